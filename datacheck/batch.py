@@ -1,0 +1,203 @@
+"""Batches: named columns of equal length, with the way back to file, row group and row; and the Arrow walker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular, arrow_validity, walk_array
+
+__all__ = ["Batch", "Column", "arrow_dtype", "walk_arrow"]
+
+#: Arrow types whose buffers are plain numbers that NumPy can view.
+_NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
+    getattr(pa, name)(): np.dtype(name)
+    for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
+
+    ``name`` is None for the one array of an ``.npy``.
+    """
+
+    name: str | None
+    data: pa.Array | np.ndarray[Any, Any]
+
+    def __len__(self) -> int:
+        return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
+
+    def leaves(self) -> Iterator[Leaf]:
+        """The column's leaves."""
+        if isinstance(self.data, np.ndarray):
+            return walk_array(self.name, self.data)
+        return walk_arrow(self.name or "", self.data)
+
+    def take(self, rows: IntArray) -> Column:
+        """The column with only ``rows``, in that order."""
+        if isinstance(self.data, np.ndarray):
+            return Column(self.name, self.data[rows])
+        return Column(self.name, self.data.take(pa.array(rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Columns of ``num_rows`` rows.
+
+    Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` where rows are not consecutive; all of them are in
+    ``row_group`` where the format has row groups.
+    """
+
+    columns: tuple[Column, ...]
+    num_rows: int
+    row_start: int = 0
+    row_group: int | None = None
+    rows: IntArray | None = None
+
+    @property
+    def names(self) -> list[str | None]:
+        return [column.name for column in self.columns]
+
+    def file_rows(self, rows: IntArray) -> IntArray:
+        """Rows of the file for rows of the batch."""
+        return self.rows[rows] if self.rows is not None else rows + self.row_start
+
+    def take(self, rows: IntArray) -> Batch:
+        """The batch with only ``rows``, in that order, each with the origin it had."""
+        columns = tuple(column.take(rows) for column in self.columns)
+        return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows))
+
+    def with_columns(self, columns: tuple[Column, ...]) -> Batch:
+        return replace(self, columns=columns)
+
+    @classmethod
+    def from_arrow(cls, batch: pa.RecordBatch, row_start: int = 0, row_group: int | None = None) -> Batch:
+        columns = tuple(map(Column, batch.schema.names, batch.columns))
+        return cls(columns, batch.num_rows, row_start, row_group)
+
+
+def arrow_dtype(arrow_type: pa.DataType) -> str:
+    """The logical dtype of an Arrow type: NumPy's names for numbers, ``string`` and ``binary`` in any layout."""
+    if pa.types.is_float16(arrow_type):
+        return "float16"
+    if arrow_type in _NUMPY_TYPES:
+        return _NUMPY_TYPES[arrow_type].name
+    if pa.types.is_boolean(arrow_type):
+        return "bool"
+    if pa.types.is_large_string(arrow_type) or pa.types.is_string(arrow_type) or arrow_type == pa.string_view():
+        return "string"
+    if pa.types.is_large_binary(arrow_type) or pa.types.is_binary(arrow_type) or arrow_type == pa.binary_view():
+        return "binary"
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return arrow_dtype(arrow_type.storage_type)
+    if pa.types.is_dictionary(arrow_type):
+        return arrow_dtype(arrow_type.value_type)
+    return str(arrow_type)
+
+
+def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> Iterator[Leaf]:
+    """The leaves of an Arrow array whose rows ``levels`` lead to.
+
+    A list ``a`` gives ``a`` (its own nulls) and ``a[]`` (its values), a struct ``s`` gives ``s`` and ``s.x``, a map
+    ``m`` gives ``m[].key`` and ``m[].value``. A child of a null is no value and no null: it is not counted.
+    """
+    kind = array.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        yield from _walk_list(path, array.storage, levels, tuple(kind.shape), kind.permutation)
+    elif isinstance(kind, pa.BaseExtensionType):
+        yield from walk_arrow(path, array.storage, levels)
+    elif pa.types.is_dictionary(kind):
+        yield from walk_arrow(path, array.dictionary_decode(), levels)
+    elif pa.types.is_run_end_encoded(kind):
+        yield from walk_arrow(path, pc.run_end_decode(array), levels)
+    elif pa.types.is_fixed_size_list(kind):
+        yield from _walk_list(path, array, levels, (kind.list_size,), None)
+    elif pa.types.is_map(kind):
+        entries = pa.ListArray.from_arrays(_safe_offsets(array), _entries(array), mask=_null_mask(array))
+        yield from _walk_list(path, entries, levels, None, None)
+    elif _is_list(kind):
+        yield from _walk_list(path, array, levels, None, None)
+    elif pa.types.is_struct(kind):
+        yield Leaf(path, array, "struct", arrow_validity(array), levels)
+        yield from _walk_struct(path, array, levels)
+    elif pa.types.is_union(kind):
+        yield Leaf(path, None, str(kind), None, levels, problem="a union column hides which values are numbers")
+    else:
+        yield _flat_leaf(path, array, levels)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind))
+
+
+def _null_mask(array: pa.Array) -> pa.Array | None:
+    return array.is_null() if array.null_count else None
+
+
+def _safe_offsets(array: pa.Array) -> pa.Array:
+    offsets = array.offsets
+    return pc.subtract(offsets, offsets[0]) if len(offsets) else offsets
+
+
+def _entries(array: pa.Array) -> pa.Array:
+    start, stop = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    keys, items = array.keys, array.items
+    if len(keys) != stop - start:
+        keys, items = keys.slice(start, stop - start), items.slice(start, stop - start)
+    return pa.StructArray.from_arrays([keys, items], names=["key", "value"])
+
+
+def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Iterator[Leaf]:
+    if array.null_count:
+        present = np.flatnonzero(arrow_validity(array))
+        array = array.take(pa.array(present))
+        levels = (Picked(present), *levels)
+    for field, child in zip(array.type, array.flatten(), strict=True):
+        yield from walk_arrow(f"{path}.{field.name}", child, levels)
+
+
+def _walk_list(
+    path: str, array: pa.Array, levels: tuple[Level, ...], shape: tuple[int, ...] | None, permutation: list[int] | None
+) -> Iterator[Leaf]:
+    inner = array.flatten()
+    row_shape: tuple[int | None, ...] = shape if shape is not None else (None,)
+    yield Leaf(path, array, f"list<{arrow_dtype(inner.type)}>", arrow_validity(array), levels, row_shape)
+    step: Level
+    if shape is not None and not array.null_count and 0 not in shape:
+        step = Regular((len(array), *shape), axes=None if permutation is None else tuple(permutation))
+        yield from walk_arrow(f"{path}[]", inner, (step, *levels))
+        return
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    if shape is not None and 0 not in shape:
+        present = np.flatnonzero(lengths)
+        step = Regular((len(present), *shape), axes=None if permutation is None else tuple(permutation))
+        yield from walk_arrow(f"{path}[]", inner, (step, Picked(present), *levels))
+        return
+    offsets = np.zeros(len(array) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    yield from walk_arrow(f"{path}[]", inner, (Ragged(offsets), *levels))
+
+
+def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
+    """A leaf over an array of a plain type: numbers as a view of their buffer, the rest as it is."""
+    validity = arrow_validity(array)
+    dtype = arrow_dtype(array.type)
+    if pa.types.is_boolean(array.type):
+        flat = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+        return Leaf(path, flat, dtype, validity, levels, ())
+    storage = np.dtype(np.float16) if pa.types.is_float16(array.type) else _NUMPY_TYPES.get(array.type)
+    if storage is None:
+        return Leaf(path, array, dtype, validity, levels, ())
+    data = array.buffers()[1]
+    if data is None or len(array) == 0:
+        return Leaf(path, np.empty(0 if data is None and not len(array) else len(array), storage), dtype, validity, levels, ())
+    flat = np.frombuffer(data, storage, count=array.offset + len(array))[array.offset :]
+    return Leaf(path, flat, dtype, validity, levels, ())

@@ -1,0 +1,101 @@
+"""Every error that datacheck raises on purpose.
+
+::
+
+    DatacheckError
+    ├── UsageError              an argument or a combination of arguments that cannot be served
+    ├── ConfigurationError      a schema or pipeline file that is wrong; names file and path
+    │   ├── SchemaError
+    │   └── PipelineError
+    ├── SourceError             an input that cannot be read; becomes a DC9xx finding in a job
+    ├── CleaningError           a repair that cannot be learned or applied
+    ├── OutputError             a place that cannot be written, or that holds another run's output
+    └── AccountingError         rows read and rows placed differ: a defect of datacheck, never of the data
+
+All of them print as one message that says what is wrong, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AccountingError",
+    "CleaningError",
+    "ConfigurationError",
+    "DatacheckError",
+    "OutputError",
+    "PipelineError",
+    "SchemaError",
+    "SourceError",
+    "UsageError",
+    "nearest_name",
+]
+
+
+class DatacheckError(Exception):
+    """The root: catch this to catch every error that datacheck raises on purpose."""
+
+
+class UsageError(DatacheckError):
+    """The arguments cannot be served as they stand."""
+
+
+class ConfigurationError(DatacheckError):
+    """A configuration file is wrong.
+
+    ``place`` is the file and the dotted path inside it, such as ``schemas/flights.yaml: fields.dep_delay.ge``.
+    """
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place = place
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, str]]:
+        return type(self), (self.place, self.problem)
+
+
+class SchemaError(ConfigurationError):
+    """A schema is wrong."""
+
+
+class PipelineError(ConfigurationError):
+    """A pipeline file is wrong."""
+
+
+class SourceError(DatacheckError):
+    """An input cannot be read.
+
+    ``code`` is a ``DC9xx`` code, ``uri`` the input, ``problem`` what is wrong with it and ``remedy`` what to do next.
+    Inside a job it becomes a finding, and the other inputs are still done.
+    """
+
+    def __init__(self, code: str, uri: str, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{uri}: {problem}" + (f"; {remedy}" if remedy else ""))
+        self.code = code
+        self.uri = uri
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[SourceError], tuple[str, str, str, str]]:
+        return type(self), (self.code, self.uri, self.problem, self.remedy)
+
+
+class CleaningError(DatacheckError):
+    """A repair cannot be learned (a field that is all NaN) or applied (it would change the dtype or the width)."""
+
+
+class OutputError(DatacheckError):
+    """Output cannot be written where it was asked for."""
+
+
+class AccountingError(DatacheckError):
+    """Rows read and rows placed do not add up. Nothing was published. Please report it: this is a defect."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """A ``; did you mean 'x'?`` for the known name that is nearest to ``name``, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,172 @@
+"""A finding: what is wrong, where, how many of how many, with a few examples. It never holds the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from datacheck.codes import CODES
+from datacheck.text import count, ordinal_list, plain
+
+__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings"]
+
+#: How many examples a finding keeps: the first ones in row order.
+MAX_EXAMPLES = 5
+
+
+class Severity(str, Enum):
+    """How much a finding matters: only an ``error`` makes a report not ok."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One violating value.
+
+    ``row`` is counted from 0 within the file (within the array, where arrays of unequal length share a file),
+    ``index`` is the place inside the row's value (``()`` for a scalar), and ``value`` is the value in words
+    (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``).
+    """
+
+    row: int | None
+    row_group: int | None = None
+    index: tuple[int, ...] = ()
+    value: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"row": self.row, "row_group": self.row_group, "index": list(self.index), "value": self.value}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Example:
+        return cls(record["row"], record["row_group"], tuple(record["index"]), record["value"])
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One code in one field of one file.
+
+    ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
+    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``rule`` tells apart
+    several custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or
+    what went wrong.
+    """
+
+    code: str
+    uri: str
+    field: str | None = None
+    num_violations: int = 0
+    num_checked: int = 0
+    examples: tuple[Example, ...] = ()
+    rule: str | None = None
+    detail: str = ""
+    severity: Severity | None = None
+
+    def __post_init__(self) -> None:
+        if self.severity is None:
+            object.__setattr__(self, "severity", Severity(CODES[self.code].severity))
+
+    @property
+    def name(self) -> str:
+        """The code in a word, such as ``nan``."""
+        return CODES[self.code].name
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity is Severity.ERROR
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes two findings one: file, field, code and, for custom rules, the rule."""
+        return (self.uri, self.field or "", self.code, self.rule or "")
+
+    @property
+    def message(self) -> str:
+        """The finding in one line, without its code: what, how many of how many, in which field and where."""
+        code = CODES[self.code]
+        field = "the array" if self.field is None else f"'{plain(self.field)}'"
+        parts = {
+            "violations": count(self.num_violations),
+            "checked": count(self.num_checked),
+            "field": field,
+            "detail": plain(self.detail, 400),
+            "rule": plain(self.rule or "", 120),
+        }
+        text = code.message.format_map(parts)
+        place = self._place()
+        return f"{text} ({place})" if place else text
+
+    def _place(self) -> str:
+        uri = plain(self.uri)
+        with_rows = [example for example in self.examples if example.row is not None]
+        if not with_rows:
+            return uri
+        row_group = with_rows[0].row_group
+        shown = [example for example in with_rows if example.row_group == row_group]
+        rows = list(dict.fromkeys(example.row for example in shown if example.row is not None))
+        more = self.num_violations > len(shown)
+        places = [uri]
+        if row_group is not None:
+            places.append(f"row group {row_group}")
+        places.append(ordinal_list("row", rows, more))
+        if len(shown) == 1 and shown[0].index:
+            places.append(f"index {list(shown[0].index)}")
+        return ", ".join(places)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as plain JSON values."""
+        assert self.severity is not None
+        return {
+            "code": self.code,
+            "name": self.name,
+            "severity": self.severity.value,
+            "uri": self.uri,
+            "field": self.field,
+            "rule": self.rule,
+            "num_violations": self.num_violations,
+            "num_checked": self.num_checked,
+            "detail": self.detail,
+            "message": self.message,
+            "examples": [example.to_dict() for example in self.examples],
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Finding:
+        """The finding that :meth:`to_dict` wrote."""
+        return cls(
+            code=record["code"],
+            uri=record["uri"],
+            field=record["field"],
+            num_violations=record["num_violations"],
+            num_checked=record["num_checked"],
+            examples=tuple(Example.from_dict(example) for example in record["examples"]),
+            rule=record["rule"],
+            detail=record["detail"],
+            severity=Severity(record["severity"]),
+        )
+
+
+def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each key, counts added, the first examples kept, in order of first appearance.
+
+    Findings with no violation only add to ``num_checked``; a key that never has one is left out. Give the parts of a
+    file in row order, and the examples are the file's first.
+    """
+    merged: dict[tuple[str, str, str, str], Finding] = {}
+    for finding in findings:
+        known = merged.get(finding.key)
+        if known is None:
+            merged[finding.key] = finding
+            continue
+        merged[finding.key] = replace(
+            known,
+            num_violations=known.num_violations + finding.num_violations,
+            num_checked=known.num_checked + finding.num_checked,
+            examples=(known.examples + finding.examples)[:MAX_EXAMPLES],
+            detail=known.detail or finding.detail,
+        )
+    return [finding for finding in merged.values() if finding.num_violations]

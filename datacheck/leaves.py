@@ -1,0 +1,228 @@
+"""Leaves: what makes three doors one.
+
+A nested Arrow column, a member of an archive, a sample of a data set, the output of a module: a small walker for each
+world yields leaves, one set of checks serves them all, and nothing else knows what world a leaf came from. This file
+has the leaf and the walker over NumPy arrays and plain Python structures of them; the Arrow walker is in
+:mod:`datacheck.batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as dataclass_fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "FLOAT_FORMATS",
+    "Leaf",
+    "Level",
+    "Picked",
+    "Ragged",
+    "Regular",
+    "arrow_validity",
+    "has_nonfinite",
+    "walk_array",
+    "walk_structure",
+]
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
+#: Floating-point formats that NumPy has no dtype for, by the unsigned integer that stores them.
+FLOAT_FORMATS: dict[str, np.dtype[Any]] = {
+    "bfloat16": np.dtype(np.uint16),
+    "float8_e4m3fn": np.dtype(np.uint8),
+    "float8_e4m3fnuz": np.dtype(np.uint8),
+    "float8_e5m2": np.dtype(np.uint8),
+    "float8_e5m2fnuz": np.dtype(np.uint8),
+    "float8_e8m0fnu": np.dtype(np.uint8),
+}
+
+
+class Level(Protocol):
+    """One step from a flat position towards the row that holds it."""
+
+    def parents(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        """The positions one step out, ``(n,)``, and the index digits that this step adds, ``(n, k)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Regular:
+    """Positions in the memory of an array of ``shape``, whose first axis is the parent's.
+
+    ``order`` is the memory order: ``"C"`` or ``"F"``. ``axes`` gives the axis of the reported index that each axis of
+    ``shape`` but the first stands for, where they differ.
+    """
+
+    shape: tuple[int, ...]
+    order: str = "C"
+    axes: tuple[int, ...] | None = None
+
+    def parents(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        unravelled = np.unravel_index(positions, self.shape, order="F" if self.order == "F" else "C")
+        first, *rest = (np.asarray(axis, np.int64) for axis in unravelled)
+        digits = np.stack(rest, axis=1) if rest else np.empty((len(positions), 0), np.int64)
+        if self.axes is not None:
+            digits = digits[:, np.argsort(self.axes)]
+        return first, digits
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Positions in the flattened values of lists: list ``i`` holds ``offsets[i]`` to ``offsets[i + 1]``."""
+
+    offsets: IntArray
+
+    def parents(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        owner = np.searchsorted(self.offsets, positions, side="right") - 1
+        return owner, (positions - self.offsets[owner])[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Positions among chosen parents: position ``i`` belongs to parent ``indices[i]``."""
+
+    indices: IntArray
+
+    def parents(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        return self.indices[positions], np.empty((len(positions), 0), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One flat array of plain values, and the way back from a position in it to a row and an index.
+
+    ``path`` names it (``struct.a``, ``lists[]``, ``encoder.3.mlp``; None for the array of an ``.npy``).
+
+    ``values`` is a one-dimensional NumPy array for numbers and booleans, in memory order; a flat Arrow array for text,
+    bytes, times, decimals, and for containers (a list or struct column, whose own nulls count); None where the values
+    cannot be looked into, and ``problem`` then says why.
+
+    ``dtype`` is the logical dtype: NumPy's name for numbers, ``bfloat16`` or ``float8_*`` for those formats (the values
+    are then the unsigned integers that store them), Arrow's name for the rest.
+
+    ``validity`` is True where there is a value (null slots hold arbitrary bytes); None where there is no null.
+
+    ``levels`` lead from a flat position outwards to the row; none means that the position is the row.
+
+    ``shape`` is the shape of the value that the field names, where there is one: the whole array for an array, the
+    value of a row for a column.
+    """
+
+    path: str | None
+    values: Any
+    dtype: str
+    validity: BoolArray | None = None
+    levels: tuple[Level, ...] = ()
+    shape: tuple[int | None, ...] | None = None
+    problem: str = ""
+
+    def __len__(self) -> int:
+        return 0 if self.values is None else len(self.values)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the values are numbers in a NumPy array."""
+        return isinstance(self.values, np.ndarray)
+
+    @property
+    def may_be_nonfinite(self) -> bool:
+        """Whether the dtype has NaN or infinities at all."""
+        return has_nonfinite(self.dtype)
+
+    @property
+    def num_nulls(self) -> int:
+        return 0 if self.validity is None else int(len(self.validity) - np.count_nonzero(self.validity))
+
+    def locate(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows ``(n,)`` and the index inside each row's value ``(n, k)`` of flat positions."""
+        digits: list[IntArray] = []
+        current = np.asarray(positions, np.int64)
+        for level in self.levels:
+            current, found = level.parents(current)
+            digits.insert(0, found)
+        index = np.concatenate(digits, axis=1) if digits else np.empty((len(current), 0), np.int64)
+        return current, index
+
+    def rows(self, positions: IntArray) -> IntArray:
+        """The rows, sorted and each once, that hold flat positions."""
+        return np.unique(self.locate(positions)[0]) if self.levels else np.asarray(positions, np.int64)
+
+
+def has_nonfinite(dtype: str) -> bool:
+    """Whether a logical dtype can hold NaN or an infinity."""
+    return dtype.startswith(("float", "complex", "bfloat", "longdouble", "clongdouble"))
+
+
+def walk_array(path: str | None, array: np.ndarray[Any, Any]) -> Iterator[Leaf]:
+    """The leaves of a NumPy array whose first axis is the rows.
+
+    Any order, strides and byte order; structured dtypes field by field; masked arrays with their mask; ml_dtypes'
+    formats by their bits. A 0-d array is one row. What cannot be looked into comes as a leaf with a ``problem``.
+    """
+    if array.dtype.names is not None:
+        for name in array.dtype.names:
+            yield from walk_array(f"{path}.{name}" if path else name, array[name])
+        return
+    validity = None
+    if isinstance(array, np.ma.MaskedArray):
+        validity = np.ascontiguousarray(~np.ma.getmaskarray(array)).reshape(-1)
+        array = np.ascontiguousarray(array.data)
+    dtype, kind, shape = array.dtype.name, array.dtype.kind, array.shape
+    if dtype in FLOAT_FORMATS:
+        array, kind = array.view(FLOAT_FORMATS[dtype]), "u"
+    if kind in "?biufc":
+        flat, levels = _flatten(array)
+        yield Leaf(path, flat, dtype, validity, levels, shape)
+    elif kind in "SUTmM":
+        import pyarrow as pa
+
+        flat, levels = _flatten(array)
+        values = pa.array(flat.astype(object) if kind in "SUT" else flat, mask=None if validity is None else ~validity)
+        yield Leaf(path, values, str(values.type), arrow_validity(values), levels, shape)
+    else:
+        problem = "an array of Python objects hides its values" if kind == "O" else f"dtype {dtype} is not known"
+        yield Leaf(path, None, dtype, None, (), shape, problem)
+
+
+def _flatten(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple[Level, ...]]:
+    """The array as one dimension in memory order, without a copy where its memory allows."""
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    flat = (array.T if order == "F" else array).reshape(-1)
+    return flat, (Regular(array.shape or (1,), order),) if array.ndim != 1 else ()
+
+
+def arrow_validity(values: pa.Array) -> BoolArray | None:
+    """True where an Arrow array has a value; None where it has no null."""
+    if values.null_count == 0:
+        return None
+    valid: BoolArray = values.is_valid().to_numpy(zero_copy_only=False)
+    return valid
+
+
+def walk_structure(value: object, path: str = "") -> Iterator[tuple[str | None, object]]:
+    """The path and value of everything that is not a mapping, sequence, named tuple or dataclass in ``value``.
+
+    Paths join keys and positions with dots: ``encoder.3.weight``.
+    """
+    parts: Iterable[tuple[object, object]]
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = ((field.name, getattr(value, field.name)) for field in dataclass_fields(value))
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        parts = zip(value._fields, value, strict=True)
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        yield (path or None), value
+        return
+    for key, inner in parts:
+        yield from walk_structure(inner, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,267 @@
+"""Knowing bad numbers: a screen at memory speed that never misses, and exact masks for the blocks that trip it.
+
+The screen for float32, float64 and complex values is a sum of squares over rows of ``SCREEN_WIDTH`` values
+(``np.vecdot``, a BLAS dot a row): a NaN stays NaN, an infinity squared is +inf and nothing can cancel it, and whatever
+is added afterwards leaves the sum non-finite. So a finite sum proves that every value is finite. Finite values above
+about 1e17 in float32 can overflow the sum: a false alarm, which the exact mask settles. For float16, bfloat16 and float8 the
+screen is exact: two integer maxima over the bits, signed and unsigned, since non-finite values are the largest bit
+patterns of either sign. With bounds, the screen is the minimum and the maximum, which propagate NaN.
+
+Everything here takes one-dimensional arrays; a logical dtype names formats that NumPy does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datacheck.leaves import FLOAT_FORMATS, BoolArray, has_nonfinite
+
+__all__ = [
+    "BitFormat",
+    "is_finite",
+    "nan_mask",
+    "neginf_mask",
+    "posinf_mask",
+    "suspicious",
+    "to_float",
+]
+
+Array = np.ndarray[Any, Any]
+
+#: Values in one row of the screen: a row fits the first-level cache, and is the least that an exact mask looks at.
+SCREEN_WIDTH = 4096
+#: Values in one block: large enough that the interpreter's part in a pass is below one percent.
+BLOCK = 1 << 20
+#: Values in one block where a pass reads twice: a block fits the second-level cache.
+CACHED_BLOCK = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class BitFormat:
+    """How a narrow format writes what is not finite: bit patterns without the sign bit, as unsigned integers.
+
+    ``inf`` is None where the format has no infinity. A pattern in ``[first_nan, last_nan]`` is NaN. ``sign`` is the sign
+    bit, 0 for a format without one; ``nan_with_sign`` is a NaN that stands at negative zero.
+    """
+
+    storage: type[np.unsignedinteger[Any]]
+    sign: int
+    inf: int | None
+    first_nan: int | None
+    last_nan: int | None
+    nan_at_negative_zero: bool = False
+
+    @property
+    def first_nonfinite(self) -> int | None:
+        return self.first_nan if self.inf is None else self.inf
+
+
+#: IEEE 754 half, Google's bfloat16 and the OCP 8-bit formats (MX specification 1.0; the "fnuz" ones as in ONNX).
+BIT_FORMATS: dict[str, BitFormat] = {
+    "float16": BitFormat(np.uint16, 0x8000, 0x7C00, 0x7C01, 0x7FFF),
+    "bfloat16": BitFormat(np.uint16, 0x8000, 0x7F80, 0x7F81, 0x7FFF),
+    "float8_e5m2": BitFormat(np.uint8, 0x80, 0x7C, 0x7D, 0x7F),
+    "float8_e4m3fn": BitFormat(np.uint8, 0x80, None, 0x7F, 0x7F),
+    "float8_e4m3fnuz": BitFormat(np.uint8, 0x80, None, None, None, nan_at_negative_zero=True),
+    "float8_e5m2fnuz": BitFormat(np.uint8, 0x80, None, None, None, nan_at_negative_zero=True),
+    "float8_e8m0fnu": BitFormat(np.uint8, 0, None, 0xFF, 0xFF),
+}
+
+
+def _bits(values: Array, form: BitFormat) -> Array:
+    return _native(values).view(form.storage)
+
+
+def _native(values: Array) -> Array:
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def nan_mask(values: Array, dtype: str) -> BoolArray:
+    """True where a value is NaN; of a complex value, where either part is."""
+    form = BIT_FORMATS.get(dtype)
+    if form is None:
+        mask: BoolArray = np.isnan(values)
+        return mask
+    bits = _bits(values, form)
+    if form.nan_at_negative_zero:
+        return np.equal(bits, form.sign)
+    magnitude = bits & form.storage(~form.sign & np.iinfo(form.storage).max)
+    assert form.first_nan is not None
+    return np.greater_equal(magnitude, form.first_nan)
+
+
+def posinf_mask(values: Array, dtype: str) -> BoolArray:
+    """True where a value is +inf; of a complex value, where either part is."""
+    return _inf_mask(values, dtype, negative=False)
+
+
+def neginf_mask(values: Array, dtype: str) -> BoolArray:
+    """True where a value is -inf; of a complex value, where either part is."""
+    return _inf_mask(values, dtype, negative=True)
+
+
+def _inf_mask(values: Array, dtype: str, *, negative: bool) -> BoolArray:
+    form = BIT_FORMATS.get(dtype)
+    if form is not None:
+        if form.inf is None:
+            return np.zeros(len(values), np.bool_)
+        return np.equal(_bits(values, form), form.inf | (form.sign if negative else 0))
+    infinity = -np.inf if negative else np.inf
+    if values.dtype.kind == "c":
+        return (values.real == infinity) | (values.imag == infinity)
+    return np.equal(values, infinity)
+
+
+def is_finite(values: Array, dtype: str) -> bool:
+    """Whether every value is finite, exactly."""
+    return not has_nonfinite(dtype) or next(suspicious(values, dtype, exact=True), None) is None
+
+
+def suspicious(
+    values: Array, dtype: str, lowest: float | None = None, highest: float | None = None, *, exact: bool = False
+) -> Iterator[slice]:
+    """Slices that may hold a value that is not finite or, where bounds are given, below ``lowest`` or above ``highest``.
+
+    Whatever lies outside the slices is proven clean: the screen never misses. What lies inside may be a false alarm;
+    ``exact`` leaves out slices whose values turn out to be finite (without bounds only).
+    """
+    if len(values) == 0:
+        return
+    if lowest is not None or highest is not None:
+        found = _suspicious_by_range(values, dtype, lowest, highest)
+    elif dtype in BIT_FORMATS:
+        found = _suspicious_by_bits(values, BIT_FORMATS[dtype])
+    elif not has_nonfinite(dtype):
+        return
+    elif values.dtype.type in (np.float32, np.float64, np.complex64, np.complex128):
+        found = _suspicious_by_squares(values)
+    else:
+        found = _suspicious_by_value(values)
+    for part in _merged(found):
+        if not exact or _holds_nonfinite(values[part], dtype):
+            yield part
+
+
+def _holds_nonfinite(values: Array, dtype: str) -> bool:
+    if dtype in BIT_FORMATS:
+        return True
+    return not bool(np.isfinite(values).all())
+
+
+def _merged(slices: Iterator[tuple[int, int]]) -> Iterator[slice]:
+    """Adjacent ranges joined, up to a block, so that exact masks run over few, long ranges but in bounded memory."""
+    start = stop = -1
+    for begin, end in slices:
+        if begin == stop and end - start <= BLOCK:
+            stop = end
+            continue
+        if stop >= 0:
+            yield slice(start, stop)
+        start, stop = begin, end
+    if stop >= 0:
+        yield slice(start, stop)
+
+
+def _suspicious_by_squares(values: Array) -> Iterator[tuple[int, int]]:
+    parts = 2 if values.dtype.kind == "c" else 1
+    width, block = SCREEN_WIDTH // parts, BLOCK // parts
+    for start in range(0, len(values), block):
+        chunk = np.ascontiguousarray(_native(values[start : start + block]))
+        if parts == 2:
+            chunk = chunk.view(chunk.real.dtype)
+        whole = len(chunk) // SCREEN_WIDTH * SCREEN_WIDTH
+        with np.errstate(all="ignore"):
+            rows = chunk[:whole].reshape(-1, SCREEN_WIDTH)
+            squares = np.vecdot(rows, rows)
+            tripped = np.flatnonzero(~np.isfinite(squares)) if len(squares) else ()
+            tail = np.vecdot(chunk[whole:], chunk[whole:])
+        for row in tripped:
+            yield start + int(row) * width, start + (int(row) + 1) * width
+        if not np.isfinite(tail):
+            yield start + whole // parts, min(start + block, len(values))
+
+
+def _suspicious_by_bits(values: Array, form: BitFormat) -> Iterator[tuple[int, int]]:
+    signed = np.dtype(f"i{np.dtype(form.storage).itemsize}")
+    for start in range(0, len(values), CACHED_BLOCK):
+        bits = np.ascontiguousarray(_bits(values[start : start + CACHED_BLOCK], form))
+        if form.nan_at_negative_zero:
+            # Negative zero is the smallest signed pattern.
+            tripped = int(np.minimum.reduce(bits.view(signed))) == np.iinfo(signed).min
+        else:
+            first = form.first_nonfinite
+            assert first is not None
+            tripped = int(np.maximum.reduce(bits)) >= (first | form.sign)
+            if form.sign:
+                tripped = tripped or int(np.maximum.reduce(bits.view(signed))) >= first
+        if tripped:
+            yield start, start + len(bits)
+
+
+def _suspicious_by_value(values: Array) -> Iterator[tuple[int, int]]:
+    """For formats that neither BLAS nor a bit pattern serves: long doubles."""
+    for start in range(0, len(values), CACHED_BLOCK):
+        chunk = values[start : start + CACHED_BLOCK]
+        if not np.isfinite(chunk).all():
+            yield start, start + len(chunk)
+
+
+def _suspicious_by_range(values: Array, dtype: str, lowest: float | None, highest: float | None) -> Iterator[tuple[int, int]]:
+    nonfinite = has_nonfinite(dtype)
+    for start in range(0, len(values), CACHED_BLOCK):
+        chunk = to_float(values[start : start + CACHED_BLOCK], dtype)
+        with np.errstate(all="ignore"):
+            # Both ends are needed even for one bound: an infinity may lie at the other. Either propagates NaN, and a
+            # comparison with NaN is false, so the test is written to fail on it.
+            smallest, largest = np.minimum.reduce(chunk), np.maximum.reduce(chunk)
+            clean = (lowest is None or smallest >= lowest) and (highest is None or largest <= highest)
+            if nonfinite:
+                clean = clean and bool(np.isfinite(smallest) and np.isfinite(largest))
+        if not clean:
+            yield start, start + len(chunk)
+
+
+def to_float(values: Array, dtype: str) -> Array:
+    """Values in a dtype that compares as NumPy does: bfloat16 and float8 as float32, float16 as float32."""
+    if dtype == "bfloat16":
+        return (_native(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype in FLOAT_FORMATS:
+        return _float8_table(dtype)[values]
+    if dtype == "float16":
+        return values.astype(np.float32)
+    return _native(values)
+
+
+_FLOAT8_TABLES: dict[str, Array] = {}
+
+
+def _float8_table(dtype: str) -> Array:
+    """The value of each of the 256 bit patterns of an 8-bit format, as float32."""
+    if dtype not in _FLOAT8_TABLES:
+        _FLOAT8_TABLES[dtype] = _make_float8_table(dtype)
+    return _FLOAT8_TABLES[dtype]
+
+
+def _make_float8_table(dtype: str) -> Array:
+    bits = np.arange(256)
+    form = BIT_FORMATS[dtype]
+    if dtype == "float8_e8m0fnu":
+        table = np.ldexp(1.0, bits - 127)
+    else:
+        exponent_bits = int(dtype[8])
+        mantissa_bits = 7 - exponent_bits
+        bias = (1 << (exponent_bits - 1)) - (0 if form.nan_at_negative_zero else 1)
+        exponent = (bits >> mantissa_bits) & ((1 << exponent_bits) - 1)
+        mantissa = bits & ((1 << mantissa_bits) - 1)
+        normal = exponent > 0
+        scaled = np.ldexp(mantissa + np.where(normal, 1 << mantissa_bits, 0), np.maximum(exponent, 1) - bias - mantissa_bits)
+        table = np.where(bits & 0x80, -scaled, scaled)
+    patterns = bits.astype(np.uint8)
+    table = np.where(posinf_mask(patterns, dtype), np.inf, table)
+    table = np.where(neginf_mask(patterns, dtype), -np.inf, table)
+    table = np.where(nan_mask(patterns, dtype), np.nan, table)
+    return table.astype(np.float32)

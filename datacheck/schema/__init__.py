@@ -1,0 +1,5 @@
+"""What the data must be: the model, its YAML form, and pandera both ways."""
+
+from datacheck.schema.model import Expression, Field, Schema
+
+__all__ = ["Expression", "Field", "Schema"]

@@ -1,0 +1,114 @@
+"""What a source is: it reads one format, splits an input into units, and yields batches in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+
+__all__ = ["TARGET_BATCH_BYTES", "TARGET_UNIT_BYTES", "Fingerprint", "InputInfo", "ReadOptions", "Source", "WorkUnit", "split_rows"]
+
+#: How many bytes of decoded values a unit should hold. Units depend on the file alone, never on the number of workers.
+TARGET_UNIT_BYTES = 64 << 20
+#: How many bytes of decoded values a batch should hold.
+TARGET_BATCH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells one state of a file from another without reading it: size in bytes, change time in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, uri: str) -> Fingerprint:
+        """The fingerprint of a file now; raises ``SourceError`` (DC902) where it cannot be looked at."""
+        try:
+            status = os.stat(uri)
+        except OSError as error:
+            raise SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions") from None
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How inputs are read, the same for every format; a source takes what concerns it.
+
+    ``columns`` limits reading to some columns. ``dtypes`` gives dtypes to formats that have none of their own (CSV).
+    The limits bound what an archive may expand to.
+    """
+
+    columns: tuple[str, ...] | None = None
+    dtypes: tuple[tuple[str, str], ...] = ()
+    max_expanded_bytes: int = 64 << 30
+    max_expansion_ratio: int = 1000
+    max_members: int = 100_000
+    partitions: tuple[tuple[str, str], ...] = ()
+    csv_delimiter: str = ","
+    csv_null_values: tuple[str, ...] = ("", "NA", "N/A", "#N/A", "null", "NULL", "None")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """The part of an input that one worker handles: rows ``row_start`` to ``row_start + num_rows`` of a file.
+
+    ``num_rows`` is None where only reading tells. ``row_groups`` lists those of a Parquet file, each with its first row
+    in ``row_group_starts``. ``members`` names the arrays of an archive that the unit reads together, as columns of one
+    table; empty means all.
+    """
+
+    uri: str
+    format: str
+    index: int
+    fingerprint: Fingerprint
+    row_start: int = 0
+    num_rows: int | None = None
+    row_groups: tuple[int, ...] = ()
+    members: tuple[str, ...] = ()
+    options: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class InputInfo:
+    """What a source knows of an input before it reads its rows.
+
+    ``num_rows`` is None where only reading tells. ``fields`` maps each field to a dtype in words. ``aligned`` is False
+    for an archive whose arrays have unequal lengths: they can be scanned, each on its own, but not cleaned row by row,
+    and ``problem`` then says which lengths they have.
+    """
+
+    uri: str
+    format: str
+    num_bytes: int
+    num_rows: int | None
+    units: tuple[WorkUnit, ...]
+    aligned: bool = True
+    problem: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Reads one format. Stateless: everything it needs is in the unit, which travels between processes."""
+
+    format: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        """Look at the file's header and split it into units; raises ``SourceError``."""
+        ...
+
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        """The unit's rows in order, in batches of about ``TARGET_BATCH_BYTES``; raises ``SourceError``."""
+        ...
+
+
+def split_rows(num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES) -> list[tuple[int, int]]:
+    """Ranges ``(start, count)`` of rows that hold about ``target_bytes`` each; one empty range for no rows."""
+    step = max(1, int(target_bytes / max(row_bytes, 1e-9)))
+    return [(start, min(step, num_rows - start)) for start in range(0, num_rows, step)] or [(0, 0)]
