@@ -1,0 +1,45 @@
+"""What a check gives back: an outcome for each code and field of a batch, clean ones included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from datacheck.batch import Batch
+from datacheck.findings import Example, Finding
+from datacheck.leaves import IntArray
+
+__all__ = ["Outcome", "RowCheck"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one rule found in one batch.
+
+    ``rows`` are the rows of the batch with at least one violation, sorted, each once; ``examples`` carry rows of the
+    *file*. ``reported`` is False where the schema allows the values and only a cleaning rule asked for them: such an
+    outcome decides about rows and is no finding. An outcome without violations adds its ``num_checked``.
+    """
+
+    code: str
+    field: str | None
+    num_checked: int
+    num_violations: int = 0
+    rows: IntArray | None = None
+    examples: tuple[Example, ...] = ()
+    rule: str | None = None
+    detail: str = ""
+    reported: bool = True
+
+    def to_finding(self, uri: str) -> Finding:
+        return Finding(
+            self.code, uri, self.field, self.num_violations, self.num_checked, self.examples, self.rule, self.detail
+        )
+
+
+class RowCheck(Protocol):
+    """A check that needs several columns at once: an expression, a pandera check or schema."""
+
+    def run(self, batch: Batch) -> list[Outcome]:
+        """One outcome a rule, with rows and examples where there are violations."""
+        ...
