@@ -1,0 +1,109 @@
+"""DC1xx: NaN, infinities and nulls, which are four different things."""
+
+from __future__ import annotations
+
+from datacheck.codes.code import Code
+
+__all__ = ["CODES"]
+
+CODES = (
+    Code(
+        code="DC101",
+        name="nan",
+        message="{violations} of {checked} values are NaN in {field}",
+        finds="A floating-point or complex value that is NaN.",
+        why=(
+            "NaN spreads through every operation. One NaN in a batch makes the loss NaN, its gradients NaN, and after"
+            " one step every weight NaN. Comparisons with NaN are false, so a check such as `x < 0` lets it pass."
+        ),
+        example=(
+            "Row group 2 of a file has three embeddings with a NaN in them:\n"
+            "\n"
+            "    DC101 3 of 4,096 values are NaN in 'embedding' (train.parquet, row group 2, rows 17, 90, 91)"
+        ),
+        remedy=(
+            "Look for the division by zero, the logarithm of zero or the failed join that made it. Then choose a"
+            " rule:\n"
+            "\n"
+            "    - {action: impute, strategy: median, fields: embedding}\n"
+            "    - {action: nan_to_num, nan: 0.0, fields: embedding}\n"
+            "    - {action: drop_row, codes: DC101}\n"
+            "    - {action: quarantine, codes: DC101}\n"
+            "\n"
+            "If NaN is a value that your model handles, allow it in the schema with `allow_nan: true`."
+        ),
+    ),
+    Code(
+        code="DC102",
+        name="pos-inf",
+        message="{violations} of {checked} values are +inf in {field}",
+        finds="A floating-point or complex value that is +inf.",
+        why=(
+            "The next subtraction or product turns an infinity into NaN: `inf - inf`, `inf * 0`. A mean over it is"
+            " infinite too, and normalising with that mean spoils every row. A value beyond 65,504 becomes +inf in"
+            " float16."
+        ),
+        example=(
+            "A rate was divided by a duration of zero in two rows:\n"
+            "\n"
+            "    DC102 2 of 100,000 values are +inf in 'speed' (train.parquet, row group 0, rows 4, 812)"
+        ),
+        remedy=(
+            "Mend the division or the overflow that made it. Then choose a rule; the value to put in is always yours:\n"
+            "\n"
+            "    - {action: nan_to_num, posinf: 1000.0, fields: speed}\n"
+            "    - {action: impute, strategy: median, fields: speed}\n"
+            "    - {action: quarantine, codes: [DC102, DC103]}\n"
+            "\n"
+            "If infinities are meant, allow them in the schema with `allow_inf: true`."
+        ),
+    ),
+    Code(
+        code="DC103",
+        name="neg-inf",
+        message="{violations} of {checked} values are -inf in {field}",
+        finds="A floating-point or complex value that is -inf.",
+        why=(
+            "It turns into NaN as +inf does. It also hides well: a softmax maps one -inf to 0 without complaint, and a"
+            " row of nothing but -inf to NaN."
+        ),
+        example=(
+            "The logarithm of a count of zero was stored:\n"
+            "\n"
+            "    DC103 1 of 100,000 values are -inf in 'log_count' (train.parquet, row group 3, row 31007)"
+        ),
+        remedy=(
+            "Store `log1p` instead of `log`, or choose a rule; the value to put in is always yours:\n"
+            "\n"
+            "    - {action: nan_to_num, neginf: 0.0, fields: log_count}\n"
+            "    - {action: drop_row, codes: DC103}\n"
+            "\n"
+            "If infinities are meant, allow them in the schema with `allow_inf: true`."
+        ),
+    ),
+    Code(
+        code="DC104",
+        name="null",
+        message="{violations} of {checked} values are null in {field}",
+        finds="A null (an Arrow null, an empty CSV cell, a NaT, a masked value) in a field that is not nullable.",
+        why=(
+            "A null becomes whatever the next library makes of it: NaN in pandas, 0 or arbitrary bytes where a buffer"
+            " is read without its validity, an exception in a collate function. A row whose label is null teaches"
+            " nothing."
+        ),
+        example=(
+            "Flights that never arrived have no arrival delay:\n"
+            "\n"
+            "    DC104 3 of 20,000 values are null in 'arr_delay' (train/part-00.parquet, row group 0, rows 471, 477,"
+            " 615)"
+        ),
+        remedy=(
+            "Drop rows without a label, fill in features:\n"
+            "\n"
+            "    - {action: drop_row, fields: arr_delay, codes: DC104}\n"
+            "    - {action: impute, strategy: median, fields: dep_delay, indicator: true}\n"
+            "\n"
+            "If a null is a value that your code handles, allow it in the schema with `nullable: true`."
+        ),
+    ),
+)
