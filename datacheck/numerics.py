@@ -21,7 +21,7 @@ import numpy as np
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, has_nonfinite
 
 __all__ = [
-    "BitFormat",
+    "Bounds",
     "is_finite",
     "nan_mask",
     "neginf_mask",
@@ -45,7 +45,7 @@ class BitFormat:
     """How a narrow format writes what is not finite: bit patterns without the sign bit, as unsigned integers.
 
     ``inf`` is None where the format has no infinity. A pattern in ``[first_nan, last_nan]`` is NaN. ``sign`` is the sign
-    bit, 0 for a format without one; ``nan_with_sign`` is a NaN that stands at negative zero.
+    bit, 0 for a format without one; with ``nan_at_negative_zero`` that pattern is the one NaN.
     """
 
     storage: type[np.unsignedinteger[Any]]
@@ -118,21 +118,39 @@ def _inf_mask(values: Array, dtype: str, *, negative: bool) -> BoolArray:
 
 def is_finite(values: Array, dtype: str) -> bool:
     """Whether every value is finite, exactly."""
-    return not has_nonfinite(dtype) or next(suspicious(values, dtype, exact=True), None) is None
+    return not any(_holds_nonfinite(values[part], dtype) for part in suspicious(values, dtype))
 
 
-def suspicious(
-    values: Array, dtype: str, lowest: float | None = None, highest: float | None = None, *, exact: bool = False
-) -> Iterator[slice]:
-    """Slices that may hold a value that is not finite or, where bounds are given, below ``lowest`` or above ``highest``.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Lower and upper bounds, inclusive (``ge``, ``le``) and exclusive (``gt``, ``lt``); None where there is none."""
 
-    Whatever lies outside the slices is proven clean: the screen never misses. What lies inside may be a false alarm;
-    ``exact`` leaves out slices whose values turn out to be finite (without bounds only).
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+
+    def hold(self, smallest: Any, largest: Any) -> bool:
+        """Whether everything from ``smallest`` to ``largest`` is within the bounds; False for NaN."""
+        return bool(
+            smallest <= largest
+            and (self.ge is None or smallest >= self.ge)
+            and (self.gt is None or smallest > self.gt)
+            and (self.le is None or largest <= self.le)
+            and (self.lt is None or largest < self.lt)
+        )
+
+
+def suspicious(values: Array, dtype: str, bounds: Bounds | None = None) -> Iterator[slice]:
+    """Slices that may hold a value that is not finite or, where bounds are given, a value beyond them.
+
+    Whatever lies outside the slices is proven clean: the screen never misses. What lies inside may be a false alarm.
+    Slices are in order, do not overlap, and hold at most two blocks each.
     """
     if len(values) == 0:
         return
-    if lowest is not None or highest is not None:
-        found = _suspicious_by_range(values, dtype, lowest, highest)
+    if bounds is not None:
+        found = _suspicious_by_range(values, dtype, bounds)
     elif dtype in BIT_FORMATS:
         found = _suspicious_by_bits(values, BIT_FORMATS[dtype])
     elif not has_nonfinite(dtype):
@@ -141,15 +159,11 @@ def suspicious(
         found = _suspicious_by_squares(values)
     else:
         found = _suspicious_by_value(values)
-    for part in _merged(found):
-        if not exact or _holds_nonfinite(values[part], dtype):
-            yield part
+    yield from _merged(found)
 
 
 def _holds_nonfinite(values: Array, dtype: str) -> bool:
-    if dtype in BIT_FORMATS:
-        return True
-    return not bool(np.isfinite(values).all())
+    return dtype in BIT_FORMATS or not bool(np.isfinite(values).all())
 
 
 def _merged(slices: Iterator[tuple[int, int]]) -> Iterator[slice]:
@@ -210,15 +224,14 @@ def _suspicious_by_value(values: Array) -> Iterator[tuple[int, int]]:
             yield start, start + len(chunk)
 
 
-def _suspicious_by_range(values: Array, dtype: str, lowest: float | None, highest: float | None) -> Iterator[tuple[int, int]]:
+def _suspicious_by_range(values: Array, dtype: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
     nonfinite = has_nonfinite(dtype)
     for start in range(0, len(values), CACHED_BLOCK):
         chunk = to_float(values[start : start + CACHED_BLOCK], dtype)
         with np.errstate(all="ignore"):
-            # Both ends are needed even for one bound: an infinity may lie at the other. Either propagates NaN, and a
-            # comparison with NaN is false, so the test is written to fail on it.
+            # Both ends even for one bound, since an infinity may lie at the other; either reduction propagates NaN.
             smallest, largest = np.minimum.reduce(chunk), np.maximum.reduce(chunk)
-            clean = (lowest is None or smallest >= lowest) and (highest is None or largest <= highest)
+            clean = bounds.hold(smallest, largest)
             if nonfinite:
                 clean = clean and bool(np.isfinite(smallest) and np.isfinite(largest))
         if not clean:

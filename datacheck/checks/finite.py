@@ -1,0 +1,36 @@
+"""DC101, DC102, DC103: NaN, +inf and -inf in floating-point and complex values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from datacheck import numerics
+from datacheck.checks.rules import ValueRule
+from datacheck.leaves import BoolArray, Leaf
+from datacheck.schema.model import Field
+
+__all__ = ["NONFINITE_MASKS", "finite_rules"]
+
+NONFINITE_MASKS: dict[str, Callable[[Any, str], BoolArray]] = {
+    "DC101": numerics.nan_mask,
+    "DC102": numerics.posinf_mask,
+    "DC103": numerics.neginf_mask,
+}
+
+
+def finite_rules(leaf: Leaf, field: Field, forced: frozenset[str]) -> list[ValueRule]:
+    """A rule for each kind of non-finite value that the field does not allow, or that ``forced`` asks for."""
+    if not (leaf.is_numeric and leaf.may_be_nonfinite):
+        return []
+    allowed = {"DC101": field.allow_nan, "DC102": field.allow_inf, "DC103": field.allow_inf}
+    return [
+        ValueRule(code, partial(_mask, leaf, find), reported=not allowed[code])
+        for code, find in NONFINITE_MASKS.items()
+        if code in forced or not allowed[code]
+    ]
+
+
+def _mask(leaf: Leaf, find: Callable[[Any, str], BoolArray], part: slice) -> BoolArray:
+    return find(leaf.values[part], leaf.dtype)

@@ -1,0 +1,29 @@
+"""DC004, row by row: lists whose length is not the one that the schema's ``shape`` gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.checks.rules import ValueRule
+from datacheck.leaves import BoolArray, Leaf
+from datacheck.schema.model import Field
+
+__all__ = ["list_rules"]
+
+
+def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
+    """The rule on the lengths of a list column's rows, where ``shape`` says one length."""
+    if leaf.is_numeric or leaf.values is None or field.shape is None or len(field.shape) != 1:
+        return []
+    length = field.shape[0]
+    kind = leaf.values.type
+    if length is None or pa.types.is_fixed_size_list(kind) or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return []
+
+    def wrong(part: slice) -> BoolArray:
+        lengths = pc.fill_null(pc.list_value_length(leaf.values[part.start : part.stop]), length)
+        return np.not_equal(lengths.to_numpy(zero_copy_only=False), length)
+
+    return [ValueRule("DC004", wrong, f"lists of length {length}", screened=False)]

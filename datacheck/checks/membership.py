@@ -1,0 +1,67 @@
+"""DC205 and DC206: values outside a list, and strings that do not match a pattern."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.checks.rules import ValueRule
+from datacheck.leaves import BoolArray, Leaf
+from datacheck.numerics import nan_mask, to_float
+from datacheck.schema.model import Field
+from datacheck.text import join_limited
+
+__all__ = ["membership_rules"]
+
+
+def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
+    """The rules of ``isin`` and ``str_matches``, where the field has them."""
+    if leaf.values is None or (not leaf.is_numeric and pa.types.is_nested(leaf.values.type)):
+        return []
+    rules = []
+    if field.isin is not None:
+        detail = f"one of {join_limited([str(value) for value in field.isin])}"
+        rules.append(ValueRule("DC205", _isin(leaf, field.isin), detail, screened=False))
+    if field.str_matches is not None and not leaf.is_numeric:
+        rules.append(ValueRule("DC206", _matches(leaf, field.str_matches), repr(field.str_matches), screened=False))
+    return rules
+
+
+def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[slice], BoolArray]:
+    if leaf.is_numeric:
+        members = np.array(allowed, to_float(leaf.values[:0], leaf.dtype).dtype if leaf.may_be_nonfinite else None)
+
+        def outside(part: slice) -> BoolArray:
+            values = leaf.values[part]
+            mask = np.isin(to_float(values, leaf.dtype), members, invert=True)
+            return mask & ~nan_mask(values, leaf.dtype) if leaf.may_be_nonfinite else mask
+
+        return outside
+    value_set = pa.array(allowed).cast(leaf.values.type)
+
+    def arrow_outside(part: slice) -> BoolArray:
+        known = pc.is_in(leaf.values[part.start : part.stop], value_set)
+        mask: BoolArray = pc.invert(known).to_numpy(zero_copy_only=False)
+        return mask
+
+    return arrow_outside
+
+
+def _matches(leaf: Leaf, pattern: str) -> Callable[[slice], BoolArray]:
+    def broken(part: slice) -> BoolArray:
+        values = leaf.values[part.start : part.stop]
+        try:
+            found = pc.match_substring_regex(values, f"^(?:{pattern})")
+        except pa.ArrowInvalid:
+            # RE2 has no look-around and no back-references; Python's engine then judges each distinct value once.
+            encoded = values.dictionary_encode()
+            verdicts = [value is not None and re.match(pattern, value) is not None for value in encoded.dictionary.to_pylist()]
+            found = pa.array(verdicts, pa.bool_()).take(encoded.indices)
+        mask: BoolArray = pc.fill_null(pc.invert(found), False).to_numpy(zero_copy_only=False)
+        return mask
+
+    return broken

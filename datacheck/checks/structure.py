@@ -1,0 +1,123 @@
+"""DC001 to DC006: fields that are missing, extra, of the wrong dtype or shape, not to be checked, or named twice.
+
+These are facts of a file, not of its values: each counts once a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from datacheck.checks.base import Outcome
+from datacheck.errors import nearest_name
+from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.model import Schema
+from datacheck.text import plain
+
+__all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFacts:
+    """What a file says of one field: logical dtype, shape of the named value, and why it cannot be looked into.
+
+    ``storage`` is NumPy's name for the dtype that holds a logical one, where it is another. ``top_level`` is False for a
+    field inside another one. ``coercible`` is set where the dtype was not the schema's and converted without loss.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None = None
+    problem: str = ""
+    top_level: bool = True
+    is_array: bool = False
+
+
+FieldMap = Mapping[str | None, FieldFacts]
+
+
+def facts_of(leaf: Leaf, top_level: bool, is_array: bool) -> FieldFacts:
+    return FieldFacts(leaf.dtype, leaf.shape, leaf.problem, top_level, is_array)
+
+
+def check_structure(
+    schema: Schema, fields: FieldMap, names: Sequence[str | None], num_rows: int | None
+) -> list[Outcome]:
+    """One outcome for each structural fault of a file.
+
+    ``fields`` are all its leaves by path, ``names`` its columns as they stand, twice where a name stands twice, and
+    ``num_rows`` the length of its arrays, which takes the place of the first axis of a slice.
+    """
+    return [
+        *_missing(schema, fields),
+        *_extra(schema, fields),
+        *_repeated(names),
+        *(outcome for path, facts in fields.items() for outcome in _field_faults(schema, path, facts, num_rows)),
+    ]
+
+
+def _fault(code: str, field: str | None, detail: str = "") -> Outcome:
+    return Outcome(code, field, 1, 1, detail=detail)
+
+
+def _missing(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
+    if None in fields:
+        return
+    known = [path for path in fields if path is not None]
+    for path, field in schema.fields.items():
+        if path is not None and field.required and path not in fields:
+            yield _fault("DC001", path, f"the schema requires it{nearest_name(path, known)}")
+
+
+def _extra(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
+    if not schema.strict:
+        return
+    for path, facts in fields.items():
+        if facts.top_level and path is not None and not _mentions(schema, path):
+            yield _fault("DC002", path)
+
+
+def _mentions(schema: Schema, path: str) -> bool:
+    return any(
+        name is not None and (name == path or name.startswith((f"{path}.", f"{path}[]"))) for name in schema.fields
+    )
+
+
+def _repeated(names: Sequence[str | None]) -> Iterable[Outcome]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield _fault("DC006", name, f"{times} columns have this name")
+
+
+def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows: int | None) -> Iterable[Outcome]:
+    field = schema.field_for(path)
+    if facts.problem:
+        yield _fault("DC005", path, facts.problem)
+        return
+    if field is None:
+        return
+    is_container = facts.dtype == "struct" or facts.dtype.startswith("list<")
+    if field.dtype is not None and not is_container and not dtype_matches(facts.dtype, field.dtype):
+        yield _fault("DC003", path, f"{facts.dtype}, expected {field.dtype}")
+    if field.shape is not None and facts.shape is not None and (path is None or not path.endswith("[]")):
+        shape = facts.shape
+        if facts.is_array and shape and num_rows is not None:
+            shape = (num_rows, *shape[1:])
+        if not shape_matches(shape, field.shape):
+            yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
+
+
+def dtype_matches(found: str, expected: str) -> bool:
+    """Whether a logical dtype is the one that a schema asks for."""
+    return found == expected or (expected in FLOAT_FORMATS and found == FLOAT_FORMATS[expected].name)
+
+
+def shape_matches(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether a shape fits; None on either side fits anything (lists of any length are then judged row by row)."""
+    return len(found) == len(expected) and all(
+        have is None or want is None or have == want for have, want in zip(found, expected, strict=True)
+    )
+
+
+def describe_shape(shape: tuple[int | None, ...]) -> str:
+    return plain("(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")")
