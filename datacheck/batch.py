@@ -52,7 +52,8 @@ class Batch:
     """Columns of ``num_rows`` rows.
 
     Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` where rows are not consecutive; all of them are in
-    ``row_group`` where the format has row groups.
+    ``row_group`` where the format has row groups. ``counts_rows`` is False for further columns of rows that another batch
+    gave already.
     """
 
     columns: tuple[Column, ...]
@@ -60,6 +61,7 @@ class Batch:
     row_start: int = 0
     row_group: int | None = None
     rows: IntArray | None = None
+    counts_rows: bool = True
 
     @property
     def names(self) -> list[str | None]:
@@ -78,9 +80,11 @@ class Batch:
         return replace(self, columns=columns)
 
     @classmethod
-    def from_arrow(cls, batch: pa.RecordBatch, row_start: int = 0, row_group: int | None = None) -> Batch:
+    def from_arrow(
+        cls, batch: pa.RecordBatch, row_start: int = 0, row_group: int | None = None, *, counts_rows: bool = True
+    ) -> Batch:
         columns = tuple(map(Column, batch.schema.names, batch.columns))
-        return cls(columns, batch.num_rows, row_start, row_group)
+        return cls(columns, batch.num_rows, row_start, row_group, counts_rows=counts_rows)
 
 
 def arrow_dtype(arrow_type: pa.DataType) -> str:

@@ -35,16 +35,28 @@ class Fingerprint:
             raise SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions") from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
+    def check(self, uri: str) -> None:
+        """Raise ``SourceError`` (DC908) where the file is no longer what it was."""
+        try:
+            now = Fingerprint.of(uri)
+        except SourceError as error:
+            raise SourceError("DC908", uri, f"it vanished while it was read ({error.problem})", "run again") from None
+        if now != self:
+            problem = f"{self.size:,} bytes at the start, {now.size:,} bytes now, or a newer change time"
+            raise SourceError("DC908", uri, problem, "run again when nothing writes to it")
+
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How inputs are read, the same for every format; a source takes what concerns it.
 
-    ``columns`` limits reading to some columns. ``dtypes`` gives dtypes to formats that have none of their own (CSV).
+    ``columns`` limits reading to some columns. ``by_columns`` allows batches that hold some columns only, where nothing
+    that is to be done looks across columns. ``dtypes`` gives dtypes to formats that have none of their own (CSV).
     The limits bound what an archive may expand to.
     """
 
     columns: tuple[str, ...] | None = None
+    by_columns: bool = False
     dtypes: tuple[tuple[str, str], ...] = ()
     max_expanded_bytes: int = 64 << 30
     max_expansion_ratio: int = 1000

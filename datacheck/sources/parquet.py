@@ -1,0 +1,157 @@
+"""Parquet: row groups are the units; a scan reads a few columns at a time, a clean reads rows.
+
+Statistics in the footer are never taken for proof: Parquet's minimum and maximum leave NaN out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
+
+__all__ = ["ParquetSource"]
+
+#: Decoded bytes of the columns read together in a scan: they are still in the cache when they are checked.
+COLUMN_GROUP_BYTES = 4 << 20
+#: Decoded bytes above which a row group (or, in a scan, a column of it) is streamed instead of read at once.
+STREAM_ABOVE_BYTES = 2 * TARGET_UNIT_BYTES
+#: Bytes that a streamed column reads ahead.
+STREAM_BUFFER_BYTES = 1 << 20
+
+
+class ParquetSource:
+    """Reads Parquet files in bounded memory."""
+
+    format: ClassVar[str] = "parquet"
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
+
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        with _open(uri) as file:
+            metadata = file.metadata
+            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+            counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        units = []
+        row_start = 0
+        for groups in _grouped(sizes) or [()]:
+            num_rows = sum(counts[group] for group in groups)
+            units.append(
+                WorkUnit(uri, self.format, len(units), fingerprint, row_start, num_rows, tuple(groups), options=options)
+            )
+            row_start += num_rows
+        return InputInfo(uri, self.format, fingerprint.size, row_start, tuple(units))
+
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        try:
+            yield from _read(unit)
+        except (pa.ArrowException, OSError) as error:
+            raise _translated(unit.uri, error) from None
+        unit.fingerprint.check(unit.uri)
+
+
+def _grouped(sizes: list[int]) -> list[list[int]]:
+    """Consecutive row groups that together hold about a unit's bytes."""
+    groups: list[list[int]] = []
+    held = 0
+    for index, size in enumerate(sizes):
+        if not groups or held + size > TARGET_UNIT_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(index)
+        held += size
+    return groups
+
+
+def _open(uri: str, *, streamed: bool = False) -> pq.ParquetFile:
+    try:
+        # Not memory-mapped: a file cut short while it is read would end the process with SIGBUS instead of an error.
+        return pq.ParquetFile(uri, pre_buffer=False, buffer_size=STREAM_BUFFER_BYTES if streamed else 0)
+    except (pa.ArrowException, OSError) as error:
+        raise _translated(uri, error) from None
+
+
+def _translated(uri: str, error: Exception) -> SourceError:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return SourceError("DC902", uri, error.strerror or text, "check the path and its permissions")
+    if "ncrypt" in text or "decrypt" in text:
+        return SourceError("DC905", uri, text, "decrypt it first: datacheck takes no keys")
+    return SourceError("DC901", uri, text, "write the file again, or take it out of the inputs")
+
+
+def _read(unit: WorkUnit) -> Iterator[Batch]:
+    with _open(unit.uri) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
+        if not unit.row_groups:
+            yield Batch.from_arrow(_no_rows(schema, names))
+            return
+        by_columns = unit.options.by_columns and _addressable(schema)
+        row_start = unit.row_start
+        for group in unit.row_groups:
+            row_group = metadata.row_group(group)
+            for columns in _column_groups(row_group, schema, names) if by_columns else [names]:
+                is_first = not by_columns or columns[0] == names[0]
+                start = row_start
+                for batch in _batches(file, unit.uri, group, columns, schema, row_group):
+                    yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
+                    start += batch.num_rows
+            row_start += row_group.num_rows
+
+
+def _no_rows(schema: pa.Schema, names: list[str]) -> pa.RecordBatch:
+    fields = [field for field in schema if field.name in set(names)]
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in fields], schema=pa.schema(fields))
+
+
+def _addressable(schema: pa.Schema) -> bool:
+    """Whether each column can be asked for by name alone: no name twice, none with a dot (a path in Parquet)."""
+    names = schema.names
+    return bool(names) and len(set(names)) == len(names) and not any("." in name for name in names)
+
+
+def _column_bytes(row_group: Any, schema: pa.Schema) -> dict[str, int]:
+    """Decoded bytes of each top-level column of a row group, as far as the footer tells."""
+    sizes = dict.fromkeys(schema.names, 0)
+    for index in range(row_group.num_columns):
+        chunk = row_group.column(index)
+        name = chunk.path_in_schema.split(".", 1)[0]
+        width = {"FLOAT": 4, "INT32": 4, "DOUBLE": 8, "INT64": 8}.get(chunk.physical_type, 1)
+        # A dictionary-encoded chunk decodes to more than its uncompressed size says.
+        sizes[name] = sizes.get(name, 0) + max(chunk.total_uncompressed_size, width * chunk.num_values)
+    return sizes
+
+
+def _column_groups(row_group: Any, schema: pa.Schema, names: list[str]) -> list[list[str]]:
+    sizes = _column_bytes(row_group, schema)
+    groups: list[list[str]] = []
+    held = 0
+    for name in names:
+        if not groups or held + sizes[name] > COLUMN_GROUP_BYTES:
+            groups.append([])
+            held = 0
+        groups[-1].append(name)
+        held += sizes[name]
+    return groups
+
+
+def _batches(
+    file: pq.ParquetFile, uri: str, group: int, columns: list[str], schema: pa.Schema, row_group: Any
+) -> Iterator[pa.RecordBatch]:
+    wanted = None if len(columns) == len(schema.names) else columns
+    sizes = _column_bytes(row_group, schema)
+    total = sum(sizes[name] for name in dict.fromkeys(columns))
+    if total <= STREAM_ABOVE_BYTES:
+        table = file.read_row_group(group, columns=wanted, use_threads=False)
+        # One chunk a column unless a column of strings is too long for one; rows then come in the pieces they share.
+        yield from table.to_batches() or [_no_rows(schema, columns)]
+        return
+    rows = max(1024, int(TARGET_BATCH_BYTES / max(1.0, total / max(1, row_group.num_rows))))
+    with _open(uri, streamed=True) as streamed:
+        yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)
