@@ -1,0 +1,94 @@
+# Everything here needs python3 (3.11 or newer), make, git and a package index; nothing else has to be installed first.
+#
+#   make run        install, make the example data, and run the main job on it
+#   make test       install with everything, and run all tests
+#   make test-core  the tests that need no torch, in an environment that has none
+#   make check      lint, format, types, layers, Dockerfile
+#   make bench      the benchmarks, side by side with peers
+#   make clean      remove what all of these made
+
+PYTHON ?= python3
+VENV ?= .venv
+CORE_VENV ?= .venv-core
+PIPELINE ?= pipelines/flights.yaml
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+CORE_BIN := $(CORE_VENV)/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# pip learned to read dependency groups in 25.1, and a fresh environment may bring an older one.
+NEW_PIP := $(INSTALL) --upgrade pip
+REQUIREMENTS := pyproject.toml constraints.txt
+
+.PHONY: run data test test-core check lint format types layers lint-docker bench clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.installed data
+	$(BIN)/datacheck run $(PIPELINE)
+
+data: $(VENV)/.installed
+	$(BIN)/python pipelines/make_data.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-core: $(CORE_VENV)/.installed
+	$(CORE_BIN)/python -c "import importlib.util as u, sys; sys.exit('torch is installed' if u.find_spec('torch') else 0)"
+	$(CORE_BIN)/python -m pytest -m "not torch" $(PYTEST_ARGS)
+
+check: lint types layers lint-docker
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+	$(BIN)/mypy pipelines/make_data.py
+
+layers: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+lint-docker: $(VENV)/.installed-dev
+	$(BIN)/hadolint Dockerfile
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(CORE_VENV) data out .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+# A stamp is written last, so that an installation that was interrupted is done again.
+$(VENV)/.created:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python $(NEW_PIP)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(REQUIREMENTS)
+	$(BIN)/python $(INSTALL) --editable . --group data
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python $(INSTALL) --editable '.[all]' --group test
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python $(INSTALL) --group dev
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/python $(INSTALL) --group bench
+	touch $@
+
+$(CORE_VENV)/.created:
+	$(PYTHON) -m venv --clear $(CORE_VENV)
+	$(CORE_BIN)/python $(NEW_PIP)
+	touch $@
+
+$(CORE_VENV)/.installed: $(CORE_VENV)/.created $(REQUIREMENTS)
+	$(CORE_BIN)/python $(INSTALL) --editable . --group test
+	touch $@

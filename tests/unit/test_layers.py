@@ -1,0 +1,146 @@
+"""The rooms of the project and what each may import."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent / "datacheck"
+
+#: The level of every room: a module or a package right under ``datacheck``.
+LEVELS = {
+    "batch": 0,
+    "codes": 0,
+    "errors": 0,
+    "findings": 0,
+    "leaves": 0,
+    "schema": 0,
+    "text": 0,
+    "numerics": 1,
+    "sources": 1,
+    "checks": 2,
+    "cleaning": 3,
+    "reports": 3,
+    "sinks": 3,
+    "job": 4,
+    "torch": 5,
+    "integrations": 5,
+    "cli": 6,
+}
+#: Rooms of one level that may import each other. Level 0 is one room with several doors.
+SIBLINGS = {("sources", "numerics")}
+#: What the training door may use: it must work where there is no job.
+HIGHEST_FOR_TORCH = 2
+#: Libraries that cost time or need an extra: imported inside the function that needs them.
+HEAVY = {"datasketches", "pandas", "pandera", "polars", "ray", "safetensors", "torch"}
+#: Rooms whose reason to exist is such a library; nothing else imports them before it is asked to.
+ROOMS_OF_HEAVY = {"torch", "integrations"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+#: The public names come from every level, lazily.
+MODULES_IN_ROOMS = [path for path in MODULES if path.parent != PACKAGE or path.name != "__init__.py"]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported anywhere in a tree, ``package.name`` for a name imported from a package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write the import with its full name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(tree: ast.AST) -> set[str]:
+    """The rooms that a tree imports from; the version, which is a constant, is not in a room."""
+    dotted = (name.split(".") for name in imported_names(tree))
+    return {parts[1] for parts in dotted if parts[0] == "datacheck" and len(parts) > 1} - {"__version__"}
+
+
+def imports_at_once(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The imports that run when the module is imported: not those in functions or under ``TYPE_CHECKING``."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += ast.iter_child_nodes(node)
+
+
+def is_allowed(room: str, imported: str) -> bool:
+    if room == imported or (LEVELS[room] == LEVELS[imported] == 0) or (room, imported) in SIBLINGS:
+        return True
+    highest = HIGHEST_FOR_TORCH if room in ROOMS_OF_HEAVY else LEVELS[room] - 1
+    return LEVELS[imported] <= highest
+
+
+@pytest.mark.parametrize("path", MODULES_IN_ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_its_own_level_or_below(path: Path) -> None:
+    room = room_of(path)
+    rooms = imported_rooms(ast.parse(path.read_text(encoding="utf-8")))
+    assert room in LEVELS, f"{room} has no level: give it one in LEVELS"
+    assert rooms <= set(LEVELS), "imports a room without a level"
+    assert [other for other in sorted(rooms) if not is_allowed(room, other)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_only_where_they_are_needed(path: Path) -> None:
+    at_once = imports_at_once(ast.parse(path.read_text(encoding="utf-8")))
+    libraries = {name.partition(".")[0] for node in at_once for name in imported_names(node)}
+    assert libraries & HEAVY <= ({"torch"} if room_of(path) in ROOMS_OF_HEAVY else set())
+
+
+@pytest.mark.parametrize("statement", ["import datacheck", "import datacheck.cli"])
+def test_importing_loads_no_heavy_library(statement: str, run_python: Callable[[str], str]) -> None:
+    loaded = json.loads(run_python(f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"))
+    assert "datacheck" in loaded
+    assert HEAVY.isdisjoint(loaded)
+
+
+def test_the_public_names_are_sorted_and_can_be_reached(run_python: Callable[[str], str]) -> None:
+    program = "import datacheck, json; print(json.dumps([(n, hasattr(datacheck, n)) for n in datacheck.__all__]))"
+    names = json.loads(run_python(program))
+    assert [name for name, reachable in names if not reachable] == []
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("room", "imported", "allowed"),
+    [
+        ("job", "sinks", True),
+        ("sinks", "job", False),
+        ("findings", "codes", True),
+        ("schema", "numerics", False),
+        ("sources", "numerics", True),
+        ("numerics", "sources", False),
+        ("torch", "checks", True),
+        ("torch", "sinks", False),
+        ("cli", "torch", True),
+    ],
+)
+def test_the_rule_of_levels(room: str, imported: str, allowed: bool) -> None:
+    assert is_allowed(room, imported) is allowed
+
+
+def test_imports_inside_functions_count_as_imports_of_a_room() -> None:
+    tree = ast.parse("def later():\n    from datacheck.cli import main\n")
+    assert imported_rooms(tree) == {"cli"}
+    assert list(imports_at_once(tree)) == []
+
+
+def test_imports_under_a_try_or_in_a_class_run_at_once() -> None:
+    tree = ast.parse(
+        "try:\n    import torch\nfinally:\n    pass\nclass C:\n    import pandas\n    def f(self): import ray\n"
+    )
+    assert {name for node in imports_at_once(tree) for name in imported_names(node)} == {"torch", "pandas"}
