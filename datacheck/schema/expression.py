@@ -1,0 +1,355 @@
+"""Cross-field expressions: a small language with Python's spelling, of which nothing is ever executed.
+
+::
+
+    arr_time > dep_time
+    0 <= humidity <= 100 or is_null(humidity)
+    abs(dep_delay - arr_delay) < 600 and carrier in ["UA", "AA"]
+    `odd name` == field("another one")
+
+There are comparisons (also chained), ``and``, ``or``, ``not``, ``+ - * / // % **``, ``in [..]``, numbers, text in
+quotes, ``True`` and ``False``, names of fields, and the functions of :data:`FUNCTIONS`.
+
+What a null touches is unknown (SQL's three-valued logic), and a row whose verdict is unknown does not break the rule.
+A NaN compares false with everything, as IEEE 754 has it, so it does.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from datacheck.errors import nearest_name
+from datacheck.text import join_limited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FUNCTIONS", "Algebra", "ExpressionSyntaxError", "ParsedExpression", "fold", "parse_expression"]
+
+#: The functions, with the least and the greatest number of arguments.
+FUNCTIONS: Final[dict[str, tuple[int, int]]] = {
+    "abs": (1, 1),
+    "is_finite": (1, 1),
+    "is_nan": (1, 1),
+    "is_null": (1, 1),
+    "len": (1, 1),
+    "max": (2, 16),
+    "min": (2, 16),
+}
+
+MAX_CHARACTERS: Final = 2_000
+MAX_NODES: Final = 200
+MAX_DEPTH: Final = 30
+
+_COMPARISONS: Final[dict[type[ast.cmpop], str]] = {
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+}
+_ARITHMETIC: Final[dict[type[ast.operator], str]] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+}
+_TRUTH_FUNCTIONS: Final = frozenset({"is_finite", "is_nan", "is_null"})
+_HINTS: Final[dict[type[ast.AST], str]] = {
+    ast.BitAnd: "write 'and' instead of '&'",
+    ast.BitOr: "write 'or' instead of '|'",
+    ast.Invert: "write 'not' instead of '~'",
+    ast.Is: "write is_null(x) instead of 'x is None'",
+    ast.IsNot: "write not is_null(x) instead of 'x is not None'",
+    ast.Attribute: 'write field("a.b") for a field whose name has a dot',
+    ast.Subscript: "values inside a list cannot be reached",
+    ast.IfExp: "write '(test and a) or (not test and b)'",
+}
+
+Value = TypeVar("Value")
+
+
+class ExpressionSyntaxError(ValueError):
+    """The text is not an expression of this language; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedExpression:
+    """An expression that was read and found well-formed; ``names`` are its fields in order of appearance."""
+
+    text: str
+    tree: ast.expr
+    names: tuple[str, ...]
+
+
+class Algebra(Protocol[Value]):
+    """What the operations of the language mean for one kind of values."""
+
+    def name(self, name: str) -> Value: ...
+
+    def constant(self, value: bool | int | float | str) -> Value: ...
+
+    def compare(self, operator: str, left: Value, right: Value) -> Value: ...
+
+    def arithmetic(self, operator: str, left: Value, right: Value) -> Value: ...
+
+    def negative(self, value: Value) -> Value: ...
+
+    def conjunction(self, values: Sequence[Value]) -> Value: ...
+
+    def disjunction(self, values: Sequence[Value]) -> Value: ...
+
+    def negation(self, value: Value) -> Value: ...
+
+    def member(self, value: Value, members: Sequence[bool | int | float | str]) -> Value: ...
+
+    def call(self, function: str, arguments: Sequence[Value]) -> Value: ...
+
+
+@lru_cache(maxsize=256)
+def parse_expression(text: str) -> ParsedExpression:
+    """Read an expression; raises :class:`ExpressionSyntaxError` that says what is wrong."""
+    if len(text) > MAX_CHARACTERS:
+        raise ExpressionSyntaxError(f"is longer than {MAX_CHARACTERS:,} characters; split it into several rules")
+    source, quoted = _replace_backticks(text.strip())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            body = ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        raise ExpressionSyntaxError(f"is not an expression: {error.msg}{_syntax_hint(source)}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ExpressionSyntaxError(f"is not an expression: {error or 'it nests too deeply'}") from None
+    if _depth(body) > MAX_DEPTH or sum(1 for _ in ast.walk(body)) > MAX_NODES * 3:
+        raise ExpressionSyntaxError(
+            f"is too large (at most {MAX_NODES} parts, {MAX_DEPTH} deep); split it into several rules"
+        )
+    reader = _Reader(quoted)
+    tree = reader.truth(body)
+    if not reader.names:
+        raise ExpressionSyntaxError("names no field, so it says nothing about the data")
+    return ParsedExpression(text, tree, tuple(reader.names))
+
+
+def fold(node: ast.expr, algebra: Algebra[Value]) -> Value:
+    """The value of a parsed expression in an algebra."""
+    match node:
+        case ast.Name(id=name):
+            return algebra.name(name)
+        case ast.Constant(value=bool() | int() | float() | str() as value):
+            return algebra.constant(value)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return algebra.negation(fold(operand, algebra))
+        case ast.UnaryOp(operand=operand):
+            return algebra.negative(fold(operand, algebra))
+        case ast.BoolOp(op=ast.And(), values=values):
+            return algebra.conjunction([fold(value, algebra) for value in values])
+        case ast.BoolOp(values=values):
+            return algebra.disjunction([fold(value, algebra) for value in values])
+        case ast.BinOp(left=left, op=operator, right=right):
+            return algebra.arithmetic(_ARITHMETIC[type(operator)], fold(left, algebra), fold(right, algebra))
+        case ast.Compare(left=left, ops=operators, comparators=comparators):
+            return _fold_comparisons(left, operators, comparators, algebra)
+        case ast.Call(func=ast.Name(id=function), args=arguments):
+            return algebra.call(function, [fold(argument, algebra) for argument in arguments])
+    raise AssertionError(f"the reader let {ast.dump(node)} through")
+
+
+def _fold_comparisons(
+    left: ast.expr, operators: list[ast.cmpop], comparators: list[ast.expr], algebra: Algebra[Value]
+) -> Value:
+    verdicts = []
+    current = fold(left, algebra)
+    for operator, comparator in zip(operators, comparators, strict=True):
+        if isinstance(comparator, ast.List):
+            members = [element.value for element in comparator.elts if isinstance(element, ast.Constant)]
+            verdict = algebra.member(current, members)  # type: ignore[arg-type]
+            verdicts.append(algebra.negation(verdict) if isinstance(operator, ast.NotIn) else verdict)
+            continue
+        following = fold(comparator, algebra)
+        verdicts.append(algebra.compare(_COMPARISONS[type(operator)], current, following))
+        current = following
+    return verdicts[0] if len(verdicts) == 1 else algebra.conjunction(verdicts)
+
+
+class _Reader:
+    """Lets through the nodes of the language, in a normal form: names for fields, constants with their sign."""
+
+    def __init__(self, quoted: Sequence[str]) -> None:
+        self._quoted = {f"{_PLACEHOLDER}{number}": name for number, name in enumerate(quoted)}
+        self.names: dict[str, None] = {}
+
+    def truth(self, node: ast.expr) -> ast.expr:
+        """A node that is true or false; a bare field may be a boolean one."""
+        match node:
+            case ast.BoolOp(op=operator, values=values):
+                return ast.BoolOp(operator, [self.truth(value) for value in values])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return ast.UnaryOp(ast.Not(), self.truth(operand))
+            case ast.Compare() | ast.Name():
+                return self.value(node)
+            case ast.Call(func=ast.Name(id=name)) if name in _TRUTH_FUNCTIONS or name == "field":
+                return self.value(node)
+            case ast.Constant(value=bool()):
+                raise self.error(node, "is a constant, so it is no rule")
+            case ast.BinOp() | ast.Constant() | ast.Call() | ast.UnaryOp():
+                self.value(node)
+                raise self.error(node, "is a value, not a rule; compare it with something")
+        raise self._refusal(node)
+
+    def value(self, node: ast.expr) -> ast.expr:
+        """A node of any kind."""
+        match node:
+            case ast.Name(id=name):
+                return self._field(self._quoted.get(name, name))
+            case ast.Constant(value=constant):
+                return self._constant(node, constant)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                return self._signed(sign, operand)
+            case ast.UnaryOp(op=ast.Not()) | ast.BoolOp():
+                return self.truth(node)
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
+                return ast.BinOp(self._number(left), operator, self._number(right))
+            case ast.Compare(left=left, ops=operators, comparators=comparators):
+                return self._comparison(left, operators, comparators)
+            case ast.Call():
+                return self._call(node)
+        raise self._refusal(node)
+
+    def error(self, node: ast.expr, problem: str) -> ExpressionSyntaxError:
+        text = ast.unparse(node)
+        for placeholder, name in self._quoted.items():
+            text = text.replace(placeholder, f"`{name}`")
+        return ExpressionSyntaxError(f"{text!r} {problem}" if len(text) <= 80 else f"a part of it {problem}")
+
+    def _refusal(self, node: ast.expr) -> ExpressionSyntaxError:
+        keys = [type(node), type(getattr(node, "op", None))]
+        hint = next((_HINTS[key] for key in keys if key in _HINTS), None)
+        return self.error(node, f"is not part of the language{'; ' + hint if hint else ''}")
+
+    def _field(self, name: str) -> ast.expr:
+        self.names.setdefault(name)
+        return ast.Name(name)
+
+    def _constant(self, node: ast.expr, value: object) -> ast.expr:
+        if value is None:
+            raise self.error(node, "cannot be compared with; write is_null(x)")
+        if not isinstance(value, bool | int | float | str):
+            raise self.error(node, "is not a number, text, True or False")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(node, "is not finite; write is_finite(x)")
+        if isinstance(value, int) and abs(value) >= 2**64:
+            raise self.error(node, "is larger than any integer that data holds")
+        return ast.Constant(value)
+
+    def _signed(self, sign: ast.unaryop, operand: ast.expr) -> ast.expr:
+        inner = self._number(operand)
+        if isinstance(sign, ast.UAdd):
+            return inner
+        match inner:
+            case ast.Constant(value=int() | float() as value):
+                return ast.Constant(-value)
+        return ast.UnaryOp(sign, inner)
+
+    def _number(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bool):
+            raise self.error(node, "is not a number, and stands where one is needed")
+        return self.value(node)
+
+    def _comparison(self, left: ast.expr, operators: list[ast.cmpop], comparators: list[ast.expr]) -> ast.expr:
+        parts = [self.value(left)]
+        for position, (operator, comparator) in enumerate(zip(operators, comparators, strict=True)):
+            if isinstance(operator, ast.In | ast.NotIn):
+                if position != len(operators) - 1:
+                    raise ExpressionSyntaxError("compares the outcome of 'in'; put 'in' last, or in parentheses")
+                parts.append(self._members(comparator))
+            elif type(operator) in _COMPARISONS:
+                parts.append(self.value(comparator))
+            else:
+                raise ExpressionSyntaxError(
+                    f"has an operator that is not part of the language; {_HINTS[type(operator)]}"
+                )
+        return ast.Compare(parts[0], operators, parts[1:])
+
+    def _members(self, node: ast.expr) -> ast.expr:
+        if not isinstance(node, ast.List | ast.Tuple | ast.Set) or not node.elts:
+            raise self.error(node, "stands after 'in', where a list of constants such as [1, 2] is needed")
+        members = [self.value(element) for element in node.elts]
+        if not all(isinstance(member, ast.Constant) for member in members):
+            raise self.error(node, "holds more than constants")
+        return ast.List(members)
+
+    def _call(self, node: ast.Call) -> ast.expr:
+        if not isinstance(node.func, ast.Name):
+            raise self._refusal(node.func)
+        name, arguments = node.func.id, node.args
+        if name == "field":
+            match arguments:
+                case [ast.Constant(value=str() as path)] if not node.keywords:
+                    return self._field(path)
+            raise self.error(node, 'takes one name in quotes, such as field("odd name")')
+        if name not in FUNCTIONS:
+            hint = nearest_name(name, FUNCTIONS) or f"; known are {join_limited([*FUNCTIONS, 'field'], 20)}"
+            raise self.error(node, f"calls '{name}', which is not a function that is known{hint}")
+        least, most = FUNCTIONS[name]
+        if node.keywords or not least <= len(arguments) <= most:
+            wanted = "one argument" if most == 1 else f"{least} to {most} arguments"
+            raise self.error(node, f"does not have {wanted}")
+        return ast.Call(ast.Name(name), [self.value(argument) for argument in arguments], [])
+
+
+_PLACEHOLDER: Final = "__datacheck_field_"
+
+
+def _replace_backticks(text: str) -> tuple[str, list[str]]:
+    """Names in back-ticks become placeholders, outside of text in quotes."""
+    names: list[str] = []
+    pieces: list[str] = []
+    position, quote = 0, ""
+    while position < len(text):
+        character = text[position]
+        if quote:
+            step = 2 if character == "\\" else 1
+            quote = "" if character == quote else quote
+            pieces.append(text[position : position + step])
+            position += step
+        elif character == "`":
+            end = text.find("`", position + 1)
+            if end < 0:
+                raise ExpressionSyntaxError("opens a back-tick that it does not close")
+            pieces.append(f" {_PLACEHOLDER}{len(names)} ")
+            names.append(text[position + 1 : end])
+            position = end + 1
+        else:
+            quote = character if character in "'\"" else ""
+            pieces.append(character)
+            position += 1
+    return "".join(pieces).strip(), names
+
+
+def _syntax_hint(source: str) -> str:
+    for wrong, right in (("&&", "and"), ("||", "or"), ("<>", "!=")):
+        if wrong in source:
+            return f"; write '{right}' instead of '{wrong}'"
+    if "=" in source.replace("==", "").replace("<=", "").replace(">=", "").replace("!=", ""):
+        return "; write '==' to compare"
+    return ""
+
+
+def _depth(root: ast.AST) -> int:
+    deepest = 0
+    stack: list[tuple[ast.AST, int]] = [(root, 1)]
+    while stack:
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
+        stack.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+    return deepest

@@ -1,0 +1,114 @@
+"""Where schemas come from and go to: YAML files, Python references, pandera objects."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datacheck.errors import SchemaError, UsageError, nearest_name
+from datacheck.schema.model import REFERENCE, Schema
+from datacheck.schema.yaml_file import dump_yaml, load_yaml, validate
+from datacheck.text import plain
+
+__all__ = ["SchemaLike", "dump_schema", "import_reference", "load_schema", "parse_schema", "save_schema"]
+
+#: A path of a YAML file, ``package.module:Model``, a schema or the mapping of one, a pandera schema or model, or None.
+SchemaLike = str | os.PathLike[str] | Schema | Mapping[str, Any] | type | None
+
+
+def load_schema(reference: SchemaLike = None) -> Schema:
+    """The schema that ``reference`` names or is.
+
+    A text is the path of a YAML file, or ``package.module:Model`` where it has that form and no such file exists; only
+    then is anything imported, with the current folder on the path as ``python -m`` has it. None is the schema that
+    holds for all data: no NaN and no infinity. Raises ``SchemaError``.
+    """
+    if reference is None:
+        return Schema()
+    if isinstance(reference, Schema):
+        return _with_pandera(reference, "schema")
+    if isinstance(reference, str | os.PathLike):
+        path = os.fspath(reference)
+        if isinstance(path, str) and REFERENCE.fullmatch(path) and not Path(path).exists():
+            return _from_object(import_reference(path), path)
+        return parse_schema(load_yaml(path), plain(os.fsdecode(path)))
+    if isinstance(reference, Mapping):
+        return parse_schema(reference, "schema")
+    return _from_object(reference, "schema")
+
+
+def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
+    """The schema that a mapping, as read from YAML, describes; ``place`` names it in errors."""
+    return _with_pandera(validate(Schema, mapping, place, SchemaError), place)
+
+
+def dump_schema(schema: Schema) -> str:
+    """The schema as YAML that loads back as an equal one. Only what differs from the defaults is written."""
+    record = {"version": schema.version, **schema.model_dump(mode="json", exclude_defaults=True)}
+    record["fields"] = {
+        name: field.model_dump(mode="json", exclude_defaults=True) for name, field in schema.fields.items()
+    }
+    if not schema.fields:
+        del record["fields"]
+    return dump_yaml(record)
+
+
+def save_schema(schema: Schema, path: str | os.PathLike[str]) -> None:
+    """Write the schema as a YAML file."""
+    Path(path).write_text(dump_schema(schema), encoding="utf-8")
+
+
+def import_reference(reference: str) -> Any:
+    """The object that ``package.module:Name`` names; raises ``SchemaError`` where it cannot be had."""
+    module_name, _, attributes = reference.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        wanted = error.name or module_name
+        if module_name == wanted or module_name.startswith(f"{wanted}."):
+            problem = f"there is no file of that name, and no module '{wanted}' on the path"
+        else:
+            problem = f"the module '{module_name}' needs '{wanted}', which is not installed"
+        raise SchemaError(reference, problem) from None
+    except Exception as error:  # whatever the user's own module raises is a fault of the configuration
+        kind = type(error).__name__
+        raise SchemaError(reference, f"importing '{module_name}' failed: {kind}: {plain(str(error))}") from error
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            hint = nearest_name(attribute, [name for name in dir(found) if not name.startswith("_")])
+            raise SchemaError(reference, f"'{module_name}' has no '{attribute}'{hint}")
+        found = getattr(found, attribute)
+    return found
+
+
+def _from_object(found: object, place: str) -> Schema:
+    if isinstance(found, Schema):
+        return _with_pandera(found, place)
+    if not type(found).__module__.startswith("pandera") and not _is_pandera_model(found):
+        raise UsageError(
+            f"{place}: {type(found).__name__} is not a schema; give a YAML file, package.module:Model, a Schema, "
+            "or a pandera schema or model"
+        )
+    from datacheck.schema.pandera import from_pandera
+
+    return from_pandera(found, reference=place if REFERENCE.fullmatch(place) else None)
+
+
+def _is_pandera_model(found: object) -> bool:
+    return isinstance(found, type) and any(base.__module__.startswith("pandera") for base in found.__mro__)
+
+
+def _with_pandera(schema: Schema, place: str) -> Schema:
+    """The schema with what its ``pandera:`` says folded in where it has our words."""
+    if schema.pandera is None:
+        return schema
+    from datacheck.schema.pandera import fold_pandera
+
+    return fold_pandera(schema, place)

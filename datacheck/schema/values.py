@@ -1,0 +1,108 @@
+"""The values that a schema is written with: bounds, members of a list, keys, metadata."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+__all__ = ["Bound", "Keys", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
+
+
+def _bound(value: object) -> object:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    value = unwrapped(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, or text for text and times, and is {_described(value)}")
+    if not math.isfinite(value):
+        raise ValueError(
+            f"must be finite, and is {value}; what is allowed beyond is said by 'allow_nan' and 'allow_inf'"
+        )
+    return value
+
+
+def _member(value: object) -> object:
+    if value is None:
+        raise ValueError("null is not a value; whether nulls are allowed is said by 'nullable'")
+    value = unwrapped(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        word = "allow_nan" if math.isnan(value) else "allow_inf"
+        raise ValueError(f"{value} is not a member; whether it is allowed is said by '{word}'")
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(f"must be a number, text, true or false, and is {_described(value)}")
+    return value
+
+
+def unwrapped(value: object) -> object:
+    """A NumPy scalar as Python's own."""
+    item = getattr(value, "item", None)
+    return item() if item is not None and getattr(value, "ndim", None) == 0 else value
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else repr(value)
+
+
+def _as_key_lists(value: object) -> object:
+    """One composite key as pandera writes it (a list of names), or a list of keys."""
+    if isinstance(value, str):
+        return ((value,),)
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
+        return (tuple(value),)
+    return value if value is not None else ()
+
+
+def as_expression(value: object) -> object:
+    return {"expr": value} if isinstance(value, str) else value
+
+
+def as_field(value: object) -> object:
+    return {} if value is None else value
+
+
+def _plain(value: object) -> object:
+    """Metadata must be writable as YAML."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping():
+            if not all(isinstance(key, str) for key in value):
+                raise ValueError("has a key that is not text")
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    inner = unwrapped(value)
+    if inner is not value:
+        return _plain(inner)
+    raise ValueError(f"holds {value!r}, which cannot be written in a schema file")
+
+
+Bound = Annotated[int | float | str, BeforeValidator(_bound)]
+Scalar = Annotated[bool | int | float | str, BeforeValidator(_member)]
+Keys = Annotated[
+    tuple[tuple[str, ...], ...],
+    BeforeValidator(_as_key_lists),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
+            ]
+        }
+    ),
+]
+Plain = Annotated[dict[str, Any], BeforeValidator(_plain)]

@@ -1,0 +1,94 @@
+"""pandera's built-in checks by name: what a field's ``checks`` may say without importing pandera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from datacheck.errors import nearest_name
+
+__all__ = ["BUILTIN_CHECKS", "arguments_of", "canonical_check", "check_problem", "describe_check"]
+
+#: Arguments of each built-in check, in order; those without a default stand before the bar.
+BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "equal_to": (("value",), ()),
+    "not_equal_to": (("value",), ()),
+    "greater_than": (("min_value",), ()),
+    "greater_than_or_equal_to": (("min_value",), ()),
+    "less_than": (("max_value",), ()),
+    "less_than_or_equal_to": (("max_value",), ()),
+    "in_range": (("min_value", "max_value"), ("include_min", "include_max")),
+    "isin": (("allowed_values",), ()),
+    "notin": (("forbidden_values",), ()),
+    "str_matches": (("pattern",), ()),
+    "str_contains": (("pattern",), ()),
+    "str_startswith": (("string",), ()),
+    "str_endswith": (("string",), ()),
+    "str_length": ((), ("min_value", "max_value", "exact_value")),
+}
+
+_SHORT: Final = {
+    "eq": "equal_to",
+    "ne": "not_equal_to",
+    "gt": "greater_than",
+    "ge": "greater_than_or_equal_to",
+    "lt": "less_than",
+    "le": "less_than_or_equal_to",
+    "between": "in_range",
+}
+
+
+def arguments_of(name: str, given: object) -> dict[str, Any] | None:
+    """The arguments of a check by name, from what a schema says: a mapping, a list of them in order, or the only one.
+
+    None where they do not fit, or where the check is not a built-in one and says no names.
+    """
+    required, optional = BUILTIN_CHECKS.get(_SHORT.get(name, name), ((), ()))
+    known = (*required, *optional)
+    if isinstance(given, Mapping):
+        arguments = dict(given)
+        if not known:
+            return arguments
+    elif not known:
+        return {} if given is None else None
+    elif isinstance(given, list | tuple) and len(known) > 1:
+        if len(given) > len(known):
+            return None
+        arguments = dict(zip(known, given, strict=False))
+    else:
+        arguments = {known[0]: given}
+    return arguments if set(required) <= arguments.keys() <= set(known) and arguments else None
+
+
+def canonical_check(name: str) -> str:
+    """The long name that pandera gives a check."""
+    return _SHORT.get(name, name)
+
+
+def check_problem(name: str, given: object) -> str | None:
+    """What is wrong with an entry of a field's ``checks``; None where nothing is."""
+    long = canonical_check(name)
+    if long == "unique_values_eq":
+        return "judges all values of the data set at once, which a batch cannot; use 'isin'"
+    if long not in BUILTIN_CHECKS:
+        if _is_registered(name):
+            return None if given is None or isinstance(given, Mapping) else "takes its arguments as a mapping of names"
+        hint = nearest_name(name, BUILTIN_CHECKS) or f"; known are {', '.join(BUILTIN_CHECKS)}"
+        return f"is not a pandera check that is known{hint}"
+    if arguments_of(name, given) is None:
+        required, optional = BUILTIN_CHECKS[long]
+        wanted = [*required, *(f"{name} (optional)" for name in optional)]
+        return f"does not have the arguments that {long} takes: {', '.join(wanted)}"
+    return None
+
+
+def _is_registered(name: str) -> bool:
+    """Whether the user registered the check with pandera (``pandera.extensions.register_check_method``)."""
+    from pandera.api.checks import Check
+
+    return name in Check.REGISTERED_CUSTOM_CHECKS
+
+
+def describe_check(name: str, arguments: Mapping[str, Any]) -> str:
+    """A check and its arguments in words, such as ``str_length(min_value=1)``."""
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
