@@ -1,6 +1,6 @@
 """The checks: one family of codes a file, run together by :class:`~datacheck.checks.checker.Checker`."""
 
 from datacheck.checks.base import Outcome, RowCheck
-from datacheck.checks.checker import BatchVerdict, Checker
+from datacheck.checks.checker import Checker
 
-__all__ = ["BatchVerdict", "Checker", "Outcome", "RowCheck"]
+__all__ = ["Checker", "Outcome", "RowCheck"]

@@ -1,4 +1,4 @@
-"""What a check gives back: an outcome for each code and field of a batch, clean ones included."""
+"""What a check gives back: an outcome for each code and field of a batch that broke a rule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Outcome:
 
     ``rows`` are the rows of the batch with at least one violation, sorted, each once; ``examples`` carry rows of the
     *file*. ``reported`` is False where the schema allows the values and only a cleaning rule asked for them: such an
-    outcome decides about rows and is no finding. An outcome without violations adds its ``num_checked``.
+    outcome decides about rows and is no finding.
     """
 
     code: str
@@ -41,5 +41,5 @@ class RowCheck(Protocol):
     """A check that needs several columns at once: an expression, a pandera check or schema."""
 
     def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome a rule, with rows and examples where there are violations."""
+        """One outcome a rule, also where nothing broke it: ``num_checked`` then still counts."""
         ...

@@ -65,16 +65,16 @@ def violation_mask(leaf: Leaf, code: str, field: Field) -> BoolArray:
     word = BOUND_CODES[code]
     if getattr(field, word) is None:
         return np.zeros(len(leaf), np.bool_)
-    mask = _mask_of(leaf, word, field)(slice(0, len(leaf)))
+    mask = _mask_of(leaf, word, field)(leaf, slice(0, len(leaf)))
     return mask if leaf.validity is None else mask & leaf.validity
 
 
-def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[slice], BoolArray]:
+def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], BoolArray]:
     bound = getattr(field, word)
     if not leaf.is_numeric:
         scalar = _arrow_scalar(bound, leaf.values.type)
 
-        def arrow_mask(part: slice) -> BoolArray:
+        def arrow_mask(leaf: Leaf, part: slice) -> BoolArray:
             broken = _ARROW_BREAKS[word](leaf.values[part.start : part.stop], scalar)
             mask: BoolArray = pc.fill_null(broken, False).to_numpy(zero_copy_only=False)
             return mask
@@ -82,7 +82,7 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[slice], BoolArray
         return arrow_mask
     limit = _in_dtype(bound, leaf)
 
-    def mask(part: slice) -> BoolArray:
+    def mask(leaf: Leaf, part: slice) -> BoolArray:
         values = to_float(leaf.values[part], leaf.dtype)
         with np.errstate(invalid="ignore"):
             broken: BoolArray = _BREAKS[word](values, limit)

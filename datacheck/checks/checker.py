@@ -1,9 +1,11 @@
-"""All checks of a schema over the batches of one file."""
+"""All checks of a schema over the batches of one unit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
@@ -12,12 +14,12 @@ from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import missing_rules
-from datacheck.checks.rules import run_rules
-from datacheck.checks.structure import FieldFacts, dtype_matches, facts_of
+from datacheck.checks.rules import LeafRules, run_rules
+from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["BatchVerdict", "Checker"]
+__all__ = ["UNMENTIONED", "Checker"]
 
 #: What holds for a field that no schema mentions: no NaN, no infinity; nulls are not judged.
 UNMENTIONED = Field(nullable=True)
@@ -25,19 +27,15 @@ UNMENTIONED = Field(nullable=True)
 _NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class BatchVerdict:
-    """What the checks say of one batch: an outcome for each rule, and the facts of its fields."""
-
-    outcomes: tuple[Outcome, ...]
-    fields: Mapping[str | None, FieldFacts]
-
-
 class Checker:
-    """Runs every check of ``schema`` that looks at values or rows.
+    """Runs every check of ``schema`` that looks at values or rows, and remembers what it saw.
 
     ``forced`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
     ``with_rows`` also says which rows have violations; without it a scan of dirty data is faster.
+
+    Attributes:
+        fields: what is known of each leaf seen so far, by path.
+        num_values: for each path, how many slots were seen and how many of them held a value.
     """
 
     def __init__(
@@ -48,43 +46,65 @@ class Checker:
         with_rows: bool = False,
     ) -> None:
         self.schema = schema
-        self.with_rows = with_rows
-        self._forced = forced or (lambda path: _NOTHING)
+        self.fields: dict[str | None, FieldFacts] = {}
+        self.num_values: dict[str | None, tuple[int, int]] = {}
+        self._with_rows = with_rows
+        self._forced = forced
+        self._rules: dict[tuple[str | None, str], LeafRules] = {}
         self._row_checks: list[RowCheck] | None = None
 
-    def check(self, batch: Batch) -> BatchVerdict:
-        """The verdict on one batch."""
+    def check(self, batch: Batch) -> list[Outcome]:
+        """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
         outcomes: list[Outcome] = []
-        fields: dict[str | None, FieldFacts] = {}
         for column in batch.columns:
-            is_array = not hasattr(column.data, "type")
             for leaf in column.leaves():
-                fields.setdefault(leaf.path, facts_of(leaf, leaf.path == column.name, is_array))
+                if leaf.path not in self.fields:
+                    is_array = isinstance(column.data, np.ndarray)
+                    self.fields[leaf.path] = facts_of(leaf, leaf.path == column.name, is_array)
                 if leaf.values is not None:
-                    outcomes.extend(self._check_leaf(leaf, batch))
+                    outcomes += self._check_leaf(leaf, batch)
         for row_check in self._checks_of_rows(batch.names):
-            outcomes.extend(row_check.run(batch))
-        return BatchVerdict(tuple(outcomes), fields)
+            outcomes += row_check.run(batch)
+        return outcomes
 
     def _check_leaf(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
+        rules = self._rules.get((leaf.path, leaf.dtype))
+        if rules is None:
+            rules = self._rules[leaf.path, leaf.dtype] = self._rules_for(self.as_meant(leaf))
+        slots, present = self.num_values.get(leaf.path, (0, 0))
+        self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
+        return run_rules(self.as_meant(leaf), rules, batch, with_rows=self._with_rows) if rules.rules else []
+
+    def as_meant(self, leaf: Leaf) -> Leaf:
+        """The leaf with the format that the schema says its integers store (bfloat16 kept as uint16)."""
+        field = self.schema.field_for(leaf.path)
+        if field is None or field.dtype == leaf.dtype:
+            return leaf
+        storage = FLOAT_FORMATS.get(field.dtype or "")
+        return replace(leaf, dtype=field.dtype) if storage is not None and leaf.dtype == storage.name else leaf
+
+    def _rules_for(self, leaf: Leaf) -> LeafRules:
         field = self.schema.field_for(leaf.path) or UNMENTIONED
-        if field.dtype in FLOAT_FORMATS and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):
-            leaf = replace(leaf, dtype=field.dtype)
-        forced = self._forced(leaf.path)
-        rules = [
+        forced = self._forced(leaf.path) if self._forced else _NOTHING
+        rules = (
             *finite_rules(leaf, field, forced),
-            *missing_rules(leaf, field, forced),
+            *missing_rules(field, forced),
             *bound_rules(leaf, field),
             *membership_rules(leaf, field),
             *list_rules(leaf, field),
-        ]
-        return run_rules(leaf, rules, numeric_bounds(leaf, field), batch, with_rows=self.with_rows) if rules else []
+        )
+        return LeafRules(rules, numeric_bounds(leaf, field))
 
     def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:
         if self._row_checks is None:
             self._row_checks = []
-            if self.schema.checks or self.schema.pandera or any(field.checks for field in self.schema.fields.values()):
+            if has_row_checks(self.schema):
                 from datacheck.checks.custom import build_row_checks
 
                 self._row_checks = build_row_checks(self.schema, [name or "" for name in names])
         return self._row_checks
+
+
+def has_row_checks(schema: Schema) -> bool:
+    """Whether some check of the schema needs whole rows."""
+    return bool(schema.checks or schema.pandera or any(field.checks for field in schema.fields.values()))

@@ -26,11 +26,11 @@ def finite_rules(leaf: Leaf, field: Field, forced: frozenset[str]) -> list[Value
         return []
     allowed = {"DC101": field.allow_nan, "DC102": field.allow_inf, "DC103": field.allow_inf}
     return [
-        ValueRule(code, partial(_mask, leaf, find), reported=not allowed[code])
+        ValueRule(code, partial(_mask, find), reported=not allowed[code])
         for code, find in NONFINITE_MASKS.items()
         if code in forced or not allowed[code]
     ]
 
 
-def _mask(leaf: Leaf, find: Callable[[Any, str], BoolArray], part: slice) -> BoolArray:
+def _mask(find: Callable[[Any, str], BoolArray], leaf: Leaf, part: slice) -> BoolArray:
     return find(leaf.values[part], leaf.dtype)

@@ -22,7 +22,7 @@ def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     if length is None or pa.types.is_fixed_size_list(kind) or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return []
 
-    def wrong(part: slice) -> BoolArray:
+    def wrong(leaf: Leaf, part: slice) -> BoolArray:
         lengths = pc.fill_null(pc.list_value_length(leaf.values[part.start : part.stop]), length)
         return np.not_equal(lengths.to_numpy(zero_copy_only=False), length)
 

@@ -27,15 +27,15 @@ def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         detail = f"one of {join_limited([str(value) for value in field.isin])}"
         rules.append(ValueRule("DC205", _isin(leaf, field.isin), detail, screened=False))
     if field.str_matches is not None and not leaf.is_numeric:
-        rules.append(ValueRule("DC206", _matches(leaf, field.str_matches), repr(field.str_matches), screened=False))
+        rules.append(ValueRule("DC206", _matches(field.str_matches), repr(field.str_matches), screened=False))
     return rules
 
 
-def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[slice], BoolArray]:
+def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[Leaf, slice], BoolArray]:
     if leaf.is_numeric:
         members = np.array(allowed, to_float(leaf.values[:0], leaf.dtype).dtype if leaf.may_be_nonfinite else None)
 
-        def outside(part: slice) -> BoolArray:
+        def outside(leaf: Leaf, part: slice) -> BoolArray:
             values = leaf.values[part]
             mask = np.isin(to_float(values, leaf.dtype), members, invert=True)
             return mask & ~nan_mask(values, leaf.dtype) if leaf.may_be_nonfinite else mask
@@ -43,7 +43,7 @@ def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[slice], BoolArra
         return outside
     value_set = pa.array(allowed).cast(leaf.values.type)
 
-    def arrow_outside(part: slice) -> BoolArray:
+    def arrow_outside(leaf: Leaf, part: slice) -> BoolArray:
         known = pc.is_in(leaf.values[part.start : part.stop], value_set)
         mask: BoolArray = pc.invert(known).to_numpy(zero_copy_only=False)
         return mask
@@ -51,8 +51,8 @@ def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[slice], BoolArra
     return arrow_outside
 
 
-def _matches(leaf: Leaf, pattern: str) -> Callable[[slice], BoolArray]:
-    def broken(part: slice) -> BoolArray:
+def _matches(pattern: str) -> Callable[[Leaf, slice], BoolArray]:
+    def broken(leaf: Leaf, part: slice) -> BoolArray:
         values = leaf.values[part.start : part.stop]
         try:
             found = pc.match_substring_regex(values, f"^(?:{pattern})")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,45 +19,68 @@ from datacheck.leaves import BoolArray, IntArray, Leaf
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
 
-__all__ = ["ValueRule", "format_value", "run_rules"]
+__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules"]
 
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """One code on one leaf.
+    """One code on the leaves of one path and dtype.
 
-    ``mask`` gives the violations among the leaf's values in a slice, True for each; null slots are taken out by the
+    ``mask`` gives the violations among the values of a leaf in a slice, True for each; null slots are taken out by the
     runner. ``screened`` says that a slice which passes the screen holds no violation. ``on_nulls`` is for the rule whose
-    violations are the nulls themselves.
+    violations are the nulls themselves. ``reported`` is False where the schema allows the values and a cleaning rule
+    asks for them all the same.
     """
 
     code: str
-    mask: Callable[[slice], BoolArray]
+    mask: Callable[[Leaf, slice], BoolArray]
     detail: str = ""
     reported: bool = True
     screened: bool = True
     on_nulls: bool = False
 
 
-def run_rules(
-    leaf: Leaf, rules: Sequence[ValueRule], bounds: Bounds | None, batch: Batch, *, with_rows: bool
-) -> list[Outcome]:
-    """The outcome of each rule; ``with_rows`` also says which rows of the batch have violations."""
-    screened = [rule for rule in rules if rule.screened and not rule.on_nulls]
-    slices = list(suspicious(leaf.values, leaf.dtype, bounds)) if screened and leaf.is_numeric else []
-    present = len(leaf) - leaf.num_nulls
-    outcomes = []
-    for rule in rules:
-        if rule.on_nulls:
-            over = [slice(0, len(leaf))] if leaf.num_nulls else []
-        else:
-            over = slices if rule.screened else list(_blocks(len(leaf)))
-        found = _Violations(leaf, rule, keep_all=with_rows)
-        for part in over:
-            found.look(part)
-        checked = len(leaf) if rule.on_nulls else present
-        outcomes.append(found.outcome(checked, batch))
+@dataclass(frozen=True, slots=True)
+class LeafRules:
+    """The rules that hold for the leaves of one path and dtype, and the bounds that their screen uses."""
+
+    rules: tuple[ValueRule, ...]
+    bounds: Bounds | None = None
+    screened: tuple[ValueRule, ...] = field(init=False)
+    unscreened: tuple[ValueRule, ...] = field(init=False)
+    on_nulls: tuple[ValueRule, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        on_nulls = tuple(rule for rule in self.rules if rule.on_nulls)
+        others = [rule for rule in self.rules if not rule.on_nulls]
+        object.__setattr__(self, "on_nulls", on_nulls)
+        object.__setattr__(self, "screened", tuple(rule for rule in others if rule.screened))
+        object.__setattr__(self, "unscreened", tuple(rule for rule in others if not rule.screened))
+
+
+def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) -> list[Outcome]:
+    """The outcome of each rule that found a violation; ``with_rows`` also says in which rows of the batch."""
+    outcomes: list[Outcome] = []
+    if rules.screened:
+        slices = list(suspicious(leaf.values, leaf.dtype, rules.bounds))
+        if slices:
+            outcomes += _look(leaf, rules.screened, slices, batch, with_rows)
+    if rules.unscreened:
+        outcomes += _look(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
+    if rules.on_nulls and leaf.validity is not None:
+        outcomes += _look(leaf, rules.on_nulls, [slice(0, len(leaf))], batch, with_rows)
     return outcomes
+
+
+def _look(
+    leaf: Leaf, rules: Sequence[ValueRule], slices: Sequence[slice], batch: Batch, with_rows: bool
+) -> Iterator[Outcome]:
+    for rule in rules:
+        found = _Violations(leaf, rule, keep_all=with_rows)
+        for part in slices:
+            found.look(part)
+        if found.num_violations:
+            yield found.outcome(batch)
 
 
 def _blocks(length: int) -> Iterator[slice]:
@@ -74,7 +97,7 @@ class _Violations:
         self.num_kept = 0
 
     def look(self, part: slice) -> None:
-        mask = self.rule.mask(part)
+        mask = self.rule.mask(self.leaf, part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
         found = int(np.count_nonzero(mask))
@@ -88,15 +111,13 @@ class _Violations:
             self.positions.append(positions)
             self.num_kept += len(positions)
 
-    def outcome(self, num_checked: int, batch: Batch) -> Outcome:
+    def outcome(self, batch: Batch) -> Outcome:
         rule, leaf = self.rule, self.leaf
-        if not self.num_violations:
-            return Outcome(rule.code, leaf.path, num_checked, reported=rule.reported, detail=rule.detail)
         positions = np.concatenate(self.positions)
         return Outcome(
             rule.code,
             leaf.path,
-            num_checked,
+            len(leaf) if rule.on_nulls else len(leaf) - leaf.num_nulls,
             self.num_violations,
             leaf.rows(positions) if self.keep_all else None,
             _examples(leaf, positions[:MAX_EXAMPLES], batch),
