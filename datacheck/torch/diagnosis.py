@@ -1,0 +1,268 @@
+"""What a diagnosis says: the operation, the line, the layer and the samples behind a loss or a gradient gone bad.
+
+Plain values without torch, so that a report can be read where no torch is installed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datacheck.errors import DatacheckError
+from datacheck.findings import Finding
+from datacheck.text import count, ordinal_list, plain
+
+__all__ = ["CAUSES", "PHASES", "PHASE_CODES", "ChainLink", "Diagnosis", "NonFiniteError"]
+
+#: Where training was harmed first, in the order in which a step goes through them.
+PHASES = ("input", "parameter", "buffer", "forward", "loss", "backward", "optimizer")
+
+#: The code of a diagnosis by its phase. Divergence (DC408) and faults that do not repeat (DC409) have codes of their own.
+PHASE_CODES: dict[str, str] = {
+    "loss": "DC401",
+    "forward": "DC402",
+    "backward": "DC403",
+    "parameter": "DC404",
+    "buffer": "DC405",
+    "optimizer": "DC406",
+    "input": "DC407",
+}
+
+#: The stable ids of causes.
+CAUSES = (
+    "bad-custom-backward",
+    "buffer-not-finite",
+    "constant-not-finite",
+    "degenerate-decomposition",
+    "division-by-zero",
+    "domain-error",
+    "empty-reduction",
+    "exp-overflow",
+    "exploding-gradient",
+    "float16-overflow",
+    "float16-underflow",
+    "fully-masked-softmax",
+    "input-not-finite",
+    "input-out-of-schema",
+    "learning-rate-too-high",
+    "log-of-zero-or-negative",
+    "masked-branch-gradient",
+    "not-reproducible",
+    "optimizer-epsilon",
+    "overflow",
+    "parameter-not-finite",
+    "sqrt-gradient-at-zero",
+    "unknown",
+    "variance-of-one",
+)
+
+#: How many links of a chain are printed: its first and its last ones.
+SHOWN_LINKS = 8
+#: How many samples are printed.
+SHOWN_SAMPLES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """One step on the way from the origin to the loss.
+
+    ``op`` is the operation (``aten.log.default``), or what the values were before any operation (``input 'x'``).
+    ``num_bad`` of ``num_values`` values of its output are not finite.
+    """
+
+    op: str
+    phase: str
+    module: str | None = None
+    filename: str | None = None
+    lineno: int | None = None
+    num_bad: int = 0
+    num_values: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The link as plain JSON values."""
+        return {name: getattr(self, name) for name in _LINK_FIELDS}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> ChainLink:
+        """The link that :meth:`to_dict` wrote."""
+        return cls(**{name: record[name] for name in _LINK_FIELDS})
+
+    def __str__(self) -> str:
+        place = "" if self.filename is None else f"  {plain(_tail(self.filename), 60)}:{self.lineno}"
+        module = f"  [{plain(self.module, 60)}]" if self.module else ""
+        counted = f"  {count(self.num_bad)} of {count(self.num_values)}" if self.num_values else ""
+        return f"{self.phase:<9} {plain(self.op, 60)}{module}{place}{counted}"
+
+
+_LINK_FIELDS = ("op", "phase", "module", "filename", "lineno", "num_bad", "num_values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Which of the ways in which training goes wrong it was, where, and what to do.
+
+    Attributes:
+        code: ``DC4xx``.
+        phase: one of :data:`PHASES`.
+        cause: one of :data:`CAUSES`.
+        explanation: what happened, with the numbers.
+        remedy: what to do, as code where code helps.
+        module: the qualified name of the module in which it happened.
+        op: the operation, such as ``aten.log.default``; of a backward fault the forward operation.
+        filename, lineno, source: the line of the user's code; of a backward fault the forward line.
+        field: the path in the batch of the values to blame.
+        samples: the positions in the batch of the samples to blame; empty where they are not known exactly.
+        origins: of each sample its dataset index, file and row, where the batch carries them.
+        chain: from the origin to the loss or the gradient.
+        step: the number of the training step, where a guard counted it.
+    """
+
+    code: str
+    phase: str
+    cause: str
+    explanation: str
+    remedy: str = ""
+    module: str | None = None
+    op: str | None = None
+    filename: str | None = None
+    lineno: int | None = None
+    source: str | None = None
+    field: str | None = None
+    samples: tuple[int, ...] = ()
+    origins: tuple[Mapping[str, Any], ...] = ()
+    chain: tuple[ChainLink, ...] = ()
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        # Slotted dataclasses are pickled by their fields, and tuples keep the value hashable in all but origins.
+        for name in ("samples", "origins", "chain"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def at_step(self, step: int) -> Diagnosis:
+        """The same diagnosis with the number of its training step."""
+        return replace(self, step=step)
+
+    @property
+    def headline(self) -> str:
+        """The diagnosis in one line: code, cause, phase, operation and place."""
+        place = f" at {self._location()}" if self.filename else ""
+        where = f" in {plain(self.module, 80)}" if self.module else ""
+        operation = f" in {plain(self.op, 60)}" if self.op else ""
+        return f"{self.code} {self.cause} ({self.phase}){operation}{where}{place}"
+
+    def _location(self) -> str:
+        return f"{plain(_tail(self.filename or ''), 80)}:{self.lineno}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnosis as plain JSON values."""
+        record: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN_FIELDS}
+        record["samples"] = list(self.samples)
+        record["origins"] = [dict(origin) for origin in self.origins]
+        record["chain"] = [link.to_dict() for link in self.chain]
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Diagnosis:
+        """The diagnosis that :meth:`to_dict` wrote."""
+        return cls(
+            **{name: record[name] for name in _PLAIN_FIELDS},
+            samples=tuple(record["samples"]),
+            origins=tuple(record["origins"]),
+            chain=tuple(ChainLink.from_dict(link) for link in record["chain"]),
+        )
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The diagnosis as JSON; control characters in names come out as escapes."""
+        return json.dumps(self.to_dict(), indent=indent, default=str)
+
+    def to_finding(self, uri: str | None = None) -> Finding:
+        """The diagnosis as a finding, for the reports that all doors share."""
+        bad = self.chain[0].num_bad if self.chain else 0
+        checked = self.chain[0].num_values if self.chain else 0
+        place = self._location() if self.filename else "training step" if self.step is None else f"step {self.step}"
+        return Finding(
+            self.code,
+            place if uri is None else uri,
+            field=self.field or self.module,
+            num_violations=max(bad, 1),
+            num_checked=max(checked, 1),
+            rule=self.cause,
+            detail=self.explanation,
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        step = "" if self.step is None else f"step {count(self.step)}: "
+        lines = [f"{step}{self.headline}"]
+        if self.source:
+            lines.append(f"    {self.lineno} | {plain(self.source.strip(), 110)}")
+        lines.extend(f"  {plain(line, 400)}" for line in self.explanation.splitlines())
+        if self.field is not None:
+            lines.append(f"  field: {plain(self.field)}")
+        if self.samples:
+            shown = self.samples[:SHOWN_SAMPLES]
+            lines.append(f"  batch: {ordinal_list('sample', shown, len(shown) < len(self.samples))}")
+        lines.extend(f"  origin: {_origin(origin)}" for origin in self.origins[:3])
+        if len(self.origins) > 3:
+            lines.append(f"  and {count(len(self.origins) - 3)} more origins")
+        if self.chain:
+            lines.append("  from the origin to the harm (phase, operation, module, line, values not finite):")
+            lines.extend(f"    {line}" for line in _shown_chain(self.chain))
+        if self.remedy:
+            lines.append("  what to do:")
+            lines.extend(f"    {line}" for line in self.remedy.splitlines()[:12])
+        return lines
+
+
+_PLAIN_FIELDS = (
+    "code",
+    "phase",
+    "cause",
+    "explanation",
+    "remedy",
+    "module",
+    "op",
+    "filename",
+    "lineno",
+    "source",
+    "field",
+    "step",
+)
+
+
+def _tail(filename: str) -> str:
+    """The last two parts of a path: enough to know a file by."""
+    return "/".join(filename.replace("\\", "/").split("/")[-2:])
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{plain(str(key), 40)} {plain(str(value), 120)}" for key, value in origin.items() if value is not None
+    )
+
+
+def _shown_chain(chain: Sequence[ChainLink]) -> list[str]:
+    if len(chain) <= SHOWN_LINKS:
+        return [str(link) for link in chain]
+    half = SHOWN_LINKS // 2
+    hidden = len(chain) - 2 * half
+    return [*map(str, chain[:half]), f"… {count(hidden)} more …", *map(str, chain[-half:])]
+
+
+class NonFiniteError(DatacheckError):
+    """Training met a loss or a gradient that is not finite; ``diagnosis`` says why.
+
+    ``bundle`` is the path of what replays the step elsewhere, where one was written.
+    """
+
+    def __init__(self, diagnosis: Diagnosis, bundle: str | None = None) -> None:
+        super().__init__(str(diagnosis) + (f"\n  replay it: datacheck replay {plain(bundle)}" if bundle else ""))
+        self.diagnosis = diagnosis
+        self.bundle = bundle
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[Diagnosis, str | None]]:
+        return type(self), (self.diagnosis, self.bundle)
