@@ -12,12 +12,24 @@ import pyarrow.compute as pc
 
 from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular, arrow_validity, walk_array
 
-__all__ = ["Batch", "Column", "arrow_dtype", "walk_arrow"]
+__all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "walk_arrow"]
 
 #: Arrow types whose buffers are plain numbers that NumPy can view.
 _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
     getattr(pa, name)(): np.dtype(name)
-    for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+    for name in (
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    )
 }
 
 
@@ -25,26 +37,40 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
 class Column:
     """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
 
-    ``name`` is None for the one array of an ``.npy``.
+    ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype where the storage does not say it
+    (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be looked into, where they cannot.
     """
 
     name: str | None
     data: pa.Array | np.ndarray[Any, Any]
+    dtype: str | None = None
+    problem: str = ""
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
 
     def leaves(self) -> Iterator[Leaf]:
         """The column's leaves."""
+        if self.problem:
+            return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
-            return walk_array(self.name, self.data)
+            return walk_array(self.name, self.data, self.dtype)
         return walk_arrow(self.name or "", self.data)
 
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""
         if isinstance(self.data, np.ndarray):
-            return Column(self.name, self.data[rows])
-        return Column(self.name, self.data.take(pa.array(rows)))
+            return replace(self, data=self.data[rows])
+        return replace(self, data=self.data.take(pa.array(rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedRow:
+    """A line that is no row: which one, counted as a row of the file, how it begins, and what is wrong with it."""
+
+    row: int
+    text: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +78,8 @@ class Batch:
     """Columns of ``num_rows`` rows.
 
     Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` where rows are not consecutive; all of them are in
-    ``row_group`` where the format has row groups. ``counts_rows`` is False for further columns of rows that another batch
-    gave already.
+    ``row_group`` where the format has row groups. ``counts_rows`` is False for further columns of rows that another
+    batch gave already. ``malformed`` are lines met since the batch before that are no rows, and not in ``num_rows``.
     """
 
     columns: tuple[Column, ...]
@@ -62,6 +88,7 @@ class Batch:
     row_group: int | None = None
     rows: IntArray | None = None
     counts_rows: bool = True
+    malformed: tuple[MalformedRow, ...] = ()
 
     @property
     def names(self) -> list[str | None]:
@@ -139,7 +166,9 @@ def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> It
 
 def _is_list(kind: pa.DataType) -> bool:
     types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind))
+    return bool(
+        types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
+    )
 
 
 def _null_mask(array: pa.Array) -> pa.Array | None:
@@ -202,6 +231,8 @@ def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
         return Leaf(path, array, dtype, validity, levels, ())
     data = array.buffers()[1]
     if data is None or len(array) == 0:
-        return Leaf(path, np.empty(0 if data is None and not len(array) else len(array), storage), dtype, validity, levels, ())
+        return Leaf(
+            path, np.empty(0 if data is None and not len(array) else len(array), storage), dtype, validity, levels, ()
+        )
     flat = np.frombuffer(data, storage, count=array.offset + len(array))[array.offset :]
     return Leaf(path, flat, dtype, validity, levels, ())

@@ -161,11 +161,12 @@ def has_nonfinite(dtype: str) -> bool:
     return dtype.startswith(("float", "complex", "bfloat", "longdouble", "clongdouble"))
 
 
-def walk_array(path: str | None, array: np.ndarray[Any, Any]) -> Iterator[Leaf]:
+def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None = None) -> Iterator[Leaf]:
     """The leaves of a NumPy array whose first axis is the rows.
 
     Any order, strides and byte order; structured dtypes field by field; masked arrays with their mask; ml_dtypes'
-    formats by their bits. A 0-d array is one row. What cannot be looked into comes as a leaf with a ``problem``.
+    formats by their bits. A 0-d array is one row. ``dtype`` is the logical dtype of an array of unsigned integers that
+    store another format. What cannot be looked into comes as a leaf with a ``problem``.
     """
     if array.dtype.names is not None:
         for name in array.dtype.names:
@@ -175,7 +176,7 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any]) -> Iterator[Leaf]:
     if isinstance(array, np.ma.MaskedArray):
         validity = np.ascontiguousarray(~np.ma.getmaskarray(array)).reshape(-1)
         array = np.ascontiguousarray(array.data)
-    dtype, kind, shape = array.dtype.name, array.dtype.kind, array.shape
+    dtype, kind, shape = dtype or array.dtype.name, array.dtype.kind, array.shape
     if dtype in FLOAT_FORMATS:
         array, kind = array.view(FLOAT_FORMATS[dtype]), "u"
     if kind in "?biufc":

@@ -10,7 +10,16 @@ from typing import Any, ClassVar, Protocol
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 
-__all__ = ["TARGET_BATCH_BYTES", "TARGET_UNIT_BYTES", "Fingerprint", "InputInfo", "ReadOptions", "Source", "WorkUnit", "split_rows"]
+__all__ = [
+    "TARGET_BATCH_BYTES",
+    "TARGET_UNIT_BYTES",
+    "Fingerprint",
+    "InputInfo",
+    "ReadOptions",
+    "Source",
+    "WorkUnit",
+    "split_rows",
+]
 
 #: How many bytes of decoded values a unit should hold. Units depend on the file alone, never on the number of workers.
 TARGET_UNIT_BYTES = 64 << 20
@@ -32,7 +41,9 @@ class Fingerprint:
         try:
             status = os.stat(uri)
         except OSError as error:
-            raise SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions") from None
+            raise SourceError(
+                "DC902", uri, error.strerror or str(error), "check the path and its permissions"
+            ) from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
     def check(self, uri: str) -> None:
@@ -70,9 +81,10 @@ class ReadOptions:
 class WorkUnit:
     """The part of an input that one worker handles: rows ``row_start`` to ``row_start + num_rows`` of a file.
 
-    ``num_rows`` is None where only reading tells. ``row_groups`` lists those of a Parquet file, each with its first row
-    in ``row_group_starts``. ``members`` names the arrays of an archive that the unit reads together, as columns of one
-    table; empty means all.
+    ``num_rows`` is None where only reading tells. ``row_groups`` lists those of a Parquet file; of an Arrow file it
+    holds the record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays
+    of an archive that are no rows of one table: each is read on its own, in turn. Empty means all of them, as columns
+    of one table.
     """
 
     uri: str
@@ -83,6 +95,7 @@ class WorkUnit:
     num_rows: int | None = None
     row_groups: tuple[int, ...] = ()
     members: tuple[str, ...] = ()
+    row_group_starts: tuple[int, ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
 
 

@@ -1,0 +1,122 @@
+"""What every source does alike around reading: pointers, changed files, foreign exceptions, hive columns, bounds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import DatacheckError, SourceError
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.dtypes import arrow_type
+from datacheck.sources.probe import read_head
+from datacheck.text import plain
+
+__all__ = ["HIVE_NULL", "check_expansion", "check_rows", "guard_inspect", "guard_read", "translated"]
+
+#: What a hive layout writes for null.
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+#: Below this size no archive is called a bomb: it can be read without harm.
+HARMLESS_BYTES = 32 << 20
+#: More rows than this must take bytes in the file.
+MAX_EMPTY_ROWS = 1 << 24
+
+S = TypeVar("S")
+
+
+def guard_inspect(inspect: Callable[[S, str, ReadOptions], InputInfo]) -> Callable[[S, str, ReadOptions], InputInfo]:
+    """Wrap ``Source.inspect``: what cannot be data is refused first, and every failure is a ``SourceError``."""
+
+    @functools.wraps(inspect)
+    def guarded(self: S, uri: str, options: ReadOptions) -> InputInfo:
+        read_head(uri)
+        try:
+            return inspect(self, uri, options)
+        except DatacheckError:
+            raise
+        except Exception as error:
+            raise translated(uri, error) from error
+
+    return guarded
+
+
+def guard_read(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, WorkUnit], Iterator[Batch]]:
+    """Wrap ``Source.read``: every failure is a ``SourceError``, and a file that changed is no longer believed.
+
+    The columns that a hive layout's folders stand for are added here.
+    """
+
+    @functools.wraps(read)
+    def guarded(self: S, unit: WorkUnit) -> Iterator[Batch]:
+        unit.fingerprint.check(unit.uri)
+        try:
+            for batch in read(self, unit):
+                yield _with_partitions(batch, unit) if unit.options.partitions and batch.counts_rows else batch
+        except DatacheckError:
+            unit.fingerprint.check(unit.uri)
+            raise
+        except Exception as error:
+            # A reader that is given hostile bytes may raise anything. A file that changed explains all of it.
+            unit.fingerprint.check(unit.uri)
+            raise translated(unit.uri, error) from error
+        unit.fingerprint.check(unit.uri)
+
+    return guarded
+
+
+def translated(uri: str, error: Exception) -> SourceError:
+    """What a library raised, as a ``SourceError`` with the first line of what it said."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions")
+    if isinstance(error, MemoryError):
+        return SourceError("DC901", uri, "reading it takes more memory than there is", "split it into smaller files")
+    lines = str(error).strip().splitlines()
+    problem = plain(lines[0], 400) if lines else type(error).__name__
+    if isinstance(error, LookupError | RecursionError):
+        problem = f"it is not well formed ({type(error).__name__}: {problem})"
+    return SourceError("DC901", uri, problem, "write the file again, or take it out of the inputs")
+
+
+def check_expansion(uri: str, expanded: int, packed: int, members: int, options: ReadOptions) -> None:
+    """Raise ``SourceError`` (DC904) for an archive that would expand beyond the limits."""
+    remedy = "if it is meant to, raise the limit"
+    if members > options.max_members:
+        problem = f"{members:,} members, more than {options.max_members:,}"
+        raise SourceError("DC904", uri, problem, f"{remedy} max_members")
+    if expanded > options.max_expanded_bytes:
+        problem = f"{expanded:,} bytes, more than {options.max_expanded_bytes:,}"
+        raise SourceError("DC904", uri, problem, f"{remedy} max_expanded_bytes")
+    if expanded > HARMLESS_BYTES and expanded > packed * options.max_expansion_ratio:
+        problem = f"{packed:,} bytes would become {expanded:,}, more than {options.max_expansion_ratio:,} times as many"
+        raise SourceError("DC904", uri, problem, f"{remedy} max_expansion_ratio")
+
+
+def check_rows(uri: str, num_rows: int, num_bytes: int, what: str = "it") -> None:
+    """Raise ``SourceError`` (DC904) for rows beyond reason that take no bytes."""
+    if num_rows > MAX_EMPTY_ROWS and num_bytes < num_rows // 64:
+        problem = f"{what} claims {num_rows:,} rows and holds {num_bytes:,} bytes"
+        raise SourceError("DC904", uri, problem, "write the file again, or take it out of the inputs")
+
+
+def _with_partitions(batch: Batch, unit: WorkUnit) -> Batch:
+    dtypes, wanted = dict(unit.options.dtypes), unit.options.columns
+    present = set(batch.names)
+    added = []
+    for name, text in unit.options.partitions:
+        if name in present or (wanted is not None and name not in wanted):
+            continue
+        kind = arrow_type(dtypes.get(name, "string")) or pa.string()
+        value = pa.array([None if text == HIVE_NULL else text], pa.string())
+        try:
+            scalar = value.cast(kind)[0]
+        except pa.ArrowException:
+            problem = f"the folder {plain(f'{name}={text}')!r} does not name a {kind}"
+            raise SourceError(
+                "DC901", unit.uri, problem, "rename the folder, or change the dtype in the schema"
+            ) from None
+        added.append(Column(name, pa.repeat(scalar, batch.num_rows)))
+    return replace(batch, columns=(*batch.columns, *added)) if added else batch

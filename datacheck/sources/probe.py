@@ -1,0 +1,70 @@
+# A path stays as the user wrote it; pathlib would rewrite it.
+# ruff: noqa: PTH114, PTH115, PTH116, PTH123
+"""A look at a file before any reader: is it there, is it a file, and is it the data or only a pointer to it?"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from datacheck.errors import SourceError
+
+__all__ = ["HEAD_BYTES", "read_head"]
+
+#: How many bytes of a file are looked at.
+HEAD_BYTES = 512
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_ANNEX = b"/annex/objects/"
+_DVC = (b"outs:\n", b"md5:", b"deps:\n", b"wdir:")
+
+
+def read_head(uri: str) -> bytes:
+    """The first bytes of a file that may hold data.
+
+    Raises ``SourceError``: DC902 for what is not there, is no regular file or may not be read, DC906 for a pointer of
+    Git LFS, git-annex or DVC, DC907 for zero bytes.
+    """
+    try:
+        status = os.stat(uri)
+        if stat.S_ISDIR(status.st_mode):
+            raise SourceError(
+                "DC902", uri, "it is a folder where a file should be", "name the files in it, or the folder"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")
+        with open(uri, "rb", buffering=0) as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise _missing(uri) from None
+    except (OSError, ValueError) as error:
+        problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SourceError("DC902", uri, problem, "check the path and its permissions") from None
+    if not head:
+        raise SourceError("DC907", uri, "the file holds zero bytes", "write it again, or take it out of the inputs")
+    if pointer := _pointer(uri, head, status.st_size):
+        raise pointer
+    return head
+
+
+def _missing(uri: str) -> SourceError:
+    if os.path.lexists(f"{uri}.dvc"):
+        return SourceError("DC906", uri, "only its DVC pointer is here", f"fetch the data with `dvc pull {uri}.dvc`")
+    if os.path.islink(uri):
+        if "annex/objects" in os.readlink(uri):
+            return SourceError(
+                "DC906", uri, "it is a git-annex link to data that is not here", f"run `git annex get {uri}`"
+            )
+        return SourceError("DC902", uri, "it is a link to a file that is not there", "mend or remove the link")
+    return SourceError("DC902", uri, "no such file", "check the path")
+
+
+def _pointer(uri: str, head: bytes, size: int) -> SourceError | None:
+    if head.startswith(_LFS):
+        remedy = f'fetch the data with `git lfs pull --include="{uri}"`'
+        return SourceError("DC906", uri, "it is a Git LFS pointer, not the data", remedy)
+    if size < HEAD_BYTES and head.startswith(_ANNEX):
+        return SourceError("DC906", uri, "it is a git-annex pointer, not the data", f"run `git annex get {uri}`")
+    if uri.endswith(".dvc") and any(line in head for line in _DVC):
+        return SourceError("DC906", uri, "it is a DVC pointer, not the data", f"fetch the data with `dvc pull {uri}`")
+    return None
