@@ -9,12 +9,12 @@ __all__ = ["CODES"]
 CODES = (
     Code(
         code="DC401",
-        name="loss-not-finite",
+        name="unstable-loss",
         message="the loss is not finite: {detail}",
         finds="A loss that became NaN or infinite in the code that computes it from the model's output.",
         why=(
-            "Its gradients are NaN in every weight that they reach, and one update writes them there. From then on every"
-            " prediction is NaN, and no later batch can mend it."
+            "Its gradients are NaN in every weight that they reach, and one update writes them there. From then"
+            " on every prediction is NaN, and no later batch can mend it."
         ),
         example=(
             "A probability that is exactly 0 meets a logarithm:\n"
@@ -22,34 +22,35 @@ CODES = (
             "    DC401 log-of-zero-or-negative (loss) in aten.log.default at train/loss.py:31"
         ),
         remedy=(
-            "Use a form that is stable at the edge: `F.cross_entropy` on logits instead of the log of a softmax,"
-            " `datacheck.torch.safe.safe_log` where a log must stay. The diagnosis has the line to paste."
+            "Use a form that is stable at the edge: `F.cross_entropy` on logits instead of the log of a"
+            " softmax, `datacheck.torch.safe.safe_log` where a log must stay. The diagnosis has the line to"
+            " paste."
         ),
     ),
     Code(
         code="DC402",
-        name="forward-not-finite",
+        name="unstable-forward",
         message="the forward pass is not finite: {detail}",
         finds="An operation of the model whose NaN or infinity reached the loss.",
         why="As with a loss that is not finite, one update poisons every weight. Only the line to mend is another one.",
         example=(
             "Every key of one sample is padding, so its attention has nothing to attend to:\n"
             "\n"
-            "    DC402 fully-masked-softmax (forward) in aten._softmax.default in encoder.3.attention at model/attention.py:88"
+            "    DC402 fully-masked-softmax (forward) in aten._softmax.default in encoder.3 at attention.py:88"
         ),
         remedy=(
-            "Mend the operation that the diagnosis names, with `datacheck.torch.safe.masked_softmax` or its like. NaN and"
-            " infinities that never reach the loss or a gradient are not reported."
+            "Mend the operation that the diagnosis names, with `datacheck.torch.safe.masked_softmax` or its"
+            " like. NaN and infinities that never reach the loss or a gradient are not reported."
         ),
     ),
     Code(
         code="DC403",
-        name="gradient-not-finite",
+        name="unstable-backward",
         message="a gradient is not finite: {detail}",
         finds="A gradient that became NaN or infinite in the backward pass although the loss is finite.",
         why=(
-            "The loss curve looks healthy while the weights are destroyed: the loss of the *next* step is NaN, and the"
-            " operation to blame is long gone."
+            "The loss curve looks healthy while the weights are destroyed: the loss of the *next* step is NaN,"
+            " and the operation to blame is long gone."
         ),
         example=(
             "`where` picks the finite branch, but the gradient of the other one is 0 times infinity:\n"
@@ -57,8 +58,8 @@ CODES = (
             "    DC403 masked-branch-gradient (backward) in aten.log.default at train/loss.py:31"
         ),
         remedy=(
-            "Make the *input* of the operation safe before it, not its output after it:"
-            " `torch.where(x > 0, torch.log(torch.where(x > 0, x, 1.0)), 0.0)`, or the form in `datacheck.torch.safe`."
+            "Make the *input* of the operation safe before it, not its output after it: `torch.where(x > 0,"
+            " torch.log(torch.where(x > 0, x, 1.0)), 0.0)`, or the form in `datacheck.torch.safe`."
         ),
     ),
     Code(
@@ -66,16 +67,16 @@ CODES = (
         name="parameter-not-finite",
         message="a parameter is not finite: {detail}",
         finds="A weight that is NaN or infinite.",
-        why="Every output that depends on it is NaN. Its history is lost: only a checkpoint from before brings it back.",
+        why="Every output that depends on it is NaN. Only a checkpoint from before brings its value back.",
         example=(
             "A checkpoint was saved after the run had diverged:\n"
             "\n"
             "    DC404 parameter-not-finite (parameter) in head at train/model.py:52"
         ),
         remedy=(
-            "Load the last checkpoint whose weights are all finite (`all(p.isfinite().all() for p in model.parameters())`)"
-            " and run with `Guard(model, optimizer)`, which stops before a bad update. A weight made with `torch.empty` must be"
-            " initialised."
+            "Load the last checkpoint whose weights are all finite (`all(p.isfinite().all() for p in"
+            " model.parameters())`) and run with `Guard(model, optimizer)`, which stops before a bad update. A"
+            " weight made with `torch.empty` must be initialised."
         ),
     ),
     Code(
@@ -84,8 +85,8 @@ CODES = (
         message="a buffer is not finite: {detail}",
         finds="A buffer, such as BatchNorm's running mean, that is NaN or infinite.",
         why=(
-            "Running statistics never forget a NaN, and skipping the step does not undo them. Training may look healthy,"
-            " for it uses the batch's own statistics; evaluation is NaN."
+            "Running statistics never forget a NaN, and skipping the step does not undo them. Training may look"
+            " healthy, for it uses the batch's own statistics; evaluation is NaN."
         ),
         example=(
             "One bad batch went through BatchNorm:\n"
@@ -93,13 +94,13 @@ CODES = (
             "    DC405 buffer-not-finite (buffer) in features.1 at train/model.py:40"
         ),
         remedy=(
-            "Reset the statistics (`module.reset_running_stats()`), and run some clean batches in training mode before"
-            ' evaluating. `Guard(..., on_trip="skip")` restores buffers when it skips a step.'
+            "Reset the statistics (`module.reset_running_stats()`), and run some clean batches in training mode"
+            ' before evaluating. `Guard(..., on_trip="skip")` restores buffers when it skips a step.'
         ),
     ),
     Code(
         code="DC406",
-        name="optimizer-not-finite",
+        name="unstable-update",
         message="the update is not finite: {detail}",
         finds="An optimizer whose update, or whose state, became NaN or infinite although the gradients were finite.",
         why="The weights are harmed in the one place where nobody looks: after the gradients were found to be healthy.",
@@ -109,13 +110,13 @@ CODES = (
             "    DC406 optimizer-epsilon (optimizer) in aten.addcdiv_.default at train/loop.py:77"
         ),
         remedy=(
-            "Give Adam an epsilon that its dtype can hold (1e-8 in float32, 1e-4 for weights in float16), keep master weights"
-            " in float32, and lower the learning rate."
+            "Give Adam an epsilon that its dtype can hold (1e-8 in float32, 1e-4 for weights in float16), keep"
+            " master weights in float32, and lower the learning rate."
         ),
     ),
     Code(
         code="DC407",
-        name="batch-not-finite",
+        name="bad-batch",
         message="the batch is bad: {detail}",
         finds="A batch that holds a NaN, an infinity, or a value outside its schema, and that harmed the step.",
         why="One bad value in one sample makes the loss of the whole batch NaN, and with it every gradient.",
@@ -125,8 +126,8 @@ CODES = (
             "    DC407 input-not-finite (input) in 'humidity', samples 3 and 17"
         ),
         remedy=(
-            "Clean the data with `datacheck run`, or catch it in the loader with `SafeDataset(ds)`. The diagnosis names the"
-            " samples, and their file and row where the batch carries them."
+            "Clean the data with `datacheck run`, or catch it in the loader with `SafeDataset(ds)`. The"
+            " diagnosis names the samples, and their file and row where the batch carries them."
         ),
     ),
     Code(
@@ -141,8 +142,8 @@ CODES = (
             "    DC408 learning-rate-too-high (optimizer) at step 412"
         ),
         remedy=(
-            "Go back to a checkpoint from before the climb; lower the learning rate (a tenth), warm it up, and clip the"
-            " gradient norm with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`."
+            "Go back to a checkpoint from before the climb; lower the learning rate (a tenth), warm it up, and"
+            " clip the gradient norm with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`."
         ),
     ),
     Code(
@@ -151,8 +152,8 @@ CODES = (
         message="the fault did not repeat: {detail}",
         finds="A step that was not finite when it was trained, and is when it is replayed from the same state.",
         why=(
-            "Nondeterministic kernels, a race in the data, or memory that fails: each will strike again, and the weights"
-            " that it leaves behind may be wrong and finite."
+            "Nondeterministic kernels, a race in the data, or memory that fails: each will strike again, and"
+            " the weights that it leaves behind may be wrong and finite."
         ),
         example=(
             "The gradients were NaN in training, and finite in the replay:\n"
@@ -160,57 +161,8 @@ CODES = (
             "    DC409 not-reproducible (backward) at step 9,120"
         ),
         remedy=(
-            "Turn on `torch.use_deterministic_algorithms(True)` and see whether it repeats. If it does so on one machine"
-            " only, test that machine's memory."
+            "Turn on `torch.use_deterministic_algorithms(True)` and see whether it repeats. If it does so on"
+            " one machine only, test that machine's memory."
         ),
-    ),
-    Code(
-        code="DC410",
-        name="spike",
-        severity="warning",
-        message="a spike: {detail}",
-        finds="A loss or gradient norm that is finite and far above what it was in the steps before.",
-        why="A spike is how divergence begins, and how a mislabelled or corrupt sample looks.",
-        example=(
-            "The gradient norm was 2,100 times its median:\n"
-            "\n"
-            "    DC410 a spike: the gradient norm 1,260 is 2,100 times the median of the last 200 steps (step 310)"
-        ),
-        remedy=(
-            'Look at the samples of the step. Clip the gradient norm, or let the guard skip: `Guard(..., on_trip="skip")`.'
-        ),
-    ),
-    Code(
-        code="DC411",
-        name="scale-collapse",
-        message="the loss scale collapsed: {detail}",
-        finds="A GradScaler whose scale fell and fell, because step after step had infinite gradients.",
-        why=(
-            "An infinity now and then is how a GradScaler finds its scale. One in every step means that the gradients are"
-            " bad at any scale: no step is taken any more, and no error is raised."
-        ),
-        example=(
-            "The scale halved 40 times in a row:\n"
-            "\n"
-            "    DC411 the loss scale collapsed: from 65,536 to 6e-8 in 40 steps (step 840)"
-        ),
-        remedy=(
-            "Diagnose one of these steps: `diagnose(loss_fn, model, batch)`. Then use bfloat16, or keep the operation that"
-            " overflows in float32."
-        ),
-    ),
-    Code(
-        code="DC412",
-        name="guard-act",
-        severity="info",
-        message="the guard acted: {detail}",
-        finds="A step at which the guard skipped, clipped, lowered the learning rate, or rolled back.",
-        why="A run in which the guard acts often is a run that needs mending, however good its last loss looks.",
-        example=(
-            "One update was left out:\n"
-            "\n"
-            "    DC412 the guard acted: skipped the update, 1 of at most 5 in a row (step 97)"
-        ),
-        remedy="Read the diagnosis of the step that made it act, and mend the cause.",
     ),
 )

@@ -6,20 +6,22 @@ Plain values without torch, so that a report can be read where no torch is insta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datacheck.errors import DatacheckError
 from datacheck.findings import Finding
 from datacheck.text import count, ordinal_list, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["CAUSES", "PHASES", "PHASE_CODES", "ChainLink", "Diagnosis", "NonFiniteError"]
 
 #: Where training was harmed first, in the order in which a step goes through them.
 PHASES = ("input", "parameter", "buffer", "forward", "loss", "backward", "optimizer")
 
-#: The code of a diagnosis by its phase. Divergence (DC408) and faults that do not repeat (DC409) have codes of their own.
+#: The code of a diagnosis by its phase. Divergence (DC408) and faults that do not repeat (DC409) have their own.
 PHASE_CODES: dict[str, str] = {
     "loss": "DC401",
     "forward": "DC402",
