@@ -1,0 +1,199 @@
+"""The repository around the code: what is promised in one file holds in the others."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import datacheck
+from datacheck.codes import CODES, Code
+from datacheck.schema import load_schema
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONSTRAINTS: dict[str, str] = {
+    canonicalize_name(line.partition("==")[0]): line.partition("==")[2]
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+}
+SCHEMAS = sorted((ROOT / "schemas").glob("*.yaml"))
+PIPELINES = sorted((ROOT / "pipelines").glob("*.yaml"))
+ACTIONS = {"clip", "drop_field", "drop_row", "fail", "impute", "nan_to_num", "quarantine", "report"}
+
+FAMILIES = {
+    "core": PYPROJECT["project"]["dependencies"],
+    **PYPROJECT["project"]["optional-dependencies"],
+    **PYPROJECT["dependency-groups"],
+}
+REQUIREMENTS = {
+    (family, line): Requirement(line)
+    for family, lines in FAMILIES.items()
+    for line in lines
+    if isinstance(line, str) and not line.startswith("datacheck-ml")
+}
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS.values(), ids=lambda requirement: requirement.name)
+def test_what_ci_installs_is_within_what_users_may_install(requirement: Requirement) -> None:
+    pinned = CONSTRAINTS[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pinned), f"{requirement} does not admit {pinned}"
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS.values(), ids=lambda requirement: requirement.name)
+def test_dependencies_are_ranges_with_a_lower_bound(requirement: Requirement) -> None:
+    assert {specifier.operator for specifier in requirement.specifier} <= {">=", "<"}
+    assert ">=" in {specifier.operator for specifier in requirement.specifier}
+
+
+def test_torch_comes_only_with_its_extra() -> None:
+    assert {family for (family, _), requirement in REQUIREMENTS.items() if requirement.name == "torch"} == {"torch"}
+    assert CONSTRAINTS["torch"] == "2.13.0"
+
+
+def test_the_extra_all_holds_every_other_extra() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    assert Requirement(everything).extras == set(extras) - {"all"}
+
+
+def test_every_constraint_is_an_exact_version() -> None:
+    assert [name for name, version in CONSTRAINTS.items() if not re.fullmatch(r"\d+(\.\d+)*", version)] == []
+
+
+def test_the_version_has_a_place_in_the_changelog() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"Unreleased", datacheck.__version__} & set(headings)
+
+
+# Codes
+
+
+def printed_lines(text: str) -> list[str]:
+    """The indented lines of an explanation: what is printed, or YAML to copy."""
+    return [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
+def test_every_code_explains_itself(code: Code) -> None:
+    texts = (code.finds, code.why, code.example, code.remedy)
+    assert [text for text in texts if not re.match("[A-Z`]", text)] == []
+    prose = [text for text in texts[:2] if not text.endswith(".")]
+    assert prose == []
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
+def test_the_example_of_a_code_shows_the_line_that_it_prints(code: Code) -> None:
+    # A diagnosis of training has a form of its own and prints only the number of its code.
+    message = "" if code.code.startswith("DC4") else code.message
+    pattern = re.sub(r"\\\{\w+\\\}", ".+", re.escape(f"{code.code} {message}"))
+    assert [line for line in printed_lines(code.example) if re.match(pattern, line)]
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
+def test_the_remedy_of_a_code_can_be_copied(code: Code) -> None:
+    entries = yaml.safe_load("\n".join(printed_lines(code.remedy))) or []
+    if isinstance(entries, dict):
+        load_schema({"fields": entries})
+    else:
+        assert {entry["action"] for entry in entries} <= ACTIONS
+        assert all(code.code.startswith(tuple(codes_of(entry))) for entry in entries if "codes" in entry)
+
+
+def codes_of(rule: dict[str, Any]) -> list[str]:
+    codes = rule.get("codes", [])
+    return [codes] if isinstance(codes, str) else codes
+
+
+def test_codes_are_in_order_and_their_names_differ() -> None:
+    assert list(CODES) == sorted(CODES)
+    assert len({code.name for code in CODES.values()}) == len(CODES)
+    assert all(re.fullmatch(r"DC[012349]\d\d", number) for number in CODES)
+
+
+# Schemas and pipelines
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
+def test_every_schema_loads_and_is_named_after_its_file(path: Path) -> None:
+    assert load_schema(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.name)
+def test_every_pipeline_names_fields_of_its_schema_and_known_codes(path: Path) -> None:
+    pipeline = yaml.safe_load(path.read_text(encoding="utf-8"))
+    schema = load_schema((path.parent / pipeline["schema"]).resolve())
+    for rule in pipeline["clean"]:
+        fields = rule.get("fields", [])
+        assert set([fields] if isinstance(fields, str) else fields) <= set(schema.fields)
+        assert all(any(known.startswith(code) for known in CODES) for code in codes_of(rule))
+
+
+# Commands and the image
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("run", "datacheck run pipelines/flights.yaml"),
+        ("test", "python -m pytest"),
+        ("test-core", 'python -m pytest -m "not torch"'),
+        ("check", "mypy"),
+        ("check", "ruff format --check ."),
+        ("check", "tests/unit/test_layers.py"),
+        ("check", "hadolint Dockerfile"),
+    ],
+)
+def test_make_does_what_it_says(target: str, command: str) -> None:
+    plan = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert command in plan
+
+
+@pytest.mark.parametrize("target", ["run", "test", "test-core", "check", "bench"])
+def test_every_installation_is_held_to_the_constraints(target: str) -> None:
+    command = ["make", "--dry-run", "--always-make", target]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    installations = [line for line in plan.splitlines() if "pip install" in line]
+    assert installations
+    assert all("--constraint constraints.txt" in line for line in installations)
+
+
+def test_ci_runs_every_target_that_it_should() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.findall(r"^step (\S+)$", script, re.MULTILINE) == ["test", "check", "run", "test-core"]
+
+
+def instructions() -> Iterator[tuple[str, str]]:
+    """The instructions of the Dockerfile, continued lines joined."""
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            word, _, rest = line.partition(" ")
+            yield word, rest.strip()
+
+
+def test_the_image_runs_the_command_as_an_unprivileged_user() -> None:
+    steps = list(instructions())
+    last_stage = steps[max(index for index, (word, _) in enumerate(steps) if word == "FROM") :]
+    assert ("ENTRYPOINT", '["datacheck"]') in last_stage
+    (user,) = [rest for word, rest in last_stage if word == "USER"]
+    assert user.partition(":")[0] not in ("root", "0")
+
+
+def test_the_image_installs_its_dependencies_before_it_sees_the_source() -> None:
+    steps = list(instructions())
+    first_install = min(index for index, (word, rest) in enumerate(steps) if word == "RUN" and "pip install" in rest)
+    source = next(index for index, (word, rest) in enumerate(steps) if word == "COPY" and rest.startswith("datacheck "))
+    assert first_install < source
+
+
+def test_the_image_has_no_extra_unless_asked() -> None:
+    assert ("ARG", 'EXTRAS=""') in list(instructions())
