@@ -100,7 +100,8 @@ def _expand_glob(pattern: str, known: tuple[str, ...]) -> list[str]:
     files: list[str] = []
     for match in matches:
         if os.path.isdir(match):
-            seen |= _above(match)
+            # A matched link to a folder that holds it leads back, too.
+            seen |= _above(match) | _holding(os.path.dirname(match))
             files += [uri for uri in _walk(match, seen) if _is_wanted(uri, known)]
         elif selective or _is_wanted(match, known):
             files.append(match)
@@ -166,6 +167,12 @@ def _above(folder: str) -> set[tuple[int, int]]:
     while (parent := os.path.dirname(path)) != path:
         _enter(parent, seen)
         path = parent
+    return seen
+
+
+def _holding(folder: str) -> set[tuple[int, int]]:
+    seen = _above(folder)
+    _enter(folder, seen)
     return seen
 
 

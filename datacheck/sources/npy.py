@@ -1,0 +1,61 @@
+"""``.npy``: one array, memory-mapped, split into ranges of rows. Nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_header
+from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.sources.guard import guard_inspect, guard_read
+
+__all__ = ["NpySource"]
+
+
+class NpySource:
+    """Reads ``.npy`` files: a unit is one batch, a view of the file's pages."""
+
+    format: ClassVar[str] = "npy"
+    suffixes: ClassVar[tuple[str, ...]] = (".npy",)
+
+    @guard_inspect
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        place = _place(uri)
+        check_place(uri, place, fingerprint.size - place.offset)
+        if place.offset + place.num_bytes != fingerprint.size:
+            _refuse_rest(uri, place, fingerprint.size)
+        units = tuple(
+            WorkUnit(uri, self.format, index, fingerprint, start, count, options=options)
+            for index, (start, count) in enumerate(split_rows(place.num_rows, place.row_bytes))
+        )
+        return InputInfo(uri, self.format, fingerprint.size, place.num_rows, units)
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        place = _place(unit.uri)
+        count = place.num_rows if unit.num_rows is None else unit.num_rows
+        with Path(unit.uri).open("rb", buffering=0) as file:
+            for start, number, columns in iter_rows(file, [place], unit.row_start, count):
+                yield Batch(tuple(columns), number, start)
+
+
+def _place(uri: str) -> Place:
+    with Path(uri).open("rb") as file:
+        return parse_npy_header(file.read, uri)[0]
+
+
+def _refuse_rest(uri: str, place: Place, size: int) -> None:
+    with Path(uri).open("rb") as file:
+        file.seek(place.offset + place.num_bytes)
+        rest = file.read(6)
+    extra = size - place.offset - place.num_bytes
+    if rest == b"\x93NUMPY":
+        problem = "it holds more than one array, and readers of .npy see only the first"
+        raise SourceError("DC901", uri, problem, "save each to a file of its own, or all to an .npz")
+    raise SourceError(
+        "DC901", uri, f"{extra:,} bytes follow the array that the header describes", "write the file again"
+    )
