@@ -150,11 +150,12 @@ class Finding:
         )
 
 
-def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
+def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
     """One finding for each key, counts added, the first examples kept, in order of first appearance.
 
-    Findings with no violation only add to ``num_checked``; a key that never has one is left out. Give the parts of a
-    file in row order, and the examples are the file's first.
+    Findings with no violation add to ``num_checked``; a key that never has a violation is left out, unless
+    ``keep_clean`` says that more parts are to be merged. Give the parts of a file in row order, and the examples are the
+    file's first.
     """
     merged: dict[tuple[str, str, str, str], Finding] = {}
     for finding in findings:
@@ -169,4 +170,4 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
             examples=(known.examples + finding.examples)[:MAX_EXAMPLES],
             detail=known.detail or finding.detail,
         )
-    return [finding for finding in merged.values() if finding.num_violations]
+    return [finding for finding in merged.values() if keep_clean or finding.num_violations]

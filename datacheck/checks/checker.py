@@ -58,14 +58,18 @@ class Checker:
         outcomes: list[Outcome] = []
         for column in batch.columns:
             for leaf in column.leaves():
-                if leaf.path not in self.fields:
-                    is_array = isinstance(column.data, np.ndarray)
-                    self.fields[leaf.path] = facts_of(leaf, leaf.path == column.name, is_array)
+                self._note(leaf, leaf.path == column.name, is_array=isinstance(column.data, np.ndarray))
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         return outcomes
+
+    def _note(self, leaf: Leaf, top_level: bool, *, is_array: bool) -> None:
+        known = self.fields.get(leaf.path)
+        if known is None or is_array:
+            facts = facts_of(leaf, top_level, is_array)
+            self.fields[leaf.path] = known.followed_by(facts) if known else facts
 
     def _check_leaf(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
         rules = self._rules.get((leaf.path, leaf.dtype))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datacheck.checks.base import Outcome
 from datacheck.errors import nearest_name
@@ -22,8 +22,8 @@ __all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of"]
 class FieldFacts:
     """What a file says of one field: logical dtype, shape of the named value, and why it cannot be looked into.
 
-    ``storage`` is NumPy's name for the dtype that holds a logical one, where it is another. ``top_level`` is False for a
-    field inside another one. ``coercible`` is set where the dtype was not the schema's and converted without loss.
+    ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
+    the rows seen so far, and False for a column.
     """
 
     dtype: str
@@ -31,6 +31,12 @@ class FieldFacts:
     problem: str = ""
     top_level: bool = True
     is_array: bool = False
+
+    def followed_by(self, other: FieldFacts) -> FieldFacts:
+        """The facts of this part of a file and the part after it."""
+        if not (self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None):
+            return self
+        return replace(self, shape=(self.shape[0] + other.shape[0], *self.shape[1:]))
 
 
 FieldMap = Mapping[str | None, FieldFacts]

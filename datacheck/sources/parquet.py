@@ -5,6 +5,7 @@ Statistics in the footer are never taken for proof: Parquet's minimum and maximu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.guard import guard_inspect, guard_read
 
 __all__ = ["ParquetSource"]
 
@@ -31,9 +33,10 @@ class ParquetSource:
     format: ClassVar[str] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
 
+    @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = Fingerprint.of(uri)
-        with _open(uri) as file:
+        with _open(uri, fingerprint) as file:
             metadata = file.metadata
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -47,12 +50,9 @@ class ParquetSource:
             row_start += num_rows
         return InputInfo(uri, self.format, fingerprint.size, row_start, tuple(units))
 
+    @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        try:
-            yield from _read(unit)
-        except (pa.ArrowException, OSError) as error:
-            raise _translated(unit.uri, error) from None
-        unit.fingerprint.check(unit.uri)
+        return _read(unit)
 
 
 def _grouped(sizes: list[int]) -> list[list[int]]:
@@ -68,25 +68,26 @@ def _grouped(sizes: list[int]) -> list[list[int]]:
     return groups
 
 
-def _open(uri: str, *, streamed: bool = False) -> pq.ParquetFile:
+@functools.lru_cache(maxsize=128)
+def _footer(uri: str, fingerprint: Fingerprint) -> pq.FileMetaData:
+    """The footer of a file in one state: many units, and the look before them, parse it once."""
+    return pq.read_metadata(uri)
+
+
+def _open(uri: str, fingerprint: Fingerprint, *, streamed: bool = False) -> pq.ParquetFile:
     try:
         # Not memory-mapped: a file cut short while it is read would end the process with SIGBUS instead of an error.
-        return pq.ParquetFile(uri, pre_buffer=False, buffer_size=STREAM_BUFFER_BYTES if streamed else 0)
+        buffer_size = STREAM_BUFFER_BYTES if streamed else 0
+        return pq.ParquetFile(uri, metadata=_footer(uri, fingerprint), pre_buffer=False, buffer_size=buffer_size)
     except (pa.ArrowException, OSError) as error:
-        raise _translated(uri, error) from None
-
-
-def _translated(uri: str, error: Exception) -> SourceError:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, FileNotFoundError | PermissionError):
-        return SourceError("DC902", uri, error.strerror or text, "check the path and its permissions")
-    if "ncrypt" in text or "decrypt" in text:
-        return SourceError("DC905", uri, text, "decrypt it first: datacheck takes no keys")
-    return SourceError("DC901", uri, text, "write the file again, or take it out of the inputs")
+        if "ncrypt" not in str(error) and "decrypt" not in str(error):
+            raise
+        problem = str(error).strip().splitlines()[0]
+        raise SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys") from None
 
 
 def _read(unit: WorkUnit) -> Iterator[Batch]:
-    with _open(unit.uri) as file:
+    with _open(unit.uri, unit.fingerprint) as file:
         schema, metadata = file.schema_arrow, file.metadata
         names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
         if not unit.row_groups:
@@ -99,7 +100,7 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
             for columns in _column_groups(row_group, schema, names) if by_columns else [names]:
                 is_first = not by_columns or columns[0] == names[0]
                 start = row_start
-                for batch in _batches(file, unit.uri, group, columns, schema, row_group):
+                for batch in _batches(file, unit, group, columns, schema, row_group):
                     yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
                     start += batch.num_rows
             row_start += row_group.num_rows
@@ -142,7 +143,7 @@ def _column_groups(row_group: Any, schema: pa.Schema, names: list[str]) -> list[
 
 
 def _batches(
-    file: pq.ParquetFile, uri: str, group: int, columns: list[str], schema: pa.Schema, row_group: Any
+    file: pq.ParquetFile, unit: WorkUnit, group: int, columns: list[str], schema: pa.Schema, row_group: Any
 ) -> Iterator[pa.RecordBatch]:
     wanted = None if len(columns) == len(schema.names) else columns
     sizes = _column_bytes(row_group, schema)
@@ -153,5 +154,5 @@ def _batches(
         yield from table.to_batches() or [_no_rows(schema, columns)]
         return
     rows = max(1024, int(TARGET_BATCH_BYTES / max(1.0, total / max(1, row_group.num_rows))))
-    with _open(uri, streamed=True) as streamed:
+    with _open(unit.uri, unit.fingerprint, streamed=True) as streamed:
         yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)

@@ -1,0 +1,144 @@
+"""DC302: rows for which a cross-field expression of the schema is false."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.checks.base import Outcome
+from datacheck.checks.rules import format_value
+from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.leaves import FLOAT_FORMATS
+from datacheck.numerics import to_float
+from datacheck.schema.evaluate import evaluate
+from datacheck.schema.expression import parse_expression
+from datacheck.schema.model import Expression, Schema
+from datacheck.schema.operands import ExpressionTypeError, operand_of
+from datacheck.text import plain
+
+if TYPE_CHECKING:
+    from datacheck.batch import Batch, Column
+
+__all__ = ["ExpressionCheck", "find_column"]
+
+Data = pa.Array | np.ndarray[Any, Any]
+
+_MAX_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionCheck:
+    """Evaluates one expression over the columns that it names.
+
+    A row that a null makes unknown is neither checked nor broken; a NaN makes a comparison false, so it breaks the rule.
+    Where a column is not there, or its dtype has not what the expression asks of it, the outcome is ``DC005``.
+    """
+
+    expression: Expression
+    schema: Schema = Schema()
+
+    def run(self, batch: Batch) -> list[Outcome]:
+        """One outcome, whose rows are those that break the rule."""
+        parsed = parse_expression(self.expression.expr)
+        data: dict[str, Data] = {}
+        for name in parsed.names:
+            found = find_column(batch, name)
+            if found is None:
+                return [
+                    self._not_checked(batch, name, f"it is not there, and the rule '{self.expression.label}' needs it")
+                ]
+            data[name] = self._as_numbers(name, found)
+        try:
+            truth, known = evaluate(parsed, {name: operand_of(column) for name, column in data.items()}, batch.num_rows)
+        except (ExpressionTypeError, pa.ArrowException) as error:
+            return [self._not_checked(batch, parsed.names[0], f"the rule '{self.expression.label}': {error}")]
+        rows = np.flatnonzero(known & ~truth).astype(np.int64)
+        return [
+            Outcome(
+                "DC302",
+                None,
+                int(np.count_nonzero(known)),
+                len(rows),
+                rows if len(rows) else None,
+                self._examples(batch, rows[:MAX_EXAMPLES], data),
+                self.expression.label,
+                self._detail(),
+            )
+        ]
+
+    def _detail(self) -> str:
+        if self.expression.name is not None:
+            return self.expression.expr
+        return self.expression.description or "it is false there"
+
+    def _not_checked(self, batch: Batch, name: str, problem: str) -> Outcome:
+        return Outcome("DC005", name, batch.num_rows, batch.num_rows, rule=self.expression.label, detail=problem)
+
+    def _as_numbers(self, name: str, data: Data) -> Data:
+        """A column of a narrow format that NumPy does not have (bfloat16, kept as uint16 or not) as float32."""
+        field = self.schema.fields.get(name)
+        if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
+            return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[data.dtype.name]), data.dtype.name)
+        storage = FLOAT_FORMATS.get(field.dtype or "") if field is not None else None
+        if field is None or field.dtype is None or storage is None:
+            return data
+        if isinstance(data, np.ndarray):
+            return to_float(data, field.dtype) if data.dtype == storage and data.ndim == 1 else data
+        if data.type != pa.from_numpy_dtype(storage):
+            return data
+        floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), field.dtype)
+        return pa.array(floats, mask=data.is_null().to_numpy(zero_copy_only=False))
+
+    def _examples(
+        self, batch: Batch, rows: np.ndarray[Any, np.dtype[np.int64]], data: dict[str, Data]
+    ) -> tuple[Example, ...]:
+        shown = dict(list(data.items())[:_MAX_SHOWN])
+        return tuple(
+            Example(
+                int(file_row),
+                batch.row_group,
+                (),
+                ", ".join(f"{plain(name, 60)}={_shown(column, int(row))}" for name, column in shown.items()),
+            )
+            for row, file_row in zip(rows, batch.file_rows(rows), strict=True)
+        )
+
+
+def find_column(batch: Batch, name: str) -> Data | None:
+    """The column of a name, or the part of a struct column of a path such as ``struct.a``; None where there is none."""
+    columns = {column.name: column for column in reversed(batch.columns)}
+    if name in columns:
+        return _rows_of(columns[name])
+    outer, dot, inner = name.partition(".")
+    while dot:
+        if outer in columns:
+            return _inside(columns[outer].data, inner)
+        step, dot, inner = inner.partition(".")
+        outer = f"{outer}.{step}"
+    return None
+
+
+def _rows_of(column: Column) -> Data:
+    return column.data
+
+
+def _inside(data: Data, path: str) -> Data | None:
+    name, dot, rest = path.partition(".")
+    inner: Data | None = None
+    if isinstance(data, np.ndarray):
+        inner = data[name] if name in (data.dtype.names or ()) else None
+    elif pa.types.is_struct(data.type) and data.type.get_field_index(name) >= 0:
+        # Unlike field(), flatten() makes the children of a null struct null.
+        inner = data.flatten()[data.type.get_field_index(name)]
+    return _inside(inner, rest) if dot and inner is not None else inner
+
+
+def _shown(column: Data, row: int) -> str:
+    if isinstance(column, np.ndarray):
+        if np.ma.getmaskarray(column).reshape(len(column), -1)[row].any() if np.ma.isMaskedArray(column) else False:
+            return "null"
+        return format_value(column[row])
+    return format_value(column[row].as_py())

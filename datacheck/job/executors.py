@@ -1,0 +1,69 @@
+"""Who runs the units: this process, its threads, its child processes, or any executor that is handed in.
+
+NumPy and Arrow release the interpreter lock, so threads are the default: they start at once and share memory. Whoever
+schedules, results come back in the order of the units, so that nothing depends on the number of workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+from datacheck.errors import UsageError
+
+__all__ = ["ExecutorLike", "default_workers", "map_in_order"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor`` (Dask, MPI, Ray and others offer one).
+ExecutorLike = str | Executor
+
+
+def default_workers() -> int:
+    """The processors that this process may use, at most 16: more threads than that wait for memory, not for work."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, available))
+
+
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T], workers: int | None = None, executor: ExecutorLike = "threads"
+) -> Iterator[R]:
+    """``function`` of each item, in the order of the items, at most a few per worker under way at a time.
+
+    An exception of ``function`` is raised here, and what was not begun is then not begun.
+    """
+    workers = default_workers() if workers is None else workers
+    if workers < 1:
+        raise UsageError(f"workers must be 1 or more, not {workers}")
+    if executor == "threads" and workers == 1:
+        yield from map(function, items)
+        return
+    with _pool(executor, workers) as pool:
+        pending: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Executor]:
+    if isinstance(executor, Executor):
+        return nullcontext(executor)
+    if executor == "threads":
+        return ThreadPoolExecutor(workers, thread_name_prefix="datacheck")
+    if executor == "processes":
+        import multiprocessing
+
+        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    raise UsageError(f"executor must be 'threads', 'processes' or a concurrent.futures.Executor, not {executor!r}")

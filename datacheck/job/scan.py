@@ -1,0 +1,160 @@
+"""Scanning: every check of a schema over files, or over data that is in memory already."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from datacheck.checks.checker import has_row_checks
+from datacheck.checks.unique import unique_keys
+from datacheck.errors import SourceError
+from datacheck.findings import Finding
+from datacheck.job.executors import ExecutorLike, map_in_order
+from datacheck.job.files import Duplicates, FileScan, error_finding
+from datacheck.job.progress import Progress, Silent
+from datacheck.job.unit_scan import UnitScan, scan_batches, scan_unit
+from datacheck.reports.report import Report
+from datacheck.schema.loading import SchemaLike, load_schema
+from datacheck.schema.model import Schema
+from datacheck.sources import expand_inputs, source_for
+from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.discover import InputFile
+
+__all__ = ["inspect_file", "read_options", "scan", "scan_files"]
+
+
+def scan(
+    data: Any,
+    schema: SchemaLike = None,
+    *,
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+    options: ReadOptions | None = None,
+) -> Report:
+    """Check data against a schema.
+
+    Args:
+        data: a path, folder or glob, or several; or data in memory: a NumPy array whose first axis is the rows, a mapping of
+            arrays, an Arrow table, a pandas or polars DataFrame or Series, a torch tensor or a mapping of tensors.
+        schema: a schema, the path of a YAML schema, ``package.module:Model``, or a pandera schema or model. None checks
+            that no floating-point or complex value is NaN or infinite.
+        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
+        progress: told as units end.
+        options: how files are read.
+
+    Returns:
+        The report. An input that cannot be read is a finding in it, and the others are checked.
+
+    Raises:
+        UsageError: a path stands for nothing, or the data is of no kind that can be checked.
+        SchemaError: the schema is wrong.
+    """
+    started = time.perf_counter()
+    loaded = load_schema(schema)
+    if _are_paths(data):
+        files = expand_inputs(data, options)
+        report = scan_files(files, loaded, workers=workers, executor=executor, progress=progress or Silent())
+    else:
+        report = _scan_memory(data, loaded)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+def _are_paths(data: Any) -> bool:
+    if isinstance(data, str | os.PathLike):
+        return True
+    return isinstance(data, list | tuple) and bool(data) and all(isinstance(item, str | os.PathLike) for item in data)
+
+
+def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
+    """How a file is read when ``schema`` is all that is asked of it."""
+    dtypes = {path: field.dtype for path, field in schema.fields.items() if path is not None and field.dtype is not None}
+    by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
+    return replace(options, by_columns=by_columns, dtypes=options.dtypes or tuple(dtypes.items()))
+
+
+def inspect_file(file: InputFile) -> InputInfo | SourceError:
+    """What the file's header says, or why it cannot be read."""
+    try:
+        return source_for(file.uri).inspect(file.uri, file.options)
+    except SourceError as error:
+        return error
+
+
+def scan_files(
+    files: Sequence[InputFile],
+    schema: Schema,
+    *,
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+) -> Report:
+    """Scan files in order, unit by unit."""
+    files = [replace(file, options=read_options(file.options, schema)) for file in files]
+    infos = list(map_in_order(inspect_file, files, workers, executor))
+    units = [unit for info in infos if isinstance(info, InputInfo) for unit in info.units]
+    progress.start("scan", len(units), sum(info.num_bytes for info in infos if isinstance(info, InputInfo)))
+    results = map_in_order(partial(scan_unit, schema=schema), units, workers, executor)
+    findings: list[Finding] = []
+    num_rows = num_bytes = 0
+    with Duplicates() as duplicates:
+        for file, info in zip(files, infos, strict=True):
+            if isinstance(info, SourceError):
+                findings.append(error_finding(info))
+                num_bytes += _size(file.uri)
+                continue
+            scanned = FileScan(file.uri, schema)
+            for unit in info.units:
+                result = next(results)
+                scanned.add(result)
+                duplicates.add(file.uri, result.keys)
+                progress.advance(1, result.num_rows, unit_bytes(unit, info))
+            findings += scanned.findings()
+            num_rows += scanned.num_rows
+            num_bytes += info.num_bytes
+        findings += duplicates.findings()
+    return Report(tuple(findings), len(files), num_rows, num_bytes)
+
+
+def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
+    """The part of the file's bytes that one of its units stands for, for progress."""
+    share, rest = divmod(info.num_bytes, len(info.units))
+    return share + (rest if unit is info.units[-1] else 0)
+
+
+def _size(uri: str) -> int:
+    try:
+        return Fingerprint.of(uri).size
+    except SourceError:
+        return 0
+
+
+def _scan_memory(data: Any, schema: Schema) -> Report:
+    from datacheck.sources.memory import batches_of
+
+    uri, batches = batches_of(data)
+    scanned = FileScan(uri, schema)
+    counter = _ByteCounter()
+    with Duplicates() as duplicates:
+        result: UnitScan = scan_batches(counter.count(batches), uri, schema)
+        scanned.add(result)
+        duplicates.add(uri, result.keys)
+        findings = [*scanned.findings(), *duplicates.findings()]
+    return Report(tuple(findings), 1, scanned.num_rows, counter.num_bytes)
+
+
+class _ByteCounter:
+    """Adds up the bytes of batches as they pass."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+
+    def count(self, batches: Iterable[Any]) -> Iterable[Any]:
+        for batch in batches:
+            self.num_bytes += sum(column.data.nbytes for column in batch.columns)
+            yield batch

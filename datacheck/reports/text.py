@@ -1,0 +1,43 @@
+"""A report for people: one line a finding, then one line that sums up."""
+
+from __future__ import annotations
+
+from datacheck.findings import Finding
+from datacheck.reports.report import Report
+from datacheck.text import quantity
+
+__all__ = ["render_finding", "render_text", "size_in_words", "summary"]
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def render_text(report: Report) -> str:
+    """The whole report as plain text."""
+    return "\n".join([*map(render_finding, report.findings), summary(report)])
+
+
+def render_finding(finding: Finding) -> str:
+    """One finding in one line: ``DC101 3 of 4,096 values are NaN in 'x' (train.parquet, row group 2, rows 17, 90, 91)``."""
+    mark = "" if finding.is_error else f"{finding.severity.value}: " if finding.severity else ""
+    return f"{finding.code} {mark}{finding.message}"
+
+
+def summary(report: Report) -> str:
+    """What was read, how fast, and what came of it."""
+    errors = sum(finding.is_error for finding in report.findings)
+    others = len(report.findings) - errors
+    found = "no findings" if not report.findings else quantity(errors, "error")
+    if others:
+        found = f"{quantity(errors, 'error')}, {quantity(others, 'warning')}"
+    rate = f", {size_in_words(report.num_bytes / report.seconds)}/s" if report.seconds > 0 else ""
+    read = f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+    return f"{found} in {read} ({report.seconds:.2f} s{rate})"
+
+
+def size_in_words(num_bytes: float) -> str:
+    """``1536`` as ``1.5 KiB``."""
+    for unit in _UNITS[:-1]:
+        if num_bytes < 1024:
+            return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:,.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:,.1f} {_UNITS[-1]}"
