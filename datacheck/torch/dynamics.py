@@ -168,7 +168,7 @@ def _explosion(history: History) -> DynamicsVerdict | None:
         return None
     return DynamicsVerdict(
         "exploding-gradient",
-        f"the gradient norm went from {median(before):.4g} (median of {len(before)} steps) to {last:.4g} within one step,"
+        f"the gradient norm went from {median(before):.4g} (median of {len(before)} steps) to {last:.4g} in one step,"
         " with no climb of the loss before it",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()\n"
         "# in a recurrence: an orthogonal or small initial weight, a bounded activation, or truncated backpropagation",
