@@ -67,8 +67,8 @@ CODES = (
             "    DC203 1 of 20,000 values in 'distance' are not > 0 (train.parquet, row group 4, row 88213)"
         ),
         remedy=(
-            "Set such rows aside or fill in a value. `clip` has no nearest value to offer here, since the bound"
-            " itself is not allowed:\n"
+            "Set such rows aside or fill in a value. `clip` would move it to the nearest value inside the bound, which"
+            " for `gt: 0` is so small that its logarithm or inverse is no better:\n"
             "\n"
             "    - {action: quarantine, fields: distance, codes: DC203}\n"
             "    - {action: impute, strategy: median, fields: distance, codes: DC203}"

@@ -52,7 +52,7 @@ CODES = (
             "Mend the division or the overflow that made it. Then choose a rule; the value to put in is always yours:\n"
             "\n"
             "    - {action: nan_to_num, posinf: 1000.0, fields: speed}\n"
-            "    - {action: impute, strategy: median, fields: speed}\n"
+            "    - {action: impute, strategy: median, fields: speed, codes: DC102}\n"
             "    - {action: quarantine, codes: [DC102, DC103]}\n"
             "\n"
             "If infinities are meant, allow them in the schema with `allow_inf: true`."
