@@ -6,12 +6,12 @@ number and its meaning.
 
 from __future__ import annotations
 
-from datacheck.codes import bounds, numbers, rows, structure, training, unreadable
+from datacheck.codes import bounds, guard, numbers, rows, structure, training, unreadable
 from datacheck.codes.code import Code
 
 __all__ = ["CODES", "Code"]
 
-_FAMILIES = (structure.CODES, numbers.CODES, bounds.CODES, rows.CODES, training.CODES, unreadable.CODES)
+_FAMILIES = (structure.CODES, numbers.CODES, bounds.CODES, rows.CODES, training.CODES, guard.CODES, unreadable.CODES)
 
 #: Every code by its number.
 CODES: dict[str, Code] = {entry.code: entry for family in _FAMILIES for entry in family}
