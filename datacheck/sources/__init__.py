@@ -32,6 +32,7 @@ __all__ = [
 
 #: The built-in sources: format -> ``module:Class``, imported when one is asked for.
 BUILT_IN: dict[str, str] = {
+    "aligned": "datacheck.sources.aligned:AlignedSource",
     "arrow": "datacheck.sources.arrow_file:ArrowSource",
     "csv": "datacheck.sources.csv:CsvSource",
     "npy": "datacheck.sources.npy:NpySource",

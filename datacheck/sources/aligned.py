@@ -1,0 +1,62 @@
+"""Array files that belong together row by row (windows and their targets), read as the columns of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import SourceError
+from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.sources.guard import guard_read
+from datacheck.sources.npy import NpySource
+
+__all__ = ["AlignedSource", "inspect_aligned"]
+
+
+def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo:
+    """Look at ``.npy`` files by field name; raises ``SourceError`` (DC304) where their numbers of rows differ.
+
+    The first file stands for all where one name is needed.
+    """
+    infos = {field: NpySource().inspect(uri, options) for field, uri in files.items()}
+    lengths = {field: info.num_rows or 0 for field, info in infos.items()}
+    first = next(iter(files.values()))
+    if len(set(lengths.values())) > 1:
+        problem = ", ".join(f"'{field}' has {rows:,} rows" for field, rows in lengths.items())
+        raise SourceError("DC304", first, problem, "write them again from the same rows")
+    num_rows, num_bytes = next(iter(lengths.values())), sum(info.num_bytes for info in infos.values())
+    arrays = tuple((field, uri, infos[field].units[0].fingerprint) for field, uri in files.items())
+    units = tuple(
+        WorkUnit(first, AlignedSource.format, index, arrays[0][2], start, count, arrays=arrays, options=options)
+        for index, (start, count) in enumerate(split_rows(num_rows, num_bytes / max(1, num_rows)))
+    )
+    return InputInfo(first, AlignedSource.format, num_bytes, num_rows, units)
+
+
+class AlignedSource:
+    """Reads a range of rows of several ``.npy`` files at once."""
+
+    format: ClassVar[str] = "aligned"
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        """A file alone is aligned with nothing; see :func:`inspect_aligned`."""
+        return inspect_aligned({"array": uri}, options)
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        columns = tuple(_read_column(unit, *array) for array in unit.arrays)
+        yield Batch(columns, unit.num_rows or 0, unit.row_start)
+
+
+def _read_column(unit: WorkUnit, field: str, uri: str, fingerprint: Fingerprint) -> Column:
+    part = replace(unit, uri=uri, format=NpySource.format, fingerprint=fingerprint, arrays=())
+    columns = [batch.columns[0] for batch in NpySource().read(part)]
+    if len(columns) == 1:
+        return replace(columns[0], name=field)
+    joined = np.concatenate([np.asarray(column.data) for column in columns])
+    return replace(columns[0], name=field, data=joined)

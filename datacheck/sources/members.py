@@ -1,0 +1,102 @@
+"""Files of several named arrays: are they the columns of one table, and how are they split into units?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datacheck.sources.base import (
+    TARGET_UNIT_BYTES,
+    Fingerprint,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    split_rows,
+)
+from datacheck.text import join_limited, quantity
+
+__all__ = ["Member", "plan_members"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One array of a file: its rows (1 for a scalar), and the bytes of one row.
+
+    ``sequential`` members can only be read from their start on. ``problem`` says why the member cannot be a column of
+    rows, where it cannot.
+    """
+
+    name: str
+    num_rows: int
+    row_bytes: int
+    is_scalar: bool = False
+    sequential: bool = False
+    problem: str = ""
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_rows * self.row_bytes
+
+
+def plan_members(
+    uri: str,
+    format_: str,
+    fingerprint: Fingerprint,
+    members: Sequence[Member],
+    options: ReadOptions,
+    problem: str = "",
+) -> InputInfo:
+    """Units over the arrays of a file.
+
+    Arrays with equal numbers of rows are columns of one table, split into ranges of rows. Others are read each on its
+    own: large ones in ranges of rows, small ones several to a unit. So are all where there is a ``problem`` that keeps
+    them from being read side by side.
+    """
+    if options.columns is not None:
+        members = [member for member in members if member.name in options.columns]
+    problem = problem or _why_no_table(members)
+    num_rows = sum(member.num_rows for member in members) if problem else max((m.num_rows for m in members), default=0)
+    if problem:
+        parts = _parts_alone(members)
+    else:
+        whole = any(member.sequential for member in members)
+        ranges = [(0, num_rows)] if whole else split_rows(num_rows, sum(member.row_bytes for member in members))
+        parts = [((), start, count) for start, count in ranges]
+    units = tuple(
+        WorkUnit(uri, format_, index, fingerprint, start, count, members=names, options=options)
+        for index, (names, start, count) in enumerate(parts)
+    )
+    return InputInfo(uri, format_, fingerprint.size, num_rows, units, aligned=not problem, problem=problem)
+
+
+def _why_no_table(members: Sequence[Member]) -> str:
+    for member in members:
+        if member.problem:
+            return member.problem
+    if len({(member.num_rows, member.is_scalar) for member in members}) <= 1:
+        return ""
+    lengths: dict[str, list[str]] = {}
+    for member in members:
+        lengths.setdefault("no rows" if member.is_scalar else quantity(member.num_rows, "row"), []).append(member.name)
+    return "; ".join(f"{length} in {join_limited(names, 3)}" for length, names in list(lengths.items())[:8])
+
+
+def _parts_alone(members: Sequence[Member]) -> list[tuple[tuple[str, ...], int, int]]:
+    """``(names, row_start, num_rows)`` of units: ranges of a large array, several small ones whole."""
+    parts: list[tuple[tuple[str, ...], int, int]] = []
+    names: list[str] = []
+    held_rows = held_bytes = 0
+    for member in members:
+        if names and (member.problem or held_bytes + member.num_bytes > TARGET_UNIT_BYTES):
+            parts.append((tuple(names), 0, held_rows))
+            names, held_rows, held_bytes = [], 0, 0
+        if member.problem or (member.num_bytes > TARGET_UNIT_BYTES and member.sequential):
+            parts.append(((member.name,), 0, member.num_rows))
+        elif member.num_bytes > TARGET_UNIT_BYTES:
+            ranges = split_rows(member.num_rows, member.row_bytes)
+            parts += [((member.name,), start, count) for start, count in ranges]
+        else:
+            names.append(member.name)
+            held_rows += member.num_rows
+            held_bytes += member.num_bytes
+    return parts if not names else [*parts, (tuple(names), 0, held_rows)]

@@ -1,0 +1,182 @@
+"""``.safetensors``: tensors memory-mapped by NumPy, behind a JSON header that is believed only once it is proven.
+
+The format is that of https://huggingface.co/docs/safetensors: eight bytes with the header's length, the header, and the
+tensors one after the other without gaps. Neither torch nor the safetensors package is needed to read it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import SourceError
+from datacheck.sources.arrays import Place, check_place, iter_rows
+from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
+from datacheck.sources.members import Member, plan_members
+from datacheck.text import plain
+
+__all__ = ["SafetensorsSource"]
+
+#: The longest header that the format allows.
+MAX_HEADER_BYTES = 100_000_000
+_MAX_DIMENSIONS = 64
+_BROKEN = "write the file again, or take it out of the inputs"
+
+#: Dtypes that NumPy stores as they are.
+_PLAIN = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
+    "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
+}  # fmt: skip
+#: Floating-point formats that unsigned integers store.
+_STORED_AS = {
+    "BF16": ("bfloat16", "<u2"),
+    "F8_E4M3": ("float8_e4m3fn", "u1"),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", "u1"),
+    "F8_E5M2": ("float8_e5m2", "u1"),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", "u1"),
+    "F8_E8M0": ("float8_e8m0fnu", "u1"),
+}
+#: Formats whose values do not fill a byte, and how many bits one takes.
+_NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+_NARROW_NAMES = {"F4": "float4_e2m1fn", "F6_E2M3": "float6_e2m3fn", "F6_E3M2": "float6_e3m2fn"}
+
+
+class SafetensorsSource:
+    """Reads ``.safetensors`` files; tensors with equal numbers of rows are columns, others are read each on its own."""
+
+    format: ClassVar[str] = "safetensors"
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+
+    @guard_inspect
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        with Path(uri).open("rb") as file:
+            places = _places(uri, file, fingerprint.size)
+        check_expansion(uri, fingerprint.size, fingerprint.size, len(places), options)
+        members = [_member(place) for place in places]
+        return plan_members(uri, self.format, fingerprint, members, options)
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        with Path(unit.uri).open("rb", buffering=0) as file:
+            places = {place.name: place for place in _places(unit.uri, file, unit.fingerprint.size)}
+            for name in unit.members:
+                yield from _read_alone(unit, file, places[name])
+            if not unit.members:
+                wanted = unit.options.columns
+                chosen = [place for name, place in places.items() if wanted is None or name in wanted]
+                for start, count, columns in iter_rows(file, chosen, unit.row_start, unit.num_rows or 0):
+                    yield Batch(tuple(columns), count, start)
+
+
+def _read_alone(unit: WorkUnit, file: BinaryIO, place: Place) -> Iterator[Batch]:
+    if place.problem:
+        yield Batch((Column(place.name, np.empty(0, np.uint8), place.logical, place.problem),), 0)
+        return
+    is_whole = len(unit.members) > 1 or unit.num_rows is None
+    start, count = (0, place.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+    for first, number, columns in iter_rows(file, [place], start, count):
+        yield Batch(tuple(columns), number, first)
+
+
+def _member(place: Place) -> Member:
+    num_rows = 0 if place.problem else place.num_rows
+    return Member(place.name or "", num_rows, place.row_bytes, not place.shape, problem=place.problem)
+
+
+def _places(uri: str, file: BinaryIO, size: int) -> list[Place]:
+    """Where the tensors lie, in the order of the file; raises ``SourceError`` for a header that does not hold."""
+    header, data_start = _read_header(uri, file, size)
+    spans: list[tuple[int, int, Place]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
+                raise _broken(uri, "the metadata in the header is not text")
+            continue
+        begin, end, place = _parse_entry(uri, name, entry, data_start)
+        if end > size - data_start:
+            raise _broken(
+                uri, f"the tensor {plain(name)!r} claims bytes up to {end:,}, and {size - data_start:,} are there"
+            )
+        spans.append((begin, end, place))
+    spans.sort(key=lambda span: span[:2])
+    expected = 0
+    for begin, end, place in spans:
+        if begin != expected:
+            raise _broken(
+                uri, f"the tensor {plain(place.name or '')!r} overlaps another, or bytes before it belong to none"
+            )
+        expected = end
+    if expected != size - data_start:
+        raise _broken(uri, f"{size - data_start - expected:,} bytes at the end belong to no tensor")
+    return [place for _, _, place in spans]
+
+
+def _read_header(uri: str, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        raise _broken(uri, f"its first bytes claim a header of {length:,} bytes in a file of {size:,}")
+    text = file.read(length)
+    if len(text) < length:
+        raise _broken(uri, "the file ends inside the header")
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise _broken(uri, f"the header is not the JSON that it should be ({plain(str(error), 120)})")
+    if not isinstance(header, dict):
+        raise _broken(uri, "the header is not a JSON object")
+    return header, 8 + length
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _parse_entry(uri: str, name: str, entry: object, data_start: int) -> tuple[int, int, Place]:
+    what = f"the header's entry for {plain(name)!r}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _broken(uri, f"{what} does not give dtype, shape and data_offsets alone")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not (_are_lengths(shape) and _are_lengths(offsets) and len(offsets) == 2 and len(shape) <= _MAX_DIMENSIONS):
+        raise _broken(uri, f"{what} gives no valid shape or offsets")
+    begin, end = offsets
+    if end < begin:
+        raise _broken(uri, f"{what} ends before it begins")
+    place = _place(uri, name, dtype, tuple(shape), data_start + begin, end - begin)
+    num_bits = math.prod(shape) * _NARROW[dtype] if dtype in _NARROW else 8 * place.num_bytes
+    if num_bits != 8 * (end - begin):
+        raise _broken(uri, f"{what} gives {end - begin:,} bytes to {shape} of {plain(dtype)}")
+    check_place(uri, place, end - begin)
+    return begin, end, place
+
+
+def _place(uri: str, name: str, dtype: object, shape: tuple[int, ...], offset: int, num_bytes: int) -> Place:
+    if not isinstance(dtype, str):
+        raise _broken(uri, f"the header's entry for {plain(name)!r} gives no valid dtype")
+    if dtype in _PLAIN:
+        return Place(name, np.dtype(_PLAIN[dtype]), shape, offset)
+    if dtype in _STORED_AS:
+        logical, storage = _STORED_AS[dtype]
+        return Place(name, np.dtype(storage), shape, offset, logical=logical)
+    if dtype in _NARROW:
+        problem = f"values of {dtype} do not fill a byte, and are not looked into"
+        return Place(name, np.dtype("u1"), (num_bytes,), offset, logical=_NARROW_NAMES[dtype], problem=problem)
+    raise _broken(uri, f"the tensor {plain(name)!r} has the dtype {plain(dtype)!r}, which the format does not know")
+
+
+def _are_lengths(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
+def _broken(uri: str, problem: str) -> SourceError:
+    return SourceError("DC901", uri, problem, _BROKEN)
