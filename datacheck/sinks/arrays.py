@@ -1,0 +1,182 @@
+"""Arrays that lie in ranges of files, and the three array formats that are put together from such ranges.
+
+A writer spools its batches, and joining parts looks up where their values lie; both then copy the same ranges through
+the same functions, so a part that is written at once and parts that are joined give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from datacheck.errors import OutputError
+from datacheck.text import plain
+
+__all__ = [
+    "SAFETENSORS_DTYPES",
+    "Segment",
+    "StoredArray",
+    "npy_header",
+    "raw_bytes",
+    "safetensors_dtype",
+    "write_npy",
+    "write_npz",
+    "write_safetensors",
+]
+
+Array = np.ndarray[Any, Any]
+
+_CHUNK = 1 << 20
+#: What no zip entry is older than: the time of every member, so that the same arrays give the same bytes.
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+#: safetensors' names, in the order in which it lays tensors out (the last first), with the logical dtypes behind them.
+SAFETENSORS_DTYPES: dict[str, str] = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "I16": "int16",
+    "U16": "uint16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I32": "int32",
+    "U32": "uint32",
+    "F32": "float32",
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "U64": "uint64",
+}
+_SAFETENSORS_NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
+_LAYOUT_ORDER = {name: place for place, name in enumerate(SAFETENSORS_DTYPES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``size`` bytes at ``offset`` of a file."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """An array ``(num_rows, *row_shape)`` in C order whose bytes are ``segments``, one after the other.
+
+    ``logical`` is ``bfloat16`` or a float8 format where ``dtype`` only stores its bits.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+    num_rows: int
+    segments: tuple[Segment, ...]
+    logical: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.num_rows, *self.row_shape
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def copy_to(self, file: BinaryIO) -> None:
+        """Write the array's bytes in bounded memory."""
+        for chunk in _chunks(self.segments):
+            file.write(chunk)
+
+
+def _chunks(segments: Sequence[Segment]) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(_CHUNK))
+    for path, ranges in itertools.groupby(segments, key=lambda segment: segment.path):
+        with path.open("rb", buffering=0) as file:
+            for segment in ranges:
+                file.seek(segment.offset)
+                left = segment.size
+                while left:
+                    got = file.readinto(buffer[: min(left, _CHUNK)])
+                    if not got:
+                        raise OutputError(
+                            f"{plain(str(path))}: ends too early: it changed while it was read; run again"
+                        )
+                    left -= got
+                    yield buffer[:got]
+
+
+def raw_bytes(values: Array) -> memoryview:
+    """An array's bytes in C order, without a copy where it is contiguous."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data if values.nbytes else memoryview(b"")
+
+
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What an ``.npy`` starts with: magic, version and header, in NumPy's own bytes.
+
+    NumPy pads it for 21 digits of the first axis, so its length does not depend on the number of rows.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # Metadata of a dtype is not stored, which NumPy warns of; it has no part in the values.
+        warnings.simplefilter("ignore", UserWarning)
+        description = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": description, "fortran_order": False, "shape": shape}
+    try:
+        np.lib.format.write_array_header_1_0(buffer, header)
+    except ValueError:
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_2_0(buffer, header)
+    return buffer.getvalue()
+
+
+def write_npy(file: BinaryIO, array: StoredArray) -> None:
+    """One array as ``.npy``."""
+    file.write(npy_header(array.dtype, array.shape))
+    array.copy_to(file)
+
+
+def write_npz(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
+    """Arrays as ``.npz``: stored, not compressed, every member of the same date."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for array in arrays:
+            member = zipfile.ZipInfo(f"{array.name}.npy", _ZIP_EPOCH)
+            with archive.open(member, "w", force_zip64=True) as target:
+                write_npy(target, array)  # type: ignore[arg-type]
+
+
+def safetensors_dtype(dtype: np.dtype[Any], logical: str | None) -> str | None:
+    """The name that safetensors has for a dtype, or None where it has none."""
+    return _SAFETENSORS_NAMES.get(logical or dtype.name)
+
+
+def write_safetensors(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
+    """Arrays as safetensors: in the library's own order (widest dtype first, then by name), each aligned."""
+    kinds = {array.name: _SAFETENSORS_NAMES[array.logical or array.dtype.name] for array in arrays}
+    ordered = sorted(arrays, key=lambda array: (-_LAYOUT_ORDER[kinds[array.name]], array.name.encode()))
+    header: dict[str, dict[str, object]] = {}
+    start = 0
+    for array in ordered:
+        stop = start + array.num_bytes
+        header[array.name] = {"dtype": kinds[array.name], "shape": list(array.shape), "data_offsets": [start, stop]}
+        start = stop
+    encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    file.write(len(encoded).to_bytes(8, "little"))
+    file.write(encoded)
+    for array in ordered:
+        array.copy_to(file)

@@ -1,0 +1,166 @@
+"""Arrow IPC files (Feather version 2), a record batch for each batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.batch import Batch
+from datacheck.errors import OutputError, UsageError, nearest_name
+from datacheck.leaves import arrow_validity
+from datacheck.sinks.columns import arrow_batch, arrow_schema
+from datacheck.sinks.failures import output_errors
+from datacheck.sinks.writer import FileWriter
+from datacheck.text import plain
+
+__all__ = ["ArrowSink", "ArrowWriter"]
+
+_COMPRESSIONS = ("lz4", "none", "zstd")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowSink:
+    """Writes Arrow IPC files: ``compression`` is none (the default, so that readers can map the file), lz4 or zstd."""
+
+    format: ClassVar[str] = "arrow"
+    suffix: ClassVar[str] = ".arrow"
+
+    compression: str = "none"
+    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.compression not in _COMPRESSIONS:
+            hint = nearest_name(self.compression, _COMPRESSIONS)
+            raise UsageError(
+                f"arrow has no compression '{self.compression}'{hint}; use one of {', '.join(_COMPRESSIONS)}"
+            )
+
+    def open(self, path: Path, template: Batch) -> ArrowWriter:
+        return ArrowWriter(path, template, self.compression, dict(self.metadata) or None)
+
+
+class ArrowWriter(FileWriter):
+    """Writes one Arrow IPC file.
+
+    What lies under a null is written as zeros: it is arbitrary memory, and the same data must give the same bytes. A
+    file holds one dictionary a column, so dictionaries that differ between batches grow into one, written as deltas.
+    """
+
+    def __init__(self, path: Path, template: Batch, compression: str, metadata: dict[bytes, bytes] | None) -> None:
+        super().__init__(path)
+        self.schema = arrow_schema(template, metadata)
+        self._dictionaries: dict[int, pa.Array] = {}
+        options = pa.ipc.IpcWriteOptions(
+            compression=None if compression == "none" else compression, emit_dictionary_deltas=True
+        )
+        with output_errors(path):
+            self._file = pa.OSFile(os.fsencode(self.partial), "wb")
+        with self._guarded():
+            self._writer = pa.ipc.new_file(self._file, self.schema, options=options)
+
+    def _write(self, batch: Batch) -> None:
+        self.write_arrow(arrow_batch(batch, self.schema))
+
+    def write_arrow(self, batch: pa.RecordBatch) -> None:
+        """Append an Arrow record batch of the writer's schema."""
+        if not batch.num_rows:
+            return
+        arrays = [self._prepared(index, array) for index, array in enumerate(batch.columns)]
+        try:
+            self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        except pa.ArrowInvalid as error:
+            raise OutputError(f"arrow cannot hold the data: {plain(str(error))}; parquet can") from error
+
+    def _prepared(self, index: int, array: pa.Array) -> pa.Array:
+        if pa.types.is_dictionary(array.type):
+            array = self._with_common_dictionary(index, array)
+        return with_zeros_under_nulls(array)
+
+    def _with_common_dictionary(self, index: int, array: pa.DictionaryArray) -> pa.Array:
+        known = self._dictionaries.get(index)
+        if known is None or known.equals(array.dictionary):
+            self._dictionaries[index] = array.dictionary
+            return array
+        new = array.dictionary.filter(pc.invert(pc.is_in(array.dictionary, value_set=known)))
+        common = pa.concat_arrays([known, pc.unique(new)])
+        places = pc.index_in(array.dictionary, value_set=common)
+        try:
+            indices = places.take(array.indices).cast(array.type.index_type)
+        except pa.ArrowInvalid:
+            raise OutputError(
+                f"column '{plain(self.schema.field(index).name)}' has {len(common):,} categories in all, more than its"
+                f" {array.type.index_type} indices can count; parquet can hold it"
+            ) from None
+        self._dictionaries[index] = common
+        return pa.DictionaryArray.from_arrays(indices, common, ordered=array.type.ordered)
+
+    def _finish(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+def with_zeros_under_nulls(array: pa.Array) -> pa.Array:
+    """The array with zeros in the slots of nulls, through structs, fixed-size lists and extension types.
+
+    Lists and strings of variable length hold nothing under a null, or what their reader wrote there.
+    """
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = with_zeros_under_nulls(array.storage)
+        return array if storage is array.storage else pa.ExtensionArray.from_storage(kind, storage)
+    if not _may_hide(array):
+        return array
+    if pa.types.is_dictionary(kind):
+        indices = with_zeros_under_nulls(array.indices)
+        return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=kind.ordered)
+    if pa.types.is_struct(kind):
+        # ``flatten`` gives the struct's nulls to its children.
+        children = [with_zeros_under_nulls(child) for child in array.flatten()]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
+    if pa.types.is_fixed_size_list(kind):
+        if not kind.list_size:
+            return array
+        # To take a null gives null children, whose slots can be cleared in their turn.
+        rows = array.take(pc.if_else(array.is_valid(), pa.array(np.arange(len(array))), None))
+        values = rows.values.slice(rows.offset * kind.list_size, len(rows) * kind.list_size)
+        return pa.FixedSizeListArray.from_arrays(with_zeros_under_nulls(values), type=kind, mask=array.is_null())
+    return _zeroed(array)
+
+
+def _may_hide(array: pa.Array) -> bool:
+    if array.null_count:
+        return True
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return any(_may_hide(child) for child in array.flatten())
+    return bool(pa.types.is_fixed_size_list(kind) and _may_hide(array.flatten()))
+
+
+def _zeroed(array: pa.Array) -> pa.Array:
+    """An array of a fixed width with zeros under its nulls; any other as it is."""
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        values = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+        return pa.array(values, mask=array.is_null().to_numpy(zero_copy_only=False))
+    if not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind)):
+        return array
+    valid, size = arrow_validity(array), kind.bit_width // 8
+    data = array.buffers()[1]
+    if data is None or valid is None or not size:
+        return array
+    raw = np.frombuffer(data, np.uint8, count=(array.offset + len(array)) * size)[array.offset * size :]
+    cleared = raw.reshape(len(array), size) * valid[:, None]
+    validity = np.packbits(valid, bitorder="little")
+    return pa.Array.from_buffers(kind, len(array), [pa.py_buffer(validity), pa.py_buffer(cleared)])

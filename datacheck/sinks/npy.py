@@ -1,0 +1,68 @@
+"""One array as ``.npy``, streamed: the header is written again at the end, when the number of rows is known."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from datacheck.batch import Batch
+from datacheck.errors import OutputError
+from datacheck.sinks.arrays import npy_header, raw_bytes
+from datacheck.sinks.columns import check_types, numpy_array
+from datacheck.sinks.failures import output_errors
+from datacheck.sinks.writer import FileWriter
+from datacheck.text import join_limited
+
+__all__ = ["NpySink", "NpyWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class NpySink:
+    """Writes ``.npy``: one array, in C order, in the byte order that it had.
+
+    bfloat16 and float8 are written as the unsigned integers that store them: the format has no names for them, so the
+    schema must say which they are.
+    """
+
+    format: ClassVar[str] = "npy"
+    suffix: ClassVar[str] = ".npy"
+
+    def open(self, path: Path, template: Batch) -> NpyWriter:
+        return NpyWriter(path, template)
+
+
+class NpyWriter(FileWriter):
+    """Writes one ``.npy`` file."""
+
+    def __init__(self, path: Path, template: Batch) -> None:
+        super().__init__(path)
+        if len(template.columns) != 1:
+            names = join_limited([name or "" for name in template.names])
+            raise OutputError(
+                f"npy holds one array and there are {len(template.columns)} columns ({names}); npz and safetensors hold"
+                " several arrays, parquet a table"
+            )
+        values = numpy_array(template.columns[0])
+        self._dtype, self._row_shape = values.dtype, values.shape[1:]
+        self._num_rows = 0
+        with output_errors(path):
+            self._file = self.partial.open("xb")
+        with self._guarded():
+            self._file.write(npy_header(self._dtype, (0, *self._row_shape)))
+
+    def _write(self, batch: Batch) -> None:
+        arrays = [numpy_array(column) for column in batch.columns]
+        check_types(batch, [(array.dtype, array.shape[1:]) for array in arrays], [(self._dtype, self._row_shape)])
+        self._file.write(raw_bytes(arrays[0]))
+        self._num_rows += len(arrays[0])
+
+    def _finish(self) -> None:
+        self._file.seek(0)
+        self._file.write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
+        self._file.close()
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()

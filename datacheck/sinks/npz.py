@@ -1,0 +1,45 @@
+"""Several arrays as ``.npz``: a zip of ``.npy`` members, stored without compression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import OutputError
+from datacheck.sinks.arrays import StoredArray, write_npz
+from datacheck.sinks.spool import SpoolingWriter
+from datacheck.text import plain
+
+__all__ = ["NpzSink", "NpzWriter"]
+
+#: The longest name of a zip member, ``.npy`` included, in bytes.
+_NAME_LIMIT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class NpzSink:
+    """Writes ``.npz``; bfloat16 and float8 as the unsigned integers that store them, for want of names."""
+
+    format: ClassVar[str] = "npz"
+    suffix: ClassVar[str] = ".npz"
+
+    def open(self, path: Path, template: Batch) -> NpzWriter:
+        return NpzWriter(path, template)
+
+
+class NpzWriter(SpoolingWriter):
+    """Writes one ``.npz`` file."""
+
+    format: ClassVar[str] = "npz"
+
+    def checked_name(self, column: Column) -> str:
+        name = super().checked_name(column)
+        if "\0" in name or len(name.encode()) + len(".npy") > _NAME_LIMIT:
+            raise OutputError(f"npz cannot hold an array called '{plain(name)}'; rename it, or write parquet")
+        return name
+
+    def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
+        write_npz(file, arrays)

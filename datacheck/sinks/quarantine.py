@@ -1,0 +1,212 @@
+"""The quarantine: original rows, unrepaired and bit for bit, each with its codes, a reason and where it came from.
+
+It is Parquet, whatever the input was, so that one tool opens all of it. The columns are those of the input and then
+``codes`` (list of strings), ``reason``, ``file``, ``row_group`` and ``row``. One of these whose name the data has
+already is called ``datacheck_codes`` and so on; of columns of one name in the input, the second is called ``name.2``,
+since hardly a reader opens a file with two of them. What Parquet has no type for is written as
+
+- floats with a last axis of 2 (complex numbers) or raw bytes (long doubles, structured dtypes), with dtype and shape in
+  the schema's metadata, from NumPy arrays;
+- an Arrow IPC file instead of a Parquet file, for Arrow columns (unions, intervals).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.errors import AccountingError, OutputError
+from datacheck.sinks.arrow import ArrowSink, ArrowWriter
+from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, string_lists, tensor_array
+from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
+from datacheck.text import plain
+
+__all__ = ["MALFORMED_CODE", "NUMPY_KEY", "QuarantineWriter", "read_quarantine"]
+
+MALFORMED_CODE = "DC305"
+#: Schema metadata: JSON that gives, for each column that stands for a NumPy array without an Arrow type, its dtype and
+#: the shape of a row.
+NUMPY_KEY = b"datacheck:numpy"
+_EXTRA_TYPES: dict[str, pa.DataType] = {
+    "codes": pa.list_(pa.string()),
+    "reason": pa.string(),
+    "file": pa.string(),
+    "row_group": pa.int32(),
+    "row": pa.int64(),
+}
+_PREFIX = "datacheck_"
+
+
+class QuarantineWriter:
+    """Writes the quarantined rows of one unit to ``<path_base>.parquet``.
+
+    The file is made when the first row comes; without a row there is none. ``template`` gives the columns, ``uri`` the
+    input that the rows are of.
+    """
+
+    def __init__(self, path_base: Path, template: Batch, uri: str) -> None:
+        self.uri = uri
+        self.num_rows = 0
+        named = _with_unique_names(template)
+        self._template = _storable(named)
+        stand_ins = {
+            column_name(column): _numpy_kind(column.data)
+            for column, stored in zip(named.columns, self._template.columns, strict=True)
+            if isinstance(column.data, np.ndarray) and stored is not column
+        }
+        metadata = {NUMPY_KEY: json.dumps(stand_ins).encode()} if stand_ins else {}
+        self._sink: ParquetSink | ArrowSink = ParquetSink(metadata=metadata)
+        try:
+            leaf_paths(arrow_schema(self._template), self._template.columns)
+        except OutputError:
+            self._sink = ArrowSink(metadata=metadata)
+        self.path = path_base.with_name(path_base.name + self._sink.suffix)
+        self._names = _extra_names({column_name(column) for column in self._template.columns})
+        self._writer: ParquetWriter | ArrowWriter | None = None
+
+    def write(self, batch: Batch, codes: Sequence[tuple[str, ...]], reasons: Sequence[str]) -> None:
+        """Append rows as they were read, each with its codes and its reason; raises ``OutputError``.
+
+        Malformed lines that the batch carries are no rows of it: hand them to ``write_malformed``.
+        """
+        if not len(codes) == len(reasons) == batch.num_rows:
+            raise AccountingError(
+                f"{batch.num_rows} quarantined rows have {len(codes)} codes and {len(reasons)} reasons"
+            )
+        columns = _storable(_with_unique_names(batch)).columns
+        rows = batch.file_rows(np.arange(batch.num_rows))
+        self._append([*columns], codes, reasons, rows, batch.row_group)
+
+    def write_malformed(self, malformed: Sequence[MalformedRow], codes: tuple[str, ...] = (MALFORMED_CODE,)) -> None:
+        """Append lines that are no rows: nulls in the data's columns, and what is wrong and the text as the reason."""
+        columns = [_nulls(column, len(malformed)) for column in self._template.columns]
+        reasons = [f"{line.problem}: {line.text}" for line in malformed]
+        rows = np.array([line.row for line in malformed], np.int64)
+        self._append(columns, [codes] * len(malformed), reasons, rows, None)
+
+    def _append(
+        self,
+        columns: list[Column],
+        codes: Sequence[tuple[str, ...]],
+        reasons: Sequence[str],
+        rows: np.ndarray[Any, np.dtype[np.int64]],
+        row_group: int | None,
+    ) -> None:
+        count = len(rows)
+        if not count:
+            return
+        extras = {
+            "codes": string_lists(codes),
+            "reason": pa.array([_valid_text(reason) for reason in reasons], pa.string()),
+            "file": pa.repeat(pa.scalar(_valid_text(self.uri)), count),
+            "row_group": pa.nulls(count, pa.int32())
+            if row_group is None
+            else pa.repeat(pa.scalar(row_group, pa.int32()), count),
+            "row": pa.array(rows),
+        }
+        columns += [Column(self._names[name], array) for name, array in extras.items()]
+        if self._writer is None:
+            self._writer = self._sink.open(self.path, self._whole_template())
+        self._writer.write(Batch(tuple(columns), count))
+        self.num_rows += count
+
+    def _whole_template(self) -> Batch:
+        extras = [Column(self._names[name], pa.array([], kind)) for name, kind in _EXTRA_TYPES.items()]
+        return Batch((*self._template.columns, *extras), 0)
+
+    def close(self) -> int:
+        """Finish and sync the file; its size in bytes, 0 where no row came and there is no file."""
+        return self._writer.close() if self._writer is not None else 0
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        if self._writer is not None:
+            self._writer.abort()
+
+
+def read_quarantine(path: Path) -> pa.Table:
+    """A quarantine file as a table; raises ``OutputError`` where it cannot be read."""
+    try:
+        if path.suffix == ArrowSink.suffix:
+            with pa.ipc.open_file(path) as reader:
+                return reader.read_all()
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise OutputError(f"{plain(str(path))}: cannot be read as a quarantine: {plain(str(error))}") from error
+
+
+def _extra_names(taken: set[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name in _EXTRA_TYPES:
+        chosen = name
+        while chosen in taken:
+            chosen = _PREFIX + chosen
+        names[name] = chosen
+        taken = taken | {chosen}
+    return names
+
+
+def _with_unique_names(batch: Batch) -> Batch:
+    """The batch with later columns of a name that was there already called ``name.2``, ``name.3`` and so on."""
+    taken = {column_name(column) for column in batch.columns}
+    if len(taken) == len(batch.columns):
+        return batch
+    seen: set[str] = set()
+    columns = []
+    for column in batch.columns:
+        name, number = column_name(column), 1
+        while name in seen or (number > 1 and name in taken):
+            number += 1
+            name = f"{column_name(column)}.{number}"
+        seen.add(name)
+        columns.append(replace(column, name=name))
+    return batch.with_columns(tuple(columns))
+
+
+def _storable(batch: Batch) -> Batch:
+    """The batch with stand-ins for NumPy arrays that Arrow has no type for."""
+    return batch.with_columns(tuple(map(_stand_in, batch.columns)))
+
+
+def _stand_in(column: Column) -> Column:
+    if not isinstance(column.data, np.ndarray):
+        return column
+    try:
+        arrow_array(column)
+    except OutputError:
+        if column.problem or column.data.dtype.hasobject:
+            raise
+    else:
+        return column
+    values = column.data.reshape(1) if column.data.ndim == 0 else column.data
+    if values.dtype in (np.complex64, np.complex128) and 0 not in values.shape[1:]:
+        native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+        return replace(column, data=tensor_array(native.view(native.real.dtype).reshape(*values.shape, 2)))
+    size = math.prod(values.shape[1:]) * values.dtype.itemsize
+    if not size:
+        return replace(column, data=pa.array([b""] * len(values), pa.binary()))
+    buffer = pa.py_buffer(np.ascontiguousarray(values).tobytes())
+    return replace(column, data=pa.Array.from_buffers(pa.binary(size), len(values), [None, buffer]))
+
+
+def _numpy_kind(values: np.ndarray[Any, Any]) -> dict[str, object]:
+    return {"dtype": np.lib.format.dtype_to_descr(values.dtype), "shape": list(values.shape[1:])}
+
+
+def _nulls(column: Column, count: int) -> Column:
+    return replace(column, data=pa.nulls(count, arrow_array(column).type))
+
+
+def _valid_text(text: str) -> str:
+    """Text that Arrow can hold: surrogates, which stand for bytes that are no UTF-8, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

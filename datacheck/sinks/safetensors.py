@@ -1,0 +1,47 @@
+"""Several arrays as safetensors, bfloat16 and float8 under their own names. The safetensors package is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import OutputError
+from datacheck.sinks.arrays import Array, StoredArray, safetensors_dtype, write_safetensors
+from datacheck.sinks.columns import cannot_hold, column_name, logical_dtype, numpy_array
+from datacheck.sinks.spool import SpoolingWriter
+
+__all__ = ["SafetensorsSink", "SafetensorsWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsSink:
+    """Writes safetensors, in the bytes that its library would write; big-endian arrays become little-endian."""
+
+    format: ClassVar[str] = "safetensors"
+    suffix: ClassVar[str] = ".safetensors"
+
+    def open(self, path: Path, template: Batch) -> SafetensorsWriter:
+        return SafetensorsWriter(path, template)
+
+
+class SafetensorsWriter(SpoolingWriter):
+    """Writes one safetensors file."""
+
+    format: ClassVar[str] = "safetensors"
+
+    def checked_name(self, column: Column) -> str:
+        if column_name(column) == "__metadata__":
+            raise OutputError("safetensors cannot hold an array called '__metadata__', its own word; rename it")
+        return super().checked_name(column)
+
+    def checked_array(self, column: Column) -> Array:
+        values = numpy_array(column)
+        if safetensors_dtype(values.dtype, logical_dtype(column)) is None:
+            raise cannot_hold(column, values.dtype, "safetensors cannot hold it; npy, npz and, for tables, parquet can")
+        return values.astype(values.dtype.newbyteorder("<"), copy=False)
+
+    def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
+        write_safetensors(file, arrays)
