@@ -138,6 +138,10 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     header = {"descr": description, "fortran_order": False, "shape": shape}
     try:
         np.lib.format.write_array_header_1_0(buffer, header)
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"npy cannot hold the dtype {plain(str(dtype))}: rename its fields to Latin letters"
+        ) from None
     except ValueError:
         buffer = io.BytesIO()
         np.lib.format.write_array_header_2_0(buffer, header)

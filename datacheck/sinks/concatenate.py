@@ -137,7 +137,10 @@ def _read_safetensors(part: Path) -> list[StoredArray]:
         if size > end - 8:
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(size))
-    return [_safetensors_array(name, record, part, 8 + size) for name, record in header.items()]
+    arrays = [_safetensors_array(name, record, part, 8 + size) for name, record in header.items()]
+    if 8 + size + sum(array.num_bytes for array in arrays) != end:
+        raise ValueError("it is not as long as its header says")
+    return arrays
 
 
 def _safetensors_array(name: str, record: dict[str, Any], part: Path, start: int) -> StoredArray:

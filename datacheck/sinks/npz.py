@@ -9,7 +9,8 @@ from typing import BinaryIO, ClassVar
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
-from datacheck.sinks.arrays import StoredArray, write_npz
+from datacheck.sinks.arrays import Array, StoredArray, npy_header, write_npz
+from datacheck.sinks.columns import numpy_array
 from datacheck.sinks.spool import SpoolingWriter
 from datacheck.text import plain
 
@@ -40,6 +41,11 @@ class NpzWriter(SpoolingWriter):
         if "\0" in name or len(name.encode()) + len(".npy") > _NAME_LIMIT:
             raise OutputError(f"npz cannot hold an array called '{plain(name)}'; rename it, or write parquet")
         return name
+
+    def checked_array(self, column: Column) -> Array:
+        values = numpy_array(column)
+        npy_header(values.dtype, values.shape)
+        return values
 
     def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
         write_npz(file, arrays)
