@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from datacheck.checks.base import RowCheck
 from datacheck.checks.expression import ExpressionCheck
-from datacheck.schema.model import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datacheck.checks.base import RowCheck
+    from datacheck.schema.model import Schema
 
 __all__ = ["build_row_checks"]
 
@@ -17,15 +21,17 @@ def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
     Batches must hold all columns. Raises ``SchemaError`` where the pandera schema cannot be imported.
     """
     checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.checks]
-    present = set(names)
-    if schema.pandera or schema.pandera_object is not None or any(field.checks for field in schema.fields.values()):
+    fields = [(path, field) for path, field in schema.fields.items() if field.checks and _may_be_in(path, names)]
+    if fields or schema.pandera is not None or schema.pandera_object is not None:
         from datacheck.checks.pandera_checks import PanderaFieldCheck, PanderaSchemaCheck
 
-        checks += [
-            PanderaFieldCheck(path, name, arguments)
-            for path, field in schema.fields.items()
-            if path is None or path.partition(".")[0] in present or path in present
-            for name, arguments in field.checks.items()
-        ]
+        checks += [PanderaFieldCheck(schema, path, name) for path, field in fields for name in field.checks]
         checks += PanderaSchemaCheck.of(schema)
     return checks
+
+
+def _may_be_in(path: str | None, names: Sequence[str]) -> bool:
+    """Whether a field's path may lead to values of these columns; the nameless array is the column of an empty name."""
+    return (
+        path is None or "" in names or any(path == name or path.startswith((f"{name}.", f"{name}[]")) for name in names)
+    )

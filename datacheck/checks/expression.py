@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,11 @@ from datacheck.schema.operands import ExpressionTypeError, operand_of
 from datacheck.text import plain
 
 if TYPE_CHECKING:
-    from datacheck.batch import Batch, Column
+    from datacheck.batch import Batch
 
 __all__ = ["ExpressionCheck", "find_column"]
 
-Data = pa.Array | np.ndarray[Any, Any]
+Data: TypeAlias = "pa.Array | np.ndarray[Any, Any]"
 
 _MAX_SHOWN = 6
 
@@ -33,12 +33,12 @@ _MAX_SHOWN = 6
 class ExpressionCheck:
     """Evaluates one expression over the columns that it names.
 
-    A row that a null makes unknown is neither checked nor broken; a NaN makes a comparison false, so it breaks the rule.
+    A row that a null makes unknown is neither checked nor broken; a NaN makes a comparison false, which breaks it.
     Where a column is not there, or its dtype has not what the expression asks of it, the outcome is ``DC005``.
     """
 
     expression: Expression
-    schema: Schema = Schema()
+    schema: Schema = field(default_factory=Schema)
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome, whose rows are those that break the rule."""
@@ -79,17 +79,17 @@ class ExpressionCheck:
 
     def _as_numbers(self, name: str, data: Data) -> Data:
         """A column of a narrow format that NumPy does not have (bfloat16, kept as uint16 or not) as float32."""
-        field = self.schema.fields.get(name)
+        dtype = getattr(self.schema.fields.get(name), "dtype", None)
         if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
             return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[data.dtype.name]), data.dtype.name)
-        storage = FLOAT_FORMATS.get(field.dtype or "") if field is not None else None
-        if field is None or field.dtype is None or storage is None:
+        if dtype not in FLOAT_FORMATS:
             return data
+        storage = FLOAT_FORMATS[dtype]
         if isinstance(data, np.ndarray):
-            return to_float(data, field.dtype) if data.dtype == storage and data.ndim == 1 else data
+            return to_float(data, dtype) if data.dtype == storage and data.ndim == 1 else data
         if data.type != pa.from_numpy_dtype(storage):
             return data
-        floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), field.dtype)
+        floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), dtype)
         return pa.array(floats, mask=data.is_null().to_numpy(zero_copy_only=False))
 
     def _examples(
@@ -111,7 +111,7 @@ def find_column(batch: Batch, name: str) -> Data | None:
     """The column of a name, or the part of a struct column of a path such as ``struct.a``; None where there is none."""
     columns = {column.name: column for column in reversed(batch.columns)}
     if name in columns:
-        return _rows_of(columns[name])
+        return columns[name].data
     outer, dot, inner = name.partition(".")
     while dot:
         if outer in columns:
@@ -119,10 +119,6 @@ def find_column(batch: Batch, name: str) -> Data | None:
         step, dot, inner = inner.partition(".")
         outer = f"{outer}.{step}"
     return None
-
-
-def _rows_of(column: Column) -> Data:
-    return column.data
 
 
 def _inside(data: Data, path: str) -> Data | None:

@@ -59,8 +59,8 @@ class Field(_Model):
 
     Attributes:
         dtype: NumPy's name for numbers (``float32``), ``bfloat16`` and ``float8_*`` (also where an unsigned integer
-            stores them), ``string``, ``binary``, or Arrow's name for the rest (``timestamp[us]``). Of a list column: that
-            of its innermost values. Not checked unless set.
+            stores them), ``string``, ``binary``, or Arrow's name for the rest (``timestamp[us]``). Of a list column:
+            that of its innermost values. Not checked unless set.
         shape: the shape of the value that the field names, ``null`` for any length: of an array file the whole array,
             rows first (``[null, 24, 5]``); of a column the value of one row (``[24, 5]``).
         nullable: whether nulls are allowed.
@@ -230,6 +230,17 @@ class Schema(_Model):
     metadata: Plain = Described(default={}, description="Anything else; datacheck does not read it.")
 
     _pandera_object: Any = PrivateAttr(default=None)
+
+    @property
+    def pandera_object(self) -> Any:
+        """A pandera ``DataFrameSchema`` given in memory, part of which has no word of ours; None without one."""
+        return self._pandera_object
+
+    def keep_pandera(self, pandera_schema: Any) -> Schema:
+        """A copy that keeps a pandera schema, to be checked as well."""
+        copied = self.model_copy()
+        copied._pandera_object = pandera_schema
+        return copied
 
     @field_validator("version")
     @classmethod

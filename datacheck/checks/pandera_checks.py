@@ -1,0 +1,312 @@
+"""DC207 and DC303: pandera's checks of a field, and the pandera schema that a schema names.
+
+Nulls are never judged (``nullable`` judges them), unless a check asks for them with ``ignore_na=False``; the same goes
+for NaN in the checks of one column. A check that raises, or that returns no verdict, is a finding that says so.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.checks.base import Outcome
+from datacheck.checks.pandera_frames import frame_of, leaf_series, plain_frame
+from datacheck.checks.rules import format_value
+from datacheck.errors import SchemaError
+from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
+from datacheck.numerics import nan_mask, neginf_mask, posinf_mask
+from datacheck.schema.pandera import left_to_pandera
+from datacheck.schema.words import arguments_of, canonical_check, describe_check
+from datacheck.text import plain, quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datacheck.batch import Batch
+    from datacheck.schema.model import Schema
+
+__all__ = ["PanderaFieldCheck", "PanderaSchemaCheck"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pandera check said: the labels that fail, or None for a check that says one thing of all of them."""
+
+    num_checked: int
+    failed: Any = None
+    passed: bool = True
+    problem: str = ""
+
+
+class PanderaFieldCheck:
+    """Runs one pandera check by name over the values of one field, those inside lists included."""
+
+    def __init__(self, schema: Schema, path: str | None, name: str) -> None:
+        from pandera.api.checks import Check
+
+        self._schema = schema
+        self._field = schema.fields[path]
+        self._path = path
+        arguments = arguments_of(name, self._field.checks[name]) or {}
+        self.rule = describe_check(canonical_check(name), arguments)
+        try:
+            self._check = getattr(Check, canonical_check(name))(**arguments)
+        except Exception as error:  # whatever pandera finds wrong with the arguments
+            raise SchemaError(f"schema: fields.{path}.checks.{name}", plain(str(error))) from error
+
+    def run(self, batch: Batch) -> list[Outcome]:
+        """One outcome a leaf that the field governs."""
+        return [
+            self._run_leaf(leaf, batch)
+            for column in batch.columns
+            for leaf in column.leaves()
+            if self._schema.field_for(leaf.path) is self._field and _is_flat(leaf)
+        ]
+
+    def _run_leaf(self, leaf: Leaf, batch: Batch) -> Outcome:
+        dtype = self._field.dtype
+        if dtype in FLOAT_FORMATS and isinstance(leaf.values, np.ndarray) and leaf.values.dtype == FLOAT_FORMATS[dtype]:
+            leaf = Leaf(leaf.path, leaf.values, dtype, leaf.validity, leaf.levels, leaf.shape)
+        positions = self._judged(leaf)
+        with _pandera_enabled():
+            verdict = apply_check(self._check, leaf_series(leaf, positions))
+        if verdict.failed is None:
+            return _whole_outcome("DC207", leaf.path, self.rule, verdict)
+        failed = np.sort(np.asarray(verdict.failed, np.int64))
+        rows, indices = leaf.locate(failed[:MAX_EXAMPLES])
+        examples = tuple(
+            Example(int(row), batch.row_group, tuple(int(digit) for digit in index), _value_at(leaf, int(position)))
+            for row, index, position in zip(batch.file_rows(rows), indices, failed, strict=False)
+        )
+        found = leaf.rows(failed) if len(failed) else None
+        return Outcome("DC207", leaf.path, len(positions), len(failed), found, examples, self.rule)
+
+    def _judged(self, leaf: Leaf) -> IntArray:
+        """Positions of the values that the check judges: there, not NaN, and no infinity that is allowed."""
+        mask = np.ones(len(leaf), np.bool_) if leaf.validity is None else leaf.validity.copy()
+        if leaf.may_be_nonfinite and leaf.is_numeric:
+            mask &= ~nan_mask(leaf.values, leaf.dtype)
+            if self._field.allow_inf:
+                mask &= ~(posinf_mask(leaf.values, leaf.dtype) | neginf_mask(leaf.values, leaf.dtype))
+        return np.flatnonzero(mask)
+
+
+class PanderaSchemaCheck:
+    """Runs what a pandera schema asks for beyond the words of the fields, batch by batch.
+
+    Checks that give a verdict for each value or row mark rows. A check that gives one verdict for all it is shown is
+    judged for each batch, and marks none.
+    """
+
+    def __init__(self, schema: Schema, left: Any) -> None:
+        self._schema = schema
+        self._checks = [
+            *((name, check, column.regex) for name, column in left.columns.items() for check in column.checks),
+            *((None, check, False) for check in left.checks),
+        ]
+        self._rules = _labels([(name, check) for name, check, _ in self._checks])
+        self._has_parsers = bool(left.parsers) or any(column.parsers for column in left.columns.values())
+        self._structure = _structure_of(left)
+        needs_all = bool(
+            left.checks or left.ordered or self._has_parsers or any(c.regex for c in left.columns.values())
+        )
+        grouped = any(check.groupby is not None for _, check, _ in self._checks)
+        self._names = None if needs_all or grouped else list(left.columns)
+
+    @classmethod
+    def of(cls, schema: Schema) -> list[PanderaSchemaCheck]:
+        """The check, if a pandera schema asks for anything that the fields do not."""
+        left = left_to_pandera(schema)
+        return [] if left is None else [cls(schema, left)]
+
+    def run(self, batch: Batch) -> list[Outcome]:
+        """One outcome for each check, and one for each other thing that pandera finds wrong."""
+        outcomes: list[Outcome] = []
+        frame = None
+        with _pandera_enabled():
+            if self._structure is not None:
+                frame = plain_frame(batch, self._names, self._schema)
+                frame, outcomes = self._validate_structure(frame, batch)
+            if frame is None or not self._has_parsers:
+                frame = frame_of(batch, self._names, self._schema)
+            for (name, check, is_pattern), rule in zip(self._checks, self._rules, strict=True):
+                for column in _matching(name, is_pattern, frame):
+                    outcomes.append(self._run_check(check, rule, column, frame, batch))
+        return outcomes
+
+    def _run_check(self, check: Any, rule: str, column: str | None, frame: Any, batch: Batch) -> Outcome:
+        if column is None or check.groupby is not None:
+            verdict = apply_check(check, frame, column)
+        else:
+            verdict = apply_check(check, frame[column])
+        if verdict.failed is None:
+            return _whole_outcome("DC303", column, rule, verdict)
+        rows = np.unique(np.asarray(verdict.failed, np.int64))
+        return _row_outcome(column, rule, rows, verdict.num_checked, frame, batch)
+
+    def _validate_structure(self, frame: Any, batch: Batch) -> tuple[Any, list[Outcome]]:
+        """What pandera makes of the frame by its parsers, and what it finds wrong with dtypes, nulls and columns."""
+        from pandera.errors import SchemaErrors
+
+        checked = Outcome("DC303", None, batch.num_rows, rule="its structure")
+        try:
+            return self._structure.validate(frame, lazy=True), [checked]
+        except SchemaErrors as errors:
+            return frame, [_structure_outcome(error, frame, batch) for error in errors.schema_errors]
+        except Exception as error:  # a parser of the user's may raise anything
+            return frame, [_whole_outcome("DC303", None, "its parsers", _raised(error, batch.num_rows))]
+
+
+def apply_check(check: Any, data: Any, key: str | None = None) -> Verdict:
+    """The verdict of a pandera check on a series, or on a frame."""
+    import pandas as pd
+
+    try:
+        backend = check.get_backend(data)(check)
+        shown = backend.preprocess(data, key)
+        output = backend.apply(shown)
+    except Exception as error:  # a check of the user's may raise anything
+        return _raised(error, len(data))
+    num_checked = len(shown) if isinstance(shown, pd.Series) else len(data)
+    if isinstance(output, bool | np.bool_):
+        return Verdict(num_checked, passed=bool(output))
+    if not isinstance(output, pd.Series | pd.DataFrame):
+        return Verdict(num_checked, passed=False, problem=f"it returned {plain(type(output).__name__)}, no verdict")
+    try:
+        # Unknown is no violation: it comes from a null, which `nullable` judges.
+        known = output.astype("boolean").fillna(True).astype(bool)
+    except (TypeError, ValueError):
+        return Verdict(num_checked, passed=False, problem=f"it returned values of dtype {plain(_dtype_of(output))}")
+    if isinstance(known, pd.DataFrame):
+        known = (known | data.isna() if check.ignore_na and known.shape == data.shape else known).all(axis=1)
+    if not known.index.isin(data.index).all() or isinstance(shown, dict):
+        return Verdict(num_checked, passed=bool(known.all()))
+    return Verdict(num_checked, failed=known.index[~known.to_numpy()])
+
+
+def _dtype_of(output: Any) -> str:
+    return str(output.dtype) if hasattr(output, "dtype") else ", ".join(str(dtype) for dtype in set(output.dtypes))
+
+
+def _raised(error: Exception, num_checked: int) -> Verdict:
+    return Verdict(num_checked, passed=False, problem=f"it raised {type(error).__name__}: {plain(str(error))}")
+
+
+def _whole_outcome(code: str, path: str | None, rule: str, verdict: Verdict) -> Outcome:
+    """The outcome of a check that spoke of all values at once, or not at all."""
+    if verdict.passed:
+        return Outcome(code, path, verdict.num_checked, rule=rule)
+    detail = verdict.problem or f"one verdict for {quantity(verdict.num_checked, 'row')} of a batch"
+    return Outcome(code, path, verdict.num_checked, max(1, verdict.num_checked), rule=rule, detail=detail)
+
+
+def _row_outcome(
+    column: str | None, rule: str, rows: IntArray, num_checked: int, frame: Any, batch: Batch, detail: str = ""
+) -> Outcome:
+    shown = rows[:MAX_EXAMPLES]
+    examples = tuple(
+        Example(int(file_row), batch.row_group, (), "" if column is None else _shown(frame[column].iloc[int(row)]))
+        for row, file_row in zip(shown, batch.file_rows(shown), strict=True)
+    )
+    found = rows if len(rows) else None
+    return Outcome("DC303", column, num_checked, len(rows), found, examples, rule, detail)
+
+
+def _structure_outcome(error: Any, frame: Any, batch: Batch) -> Outcome:
+    """The outcome of an error that pandera raised itself."""
+    import pandas as pd
+
+    reason = getattr(error.reason_code, "name", "SCHEMA").lower().replace("_", " ")
+    column = getattr(error.schema, "name", None) if not hasattr(error.schema, "columns") else None
+    column = column if column in frame.columns else None
+    rule = f"{reason}: {plain(str(error.check))}" if error.check is not None else reason
+    cases = error.failure_cases
+    if isinstance(cases, pd.DataFrame) and "index" in cases and cases["index"].notna().all():
+        rows = np.unique(cases["index"].to_numpy(np.int64))
+        return _row_outcome(column, rule, rows, batch.num_rows, frame, batch)
+    verdict = Verdict(batch.num_rows, passed=False, problem=plain(str(error).splitlines()[0]))
+    return _whole_outcome("DC303", column, rule, verdict)
+
+
+def _structure_of(left: Any) -> Any:
+    """The part of a pandera schema that is no check: parsers, dtypes, nulls, required columns, their order."""
+    import pandera.pandas as pandera
+
+    columns = {}
+    for name, column in left.columns.items():
+        says_something = column.dtype is not None or not column.nullable or column.required or column.parsers
+        if says_something or left.ordered:
+            columns[name] = pandera.Column(
+                column.dtype,
+                parsers=column.parsers,
+                nullable=column.nullable,
+                required=column.required,
+                coerce=column.coerce,
+                regex=column.regex,
+            )
+    if not columns and not left.parsers:
+        return None
+    return pandera.DataFrameSchema(columns, parsers=left.parsers, ordered=left.ordered)
+
+
+def _labels(checks: list[tuple[str | None, Any]]) -> list[str]:
+    """A name for each check that no other check of the same column has."""
+    labels: list[str] = []
+    taken: set[tuple[str | None, str]] = set()
+    for column, check in checks:
+        label = described = _label(check)
+        number = 1
+        while (column, label) in taken:
+            number += 1
+            label = f"{described} ({number})"
+        taken.add((column, label))
+        labels.append(label)
+    return labels
+
+
+def _label(check: Any) -> str:
+    name = str(check.name or "check")
+    if name == "<lambda>":
+        return str(check.error) if check.error else "a lambda"
+    return describe_check(name, check.statistics) if check.statistics else name
+
+
+def _matching(name: str | None, is_pattern: bool, frame: Any) -> list[str | None]:
+    """The columns that a check is for; None for the whole frame."""
+    import re
+
+    if name is None:
+        return [None]
+    if not is_pattern:
+        return [name] if name in frame.columns else []
+    return [column for column in frame.columns if re.match(name, str(column))]
+
+
+@contextmanager
+def _pandera_enabled() -> Iterator[None]:
+    """With pandera's checks on, whatever the environment says: a check that was switched off would pass in silence."""
+    from pandera.config import ValidationDepth, config_context
+
+    with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
+        yield
+
+
+def _is_flat(leaf: Leaf) -> bool:
+    return leaf.values is not None and (leaf.is_numeric or not pa.types.is_nested(leaf.values.type))
+
+
+def _value_at(leaf: Leaf, position: int) -> str:
+    return _shown(leaf_series(leaf, np.array([position])).iloc[0])
+
+
+def _shown(value: Any) -> str:
+    import pandas as pd
+
+    if value is None or value is pd.NA or value is pd.NaT:
+        return "null"
+    return format_value(value)

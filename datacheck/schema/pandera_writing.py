@@ -1,0 +1,253 @@
+"""To pandera: a schema as a ``DataFrameSchema`` that pandas users can validate data frames with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datacheck.errors import SchemaError
+from datacheck.schema.dtypes import dtype_kind
+from datacheck.schema.evaluate import evaluate
+from datacheck.schema.expression import parse_expression
+from datacheck.schema.model import Field, Schema
+from datacheck.schema.operands import Operand, operand_of
+from datacheck.schema.pandera_dtypes import pandas_value, pandera_dtype
+from datacheck.schema.pandera_reading import CARRIED, OWN_CHECK, words_of_column, words_of_schema
+from datacheck.schema.words import arguments_of, canonical_check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["build_column", "build_schema"]
+
+_BOUNDS = {
+    "ge": "greater_than_or_equal_to",
+    "gt": "greater_than",
+    "le": "less_than_or_equal_to",
+    "lt": "less_than",
+}
+
+
+def build_schema(schema: Schema) -> Any:
+    """The schema as a pandera ``DataFrameSchema``, without what its ``pandera`` adds."""
+    import pandera.pandas as pandera
+
+    if None in schema.fields:
+        raise SchemaError("to_pandera", "the schema has a field without a name, and a data frame has no such column")
+    names = [name for name in schema.fields if name is not None]
+    nested = [name for name in names if _is_nested(name, schema)]
+    keys = [list(key) for key in schema.unique]
+    made = pandera.DataFrameSchema(
+        {name: build_column(schema.fields[name]) for name in names if name not in nested},
+        checks=[*_expressions(schema), *_further_keys(keys[1:])],
+        strict=schema.strict,
+        coerce=schema.coerce,
+        unique=keys[0] if keys else None,
+        name=schema.name,
+        description=schema.description,
+        metadata=schema.metadata or None,
+    )
+    said = words_of_schema(made)
+    carried: dict[str, Any] = {}
+    if nested:
+        carried["fields"] = {
+            name: schema.fields[name].model_dump(mode="json", exclude_defaults=True) for name in nested
+        }
+    if len(keys) > 1:
+        carried["unique"] = keys
+    if schema.checks:
+        carried["checks"] = [check.model_dump(mode="json", exclude_defaults=True) for check in schema.checks]
+    if said["metadata"] != schema.metadata:
+        carried["metadata"] = schema.metadata
+    if carried:
+        made.metadata = {**schema.metadata, CARRIED: carried}
+    return made
+
+
+def build_column(field: Field) -> Any:
+    """The field as a pandera ``Column``; words that pandera lacks travel in its metadata."""
+    import pandera.pandas as pandera
+
+    kind = dtype_kind(field.dtype)
+    may_be_nan = kind in (None, "float", "complex") and field.shape is None
+    column = pandera.Column(
+        pandera_dtype(field),
+        []
+        if field.shape is not None
+        else [*_finite_checks(field, may_be_nan), *_value_checks(field, kind, may_be_nan)],
+        # pandas cannot tell a NaN of NumPy's from a null, so whoever allows the one must let the other through.
+        nullable=field.nullable or (field.allow_nan and may_be_nan),
+        unique=field.unique,
+        coerce=field.coerce,
+        required=field.required,
+        title=field.title,
+        description=field.description,
+        metadata=field.metadata or None,
+    )
+    said = Field.model_validate(words_of_column(column).words)
+    carried = {
+        word: value
+        for word, value in field.model_dump(mode="json").items()
+        if value != said.model_dump(mode="json")[word]
+    }
+    if carried:
+        column.metadata = {**field.metadata, CARRIED: carried}
+    return column
+
+
+def _is_nested(name: str, schema: Schema) -> bool:
+    """Whether a path leads into a column: it has no column of its own in a data frame."""
+    if "[]" in name:
+        return True
+    parts = name.split(".")
+    return any(".".join(parts[:length]) in schema.fields for length in range(1, len(parts)))
+
+
+def _finite_checks(field: Field, may_be_nan: bool) -> list[Any]:
+    from pandera.api.checks import Check
+
+    checks = []
+    if may_be_nan and not field.allow_nan:
+        checks.append(Check(has_no_nan, name=f"{OWN_CHECK}no NaN", ignore_na=False))
+    if may_be_nan and field.allow_nan and not field.nullable:
+        checks.append(Check(has_no_null, name=f"{OWN_CHECK}no null", ignore_na=False))
+    if may_be_nan and not field.allow_inf:
+        checks.append(Check(has_no_infinity, name=f"{OWN_CHECK}no infinity", ignore_na=False))
+    return checks
+
+
+def _value_checks(field: Field, kind: str | None, may_be_nan: bool) -> list[Any]:
+    from pandera.api.checks import Check
+
+    checks = []
+    lenient = may_be_nan and (field.allow_nan or field.allow_inf)
+    for word, name in _BOUNDS.items():
+        bound = getattr(field, word)
+        if bound is None:
+            continue
+        value = pandas_value(bound, kind)
+        if lenient:
+            function = name
+            checks.append(
+                Check(
+                    is_within,
+                    name=f"{OWN_CHECK}{word}",
+                    ignore_na=False,
+                    bound=value,
+                    check=function,
+                    inf=field.allow_inf,
+                )
+            )
+        else:
+            checks.append(getattr(Check, name)(value))
+    if field.isin is not None:
+        checks.append(Check.isin([pandas_value(value, kind) for value in field.isin]))
+    if field.str_matches is not None:
+        checks.append(Check.str_matches(field.str_matches))
+    for name, given in field.checks.items():
+        checks.append(getattr(Check, canonical_check(name))(**(arguments_of(name, given) or {})))
+    return checks
+
+
+def _expressions(schema: Schema) -> list[Any]:
+    from pandera.api.checks import Check
+
+    return [
+        Check(is_true, name=f"{OWN_CHECK}{check.label}", ignore_na=False, expression=check.expr)
+        for check in schema.checks
+    ]
+
+
+def _further_keys(keys: Sequence[list[str]]) -> list[Any]:
+    from pandera.api.checks import Check
+
+    return [Check(is_unique, name=f"{OWN_CHECK}unique {key}", ignore_na=False, key=key) for key in keys]
+
+
+def _floats(series: Any) -> tuple[Any, Any] | None:
+    """The values of a series of floats as NumPy has them and which of them are there; None for other dtypes."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(series.dtype, np.dtype):
+        return (series.to_numpy(), np.ones(len(series), bool)) if series.dtype.kind in "fc" else None
+    if not pd.api.types.is_float_dtype(series.dtype):
+        return None
+    operand = _operand(series)
+    return operand.values, np.ones(len(series), bool) if operand.valid is None else operand.valid
+
+
+def _operand(series: Any) -> Operand:
+    """A series as the evaluator takes it; NaN stays NaN where the dtype can tell it from a null."""
+    import numpy as np
+    import pyarrow as pa
+
+    if isinstance(series.dtype, np.dtype):
+        return operand_of(pa.array(series, from_pandas=True))
+    return operand_of(pa.array(series.array, from_pandas=False))
+
+
+def has_no_nan(series: Any) -> Any:
+    """False where a value is NaN and the dtype can tell it from a null."""
+    import numpy as np
+
+    found = _floats(series)
+    if found is None or isinstance(series.dtype, np.dtype):
+        return ~series.isna() | True
+    values, valid = found
+    return series.isna() | ~(np.isnan(values) & valid)
+
+
+def has_no_null(series: Any) -> Any:
+    """False where there is a null and the dtype can tell it from NaN."""
+    import numpy as np
+
+    found = _floats(series)
+    if isinstance(series.dtype, np.dtype) and found is not None:
+        return ~series.isna() | True
+    present = ~series.isna()
+    return present if found is None else (present | found[1])
+
+
+def has_no_infinity(series: Any) -> Any:
+    """False where a value is an infinity."""
+    import numpy as np
+
+    found = _floats(series)
+    if found is None:
+        return ~series.isna() | True
+    values, valid = found
+    return series.isna() | ~(np.isinf(values) & valid)
+
+
+def is_within(series: Any, *, bound: Any, check: str, inf: bool) -> Any:
+    """True where a value is within a bound, is not there, is NaN, or is an infinity that is allowed."""
+    import operator
+
+    import numpy as np
+
+    compare = {
+        "greater_than_or_equal_to": operator.ge,
+        "greater_than": operator.gt,
+        "less_than_or_equal_to": operator.le,
+        "less_than": operator.lt,
+    }[check]
+    found = _floats(series)
+    if found is None:
+        return series.isna() | compare(series, bound).fillna(True).astype(bool)
+    values, valid = found
+    passes = compare(values, bound) | np.isnan(values) | ~valid
+    return series.isna() | (passes | np.isinf(values) if inf else passes)
+
+
+def is_true(frame: Any, *, expression: str) -> Any:
+    """True where an expression of the schema is true or unknown."""
+    import pandas as pd
+
+    parsed = parse_expression(expression)
+    truth, known = evaluate(parsed, {name: _operand(frame[name]) for name in parsed.names}, len(frame))
+    return pd.Series(truth | ~known, index=frame.index)
+
+
+def is_unique(frame: Any, *, key: list[str]) -> Any:
+    """True where no other row has the same key."""
+    return ~frame.duplicated(subset=key, keep=False)
