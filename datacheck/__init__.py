@@ -1,3 +1,82 @@
-"""datacheck finds every value that would poison training and says exactly where it is."""
+"""datacheck finds every value that would poison training, says exactly where it is, and does what it was told to do about it.
+
+>>> import datacheck, numpy
+>>> report = datacheck.scan(numpy.array([1.0, numpy.nan], numpy.float32))
+>>> report.ok
+False
+>>> print(report.findings[0].message)
+1 of 2 values are NaN in the array (<memory>, row 1)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datacheck.cleaning.statistics import Statistics
+    from datacheck.errors import DatacheckError
+    from datacheck.findings import Example, Finding, Severity
+    from datacheck.job.manifest import RunReport
+    from datacheck.job.pipeline import Pipeline, load_pipeline
+    from datacheck.job.run import clean, fit, run
+    from datacheck.job.scan import scan
+    from datacheck.reports.report import Report
+    from datacheck.schema import Field, Schema, load_schema
+    from datacheck.sources.base import ReadOptions
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DatacheckError",
+    "Example",
+    "Field",
+    "Finding",
+    "Pipeline",
+    "ReadOptions",
+    "Report",
+    "RunReport",
+    "Schema",
+    "Severity",
+    "Statistics",
+    "__version__",
+    "clean",
+    "fit",
+    "load_pipeline",
+    "load_schema",
+    "run",
+    "scan",
+]
+
+#: Where each public name is, loaded when it is first asked for: importing datacheck loads nothing else.
+_HOMES = {
+    "DatacheckError": "datacheck.errors",
+    "Example": "datacheck.findings",
+    "Field": "datacheck.schema",
+    "Finding": "datacheck.findings",
+    "Pipeline": "datacheck.job.pipeline",
+    "ReadOptions": "datacheck.sources.base",
+    "Report": "datacheck.reports.report",
+    "RunReport": "datacheck.job.manifest",
+    "Schema": "datacheck.schema",
+    "Severity": "datacheck.findings",
+    "Statistics": "datacheck.cleaning.statistics",
+    "clean": "datacheck.job.run",
+    "fit": "datacheck.job.run",
+    "load_pipeline": "datacheck.job.pipeline",
+    "load_schema": "datacheck.schema",
+    "run": "datacheck.job.run",
+    "scan": "datacheck.job.scan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'datacheck' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

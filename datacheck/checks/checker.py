@@ -10,6 +10,7 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
+from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
@@ -55,6 +56,7 @@ class Checker:
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
+        batch = coerce_batch(batch, self.schema)
         outcomes: list[Outcome] = []
         for column in batch.columns:
             for leaf in column.leaves():

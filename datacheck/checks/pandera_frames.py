@@ -34,8 +34,8 @@ def leaf_series(leaf: Leaf, positions: np.ndarray[Any, np.dtype[np.int64]]) -> A
 def frame_of(batch: Batch, names: Sequence[str] | None, schema: Schema) -> Any:
     """The columns ``names`` (all unless given) as a data frame whose index is the row of the batch.
 
-    Numbers and booleans are NumPy's where none of them is null, and otherwise all of pandas' masked dtypes, which tell a
-    null from NaN: between a masked column and one of NumPy's, pandas would take a NaN for a null. A field that the
+    Numbers and booleans are NumPy's where none of them is null, and otherwise all of pandas' masked dtypes, which tell
+    a null from NaN: between a masked column and one of NumPy's, pandas would take a NaN for a null. A field that the
     schema coerces has the schema's dtype wherever it converts without loss.
     """
     import pandas as pd

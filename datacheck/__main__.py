@@ -1,0 +1,5 @@
+"""``python -m datacheck``."""
+
+from datacheck.cli import main
+
+main()

@@ -1,0 +1,103 @@
+"""What becomes of each row: labelled once, from all that was found in it, then split on that label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datacheck.checks.base import Outcome
+from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.leaves import BoolArray, IntArray
+from datacheck.text import plain
+
+__all__ = ["Labels", "Mark", "label"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Rows of a batch that broke one rule; ``rank`` is the place of the cleaning rule that decides about them."""
+
+    code: str
+    field: str | None
+    rows: IntArray
+    action: Action
+    rank: int
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        where = "" if self.field is None else f" in '{plain(self.field)}'"
+        return f"{self.code}{where}{f': {self.detail}' if self.detail else ''}"
+
+
+@dataclass(slots=True)
+class Labels:
+    """The verdict on each row of a batch.
+
+    A row that several rules speak of goes where the first of them, in the order of the pipeline, sends it.
+    """
+
+    num_rows: int
+    marks: list[Mark] = field(default_factory=list)
+
+    def add(self, mark: Mark) -> None:
+        self.marks.append(mark)
+
+    @property
+    def kept(self) -> BoolArray:
+        """True for the rows that no rule takes out, ``(num_rows,)``."""
+        kept = np.ones(self.num_rows, np.bool_)
+        for mark in self.marks:
+            kept[mark.rows] = False
+        return kept
+
+    def removed(self) -> tuple[IntArray, list[Action], list[tuple[str, ...]], list[str]]:
+        """The rows that are taken out: which, where to, with which codes, and why."""
+        codes: dict[int, list[str]] = {}
+        reasons: dict[int, list[str]] = {}
+        first: dict[int, Mark] = {}
+        for mark in self.marks:
+            reason = mark.reason
+            for row in mark.rows.tolist():
+                known = codes.setdefault(row, [])
+                if mark.code not in known:
+                    known.append(mark.code)
+                reasons.setdefault(row, []).append(reason)
+                if row not in first or mark.rank < first[row].rank:
+                    first[row] = mark
+        rows = sorted(codes)
+        return (
+            np.array(rows, np.int64),
+            [first[row].action for row in rows],
+            [tuple(sorted(codes[row])) for row in rows],
+            ["; ".join(reasons[row]) for row in rows],
+        )
+
+
+def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False) -> Counter[str]:
+    """Mark the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
+
+    Before repairs, a violation that a repair covers marks nothing. Afterwards (``repaired``) it does: what a repair left
+    is quarantined.
+    """
+    failed: Counter[str] = Counter()
+    for outcome in outcomes:
+        if not outcome.num_violations:
+            continue
+        action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)
+        if action is Action.REPAIR:
+            if not repaired or plan.drops_leaf(outcome.field):
+                continue
+            action = Action.QUARANTINE
+        if action is Action.REPORT:
+            continue
+        if action is Action.FAIL:
+            failed[outcome.code] += outcome.num_violations
+            continue
+        rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
+        detail = outcome.rule or outcome.detail
+        labels.add(Mark(outcome.code, outcome.field, rows, action, rank, f"{detail}, after repair" if repaired else detail))
+    return failed

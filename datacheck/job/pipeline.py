@@ -1,0 +1,172 @@
+"""The pipeline file: inputs, schema, cleaning rules, output."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import Field as ModelField
+
+from datacheck.cleaning.plan import CleaningPlan, Otherwise
+from datacheck.cleaning.rules import Rule
+from datacheck.errors import PipelineError, nearest_name
+from datacheck.schema.loading import load_schema
+from datacheck.schema.model import REFERENCE, Schema
+from datacheck.schema.validation import fault, validate
+from datacheck.schema.yaml_file import load_yaml
+from datacheck.sources.base import ReadOptions
+from datacheck.text import join_limited, plain
+
+__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline"]
+
+#: Names that folders of an output have already.
+RESERVED_SPLITS = ("ledger", "quarantine")
+
+_SPLIT = re.compile(r"[^\W_][\w-]{0,99}")
+
+Paths = str | tuple[str, ...] | dict[str, str]
+
+
+class Output(BaseModel):
+    """Where the cleaned data goes, and how it is written.
+
+    ``format`` is the input's unless set; every further key is an option of that format, such as ``compression``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    path: str
+    format: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Reading(BaseModel):
+    """How inputs are read: what a CSV file looks like, and how far an archive may expand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    csv_delimiter: str = ","
+    csv_null_values: tuple[str, ...] = ReadOptions().csv_null_values
+    max_expanded_bytes: int = ReadOptions().max_expanded_bytes
+    max_expansion_ratio: int = ReadOptions().max_expansion_ratio
+    max_members: int = ReadOptions().max_members
+
+
+class PipelineFile(BaseModel):
+    """A pipeline as it is written in YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    version: int = 1
+    name: str | None = None
+    description: str | None = None
+    schema_: str | dict[str, Any] | None = ModelField(default=None, alias="schema")
+    inputs: dict[str, Paths]
+    fit: str | None = None
+    clean: tuple[Rule, ...] = ()
+    otherwise: Otherwise = "quarantine"
+    output: Output
+    reading: Reading = Reading()
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_input(cls, inputs: Any) -> Any:
+        """A path, or a list of them, without a split's name is the split ``data``."""
+        return {"data": inputs} if isinstance(inputs, str | list) else inputs
+
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version != 1:
+            raise ValueError(f"is {version}; this datacheck reads version 1")
+        return version
+
+    @model_validator(mode="after")
+    def _check(self) -> PipelineFile:
+        if not self.inputs:
+            raise fault("inputs", "is empty; name a split and its files, such as 'train: data/train'")
+        for split, paths in self.inputs.items():
+            if split in RESERVED_SPLITS or not _SPLIT.fullmatch(split):
+                raise fault(("inputs", split), f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _")
+            if not paths:
+                raise fault(("inputs", split), "is empty; name a file, a folder or a glob")
+        if self.fit is not None and self.fit not in self.inputs:
+            hint = nearest_name(self.fit, self.inputs) or f"; the splits are {join_limited(list(self.inputs))}"
+            raise fault("fit", f"there is no split {plain(self.fit)!r}{hint}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline that is ready to run: paths are relative to the file they stood in, the schema is loaded.
+
+    ``inputs`` are, for each split, paths, or the array files of a table by field. ``fit`` names the split that statistics
+    are learned from, None where there is none to learn.
+    """
+
+    file: str
+    name: str
+    schema: Schema
+    inputs: Mapping[str, tuple[str, ...] | Mapping[str, str]]
+    fit: str | None
+    plan: CleaningPlan
+    output: Path
+    format: str | None
+    format_options: Mapping[str, Any]
+    reading: ReadOptions
+
+
+def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
+    """The pipeline of a YAML file; raises ``PipelineError`` and ``SchemaError`` with the place in the file."""
+    path = os.fspath(file)
+    place = plain(path)
+    written = validate(PipelineFile, load_yaml(path, PipelineError), place, PipelineError)
+    folder = Path(path).parent
+    fit = written.fit
+    if fit is None and len(written.inputs) == 1:
+        fit = next(iter(written.inputs))
+    if fit is None and "train" in written.inputs:
+        fit = "train"
+    return Pipeline(
+        place,
+        written.name or Path(path).stem,
+        _schema(written.schema_, folder, place),
+        {split: _resolved(paths, folder) for split, paths in written.inputs.items()},
+        fit,
+        CleaningPlan(written.clean, written.otherwise, place),
+        Path(_join(folder, written.output.path)),
+        written.output.format,
+        written.output.options,
+        ReadOptions(**written.reading.model_dump()),
+    )
+
+
+def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) -> Schema:
+    """The schema that is named, or that stands in the pipeline itself."""
+    if isinstance(reference, str) and not (REFERENCE.fullmatch(reference) and not Path(_join(folder, reference)).exists()):
+        reference = _join(folder, reference)
+    if isinstance(reference, dict):
+        from datacheck.schema.loading import parse_schema
+
+        return parse_schema(reference, f"{place}: schema")
+    return load_schema(reference)
+
+
+def _resolved(paths: Paths, folder: Path) -> tuple[str, ...] | dict[str, str]:
+    if isinstance(paths, dict):
+        return {field: _join(folder, path) for field, path in paths.items()}
+    return tuple(_join(folder, path) for path in ((paths,) if isinstance(paths, str) else paths))
+
+
+def _join(folder: Path, path: str) -> str:
+    """``path`` from ``folder``, written as short as it can be from where the command runs."""
+    joined = os.path.normpath(folder / Path(path).expanduser())
+    return joined if Path(path).is_absolute() else os.path.relpath(joined)

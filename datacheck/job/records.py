@@ -1,0 +1,50 @@
+"""Unit records as JSON and back: what a run that was killed finds of what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from datacheck.checks.structure import FieldFacts
+from datacheck.findings import Finding
+from datacheck.job.unit_clean import UnitRecord
+from datacheck.job.unit_scan import UnitScan
+
+__all__ = ["from_json", "to_json"]
+
+_COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
+_MAPPINGS = ("removed_by_code", "repairs", "parts", "failed", "left")
+
+
+def to_json(record: UnitRecord) -> dict[str, Any]:
+    """The record of a unit that was read, as plain JSON values."""
+    scan = record.scan
+    return {
+        "name": record.name,
+        **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
+        "findings": [finding.to_dict() for finding in scan.findings],
+        "names": list(scan.names),
+        "fields": [
+            [path, facts.dtype, facts.shape and list(facts.shape), facts.problem, facts.top_level, facts.is_array]
+            for path, facts in scan.fields.items()
+        ],
+        "num_values": [[path, *counts] for path, counts in scan.num_values.items()],
+    }
+
+
+def from_json(record: Mapping[str, Any]) -> UnitRecord:
+    """The record that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+    fields = {
+        path: FieldFacts(dtype, None if shape is None else tuple(shape), problem, top_level, is_array)
+        for path, dtype, shape, problem, top_level, is_array in record["fields"]
+    }
+    scan = UnitScan(
+        record["num_read"],
+        tuple(Finding.from_dict(finding) for finding in record["findings"]),
+        fields,
+        tuple(record["names"]),
+        {path: (slots, present) for path, slots, present in record["num_values"]},
+    )
+    return UnitRecord(
+        record["name"], **{name: record[name] for name in _COUNTS}, **{name: dict(record[name]) for name in _MAPPINGS}, scan=scan
+    )

@@ -1,0 +1,307 @@
+"""The main job: every input scanned, cleaned and accounted for, published at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from datacheck.cleaning.plan import is_learned
+from datacheck.cleaning.statistics import Statistics
+from datacheck.errors import CleaningError, OutputError, UsageError
+from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.job.executors import ExecutorLike, map_in_order
+from datacheck.job.files import FileScan, error_finding
+from datacheck.job.fit import bind_to, learn
+from datacheck.job.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
+from datacheck.job.manifest import InputAccount, RunReport, read_manifest, sum_counts
+from datacheck.job.pipeline import Pipeline, load_pipeline
+from datacheck.job.progress import Progress, Silent
+from datacheck.job.publishing import Publisher
+from datacheck.job.scan import unit_bytes
+from datacheck.job.unit_clean import Cleaning, CleanTask, UnitRecord, clean_unit
+from datacheck.leaves import IntArray
+from datacheck.sinks.paths import check_output_outside_inputs
+from datacheck.sinks.publish import write_atomically
+from datacheck.sinks.staging import StagingArea
+from datacheck.text import plain
+
+__all__ = ["PipelineLike", "clean", "fit", "run"]
+
+PipelineLike = str | os.PathLike[str] | Pipeline
+StatisticsLike = str | os.PathLike[str] | Statistics
+Repeated = Mapping[str, Sequence[tuple[str, IntArray]]]
+
+STATISTICS_NAME = "statistics.json"
+
+
+def run(
+    pipeline: PipelineLike,
+    *,
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> RunReport:
+    """Scan, learn from the training split, clean every split, and publish.
+
+    A run that was killed at any instant goes on where it was, and ends with the same bytes. One whose output is there
+    already, from the same inputs, schema, rules and version, does nothing and reports what the first one did.
+
+    Args:
+        pipeline: the path of a pipeline file, or a loaded pipeline.
+        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
+        progress: told as units end.
+        overwrite: whether the output of another run in the same folder is replaced.
+
+    Returns:
+        The report: findings, and for each input read = kept + dropped + quarantined.
+
+    Raises:
+        PipelineError, SchemaError: a file of the configuration is wrong.
+        UsageError: a path stands for nothing.
+        CleaningError: a repair cannot be learned or applied.
+        OutputError: the output cannot be written, or holds another run's.
+    """
+    return _run(_loaded(pipeline), None, workers, executor, progress or Silent(), overwrite)
+
+
+def fit(
+    pipeline: PipelineLike,
+    *,
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+) -> Statistics:
+    """Learn the statistics that the pipeline's rules need, from its training split and nothing else.
+
+    Raises what :func:`run` raises, and ``UsageError`` where the pipeline does not say which split to learn from.
+    """
+    loaded = _loaded(pipeline)
+    split = _split_to_fit(loaded)
+    loaded = replace(loaded, inputs={split: loaded.inputs[split]})
+    inputs = find_inputs(loaded, workers, executor)
+    for item in inputs:
+        if item.error is not None:
+            raise item.error
+    repeated = find_duplicates(inputs, loaded.schema, workers, executor, progress or Silent())
+    return learn(inputs, loaded.plan, loaded.schema, repeated, workers, executor, progress or Silent())
+
+
+def clean(
+    pipeline: PipelineLike,
+    statistics: StatisticsLike,
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    split: str = "data",
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> RunReport:
+    """Clean data with statistics that were learned before; nothing is learned from it.
+
+    Args:
+        pipeline: the pipeline whose schema, rules and output format hold.
+        statistics: what :func:`fit` learned for the same rules, or the path of its file.
+        paths: the files to clean, as the split ``split``; the pipeline's own inputs unless given.
+        output: the folder to write; the pipeline's own unless given.
+        split: the name of the folder in the output that ``paths`` go to.
+        workers, executor, progress, overwrite: as for :func:`run`.
+
+    Raises:
+        CleaningError: the statistics are broken, or were learned for other rules.
+    """
+    loaded = _loaded(pipeline)
+    if paths is not None:
+        listed = (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
+        loaded = replace(loaded, inputs={split: tuple(os.fspath(path) for path in listed)})
+    if output is not None:
+        loaded = replace(loaded, output=Path(output))
+    learned = statistics if isinstance(statistics, Statistics) else _read_statistics(statistics)
+    learned.check_plan(loaded.plan)
+    return _run(loaded, learned, workers, executor, progress or Silent(), overwrite)
+
+
+def _loaded(pipeline: PipelineLike) -> Pipeline:
+    return pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline)
+
+
+def _read_statistics(path: str | os.PathLike[str]) -> Statistics:
+    place = plain(os.fspath(path))
+    try:
+        return Statistics.from_json(Path(path).read_bytes(), place)
+    except OSError as error:
+        raise UsageError(f"{place}: {error.strerror}; learn them with 'datacheck fit'") from None
+
+
+def _split_to_fit(pipeline: Pipeline) -> str:
+    if pipeline.fit is None:
+        raise UsageError(f"{pipeline.file}: fit: say which split to learn from, such as 'fit: {next(iter(pipeline.inputs))}'")
+    return pipeline.fit
+
+
+def _run(
+    pipeline: Pipeline,
+    statistics: Statistics | None,
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+    overwrite: bool,
+) -> RunReport:
+    started = time.perf_counter()
+    inputs = find_inputs(pipeline, workers, executor)
+    check_output_outside_inputs(pipeline.output, [path for item in inputs for path in item.paths])
+    fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
+    before = read_manifest(pipeline.output)
+    if before is not None:
+        if before["fingerprint"] == fingerprint:
+            return replace(RunReport.from_manifest(before, pipeline.output), seconds=time.perf_counter() - started)
+        if not overwrite:
+            raise OutputError(
+                f"{plain(str(pipeline.output))}: holds the output of another run (other inputs, schema, rules or version);"
+                " overwrite it with --overwrite, or choose another output"
+            )
+    bind_to(inputs, pipeline.plan, pipeline.schema)
+    with StagingArea(pipeline.output) as staging:
+        publisher = Publisher(staging, fingerprint, before)
+        report = _work(pipeline, inputs, statistics, publisher, workers, executor, progress)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+def _work(
+    pipeline: Pipeline,
+    inputs: Sequence[Input],
+    statistics: Statistics | None,
+    publisher: Publisher,
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+) -> RunReport:
+    schema = pipeline.schema
+    repeated = find_duplicates(inputs, schema, workers, executor, progress)
+    if statistics is None:
+        statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
+    formats = {item.uri: item.format(pipeline.format) for item in inputs}
+    tasks = [
+        task for item in inputs if item.info is not None for task in tasks_of(item, formats[item.uri], repeated)
+    ]
+    done = publisher.finished()
+    cleaning = Cleaning(schema, pipeline.plan, statistics, publisher.parts, pipeline.format_options)
+    left = [task for task in tasks if task.name not in done]
+    progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))
+    results = map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)
+    accounts: list[InputAccount] = []
+    findings: list[Finding] = []
+    for item in inputs:
+        if item.info is None:
+            assert item.error is not None
+            findings.append(error_finding(item.error))
+            accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files and dict(item.files)))
+            continue
+        units: list[tuple[CleanTask, UnitRecord]] = []
+        scanned = FileScan(item.uri, schema)
+        for task in tasks_of(item, formats[item.uri], repeated):
+            record = done.get(task.name) or publisher.record(next(results))
+            scanned.add(record.scan)
+            if record.failed:
+                publisher.give_up()
+                return _stopped(pipeline, findings, scanned, record)
+            units.append((task, record))
+            progress.advance(1, record.num_read, unit_bytes(task.unit, item.info))
+        findings += scanned.findings()
+        findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
+        accounts.append(_account(item, units, publisher, formats[item.uri]))
+    if not any(account.status == "cleaned" for account in accounts):
+        publisher.give_up()
+        return _report(pipeline, accounts, findings, inputs)
+    report = _report(pipeline, accounts, findings, inputs)
+    record_of_schema = schema.model_dump(mode="json", exclude_defaults=True)
+    has_learned = bool(statistics and statistics.learned)
+    manifest = report.to_manifest(publisher.fingerprint, record_of_schema, STATISTICS_NAME if has_learned else None)
+    publisher.publish(manifest, statistics.to_json() if has_learned and statistics else None)
+    return report
+
+
+def _learned(
+    pipeline: Pipeline,
+    inputs: Sequence[Input],
+    repeated: Repeated,
+    publisher: Publisher,
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+) -> Statistics | None:
+    """The statistics of this run: those that it learned before it was killed, or new ones; None where no rule needs any."""
+    if not any(is_learned(rule) for rule in pipeline.plan.rules):
+        return None
+    known = publisher.staging.folder / STATISTICS_NAME
+    with suppress(OSError, CleaningError):
+        return Statistics.from_json(known.read_bytes())
+    split = _split_to_fit(pipeline)
+    train = [item for item in inputs if item.split == split]
+    for item in train:
+        if item.error is not None:
+            raise item.error
+    statistics = learn(train, pipeline.plan, pipeline.schema, repeated, workers, executor, progress)
+    write_atomically(known, statistics.to_json().encode())
+    return statistics
+
+
+def _account(
+    item: Input, units: Sequence[tuple[CleanTask, UnitRecord]], publisher: Publisher, format_: str
+) -> InputAccount:
+    files = item.files and dict(item.files)
+    records_ = [record for _, record in units]
+    error = next((record.error for record in records_ if record.error is not None), None)
+    if error is not None:
+        publisher.discard(units)
+        return InputAccount(item.split, item.uri, "unreadable", files)
+    return InputAccount(
+        item.split,
+        item.uri,
+        "cleaned",
+        files,
+        fingerprints(item),
+        sum(record.num_read for record in records_),
+        sum(record.num_kept for record in records_),
+        sum(record.num_dropped for record in records_),
+        sum(record.num_quarantined for record in records_),
+        sum_counts([record.removed_by_code for record in records_]),
+        sum_counts([record.repairs for record in records_]),
+        sum_counts([record.left for record in records_]),
+        publisher.place(item, units, format_),
+    )
+
+
+def _duplicate_findings(uri: str, repeated: Repeated, num_rows: int) -> list[Finding]:
+    return [
+        Finding("DC301", uri, key, len(rows), num_rows, tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES]))
+        for key, rows in repeated.get(uri, ())
+    ]
+
+
+def _report(
+    pipeline: Pipeline, accounts: Sequence[InputAccount], findings: Sequence[Finding], inputs: Sequence[Input]
+) -> RunReport:
+    return RunReport(
+        tuple(findings),
+        len(inputs),
+        sum(account.num_read for account in accounts),
+        sum(item.info.num_bytes for item in inputs if item.info is not None),
+        name=pipeline.name,
+        output=str(pipeline.output),
+        accounts=tuple(accounts),
+    )
+
+
+def _stopped(pipeline: Pipeline, findings: Sequence[Finding], scanned: FileScan, record: UnitRecord) -> RunReport:
+    """The report of a run that a rule made fail: what was found up to there, and nothing published."""
+    found = (*findings, *scanned.findings())
+    return RunReport(found, 1, scanned.num_rows, name=pipeline.name, output=str(pipeline.output), failed=record.failed)

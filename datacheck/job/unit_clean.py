@@ -1,0 +1,292 @@
+"""One unit, cleaned: read, checked, labelled, repaired, checked again, written. A pure function of its task.
+
+What it gives back is plain values that are written down once the unit's parts are on the disk, so that a run that was
+killed does only the units that have no such record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datacheck.batch import Batch
+from datacheck.checks.base import Outcome
+from datacheck.checks.checker import Checker
+from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.structure import check_structure
+from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.repairs import apply
+from datacheck.cleaning.statistics import Statistics
+from datacheck.errors import AccountingError, SourceError
+from datacheck.findings import Finding, merge_findings
+from datacheck.job.judge import Labels, label
+from datacheck.job.unit_scan import UnitScan, malformed_finding
+from datacheck.leaves import IntArray
+from datacheck.schema.model import Schema
+from datacheck.sinks import get_sink
+from datacheck.sinks.base import PartWriter
+from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
+from datacheck.sinks.quarantine import QuarantineWriter
+from datacheck.sources import get_source
+from datacheck.sources.base import WorkUnit
+
+__all__ = ["CleanTask", "Cleaning", "UnitRecord", "clean_unit", "judged_batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """What is done to every unit alike."""
+
+    schema: Schema
+    plan: CleaningPlan
+    statistics: Statistics | None
+    parts: Path
+    format_options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanTask:
+    """One unit of a split, what its parts are called, and which of its file's rows repeat an earlier key."""
+
+    name: str
+    split: str
+    unit: WorkUnit
+    num_file_rows: int | None
+    format: str
+    duplicates: tuple[tuple[str, IntArray], ...] = ()
+
+
+@dataclass(slots=True)
+class UnitRecord:
+    """What became of one unit: rows by verdict, why, what was repaired, which parts were written, and what was found."""
+
+    name: str
+    num_read: int = 0
+    num_kept: int = 0
+    num_dropped: int = 0
+    num_quarantined: int = 0
+    removed_by_code: dict[str, int] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    scan: UnitScan = field(default_factory=UnitScan)
+    failed: dict[str, int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def error(self) -> SourceError | None:
+        return self.scan.error
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch as it was read, and the labels of its rows.
+
+    ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
+    """
+
+    original: Batch
+    labels: Labels
+    failed: Counter[str]
+    is_open: bool
+
+    @property
+    def kept(self) -> IntArray:
+        return np.flatnonzero(self.labels.kept)
+
+
+def judged_batches(task: CleanTask, schema: Schema, plan: CleaningPlan, checker: Checker, found: list[Finding]) -> Iterator[Judged]:
+    """The unit's batches, each row labelled; findings are added to ``found``. Raises ``SourceError``."""
+    for batch in get_source(task.unit.format).read(task.unit):
+        labels = Labels(batch.num_rows)
+        outcomes = [*checker.check(batch), *_structure(task, batch, schema, checker), *_duplicates(task, batch)]
+        failed = label(labels, outcomes, plan)
+        found += [outcome.to_finding(task.unit.uri) for outcome in outcomes if outcome.reported and not _is_of_file(outcome)]
+        if batch.malformed:
+            found.append(malformed_finding(batch, task.unit.uri))
+        is_open = any(
+            outcome.num_violations and plan.decide(outcome.field, outcome.code) in (Action.REPAIR, Action.REPORT)
+            for outcome in outcomes
+        )
+        yield Judged(batch, labels, failed, is_open)
+
+
+def _is_of_file(outcome: Outcome) -> bool:
+    """Whether the finding is made once for the whole file, when all of its units are known."""
+    return outcome.code == "DC301" or (outcome.code.startswith("DC00") and outcome.rows is None)
+
+
+def _structure(task: CleanTask, batch: Batch, schema: Schema, checker: Checker) -> list[Outcome]:
+    return check_structure(schema, checker.fields, batch.names, task.num_file_rows)
+
+
+def _duplicates(task: CleanTask, batch: Batch) -> Iterator[Outcome]:
+    if not task.duplicates:
+        return
+    file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
+    for key, repeated in task.duplicates:
+        rows = np.flatnonzero(np.isin(file_rows, repeated))
+        if len(rows):
+            yield Outcome("DC301", key, batch.num_rows, len(rows), rows)
+
+
+def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
+    """Clean a unit and write its parts. An input that cannot be read comes back as the record's ``error``."""
+    try:
+        with _Parts(task, cleaning) as parts:
+            return _clean(task, cleaning, parts)
+    except SourceError as error:
+        return UnitRecord(task.name, scan=UnitScan(error=error))
+
+
+def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
+    schema, record, found = cleaning.schema, UnitRecord(task.name), list[Finding]()
+    checker = Checker(schema, forced=cleaning.plan.forced, with_rows=True)
+    recheck = Checker(schema, with_rows=True)
+    plan: CleaningPlan | None = None
+    repairs: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    left: Counter[str] = Counter()
+    names: tuple[str | None, ...] = ()
+    for judged in judged_batches(task, schema, cleaning.plan, checker, found):
+        original, labels = judged.original, judged.labels
+        names = tuple(original.names)
+        failed += judged.failed
+        rows = judged.kept
+        kept = original if len(rows) == original.num_rows else original.take(rows)
+        kept = coerce_batch(kept, schema)
+        if plan is None and (len(rows) or not original.num_rows):
+            plan = cleaning.plan.bind(fields_of(coerce_batch(original, schema)), schema)
+        if plan is not None:
+            repaired, counts = apply(kept, plan, schema, cleaning.statistics)
+            # Rows that broke nothing and were not touched are as they were judged.
+            is_open = judged.is_open or any(count.num_values for count in counts)
+            outcomes = recheck.check(_with_dropped(repaired, kept, plan)) if is_open else []
+            again = Labels(repaired.num_rows)
+            failed += label(again, outcomes, plan, repaired=True)
+            for mark in again.marks:
+                labels.add(replace(mark, rows=rows[mark.rows]))
+            for outcome in outcomes:
+                if outcome.num_violations and plan.decide(outcome.field, outcome.code) is Action.REPORT:
+                    left[outcome.code] += outcome.num_violations
+            for count in counts:
+                repairs[f"{count.action} {count.field}"] += count.num_values
+            stays = again.kept
+            parts.keep(repaired if stays.all() else repaired.take(np.flatnonzero(stays)))
+        parts.remove(original, labels, cleaning.plan)
+        record.num_read += original.num_rows + len(original.malformed)
+    parts.close(record)
+    record.repairs, record.failed, record.left = dict(repairs), dict(failed), dict(left)
+    record.scan = UnitScan(
+        record.num_read, tuple(merge_findings(found, keep_clean=True)), checker.fields, names, checker.num_values
+    )
+    if record.num_read != record.num_kept + record.num_dropped + record.num_quarantined:
+        raise AccountingError(
+            f"{task.unit.uri}: {record.num_read:,} rows were read, {record.num_kept:,} kept, {record.num_dropped:,}"
+            f" dropped and {record.num_quarantined:,} quarantined; nothing was published"
+        )
+    return record
+
+
+def _with_dropped(repaired: Batch, before: Batch, plan: CleaningPlan) -> Batch:
+    """The repaired batch with the fields that it was told to leave out, for rules that look across fields."""
+    dropped = tuple(column for column in before.columns if plan.drops(column.name))
+    return repaired.with_columns((*repaired.columns, *dropped)) if dropped else repaired
+
+
+class _Parts:
+    """The files of one unit: the rows that are kept, the quarantine, the ledger. All of them, or none."""
+
+    def __init__(self, task: CleanTask, cleaning: Cleaning) -> None:
+        self._task, self._cleaning = task, cleaning
+        self._writers: list[tuple[str, PartWriter]] = []
+        self._quarantine: QuarantineWriter | None = None
+        self._num_kept = 0
+        self._rows: list[int] = []
+        self._row_groups: list[int | None] = []
+        self._verdicts: list[str] = []
+        self._codes: list[tuple[str, ...]] = []
+        self._closed = False
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._closed:
+            return
+        with ExitStack() as undo:
+            for _, writer in self._writers:
+                undo.callback(writer.abort)
+            if self._quarantine is not None:
+                undo.callback(self._quarantine.abort)
+
+    def keep(self, batch: Batch) -> None:
+        """Write rows that stay."""
+        if not self._writers:
+            self._open(batch.take(np.empty(0, np.int64)))
+        if batch.num_rows:
+            for (_, writer), part in zip(self._writers, self._divided(batch), strict=True):
+                writer.write(part)
+        self._num_kept += batch.num_rows
+
+    def _open(self, template: Batch) -> None:
+        sink = get_sink(self._task.format, self._cleaning.format_options)
+        for index, part in enumerate(self._divided(template)):
+            field = f".{index:03d}" if len(self._divided(template)) > 1 else ""
+            name = f"{self._task.name}{field}{sink.suffix}"
+            self._writers.append((name, sink.open(self._cleaning.parts / name, part)))
+
+    def _divided(self, batch: Batch) -> list[Batch]:
+        """One batch a file: arrays that are aligned are written to files of their own."""
+        if self._task.format != "npy":
+            return [batch]
+        return [batch.with_columns((column,)) for column in batch.columns]
+
+    def remove(self, original: Batch, labels: Labels, plan: CleaningPlan) -> None:
+        """Write down rows that do not stay, and set aside those that are quarantined."""
+        rows, actions, codes, reasons = labels.removed()
+        self._note(original.file_rows(rows).tolist(), original.row_group, actions, codes)
+        aside = [place for place, action in enumerate(actions) if action is not Action.DROP_ROW]
+        if aside:
+            chosen = original.take(rows[aside])
+            self._aside(original).write(chosen, [codes[i] for i in aside], [reasons[i] for i in aside])
+        if original.malformed:
+            action = plan.decide(None, "DC305")
+            lines = original.malformed
+            self._note([line.row for line in lines], None, [action] * len(lines), [("DC305",)] * len(lines))
+            if action is not Action.DROP_ROW:
+                self._aside(original).write_malformed(lines)
+
+    def _aside(self, template: Batch) -> QuarantineWriter:
+        if self._quarantine is None:
+            base = self._cleaning.parts / f"{self._task.name}.quarantine"
+            self._quarantine = QuarantineWriter(base, template.take(np.empty(0, np.int64)), self._task.unit.uri)
+        return self._quarantine
+
+    def _note(self, rows: list[int], row_group: int | None, actions: list[Action], codes: list[tuple[str, ...]]) -> None:
+        self._rows += rows
+        self._row_groups += [row_group] * len(rows)
+        self._verdicts += [DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions]
+        self._codes += codes
+
+    def close(self, record: UnitRecord) -> None:
+        """Finish every file, and write into the record what they hold."""
+        for name, writer in self._writers:
+            record.parts[name] = writer.close()
+        if self._quarantine is not None:
+            record.parts[self._quarantine.path.name] = self._quarantine.close()
+        if self._rows:
+            name = f"{self._task.name}.ledger.parquet"
+            record.parts[name] = write_ledger(
+                self._cleaning.parts / name, self._rows, self._verdicts, self._codes, self._row_groups
+            )
+        record.num_kept = self._num_kept
+        record.num_dropped = self._verdicts.count(DROPPED)
+        record.num_quarantined = self._verdicts.count(QUARANTINED)
+        record.removed_by_code = dict(sorted(Counter(code for codes in self._codes for code in codes).items()))
+        self._closed = True
