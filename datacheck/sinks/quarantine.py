@@ -189,8 +189,9 @@ def _stand_in(column: Column) -> Column:
     else:
         return column
     values = column.data.reshape(1) if column.data.ndim == 0 else column.data
-    if values.dtype in (np.complex64, np.complex128) and 0 not in values.shape[1:]:
-        native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    native_dtype = values.dtype.newbyteorder("=")
+    if native_dtype in (np.complex64, np.complex128) and 0 not in values.shape[1:]:
+        native = np.ascontiguousarray(values, native_dtype)
         return replace(column, data=tensor_array(native.view(native.real.dtype).reshape(*values.shape, 2)))
     size = math.prod(values.shape[1:]) * values.dtype.itemsize
     if not size:

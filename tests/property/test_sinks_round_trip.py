@@ -1,0 +1,117 @@
+"""Whatever the bits and however the rows are cut into batches: what is written is what is read, and rows add up."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from datacheck.batch import Batch, Column
+from datacheck.sinks import get_sink
+from datacheck.sinks.concatenate import concatenate
+from datacheck.sinks.ledger import kept_rows, read_ledger, write_ledger
+from datacheck.sinks.paths import safe_part_name
+from datacheck.sinks.quarantine import QuarantineWriter, read_quarantine
+
+FLOATS = {"float16": np.uint16, "float32": np.uint32, "float64": np.uint64}
+
+
+@st.composite
+def float_arrays(draw):
+    """Arrays ``(rows, ...)`` of any bit patterns, in any byte order and memory order."""
+    dtype = draw(st.sampled_from(sorted(FLOATS)))
+    shape = draw(npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5))
+    values = draw(npst.arrays(FLOATS[dtype], (draw(st.integers(0, 12)), *shape[1:]))).view(dtype)
+    if draw(st.booleans()):
+        values = values.byteswap().view(values.dtype.newbyteorder())
+    return np.asfortranarray(values) if draw(st.booleans()) else values
+
+
+cut_lists = st.lists(st.integers(0, 12), max_size=4)
+
+
+def pieces(values: np.ndarray, cuts: list[int]) -> list[np.ndarray]:
+    return np.split(values, sorted(min(cut, len(values)) for cut in cuts))
+
+
+def write(fmt: str, path: Path, values: np.ndarray, cuts: list[int]) -> Path:
+    writer = get_sink(fmt).open(path, Batch((Column("x", values[:0]),), 0))
+    for piece in pieces(values, cuts):
+        writer.write(Batch((Column("x", piece),), len(piece)))
+    writer.close()
+    return path
+
+
+def native_bits(values: np.ndarray) -> bytes:
+    return values.astype(values.dtype.newbyteorder("=")).tobytes()
+
+
+def stored_bits(array: pa.ChunkedArray) -> bytes:
+    chunks = [getattr(chunk, "storage", chunk) for chunk in array.chunks]
+    flat = [chunk.flatten() if pa.types.is_fixed_size_list(chunk.type) else chunk for chunk in chunks]
+    return b"".join(chunk.to_numpy().tobytes() for chunk in flat)
+
+
+@given(float_arrays(), cut_lists)
+def test_tables_and_arrays_hold_every_bit(values, cuts):
+    with tempfile.TemporaryDirectory() as folder:
+        table = pq.ParquetFile(write("parquet", Path(folder) / "p", values, cuts)).read()
+        assert stored_bits(table.column("x")) == native_bits(values)
+        with pa.ipc.open_file(write("arrow", Path(folder) / "a", values, cuts)) as reader:
+            assert stored_bits(reader.read_all().column("x")) == native_bits(values)
+        array = np.load(write("npy", Path(folder) / "n", values, cuts))
+        assert (array.dtype, array.shape, array.tobytes()) == (values.dtype, values.shape, values.tobytes())
+
+
+@given(float_arrays(), cut_lists, st.sampled_from(["npy", "npz", "safetensors"]))
+@settings(max_examples=50)
+def test_joined_parts_are_the_file_of_one_writer(values, cuts, fmt):
+    with tempfile.TemporaryDirectory() as folder:
+        whole = write(fmt, Path(folder) / "whole", values, [])
+        parts = [write(fmt, Path(folder) / f"{i}", piece, []) for i, piece in enumerate(pieces(values, cuts))]
+        concatenate(fmt, parts, Path(folder) / "joined")
+        assert (Path(folder) / "joined").read_bytes() == whole.read_bytes()
+
+
+@given(float_arrays(), cut_lists)
+@settings(max_examples=50)
+def test_a_quarantine_holds_every_bit_and_row(values, cuts):
+    with tempfile.TemporaryDirectory() as folder:
+        writer = QuarantineWriter(Path(folder) / "q", Batch((Column("x", values[:0]),), 0), "in.npy")
+        start = 0
+        for piece in pieces(values, cuts):
+            count = len(piece)
+            writer.write(Batch((Column("x", piece),), count, start), [("DC101",)] * count, [""] * count)
+            start += count
+        writer.close()
+        if len(values):
+            table = read_quarantine(writer.path)
+            assert stored_bits(table.column("x")) == native_bits(values)
+            assert table.column("row").to_pylist() == list(range(len(values)))
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 60), st.data())
+@settings(max_examples=50)
+def test_kept_rows_and_the_ledger_are_all_rows_and_share_none(start, count, data):
+    gone = data.draw(st.lists(st.integers(start, start + count - 1), unique=True) if count else st.just([]))
+    with tempfile.TemporaryDirectory() as folder:
+        write_ledger(Path(folder) / "l", gone, ["dropped"] * len(gone), [("DC104",)] * len(gone))
+        ledger = read_ledger(Path(folder) / "l")
+    kept = kept_rows(ledger, start, count).tolist()
+    assert sorted(kept + ledger.column("row").to_pylist()) == list(range(start, start + count))
+
+
+@given(st.text(), st.integers(0, 10**6))
+def test_a_part_name_is_always_one_plain_name(uri, unit):
+    name = safe_part_name(uri, unit)
+    assert Path("folder", name).parent == Path("folder")
+    assert name.isascii()
+    assert name.isprintable()
+    assert name[0] not in ".-"
+    assert len(name) < 120
