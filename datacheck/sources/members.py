@@ -77,7 +77,7 @@ def _why_no_table(members: Sequence[Member]) -> str:
         return ""
     lengths: dict[str, list[str]] = {}
     for member in members:
-        lengths.setdefault("no rows" if member.is_scalar else quantity(member.num_rows, "row"), []).append(member.name)
+        lengths.setdefault("a scalar" if member.is_scalar else quantity(member.num_rows, "row"), []).append(member.name)
     return "; ".join(f"{length} in {join_limited(names, 3)}" for length, names in list(lengths.items())[:8])
 
 

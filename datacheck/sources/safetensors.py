@@ -129,7 +129,7 @@ def _read_header(uri: str, file: BinaryIO, size: int) -> tuple[dict[str, Any], i
     try:
         header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise _broken(uri, f"the header is not the JSON that it should be ({plain(str(error), 120)})")
+        raise _broken(uri, f"the header is not the JSON that it should be ({plain(str(error), 120)})") from None
     if not isinstance(header, dict):
         raise _broken(uri, "the header is not a JSON object")
     return header, 8 + length

@@ -1,0 +1,182 @@
+"""Arrow IPC files (``.arrow``, Feather V2) and streams (``.arrows``, and the ``.arrow`` of Hugging Face datasets).
+
+Memory-mapped; ranges of record batches are the units, and a record batch that is larger than a unit is sliced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.arrow_messages import Contents, read_contents
+from datacheck.sources.base import (
+    TARGET_BATCH_BYTES,
+    TARGET_UNIT_BYTES,
+    Fingerprint,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    split_rows,
+)
+from datacheck.sources.guard import check_expansion, check_rows, guard_inspect, guard_read
+
+__all__ = ["ArrowSource"]
+
+_MAGIC = b"ARROW1"
+#: Record batches below this size are joined, so that the checks' fixed costs are paid once.
+JOIN_BELOW_BYTES = 4 << 20
+
+
+class ArrowSource:
+    """Reads Arrow IPC files and streams."""
+
+    format: ClassVar[str] = "arrow"
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".arrows", ".feather", ".ipc")
+
+    @guard_inspect
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        is_stream = _is_stream(uri)
+        with pa.memory_map(uri) as source:
+            source.seek(0 if is_stream else 8)
+            contents = read_contents(uri, source, is_stream=is_stream)
+        with _opened(uri, options) as (reader, _names):
+            if not is_stream and reader.num_record_batches != len(contents.batches):
+                problem = f"its footer lists {reader.num_record_batches} record batches of {len(contents.batches)}"
+                raise SourceError("DC901", uri, problem, "write the file again")
+        num_rows = sum(batch.num_rows for batch in contents.batches)
+        check_expansion(uri, contents.num_bytes, fingerprint.size, len(contents.batches), options)
+        check_rows(uri, num_rows, contents.num_bytes)
+        units = tuple(
+            WorkUnit(
+                uri, self.format, index, fingerprint, start, count, (first,), row_group_starts=(at,), options=options
+            )
+            for index, (start, count, first, at) in enumerate(_parts(contents, is_stream))
+        )
+        return InputInfo(uri, self.format, fingerprint.size, num_rows, units)
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        with _opened(unit.uri, unit.options) as (reader, names):
+            start = unit.row_start
+            for batch in _joined(_slices(reader, unit), names):
+                yield Batch.from_arrow(batch, start)
+                start += batch.num_rows
+            if start != unit.row_start + (unit.num_rows or 0):
+                raise SourceError(
+                    "DC901", unit.uri, "its record batches hold other rows than they claim", "write it again"
+                )
+            if start == unit.row_start:
+                fields = [reader.schema.field(index) for index in names]
+                none = [pa.nulls(0, field.type) for field in fields]
+                yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=pa.schema(fields)), start)
+
+
+def _is_stream(uri: str) -> bool:
+    with Path(uri).open("rb") as file:
+        head = file.read(8)
+    if head.startswith(b"FEA1"):
+        problem = "it is Feather V1, which is no longer read"
+        remedy = "rewrite it with pyarrow.feather.write_feather(..., version=2)"
+        raise SourceError("DC901", uri, problem, remedy)
+    return not head.startswith(_MAGIC)
+
+
+@contextmanager
+def _opened(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
+    """A reader of the wanted columns, and their positions in what it reads."""
+    with pa.memory_map(uri) as source:
+        open_reader = ipc.open_stream if _is_stream(uri) else ipc.open_file
+        reader = open_reader(source)
+        if options.columns is None:
+            yield reader, list(range(len(reader.schema.names)))
+            return
+        wanted = [index for index, name in enumerate(reader.schema.names) if name in options.columns]
+        if wanted:
+            source.seek(0)
+            reader = open_reader(source, options=ipc.IpcReadOptions(included_fields=wanted))
+        yield reader, list(range(len(wanted)))
+
+
+def _parts(contents: Contents, is_stream: bool) -> list[tuple[int, int, int, int]]:
+    """``(row_start, num_rows, first batch, its first row)`` of units that hold about a unit's bytes each."""
+    batches = contents.batches
+    num_rows = sum(batch.num_rows for batch in batches)
+    if is_stream and any(batch.compressed for batch in batches):
+        # Reading from the middle would decompress everything before it.
+        return [(0, num_rows, 0, 0)]
+    parts: list[tuple[int, int, int, int]] = []
+    held = TARGET_UNIT_BYTES + 1
+    row = 0
+    for index, batch in enumerate(batches):
+        if batch.num_bytes > 2 * TARGET_UNIT_BYTES and not batch.compressed:
+            for start, count in split_rows(batch.num_rows, batch.num_bytes / max(batch.num_rows, 1)):
+                parts.append((row + start, count, index, row))
+            held = TARGET_UNIT_BYTES + 1
+        elif held + batch.num_bytes > TARGET_UNIT_BYTES:
+            parts.append((row, batch.num_rows, index, row))
+            held = batch.num_bytes
+        else:
+            start, count, first, at = parts[-1]
+            parts[-1] = (start, count + batch.num_rows, first, at)
+            held += batch.num_bytes
+        row += batch.num_rows
+    return parts or [(0, 0, 0, 0)]
+
+
+def _slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
+    """The unit's rows, in validated record batches of about a batch's bytes."""
+    row, stop = unit.row_group_starts[0], unit.row_start + (unit.num_rows or 0)
+    for batch in _from(reader, unit.row_groups[0]):
+        if row >= stop:
+            return
+        begin, end = max(unit.row_start - row, 0), min(batch.num_rows, stop - row)
+        if begin < end:
+            for first, count in split_rows(end - begin, batch.nbytes / batch.num_rows, TARGET_BATCH_BYTES):
+                piece = batch.slice(begin + first, count)
+                # Offsets and indices that a file gives are followed by readers without looking.
+                piece.validate(full=True)
+                yield piece
+        row += batch.num_rows
+
+
+def _from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
+    if isinstance(reader, ipc.RecordBatchFileReader):
+        for index in range(first, reader.num_record_batches):
+            yield reader.get_batch(index)
+    else:
+        for index, batch in enumerate(reader):
+            if index >= first:
+                yield batch
+
+
+def _joined(batches: Iterator[pa.RecordBatch], columns: list[int]) -> Iterator[pa.RecordBatch]:
+    """The same rows, with runs of small batches made one."""
+    held: list[pa.RecordBatch] = []
+    held_bytes = 0
+    for batch in batches:
+        chosen = batch.select(columns)
+        if held and held_bytes + chosen.nbytes > JOIN_BELOW_BYTES:
+            yield from _join(held)
+            held, held_bytes = [], 0
+        held.append(chosen)
+        held_bytes += chosen.nbytes
+    if held:
+        yield from _join(held)
+
+
+def _join(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    if len(batches) == 1:
+        return batches
+    try:
+        joined: list[pa.RecordBatch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    except pa.ArrowNotImplementedError:
+        return batches
+    return joined

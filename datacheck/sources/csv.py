@@ -1,0 +1,285 @@
+"""CSV and TSV, plain or gzipped: streamed by pyarrow as text, and given the types that the whole file has.
+
+pyarrow's own inference looks at the first block and fails on the first value that does not fit, and its defaults turn
+"NaN" into null. So cells are read as text and converted here, and NaN stays NaN.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.errors import SourceError
+from datacheck.sources.base import TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.csv_types import ColumnKinds, convert
+from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
+
+__all__ = ["CsvSource"]
+
+#: Bytes that are parsed at a time; no line may be longer.
+BLOCK_BYTES = 4 << 20
+#: Bytes in which the header must end.
+MAX_HEADER_BYTES = 1 << 20
+#: Characters of a malformed line that are kept.
+MAX_LINE_TEXT = 1000
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class CsvSource:
+    """Reads CSV and TSV files with a header line.
+
+    A file is one unit: whether a line break is inside quotes is known only from the start on. Lines with more or fewer
+    cells than the header come as ``Batch.malformed``, and count as rows in the numbering.
+    """
+
+    format: ClassVar[str] = "csv"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+    @guard_inspect
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        _header(uri, options)
+        unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
+        return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        try:
+            yield from _read(unit.uri, unit.options)
+        except pa.ArrowInvalid as error:
+            raise _explained(unit.uri, unit.options, error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file, and what its header says: names, and how many empty lines stand before them."""
+
+    uri: str
+    options: ReadOptions
+    names: list[str]
+    num_empty: int
+
+    @property
+    def wanted(self) -> list[int]:
+        columns = self.options.columns
+        return [index for index, name in enumerate(self.names) if columns is None or name in columns]
+
+    @property
+    def num_skipped(self) -> int:
+        """Lines to skip before the header: in a table of one column an empty line is a cell, else it is nothing."""
+        return self.num_empty if len(self.names) == 1 else 0
+
+    @property
+    def first_number(self) -> int:
+        """The number that the parser gives to the first row: it counts from 1, and the header too."""
+        return self.num_skipped + 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Some rows as text, the lines among them that are no rows, and where they stand in the file."""
+
+    columns: list[pa.Array]
+    num_rows: int
+    row_start: int
+    rows: np.ndarray[Any, np.dtype[np.int64]] | None
+    malformed: tuple[MalformedRow, ...]
+
+
+def _delimiter(uri: str, options: ReadOptions) -> str:
+    return "\t" if uri.lower().endswith((".tsv", ".tsv.gz")) else options.csv_delimiter
+
+
+@contextmanager
+def _opened(uri: str, options: ReadOptions) -> Iterator[_Stream]:
+    with Path(uri).open("rb") as file:
+        if uri.lower().endswith(".gz"):
+            with gzip.open(file) as expanded:
+                yield _Bounded(uri, expanded, options)
+        else:
+            yield file
+
+
+class _Stream(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that refuses to expand beyond the limits."""
+
+    def __init__(self, uri: str, stream: _Stream, options: ReadOptions) -> None:
+        self._uri, self._stream, self._options = uri, stream, options
+        self._packed, self._expanded = Fingerprint.of(uri).size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._expanded += len(data)
+        check_expansion(self._uri, self._expanded, self._packed, 1, self._options)
+        return data
+
+
+def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
+    """The names in the first line that is not empty, and how many empty lines stand before it."""
+    with _opened(uri, options) as file:
+        head = file.read(MAX_HEADER_BYTES)
+    if head.startswith(_UTF16):
+        raise SourceError("DC901", uri, "it is UTF-16, not UTF-8", f"convert it: iconv -f utf-16 -t utf-8 {uri}")
+    if b"\0" in head:
+        raise SourceError("DC901", uri, "it holds zero bytes: it is no text", "check that it is a CSV file")
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(uri, options))
+        rows = list(itertools.islice(itertools.dropwhile(lambda row: not row[1], enumerate(reader)), 1))
+    except UnicodeDecodeError as error:
+        raise _not_utf8(uri, error.start, head[error.start]) from None
+    except csv.Error as error:
+        raise SourceError("DC901", uri, f"the header cannot be parsed ({error})", "check its quotes") from None
+    if not rows:
+        raise SourceError("DC901", uri, "it holds no header, only empty lines", "write column names in its first line")
+    num_empty, names = rows[0]
+    return names, num_empty
+
+
+def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
+    file = _File(uri, options, *_header(uri, options))
+    names = [file.names[index] for index in file.wanted]
+    kinds, held = _settle(file, ColumnKinds(names, options.dtypes))
+    is_empty = True
+    for lines in held if held is not None else _text(file):
+        columns = []
+        for name, cells, kind in zip(names, lines.columns, kinds.types, strict=True):
+            converted = convert(cells, kind)
+            if converted is None:
+                raise SourceError(
+                    "DC901", uri, f"a value of {name!r} that was {kind} at first no longer is", "run again"
+                )
+            columns.append(Column(name, converted))
+        yield Batch(tuple(columns), lines.num_rows, lines.row_start, rows=lines.rows, malformed=lines.malformed)
+        is_empty = False
+    if is_empty:
+        yield Batch(tuple(Column(name, pa.nulls(0, kind)) for name, kind in zip(names, kinds.types, strict=True)), 0)
+
+
+def _settle(file: _File, kinds: ColumnKinds) -> tuple[ColumnKinds, list[_Lines] | None]:
+    """The types that hold the whole file; and its text, where that is little enough to be kept."""
+    while True:
+        again = False
+        held: list[_Lines] | None = []
+        held_bytes = 0
+        for lines in _text(file):
+            again = kinds.see(lines.columns) or again
+            held_bytes += sum(column.nbytes for column in lines.columns)
+            if held is not None:
+                held.append(lines)
+                held = held if held_bytes <= TARGET_UNIT_BYTES else None
+        # Widening is rare after the first block, and ends: no type is tried twice.
+        if not again:
+            return kinds, held
+
+
+def _text(file: _File) -> Iterator[_Lines]:
+    """The file's rows as text, without the header."""
+    found: deque[Any] = deque()
+
+    def skip(row: Any) -> str:
+        found.append(row)
+        return "skip"
+
+    with _opened(file.uri, file.options) as stream:
+        reader = _reader(file, stream, skip)
+        next_row = 0
+        is_first = True
+        for batch in reader:
+            body = batch.slice(1) if is_first and batch.num_rows else batch
+            is_first = is_first and not batch.num_rows
+            malformed: list[MalformedRow] = []
+            stop = next_row + body.num_rows
+            # The reader is a block ahead: lines of the next block wait.
+            while found and found[0].number - file.first_number < stop:
+                malformed.append(_malformed(found.popleft(), file))
+                stop += 1
+            rows = None
+            if malformed:
+                rows = np.setdiff1d(np.arange(next_row, stop), [line.row for line in malformed], assume_unique=True)
+            if body.num_rows or malformed:
+                columns = body.columns[: len(file.wanted)]
+                yield _Lines(columns, body.num_rows, next_row, rows, tuple(malformed))
+            next_row = stop
+        if found:
+            none = [pa.nulls(0, pa.string()) for _ in file.wanted]
+            yield _Lines(none, 0, next_row, None, tuple(_malformed(row, file) for row in found))
+
+
+def _reader(file: _File, stream: _Stream, skip: Callable[[Any], str]) -> Any:
+    labels = [str(index) for index in range(len(file.names))]
+    return pa_csv.open_csv(
+        stream,
+        # One thread, so that lines are numbered.
+        read_options=pa_csv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=labels, skip_rows=file.num_skipped
+        ),
+        parse_options=pa_csv.ParseOptions(
+            delimiter=_delimiter(file.uri, file.options),
+            newlines_in_values=True,
+            invalid_row_handler=skip,
+            ignore_empty_lines=len(labels) > 1,
+        ),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(labels, pa.string()),
+            include_columns=[labels[index] for index in file.wanted] or labels[:1],
+            null_values=list(file.options.csv_null_values),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+
+
+def _malformed(row: Any, file: _File) -> MalformedRow:
+    problem = f"{row.actual_columns} cells instead of {row.expected_columns}"
+    return MalformedRow(row.number - file.first_number, (row.text or "")[:MAX_LINE_TEXT], problem)
+
+
+def _explained(uri: str, options: ReadOptions, error: Exception) -> SourceError:
+    text = str(error)
+    if "UTF8" in text:
+        return _find_bad_byte(uri, options)
+    if "straddl" in text:
+        problem = f"a line is longer than {BLOCK_BYTES:,} bytes"
+        return SourceError("DC901", uri, problem, "look for a quote that is never closed")
+    return SourceError("DC901", uri, text.splitlines()[0] if text else "it cannot be parsed", "check its quotes")
+
+
+def _find_bad_byte(uri: str, options: ReadOptions) -> SourceError:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    position = 0
+    with _opened(uri, options) as file:
+        while chunk := file.read(1 << 20):
+            waiting = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                return _not_utf8(uri, position - waiting + error.start, error.object[error.start])
+            position += len(chunk)
+    return SourceError("DC901", uri, "it ends in the middle of a UTF-8 character", "it is cut short: write it again")
+
+
+def _not_utf8(uri: str, position: int, byte: int) -> SourceError:
+    problem = f"it is not UTF-8: byte {position:,} is 0x{byte:02x}"
+    return SourceError("DC901", uri, problem, f"convert it, for example: iconv -f latin1 -t utf-8 {uri}")
