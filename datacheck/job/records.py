@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
 from datacheck.findings import Finding
 from datacheck.job.unit_clean import UnitRecord
 from datacheck.job.unit_scan import UnitScan
+from datacheck.reports.accounts import RepairTotal
 
 __all__ = ["from_json", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
-_MAPPINGS = ("removed_by_code", "repairs", "parts", "failed", "left")
+_MAPPINGS = ("removed_by_code", "parts", "failed", "left")
 
 
 def to_json(record: UnitRecord) -> dict[str, Any]:
@@ -22,6 +24,7 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
+        "repairs": [asdict(total) for total in record.repairs],
         "findings": [finding.to_dict() for finding in scan.findings],
         "names": list(scan.names),
         "fields": [
@@ -46,5 +49,9 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
         {path: (slots, present) for path, slots, present in record["num_values"]},
     )
     return UnitRecord(
-        record["name"], **{name: record[name] for name in _COUNTS}, **{name: dict(record[name]) for name in _MAPPINGS}, scan=scan
+        record["name"],
+        repairs=[RepairTotal(**total) for total in record["repairs"]],
+        scan=scan,
+        **{name: record[name] for name in _COUNTS},
+        **{name: dict(record[name]) for name in _MAPPINGS},
     )

@@ -18,13 +18,14 @@ from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import FileScan, error_finding
 from datacheck.job.fit import bind_to, learn
 from datacheck.job.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
-from datacheck.job.manifest import InputAccount, RunReport, read_manifest, sum_counts
+from datacheck.job.manifest import read_manifest, sum_counts
 from datacheck.job.pipeline import Pipeline, load_pipeline
 from datacheck.job.progress import Progress, Silent
 from datacheck.job.publishing import Publisher
 from datacheck.job.scan import unit_bytes
 from datacheck.job.unit_clean import Cleaning, CleanTask, UnitRecord, clean_unit
 from datacheck.leaves import IntArray
+from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
 from datacheck.sinks.paths import check_output_outside_inputs
 from datacheck.sinks.publish import write_atomically
 from datacheck.sinks.staging import StagingArea
@@ -274,7 +275,7 @@ def _account(
         sum(record.num_dropped for record in records_),
         sum(record.num_quarantined for record in records_),
         sum_counts([record.removed_by_code for record in records_]),
-        sum_counts([record.repairs for record in records_]),
+        RepairTotal.add(total for record in records_ for total in record.repairs),
         sum_counts([record.left for record in records_]),
         publisher.place(item, units, format_),
     )

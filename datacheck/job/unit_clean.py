@@ -28,6 +28,7 @@ from datacheck.findings import Finding, merge_findings
 from datacheck.job.judge import Labels, label
 from datacheck.job.unit_scan import UnitScan, malformed_finding
 from datacheck.leaves import IntArray
+from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.sinks import get_sink
 from datacheck.sinks.base import PartWriter
@@ -72,7 +73,7 @@ class UnitRecord:
     num_dropped: int = 0
     num_quarantined: int = 0
     removed_by_code: dict[str, int] = field(default_factory=dict)
-    repairs: dict[str, int] = field(default_factory=dict)
+    repairs: list[RepairTotal] = field(default_factory=list)
     parts: dict[str, int] = field(default_factory=dict)
     scan: UnitScan = field(default_factory=UnitScan)
     failed: dict[str, int] = field(default_factory=dict)
@@ -102,11 +103,16 @@ class Judged:
 
 def judged_batches(task: CleanTask, schema: Schema, plan: CleaningPlan, checker: Checker, found: list[Finding]) -> Iterator[Judged]:
     """The unit's batches, each row labelled; findings are added to ``found``. Raises ``SourceError``."""
+    uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
     for batch in get_source(task.unit.format).read(task.unit):
         labels = Labels(batch.num_rows)
         outcomes = [*checker.check(batch), *_structure(task, batch, schema, checker), *_duplicates(task, batch)]
         failed = label(labels, outcomes, plan)
-        found += [outcome.to_finding(task.unit.uri) for outcome in outcomes if outcome.reported and not _is_of_file(outcome)]
+        found += [
+            outcome.to_finding(uris.get(outcome.field, task.unit.uri))
+            for outcome in outcomes
+            if outcome.reported and not _is_of_file(outcome)
+        ]
         if batch.malformed:
             found.append(malformed_finding(batch, task.unit.uri))
         is_open = any(
@@ -149,7 +155,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
     checker = Checker(schema, forced=cleaning.plan.forced, with_rows=True)
     recheck = Checker(schema, with_rows=True)
     plan: CleaningPlan | None = None
-    repairs: Counter[str] = Counter()
+    repairs: Counter[tuple[str, str | None]] = Counter()
     failed: Counter[str] = Counter()
     left: Counter[str] = Counter()
     names: tuple[str | None, ...] = ()
@@ -175,13 +181,14 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
                 if outcome.num_violations and plan.decide(outcome.field, outcome.code) is Action.REPORT:
                     left[outcome.code] += outcome.num_violations
             for count in counts:
-                repairs[f"{count.action} {count.field}"] += count.num_values
+                repairs[count.action, count.field] += count.num_values
             stays = again.kept
             parts.keep(repaired if stays.all() else repaired.take(np.flatnonzero(stays)))
         parts.remove(original, labels, cleaning.plan)
         record.num_read += original.num_rows + len(original.malformed)
     parts.close(record)
-    record.repairs, record.failed, record.left = dict(repairs), dict(failed), dict(left)
+    record.repairs = [RepairTotal(*what, number) for what, number in repairs.items() if number]
+    record.failed, record.left = dict(failed), dict(left)
     record.scan = UnitScan(
         record.num_read, tuple(merge_findings(found, keep_clean=True)), checker.fields, names, checker.num_values
     )
