@@ -1,0 +1,207 @@
+"""A cleaning plan: the rules of a pipeline in order, and what they decide."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from datacheck.batch import Batch
+from datacheck.cleaning.rules import Clip, DropField, Impute, Repair, Rule, is_repair
+from datacheck.errors import PipelineError
+from datacheck.schema.model import Schema
+from datacheck.schema.validation import validate
+
+__all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "fields_of", "is_learned", "parse_plan"]
+
+Otherwise = Literal["quarantine", "drop_row", "fail", "report"]
+
+#: The codes of values that a schema may allow, and that a rule may still ask for.
+_ALLOWABLE = ("DC101", "DC102", "DC103", "DC104")
+
+
+class Action(str, Enum):
+    """What is done about a violation: with the value, with its row, or with the whole run."""
+
+    REPAIR = "repair"
+    DROP_ROW = "drop_row"
+    QUARANTINE = "quarantine"
+    FAIL = "fail"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A repair of one leaf: the rule, its place in the plan, and the codes that are left to it there."""
+
+    index: int
+    rule: Repair
+    codes: frozenset[str]
+
+    @property
+    def place(self) -> str:
+        """The rule in words, for errors: ``clean[2] (impute)``."""
+        return f"clean[{self.index}] ({self.rule.action})"
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningPlan:
+    """The rules in order, and what is done where none speaks.
+
+    :meth:`bind` gives the plan for the fields that there are. ``containers`` are then the leaf paths of lists and
+    structs, whose nulls no value can replace, and ``nameless`` is the name that the schema gives to the one array of an
+    ``.npy``. ``file`` names the pipeline file in errors.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    otherwise: Otherwise = "quarantine"
+    file: str = ""
+    containers: frozenset[str] = frozenset()
+    nameless: str | None = None
+    _steps: dict[str | None, tuple[Step, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def decide(self, path: str | None, code: str) -> Action:
+        """What is done about a violation of ``code`` in a field or leaf: what the first rule that speaks of it says."""
+        rule = self._first_rule(path, code)
+        if rule is None:
+            return Action(self.otherwise)
+        return Action.REPAIR if is_repair(rule) or isinstance(rule, DropField) else Action(rule.action)
+
+    def rank(self, path: str | None, code: str) -> int:
+        """The place in the plan of the rule that decides, and one after the last where none speaks."""
+        rule = self._first_rule(path, code)
+        return len(self.rules) if rule is None else self.rules.index(rule)
+
+    def forced(self, path: str | None) -> frozenset[str]:
+        """The codes of NaN, infinities and nulls that a rule about rows names.
+
+        Such a rule asks for these values whatever the schema allows.
+        """
+        asked = set()
+        for code in _ALLOWABLE:
+            rule = self._first_rule(path, code)
+            if rule is not None and rule.codes is not None and rule.action in ("drop_row", "quarantine", "fail"):
+                asked.add(code)
+        return frozenset(asked)
+
+    def repairs_for(self, path: str | None) -> tuple[Step, ...]:
+        """The repairs of a leaf, in order, up to where its field is dropped.
+
+        A repair has not the codes that an earlier ``report`` leaves as they are.
+        """
+        if path not in self._steps:
+            self._steps[path] = self._find_repairs(path)
+        return self._steps[path]
+
+    def drops(self, name: str | None) -> bool:
+        """Whether a field is left out of the output."""
+        return any(isinstance(rule, DropField) and self._speaks(rule, name) for rule in self.rules)
+
+    def drops_leaf(self, path: str | None) -> bool:
+        """Whether a leaf is of a field that is left out, or lies inside one."""
+        return any(isinstance(rule, DropField) and self._drops_path(rule, path) for rule in self.rules)
+
+    def num_rounds(self, paths: Iterable[str | None]) -> int:
+        """How many passes over the training split learning takes.
+
+        A statistic is learned from data that the rules before it have repaired.
+        """
+        return max((sum(is_learned(step.rule) for step in self.repairs_for(path)) for path in paths), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells one list of rules from another, for statistics that were learned for it."""
+        if not self._fingerprint:
+            rules = [rule.model_dump(mode="json", exclude_none=True) for rule in self.rules]
+            text = json.dumps(rules, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            self._fingerprint.append(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
+        return self._fingerprint[0]
+
+    def place(self, index: int, key: str = "") -> str:
+        """Where a rule stands: ``pipelines/flights.yaml: clean[2].strategy``."""
+        path = f"clean[{index}]{f'.{key}' if key else ''}"
+        return f"{self.file}: {path}" if self.file else path
+
+    def bind(self, fields: Mapping[str | None, str], schema: Schema) -> CleaningPlan:
+        """The plan for data with ``fields`` (leaf paths and logical dtypes), once it is known to make sense there.
+
+        Raises ``PipelineError`` for a rule that contradicts itself, the fields or the schema, and ``CleaningError``
+        for a repair that a field's dtype cannot take.
+        """
+        from datacheck.cleaning.binding import bind
+
+        return bind(self, fields, schema)
+
+    def validate(self, fields: Mapping[str | None, str], schema: Schema) -> None:
+        """Raise what :meth:`bind` raises."""
+        self.bind(fields, schema)
+
+    def _first_rule(self, path: str | None, code: str) -> Rule | None:
+        for rule in self.rules:
+            if code not in rule.covered:
+                continue
+            if isinstance(rule, DropField):
+                if self._drops_path(rule, path):
+                    return rule
+            elif self._speaks(rule, path) and not (is_repair(rule) and path in self.containers):
+                return rule
+        return None
+
+    def _speaks(self, rule: Rule, path: str | None) -> bool:
+        return rule.matches(path) or (path is None and self.nameless is not None and rule.matches(self.nameless))
+
+    def _drops_path(self, rule: Rule, path: str | None) -> bool:
+        """Whether a path is of a dropped field, or lies inside one."""
+        if self._speaks(rule, path):
+            return True
+        return path is not None and any(
+            path.startswith((f"{outer}.", f"{outer}[]")) and rule.matches(outer) for outer in self.containers
+        )
+
+    def _find_repairs(self, path: str | None) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        left_alone: set[str] = set()
+        for index, rule in enumerate(self.rules):
+            if isinstance(rule, DropField):
+                if self._drops_path(rule, path):
+                    break
+            elif not self._speaks(rule, path):
+                continue
+            elif is_repair(rule):
+                codes = rule.covered - left_alone
+                if codes:
+                    steps.append(Step(index, rule, codes))
+            elif rule.action == "report":
+                left_alone |= rule.covered
+        return tuple(steps)
+
+
+class _CleanSection(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    clean: tuple[Rule, ...] = ()
+    otherwise: Otherwise = "quarantine"
+
+
+def parse_plan(clean: Iterable[Any], otherwise: str = "quarantine", file: str = "cleaning") -> CleaningPlan:
+    """A plan from plain values, as a pipeline file holds them; raises ``PipelineError``."""
+    section = validate(_CleanSection, {"clean": list(clean), "otherwise": otherwise}, file, PipelineError)
+    return CleaningPlan(section.clean, section.otherwise, file)
+
+
+def is_learned(rule: Rule) -> bool:
+    """Whether a rule needs a statistic of the training split."""
+    if isinstance(rule, Impute):
+        return rule.strategy != "constant"
+    return isinstance(rule, Clip) and rule.quantiles is not None
+
+
+def fields_of(batch: Batch) -> dict[str | None, str]:
+    """The leaf paths of a batch, with their logical dtypes: what :meth:`CleaningPlan.bind` asks for."""
+    return {leaf.path: leaf.dtype for column in batch.columns for leaf in column.leaves()}

@@ -1,0 +1,334 @@
+"""The rules of a pipeline's ``clean:`` list: what is to be done about which codes in which fields.
+
+A rule may limit itself by ``fields`` (a name, a pattern with ``*`` and ``?``, or a list of them) and by ``codes`` (a
+code such as ``DC101``, the start of some such as ``DC2``, or a list). A rule that names a list field speaks of its
+values too: ``emb`` is ``emb[]`` as well. A struct's fields are named one by one (``s.x``) or by a pattern (``s.*``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+from pydantic import Field as ModelField
+
+from datacheck.codes import CODES
+from datacheck.errors import nearest_name
+from datacheck.schema.validation import fault
+from datacheck.text import join_limited, plain
+
+__all__ = [
+    "Clip",
+    "DropField",
+    "Impute",
+    "NanToNum",
+    "Repair",
+    "Rule",
+    "Scalar",
+    "is_pattern",
+    "is_repair",
+    "path_matches",
+]
+
+#: A value that a rule writes, or that was learned.
+Scalar: TypeAlias = bool | int | float | str
+
+#: The codes whose values an impute rule can tell one by one, and so replace.
+IMPUTABLE = ("DC101", "DC102", "DC103", "DC104", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206")
+_LOWER, _UPPER = frozenset({"DC201", "DC203"}), frozenset({"DC202", "DC204"})
+_ALL_CODES = frozenset(CODES)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
+    for code in codes:
+        if not (code.startswith("DC") and any(known.startswith(code) for known in CODES)):
+            raise ValueError(f"{plain(code)!r} is no code and the start of none{nearest_name(code, CODES)}")
+    return codes
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, and is {plain(repr(value), 60)}")
+    return _finite(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be finite, and is {value}")
+    return value
+
+
+def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("is an empty list; leave it out to mean all")
+    return names
+
+
+_Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed), AfterValidator(_not_empty)]
+_Codes = Annotated[_Names, AfterValidator(_known_codes)]
+_Number = Annotated[int | float, BeforeValidator(_number)]
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fields: _Names | None = None
+    codes: _Codes | None = None
+
+    def matches(self, path: str | None) -> bool:
+        """Whether the rule speaks of a field or leaf."""
+        return self.fields is None or any(path_matches(name, path) for name in self.fields)
+
+    @property
+    def covered(self) -> frozenset[str]:
+        """The codes that the rule speaks of."""
+        return _ALL_CODES if self.codes is None else _starting_with(self.codes)
+
+
+class DropRow(_Rule):
+    """Leave the row out."""
+
+    action: Literal["drop_row"]
+
+
+class Quarantine(_Rule):
+    """Set the row aside, unrepaired, with its reasons."""
+
+    action: Literal["quarantine"]
+
+
+class Fail(_Rule):
+    """Stop, and publish nothing."""
+
+    action: Literal["fail"]
+
+
+class Report(_Rule):
+    """Keep the row as it is; the finding stays."""
+
+    action: Literal["report"]
+
+
+class DropField(_Rule):
+    """Leave the field out of the output."""
+
+    action: Literal["drop_field"]
+    fields: _Names
+    codes: None = None
+
+
+class NanToNum(_Rule):
+    """Replace NaN, +inf and -inf, each only where a value is said for it."""
+
+    action: Literal["nan_to_num"]
+    nan: _Number | None = None
+    posinf: _Number | None = None
+    neginf: _Number | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> NanToNum:
+        if self.nan is None and self.posinf is None and self.neginf is None:
+            raise fault("nan", "say at least one of nan, posinf and neginf: nothing is replaced that is not said")
+        if not self.covered:
+            raise fault("codes", "names none of the codes that the rule has values for")
+        return self
+
+    @property
+    def replacements(self) -> dict[str, float]:
+        said = {"DC101": self.nan, "DC102": self.posinf, "DC103": self.neginf}
+        return {code: value for code, value in said.items() if value is not None and _names_code(self.codes, code)}
+
+    @property
+    def covered(self) -> frozenset[str]:
+        return frozenset(self.replacements)
+
+
+class Impute(_Rule):
+    """Replace missing values: NaN and null unless ``codes`` says which values are the missing ones.
+
+    The statistic is learned from the training split. ``per_feature`` learns one for each index of the last axis of
+    arrays of a fixed shape. ``indicator`` adds a boolean field that is true where a value was missing: of an array in
+    the array's shape, of a nested column one value a row; its name is ``{field}_missing`` unless a template says so.
+    """
+
+    action: Literal["impute"]
+    strategy: Literal["constant", "mean", "median", "most_frequent"]
+    value: Annotated[StrictBool | StrictInt | StrictFloat | StrictStr | None, BeforeValidator(_finite)] = None
+    codes: _Codes = ("DC101", "DC104")
+    indicator: StrictBool | StrictStr = False
+    per_feature: StrictBool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Impute:
+        if self.strategy == "constant" and self.value is None:
+            raise fault("value", "strategy 'constant' needs the value to write")
+        if self.strategy != "constant" and self.value is not None:
+            raise fault("value", f"strategy {self.strategy!r} learns its value; leave this out")
+        if self.strategy == "constant" and self.per_feature:
+            raise fault("per_feature", "a constant is the same for every feature; give each its own rule")
+        for code in self.codes:
+            if not _starting_with((code,)) & set(IMPUTABLE):
+                raise fault("codes", f"{code} does not say which values are missing; known are {', '.join(IMPUTABLE)}")
+        if isinstance(self.indicator, str) and not _is_template(self.indicator):
+            raise fault("indicator", "must be true or a name with {field} in it, such as '{field}_missing'")
+        return self
+
+    @property
+    def covered(self) -> frozenset[str]:
+        return _starting_with(self.codes) & set(IMPUTABLE)
+
+    def indicator_name(self, path: str | None) -> str | None:
+        """The name of the missing-indicator of a leaf; None for a rule without one."""
+        if self.indicator is False:
+            return None
+        template = "{field}_missing" if self.indicator is True else self.indicator
+        name = path or ""
+        while name.endswith("[]"):
+            name = name.removesuffix("[]")
+        return template.replace("{field}", name)
+
+
+class Clip(_Rule):
+    """Move values beyond bounds to the bounds: ``ge`` and ``le``, fitted ``quantiles``, or the schema's (the default).
+
+    Without ``codes``, finite values are moved at either end. With them, only what they name: finite values below
+    (DC201, DC203) or above (DC202, DC204), +inf (DC102), -inf (DC103). NaN and null are never touched. At an exclusive
+    bound of the schema (``gt``, ``lt``) a value is moved to the nearest one that its dtype has inside.
+    """
+
+    action: Literal["clip"]
+    ge: _Number | None = None
+    le: _Number | None = None
+    bounds: Literal["schema"] | None = None
+    quantiles: tuple[_Number, _Number] | None = None
+    per_feature: StrictBool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Clip:
+        ways = [self.ge is not None or self.le is not None, self.bounds is not None, self.quantiles is not None]
+        if sum(ways) > 1:
+            raise fault("bounds", "give bounds in one way: ge and le, or bounds: schema, or quantiles")
+        if self.ge is not None and self.le is not None and self.ge > self.le:
+            raise fault("ge", f"{self.ge} is above le, which is {self.le}")
+        if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
+            raise fault("quantiles", f"must be two numbers that rise from 0 to 1, and is {list(self.quantiles)}")
+        if self.per_feature and self.quantiles is None:
+            raise fault("per_feature", "only quantiles are learned; ge and le are the same for every feature")
+        missing = {"DC102", *_UPPER} if self.ge is not None and self.le is None else set()
+        missing |= {"DC103", *_LOWER} if self.le is not None and self.ge is None else set()
+        if not self.covered or (self.codes is not None and self.covered <= missing):
+            raise fault("codes", "names nothing that the rule could move: DC102, DC103, DC201 to DC204")
+        return self
+
+    @property
+    def by_schema(self) -> bool:
+        return self.ge is None and self.le is None and self.quantiles is None
+
+    @property
+    def covered(self) -> frozenset[str]:
+        named = _LOWER | _UPPER if self.codes is None else _starting_with(self.codes)
+        below = {"DC103", *_LOWER} if self.ge is not None or self.le is None else set()
+        above = {"DC102", *_UPPER} if self.le is not None or self.ge is None else set()
+        return named & (below | above)
+
+
+Repair: TypeAlias = NanToNum | Impute | Clip
+_AnyRule: TypeAlias = Repair | DropField | DropRow | Quarantine | Fail | Report
+
+
+_MODELS: dict[str, type[_Rule]] = {
+    "nan_to_num": NanToNum,
+    "impute": Impute,
+    "clip": Clip,
+    "drop_field": DropField,
+    "drop_row": DropRow,
+    "quarantine": Quarantine,
+    "fail": Fail,
+    "report": Report,
+}
+
+
+def _check_keys(rule: Any) -> Any:
+    """Say the nearest action and the nearest key, which a union of models cannot say of itself."""
+    if not isinstance(rule, Mapping):
+        return rule
+    action = rule.get("action")
+    if action is None:
+        raise fault("action", f"is needed, and is not there; known are {join_limited(list(_MODELS))}")
+    model = _MODELS.get(action) if isinstance(action, str) else None
+    if model is None:
+        hint = nearest_name(str(action), _MODELS) or f"; known are {join_limited(list(_MODELS))}"
+        raise fault("action", f"there is no action {plain(str(action), 60)!r}{hint}")
+    for key in rule:
+        if key not in model.model_fields:
+            hint = (
+                nearest_name(str(key), model.model_fields)
+                or f"; known are {join_limited(list(model.model_fields), 12)}"
+            )
+            raise fault(str(key), f"is not a key of {action}{hint}")
+    return rule
+
+
+Rule = Annotated[_AnyRule, ModelField(discriminator="action"), BeforeValidator(_check_keys)]
+
+
+def is_repair(rule: BaseModel) -> TypeGuard[Repair]:
+    """Whether a rule changes values."""
+    return isinstance(rule, NanToNum | Impute | Clip)
+
+
+def is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name
+
+
+def path_matches(name: str, path: str | None) -> bool:
+    """Whether a field name or pattern of a rule speaks of a leaf path; the name of a list speaks of its values too."""
+    if path is None:
+        return name == "*"
+    expression = _compiled(name)
+    while not expression.fullmatch(path):
+        if not path.endswith("[]"):
+            return False
+        path = path.removesuffix("[]")
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _compiled(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+@lru_cache(maxsize=1024)
+def _starting_with(starts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(code for code in CODES if code.startswith(starts))
+
+
+def _names_code(codes: tuple[str, ...] | None, code: str) -> bool:
+    return codes is None or code.startswith(codes)
+
+
+def _is_template(text: str) -> bool:
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    except ValueError:
+        return False
+    return names == ["field"]
