@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from datacheck.cleaning.statistics import Statistics
     from datacheck.errors import DatacheckError
     from datacheck.findings import Example, Finding, Severity
-    from datacheck.job.manifest import RunReport
     from datacheck.job.pipeline import Pipeline, load_pipeline
     from datacheck.job.run import clean, fit, run
     from datacheck.job.scan import scan
+    from datacheck.reports.accounts import RunReport
     from datacheck.reports.report import Report
     from datacheck.schema import Field, Schema, load_schema
     from datacheck.sources.base import ReadOptions
@@ -57,7 +57,7 @@ _HOMES = {
     "Pipeline": "datacheck.job.pipeline",
     "ReadOptions": "datacheck.sources.base",
     "Report": "datacheck.reports.report",
-    "RunReport": "datacheck.job.manifest",
+    "RunReport": "datacheck.reports.accounts",
     "Schema": "datacheck.schema",
     "Severity": "datacheck.findings",
     "Statistics": "datacheck.cleaning.statistics",

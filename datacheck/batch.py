@@ -189,8 +189,9 @@ def _entries(array: pa.Array) -> pa.Array:
 
 
 def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Iterator[Leaf]:
-    if array.null_count:
-        present = np.flatnonzero(arrow_validity(array))
+    validity = arrow_validity(array)
+    if validity is not None:
+        present = np.flatnonzero(validity)
         array = array.take(pa.array(present))
         levels = (Picked(present), *levels)
     for field, child in zip(array.type, array.flatten(), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from datacheck.codes import CODES
@@ -16,7 +16,7 @@ __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings"]
 MAX_EXAMPLES = 5
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """How much a finding matters: only an ``error`` makes a report not ok."""
 
     ERROR = "error"

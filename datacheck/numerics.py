@@ -88,10 +88,10 @@ def nan_mask(values: Array, dtype: str) -> BoolArray:
         return mask
     bits = _bits(values, form)
     if form.nan_at_negative_zero:
-        return np.equal(bits, form.sign)
+        return np.asarray(bits == form.sign)
     magnitude = bits & form.storage(~form.sign & np.iinfo(form.storage).max)
     assert form.first_nan is not None
-    return np.greater_equal(magnitude, form.first_nan)
+    return np.asarray(magnitude >= form.first_nan)
 
 
 def posinf_mask(values: Array, dtype: str) -> BoolArray:
@@ -109,11 +109,11 @@ def _inf_mask(values: Array, dtype: str, *, negative: bool) -> BoolArray:
     if form is not None:
         if form.inf is None:
             return np.zeros(len(values), np.bool_)
-        return np.equal(_bits(values, form), form.inf | (form.sign if negative else 0))
+        return np.asarray(_bits(values, form) == (form.inf | (form.sign if negative else 0)))
     infinity = -np.inf if negative else np.inf
     if values.dtype.kind == "c":
-        return (values.real == infinity) | (values.imag == infinity)
-    return np.equal(values, infinity)
+        return np.asarray((values.real == infinity) | (values.imag == infinity))
+    return np.asarray(values == infinity)
 
 
 def is_finite(values: Array, dtype: str) -> bool:
@@ -271,7 +271,9 @@ def _make_float8_table(dtype: str) -> Array:
         exponent = (bits >> mantissa_bits) & ((1 << exponent_bits) - 1)
         mantissa = bits & ((1 << mantissa_bits) - 1)
         normal = exponent > 0
-        scaled = np.ldexp(mantissa + np.where(normal, 1 << mantissa_bits, 0), np.maximum(exponent, 1) - bias - mantissa_bits)
+        scaled = np.ldexp(
+            mantissa + np.where(normal, 1 << mantissa_bits, 0), np.maximum(exponent, 1) - bias - mantissa_bits
+        )
         table = np.where(bits & 0x80, -scaled, scaled)
     patterns = bits.astype(np.uint8)
     table = np.where(posinf_mask(patterns, dtype), np.inf, table)

@@ -46,7 +46,9 @@ def bound_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     for code, word in BOUND_CODES.items():
         bound = getattr(field, word)
         if bound is not None:
-            rules.append(ValueRule(code, _mask_of(leaf, word, field), f"{_SYMBOLS[word]} {bound}", screened=leaf.is_numeric))
+            rules.append(
+                ValueRule(code, _mask_of(leaf, word, field), f"{_SYMBOLS[word]} {bound}", screened=leaf.is_numeric)
+            )
     return rules
 
 
@@ -111,7 +113,11 @@ def _is_container(leaf: Leaf) -> bool:
 def _arrow_scalar(bound: Any, arrow_type: pa.DataType) -> pa.Scalar:
     types = pa.types
     if types.is_temporal(arrow_type) and isinstance(bound, str):
-        return pa.scalar(bound).cast(arrow_type) if not types.is_duration(arrow_type) else pa.scalar(int(bound), arrow_type)
+        return (
+            pa.scalar(bound).cast(arrow_type)
+            if not types.is_duration(arrow_type)
+            else pa.scalar(int(bound), arrow_type)
+        )
     if types.is_decimal(arrow_type):
         return pa.scalar(Decimal(str(bound)))
     if types.is_temporal(arrow_type) and isinstance(bound, datetime.date):

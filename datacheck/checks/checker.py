@@ -86,8 +86,9 @@ class Checker:
         field = self.schema.field_for(leaf.path)
         if field is None or field.dtype == leaf.dtype:
             return leaf
-        storage = FLOAT_FORMATS.get(field.dtype or "")
-        return replace(leaf, dtype=field.dtype) if storage is not None and leaf.dtype == storage.name else leaf
+        if field.dtype is None or field.dtype not in FLOAT_FORMATS or leaf.dtype != FLOAT_FORMATS[field.dtype].name:
+            return leaf
+        return replace(leaf, dtype=field.dtype)
 
     def _rules_for(self, leaf: Leaf) -> LeafRules:
         field = self.schema.field_for(leaf.path) or UNMENTIONED

@@ -19,11 +19,15 @@ def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         return []
     length = field.shape[0]
     kind = leaf.values.type
-    if length is None or pa.types.is_fixed_size_list(kind) or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if (
+        length is None
+        or pa.types.is_fixed_size_list(kind)
+        or not (pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    ):
         return []
 
     def wrong(leaf: Leaf, part: slice) -> BoolArray:
         lengths = pc.fill_null(pc.list_value_length(leaf.values[part.start : part.stop]), length)
-        return np.not_equal(lengths.to_numpy(zero_copy_only=False), length)
+        return np.asarray(lengths.to_numpy(zero_copy_only=False) != length)
 
     return [ValueRule("DC004", wrong, f"lists of length {length}", screened=False)]

@@ -59,7 +59,9 @@ def _matches(pattern: str) -> Callable[[Leaf, slice], BoolArray]:
         except pa.ArrowInvalid:
             # RE2 has no look-around and no back-references; Python's engine then judges each distinct value once.
             encoded = values.dictionary_encode()
-            verdicts = [value is not None and re.match(pattern, value) is not None for value in encoded.dictionary.to_pylist()]
+            verdicts = [
+                value is not None and re.match(pattern, value) is not None for value in encoded.dictionary.to_pylist()
+            ]
             found = pa.array(verdicts, pa.bool_()).take(encoded.indices)
         mask: BoolArray = pc.fill_null(pc.invert(found), False).to_numpy(zero_copy_only=False)
         return mask

@@ -34,7 +34,9 @@ class FieldFacts:
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
         """The facts of this part of a file and the part after it."""
-        if not (self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None):
+        if not (
+            self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None
+        ):
             return self
         return replace(self, shape=(self.shape[0] + other.shape[0], *self.shape[1:]))
 
@@ -126,4 +128,6 @@ def shape_matches(found: tuple[int | None, ...], expected: tuple[int | None, ...
 
 
 def describe_shape(shape: tuple[int | None, ...]) -> str:
-    return plain("(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")")
+    return plain(
+        "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    )

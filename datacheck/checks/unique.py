@@ -109,7 +109,11 @@ def _hash_arrow(data: pa.Array, side: int) -> Hashes:
 
         encoded = data.dictionary_encode()
         uniques = encoded.dictionary.to_numpy(zero_copy_only=False)
-        hashed = hash_array(uniques, hash_key=_STRING_KEYS[side], categorize=False) if len(uniques) else np.empty(0, np.uint64)
+        hashed = (
+            hash_array(uniques, hash_key=_STRING_KEYS[side], categorize=False)
+            if len(uniques)
+            else np.empty(0, np.uint64)
+        )
         indices = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False)
         return np.array(hashed[indices] if len(uniques) else np.zeros(len(data), np.uint64), np.uint64)
     return _hash_objects([repr(value).encode() for value in data.to_pylist()], side)

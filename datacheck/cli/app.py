@@ -36,7 +36,8 @@ def _ending(command: Callable[P, int]) -> Callable[P, None]:
             code = COULD_NOT_RUN
         except KeyboardInterrupt:
             print(
-                "datacheck: interrupted; nothing partial was published. The same command again goes on from here.", file=sys.stderr
+                "datacheck: interrupted; nothing partial was published. The same command again goes on from here.",
+                file=sys.stderr,
             )
             code = INTERRUPTED
         except BrokenPipeError:
@@ -78,11 +79,13 @@ def _build() -> typer.Typer:
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
     )
     built.callback()(_root)
-    for name, command in (("run", run.run), ("scan", scan.scan), ("fit", run.fit), ("clean", run.clean)):
-        built.command(name)(_ending(command))
+    built.command("run")(_ending(run.run))
+    built.command("scan")(_ending(scan.scan))
+    built.command("fit")(_ending(run.fit))
+    built.command("clean")(_ending(run.clean))
     schemas = _typer("Look at schemas without data.")
-    for name, command in (("check", schema.check), ("show", schema.show)):
-        schemas.command(name)(_ending(command))
+    schemas.command("check")(_ending(schema.check))
+    schemas.command("show")(_ending(schema.show))
     built.add_typer(schemas, name="schema")
     built.command("explain")(_ending(explain.explain))
     return built

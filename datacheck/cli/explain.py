@@ -12,7 +12,9 @@ __all__ = ["explain"]
 def explain(
     codes: Annotated[
         list[str] | None,
-        typer.Argument(help="Codes such as DC101, or their names; all of them, a line each, unless given.", metavar="[CODE...]"),
+        typer.Argument(
+            help="Codes such as DC101, or their names; all of them, a line each, unless given.", metavar="[CODE...]"
+        ),
     ] = None,
 ) -> int:
     """Say what CODE means and what to do about it."""
@@ -25,10 +27,15 @@ def explain(
         return 0
     by_name = {code.name: code for code in CODES.values()}
     for position, wanted in enumerate(codes):
-        code = CODES.get(wanted.upper()) or by_name.get(wanted.lower())
-        if code is None:
+        found = CODES.get(wanted.upper()) or by_name.get(wanted.lower())
+        if found is None:
             raise UsageError(f"there is no code {wanted!r}{nearest_name(wanted.upper(), CODES)}")
-        print("\n" * bool(position) + f"{code.code} {code.name} ({code.severity})")
-        for title, text in (("Finds", code.finds), ("Why", code.why), ("Example", code.example), ("Remedy", code.remedy)):
+        print("\n" * bool(position) + f"{found.code} {found.name} ({found.severity})")
+        for title, text in (
+            ("Finds", found.finds),
+            ("Why", found.why),
+            ("Example", found.example),
+            ("Remedy", found.remedy),
+        ):
             print(f"\n{title}\n  " + text.strip().replace("\n", "\n  "))
     return 0

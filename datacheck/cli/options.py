@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,7 +10,7 @@ import typer
 __all__ = ["Format", "OutputFormat", "Overwrite", "Pipeline", "Schema", "Workers"]
 
 
-class OutputFormat(str, Enum):
+class OutputFormat(StrEnum):
     """How a report is printed."""
 
     text = "text"
@@ -19,12 +19,16 @@ class OutputFormat(str, Enum):
 
 Schema = Annotated[
     str | None,
-    typer.Option("--schema", "-s", help="A schema file (YAML), or package.module:Model of pandera.", show_default=False),
+    typer.Option(
+        "--schema", "-s", help="A schema file (YAML), or package.module:Model of pandera.", show_default=False
+    ),
 ]
 Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How the report is printed.")]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", "-w", min=1, help="How many parts are worked on at a time.", show_default="one a processor"),
+    typer.Option(
+        "--workers", "-w", min=1, help="How many parts are worked on at a time.", show_default="one a processor"
+    ),
 ]
 Pipeline = Annotated[str, typer.Argument(help="A pipeline file (YAML).", metavar="PIPELINE", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of another run in the same folder.")]

@@ -52,7 +52,9 @@ def clean(
     pipeline: Pipeline,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders or globs; the pipeline's inputs unless given.", metavar="[PATH...]", show_default=False),
+        typer.Argument(
+            help="Files, folders or globs; the pipeline's inputs unless given.", metavar="[PATH...]", show_default=False
+        ),
     ] = None,
     statistics: Annotated[
         str, typer.Option("--statistics", help="What 'datacheck fit' wrote for the same rules.")
@@ -70,7 +72,14 @@ def clean(
 
     with working() as progress:
         report = clean_data(
-            pipeline, statistics, paths or None, output, split=split, workers=workers, progress=progress, overwrite=overwrite
+            pipeline,
+            statistics,
+            paths or None,
+            output,
+            split=split,
+            workers=workers,
+            progress=progress,
+            overwrite=overwrite,
         )
     show_report(report, format)
     return exit_code_of(report)

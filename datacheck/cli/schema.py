@@ -10,7 +10,9 @@ __all__ = ["check", "show"]
 
 References = Annotated[
     list[str],
-    typer.Argument(help="Schema files (YAML), or package.module:Model of pandera.", metavar="SCHEMA...", show_default=False),
+    typer.Argument(
+        help="Schema files (YAML), or package.module:Model of pandera.", metavar="SCHEMA...", show_default=False
+    ),
 ]
 
 
@@ -30,12 +32,16 @@ def check(schemas: References) -> int:
             print(error, file=sys.stderr)
             wrong += 1
         else:
-            print(f"{plain(reference)}: {quantity(len(schema.fields), 'field')}, {quantity(len(schema.checks), 'check')}")
+            print(
+                f"{plain(reference)}: {quantity(len(schema.fields), 'field')}, {quantity(len(schema.checks), 'check')}"
+            )
     return 2 if wrong else 0
 
 
 def show(
-    schema: Annotated[str, typer.Argument(help="A schema file (YAML), or package.module:Model of pandera.", metavar="SCHEMA")],
+    schema: Annotated[
+        str, typer.Argument(help="A schema file (YAML), or package.module:Model of pandera.", metavar="SCHEMA")
+    ],
 ) -> int:
     """Print SCHEMA as YAML, as datacheck understands it: a pandera model becomes a schema file."""
     from datacheck.schema.loading import dump_schema, load_schema

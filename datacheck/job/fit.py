@@ -77,7 +77,9 @@ def learn(
     for _ in range(plan.bind(fields, schema).num_rounds(fields) if fields else 0):
         tasks = [task for item in readable for task in tasks_of(item, "parquet", duplicates)]
         progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
-        lessons = map_in_order(partial(_learn_unit, plan=plan, schema=schema, statistics=statistics), tasks, workers, executor)
+        lessons = map_in_order(
+            partial(_learn_unit, plan=plan, schema=schema, statistics=statistics), tasks, workers, executor
+        )
         merged: list[Any] = []
         sources = ()
         for item in readable:
@@ -106,7 +108,9 @@ def _learn_unit(task: CleanTask, plan: CleaningPlan, schema: Schema, statistics:
             rows = judged.kept
             if not len(rows):
                 continue
-            kept = coerce_batch(judged.original if len(rows) == judged.original.num_rows else judged.original.take(rows), schema)
+            kept = coerce_batch(
+                judged.original if len(rows) == judged.original.num_rows else judged.original.take(rows), schema
+            )
             if learner is None:
                 learner = Learner(plan.bind(fields_of(kept), schema), schema, statistics)
             partials.append(learner.learn(kept))

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from datacheck import __version__
-from datacheck.checks.unique import hash_keys, unique_keys
+from datacheck.checks.unique import KeyHashes, hash_keys, unique_keys
 from datacheck.errors import SourceError, UsageError
 from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import Duplicates
@@ -42,7 +42,7 @@ class Input:
 
     split: str
     uri: str
-    files: Mapping[str, str] | None = None
+    files: dict[str, str] | None = None
     info: InputInfo | None = None
     error: SourceError | None = None
 
@@ -91,7 +91,9 @@ def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
         return Input(split, file.uri, error=info)
     if not info.aligned:
         problem = f"its arrays are not rows of one table: {info.problem}"
-        error = SourceError("DC304", file.uri, problem, "clean each array in a file of its own; a scan takes them as they are")
+        error = SourceError(
+            "DC304", file.uri, problem, "clean each array in a file of its own; a scan takes them as they are"
+        )
         return Input(split, file.uri, error=error)
     return Input(split, file.uri, info=info)
 
@@ -107,10 +109,7 @@ def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str)
         "format": pipeline.format,
         "options": dict(pipeline.format_options),
         "statistics": statistics,
-        "inputs": [
-            [item.split, item.uri, item.files and dict(item.files), _states(item)]
-            for item in inputs
-        ],
+        "inputs": [[item.split, item.uri, item.files, _states(item)] for item in inputs],
     }
     text = json.dumps(record, sort_keys=True, default=str)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
@@ -135,7 +134,12 @@ def tasks_of(item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[
     repeated = tuple(duplicates.get(item.uri, ()))
     return [
         CleanTask(
-            f"{item.split}.{safe_part_name(item.uri, unit.index)}", item.split, unit, item.info.num_rows, format_, repeated
+            f"{item.split}.{safe_part_name(item.uri, unit.index)}",
+            item.split,
+            unit,
+            item.info.num_rows,
+            format_,
+            repeated,
         )
         for unit in item.info.units
     ]
@@ -174,7 +178,7 @@ def find_duplicates(
 
 
 def _keys_of(unit: WorkUnit, schema: Schema) -> UnitScan:
-    keys = []
+    keys: list[KeyHashes] = []
     num_rows = 0
     try:
         for batch in get_source(unit.format).read(unit):

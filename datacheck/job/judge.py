@@ -99,5 +99,7 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
         detail = outcome.rule or outcome.detail
-        labels.add(Mark(outcome.code, outcome.field, rows, action, rank, f"{detail}, after repair" if repaired else detail))
+        labels.add(
+            Mark(outcome.code, outcome.field, rows, action, rank, f"{detail}, after repair" if repaired else detail)
+        )
     return failed

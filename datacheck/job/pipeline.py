@@ -95,7 +95,10 @@ class PipelineFile(BaseModel):
             raise fault("inputs", "is empty; name a split and its files, such as 'train: data/train'")
         for split, paths in self.inputs.items():
             if split in RESERVED_SPLITS or not _SPLIT.fullmatch(split):
-                raise fault(("inputs", split), f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _")
+                raise fault(
+                    ("inputs", split),
+                    f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _",
+                )
             if not paths:
                 raise fault(("inputs", split), "is empty; name a file, a folder or a glob")
         if self.fit is not None and self.fit not in self.inputs:
@@ -151,7 +154,9 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
 
 def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) -> Schema:
     """The schema that is named, or that stands in the pipeline itself."""
-    if isinstance(reference, str) and not (REFERENCE.fullmatch(reference) and not Path(_join(folder, reference)).exists()):
+    if isinstance(reference, str) and not (
+        REFERENCE.fullmatch(reference) and not Path(_join(folder, reference)).exists()
+    ):
         reference = _join(folder, reference)
     if isinstance(reference, dict):
         from datacheck.schema.loading import parse_schema

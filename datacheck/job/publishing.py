@@ -102,10 +102,16 @@ class Publisher:
                     kind, record.num_dropped + record.num_quarantined
                 )
                 outputs.append(
-                    {"path": final, "kind": kind, "num_rows": rows, "row_start": task.unit.row_start, "num_read": record.num_read}
+                    {
+                        "path": final,
+                        "kind": kind,
+                        "num_rows": rows,
+                        "row_start": task.unit.row_start,
+                        "num_read": record.num_read,
+                    }
                 )
-        names = list(item.files) if item.files else []
-        for (ending, parts), name in zip(joined.items(), names or [None] * len(joined), strict=False):
+        names: list[str | None] = list(item.files) if item.files else [None] * len(joined)
+        for (ending, parts), name in zip(joined.items(), names, strict=True):
             num_rows = sum(record.num_kept for _, record in units)
             final = f"{item.split}/{self._joined_name(item, name, Path(ending).suffix)}"
             staged = self.parts / f"{units[0][0].name}{ending}.joined"

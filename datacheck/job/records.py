@@ -48,10 +48,9 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
         tuple(record["names"]),
         {path: (slots, present) for path, slots, present in record["num_values"]},
     )
-    return UnitRecord(
-        record["name"],
-        repairs=[RepairTotal(**total) for total in record["repairs"]],
-        scan=scan,
-        **{name: record[name] for name in _COUNTS},
-        **{name: dict(record[name]) for name in _MAPPINGS},
-    )
+    read = UnitRecord(record["name"], repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan)
+    for name in _COUNTS:
+        setattr(read, name, int(record[name]))
+    for name in _MAPPINGS:
+        setattr(read, name, dict(record[name]))
+    return read

@@ -144,7 +144,9 @@ def _read_statistics(path: str | os.PathLike[str]) -> Statistics:
 
 def _split_to_fit(pipeline: Pipeline) -> str:
     if pipeline.fit is None:
-        raise UsageError(f"{pipeline.file}: fit: say which split to learn from, such as 'fit: {next(iter(pipeline.inputs))}'")
+        raise UsageError(
+            f"{pipeline.file}: fit: say which split to learn from, such as 'fit: {next(iter(pipeline.inputs))}'"
+        )
     return pipeline.fit
 
 
@@ -190,9 +192,7 @@ def _work(
     if statistics is None:
         statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
-    tasks = [
-        task for item in inputs if item.info is not None for task in tasks_of(item, formats[item.uri], repeated)
-    ]
+    tasks = [task for item in inputs if item.info is not None for task in tasks_of(item, formats[item.uri], repeated)]
     done = publisher.finished()
     cleaning = Cleaning(schema, pipeline.plan, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
@@ -204,7 +204,7 @@ def _work(
         if item.info is None:
             assert item.error is not None
             findings.append(error_finding(item.error))
-            accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files and dict(item.files)))
+            accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
             continue
         units: list[tuple[CleanTask, UnitRecord]] = []
         scanned = FileScan(item.uri, schema)
@@ -258,7 +258,7 @@ def _learned(
 def _account(
     item: Input, units: Sequence[tuple[CleanTask, UnitRecord]], publisher: Publisher, format_: str
 ) -> InputAccount:
-    files = item.files and dict(item.files)
+    files = item.files
     records_ = [record for _, record in units]
     error = next((record.error for record in records_ if record.error is not None), None)
     if error is not None:

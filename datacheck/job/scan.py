@@ -73,7 +73,9 @@ def _are_paths(data: Any) -> bool:
 
 def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     """How a file is read when ``schema`` is all that is asked of it."""
-    dtypes = {path: field.dtype for path, field in schema.fields.items() if path is not None and field.dtype is not None}
+    dtypes = {
+        path: field.dtype for path, field in schema.fields.items() if path is not None and field.dtype is not None
+    }
     by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
     return replace(options, by_columns=by_columns, dtypes=options.dtypes or tuple(dtypes.items()))
 

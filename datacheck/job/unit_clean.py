@@ -101,7 +101,9 @@ class Judged:
         return np.flatnonzero(self.labels.kept)
 
 
-def judged_batches(task: CleanTask, schema: Schema, plan: CleaningPlan, checker: Checker, found: list[Finding]) -> Iterator[Judged]:
+def judged_batches(
+    task: CleanTask, schema: Schema, plan: CleaningPlan, checker: Checker, found: list[Finding]
+) -> Iterator[Judged]:
     """The unit's batches, each row labelled; findings are added to ``found``. Raises ``SourceError``."""
     uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
     for batch in get_source(task.unit.format).read(task.unit):
@@ -243,9 +245,10 @@ class _Parts:
 
     def _open(self, template: Batch) -> None:
         sink = get_sink(self._task.format, self._cleaning.format_options)
-        for index, part in enumerate(self._divided(template)):
-            field = f".{index:03d}" if len(self._divided(template)) > 1 else ""
-            name = f"{self._task.name}{field}{sink.suffix}"
+        divided = self._divided(template)
+        for index, part in enumerate(divided):
+            ending = f".{index:03d}" if len(divided) > 1 else ""
+            name = f"{self._task.name}{ending}{sink.suffix}"
             self._writers.append((name, sink.open(self._cleaning.parts / name, part)))
 
     def _divided(self, batch: Batch) -> list[Batch]:
@@ -275,7 +278,9 @@ class _Parts:
             self._quarantine = QuarantineWriter(base, template.take(np.empty(0, np.int64)), self._task.unit.uri)
         return self._quarantine
 
-    def _note(self, rows: list[int], row_group: int | None, actions: list[Action], codes: list[tuple[str, ...]]) -> None:
+    def _note(
+        self, rows: list[int], row_group: int | None, actions: list[Action], codes: list[tuple[str, ...]]
+    ) -> None:
         self._rows += rows
         self._row_groups += [row_group] * len(rows)
         self._verdicts += [DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.reports.accounts import RepairTotal, RunReport
@@ -28,7 +29,9 @@ def render_run(report: RunReport) -> str:
     if left:
         lines.append(f"left in the output, as a report rule says: {_by_code(left)}")
     if unread:
-        lines.append(f"{quantity(len(unread), 'input')} could not be read, and nothing of it is in the output; see above")
+        lines.append(
+            f"{quantity(len(unread), 'input')} could not be read, and nothing of it is in the output; see above"
+        )
     lines.append(_end(report))
     return "\n".join(lines)
 
@@ -93,7 +96,9 @@ def _by_code(counts: Counter[str]) -> str:
 
 
 def _end(report: RunReport) -> str:
-    read = f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+    read = (
+        f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+    )
     if report.failed:
         return f"stopped by a fail rule ({_by_code(Counter(report.failed))}) after {read}; nothing was published"
     if not any(account.status == "cleaned" for account in report.accounts):

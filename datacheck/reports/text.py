@@ -30,7 +30,9 @@ def summary(report: Report) -> str:
     if others:
         found = f"{quantity(errors, 'error')}, {quantity(others, 'warning')}"
     rate = f", {size_in_words(report.num_bytes / report.seconds)}/s" if report.seconds > 0 else ""
-    read = f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+    read = (
+        f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+    )
     return f"{found} in {read} ({report.seconds:.2f} s{rate})"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from datacheck.batch import Batch
@@ -39,7 +39,7 @@ class Fingerprint:
     def of(cls, uri: str) -> Fingerprint:
         """The fingerprint of a file now; raises ``SourceError`` (DC902) where it cannot be looked at."""
         try:
-            status = os.stat(uri)
+            status = Path(uri).stat()
         except OSError as error:
             raise SourceError(
                 "DC902", uri, error.strerror or str(error), "check the path and its permissions"
@@ -96,6 +96,7 @@ class WorkUnit:
     row_groups: tuple[int, ...] = ()
     members: tuple[str, ...] = ()
     row_group_starts: tuple[int, ...] = ()
+    arrays: tuple[tuple[str, str, Fingerprint], ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
 
 

@@ -40,9 +40,9 @@ class ParquetSource:
             metadata = file.metadata
             sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
             counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        units = []
+        units: list[WorkUnit] = []
         row_start = 0
-        for groups in _grouped(sizes) or [()]:
+        for groups in _grouped(sizes) or [[]]:
             num_rows = sum(counts[group] for group in groups)
             units.append(
                 WorkUnit(uri, self.format, len(units), fingerprint, row_start, num_rows, tuple(groups), options=options)
@@ -69,8 +69,9 @@ def _grouped(sizes: list[int]) -> list[list[int]]:
 
 
 @functools.lru_cache(maxsize=128)
-def _footer(uri: str, fingerprint: Fingerprint) -> pq.FileMetaData:
+def _footer(uri: str, state: Fingerprint) -> pq.FileMetaData:
     """The footer of a file in one state: many units, and the look before them, parse it once."""
+    del state  # It is there to tell one footer from the next under the same name.
     return pq.read_metadata(uri)
 
 
