@@ -13,9 +13,15 @@ CODES = (
         message="the loss is not finite: {detail}",
         finds="A training step whose loss is NaN or infinite.",
         why="Its gradients are NaN, and one update with them makes every weight that they reach NaN for good.",
-        example="torch.log(probability).mean() where one probability is 0 gives -inf.",
-        remedy="Read the diagnosis of the step: it names the operation, the line and the samples. To go on meanwhile: "
-        'Guard(model, optimizer, on_trip="skip").',
+        example=(
+            "`torch.log(probability).mean()` where one probability is 0:\n"
+            "\n"
+            "    DC450 the loss is not finite: it is -inf; 12 parameters of 14 got a gradient that is not finite (step 97)"
+        ),
+        remedy=(
+            "Read the diagnosis of the step: it names the operation, the line and the samples. To go on meanwhile:"
+            ' `Guard(model, optimizer, on_trip="skip")`.'
+        ),
     ),
     Code(
         code="DC451",
@@ -23,7 +29,12 @@ CODES = (
         message="{violations} of {checked} gradient values are not finite, first in {field}: {detail}",
         finds="A training step whose loss is finite and whose gradients are not.",
         why="The update would write NaN into the weights and into the optimizer's moments, which never recover.",
-        example="x.norm() at x = 0 is 0, and its gradient is 0 / 0.",
+        example=(
+            "`x.sqrt()` at x = 0 is 0, and its gradient is infinite:\n"
+            "\n"
+            "    DC451 64 of 64 gradient values are not finite, first in 'head.weight': the loss is 0.69; 2 of 14 parameters"
+            " (step 97)"
+        ),
         remedy="Read the diagnosis of the step: it names the forward line whose derivative is not finite there.",
     ),
     Code(
@@ -33,8 +44,12 @@ CODES = (
         message="the loss jumped: {detail}",
         finds="A finite loss far above the median of the last steps, measured in median absolute deviations.",
         why="One bad batch can undo hours of training without ever being NaN.",
-        example="A loss of 80 after 100 steps between 2.1 and 2.4.",
-        remedy='Look at the batch; Guard(..., on_trip="skip") or "clip" keeps such a step from the weights.',
+        example=(
+            "A batch with wrong labels, after 300 steps between 2.1 and 2.4:\n"
+            "\n"
+            "    DC452 warning: the loss jumped: 80, 412 deviations above the median 2.2 of the last steps (step 310)"
+        ),
+        remedy='Look at the batch. `Guard(..., on_trip="skip")`, or `"clip"`, keeps such a step from the weights.',
     ),
     Code(
         code="DC453",
@@ -43,8 +58,13 @@ CODES = (
         message="the gradient norm jumped: {detail}",
         finds="A finite gradient norm far above the median of the last steps, measured in median absolute deviations.",
         why="One update with it moves the weights further than all the steps before.",
-        example="A norm of 4,000 after 100 steps between 0.8 and 1.3.",
-        remedy="Clip gradients (torch.nn.utils.clip_grad_norm_), lower the learning rate, or look at the batch.",
+        example=(
+            "One sample on the steep side of an exponential:\n"
+            "\n"
+            "    DC453 warning: the gradient norm jumped: 4000, 9100 deviations above the median 1.1 of the last steps"
+            " (step 310)"
+        ),
+        remedy="Clip gradients (`torch.nn.utils.clip_grad_norm_`), lower the learning rate, or look at the batch.",
     ),
     Code(
         code="DC454",
@@ -52,7 +72,11 @@ CODES = (
         message="the loss scale fell to {detail}",
         finds="A GradScaler that has halved its scale again and again until scaled gradients underflow.",
         why="Each step is skipped without an error: training has stopped and nothing says so.",
-        example="A gradient that is NaN in every step brings a scale of 65,536 below 1 within 17 steps.",
+        example=(
+            "A gradient that is NaN in every step halves the scale in every step:\n"
+            "\n"
+            "    DC454 the loss scale fell to 0.5 (step 17)"
+        ),
         remedy="The gradients are not finite for another reason than the scale: read the diagnosis of the step.",
     ),
     Code(
@@ -61,9 +85,15 @@ CODES = (
         message="{violations} of {checked} values are not finite in {field} after the update: {detail}",
         finds="A parameter, buffer or optimizer state that was finite before an update and is not after it.",
         why="Every later step of the model is NaN.",
-        example="AdamW(eps=0) on a gradient that is exactly 0 divides 0 by 0.",
-        remedy='Go back to the last checkpoint (on_trip="rollback" keeps one), and raise the eps of the optimizer or '
-        "lower its learning rate, as the diagnosis says.",
+        example=(
+            "`AdamW(eps=0)` on a gradient that is exactly 0 divides 0 by 0:\n"
+            "\n"
+            "    DC455 64 of 64 values are not finite in 'head.weight' after the update: step 2 (step 2)"
+        ),
+        remedy=(
+            'Go back to the last checkpoint (`on_trip="rollback"` keeps one), and raise the `eps` of the optimizer or lower'
+            " its learning rate, as the diagnosis says."
+        ),
     ),
     Code(
         code="DC460",
@@ -72,7 +102,7 @@ CODES = (
         message="{rule}: {detail}",
         finds="What a guard did about a step that it stopped: warned, skipped, clipped, rolled back and the like.",
         why="It is no fault in itself: it is how a run with many such steps is told from a healthy one.",
-        example="skip: the update of step 17 was not made.",
+        example=("One update was left out:\n\n    DC460 info: skip: the update of step 17 was not made (step 17)"),
         remedy="Nothing, where it is rare. Where it is not, mend what the findings beside it name.",
     ),
 )

@@ -124,7 +124,7 @@ CODES = (
         example=(
             "A query for one day returned nothing:\n"
             "\n"
-            "    DC306 no rows: the file has 19 fields and no row (data/day=2013-02-29/part-0.parquet)"
+            "    DC306 warning: no rows: the file has 19 fields and no row (data/day=2013-02-29/part-0.parquet)"
         ),
         remedy=(
             "Check what wrote the file. Delete it if it should not be there. It is a warning and does not fail a job."
