@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Mapping
@@ -139,11 +140,12 @@ def leaf_paths(schema: pa.Schema, columns: tuple[Column, ...]) -> list[list[str]
     return [[next(remaining) for _ in _paths(pa.schema([arrow_field]))] for arrow_field in schema]
 
 
-def _paths(schema: pa.Schema) -> list[str]:
+@functools.lru_cache(maxsize=64)
+def _paths(schema: pa.Schema) -> tuple[str, ...]:
     buffer = io.BytesIO()
     pq.ParquetWriter(buffer, schema).close()
     parquet_schema = pq.ParquetFile(io.BytesIO(buffer.getvalue())).schema
-    return [parquet_schema.column(index).path for index in range(len(parquet_schema))]
+    return tuple(parquet_schema.column(index).path for index in range(len(parquet_schema)))
 
 
 def _dictionary_columns(table: pa.Table, paths: list[list[str]]) -> bool | list[str]:

@@ -73,11 +73,11 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, fill: Callable[[BinaryIO], None]) -> int:
+def write_file(path: Path, fill: Callable[[BinaryIO], None], *, sync_folder: bool = True) -> int:
     """Write a file atomically with what ``fill`` writes; its size in bytes.
 
     The target appears whole or not at all, and a file that stood there is replaced in one step. Raises ``OutputError``;
-    the temporary file is removed on any failure.
+    the temporary file is removed on any failure. Whoever writes many files syncs their folder once, afterwards.
     """
     partial = partial_path(path)
     with output_errors(path):
@@ -92,17 +92,18 @@ def write_file(path: Path, fill: Callable[[BinaryIO], None]) -> int:
             with suppress(OSError):
                 partial.unlink()
             raise
-        sync_directory(path.parent)
+        if sync_folder:
+            sync_directory(path.parent)
     return size
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically; raises ``OutputError``."""
+def write_atomically(path: Path, content: bytes, *, sync_folder: bool = True) -> None:
+    """Write ``content`` to ``path`` atomically; see ``write_file``."""
 
     def fill(file: BinaryIO) -> None:
         file.write(content)
 
-    write_file(path, fill)
+    write_file(path, fill, sync_folder=sync_folder)
 
 
 def publish(staged: Path, final: Path) -> None:

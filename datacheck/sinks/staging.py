@@ -3,7 +3,8 @@
 ::
 
     <output>/.datacheck/
-        lock        held with flock while a run writes; the system releases it when the run dies, however it dies
+        lock        held with flock while a run writes; the system releases it when the run's main process dies,
+                    however it dies: forked workers do not inherit it
         parts/      finished parts, under their own names
         units/      one JSON record for each finished unit, written after its parts are on the disk
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -88,10 +90,17 @@ class StagingArea:
 
     def record_unit(self, name: str, record: Mapping[str, Any]) -> None:
         """Write that a unit is done. Its parts must be closed; their names are put on the disk first."""
+        self.record_units({name: record})
+
+    def record_units(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write that several units are done, each atomically, with the folders synced once for all of them."""
         with output_errors(self.parts):
             sync_directory(self.parts)
-        content = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        write_atomically(self.units / f"{_checked(name)}{_RECORD_SUFFIX}", content.encode())
+        for name, record in records.items():
+            content = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            write_atomically(self.units / f"{_checked(name)}{_RECORD_SUFFIX}", content.encode(), sync_folder=False)
+        with output_errors(self.units):
+            sync_directory(self.units)
 
     def forget_unit(self, name: str) -> None:
         """Remove the record of a unit, so that it is done again."""
@@ -116,9 +125,10 @@ class StagingArea:
 
     def close(self) -> None:
         """Release the lock; the area stays for the next run."""
-        if self._lock is not None:
+        if self._lock in _held_locks:
+            _held_locks.discard(self._lock)
             os.close(self._lock)
-            self._lock = None
+        self._lock = None
 
     def _acquire(self) -> None:
         while True:
@@ -138,6 +148,8 @@ class StagingArea:
                 break
             # The run that held it cleared the area meanwhile: this lock is on a file that is gone.
             os.close(descriptor)
+        _leave_locks_behind_on_fork()
+        _held_locks.add(descriptor)
         self._lock = descriptor
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -150,6 +162,21 @@ class StagingArea:
             f"{plain(str(self.output_dir))}: another run{who} is writing there; wait for it to end, or choose another"
             " output"
         )
+
+
+#: Descriptors of the locks that this process holds.
+_held_locks: set[int] = set()
+
+
+@functools.cache
+def _leave_locks_behind_on_fork() -> None:
+    """A worker that outlives a killed run must not hold the run's lock, or the run could never be gone on with."""
+    os.register_at_fork(after_in_child=_close_inherited_locks)
+
+
+def _close_inherited_locks() -> None:
+    while _held_locks:
+        os.close(_held_locks.pop())
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,45 @@ def test_a_lock_dies_with_its_process(tmp_path):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert done.returncode == -9
     StagingArea(tmp_path).close()
+
+
+def test_a_worker_that_outlives_its_run_does_not_hold_the_lock(tmp_path):
+    program = f"""
+        import os, signal, time
+        from pathlib import Path
+        from datacheck.sinks.staging import StagingArea
+        area = StagingArea(Path({str(tmp_path)!r}))
+        worker = os.fork()
+        if worker == 0:
+            os.close(1)
+            time.sleep(60)
+            os._exit(0)
+        print(worker, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -9
+    try:
+        StagingArea(tmp_path).close()
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
+
+
+def test_forked_workers_leave_the_lock_with_their_run(tmp_path):
+    with StagingArea(tmp_path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        worker = os.fork()
+        if worker == 0:
+            os._exit(0)
+        os.waitpid(worker, 0)
+        with pytest.raises(OutputError, match="another run"):
+            StagingArea(tmp_path)
+
+
+def test_several_units_are_recorded_at_once(tmp_path):
+    with StagingArea(tmp_path) as area:
+        area.record_units({"a": {"rows": 1}, "b": {"rows": 2}})
+        assert area.finished_units() == {"a": {"rows": 1}, "b": {"rows": 2}}
 
 
 def test_an_area_removes_what_a_killed_run_left(tmp_path):
