@@ -1,0 +1,95 @@
+"""Batches of any structure: their leaves, how many samples they hold, and the same batch with some samples only."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from datacheck.leaves import walk_structure
+
+__all__ = ["array_leaves", "num_samples", "take"]
+
+Array = torch.Tensor | np.ndarray[Any, Any]
+
+
+def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
+    """The paths and values of the tensors and arrays of a batch."""
+    for path, value in walk_structure(batch):
+        if isinstance(value, torch.Tensor | np.ndarray):
+            yield path, value
+
+
+def num_samples(batch: object) -> int | None:
+    """How many samples a batch holds; None where that cannot be told.
+
+    A list of samples (mappings, tuples or dataclasses) has as many as it is long. Otherwise it is the first dimension that
+    the tensors agree on.
+    """
+    if _is_list_of_samples(batch):
+        return len(batch)
+    sizes = Counter(leaf.shape[0] for _, leaf in array_leaves(batch) if len(leaf.shape) > 0)
+    if not sizes:
+        return None
+    (size, votes), *others = sizes.most_common()
+    return None if others and others[0][1] == votes else int(size)
+
+
+def take(batch: Any, positions: Sequence[int], size: int) -> Any:
+    """The batch with only the samples at these positions; what is not one value a sample stays as it is."""
+    if _is_list_of_samples(batch):
+        return type(batch)(batch[position] for position in positions)
+    return _take(batch, list(positions), size)
+
+
+def _take(value: Any, positions: list[int], size: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        whole = value.dim() == 0 or value.shape[0] != size
+        if whole:
+            return value
+        taken = value.detach()[torch.tensor(positions, device=value.device)]
+        return taken.requires_grad_(value.requires_grad) if value.is_floating_point() else taken
+    if isinstance(value, np.ndarray):
+        return value if value.ndim == 0 or value.shape[0] != size else value[positions]
+    if isinstance(value, dict):
+        return type(value)({key: _take(inner, positions, size) for key, inner in value.items()})
+    if isinstance(value, Mapping):
+        return _take_mapping(value, positions, size)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value,
+            **{field.name: _take(getattr(value, field.name), positions, size) for field in fields(value) if field.init},
+        )
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_take(inner, positions, size) for inner in value))
+    if isinstance(value, list | tuple):
+        if len(value) == size and not any(isinstance(inner, torch.Tensor | np.ndarray) for inner in value):
+            return type(value)(value[position] for position in positions)
+        return type(value)(_take(inner, positions, size) for inner in value)
+    return value
+
+
+def _take_mapping(value: Mapping[Any, Any], positions: list[int], size: int) -> Any:
+    taken = copy.copy(value)
+    # A mapping that is not a dict keeps its items where only it knows; one that can be written is copied and written.
+    if hasattr(taken, "data") and isinstance(taken.data, dict):
+        taken.data = {key: _take(inner, positions, size) for key, inner in value.items()}
+        return taken
+    return {key: _take(inner, positions, size) for key, inner in value.items()}
+
+
+def _is_list_of_samples(batch: object) -> bool:
+    if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
+        return False
+    if all(isinstance(sample, Mapping) or is_dataclass(sample) for sample in batch):
+        return True
+    if isinstance(batch, list) and all(isinstance(sample, tuple) for sample in batch):
+        return len({len(sample) for sample in batch}) == 1
+    tensors = isinstance(batch, list) and all(isinstance(sample, torch.Tensor) for sample in batch)
+    # A list of tensors with different first dimensions is ragged: one tensor a sample.
+    return tensors and len({sample.shape[:1] for sample in batch}) > 1

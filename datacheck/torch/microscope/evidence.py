@@ -1,0 +1,251 @@
+"""Gathering evidence at the operation to blame: what it received, what came out, and in what circumstances."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from datacheck.torch.causes import Evidence
+from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is_pointwise
+from datacheck.torch.microscope.tensors import bad_positions, element
+
+if TYPE_CHECKING:
+    from datacheck.torch.microscope.owners import Owners
+    from datacheck.torch.microscope.record import NodeRef, Operation, Slot, Tape
+    from datacheck.torch.microscope.trace import Step
+
+__all__ = ["Scene", "family_of", "survey"]
+
+#: How many writers back an epsilon that was lost, or the source of a gradient of 0, is looked for.
+MAX_LOOKBACK = 24
+
+_SELECTORS = {
+    "where": "where",
+    "maskedfill": "masked_fill",
+    "mul": "a product with 0",
+    "index": "an index",
+    "select": "an index",
+    "slice": "a slice",
+    "gather": "gather",
+    "maskedselect": "masked_select",
+    "scatter": "scatter",
+    "clamp": "clamp",
+    "clampmin": "clamp_min",
+    "clampmax": "clamp_max",
+    "relu": "relu",
+    "threshold": "threshold",
+    "hardtanh": "hardtanh",
+    "maximum": "maximum",
+    "minimum": "minimum",
+    "nantonum": "nan_to_num",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The operation to blame as it ran, and the forward operation and line that it stands for.
+
+    ``born`` are the flat positions of its output that went bad in it.
+    """
+
+    step: Step
+    forward: Operation
+    evidence: Evidence
+    born: Positions
+    shape: tuple[int, ...]
+
+
+def family_of(name: str) -> str:
+    """``log`` of ``aten.log_.default``; leading and trailing underscores and ``foreach`` are left out."""
+    family = name.split(".")[1] if "." in name else name
+    return family.strip("_").removeprefix("foreach_").strip("_")
+
+
+def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, in_gradient: bool) -> Scene:
+    """The scene at a step that is to blame."""
+    operation = step.operation
+    forward = _forward_of(tape, operation)
+    is_derivative = operation.node is not None and operation.where.place is None
+    op = family_of(forward.name) if forward is not operation or not is_derivative else _family_of_node(operation.node)
+    shape = step.written.geometry.shape
+    born = _born(step, joint or meant)
+    gradient, discarded_by = _incoming(tape, step) if in_gradient else (None, None)
+    evidence = Evidence(
+        op=op,
+        ran=family_of(operation.name),
+        value=step.value,
+        inputs=_inputs(tape, step),
+        scalars=tuple(forward.scalars),
+        index=tuple(int(digit) for digit in np.unravel_index(step.position, shape)) if shape else (),
+        num_bad=len(born),
+        num_values=step.written.geometry.num_values,
+        dtype=str(step.written.dtype).removeprefix("torch."),
+        in_backward=operation.node is not None and operation.in_backward,
+        in_gradient=in_gradient,
+        gradient=gradient,
+        discarded_by=discarded_by,
+        joint=joint,
+        meant=meant,
+        num_reduced=_num_reduced(step),
+        finite_in_float32=_finite_in_float32(step),
+        lost_epsilon=_lost_epsilon(tape, operation),
+        is_custom_backward=_is_custom(operation),
+        largest_parameter=_largest_parameter(operation, owners),
+        times_repeated=_times_repeated(tape, forward),
+    )
+    return Scene(step, forward, evidence, born, shape)
+
+
+def _forward_of(tape: Tape, operation: Operation) -> Operation:
+    """The forward operation of a derivative; the operation itself where it is none, or the user's own."""
+    if operation.node is None or operation.where.place is not None:
+        return operation
+    return tape.forward_of(operation.node) or operation
+
+
+def _family_of_node(node: NodeRef | None) -> str:
+    if node is None:
+        return "unknown"
+    words = re.sub(r"Backward\d*$", "", node.name.split("::")[-1])
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
+
+
+def _is_custom(operation: Operation) -> bool:
+    node, code = operation.node, operation.where.code
+    if node is None or node.owner is None or code is None:
+        return False
+    return not node.owner.__module__.startswith("torch.")
+
+
+def _born(step: Step, was_bad_before: bool) -> Positions:
+    held = step.written.held
+    if held is None:
+        return np.array([step.position])
+    operation = step.operation
+    if not was_bad_before and operation.bad_slots and can_run_again(operation):
+        probe = Probe(operation, step.written.output, step.written.geometry.shape, step.position, whole=True)
+        born = probe.born_positions()
+        if len(born):
+            return born
+    return bad_positions(held.tensor)
+
+
+def _at(slot: Slot, step: Step) -> complex | float | None:
+    """The value of an input at the step's position, where the operation is pointwise."""
+    target = step.written.geometry.shape
+    if slot.held is None or not is_pointwise(step.operation):
+        return None
+    tensor = slot.held.tensor
+    lead = len(target) - tensor.dim()
+    if lead < 0 or any(size not in (1, whole) for size, whole in zip(tensor.shape, target[lead:], strict=True)):
+        return None
+    index = np.unravel_index(step.position, target)[lead:] if target else ()
+    own = [0 if size == 1 else int(digit) for size, digit in zip(tensor.shape, index, strict=True)]
+    return element(tensor, int(np.ravel_multi_index(own, tensor.shape)) if own else 0)
+
+
+def _is_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
+    """Whether a slot holds what came in from another node of the backward pass."""
+    if operation.node is None or slot.writer is None:
+        return False
+    writer = tape.operations[slot.writer]
+    return writer.in_backward and (writer.node is None or writer.node.sequence != operation.node.sequence)
+
+
+def _inputs(tape: Tape, step: Step) -> tuple[complex | float, ...]:
+    operation = step.operation
+    values = [_at(slot, step) for slot in operation.slots if not _is_gradient(tape, operation, slot)]
+    return tuple(value for value in values if value is not None)
+
+
+def _incoming(tape: Tape, step: Step) -> tuple[complex | float | None, str | None]:
+    """The gradient that met the bad value first, and what made it 0 where it is."""
+    for later in step.path():
+        operation = later.operation
+        if operation.node is None or not operation.in_backward:
+            continue
+        for slot in operation.slots:
+            if _is_gradient(tape, operation, slot) and not slot.is_bad and slot.held is not None:
+                value = _at(slot, later)
+                if value is not None:
+                    return value, _discarded_by(tape, slot) if value == 0 else None
+        if step.operation.node is not None and operation.node.sequence != step.operation.node.sequence:
+            break
+    return None, None
+
+
+def _discarded_by(tape: Tape, slot: Slot) -> str | None:
+    """What made an incoming gradient 0: the nearest operation behind it that picks or masks."""
+    writer = slot.writer
+    for _ in range(MAX_LOOKBACK):
+        if writer is None:
+            return None
+        operation = tape.operations[writer]
+        if operation.node is None or not operation.in_backward:
+            return None
+        name = re.sub(r"Backward\d*$", "", operation.node.name).lower()
+        if name in _SELECTORS:
+            return _SELECTORS[name]
+        writer = next((inner.writer for inner in operation.slots if inner.writer is not None), None)
+    return None
+
+
+def _num_reduced(step: Step) -> int | None:
+    operation = step.operation
+    if is_pointwise(operation) or not operation.slots:
+        return None
+    num_out = step.written.geometry.num_values
+    num_in = operation.slots[0].geometry.num_values
+    if num_in == 0:
+        return 0
+    return num_in // num_out if num_out and num_in % num_out == 0 else None
+
+
+def _finite_in_float32(step: Step) -> bool | None:
+    operation = step.operation
+    if step.written.dtype not in (torch.float16, torch.bfloat16) or not can_run_again(operation):
+        return None
+    probe = Probe(operation, step.written.output, step.written.geometry.shape, step.position)
+    tensor = probe.output({}, torch.float32)
+    if tensor is None or probe.position >= tensor.numel():
+        return None
+    return bool(torch.isfinite(tensor.reshape(-1)[probe.position]))
+
+
+def _lost_epsilon(tape: Tape, operation: Operation) -> float | None:
+    """An epsilon that was rounded to 0 on the way to one of the inputs."""
+    todo = [(operation, 0)]
+    seen: set[int] = set()
+    while todo:
+        current, depth = todo.pop()
+        if current.lost_epsilon is not None:
+            return current.lost_epsilon
+        if depth < 4:
+            for slot in current.slots:
+                if slot.writer is not None and slot.writer not in seen:
+                    seen.add(slot.writer)
+                    todo.append((tape.operations[slot.writer], depth + 1))
+    return None
+
+
+def _largest_parameter(operation: Operation, owners: Owners) -> tuple[str, float] | None:
+    found: list[tuple[str, float]] = []
+    for slot in operation.slots:
+        owner = owners.find(slot.geometry.start) if slot.writer is None else None
+        if owner is not None and owner.kind == "parameter" and owner.tensor is not None:
+            found.append((owner.name or "", float(owner.tensor.detach().abs().max())))
+    return max(found, key=lambda entry: entry[1], default=None)
+
+
+def _times_repeated(tape: Tape, forward: Operation) -> int:
+    """How often the same operation of the same line ran before it, in the same direction."""
+    if forward.where.place is None:
+        return 0
+    same = 0
+    for other in tape.operations[: forward.index]:
+        same += other.func is forward.func and other.where.place == forward.where.place
+    return same

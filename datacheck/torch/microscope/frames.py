@@ -1,0 +1,140 @@
+"""Which line of the user's code, and which module, an operation was called from.
+
+Both are read from the Python stack, not from hooks: hooks are silent where a module is called by ``.forward()``, and
+fire twice under checkpointing, while the frames are always there.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+__all__ = ["ModuleNames", "Place", "Whereabouts", "definition", "locate"]
+
+_TORCH = str(Path(torch.__file__).parent)
+_OWN = str(Path(__file__).parents[2])
+_STDLIB = sysconfig.get_paths()["stdlib"]
+_SITE = tuple(path for key, path in sysconfig.get_paths().items() if key in ("purelib", "platlib"))
+
+#: The function through which torch enters its backward engine: what lies below it only asked for gradients.
+_ENGINE = "_engine_run_backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of code, and the function it is in."""
+
+    filename: str
+    lineno: int
+    function: str
+
+    @property
+    def source(self) -> str | None:
+        """The line itself, where the file can be read."""
+        return linecache.getline(self.filename, self.lineno).strip() or None
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's."""
+
+    place: Place | None
+    module: str | None
+    in_model: bool
+    code: CodeType | None = None
+
+
+def definition(owner: type, method: str) -> Place | None:
+    """Where a method is defined."""
+    code = getattr(getattr(owner, method, None), "__code__", None)
+    return None if code is None else Place(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+class ModuleNames:
+    """Qualified names of modules by identity. Without a model, the outermost module that is met is the root."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self._names: dict[int, str] = {}
+        self._roots: list[nn.Module] = []
+        self._fixed = model is not None
+        #: Modules on the stack that are not the model's, such as a loss with weights.
+        self.strangers: list[nn.Module] = []
+        if model is not None:
+            self._add(model)
+
+    def _add(self, root: nn.Module) -> None:
+        self._roots.append(root)
+        for name, module in root.named_modules():
+            self._names.setdefault(id(module), name)
+
+    @property
+    def roots(self) -> list[nn.Module]:
+        return self._roots
+
+    def find(self, modules: list[nn.Module]) -> tuple[str | None, bool]:
+        """The name of the innermost known module of a stack, innermost first, and whether one was known."""
+        if not modules:
+            return None, False
+        if not self._fixed and id(modules[-1]) not in self._names:
+            self._add(modules[-1])
+        for module in modules:
+            name = self._names.get(id(module))
+            if name is not None:
+                return name or type(module).__name__, True
+        if all(module is not modules[-1] for module in self.strangers):
+            self.strangers.append(modules[-1])
+        return None, False
+
+
+_internal: dict[str, bool] = {}
+
+
+def _is_internal(filename: str) -> bool:
+    known = _internal.get(filename)
+    if known is None:
+        in_stdlib = filename.startswith(_STDLIB) and not filename.startswith(_SITE)
+        known = in_stdlib or filename.startswith((_TORCH, _OWN, "<frozen", "<eval_with_key", "<__array_function__"))
+        _internal[filename] = known
+    return known
+
+
+def _is_method_of(code: CodeType, owner: nn.Module) -> bool:
+    """Whether the code is of a method: a loss function that takes the model first is none."""
+    defined_in = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
+    return any(defined_in == kind.__name__ for kind in type(owner).__mro__)
+
+
+def locate(names: ModuleNames, boundary: CodeType, in_engine: bool) -> Whereabouts:
+    """Where the operation that is being dispatched was called from.
+
+    ``boundary`` is the code of the function that started the replay: the stack below it is not the program's. With
+    ``in_engine``, only frames above the backward engine count: a custom backward, a hook, a recomputed forward.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    place: Place | None = None
+    code: CodeType | None = None
+    modules: list[nn.Module] = []
+    while frame is not None:
+        current = frame.f_code
+        if current is boundary or (in_engine and current.co_name == _ENGINE):
+            break
+        if place is None and not _is_internal(current.co_filename):
+            place = Place(current.co_filename, frame.f_lineno, current.co_name)
+            code = current
+        if current.co_argcount and current.co_filename != __file__:
+            owner = frame.f_locals.get(current.co_varnames[0])
+            if isinstance(owner, nn.Module) and _is_method_of(current, owner) and owner not in modules[-1:]:
+                modules.append(owner)
+        frame = frame.f_back
+    name, in_model = names.find(modules)
+    return Whereabouts(place, name, in_model, code)

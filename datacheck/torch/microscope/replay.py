@@ -1,0 +1,167 @@
+"""One replay under the recorder, forward and backward, and the harm that it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from datacheck.errors import UsageError
+from datacheck.torch.microscope.recorder import Recorder
+from datacheck.torch.microscope.state import force_eager, isolated_gradients, leaves_of
+from datacheck.torch.microscope.tensors import Geometry, bad_positions, is_finite, parts
+from datacheck.torch.microscope.trace import Harm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from datacheck.torch.microscope.frames import ModuleNames
+    from datacheck.torch.microscope.record import Tape
+
+__all__ = ["Recording", "check_loss", "is_harmed", "record"]
+
+#: Gradients whose harm is traced: the culprits of the rest are nearly always the same.
+MAX_HARMS = 8
+
+#: What errors say that a bad value has caused.
+_HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
+
+
+@dataclass(slots=True)
+class Recording:
+    """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients. ``target`` says which."""
+
+    tape: Tape
+    harms: list[Harm] = field(default_factory=list)
+    in_gradient: bool = False
+    target: str = "loss"
+    error: str | None = None
+    leaves: list[torch.Tensor] = field(default_factory=list)
+
+
+def check_loss(loss: object) -> torch.Tensor:
+    """The loss, if it is a tensor of one value."""
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        shown = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise UsageError(
+            f"the loss function returned {shown}; it must return a tensor with one value, such as loss.mean()"
+        )
+    return loss
+
+
+def record(replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float) -> Recording:
+    """Run the replay under the recorder, and backward from its loss if that is finite."""
+    recorder = Recorder(names, record.__code__)
+    recording = Recording(recorder.tape)
+    with force_eager(), torch.enable_grad():
+        try:
+            with recorder:
+                loss = check_loss(replay())
+        except UsageError:
+            raise
+        except Exception as error:
+            recording.harms = _harm_behind(recorder, error)
+            if not recording.harms:
+                raise
+            recording.error = f"{type(error).__name__}: {error}"
+            return recording
+        if not is_finite(loss):
+            recording.harms = [Harm(Geometry.of(loss), 0)]
+            return recording
+        if loss.requires_grad:
+            recording.in_gradient = True
+            _record_backward(recorder, recording, loss, scale)
+    return recording
+
+
+def _record_backward(recorder: Recorder, recording: Recording, loss: torch.Tensor, scale: float) -> None:
+    recording.leaves = leaves_of(loss)
+    handles = [node.register_hook(_CustomWatch(recorder, node)) for node in _custom_nodes(recorder, loss)]
+    recorder.in_backward = True
+    try:
+        with isolated_gradients(recording.leaves):
+            with recorder:
+                (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
+            for leaf in recording.leaves:
+                recording.harms.extend(_harms_in(leaf.grad))
+    finally:
+        for handle in handles:
+            handle.remove()
+    order = recording.tape
+    recording.harms.sort(key=lambda harm: _last_write(order, harm))
+    del recording.harms[MAX_HARMS:]
+
+
+def _last_write(tape: Tape, harm: Harm) -> int:
+    found = tape.writer_of(harm.geometry.key, harm.geometry.address(harm.position), len(tape.operations))
+    return -1 if found is None else found[0].index
+
+
+def _harms_in(gradient: torch.Tensor | None) -> Iterator[Harm]:
+    if gradient is None:
+        return
+    for part in parts(gradient):
+        if not is_finite(part):
+            yield Harm(Geometry.of(part), int(bad_positions(part)[0]))
+
+
+def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
+    """The nodes of custom Functions, whose sequence numbers the recorder is told."""
+    seen: set[Any] = set()
+    todo: list[Any] = [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        owner = getattr(node, "_forward_cls", None)
+        if isinstance(owner, type):
+            recorder.name_custom(node._sequence_nr(), owner)
+            yield node
+        todo.extend(following for following, _ in node.next_functions)
+
+
+class _CustomWatch:
+    """A hook on the node of a custom Function: notes bad gradients that no operation made, as NumPy code makes them."""
+
+    def __init__(self, recorder: Recorder, node: Any) -> None:
+        self._recorder = recorder
+        self._sequence = node._sequence_nr()
+        self._name = node.name()
+
+    def __call__(self, produced: Any, received: Any) -> None:
+        if all(gradient is None or is_finite(gradient) for gradient in received):
+            self._recorder.note_custom(self._name, self._sequence, [part for part in produced if part is not None])
+
+
+def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
+    """The bad value that made an operation raise, where there is one."""
+    hinted = any(hint in str(error).lower() for hint in _HINTS)
+    for tensor in recorder.last_inputs:
+        if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
+            return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    if not hinted:
+        return []
+    for operation in reversed(recorder.tape.operations):
+        for written in operation.written:
+            if written.held is not None:
+                return [Harm(written.geometry, int(bad_positions(written.held.tensor)[0]))]
+    return []
+
+
+def is_harmed(replay: Callable[[], torch.Tensor], in_gradient: bool, scale: float) -> bool | None:
+    """Whether a replay is harmed in the same way, without recording; None where it cannot be run."""
+    try:
+        with force_eager(), torch.enable_grad():
+            loss = check_loss(replay())
+            if not in_gradient:
+                return not is_finite(loss)
+            if not is_finite(loss) or not loss.requires_grad:
+                return None
+            leaves = leaves_of(loss)
+            with isolated_gradients(leaves):
+                (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
+                return any(True for leaf in leaves for _ in _harms_in(leaf.grad))
+    except Exception:  # a part of a batch may break any code: it then tells nothing
+        return None

@@ -1,0 +1,78 @@
+"""Which samples of a batch are to blame: guessed from positions, and named only where replays without them agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["blame_samples"]
+
+#: Replays of a part of the batch for one diagnosis, and the time that they may take in replays of the whole batch.
+MAX_REPLAYS = 80
+
+#: Says whether a batch of these samples alone is harmed in the same way; None where it cannot be run.
+Harmed = Callable[[Sequence[int]], bool | None]
+
+
+def blame_samples(size: int, harmed: Harmed, guesses: Iterable[Sequence[int]], max_seconds: float) -> tuple[int, ...]:
+    """The positions of the samples to blame, exactly; empty where that cannot be told.
+
+    A set of samples is to blame if the others alone are clean, and each of them harms the others when it is added.
+    ``guesses`` are tried first; then the batch is halved.
+    """
+    if size == 1:
+        return ()
+    search = _Search(size, harmed, time.monotonic() + max_seconds)
+    for guess in guesses:
+        chosen = sorted(set(guess))
+        if chosen and len(chosen) < size and search.confirm(chosen):
+            return tuple(chosen)
+    if search.is_harmed(range(size)):
+        found = search.halve(list(range(size)))
+        if found and len(found) < size and search.confirm(found):
+            return tuple(found)
+        if found is not None and len(found) == size:
+            return tuple(found)
+    return ()
+
+
+class _Search:
+    def __init__(self, size: int, harmed: Harmed, deadline: float) -> None:
+        self._size = size
+        self._harmed = harmed
+        self._deadline = deadline
+        self._known: dict[tuple[int, ...], bool | None] = {}
+
+    def is_harmed(self, samples: Iterable[int]) -> bool | None:
+        key = tuple(samples)
+        if not key:
+            return False
+        if key not in self._known:
+            if len(self._known) >= MAX_REPLAYS or time.monotonic() > self._deadline:
+                return None
+            self._known[key] = self._harmed(key)
+        return self._known[key]
+
+    def confirm(self, chosen: Sequence[int]) -> bool:
+        """Whether the other samples are clean alone, and harmed with any one of the chosen."""
+        others = [position for position in range(self._size) if position not in set(chosen)]
+        if self.is_harmed(others) is not False:
+            return False
+        return all(self.is_harmed(sorted([*others, position])) is True for position in chosen)
+
+    def halve(self, samples: list[int]) -> list[int] | None:
+        """The samples that harm a batch on their own, by halving; None where a part could not be run."""
+        if len(samples) == 1:
+            return samples
+        found: list[int] = []
+        middle = len(samples) // 2
+        for part in (samples[:middle], samples[middle:]):
+            verdict = self.is_harmed(part)
+            if verdict is None:
+                return None
+            if verdict:
+                inner = self.halve(part)
+                if inner is None:
+                    return None
+                found.extend(inner)
+        return found
