@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,25 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 SPLITS = ("train", "val", "test")
-
-
-@pytest.fixture(scope="module")
-def make_data(repository: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("make_data", repository / "pipelines" / "make_data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make_data"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["make_data"]
-
-
-@pytest.fixture(scope="module")
-def data(make_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("example") / "data"
-    assert make_data.main(["--output", str(folder)]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
