@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datacheck.batch import Batch
-from datacheck.errors import OutputError, UsageError, nearest_name
+from datacheck.errors import OutputError
 from datacheck.leaves import arrow_validity
 from datacheck.sinks.columns import arrow_batch, arrow_schema
 from datacheck.sinks.failures import output_errors
+from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
@@ -34,14 +35,11 @@ class ArrowSink:
     suffix: ClassVar[str] = ".arrow"
 
     compression: str = "none"
-    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    metadata: Mapping[str | bytes, str | bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.compression not in _COMPRESSIONS:
-            hint = nearest_name(self.compression, _COMPRESSIONS)
-            raise UsageError(
-                f"arrow has no compression '{self.compression}'{hint}; use one of {', '.join(_COMPRESSIONS)}"
-            )
+        check_compression("arrow", self.compression, _COMPRESSIONS)
+        check_metadata("arrow", self.metadata)
 
     def open(self, path: Path, template: Batch) -> ArrowWriter:
         return ArrowWriter(path, template, self.compression, dict(self.metadata) or None)
@@ -54,7 +52,9 @@ class ArrowWriter(FileWriter):
     file holds one dictionary a column, so dictionaries that differ between batches grow into one, written as deltas.
     """
 
-    def __init__(self, path: Path, template: Batch, compression: str, metadata: dict[bytes, bytes] | None) -> None:
+    def __init__(
+        self, path: Path, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
+    ) -> None:
         super().__init__(path)
         self.schema = arrow_schema(template, metadata)
         self._dictionaries: dict[int, pa.Array] = {}

@@ -56,7 +56,7 @@ def cannot_hold(column: Column, kind: object, holder: str, why: str = "") -> Out
     return OutputError(f"column '{plain(column_name(column))}' is {plain(str(kind))}{explanation}; {holder}")
 
 
-def arrow_schema(template: Batch, metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
+def arrow_schema(template: Batch, metadata: dict[str | bytes, str | bytes] | None = None) -> pa.Schema:
     """The Arrow schema of a batch; names stay as they are, doubles included."""
     return pa.schema([_arrow_field(column, arrow_array(column).type) for column in template.columns], metadata)
 

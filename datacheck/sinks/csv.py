@@ -37,7 +37,12 @@ class CsvSink:
     delimiter: str = ","
 
     def __post_init__(self) -> None:
-        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
+        if (
+            not isinstance(self.delimiter, str)
+            or len(self.delimiter) != 1
+            or not self.delimiter.isascii()
+            or self.delimiter in '"\r\n'
+        ):
             raise UsageError(f"csv cannot be delimited by {self.delimiter!r}; use one character, such as ',' or '\\t'")
 
     def open(self, path: Path, template: Batch) -> CsvWriter:

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datacheck.batch import Batch, Column
-from datacheck.errors import OutputError, UsageError, nearest_name
+from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_batch, arrow_schema, cannot_hold
 from datacheck.sinks.failures import output_errors
+from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
@@ -45,14 +46,11 @@ class ParquetSink:
     suffix: ClassVar[str] = ".parquet"
 
     compression: str = "snappy"
-    metadata: Mapping[bytes, bytes] = field(default_factory=dict)
+    metadata: Mapping[str | bytes, str | bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.compression not in _COMPRESSIONS:
-            hint = nearest_name(self.compression, _COMPRESSIONS)
-            raise UsageError(
-                f"parquet has no compression '{self.compression}'{hint}; use one of {', '.join(_COMPRESSIONS)}"
-            )
+        check_compression("parquet", self.compression, _COMPRESSIONS)
+        check_metadata("parquet", self.metadata)
 
     def open(self, path: Path, template: Batch) -> ParquetWriter:
         return ParquetWriter(path, template, self.compression, dict(self.metadata) or None)
@@ -61,7 +59,9 @@ class ParquetSink:
 class ParquetWriter(FileWriter):
     """Writes one Parquet file; at most a row group is held in memory, as the batches that came, uncopied."""
 
-    def __init__(self, path: Path, template: Batch, compression: str, metadata: dict[bytes, bytes] | None) -> None:
+    def __init__(
+        self, path: Path, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
+    ) -> None:
         super().__init__(path)
         self.schema = arrow_schema(template, metadata)
         self._compression = compression

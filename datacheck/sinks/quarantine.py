@@ -63,7 +63,7 @@ class QuarantineWriter:
             for column, stored in zip(named.columns, self._template.columns, strict=True)
             if isinstance(column.data, np.ndarray) and stored is not column
         }
-        metadata = {NUMPY_KEY: json.dumps(stand_ins).encode()} if stand_ins else {}
+        metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(stand_ins).encode()} if stand_ins else {}
         self._sink: ParquetSink | ArrowSink = ParquetSink(metadata=metadata)
         try:
             leaf_paths(arrow_schema(self._template), self._template.columns)

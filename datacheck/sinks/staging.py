@@ -53,7 +53,7 @@ class StagingArea:
             with output_errors(self.folder):
                 for folder in (self.parts, self.units):
                     make_folder(folder)
-            for folder in (self.output_dir, self.parts, self.units):
+            for folder in (self.output_dir, self.folder, self.parts, self.units):
                 remove_partials(folder)
         except BaseException:
             self.close()

@@ -46,14 +46,17 @@ def test_arrays_of_more_dimensions_keep_their_shape_and_bits(fmt, dtype, tmp_pat
     assert np.array_equal(bits(read), bits(values))
 
 
+PLAIN_DTYPES = ("bool", "int8", "int64", "uint16", "uint64", "float64")
+TIMES = ("datetime64[ns]", "timedelta64[s]")
+
+
 @pytest.mark.parametrize(
-    "dtype", ["bool", "int8", "int64", "uint16", "uint64", "datetime64[ns]", "timedelta64[s]", "float64"]
+    ("fmt", "dtype"),
+    [(fmt, dtype) for fmt in FORMATS for dtype in PLAIN_DTYPES]
+    + [(fmt, dtype) for fmt in FORMATS if fmt != "safetensors" for dtype in TIMES],
 )
-@pytest.mark.parametrize("fmt", FORMATS)
 def test_plain_dtypes_survive(fmt, dtype, tmp_path):
     values = np.arange(-3, 6).astype("int64").astype(dtype)
-    if fmt == "safetensors" and values.dtype.kind in "mM":
-        pytest.skip("safetensors has no times")
     path = write(fmt, tmp_path / "part", [Column("x", values)])
     if fmt == "csv":
         assert same(read_table(fmt, path, x=pa.array(values).type).column("x"), pa.array(values))
@@ -196,7 +199,16 @@ def test_an_unknown_option_offers_the_nearest():
 
 @pytest.mark.parametrize(
     ("fmt", "options"),
-    [("parquet", {"compression": "zst"}), ("arrow", {"compression": "gzip"}), ("csv", {"delimiter": ";;"})],
+    [
+        ("parquet", {"compression": "zst"}),
+        ("arrow", {"compression": "gzip"}),
+        ("parquet", {"compression": 5}),
+        ("arrow", {"metadata": {"a": 1}}),
+        ("parquet", {"metadata": "a"}),
+        ("csv", {"delimiter": None}),
+        ("csv", {"delimiter": "\n"}),
+        ("csv", {"delimiter": ";;"}),
+    ],
 )
 def test_an_option_that_cannot_be_served_is_refused(fmt, options):
     with pytest.raises(UsageError):

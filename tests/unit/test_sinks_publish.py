@@ -226,7 +226,7 @@ def test_several_units_are_recorded_at_once(tmp_path):
 
 def test_an_area_removes_what_a_killed_run_left(tmp_path):
     with StagingArea(tmp_path) as area:
-        leftovers = [folder / ".x.1-2.partial" for folder in (tmp_path, area.parts, area.units)]
+        leftovers = [folder / ".x.1-2.partial" for folder in (tmp_path, area.folder, area.parts, area.units)]
     for path in leftovers:
         path.touch()
     with StagingArea(tmp_path):

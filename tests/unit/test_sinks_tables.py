@@ -17,6 +17,7 @@ from sink_files import (
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks import get_sink
+from datacheck.sources import ReadOptions, get_source
 
 
 @pytest.mark.parametrize("fmt", ["parquet", "arrow"])
@@ -163,3 +164,14 @@ def test_tables_keep_columns_of_one_name(fmt, tmp_path):
     columns = [Column("x", np.arange(3)), Column("x", np.arange(3) * 2)]
     read = read_table(fmt, write(fmt, tmp_path / "part", columns))
     assert [column.to_pylist() for column in read.columns] == [[0, 1, 2], [0, 2, 4]]
+
+
+def test_csv_reads_back_the_same_through_its_source(tmp_path):
+    names = ["f", "s", "b", "i"]
+    path = write("csv", tmp_path / "part.csv", [Column(name, TABLE[name]) for name in names], size=2)
+    source = get_source("csv")
+    (unit,) = source.inspect(str(path), ReadOptions()).units
+    (batch,) = source.read(unit)
+    assert batch.names == names
+    for column in batch.columns:
+        assert same(column.data, TABLE[column.name])
