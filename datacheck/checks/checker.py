@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["UNMENTIONED", "Checker"]
+__all__ = ["UNMENTIONED", "Checker", "Rulebook", "has_row_checks"]
 
 #: What holds for a field that no schema mentions: no NaN, no infinity; nulls are not judged.
 UNMENTIONED = Field(nullable=True)
@@ -28,10 +29,53 @@ UNMENTIONED = Field(nullable=True)
 _NOTHING: frozenset[str] = frozenset()
 
 
-class Checker:
-    """Runs every check of ``schema`` that looks at values or rows, and remembers what it saw.
+class Rulebook:
+    """The rules of a schema for each leaf that was met so far: made once, used for all units of a job.
 
     ``forced`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
+    """
+
+    def __init__(self, schema: Schema, forced: Callable[[str | None], frozenset[str]] | None = None) -> None:
+        self.schema = schema
+        self._forced = forced
+        self._rules: dict[tuple[str | None, str], LeafRules] = {}
+
+    def __reduce__(self) -> tuple[type[Rulebook], tuple[Any, ...]]:
+        return Rulebook, (self.schema, self._forced)
+
+    def rules_for(self, leaf: Leaf) -> LeafRules:
+        """The rules that hold for a leaf."""
+        key = (leaf.path, leaf.dtype)
+        rules = self._rules.get(key)
+        if rules is None:
+            rules = self._rules[key] = self._make(leaf)
+        return rules
+
+    def as_meant(self, leaf: Leaf) -> Leaf:
+        """The leaf with the format that the schema says its integers store (bfloat16 kept as uint16)."""
+        field = self.schema.field_for(leaf.path)
+        if field is None or field.dtype == leaf.dtype:
+            return leaf
+        if field.dtype is None or field.dtype not in FLOAT_FORMATS or leaf.dtype != FLOAT_FORMATS[field.dtype].name:
+            return leaf
+        return replace(leaf, dtype=field.dtype)
+
+    def _make(self, leaf: Leaf) -> LeafRules:
+        field = self.schema.field_for(leaf.path) or UNMENTIONED
+        forced = self._forced(leaf.path) if self._forced else _NOTHING
+        rules = (
+            *finite_rules(leaf, field, forced),
+            *missing_rules(field, forced),
+            *bound_rules(leaf, field),
+            *membership_rules(leaf, field),
+            *list_rules(leaf, field),
+        )
+        return LeafRules(rules, numeric_bounds(leaf, field))
+
+
+class Checker:
+    """Runs every check of a rulebook that looks at values or rows, and remembers what it saw.
+
     ``with_rows`` also says which rows have violations; without it a scan of dirty data is faster.
 
     Attributes:
@@ -39,19 +83,12 @@ class Checker:
         num_values: for each path, how many slots were seen and how many of them held a value.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        *,
-        forced: Callable[[str | None], frozenset[str]] | None = None,
-        with_rows: bool = False,
-    ) -> None:
-        self.schema = schema
+    def __init__(self, rules: Rulebook, *, with_rows: bool = False) -> None:
+        self.schema = rules.schema
         self.fields: dict[str | None, FieldFacts] = {}
         self.num_values: dict[str | None, tuple[int, int]] = {}
+        self._rulebook = rules
         self._with_rows = with_rows
-        self._forced = forced
-        self._rules: dict[tuple[str | None, str], LeafRules] = {}
         self._row_checks: list[RowCheck] | None = None
 
     def check(self, batch: Batch) -> list[Outcome]:
@@ -74,33 +111,11 @@ class Checker:
             self.fields[leaf.path] = known.followed_by(facts) if known else facts
 
     def _check_leaf(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
-        rules = self._rules.get((leaf.path, leaf.dtype))
-        if rules is None:
-            rules = self._rules[leaf.path, leaf.dtype] = self._rules_for(self.as_meant(leaf))
         slots, present = self.num_values.get(leaf.path, (0, 0))
         self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
-        return run_rules(self.as_meant(leaf), rules, batch, with_rows=self._with_rows) if rules.rules else []
-
-    def as_meant(self, leaf: Leaf) -> Leaf:
-        """The leaf with the format that the schema says its integers store (bfloat16 kept as uint16)."""
-        field = self.schema.field_for(leaf.path)
-        if field is None or field.dtype == leaf.dtype:
-            return leaf
-        if field.dtype is None or field.dtype not in FLOAT_FORMATS or leaf.dtype != FLOAT_FORMATS[field.dtype].name:
-            return leaf
-        return replace(leaf, dtype=field.dtype)
-
-    def _rules_for(self, leaf: Leaf) -> LeafRules:
-        field = self.schema.field_for(leaf.path) or UNMENTIONED
-        forced = self._forced(leaf.path) if self._forced else _NOTHING
-        rules = (
-            *finite_rules(leaf, field, forced),
-            *missing_rules(field, forced),
-            *bound_rules(leaf, field),
-            *membership_rules(leaf, field),
-            *list_rules(leaf, field),
-        )
-        return LeafRules(rules, numeric_bounds(leaf, field))
+        leaf = self._rulebook.as_meant(leaf)
+        rules = self._rulebook.rules_for(leaf)
+        return run_rules(leaf, rules, batch, with_rows=self._with_rows) if rules.rules else []
 
     def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:
         if self._row_checks is None:

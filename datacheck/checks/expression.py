@@ -50,7 +50,7 @@ class ExpressionCheck:
                 return [
                     self._not_checked(batch, name, f"it is not there, and the rule '{self.expression.label}' needs it")
                 ]
-            data[name] = self._as_numbers(name, found)
+            data[name] = self._as_numbers(name, found.reshape(1) if getattr(found, "ndim", 1) == 0 else found)
         try:
             truth, known = evaluate(parsed, {name: operand_of(column) for name, column in data.items()}, batch.num_rows)
         except (ExpressionTypeError, pa.ArrowException) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datacheck import __version__
 from datacheck.batch import Batch
-from datacheck.checks.checker import Checker
+from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.coerce import coerce_batch
 from datacheck.cleaning.learner import Learner, Partial
 from datacheck.cleaning.plan import CleaningPlan, fields_of
@@ -98,7 +98,7 @@ def learn(
 
 
 def _learn_unit(task: CleanTask, plan: CleaningPlan, schema: Schema, statistics: Statistics) -> _Lesson:
-    checker = Checker(schema, forced=plan.forced, with_rows=True)
+    checker = Checker(Rulebook(schema, plan.forced), with_rows=True)
     learner: Learner | None = None
     found: list[Finding] = []
     partials: list[Partial] = []

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from datacheck.checks.checker import has_row_checks
+from datacheck.checks.checker import Rulebook, has_row_checks
 from datacheck.checks.unique import unique_keys
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
@@ -98,29 +98,45 @@ def scan_files(
 ) -> Report:
     """Scan files in order, unit by unit."""
     files = [replace(file, options=read_options(file.options, schema)) for file in files]
-    infos = list(map_in_order(inspect_file, files, workers, executor))
-    units = [unit for info in infos if isinstance(info, InputInfo) for unit in info.units]
-    progress.start("scan", len(units), sum(info.num_bytes for info in infos if isinstance(info, InputInfo)))
-    results = map_in_order(partial(scan_unit, schema=schema), units, workers, executor)
+    progress.start("scan", len(files), sum(_size(file.uri) for file in files))
+    rules = Rulebook(schema)
+    # Most files of a data set of many are one unit: read at once, they are opened once.
+    look = partial(_look, rules=rules if not unique_keys(schema) else None)
+    looks: list[tuple[InputInfo | SourceError, UnitScan | None]] = []
+    for info, scanned in map_in_order(look, files, workers, executor):
+        looks.append((info, scanned))
+        if scanned is not None and isinstance(info, InputInfo):
+            progress.advance(1, scanned.num_rows, info.num_bytes)
+    units = [unit for info, done in looks if isinstance(info, InputInfo) and done is None for unit in info.units]
+    results = map_in_order(partial(scan_unit, rules=rules), units, workers, executor)
     findings: list[Finding] = []
     num_rows = num_bytes = 0
     with Duplicates() as duplicates:
-        for file, info in zip(files, infos, strict=True):
+        for file, (info, done) in zip(files, looks, strict=True):
             if isinstance(info, SourceError):
                 findings.append(error_finding(info))
                 num_bytes += _size(file.uri)
                 continue
-            scanned = FileScan(file.uri, schema)
+            collected = FileScan(file.uri, schema)
             for unit in info.units:
-                result = next(results)
-                scanned.add(result)
+                result = done or next(results)
+                collected.add(result)
                 duplicates.add(file.uri, result.keys)
-                progress.advance(1, result.num_rows, unit_bytes(unit, info))
-            findings += scanned.findings()
-            num_rows += scanned.num_rows
+                if done is None:
+                    progress.advance(1, result.num_rows, unit_bytes(unit, info))
+            findings += collected.findings()
+            num_rows += collected.num_rows
             num_bytes += info.num_bytes
         findings += duplicates.findings()
     return Report(tuple(findings), len(files), num_rows, num_bytes)
+
+
+def _look(file: InputFile, rules: Rulebook | None) -> tuple[InputInfo | SourceError, UnitScan | None]:
+    """What the file's header says, and its scan where it is one unit and ``rules`` are given."""
+    info = inspect_file(file)
+    if rules is None or isinstance(info, SourceError) or len(info.units) != 1:
+        return info, None
+    return info, scan_unit(info.units[0], rules)
 
 
 def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
@@ -143,7 +159,7 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     scanned = FileScan(uri, schema)
     counter = _ByteCounter()
     with Duplicates() as duplicates:
-        result: UnitScan = scan_batches(counter.count(batches), uri, schema)
+        result: UnitScan = scan_batches(counter.count(batches), uri, Rulebook(schema))
         scanned.add(result)
         duplicates.add(uri, result.keys)
         findings = [*scanned.findings(), *duplicates.findings()]

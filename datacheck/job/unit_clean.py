@@ -17,7 +17,7 @@ import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker
+from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
@@ -154,8 +154,8 @@ def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
 
 def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
     schema, record, found = cleaning.schema, UnitRecord(task.name), list[Finding]()
-    checker = Checker(schema, forced=cleaning.plan.forced, with_rows=True)
-    recheck = Checker(schema, with_rows=True)
+    checker = Checker(Rulebook(schema, cleaning.plan.forced), with_rows=True)
+    recheck = Checker(Rulebook(schema), with_rows=True)
     plan: CleaningPlan | None = None
     repairs: Counter[tuple[str, str | None]] = Counter()
     failed: Counter[str] = Counter()
@@ -229,7 +229,7 @@ class _Parts:
         if self._closed:
             return
         with ExitStack() as undo:
-            for _, writer in self._writers:
+            for _name, writer in self._writers:
                 undo.callback(writer.abort)
             if self._quarantine is not None:
                 undo.callback(self._quarantine.abort)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker
+from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.unique import KeyHashes, hash_keys
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
-from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
@@ -36,17 +35,17 @@ class UnitScan:
     error: SourceError | None = None
 
 
-def scan_unit(unit: WorkUnit, schema: Schema) -> UnitScan:
+def scan_unit(unit: WorkUnit, rules: Rulebook) -> UnitScan:
     """Read a unit and check it. An input that cannot be read comes back as ``error``, never as an exception."""
     try:
-        return scan_batches(get_source(unit.format).read(unit), unit.uri, schema)
+        return scan_batches(get_source(unit.format).read(unit), unit.uri, rules)
     except SourceError as error:
         return UnitScan(error=error)
 
 
-def scan_batches(batches: Iterable[Batch], uri: str, schema: Schema) -> UnitScan:
+def scan_batches(batches: Iterable[Batch], uri: str, rules: Rulebook) -> UnitScan:
     """Check batches that belong to one input, in row order."""
-    checker = Checker(schema)
+    checker = Checker(rules)
     findings: list[Finding] = []
     keys: list[KeyHashes] = []
     names: dict[str | None, int] = {}
@@ -59,7 +58,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, schema: Schema) -> UnitScan
             names[name] = max(names.get(name, 0), batch.names.count(name))
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
-        keys += hash_keys(batch, schema)
+        keys += hash_keys(batch, rules.schema)
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
     return UnitScan(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from datacheck.batch import Batch
@@ -39,7 +39,7 @@ class Fingerprint:
     def of(cls, uri: str) -> Fingerprint:
         """The fingerprint of a file now; raises ``SourceError`` (DC902) where it cannot be looked at."""
         try:
-            status = Path(uri).stat()
+            status = os.stat(uri)  # noqa: PTH116 - called once or more a file
         except OSError as error:
             raise SourceError(
                 "DC902", uri, error.strerror or str(error), "check the path and its permissions"

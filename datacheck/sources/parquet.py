@@ -5,8 +5,8 @@ Statistics in the footer are never taken for proof: Parquet's minimum and maximu
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -36,10 +36,9 @@ class ParquetSource:
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = Fingerprint.of(uri)
-        with _open(uri, fingerprint) as file:
-            metadata = file.metadata
-            sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-            counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        metadata = _open(uri, fingerprint).metadata
+        sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         units: list[WorkUnit] = []
         row_start = 0
         for groups in _grouped(sizes) or [[]]:
@@ -68,43 +67,52 @@ def _grouped(sizes: list[int]) -> list[list[int]]:
     return groups
 
 
-@functools.lru_cache(maxsize=128)
-def _footer(uri: str, state: Fingerprint) -> pq.FileMetaData:
-    """The footer of a file in one state: many units, and the look before them, parse it once."""
-    del state  # It is there to tell one footer from the next under the same name.
-    return pq.read_metadata(uri)
+class _LastOpened(threading.local):
+    """The file that this thread opened last: a look at a file, and the reading of its units, open it once."""
+
+    key: tuple[str, Fingerprint] | None = None
+    file: pq.ParquetFile = None
 
 
-def _open(uri: str, fingerprint: Fingerprint, *, streamed: bool = False) -> pq.ParquetFile:
+_last_opened = _LastOpened()
+
+
+def _open(uri: str, fingerprint: Fingerprint) -> pq.ParquetFile:
+    if _last_opened.key == (uri, fingerprint):
+        return _last_opened.file
     try:
         # Not memory-mapped: a file cut short while it is read would end the process with SIGBUS instead of an error.
-        buffer_size = STREAM_BUFFER_BYTES if streamed else 0
-        return pq.ParquetFile(uri, metadata=_footer(uri, fingerprint), pre_buffer=False, buffer_size=buffer_size)
+        file = pq.ParquetFile(uri, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         if "ncrypt" not in str(error) and "decrypt" not in str(error):
             raise
         problem = str(error).strip().splitlines()[0]
         raise SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys") from None
+    if _last_opened.file is not None:
+        _last_opened.file.close()
+    _last_opened.key, _last_opened.file = (uri, fingerprint), file
+    return file
 
 
 def _read(unit: WorkUnit) -> Iterator[Batch]:
-    with _open(unit.uri, unit.fingerprint) as file:
-        schema, metadata = file.schema_arrow, file.metadata
-        names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
-        if not unit.row_groups:
-            yield Batch.from_arrow(_no_rows(schema, names))
-            return
-        by_columns = unit.options.by_columns and _addressable(schema)
-        row_start = unit.row_start
-        for group in unit.row_groups:
-            row_group = metadata.row_group(group)
-            for columns in _column_groups(row_group, schema, names) if by_columns else [names]:
-                is_first = not by_columns or columns[0] == names[0]
-                start = row_start
-                for batch in _batches(file, unit, group, columns, schema, row_group):
-                    yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
-                    start += batch.num_rows
-            row_start += row_group.num_rows
+    file = _open(unit.uri, unit.fingerprint)
+    schema, metadata = file.schema_arrow, file.metadata
+    names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
+    if not unit.row_groups:
+        yield Batch.from_arrow(_no_rows(schema, names))
+        return
+    by_columns = unit.options.by_columns and _addressable(schema)
+    row_start = unit.row_start
+    for group in unit.row_groups:
+        row_group = metadata.row_group(group)
+        sizes = _column_bytes(row_group, schema)
+        for columns in _column_groups(sizes, names) if by_columns else [names]:
+            is_first = not by_columns or columns[0] == names[0]
+            start = row_start
+            for batch in _batches(file, unit.uri, group, columns, sizes):
+                yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
+                start += batch.num_rows
+        row_start += row_group.num_rows
 
 
 def _no_rows(schema: pa.Schema, names: list[str]) -> pa.RecordBatch:
@@ -130,8 +138,7 @@ def _column_bytes(row_group: Any, schema: pa.Schema) -> dict[str, int]:
     return sizes
 
 
-def _column_groups(row_group: Any, schema: pa.Schema, names: list[str]) -> list[list[str]]:
-    sizes = _column_bytes(row_group, schema)
+def _column_groups(sizes: Mapping[str, int], names: list[str]) -> list[list[str]]:
     groups: list[list[str]] = []
     held = 0
     for name in names:
@@ -144,16 +151,16 @@ def _column_groups(row_group: Any, schema: pa.Schema, names: list[str]) -> list[
 
 
 def _batches(
-    file: pq.ParquetFile, unit: WorkUnit, group: int, columns: list[str], schema: pa.Schema, row_group: Any
+    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int]
 ) -> Iterator[pa.RecordBatch]:
+    schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
     wanted = None if len(columns) == len(schema.names) else columns
-    sizes = _column_bytes(row_group, schema)
     total = sum(sizes[name] for name in dict.fromkeys(columns))
     if total <= STREAM_ABOVE_BYTES:
         table = file.read_row_group(group, columns=wanted, use_threads=False)
         # One chunk a column unless a column of strings is too long for one; rows then come in the pieces they share.
         yield from table.to_batches() or [_no_rows(schema, columns)]
         return
-    rows = max(1024, int(TARGET_BATCH_BYTES / max(1.0, total / max(1, row_group.num_rows))))
-    with _open(unit.uri, unit.fingerprint, streamed=True) as streamed:
+    rows = max(1024, int(TARGET_BATCH_BYTES / max(1.0, total / max(1, num_rows))))
+    with pq.ParquetFile(uri, metadata=file.metadata, pre_buffer=False, buffer_size=STREAM_BUFFER_BYTES) as streamed:
         yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)
