@@ -1,0 +1,244 @@
+"""Arrays, tensors and floats inside mappings and sequences, by dotted path, and their values as columns.
+
+What ``torch.load`` gives, and what is already in memory. torch is used only where it has been imported: without it,
+nothing can be a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import SourceError
+from datacheck.leaves import FLOAT_FORMATS, IntArray
+from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
+from datacheck.sources.members import Member
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Found", "batches_alone", "batches_together", "find_tensors"]
+
+Array = np.ndarray[Any, Any]
+
+#: Levels of nesting that are followed.
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A tensor (or the floats of a list, or one float, as an array), and the path that leads to it.
+
+    ``values`` are the dense values to look at, ``rows`` the row of each where it is not its position (a sparse tensor),
+    ``problem`` why they cannot be looked into.
+    """
+
+    name: str | None
+    values: Any
+    rows: IntArray | None = None
+    problem: str = ""
+    dtype: str = ""
+
+    @property
+    def num_rows(self) -> int:
+        if self.problem:
+            return 0
+        num_rows: int = self.values.shape[0] if self.values.ndim else 1
+        return num_rows
+
+    @property
+    def row_bytes(self) -> int:
+        if self.problem:
+            return 0
+        # A quantized value is looked at as the float32 that it stands for.
+        width = 4 if getattr(self.values, "is_quantized", False) else self.values.dtype.itemsize
+        row_bytes: int = math.prod(self.values.shape[1:]) * width
+        return row_bytes
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether looking at rows copies them."""
+        values = self.values
+        return not isinstance(values, np.ndarray) and not (
+            values.is_contiguous() and not values.is_quantized and not values.is_conj() and not values.is_neg()
+        )
+
+    def member(self) -> Member:
+        problem = self.problem
+        if self.rows is not None:
+            problem = f"{self.name!r} is sparse"
+        is_scalar = not problem and self.values.ndim == 0
+        return Member(self.name or "", self.num_rows, self.row_bytes, is_scalar, problem=problem)
+
+
+def find_tensors(uri: str, structure: object, limit: int) -> list[Found]:
+    """Every tensor and every float in a structure of mappings, sequences and tensor data sets, in its order.
+
+    A structure may hold itself, and may hold one part at many places: no container is entered twice on one path, and more
+    than ``limit`` values, or more than ``MAX_DEPTH`` levels, raise ``SourceError`` (DC904).
+    """
+    found: list[Found] = []
+    names: dict[str | None, int] = {}
+    visited = 0
+    stack: list[tuple[str, object, tuple[int, ...]]] = [("", structure, ())]
+    while stack:
+        path, value, above = stack.pop()
+        visited += 1
+        if visited > limit or len(above) > MAX_DEPTH:
+            problem = f"it holds more than {limit:,} values, or more than {MAX_DEPTH} levels of nesting"
+            raise SourceError("DC904", uri, problem, "if it is meant to, raise the limit max_members")
+        parts = None if id(value) in above else _parts(value)
+        if parts is not None:
+            inner = [(f"{path}.{key}" if path else str(key), part, (*above, id(value))) for key, part in parts]
+            stack.extend(reversed(inner))
+            continue
+        for one in _look(path or None, value):
+            # Keys 1 and "1" give one path: both are looked at.
+            names[one.name] = names.get(one.name, 0) + 1
+            twice = names[one.name] > 1
+            found.append(Found(f"{one.name}#{names[one.name]}", *_rest(one)) if twice else one)
+    return found
+
+
+def _rest(found: Found) -> tuple[Any, IntArray | None, str, str]:
+    return found.values, found.rows, found.problem, found.dtype
+
+
+#: Types of values that are no number with a NaN, and hold none.
+_SKIPPED = (int, bool, str, bytes, bytearray, type(None))
+
+
+def _parts(value: object) -> list[tuple[object, object]] | None:
+    """The named parts of a container that may hold something; None for what is no container, and for a list of floats."""
+    torch = sys.modules.get("torch")
+    parts: Iterable[tuple[object, object]]
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        if _floats(value) is not None:
+            return None
+        parts = enumerate(value)
+    elif isinstance(value, set | frozenset):
+        parts = enumerate(value)
+    elif torch is not None and isinstance(value, torch.utils.data.TensorDataset):
+        parts = [("tensors", value.tensors)]
+    else:
+        return None
+    return [(key, part) for key, part in parts if type(part) not in _SKIPPED]
+
+
+def _floats(values: Sequence[Any]) -> Array | None:
+    """A list of floats (and integers among them) as one array; None for any other list."""
+    types = set(map(type, values))
+    if float not in types or not types <= {float, int}:
+        return None
+    try:
+        return np.array([float(value) for value in values], np.float64)
+    except OverflowError:
+        return None
+
+
+def _look(name: str | None, value: Any) -> Iterator[Found]:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        yield _look_at_tensor(name, value.detach())
+    elif isinstance(value, np.ndarray):
+        yield Found(name, value)
+    elif isinstance(value, np.generic | float | complex):
+        yield Found(name, np.asarray(value))
+    elif isinstance(value, list | tuple) and (floats := _floats(value)) is not None:
+        yield Found(name, floats)
+    elif torch is not None and isinstance(value, torch.UntypedStorage | torch.TypedStorage):
+        yield Found(name, None, problem="a bare storage does not say what its bytes are")
+    elif not (isinstance(value, _PLAIN) or (torch is not None and isinstance(value, torch.dtype | torch.device))):
+        yield Found(name, None, problem=f"an object of type {type(value).__name__} hides its values")
+
+
+#: Values that cannot be NaN, and containers that hold themselves.
+_PLAIN = (*_SKIPPED, list, tuple, dict, set, frozenset)
+
+
+def _look_at_tensor(name: str | None, tensor: torch.Tensor) -> Found:
+    import torch
+
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        return Found(name, None, problem="a tensor on the device 'meta' holds no values", dtype=dtype)
+    if tensor.is_nested:
+        return Found(name, None, problem="a nested tensor is not looked into", dtype=dtype)
+    if tensor.layout is torch.sparse_coo:
+        indices = tensor._indices()
+        rows = indices[0].numpy().astype(np.int64) if len(indices) else None
+        return Found(name, tensor._values(), rows if rows is not None else np.zeros(tensor._nnz(), np.int64))
+    if tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        return Found(name, tensor.values(), _compressed_rows(tensor))
+    if tensor.layout is not torch.strided:
+        return Found(name, None, problem=f"the layout {tensor.layout} is not looked into", dtype=dtype)
+    if tensor.is_quantized and tensor.dtype not in (torch.quint8, torch.qint8, torch.qint32):
+        return Found(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+    try:
+        to_column(name, tensor[:0] if tensor.ndim else tensor)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return Found(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+    return Found(name, tensor)
+
+
+def _compressed_rows(tensor: torch.Tensor) -> IntArray:
+    """The row of each stored value of a compressed sparse matrix; of a blocked or batched one its position."""
+    import torch
+
+    num_values = tensor.values().shape[0]
+    if tensor.ndim == 2 and tensor.layout is torch.sparse_csc:
+        return tensor.row_indices().numpy().astype(np.int64)
+    if tensor.ndim == 2 and tensor.layout is torch.sparse_csr:
+        lengths = np.diff(tensor.crow_indices().numpy().astype(np.int64))
+        if len(lengths) and lengths.min() >= 0 and lengths.sum() == num_values:
+            return np.repeat(np.arange(len(lengths)), lengths.astype(np.int64))
+    return np.arange(num_values)
+
+
+def to_column(name: str | None, values: Any) -> Column:
+    """A tensor or array of NumPy as a column; no copy where the tensor's memory allows."""
+    if isinstance(values, np.ndarray):
+        return Column(name, values)
+    import torch
+
+    tensor = values.detach()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.dtype is torch.complex32:
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    tensor = tensor.resolve_conj().resolve_neg()
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype in FLOAT_FORMATS:
+        storage = torch.uint16 if FLOAT_FORMATS[dtype].itemsize == 2 else torch.uint8
+        return Column(name, tensor.view(storage).numpy(), dtype)
+    return Column(name, tensor.numpy())
+
+
+def batches_alone(found: Found, start: int, count: int) -> Iterator[Batch]:
+    """Rows of one tensor."""
+    if found.problem:
+        yield Batch((Column(found.name, np.empty(0, np.uint8), found.dtype or None, found.problem),), 0)
+        return
+    for batch in batches_together([found], start, count):
+        if found.rows is None:
+            yield batch
+        else:
+            rows = found.rows[batch.row_start : batch.row_start + batch.num_rows]
+            yield Batch(batch.columns, batch.num_rows, rows=rows)
+
+
+def batches_together(found: list[Found], start: int, count: int) -> Iterator[Batch]:
+    """Rows of tensors with equal numbers of rows, as columns."""
+    target = TARGET_BATCH_BYTES if any(one.is_copied for one in found) else TARGET_UNIT_BYTES
+    for first, number in split_rows(count, sum(one.row_bytes for one in found), target):
+        begin, end = start + first, start + first + number
+        columns = [to_column(one.name, one.values[begin:end] if one.values.ndim else one.values) for one in found]
+        yield Batch(tuple(columns), number, begin)

@@ -1,0 +1,147 @@
+"""``.pt`` and ``.pth``: what ``torch.save`` wrote, loaded with ``weights_only=True`` and memory-mapped.
+
+Nothing is ever loaded in a way that runs code. torch before 2.6 is refused: ``weights_only`` could be bypassed there.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, ClassVar
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.archive import check_zip
+from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.guard import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.sources.members import plan_members
+from datacheck.sources.structure import Found, batches_alone, batches_together, find_tensors
+from datacheck.text import plain
+
+__all__ = ["TorchSource"]
+
+#: Files of torch before 1.6 cannot be mapped: larger ones are not read.
+MAX_LEGACY_BYTES = 512 << 20
+_BROKEN = "write the file again, or take it out of the inputs"
+_GLOBAL = re.compile(
+    r"GLOBAL ([\w.]+)|Can only (?:build|create)[^<]*but got <class '([\w.]+)'>|unrecognized function ([^\n]{1,200})"
+)
+#: The list of globals that may be loaded is torch's, and one for the process.
+_LOADING = threading.Lock()
+
+
+class TorchSource:
+    """Reads files of ``torch.save``: dicts, lists and tuples of tensors, state dicts, and data sets of tensors."""
+
+    format: ClassVar[str] = "torch"
+    suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth")
+
+    @guard_inspect
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = Fingerprint.of(uri)
+        found = _load(uri, options)
+        expanded = sum(one.num_rows * one.row_bytes for one in found)
+        check_expansion(uri, expanded, fingerprint.size, len(found), options)
+        for one in found:
+            check_rows(uri, one.num_rows, one.num_rows * one.row_bytes, f"the tensor {one.name!r}")
+        if len(found) == 1 and found[0].name is None and found[0].member().problem:
+            return _plan_nameless(uri, self.format, fingerprint, found[0], options)
+        return plan_members(uri, self.format, fingerprint, [one.member() for one in found], options)
+
+    @guard_read
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        found = _load(unit.uri, unit.options)
+        if not unit.members:
+            wanted = unit.options.columns
+            chosen = [one for one in found if wanted is None or (one.name or "") in wanted]
+            yield from batches_together(chosen, unit.row_start, unit.num_rows or 0)
+            return
+        by_name = {one.name or "": one for one in found}
+        for name in unit.members:
+            one = by_name[name]
+            is_whole = len(unit.members) > 1 or unit.num_rows is None
+            start, count = (0, one.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+            yield from batches_alone(one, start, count)
+
+
+def _load(uri: str, options: ReadOptions) -> list[Found]:
+    torch = _import_torch(uri)
+    size = Fingerprint.of(uri).size
+    with Path(uri).open("rb") as file:
+        is_zip = file.read(2) == b"PK"
+    records = _check_archive(uri, size, options) if is_zip else None
+    if not is_zip and size > MAX_LEGACY_BYTES:
+        problem = "it was saved in the format before torch 1.6, which has to be read as a whole"
+        raise SourceError("DC901", uri, problem, "load it and save it again with torch.save")
+    with _LOADING, warnings.catch_warnings(), torch.serialization.safe_globals([_tensor_dataset()]):
+        warnings.simplefilter("ignore")
+        try:
+            structure = torch.load(uri, map_location="cpu", weights_only=True, mmap=is_zip)
+        except UnpicklingError as error:
+            raise _unpickling_error(uri, str(error)) from None
+    found = find_tensors(uri, structure, options.max_members)
+    if records is not None:
+        _check_storages(uri, found, records)
+    return found
+
+
+def _import_torch(uri: str) -> Any:
+    try:
+        import torch
+    except ImportError:
+        remedy = "install it with: pip install 'datacheck-ml[torch]'"
+        raise SourceError("DC901", uri, "reading it takes torch, which is not installed", remedy) from None
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < (2, 6):
+        problem = f"torch {torch.__version__} can be made to run code by a file, even with weights_only=True"
+        raise SourceError("DC901", uri, problem, "install torch 2.6 or newer")
+    return torch
+
+
+def _tensor_dataset() -> type:
+    from torch.utils.data.dataset import TensorDataset
+
+    return TensorDataset
+
+
+def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
+    """The sizes of an archive's members; raises ``SourceError`` where torch would map wrong bytes, or run code."""
+    with zipfile.ZipFile(uri) as archive:
+        entries = check_zip(uri, archive, size, options)
+    for entry in entries:
+        if entry.filename.endswith(("/constants.pkl", "/code/")) or "/code/" in entry.filename:
+            raise SourceError("DC903", uri, "it is a TorchScript archive, which is code", "save its state_dict instead")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            problem = f"the member {plain(entry.filename)!r} is compressed, which torch.save never does"
+            raise SourceError("DC901", uri, problem, _BROKEN)
+    return {entry.file_size for entry in entries}
+
+
+def _check_storages(uri: str, found: list[Found], records: set[int]) -> None:
+    """A storage that claims more bytes than its record has would reach into the next one."""
+    for one in found:
+        storage = getattr(one.values, "untyped_storage", None)
+        if storage is not None and (claimed := storage().nbytes()) and claimed not in records:
+            problem = f"the tensor {plain(one.name or '')!r} claims a storage of {claimed:,} bytes, and there is none"
+            raise SourceError("DC901", uri, problem, _BROKEN)
+
+
+def _unpickling_error(uri: str, text: str) -> SourceError:
+    match = _GLOBAL.search(text)
+    if match is None:
+        lines = [line for line in text.splitlines() if "WeightsUnpickler error" in line] or text.splitlines() or [""]
+        return SourceError("DC901", uri, f"it cannot be unpickled ({plain(lines[0], 160)})", _BROKEN)
+    name = plain(next(group for group in match.groups() if group))
+    remedy = "save tensors, or dicts and lists of tensors, alone: it is never loaded in any other way"
+    return SourceError("DC903", uri, f"it needs {name!r} to be loaded, which is code", remedy)
+
+
+def _plan_nameless(uri: str, format_: str, fingerprint: Fingerprint, found: Found, options: ReadOptions) -> InputInfo:
+    """A file of nothing but one tensor that is no table."""
+    unit = WorkUnit(uri, format_, 0, fingerprint, 0, found.num_rows, members=("",), options=options)
+    return InputInfo(uri, format_, fingerprint.size, found.num_rows, (unit,), False, found.member().problem)
