@@ -9,7 +9,16 @@ from typing import Final
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS
 
-__all__ = ["ALIASES", "canonical_dtype", "dtype_kind", "dtype_problem", "integer_range", "largest_float"]
+__all__ = [
+    "ALIASES",
+    "canonical_dtype",
+    "dtype_kind",
+    "dtype_problem",
+    "integer_range",
+    "known_dtypes",
+    "largest_float",
+    "parametric_patterns",
+]
 
 _KINDS: Final[dict[str, str]] = {
     "bool": "bool",
@@ -122,3 +131,13 @@ def integer_range(name: str) -> tuple[int, int]:
 def largest_float(name: str) -> float:
     """The greatest finite value of a float dtype that is narrower than float64; infinity for the others."""
     return _LARGEST.get(name, math.inf)
+
+
+def known_dtypes() -> list[str]:
+    """Every name of a dtype that has no parameters, aliases included."""
+    return [*_KINDS, *ALIASES]
+
+
+def parametric_patterns() -> list[str]:
+    """A regular expression for each family of dtypes with parameters."""
+    return [pattern.pattern for pattern, _, _ in _PARAMETRIC]

@@ -10,6 +10,7 @@ and so is a duration. A constant beside a float32 or float16 field is rounded to
 from __future__ import annotations
 
 import ast
+import copy
 import math
 import operator
 from typing import TYPE_CHECKING, Any, Final
@@ -107,7 +108,7 @@ def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr
             ]
             return ast.Compare(rounded[0], node.ops, [self.visit(part) for part in rounded[1:]])
 
-    rounded_tree: ast.expr = Rounder().visit(tree)
+    rounded_tree: ast.expr = Rounder().visit(copy.deepcopy(tree))
     return rounded_tree
 
 

@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     PrivateAttr,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -216,14 +215,9 @@ class Schema(_Model):
     fields: dict[str | None, Annotated[Field, BeforeValidator(as_field)]] = Described(
         default={}, description="The fields by name. The nameless array of an .npy file is the field null."
     )
-    checks: tuple[
-        Annotated[
-            Expression,
-            BeforeValidator(as_expression),
-            WithJsonSchema({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Expression"}]}),
-        ],
-        ...,
-    ] = Described(default=(), description="Rules across fields.")
+    checks: tuple[Annotated[Expression, BeforeValidator(as_expression)], ...] = Described(
+        default=(), description="Rules across fields."
+    )
     pandera: str | None = Described(
         default=None, description="A pandera schema or model that must hold as well: package.module:Name."
     )

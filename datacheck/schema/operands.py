@@ -138,7 +138,9 @@ def _of_numbers(array: Array, valid: BoolArray | None) -> Operand:
         return Operand("bool", array, valid)
     if kind == "f":
         narrow = array.dtype.newbyteorder("=") if array.dtype.itemsize < 8 else None
-        return Operand("number", array.astype(np.float64, copy=False), valid, narrow=narrow)
+        with np.errstate(all="ignore"):  # a signalling NaN, or a long double beyond float64
+            wide = array.astype(np.float64, copy=False)
+        return Operand("number", wide, valid, narrow=narrow)
     if kind == "u" and array.dtype.itemsize == 8:
         too_large = array > _INT64_MAX
         return Operand("number", array.astype(np.int64), valid, too_large, lambda row: int(array[row]))

@@ -116,7 +116,7 @@ def parse_yaml(content: bytes | str, place: str, error_type: type[ConfigurationE
         raise error_type(f"{place}, line {line}", f"byte {byte:#04x} is not UTF-8; save it as UTF-8") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise error_type(f"{place}, line {line}", f"the character {error.character!r} is not allowed in YAML") from None
+        raise error_type(f"{place}, line {line}", f"the character {_character(error)!r} is not allowed in YAML") from None
     except yaml.MarkedYAMLError as error:
         raise error_type(_marked_place(place, error), f"is not valid YAML: {_problem(error)}") from None
     except RecursionError:
@@ -259,6 +259,10 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in problem:
         return "a tab stands where YAML wants spaces; indent with spaces"
     return problem
+
+
+def _character(error: yaml.reader.ReaderError) -> str:
+    return chr(error.character) if isinstance(error.character, int) else str(error.character)
 
 
 def _nearest_file(path: Path) -> str:

@@ -1,0 +1,119 @@
+"""Where schemas come from: files, modules, objects."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datacheck.errors import SchemaError, UsageError
+from datacheck.schema import Field, Schema, dump_schema, load_schema, parse_schema, save_schema
+from datacheck.schema.yaml_file import parse_yaml
+
+SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
+
+
+@pytest.fixture
+def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A current folder that is not on the path of imports."""
+    monkeypatch.chdir(tmp_path)
+    known = set(sys.modules)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+
+
+def test_no_schema_is_the_rule_that_holds_for_all_data() -> None:
+    assert load_schema() == load_schema(None) == Schema()
+
+
+def test_a_schema_and_its_mapping_are_taken_as_they_are() -> None:
+    schema = Schema(fields={"a": Field(ge=1)})
+    assert load_schema(schema) == schema
+    assert load_schema({"fields": {"a": {"ge": 1}}}) == schema
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_schemas_of_the_examples_load_and_survive_a_round_trip(path: Path) -> None:
+    schema = load_schema(path)
+    assert schema.fields
+    assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema
+
+
+def test_a_saved_schema_loads(tmp_path: Path) -> None:
+    schema = Schema(name="é", fields={"on": Field(dtype="int8"), None: Field(shape=(None, 2))}, unique=["on"])
+    save_schema(schema, tmp_path / "s.yaml")
+    assert load_schema(str(tmp_path / "s.yaml")) == schema
+
+
+def test_a_reference_is_imported_from_the_current_folder(module_folder: Path) -> None:
+    (module_folder / "my_schemas.py").write_text(
+        "from datacheck.schema import Schema\nclass Box:\n    inner = Schema(name='found')\n"
+    )
+    assert load_schema("my_schemas:Box.inner").name == "found"
+
+
+def test_a_file_whose_name_has_the_form_of_a_reference_is_read_and_nothing_is_imported(module_folder: Path) -> None:
+    (module_folder / "bomb.py").write_text("raise SystemExit('imported')")
+    (module_folder / "bomb:Model").write_text("name: a file")
+    assert load_schema("bomb:Model").name == "a file"
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("no_such_module:Model", "there is no file of that name, and no module 'no_such_module'"),
+        ("my_schemas.inner:Model", "no module 'my_schemas.inner'"),
+        ("my_schemas:Modle", "'my_schemas' has no 'Modle'; did you mean 'Model'?"),
+        ("needs:Model", "needs 'no_such_thing', which is not installed"),
+        ("broken:Model", "importing 'broken' failed: ZeroDivisionError: division by zero"),
+        ("syntax:Model", "importing 'syntax' failed: SyntaxError"),
+    ],
+)
+def test_a_reference_that_cannot_be_had_says_why(module_folder: Path, reference: str, problem: str) -> None:
+    (module_folder / "my_schemas.py").write_text("Model = None")
+    (module_folder / "needs.py").write_text("import no_such_thing")
+    (module_folder / "broken.py").write_text("1 / 0")
+    (module_folder / "syntax.py").write_text("def")
+    with pytest.raises(SchemaError) as error:
+        load_schema(reference)
+    assert str(error.value).startswith(f"{reference}: ")
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("thing", [3, object(), int])
+def test_what_is_no_schema_is_a_usage_error(thing: object) -> None:
+    with pytest.raises(UsageError, match="is not a schema; give a YAML file"):
+        load_schema(thing)  # type: ignore[arg-type]
+
+
+def test_a_schema_file_that_names_a_pandera_model_takes_over_what_it_says(module_folder: Path) -> None:
+    (module_folder / "models.py").write_text(
+        "import pandera.pandas as pa\n"
+        "class Flights(pa.DataFrameModel):\n"
+        "    a: pa.Float32 = pa.Field(ge=0, le=10, nullable=True)\n"
+        "    b: int = pa.Field(unique=True)\n"
+        "    class Config:\n        strict = True\n        unique = ['a', 'b']\n"
+    )
+    (module_folder / "s.yaml").write_text("pandera: models:Flights\nfields: {a: {le: 5, allow_nan: true}, c: {}}")
+    schema = load_schema("s.yaml")
+    assert schema.strict
+    assert schema.unique == (("a", "b"),)
+    assert schema.fields["a"] == Field(dtype="float32", ge=0, le=5, nullable=True, allow_nan=True)
+    assert schema.fields["b"] == Field(dtype="int64", unique=True)
+    assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema == load_schema(schema)
+
+
+def test_a_schema_file_and_its_pandera_model_must_agree_on_dtypes(module_folder: Path) -> None:
+    (module_folder / "models.py").write_text(
+        "import pandera.pandas as pa\nM = pa.DataFrameSchema({'a': pa.Column('float32')})\n"
+    )
+    (module_folder / "s.yaml").write_text("pandera: models:M\nfields: {a: {dtype: float64}}")
+    with pytest.raises(
+        SchemaError, match=r"s\.yaml: fields\.a\.dtype: the schema says float64, and models:M says float32"
+    ):
+        load_schema("s.yaml")
