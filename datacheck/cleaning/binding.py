@@ -51,7 +51,7 @@ class _Binding:
         self.schema = schema
         self.fields = {path: _logical(path, dtype, schema) for path, dtype in fields.items()}
         named_by_schema = [plan.nameless] if None in fields else list(schema.fields)
-        self._known = [path for path in (*fields, *named_by_schema) if path is not None]
+        self._known = sorted({path for path in (*fields, *named_by_schema) if path is not None})
         self._dropped: dict[str, int] = {}
         self._indicators: dict[str, int] = {}
 
@@ -72,7 +72,7 @@ class _Binding:
             raise self._wrong(index, "fields", f"'{plain(name)}' is dropped by clean[{self._dropped[name]}] before")
         if name == "*" or any(_speaks_of(name, path) for path in self._known):
             return
-        known = join_limited(sorted(self._known))
+        known = join_limited(self._known)
         if None in self.fields:
             problem = f"there is no field '{plain(name)}': the array has no name; leave fields out"
         elif is_pattern(name):

@@ -3,8 +3,8 @@
 A rule's statistic is learned from data that the rules before it have repaired, so a field with two learned rules takes
 two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`). Every pass is the same: ``learn`` each batch,
 ``merge`` the parts of a unit in the order of its batches and those of all units in the order of units, ``finish``, and
-give the statistics to the next pass's learner. Sums and counts are exact, so they do not depend on that order nor on how
-the data is split; quantiles do only beyond the memory bound.
+give the statistics to the next pass's learner. Sums and counts are exact, so they do not depend on that order nor on
+how the data is split; quantiles do only beyond the memory bound.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def parts_to_look_at(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator
 def unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[slice, BoolArray, dict[str, int]]]:
     """Slices of ``leaf`` with the values in them that nothing is to be learned from.
 
-    Those are missing, not finite, or break ``codes``. Of each slice also how many values break which code. Slices are in order; outside them every value is usable.
+    Those are missing, not finite, or break ``codes``. Of each slice also how many values break which code. Slices are
+    in order; outside them every value is usable.
     """
     asked = sorted({*NONFINITE_MASKS, "DC104", *codes})
     for part in parts_to_look_at(leaf, asked, field):

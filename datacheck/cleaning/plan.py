@@ -189,9 +189,9 @@ class _CleanSection(BaseModel):
     otherwise: Otherwise = "quarantine"
 
 
-def parse_plan(clean: Iterable[Any], otherwise: str = "quarantine", file: str = "cleaning") -> CleaningPlan:
+def parse_plan(clean: Iterable[Any], otherwise: str = "quarantine", file: str = "") -> CleaningPlan:
     """A plan from plain values, as a pipeline file holds them; raises ``PipelineError``."""
-    section = validate(_CleanSection, {"clean": list(clean), "otherwise": otherwise}, file, PipelineError)
+    section = validate(_CleanSection, {"clean": list(clean), "otherwise": otherwise}, file or "rules", PipelineError)
     return CleaningPlan(section.clean, section.otherwise, file)
 
 

@@ -141,8 +141,8 @@ class _Builder:
             indices = indices.cast(array.type.index_type)
         except pa.ArrowInvalid:
             raise CleaningError(
-                f"'{plain(self._name or '')}': its dictionary is full: {array.type.index_type} has no index left for the "
-                "value to be written; choose one that the dictionary has, or a wider index type"
+                f"'{plain(self._name or '')}': its dictionary is full: {array.type.index_type} has no index left for "
+                "the value to be written; choose one that the dictionary has, or a wider index type"
             ) from None
         return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=array.type.ordered)
 

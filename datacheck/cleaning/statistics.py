@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -86,36 +87,38 @@ class Statistics:
             )
 
     def to_json(self) -> str:
-        """The statistics as JSON text: the same statistics give the same bytes, and every float reads back as it was."""
-        record = {
+        """The statistics as JSON: the same statistics give the same bytes, and every float reads back as it was."""
+        head = {
             "version": STATISTICS_VERSION,
             "datacheck": self.datacheck,
             "plan": self.plan,
             "num_rows": self.num_rows,
-            "source": [
-                {
-                    "uri": source.uri,
-                    "size": source.fingerprint.size,
-                    "mtime_ns": source.fingerprint.mtime_ns,
-                    "inode": source.fingerprint.inode,
-                    "num_rows": source.num_rows,
-                }
-                for source in self.source
-            ],
-            "fields": [
-                {
-                    "field": entry.field,
-                    "rule": entry.rule,
-                    "statistic": entry.statistic,
-                    "per_feature": entry.per_feature,
-                    "exact": entry.exact,
-                    "num_values": list(entry.num_values),
-                    "values": [list(values) for values in entry.values],
-                }
-                for entry in self.learned
-            ],
         }
-        return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        source = [
+            {
+                "uri": source.uri,
+                "size": source.fingerprint.size,
+                "mtime_ns": source.fingerprint.mtime_ns,
+                "inode": source.fingerprint.inode,
+                "num_rows": source.num_rows,
+            }
+            for source in self.source
+        ]
+        fields = [
+            {
+                "field": entry.field,
+                "rule": entry.rule,
+                "statistic": entry.statistic,
+                "per_feature": entry.per_feature,
+                "exact": entry.exact,
+                "num_values": entry.num_values,
+                "values": entry.values,
+            }
+            for entry in self.learned
+        ]
+        lines = [f'  "{key}": {_line(value)}' for key, value in head.items()]
+        lines += [f'  "{key}": {_lines(records)}' for key, records in (("source", source), ("fields", fields))]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str = "the statistics") -> Statistics:
@@ -139,6 +142,15 @@ class Statistics:
         except PipelineError as error:
             raise CleaningError(str(error)) from None
         return document.to_statistics()
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=True)
+
+
+def _lines(records: Sequence[object]) -> str:
+    """A list with one record a line, for people and for diffs."""
+    return "[\n" + ",\n".join(f"    {_line(record)}" for record in records) + "\n  ]" if records else "[]"
 
 
 def _refuse_constant(token: str) -> Any:

@@ -176,7 +176,8 @@ def _nearest_pattern(number: float, dtype: str, what: str) -> Any:
 def _grid(dtype: str) -> tuple[Array, Array]:
     """Every finite value of a narrow format as float64, rising, each once, and its bit pattern."""
     patterns = np.arange(1 << (8 * FLOAT_FORMATS[dtype].itemsize), dtype=np.int64).astype(FLOAT_FORMATS[dtype])
-    values = to_float(patterns, dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        values = to_float(patterns, dtype).astype(np.float64)
     finite = np.isfinite(values)
     rising, first = np.unique(values[finite], return_index=True)
     return rising, patterns[finite][first]

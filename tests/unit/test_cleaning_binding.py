@@ -1,0 +1,152 @@
+"""What a plan is told before any row is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from datacheck.cleaning.plan import Action, parse_plan
+from datacheck.errors import CleaningError, PipelineError
+from datacheck.schema.model import Field, Schema
+
+FIELDS: dict[str | None, str] = {
+    "x": "float32",
+    "half": "float16",
+    "n": "int64",
+    "tiny": "uint8",
+    "ok": "bool",
+    "carrier": "string",
+    "when": "timestamp[us]",
+    "z": "complex64",
+    "bits": "uint16",
+    "emb": "list<float32>",
+    "emb[]": "float32",
+    "s": "struct",
+    "s.age": "int8",
+}
+SCHEMA = Schema(
+    fields={
+        "x": Field(ge=0, le=100),
+        "carrier": Field(isin=("AA", "UA")),
+        "bits": Field(dtype="bfloat16"),
+        "gone": Field(required=False),
+        "half": Field(gt=0, lt=1),
+    }
+)
+
+
+def impute(strategy: str, fields: Any = None, **more: Any) -> dict[str, Any]:
+    return {"action": "impute", "strategy": strategy, **({} if fields is None else {"fields": fields}), **more}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([{"action": "drop_row", "fields": "crrier"}], "clean[0].fields: there is no field 'crrier'; did you mean 'carrier'?"),
+        ([{"action": "report", "fields": "q*"}], "clean[0].fields: 'q*' matches no field; known are 'bits', 'carrier'"),
+        ([{"action": "drop_field", "fields": "s.age"}], "clean[0].fields: 's.age' is a part of 's'"),
+        ([{"action": "drop_field", "fields": "n"}, impute("median", "n")], "clean[1].fields: 'n' is dropped by clean[0]"),
+        ([impute("constant", "x", value=-1)], "clean[0].value: -1 is what the schema does not allow in 'x' (DC201)"),
+        ([impute("constant", "carrier", value="??")], "clean[0].value: '??' is what the schema does not allow in 'carrier' (DC205)"),
+        ([{"action": "nan_to_num", "fields": "x", "posinf": 1e6}], "clean[0].posinf: 1000000.0 is what the schema does not allow"),
+        ([{"action": "clip", "fields": "x", "le": 200}], "clean[0].le: 200 is not within what the schema allows in 'x', from 0 to 100"),
+        ([{"action": "clip", "fields": "n"}], "clean[0].bounds: the schema gives 'n' no bounds; say ge or le here"),
+        ([impute("median", "n", indicator="x{field}"), impute("mean", "emb", indicator="xn")], "clean[1].indicator: must be"),
+        ([impute("mean", ["x", "emb"], indicator="{field}")], "clean[0].indicator: there is a field 'x' already"),
+        (
+            [impute("mean", "x", indicator=True), impute("mean", "x", codes="DC102", indicator=True)],
+            "clean[1].indicator: 'x_missing' is the indicator of clean[0] too",
+        ),
+    ],
+)
+def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(rules: list[Any], message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse_plan(rules, file="p.yaml").validate(FIELDS, SCHEMA)
+    assert str(caught.value).startswith(f"p.yaml: {message}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (impute("mean", "n"), "'n' cannot be repaired so: a mean would change its dtype, int64; use median"),
+        (impute("mean", "s.age"), "'s.age' cannot be repaired so: a mean would change its dtype, int8"),
+        (impute("mean", "carrier"), "'carrier' cannot be repaired so: string has no mean; use most_frequent or a constant"),
+        (impute("median", "ok"), "'ok' cannot be repaired so: bool has no median; use most_frequent or a constant"),
+        (impute("most_frequent", "when"), "'when' cannot be repaired so: timestamp[us] has no most frequent"),
+        (impute("constant", "when", value=0), "'when' cannot be repaired so: timestamp[us] cannot be filled"),
+        (impute("constant", "n", value=0.5), "'n' cannot be repaired so: 0.5 would change its dtype, int64"),
+        (impute("constant", "tiny", value=256), "'tiny' cannot be repaired so: 256 would change its dtype, uint8"),
+        (impute("constant", "n", value=True), "'n' cannot be repaired so: True would change its dtype, int64"),
+        (impute("constant", "x", value="0"), "'x' cannot be repaired so: '0' would change its dtype, float32"),
+        (impute("constant", "emb", value="0"), "'emb[]' cannot be repaired so: '0' would change its dtype, float32"),
+        (impute("constant", "ok", value=1), "'ok' cannot be repaired so: 1 would change its dtype, bool"),
+        ({"action": "nan_to_num", "fields": "n", "nan": 0}, "'n' cannot be repaired so: int64 holds no NaN"),
+        ({"action": "clip", "fields": "z", "ge": 0}, "'z' cannot be repaired so: complex64 has no bounds"),
+        ({"action": "nan_to_num", "fields": "emb", "posinf": 1e39}, "posinf for 'emb[]' is 1e+39, which is beyond the largest float32"),
+        (impute("constant", "emb", value=1e-60), "value for 'emb[]' is 1e-60, which float32 can hold only as zero"),
+        ({"action": "nan_to_num", "fields": "bits", "nan": 1e39}, "nan for 'bits' is 1e+39, which is beyond the largest bfloat16"),
+    ],
+)
+def test_a_repair_that_a_named_field_cannot_take_is_an_error(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(CleaningError) as caught:
+        parse_plan([rule]).validate(FIELDS, SCHEMA)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"clean[0] ({rule['action']}): ")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        impute("mean"),
+        impute("median", "*"),
+        impute("median", ["n", "x", "s.age"]),
+        impute("most_frequent", ["ok", "carrier", "n"], indicator=True),
+        impute("constant", "n", value=3.0),
+        impute("constant", "z", value=0),
+        impute("mean", "bits"),
+        impute("constant", "gone", value=1),
+        {"action": "clip"},
+        {"action": "clip", "fields": ["x", "half"]},
+        {"action": "clip", "fields": "tiny", "ge": -5, "le": 300},
+        {"action": "nan_to_num", "nan": 0.5},
+        {"action": "drop_field", "fields": ["x", "emb", "s"]},
+        {"action": "drop_row", "fields": "emb[]"},
+    ],
+)
+def test_rules_that_fit_are_accepted(rule: dict[str, Any]) -> None:
+    parse_plan([rule]).validate(FIELDS, SCHEMA)
+
+
+def test_a_field_whose_inside_is_not_known_may_be_spoken_of() -> None:
+    parse_plan([impute("mean", ["s.x", "emb[]"])]).validate({"s": "struct<x: float>", "emb": "list<item: float>"}, Schema())
+
+
+def test_a_bound_plan_leaves_null_lists_to_the_rules_about_rows() -> None:
+    plan = parse_plan([impute("constant", value=0.5), {"action": "drop_row"}])
+    assert plan.decide("emb", "DC104") is Action.REPAIR
+    bound = plan.bind(FIELDS, SCHEMA)
+    assert bound.decide("emb", "DC104") is Action.DROP_ROW
+    assert bound.decide("emb[]", "DC104") is Action.REPAIR
+    assert bound.decide("s", "DC104") is Action.DROP_ROW
+
+
+def test_what_lies_inside_a_dropped_field_needs_no_repair() -> None:
+    plan = parse_plan([{"action": "drop_field", "fields": ["s", "emb"]}]).bind(FIELDS, SCHEMA)
+    assert plan.decide("s.age", "DC201") is Action.REPAIR
+    assert plan.decide("emb[]", "DC101") is Action.REPAIR
+    assert plan.drops_leaf("s.age")
+    assert plan.decide("s2.age", "DC201") is Action.QUARANTINE
+
+
+def test_the_nameless_array_goes_by_the_name_that_the_schema_has_for_it() -> None:
+    schema = Schema(fields={"windows": Field(ge=0)})
+    plan = parse_plan([impute("mean", "windows")]).bind({None: "float32"}, schema)
+    assert plan.decide(None, "DC101") is Action.REPAIR
+    assert plan.num_rounds([None]) == 1
+    with pytest.raises(PipelineError, match="an indicator has no place to go"):
+        parse_plan([impute("mean", indicator=True)]).validate({None: "float32"}, schema)
+    with pytest.raises(PipelineError, match="the array has no name; leave fields out"):
+        parse_plan([impute("mean", "windows")]).validate({None: "float32"}, Schema())
+    with pytest.raises(PipelineError, match="nothing would be left"):
+        parse_plan([{"action": "drop_field", "fields": "windows"}]).validate({None: "float32"}, schema)

@@ -1,0 +1,163 @@
+"""The rules: what a pipeline may say, and what a plan decides."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import pytest
+
+from datacheck.cleaning.plan import Action, parse_plan
+from datacheck.cleaning.rules import path_matches
+from datacheck.errors import PipelineError
+
+MEAN = {"action": "impute", "strategy": "mean"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"action": "imput"}, "clean[1].action: there is no action 'imput'; did you mean 'impute'?"),
+        ({"fields": "x"}, "clean[1].action: is needed, and is not there; known are 'nan_to_num'"),
+        ("impute", "clean[1]: must be a mapping, and is 'impute'"),
+        ({**MEAN, "valu": 1}, "clean[1].valu: is not a key of impute; did you mean 'value'?"),
+        ({**MEAN, "strategy": "meen"}, "clean[1].strategy: must be 'constant', 'mean', 'median' or 'most_frequent'"),
+        ({"action": "impute"}, "clean[1].strategy: is needed, and is not there"),
+        ({**MEAN, "value": 1}, "clean[1].value: strategy 'mean' learns its value; leave this out"),
+        ({"action": "impute", "strategy": "constant"}, "clean[1].value: strategy 'constant' needs the value to write"),
+        ({"action": "impute", "strategy": "constant", "value": math.nan}, "clean[1].value: must be finite, and is nan"),
+        ({"action": "impute", "strategy": "constant", "value": 1, "per_feature": True}, "clean[1].per_feature: a const"),
+        ({**MEAN, "codes": "DC301"}, "clean[1].codes: DC301 does not say which values are missing"),
+        ({**MEAN, "indicator": "gone"}, "clean[1].indicator: must be true or a name with {field} in it"),
+        ({**MEAN, "indicator": "{0.x}"}, "clean[1].indicator: must be true or a name with {field} in it"),
+        ({**MEAN, "codes": "DC1O1"}, "clean[1].codes: 'DC1O1' is no code and the start of none; did you mean 'DC101'?"),
+        ({**MEAN, "fields": []}, "clean[1].fields: is an empty list; leave it out to mean all"),
+        ({"action": "nan_to_num"}, "clean[1].nan: say at least one of nan, posinf and neginf"),
+        ({"action": "nan_to_num", "posinf": math.inf}, "clean[1].posinf: must be finite, and is inf"),
+        ({"action": "nan_to_num", "nan": True}, "clean[1].nan: must be a number, and is True"),
+        ({"action": "nan_to_num", "nan": 0, "codes": "DC102"}, "clean[1].codes: names none of the codes"),
+        ({"action": "clip", "ge": "1"}, "clean[1].ge: must be a number, and is '1'"),
+        ({"action": "clip", "ge": 5, "le": 1}, "clean[1].ge: 5 is above le, which is 1"),
+        ({"action": "clip", "ge": 5, "quantiles": [0, 1]}, "clean[1].bounds: give bounds in one way"),
+        ({"action": "clip", "quantiles": [0.9, 0.1]}, "clean[1].quantiles: must be two numbers that rise from 0 to 1"),
+        ({"action": "clip", "le": 1, "codes": "DC201"}, "clean[1].codes: names nothing that the rule could move"),
+        ({"action": "clip", "codes": "DC101"}, "clean[1].codes: names nothing that the rule could move"),
+        ({"action": "clip", "ge": 0, "per_feature": True}, "clean[1].per_feature: only quantiles are learned"),
+        ({"action": "drop_field"}, "clean[1].fields: is needed, and is not there"),
+    ],
+)
+def test_a_rule_that_is_wrong_says_where_and_what_to_write(rule: object, message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse_plan([{"action": "report"}, rule], file="p.yaml")
+    assert str(caught.value).startswith(f"p.yaml: {message}")
+
+
+def test_numbers_keep_their_type() -> None:
+    plan = parse_plan([{"action": "impute", "strategy": "constant", "value": value} for value in (1, 1.0, True, "1")])
+    assert [type(rule.value) for rule in plan.rules] == [int, float, bool, str]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "speaks"),
+    [
+        ("emb", "emb", True),
+        ("emb", "emb[]", True),
+        ("emb", "emb[][]", True),
+        ("emb[]", "emb", False),
+        ("emb", "emb[].x", False),
+        ("s", "s.x", False),
+        ("s.*", "s.x", True),
+        ("s.*", "s.x[]", True),
+        ("temp*", "temperature", True),
+        ("te?p", "temp", True),
+        ("a.b", "axb", False),
+        ("x[]", "x]", False),
+        ("*", None, True),
+        ("x", None, False),
+        ("x", "x\n", False),
+        ("*", "two\nlines", True),
+    ],
+)
+def test_a_name_speaks_of_a_field_and_of_the_values_of_a_list(name: str, path: str | None, speaks: bool) -> None:
+    assert path_matches(name, path) is speaks
+
+
+def test_the_first_rule_that_speaks_decides() -> None:
+    plan = parse_plan(
+        [
+            {"action": "drop_row", "fields": ["label"], "codes": "DC104"},
+            {"action": "report", "fields": "notes"},
+            {"action": "impute", "strategy": "mean", "codes": "DC101"},
+            {"action": "clip", "fields": "dep", "ge": 0},
+            {"action": "fail", "codes": "DC30"},
+            {"action": "drop_field", "fields": "late"},
+            {"action": "quarantine", "codes": ["DC2"]},
+        ],
+        otherwise="drop_row",
+    )
+    assert plan.decide("label", "DC104") is Action.DROP_ROW
+    assert plan.decide("label", "DC101") is Action.REPAIR
+    assert plan.decide("notes", "DC101") is Action.REPORT
+    assert plan.decide("emb[]", "DC101") is Action.REPAIR
+    assert plan.decide("dep", "DC203") is Action.REPAIR
+    assert plan.decide("dep", "DC202") is Action.QUARANTINE
+    assert plan.decide("dep", "DC103") is Action.DROP_ROW
+    assert plan.decide("late", "DC207") is Action.REPAIR
+    assert plan.decide("carrier, flight", "DC301") is Action.FAIL
+    assert plan.decide(None, "DC901") is Action.DROP_ROW
+    assert [plan.rank("label", "DC104"), plan.rank("dep", "DC202"), plan.rank("x", "DC104")] == [0, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("rules", "forced"),
+    [
+        ([{"action": "drop_row", "codes": "DC104"}], {"DC104"}),
+        ([{"action": "quarantine", "codes": "DC1"}], {"DC101", "DC102", "DC103", "DC104"}),
+        ([{"action": "fail", "fields": "x", "codes": ["DC101", "DC2"]}], {"DC101"}),
+        ([{"action": "drop_row"}], set()),
+        ([{"action": "report", "codes": "DC101"}], set()),
+        ([{"action": "drop_row", "fields": "y", "codes": "DC101"}], set()),
+        ([MEAN, {"action": "drop_row", "codes": ["DC101", "DC102"]}], {"DC102"}),
+    ],
+)
+def test_a_rule_about_rows_that_names_a_code_asks_for_it(rules: list[object], forced: set[str]) -> None:
+    assert parse_plan(rules).forced("x") == forced
+
+
+def test_what_an_earlier_rule_reports_is_not_repaired() -> None:
+    plan = parse_plan([{"action": "report", "fields": "x", "codes": "DC101"}, MEAN])
+    assert [step.codes for step in plan.repairs_for("x")] == [{"DC104"}]
+    assert [step.codes for step in plan.repairs_for("y")] == [{"DC101", "DC104"}]
+
+
+def test_nothing_is_repaired_once_its_field_is_dropped() -> None:
+    plan = parse_plan([MEAN, {"action": "drop_field", "fields": "x"}, {"action": "clip", "ge": 0}])
+    assert [step.index for step in plan.repairs_for("x")] == [0]
+    assert [step.index for step in plan.repairs_for("y")] == [0, 2]
+    assert plan.drops("x")
+    assert plan.drops_leaf("x[]")
+    assert not plan.drops("y")
+
+
+def test_learning_takes_a_pass_for_each_learned_rule_of_a_field() -> None:
+    plan = parse_plan([{**MEAN, "fields": "x"}, {"action": "clip", "quantiles": [0, 0.9]}, {"action": "clip", "ge": 0}])
+    assert plan.num_rounds(["x", "y"]) == 2
+    assert plan.num_rounds(["y"]) == 1
+    assert plan.num_rounds([]) == 0
+    assert parse_plan([{"action": "clip", "ge": 0}]).num_rounds(["x"]) == 0
+
+
+def test_a_plan_is_known_by_its_rules_and_travels() -> None:
+    plan = parse_plan([MEAN])
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    assert plan.fingerprint == parse_plan([MEAN], otherwise="fail", file="other.yaml").fingerprint
+    assert plan.fingerprint != parse_plan([{**MEAN, "codes": "DC101"}]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "name"),
+    [(True, "x", "x_missing"), (True, "emb[]", "emb_missing"), ("no_{field}", "s.x[]", "no_s.x"), (False, "x", None)],
+)
+def test_an_indicator_is_named_after_its_field(template: bool | str, path: str, name: str | None) -> None:
+    (rule,) = parse_plan([{**MEAN, "indicator": template}]).rules
+    assert rule.indicator_name(path) == name  # type: ignore[union-attr]
