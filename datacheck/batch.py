@@ -55,7 +55,8 @@ class Column:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
             return walk_array(self.name, self.data, self.dtype)
-        return walk_arrow(self.name or "", self.data)
+        leaves = walk_arrow(self.name or "", self.data)
+        return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
 
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""

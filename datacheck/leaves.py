@@ -183,14 +183,35 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
         flat, levels = _flatten(array)
         yield Leaf(path, flat, dtype, validity, levels, shape)
     elif kind in "SUTmM":
-        import pyarrow as pa
-
         flat, levels = _flatten(array)
-        values = pa.array(flat.astype(object) if kind in "SUT" else flat, mask=None if validity is None else ~validity)
-        yield Leaf(path, values, str(values.type), arrow_validity(values), levels, shape)
+        try:
+            values = _to_arrow(flat, validity)
+        except ValueError as error:
+            yield Leaf(path, None, dtype, None, (), shape, f"its text is not Unicode ({error})")
+            return
+        is_counted = kind in "mM" and np.datetime_data(array.dtype) not in _ARROW_UNITS
+        yield Leaf(path, values, dtype if is_counted else str(values.type), arrow_validity(values), levels, shape)
     else:
         problem = "an array of Python objects hides its values" if kind == "O" else f"dtype {dtype} is not known"
         yield Leaf(path, None, dtype, None, (), shape, problem)
+
+
+#: Units of time that Arrow has.
+_ARROW_UNITS = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
+
+
+def _to_arrow(flat: np.ndarray[Any, Any], validity: BoolArray | None) -> pa.Array:
+    """Text, bytes or times as a flat Arrow array; times in a unit that Arrow lacks as their counts, NaT as null."""
+    import pyarrow as pa
+
+    mask = None if validity is None else ~validity
+    if flat.dtype.kind in "SUT":
+        return pa.array(flat.astype(object), mask=mask)
+    flat = flat if flat.dtype.isnative else flat.astype(flat.dtype.newbyteorder("="))
+    if np.datetime_data(flat.dtype) in _ARROW_UNITS:
+        return pa.array(flat, mask=mask)
+    absent = np.isnat(flat) if mask is None else np.isnat(flat) | mask
+    return pa.array(flat.view(np.int64), mask=absent)
 
 
 def _flatten(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple[Level, ...]]:

@@ -210,6 +210,8 @@ def to_column(name: str | None, values: Any) -> Column:
     import torch
 
     tensor = values.detach()
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.dtype is torch.complex32:

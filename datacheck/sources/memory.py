@@ -1,0 +1,147 @@
+"""Data that is already in memory: arrays of NumPy, Arrow, pandas, polars, torch, and mappings and sequences of them.
+
+None of these libraries is imported here but NumPy and Arrow: an object of pandas can only exist where pandas is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import UsageError
+from datacheck.sources.base import Fingerprint, ReadOptions, split_rows
+from datacheck.sources.members import plan_members
+from datacheck.sources.pandas_columns import pandas_columns
+from datacheck.sources.structure import batches_alone, batches_together, find_tensors
+
+__all__ = ["MEMORY_URI", "batches_of"]
+
+#: The name of data in memory, where a file has its path.
+MEMORY_URI = "<memory>"
+
+Array = np.ndarray[Any, Any]
+
+
+def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
+    """Data in memory as batches, and ``MEMORY_URI``.
+
+    NaN stays NaN and null stays null, whatever holds them. Raises ``UsageError`` for data of no known kind.
+    """
+    return MEMORY_URI, _batches(data)
+
+
+def _batches(data: Any) -> Iterator[Batch]:
+    torch = sys.modules.get("torch")
+    if _is_pandas(data):
+        return _of_columns(pandas_columns(data), len(data))
+    if isinstance(data, pa.Table | pa.RecordBatch | pa.RecordBatchReader):
+        return _of_record_batches(data)
+    if isinstance(data, pa.Array | pa.ChunkedArray):
+        return _of_arrow_array(data)
+    if isinstance(data, np.ndarray):
+        return _of_array(data)
+    if torch is not None and isinstance(data, torch.nn.Module):
+        return _of_structure(data.state_dict())
+    if isinstance(data, Mapping) and any(map(_is_frame_or_series, data.values())):
+        return _of_mapping(data)
+    is_of_torch = torch is not None and isinstance(data, torch.Tensor | torch.utils.data.TensorDataset)
+    if is_of_torch or isinstance(data, Mapping | list | tuple | set | float | complex | np.generic):
+        return _of_structure(data)
+    if hasattr(data, "__arrow_c_stream__"):
+        return _of_stream(data)
+    if hasattr(data, "__array__"):
+        return _of_array(np.asarray(data))
+    known = "arrays of NumPy, Arrow, pandas, polars and torch, and mappings and sequences of them"
+    raise UsageError(f"data of type {type(data).__name__} cannot be checked; what can: paths, {known}")
+
+
+def _is_pandas(data: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame | pandas.Series | pandas.Index)
+
+
+def _is_frame_or_series(data: object) -> bool:
+    return _is_pandas(data) or isinstance(data, pa.Array | pa.ChunkedArray) or hasattr(data, "__arrow_c_stream__")
+
+
+def _of_columns(columns: list[Column], num_rows: int) -> Iterator[Batch]:
+    """Whole columns, in slices."""
+    row_bytes = sum(column.data.nbytes for column in columns) / max(num_rows, 1)
+    usable = [column for column in columns if not column.problem]
+    for start, count in split_rows(num_rows, row_bytes):
+        parts = [replace(column, data=column.data[start : start + count]) for column in usable]
+        yield Batch(tuple(parts), count, start)
+    for column in columns:
+        if column.problem:
+            yield Batch((column,), 0, counts_rows=False)
+
+
+def _of_array(data: Array) -> Iterator[Batch]:
+    if data.ndim == 0 or (data.flags.f_contiguous and not data.flags.c_contiguous):
+        # A part of an array in Fortran order does not lie together: all of it is looked at where it is.
+        yield Batch((Column(None, data),), len(data) if data.ndim else 1)
+        return
+    for start, count in split_rows(len(data), data.nbytes / max(len(data), 1)):
+        yield Batch((Column(None, data[start : start + count]),), count, start)
+
+
+def _of_record_batches(data: pa.Table | pa.RecordBatch | pa.RecordBatchReader) -> Iterator[Batch]:
+    parts = [data] if isinstance(data, pa.RecordBatch) else data.to_batches() if isinstance(data, pa.Table) else data
+    row = 0
+    for part in parts:
+        for start, count in split_rows(part.num_rows, part.nbytes / max(part.num_rows, 1)):
+            yield Batch.from_arrow(part.slice(start, count), row + start)
+        row += part.num_rows
+    if row == 0:
+        none = [pa.nulls(0, field.type) for field in data.schema]
+        yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=data.schema))
+
+
+def _of_arrow_array(data: pa.Array | pa.ChunkedArray) -> Iterator[Batch]:
+    row = 0
+    for chunk in data.chunks if isinstance(data, pa.ChunkedArray) else [data]:
+        yield Batch((Column(None, chunk),), len(chunk), row)
+        row += len(chunk)
+
+
+def _of_stream(data: Any) -> Iterator[Batch]:
+    """Anything that hands out Arrow memory: a polars DataFrame or Series, a relation of DuckDB."""
+    try:
+        reader = pa.RecordBatchReader.from_stream(data)
+    except (pa.ArrowInvalid, TypeError):
+        array = pa.chunked_array(data)
+        return _named(_of_arrow_array(array), getattr(data, "name", None) or None)
+    return _of_record_batches(reader)
+
+
+def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
+    """A mapping in which are frames or series: each of its values on its own."""
+    for key, value in data.items():
+        yield from _named(_batches(value), str(key))
+
+
+def _named(batches: Iterator[Batch], prefix: str | None) -> Iterator[Batch]:
+    for batch in batches:
+        columns = [
+            replace(column, name=f"{prefix}.{column.name}" if prefix and column.name else prefix or column.name)
+            for column in batch.columns
+        ]
+        yield batch.with_columns(tuple(columns))
+
+
+def _of_structure(data: object) -> Iterator[Batch]:
+    options = ReadOptions()
+    found = find_tensors(MEMORY_URI, data, options.max_members)
+    info = plan_members(MEMORY_URI, "memory", Fingerprint(0, 0, 0), [one.member() for one in found], options)
+    if info.aligned:
+        num_rows = info.num_rows or 0
+        yield from batches_together(found, 0, num_rows)
+        return
+    for one in found:
+        yield from batches_alone(one, 0, one.num_rows)
