@@ -1,0 +1,1 @@
+"""What a guard is made of: measures, watchers, histories, actions, snapshots and bundles."""

@@ -1,0 +1,92 @@
+"""What a step was made of, kept while it runs, so that it can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datacheck.torch.sentinel.layers import tensors_in
+from datacheck.torch.sentinel.recall import RandomState
+
+__all__ = ["LossFunction", "Part", "StepContext", "detached", "probe_loss"]
+
+#: ``loss_fn(model, batch)`` gives the loss.
+LossFunction = Callable[[Any, Any], Tensor]
+#: Parts of a step that are kept: micro-batches, or calls of the model.
+MAX_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One micro-batch, or one call of the model in a loop that the guard does not drive.
+
+    ``random`` are the random states that it began from. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it
+    calls the model with the captured ``(args, kwargs)`` and makes a loss of whatever comes out.
+    """
+
+    loss_fn: LossFunction
+    batch: Any
+    random: RandomState
+    is_whole: bool = True
+
+
+class StepContext:
+    """The parts of the step that runs."""
+
+    __slots__ = ("losses", "num_left_out", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.losses: list[Tensor] = []
+        self.num_left_out = 0
+
+    def clear(self) -> None:
+        self.parts.clear()
+        self.losses.clear()
+        self.num_left_out = 0
+
+    def add(self, part: Part) -> None:
+        """Keep a part; of very many, the last ones."""
+        if len(self.parts) == MAX_PARTS:
+            del self.parts[0]
+            self.num_left_out += 1
+        self.parts.append(part)
+
+
+def detached(value: Any) -> Any:
+    """The same structure with tensors that hold no graph alive."""
+    if isinstance(value, Tensor):
+        return value.detach().requires_grad_(value.requires_grad) if value.grad_fn is not None else value
+    if isinstance(value, dict):
+        return {key: detached(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(detached(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {field.name: detached(getattr(value, field.name)) for field in fields(value) if field.init}
+        if any(changed[name] is not getattr(value, name) for name in changed):
+            return replace(value, **changed)
+    return value
+
+
+def probe_loss(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    """A loss for a model whose loss code is not known: a mean of what it gives, NaN where that is NaN.
+
+    Infinities alone are left out: a model that writes -inf into masked logits is sound.
+    """
+    args, kwargs = batch
+    total: Tensor | None = None
+    for output in tensors_in(model(*args, **kwargs)):
+        if not output.dtype.is_floating_point or output.grad_fn is None or output.numel() == 0:
+            continue
+        values = output if output.isnan().any() else torch.where(output.isinf(), 0.0, output)
+        # Uneven weights: under a plain mean the gradients of a softmax or a normalised output would cancel.
+        weights = torch.linspace(0.5, 1.5, values.numel(), dtype=values.dtype, device=values.device)
+        part = (values * weights.reshape(values.shape)).mean().float()
+        total = part if total is None else total + part
+    if total is None:
+        return torch.zeros((), requires_grad=True)
+    return total

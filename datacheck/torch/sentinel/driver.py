@@ -1,0 +1,265 @@
+"""The order of things in a step: begin, look, act, update, look again; driven by the guard or by hooks in a user's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datacheck.errors import UsageError
+from datacheck.torch.diagnosis import Diagnosis, NonFiniteError
+from datacheck.torch.sentinel.actions import OnTrip, read_actions
+from datacheck.torch.sentinel.bundle import write_bundle
+from datacheck.torch.sentinel.config import GuardConfig
+from datacheck.torch.sentinel.context import LossFunction, StepContext
+from datacheck.torch.sentinel.explain import Explainer
+from datacheck.torch.sentinel.layers import LayerWatch
+from datacheck.torch.sentinel.log import GuardLog
+from datacheck.torch.sentinel.lookout import Lookout
+from datacheck.torch.sentinel.loop import LoopHooks, needs_closure
+from datacheck.torch.sentinel.names import NamedParameter, bare_model
+from datacheck.torch.sentinel.response import Response
+from datacheck.torch.sentinel.training import Scaler, Stateful, Training
+from datacheck.torch.sentinel.trip import Signals, Trip
+
+__all__ = ["Driver"]
+
+#: What the message of an error that a NaN has caused says.
+_HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
+
+
+class Driver:
+    """Everything behind a guard."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        on_trip: OnTrip,
+        scaler: Scaler | None,
+        schedulers: Sequence[Stateful],
+        config: GuardConfig,
+    ) -> None:
+        self.config = config
+        self.training = Training(
+            model,
+            optimizers,
+            scaler if scaler is not None and scaler.is_enabled() else None,
+            schedulers,
+            synchronize=config.synchronize,
+        )
+        self.log = GuardLog()
+        self.context = StepContext()
+        self.layers = LayerWatch(bare_model(model)) if config.watch == "layers" else None
+        self.lookout = Lookout(self.training, config, self.layers)
+        self.response = Response(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
+        self.last_diagnosis: Diagnosis | None = None
+        self._last_trip: Trip | None = None
+        self._explainer = Explainer(self.training, self.log)
+        self.is_driving = False
+        self._hooks = LoopHooks(self)
+        self.closure_optimizer = next((optimizer for optimizer in optimizers if needs_closure(optimizer)), None)
+
+    def attach(self) -> None:
+        self._hooks.attach()
+        if self.layers is not None:
+            self.layers.attach()
+
+    def detach(self) -> None:
+        self._hooks.detach()
+        if self.layers is not None:
+            self.layers.remove()
+        self.context.clear()
+
+    def require_attached(self) -> None:
+        if not self._hooks.is_attached:
+            raise UsageError("the guard was removed; make a new one, or enter it again: with guard: ...")
+
+    def begin(self) -> None:
+        """Start a step: remember what it begins from."""
+        training = self.training
+        self.response.before_step()
+        if training.step == 0:
+            training.state.learn()
+        training.step += 1
+        training.buffers.begin()
+        training.random.begin()
+        self.context.clear()
+        self._last_trip = None
+        if self.layers is not None:
+            self.layers.begin()
+        self._hooks.opened()
+
+    def close(self) -> None:
+        """End a step: let go of its batch, unless it tripped and may yet be written to a bundle."""
+        self.training.random.end()
+        if self._last_trip is None:
+            self.context.clear()
+
+    def forward(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
+        """The loss; None where a value that is not finite made the code raise, and the actions go on with training."""
+        try:
+            loss = loss_fn(self.training.model, batch)
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            if self.training.peers is not None or not any(hint in str(error).lower() for hint in _HINTS):
+                raise
+            if self._is_made_by_nonfinite(error):
+                return None
+            raise
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shown = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(
+                f"loss_fn(model, batch) returned {shown}; it must return a tensor with one value, such as loss.mean()"
+            )
+        return loss
+
+    def _is_made_by_nonfinite(self, error: Exception) -> bool:
+        """Whether the microscope finds a value that is not finite behind an error; if so it is a trip."""
+        signals = Signals(self.training.step, float("nan"), None)
+        trip = Trip(code="DC450", signals=signals, detail=f"{type(error).__name__} was raised: {error}")
+        found = self._explainer.explain_error(trip, self.context)
+        if found is None:
+            return False
+        self.lookout.history.add_step(self.training.step, float("nan"), None)
+        self._resolve(trip, found)
+        return True
+
+    def finish(self) -> None:
+        """Check the gradients that are there and, unless the actions have it otherwise, update."""
+        training, scaler = self.training, self.training.scaler
+        scale: Tensor | float = 1.0 if scaler is None else scaler.scale(_one(training))
+        reading = self.lookout.look(self.context.losses, training.parameters, scale, may_overflow=scaler is not None)
+        if reading.trip is not None and not self._resolve(reading.trip):
+            for optimizer in training.optimizers:
+                # A scheduler would warn that it was stepped before its optimizer.
+                optimizer._opt_called = True  # type: ignore[attr-defined]
+            return
+        if self.config.max_grad_norm is not None and not reading.is_overflow:
+            for optimizer in training.optimizers:
+                if scaler is not None:
+                    scaler.unscale_(optimizer)
+            tensors = [parameter.tensor for parameter in training.parameters]
+            torch.nn.utils.clip_grad_norm_(tensors, self.config.max_grad_norm)
+        self.lookout.before_update()
+        for optimizer in training.optimizers:
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+        if scaler is not None:
+            scaler.update()
+        if reading.is_overflow:
+            self.check_scale()
+        else:
+            self.updated()
+        self.close()
+
+    def check_before(
+        self,
+        parameters: Sequence[NamedParameter],
+        losses: Sequence[Tensor],
+        scale: Tensor | float,
+        *,
+        may_overflow: bool = False,
+        which: int = 0,
+    ) -> bool:
+        """Check before one optimizer's update in a loop of the user's; whether to make the update."""
+        reading = self.lookout.look(losses, parameters, scale, may_overflow=may_overflow, which=which)
+        return reading.trip is None or self._resolve(reading.trip)
+
+    def updated(self) -> None:
+        """An update was made: look at what it left behind."""
+        late = self.lookout.after_update()
+        if late is not None:
+            self._resolve(late)
+        elif self._last_trip is None:
+            self.response.after_update()
+
+    def read_late(self) -> None:
+        """Look at what the last update left behind, if that is still to be read."""
+        if self.training.peers is None:
+            late = self.lookout.read_late()
+            if late is not None:
+                self._resolve(late)
+
+    def check_scale(self) -> None:
+        """A loss scale that fell and fell is a trip; one infinity is not."""
+        training = self.training
+        assert training.scaler is not None
+        scale = training.scaler.get_scale()
+        if scale < self.config.min_loss_scale:
+            signals = Signals(training.step, None, None)
+            shown = f"{scale:g}, below {self.config.min_loss_scale:g}"
+            self._resolve(Trip(code="DC454", signals=signals, detail=shown))
+
+    def _resolve(self, trip: Trip, found: Diagnosis | None = None) -> bool:
+        self._last_trip = trip
+
+        def explain(tripped: Trip) -> Diagnosis:
+            self.last_diagnosis = found or self._explainer.explain(tripped, self.context, self.lookout.history.view())
+            return self.last_diagnosis
+
+        def stop(tripped: Trip, diagnosis: Diagnosis | None) -> NoReturn:
+            if diagnosis is None:
+                diagnosis = explain(tripped)
+                self.log.add_diagnosis(diagnosis)
+            self._hooks.closed()
+            raise NonFiniteError(diagnosis, self._bundle_of(tripped))
+
+        return self.response.resolve(trip, explain, stop)
+
+    def _bundle_of(self, trip: Trip) -> str | None:
+        if self.config.bundle_dir is None:
+            return None
+        rank = "" if self.training.peers is None else f"-rank{self.training.peers.rank}"
+        path = Path(self.config.bundle_dir) / f"step-{trip.step:08d}{rank}"
+        try:
+            return str(self.bundle(path))
+        except (UsageError, OSError) as error:
+            # The diagnosis matters more than its bundle.
+            self.log.add_note("the bundle", f"it was not written: {error}")
+            return None
+
+    def bundle(self, path: Path) -> Path:
+        if not self.context.parts:
+            raise UsageError(
+                "there is no step to write: a bundle holds the step that tripped, until the next one begins; "
+                "bundle_dir= writes it at once"
+            )
+        return write_bundle(
+            path, self.training, self.context, self._last_trip, self.last_diagnosis, self.lookout.history
+        )
+
+    def note_loss(self, loss: Tensor) -> None:
+        self._hooks.note_loss(loss)
+
+    def step_with_closure(self, loss_fn: LossFunction, batch: Any) -> Tensor:
+        """A step of an optimizer that evaluates the loss itself, many times: LBFGS."""
+        optimizer, config = self.closure_optimizer, self.config
+        assert optimizer is not None
+        if len(self.training.optimizers) > 1 or config.accumulation_steps > 1 or config.max_grad_norm is not None:
+            raise UsageError(
+                f"{type(optimizer).__name__} evaluates its loss itself: step takes no second optimizer, "
+                "accumulation_steps or max_grad_norm beside it"
+            )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = self.forward(loss_fn, batch)
+            if loss is None:
+                self._hooks.hold_closure()
+                return torch.full((), float("nan"))
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        loss = self._hooks.step_with(optimizer, closure, loss_fn, batch)
+        return torch.as_tensor(loss).detach()
+
+
+def _one(training: Training) -> Tensor:
+    device = next(iter(training.devices()), torch.device("cpu"))
+    return torch.ones((), device=device)

@@ -1,0 +1,203 @@
+"""From a trip to its diagnosis: the step is replayed under the microscope, and the history has its say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datacheck.text import join_limited
+from datacheck.torch.diagnosis import Diagnosis
+from datacheck.torch.dynamics import DynamicsVerdict, History, classify_dynamics
+from datacheck.torch.sentinel.context import Part, StepContext
+from datacheck.torch.sentinel.log import GuardLog
+from datacheck.torch.sentinel.names import bare_model
+from datacheck.torch.sentinel.peers import is_sharded
+from datacheck.torch.sentinel.training import Training
+from datacheck.torch.sentinel.trip import Trip
+from datacheck.torch.sentinel.unsharded import unsharded_copy
+from datacheck.torch.sentinel.update_fault import explain_update
+
+__all__ = ["Explainer"]
+
+#: The scale that a GradScaler begins with.
+INITIAL_SCALE = 2.0**16
+
+#: Causes that are an effect of diverged weights as often as a defect of the operation: the history decides.
+SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflow", "parameter-not-finite", "unknown"})
+
+
+class Explainer:
+    """Explains trips of one training run."""
+
+    def __init__(self, training: Training, log: GuardLog) -> None:
+        self._training = training
+        self._log = log
+
+    def explain(self, trip: Trip, context: StepContext, history: History) -> Diagnosis:
+        """The diagnosis of a trip; where ranks train together, that of the first rank that has one of its own."""
+        verdict = classify_dynamics(history)
+        if trip.is_spike:
+            return _explain_spike(trip, verdict)
+        training = self._training
+        if trip.is_late:
+            found: Diagnosis | None = explain_update(
+                trip.bad, training.parameters, training.optimizers, verdict, trip.step
+            )
+        else:
+            found = self._replay(trip, context)
+            if found is not None:
+                found = _with_history(found, verdict).at_step(trip.step)
+        if training.peers is not None:
+            found = self._shared(found)
+        return found or self._not_repeated(trip, context, verdict)
+
+    def explain_error(self, trip: Trip, context: StepContext) -> Diagnosis | None:
+        """The diagnosis of a step whose code raised; None where no value that is not finite is behind it."""
+        found = self._replay(trip, context)
+        return None if found is None else found.at_step(trip.step)
+
+    def _replay(self, trip: Trip, context: StepContext) -> Diagnosis | None:
+        training = self._training
+        model: nn.Module | None = bare_model(training.model)
+        assert model is not None
+        if is_sharded(model):
+            # Gathers the weights: a collective, so all ranks are here.
+            model = unsharded_copy(model)
+            if model is None:
+                self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
+                return None
+        own = training.peers is None or training.peers.rank in trip.ranks
+        if not own or not context.parts:
+            return None
+        if context.num_left_out:
+            self._log.add_note("the replay", f"{context.num_left_out} of the step's parts were not kept")
+        with training.buffers.replaying() as lost:
+            if lost:
+                self._log.add_note("the replay", f"{join_limited(lost)} had not been kept as they were before the step")
+            # A collapsed scale is looked at without a scale first: only what is finite then is the scale's fault.
+            for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
+                for part in context.parts:
+                    with training.random.replaying(part.random):
+                        found = _examine(part, model, scale)
+                    if found is not None:
+                        return found
+        return None
+
+    def _shared(self, found: Diagnosis | None) -> Diagnosis | None:
+        peers = self._training.peers
+        assert peers is not None
+        records = peers.gather(None if found is None else found.to_dict())
+        if found is not None:
+            return found
+        for rank, record in enumerate(records):
+            if record is not None:
+                theirs = Diagnosis.from_dict(record)
+                return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
+        return None
+
+    def _not_repeated(self, trip: Trip, context: StepContext, verdict: DynamicsVerdict | None) -> Diagnosis:
+        if verdict is not None:
+            return verdict.to_diagnosis(step=trip.step)
+        if trip.code == "DC454":
+            return _collapsed(trip)
+        seen = f"in the run {trip.detail}"
+        if trip.layers:
+            seen += f"; the first module whose output was not finite was '{trip.layers[0]}'"
+        if not context.parts or not all(part.is_whole for part in context.parts):
+            phase = "loss" if trip.code == "DC450" else "backward"
+            return Diagnosis(
+                code="DC401" if phase == "loss" else "DC403",
+                phase=phase,
+                cause="unknown",
+                explanation=(
+                    f"{seen}; the model replayed with its inputs is finite, forward and backward, and the code that makes "
+                    "the loss of its outputs is not known to the guard"
+                ),
+                remedy="guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)",
+                step=trip.step,
+            )
+        return Diagnosis(
+            code="DC409",
+            phase="loss" if trip.code == "DC450" else "backward",
+            cause="not-reproducible",
+            explanation=(
+                f"{seen}; replayed from the same weights, buffers, random states and batch, the loss and all gradients "
+                f"are finite{_replayed_loss(self._training, context)}. Nondeterministic code, data that the step changed in "
+                "place, a random generator of its own, or hardware"
+            ),
+            remedy="torch.use_deterministic_algorithms(True)  # and see whether it repeats; else test the memory",
+            step=trip.step,
+        )
+
+
+def _examine(part: Part, model: nn.Module, scale: float) -> Diagnosis | None:
+    from datacheck.torch.microscope import examine
+
+    def replay_on(batch: Any) -> Tensor:
+        return part.loss_fn(model, batch)
+
+    if part.is_whole:
+        return examine(lambda: replay_on(part.batch), model=model, batch=part.batch, replay_on=replay_on, scale=scale)
+    args, kwargs = part.batch
+    # The loss is made up, so samples cannot be told by their share in it.
+    batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
+    return examine(lambda: replay_on(part.batch), model=model, batch=batch, scale=scale)
+
+
+def _replayed_loss(training: Training, context: StepContext) -> str:
+    """The loss of the replay, to be held against the one of the run."""
+    if len(context.parts) != 1 or is_sharded(training.model):
+        return ""
+    part = context.parts[0]
+    model = bare_model(training.model)
+    try:
+        with training.buffers.replaying(), training.random.replaying(part.random), torch.no_grad():
+            return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"
+    except RuntimeError:
+        # Code that asks for gradients inside the loss does not run without them.
+        return ""
+
+
+def _with_history(found: Diagnosis, verdict: DynamicsVerdict | None) -> Diagnosis:
+    if verdict is None:
+        return found
+    if found.cause not in SHARED_WITH_DIVERGENCE:
+        return replace(found, explanation=f"{found.explanation}\nBefore that, {verdict.explanation}")
+    return replace(
+        found,
+        code="DC408",
+        cause=verdict.cause,
+        explanation=f"{verdict.explanation}. Then: {found.explanation}",
+        remedy=verdict.remedy,
+    )
+
+
+def _explain_spike(trip: Trip, verdict: DynamicsVerdict | None) -> Diagnosis:
+    if verdict is not None:
+        return verdict.to_diagnosis(step=trip.step)
+    is_loss = trip.code == "DC452"
+    return Diagnosis(
+        code="DC408",
+        phase="loss" if is_loss else "backward",
+        cause="unknown" if is_loss else "exploding-gradient",
+        explanation=f"{'the loss' if is_loss else 'the gradient norm'} jumped to {trip.detail}; every value is finite",
+        remedy="torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
+        step=trip.step,
+    )
+
+
+def _collapsed(trip: Trip) -> Diagnosis:
+    return Diagnosis(
+        code="DC403",
+        phase="backward",
+        cause="float16-overflow",
+        explanation=(
+            f"the loss scale fell to {trip.detail}; unscaled, the step replays with finite gradients, so they overflow or "
+            "underflow float16 only under the scale"
+        ),
+        remedy="with torch.autocast(device, dtype=torch.bfloat16): ...  # which needs no GradScaler",
+        step=trip.step,
+    )

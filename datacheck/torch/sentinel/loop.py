@@ -1,0 +1,278 @@
+"""Hooks for a training loop of the user's: on the model to know where a step begins, on the optimizers to check it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from datacheck.torch.diagnosis import NonFiniteError
+from datacheck.torch.sentinel.context import LossFunction, Part, detached, probe_loss
+from datacheck.torch.sentinel.hooks import Hook
+from datacheck.torch.sentinel.names import NamedParameter
+from datacheck.torch.sentinel.snapshot import restore_optimizer, take_optimizer
+
+if TYPE_CHECKING:
+    from datacheck.torch.sentinel.driver import Driver
+
+__all__ = ["LoopHooks", "needs_closure"]
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether ``optimizer.step`` cannot do without a closure, as LBFGS's cannot."""
+    parameter = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+class LoopHooks:
+    """Opens a step at the model's first call after an update, and checks it when an optimizer is about to update.
+
+    An optimizer cannot be stopped from a hook but by an error. To hold an update, its gradients are taken away for the
+    length of ``step``: optimizers pass over parameters without one, so neither moments nor weight decay move.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._handles: list[RemovableHandle] = []
+        self._is_open = False
+        self._stepped: set[int] = set()
+        self._scale_version = -1
+        self._held: dict[int, Callable[[], None]] = {}
+        self._whole: tuple[LossFunction, Any] | None = None
+        self._closure: _ClosureRun | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        return bool(self._handles)
+
+    def attach(self) -> None:
+        if self._handles:
+            return
+        training = self._driver.training
+        for optimizer in training.optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(Hook(self._before_update)))
+            self._handles.append(optimizer.register_step_post_hook(Hook(self._after_update)))
+        model = training.model
+        roots = list(model.children()) if isinstance(model, (nn.ModuleList, nn.ModuleDict)) else [model]
+        for root in roots:
+            self._handles.append(
+                root.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True, prepend=True)
+            )
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        for optimizer in self._driver.training.optimizers:
+            self._put_back(optimizer)
+        self._is_open = False
+
+    def opened(self) -> None:
+        """A step has begun."""
+        self._is_open = True
+        self._stepped.clear()
+        self._scale_version = self._version_of_scale()
+
+    def closed(self) -> None:
+        """The step is over, whether or not an optimizer was called: the next call of the model opens another."""
+        self._is_open = False
+
+    def _version_of_scale(self) -> int:
+        # The scale's version counter tells without a host sync whether the scaler was updated.
+        scale = getattr(self._driver.training.scaler, "_scale", None)
+        return scale._version if isinstance(scale, Tensor) else -1
+
+    def _before_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.compiler.is_compiling():
+            return
+        driver = self._driver
+        if driver.is_driving or self._whole is not None or torch._C._current_graph_task_id() != -1:
+            return
+        is_training = torch.is_grad_enabled()
+        if driver.layers is not None:
+            driver.layers.is_on = is_training
+        if not is_training:
+            return
+        training = driver.training
+        was_scaled = self._is_open and self._version_of_scale() != self._scale_version
+        if not self._is_open or self._stepped or was_scaled:
+            if was_scaled and not self._stepped and training.scaler is not None:
+                # The scaler left the step out, and no optimizer was called.
+                driver.check_scale()
+            driver.begin()
+        random = training.random.read() if driver.context.parts else training.random.state
+        driver.context.add(Part(probe_loss, (detached(args), detached(kwargs)), random, is_whole=False))
+
+    def note_loss(self, loss: Tensor) -> None:
+        """The user's loop has a loss."""
+        if not self._is_open or self._stepped:
+            self._driver.begin()
+        self._driver.context.losses.append(loss.detach())
+
+    def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
+        training = self._driver.training
+        number = training.optimizers.index(optimizer)
+        if len(training.optimizers) == 1:
+            return training.parameters
+        return [parameter for parameter in training.parameters if parameter.optimizer == number]
+
+    def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._put_back(optimizer)
+        driver = self._driver
+        if driver.is_driving:
+            self._scale_rates(optimizer)
+            return None
+        if not self._is_open or id(optimizer) in self._stepped:
+            driver.begin()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is not None:
+            driver.lookout.before_update()
+            self._scale_rates(optimizer)
+            self._closure = _ClosureRun(self, optimizer, closure)
+            if len(args) > 1:
+                return (args[0], self._closure, *args[2:]), kwargs
+            return args, {**kwargs, "closure": self._closure}
+        # A fused optimizer under a GradScaler gets gradients that are scaled, and is told if they overflowed.
+        scale = getattr(optimizer, "grad_scale", None)
+        may_overflow = getattr(optimizer, "found_inf", None) is not None
+        make = driver.check_before(
+            self._parameters_of(optimizer),
+            driver.context.losses,
+            1.0 if scale is None else scale,
+            may_overflow=may_overflow,
+            which=driver.training.optimizers.index(optimizer),
+        )
+        if make:
+            driver.lookout.before_update()
+            self._scale_rates(optimizer)
+        else:
+            self.hold(optimizer)
+        return None
+
+    def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
+        was_held = self._put_back(optimizer)
+        driver = self._driver
+        if driver.is_driving:
+            return
+        self._stepped.add(id(optimizer))
+        if self._closure is not None:
+            was_held = self._closure.is_held
+            if was_held:
+                self._closure.undo()
+            self._closure = None
+        if not was_held:
+            driver.updated()
+        if len(self._stepped) == len(driver.training.optimizers):
+            driver.close()
+
+    def hold(self, optimizer: Optimizer) -> None:
+        """Keep ``optimizer.step`` from changing anything until it is over."""
+        gradients = []
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                gradients.append((parameter, parameter.grad))
+                parameter.grad = None
+        # Some optimizers count steps in their groups.
+        options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+        def put_back() -> None:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            for group, kept in zip(optimizer.param_groups, options, strict=True):
+                group.update(kept)
+
+        self._held[id(optimizer)] = put_back
+
+    def _scale_rates(self, optimizer: Optimizer) -> None:
+        """Take the reduced learning rate in for the length of this update."""
+        factor = self._driver.training.lr_factor
+        if factor == 1.0:
+            return
+        rates = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
+        for group, rate in rates:
+            group["lr"] = rate * factor
+        number = id(optimizer)
+
+        def put_back() -> None:
+            for group, rate in rates:
+                group["lr"] = rate
+
+        self._held[-number] = put_back
+
+    def _put_back(self, optimizer: Optimizer) -> bool:
+        """Give back what was taken for the length of a step; whether the update was held."""
+        if not self._held:
+            return False
+        rates, gradients = self._held.pop(-id(optimizer), None), self._held.pop(id(optimizer), None)
+        for put_back in (rates, gradients):
+            if put_back is not None:
+                put_back()
+        return gradients is not None
+
+    def step_with(self, optimizer: Optimizer, closure: Callable[[], Tensor], loss_fn: LossFunction, batch: Any) -> Any:
+        """``optimizer.step(closure)``, where the guard knows what the closure runs."""
+        self._whole = (loss_fn, batch)
+        try:
+            return optimizer.step(closure)  # type: ignore[arg-type]
+        finally:
+            self._whole = None
+            self._closure = None
+
+    def hold_closure(self) -> None:
+        """The closure that runs has tripped already, and the update is not to be made."""
+        if self._closure is not None:
+            self._closure.is_held = True
+
+
+class _ClosureRun:
+    """A closure that is checked after each evaluation.
+
+    Once the update is held, it gives no gradients, which ends the search. What the search had already done to the
+    weights is undone.
+    """
+
+    def __init__(self, hooks: LoopHooks, optimizer: Optimizer, closure: Callable[[], Any]) -> None:
+        self._hooks = hooks
+        self._optimizer = optimizer
+        self._closure = closure
+        self._image = (
+            take_optimizer(optimizer, offload=False, with_parameters=True) if needs_closure(optimizer) else None
+        )
+        self._last: Any = None
+        self.is_held = False
+
+    def __call__(self) -> Any:
+        if self.is_held:
+            return self._last
+        driver, hooks = self._hooks._driver, self._hooks
+        training, context = driver.training, driver.context
+        context.clear()
+        training.random.begin()
+        if hooks._whole is not None:
+            context.add(Part(*hooks._whole, training.random.state))
+        try:
+            value = self._closure()
+            if not self.is_held:
+                is_loss = isinstance(value, Tensor) and value.numel() == 1
+                losses = [value.detach()] if is_loss else context.losses
+                parameters = hooks._parameters_of(self._optimizer)
+                self.is_held = not driver.check_before(parameters, losses, 1.0)
+        except NonFiniteError:
+            self.undo()
+            raise
+        if self.is_held:
+            if id(self._optimizer) not in hooks._held:
+                hooks.hold(self._optimizer)
+            self._last = torch.zeros(()) if self._last is None else self._last
+        else:
+            self._last = value
+        return self._last
+
+    def undo(self) -> None:
+        if self._image is not None:
+            restore_optimizer(self._optimizer, self._image)

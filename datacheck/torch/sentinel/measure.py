@@ -1,0 +1,148 @@
+"""How large a tensor's values are, at memory speed, and exactly how many of them are not finite.
+
+The measure is the sum of squares: the gradient norm needs it anyway, a NaN or an infinity makes it non-finite and
+nothing that is added later makes it finite again. Finite values can overflow it (above about 1e17 in float32), so a
+measure that is not finite is a suspicion, which :func:`count_nonfinite` settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datacheck.leaves import has_nonfinite
+from datacheck.numerics import is_finite, nan_mask, neginf_mask, posinf_mask
+
+__all__ = [
+    "count_nonfinite",
+    "exact_squares",
+    "is_watched",
+    "mend",
+    "nonfinite_mask",
+    "plain_tensor",
+    "squares",
+    "total_norm",
+]
+
+#: The dtypes that BLAS has a dot product for.
+_DOT_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.complex128})
+_HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
+#: Subclasses of Tensor that are nothing but a tensor.
+_PLAIN_TYPES = frozenset({Tensor, nn.Parameter, nn.Buffer})
+
+
+def is_watched(tensor: Tensor) -> bool:
+    """Whether a tensor's dtype can hold NaN or an infinity at all."""
+    dtype = tensor.dtype
+    return (dtype.is_floating_point or dtype.is_complex) and tensor.device.type != "meta"
+
+
+def plain_tensor(tensor: Tensor) -> Tensor:
+    """The strided tensor that holds the values: this rank's part of a DTensor, the values of a sparse or nested one."""
+    if hasattr(tensor, "to_local"):
+        tensor = tensor.to_local()
+    tensor = tensor.detach()
+    if tensor.layout is torch.strided:
+        return tensor
+    if tensor.layout is torch.sparse_coo:
+        return tensor._values()
+    if tensor.layout is torch._mkldnn:
+        return tensor.to_dense()
+    values: Tensor = tensor.values()  # type: ignore[no-untyped-call]
+    return values
+
+
+def squares(tensor: Tensor) -> float:
+    """The sum of squares of a tensor in host memory; not finite if a value may not be.
+
+    ``np.vdot`` reads the memory twice as fast as torch's norm does, and at a quarter of the overhead for small tensors.
+    """
+    if tensor.dtype in _DOT_DTYPES and type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided:
+        if tensor.is_contiguous() and not tensor.is_conj():
+            values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+            return float(np.vdot(values, values).real)
+        return float(torch.linalg.vector_norm(tensor.detach())) ** 2
+    return _squares_of_any(tensor)
+
+
+def _squares_of_any(tensor: Tensor) -> float:
+    tensor = plain_tensor(tensor)
+    dtype = tensor.dtype
+    if not is_watched(tensor):
+        return 0.0
+    if dtype in _HALF_DTYPES:
+        return float(torch.linalg.vector_norm(tensor, dtype=torch.float32)) ** 2
+    if dtype in _DOT_DTYPES:
+        return float(torch.linalg.vector_norm(tensor)) ** 2
+    return 0.0 if is_finite(_bytes(tensor), _name(dtype)) else float("nan")
+
+
+def exact_squares(tensors: Iterable[Tensor]) -> float:
+    """The sum of squares in double precision, for values whose squares overflow single precision."""
+    total = 0.0
+    for tensor in map(plain_tensor, tensors):
+        if tensor.dtype in _HALF_DTYPES or tensor.dtype in _DOT_DTYPES:
+            wide = torch.complex128 if tensor.dtype.is_complex else torch.float64
+            total += float(torch.linalg.vector_norm(tensor, dtype=wide)) ** 2
+    return total
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The norm over tensors of an accelerator, left there: no host sync. It is not finite if a value may not be."""
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for tensor in map(plain_tensor, tensors):
+        if tensor.dtype in _DOT_DTYPES or tensor.dtype in _HALF_DTYPES:
+            groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+        elif is_watched(tensor):
+            groups.setdefault((tensor.device, torch.float32), []).append(tensor.to(torch.float32))
+    norms: list[Tensor] = []
+    for (_, dtype), group in groups.items():
+        # Half precision would overflow at a norm of 65,504.
+        wide = torch.float32 if dtype in _HALF_DTYPES else None
+        norms.extend(torch._foreach_norm(group, 2, dtype=wide))
+    if not norms:
+        return torch.zeros(())
+    home = norms[0].device
+    total: Tensor = torch.linalg.vector_norm(
+        torch.stack([norm.to(home, torch.float32, non_blocking=True) for norm in norms])
+    )
+    return total
+
+
+def nonfinite_mask(tensor: Tensor) -> Tensor:
+    """True where a value of a strided tensor is NaN or infinite; float8 too, for which torch has no such test."""
+    if tensor.dtype in _HALF_DTYPES or tensor.dtype in _DOT_DTYPES:
+        return ~torch.isfinite(tensor)
+    name, values = _name(tensor.dtype), _bytes(tensor)
+    mask = nan_mask(values, name) | posinf_mask(values, name) | neginf_mask(values, name)
+    return torch.from_numpy(mask).reshape(tensor.shape).to(tensor.device)
+
+
+def count_nonfinite(tensor: Tensor) -> tuple[int, int]:
+    """How many of how many values are NaN or infinite, exactly."""
+    tensor = plain_tensor(tensor)
+    if not is_watched(tensor) or tensor.numel() == 0:
+        return 0, tensor.numel()
+    return int(nonfinite_mask(tensor).sum()), tensor.numel()
+
+
+def mend(tensor: Tensor) -> None:
+    """Write 0 where a value is not finite, in place; a product with 0 would leave the NaN."""
+    values = plain_tensor(tensor)
+    if is_watched(values):
+        values.masked_fill_(nonfinite_mask(values), 0)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _bytes(tensor: Tensor) -> np.ndarray[Any, Any]:
+    name = _name(tensor.dtype)
+    if not has_nonfinite(name):
+        return np.empty(0, np.uint8)
+    return tensor.detach().contiguous().view(torch.uint8).cpu().numpy().reshape(-1)

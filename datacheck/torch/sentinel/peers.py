@@ -1,0 +1,77 @@
+"""The other ranks: a verdict is reduced before anyone acts on it, or ranks that act alone would hang the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+__all__ = ["Peers", "find_peers", "is_sharded", "share_of"]
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether ranks hold parts of the parameters (FSDP2, tensor parallelism)."""
+    return any(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def share_of(tensor: Tensor, size: int) -> float:
+    """Which part of this rank's sum of squares counts, so that the sum over ``size`` ranks is the global one.
+
+    Sharded values are on one rank each, replicated ones on every rank.
+    """
+    if not hasattr(tensor, "placements"):
+        return 1.0 / size
+    copies, mesh = 1, getattr(tensor, "device_mesh")  # noqa: B009 - a DTensor's
+    for dimension, placement in enumerate(tensor.placements):
+        if placement.is_replicate():
+            copies *= mesh.size(dimension)
+    return 1.0 / copies
+
+
+class Peers:
+    """A process group of more than one rank, on which all ranks check the same steps."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.size = dist.get_world_size(group)
+        self.rank = dist.get_rank(group)
+        backend = str(dist.get_backend(group))
+        self._device = torch.device("cpu")
+        if "gloo" not in backend and "mpi" not in backend and torch.accelerator.is_available():
+            self._device = torch.accelerator.current_accelerator() or self._device
+
+    def add(self, values: Tensor) -> Tensor:
+        """Values added over all ranks. A NaN or an infinity of one rank is then on every rank."""
+        total = values.to(self._device, copy=True)
+        dist.all_reduce(total, group=self.group)
+        return total
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Numbers of the host added over all ranks."""
+        return [float(value) for value in self.add(torch.tensor(values, dtype=torch.float64)).tolist()]
+
+    def gather(self, record: Any) -> list[Any]:
+        """Each rank's plain JSON value, in rank order."""
+        data = json.dumps(record, default=str).encode()
+        lengths = self.sum([float(len(data)) if rank == self.rank else 0.0 for rank in range(self.size)])
+        width = max(map(int, lengths))
+        padded = torch.zeros(width, dtype=torch.uint8)
+        padded[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        padded = padded.to(self._device)
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded, group=self.group)
+        texts = [bytes(part[: int(length)].cpu().numpy()) for part, length in zip(parts, lengths, strict=True)]
+        return [json.loads(text) for text in texts]
+
+
+def find_peers(model: nn.Module) -> Peers | None:
+    """The ranks that train this model together; None for a run of one process."""
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    group = model.process_group if isinstance(model, DistributedDataParallel) else None
+    return Peers(group) if dist.get_world_size(group) > 1 else None

@@ -1,0 +1,112 @@
+"""What takes part in a training run: the things that a guard watches and that its actions may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from datacheck.torch.sentinel.names import NamedParameter, named_parameters
+from datacheck.torch.sentinel.peers import Peers, find_peers, share_of
+from datacheck.torch.sentinel.recall import BufferRecall, RandomRecall
+from datacheck.torch.sentinel.state import StateWatch
+
+__all__ = ["Scaler", "Stateful", "Training"]
+
+
+class Stateful(Protocol):
+    """A scheduler, or whatever else has a state to be put back."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+#: ``torch.amp.GradScaler``, or one that does as it does.
+Scaler = torch.amp.GradScaler
+
+
+class Training:
+    """A model, its optimizers, and what goes along with them.
+
+    ``lr_factor`` is multiplied into every learning rate for the length of each update and taken out again, so that no
+    scheduler ever sees it. ``gradient_scale`` is what the gradients are multiplied with while a scaler's loss scale is
+    in them. ``step`` counts updates from 1, held ones too.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        scaler: Scaler | None,
+        schedulers: Sequence[Stateful],
+        *,
+        synchronize: bool,
+    ) -> None:
+        self.model = model
+        self.optimizers = tuple(optimizers)
+        self.scaler = scaler
+        self.schedulers = tuple(schedulers)
+        self.lr_factor = 1.0
+        self.gradient_scale = 1.0
+        self.step = 0
+        self._synchronize = synchronize
+        self._peers: Peers | None = None
+        self._peers_are_known = False
+        self._num_parameters = -1
+        self._parameters: list[NamedParameter] = []
+        self._shares: list[float] = []
+        self._state: StateWatch | None = None
+        self.buffers = BufferRecall(model)
+        self.random = RandomRecall(frozenset(self.devices()))
+
+    def devices(self) -> set[torch.device]:
+        """The accelerators that the model lives on; empty for a model in host memory."""
+        return {p.device for p in self.model.parameters() if p.device.type not in ("cpu", "meta")}
+
+    @property
+    def parameters(self) -> list[NamedParameter]:
+        """Every parameter of every optimizer; found again when a group of parameters was added."""
+        number = sum(len(group["params"]) for optimizer in self.optimizers for group in optimizer.param_groups)
+        if number != self._num_parameters:
+            self._num_parameters = number
+            self._parameters = named_parameters(self.model, self.optimizers)
+            self._state = None
+            self._shares = []
+        return self._parameters
+
+    @property
+    def state(self) -> StateWatch:
+        parameters = self.parameters
+        if self._state is None:
+            self._state = StateWatch(self.model, parameters, self.optimizers)
+        return self._state
+
+    @property
+    def peers(self) -> Peers | None:
+        """The other ranks, looked for at the first step."""
+        if not self._peers_are_known:
+            self._peers_are_known = True
+            self._peers = find_peers(self.model) if self._synchronize else None
+        return self._peers
+
+    @property
+    def shares(self) -> list[float]:
+        """What part of each parameter's squares this rank adds to the global sum."""
+        if not self._shares:
+            size = self.peers.size if self.peers else 1
+            self._shares = [share_of(parameter.tensor, size) for parameter in self.parameters]
+        return self._shares
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The first group's learning rate, as the update uses it."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                rate = group.get("lr")
+                if rate is not None and not (isinstance(rate, torch.Tensor) and not rate.is_cpu):
+                    return float(rate) * self.lr_factor
+        return None
