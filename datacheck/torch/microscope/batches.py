@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def _take(value: Any, positions: list[int], size: int) -> Any:
     if isinstance(value, np.ndarray):
         return value if value.ndim == 0 or value.shape[0] != size else value[positions]
     if isinstance(value, dict):
-        return type(value)({key: _take(inner, positions, size) for key, inner in value.items()})
+        return {key: _take(inner, positions, size) for key, inner in value.items()}
     if isinstance(value, Mapping):
         return _take_mapping(value, positions, size)
     if is_dataclass(value) and not isinstance(value, type):
@@ -83,7 +83,7 @@ def _take_mapping(value: Mapping[Any, Any], positions: list[int], size: int) -> 
     return {key: _take(inner, positions, size) for key, inner in value.items()}
 
 
-def _is_list_of_samples(batch: object) -> bool:
+def _is_list_of_samples(batch: object) -> TypeGuard[Sequence[Any]]:
     if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
         return False
     if all(isinstance(sample, Mapping) or is_dataclass(sample) for sample in batch):

@@ -1,0 +1,86 @@
+"""What a program of the corpus is: a training step, and the truth about it.
+
+The line to blame is marked ``# BUG`` in the source of the function that builds the step (a statement of several lines
+may carry several marks). Nothing else in the tests knows line numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+DEFECTS: list[Defect] = []
+HARMLESS: list[Harmless] = []
+
+
+@dataclass(frozen=True)
+class Step:
+    """``loss_fn(model, batch)``; or, without a model and a batch, ``loss_fn()``."""
+
+    loss_fn: Callable[..., Any]
+    model: Any = None
+    batch: Any = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return () if self.model is None and self.batch is None else (self.model, self.batch)
+
+    def run(self) -> Any:
+        return self.loss_fn(*self.arguments)
+
+
+@dataclass(frozen=True)
+class Defect:
+    """``ops`` are the operation families that are right; ``phases`` and ``causes`` likewise, nearly always one each."""
+
+    build: Callable[[], Step]
+    cause: str
+    phase: str
+    ops: tuple[str, ...]
+    samples: tuple[int, ...] | None = None
+    field: str | None = None
+    module: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.build.__name__
+
+    @property
+    def filename(self) -> str:
+        return inspect.getsourcefile(self.build) or ""
+
+    @property
+    def lines(self) -> set[int]:
+        source, start = inspect.getsourcelines(self.build)
+        return {start + offset for offset, line in enumerate(source) if "# BUG" in line}
+
+
+@dataclass(frozen=True)
+class Harmless:
+    build: Callable[[], Step]
+
+    @property
+    def name(self) -> str:
+        return self.build.__name__
+
+
+def defect(
+    cause: str,
+    phase: str,
+    *ops: str,
+    samples: tuple[int, ...] | None = None,
+    field: str | None = None,
+    module: str | None = None,
+) -> Callable[[Callable[[], Step]], Callable[[], Step]]:
+    def register(build: Callable[[], Step]) -> Callable[[], Step]:
+        DEFECTS.append(Defect(build, cause, phase, ops, samples, field, module))
+        return build
+
+    return register
+
+
+def harmless(build: Callable[[], Step]) -> Callable[[], Step]:
+    HARMLESS.append(Harmless(build))
+    return build
