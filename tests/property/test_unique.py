@@ -1,0 +1,95 @@
+"""Rows that repeat an earlier key are found over all batches and files, in memory and on disk, as pandas finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacheck.batch import Batch, Column
+from datacheck.checks.unique import DuplicateFinder, hash_keys
+from datacheck.schema import Field, Schema
+
+KEY = Schema(fields={"a": Field(unique=True, allow_nan=True, nullable=True)})
+PAIR = Schema(fields={"a": Field(), "b": Field()}, unique=(("a", "b"),))
+
+
+def repeated(schema: Schema, columns: dict[str, Any], cuts: list[int], spill_bytes: int = 1 << 20) -> list[int]:
+    """The rows that repeat an earlier one, when the columns come in batches that end at ``cuts``."""
+    length = len(next(iter(columns.values())))
+    edges = [0, *sorted({cut % (length + 1) for cut in cuts}), length]
+    with DuplicateFinder(spill_bytes) as finder:
+        for start, stop in zip(edges, edges[1:], strict=False):
+            batch = Batch(tuple(Column(name, data[start:stop]) for name, data in columns.items()), stop - start, start)
+            for key in hash_keys(batch, schema):
+                finder.add(key.hashes)
+        return finder.repeated().tolist()
+
+
+def oracle(columns: dict[str, Any]) -> list[int]:
+    frame = pd.DataFrame({name: pa.array(data).to_pylist() for name, data in columns.items()}, dtype=object)
+    return np.flatnonzero(frame.duplicated(keep="first")).tolist()
+
+
+SCALARS = {
+    "int64": st.integers(-3, 3) | st.none(),
+    "float64": st.sampled_from([0.0, -0.0, 1.5, float("inf"), None]),
+    "string": st.sampled_from(["", "a", "b", "ab", "\x00", None]),
+    "bool": st.booleans() | st.none(),
+    "date32": st.sampled_from([pd.Timestamp("2024-01-01").date(), pd.Timestamp("2024-01-02").date(), None]),
+}
+
+
+@given(st.sampled_from(sorted(SCALARS)), st.data())
+@settings(max_examples=150, deadline=None)
+def test_duplicates_are_those_of_pandas_however_the_rows_are_cut(kind: str, data: st.DataObject) -> None:
+    values = data.draw(st.lists(SCALARS[kind], max_size=30))
+    cuts = data.draw(st.lists(st.integers(0, 30), max_size=4))
+    array = pa.array(values, pa.type_for_alias(kind))
+    # A zero is one value, whatever its sign; pandas compares Python floats so too.
+    assert repeated(KEY, {"a": array}, cuts) == oracle({"a": array})
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["x", "y", None])), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_a_key_of_two_fields_repeats_only_where_both_do(rows: list[tuple[int, str | None]]) -> None:
+    columns = {"a": pa.array([a for a, _ in rows], pa.int32()), "b": pa.array([b for _, b in rows], pa.string())}
+    assert repeated(PAIR, columns, [7, 20]) == oracle(columns)
+
+
+def test_what_goes_to_disk_gives_the_same_answer_and_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    values = np.random.default_rng(0).integers(0, 5_000, 20_000)
+    in_memory = repeated(KEY, {"a": values}, list(range(0, 20_000, 999)))
+    on_disk = repeated(KEY, {"a": values}, list(range(0, 20_000, 999)), spill_bytes=10_000)
+    assert in_memory == on_disk == oracle({"a": values})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [lambda x: pa.array(x), np.asarray])
+def test_nans_equal_each_other_whatever_their_bits(make: Any) -> None:
+    bits = np.array([0x7FF8000000000000, 0x7FF8000000000001, 0x3FF0000000000000], np.uint64)
+    assert repeated(KEY, {"a": make(bits.view(np.float64))}, []) == [1]
+
+
+def test_rows_of_arrays_are_compared_as_a_whole() -> None:
+    rows = np.array([[1.0, np.nan], [1.0, 2.0], [1.0, np.nan], [-0.0, 1.0], [0.0, 1.0]], np.float32)
+    assert repeated(KEY, {"a": rows}, [2]) == [2, 4]
+
+
+def test_strings_equal_across_encodings() -> None:
+    plain = pa.array(["a", "b", "a"])
+    mixed = pa.array(["b", "c"]).dictionary_encode()
+    with DuplicateFinder() as finder:
+        for array in (plain, mixed, plain.cast(pa.large_string())):
+            for key in hash_keys(Batch((Column("a", array),), len(array)), KEY):
+                finder.add(key.hashes)
+        assert finder.repeated().tolist() == [2, 3, 5, 6, 7]
