@@ -68,6 +68,8 @@ class FileScan:
         return found
 
     def _with_count(self, finding: Finding) -> Finding:
+        if finding.code == "DC305":
+            return replace(finding, num_checked=self.num_rows)
         with_nulls = _VALUE_CODES.get(finding.code, False)
         is_value_rule = finding.code in _VALUE_CODES or (finding.code.startswith("DC2") and finding.rule is None)
         if not is_value_rule or finding.field not in self._num_values:
