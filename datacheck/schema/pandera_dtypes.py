@@ -94,11 +94,13 @@ def pandera_dtype(field: Field) -> Any:
     return None
 
 
-def pandas_value(value: Any, kind: str | None) -> Any:
-    """A bound or a member as pandas compares it with the values of a column."""
+def pandas_value(value: Any, dtype: str | None) -> Any:
+    """A bound or a member as pandas compares it with the values of a column of the dtype."""
     import pandas as pd
 
-    match kind:
+    match dtype_kind(dtype):
+        case "duration":
+            return pd.Timedelta(value, unit=str(dtype)[len("duration[") : -1])  # type: ignore[arg-type]
         case "timestamp":
             return pd.Timestamp(value)
         case "date":

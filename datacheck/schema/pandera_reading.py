@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datacheck.errors import SchemaError
-from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field, Schema
 from datacheck.schema.pandera_dtypes import pandas_value, plain_value, word_of_dtype
 from datacheck.schema.validation import validate
@@ -201,7 +200,10 @@ def _is_builtin(check: Any) -> bool:
     """Whether the check runs pandera's own function of its name, and not one that the user gave the same name."""
     from pandera.api.checks import Check
 
-    return check.name in Check.CHECK_FUNCTION_REGISTRY and check == getattr(Check, check.name)(**check.statistics)
+    try:
+        return bool(check == getattr(Check, check.name)(**(check.statistics or {})))
+    except TypeError:
+        return False
 
 
 def _carried(component: Any) -> dict[str, Any]:
@@ -267,21 +269,20 @@ def _column_left(column: Any, frame_dtype: Any, field: Field | None) -> Any:
 
 def _says(field: Field, words: Mapping[str, Any]) -> bool:
     """Whether a field says what the words of a check say."""
-    kind = dtype_kind(field.dtype)
     for word, value in words.items():
         stated = getattr(field, word)
         if word == "checks":
             if any(stated.get(name) != arguments for name, arguments in value.items()):
                 return False
-        elif stated is None or _as_pandera_has_it(stated, kind) != value:
+        elif stated is None or _as_pandera_has_it(stated, field.dtype) != value:
             return False
     return True
 
 
-def _as_pandera_has_it(value: Any, kind: str | None) -> Any:
+def _as_pandera_has_it(value: Any, dtype: str | None) -> Any:
     if isinstance(value, tuple):
-        return [_as_pandera_has_it(member, kind) for member in value]
-    return plain_value(pandas_value(value, kind))
+        return [_as_pandera_has_it(member, dtype) for member in value]
+    return plain_value(pandas_value(value, dtype))
 
 
 def _without_unique(column: Any) -> Any:

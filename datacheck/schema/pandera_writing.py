@@ -119,28 +119,22 @@ def _value_checks(field: Field, kind: str | None, may_be_nan: bool) -> list[Any]
     from pandera.api.checks import Check
 
     checks = []
-    lenient = may_be_nan and (field.allow_nan or field.allow_inf)
-    for word, name in _BOUNDS.items():
+    # pandera's own bounds refuse what the field allows, and a duration has no form that pandera's statistics keep.
+    is_own = kind == "duration" or (may_be_nan and (field.allow_nan or field.allow_inf))
+    for word, check in _BOUNDS.items():
         bound = getattr(field, word)
         if bound is None:
             continue
-        value = pandas_value(bound, kind)
-        if lenient:
-            function = name
-            checks.append(
-                Check(
-                    is_within,
-                    name=f"{OWN_CHECK}{word}",
-                    ignore_na=False,
-                    bound=value,
-                    check=function,
-                    inf=field.allow_inf,
-                )
-            )
+        value = pandas_value(bound, field.dtype)
+        if is_own:
+            words = {"bound": value, "check": check, "inf": field.allow_inf}
+            checks.append(Check(is_within, name=f"{OWN_CHECK}{word}", ignore_na=False, **words))
         else:
-            checks.append(getattr(Check, name)(value))
+            checks.append(getattr(Check, check)(value))
     if field.isin is not None:
-        checks.append(Check.isin([pandas_value(value, kind) for value in field.isin]))
+        members = [pandas_value(value, field.dtype) for value in field.isin]
+        own = Check(is_among, name=f"{OWN_CHECK}isin", members=members)
+        checks.append(own if kind == "duration" else Check.isin(members))
     if field.str_matches is not None:
         checks.append(Check.str_matches(field.str_matches))
     for name, given in field.checks.items():
@@ -237,6 +231,11 @@ def is_within(series: Any, *, bound: Any, check: str, inf: bool) -> Any:
     values, valid = found
     passes = compare(values, bound) | np.isnan(values) | ~valid
     return series.isna() | (passes | np.isinf(values) if inf else passes)
+
+
+def is_among(series: Any, *, members: list[Any]) -> Any:
+    """True where a value is one of the members."""
+    return series.isin(members)
 
 
 def is_true(frame: Any, *, expression: str) -> Any:

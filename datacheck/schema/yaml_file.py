@@ -77,6 +77,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
+    """Text; in double quotes, which escape, where YAML takes a character of it for the end of a line."""
+    style = '"' if any(character in text for character in "\x85\u2028\u2029\ufeff") else None
+    return dumper.represent_scalar(f"{_TAG}str", text, style)
+
+
+_Dumper.add_representer(str, _represent_text)
 for _name, _pattern, _first in _SCALARS:
     for _class in (_Resolver, _Dumper):
         _class.add_implicit_resolver(_TAG + _name, _pattern, _first)
@@ -116,7 +123,9 @@ def parse_yaml(content: bytes | str, place: str, error_type: type[ConfigurationE
         raise error_type(f"{place}, line {line}", f"byte {byte:#04x} is not UTF-8; save it as UTF-8") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise error_type(f"{place}, line {line}", f"the character {_character(error)!r} is not allowed in YAML") from None
+        raise error_type(
+            f"{place}, line {line}", f"the character {_character(error)!r} is not allowed in YAML"
+        ) from None
     except yaml.MarkedYAMLError as error:
         raise error_type(_marked_place(place, error), f"is not valid YAML: {_problem(error)}") from None
     except RecursionError:
