@@ -7,9 +7,10 @@ schedules, results come back in the order of the units, so that nothing depends 
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
@@ -32,10 +33,11 @@ def default_workers() -> int:
 
 def map_in_order(
     function: Callable[[T], R], items: Iterable[T], workers: int | None = None, executor: ExecutorLike = "threads"
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """``function`` of each item, in the order of the items, at most a few per worker under way at a time.
 
-    An exception of ``function`` is raised here, and what was not begun is then not begun.
+    An exception of ``function`` is raised here. Then, and when the generator is closed, what was not begun is not begun,
+    and what was is waited for: nothing is at work afterwards.
     """
     workers = default_workers() if workers is None else workers
     if workers < 1:
@@ -55,6 +57,7 @@ def map_in_order(
         finally:
             for future in pending:
                 future.cancel()
+            wait(pending)
 
 
 def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Executor]:
@@ -65,5 +68,10 @@ def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Execut
     if executor == "processes":
         import multiprocessing
 
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts)
     raise UsageError(f"executor must be 'threads', 'processes' or a concurrent.futures.Executor, not {executor!r}")
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that schedules."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from datacheck import __version__
 from datacheck.batch import Batch
@@ -64,11 +64,13 @@ def learn(
     workers: int | None,
     executor: ExecutorLike,
     progress: Progress,
+    *,
+    skip_unreadable: bool,
 ) -> Statistics:
     """The statistics that the plan needs, from the rows of ``inputs`` that stay.
 
-    An input that cannot be read through teaches nothing; it is a finding when it is cleaned. Raises ``CleaningError``
-    where there is nothing to learn from.
+    An input that cannot be read through teaches nothing with ``skip_unreadable``, for a job in which it is a finding when
+    it is cleaned; without, its ``SourceError`` is raised. Raises ``CleaningError`` where there is nothing to learn from.
     """
     statistics = Statistics(plan.fingerprint, datacheck=__version__)
     fields = bind_to(inputs, plan, schema)
@@ -77,27 +79,35 @@ def learn(
     for _ in range(plan.bind(fields, schema).num_rounds(fields) if fields else 0):
         tasks = [task for item in readable for task in tasks_of(item, "parquet", duplicates)]
         progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
-        lessons = map_in_order(
-            partial(_learn_unit, plan=plan, schema=schema, statistics=statistics), tasks, workers, executor
-        )
-        merged: list[Any] = []
+        learn_one = partial(_learn_unit, plan=plan, schema=schema, statistics=statistics, known_fields=fields)
+        merged: list[Partial] = []
         sources = ()
-        for item in readable:
-            assert item.info is not None
-            taught = [next(lessons) for _ in item.info.units]
-            progress.advance(len(taught), sum(lesson.num_rows for lesson in taught), item.info.num_bytes)
-            if any(lesson.error for lesson in taught):
-                continue
-            merged += [lesson.partial for lesson in taught if lesson.partial is not None]
-            rows = sum(lesson.num_rows for lesson in taught)
-            sources += (LearnedFrom(item.uri, item.info.units[0].fingerprint, rows),)
+        with closing(map_in_order(learn_one, tasks, workers, executor)) as lessons:
+            for item in readable:
+                assert item.info is not None
+                taught = [next(lessons) for _ in item.info.units]
+                progress.advance(len(taught), sum(lesson.num_rows for lesson in taught), item.info.num_bytes)
+                error = next((lesson.error for lesson in taught if lesson.error is not None), None)
+                if error is not None:
+                    if skip_unreadable:
+                        continue
+                    raise error
+                merged += [lesson.partial for lesson in taught if lesson.partial is not None]
+                rows = sum(lesson.num_rows for lesson in taught)
+                sources += (LearnedFrom(item.uri, item.info.units[0].fingerprint, rows),)
         learner = Learner(plan.bind(fields, schema), schema, statistics)
         statistics = learner.finish(learner.merge(merged))
     num_rows = sum(source.num_rows for source in sources)
     return replace(statistics, source=sources, num_rows=num_rows, datacheck=__version__)
 
 
-def _learn_unit(task: CleanTask, plan: CleaningPlan, schema: Schema, statistics: Statistics) -> _Lesson:
+def _learn_unit(
+    task: CleanTask,
+    plan: CleaningPlan,
+    schema: Schema,
+    statistics: Statistics,
+    known_fields: Mapping[str | None, str],
+) -> _Lesson:
     checker = Checker(Rulebook(schema, plan.forced), with_rows=True)
     learner: Learner | None = None
     found: list[Finding] = []
@@ -112,7 +122,8 @@ def _learn_unit(task: CleanTask, plan: CleaningPlan, schema: Schema, statistics:
                 judged.original if len(rows) == judged.original.num_rows else judged.original.take(rows), schema
             )
             if learner is None:
-                learner = Learner(plan.bind(fields_of(kept), schema), schema, statistics)
+                # A rule may name a field that this file lacks and others have.
+                learner = Learner(plan.bind({**known_fields, **fields_of(kept)}, schema), schema, statistics)
             partials.append(learner.learn(kept))
             num_rows += len(rows)
     except SourceError as error:

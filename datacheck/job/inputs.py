@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -163,9 +164,9 @@ def find_duplicates(
         for unit in (item.info.units if item.info else ())
     ]
     progress.start("look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info))
-    results = map_in_order(partial(_keys_of, schema=schema), units, workers, executor)
     found: dict[str, list[tuple[str, IntArray]]] = {}
-    with Duplicates() as duplicates:
+    hashed = map_in_order(partial(_keys_of, schema=schema), units, workers, executor)
+    with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None
             for unit in item.info.units:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from datacheck.errors import OutputError
 from datacheck.reports.accounts import MANIFEST_VERSION
 from datacheck.text import plain
 
-__all__ = ["MANIFEST_NAME", "read_manifest", "sum_counts"]
+__all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "read_manifest", "sum_counts"]
 
 MANIFEST_NAME = "manifest.json"
+STATISTICS_NAME = "statistics.json"
 
 
 def read_manifest(output: Path) -> dict[str, Any] | None:
@@ -24,11 +25,36 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(path.read_bytes())
         if record["version"] != MANIFEST_VERSION:
             raise OutputError(f"{plain(str(path))}: is of version {record['version']}; remove the folder and run again")
+        if not isinstance(record["fingerprint"], str) or not all(isinstance(name, str) for name in files_of(record)):
+            raise ValueError("it lacks what a manifest says")
         return record
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{plain(str(path))}: is no manifest of datacheck ({error}); choose another output") from None
+        problem = plain(f"{type(error).__name__}: {error}")
+        raise OutputError(
+            f"{plain(str(path))}: is no manifest of datacheck ({problem}); choose another output"
+        ) from None
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The files that a manifest names, relative to its folder."""
+    parts = [part["path"] for account in manifest["inputs"] for part in account["outputs"]]
+    return parts if manifest["statistics"] is None else [*parts, manifest["statistics"]]
+
+
+def damage_of(output: Path, manifest: Mapping[str, Any]) -> str:
+    """What is wrong with the files of an output, by their sizes: an empty string where all of them are whole."""
+    for account in manifest["inputs"]:
+        for part in account["outputs"]:
+            path = output / part["path"]
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                return f"{plain(str(path))}: {error.strerror}"
+            if size != part["num_bytes"]:
+                return f"{plain(str(path))}: has {size:,} bytes, and had {part['num_bytes']:,} when it was written"
+    return ""
 
 
 def sum_counts(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from datacheck.reports.accounts import RepairTotal
 __all__ = ["from_json", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
-_MAPPINGS = ("removed_by_code", "parts", "failed", "left")
+_MAPPINGS = ("removed_by_code", "failed", "left")
 
 
 def to_json(record: UnitRecord) -> dict[str, Any]:
@@ -24,6 +24,9 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
+        # Pairs, since the order of the parts is that of the manifest, and the keys of an object have none.
+        "parts": [list(part) for part in record.parts.items()],
+        "arrays": list(record.arrays),
         "repairs": [asdict(total) for total in record.repairs],
         "findings": [finding.to_dict() for finding in scan.findings],
         "names": list(scan.names),
@@ -49,6 +52,8 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
         {path: (slots, present) for path, slots, present in record["num_values"]},
     )
     read = UnitRecord(record["name"], repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan)
+    read.parts = {part: int(size) for part, size in record["parts"]}
+    read.arrays = list(record["arrays"])
     for name in _COUNTS:
         setattr(read, name, int(record[name]))
     for name in _MAPPINGS:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from datacheck.cleaning.plan import is_learned
+from datacheck.cleaning.plan import Action, CleaningPlan, is_learned
 from datacheck.cleaning.statistics import Statistics
 from datacheck.errors import CleaningError, OutputError, UsageError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
@@ -18,17 +19,18 @@ from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import FileScan, error_finding
 from datacheck.job.fit import bind_to, learn
 from datacheck.job.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
-from datacheck.job.manifest import read_manifest, sum_counts
+from datacheck.job.manifest import STATISTICS_NAME, damage_of, read_manifest, sum_counts
 from datacheck.job.pipeline import Pipeline, load_pipeline
 from datacheck.job.progress import Progress, Silent
-from datacheck.job.publishing import Publisher
+from datacheck.job.publishing import Publisher, read_state
 from datacheck.job.scan import unit_bytes
 from datacheck.job.unit_clean import Cleaning, CleanTask, UnitRecord, clean_unit
 from datacheck.leaves import IntArray
 from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
+from datacheck.sinks import get_sink
 from datacheck.sinks.paths import check_output_outside_inputs
 from datacheck.sinks.publish import write_atomically
-from datacheck.sinks.staging import StagingArea
+from datacheck.sinks.staging import STAGING_NAME, StagingArea
 from datacheck.text import plain
 
 __all__ = ["PipelineLike", "clean", "fit", "run"]
@@ -36,8 +38,6 @@ __all__ = ["PipelineLike", "clean", "fit", "run"]
 PipelineLike = str | os.PathLike[str] | Pipeline
 StatisticsLike = str | os.PathLike[str] | Statistics
 Repeated = Mapping[str, Sequence[tuple[str, IntArray]]]
-
-STATISTICS_NAME = "statistics.json"
 
 
 def run(
@@ -58,7 +58,7 @@ def run(
         workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
         progress: told as units end.
-        overwrite: whether the output of another run in the same folder is replaced.
+        overwrite: whether the output of an earlier run in the same folder is replaced.
 
     Returns:
         The report: findings, and for each input read = kept + dropped + quarantined.
@@ -91,7 +91,16 @@ def fit(
         if item.error is not None:
             raise item.error
     repeated = find_duplicates(inputs, loaded.schema, workers, executor, progress or Silent())
-    return learn(inputs, loaded.plan, loaded.schema, repeated, workers, executor, progress or Silent())
+    return learn(
+        inputs,
+        loaded.plan,
+        loaded.schema,
+        repeated,
+        workers,
+        executor,
+        progress or Silent(),
+        skip_unreadable=False,
+    )
 
 
 def clean(
@@ -162,25 +171,65 @@ def _run(
     inputs = find_inputs(pipeline, workers, executor)
     check_output_outside_inputs(pipeline.output, [path for item in inputs for path in item.paths])
     fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
-    before = read_manifest(pipeline.output)
-    if before is not None:
-        if before["fingerprint"] == fingerprint:
-            return replace(RunReport.from_manifest(before, pipeline.output), seconds=time.perf_counter() - started)
-        if not overwrite:
-            raise OutputError(
-                f"{plain(str(pipeline.output))}: holds the output of another run (other inputs, schema, rules or version);"
-                " overwrite it with --overwrite, or choose another output"
-            )
-    bind_to(inputs, pipeline.plan, pipeline.schema)
-    with StagingArea(pipeline.output) as staging:
-        publisher = Publisher(staging, fingerprint, before)
-        report = _work(pipeline, inputs, statistics, publisher, workers, executor, progress)
+    before = _find_output(pipeline.output, fingerprint, overwrite=overwrite)
+    if isinstance(before, RunReport):
+        _clear_rest(pipeline.output, fingerprint)
+        return replace(before, seconds=time.perf_counter() - started)
+    for format_ in {item.format(pipeline.format) for item in inputs}:
+        get_sink(format_, pipeline.format_options)
+    fields = bind_to(inputs, pipeline.plan, pipeline.schema)
+    is_new = not pipeline.output.exists()
+    try:
+        with StagingArea(pipeline.output) as staging:
+            # Another run may have ended between the look at its output and the lock.
+            before = _find_output(pipeline.output, fingerprint, overwrite=overwrite)
+            if isinstance(before, RunReport):
+                staging.clear()
+                return replace(before, seconds=time.perf_counter() - started)
+            publisher = Publisher(staging, fingerprint, before)
+            try:
+                publisher.check_folders(pipeline.inputs)
+                report = _work(pipeline, inputs, fields, statistics, publisher, workers, executor, progress)
+            except BaseException:
+                if publisher.is_empty:
+                    publisher.give_up()
+                raise
+    finally:
+        if is_new:
+            with suppress(OSError):
+                # Only a folder with nothing in it can be removed so.
+                pipeline.output.rmdir()
     return replace(report, seconds=time.perf_counter() - started)
+
+
+def _find_output(output: Path, fingerprint: str, *, overwrite: bool) -> RunReport | dict[str, Any] | None:
+    """What the output folder holds: what this run reported when it ended, the manifest of one to be replaced, or nothing.
+
+    Raises ``OutputError`` where there is the output of another run, or a damaged one of this, and no ``overwrite``.
+    """
+    manifest = read_manifest(output)
+    if manifest is None or overwrite:
+        return manifest
+    if manifest["fingerprint"] != fingerprint:
+        problem = "holds the output of another run (other inputs, schema, rules or version)"
+        raise OutputError(f"{plain(str(output))}: {problem}; overwrite it with --overwrite, or choose another output")
+    if damage := damage_of(output, manifest):
+        raise OutputError(f"{damage}; write the whole output again with --overwrite")
+    return RunReport.from_manifest(manifest, output)
+
+
+def _clear_rest(output: Path, fingerprint: str) -> None:
+    """Remove the staging area of this run, where it was killed after it had published everything."""
+    folder = output / STAGING_NAME
+    if folder.is_dir() and read_state(folder).get("fingerprint", fingerprint) == fingerprint:
+        with suppress(OutputError), StagingArea(output) as staging:
+            staging.clear()
 
 
 def _work(
     pipeline: Pipeline,
     inputs: Sequence[Input],
+    fields: Mapping[str | None, str],
     statistics: Statistics | None,
     publisher: Publisher,
     workers: int | None,
@@ -194,31 +243,33 @@ def _work(
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
     tasks = [task for item in inputs if item.info is not None for task in tasks_of(item, formats[item.uri], repeated)]
     done = publisher.finished()
-    cleaning = Cleaning(schema, pipeline.plan, statistics, publisher.parts, pipeline.format_options)
+    cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
     progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))
-    results = map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)
     accounts: list[InputAccount] = []
     findings: list[Finding] = []
-    for item in inputs:
-        if item.info is None:
-            assert item.error is not None
-            findings.append(error_finding(item.error))
-            accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
-            continue
-        units: list[tuple[CleanTask, UnitRecord]] = []
-        scanned = FileScan(item.uri, schema)
-        for task in tasks_of(item, formats[item.uri], repeated):
-            record = done.get(task.name) or publisher.record(next(results))
-            scanned.add(record.scan)
-            if record.failed:
-                publisher.give_up()
-                return _stopped(pipeline, findings, scanned, record)
-            units.append((task, record))
-            progress.advance(1, record.num_read, unit_bytes(task.unit, item.info))
-        findings += scanned.findings()
-        findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
-        accounts.append(_account(item, units, publisher, formats[item.uri]))
+    with closing(map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)) as results:
+        for item in inputs:
+            if item.info is None:
+                assert item.error is not None
+                findings.append(error_finding(item.error))
+                accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
+                continue
+            units: list[tuple[CleanTask, UnitRecord]] = []
+            scanned = FileScan(item.uri, schema)
+            for task in tasks_of(item, formats[item.uri], repeated):
+                record = done.get(task.name) or publisher.record(next(results))
+                scanned.add(record.scan)
+                if record.failed:
+                    results.close()
+                    publisher.give_up()
+                    return _stopped(pipeline, findings, scanned, record)
+                units.append((task, record))
+                progress.advance(1, record.num_read, unit_bytes(task.unit, item.info))
+            found = scanned.findings()
+            findings += found
+            findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
+            accounts.append(_account(item, units, publisher, formats[item.uri], _left_in(found, pipeline.plan)))
     if not any(account.status == "cleaned" for account in accounts):
         publisher.give_up()
         return _report(pipeline, accounts, findings, inputs)
@@ -247,16 +298,32 @@ def _learned(
         return Statistics.from_json(known.read_bytes())
     split = _split_to_fit(pipeline)
     train = [item for item in inputs if item.split == split]
-    for item in train:
-        if item.error is not None:
-            raise item.error
-    statistics = learn(train, pipeline.plan, pipeline.schema, repeated, workers, executor, progress)
+    if all(item.error is not None for item in train):
+        raise CleaningError(
+            f"no input of the split {split!r} can be read, so there is nothing to learn: {train[0].error}"
+        )
+    statistics = learn(
+        train, pipeline.plan, pipeline.schema, repeated, workers, executor, progress, skip_unreadable=True
+    )
     write_atomically(known, statistics.to_json().encode())
     return statistics
 
 
+def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
+    """The faults of a whole file (a field that is missing, say) that a ``report`` rule leaves as they are."""
+    return {
+        finding.code: 1
+        for finding in findings
+        if finding.code.startswith("DC00") and plan.decide(finding.field, finding.code) is Action.REPORT
+    }
+
+
 def _account(
-    item: Input, units: Sequence[tuple[CleanTask, UnitRecord]], publisher: Publisher, format_: str
+    item: Input,
+    units: Sequence[tuple[CleanTask, UnitRecord]],
+    publisher: Publisher,
+    format_: str,
+    left_in_file: Mapping[str, int],
 ) -> InputAccount:
     files = item.files
     records_ = [record for _, record in units]
@@ -276,7 +343,7 @@ def _account(
         sum(record.num_quarantined for record in records_),
         sum_counts([record.removed_by_code for record in records_]),
         RepairTotal.add(total for record in records_ for total in record.repairs),
-        sum_counts([record.left for record in records_]),
+        {**left_in_file, **sum_counts([record.left for record in records_])},
         publisher.place(item, units, format_),
     )
 

@@ -23,7 +23,7 @@ from datacheck.checks.structure import check_structure
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
 from datacheck.cleaning.repairs import apply
 from datacheck.cleaning.statistics import Statistics
-from datacheck.errors import AccountingError, SourceError
+from datacheck.errors import AccountingError, CleaningError, SourceError
 from datacheck.findings import Finding, merge_findings
 from datacheck.job.judge import Labels, label
 from datacheck.job.unit_scan import UnitScan, malformed_finding
@@ -36,16 +36,23 @@ from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
+from datacheck.text import plain
 
 __all__ = ["CleanTask", "Cleaning", "UnitRecord", "clean_unit", "judged_batches"]
+
+_ONE_ARRAY_A_FILE = ("npy",)
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """What is done to every unit alike."""
+    """What is done to every unit alike.
+
+    ``fields`` are those of the first input: a rule may name a field that some of the files lack.
+    """
 
     schema: Schema
     plan: CleaningPlan
+    fields: Mapping[str | None, str]
     statistics: Statistics | None
     parts: Path
     format_options: Mapping[str, Any]
@@ -65,7 +72,11 @@ class CleanTask:
 
 @dataclass(slots=True)
 class UnitRecord:
-    """What became of one unit: rows by verdict, why, what was repaired, which parts were written, and what was found."""
+    """What became of one unit: rows by verdict, why, what was repaired, which parts were written, and what was found.
+
+    ``arrays`` names, for each part of rows, the one array that it holds; None for an array without a name, and for a part
+    that holds all fields.
+    """
 
     name: str
     num_read: int = 0
@@ -75,6 +86,7 @@ class UnitRecord:
     removed_by_code: dict[str, int] = field(default_factory=dict)
     repairs: list[RepairTotal] = field(default_factory=list)
     parts: dict[str, int] = field(default_factory=dict)
+    arrays: list[str | None] = field(default_factory=list)
     scan: UnitScan = field(default_factory=UnitScan)
     failed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
@@ -89,12 +101,14 @@ class Judged:
     """A batch as it was read, and the labels of its rows.
 
     ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
+    ``repeated`` are rows that repeat an earlier row's key and are left: no look at the batch alone would find them again.
     """
 
     original: Batch
     labels: Labels
     failed: Counter[str]
     is_open: bool
+    repeated: IntArray
 
     @property
     def kept(self) -> IntArray:
@@ -117,11 +131,20 @@ def judged_batches(
         ]
         if batch.malformed:
             found.append(malformed_finding(batch, task.unit.uri))
+            if plan.decide(None, "DC305") is Action.FAIL:
+                failed["DC305"] += len(batch.malformed)
         is_open = any(
             outcome.num_violations and plan.decide(outcome.field, outcome.code) in (Action.REPAIR, Action.REPORT)
             for outcome in outcomes
         )
-        yield Judged(batch, labels, failed, is_open)
+        repeated = [
+            outcome.rows
+            for outcome in outcomes
+            if outcome.code == "DC301"
+            and outcome.rows is not None
+            and plan.decide(outcome.field, outcome.code) is Action.REPORT
+        ]
+        yield Judged(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
 
 
 def _is_of_file(outcome: Outcome) -> bool:
@@ -150,6 +173,8 @@ def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
             return _clean(task, cleaning, parts)
     except SourceError as error:
         return UnitRecord(task.name, scan=UnitScan(error=error))
+    except CleaningError as error:
+        raise CleaningError(f"{plain(task.unit.uri)}: {error}") from error
 
 
 def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
@@ -169,7 +194,8 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
         kept = original if len(rows) == original.num_rows else original.take(rows)
         kept = coerce_batch(kept, schema)
         if plan is None and (len(rows) or not original.num_rows):
-            plan = cleaning.plan.bind(fields_of(coerce_batch(original, schema)), schema)
+            own_fields = fields_of(coerce_batch(original, schema))
+            plan = cleaning.plan.bind({**cleaning.fields, **own_fields}, schema)
         if plan is not None:
             repaired, counts = apply(kept, plan, schema, cleaning.statistics)
             # Rows that broke nothing and were not touched are as they were judged.
@@ -185,6 +211,9 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             for count in counts:
                 repairs[count.action, count.field] += count.num_values
             stays = again.kept
+            num_repeated = int(np.count_nonzero(np.isin(rows[stays], judged.repeated)))
+            if num_repeated:
+                left["DC301"] += num_repeated
             parts.keep(repaired if stays.all() else repaired.take(np.flatnonzero(stays)))
         parts.remove(original, labels, cleaning.plan)
         record.num_read += original.num_rows + len(original.malformed)
@@ -214,6 +243,7 @@ class _Parts:
     def __init__(self, task: CleanTask, cleaning: Cleaning) -> None:
         self._task, self._cleaning = task, cleaning
         self._writers: list[tuple[str, PartWriter]] = []
+        self._arrays: list[str | None] = []
         self._quarantine: QuarantineWriter | None = None
         self._num_kept = 0
         self._rows: list[int] = []
@@ -250,10 +280,12 @@ class _Parts:
             ending = f".{index:03d}" if len(divided) > 1 else ""
             name = f"{self._task.name}{ending}{sink.suffix}"
             self._writers.append((name, sink.open(self._cleaning.parts / name, part)))
+        is_by_array = self._task.format in _ONE_ARRAY_A_FILE
+        self._arrays = list(template.names) if is_by_array else [None] * len(divided)
 
     def _divided(self, batch: Batch) -> list[Batch]:
         """One batch a file: arrays that are aligned are written to files of their own."""
-        if self._task.format != "npy":
+        if self._task.format not in _ONE_ARRAY_A_FILE:
             return [batch]
         return [batch.with_columns((column,)) for column in batch.columns]
 
@@ -297,6 +329,7 @@ class _Parts:
             record.parts[name] = write_ledger(
                 self._cleaning.parts / name, self._rows, self._verdicts, self._codes, self._row_groups
             )
+        record.arrays = self._arrays
         record.num_kept = self._num_kept
         record.num_dropped = self._verdicts.count(DROPPED)
         record.num_quarantined = self._verdicts.count(QUARANTINED)
