@@ -79,7 +79,7 @@ class Evidence:
         index: where in the output.
         num_bad, num_values: how many values of the output went bad there, and how many it has.
         dtype: of the output.
-        in_backward: whether it happened in the backward pass.
+        in_backward: whether it happened in a derivative, not in code of the user's own.
         in_gradient: whether the loss is finite and a gradient is not.
         gradient: the incoming gradient at that place, where it is known.
         discarded_by: what made that gradient 0 (``where``), where it is 0.
@@ -144,7 +144,7 @@ class Verdict:
 
 def judge(evidence: Evidence) -> Verdict:
     """The cause behind the evidence. ``unknown`` where no rule fits: the operation and the line are still right."""
-    for rule in (_custom, _meant, _masked_branch, _half, _empty, _decomposition, _in_backward, _in_forward):
+    for rule in (_custom, _meant, _decomposition, _masked_branch, _half, _empty, _in_backward, _in_forward):
         found = rule(evidence)
         if found is not None:
             cause, explanation = found
@@ -202,7 +202,7 @@ def _meant(evidence: Evidence) -> _Found:
                 f" the result is {_show(evidence.value)}"
             ),
         )
-    if _is_nan(evidence.value):
+    if _is_nan(evidence.value) and not any(math.isnan(number) for number in evidence.scalars):
         return (
             "domain-error",
             (

@@ -13,7 +13,7 @@ import torch
 
 from datacheck.leaves import walk_structure
 
-__all__ = ["array_leaves", "num_samples", "take"]
+__all__ = ["array_leaves", "num_samples", "sample_of", "take"]
 
 Array = torch.Tensor | np.ndarray[Any, Any]
 
@@ -38,6 +38,14 @@ def num_samples(batch: object) -> int | None:
         return None
     (size, votes), *others = sizes.most_common()
     return None if others and others[0][1] == votes else int(size)
+
+
+def sample_of(batch: object, path: str | None) -> int | None:
+    """The sample that a path leads into, where the batch is a list of samples."""
+    if path is None or not _is_list_of_samples(batch):
+        return None
+    first = path.split(".")[0]
+    return int(first) if first.isdecimal() else None
 
 
 def take(batch: Any, positions: Sequence[int], size: int) -> Any:
@@ -83,7 +91,7 @@ def _take_mapping(value: Mapping[Any, Any], positions: list[int], size: int) -> 
     return {key: _take(inner, positions, size) for key, inner in value.items()}
 
 
-def _is_list_of_samples(batch: object) -> TypeGuard[Sequence[Any]]:
+def _is_list_of_samples(batch: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
         return False
     if all(isinstance(sample, Mapping) or is_dataclass(sample) for sample in batch):

@@ -73,7 +73,8 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
     op = family_of(forward.name) if forward is not operation or not is_derivative else _family_of_node(operation.node)
     shape = step.written.geometry.shape
     born = _born(step, joint or meant)
-    gradient, discarded_by = _incoming(tape, step) if in_gradient else (None, None)
+    by_hand = operation.node is not None and operation.where.place is not None
+    gradient, discarded_by = _incoming(tape, step) if in_gradient and not by_hand else (None, None)
     evidence = Evidence(
         op=op,
         ran=family_of(operation.name),
@@ -84,7 +85,7 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
         num_bad=len(born),
         num_values=step.written.geometry.num_values,
         dtype=str(step.written.dtype).removeprefix("torch."),
-        in_backward=operation.node is not None and operation.in_backward,
+        in_backward=operation.node is not None and operation.in_backward and not by_hand,
         in_gradient=in_gradient,
         gradient=gradient,
         discarded_by=discarded_by,
@@ -169,17 +170,31 @@ def _incoming(tape: Tape, step: Step) -> tuple[complex | float | None, str | Non
         if operation.node is None or not operation.in_backward:
             continue
         for slot in operation.slots:
-            if _is_gradient(tape, operation, slot) and not slot.is_bad and slot.held is not None:
+            if not slot.is_bad and _carries_gradient(tape, operation, slot):
                 value = _at(slot, later)
                 if value is not None:
-                    return value, _discarded_by(tape, slot) if value == 0 else None
+                    return value, _discarded_by(tape, slot, operation.node) if value == 0 else None
         if step.operation.node is not None and operation.node.sequence != step.operation.node.sequence:
             break
     return None, None
 
 
-def _discarded_by(tape: Tape, slot: Slot) -> str | None:
-    """What made an incoming gradient 0: the nearest operation behind it that picks or masks."""
+def _carries_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
+    """Whether a slot holds the incoming gradient, or what the same node made of it alone (its negative)."""
+    for _ in range(MAX_LOOKBACK):
+        if _is_gradient(tape, operation, slot):
+            return True
+        if slot.writer is None or operation.node is None:
+            return False
+        operation = tape.operations[slot.writer]
+        if len(operation.slots) != 1:
+            return False
+        slot = operation.slots[0]
+    return False
+
+
+def _discarded_by(tape: Tape, slot: Slot, node: NodeRef) -> str | None:
+    """What made an incoming gradient 0: the nearest node behind it that picks or masks."""
     writer = slot.writer
     for _ in range(MAX_LOOKBACK):
         if writer is None:
@@ -188,7 +203,7 @@ def _discarded_by(tape: Tape, slot: Slot) -> str | None:
         if operation.node is None or not operation.in_backward:
             return None
         name = re.sub(r"Backward\d*$", "", operation.node.name).lower()
-        if name in _SELECTORS:
+        if name in _SELECTORS and operation.node.sequence != node.sequence:
             return _SELECTORS[name]
         writer = next((inner.writer for inner in operation.slots if inner.writer is not None), None)
     return None

@@ -14,7 +14,7 @@ from torch import nn
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.causes import judge
 from datacheck.torch.diagnosis import PHASE_CODES, ChainLink, Diagnosis
-from datacheck.torch.microscope.batches import num_samples, take
+from datacheck.torch.microscope.batches import num_samples, sample_of, take
 from datacheck.torch.microscope.evidence import Scene, survey
 from datacheck.torch.microscope.frames import ModuleNames
 from datacheck.torch.microscope.owners import Owner, Owners
@@ -208,12 +208,7 @@ def _from_source(case: _Case, culprit: Culprit) -> Diagnosis:
 def _of_input(case: _Case, owner: Owner, reader: Operation | None, first: Step | None) -> Diagnosis:
     tensor = owner.tensor if owner.tensor is not None else torch.empty(0)
     bad = bad_positions(tensor)
-    rows = _rows(tensor, bad)
-    size = num_samples(case.batch)
-    samples: tuple[int, ...] = ()
-    if size is not None and tensor.dim() and tensor.shape[0] == size:
-        found = _samples(case, [rows], everything=False)
-        samples = found or (tuple(rows) if size == len(rows) or case.replay_on is None else ())
+    samples = _samples_of_input(case, owner, tensor, bad)
     value = element(tensor, int(bad[0]))
     index = [int(digit) for digit in np.unravel_index(int(bad[0]), tensor.shape)]
     name = "the batch" if owner.name is None else f"'{plain(owner.name)}'"
@@ -234,6 +229,17 @@ def _of_input(case: _Case, owner: Owner, reader: Operation | None, first: Step |
         samples=samples,
         chain=(ChainLink(f"input {name}", "input", num_bad=len(bad), num_values=tensor.numel()), *_chain(case, first)),
     )
+
+
+def _samples_of_input(case: _Case, owner: Owner, tensor: torch.Tensor, bad: np.ndarray[Any, Any]) -> tuple[int, ...]:
+    """The samples that a field's bad values belong to, less those whose bad values do no harm."""
+    size = num_samples(case.batch)
+    own = sample_of(case.batch, owner.name)
+    rows = _rows(tensor, bad) if own is None else [own]
+    if size is None or (own is None and (not tensor.dim() or tensor.shape[0] != size)):
+        return ()
+    found = _samples(case, [rows], everything=False)
+    return found or (tuple(rows) if size == len(rows) or case.replay_on is None else ())
 
 
 def _of_state(case: _Case, owner: Owner, source: Source, culprit: Culprit) -> Diagnosis:

@@ -57,7 +57,12 @@ class Whereabouts:
 def definition(owner: type, method: str) -> Place | None:
     """Where a method is defined."""
     code = getattr(getattr(owner, method, None), "__code__", None)
-    return None if code is None else Place(code.co_filename, code.co_firstlineno, code.co_name)
+    if code is None:
+        return None
+    lineno = code.co_firstlineno
+    while linecache.getline(code.co_filename, lineno).lstrip().startswith("@"):
+        lineno += 1
+    return Place(code.co_filename, lineno, code.co_name)
 
 
 class ModuleNames:

@@ -156,7 +156,7 @@ def _judge_step(step: Step) -> Culprit:
     """The operation is to blame, unless it only wrote an infinity that the program asked for."""
     later = step.path()[1:]
     if _is_meant(step):
-        converter = _converter(later)
+        converter = None if _is_nan(step.value) else _converter(later)
         if converter is not None:
             return Culprit(converter, None, converter.joint, meant=True, first=step)
         return Culprit(step, meant=True, first=step)
@@ -169,10 +169,13 @@ def _judge_step(step: Step) -> Culprit:
 def _converter(path: list[Step]) -> Step | None:
     """The first step at which infinities that were meant became something that was not."""
     for step in path:
-        value = step.value
-        if step.joint or isinstance(value, complex) or math.isnan(value):
+        if step.joint or _is_nan(step.value):
             return step
     return None
+
+
+def _is_nan(value: complex | float) -> bool:
+    return isinstance(value, complex) or math.isnan(value)
 
 
 def _is_meant(step: Step) -> bool:

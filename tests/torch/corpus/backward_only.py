@@ -14,7 +14,7 @@ def mlp(out=3):
 @defect("masked-branch-gradient", "backward", "log", samples=(1,))
 def where_picks_the_finite_branch():
     def loss_fn(model, batch):
-        x = F.relu(model(batch["x"]).squeeze(-1)) * batch["on"] + 0.1 * batch["on"]
+        x = model(batch["x"]).squeeze(-1).abs() * batch["on"]
         return torch.where(x > 0, torch.log(x), torch.zeros_like(x)).mean()  # BUG
 
     on = torch.ones(4)
@@ -25,15 +25,14 @@ def where_picks_the_finite_branch():
 @defect("masked-branch-gradient", "backward", "div")
 def where_guards_a_division():
     def loss_fn(model, batch):
-        total = F.relu(model(batch))
+        total = torch.sigmoid(model(batch["x"])) * batch["present"]
         count = total.sum(-1)
         ratio = total[:, 0] / count  # BUG
         return torch.where(count > 0, ratio, torch.zeros_like(ratio)).mean() + total.mean()
 
-    model = mlp()
-    with torch.no_grad():
-        model[2].bias.fill_(-100.0)
-    return Step(loss_fn, model, torch.randn(4, 4))
+    present = torch.ones(4, 3)
+    present[2] = 0
+    return Step(loss_fn, mlp(), {"x": torch.randn(4, 4), "present": present})
 
 
 @defect("masked-branch-gradient", "backward", "exp")
@@ -110,10 +109,10 @@ def half_power_of_zero():
 
 
 @defect("sqrt-gradient-at-zero", "backward", "sqrt")
-def square_root_inside_a_relu_network():
+def square_root_activation():
     class RootActivation(nn.Module):
         def forward(self, x):
-            return torch.sqrt(F.relu(x))  # BUG
+            return torch.sqrt(x * (x > 0))  # BUG
 
     model = nn.Sequential(nn.Linear(4, 8), RootActivation(), nn.Linear(8, 1))
     return Step(lambda m, b: m(b).square().mean(), model, torch.randn(6, 4))
@@ -130,17 +129,17 @@ def rmse_of_a_perfect_prediction():
 @defect("domain-error", "backward", "acos", "asin")
 def geodesic_distance_at_zero():
     def loss_fn(model, batch):
-        cosine = F.hardtanh(model(batch) * 0 + 1.0)
+        cosine = model(batch) * 0 + 1.0
         return torch.acos(cosine).mean()  # BUG
 
     return Step(loss_fn, mlp(), torch.randn(4, 4))
 
 
-@defect("domain-error", "backward", "atan2")
-def angle_of_the_origin():
+@defect("domain-error", "backward", "acosh")
+def hyperbolic_distance_of_a_point_to_itself():
     def loss_fn(model, batch):
-        out = model(batch) * 0
-        return torch.atan2(out[:, 0], out[:, 1]).mean()  # BUG
+        gap = model(batch).square().sum(-1) * torch.tensor([1.0, 0.0, 1.0, 1.0])
+        return torch.acosh(1 + 2 * gap).mean()  # BUG
 
     return Step(loss_fn, mlp(), torch.randn(4, 4))
 
@@ -188,7 +187,7 @@ def custom_loss_with_a_log_in_its_backward():
             return grad * p.log() / p.numel()  # BUG
 
     def loss_fn(model, batch):
-        return Focal.apply(F.relu(model(batch)))
+        return Focal.apply(F.softmax(model(batch) * 1e4, -1))
 
     return Step(loss_fn, mlp(), torch.randn(4, 4))
 
@@ -209,7 +208,7 @@ def custom_function_with_a_backward_in_numpy():
             with np.errstate(divide="ignore"):
                 return torch.from_numpy(grad.numpy() / (2 * np.sqrt(x.numpy())))  # BUG
 
-    return Step(lambda m, b: Root.apply(F.relu(m(b))).mean(), mlp(), torch.randn(4, 4))
+    return Step(lambda m, b: Root.apply((m(b) * 0).square()).mean(), mlp(), torch.randn(4, 4))
 
 
 @defect("degenerate-decomposition", "backward", "linalg_eigh")
@@ -262,7 +261,8 @@ def under_reentrant_checkpointing():
             self.linear = nn.Linear(4, 4)
 
         def forward(self, x):
-            hidden = F.relu(self.linear(x))
+            hidden = self.linear(x)
+            hidden = hidden * (hidden > 0)
             return torch.where(hidden > 0, hidden.log(), hidden)  # BUG
 
     class Net(nn.Module):
@@ -287,7 +287,8 @@ def under_checkpointing_without_reentry():
             self.linear = nn.Linear(4, 4)
 
         def forward(self, x):
-            hidden = F.relu(self.linear(x))
+            hidden = self.linear(x)
+            hidden = hidden * (hidden > 0)
             return torch.where(hidden > 0, hidden.log(), hidden)  # BUG
 
     class Net(nn.Module):

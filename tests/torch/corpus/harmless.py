@@ -312,6 +312,20 @@ def log_softmax_of_masked_logits_gathered_where_kept():
 
 
 @harmless
+def angle_of_the_origin():
+    def loss_fn(model, x):
+        out = model(x) * 0
+        return torch.atan2(out[:, 0], out[:, 1]).mean()
+
+    return Step(loss_fn, linear(), torch.randn(3, 4))
+
+
+@harmless
+def square_root_of_a_relu():
+    return Step(lambda m, x: torch.sqrt(F.relu(m(x) - 10)).mean(), linear(), torch.randn(3, 4))
+
+
+@harmless
 def clamp_of_an_infinite_ratio_of_constants():
     def loss_fn(model, batch):
         weight = (1.0 / batch[1]).clamp(max=10.0)

@@ -40,9 +40,7 @@ def poisson_loss_of_a_rate_of_zero():
 
     exposure = torch.ones(8)
     exposure[5] = 0
-    return Step(
-        loss_fn, mlp(6, 1), {"x": torch.randn(8, 6), "exposure": exposure, "count": torch.full((8,), 3.0)}
-    )
+    return Step(loss_fn, mlp(6, 1), {"x": torch.randn(8, 6), "exposure": exposure, "count": torch.full((8,), 3.0)})
 
 
 @defect("log-of-zero-or-negative", "loss", "log", "xlogy")
@@ -174,7 +172,7 @@ def ctc_target_longer_than_its_input():
 def gamma_function_of_a_count_of_zero():
     def loss_fn(model, batch):
         shape = F.relu(model(batch["x"])).squeeze(-1) * 0 + batch["count"]
-        return torch.lgamma(shape).mean() + model(batch["x"]).mean()  # BUG
+        return torch.lgamma(shape).mean()  # BUG
 
     return Step(loss_fn, mlp(6, 1), {"x": torch.randn(4, 6), "count": torch.tensor([1.0, 2.0, 0.0, 3.0])})
 
@@ -189,7 +187,7 @@ def flow_with_a_negative_determinant():
     return Step(loss_fn, mlp(), {"x": torch.randn(4, 6), "d": torch.tensor([0.5, -1.0, 0.2, 0.1])})
 
 
-@defect("log-of-zero-or-negative", "loss", "log")
+@defect("log-of-zero-or-negative", "forward", "log")
 def functional_code_without_any_module():
     weight = torch.randn(6, 1, requires_grad=True)
     x = torch.randn(8, 6)

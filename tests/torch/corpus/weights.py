@@ -47,7 +47,7 @@ def diverged_row_of_an_embedding():
     return Step(lambda m, b: m(b).mean(), model, torch.tensor([[1, 2], [7, 3], [4, 5]]))
 
 
-@defect("parameter-not-finite", "parameter", module="")
+@defect("parameter-not-finite", "parameter", module="Scale")
 def parameter_made_with_empty_and_never_filled():
     class Scale(nn.Module):
         def __init__(self):
