@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.limits import schema_limits
 from datacheck.cleaning.masks import broken_rule, name_of
 from datacheck.cleaning.plan import CleaningPlan
@@ -21,7 +22,6 @@ from datacheck.cleaning.rules import (
 )
 from datacheck.cleaning.values import encode, family_of, why_not
 from datacheck.errors import CleaningError, PipelineError, nearest_name
-from datacheck.leaves import FLOAT_FORMATS
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
 
@@ -174,6 +174,6 @@ def _speaks_of(name: str, path: str) -> bool:
 
 def _logical(path: str | None, dtype: str, schema: Schema) -> str:
     field = schema.field_for(path)
-    if field is not None and field.dtype in FLOAT_FORMATS and dtype == FLOAT_FORMATS[field.dtype].name:
+    if field is not None and field.dtype is not None and dtype_matches(dtype, field.dtype):
         return field.dtype
     return dtype

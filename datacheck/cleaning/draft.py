@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from datacheck.cleaning.limits import Limits, find_limits
 from datacheck.cleaning.masks import as_features, code_mask, name_of, num_features, parts_to_look_at, require_features
@@ -219,10 +221,5 @@ class LeafDraft:
         )
 
 
-def _fill_arrow(values: Any, mask: BoolArray, fill: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if values.type == pa.string_view():
-        return _fill_arrow(values.cast(pa.large_string()), mask, fill).cast(values.type)
+def _fill_arrow(values: pa.Array, mask: BoolArray, fill: str) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(fill, values.type), values)

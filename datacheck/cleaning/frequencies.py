@@ -92,7 +92,7 @@ class Frequencies:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    return values.cast(pa.large_string()) if values.type in (pa.string(), pa.string_view()) else values
+    return values.cast(pa.large_string()) if values.type == pa.string() else values
 
 
 def _text_bytes(values: pa.Array) -> int:

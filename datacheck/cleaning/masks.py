@@ -13,10 +13,11 @@ from datacheck.checks.bounds import BOUND_CODES, numeric_bounds, violation_mask
 from datacheck.checks.checker import UNMENTIONED
 from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
+from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import encode, family_of, storage_of
 from datacheck.errors import CleaningError
-from datacheck.leaves import FLOAT_FORMATS, BoolArray, Leaf, Regular
+from datacheck.leaves import BoolArray, Leaf, Regular
 from datacheck.numerics import BLOCK, suspicious
 from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
@@ -45,9 +46,14 @@ def name_of(path: str | None) -> str:
 
 
 def governed(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
-    """A leaf with the dtype that the schema gives to the integers that store it, and the field that governs it."""
+    """A leaf with the dtype that the schema gives to the integers that store it, and the field that governs it.
+
+    Text is in a layout that Arrow can compute with.
+    """
     field = schema.field_for(leaf.path) or UNMENTIONED
-    if field.dtype in FLOAT_FORMATS and leaf.is_numeric and leaf.dtype == FLOAT_FORMATS[field.dtype].name:
+    if not leaf.is_numeric and leaf.values.type == pa.string_view():
+        leaf = replace(leaf, values=leaf.values.cast(pa.large_string()))
+    if field.dtype is not None and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):
         leaf = replace(leaf, dtype=field.dtype)
     return leaf, field
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -25,7 +25,7 @@ Otherwise = Literal["quarantine", "drop_row", "fail", "report"]
 _ALLOWABLE = ("DC101", "DC102", "DC103", "DC104")
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What is done about a violation: with the value, with its row, or with the whole run."""
 
     REPAIR = "repair"

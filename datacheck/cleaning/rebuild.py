@@ -8,6 +8,7 @@ has no values in them), so lists are given new offsets.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def rebuild(column: Column, repaired: Mapping[int, Leaf]) -> Column:
         return column
     builder = _Builder(repaired, column.name)
     data = builder.array(column.data) if isinstance(column.data, np.ndarray) else builder.arrow(column.data)
-    return Column(column.name, data)
+    return replace(column, data=data)
 
 
 class _Builder:
@@ -153,7 +154,7 @@ def _is_fortran(array: Array) -> bool:
 
 def _flat(leaf: Leaf, kind: pa.DataType) -> pa.Array:
     if not leaf.is_numeric:
-        return leaf.values
+        return leaf.values.cast(kind)
     if pa.types.is_boolean(kind):
         return pa.array(leaf.values, kind, mask=None if leaf.validity is None else ~leaf.validity)
     return pa.Array.from_buffers(

@@ -43,16 +43,34 @@ def impute(strategy: str, fields: Any = None, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([{"action": "drop_row", "fields": "crrier"}], "clean[0].fields: there is no field 'crrier'; did you mean 'carrier'?"),
+        (
+            [{"action": "drop_row", "fields": "crrier"}],
+            "clean[0].fields: there is no field 'crrier'; did you mean 'carrier'?",
+        ),
         ([{"action": "report", "fields": "q*"}], "clean[0].fields: 'q*' matches no field; known are 'bits', 'carrier'"),
         ([{"action": "drop_field", "fields": "s.age"}], "clean[0].fields: 's.age' is a part of 's'"),
-        ([{"action": "drop_field", "fields": "n"}, impute("median", "n")], "clean[1].fields: 'n' is dropped by clean[0]"),
+        (
+            [{"action": "drop_field", "fields": "n"}, impute("median", "n")],
+            "clean[1].fields: 'n' is dropped by clean[0]",
+        ),
         ([impute("constant", "x", value=-1)], "clean[0].value: -1 is what the schema does not allow in 'x' (DC201)"),
-        ([impute("constant", "carrier", value="??")], "clean[0].value: '??' is what the schema does not allow in 'carrier' (DC205)"),
-        ([{"action": "nan_to_num", "fields": "x", "posinf": 1e6}], "clean[0].posinf: 1000000.0 is what the schema does not allow"),
-        ([{"action": "clip", "fields": "x", "le": 200}], "clean[0].le: 200 is not within what the schema allows in 'x', from 0 to 100"),
+        (
+            [impute("constant", "carrier", value="??")],
+            "clean[0].value: '??' is what the schema does not allow in 'carrier' (DC205)",
+        ),
+        (
+            [{"action": "nan_to_num", "fields": "x", "posinf": 1e6}],
+            "clean[0].posinf: 1000000.0 is what the schema does not allow",
+        ),
+        (
+            [{"action": "clip", "fields": "x", "le": 200}],
+            "clean[0].le: 200 is not within what the schema allows in 'x', from 0 to 100",
+        ),
         ([{"action": "clip", "fields": "n"}], "clean[0].bounds: the schema gives 'n' no bounds; say ge or le here"),
-        ([impute("median", "n", indicator="x{field}"), impute("mean", "emb", indicator="xn")], "clean[1].indicator: must be"),
+        (
+            [impute("median", "n", indicator="x{field}"), impute("mean", "emb", indicator="xn")],
+            "clean[1].indicator: must be",
+        ),
         ([impute("mean", ["x", "emb"], indicator="{field}")], "clean[0].indicator: there is a field 'x' already"),
         (
             [impute("mean", "x", indicator=True), impute("mean", "x", codes="DC102", indicator=True)],
@@ -71,7 +89,10 @@ def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(r
     [
         (impute("mean", "n"), "'n' cannot be repaired so: a mean would change its dtype, int64; use median"),
         (impute("mean", "s.age"), "'s.age' cannot be repaired so: a mean would change its dtype, int8"),
-        (impute("mean", "carrier"), "'carrier' cannot be repaired so: string has no mean; use most_frequent or a constant"),
+        (
+            impute("mean", "carrier"),
+            "'carrier' cannot be repaired so: string has no mean; use most_frequent or a constant",
+        ),
         (impute("median", "ok"), "'ok' cannot be repaired so: bool has no median; use most_frequent or a constant"),
         (impute("most_frequent", "when"), "'when' cannot be repaired so: timestamp[us] has no most frequent"),
         (impute("constant", "when", value=0), "'when' cannot be repaired so: timestamp[us] cannot be filled"),
@@ -83,9 +104,15 @@ def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(r
         (impute("constant", "ok", value=1), "'ok' cannot be repaired so: 1 would change its dtype, bool"),
         ({"action": "nan_to_num", "fields": "n", "nan": 0}, "'n' cannot be repaired so: int64 holds no NaN"),
         ({"action": "clip", "fields": "z", "ge": 0}, "'z' cannot be repaired so: complex64 has no bounds"),
-        ({"action": "nan_to_num", "fields": "emb", "posinf": 1e39}, "posinf for 'emb[]' is 1e+39, which is beyond the largest float32"),
+        (
+            {"action": "nan_to_num", "fields": "emb", "posinf": 1e39},
+            "posinf for 'emb[]' is 1e+39, which is beyond the largest float32",
+        ),
         (impute("constant", "emb", value=1e-60), "value for 'emb[]' is 1e-60, which float32 can hold only as zero"),
-        ({"action": "nan_to_num", "fields": "bits", "nan": 1e39}, "nan for 'bits' is 1e+39, which is beyond the largest bfloat16"),
+        (
+            {"action": "nan_to_num", "fields": "bits", "nan": 1e39},
+            "nan for 'bits' is 1e+39, which is beyond the largest bfloat16",
+        ),
     ],
 )
 def test_a_repair_that_a_named_field_cannot_take_is_an_error(rule: dict[str, Any], message: str) -> None:
@@ -119,7 +146,9 @@ def test_rules_that_fit_are_accepted(rule: dict[str, Any]) -> None:
 
 
 def test_a_field_whose_inside_is_not_known_may_be_spoken_of() -> None:
-    parse_plan([impute("mean", ["s.x", "emb[]"])]).validate({"s": "struct<x: float>", "emb": "list<item: float>"}, Schema())
+    parse_plan([impute("mean", ["s.x", "emb[]"])]).validate(
+        {"s": "struct<x: float>", "emb": "list<item: float>"}, Schema()
+    )
 
 
 def test_a_bound_plan_leaves_null_lists_to_the_rules_about_rows() -> None:

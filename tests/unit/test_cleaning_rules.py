@@ -26,7 +26,10 @@ MEAN = {"action": "impute", "strategy": "mean"}
         ({**MEAN, "value": 1}, "clean[1].value: strategy 'mean' learns its value; leave this out"),
         ({"action": "impute", "strategy": "constant"}, "clean[1].value: strategy 'constant' needs the value to write"),
         ({"action": "impute", "strategy": "constant", "value": math.nan}, "clean[1].value: must be finite, and is nan"),
-        ({"action": "impute", "strategy": "constant", "value": 1, "per_feature": True}, "clean[1].per_feature: a const"),
+        (
+            {"action": "impute", "strategy": "constant", "value": 1, "per_feature": True},
+            "clean[1].per_feature: a const",
+        ),
         ({**MEAN, "codes": "DC301"}, "clean[1].codes: DC301 does not say which values are missing"),
         ({**MEAN, "indicator": "gone"}, "clean[1].indicator: must be true or a name with {field} in it"),
         ({**MEAN, "indicator": "{0.x}"}, "clean[1].indicator: must be true or a name with {field} in it"),
