@@ -5,7 +5,7 @@ Memory-mapped; ranges of record batches are the units, and a record batch that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ class ArrowSource:
             source.seek(0 if is_stream else 8)
             contents = read_contents(uri, source, is_stream=is_stream)
         with _opened(uri, options) as (reader, _names):
+            _check_names(reader.schema)
             if not is_stream and reader.num_record_batches != len(contents.batches):
                 problem = f"its footer lists {reader.num_record_batches} record batches of {len(contents.batches)}"
                 raise SourceError("DC901", uri, problem, "write the file again")
@@ -105,6 +106,14 @@ def _opened(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
         yield reader, list(range(len(wanted)))
 
 
+def _check_names(fields: Iterable[pa.Field]) -> None:
+    """Ask for every name, which decodes it: a name that is no text is this file's failure, not a later one's."""
+    for field in fields:
+        str(field.name)
+        kind = field.type
+        _check_names(kind.field(index) for index in range(kind.num_fields))
+
+
 def _parts(contents: Contents, is_stream: bool) -> list[tuple[int, int, int, int]]:
     """``(row_start, num_rows, first batch, its first row)`` of units that hold about a unit's bytes each."""
     batches = contents.batches
@@ -139,7 +148,9 @@ def _slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
             return
         begin, end = max(unit.row_start - row, 0), min(batch.num_rows, stop - row)
         if begin < end:
-            for first, count in split_rows(end - begin, batch.nbytes / batch.num_rows, TARGET_BATCH_BYTES):
+            # Not `nbytes`, which follows offsets that nothing has validated yet.
+            row_bytes = batch.get_total_buffer_size() / batch.num_rows
+            for first, count in split_rows(end - begin, row_bytes, TARGET_BATCH_BYTES):
                 piece = batch.slice(begin + first, count)
                 # Offsets and indices that a file gives are followed by readers without looking.
                 piece.validate(full=True)

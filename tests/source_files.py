@@ -1,0 +1,162 @@
+"""One small table in every format that has a source, and how it is read back as NumPy arrays."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+
+from datacheck.batch import Batch
+from datacheck.sources import InputInfo, ReadOptions, base, source_for
+
+Table = dict[str, np.ndarray[Any, Any]]
+
+
+def make_table(num_rows: int = 1000) -> Table:
+    """A float32 column with NaN and both infinities, a float64 column, and an int64 column."""
+    random = np.random.default_rng(num_rows)
+    single = random.standard_normal(num_rows).astype(np.float32)
+    single[::7], single[3::11], single[5::13] = np.nan, np.inf, -np.inf
+    return {"single": single, "double": random.standard_normal(num_rows), "count": np.arange(num_rows)}
+
+
+def _arrow(table: Table) -> pa.Table:
+    return pa.table({name: pa.array(values) for name, values in table.items()})
+
+
+def _write_parquet(path: Path, table: Table) -> None:
+    pq.write_table(_arrow(table), path, row_group_size=300)
+
+
+def _write_arrow_file(path: Path, table: Table, compression: str | None = None) -> None:
+    arrow = _arrow(table)
+    with ipc.new_file(path, arrow.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(arrow, max_chunksize=170)
+
+
+def _write_lz4(path: Path, table: Table) -> None:
+    _write_arrow_file(path, table, "lz4")
+
+
+def _write_stream(path: Path, table: Table, compression: str | None = None) -> None:
+    arrow = _arrow(table)
+    with ipc.new_stream(path, arrow.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(arrow, max_chunksize=170)
+
+
+def _csv_text(table: Table) -> str:
+    rows = [",".join(map(str, row)) for row in zip(*(values.tolist() for values in table.values()), strict=True)]
+    return "\n".join([",".join(table), *rows]) + "\n"
+
+
+def _write_csv(path: Path, table: Table) -> None:
+    path.write_text(_csv_text(table))
+
+
+def _write_csv_gz(path: Path, table: Table) -> None:
+    path.write_bytes(gzip.compress(_csv_text(table).encode()))
+
+
+def _write_npz(path: Path, table: Table) -> None:
+    np.savez(path, **table)  # type: ignore[arg-type]
+
+
+def _write_npz_compressed(path: Path, table: Table) -> None:
+    np.savez_compressed(path, **table)  # type: ignore[arg-type]
+
+
+def _write_safetensors(path: Path, table: Table) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(table, path)
+
+
+def _write_torch(path: Path, table: Table) -> None:
+    import torch
+
+    torch.save({name: torch.from_numpy(values) for name, values in table.items()}, path)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to write one kind of file. ``is_text`` has no mark of where it ends; ``splits`` into units of few rows."""
+
+    suffix: str
+    write: Callable[[Path, Table], None]
+    needs: str = ""
+    is_text: bool = False
+    splits: bool = True
+
+
+FORMATS: dict[str, Format] = {
+    "parquet": Format(".parquet", _write_parquet),
+    "arrow": Format(".arrow", _write_arrow_file),
+    "arrow-lz4": Format(".feather", _write_lz4),
+    "stream": Format(".arrows", _write_stream),
+    "csv": Format(".csv", _write_csv, is_text=True, splits=False),
+    "csv.gz": Format(".csv.gz", _write_csv_gz, splits=False),
+    "npz": Format(".npz", _write_npz),
+    "npz-compressed": Format(".npz", _write_npz_compressed, splits=False),
+    "safetensors": Format(".safetensors", _write_safetensors, needs="safetensors"),
+    "torch": Format(".pt", _write_torch, needs="torch"),
+}
+
+
+def parameters(names: Iterable[str] = FORMATS) -> list[Any]:
+    """Formats as parameters of a test; those whose library is not installed are skipped."""
+    made = []
+    for name in names:
+        needs = FORMATS[name].needs
+        missing = bool(needs) and importlib.util.find_spec(needs) is None
+        made.append(pytest.param(FORMATS[name], id=name, marks=pytest.mark.skipif(missing, reason=f"needs {needs}")))
+    return made
+
+
+def shrink_units(monkeypatch: pytest.MonkeyPatch, unit_bytes: int = 4096, batch_bytes: int = 1024) -> None:
+    """Let units and batches be small, so that a small file has many."""
+    monkeypatch.setattr(base.split_rows, "__defaults__", (unit_bytes,))
+    sizes = {
+        "TARGET_UNIT_BYTES": unit_bytes,
+        "TARGET_BATCH_BYTES": batch_bytes,
+        "BLOCK_BYTES": batch_bytes,
+        "JOIN_BELOW_BYTES": batch_bytes // 2,
+    }
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("datacheck.sources"):
+            for name, size in sizes.items():
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, size)
+
+
+def inspect(path: Path, options: ReadOptions | None = None) -> InputInfo:
+    return source_for(str(path)).inspect(str(path), options or ReadOptions())
+
+
+def read_batches(info: InputInfo) -> list[Batch]:
+    source = source_for(info.uri)
+    return [batch for unit in info.units for batch in source.read(unit)]
+
+
+def read_table(path: Path, options: ReadOptions | None = None) -> dict[str | None, np.ndarray[Any, Any]]:
+    """All columns of a file, each as one array over all batches."""
+    return join(read_batches(inspect(path, options)))
+
+
+def join(batches: list[Batch]) -> dict[str | None, np.ndarray[Any, Any]]:
+    parts: dict[str | None, list[np.ndarray[Any, Any]]] = {}
+    for batch in batches:
+        for column in batch.columns:
+            data = column.data
+            values = data if isinstance(data, np.ndarray) else data.to_numpy(zero_copy_only=False)
+            parts.setdefault(column.name, []).append(values)
+    return {name: arrays[0] if arrays[0].ndim == 0 else np.concatenate(arrays) for name, arrays in parts.items()}
