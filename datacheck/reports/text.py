@@ -6,13 +6,18 @@ from datacheck.findings import Finding
 from datacheck.reports.report import Report
 from datacheck.text import quantity
 
-__all__ = ["render_finding", "render_text", "size_in_words", "summary"]
+__all__ = ["render", "render_finding", "render_text", "size_in_words", "summary"]
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
+def render(report: Report) -> str:
+    """The report as its own kind shows itself: a scan by finding, a run by field and split."""
+    return str(report)
+
+
 def render_text(report: Report) -> str:
-    """The whole report as plain text."""
+    """Every finding in a line, then the summary."""
     return "\n".join([*map(render_finding, report.findings), summary(report)])
 
 

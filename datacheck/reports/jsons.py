@@ -1,0 +1,22 @@
+"""JSON, and JSON lines: a finding a line, for tools that read streams."""
+
+from __future__ import annotations
+
+import json
+
+from datacheck.reports.report import Report
+
+__all__ = ["render_json", "render_jsonl"]
+
+
+def render_json(report: Report) -> str:
+    """The whole report as one object."""
+    return report.to_json()
+
+
+def render_jsonl(report: Report) -> str:
+    """One object a finding, in order; the last line is the summary, told by its key ``ok``."""
+    lines = [json.dumps(finding.to_dict(), allow_nan=False) for finding in report.findings]
+    summary = report.to_dict()
+    del summary["findings"]
+    return "\n".join([*lines, json.dumps(summary, allow_nan=False)])
