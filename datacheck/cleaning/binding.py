@@ -33,7 +33,7 @@ _NO_FIELD = Field(nullable=True)
 def bind(plan: CleaningPlan, fields: Mapping[str | None, str], schema: Schema) -> CleaningPlan:
     """See :meth:`CleaningPlan.bind`."""
     containers = frozenset(path for path, dtype in fields.items() if path and family_of(dtype) == "container")
-    bound = replace(plan, containers=containers, nameless=_name_of_nameless(fields, schema))
+    bound = replace(plan, paths=frozenset(fields), containers=containers, nameless=_name_of_nameless(fields, schema))
     _Binding(bound, fields, schema).check()
     return bound
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.checks.checker import UNMENTIONED
 from datacheck.cleaning.limits import Limits, find_limits
 from datacheck.cleaning.masks import as_features, code_mask, name_of, num_features, parts_to_look_at, require_features
 from datacheck.cleaning.plan import Step, is_learned
@@ -84,10 +85,14 @@ class LeafDraft:
         return learned
 
     def _refuse(self, step: Step, problem: str) -> None:
-        """Raise where there is a value to repair and no way to do it."""
+        """Raise where there is a value to repair and no way to do it.
+
+        Nulls of a field that the schema says to be nullable need none.
+        """
         if isinstance(step.rule, NanToNum):
             return
-        codes = sorted(step.codes)
+        allowed = {"DC104"} if self.field.nullable and self.field is not UNMENTIONED else set()
+        codes = sorted(step.codes - allowed)
         for part in parts_to_look_at(self.leaf, codes, self.field):
             for code in codes:
                 found = int(np.count_nonzero(code_mask(self.leaf, code, self.field, part)))

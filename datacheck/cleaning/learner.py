@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datacheck import __version__
 from datacheck.batch import Batch
 from datacheck.cleaning.draft import LeafDraft
-from datacheck.cleaning.masks import broken_rule, governed, is_container, require_features
+from datacheck.cleaning.masks import broken_rule, governed, is_container, may_be_repaired, require_features
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.population import MemoryLimits, Population
 from datacheck.cleaning.rules import Clip, Impute
@@ -42,20 +42,24 @@ class Learner:
 
     ``statistics`` are those of the passes before; ``limits`` say how much memory a field may take. ``num_rows`` is how
     many rows will be learned from, where that is known: a field whose values cannot be kept is then sketched from the
-    start, by the workers.
+    start, by the workers. Give every worker of a pass a plan that is bound to the same fields, and the same options.
     """
 
     plan: CleaningPlan
     schema: Schema
     statistics: Statistics | None = None
-    limits: MemoryLimits = field(default_factory=MemoryLimits)
+    limits: MemoryLimits | None = None
     num_rows: int | None = None
+    _limits: MemoryLimits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_limits", self.limits or MemoryLimits.shared(self.plan))
 
     def learn(self, batch: Batch) -> Partial:
         """What one batch of the training split says."""
         partial = Partial(batch.num_rows if batch.counts_rows else 0)
         for column in batch.columns:
-            for leaf in column.leaves():
+            for leaf in column.leaves() if may_be_repaired(column, self.plan) else ():
                 if leaf.values is not None and self.plan.repairs_for(leaf.path):
                     self._learn_leaf(*governed(leaf, self.schema), batch.num_rows, partial)
         return partial
@@ -109,19 +113,19 @@ class Learner:
             width = require_features(leaf, step.place)
         population = partial.populations.get(key)
         if population is None:
-            population = Population(step, leaf.path, leaf.dtype, width, self.limits)
+            population = Population(step, leaf.path, leaf.dtype, width, self._limits)
             partial.populations[key] = population
-            if self._is_too_large(leaf, width or 1, num_rows):
+            if self._is_too_large(leaf, num_rows):
                 population.start_sketch()
         population.add(leaf, governing)
 
-    def _is_too_large(self, leaf: Leaf, width: int, num_rows: int) -> bool:
+    def _is_too_large(self, leaf: Leaf, num_rows: int) -> bool:
         if self.num_rows is None or not num_rows or not leaf.is_numeric:
             return False
         if not all(isinstance(level, Regular) for level in leaf.levels):
             return False
-        num_values = self.num_rows * (len(leaf) // num_rows) // width
-        return num_values * int(leaf.values.dtype.itemsize) > self.limits.kept_bytes
+        num_values = self.num_rows * (len(leaf) // num_rows)
+        return num_values * int(leaf.values.dtype.itemsize) > self._limits.kept_bytes
 
     def _finish_one(self, population: Population) -> Learned:
         learned = population.learn()

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datacheck.batch import Column
 from datacheck.checks.bounds import BOUND_CODES, numeric_bounds, violation_mask
 from datacheck.checks.checker import UNMENTIONED
 from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.structure import dtype_matches
+from datacheck.cleaning.plan import CleaningPlan
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import encode, family_of, storage_of
 from datacheck.errors import CleaningError
@@ -28,6 +30,7 @@ __all__ = [
     "code_mask",
     "governed",
     "is_container",
+    "may_be_repaired",
     "name_of",
     "num_features",
     "parts_to_look_at",
@@ -56,6 +59,17 @@ def governed(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
     if field.dtype is not None and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):
         leaf = replace(leaf, dtype=field.dtype)
     return leaf, field
+
+
+def may_be_repaired(column: Column, plan: CleaningPlan) -> bool:
+    """Whether the plan may have a repair for something in a column: walking some columns costs a pass."""
+    data = column.data
+    if isinstance(data, np.ndarray):
+        is_flat = data.dtype.names is None
+    else:
+        kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
+        is_flat = not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
+    return not is_flat or bool(plan.repairs_for(column.name))
 
 
 def is_container(leaf: Leaf) -> bool:
@@ -103,18 +117,20 @@ def parts_to_look_at(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator
         yield from suspicious(leaf.values, leaf.dtype, bounds)
 
 
-def unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[slice, BoolArray, dict[str, int]]]:
+def unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[slice, BoolArray]]:
     """Slices of ``leaf`` with the values in them that nothing is to be learned from.
 
-    Those are missing, not finite, or break ``codes``. Of each slice also how many values break which code. Slices are
-    in order; outside them every value is usable.
+    Those are missing, not finite, or break ``codes``. Slices are in order; outside them every value is usable.
     """
     asked = sorted({*NONFINITE_MASKS, "DC104", *codes})
+    by_numpy = leaf.is_numeric and leaf.values.dtype.kind == "f"
     for part in parts_to_look_at(leaf, asked, field):
-        masks = {code: code_mask(leaf, code, field, part) for code in asked}
-        mask = np.logical_or.reduce(list(masks.values()))
+        mask = ~np.isfinite(leaf.values[part]) if by_numpy else np.zeros(part.stop - part.start, np.bool_)
+        for code in asked:
+            if not (by_numpy and code in NONFINITE_MASKS):
+                mask |= code_mask(leaf, code, field, part)
         if mask.any():
-            yield part, mask, {code: int(np.count_nonzero(found)) for code, found in masks.items()}
+            yield part, mask
 
 
 def num_features(leaf: Leaf) -> int | None:

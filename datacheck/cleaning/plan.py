@@ -53,14 +53,15 @@ class Step:
 class CleaningPlan:
     """The rules in order, and what is done where none speaks.
 
-    :meth:`bind` gives the plan for the fields that there are. ``containers`` are then the leaf paths of lists and
-    structs, whose nulls no value can replace, and ``nameless`` is the name that the schema gives to the one array of an
-    ``.npy``. ``file`` names the pipeline file in errors.
+    :meth:`bind` gives the plan for the fields that there are: ``paths`` are then their leaves, ``containers`` those of
+    lists and structs, whose nulls no value can replace, and ``nameless`` is the name that the schema gives to the one
+    array of an ``.npy``. ``file`` names the pipeline file in errors.
     """
 
     rules: tuple[Rule, ...] = ()
     otherwise: Otherwise = "quarantine"
     file: str = ""
+    paths: frozenset[str | None] = frozenset()
     containers: frozenset[str] = frozenset()
     nameless: str | None = None
     _steps: dict[str | None, tuple[Step, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.cleaning.frequencies import DEFAULT_MAX_DISTINCT, Frequencies
-from datacheck.cleaning.masks import as_features, name_of, unusable
-from datacheck.cleaning.plan import Step
+from datacheck.cleaning.masks import as_features, code_mask, name_of, unusable
+from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.quantiles import DEFAULT_MEMORY_BOUND, Quantiles
 from datacheck.cleaning.rules import Clip, Impute, Scalar
 from datacheck.cleaning.statistics import Learned, StatisticName
@@ -28,6 +28,10 @@ __all__ = ["MemoryLimits", "Population", "statistic_of"]
 
 Array = np.ndarray[Any, Any]
 
+#: Bytes of values that all fields together keep before sketches take their place.
+_KEPT_BYTES_TOGETHER = 256 << 20
+_KEEPERS = frozenset({"median", "quantiles"})
+
 _MISSING_WORDS = {"DC101": "NaN", "DC102": "+inf", "DC103": "-inf", "DC104": "null"}
 
 
@@ -37,6 +41,15 @@ class MemoryLimits:
 
     kept_bytes: int = DEFAULT_MEMORY_BOUND
     max_distinct: int = DEFAULT_MAX_DISTINCT
+
+    @classmethod
+    def shared(cls, plan: CleaningPlan) -> MemoryLimits:
+        """The default, or less where so many of a bound plan's fields keep values that together they would be too many."""
+        steps = (plan.repairs_for(path) for path in plan.paths)
+        keepers = sum(
+            any(is_learned(step.rule) and statistic_of(step) in _KEEPERS for step in found) for found in steps
+        )
+        return cls(kept_bytes=min(DEFAULT_MEMORY_BOUND, _KEPT_BYTES_TOGETHER // max(keepers, 1)))
 
 
 def statistic_of(step: Step) -> StatisticName:
@@ -72,7 +85,7 @@ class Population:
             ]
         else:
             stored = np.dtype(np.float32) if dtype in FLOAT_FORMATS else np.dtype(dtype)
-            self._quantiles = [Quantiles(stored, limits.kept_bytes) for _ in self.num_values]
+            self._quantiles = [Quantiles(stored, limits.kept_bytes // (width or 1)) for _ in self.num_values]
 
     @property
     def name(self) -> str:
@@ -91,15 +104,20 @@ class Population:
         """Add the usable values of a leaf."""
         self._require_same(leaf.dtype)
         self.total += len(leaf)
-        dirty = []
-        for part, mask, counts in unusable(leaf, self.step.codes, field):
-            dirty.append((part, mask))
-            self.unusable.update(counts)
+        dirty = list(unusable(leaf, self.step.codes, field))
+        for part, mask in dirty:
+            if mask.all():
+                self._say_why(leaf, field, part)
         if self.width is not None:
             self._add_features(leaf, dirty)
         else:
             self.num_values += len(leaf) - sum(int(np.count_nonzero(mask)) for _, mask in dirty)
             self._add_flat(leaf, dirty)
+
+    def _say_why(self, leaf: Leaf, field: Field, part: slice) -> None:
+        """Count why a part teaches nothing: told where the whole field does not."""
+        for code in sorted({*_MISSING_WORDS, *self.step.codes}):
+            self.unusable[code] += int(np.count_nonzero(code_mask(leaf, code, field, part)))
 
     def merge(self, other: Population) -> None:
         """Add what another population of the same field has."""

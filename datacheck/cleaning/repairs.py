@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.cleaning.draft import LeafDraft, RepairCount
-from datacheck.cleaning.masks import governed, is_container, name_of
+from datacheck.cleaning.masks import governed, is_container, may_be_repaired, name_of
 from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
@@ -47,6 +47,9 @@ def apply_repairs(
     indicators: list[Column] = []
     counts: list[RepairCount] = []
     for column in batch.columns:
+        if not may_be_repaired(column, plan):
+            columns.append(column)
+            continue
         repair = _ColumnRepair(column, plan, schema, statistics, batch.num_rows)
         repair.run()
         counts.extend(repair.counts)
@@ -74,8 +77,6 @@ class _ColumnRepair:
         self.counts: list[RepairCount] = []
 
     def run(self) -> None:
-        if _is_flat(self._column) and not self._plan.repairs_for(self._column.name):
-            return
         for place, leaf in enumerate(self._column.leaves()):
             steps = self._plan.repairs_for(leaf.path)
             if not steps or leaf.values is None:
@@ -102,7 +103,7 @@ class _ColumnRepair:
     def _indicator(self, leaf: Leaf, replaced: BoolArray) -> Any:
         """A mask in the array's shape; for a nested column one value a row."""
         if isinstance(self._column.data, np.ndarray):
-            shape = tuple(size or 0 for size in leaf.shape or (len(replaced),))
+            shape = tuple(size or 0 for size in leaf.shape or ())
             level = leaf.levels[0] if leaf.levels else None
             if getattr(level, "order", "C") == "F":
                 return replaced.reshape(shape[::-1]).T
@@ -122,12 +123,3 @@ class _ColumnRepair:
                     f"{step.place}: {leaf.num_nulls:,} values of {name_of(leaf.path)} are null, and no value can stand "
                     f"for a whole {leaf.dtype}; name its values ('{leaf.path}[]' or '{leaf.path}.*') in this rule"
                 )
-
-
-def _is_flat(column: Column) -> bool:
-    """Whether the column's one leaf has its name: walking others may cost a pass."""
-    data = column.data
-    if isinstance(data, np.ndarray):
-        return data.dtype.names is None
-    kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
-    return not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))

@@ -617,3 +617,29 @@ def test_what_cannot_be_looked_into_is_left_to_the_checks() -> None:
     batch = batch_of(x=np.array([object(), None], object))
     plan = parse_plan([{"action": "impute", "strategy": "constant", "value": 0}])
     assert apply_repairs(batch, plan, Schema())[0] is batch
+
+
+def test_nulls_that_the_schema_allows_need_no_repair_where_none_can_be_done() -> None:
+    batch = batch_of(tail=pa.array(["N1", None]), x=np.array([NAN, 2]))
+    plan = parse_plan([{"action": "impute", "strategy": "constant", "value": 1}])
+    repaired, _ = apply(batch, plan, Schema(fields={"tail": Field(nullable=True)}))
+    assert repaired.columns[0] is batch.columns[0]
+    assert repaired.columns[1].data.tolist() == [1, 2]
+    for schema in (Schema(), Schema(fields={"tail": Field()})):
+        with pytest.raises(CleaningError, match="'tail'"):
+            apply(batch, plan, schema)
+
+
+def test_a_column_keeps_the_dtype_that_its_source_says() -> None:
+    bits = np.array([1.0, NAN], ml_dtypes.bfloat16).view(np.uint16)
+    batch = Batch((Column("x", bits, dtype="bfloat16"),), 2)
+    repaired, _ = apply(batch, parse_plan([{"action": "nan_to_num", "nan": 5}]), Schema())
+    assert repaired.columns[0].dtype == "bfloat16"
+    assert repaired.columns[0].data.view(ml_dtypes.bfloat16).tolist() == [1, 5]
+
+
+def test_a_single_value_is_one_row() -> None:
+    batch = Batch((Column(None, np.array(NAN)),), 1)
+    repaired, _ = apply(batch, parse_plan([{"action": "nan_to_num", "nan": 5}]), Schema())
+    assert repaired.columns[0].data.shape == ()
+    assert repaired.columns[0].data == 5

@@ -246,3 +246,20 @@ def test_a_file_that_is_no_statistics_says_why(change: Any, message: str) -> Non
     with pytest.raises(CleaningError) as caught:
         Statistics.from_json(change(example().to_json()), "out/statistics.json")
     assert str(caught.value).startswith(f"out/statistics.json: {message}")
+
+
+def test_many_fields_share_the_memory_for_exact_medians() -> None:
+    plan = parse_plan([impute("median", fields="m*"), impute("mean", fields="x*")])
+    fields: dict[str | None, str] = {f"m{i}": "float32" for i in range(8)} | {f"x{i}": "float32" for i in range(100)}
+    assert MemoryLimits.shared(plan) == MemoryLimits.shared(plan.bind({"m0": "float32", "x0": "float32"}, NO_SCHEMA))
+    assert MemoryLimits.shared(plan).kept_bytes == 64 << 20
+    assert MemoryLimits.shared(plan.bind(fields, NO_SCHEMA)).kept_bytes == 32 << 20
+
+
+@pytest.mark.parametrize("per_feature", [False, True])
+def test_the_bound_holds_for_all_features_of_a_field_together(per_feature: bool) -> None:
+    batch = batch_of(x=np.random.default_rng(0).standard_normal((100, 4)))
+    for kept_bytes, exact in ((3200, True), (3199, False)):
+        limits = MemoryLimits(kept_bytes=kept_bytes)
+        (learned,) = learn([impute("median", per_feature=per_feature)], batch, limits=limits).learned
+        assert learned.exact is exact
