@@ -118,7 +118,8 @@ def find_column(batch: Batch, name: str) -> Data | None:
             return _inside(columns[outer].data, inner)
         step, dot, inner = inner.partition(".")
         outer = f"{outer}.{step}"
-    return None
+    # A structured .npy has one column without a name, whose parts have names.
+    return _inside(columns[None].data, name) if None in columns else None
 
 
 def _inside(data: Data, path: str) -> Data | None:

@@ -35,12 +35,11 @@ def frame_of(batch: Batch, names: Sequence[str] | None, schema: Schema) -> Any:
     """The columns ``names`` (all unless given) as a data frame whose index is the row of the batch.
 
     Numbers and booleans are NumPy's where none of them is null, and otherwise all of pandas' masked dtypes, which tell
-    a null from NaN: between a masked column and one of NumPy's, pandas would take a NaN for a null. A field that the
-    schema coerces has the schema's dtype wherever it converts without loss.
+    a null from NaN: between a masked column and one of NumPy's, pandas would take a NaN for a null.
     """
     import pandas as pd
 
-    data = {column.name: _coerced(column, schema) for column in _chosen(batch, names)}
+    data = {column.name: _as_float(column, schema) for column in _chosen(batch, names)}
     make = _masked_series if any(_has_nulls(column) for column in data.values()) else _plain_series
     series = {name: make(column) for name, column in data.items()}
     return pd.DataFrame(series, index=pd.RangeIndex(batch.num_rows))
@@ -51,7 +50,7 @@ def plain_frame(batch: Batch, names: Sequence[str] | None, schema: Schema) -> An
     import pandas as pd
 
     chosen = _chosen(batch, names)
-    series = {column.name: _plain_series(_coerced(column, schema)) for column in chosen}
+    series = {column.name: _plain_series(_as_float(column, schema)) for column in chosen}
     return pd.DataFrame(series, index=pd.RangeIndex(batch.num_rows))
 
 
@@ -60,20 +59,9 @@ def _chosen(batch: Batch, names: Sequence[str] | None) -> list[Column]:
     return [first[column.name] for column in batch.columns if names is None or column.name in names]
 
 
-def _coerced(column: Column, schema: Schema) -> pa.Array | np.ndarray[Any, Any]:
-    field = schema.fields.get(column.name)
-    data = _as_float(column.data, field.dtype if field else None)
-    if field is None or field.dtype is None or not (field.coerce or schema.coerce) or isinstance(data, np.ndarray):
-        return data
-    try:
-        return data.cast(pa.type_for_alias({"string": "large_string"}.get(field.dtype, field.dtype)))
-    except (ValueError, pa.ArrowException):
-        # That it does not convert is a finding of its own (DC003); the check sees what is there.
-        return data
-
-
-def _as_float(data: Any, dtype: str | None) -> Any:
-    """A narrow format that NumPy does not have as float32."""
+def _as_float(column: Column, schema: Schema) -> Any:
+    """The column's data; a narrow format that NumPy does not have as float32."""
+    data, dtype = column.data, getattr(schema.fields.get(column.name), "dtype", None)
     if isinstance(data, np.ndarray):
         if data.dtype.name in FLOAT_FORMATS:
             return to_float(data.view(FLOAT_FORMATS[data.dtype.name]), data.dtype.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from datacheck.schema.yaml_file import dump_yaml, load_yaml, validate
 from datacheck.text import plain
 
 __all__ = ["SchemaLike", "dump_schema", "import_reference", "load_schema", "parse_schema", "save_schema"]
+
+_FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\w.]*)")
 
 #: A path of a YAML file, ``package.module:Model``, a schema or the mapping of one, a pandera schema or model, or None.
 SchemaLike = str | os.PathLike[str] | Schema | Mapping[str, Any] | type | None
@@ -33,9 +36,7 @@ def load_schema(reference: SchemaLike = None) -> Schema:
         return _with_pandera(reference, "schema")
     if isinstance(reference, str | os.PathLike):
         path = os.fspath(reference)
-        if isinstance(path, str) and REFERENCE.fullmatch(path) and not Path(path).exists():
-            return _from_object(import_reference(path), path)
-        return parse_schema(load_yaml(path), plain(os.fsdecode(path)))
+        return _from_path(os.fsdecode(path))
     if isinstance(reference, Mapping):
         return parse_schema(reference, "schema")
     return _from_object(reference, "schema")
@@ -47,10 +48,15 @@ def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
 
 
 def dump_schema(schema: Schema) -> str:
-    """The schema as YAML that loads back as an equal one. Only what differs from the defaults is written."""
+    """The schema as YAML that loads back as an equal one. Only what differs from the defaults is written.
+
+    Beside a pandera schema, which speaks where the fields are silent, everything that they state is written.
+    """
     record = {"version": schema.version, **schema.model_dump(mode="json", exclude_defaults=True)}
+    all_stated = schema.pandera is not None
     record["fields"] = {
-        name: field.model_dump(mode="json", exclude_defaults=True) for name, field in schema.fields.items()
+        name: field.model_dump(mode="json", exclude_unset=all_stated, exclude_defaults=not all_stated)
+        for name, field in schema.fields.items()
     }
     if not schema.fields:
         del record["fields"]
@@ -88,10 +94,20 @@ def import_reference(reference: str) -> Any:
     return found
 
 
+def _from_path(path: str) -> Schema:
+    if not os.path.exists(path):  # noqa: PTH110 (a path with a NUL is no error here)
+        if match := _FILE_REFERENCE.fullmatch(path):
+            module = match[1].replace("/", ".")
+            raise SchemaError(path, f"names a file of Python; name the module, as in '{module}:{match[2]}'")
+        if REFERENCE.fullmatch(path):
+            return _from_object(import_reference(path), path)
+    return parse_schema(load_yaml(path), plain(path))
+
+
 def _from_object(found: object, place: str) -> Schema:
     if isinstance(found, Schema):
         return _with_pandera(found, place)
-    if not type(found).__module__.startswith("pandera") and not _is_pandera_model(found):
+    if not _is_from_pandera(found if isinstance(found, type) else type(found)):
         raise UsageError(
             f"{place}: {type(found).__name__} is not a schema; give a YAML file, package.module:Model, a Schema, "
             "or a pandera schema or model"
@@ -101,8 +117,9 @@ def _from_object(found: object, place: str) -> Schema:
     return from_pandera(found, reference=place if REFERENCE.fullmatch(place) else None)
 
 
-def _is_pandera_model(found: object) -> bool:
-    return isinstance(found, type) and any(base.__module__.startswith("pandera") for base in found.__mro__)
+def _is_from_pandera(kind: type) -> bool:
+    """Whether a class is one of pandera's, or derives from one; pandera need not be loaded to tell."""
+    return any(base.__module__.partition(".")[0] == "pandera" for base in kind.__mro__)
 
 
 def _with_pandera(schema: Schema, place: str) -> Schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ def _bound(value: object) -> object:
     value = unwrapped(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, or text for text and times, and is {_described(value)}")
+    if _is_huge(value):
+        raise ValueError("is larger than any number that data holds")
     if not math.isfinite(value):
         raise ValueError(
             f"must be finite, and is {value}; what is allowed beyond is said by 'allow_nan' and 'allow_inf'"
@@ -39,9 +42,16 @@ def _member(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         word = "allow_nan" if math.isnan(value) else "allow_inf"
         raise ValueError(f"{value} is not a member; whether it is allowed is said by '{word}'")
+    if _is_huge(value):
+        raise ValueError("is larger than any number that data holds")
     if not isinstance(value, bool | int | float | str):
         raise ValueError(f"must be a number, text, true or false, and is {_described(value)}")
     return value
+
+
+def _is_huge(value: object) -> bool:
+    """Whether an integer is beyond float64, which nothing could compare it with."""
+    return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def unwrapped(value: object) -> object:

@@ -297,6 +297,12 @@ def test_parts_of_structs_are_reached_by_their_path(path: str, expected: Any) ->
         assert verdicts(f"field('{path}') > 0", s=column) == expected
 
 
+def test_parts_of_a_structured_array_are_reached_by_their_names() -> None:
+    array = np.array([(1, 2.0), (3, 2.0)], [("a", "i4"), ("b", "f8")])
+    (outcome,) = ExpressionCheck(Expression(expr="a < b")).run(Batch((Column(None, array),), 2))
+    assert (outcome.num_checked, outcome.num_violations) == (2, 1)
+
+
 def numpy_outcome(expression: str, array: Any, dtype: str | None = None) -> Outcome:
     schema = Schema(fields={"x": Field(dtype=dtype, nullable=True)}, checks=[expression])
     (check,) = build_row_checks(schema, ["x"])

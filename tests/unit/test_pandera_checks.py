@@ -312,12 +312,6 @@ def test_a_parser_that_raises_is_a_finding() -> None:
     assert any("ZeroDivisionError" in outcome.detail for outcome in found.values() if outcome.num_violations)
 
 
-def test_a_field_that_coerces_is_converted_before_a_custom_check() -> None:
-    model = pandera.DataFrameSchema({"a": pandera.Column(int, CHECK(is_even), coerce=True)})
-    assert rows(run_arrow(load_schema(model), a=["1", "2"])["a", "is_even"]) == [0]
-    assert "it raised" in run_arrow(load_schema(model), a=["1", "x"])["a", "is_even"].detail
-
-
 def test_checks_run_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     from pandera.config import config_context
 

@@ -85,6 +85,13 @@ def test_a_reference_that_cannot_be_had_says_why(module_folder: Path, reference:
     assert problem in str(error.value)
 
 
+@pytest.mark.parametrize("reference", ["my_schemas.py:Model", "my/schemas.py:Box.Model"])
+def test_a_file_of_python_is_named_by_its_module(module_folder: Path, reference: str) -> None:
+    expected = reference.replace(".py", "").replace("/", ".")
+    with pytest.raises(SchemaError, match=f"name the module, as in '{expected}'"):
+        load_schema(reference)
+
+
 @pytest.mark.parametrize("thing", [3, object(), int])
 def test_what_is_no_schema_is_a_usage_error(thing: object) -> None:
     with pytest.raises(UsageError, match="is not a schema; give a YAML file"):
@@ -99,11 +106,13 @@ def test_a_schema_file_that_names_a_pandera_model_takes_over_what_it_says(module
         "    b: int = pa.Field(unique=True)\n"
         "    class Config:\n        strict = True\n        unique = ['a', 'b']\n"
     )
-    (module_folder / "s.yaml").write_text("pandera: models:Flights\nfields: {a: {le: 5, allow_nan: true}, c: {}}")
+    (module_folder / "s.yaml").write_text(
+        "pandera: models:Flights\nfields: {a: {le: 5, allow_nan: true, nullable: false}, c: {}}"
+    )
     schema = load_schema("s.yaml")
     assert schema.strict
     assert schema.unique == (("a", "b"),)
-    assert schema.fields["a"] == Field(dtype="float32", ge=0, le=5, nullable=True, allow_nan=True)
+    assert schema.fields["a"] == Field(dtype="float32", ge=0, le=5, nullable=False, allow_nan=True)
     assert schema.fields["b"] == Field(dtype="int64", unique=True)
     assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema == load_schema(schema)
 

@@ -38,6 +38,8 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"ge": 1, "le": "x"}, "ge", "one bound is text and another is a number"),
         ({"ge": float("nan")}, "ge", "must be finite"),
         ({"le": float("inf")}, "le", "must be finite"),
+        ({"ge": 10**400}, "ge", "larger than any number"),
+        ({"isin": [-(10**400)]}, "isin[0]", "larger than any number"),
         ({"ge": True}, "ge", "must be a number"),
         ({"ge": [1]}, "ge", "is a list"),
         ({"dtype": "uint8", "ge": 256}, "ge", "no value of uint8 is >= 256"),
