@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from datacheck.job.inputs import Input
-from datacheck.job.unit_clean import CleanTask
+from datacheck.job.unit_judge import CleanTask
 
 __all__ = ["LEDGER", "QUARANTINE", "ROWS", "FinalNames", "kind_of"]
 

@@ -7,19 +7,20 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from datacheck import __version__
 from datacheck.batch import Batch
-from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.structure import check_structure, facts_of
 from datacheck.cleaning.learner import Learner, Partial
-from datacheck.cleaning.plan import CleaningPlan, fields_of
+from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
 from datacheck.cleaning.statistics import LearnedFrom, Statistics
-from datacheck.errors import SourceError
-from datacheck.findings import Finding
+from datacheck.errors import CleaningError, SourceError
 from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.inputs import Input, tasks_of
 from datacheck.job.progress import Progress
-from datacheck.job.unit_clean import CleanTask, judged_batches
+from datacheck.job.unit_judge import CleanTask, Judge
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
@@ -28,7 +29,7 @@ __all__ = ["bind_to", "learn"]
 
 
 def bind_to(inputs: Sequence[Input], plan: CleaningPlan, schema: Schema) -> dict[str | None, str]:
-    """The fields of the first input that can be read, once the plan is known to make sense there.
+    """The fields of the first input whose rows can stay, once the plan is known to make sense there.
 
     Raises ``PipelineError`` and ``CleaningError`` before any work is done.
     """
@@ -39,12 +40,25 @@ def bind_to(inputs: Sequence[Input], plan: CleaningPlan, schema: Schema) -> dict
             first: Batch | None = next(get_source(item.info.units[0].format).read(item.info.units[0]), None)
         except SourceError:
             continue
-        if first is not None:
-            fields = fields_of(coerce_batch(first, schema))
-            if all(not field.required or path in fields or None in fields for path, field in schema.fields.items()):
-                plan.bind(fields, schema)
-                return fields
+        if first is None:
+            continue
+        first = coerce_batch(first, schema)
+        if _stays(first, item.info.num_rows, plan, schema):
+            fields = fields_of(first)
+            plan.bind(fields, schema)
+            return fields
     return {}
+
+
+def _stays(batch: Batch, num_rows: int | None, plan: CleaningPlan, schema: Schema) -> bool:
+    """Whether no fault of the whole file sends all its rows away."""
+    facts = {
+        leaf.path: facts_of(leaf, leaf.path == column.name, isinstance(column.data, np.ndarray))
+        for column in batch.columns
+        for leaf in column.leaves()
+    }
+    faults = check_structure(schema, facts, batch.names, num_rows)
+    return all(plan.decide(fault.field, fault.code) in (Action.REPAIR, Action.REPORT) for fault in faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,10 @@ def learn(
                 merged += [lesson.partial for lesson in taught if lesson.partial is not None]
                 rows = sum(lesson.num_rows for lesson in taught)
                 sources += (LearnedFrom(item.uri, item.info.units[0].fingerprint, rows),)
+        if not merged:
+            raise CleaningError(
+                "no row of the training split is kept, so there is nothing to learn; see why with a scan"
+            )
         learner = Learner(plan.bind(fields, schema), schema, statistics)
         statistics = learner.finish(learner.merge(merged))
     num_rows = sum(source.num_rows for source in sources)
@@ -108,13 +126,12 @@ def _learn_unit(
     statistics: Statistics,
     known_fields: Mapping[str | None, str],
 ) -> _Lesson:
-    checker = Checker(Rulebook(schema, plan.forced), with_rows=True)
+    judge = Judge(task, schema, plan, known_fields)
     learner: Learner | None = None
-    found: list[Finding] = []
     partials: list[Partial] = []
     num_rows = 0
     try:
-        for judged in judged_batches(task, schema, plan, checker, found):
+        for judged in judge.batches():
             rows = judged.kept
             if not len(rows):
                 continue
@@ -122,8 +139,7 @@ def _learn_unit(
                 judged.original if len(rows) == judged.original.num_rows else judged.original.take(rows), schema
             )
             if learner is None:
-                # A rule may name a field that this file lacks and others have.
-                learner = Learner(plan.bind({**known_fields, **fields_of(kept)}, schema), schema, statistics)
+                learner = Learner(judge.bound(), schema, statistics)
             partials.append(learner.learn(kept))
             num_rows += len(rows)
     except SourceError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import Duplicates
 from datacheck.job.pipeline import Pipeline
 from datacheck.job.progress import Progress
-from datacheck.job.scan import inspect_file, read_options, unit_bytes
-from datacheck.job.unit_clean import CleanTask
+from datacheck.job.scan import inspect_file, read_options
+from datacheck.job.unit_judge import CleanTask
 from datacheck.job.unit_scan import UnitScan
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
@@ -75,8 +76,9 @@ def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike)
     seen: dict[str, str] = {}
     for item in found:
         for path in item.paths:
-            if seen.setdefault(path, item.split) != item.split:
-                raise UsageError(f"{path} is in two splits, {seen[path]!r} and {item.split!r}; a row belongs to one")
+            split = seen.setdefault(os.path.realpath(path), item.split)
+            if split != item.split:
+                raise UsageError(f"{path} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
     return found
 
 
@@ -130,8 +132,9 @@ def fingerprints(item: Input) -> list[dict[str, Any]]:
 
 
 def tasks_of(item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str, IntArray]]]) -> list[CleanTask]:
-    """The units of an input as tasks."""
-    assert item.info is not None
+    """The units of an input as tasks; none for one that cannot be read."""
+    if item.info is None:
+        return []
     repeated = tuple(duplicates.get(item.uri, ()))
     return [
         CleanTask(
@@ -169,10 +172,12 @@ def find_duplicates(
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None
-            for unit in item.info.units:
-                result = next(results)
-                duplicates.add(item.uri, result.keys)
-                progress.advance(1, result.num_rows, unit_bytes(unit, item.info))
+            scanned = [next(results) for _ in item.info.units]
+            progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
+            # Nothing of a file that cannot be read through is in the output, so nothing repeats its rows.
+            if not any(result.error for result in scanned):
+                for result in scanned:
+                    duplicates.add(item.uri, result.keys)
         for rows in duplicates.rows():
             found.setdefault(rows.uri, []).append((", ".join(rows.key), rows.rows))
     return found

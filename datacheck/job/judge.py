@@ -98,8 +98,6 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
             failed[outcome.code] += outcome.num_violations
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
-        detail = outcome.rule or outcome.detail
-        labels.add(
-            Mark(outcome.code, outcome.field, rows, action, rank, f"{detail}, after repair" if repaired else detail)
-        )
+        detail = ", ".join(filter(None, (outcome.rule or outcome.detail, "after repair" if repaired else "")))
+        labels.add(Mark(outcome.code, outcome.field, rows, action, rank, detail))
     return failed

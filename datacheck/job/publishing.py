@@ -19,7 +19,8 @@ from datacheck.job import records
 from datacheck.job.final_names import LEDGER, QUARANTINE, ROWS, FinalNames, kind_of
 from datacheck.job.inputs import Input
 from datacheck.job.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
-from datacheck.job.unit_clean import CleanTask, UnitRecord
+from datacheck.job.unit_clean import UnitRecord
+from datacheck.job.unit_judge import CleanTask
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
 from datacheck.sinks.failures import output_errors
 from datacheck.sinks.publish import publish_all, sync_directory, write_atomically

@@ -13,24 +13,26 @@ from typing import Any
 
 from datacheck.cleaning.plan import Action, CleaningPlan, is_learned
 from datacheck.cleaning.statistics import Statistics
-from datacheck.errors import CleaningError, OutputError, UsageError
+from datacheck.errors import CleaningError, SourceError, UsageError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.job.earlier import clear_rest, find_output
 from datacheck.job.executors import ExecutorLike, map_in_order
-from datacheck.job.files import FileScan, error_finding
+from datacheck.job.files import FileScan
 from datacheck.job.fit import bind_to, learn
 from datacheck.job.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
-from datacheck.job.manifest import STATISTICS_NAME, damage_of, read_manifest, sum_counts
+from datacheck.job.manifest import STATISTICS_NAME, sum_counts
 from datacheck.job.pipeline import Pipeline, load_pipeline
 from datacheck.job.progress import Progress, Silent
-from datacheck.job.publishing import Publisher, read_state
+from datacheck.job.publishing import Publisher
 from datacheck.job.scan import unit_bytes
-from datacheck.job.unit_clean import Cleaning, CleanTask, UnitRecord, clean_unit
+from datacheck.job.unit_clean import Cleaning, UnitRecord, clean_unit
+from datacheck.job.unit_judge import CleanTask
 from datacheck.leaves import IntArray
 from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
 from datacheck.sinks import get_sink
 from datacheck.sinks.paths import check_output_outside_inputs
 from datacheck.sinks.publish import write_atomically
-from datacheck.sinks.staging import STAGING_NAME, StagingArea
+from datacheck.sinks.staging import StagingArea
 from datacheck.text import plain
 
 __all__ = ["PipelineLike", "clean", "fit", "run"]
@@ -171,9 +173,9 @@ def _run(
     inputs = find_inputs(pipeline, workers, executor)
     check_output_outside_inputs(pipeline.output, [path for item in inputs for path in item.paths])
     fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
-    before = _find_output(pipeline.output, fingerprint, overwrite=overwrite)
+    before = find_output(pipeline.output, fingerprint, overwrite=overwrite)
     if isinstance(before, RunReport):
-        _clear_rest(pipeline.output, fingerprint)
+        clear_rest(pipeline.output, fingerprint)
         return replace(before, seconds=time.perf_counter() - started)
     for format_ in {item.format(pipeline.format) for item in inputs}:
         get_sink(format_, pipeline.format_options)
@@ -182,7 +184,7 @@ def _run(
     try:
         with StagingArea(pipeline.output) as staging:
             # Another run may have ended between the look at its output and the lock.
-            before = _find_output(pipeline.output, fingerprint, overwrite=overwrite)
+            before = find_output(pipeline.output, fingerprint, overwrite=overwrite)
             if isinstance(before, RunReport):
                 staging.clear()
                 return replace(before, seconds=time.perf_counter() - started)
@@ -202,30 +204,6 @@ def _run(
     return replace(report, seconds=time.perf_counter() - started)
 
 
-def _find_output(output: Path, fingerprint: str, *, overwrite: bool) -> RunReport | dict[str, Any] | None:
-    """What the output folder holds: what this run reported when it ended, the manifest of one to be replaced, or nothing.
-
-    Raises ``OutputError`` where there is the output of another run, or a damaged one of this, and no ``overwrite``.
-    """
-    manifest = read_manifest(output)
-    if manifest is None or overwrite:
-        return manifest
-    if manifest["fingerprint"] != fingerprint:
-        problem = "holds the output of another run (other inputs, schema, rules or version)"
-        raise OutputError(f"{plain(str(output))}: {problem}; overwrite it with --overwrite, or choose another output")
-    if damage := damage_of(output, manifest):
-        raise OutputError(f"{damage}; write the whole output again with --overwrite")
-    return RunReport.from_manifest(manifest, output)
-
-
-def _clear_rest(output: Path, fingerprint: str) -> None:
-    """Remove the staging area of this run, where it was killed after it had published everything."""
-    folder = output / STAGING_NAME
-    if folder.is_dir() and read_state(folder).get("fingerprint", fingerprint) == fingerprint:
-        with suppress(OutputError), StagingArea(output) as staging:
-            staging.clear()
-
-
 def _work(
     pipeline: Pipeline,
     inputs: Sequence[Input],
@@ -241,7 +219,7 @@ def _work(
     if statistics is None:
         statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
-    tasks = [task for item in inputs if item.info is not None for task in tasks_of(item, formats[item.uri], repeated)]
+    tasks = [task for item in inputs for task in tasks_of(item, formats[item.uri], repeated)]
     done = publisher.finished()
     cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
@@ -250,26 +228,31 @@ def _work(
     findings: list[Finding] = []
     with closing(map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)) as results:
         for item in inputs:
-            if item.info is None:
-                assert item.error is not None
-                findings.append(error_finding(item.error))
-                accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
-                continue
             units: list[tuple[CleanTask, UnitRecord]] = []
             scanned = FileScan(item.uri, schema)
+            scanned.error = item.error
+            failed = _failed_by(item.error, pipeline.plan)
             for task in tasks_of(item, formats[item.uri], repeated):
                 record = done.get(task.name) or publisher.record(next(results))
                 scanned.add(record.scan)
-                if record.failed:
-                    results.close()
-                    publisher.give_up()
-                    return _stopped(pipeline, findings, scanned, record)
+                failed = record.failed or _failed_by(record.error, pipeline.plan)
+                if failed:
+                    break
                 units.append((task, record))
-                progress.advance(1, record.num_read, unit_bytes(task.unit, item.info))
+                progress.advance(1, record.num_read, unit_bytes(task.unit, item.info) if item.info else 0)
+            if failed:
+                results.close()
+                publisher.give_up()
+                return _stopped(pipeline, findings, scanned, failed)
             found = scanned.findings()
             findings += found
             findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
-            accounts.append(_account(item, units, publisher, formats[item.uri], _left_in(found, pipeline.plan)))
+            if scanned.error is not None:
+                publisher.discard(units)
+                accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
+                continue
+            outputs = publisher.place(item, units, formats[item.uri])
+            accounts.append(_account(item, units, outputs, _left_in(found, pipeline.plan)))
     if not any(account.status == "cleaned" for account in accounts):
         publisher.give_up()
         return _report(pipeline, accounts, findings, inputs)
@@ -318,24 +301,23 @@ def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
     }
 
 
+def _failed_by(error: SourceError | None, plan: CleaningPlan) -> dict[str, int]:
+    """The code of an input that cannot be read, where a rule says that the run is then to fail."""
+    return {error.code: 1} if error is not None and plan.decide(None, error.code) is Action.FAIL else {}
+
+
 def _account(
     item: Input,
     units: Sequence[tuple[CleanTask, UnitRecord]],
-    publisher: Publisher,
-    format_: str,
+    outputs: list[dict[str, Any]],
     left_in_file: Mapping[str, int],
 ) -> InputAccount:
-    files = item.files
     records_ = [record for _, record in units]
-    error = next((record.error for record in records_ if record.error is not None), None)
-    if error is not None:
-        publisher.discard(units)
-        return InputAccount(item.split, item.uri, "unreadable", files)
     return InputAccount(
         item.split,
         item.uri,
         "cleaned",
-        files,
+        item.files,
         fingerprints(item),
         sum(record.num_read for record in records_),
         sum(record.num_kept for record in records_),
@@ -344,7 +326,7 @@ def _account(
         sum_counts([record.removed_by_code for record in records_]),
         RepairTotal.add(total for record in records_ for total in record.repairs),
         {**left_in_file, **sum_counts([record.left for record in records_])},
-        publisher.place(item, units, format_),
+        outputs,
     )
 
 
@@ -369,7 +351,7 @@ def _report(
     )
 
 
-def _stopped(pipeline: Pipeline, findings: Sequence[Finding], scanned: FileScan, record: UnitRecord) -> RunReport:
+def _stopped(pipeline: Pipeline, findings: Sequence[Finding], scanned: FileScan, failed: dict[str, int]) -> RunReport:
     """The report of a run that a rule made fail: what was found up to there, and nothing published."""
     found = (*findings, *scanned.findings())
-    return RunReport(found, 1, scanned.num_rows, name=pipeline.name, output=str(pipeline.output), failed=record.failed)
+    return RunReport(found, 1, scanned.num_rows, name=pipeline.name, output=str(pipeline.output), failed=failed)

@@ -7,7 +7,7 @@ killed does only the units that have no such record.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,29 +16,25 @@ from typing import Any
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.coerce import coerce_batch
-from datacheck.checks.structure import check_structure
-from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.repairs import apply
 from datacheck.cleaning.statistics import Statistics
 from datacheck.errors import AccountingError, CleaningError, SourceError
-from datacheck.findings import Finding, merge_findings
+from datacheck.findings import merge_findings
 from datacheck.job.judge import Labels, label
-from datacheck.job.unit_scan import UnitScan, malformed_finding
-from datacheck.leaves import IntArray
+from datacheck.job.unit_judge import CleanTask, Judge
+from datacheck.job.unit_scan import UnitScan
 from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.sinks import get_sink
 from datacheck.sinks.base import PartWriter
 from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
-from datacheck.sources import get_source
-from datacheck.sources.base import WorkUnit
 from datacheck.text import plain
 
-__all__ = ["CleanTask", "Cleaning", "UnitRecord", "clean_unit", "judged_batches"]
+__all__ = ["Cleaning", "UnitRecord", "clean_unit"]
 
 _ONE_ARRAY_A_FILE = ("npy",)
 
@@ -56,18 +52,6 @@ class Cleaning:
     statistics: Statistics | None
     parts: Path
     format_options: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class CleanTask:
-    """One unit of a split, what its parts are called, and which of its file's rows repeat an earlier key."""
-
-    name: str
-    split: str
-    unit: WorkUnit
-    num_file_rows: int | None
-    format: str
-    duplicates: tuple[tuple[str, IntArray], ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,76 +80,6 @@ class UnitRecord:
         return self.scan.error
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A batch as it was read, and the labels of its rows.
-
-    ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
-    ``repeated`` are rows that repeat an earlier row's key and are left: no look at the batch alone would find them again.
-    """
-
-    original: Batch
-    labels: Labels
-    failed: Counter[str]
-    is_open: bool
-    repeated: IntArray
-
-    @property
-    def kept(self) -> IntArray:
-        return np.flatnonzero(self.labels.kept)
-
-
-def judged_batches(
-    task: CleanTask, schema: Schema, plan: CleaningPlan, checker: Checker, found: list[Finding]
-) -> Iterator[Judged]:
-    """The unit's batches, each row labelled; findings are added to ``found``. Raises ``SourceError``."""
-    uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
-    for batch in get_source(task.unit.format).read(task.unit):
-        labels = Labels(batch.num_rows)
-        outcomes = [*checker.check(batch), *_structure(task, batch, schema, checker), *_duplicates(task, batch)]
-        failed = label(labels, outcomes, plan)
-        found += [
-            outcome.to_finding(uris.get(outcome.field, task.unit.uri))
-            for outcome in outcomes
-            if outcome.reported and not _is_of_file(outcome)
-        ]
-        if batch.malformed:
-            found.append(malformed_finding(batch, task.unit.uri))
-            if plan.decide(None, "DC305") is Action.FAIL:
-                failed["DC305"] += len(batch.malformed)
-        is_open = any(
-            outcome.num_violations and plan.decide(outcome.field, outcome.code) in (Action.REPAIR, Action.REPORT)
-            for outcome in outcomes
-        )
-        repeated = [
-            outcome.rows
-            for outcome in outcomes
-            if outcome.code == "DC301"
-            and outcome.rows is not None
-            and plan.decide(outcome.field, outcome.code) is Action.REPORT
-        ]
-        yield Judged(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
-
-
-def _is_of_file(outcome: Outcome) -> bool:
-    """Whether the finding is made once for the whole file, when all of its units are known."""
-    return outcome.code == "DC301" or (outcome.code.startswith("DC00") and outcome.rows is None)
-
-
-def _structure(task: CleanTask, batch: Batch, schema: Schema, checker: Checker) -> list[Outcome]:
-    return check_structure(schema, checker.fields, batch.names, task.num_file_rows)
-
-
-def _duplicates(task: CleanTask, batch: Batch) -> Iterator[Outcome]:
-    if not task.duplicates:
-        return
-    file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
-    for key, repeated in task.duplicates:
-        rows = np.flatnonzero(np.isin(file_rows, repeated))
-        if len(rows):
-            yield Outcome("DC301", key, batch.num_rows, len(rows), rows)
-
-
 def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
     """Clean a unit and write its parts. An input that cannot be read comes back as the record's ``error``."""
     try:
@@ -178,15 +92,15 @@ def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
 
 
 def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
-    schema, record, found = cleaning.schema, UnitRecord(task.name), list[Finding]()
-    checker = Checker(Rulebook(schema, cleaning.plan.forced), with_rows=True)
+    schema, record = cleaning.schema, UnitRecord(task.name)
+    judge = Judge(task, schema, cleaning.plan, cleaning.fields)
     recheck = Checker(Rulebook(schema), with_rows=True)
     plan: CleaningPlan | None = None
     repairs: Counter[tuple[str, str | None]] = Counter()
     failed: Counter[str] = Counter()
     left: Counter[str] = Counter()
     names: tuple[str | None, ...] = ()
-    for judged in judged_batches(task, schema, cleaning.plan, checker, found):
+    for judged in judge.batches():
         original, labels = judged.original, judged.labels
         names = tuple(original.names)
         failed += judged.failed
@@ -194,8 +108,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
         kept = original if len(rows) == original.num_rows else original.take(rows)
         kept = coerce_batch(kept, schema)
         if plan is None and (len(rows) or not original.num_rows):
-            own_fields = fields_of(coerce_batch(original, schema))
-            plan = cleaning.plan.bind({**cleaning.fields, **own_fields}, schema)
+            plan = judge.bound()
         if plan is not None:
             repaired, counts = apply(kept, plan, schema, cleaning.statistics)
             # Rows that broke nothing and were not touched are as they were judged.
@@ -215,14 +128,13 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             if num_repeated:
                 left["DC301"] += num_repeated
             parts.keep(repaired if stays.all() else repaired.take(np.flatnonzero(stays)))
-        parts.remove(original, labels, cleaning.plan)
+        parts.remove(original, labels, judge.plan)
         record.num_read += original.num_rows + len(original.malformed)
     parts.close(record)
     record.repairs = [RepairTotal(*what, number) for what, number in repairs.items() if number]
     record.failed, record.left = dict(failed), dict(left)
-    record.scan = UnitScan(
-        record.num_read, tuple(merge_findings(found, keep_clean=True)), checker.fields, names, checker.num_values
-    )
+    findings = tuple(merge_findings(judge.found, keep_clean=True))
+    record.scan = UnitScan(record.num_read, findings, judge.checker.fields, names, judge.checker.num_values)
     if record.num_read != record.num_kept + record.num_dropped + record.num_quarantined:
         raise AccountingError(
             f"{task.unit.uri}: {record.num_read:,} rows were read, {record.num_kept:,} kept, {record.num_dropped:,}"
@@ -274,6 +186,8 @@ class _Parts:
         self._num_kept += batch.num_rows
 
     def _open(self, template: Batch) -> None:
+        if not template.columns:
+            raise CleaningError("every field is dropped, and nothing would be left; drop fewer, or leave out the input")
         sink = get_sink(self._task.format, self._cleaning.format_options)
         divided = self._divided(template)
         for index, part in enumerate(divided):
