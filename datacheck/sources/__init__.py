@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import zipfile
 from pathlib import Path
 
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, Source, WorkUnit
 from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.sources.plugins import plugin_format, plugin_sources
 from datacheck.sources.probe import read_head
 from datacheck.sources.suffixes import BUILT_IN_SUFFIXES, format_of_name
 from datacheck.text import plain
@@ -61,9 +61,9 @@ def get_source(format: str) -> Source:  # noqa: A002 - the word that units and r
         module, _, name = BUILT_IN[format].partition(":")
         source: Source = getattr(importlib.import_module(module), name)()
         return source
-    if format in _others():
-        return _others()[format]
-    known = sorted({*BUILT_IN, *_others()})
+    if format in plugin_sources():
+        return plugin_sources()[format]
+    known = sorted({*BUILT_IN, *plugin_sources()})
     raise UsageError(f"no source reads the format {format!r}{nearest_name(format, known)} (known: {', '.join(known)})")
 
 
@@ -75,7 +75,7 @@ def source_for(uri: str) -> Source:
 def format_of(uri: str) -> str:
     """The format of a file; raises ``SourceError``."""
     head = read_head(uri)
-    named = format_of_name(uri) or _format_of_others(uri)
+    named = format_of_name(uri) or plugin_format(uri)
     if named is None:
         found = _format_of_head(uri, head)
         if found is None:
@@ -88,7 +88,7 @@ def format_of(uri: str) -> str:
 
 def known_suffixes() -> list[str]:
     """The suffixes of all formats, sorted."""
-    return sorted({*BUILT_IN_SUFFIXES, *(suffix for source in _others().values() for suffix in source.suffixes)})
+    return sorted({*BUILT_IN_SUFFIXES, *(suffix for source in plugin_sources().values() for suffix in source.suffixes)})
 
 
 def _confirm(uri: str, named: str, head: bytes) -> None:
@@ -130,14 +130,3 @@ def _unknown(uri: str) -> str:
     if name.lower().endswith(_PACKED):
         return f"{name!r} is packed, and is read only once it is unpacked"
     return f"neither the name {name!r} nor its first bytes are of a known format"
-
-
-@functools.cache
-def _others() -> dict[str, Source]:
-    """Sources that other packages register, by format."""
-    return {point.name: point.load()() for point in importlib.metadata.entry_points(group="datacheck.sources")}
-
-
-def _format_of_others(uri: str) -> str | None:
-    name = Path(uri).name.lower()
-    return next((format_ for format_, source in _others().items() if name.endswith(tuple(source.suffixes))), None)

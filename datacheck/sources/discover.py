@@ -1,5 +1,5 @@
 # A path stays as the user wrote it; pathlib would rewrite it.
-# ruff: noqa: PTH112, PTH116, PTH118, PTH119, PTH120, PTH206, PTH208
+# ruff: noqa: PTH112, PTH114, PTH116, PTH118, PTH119, PTH120, PTH206, PTH208
 """From the paths that a user wrote to the files that they stand for, always in the same order."""
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from datacheck.errors import UsageError, nearest_name
 from datacheck.sources.base import ReadOptions
+from datacheck.sources.plugins import plugin_format
 from datacheck.sources.suffixes import BUILT_IN_SUFFIXES, TABULAR_FORMATS, format_of_name
 from datacheck.text import plain
 
@@ -33,7 +34,6 @@ class InputFile:
 def expand_inputs(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     options: ReadOptions | None = None,
-    suffixes: Iterable[str] = (),
 ) -> list[InputFile]:
     """The files that files, folders and globs stand for, each once, in the order of ``paths``.
 
@@ -41,13 +41,12 @@ def expand_inputs(
     and so are links that lead back. A glob may use ``**``; what it matches is taken whether its suffix is known or not,
     unless its last part says nothing about names. Folders named ``key=value`` right above a file add columns to a
     table.
-    ``suffixes`` are known besides the built-in ones. Raises ``UsageError`` for a path that stands for nothing.
+    Raises ``UsageError`` for a path that stands for nothing.
     """
-    known = (*BUILT_IN_SUFFIXES, *(suffix.lower() for suffix in suffixes))
     written = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: dict[str, InputFile] = {}
     for path in written:
-        for uri in _expand(os.fspath(path), known):
+        for uri in _expand(os.fspath(path)):
             key = os.path.normpath(uri)
             if key not in found:
                 found[key] = _input_file(uri, options or ReadOptions())
@@ -71,26 +70,25 @@ def _partitions(uri: str) -> tuple[tuple[str, str], ...]:
     return tuple(reversed(pairs))
 
 
-def _expand(path: str, known: tuple[str, ...]) -> list[str]:
+def _expand(path: str) -> list[str]:
     if not path or "\0" in path:
         raise UsageError("an input path is empty or holds a zero byte; name a file, a folder or a glob")
     if os.path.isdir(path):
-        files = [uri for uri in _walk(path, _above(path)) if _is_wanted(uri, known)]
+        files = [uri for uri in _walk(path, _above(path)) if _is_wanted(uri)]
         if not files:
-            raise UsageError(
-                f"{plain(path)}: the folder holds no file of a known format; known suffixes: {' '.join(sorted(known))}"
-            )
+            known = " ".join(sorted(BUILT_IN_SUFFIXES))
+            raise UsageError(f"{plain(path)}: the folder holds no file of a known format; known suffixes: {known}")
         return files
     if os.path.lexists(path) or os.path.lexists(f"{path}.dvc"):
         return [path]
     if _SCHEME.match(path):
         raise UsageError(f"{plain(path)}: only files of this machine are read; copy it here, or mount it")
     if glob.has_magic(path):
-        return _expand_glob(path, known)
+        return _expand_glob(path)
     raise UsageError(f"{plain(path)}: no such file or folder{_nearest(path)}")
 
 
-def _expand_glob(pattern: str, known: tuple[str, ...]) -> list[str]:
+def _expand_glob(pattern: str) -> list[str]:
     root, parts = (
         (os.sep, pattern.lstrip(os.sep).split(os.sep)) if pattern.startswith(os.sep) else ("", pattern.split(os.sep))
     )
@@ -102,8 +100,8 @@ def _expand_glob(pattern: str, known: tuple[str, ...]) -> list[str]:
         if os.path.isdir(match):
             # A matched link to a folder that holds it leads back, too.
             seen |= _above(match) | _holding(os.path.dirname(match))
-            files += [uri for uri in _walk(match, seen) if _is_wanted(uri, known)]
-        elif selective or _is_wanted(match, known):
+            files += [uri for uri in _walk(match, seen) if _is_wanted(uri)]
+        elif selective or _is_wanted(match):
             files.append(match)
     files = list(dict.fromkeys(files))
     if not files:
@@ -118,7 +116,6 @@ def _match(folder: str, parts: list[str]) -> Iterator[str]:
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        yield from _match(folder, rest or ["*"])
         for inner in _folders(folder, _above(folder)):
             yield from _match(inner, rest or ["*"])
     elif not glob.has_magic(part):
@@ -136,28 +133,35 @@ def _match(folder: str, parts: list[str]) -> Iterator[str]:
                 yield from _match(os.path.join(folder, name), rest)
 
 
-def _folders(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Every folder below ``folder``, none twice."""
-    _enter(folder, seen)
-    for name in _names(folder):
-        path = os.path.join(folder, name)
-        if not name.startswith((".", "_")) and os.path.isdir(path) and _enter(path, seen):
-            yield path
-            yield from _folders(path, seen)
+def _folders(root: str, seen: set[tuple[int, int]]) -> list[str]:
+    """``root`` and every folder below it, none twice.
 
-
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Every file below ``folder`` whose name does not begin with ``.`` or ``_``; no folder is entered twice."""
-    if not _enter(folder, seen):
-        return
-    for name in _names(folder):
-        path = os.path.join(folder, name)
-        if name.startswith((".", "_")):
+    Links are followed last, so that a folder goes by its own name where it has one here.
+    """
+    found: list[str] = []
+    folders: list[str] = [root]
+    links: list[str] = []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        if not _enter(folder, seen):
             continue
-        if os.path.isdir(path):
-            yield from _walk(path, seen)
-        else:
-            yield path
+        found.append(folder)
+        for name in _names(folder):
+            path = os.path.join(folder, name)
+            if not name.startswith((".", "_")) and os.path.isdir(path):
+                (links if os.path.islink(path) else folders).append(path)
+    return found
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> list[str]:
+    """Every file in ``folder`` and below it whose name does not begin with ``.`` or ``_``."""
+    paths = (
+        os.path.join(inner, name)
+        for inner in _folders(folder, seen)
+        for name in _names(inner)
+        if not name.startswith((".", "_"))
+    )
+    return sorted((path for path in paths if not os.path.isdir(path)), key=_order)
 
 
 def _above(folder: str) -> set[tuple[int, int]]:
@@ -194,12 +198,16 @@ def _names(folder: str) -> list[str]:
         ) from None
 
 
-def _is_wanted(uri: str, known: tuple[str, ...]) -> bool:
+def _is_wanted(uri: str) -> bool:
     """Whether a file of a folder is an input: its suffix is known, or it is the DVC pointer of one that is missing."""
-    name = os.path.basename(uri).lower()
-    if name.endswith(".dvc"):
-        return name.removesuffix(".dvc").endswith(known) and not os.path.lexists(uri[: -len(".dvc")])
-    return name.endswith(known)
+    if uri.endswith(".dvc"):
+        data = uri.removesuffix(".dvc")
+        return _is_known(data) and not os.path.lexists(data)
+    return _is_known(uri)
+
+
+def _is_known(uri: str) -> bool:
+    return (format_of_name(uri) or plugin_format(uri)) is not None
 
 
 def _order(path: str) -> list[str]:

@@ -1,0 +1,171 @@
+"""What holds for every source: the rows of the file, each once and in order, whatever the units."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from source_files import FORMATS, Format, inspect, join, make_table, parameters, read_batches, read_table, shrink_units
+
+from datacheck.errors import SourceError, UsageError
+from datacheck.sources import BUILT_IN, ReadOptions, format_of, get_source, known_suffixes, source_for
+from datacheck.sources.suffixes import BUILT_IN_SUFFIXES
+
+every_format = pytest.mark.parametrize("form", parameters())
+
+
+@every_format
+@pytest.mark.parametrize("num_rows", [1, 2, 1000, 4097])
+def test_rows_equal_what_was_written(form: Format, num_rows: int, tmp_path: Path) -> None:
+    path, table = tmp_path / f"data{form.suffix}", make_table(num_rows)
+    form.write(path, table)
+    read = read_table(path)
+    assert set(read) == set(table)
+    for name, values in table.items():
+        np.testing.assert_array_equal(read[name], values)
+
+
+@every_format
+def test_rows_and_their_numbers_do_not_depend_on_how_a_file_is_split(
+    form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, table = tmp_path / f"data{form.suffix}", make_table(3000)
+    form.write(path, table)
+    shrink_units(monkeypatch)
+    info = inspect(path)
+    batches = read_batches(info)
+    assert len(info.units) > 3 or not form.splits
+    assert len(batches) > 3
+    assert [unit.index for unit in info.units] == list(range(len(info.units)))
+    if info.num_rows is not None:
+        assert sum(unit.num_rows or 0 for unit in info.units) == info.num_rows == 3000
+    row = 0
+    for batch in batches:
+        assert batch.file_rows(np.arange(batch.num_rows)).tolist() == list(range(row, row + batch.num_rows))
+        assert all(len(column) == batch.num_rows for column in batch.columns)
+        row += batch.num_rows
+    for name, values in table.items():
+        np.testing.assert_array_equal(join(batches)[name], values)
+
+
+@every_format
+def test_units_depend_on_the_file_alone_and_travel(form: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"data{form.suffix}"
+    form.write(path, make_table())
+    info = inspect(path)
+    assert inspect(path) == info
+    assert pickle.loads(pickle.dumps(info)) == info
+    unit = pickle.loads(pickle.dumps(info.units[0]))
+    assert join(list(get_source(unit.format).read(unit)))["count"][0] == 0
+
+
+@every_format
+def test_no_rows_still_give_the_names(form: Format, tmp_path: Path) -> None:
+    path, table = tmp_path / f"data{form.suffix}", make_table(0)
+    form.write(path, table)
+    batches = read_batches(inspect(path))
+    assert sum(batch.num_rows for batch in batches) == 0
+    assert {name for batch in batches for name in batch.names} == set(table)
+
+
+@every_format
+def test_only_wanted_columns_are_read(form: Format, tmp_path: Path) -> None:
+    path, table = tmp_path / f"data{form.suffix}", make_table()
+    form.write(path, table)
+    read = read_table(path, ReadOptions(columns=("count", "absent")))
+    assert list(read) == ["count"]
+    np.testing.assert_array_equal(read["count"], table["count"])
+
+
+def _append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"\n")
+
+
+def _touch(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+def _replace(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.replace(path)
+
+
+@every_format
+@pytest.mark.parametrize("change", [_append, _touch, _replace, Path.unlink])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_file_that_changes_while_it_is_read_is_not_believed(
+    form: Format, change: object, after: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"data{form.suffix}"
+    form.write(path, make_table())
+    batches = source_for(str(path)).read(inspect(path).units[0])
+    for _ in range(after):
+        next(batches)
+    assert callable(change)
+    change(path)
+    with pytest.raises(SourceError) as caught:
+        list(batches)
+    assert caught.value.code == "DC908"
+
+
+@every_format
+def test_a_file_under_the_name_of_another_format_is_refused(form: Format, tmp_path: Path) -> None:
+    original = tmp_path / f"data{form.suffix}"
+    form.write(original, make_table())
+    for suffix, named in BUILT_IN_SUFFIXES.items():
+        if BUILT_IN_SUFFIXES[form.suffix] == named and suffix.endswith(".gz") == form.suffix.endswith(".gz"):
+            continue
+        path = tmp_path / f"wrong{suffix}"
+        path.write_bytes(original.read_bytes())
+        with pytest.raises(SourceError) as caught:
+            read_table(path)
+        assert caught.value.code == "DC901", suffix
+
+
+@every_format
+def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: Format, tmp_path: Path) -> None:
+    path = tmp_path / f"data{form.suffix}"
+    form.write(path, make_table())
+    nameless = path.rename(tmp_path / "data.bin")
+    if form.suffix.startswith(".csv"):
+        with pytest.raises(SourceError) as caught:
+            format_of(str(nameless))
+        assert caught.value.code == "DC909"
+    else:
+        assert format_of(str(nameless)) == BUILT_IN_SUFFIXES[form.suffix]
+
+
+@every_format
+def test_reading_a_part_gives_that_part(form: Format, tmp_path: Path) -> None:
+    path, table = tmp_path / f"data{form.suffix}", make_table()
+    form.write(path, table)
+    unit = inspect(path).units[0]
+    if not form.splits or form.suffix == ".parquet":
+        pytest.skip("read from its start, or by row groups")
+    part = replace(unit, row_start=333, num_rows=57)
+    batches = list(source_for(str(path)).read(part))
+    np.testing.assert_array_equal(join(batches)["count"], np.arange(333, 390))
+    assert batches[0].row_start == 333
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "torch"] + ["torch"])
+def test_the_table_of_suffixes_is_what_the_sources_say(name: str) -> None:
+    source = get_source(name)
+    assert source.format == name
+    assert {suffix for suffix, named in BUILT_IN_SUFFIXES.items() if named == name} == set(source.suffixes)
+    assert set(source.suffixes) <= set(known_suffixes())
+
+
+def test_an_unknown_format_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"'parket'; did you mean 'parquet'"):
+        get_source("parket")
+
+
+def test_every_format_of_the_table_is_tried_here() -> None:
+    assert {BUILT_IN_SUFFIXES[form.suffix] for form in FORMATS.values()} | {"npy"} == set(BUILT_IN_SUFFIXES.values())
