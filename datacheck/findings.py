@@ -88,7 +88,8 @@ class Finding:
     def message(self) -> str:
         """The finding in one line, without its code: what, how many of how many, in which field and where."""
         code = CODES[self.code]
-        field = "the array" if self.field is None else f"'{plain(self.field)}'"
+        nameless = "the data frame" if self.code == "DC303" else "the array"
+        field = nameless if self.field is None else f"'{plain(self.field)}'"
         parts = {
             "violations": count(self.num_violations),
             "checked": count(self.num_checked),
@@ -97,6 +98,8 @@ class Finding:
             "rule": plain(self.rule or "", 120),
         }
         text = code.message.format_map(parts)
+        if self.detail and "{detail}" not in code.message:
+            text = f"{text}: {parts['detail']}"
         place = self._place()
         return f"{text} ({place})" if place else text
 

@@ -73,8 +73,12 @@ class PanderaFieldCheck:
         if dtype in FLOAT_FORMATS and isinstance(leaf.values, np.ndarray) and leaf.values.dtype == FLOAT_FORMATS[dtype]:
             leaf = Leaf(leaf.path, leaf.values, dtype, leaf.validity, leaf.levels, leaf.shape)
         positions = self._judged(leaf)
+        try:
+            series = leaf_series(leaf, positions)
+        except Exception as error:  # pandas has no form for some of Arrow's types and values
+            return _whole_outcome("DC207", leaf.path, self.rule, _raised(error, len(positions)))
         with _pandera_enabled():
-            verdict = apply_check(self._check, leaf_series(leaf, positions))
+            verdict = apply_check(self._check, series)
         if verdict.failed is None:
             return _whole_outcome("DC207", leaf.path, self.rule, verdict)
         failed = np.sort(np.asarray(verdict.failed, np.int64))
@@ -126,17 +130,23 @@ class PanderaSchemaCheck:
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome for each check, and one for each other thing that pandera finds wrong."""
+        try:
+            with _pandera_enabled():
+                return self._run(batch)
+        except Exception as error:  # pandas has no form for some of Arrow's types and values
+            return [_whole_outcome("DC303", None, "its frame", _raised(error, batch.num_rows))]
+
+    def _run(self, batch: Batch) -> list[Outcome]:
         outcomes: list[Outcome] = []
         frame = None
-        with _pandera_enabled():
-            if self._structure is not None:
-                frame = plain_frame(batch, self._names, self._schema)
-                frame, outcomes = self._validate_structure(frame, batch)
-            if frame is None or not self._has_parsers:
-                frame = frame_of(batch, self._names, self._schema)
-            for (name, check, is_pattern), rule in zip(self._checks, self._rules, strict=True):
-                for column in _matching(name, is_pattern, frame):
-                    outcomes.append(self._run_check(check, rule, column, frame, batch))
+        if self._structure is not None:
+            frame = plain_frame(batch, self._names, self._schema)
+            frame, outcomes = self._validate_structure(frame, batch)
+        if frame is None or not self._has_parsers:
+            frame = frame_of(batch, self._names, self._schema)
+        for (name, check, is_pattern), rule in zip(self._checks, self._rules, strict=True):
+            for column in _matching(name, is_pattern, frame):
+                outcomes.append(self._run_check(check, rule, column, frame, batch))
         return outcomes
 
     def _run_check(self, check: Any, rule: str, column: str | None, frame: Any, batch: Batch) -> Outcome:

@@ -212,7 +212,11 @@ def test_a_check_that_raises_is_a_finding_and_the_others_go_on() -> None:
     )
     found = run_arrow(schema, a=[1, 2])
     assert found["a", "broken"].detail == "it raised ZeroDivisionError: division by zero"
-    assert "KeyError" in found[None, "lost"].detail
+    assert (
+        found[None, "lost"]
+        .to_finding("f")
+        .message.startswith("2 of 2 rows fail lost in the data frame: it raised KeyError")
+    )
     assert rows(found["a", "is_even"]) == [0]
 
 
@@ -350,6 +354,15 @@ def test_a_reference_in_a_schema_file_is_imported_and_runs(tmp_path: Path, monke
         assert rows(found["a", "small"]) == [0]
         assert rows(found[None, "rows"]) == [1]
     assert found["a", "greater_than_or_equal_to(min_value=0)"].num_violations == 0
+
+
+def test_values_that_pandas_has_no_form_for_are_a_finding() -> None:
+    far = pa.array([2**31 - 1, 0], pa.date32())
+    found = run_arrow(frame_schema(CHECK(lambda frame: frame["a"] > 0, name="r"), a=column()), a=[1, 2], b=far)
+    (outcome,) = found.values()
+    assert (outcome.num_violations, outcome.detail[:9]) == (2, "it raised")
+    ((_, outcome),) = run_arrow(Schema(fields={"b": Field(checks={"ne": 1})}), b=far).items()
+    assert (outcome.num_violations, outcome.detail[:9]) == (2, "it raised")
 
 
 def test_an_empty_batch_raises_nothing() -> None:
