@@ -129,4 +129,5 @@ class Checker:
 
 def has_row_checks(schema: Schema) -> bool:
     """Whether some check of the schema needs whole rows."""
-    return bool(schema.checks or schema.pandera or any(field.checks for field in schema.fields.values()))
+    has_pandera = schema.pandera is not None or schema.pandera_object is not None
+    return bool(schema.checks) or has_pandera or any(field.checks for field in schema.fields.values())
