@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
@@ -11,39 +10,43 @@ from typing import ParamSpec
 import typer
 
 from datacheck import __version__
-from datacheck.cli import explain, run, scan, schema
+from datacheck.cli import INTERRUPTED, explain, run, scan, schema
+from datacheck.cli.output import printing
 from datacheck.errors import DatacheckError
+from datacheck.text import plain
 
-__all__ = ["COULD_NOT_RUN", "INTERRUPTED", "app", "main"]
+__all__ = ["COULD_NOT_RUN", "app", "main"]
 
 COULD_NOT_RUN = 2
-#: What a shell reports for a process that SIGINT ended.
-INTERRUPTED = 130
+
+_GO_ON = "interrupted; nothing partial was published. The same command again goes on from here."
 
 P = ParamSpec("P")
 
 
-def _ending(command: Callable[P, int]) -> Callable[P, None]:
-    """The command, ending the program with its exit code, and with a message instead of a traceback where it cannot run."""
+def _ending(command: Callable[P, int], interrupted: str = "interrupted") -> Callable[P, None]:
+    """The command, ending the program with its exit code, and with a message instead of a traceback where it cannot run.
+
+    ``interrupted`` is what is said after Ctrl-C.
+    """
 
     @functools.wraps(command)
     def ended(*args: P.args, **kwargs: P.kwargs) -> None:
+        code = 0
         try:
             code = command(*args, **kwargs)
-            sys.stdout.flush()
+            with printing():
+                pass
         except DatacheckError as error:
-            print(f"datacheck: {error}", file=sys.stderr)
+            message = "\n".join(plain(line, 4000) for line in str(error).splitlines())
+            print(f"datacheck: {message}", file=sys.stderr)
             code = COULD_NOT_RUN
         except KeyboardInterrupt:
-            print(
-                "datacheck: interrupted; nothing partial was published. The same command again goes on from here.",
-                file=sys.stderr,
-            )
+            print(f"datacheck: {interrupted}", file=sys.stderr)
             code = INTERRUPTED
         except BrokenPipeError:
-            # Whoever read our output has seen enough. What is still buffered must not fail at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+            # Whoever read our output has seen enough.
+            pass
         raise typer.Exit(code)
 
     return ended
@@ -79,15 +82,15 @@ def _build() -> typer.Typer:
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
     )
     built.callback()(_root)
-    built.command("run")(_ending(run.run))
+    built.command("run")(_ending(run.run, _GO_ON))
     built.command("scan")(_ending(scan.scan))
     built.command("fit")(_ending(run.fit))
-    built.command("clean")(_ending(run.clean))
+    built.command("clean")(_ending(run.clean, _GO_ON))
     schemas = _typer("Look at schemas without data.")
-    schemas.command("check")(_ending(schema.check))
-    schemas.command("show")(_ending(schema.show))
+    schemas.command("check")(_ending(printing()(schema.check)))
+    schemas.command("show")(_ending(printing()(schema.show)))
     built.add_typer(schemas, name="schema")
-    built.command("explain")(_ending(explain.explain))
+    built.command("explain")(_ending(printing()(explain.explain)))
     return built
 
 

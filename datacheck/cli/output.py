@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from datacheck.cli.options import OutputFormat
+from datacheck.errors import OutputError
 from datacheck.job.progress import Progress, Silent
 from datacheck.reports.report import Report
 
-__all__ = ["exit_code_of", "show_report", "working"]
+__all__ = ["exit_code_of", "printing", "show_report", "working"]
 
 
 def show_report(report: Report, format: OutputFormat | str) -> None:  # noqa: A002 - the option's name
-    """Print a report on stdout."""
-    if format == OutputFormat.json:
-        print(report.to_json())
-    else:
-        print(report)
+    """Print a report on stdout, and be quiet where nobody reads it any more: the exit code says the same."""
+    with suppress(BrokenPipeError), printing():
+        print(report.to_json() if format == OutputFormat.json else report)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Print in it; what was printed is then handed over.
+
+    Raises ``BrokenPipeError`` where nobody reads it, and ``OutputError`` where it cannot be written. Then stdout leads
+    nowhere, so that what is still buffered does not fail a second time when the program ends.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def exit_code_of(report: Report) -> int:
