@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datacheck.batch import Batch
-from datacheck.sources import InputInfo, ReadOptions, base, source_for
+from datacheck.sources import BUILT_IN, InputInfo, ReadOptions, base, get_source, source_for
 
 Table = dict[str, np.ndarray[Any, Any]]
 
@@ -124,6 +124,9 @@ def parameters(names: Iterable[str] = FORMATS) -> list[Any]:
 
 def shrink_units(monkeypatch: pytest.MonkeyPatch, unit_bytes: int = 4096, batch_bytes: int = 1024) -> None:
     """Let units and batches be small, so that a small file has many."""
+    for name in BUILT_IN:
+        # A module that is imported later would keep the small sizes.
+        get_source(name)
     monkeypatch.setattr(base.split_rows, "__defaults__", (unit_bytes,))
     sizes = {
         "TARGET_UNIT_BYTES": unit_bytes,
