@@ -33,6 +33,10 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
 }
 
 
+#: Layouts that few of Arrow's functions take yet, and the ones that all take.
+_WITH_KERNELS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
@@ -62,6 +66,9 @@ class Column:
         """The column with only ``rows``, in that order."""
         if isinstance(self.data, np.ndarray):
             return replace(self, data=self.data[rows])
+        kind = self.data.type
+        if kind in _WITH_KERNELS:
+            return replace(self, data=self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind))
         return replace(self, data=self.data.take(pa.array(rows)))
 
 
@@ -162,7 +169,7 @@ def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> It
     elif pa.types.is_union(kind):
         yield Leaf(path, None, str(kind), None, levels, problem="a union column hides which values are numbers")
     else:
-        yield _flat_leaf(path, array, levels)
+        yield _flat_leaf(path, array.cast(_WITH_KERNELS.get(kind, kind)), levels)
 
 
 def _is_list(kind: pa.DataType) -> bool:

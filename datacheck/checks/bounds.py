@@ -6,23 +6,23 @@ compare as NumPy compares an array with a Python number: in the dtype of the arr
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.checks.rules import ValueRule
+from datacheck.checks.rules import ValueRule, impossible
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import Bounds, to_float
 from datacheck.schema.model import Field
+from datacheck.schema.scalars import arrow_scalar
 
 __all__ = ["BOUND_CODES", "bound_rules", "numeric_bounds", "violation_mask"]
 
 BOUND_CODES = {"DC201": "ge", "DC202": "le", "DC203": "gt", "DC204": "lt"}
+_UNORDERED = ("complex64", "complex128", "clongdouble")
 _SYMBOLS = {"ge": ">=", "le": "<=", "gt": ">", "lt": "<"}
 _BREAKS: dict[str, Callable[[Any, Any], Any]] = {
     "ge": np.less,
@@ -40,26 +40,33 @@ _ARROW_BREAKS: dict[str, Callable[[Any, Any], Any]] = {
 
 def bound_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     """A rule for each bound of the field."""
-    if leaf.values is None or leaf.dtype == "bool" or _is_container(leaf):
+    if leaf.values is None or _is_container(leaf):
         return []
     rules = []
     for code, word in BOUND_CODES.items():
         bound = getattr(field, word)
-        if bound is not None:
-            rules.append(
-                ValueRule(code, _mask_of(leaf, word, field), f"{_SYMBOLS[word]} {bound}", screened=leaf.is_numeric)
-            )
+        if bound is None:
+            continue
+        try:
+            mask = _mask_of(leaf, word, field)
+        except ValueError as error:
+            rules.append(impossible(code, f"{word}: {error}"))
+        else:
+            rules.append(ValueRule(code, mask, f"{_SYMBOLS[word]} {bound}", screened=leaf.is_numeric))
     return rules
 
 
 def numeric_bounds(leaf: Leaf, field: Field) -> Bounds | None:
     """The field's bounds for the screen, or None where there is none that the screen can use."""
-    if not leaf.is_numeric or leaf.dtype in ("bool", "complex64", "complex128"):
+    if not leaf.is_numeric or leaf.dtype in ("bool", *_UNORDERED):
         return None
-    values = [getattr(field, word) for word in _SYMBOLS]
-    if all(value is None for value in values):
-        return None
-    return Bounds(*(_in_dtype(value, leaf) for value in values))
+    limits: list[Any] = []
+    for word in _SYMBOLS:
+        try:
+            limits.append(_limit(getattr(field, word), leaf))
+        except ValueError:
+            limits.append(None)
+    return Bounds(*limits) if any(limit is not None for limit in limits) else None
 
 
 def violation_mask(leaf: Leaf, code: str, field: Field) -> BoolArray:
@@ -72,9 +79,10 @@ def violation_mask(leaf: Leaf, code: str, field: Field) -> BoolArray:
 
 
 def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], BoolArray]:
+    """The mask of what breaks a bound; raises ``ValueError`` where the bound does not compare with the values."""
     bound = getattr(field, word)
     if not leaf.is_numeric:
-        scalar = _arrow_scalar(bound, leaf.values.type)
+        scalar = arrow_scalar(bound, leaf.values.type)
 
         def arrow_mask(leaf: Leaf, part: slice) -> BoolArray:
             broken = _ARROW_BREAKS[word](leaf.values[part.start : part.stop], scalar)
@@ -82,7 +90,7 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], Boo
             return mask
 
         return arrow_mask
-    limit = _in_dtype(bound, leaf)
+    limit = _limit(bound, leaf)
 
     def mask(leaf: Leaf, part: slice) -> BoolArray:
         values = to_float(leaf.values[part], leaf.dtype)
@@ -95,9 +103,17 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], Boo
     return mask
 
 
-def _in_dtype(bound: Any, leaf: Leaf) -> Any:
+def _limit(bound: Any, leaf: Leaf) -> Any:
     """The bound as the array's own dtype compares it; bfloat16 and 8-bit formats compare as float32."""
-    if bound is None or not leaf.may_be_nonfinite:
+    if bound is None:
+        return None
+    if leaf.dtype in _UNORDERED:
+        raise ValueError("the values are complex, which have no order")
+    if leaf.dtype == "bool":
+        raise ValueError("the values are true or false, which have no bounds")
+    if isinstance(bound, str | bool):
+        bound = arrow_scalar(bound, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py()
+    if not leaf.may_be_nonfinite:
         return bound
     if leaf.dtype in ("float32", "float64", "longdouble"):
         return leaf.values.dtype.type(bound)
@@ -108,18 +124,3 @@ def _in_dtype(bound: Any, leaf: Leaf) -> Any:
 
 def _is_container(leaf: Leaf) -> bool:
     return not leaf.is_numeric and pa.types.is_nested(leaf.values.type)
-
-
-def _arrow_scalar(bound: Any, arrow_type: pa.DataType) -> pa.Scalar:
-    types = pa.types
-    if types.is_temporal(arrow_type) and isinstance(bound, str):
-        return (
-            pa.scalar(bound).cast(arrow_type)
-            if not types.is_duration(arrow_type)
-            else pa.scalar(int(bound), arrow_type)
-        )
-    if types.is_decimal(arrow_type):
-        return pa.scalar(Decimal(str(bound)))
-    if types.is_temporal(arrow_type) and isinstance(bound, datetime.date):
-        return pa.scalar(bound).cast(arrow_type)
-    return pa.scalar(bound)

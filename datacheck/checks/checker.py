@@ -38,14 +38,14 @@ class Rulebook:
     def __init__(self, schema: Schema, forced: Callable[[str | None], frozenset[str]] | None = None) -> None:
         self.schema = schema
         self._forced = forced
-        self._rules: dict[tuple[str | None, str], LeafRules] = {}
+        self._rules: dict[tuple[str | None, Any], LeafRules] = {}
 
     def __reduce__(self) -> tuple[type[Rulebook], tuple[Any, ...]]:
         return Rulebook, (self.schema, self._forced)
 
     def rules_for(self, leaf: Leaf) -> LeafRules:
         """The rules that hold for a leaf."""
-        key = (leaf.path, leaf.dtype)
+        key = (leaf.path, leaf.dtype if leaf.is_numeric else leaf.values.type)
         rules = self._rules.get(key)
         if rules is None:
             rules = self._rules[key] = self._make(leaf)
@@ -106,7 +106,7 @@ class Checker:
 
     def _note(self, leaf: Leaf, top_level: bool, *, is_array: bool) -> None:
         known = self.fields.get(leaf.path)
-        if known is None or is_array:
+        if known is None or is_array or leaf.dtype != known.dtype:
             facts = facts_of(leaf, top_level, is_array)
             self.fields[leaf.path] = known.followed_by(facts) if known else facts
 

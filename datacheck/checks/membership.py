@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.checks.rules import ValueRule
+from datacheck.checks.rules import ValueRule, impossible
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import nan_mask, to_float
 from datacheck.schema.model import Field
+from datacheck.schema.scalars import arrow_scalar
 from datacheck.text import join_limited
 
 __all__ = ["membership_rules"]
@@ -25,15 +27,21 @@ def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     rules = []
     if field.isin is not None:
         detail = f"one of {join_limited([str(value) for value in field.isin])}"
-        rules.append(ValueRule("DC205", _isin(leaf, field.isin), detail, screened=False))
-    if field.str_matches is not None and not leaf.is_numeric:
-        rules.append(ValueRule("DC206", _matches(field.str_matches), repr(field.str_matches), screened=False))
+        try:
+            rules.append(ValueRule("DC205", _isin(leaf, field.isin), detail, screened=False))
+        except ValueError as error:
+            rules.append(impossible("DC205", f"isin: {error}"))
+    if field.str_matches is not None:
+        if leaf.dtype == "string":
+            rules.append(ValueRule("DC206", _matches(field.str_matches), repr(field.str_matches), screened=False))
+        else:
+            rules.append(impossible("DC206", f"str_matches: the values are {leaf.dtype}, not text"))
     return rules
 
 
-def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[Leaf, slice], BoolArray]:
+def _isin(leaf: Leaf, allowed: tuple[Any, ...]) -> Callable[[Leaf, slice], BoolArray]:
     if leaf.is_numeric:
-        members = np.array(allowed, to_float(leaf.values[:0], leaf.dtype).dtype if leaf.may_be_nonfinite else None)
+        members = _members(leaf, allowed)
 
         def outside(leaf: Leaf, part: slice) -> BoolArray:
             values = leaf.values[part]
@@ -41,7 +49,7 @@ def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[Leaf, slice], Bo
             return mask & ~nan_mask(values, leaf.dtype) if leaf.may_be_nonfinite else mask
 
         return outside
-    value_set = pa.array(allowed).cast(leaf.values.type)
+    value_set = pa.array([arrow_scalar(value, leaf.values.type) for value in allowed]).cast(leaf.values.type)
 
     def arrow_outside(leaf: Leaf, part: slice) -> BoolArray:
         known = pc.is_in(leaf.values[part.start : part.stop], value_set)
@@ -49,6 +57,16 @@ def _isin(leaf: Leaf, allowed: tuple[object, ...]) -> Callable[[Leaf, slice], Bo
         return mask
 
     return arrow_outside
+
+
+def _members(leaf: Leaf, allowed: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """The members in a dtype that compares with the leaf's values."""
+    if leaf.dtype == "bool":
+        kind = pa.bool_()
+    else:
+        kind = pa.float64() if leaf.may_be_nonfinite else pa.int64()
+    members = np.array([arrow_scalar(value, kind).as_py() for value in allowed])
+    return members.astype(to_float(leaf.values[:0], leaf.dtype).dtype) if leaf.may_be_nonfinite else members
 
 
 def _matches(pattern: str) -> Callable[[Leaf, slice], BoolArray]:

@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
+from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import BoolArray, IntArray, Leaf
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
 
-__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules"]
+__all__ = ["LeafRules", "ValueRule", "format_value", "impossible", "run_rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class ValueRule:
     ``mask`` gives the violations among the values of a leaf in a slice, True for each; null slots are taken out by the
     runner. ``screened`` says that a slice which passes the screen holds no violation. ``on_nulls`` is for the rule whose
     violations are the nulls themselves. ``reported`` is False where the schema allows the values and a cleaning rule
-    asks for them all the same.
+    asks for them all the same. ``problem`` says why the rule cannot be held against this leaf, where it cannot.
     """
 
     code: str
@@ -38,6 +40,12 @@ class ValueRule:
     reported: bool = True
     screened: bool = True
     on_nulls: bool = False
+    problem: str = ""
+
+
+def impossible(code: str, problem: str) -> ValueRule:
+    """The rule that cannot be held against a leaf: a finding that says so, and never a silent pass."""
+    return ValueRule(code, lambda leaf, part: np.zeros(part.stop - part.start, np.bool_), problem=problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +57,13 @@ class LeafRules:
     screened: tuple[ValueRule, ...] = field(init=False)
     unscreened: tuple[ValueRule, ...] = field(init=False)
     on_nulls: tuple[ValueRule, ...] = field(init=False)
+    problems: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        on_nulls = tuple(rule for rule in self.rules if rule.on_nulls)
-        others = [rule for rule in self.rules if not rule.on_nulls]
+        possible = [rule for rule in self.rules if not rule.problem]
+        on_nulls = tuple(rule for rule in possible if rule.on_nulls)
+        others = [rule for rule in possible if not rule.on_nulls]
+        object.__setattr__(self, "problems", tuple(rule.problem for rule in self.rules if rule.problem))
         object.__setattr__(self, "on_nulls", on_nulls)
         object.__setattr__(self, "screened", tuple(rule for rule in others if rule.screened))
         object.__setattr__(self, "unscreened", tuple(rule for rule in others if not rule.screened))
@@ -60,7 +71,7 @@ class LeafRules:
 
 def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) -> list[Outcome]:
     """The outcome of each rule that found a violation; ``with_rows`` also says in which rows of the batch."""
-    outcomes: list[Outcome] = []
+    outcomes = [Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem) for problem in rules.problems]
     if rules.screened:
         slices = list(suspicious(leaf.values, leaf.dtype, rules.bounds))
         if slices:
@@ -77,8 +88,13 @@ def _look(
 ) -> Iterator[Outcome]:
     for rule in rules:
         found = _Violations(leaf, rule, keep_all=with_rows)
-        for part in slices:
-            found.look(part)
+        try:
+            for part in slices:
+                found.look(part)
+        except pa.ArrowException as error:
+            problem = f"{CODES[rule.code].name}: {str(error).splitlines()[0]}"
+            yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
+            continue
         if found.num_violations:
             yield found.outcome(batch)
 

@@ -33,7 +33,12 @@ class FieldFacts:
     is_array: bool = False
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
-        """The facts of this part of a file and the part after it."""
+        """The facts of this part of a file and the part after it.
+
+        The dtypes differ where values of one part could be converted, and those of the other could not.
+        """
+        if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
+            return replace(self, dtype=f"{self.dtype} and {other.dtype}").followed_by(replace(other, dtype=self.dtype))
         if not (
             self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None
         ):

@@ -94,7 +94,8 @@ def learn(
         tasks = [task for item in readable for task in tasks_of(item, "parquet", duplicates)]
         progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
         learn_one = partial(_learn_unit, plan=plan, schema=schema, statistics=statistics, known_fields=fields)
-        merged: list[Partial] = []
+        learner = Learner(plan.bind(fields, schema), schema, statistics)
+        learned: Partial | None = None
         sources = ()
         with closing(map_in_order(learn_one, tasks, workers, executor)) as lessons:
             for item in readable:
@@ -106,15 +107,16 @@ def learn(
                     if skip_unreadable:
                         continue
                     raise error
-                merged += [lesson.partial for lesson in taught if lesson.partial is not None]
+                # Folded as they come: what is kept for exact medians is kept once.
+                parts = [learned, *(lesson.partial for lesson in taught)]
+                learned = learner.merge(part for part in parts if part is not None)
                 rows = sum(lesson.num_rows for lesson in taught)
                 sources += (LearnedFrom(item.uri, item.info.units[0].fingerprint, rows),)
-        if not merged:
+        if learned is None or not learned.num_rows:
             raise CleaningError(
                 "no row of the training split is kept, so there is nothing to learn; see why with a scan"
             )
-        learner = Learner(plan.bind(fields, schema), schema, statistics)
-        statistics = learner.finish(learner.merge(merged))
+        statistics = learner.finish(learned)
     num_rows = sum(source.num_rows for source in sources)
     return replace(statistics, source=sources, num_rows=num_rows, datacheck=__version__)
 

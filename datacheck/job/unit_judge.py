@@ -141,4 +141,6 @@ class Judge:
 
 def _is_of_file(outcome: Outcome) -> bool:
     """Whether the finding is made once for the whole file, when all of its units are known."""
-    return outcome.code == "DC301" or (outcome.code.startswith("DC00") and outcome.rows is None)
+    return outcome.code == "DC301" or (
+        outcome.code.startswith("DC00") and outcome.rows is None and outcome.rule is None
+    )
