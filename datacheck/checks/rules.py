@@ -45,7 +45,11 @@ class ValueRule:
 
 def impossible(code: str, problem: str) -> ValueRule:
     """The rule that cannot be held against a leaf: a finding that says so, and never a silent pass."""
-    return ValueRule(code, lambda leaf, part: np.zeros(part.stop - part.start, np.bool_), problem=problem)
+    return ValueRule(code, _nothing, problem=problem)
+
+
+def _nothing(leaf: Leaf, part: slice) -> BoolArray:
+    return np.zeros(len(leaf.values[part]), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)

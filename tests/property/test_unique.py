@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def repeated(schema: Schema, columns: dict[str, Any], cuts: list[int], spill_byt
     length = len(next(iter(columns.values())))
     edges = [0, *sorted({cut % (length + 1) for cut in cuts}), length]
     with DuplicateFinder(spill_bytes) as finder:
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             batch = Batch(tuple(Column(name, data[start:stop]) for name, data in columns.items()), stop - start, start)
             for key in hash_keys(batch, schema):
                 finder.add(key.hashes)
