@@ -7,6 +7,7 @@ schedules, results come back in the order of the units, so that nothing depends 
 from __future__ import annotations
 
 import os
+import pickle  # noqa: S403 - to ask whether something travels; nothing is ever unpickled from a file
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -45,6 +46,8 @@ def map_in_order(
     if executor == "threads" and workers == 1:
         yield from map(function, items)
         return
+    if executor == "processes":
+        _check_travels(function)
     with _pool(executor, workers) as pool:
         pending: deque[Future[R]] = deque()
         try:
@@ -58,6 +61,16 @@ def map_in_order(
             for future in pending:
                 future.cancel()
             wait(pending)
+
+
+def _check_travels(function: Callable[..., object]) -> None:
+    """Raise ``UsageError`` where what every unit needs cannot be sent to another process (a lambda in a pandera schema)."""
+    try:
+        pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"this cannot be sent to other processes: {error}; use executor='threads', or name checks in a module"
+        ) from None
 
 
 def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Executor]:
