@@ -13,11 +13,22 @@ _HOMES = {
     "Diagnosis": "datacheck.torch.diagnosis",
     "Guard": "datacheck.torch.guard",
     "NonFiniteError": "datacheck.torch.diagnosis",
+    "SampleOrigin": "datacheck.torch.loader.provenance",
+    "batch_origins": "datacheck.torch.loader.provenance",
     "diagnose": "datacheck.torch.microscope",
     "safe": "datacheck.torch.safe",
 }
 
-__all__ = ["ChainLink", "Diagnosis", "Guard", "NonFiniteError", "diagnose", "safe"]
+__all__ = [
+    "ChainLink",
+    "Diagnosis",
+    "Guard",
+    "NonFiniteError",
+    "SampleOrigin",
+    "batch_origins",
+    "diagnose",
+    "safe",
+]
 
 
 def __getattr__(name: str) -> Any:
