@@ -47,11 +47,8 @@ _SOFTMAXES = frozenset(
 _ATTENTIONS = ("scaled_dot_product", "native_multi_head_attention", "flash_attention", "efficient_attention")
 _VARIANCES = frozenset({"var", "std", "var_mean", "std_mean"})
 _MEANS = frozenset({"mean", "nll_loss_forward", "nll_loss2d_forward", "median", "nanmedian", "nanmean"})
-_EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax"})
+_EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax", "maximum", "minimum", "fmax", "fmin"})
 _ROOTS = frozenset({"sqrt", "norm", "linalg_vector_norm", "cdist", "cdist_forward", "hypot", "pdist_forward", "std"})
-_NORMALISATIONS = frozenset(
-    {"native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "fused_rms_norm"}
-)
 _DECOMPOSITIONS = (
     "linalg_",
     "cholesky",
@@ -163,7 +160,8 @@ def _show(value: complex | float) -> str:
 
 def _received(evidence: Evidence) -> str:
     """``log received 0.0``, with the values that went in where they are known."""
-    shown = " and ".join(_show(value) for value in evidence.inputs[:3])
+    values = evidence.inputs if len(evidence.inputs) > 1 else (*evidence.inputs, *evidence.scalars[:1])
+    shown = " and ".join(_show(value) for value in values[:3])
     return f"{evidence.op} received {shown}" if shown else f"{evidence.op} made {_show(evidence.value)}"
 
 
@@ -184,7 +182,7 @@ def _meant(evidence: Evidence) -> _Found:
         return None
     if evidence.in_gradient and evidence.gradient == 0 and not evidence.joint:
         return _masked_branch(evidence)
-    if evidence.joint and evidence.op in _EXTREMES and not _is_nan(evidence.value):
+    if evidence.joint and evidence.op in _EXTREMES:
         return (
             "empty-reduction",
             (
@@ -193,8 +191,8 @@ def _meant(evidence: Evidence) -> _Found:
             ),
         )
     is_attention = evidence.op in _SOFTMAXES or evidence.op.startswith(_ATTENTIONS)
-    subtracts = evidence.op in ("sub", "rsub") and _is_nan(evidence.value)
-    if is_attention or evidence.joint or subtracts:
+    subtracts = evidence.op in ("sub", "rsub") and all(value == -math.inf for value in evidence.inputs)
+    if is_attention or evidence.joint or (subtracts and evidence.inputs):
         return (
             "fully-masked-softmax",
             (
@@ -217,7 +215,7 @@ def _meant(evidence: Evidence) -> _Found:
 
 
 def _masked_branch(evidence: Evidence) -> _Found:
-    if not evidence.in_gradient or evidence.gradient != 0 or evidence.discarded_by in _CLAMPS:
+    if not (evidence.in_gradient or evidence.in_backward) or evidence.gradient != 0 or evidence.discarded_by in _CLAMPS:
         return None
     by = f" by {evidence.discarded_by}" if evidence.discarded_by else ""
     return (
@@ -271,11 +269,10 @@ def _decomposition(evidence: Evidence) -> _Found:
     family = evidence.op.strip("_")
     if not family.startswith(_DECOMPOSITIONS) or family in ("linalg_vector_norm", "linalg_cross"):
         return None
-    what = (
-        "its gradient divides by the difference of equal eigenvalues"
-        if evidence.in_backward
-        else "the matrix is singular"
-    )
+    spectral = any(word in family for word in ("eig", "svd"))
+    what = "the matrix is singular, or nearly so"
+    if evidence.in_backward and spectral:
+        what = "its gradient divides by the difference of equal eigenvalues"
     return "degenerate-decomposition", f"{evidence.op} made {_show(evidence.value)} {evidence.place}: {what}"
 
 
@@ -293,8 +290,7 @@ def _in_backward(evidence: Evidence) -> _Found:
     if op in _DIVISIONS:
         return "division-by-zero", f"the gradient of {op} divides by 0 {evidence.place}"
     if op in _DOMAINS or op == "pow":
-        shown = f" {_show(evidence.inputs[0])}" if evidence.inputs else ""
-        return "domain-error", f"{op} is finite at the edge of its domain{shown}, its gradient is not {evidence.place}"
+        return "domain-error", f"{op} is finite at the edge of its domain, its gradient is not {evidence.place}"
     return _overflow(evidence)
 
 
@@ -318,7 +314,9 @@ def _in_forward(evidence: Evidence) -> _Found:
         return "exp-overflow", f"{_received(evidence)} {evidence.place}: the result is beyond {evidence.dtype}"
     if op.strip("_").startswith("ctc_loss"):
         return "domain-error", "a target is longer than its input, so that no alignment exists and the loss is infinite"
-    if op in _NORMALISATIONS and _is_nan(evidence.value):
+    if op in ("mul", "add", "sub") and any(math.isinf(number) for number in evidence.scalars):
+        return "domain-error", f"{_received(evidence)} {evidence.place}: 0 times infinity, or infinity minus infinity, is NaN"
+    if "_norm" in op and _is_nan(evidence.value):
         return (
             "division-by-zero",
             f"{op} divides by a standard deviation of 0 {evidence.place}: its eps is 0 or too small",
@@ -349,6 +347,8 @@ def _power(evidence: Evidence) -> _Found:
         return "division-by-zero", f"{shown}: a negative power of 0 is 1 / 0"
     if base < 0 and exponent != int(exponent):
         return "domain-error", f"{shown}: a fractional power of a negative number is NaN"
+    if abs(exponent) <= 4:
+        return _overflow(evidence)
     return "exp-overflow", f"{shown}: the result is beyond {evidence.dtype}"
 
 

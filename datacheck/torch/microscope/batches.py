@@ -60,7 +60,7 @@ def _take(value: Any, positions: list[int], size: int) -> Any:
         whole = value.dim() == 0 or value.shape[0] != size
         if whole:
             return value
-        taken = value.detach()[torch.tensor(positions, device=value.device)]
+        taken = value.detach().index_select(0, torch.tensor(positions, device=value.device))
         return taken.requires_grad_(value.requires_grad) if value.is_floating_point() else taken
     if isinstance(value, np.ndarray):
         return value if value.ndim == 0 or value.shape[0] != size else value[positions]

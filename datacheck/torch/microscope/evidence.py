@@ -74,7 +74,7 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
     shape = step.written.geometry.shape
     born = _born(step, joint or meant)
     by_hand = operation.node is not None and operation.where.place is not None
-    gradient, discarded_by = _incoming(tape, step) if in_gradient and not by_hand else (None, None)
+    gradient, discarded_by = (None, None) if by_hand else _incoming(tape, step)
     evidence = Evidence(
         op=op,
         ran=family_of(operation.name),
@@ -85,7 +85,7 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
         num_bad=len(born),
         num_values=step.written.geometry.num_values,
         dtype=str(step.written.dtype).removeprefix("torch."),
-        in_backward=operation.node is not None and operation.in_backward and not by_hand,
+        in_backward=operation.node is not None and not by_hand,
         in_gradient=in_gradient,
         gradient=gradient,
         discarded_by=discarded_by,
@@ -154,7 +154,9 @@ def _is_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
     if operation.node is None or slot.writer is None:
         return False
     writer = tape.operations[slot.writer]
-    return writer.in_backward and (writer.node is None or writer.node.sequence != operation.node.sequence)
+    if writer.node is None:
+        return writer.in_backward
+    return writer.node.sequence != operation.node.sequence
 
 
 def _inputs(tape: Tape, step: Step) -> tuple[complex | float, ...]:
@@ -167,7 +169,7 @@ def _incoming(tape: Tape, step: Step) -> tuple[complex | float | None, str | Non
     """The gradient that met the bad value first, and what made it 0 where it is."""
     for later in step.path():
         operation = later.operation
-        if operation.node is None or not operation.in_backward:
+        if operation.node is None:
             continue
         for slot in operation.slots:
             if not slot.is_bad and _carries_gradient(tape, operation, slot):
@@ -200,7 +202,7 @@ def _discarded_by(tape: Tape, slot: Slot, node: NodeRef) -> str | None:
         if writer is None:
             return None
         operation = tape.operations[writer]
-        if operation.node is None or not operation.in_backward:
+        if operation.node is None:
             return None
         name = re.sub(r"Backward\d*$", "", operation.node.name).lower()
         if name in _SELECTORS and operation.node.sequence != node.sequence:

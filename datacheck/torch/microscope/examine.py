@@ -104,9 +104,7 @@ def _not_reproducible(observed: str) -> Diagnosis:
 
 
 def _conclude(case: _Case) -> Diagnosis:
-    culprits: list[Culprit] = []
-    for harm in case.recording.harms:
-        culprits.extend(trace(case.tape, harm))
+    culprits = trace(case.tape, case.recording.harms)
     resolved = sorted((_resolve(case, culprit) for culprit in culprits), key=lambda culprit: culprit.order)
     first = resolved[0]
     diagnosis = _from_source(case, first) if first.source is not None else _from_step(case, first)
@@ -175,10 +173,10 @@ def _place_of(case: _Case, operation: Operation, forward: Operation) -> tuple[An
 
 
 def _phase_of(case: _Case, operation: Operation) -> str:
-    """Forward is what the model does and what is done before it; the loss is what comes after."""
-    if operation.where.in_model or not case.has_model or operation.index < case.last_in_model:
+    """Forward is what the model does and what it is given; the loss is what is made of its output."""
+    if operation.where.in_model or not case.has_model:
         return "forward"
-    return "loss"
+    return "forward" if case.tape.reaches(operation, case.last_in_model) else "loss"
 
 
 def _field_read(case: _Case, operation: Operation) -> str | None:
@@ -336,7 +334,7 @@ def _samples(case: _Case, guesses: Sequence[Sequence[int]], *, everything: bool)
         case.restorer.restore()
         try:
             part = take(case.batch, positions, size)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
             return None
         return is_harmed(lambda: replay_on(part), in_gradient, case.scale)
 

@@ -80,7 +80,7 @@ class ModuleNames:
     def _add(self, root: nn.Module) -> None:
         self._roots.append(root)
         for name, module in root.named_modules():
-            self._names.setdefault(id(module), name)
+            self._names.setdefault(id(module), name.replace("_orig_mod.", ""))
 
     @property
     def roots(self) -> list[nn.Module]:

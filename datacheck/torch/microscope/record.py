@@ -142,6 +142,16 @@ class Tape:
                 return operation, written, position
         return None
 
+    def reaches(self, operation: Operation, last: int) -> bool:
+        """Whether what an operation wrote was read inside the model, up to the operation with index ``last``."""
+        touched = {operation.index}
+        for later in self.operations[operation.index + 1 : last + 1]:
+            if any(slot.writer in touched for slot in later.slots):
+                if later.where.in_model:
+                    return True
+                touched.add(later.index)
+        return False
+
     def forward_of(self, node: NodeRef) -> Operation | None:
         """The forward operation that a node of the graph is the derivative of."""
         candidates = self.by_sequence.get(node.sequence, ())

@@ -15,6 +15,8 @@ from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is
 from datacheck.torch.microscope.tensors import Geometry, bad_positions, element
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from datacheck.torch.microscope.record import Operation, Tape, Written
 
 __all__ = ["Culprit", "Harm", "Source", "Step", "trace"]
@@ -103,13 +105,14 @@ class _Blame:
     joint: bool = False
 
 
-def trace(tape: Tape, harm: Harm) -> list[Culprit]:
-    """Everything that is to blame for a harm, the first in the program first."""
+def trace(tape: Tape, harms: Iterable[Harm]) -> list[Culprit]:
+    """Everything that is to blame for what was harmed, the first in the program first."""
     culprits: list[Culprit] = []
     seen: set[tuple[int, int, int]] = set()
     todo: list[tuple[Geometry, int, Operation | None, int, Step | None]] = [
-        (harm.geometry, harm.position, None, -1, None)
+        (harm.geometry, harm.position, None, -1, None) for harm in harms
     ]
+    todo.reverse()
     while todo and len(seen) < MAX_STEPS:
         geometry, position, reader, slot, then = todo.pop()
         before = len(tape.operations) if reader is None else reader.index
@@ -167,11 +170,15 @@ def _judge_step(step: Step) -> Culprit:
 
 
 def _converter(path: list[Step]) -> Step | None:
-    """The first step at which infinities that were meant became something that was not."""
+    """The first step at which infinities that were meant became NaN; else the first that had nothing but them.
+
+    The maximum, or the log of the sum of exponentials, of nothing but -inf is -inf, rightly: it is to blame only if that
+    itself does the harm.
+    """
     for step in path:
-        if step.joint or _is_nan(step.value):
+        if _is_nan(step.value):
             return step
-    return None
+    return next((step for step in path if step.joint), None)
 
 
 def _is_nan(value: complex | float) -> bool:
@@ -203,7 +210,7 @@ def _blame(operation: Operation, written: Written, position: int) -> _Blame:
         return _Blame(_guess(operation, written, position, bad))
     probe = Probe(operation, written.output, written.geometry.shape, position)
     if probe.is_cut:
-        return _Blame(_blame_pointwise(probe))
+        return _blame_pointwise(probe)
     if not probe.bad or probe.is_born():
         return _Blame([])
     carriers: list[tuple[int, int]] = []
@@ -220,9 +227,9 @@ def _blame(operation: Operation, written: Written, position: int) -> _Blame:
     return _Blame(_guess(operation, written, position, bad))
 
 
-def _blame_pointwise(probe: Probe) -> list[tuple[int, int]]:
+def _blame_pointwise(probe: Probe) -> _Blame:
     alone = [slot for slot, positions in probe.bad.items() if probe.is_bad({slot: positions})]
-    return [(slot, probe.cut[slot]) for slot in alone or probe.bad]
+    return _Blame([(slot, probe.cut[slot]) for slot in alone or probe.bad], joint=not alone and len(probe.bad) > 1)
 
 
 def _guess(operation: Operation, written: Written, position: int, bad: list[int]) -> list[tuple[int, int]]:
