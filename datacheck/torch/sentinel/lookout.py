@@ -13,7 +13,7 @@ from datacheck.text import count, join_limited, quantity
 from datacheck.torch.sentinel.config import GuardConfig
 from datacheck.torch.sentinel.history import HistoryBuffer, SpikeWatch
 from datacheck.torch.sentinel.layers import LayerWatch
-from datacheck.torch.sentinel.measure import count_nonfinite, exact_squares, squares, total_norm
+from datacheck.torch.sentinel.measure import count_nonfinite, exact_squares, sum_squares, total_norm
 from datacheck.torch.sentinel.names import NamedParameter
 from datacheck.torch.sentinel.state import BadTensor, UpdateSample
 from datacheck.torch.sentinel.training import Training
@@ -30,9 +30,12 @@ _NO_RANKS: tuple[int, ...] = ()
 class Reading:
     """What a look gave. ``is_overflow``: gradients overflowed under a loss scale, which the scaler answers itself."""
 
-    signals: Signals
     trip: Trip | None = None
     is_overflow: bool = False
+
+
+_CLEAN = Reading()
+_OVERFLOW = Reading(is_overflow=True)
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class _Numbers:
     loss: float | None
     squares: float
     scale: float
-    left_behind: float
+    left_behind: float = 0.0
 
 
 class Lookout:
@@ -55,6 +58,7 @@ class Lookout:
         self.history = HistoryBuffer(config.history_length)
         self._loss_spikes = _spike_watch(config.loss_spike, config)
         self._gradient_spikes: dict[int, SpikeWatch | None] = {}
+        self._watches_spikes = config.loss_spike is not None or config.grad_spike is not None
         self._num_updates = 0
         self._sample: UpdateSample | None = None
         # What the last update left, not yet read: numbers of an accelerator, or of this rank only.
@@ -76,53 +80,41 @@ class Lookout:
         ``which`` is the optimizer that is about to update, where several have histories of their own.
         """
         training = self._training
-        total, elsewhere = 0.0, []
-        if training.peers is None:
-            for parameter in parameters:
-                gradient = parameter.tensor.grad
-                if gradient is not None:
-                    if gradient.is_cpu:
-                        total += squares(gradient)
-                    else:
-                        elsewhere.append((gradient, 1.0))
-        else:
-            shares = {id(p.tensor): share for p, share in zip(training.parameters, training.shares, strict=True)}
-            for parameter in parameters:
-                gradient = parameter.tensor.grad
-                if gradient is not None:
-                    share = shares[id(parameter.tensor)]
-                    if gradient.is_cpu:
-                        total += squares(gradient) * share
-                    else:
-                        elsewhere.append((gradient, share))
-        numbers = self._read(losses, total, elsewhere, scale)
-        training.gradient_scale = numbers.scale
-        if math.isfinite(numbers.left_behind):
+        numbers = None
+        if training.peers is None and self._unread_state is None and self._unread_ratio is None:
+            numbers = _read_host(losses, parameters, scale)
+        if numbers is None:
+            numbers = self._read_anywhere(losses, parameters, scale)
+            if not math.isfinite(numbers.left_behind):
+                late = self._late_trip()
+                if late is not None:
+                    return Reading(late)
             self._unread_state = None
-        else:
-            late = self._late_trip()
-            if late is not None:
-                return Reading(late.signals, late)
-        if not math.isfinite(numbers.squares) or not math.isfinite(numbers.loss or 0.0):
+        training.gradient_scale = numbers.scale
+        loss = numbers.loss
+        if not math.isfinite(numbers.squares) or not (loss is None or math.isfinite(loss)):
             return self._confirm(losses, parameters, numbers, may_overflow, which)
-        signals = Signals(training.step, numbers.loss, math.sqrt(max(numbers.squares, 0.0)) / (numbers.scale or 1.0))
-        return self._judge(signals, which)
+        return self._judge(loss, math.sqrt(numbers.squares) / (numbers.scale or 1.0), which)
 
-    def _read(
-        self,
-        losses: Sequence[Tensor],
-        total: float,
-        elsewhere: list[tuple[Tensor, float]],
-        scale: Tensor | float,
+    def _read_anywhere(
+        self, losses: Sequence[Tensor], parameters: Sequence[NamedParameter], scale: Tensor | float
     ) -> _Numbers:
         """Everything in one transfer. A sum over ranks carries a NaN of one of them to all of them."""
-        peers = self._training.peers
+        training, peers = self._training, self._training.peers
+        shares = training.shares_by_parameter if peers is not None else {}
+        total = 0.0
+        elsewhere: list[tuple[Tensor, float]] = []
+        for parameter in parameters:
+            gradient = parameter.tensor.grad
+            if gradient is not None:
+                share = shares.get(id(parameter.tensor), 1.0)
+                if gradient.is_cpu:
+                    total += sum_squares((gradient,)) * share
+                else:
+                    elsewhere.append((gradient, share))
         state, ratio = self._unread_state, self._unread_ratio
         state_squares = 0.0 if state is None else state[1]
         on_device = [loss for loss in losses if not loss.is_cpu]
-        if not on_device and not elsewhere and peers is None and ratio is None and (state is None or state[2] is None):
-            loss = sum(map(float, losses)) / len(losses) if losses else None
-            return _Numbers(loss, total, float(scale), state_squares)
         size = peers.size if peers else 1
         loss_sum = sum(float(loss) for loss in losses if loss.is_cpu) / (max(len(losses), 1) * size)
         shared = [torch.tensor([loss_sum, total, state_squares], dtype=torch.float64)]
@@ -147,22 +139,25 @@ class Lookout:
             self._unread_ratio = None
         return _Numbers(loss_value if losses else None, squares_value, scale_value, state_value)
 
-    def _judge(self, signals: Signals, which: int) -> Reading:
-        self.history.add_step(signals.step, signals.loss, signals.gradient_norm)
+    def _judge(self, loss: float | None, norm: float, which: int) -> Reading:
+        step = self._training.step
+        self.history.add_step(step, loss, norm)
+        if not self._watches_spikes:
+            return _CLEAN
         # Both take every step in, whether or not the other one trips.
-        loss_spike = self._loss_spikes.look(signals.loss) if self._loss_spikes else None
+        loss_spike = self._loss_spikes.look(loss) if self._loss_spikes else None
         if which not in self._gradient_spikes:
             self._gradient_spikes[which] = _spike_watch(self._config.grad_spike, self._config)
         watch = self._gradient_spikes[which]
-        gradient_spike = watch.look(signals.gradient_norm) if watch else None
+        gradient_spike = watch.look(norm) if watch else None
         for code, spike in (("DC452", loss_spike), ("DC453", gradient_spike)):
             if spike is not None:
                 detail = (
                     f"{spike.value:.4g}, {spike.deviations:.0f} deviations above the median {spike.median:.4g} of the"
                     " last steps"
                 )
-                return Reading(signals, Trip(code=code, signals=signals, detail=detail, spike=spike))
-        return Reading(signals)
+                return Reading(Trip(code=code, signals=Signals(step, loss, norm), detail=detail, spike=spike))
+        return _CLEAN
 
     def _confirm(
         self,
@@ -190,12 +185,12 @@ class Lookout:
             ranks = tuple(rank for rank, flag in enumerate(all_seen) if flag)
         if not num_bad_gradients and not num_bad_losses:
             norm = self._exact_norm(parameters) / (numbers.scale or 1.0)
-            return self._judge(Signals(training.step, numbers.loss, norm), which)
+            return self._judge(numbers.loss, norm, which)
         gradient_norm = None if not num_bad_gradients else numbers.squares
         signals = Signals(training.step, numbers.loss, gradient_norm)
         if not num_bad_losses and may_overflow:
             self.history.add_step(training.step, numbers.loss, None)
-            return Reading(signals, is_overflow=True)
+            return _OVERFLOW
         self.history.add_step(training.step, numbers.loss, gradient_norm)
         where = f", on {_ranks(ranks)}" if peers is not None else ""
         if num_bad_losses:
@@ -208,13 +203,13 @@ class Lookout:
             detail = f"the loss {known}{where}; {count(num_bad_gradients)} of {count(len(parameters))} parameters"
             code = "DC451"
         trip = Trip(code=code, signals=signals, detail=detail, bad=tuple(bad), ranks=ranks, layers=self._bad_layers())
-        return Reading(signals, trip)
+        return Reading(trip)
 
     def _exact_norm(self, parameters: Sequence[NamedParameter]) -> float:
         training, peers = self._training, self._training.peers
-        shares = {id(p.tensor): share for p, share in zip(training.parameters, training.shares, strict=True)}
+        shares = training.shares_by_parameter if peers is not None else {}
         total = sum(
-            exact_squares([parameter.tensor.grad]) * (shares[id(parameter.tensor)] if peers else 1.0)
+            exact_squares([parameter.tensor.grad]) * shares.get(id(parameter.tensor), 1.0)
             for parameter in parameters
             if parameter.tensor.grad is not None
         )
@@ -228,16 +223,15 @@ class Lookout:
         )
 
     def before_update(self) -> None:
-        """Note where the weights are."""
+        """Note where the weights are, before the first update; afterwards that is known from the update before."""
         if self._sample is None:
             self._sample = UpdateSample(self._training.parameters)
-        self._sample.before()
 
     def after_update(self) -> Trip | None:
         """Judge what an update left behind; where that would have to wait for a device or for ranks, the next look does."""
         training = self._training
         step, rate = training.step, training.learning_rate
-        ratio = self._sample.after() if self._sample else None
+        ratio = self._sample.moved() if self._sample else None
         if isinstance(ratio, Tensor):
             self._unread_ratio = (step, ratio, rate)
         else:
@@ -284,6 +278,28 @@ class Lookout:
         if peers is not None:
             detail += f"; on {_ranks(ranks)}"
         return Trip(code="DC455", signals=signals, detail=detail, bad=tuple(bad), ranks=ranks)
+
+
+def _read_host(
+    losses: Sequence[Tensor], parameters: Sequence[NamedParameter], scale: Tensor | float
+) -> _Numbers | None:
+    """The numbers of one process in host memory; None where some are elsewhere."""
+    gradients = []
+    for parameter in parameters:
+        gradient = parameter.tensor.grad
+        if gradient is not None:
+            if not gradient.is_cpu:
+                return None
+            gradients.append(gradient)
+    loss = None
+    if losses:
+        total = 0.0
+        for one in losses:
+            if not one.is_cpu:
+                return None
+            total += one.item()
+        loss = total / len(losses)
+    return _Numbers(loss, sum_squares(gradients), float(scale))
 
 
 def _spike_watch(threshold: float | None, config: GuardConfig) -> SpikeWatch | None:

@@ -25,12 +25,14 @@ __all__ = [
     "nonfinite_mask",
     "plain_tensor",
     "squares",
+    "sum_squares",
     "total_norm",
 ]
 
 #: The dtypes that BLAS has a dot product for.
 _DOT_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.complex128})
 _HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
+_VDOT = np.vdot
 #: Subclasses of Tensor that are nothing but a tensor.
 _PLAIN_TYPES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 
@@ -50,23 +52,36 @@ def plain_tensor(tensor: Tensor) -> Tensor:
         return tensor
     if tensor.layout is torch.sparse_coo:
         return tensor._values()
-    if tensor.layout is torch._mkldnn:
+    if tensor.is_mkldnn:
         return tensor.to_dense()
-    values: Tensor = tensor.values()  # type: ignore[no-untyped-call]
+    values: Tensor = tensor.values()
     return values
 
 
 def squares(tensor: Tensor) -> float:
-    """The sum of squares of a tensor in host memory; not finite if a value may not be.
+    """The sum of squares of a tensor in host memory; not finite if a value may not be."""
+    return sum_squares((tensor,))
+
+
+def sum_squares(tensors: Iterable[Tensor]) -> float:
+    """The sum of squares over tensors in host memory; not finite if a value of any may not be.
 
     ``np.vdot`` reads the memory twice as fast as torch's norm does, and at a quarter of the overhead for small tensors.
     """
-    if tensor.dtype in _DOT_DTYPES and type(tensor) in _PLAIN_TYPES and tensor.layout is torch.strided:
-        if tensor.is_contiguous() and not tensor.is_conj():
-            values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
-            return float(np.vdot(values, values).real)
-        return float(torch.linalg.vector_norm(tensor.detach())) ** 2
-    return _squares_of_any(tensor)
+    total = 0.0
+    for tensor in tensors:
+        if type(tensor) in _PLAIN_TYPES and tensor.dtype in _DOT_DTYPES:
+            try:
+                values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+            except (RuntimeError, TypeError):
+                # Sparse, or conjugated lazily.
+                total += _squares_of_any(tensor)
+                continue
+            if values.flags.c_contiguous:
+                total += _VDOT(values, values).real.item()
+                continue
+        total += _squares_of_any(tensor)
+    return total
 
 
 def _squares_of_any(tensor: Tensor) -> float:

@@ -98,7 +98,8 @@ def _state_tensors(parameter: str, key: str, value: Any) -> Iterator[tuple[str, 
 class UpdateSample:
     """The norm of an update over the norm of the weights, on a fixed sample of the weights.
 
-    A copy of all weights would double their memory; the sample is spread evenly over the largest parameters.
+    A copy of all weights would double their memory; the sample is spread evenly over the largest parameters. The sample
+    after one update is the one before the next, so each update is read once.
     """
 
     def __init__(self, parameters: Sequence[NamedParameter]) -> None:
@@ -107,44 +108,43 @@ class UpdateSample:
         self._chosen = sorted(dense, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
         self._pointers: list[int] = []
         self._views: list[Any] = []
-        self._before: list[Any] = []
+        self._now: Any = None
+        self._before: Any = None
         self._is_numpy = False
+        if self._chosen:
+            self._prepare()
 
     def _prepare(self) -> None:
         """Views into the weights; made again when a parameter was given other memory (``model.to``)."""
-        pointers = [tensor.data_ptr() for tensor in self._chosen]
-        if pointers == self._pointers:
-            return
-        self._pointers = pointers
-        views: list[Any] = []
+        self._pointers = [tensor.data_ptr() for tensor in self._chosen]
+        views = []
         for tensor in self._chosen:
             flat = plain_tensor(tensor).view(-1)
             views.append(flat[:: max(1, -(-flat.numel() // SAMPLED_VALUES))])
-        self._is_numpy = all(view.is_cpu and view.dtype in (torch.float32, torch.float64) for view in views)
-        self._views = [view.numpy() for view in views] if self._is_numpy else views
-        self._before = [view.copy() for view in self._views] if self._is_numpy else [view.clone() for view in views]
-
-    def before(self) -> None:
-        """Copy the sample."""
-        if not self._chosen:
-            return
-        self._prepare()
+        self._is_numpy = all(view.is_cpu and view.dtype is torch.float32 for view in views)
         if self._is_numpy:
-            for copy, view in zip(self._before, self._views, strict=True):
-                np.copyto(copy, view)
+            self._views = [view.numpy() for view in views]
+            self._before, self._now = np.concatenate(self._views), np.concatenate(self._views)
         else:
-            torch._foreach_copy_(self._before, self._views)
+            self._views = views
+            self._before = [view.float() for view in views]
 
-    def after(self) -> float | Tensor | None:
-        """The ratio; on an accelerator a tensor that it will know later."""
-        if not self._before:
+    def moved(self) -> float | Tensor | None:
+        """How far the weights moved since the last call; on an accelerator a tensor that it will know later."""
+        if not self._chosen:
+            return None
+        if [tensor.data_ptr() for tensor in self._chosen] != self._pointers:
+            self._prepare()
             return None
         if not self._is_numpy:
-            torch._foreach_sub_(self._before, self._views)
-            return total_norm(self._before) / total_norm(self._views).clamp_min(1e-30)
-        moved = weight = 0.0
-        for copy, view in zip(self._before, self._views, strict=True):
-            weight += float(np.vdot(copy, copy))
-            np.subtract(copy, view, out=copy)
-            moved += float(np.vdot(copy, copy))
-        return math.sqrt(moved / weight) if weight > 0 and math.isfinite(moved / weight) else moved
+            now = [view.float() for view in self._views]
+            torch._foreach_sub_(self._before, now)
+            ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
+            self._before = now
+            return ratio
+        now, before = self._now, self._before
+        np.concatenate(self._views, out=now)
+        np.subtract(now, before, out=before)
+        moved, weight = float(before.dot(before)), float(now.dot(now))
+        self._now, self._before = before, now
+        return math.sqrt(moved / weight) if weight > 0 else moved

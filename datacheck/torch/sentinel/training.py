@@ -59,6 +59,7 @@ class Training:
         self._num_parameters = -1
         self._parameters: list[NamedParameter] = []
         self._shares: list[float] = []
+        self._shares_by_parameter: dict[int, float] = {}
         self._state: StateWatch | None = None
         self.buffers = BufferRecall(model)
         self.random = RandomRecall(frozenset(self.devices()))
@@ -100,6 +101,15 @@ class Training:
             size = self.peers.size if self.peers else 1
             self._shares = [share_of(parameter.tensor, size) for parameter in self.parameters]
         return self._shares
+
+    @property
+    def shares_by_parameter(self) -> dict[int, float]:
+        """The same by the identity of the parameter."""
+        shares = self.shares
+        if len(self._shares_by_parameter) != len(shares):
+            pairs = zip(self.parameters, shares, strict=True)
+            self._shares_by_parameter = {id(parameter.tensor): share for parameter, share in pairs}
+        return self._shares_by_parameter
 
     @property
     def learning_rate(self) -> float | None:
