@@ -7,7 +7,7 @@ schedules, results come back in the order of the units, so that nothing depends 
 from __future__ import annotations
 
 import os
-import pickle  # noqa: S403 - to ask whether something travels; nothing is ever unpickled from a file
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
