@@ -315,7 +315,10 @@ def _in_forward(evidence: Evidence) -> _Found:
     if op.strip("_").startswith("ctc_loss"):
         return "domain-error", "a target is longer than its input, so that no alignment exists and the loss is infinite"
     if op in ("mul", "add", "sub") and any(math.isinf(number) for number in evidence.scalars):
-        return "domain-error", f"{_received(evidence)} {evidence.place}: 0 times infinity, or infinity minus infinity, is NaN"
+        return (
+            "domain-error",
+            f"{_received(evidence)} {evidence.place}: 0 times infinity, or infinity minus infinity, is NaN",
+        )
     if "_norm" in op and _is_nan(evidence.value):
         return (
             "division-by-zero",

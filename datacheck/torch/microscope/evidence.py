@@ -14,6 +14,7 @@ from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is
 from datacheck.torch.microscope.tensors import bad_positions, element
 
 if TYPE_CHECKING:
+    from datacheck.torch.microscope.case import Case
     from datacheck.torch.microscope.owners import Owners
     from datacheck.torch.microscope.record import NodeRef, Operation, Slot, Tape
     from datacheck.torch.microscope.trace import Step
@@ -65,10 +66,10 @@ def family_of(name: str) -> str:
     return family.strip("_").removeprefix("foreach_").strip("_")
 
 
-def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, in_gradient: bool) -> Scene:
+def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
     """The scene at a step that is to blame."""
-    operation = step.operation
-    forward = _forward_of(tape, operation)
+    tape, operation = case.tape, step.operation
+    forward = case.forward_of(operation)
     is_derivative = operation.node is not None and operation.where.place is None
     op = family_of(forward.name) if forward is not operation or not is_derivative else _family_of_node(operation.node)
     shape = step.written.geometry.shape
@@ -86,7 +87,7 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
         num_values=step.written.geometry.num_values,
         dtype=str(step.written.dtype).removeprefix("torch."),
         in_backward=operation.node is not None and not by_hand,
-        in_gradient=in_gradient,
+        in_gradient=case.in_gradient,
         gradient=gradient,
         discarded_by=discarded_by,
         joint=joint,
@@ -95,17 +96,10 @@ def survey(tape: Tape, step: Step, owners: Owners, *, joint: bool, meant: bool, 
         finite_in_float32=_finite_in_float32(step),
         lost_epsilon=_lost_epsilon(tape, operation),
         is_custom_backward=_is_custom(operation),
-        largest_parameter=_largest_parameter(operation, owners),
+        largest_parameter=_largest_parameter(operation, case.owners),
         times_repeated=_times_repeated(tape, forward),
     )
     return Scene(step, forward, evidence, born, shape)
-
-
-def _forward_of(tape: Tape, operation: Operation) -> Operation:
-    """The forward operation of a derivative; the operation itself where it is none, or the user's own."""
-    if operation.node is None or operation.where.place is not None:
-        return operation
-    return tape.forward_of(operation.node) or operation
 
 
 def _family_of_node(node: NodeRef | None) -> str:

@@ -129,6 +129,7 @@ class Tape:
     #: Storages that hold a bad value stay alive, so that an address means one thing.
     kept: list[Any] = field(default_factory=list)
     num_kept_bytes: int = 0
+    last_in_model: int | None = None
 
     def writer_of(self, key: int, address: int, before: int) -> tuple[Operation, Written, int] | None:
         """The last operation before index ``before`` that left a bad value at an address, and the position there."""
@@ -142,15 +143,21 @@ class Tape:
                 return operation, written, position
         return None
 
-    def reaches(self, operation: Operation, last: int) -> bool:
-        """Whether what an operation wrote was read inside the model, up to the operation with index ``last``."""
+    def reaches_model(self, operation: Operation) -> bool:
+        """Whether what an operation wrote was read inside the model later."""
         touched = {operation.index}
-        for later in self.operations[operation.index + 1 : last + 1]:
+        for later in self.operations[operation.index + 1 : self._last_in_model() + 1]:
             if any(slot.writer in touched for slot in later.slots):
                 if later.where.in_model:
                     return True
                 touched.add(later.index)
         return False
+
+    def _last_in_model(self) -> int:
+        if self.last_in_model is None:
+            inside = (op.index for op in reversed(self.operations) if op.where.in_model and op.node is None)
+            self.last_in_model = next(inside, -1)
+        return self.last_in_model
 
     def forward_of(self, node: NodeRef) -> Operation | None:
         """The forward operation that a node of the graph is the derivative of."""

@@ -9,6 +9,8 @@ __all__ = ["blame_samples"]
 
 #: Replays of a part of the batch for one diagnosis, and the time that they may take in replays of the whole batch.
 MAX_REPLAYS = 80
+#: Clean samples that a suspect is replayed with.
+COMPANY = 3
 
 #: Says whether a batch of these samples alone is harmed in the same way; None where it cannot be run.
 Harmed = Callable[[Sequence[int]], bool | None]
@@ -55,10 +57,13 @@ class _Search:
 
     def confirm(self, chosen: Sequence[int]) -> bool:
         """Whether the other samples are clean alone, and harmed with any one of the chosen."""
-        others = [position for position in range(self._size) if position not in set(chosen)]
+        to_blame = set(chosen)
+        others = [position for position in range(self._size) if position not in to_blame]
         if self.is_harmed(others) is not False:
             return False
-        return all(self.is_harmed(sorted([*others, position])) is True for position in chosen)
+        # A few clean samples are company enough for code that cannot be given a batch of one.
+        company = others[:COMPANY]
+        return all(self.is_harmed(sorted([*company, position])) is True for position in chosen)
 
     def halve(self, samples: list[int]) -> list[int] | None:
         """The samples that harm a batch on their own, by halving; None where a part could not be run."""

@@ -1,0 +1,87 @@
+"""What an examination knows: the recording, and who owns which memory; and how it tells places and phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datacheck.torch.diagnosis import ChainLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from datacheck.schema.model import Schema
+    from datacheck.torch.microscope.frames import Place
+    from datacheck.torch.microscope.owners import Owners
+    from datacheck.torch.microscope.record import Operation, Tape
+    from datacheck.torch.microscope.replay import Recording
+    from datacheck.torch.microscope.state import Restorer
+    from datacheck.torch.microscope.trace import Step
+
+__all__ = ["Case"]
+
+
+@dataclass(slots=True)
+class Case:
+    """What an examination knows. ``seconds`` is what the recorded replay took."""
+
+    recording: Recording
+    owners: Owners
+    restorer: Restorer
+    has_model: bool
+    batch: Any
+    replay_on: Callable[[Any], torch.Tensor] | None
+    scale: float
+    seconds: float
+    schema: Schema | None = None
+
+    @property
+    def tape(self) -> Tape:
+        return self.recording.tape
+
+    @property
+    def in_gradient(self) -> bool:
+        return self.recording.in_gradient
+
+    def forward_of(self, operation: Operation) -> Operation:
+        """The forward operation of a derivative; the operation itself where it is none, or the user's own code."""
+        if operation.node is None or operation.where.place is not None:
+            return operation
+        return self.tape.forward_of(operation.node) or operation
+
+    def place_of(self, operation: Operation) -> tuple[Place | None, str | None]:
+        """The user's line and the module: of a custom backward the line in it, and the module that called it forward."""
+        if operation.where.place is not None and operation.node is not None:
+            origin = self.tape.forward_of(operation.node)
+            module = operation.where.module or (None if origin is None else origin.where.module)
+            return operation.where.place, module
+        forward = self.forward_of(operation)
+        return forward.where.place, forward.where.module
+
+    def phase_of(self, operation: Operation) -> str:
+        """Forward is what the model does and what it is given; the loss is what is made of its output."""
+        if operation.where.in_model or not self.has_model:
+            return "forward"
+        return "forward" if self.tape.reaches_model(operation) else "loss"
+
+    def chain(self, step: Step | None) -> tuple[ChainLink, ...]:
+        """The links from a step to the harm."""
+        links = [self._link(passed) for passed in ([] if step is None else step.path())]
+        end = ("gradient", "backward") if self.in_gradient else ("loss", "loss")
+        return (*links, ChainLink(*end))
+
+    def _link(self, step: Step) -> ChainLink:
+        operation = step.operation
+        place, module = self.place_of(operation)
+        is_backward = operation.in_backward and operation.node is not None
+        return ChainLink(
+            operation.name,
+            "backward" if is_backward else self.phase_of(self.forward_of(operation)),
+            module,
+            None if place is None else place.filename,
+            None if place is None else place.lineno,
+            step.written.num_bad,
+            step.written.geometry.num_values,
+        )

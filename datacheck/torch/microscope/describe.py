@@ -1,0 +1,159 @@
+"""From a culprit to the words and fields of a diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datacheck.text import count, ordinal_list, plain
+from datacheck.torch.causes import judge
+from datacheck.torch.diagnosis import PHASE_CODES, ChainLink, Diagnosis
+from datacheck.torch.microscope.evidence import survey
+from datacheck.torch.microscope.suspects import find_violation, origins_of, samples_of_field, samples_of_scene
+from datacheck.torch.microscope.tensors import bad_positions, element
+from datacheck.torch.remedies import remedy_for
+
+if TYPE_CHECKING:
+    from datacheck.torch.microscope.case import Case
+    from datacheck.torch.microscope.owners import Owner
+    from datacheck.torch.microscope.record import Operation
+    from datacheck.torch.microscope.trace import Culprit, Source, Step
+
+__all__ = ["describe"]
+
+
+def describe(case: Case, culprit: Culprit) -> Diagnosis:
+    """The diagnosis of what is to blame."""
+    if culprit.source is None:
+        diagnosis = _of_step(case, culprit)
+    else:
+        owner = case.owners.find(culprit.source.address)
+        if owner.kind == "input":
+            diagnosis = _of_input(case, owner, culprit.source.reader, culprit.first)
+        else:
+            diagnosis = _of_state(case, owner, culprit.source, culprit.first)
+    diagnosis = replace(diagnosis, origins=origins_of(case.batch, diagnosis.samples))
+    return _with_schema(case, diagnosis)
+
+
+def _of_step(case: Case, culprit: Culprit) -> Diagnosis:
+    step = culprit.step
+    if step is None:
+        raise LookupError("a culprit is either a step or a source")
+    held = step.written.held
+    copied = case.owners.copied_from(held.tensor) if step.operation.is_constant and held is not None else None
+    if copied is not None:
+        return _of_input(case, copied, step.operation, step)
+    scene = survey(case, step, joint=culprit.joint, meant=culprit.meant)
+    verdict = judge(scene.evidence)
+    phase = "backward" if case.in_gradient else case.phase_of(scene.forward)
+    diagnosis = Diagnosis(
+        code=PHASE_CODES[phase],
+        phase=phase,
+        cause=verdict.cause,
+        explanation=verdict.explanation,
+        remedy=verdict.remedy,
+        op=scene.forward.name,
+        field=_field_read(case, scene.forward),
+        samples=samples_of_scene(case, scene),
+        chain=case.chain(step),
+    )
+    return _placed(case, step.operation, diagnosis)
+
+
+def _placed(case: Case, operation: Operation | None, diagnosis: Diagnosis) -> Diagnosis:
+    """The diagnosis with the module and the line of an operation."""
+    if operation is None:
+        return diagnosis
+    place, module = case.place_of(operation)
+    module = diagnosis.module or module
+    if place is None:
+        return replace(diagnosis, module=module)
+    return replace(diagnosis, module=module, filename=place.filename, lineno=place.lineno, source=place.source)
+
+
+def _field_read(case: Case, operation: Operation) -> str | None:
+    """The field of the batch that an operation reads directly."""
+    for slot in operation.slots:
+        owner = case.owners.find(slot.geometry.start)
+        if owner.kind == "input":
+            return owner.name
+    return None
+
+
+def _of_input(case: Case, owner: Owner, reader: Operation | None, first: Step | None) -> Diagnosis:
+    tensor = owner.tensor
+    if tensor is None:
+        raise LookupError("a field of the batch has values")
+    bad = bad_positions(tensor)
+    samples = samples_of_field(case, owner, bad)
+    index = [int(digit) for digit in np.unravel_index(int(bad[0]), tensor.shape)]
+    name = "the batch" if owner.name is None else f"'{plain(owner.name)}'"
+    named = f"; {ordinal_list('sample', samples[:8], len(samples) > 8)}" if samples else ""
+    diagnosis = Diagnosis(
+        code=PHASE_CODES["input"],
+        phase="input",
+        cause="input-not-finite",
+        explanation=f"{count(len(bad))} of {count(tensor.numel())} values of {name} are not finite:"
+        f" {element(tensor, int(bad[0]))} at {index}{named}",
+        remedy=remedy_for("input-not-finite", ""),
+        op=None if reader is None else reader.name,
+        field=owner.name,
+        samples=samples,
+        chain=(ChainLink(f"input {name}", "input", num_bad=len(bad), num_values=tensor.numel()), *case.chain(first)),
+    )
+    return _placed(case, reader, diagnosis)
+
+
+def _of_state(case: Case, owner: Owner, source: Source, first: Step | None) -> Diagnosis:
+    """A parameter, a buffer or a constant that was not finite before the step."""
+    reader = source.reader
+    tensor = owner.tensor
+    if tensor is None and reader is not None:
+        held = reader.slots[source.slot].held
+        tensor = None if held is None else held.tensor
+    bad = np.empty(0, np.int64) if tensor is None else bad_positions(tensor)
+    num_values = 0 if tensor is None else tensor.numel()
+    value = "" if tensor is None or not len(bad) else f": {element(tensor, int(bad[0]))} at flat position {bad[0]}"
+    cause = {"parameter": "parameter-not-finite", "buffer": "buffer-not-finite"}.get(owner.kind, "constant-not-finite")
+    phase = owner.kind if owner.kind in ("parameter", "buffer") else "forward"
+    if phase == "forward" and reader is not None:
+        phase = "backward" if case.in_gradient else case.phase_of(reader)
+    name = f"{owner.kind} '{plain(owner.name)}'" if owner.name else "a constant of the program"
+    diagnosis = Diagnosis(
+        code=PHASE_CODES[phase],
+        phase=phase,
+        cause=cause,
+        explanation=f"{count(len(bad))} of {count(num_values)} values of {name} were not finite before the step{value}",
+        remedy=remedy_for(cause, ""),
+        op=None if reader is None else reader.name,
+        module=owner.name.rpartition(".")[0] or None if owner.name else None,
+        chain=(ChainLink(name, phase, num_bad=len(bad), num_values=num_values), *case.chain(first)),
+    )
+    return _placed(case, reader, diagnosis)
+
+
+def _with_schema(case: Case, diagnosis: Diagnosis) -> Diagnosis:
+    """The diagnosis as one of the data, where the samples to blame break the schema."""
+    if case.schema is None or diagnosis.phase in ("parameter", "buffer", "input"):
+        return diagnosis
+    violation = find_violation(case.batch, case.schema, diagnosis.samples)
+    if violation is None:
+        return diagnosis
+    name = "the batch" if violation.field is None else f"'{plain(violation.field)}'"
+    link = ChainLink(f"input {name}", "input", num_bad=violation.num_violations, num_values=violation.num_checked)
+    samples = diagnosis.samples or violation.rows
+    return replace(
+        diagnosis,
+        code=PHASE_CODES["input"],
+        phase="input",
+        cause="input-out-of-schema",
+        explanation=f"{violation.message}\nso that {diagnosis.explanation}",
+        remedy=f"{remedy_for('input-out-of-schema', '')}\n{diagnosis.remedy}",
+        field=violation.field,
+        samples=samples,
+        origins=origins_of(case.batch, samples),
+        chain=(link, *diagnosis.chain),
+    )
