@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +62,7 @@ class Driver:
         self._last_trip: Trip | None = None
         self._explainer = Explainer(self.training, self.log)
         self.is_driving = False
+        self.is_replaying = False
         self._hooks = LoopHooks(self)
         self.closure_optimizer = next((optimizer for optimizer in optimizers if needs_closure(optimizer)), None)
 
@@ -97,6 +99,7 @@ class Driver:
     def close(self) -> None:
         """End a step: let go of its batch, unless it tripped and may yet be written to a bundle."""
         self.training.random.end()
+        self._hooks.closed()
         if self._last_trip is None:
             self.context.clear()
 
@@ -121,7 +124,8 @@ class Driver:
         """Whether the microscope finds a value that is not finite behind an error; if so it is a trip."""
         signals = Signals(self.training.step, float("nan"), None)
         trip = Trip(code="DC450", signals=signals, detail=f"{type(error).__name__} was raised: {error}")
-        found = self._explainer.explain_error(trip, self.context)
+        with self._hooks_off():
+            found = self._explainer.explain_error(trip, self.context)
         if found is None:
             return False
         self.lookout.history.add_step(self.training.step, float("nan"), None)
@@ -196,11 +200,27 @@ class Driver:
             shown = f"{scale:g}, below {self.config.min_loss_scale:g}"
             self._resolve(Trip(code="DC454", signals=signals, detail=shown))
 
+    @contextmanager
+    def _hooks_off(self) -> Iterator[None]:
+        """A replay calls the model, and is no step of the run."""
+        self.is_replaying = True
+        if self.layers is not None:
+            self.layers.is_paused = True
+        try:
+            yield
+        finally:
+            self.is_replaying = False
+            if self.layers is not None:
+                self.layers.is_paused = False
+
     def _resolve(self, trip: Trip, found: Diagnosis | None = None) -> bool:
         self._last_trip = trip
 
         def explain(tripped: Trip) -> Diagnosis:
-            self.last_diagnosis = found or self._explainer.explain(tripped, self.context, self.lookout.history.view())
+            with self._hooks_off():
+                self.last_diagnosis = found or self._explainer.explain(
+                    tripped, self.context, self.lookout.history.view()
+                )
             return self.last_diagnosis
 
         def stop(tripped: Trip, diagnosis: Diagnosis | None) -> NoReturn:

@@ -74,6 +74,7 @@ class LayerWatch:
         self._device_sums: dict[torch.device, Tensor] = {}
         self._compiled_sums: Tensor | None = None
         self.is_on = False
+        self.is_paused = False
         self._clear()
 
     def _clear(self) -> None:
@@ -122,7 +123,7 @@ class LayerWatch:
                     compiled_sums[index].add_(torch.linalg.vector_norm(value, dtype=_wide(value)).to(torch.float32))
                 return
             # In a backward pass this is a recomputation of activation checkpointing: seen already.
-            if not (self.is_on or torch.is_grad_enabled()) or graph_task() != -1:
+            if self.is_paused or not (self.is_on or torch.is_grad_enabled()) or graph_task() != -1:
                 return
             self._order[index] = None
             if type(output) is Tensor:

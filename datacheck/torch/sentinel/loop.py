@@ -91,7 +91,9 @@ class LoopHooks:
         if torch.compiler.is_compiling():
             return
         driver = self._driver
-        if driver.is_driving or self._whole is not None or torch._C._current_graph_task_id() != -1:
+        if driver.is_driving or driver.is_replaying or self._whole is not None:
+            return
+        if torch._C._current_graph_task_id() != -1:
             return
         is_training = torch.is_grad_enabled()
         if driver.layers is not None:

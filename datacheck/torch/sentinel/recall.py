@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 __all__ = ["BufferRecall", "RandomRecall", "RandomState", "read_random_state", "write_random_state"]
 
@@ -130,7 +131,8 @@ class BufferRecall:
     """The buffers at the start of the step.
 
     A buffer that never changed in the first steps (a mask, a table of positions) is not kept any longer. If it is
-    changed later, that one step cannot be undone in it, and it is kept from then on.
+    changed later, that one step cannot be undone in it, and it is kept from then on. A version counter tells of most
+    changes, but not of the kernels that update a normalisation's running statistics: those are always kept.
     """
 
     __slots__ = ("_model", "_slots", "_steps")
@@ -145,20 +147,28 @@ class BufferRecall:
         if self._steps % RETRY_STEPS == 0:
             self._find()
         elif self._steps == TRIAL_STEPS:
-            for slot in self._slots:
-                if not slot.changes:
-                    slot.copy = None
+            self._drop_constants()
         self._steps += 1
         for slot in self._slots:
             buffer = slot.module._buffers.get(slot.key)
-            if buffer is None or (buffer is slot.buffer and buffer._version == slot.version):
+            if buffer is None:
                 continue
-            slot.changes = slot.buffer is not None
+            is_same = buffer is slot.buffer and buffer._version == slot.version
+            if is_same and not slot.changes:
+                continue
+            slot.changes = slot.changes or slot.buffer is not None
             slot.buffer, slot.version = buffer, buffer._version
             if slot.copy is not None and slot.copy.shape == buffer.shape and slot.copy.dtype is buffer.dtype:
                 slot.copy.copy_(buffer.detach())
             else:
                 slot.copy = buffer.detach().clone()
+
+    def _drop_constants(self) -> None:
+        for slot in self._slots:
+            if not slot.changes and slot.copy is not None and slot.buffer is not None:
+                slot.changes = not torch.equal(slot.copy.nan_to_num(), slot.buffer.nan_to_num())
+                if not slot.changes:
+                    slot.copy = None
 
     def _find(self) -> None:
         known = {(id(slot.module), slot.key): slot for slot in self._slots}
@@ -167,7 +177,9 @@ class BufferRecall:
             for key, buffer in module._buffers.items():
                 if buffer is not None and buffer.device.type != "meta":
                     name = f"{path}.{key}" if path else key
-                    self._slots.append(known.get((id(module), key)) or _Slot(name, module, key))
+                    slot = known.get((id(module), key)) or _Slot(name, module, key)
+                    slot.changes = slot.changes or isinstance(module, _NormBase)
+                    self._slots.append(slot)
 
     def restore(self) -> list[str]:
         """Give every buffer the values that it had at the start of the step; the names of those that were not kept."""
@@ -175,7 +187,8 @@ class BufferRecall:
         with torch.no_grad():
             for slot in self._slots:
                 now = slot.module._buffers.get(slot.key)
-                if slot.buffer is None or (now is slot.buffer and now._version == slot.version):
+                is_same = now is slot.buffer and slot.buffer is not None and slot.buffer._version == slot.version
+                if slot.buffer is None or (is_same and not slot.changes):
                     continue
                 if slot.copy is None:
                     lost.append(slot.name)
