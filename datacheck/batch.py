@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular, arrow_validity, walk_array
+from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular, arrow_bits, arrow_validity, walk_array
 
 __all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "walk_arrow"]
 
@@ -199,9 +199,8 @@ def _entries(array: pa.Array) -> pa.Array:
 def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Iterator[Leaf]:
     validity = arrow_validity(array)
     if validity is not None:
-        present = np.flatnonzero(validity)
-        array = array.take(pa.array(present))
-        levels = (Picked(present), *levels)
+        array = array.filter(array.is_valid())
+        levels = (Picked(np.flatnonzero(validity)), *levels)
     for field, child in zip(array.type, array.flatten(), strict=True):
         yield from walk_arrow(f"{path}.{field.name}", child, levels)
 
@@ -211,13 +210,17 @@ def _walk_list(
 ) -> Iterator[Leaf]:
     inner = array.flatten()
     row_shape: tuple[int | None, ...] = shape if shape is not None else (None,)
-    yield Leaf(path, array, f"list<{arrow_dtype(inner.type)}>", arrow_validity(array), levels, row_shape)
+    validity = arrow_validity(array)
+    yield Leaf(path, array, f"list<{arrow_dtype(inner.type)}>", validity, levels, row_shape)
     step: Level
-    if shape is not None and not array.null_count and 0 not in shape:
+    if shape is not None and validity is None and 0 not in shape:
         step = Regular((len(array), *shape), axes=None if permutation is None else tuple(permutation))
         yield from walk_arrow(f"{path}[]", inner, (step, *levels))
         return
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counted = pc.list_value_length(array)
+    lengths = _view(counted, _NUMPY_TYPES[counted.type]).astype(np.int64)
+    if validity is not None:
+        lengths[~validity] = 0
     if shape is not None and 0 not in shape:
         present = np.flatnonzero(lengths)
         step = Regular((len(present), *shape), axes=None if permutation is None else tuple(permutation))
@@ -233,15 +236,16 @@ def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
     validity = arrow_validity(array)
     dtype = arrow_dtype(array.type)
     if pa.types.is_boolean(array.type):
-        flat = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-        return Leaf(path, flat, dtype, validity, levels, ())
+        return Leaf(path, arrow_bits(array), dtype, validity, levels, ())
     storage = np.dtype(np.float16) if pa.types.is_float16(array.type) else _NUMPY_TYPES.get(array.type)
     if storage is None:
         return Leaf(path, array, dtype, validity, levels, ())
+    return Leaf(path, _view(array, storage), dtype, validity, levels, ())
+
+
+def _view(array: pa.Array, storage: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The numbers of an array of a plain type as they lie in its buffer; those of nulls are arbitrary."""
     data = array.buffers()[1]
     if data is None or len(array) == 0:
-        return Leaf(
-            path, np.empty(0 if data is None and not len(array) else len(array), storage), dtype, validity, levels, ()
-        )
-    flat = np.frombuffer(data, storage, count=array.offset + len(array))[array.offset :]
-    return Leaf(path, flat, dtype, validity, levels, ())
+        return np.zeros(len(array), storage)
+    return np.frombuffer(data, storage, count=array.offset + len(array))[array.offset :]

@@ -25,6 +25,7 @@ __all__ = [
     "Picked",
     "Ragged",
     "Regular",
+    "arrow_bits",
     "arrow_validity",
     "has_nonfinite",
     "walk_array",
@@ -225,8 +226,20 @@ def arrow_validity(values: pa.Array) -> BoolArray | None:
     """True where an Arrow array has a value; None where it has no null."""
     if values.null_count == 0:
         return None
-    valid: BoolArray = values.is_valid().to_numpy(zero_copy_only=False)
-    return valid
+    return arrow_bits(values.is_valid())
+
+
+def arrow_bits(values: pa.BooleanArray) -> BoolArray:
+    """The bits of a boolean Arrow array; those of nulls are arbitrary.
+
+    ``to_numpy`` would do, were it not that pyarrow imports pandas for it: 0.3 s, and in whichever thread comes first.
+    """
+    data = values.buffers()[1]
+    if data is None:
+        return np.zeros(len(values), np.bool_)
+    first, skip = divmod(values.offset, 8)
+    packed = np.frombuffer(data, np.uint8, offset=first)
+    return np.unpackbits(packed, count=skip + len(values), bitorder="little")[skip:].view(np.bool_)
 
 
 def walk_structure(value: object, path: str = "") -> Iterator[tuple[str | None, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,10 +19,11 @@ from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import missing_rules
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts, facts_of
+from datacheck.checks.unique import unique_keys
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["UNMENTIONED", "Checker", "Rulebook", "has_row_checks"]
+__all__ = ["UNMENTIONED", "Checker", "Rulebook", "has_row_checks", "load_libraries"]
 
 #: What holds for a field that no schema mentions: no NaN, no infinity; nulls are not judged.
 UNMENTIONED = Field(nullable=True)
@@ -131,3 +133,14 @@ def has_row_checks(schema: Schema) -> bool:
     """Whether some check of the schema needs whole rows."""
     has_pandera = schema.pandera is not None or schema.pandera_object is not None
     return bool(schema.checks) or has_pandera or any(field.checks for field in schema.fields.values())
+
+
+def load_libraries(schema: Schema) -> None:
+    """Import what the checks of a schema will need, in the thread that calls.
+
+    Threads that import pandas or pandera for the first time at the same time can see them half made.
+    """
+    if has_row_checks(schema):
+        importlib.import_module("pandera.pandas")
+    elif unique_keys(schema):
+        importlib.import_module("pandas")

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 
 from datacheck.batch import Batch, Column
 from datacheck.leaves import IntArray
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateFinder", "KeyHashes", "hash_keys", "unique_keys"]
+__all__ = ["DuplicateFinder", "KeyHashes", "hash_keys"]
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -44,12 +45,6 @@ class KeyHashes:
     hashes: Hashes
     rows: IntArray
     row_group: int | None
-
-
-def unique_keys(schema: Schema) -> list[tuple[str, ...]]:
-    """The keys that must be unique over the data set: fields of their own, and combinations."""
-    fields = [(path,) for path, field in schema.fields.items() if field.unique and path is not None]
-    return list(dict.fromkeys([*fields, *schema.unique]))
 
 
 def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
@@ -105,12 +100,12 @@ def _hash_arrow(data: pa.Array, side: int) -> Hashes:
     if types.is_date32(kind) or types.is_time32(kind):
         return _hash_arrow(data.cast(pa.int32()), side)
     if types.is_string(kind) or types.is_large_string(kind):
-        from pandas.util import hash_array
+        import pandas as pd
 
         encoded = data.dictionary_encode()
         uniques = encoded.dictionary.to_numpy(zero_copy_only=False)
         hashed = (
-            hash_array(uniques, hash_key=_STRING_KEYS[side], categorize=False)
+            pd.util.hash_array(uniques, hash_key=_STRING_KEYS[side], categorize=False)
             if len(uniques)
             else np.empty(0, np.uint64)
         )

@@ -15,6 +15,9 @@ from datacheck.text import plain
 
 __all__ = ["Labels", "Mark", "label"]
 
+#: The infinity that is beyond a bound, by the code of the bound.
+_INFINITY_BEYOND = {"DC201": "DC103", "DC202": "DC102", "DC203": "DC103", "DC204": "DC102"}
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -81,12 +84,13 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
     """Mark the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
 
     Before repairs, a violation that a repair covers marks nothing. Afterwards (``repaired``) it does: what a repair left
-    is quarantined.
+    is quarantined. An infinity is beyond every bound too: where it is to be repaired, the rows that it is in are judged by
+    the bound afterwards, unless the rule for what is beyond bounds comes first.
     """
     failed: Counter[str] = Counter()
-    for outcome in outcomes:
-        if not outcome.num_violations:
-            continue
+    broken = [outcome for outcome in outcomes if outcome.num_violations]
+    by_place = {(outcome.field, outcome.code): outcome for outcome in broken}
+    for outcome in broken:
         action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)
         if action is Action.REPAIR:
             if not repaired or plan.drops_leaf(outcome.field):
@@ -98,6 +102,11 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
             failed[outcome.code] += outcome.num_violations
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
+        infinite = by_place.get((outcome.field, _INFINITY_BEYOND.get(outcome.code, "")))
+        if infinite is not None and not repaired and infinite.rows is not None:
+            is_repaired = plan.decide(infinite.field, infinite.code) is Action.REPAIR
+            if is_repaired and plan.rank(infinite.field, infinite.code) < rank:
+                rows = np.setdiff1d(rows, infinite.rows, assume_unique=True)
         detail = ", ".join(filter(None, (outcome.rule or outcome.detail, "after repair" if repaired else "")))
         labels.add(Mark(outcome.code, outcome.field, rows, action, rank, detail))
     return failed

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datacheck.checks.checker import load_libraries
 from datacheck.cleaning.plan import Action, CleaningPlan, is_learned
 from datacheck.cleaning.statistics import Statistics
 from datacheck.errors import CleaningError, SourceError, UsageError
@@ -88,6 +89,7 @@ def fit(
     loaded = _loaded(pipeline)
     split = _split_to_fit(loaded)
     loaded = replace(loaded, inputs={split: loaded.inputs[split]})
+    load_libraries(loaded.schema)
     inputs = find_inputs(loaded, workers, executor)
     for item in inputs:
         if item.error is not None:
@@ -170,6 +172,7 @@ def _run(
     overwrite: bool,
 ) -> RunReport:
     started = time.perf_counter()
+    load_libraries(pipeline.schema)
     inputs = find_inputs(pipeline, workers, executor)
     check_output_outside_inputs(pipeline.output, [path for item in inputs for path in item.paths])
     fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())

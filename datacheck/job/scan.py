@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from datacheck.checks.checker import Rulebook, has_row_checks
+from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
 from datacheck.checks.unique import unique_keys
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
@@ -99,6 +99,7 @@ def scan_files(
     """Scan files in order, unit by unit."""
     files = [replace(file, options=read_options(file.options, schema)) for file in files]
     progress.start("scan", len(files), sum(_size(file.uri) for file in files))
+    load_libraries(schema)
     rules = Rulebook(schema)
     # Most files of a data set of many are one unit: read at once, they are opened once.
     look = partial(_look, rules=rules if not unique_keys(schema) else None)
