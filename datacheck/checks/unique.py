@@ -24,7 +24,7 @@ from datacheck.leaves import IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateFinder", "KeyHashes", "hash_keys"]
+__all__ = ["DuplicateFinder", "KeyHashes", "hash_keys", "unique_keys"]
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 

@@ -15,7 +15,7 @@ from datacheck.job.unit_scan import UnitScan
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
+__all__ = ["DuplicateRows", "Duplicates", "FileScan", "FileVerdict", "error_finding"]
 
 #: Codes of rules on values, whose findings say how many values the whole file has, and whether nulls count among them.
 _VALUE_CODES = {"DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
@@ -25,6 +25,16 @@ def error_finding(error: SourceError) -> Finding:
     """The finding for an input that cannot be read."""
     detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
     return Finding(error.code, error.uri, None, 1, 1, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """What there is to say of one file on its own, whatever other files there are."""
+
+    uri: str
+    findings: tuple[Finding, ...] = ()
+    num_rows: int = 0
+    num_bytes: int = 0
 
 
 class FileScan:
@@ -54,9 +64,13 @@ class FileScan:
             before = self._num_values.get(path, (0, 0))
             self._num_values[path] = (before[0] + slots, before[1] + present)
 
+    def unread(self) -> list[Finding]:
+        """That the file could not be read through, where it could not."""
+        return [error_finding(self.error)] if self.error else []
+
     def findings(self) -> list[Finding]:
         """The findings of the file."""
-        found = [error_finding(self.error)] if self.error else []
+        found = self.unread()
         if self._fields:
             names = [name for name, times in self._names.items() for _ in range(times)]
             structure = check_structure(self._schema, self._fields, names, None)

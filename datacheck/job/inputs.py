@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from datacheck import __version__
-from datacheck.checks.unique import KeyHashes, hash_keys, unique_keys
 from datacheck.errors import SourceError, UsageError
 from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import Duplicates
@@ -20,13 +19,13 @@ from datacheck.job.pipeline import Pipeline
 from datacheck.job.progress import Progress
 from datacheck.job.scan import inspect_file, read_options
 from datacheck.job.unit_judge import CleanTask
-from datacheck.job.unit_scan import UnitScan
+from datacheck.job.unit_scan import read_keys
 from datacheck.leaves import IntArray
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sinks.paths import safe_part_name
-from datacheck.sources import get_source
 from datacheck.sources.aligned import inspect_aligned
-from datacheck.sources.base import InputInfo, WorkUnit
+from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile, expand_inputs
 
 __all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
@@ -168,7 +167,7 @@ def find_duplicates(
     ]
     progress.start("look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info))
     found: dict[str, list[tuple[str, IntArray]]] = {}
-    hashed = map_in_order(partial(_keys_of, schema=schema), units, workers, executor)
+    hashed = map_in_order(partial(read_keys, schema=schema), units, workers, executor)
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None
@@ -181,15 +180,3 @@ def find_duplicates(
         for rows in duplicates.rows():
             found.setdefault(rows.uri, []).append((", ".join(rows.key), rows.rows))
     return found
-
-
-def _keys_of(unit: WorkUnit, schema: Schema) -> UnitScan:
-    keys: list[KeyHashes] = []
-    num_rows = 0
-    try:
-        for batch in get_source(unit.format).read(unit):
-            keys += hash_keys(batch, schema)
-            num_rows += batch.num_rows
-    except SourceError as error:
-        return UnitScan(error=error)
-    return UnitScan(num_rows, keys=tuple(keys))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
-from datacheck.checks.unique import unique_keys
 from datacheck.errors import SourceError
-from datacheck.findings import Finding
 from datacheck.job.executors import ExecutorLike, map_in_order
-from datacheck.job.files import Duplicates, FileScan, error_finding
+from datacheck.job.files import Duplicates, FileScan, FileVerdict, error_finding
 from datacheck.job.progress import Progress, Silent
-from datacheck.job.unit_scan import UnitScan, scan_batches, scan_unit
+from datacheck.job.unit_scan import UnitScan, read_keys, scan_batches, scan_unit
 from datacheck.reports.report import Report
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.discover import InputFile
 
-__all__ = ["inspect_file", "read_options", "scan", "scan_files"]
+__all__ = ["inspect_file", "read_options", "scan", "scan_each", "scan_files"]
 
 
 def scan(
@@ -97,39 +96,72 @@ def scan_files(
     progress: Progress,
 ) -> Report:
     """Scan files in order, unit by unit."""
+    with Duplicates() as duplicates:
+        verdicts = list(scan_each(files, schema, duplicates, workers=workers, executor=executor, progress=progress))
+        findings = [finding for verdict in verdicts for finding in verdict.findings]
+        findings += duplicates.findings()
+    num_rows = sum(verdict.num_rows for verdict in verdicts)
+    num_bytes = sum(verdict.num_bytes for verdict in verdicts)
+    return Report(tuple(findings), len(files), num_rows, num_bytes)
+
+
+def scan_each(
+    files: Sequence[InputFile],
+    schema: Schema,
+    duplicates: Duplicates,
+    *,
+    only_keys: Container[str] = (),
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+) -> Iterator[FileVerdict]:
+    """What there is to say of each file, in order; their keys are added to ``duplicates``.
+
+    Of files named in ``only_keys`` nothing but the columns of keys is read, and nothing is found but that they cannot be
+    read.
+    """
     files = [replace(file, options=read_options(file.options, schema)) for file in files]
     progress.start("scan", len(files), sum(_size(file.uri) for file in files))
     load_libraries(schema)
     rules = Rulebook(schema)
+    keys = unique_keys(schema)
+    columns = tuple(dict.fromkeys(name for key in keys for name in key))
     # Most files of a data set of many are one unit: read at once, they are opened once.
-    look = partial(_look, rules=rules if not unique_keys(schema) else None)
+    look = partial(_look, rules=rules if not keys else None)
     looks: list[tuple[InputInfo | SourceError, UnitScan | None]] = []
     for info, scanned in map_in_order(look, files, workers, executor):
         looks.append((info, scanned))
         if scanned is not None and isinstance(info, InputInfo):
             progress.advance(1, scanned.num_rows, info.num_bytes)
-    units = [unit for info, done in looks if isinstance(info, InputInfo) and done is None for unit in info.units]
-    results = map_in_order(partial(scan_unit, rules=rules), units, workers, executor)
-    findings: list[Finding] = []
-    num_rows = num_bytes = 0
-    with Duplicates() as duplicates:
-        for file, (info, done) in zip(files, looks, strict=True):
-            if isinstance(info, SourceError):
-                findings.append(error_finding(info))
-                num_bytes += _size(file.uri)
-                continue
-            collected = FileScan(file.uri, schema)
-            for unit in info.units:
-                result = done or next(results)
-                collected.add(result)
-                duplicates.add(file.uri, result.keys)
-                if done is None:
-                    progress.advance(1, result.num_rows, unit_bytes(unit, info))
-            findings += collected.findings()
-            num_rows += collected.num_rows
-            num_bytes += info.num_bytes
-        findings += duplicates.findings()
-    return Report(tuple(findings), len(files), num_rows, num_bytes)
+    units = [
+        (_limited(unit, columns), schema) if file.uri in only_keys else (unit, rules)
+        for file, (info, done) in zip(files, looks, strict=True)
+        if isinstance(info, InputInfo) and done is None
+        for unit in info.units
+    ]
+    results = map_in_order(_scan_or_read_keys, units, workers, executor)
+    for file, (info, done) in zip(files, looks, strict=True):
+        if isinstance(info, SourceError):
+            yield FileVerdict(file.uri, (error_finding(info),), 0, _size(file.uri))
+            continue
+        collected = FileScan(file.uri, schema)
+        for unit in info.units:
+            result = done or next(results)
+            collected.add(result)
+            duplicates.add(file.uri, result.keys)
+            if done is None:
+                progress.advance(1, result.num_rows, unit_bytes(unit, info))
+        found = collected.unread() if file.uri in only_keys else collected.findings()
+        yield FileVerdict(file.uri, tuple(found), collected.num_rows, info.num_bytes)
+
+
+def _limited(unit: WorkUnit, columns: tuple[str, ...]) -> WorkUnit:
+    return replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
+
+
+def _scan_or_read_keys(task: tuple[WorkUnit, Rulebook | Schema]) -> UnitScan:
+    unit, asked = task
+    return scan_unit(unit, asked) if isinstance(asked, Rulebook) else read_keys(unit, asked)
 
 
 def _look(file: InputFile, rules: Rulebook | None) -> tuple[InputInfo | SourceError, UnitScan | None]:

@@ -12,10 +12,11 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.checks.unique import KeyHashes, hash_keys
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
+from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
-__all__ = ["UnitScan", "malformed_finding", "scan_batches", "scan_unit"]
+__all__ = ["UnitScan", "malformed_finding", "read_keys", "scan_batches", "scan_unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,19 @@ def scan_unit(unit: WorkUnit, rules: Rulebook) -> UnitScan:
         return scan_batches(get_source(unit.format).read(unit), unit.uri, rules)
     except SourceError as error:
         return UnitScan(error=error)
+
+
+def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
+    """The keys of a unit that must be unique, and nothing checked; an input that cannot be read is an ``error``."""
+    keys: list[KeyHashes] = []
+    num_rows = 0
+    try:
+        for batch in get_source(unit.format).read(unit):
+            keys += hash_keys(batch, schema)
+            num_rows += batch.num_rows
+    except SourceError as error:
+        return UnitScan(error=error)
+    return UnitScan(num_rows, keys=tuple(keys))
 
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: Rulebook) -> UnitScan:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from datacheck.batch import Batch
 from datacheck.errors import SourceError
+
+if TYPE_CHECKING:
+    # Whoever only lists files loads neither NumPy nor Arrow.
+    from datacheck.batch import Batch
 
 __all__ = [
     "TARGET_BATCH_BYTES",
