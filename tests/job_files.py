@@ -68,7 +68,8 @@ def _tables(output: Path, kind: str, split: str | None) -> list[pa.Table]:
 
 def kept_table(output: Path, split: str | None = None) -> pa.Table:
     """The rows that a run kept, in the order of its inputs, as the manifest says where they are."""
-    return pa.concat_tables(_tables(output, "rows", split))
+    tables = _tables(output, "rows", split)
+    return pa.concat_tables(tables) if tables else pa.table({})
 
 
 def quarantine_of(output: Path, split: str | None = None) -> pa.Table | None:
