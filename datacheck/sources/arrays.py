@@ -125,11 +125,13 @@ def check_place(uri: str, place: Place, available: int) -> None:
 
 
 def row_ranges(places: list[Place], start: int, count: int) -> list[tuple[int, int]]:
-    """Ranges ``(start, count)`` of rows for batches: large where rows are mapped, small where they are copied."""
-    copied = any(place.is_copied for place in places)
+    """Ranges ``(start, count)`` of rows for batches.
+
+    Small where rows are mapped, too: each range is a map of its own, made only where the file is still long enough, so a
+    file that is cut short while it is read is seen at the next range instead of ending the process with SIGBUS.
+    """
     row_bytes = sum(place.row_bytes for place in places)
-    ranges = split_rows(count, row_bytes, TARGET_BATCH_BYTES if copied else TARGET_UNIT_BYTES)
-    return [(start + first, number) for first, number in ranges]
+    return [(start + first, number) for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES)]
 
 
 def rows_of(file: BinaryIO, place: Place, start: int, count: int) -> Array:

@@ -55,6 +55,7 @@ def guard_read(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, W
         unit.fingerprint.check(unit.uri)
         try:
             for batch in read(self, unit):
+                unit.fingerprint.check(unit.uri)
                 yield _with_partitions(batch, unit) if unit.options.partitions and batch.counts_rows else batch
         except DatacheckError:
             unit.fingerprint.check(unit.uri)
@@ -76,6 +77,8 @@ def translated(uri: str, error: Exception) -> SourceError:
         return SourceError("DC901", uri, "reading it takes more memory than there is", "split it into smaller files")
     lines = str(error).strip().splitlines()
     problem = plain(lines[0], 400) if lines else type(error).__name__
+    if isinstance(error, OSError | pa.ArrowException) and "crypt" in problem:
+        return SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys")
     if isinstance(error, LookupError | RecursionError):
         problem = f"it is not well formed ({type(error).__name__}: {problem})"
     return SourceError("DC901", uri, problem, "write the file again, or take it out of the inputs")
