@@ -1,0 +1,237 @@
+"""Stable forms of the operations that most often make NaN: right in value, and finite in gradient, at the edges.
+
+They follow two rules. *The input is made safe before the operation*, never its output after it, for the gradient of a
+branch that is not taken is 0 times infinity. *A NaN stays a NaN*: these forms are for values at the edge of a domain, not
+for hiding values that are already lost.
+
+All take and give real floating-point tensors of any dtype (integers are converted to the default dtype), broadcast as
+torch does, and compile without graph breaks. Where nothing is said, a value is bit for bit that of the plain operation
+inside its domain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "masked_log_softmax",
+    "masked_mean",
+    "masked_softmax",
+    "masked_std",
+    "masked_var",
+    "safe_acos",
+    "safe_acosh",
+    "safe_asin",
+    "safe_atan2",
+    "safe_atanh",
+    "safe_div",
+    "safe_exp",
+    "safe_log",
+    "safe_norm",
+    "safe_pow",
+    "safe_sqrt",
+]
+
+Dims = int | Sequence[int] | None
+
+
+def _floating(x: Tensor | float) -> Tensor:
+    tensor = x if isinstance(x, Tensor) else torch.as_tensor(x)
+    return tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
+
+
+def _broadcast(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    x, keep = torch.broadcast_tensors(x, keep)  # type: ignore[no-untyped-call]
+    return x, keep
+
+
+def safe_log(x: Tensor, eps: float | None = None) -> Tensor:
+    """``log(max(x, eps))``, with a gradient of 0 below ``eps``.
+
+    ``eps`` is the smallest normal number of the dtype unless given (log of it: -87.3 in float32, -9.7 in float16), so that
+    ``1 / eps``, the largest gradient, is finite too. An ``eps`` that the dtype would round to 0 is raised to that number.
+    """
+    x = _floating(x)
+    return torch.log(_at_least(x, eps))
+
+
+def _at_least(x: Tensor, eps: float | None) -> Tensor:
+    tiny = torch.finfo(x.dtype).tiny
+    lowest = tiny if eps is None else max(eps, tiny)
+    return torch.where(x < lowest, lowest, x)
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """``sqrt(x)``; 0 for ``x <= 0``, with a gradient of 0 there."""
+    x = _floating(x)
+    outside = x <= 0
+    return torch.where(outside, 0.0, torch.sqrt(torch.where(outside, 1.0, x)))
+
+
+def safe_div(a: Tensor | float, b: Tensor, fill: float = 0.0) -> Tensor:
+    """``a / b``; ``fill`` where ``b`` is 0, with gradients of 0 there.
+
+    Numbers too small for their reciprocal to be finite (subnormal ones) count as 0.
+    """
+    a, b = _floating(a) if isinstance(a, Tensor) else a, _floating(b)
+    is_zero = b.abs() < torch.finfo(b.dtype).tiny
+    return torch.where(is_zero, fill, a / torch.where(is_zero, 1.0, b))
+
+
+def safe_pow(x: Tensor, exponent: Tensor | float, eps: float | None = None) -> Tensor:
+    """``max(x, eps) ** exponent``, with a gradient of 0 with respect to ``x`` below ``eps``.
+
+    ``eps`` as in :func:`safe_log`. For bases that are never meant to be negative, and exponents of any kind; give an
+    ``eps`` such as 1e-6 where the exponent is negative, so that the power is finite.
+    """
+    x = _floating(x)
+    return torch.pow(_at_least(x, eps), exponent)
+
+
+def safe_exp(x: Tensor, largest: float | None = None) -> Tensor:
+    """``exp(min(x, largest))``, with a gradient of 0 above ``largest``.
+
+    ``largest`` is just below the log of the dtype's largest number unless given: 88.7 in float32, 11.07 in float16.
+    """
+    x = _floating(x)
+    info = torch.finfo(x.dtype)
+    highest = math.log(info.max) * (1 - 2 * info.eps) if largest is None else largest
+    return torch.exp(torch.where(x > highest, highest, x))
+
+
+def safe_norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The Euclidean norm over ``dim`` (all dimensions unless given), with a gradient of 0 at the zero vector.
+
+    Values are scaled by the largest of them, so that no square overflows or underflows: right up to 1e38 in float32 and
+    65,504 in float16.
+    """
+    x = _floating(x)
+    dims = tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    largest = x.detach().abs().amax(dim=dims, keepdim=True)
+    scale = torch.where((largest == 0) | torch.isinf(largest), 1.0, largest)
+    root = safe_sqrt((x / scale).square().sum(dim=dims, keepdim=True)) * scale
+    return root if keepdim else _squeeze(root, dims)
+
+
+def _squeeze(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    return x.squeeze(dims) if dims else x
+
+
+def safe_acos(x: Tensor) -> Tensor:
+    """``acos(x)`` on [-1, 1]; 0 above it and pi below it; with a gradient of 0 at and beyond both ends."""
+    x = _floating(x)
+    outside = x.abs() >= 1
+    edge = (x.detach() < 0).to(x.dtype) * math.pi
+    return torch.where(outside, edge, torch.acos(torch.where(outside, 0.0, x)))
+
+
+def safe_asin(x: Tensor) -> Tensor:
+    """``asin(x)`` on [-1, 1]; pi/2 above it and -pi/2 below it; with a gradient of 0 at and beyond both ends."""
+    x = _floating(x)
+    outside = x.abs() >= 1
+    edge = torch.sign(x.detach()) * (math.pi / 2)
+    return torch.where(outside, edge, torch.asin(torch.where(outside, 0.0, x)))
+
+
+def safe_acosh(x: Tensor) -> Tensor:
+    """``acosh(x)``; 0 for ``x <= 1``, with a gradient of 0 there."""
+    x = _floating(x)
+    outside = x <= 1
+    return torch.where(outside, 0.0, torch.acosh(torch.where(outside, 2.0, x)))
+
+
+def safe_atanh(x: Tensor, eps: float | None = None) -> Tensor:
+    """``atanh`` of ``x`` held within ``1 - eps`` of 0, with a gradient of 0 beyond.
+
+    ``eps`` is the spacing of the dtype at 1 unless given: the values go up to 8.3 in float32.
+    """
+    x = _floating(x)
+    spacing = torch.finfo(x.dtype).eps
+    edge = 1 - (spacing if eps is None else max(eps, spacing))
+    outside = x.abs() > edge
+    return torch.atanh(torch.where(outside, torch.sign(x.detach()) * edge, x))
+
+
+def safe_atan2(y: Tensor, x: Tensor) -> Tensor:
+    """``atan2(y, x)``; 0 at the origin, with gradients of 0 there."""
+    y, x = _floating(y), _floating(x)
+    origin = (y == 0) & (x == 0)
+    return torch.where(origin, 0.0, torch.atan2(torch.where(origin, 0.0, y), torch.where(origin, 1.0, x)))
+
+
+def masked_softmax(scores: Tensor, keep: Tensor, dim: int = -1) -> Tensor:
+    """The softmax over the scores that are kept; 0 elsewhere, and 0 everywhere in a row that keeps none.
+
+    ``keep`` is boolean, True for what takes part. Scores that are not kept may be anything, NaN too: neither their value
+    nor a gradient passes.
+    """
+    scores, keep = _broadcast(_floating(scores), keep)
+    return torch.where(keep, torch.softmax(_only_kept(scores, keep, dim), dim), 0.0)
+
+
+def masked_log_softmax(scores: Tensor, keep: Tensor, dim: int = -1, fill: float | None = None) -> Tensor:
+    """The log of :func:`masked_softmax`; ``fill`` where nothing is kept.
+
+    ``fill`` is the lowest finite number of the dtype unless given, so that a probability of 0 times it is 0, where it would
+    be NaN with -inf.
+    """
+    scores, keep = _broadcast(_floating(scores), keep)
+    lowest = torch.finfo(scores.dtype).min if fill is None else fill
+    return torch.where(keep, torch.log_softmax(_only_kept(scores, keep, dim), dim), lowest)
+
+
+def _only_kept(scores: Tensor, keep: Tensor, dim: int) -> Tensor:
+    """The scores that are kept, -inf for the others; 0 in rows that keep none, for softmax cannot take them."""
+    filled = torch.where(keep, scores, -math.inf)
+    return torch.where(keep.any(dim, keepdim=True), filled, 0.0)
+
+
+def masked_mean(x: Tensor, keep: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The mean of the values that are kept; 0 where none is, with a gradient of 0.
+
+    Values that are not kept may be anything, NaN too. float16 and bfloat16 are summed in float32.
+    """
+    x, keep = _broadcast(_floating(x), keep)
+    dims = _dims(x, dim)
+    return _mean(_wide(x), keep, dims, keepdim).to(x.dtype)
+
+
+def masked_var(x: Tensor, keep: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """The variance of the values that are kept; 0 where no more than ``correction`` are, with a gradient of 0.
+
+    Two passes, so that a large mean costs no precision. float16 and bfloat16 are summed in float32.
+    """
+    x, keep = _broadcast(_floating(x), keep)
+    return _var(x, keep, dim, correction, keepdim).to(x.dtype)
+
+
+def masked_std(x: Tensor, keep: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """The square root of :func:`masked_var`, with a gradient of 0 where the values are all the same."""
+    x, keep = _broadcast(_floating(x), keep)
+    return safe_sqrt(_var(x, keep, dim, correction, keepdim)).to(x.dtype)
+
+
+def _var(x: Tensor, keep: Tensor, dim: Dims, correction: int, keepdim: bool) -> Tensor:
+    dims = _dims(x, dim)
+    wide = _wide(x)
+    away = torch.where(keep, wide - _mean(wide, keep, dims, keepdim=True), 0.0)
+    freedom = keep.sum(dim=dims, keepdim=keepdim) - correction
+    total = away.square().sum(dim=dims, keepdim=keepdim)
+    return torch.where(freedom > 0, total / freedom.clamp(min=1), 0.0)
+
+
+def _mean(x: Tensor, keep: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    total = torch.where(keep, x, 0.0).sum(dim=dims, keepdim=keepdim)
+    return total / keep.sum(dim=dims, keepdim=keepdim).clamp(min=1)
+
+
+def _dims(x: Tensor, dim: Dims) -> tuple[int, ...]:
+    return tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
