@@ -125,11 +125,7 @@ def check_place(uri: str, place: Place, available: int) -> None:
 
 
 def row_ranges(places: list[Place], start: int, count: int) -> list[tuple[int, int]]:
-    """Ranges ``(start, count)`` of rows for batches.
-
-    Small where rows are mapped, too: each range is a map of its own, made only where the file is still long enough, so a
-    file that is cut short while it is read is seen at the next range instead of ending the process with SIGBUS.
-    """
+    """Ranges ``(start, count)`` of rows for batches."""
     row_bytes = sum(place.row_bytes for place in places)
     return [(start + first, number) for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES)]
 
@@ -174,5 +170,20 @@ def _gathered(file: BinaryIO, place: Place, start: int, count: int) -> Array:
 
 def iter_rows(file: BinaryIO, places: list[Place], start: int, count: int) -> Iterator[tuple[int, int, list[Column]]]:
     """``(row_start, num_rows, columns)`` over a range of rows of arrays of equal length."""
+    mapped = {place.name: rows_of(file, place, start, count) for place in places if not place.is_copied}
     for first, number in row_ranges(places, start, count):
-        yield first, number, [place.column(rows_of(file, place, first, number)) for place in places]
+        # Batches of one map: whoever reads them looks at the file again between two, since to touch pages that are no
+        # longer there ends the process.
+        columns = [
+            place.column(
+                _part(mapped[place.name], first - start, number)
+                if place.name in mapped
+                else rows_of(file, place, first, number)
+            )
+            for place in places
+        ]
+        yield first, number, columns
+
+
+def _part(rows: Array, start: int, count: int) -> Array:
+    return rows[start : start + count] if rows.ndim else rows

@@ -87,7 +87,8 @@ def test_a_large_array_is_split_and_never_read_as_a_whole(tmp_path: Path, shape:
     assert len(info.units) == (16 if shape[0] > 1 else 1)
     tracemalloc.start()
     for batch in source_for(str(path)).read(info.units[-1]):
-        assert batch.row_start + batch.num_rows == shape[0]
+        last_row = batch.row_start + batch.num_rows
+    assert last_row == shape[0]
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
 
