@@ -170,17 +170,13 @@ def _gathered(file: BinaryIO, place: Place, start: int, count: int) -> Array:
 
 def iter_rows(file: BinaryIO, places: list[Place], start: int, count: int) -> Iterator[tuple[int, int, list[Column]]]:
     """``(row_start, num_rows, columns)`` over a range of rows of arrays of equal length."""
-    mapped = {place.name: rows_of(file, place, start, count) for place in places if not place.is_copied}
+    mapped = [None if place.is_copied else rows_of(file, place, start, count) for place in places]
     for first, number in row_ranges(places, start, count):
         # Batches of one map: whoever reads them looks at the file again between two, since to touch pages that are no
         # longer there ends the process.
         columns = [
-            place.column(
-                _part(mapped[place.name], first - start, number)
-                if place.name in mapped
-                else rows_of(file, place, first, number)
-            )
-            for place in places
+            place.column(rows_of(file, place, first, number) if rows is None else _part(rows, first - start, number))
+            for place, rows in zip(places, mapped, strict=True)
         ]
         yield first, number, columns
 
