@@ -58,5 +58,7 @@ def _read_column(unit: WorkUnit, field: str, uri: str, fingerprint: Fingerprint)
     columns = [batch.columns[0] for batch in NpySource().read(part)]
     if len(columns) == 1:
         return replace(columns[0], name=field)
-    joined = np.concatenate([np.asarray(column.data) for column in columns])
+    pieces = [np.asarray(column.data) for column in columns]
+    # The dtype is said, since concatenate would change the byte order, and only of units of many batches.
+    joined = np.concatenate(pieces, dtype=pieces[0].dtype)
     return replace(columns[0], name=field, data=joined)
