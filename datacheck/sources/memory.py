@@ -115,23 +115,39 @@ def _of_stream(data: Any) -> Iterator[Batch]:
     try:
         reader = pa.RecordBatchReader.from_stream(data)
     except (pa.ArrowInvalid, TypeError):
-        array = pa.chunked_array(data)
-        return _named(_of_arrow_array(array), getattr(data, "name", None) or None)
+        batches, name = _of_arrow_array(pa.chunked_array(data)), getattr(data, "name", None)
+        return _named(batches, str(name)) if name else batches
     return _of_record_batches(reader)
 
 
 def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
-    """A mapping in which are frames or series: each of its values on its own."""
-    for key, value in data.items():
-        yield from _named(_batches(value), str(key))
+    """A mapping in which are frames or series: columns of one table where they can be, else each value on its own."""
+    columns = [_as_column(str(key), value) for key, value in data.items()]
+    whole = [column for column in columns if column is not None]
+    if len(whole) == len(columns) and len({len(column) for column in whole if not column.problem}) == 1:
+        yield from _of_columns(whole, max(map(len, whole)))
+        return
+    for (key, value), column in zip(data.items(), columns, strict=True):
+        if column is not None:
+            yield from _of_columns([column], len(column))
+        elif _is_frame_or_series(value):
+            yield from _named(_batches(value), str(key))
+        else:
+            yield from _of_structure({key: value})
 
 
-def _named(batches: Iterator[Batch], prefix: str | None) -> Iterator[Batch]:
+def _as_column(name: str, value: Any) -> Column | None:
+    """A series or array as a column; None for what is no column."""
+    if _is_pandas(value) and not hasattr(value, "columns"):
+        return replace(pandas_columns(value)[0], name=name)
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return Column(name, value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value)
+    return Column(name, value) if isinstance(value, np.ndarray) and value.ndim else None
+
+
+def _named(batches: Iterator[Batch], prefix: str) -> Iterator[Batch]:
     for batch in batches:
-        columns = [
-            replace(column, name=f"{prefix}.{column.name}" if prefix and column.name else prefix or column.name)
-            for column in batch.columns
-        ]
+        columns = [replace(one, name=f"{prefix}.{one.name}" if one.name else prefix) for one in batch.columns]
         yield batch.with_columns(tuple(columns))
 
 

@@ -215,7 +215,7 @@ def to_column(name: str | None, values: Any) -> Column:
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.dtype is torch.complex32:
-        tensor = torch.view_as_real(tensor.resolve_conj())
+        tensor = torch.view_as_real(tensor.reshape(tensor.shape or (1,)).resolve_conj())
     tensor = tensor.resolve_conj().resolve_neg()
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype in FLOAT_FORMATS:
