@@ -6,12 +6,12 @@ The microscope gathers the evidence: which operation made the bad value, from wh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from datacheck.text import count
 from datacheck.torch.remedies import remedy_for
 
-__all__ = ["Evidence", "Verdict", "judge"]
+__all__ = ["EDGE_AT_ZERO", "Evidence", "Verdict", "judge"]
 
 _LOGS = frozenset({"log", "log2", "log10", "log1p", "xlogy", "xlog1py", "special_xlog1py", "special_entr"})
 _EXPONENTIALS = frozenset({"exp", "exp2", "expm1", "sinh", "cosh", "logaddexp", "softplus"})
@@ -49,6 +49,8 @@ _VARIANCES = frozenset({"var", "std", "var_mean", "std_mean"})
 _MEANS = frozenset({"mean", "nll_loss_forward", "nll_loss2d_forward", "median", "nanmedian", "nanmean"})
 _EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax", "maximum", "minimum", "fmax", "fmin"})
 _ROOTS = frozenset({"sqrt", "norm", "linalg_vector_norm", "cdist", "cdist_forward", "hypot", "pdist_forward", "std"})
+#: Operations that fail where an input is 0.
+EDGE_AT_ZERO = _LOGS | _DIVISIONS | _ROOTS | {"pow"}
 _DECOMPOSITIONS = (
     "linalg_",
     "cholesky",
@@ -85,6 +87,7 @@ class Evidence:
         num_reduced: how many values were reduced to one, where the operation reduces.
         finite_in_float32: whether the operation gives a finite value there in float32.
         lost_epsilon: a number that was to keep the input from 0, and that its dtype rounds to 0.
+        lost_value: the operation whose result its dtype rounded to 0.
         is_custom_backward: whether it happened in the backward of the user's own autograd Function.
         largest_parameter: the largest magnitude among the parameters that went in, and its name.
         times_repeated: how often the same line had run before on the way.
@@ -108,10 +111,10 @@ class Evidence:
     num_reduced: int | None = None
     finite_in_float32: bool | None = None
     lost_epsilon: float | None = None
+    lost_value: str | None = None
     is_custom_backward: bool = False
     largest_parameter: tuple[str, float] | None = None
     times_repeated: int = 0
-    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_half(self) -> bool:
@@ -235,10 +238,18 @@ _CLAMPS = frozenset(
 def _half(evidence: Evidence) -> _Found:
     if not evidence.is_half:
         return None
-    if evidence.lost_epsilon is not None and evidence.op in _LOGS | _DIVISIONS | _ROOTS | {"pow"}:
+    if evidence.lost_epsilon is not None and evidence.op in EDGE_AT_ZERO:
         return (
             "float16-underflow",
             f"{_received(evidence)} {evidence.place}: the epsilon {evidence.lost_epsilon:g} is 0 in {evidence.dtype}",
+        )
+    if evidence.lost_value is not None:
+        return (
+            "float16-underflow",
+            (
+                f"{_received(evidence)} {evidence.place}: the result of {evidence.lost_value} is too small for {evidence.dtype}"
+                " and became 0; in float32 it is not"
+            ),
         )
     if evidence.finite_in_float32 and not evidence.joint:
         largest = "65,504" if evidence.dtype == "float16" else "3.39e38"

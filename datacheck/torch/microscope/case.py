@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datacheck.torch.diagnosis import ChainLink
+from datacheck.torch.microscope.replay import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from datacheck.schema.model import Schema
-    from datacheck.torch.microscope.frames import Place
+    from datacheck.torch.microscope.frames import ModuleNames, Place
     from datacheck.torch.microscope.owners import Owners
     from datacheck.torch.microscope.record import Operation, Tape
     from datacheck.torch.microscope.replay import Recording
@@ -28,9 +29,11 @@ class Case:
     """What an examination knows. ``seconds`` is what the recorded replay took."""
 
     recording: Recording
+    names: ModuleNames
     owners: Owners
     restorer: Restorer
     has_model: bool
+    replay: Callable[[], torch.Tensor]
     batch: Any
     replay_on: Callable[[Any], torch.Tensor] | None
     scale: float
@@ -44,6 +47,16 @@ class Case:
     @property
     def in_gradient(self) -> bool:
         return self.recording.in_gradient
+
+    def record_again(self, capture: frozenset[int]) -> Tape | None:
+        """The tape of another replay that keeps what some operations read; None where it does not run the same."""
+        self.restorer.restore()
+        tape = record(self.replay, self.names, self.scale, capture=capture).tape
+        same = all(
+            index < len(tape.operations) and tape.operations[index].name == self.tape.operations[index].name
+            for index in capture
+        )
+        return tape if same else None
 
     def forward_of(self, operation: Operation) -> Operation:
         """The forward operation of a derivative; the operation itself where it is none, or the user's own code."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from datacheck.torch.causes import Evidence
+from datacheck.torch.causes import EDGE_AT_ZERO, Evidence
 from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is_pointwise
 from datacheck.torch.microscope.tensors import bad_positions, element
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from datacheck.torch.microscope.owners import Owners
     from datacheck.torch.microscope.record import NodeRef, Operation, Slot, Tape
     from datacheck.torch.microscope.trace import Step
+from datacheck.torch.microscope.underflow import lost_epsilon, lost_value
 
 __all__ = ["Scene", "family_of", "survey"]
 
-#: How many writers back an epsilon that was lost, or the source of a gradient of 0, is looked for.
+#: How many writers back the source of a gradient of 0 is looked for.
 MAX_LOOKBACK = 24
 
 _SELECTORS = {
@@ -76,6 +77,8 @@ def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
     born = _born(step, joint or meant)
     by_hand = operation.node is not None and operation.where.place is not None
     gradient, discarded_by = (None, None) if by_hand else _incoming(tape, step)
+    epsilon = lost_epsilon(case, operation)
+    may_be_lost = epsilon is None and op in EDGE_AT_ZERO and not (joint or meant)
     evidence = Evidence(
         op=op,
         ran=family_of(operation.name),
@@ -94,7 +97,8 @@ def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
         meant=meant,
         num_reduced=_num_reduced(step),
         finite_in_float32=_finite_in_float32(step),
-        lost_epsilon=_lost_epsilon(tape, operation),
+        lost_epsilon=epsilon,
+        lost_value=lost_value(case, step) if may_be_lost else None,
         is_custom_backward=_is_custom(operation),
         largest_parameter=_largest_parameter(operation, case.owners),
         times_repeated=_times_repeated(tape, forward),
@@ -225,22 +229,6 @@ def _finite_in_float32(step: Step) -> bool | None:
     if tensor is None or probe.position >= tensor.numel():
         return None
     return bool(torch.isfinite(tensor.reshape(-1)[probe.position]))
-
-
-def _lost_epsilon(tape: Tape, operation: Operation) -> float | None:
-    """An epsilon that was rounded to 0 on the way to one of the inputs."""
-    todo = [(operation, 0)]
-    seen: set[int] = set()
-    while todo:
-        current, depth = todo.pop()
-        if current.lost_epsilon is not None:
-            return current.lost_epsilon
-        if depth < 4:
-            for slot in current.slots:
-                if slot.writer is not None and slot.writer not in seen:
-                    seen.add(slot.writer)
-                    todo.append((tape.operations[slot.writer], depth + 1))
-    return None
 
 
 def _largest_parameter(operation: Operation, owners: Owners) -> tuple[str, float] | None:

@@ -6,19 +6,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from datacheck.text import plain
 from datacheck.torch.microscope.case import Case
 from datacheck.torch.microscope.describe import describe
 from datacheck.torch.microscope.frames import ModuleNames
 from datacheck.torch.microscope.owners import Owners
-from datacheck.torch.microscope.replay import record
+from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES
+from datacheck.torch.microscope.replay import Recording, record
 from datacheck.torch.microscope.state import Restorer
 from datacheck.torch.microscope.trace import Culprit, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from torch import nn
 
     from datacheck.schema.model import Schema
@@ -47,13 +49,15 @@ def examine(
     restorer = Restorer([] if model is None else [model])
     started = time.monotonic()
     try:
-        recording = record(replay, names, scale)
+        recording = _record(replay, names, scale, restorer)
         if not recording.harms:
             return None
         seconds = time.monotonic() - started
         modules = [*names.roots, *names.strangers]
         owners = Owners(modules, batch)
-        case = Case(recording, owners, restorer, model is not None, batch, replay_on, scale, seconds, schema)
+        case = Case(
+            recording, names, owners, restorer, model is not None, replay, batch, replay_on, scale, seconds, schema
+        )
         culprits = [_resolve(case, culprit) for culprit in trace(recording.tape, recording.harms)]
         diagnosis = describe(case, min(culprits, key=lambda culprit: culprit.order))
         if recording.error is None:
@@ -62,6 +66,19 @@ def examine(
         return replace(diagnosis, explanation=f"{diagnosis.explanation}\n{raised}")
     finally:
         restorer.restore()
+
+
+def _record(replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float, restorer: Restorer) -> Recording:
+    """The recording; where the device has no room for the values it keeps, one that keeps none."""
+    room = MAX_KEPT_BYTES
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        room = min(room, torch.cuda.mem_get_info()[0] // 2)
+    try:
+        return record(replay, names, scale, room)
+    except torch.OutOfMemoryError:
+        restorer.restore()
+        torch.cuda.empty_cache()
+    return record(replay, names, scale, 0)
 
 
 def _resolve(case: Case, culprit: Culprit) -> Culprit:

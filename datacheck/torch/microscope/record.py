@@ -128,7 +128,6 @@ class Tape:
     by_sequence: dict[int, list[int]] = field(default_factory=dict)
     #: Storages that hold a bad value stay alive, so that an address means one thing.
     kept: list[Any] = field(default_factory=list)
-    num_kept_bytes: int = 0
     last_in_model: int | None = None
 
     def writer_of(self, key: int, address: int, before: int) -> tuple[Operation, Written, int] | None:

@@ -7,6 +7,7 @@ again with some of the bad values taken out.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_KEPT_BYTES", "Recorder", "tensors_in"]
 
-#: Values kept for running operations again. Beyond it, provenance is by tensor, not by value.
+#: Bytes of values that are kept for running operations again. Beyond it, provenance is by tensor, not by value.
 MAX_KEPT_BYTES = 16 << 30
 
 #: Running statistics are written by these, which their schemas do not say.
@@ -72,16 +73,28 @@ def _traits_of(func: Any) -> _Traits:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records what runs under it on ``tape``.
 
-    ``boundary`` is the code of the function that starts the replay; frames below it are not the program's.
+    ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
+    bounds what is kept. What the operations with the indices ``capture`` read is kept even where nothing is wrong with it.
     """
 
-    def __init__(self, names: ModuleNames, boundary: CodeType) -> None:
+    def __init__(
+        self,
+        names: ModuleNames,
+        boundary: CodeType,
+        max_bytes: int = MAX_KEPT_BYTES,
+        capture: frozenset[int] = frozenset(),
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.in_backward = False
         self.last_inputs: list[torch.Tensor] = []
         self._names = names
         self._boundary = boundary
+        self._max_bytes = max_bytes
+        self._capture = capture
+        self._num_bytes = 0
+        # Each device's part of a backward pass runs on a thread of its own.
+        self._lock = threading.Lock()
         self._last_writer: dict[int, int] = {}
         self._holders: dict[int, list[Held]] = {}
         self._owners: dict[int, type] = {}
@@ -138,9 +151,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operation.mutated = mutated
         operation.is_opaque = _has_opaque(args) or _has_opaque(kwargs.values())
         fresh = self._note_outputs(operation, traits, result, inputs)
-        keep = operation.is_bad and self._may_keep(inputs)
+        look = operation.is_bad or operation.index in self._capture
+        keep = look and self._may_keep(inputs)
         for number, tensor in enumerate(inputs):
-            operation.slots.append(self._slot(tensor, before.get(number), operation.is_bad, keep))
+            operation.slots.append(self._slot(tensor, before.get(number), look, keep))
         for tensor in fresh:
             self._last_writer[storage_key(tensor)] = operation.index
         return result
@@ -152,10 +166,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sequence = current._sequence_nr()
             node = NodeRef(current.name(), sequence, self._owners.get(sequence))
         where = locate(self._names, self._boundary, current is not None)
-        index = len(self.tape.operations)
-        operation = Operation(index, func, traits.name, where, args, kwargs, [], node, in_backward=self.in_backward)
+        with self._lock:
+            index = len(self.tape.operations)
+            operation = Operation(index, func, traits.name, where, args, kwargs, [], node, in_backward=self.in_backward)
+            self.tape.operations.append(operation)
         operation.is_constant = traits.base in _CONSTANTS
-        self.tape.operations.append(operation)
         if node is None or where.place is not None:
             operation.sequence = torch._C._autograd._get_sequence_nr() - 1
             self.tape.by_sequence.setdefault(operation.sequence, []).append(index)
@@ -186,16 +201,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_finite(tensor):
             return
         geometry = Geometry.of(tensor)
-        held = Held(tensor.detach())
-        self._holders.setdefault(geometry.key, []).append(held)
-        self.tape.kept.append(tensor.untyped_storage())
+        held = None
+        if self._may_keep([tensor]):
+            held = Held(tensor.detach())
+            self._holders.setdefault(geometry.key, []).append(held)
+            self.tape.kept.append(tensor.untyped_storage())
         entry = Written(output, geometry, tensor.dtype, count_bad(tensor), held)
         self.tape.writes.setdefault(geometry.key, []).append((operation.index, len(operation.written)))
         operation.written.append(entry)
 
-    def _may_keep(self, inputs: list[torch.Tensor]) -> bool:
-        self.tape.num_kept_bytes += sum(tensor.numel() * tensor.dtype.itemsize for tensor in inputs)
-        return self.tape.num_kept_bytes <= MAX_KEPT_BYTES
+    def _may_keep(self, tensors: list[torch.Tensor]) -> bool:
+        """Whether there is room for these tensors. What autograd keeps anyway counts too: it may be freed before."""
+        self._num_bytes += sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
+        return self._num_bytes <= self._max_bytes
 
     def _slot(self, tensor: torch.Tensor, before: torch.Tensor | None, look: bool, keep: bool) -> Slot:
         geometry = Geometry.of(tensor)
@@ -204,11 +222,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return Slot(geometry, tensor.dtype, writer)
         seen = tensor.detach() if before is None else before
         is_bad = not is_finite(seen)
-        if is_bad:
-            self.tape.kept.append(tensor.untyped_storage())
         if not keep:
             first = bad_positions(seen)[0] if is_bad else 0
             return Slot(geometry, tensor.dtype, writer, is_bad, first_bad=int(first))
+        self.tape.kept.append(tensor.untyped_storage())
         held = Held(seen)
         if before is None:
             self._holders.setdefault(geometry.key, []).append(held)

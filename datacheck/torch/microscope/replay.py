@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from datacheck.errors import UsageError
-from datacheck.torch.microscope.recorder import Recorder
+from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES, Recorder
 from datacheck.torch.microscope.state import force_eager, isolated_gradients, leaves_of
 from datacheck.torch.microscope.tensors import Geometry, bad_positions, is_finite, parts
 from datacheck.torch.microscope.trace import Harm
@@ -25,7 +26,10 @@ __all__ = ["Recording", "check_loss", "is_harmed", "record"]
 MAX_HARMS = 8
 
 #: What errors say that a bad value has caused.
-_HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
+_HINTS = re.compile(
+    r"\bnan\b|\binf\b|infinit|finite|converge|constraint|probability|singular|ill-conditioned|positive.definite",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -50,15 +54,24 @@ def check_loss(loss: object) -> torch.Tensor:
     return loss
 
 
-def record(replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float) -> Recording:
-    """Run the replay under the recorder, and backward from its loss if that is finite."""
-    recorder = Recorder(names, record.__code__)
+def record(
+    replay: Callable[[], torch.Tensor],
+    names: ModuleNames,
+    scale: float,
+    max_bytes: int = MAX_KEPT_BYTES,
+    capture: frozenset[int] = frozenset(),
+) -> Recording:
+    """Run the replay under the recorder, and backward from its loss if that is finite.
+
+    ``max_bytes`` and ``capture`` are the recorder's.
+    """
+    recorder = Recorder(names, record.__code__, max_bytes, capture)
     recording = Recording(recorder.tape)
     with force_eager(), torch.enable_grad():
         try:
             with recorder:
                 loss = check_loss(replay())
-        except UsageError:
+        except (UsageError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             recording.harms = _harm_behind(recorder, error)
@@ -137,7 +150,7 @@ class _CustomWatch:
 
 def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
     """The bad value that made an operation raise, where there is one."""
-    hinted = any(hint in str(error).lower() for hint in _HINTS)
+    hinted = _HINTS.search(str(error)) is not None
     for tensor in recorder.last_inputs:
         if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
             return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]

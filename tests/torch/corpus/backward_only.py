@@ -226,7 +226,7 @@ def eigenvectors_of_equal_eigenvalues():
 def svd_of_a_rank_deficient_matrix():
     def loss_fn(model, batch):
         features = model(batch)
-        u, s, vh = torch.linalg.svd(features, full_matrices=False)  # BUG
+        u, _, vh = torch.linalg.svd(features, full_matrices=False)  # BUG
         return (u @ vh).square().sum() + (u * torch.randn(u.shape)).sum()
 
     x = torch.zeros(4, 4)

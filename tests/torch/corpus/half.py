@@ -189,3 +189,27 @@ def bfloat16_exponential():
             return F.softplus(self.linear(x)) + torch.exp(self.linear(x) + 200)  # BUG
 
     return Step(lambda m, b: m(b).float().mean(), Net(), torch.randn(3, 4).bfloat16())
+
+
+@defect("float16-underflow", "backward", "sqrt")
+def square_of_a_small_number_under_a_root():
+    def loss_fn(model, batch):
+        return torch.sqrt(model(batch).square().sum(-1)).float().mean()  # BUG
+
+    model = nn.Linear(4, 4).half()
+    with torch.no_grad():
+        model.weight.mul_(1e-6)
+        model.bias.zero_()
+    return Step(loss_fn, model, torch.rand(3, 4).half() + 0.5)
+
+
+@defect("float16-underflow", "loss", "log")
+def log_of_a_softmax_that_underflows():
+    def loss_fn(model, batch):
+        p = torch.softmax(model(batch["x"]), -1)
+        return -torch.log(p).gather(1, batch["y"][:, None]).float().mean()  # BUG
+
+    model = nn.Linear(4, 3).half()
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    return Step(loss_fn, model, {"x": torch.randn(8, 4).half(), "y": torch.ones(8, dtype=torch.long)})
