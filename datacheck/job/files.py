@@ -15,7 +15,7 @@ from datacheck.job.unit_scan import UnitScan
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateRows", "Duplicates", "FileScan", "FileVerdict", "error_finding"]
+__all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
 
 #: Codes of rules on values, whose findings say how many values the whole file has, and whether nulls count among them.
 _VALUE_CODES = {"DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
@@ -25,16 +25,6 @@ def error_finding(error: SourceError) -> Finding:
     """The finding for an input that cannot be read."""
     detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
     return Finding(error.code, error.uri, None, 1, 1, detail=detail)
-
-
-@dataclass(frozen=True, slots=True)
-class FileVerdict:
-    """What there is to say of one file on its own, whatever other files there are."""
-
-    uri: str
-    findings: tuple[Finding, ...] = ()
-    num_rows: int = 0
-    num_bytes: int = 0
 
 
 class FileScan:

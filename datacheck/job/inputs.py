@@ -27,6 +27,7 @@ from datacheck.sinks.paths import safe_part_name
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.text import plain
 
 __all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
 
@@ -38,7 +39,8 @@ _WRITTEN_AS = {"aligned": "npy", "torch": "safetensors"}
 class Input:
     """One input of a split: a file, or array files that belong together by field (``files``).
 
-    ``info`` is what its header says; where it cannot be read, ``error`` says why and there is no info.
+    ``info`` is what its header says; where it cannot be read, ``error`` says why and there is no info. ``identity`` is its
+    path from the output folder, the same from wherever the command runs.
     """
 
     split: str
@@ -46,6 +48,7 @@ class Input:
     files: dict[str, str] | None = None
     info: InputInfo | None = None
     error: SourceError | None = None
+    identity: str = ""
 
     @property
     def paths(self) -> list[str]:
@@ -77,8 +80,12 @@ def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike)
         for path in item.paths:
             split = seen.setdefault(os.path.realpath(path), item.split)
             if split != item.split:
-                raise UsageError(f"{path} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
-    return found
+                raise UsageError(f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
+    return [replace(item, identity=_from_output(item.uri, pipeline)) for item in found]
+
+
+def _from_output(path: str, pipeline: Pipeline) -> str:
+    return os.path.relpath(path, pipeline.output)
 
 
 def _one_file(path: str) -> str:
@@ -111,14 +118,19 @@ def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str)
         "format": pipeline.format,
         "options": dict(pipeline.format_options),
         "statistics": statistics,
-        "inputs": [[item.split, item.uri, item.files, _states(item)] for item in inputs],
+        "inputs": [
+            [item.split, [_from_output(path, pipeline) for path in item.paths], list(item.files or ()), _states(item)]
+            for item in inputs
+        ],
     }
     text = json.dumps(record, sort_keys=True, default=str)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _states(item: Input) -> list[dict[str, Any]] | str:
-    return fingerprints(item) if item.info is not None else str(item.error)
+def _states(item: Input) -> list[Any]:
+    if item.error is not None:
+        return [item.error.code, item.error.problem]
+    return [[state["size"], state["mtime_ns"]] for state in fingerprints(item)]
 
 
 def fingerprints(item: Input) -> list[dict[str, Any]]:
@@ -137,7 +149,7 @@ def tasks_of(item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[
     repeated = tuple(duplicates.get(item.uri, ()))
     return [
         CleanTask(
-            f"{item.split}.{safe_part_name(item.uri, unit.index)}",
+            f"{item.split}.{safe_part_name(item.identity, unit.index)}",
             item.split,
             unit,
             item.info.num_rows,

@@ -80,13 +80,17 @@ class Publisher:
                             f"{plain(str(path))}: was not written by datacheck; move it away, or choose another output"
                         )
 
-    def finished(self) -> dict[str, UnitRecord]:
-        """The units that an earlier, killed run of the same job finished, whose parts are still there."""
+    def finished(self, tasks: Sequence[CleanTask]) -> dict[str, UnitRecord]:
+        """The units that an earlier, killed run of the same job finished, whose parts are still there.
+
+        One that ran in another folder called the inputs by other paths, which are in its parts: those are made again.
+        """
+        uris = {task.name: task.unit.uri for task in tasks}
         found = {}
         for name, record in self.staging.finished_units().items():
             with suppress(KeyError, TypeError, ValueError, AttributeError):
                 read = records.from_json(record)
-                if all(self._is_there(part, size) for part, size in read.parts.items()):
+                if read.uri == uris.get(name) and all(self._is_there(part, size) for part, size in read.parts.items()):
                     found[name] = read
         return found
 

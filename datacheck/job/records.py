@@ -23,6 +23,7 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
     scan = record.scan
     return {
         "name": record.name,
+        "uri": record.uri,
         **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
         # Pairs, since the order of the parts is that of the manifest, and the keys of an object have none.
         "parts": [list(part) for part in record.parts.items()],
@@ -51,7 +52,9 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
         tuple(record["names"]),
         {path: (slots, present) for path, slots, present in record["num_values"]},
     )
-    read = UnitRecord(record["name"], repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan)
+    read = UnitRecord(
+        record["name"], str(record["uri"]), repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan
+    )
     read.parts = {part: int(size) for part, size in record["parts"]}
     read.arrays = list(record["arrays"])
     for name in _COUNTS:

@@ -174,7 +174,9 @@ def _run(
     started = time.perf_counter()
     load_libraries(pipeline.schema)
     inputs = find_inputs(pipeline, workers, executor)
-    check_output_outside_inputs(pipeline.output, [path for item in inputs for path in item.paths])
+    given = [path for paths in pipeline.inputs.values() if isinstance(paths, tuple) for path in paths]
+    folders = [path for path in given if Path(path).is_dir()]
+    check_output_outside_inputs(pipeline.output, [*folders, *(path for item in inputs for path in item.paths)])
     fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
     before = find_output(pipeline.output, fingerprint, overwrite=overwrite)
     if isinstance(before, RunReport):
@@ -223,7 +225,7 @@ def _work(
         statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
     tasks = [task for item in inputs for task in tasks_of(item, formats[item.uri], repeated)]
-    done = publisher.finished()
+    done = publisher.finished(tasks)
     cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
     progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))

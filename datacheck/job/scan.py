@@ -12,9 +12,10 @@ from typing import Any
 from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
 from datacheck.errors import SourceError
 from datacheck.job.executors import ExecutorLike, map_in_order
-from datacheck.job.files import Duplicates, FileScan, FileVerdict, error_finding
+from datacheck.job.files import Duplicates, FileScan, error_finding
 from datacheck.job.progress import Progress, Silent
 from datacheck.job.unit_scan import UnitScan, read_keys, scan_batches, scan_unit
+from datacheck.job.verdict import FileVerdict
 from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema

@@ -63,6 +63,7 @@ class UnitRecord:
     """
 
     name: str
+    uri: str = ""
     num_read: int = 0
     num_kept: int = 0
     num_dropped: int = 0
@@ -86,13 +87,13 @@ def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
         with _Parts(task, cleaning) as parts:
             return _clean(task, cleaning, parts)
     except SourceError as error:
-        return UnitRecord(task.name, scan=UnitScan(error=error))
+        return UnitRecord(task.name, task.unit.uri, scan=UnitScan(error=error))
     except CleaningError as error:
         raise CleaningError(f"{plain(task.unit.uri)}: {error}") from error
 
 
 def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
-    schema, record = cleaning.schema, UnitRecord(task.name)
+    schema, record = cleaning.schema, UnitRecord(task.name, task.unit.uri)
     judge = Judge(task, schema, cleaning.plan, cleaning.fields)
     recheck = Checker(Rulebook(schema), with_rows=True)
     plan: CleaningPlan | None = None

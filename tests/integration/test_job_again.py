@@ -1,0 +1,326 @@
+"""Running again: nothing to do, something else to do, and what is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from job_files import contents, kept_table, manifest_of, write_pipeline, write_table
+
+import datacheck
+from datacheck.errors import OutputError
+from datacheck.job.publishing import Publisher
+from datacheck.sinks.staging import StagingArea
+
+DROP = [{"action": "drop_row"}]
+IMPUTE = [{"action": "impute", "strategy": "mean"}]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A folder with two inputs and their cleaned output."""
+    for split in ("train", "val"):
+        write_table(tmp_path / "in" / split / "t.parquet", {"x": [1.0, np.nan, 2.0, np.inf]}, row_group_size=2)
+    datacheck.run(pipeline(tmp_path))
+    return tmp_path
+
+
+def pipeline(folder: Path, rules: Any = IMPUTE, **sections: Any) -> Path:
+    return write_pipeline(folder, {"train": "in/train", "val": "in/val"}, rules, **sections)
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_ino)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_second_run_touches_nothing_and_reports_the_same(job: Path) -> None:
+    before = stamps(job / "out")
+    first = datacheck.run(pipeline(job), overwrite=True)
+    before = stamps(job / "out")
+    second = datacheck.run(pipeline(job))
+    assert stamps(job / "out") == before
+    assert (first.is_new, second.is_new) == (True, False)
+    assert (second.ok, second.findings, second.accounts) == (first.ok, first.findings, first.accounts)
+    assert (second.num_files, second.num_rows, second.num_bytes) == (first.num_files, first.num_rows, first.num_bytes)
+    assert "nothing to do" in str(second)
+
+
+def test_the_folder_that_a_command_runs_in_changes_neither_the_job_nor_its_names(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = contents(job / "out").keys()
+    monkeypatch.chdir(job / "in")
+    assert not datacheck.run(Path("../pipeline.yaml")).is_new
+    datacheck.run(Path("../pipeline.yaml"), overwrite=True)
+    assert contents(job / "out").keys() == names
+
+
+def test_a_second_run_works_where_nothing_can_be_written(job: Path) -> None:
+    before = stamps(job / "out")
+    for folder in [job / "out", *(path for path in (job / "out").rglob("*") if path.is_dir())]:
+        folder.chmod(0o555)
+    report = datacheck.run(pipeline(job))
+    for folder in [job / "out", *(path for path in (job / "out").rglob("*") if path.is_dir())]:
+        folder.chmod(0o755)
+    assert not report.is_new
+    assert stamps(job / "out") == before
+
+
+@pytest.mark.parametrize("change", ["rule", "schema", "input", "new input", "format", "otherwise"])
+def test_what_has_changed_needs_overwrite_and_leaves_nothing_stale(change: str, job: Path) -> None:
+    before = contents(job / "out")
+    rules, sections = IMPUTE, {}
+    if change == "rule":
+        rules = DROP
+    elif change == "schema":
+        sections = {"schema": {"fields": {"x": {"le": 1.5}}}}
+    elif change == "input":
+        write_table(job / "in" / "val" / "t.parquet", {"x": [5.0, 6.0]})
+    elif change == "new input":
+        write_table(job / "in" / "val" / "u.parquet", {"x": [5.0, 6.0]})
+    elif change == "format":
+        sections = {"output": {"path": "out", "format": "csv"}}
+    else:
+        sections = {"otherwise": "drop_row"}
+    with pytest.raises(OutputError, match=r"holds the output of another run .* --overwrite"):
+        datacheck.run(pipeline(job, rules, **sections))
+    assert contents(job / "out") == before
+    report = datacheck.run(pipeline(job, rules, **sections), overwrite=True)
+    assert report.is_new
+    shutil.copytree(job / "in", job / "fresh" / "in", copy_function=shutil.copy2)
+    datacheck.run(pipeline(job / "fresh", rules, **sections))
+    assert contents(job / "out").keys() == contents(job / "fresh" / "out").keys()
+    assert {path for path in (job / "out").rglob("*") if path.is_dir()} == {
+        job / "out" / path.relative_to(job / "fresh" / "out")
+        for path in (job / "fresh" / "out").rglob("*")
+        if path.is_dir()
+    }
+
+
+def test_statistics_of_the_run_before_do_not_stay(job: Path) -> None:
+    assert (job / "out" / "statistics.json").exists()
+    datacheck.run(pipeline(job, DROP), overwrite=True)
+    assert not (job / "out" / "statistics.json").exists()
+    assert manifest_of(job / "out")["statistics"] is None
+
+
+def test_a_damaged_output_is_not_called_done_and_can_be_written_again(job: Path) -> None:
+    whole = contents(job / "out")
+    victim = next((job / "out" / "train").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(OutputError, match=r"bytes, and had .* --overwrite"):
+        datacheck.run(pipeline(job))
+    victim.unlink()
+    with pytest.raises(OutputError, match=r"No such file .* --overwrite"):
+        datacheck.run(pipeline(job))
+    datacheck.run(pipeline(job), overwrite=True)
+    assert contents(job / "out") == whole
+
+
+def test_files_that_no_run_wrote_are_never_overwritten_or_mixed_in(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    mine = tmp_path / "out" / "data" / "x.npy"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"x\.npy: was not written by datacheck"):
+            datacheck.run(write_pipeline(tmp_path, "x.npy"), overwrite=overwrite)
+    assert contents(tmp_path / "out") == {"data/x.npy": b"mine"}
+    mine.rename(tmp_path / "out" / "notes.txt")
+    assert datacheck.run(write_pipeline(tmp_path, "x.npy")).ok
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "no json", '{"version": 1}', '{"version": 2}', '{"version": 1, "inputs": [], "fingerprint": 3}'],
+)
+def test_a_manifest_of_something_else_is_left_alone(text: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(text)
+    with pytest.raises(OutputError, match=r"manifest\.json: is (no manifest|of version 2)"):
+        datacheck.run(write_pipeline(tmp_path, "x.npy"), overwrite=True)
+    assert contents(tmp_path / "out") == {"manifest.json": text.encode()}
+
+
+def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(job: Path) -> None:
+    record = manifest_of(job / "out")
+    (job / "precious").write_text("precious")
+    (job / "out" / "link").symlink_to(job)
+    for account, path in zip(record["inputs"], ("../precious", "link/precious"), strict=True):
+        account["outputs"][0]["path"] = path
+    (job / "out" / "manifest.json").write_text(json.dumps(record))
+    shutil.rmtree(job / "out" / "train")
+    shutil.rmtree(job / "out" / "val")
+    datacheck.run(pipeline(job, DROP), overwrite=True)
+    assert (job / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("output", ["in", "in/train", "in/train/deeper", ".", "in/train/t.parquet"])
+def test_inputs_are_never_written_into(output: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "in" / "train" / "t.parquet", {"x": [1.0, np.nan]})
+    before = contents(tmp_path / "in")
+    with pytest.raises(OutputError, match=r"input|in the way"):
+        datacheck.run(write_pipeline(tmp_path, "in/train", output={"path": output}))
+    assert contents(tmp_path / "in") == before
+
+
+def test_an_output_that_is_a_file_is_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match=r"out.* cannot be written: .*choose another output"):
+        datacheck.run(write_pipeline(tmp_path, "x.npy"))
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_two_runs_at_once_on_one_output_do_not_meet(job: Path) -> None:
+    with StagingArea(job / "out"):
+        with pytest.raises(OutputError, match=r"another run \(process \d+\) is writing there; wait for it to end"):
+            datacheck.run(pipeline(job, DROP), overwrite=True)
+        assert not datacheck.run(pipeline(job)).is_new
+
+
+def test_what_another_run_published_meanwhile_is_not_done_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run ends between the look at the output and the lock."""
+    shutil.move(job / "out", job / "done")
+    acquire = StagingArea.__init__
+
+    def late(self: StagingArea, output: Path) -> None:
+        shutil.move(job / "done", job / "out")
+        acquire(self, output)
+
+    before = stamps(job / "done")
+    monkeypatch.setattr(StagingArea, "__init__", late)
+    assert not datacheck.run(pipeline(job)).is_new
+    assert stamps(job / "out") == before
+
+
+def test_what_is_left_of_a_run_that_was_killed_after_publishing_goes(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = contents(job / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(StagingArea, "clear", StagingArea.close)
+        datacheck.run(pipeline(job), overwrite=True)
+    assert (job / "out" / ".datacheck").exists()
+    assert not datacheck.run(pipeline(job)).is_new
+    assert contents(job / "out") == whole
+    assert not (job / "out" / ".datacheck").exists()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at one place."""
+
+
+def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_another_job(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(job / "out")
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("datacheck.job.publishing.write_atomically", _dies_at_manifest(die))
+        with pytest.raises(Killed):
+            datacheck.run(pipeline(job))
+    assert list((job / "out" / "train").iterdir())
+    assert not (job / "out" / "manifest.json").exists()
+    (job / "in" / "val" / "t.parquet").rename(job / "in" / "val" / "u.parquet")
+    datacheck.run(pipeline(job, DROP))
+    named = {part["path"] for account in manifest_of(job / "out")["inputs"] for part in account["outputs"]}
+    assert contents(job / "out").keys() == named | {"manifest.json"}
+
+
+def _dies_at_manifest(die: Any) -> Any:
+    from datacheck.sinks.publish import write_atomically
+
+    def write(path: Path, content: bytes, **options: Any) -> None:
+        if path.name == "manifest.json":
+            die()
+        write_atomically(path, content, **options)
+
+    return write
+
+
+def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        write_table(tmp_path / "in" / f"{number}.parquet", {"x": [float(number), np.nan]})
+    path = write_pipeline(tmp_path, "in", IMPUTE)
+    record = Publisher.record
+    done: list[str] = []
+
+    def dies_at_the_fourth(self: Publisher, unit: Any) -> Any:
+        if len(done) == 3:
+            raise Killed
+        done.append(unit.name)
+        return record(self, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "record", dies_at_the_fourth)
+        with pytest.raises(Killed):
+            datacheck.run(path, workers=1)
+    parts = stamps(tmp_path / "out" / ".datacheck" / "parts")
+    records = stamps(tmp_path / "out" / ".datacheck" / "units")
+    assert len(records) == 3
+    again: list[str] = []
+
+    def note(self: Publisher, unit: Any) -> Any:
+        again.append(unit.name)
+        return record(self, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "record", note)
+        datacheck.run(path, workers=1)
+    assert len(again) == 3
+    assert set(again).isdisjoint(done)
+    inodes = set(stamps(tmp_path / "out").values())
+    assert {parts[f"{name}.parquet"] for name in done} <= inodes
+    resumed = contents(tmp_path / "out")
+    datacheck.run(path, overwrite=True)
+    assert contents(tmp_path / "out") == resumed
+
+
+def test_a_run_that_is_gone_on_with_from_another_folder_speaks_of_its_inputs_in_one_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        write_table(tmp_path / "in" / f"{number}.parquet", {"x": [float(number), np.nan]})
+    path = write_pipeline(tmp_path, "in")
+    record = Publisher.record
+    done: list[str] = []
+
+    def dies_at_the_third(self: Publisher, unit: Any) -> Any:
+        if len(done) == 2:
+            raise Killed
+        done.append(unit.name)
+        return record(self, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "record", dies_at_the_third)
+        with pytest.raises(Killed):
+            datacheck.run(path, workers=1)
+    monkeypatch.chdir(tmp_path)
+    datacheck.run("pipeline.yaml")
+    resumed = contents(tmp_path / "out")
+    datacheck.run("pipeline.yaml", overwrite=True)
+    assert contents(tmp_path / "out") == resumed
+
+
+def test_clean_data_of_one_split_beside_that_of_another_run_is_refused(job: Path) -> None:
+    statistics = datacheck.fit(pipeline(job))
+    with pytest.raises(OutputError, match="holds the output of another run"):
+        datacheck.clean(pipeline(job), statistics, job / "in" / "val")
+    report = datacheck.clean(pipeline(job), statistics, [os.fspath(job / "in" / "val")], job / "elsewhere", split="new")
+    assert report.ok
+    assert kept_table(job / "elsewhere", "new")["x"].to_pylist() == [1.0, 1.5, 2.0]
