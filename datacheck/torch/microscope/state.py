@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Restorer", "force_eager", "isolated_gradients", "leaves_of"]
 
-_HOOKS = "_post_accumulate_grad_hooks"
-
 
 class Restorer:
     """Random number generators and module buffers as they were when this was made."""
@@ -68,17 +66,18 @@ def leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
 @contextmanager
 def isolated_gradients(leaves: Iterable[torch.Tensor]) -> Iterator[None]:
     """Empty gradients for a while, and no hooks on accumulation: one of them may step an optimizer."""
-    saved: list[tuple[torch.Tensor, torch.Tensor | None, Any]] = []
+    saved: list[tuple[torch.Tensor, torch.Tensor | None, dict[Any, Any]]] = []
     for leaf in leaves:
-        hooks = getattr(leaf, _HOOKS, None)
-        if hooks:
-            setattr(leaf, _HOOKS, None)
-        saved.append((leaf, leaf.grad, hooks))
+        hooks = getattr(leaf, "_post_accumulate_grad_hooks", None)
+        saved.append((leaf, leaf.grad, dict(hooks or {})))
         leaf.grad = None
+        if hooks:
+            # The graph keeps the dictionary that it saw, so it is emptied and not replaced.
+            hooks.clear()
     try:
         yield
     finally:
-        for leaf, gradient, hooks in saved:
+        for leaf, gradient, kept in saved:
             leaf.grad = gradient
-            if hooks:
-                setattr(leaf, _HOOKS, hooks)
+            if kept:
+                leaf._post_accumulate_grad_hooks.update(kept)

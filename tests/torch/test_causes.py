@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+
+import pytest
+
+from datacheck.torch import causes, diagnosis, remedies
+from datacheck.torch.causes import Evidence, judge
+from datacheck.torch.diagnosis import CAUSES
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("cause", "evidence"),
+    [
+        ("log-of-zero-or-negative", {"op": "log", "value": -INF, "inputs": (0.0,)}),
+        ("log-of-zero-or-negative", {"op": "log1p", "value": NAN, "inputs": (-2.0,)}),
+        ("division-by-zero", {"op": "div", "value": INF, "inputs": (1.0, 0.0)}),
+        ("division-by-zero", {"op": "div", "value": INF, "inputs": (1.0,), "scalars": (0.0,)}),
+        ("overflow", {"op": "div", "value": INF, "inputs": (1e30, 1e-30)}),
+        ("division-by-zero", {"op": "rsqrt", "value": INF, "inputs": (0.0,)}),
+        ("domain-error", {"op": "rsqrt", "value": NAN, "inputs": (-1.0,)}),
+        ("division-by-zero", {"op": "pow", "value": INF, "inputs": (0.0,), "scalars": (-1.0,)}),
+        ("domain-error", {"op": "pow", "value": NAN, "inputs": (-1.0, 0.5)}),
+        ("exp-overflow", {"op": "pow", "value": INF, "inputs": (1e10,), "scalars": (40.0,)}),
+        ("overflow", {"op": "pow", "value": INF, "inputs": (1e30,), "scalars": (2.0,)}),
+        ("domain-error", {"op": "sqrt", "value": NAN, "inputs": (-1.0,)}),
+        ("domain-error", {"op": "acos", "value": NAN, "inputs": (1.5,)}),
+        ("exp-overflow", {"op": "exp", "value": INF, "inputs": (100.0,)}),
+        (
+            "sqrt-gradient-at-zero",
+            {"op": "sqrt", "value": INF, "in_backward": True, "in_gradient": True, "gradient": 1.0},
+        ),
+        ("sqrt-gradient-at-zero", {"op": "pow", "value": INF, "in_backward": True, "scalars": (0.5,)}),
+        (
+            "masked-branch-gradient",
+            {"op": "log", "value": NAN, "in_backward": True, "in_gradient": True, "gradient": 0.0},
+        ),
+        (
+            "log-of-zero-or-negative",
+            {
+                "op": "log",
+                "value": NAN,
+                "in_backward": True,
+                "in_gradient": True,
+                "gradient": 0.0,
+                "discarded_by": "clamp",
+            },
+        ),
+        ("masked-branch-gradient", {"op": "exp", "value": INF, "in_gradient": True, "gradient": 0.0}),
+        ("exp-overflow", {"op": "exp", "value": INF, "in_gradient": True, "gradient": 1.0}),
+        ("fully-masked-softmax", {"op": "softmax", "value": NAN, "joint": True, "meant": True}),
+        ("fully-masked-softmax", {"op": "sub", "value": NAN, "meant": True, "inputs": (-INF, -INF)}),
+        ("domain-error", {"op": "sub", "value": NAN, "meant": True, "inputs": (INF, INF)}),
+        ("empty-reduction", {"op": "amin", "value": INF, "joint": True, "meant": True}),
+        ("constant-not-finite", {"op": "masked_fill", "value": -INF, "meant": True, "scalars": (-INF,)}),
+        ("domain-error", {"op": "mul", "value": NAN, "inputs": (0.0,), "scalars": (-INF,)}),
+        ("empty-reduction", {"op": "mean", "value": NAN, "num_reduced": 0}),
+        ("empty-reduction", {"op": "nll_loss_forward", "value": NAN}),
+        ("variance-of-one", {"op": "std", "value": NAN, "num_reduced": 1}),
+        ("empty-reduction", {"op": "var", "value": NAN, "num_reduced": 0}),
+        ("degenerate-decomposition", {"op": "linalg_eigh", "value": NAN, "in_backward": True, "gradient": 0.0}),
+        ("degenerate-decomposition", {"op": "linalg_inv_ex", "value": INF}),
+        ("bad-custom-backward", {"op": "div", "value": NAN, "is_custom_backward": True}),
+        (
+            "float16-overflow",
+            {"op": "exp", "value": INF, "dtype": "float16", "inputs": (15.0,), "finite_in_float32": True},
+        ),
+        (
+            "exp-overflow",
+            {"op": "exp", "value": INF, "dtype": "float16", "inputs": (150.0,), "finite_in_float32": False},
+        ),
+        ("float16-underflow", {"op": "log", "value": -INF, "dtype": "float16", "inputs": (0.0,), "lost_epsilon": 1e-8}),
+        (
+            "float16-underflow",
+            {"op": "log", "value": -INF, "dtype": "float16", "inputs": (0.0,), "lost_value": "aten.mul"},
+        ),
+        ("learning-rate-too-high", {"op": "mm", "value": INF, "largest_parameter": ("head.weight", 1e20)}),
+        ("exploding-gradient", {"op": "mm", "value": INF, "in_backward": True, "in_gradient": True}),
+        ("exploding-gradient", {"op": "mm", "value": INF, "times_repeated": 40}),
+        ("overflow", {"op": "mm", "value": INF}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["op"],
+)
+def test_the_cause_behind_the_evidence(cause, evidence):
+    verdict = judge(Evidence(**{"ran": evidence["op"], **evidence}))
+    assert verdict.cause == cause
+    assert cause in CAUSES
+    assert verdict.explanation
+
+
+def test_an_explanation_has_the_numbers():
+    evidence = Evidence(op="log", ran="log", value=-INF, inputs=(0.0,), index=(3, 17), num_bad=1, num_values=512)
+    assert judge(evidence).explanation == "log received 0 at [3, 17] (1 of 512 values)"
+
+
+REMEDIES = {**{str(key): text for key, text in remedies._BY_OPERATION.items()}, **remedies._BY_CAUSE}
+
+
+@pytest.mark.parametrize("text", REMEDIES.values(), ids=REMEDIES.keys())
+def test_a_remedy_is_code(text):
+    assert len(text.splitlines()) <= 6
+    ast.parse(text)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("text", REMEDIES.values(), ids=REMEDIES.keys())
+def test_a_remedy_calls_safe_forms_as_they_are(text):
+    pytest.importorskip("torch")
+    from datacheck.torch import safe
+
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module == "datacheck.torch.safe":
+            assert all(alias.name in safe.__all__ for alias in node.names)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in safe.__all__:
+            function = getattr(safe, node.func.id)
+            keywords = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(function).bind(*node.args, **keywords)
+
+
+def test_every_cause_has_a_remedy_or_is_unknown():
+    without = {cause for cause in CAUSES if cause not in remedies._BY_CAUSE}
+    assert without == {"unknown", "not-reproducible"}
+
+
+def test_causes_that_the_rules_name_are_known():
+    source = inspect.getsource(causes)
+    named = set(re.findall(r'"([a-z0-9]+(?:-[a-z0-9]+)+)"', source))
+    assert named <= set(CAUSES)
+    assert list(CAUSES) == sorted(CAUSES)
+
+
+def test_every_phase_has_a_code():
+    assert set(diagnosis.PHASE_CODES) == set(diagnosis.PHASES)
