@@ -1,0 +1,122 @@
+"""One Parquet file: a full scan with a schema, beside a reader that checks nothing and peers that check the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+import datacheck
+from benchmarks.bench import Bench
+from benchmarks.inputs import LIMIT, make_schema, plant, write_parquet
+from benchmarks.peers import (
+    count_nonfinite_with_polars,
+    count_with_duckdb,
+    count_with_polars,
+    is_valid_in_polars,
+    make_dataframely_check,
+    make_pandera_check,
+)
+from benchmarks.results import Section, time_ratio
+from benchmarks.timing import Contender, race
+
+__all__ = ["COLUMNS", "ROW_GROUPS", "count_bad", "measure", "plant_every_kind", "rows_each"]
+
+ROW_GROUPS, COLUMNS = 8, 32
+_FULL_ROWS = 4_000_000
+_OURS = "datacheck.scan, with schema"
+_READ = "pyarrow read_table, nothing checked"
+#: What peers must find too, and what each is asked.
+_FINITE = "polars streaming, is_finite, counted"
+
+
+def measure(bench: Bench) -> Section:
+    """A clean file against everybody, then a dirty one against those that count."""
+    rows = rows_each(bench)
+    section = Section(
+        "parquet",
+        f"{ROW_GROUPS * rows:,} rows x {COLUMNS} float32, snappy, {ROW_GROUPS} row groups, page cache warm, all cores",
+        [
+            f"Everybody opens the file and checks dtype, nulls, NaN, infinities and bounds (-{LIMIT:g} to {LIMIT:g}),",
+            "except read_table, which checks nothing, and is_finite, which checks no bounds.",
+            "Normal values, written by pyarrow with its defaults.",
+        ],
+    )
+    num_bytes = ROW_GROUPS * rows * COLUMNS * 4
+    with bench.room("parquet") as room:
+        _measure_clean(write_parquet(room / "clean.parquet", ROW_GROUPS, rows, COLUMNS), num_bytes, section)
+        _measure_dirty(room / "dirty.parquet", rows, num_bytes, section)
+    return section
+
+
+def rows_each(bench: Bench) -> int:
+    """The rows of one row group."""
+    return bench.rows(_FULL_ROWS // ROW_GROUPS, 100)
+
+
+def count_bad(path: Path, schema: datacheck.Schema) -> int:
+    """How many violations datacheck finds; a value that breaks two rules counts twice."""
+    return sum(finding.num_violations for finding in datacheck.scan(path, schema).findings)
+
+
+def plant_every_kind(columns: list[np.ndarray[Any, Any]], share: float) -> int:
+    """NaN, +inf, -inf and a value beyond the bounds, each in a column of its own; how many."""
+    kinds = (np.nan, np.inf, -np.inf, 2 * LIMIT)
+    return sum(plant(column, share, bad) for column, bad in zip(columns, kinds, strict=False))
+
+
+def _measure_clean(path: Path, num_bytes: int, section: Section) -> None:
+    schema = make_schema(COLUMNS)
+    check_dataframely, check_pandera = make_dataframely_check(COLUMNS), make_pandera_check(COLUMNS)
+    fast = {
+        _FINITE: lambda: count_nonfinite_with_polars(path, COLUMNS) == 0,
+        "polars streaming, all checks, counted": lambda: count_with_polars(path, COLUMNS) == 0,
+        "polars streaming, all checks, yes or no": lambda: is_valid_in_polars(path, COLUMNS),
+        "DuckDB, all checks, counted": lambda: count_with_duckdb(path, COLUMNS) == 0,
+        "dataframely, all checks, yes or no": lambda: check_dataframely(path),
+    }
+    slow = "pandas + pandera, all checks"
+    contenders = [
+        Contender(_READ, lambda: pq.read_table(path)),
+        Contender(_OURS, lambda: datacheck.scan(path, schema).ok, True),
+        *(Contender(name, run, True) for name, run in fast.items()),
+    ]
+    timings = race(contenders, num_bytes=num_bytes)
+    section.add_timings(timings.values())
+    section.claims.append(time_ratio(f"{_OURS} / {_READ}", timings[_OURS], timings[_READ], 1.1))
+    section.claims += [time_ratio(f"{_OURS} / {name}", timings[_OURS], timings[name], 1.0) for name in fast]
+    again = f"{_OURS}, again"
+    timings = race(
+        [
+            Contender(again, lambda: datacheck.scan(path, schema).ok, True),
+            Contender(slow, lambda: check_pandera(path), True),
+        ],
+        num_bytes=num_bytes,
+    )
+    section.add_timings(timings.values())
+    section.claims.append(time_ratio(f"{_OURS} / {slow}", timings[again], timings[slow], 1.0))
+    path.unlink()
+
+
+def _measure_dirty(path: Path, rows: int, num_bytes: int, section: Section) -> None:
+    planted = 0
+
+    def fill(columns: list[np.ndarray[Any, Any]], group: int) -> None:
+        nonlocal planted
+        planted += plant_every_kind(columns, 1e-4)
+
+    write_parquet(path, ROW_GROUPS, rows, COLUMNS, fill)
+    schema = make_schema(COLUMNS)
+    ours, polars, duckdb = (f"dirty file: {name}" for name in (_OURS, "polars, counted", "DuckDB, counted"))
+    contenders = [
+        # An infinity is also beyond a bound: two of the four kinds are reported under two codes.
+        Contender(ours, lambda: count_bad(path, schema), planted + planted // 2),
+        Contender(polars, lambda: count_with_polars(path, COLUMNS), planted),
+        Contender(duckdb, lambda: count_with_duckdb(path, COLUMNS), planted),
+    ]
+    timings = race(contenders, num_bytes=num_bytes)
+    section.add_timings(timings.values())
+    section.claims += [time_ratio(f"{ours} / {peer}", timings[ours], timings[peer]) for peer in (polars, duckdb)]
+    path.unlink()

@@ -1,0 +1,80 @@
+"""Contenders take turns, so that whatever else the machine does falls on all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Contender", "Timing", "race"]
+
+MIN_ROUNDS, MAX_ROUNDS = 5, 15
+#: A race goes on beyond the least number of rounds until it has taken so many seconds: short runs need more rounds.
+MIN_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to do the work. ``run`` gives its answer, which must be ``expected`` unless that is None.
+
+    ``prepare`` runs before each round and is not timed.
+    """
+
+    name: str
+    run: Callable[[], object]
+    expected: object = None
+    prepare: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The seconds that each round of a contender took, and how many bytes or rows one round looks at."""
+
+    name: str
+    seconds: tuple[float, ...]
+    num_bytes: int | None = None
+    num_rows: int | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+
+def race(
+    contenders: Sequence[Contender],
+    *,
+    num_bytes: int | None = None,
+    num_rows: int | None = None,
+    min_rounds: int = MIN_ROUNDS,
+    min_seconds: float = MIN_SECONDS,
+) -> dict[str, Timing]:
+    """Time the contenders in turns, A B C A B C, after one round that warms up and checks their answers.
+
+    Raises ``AssertionError`` where an answer is wrong: a fast wrong answer is no result.
+    """
+    for contender in contenders:
+        _run(contender)
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    started = time.perf_counter()
+    for done in range(MAX_ROUNDS):
+        if done >= min_rounds and time.perf_counter() - started >= min_seconds:
+            break
+        for contender in contenders:
+            seconds[contender.name].append(_run(contender))
+    return {name: Timing(name, tuple(taken), num_bytes, num_rows) for name, taken in seconds.items()}
+
+
+def _run(contender: Contender) -> float:
+    if contender.prepare is not None:
+        contender.prepare()
+    begin = time.perf_counter()
+    answer = contender.run()
+    taken = time.perf_counter() - begin
+    if contender.expected is not None and answer != contender.expected:
+        raise AssertionError(f"{contender.name}: the answer is {answer!r}, and {contender.expected!r} is right")
+    return taken
