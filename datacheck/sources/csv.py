@@ -27,6 +27,7 @@ from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.csv_types import ColumnKinds, convert
 from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
+from datacheck.text import quantity
 
 __all__ = ["CsvSource"]
 
@@ -252,7 +253,7 @@ def _reader(file: _File, stream: _Stream, skip: Callable[[Any], str]) -> Any:
 
 
 def _malformed(row: Any, file: _File) -> MalformedRow:
-    problem = f"{row.actual_columns} cells instead of {row.expected_columns}"
+    problem = f"{quantity(row.actual_columns, 'cell')} instead of {row.expected_columns}"
     return MalformedRow(row.number - file.first_number, (row.text or "")[:MAX_LINE_TEXT], problem)
 
 

@@ -76,7 +76,7 @@ def translated(uri: str, error: Exception) -> SourceError:
     if isinstance(error, MemoryError):
         return SourceError("DC901", uri, "reading it takes more memory than there is", "split it into smaller files")
     lines = str(error).strip().splitlines()
-    problem = plain(lines[0], 400) if lines else type(error).__name__
+    problem = plain(lines[0].rstrip("."), 400) if lines else type(error).__name__
     if isinstance(error, OSError | pa.ArrowException) and "crypt" in problem:
         return SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys")
     if isinstance(error, LookupError | RecursionError):

@@ -153,7 +153,7 @@ def test_a_line_that_is_no_row_is_counted_where_it_stands(
     # The empty line is none, so that what follows it stands one row earlier.
     expected = {row - (row > 120): text for row, text in bad.items()}
     assert {line.row: line.text for line in malformed} == expected
-    assert [line.problem for line in malformed][:2] == ["1 cells instead of 2", "3 cells instead of 2"]
+    assert [line.problem for line in malformed][:2] == ["1 cell instead of 2", "3 cells instead of 2"]
     rows = np.concatenate([batch.file_rows(np.arange(batch.num_rows)) for batch in batches])
     assert sorted([*rows.tolist(), *expected]) == list(range(199))
     values = column(batches).to_pylist()
