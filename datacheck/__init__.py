@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datacheck.cleaning.statistics import Statistics
     from datacheck.errors import DatacheckError
     from datacheck.findings import Example, Finding, Severity
+    from datacheck.gate.checking import check
     from datacheck.job.pipeline import Pipeline, load_pipeline
     from datacheck.job.run import clean, fit, run
     from datacheck.job.scan import scan
@@ -40,6 +41,7 @@ __all__ = [
     "Severity",
     "Statistics",
     "__version__",
+    "check",
     "clean",
     "fit",
     "load_pipeline",
@@ -61,6 +63,7 @@ _HOMES = {
     "Schema": "datacheck.schema",
     "Severity": "datacheck.findings",
     "Statistics": "datacheck.cleaning.statistics",
+    "check": "datacheck.gate.checking",
     "clean": "datacheck.job.run",
     "fit": "datacheck.job.run",
     "load_pipeline": "datacheck.job.pipeline",

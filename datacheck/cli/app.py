@@ -10,8 +10,9 @@ from typing import ParamSpec
 import typer
 
 from datacheck import __version__
-from datacheck.cli import INTERRUPTED, explain, run, scan, schema
+from datacheck.cli import INTERRUPTED, baseline, config, explain, run, scan, schema
 from datacheck.cli.output import printing
+from datacheck.cli.outputs import OrderedCommand
 from datacheck.errors import DatacheckError
 from datacheck.text import plain
 
@@ -64,6 +65,10 @@ def _root(
     pass
 
 
+def _group() -> None:
+    pass
+
+
 def _typer(help_text: str, **options: str) -> typer.Typer:
     return typer.Typer(
         help=help_text,
@@ -83,13 +88,19 @@ def _build() -> typer.Typer:
     )
     built.callback()(_root)
     built.command("run")(_ending(run.run, _GO_ON))
-    built.command("scan")(_ending(scan.scan))
+    built.command("scan", cls=OrderedCommand)(_ending(scan.scan))
     built.command("fit")(_ending(run.fit))
     built.command("clean")(_ending(run.clean, _GO_ON))
     schemas = _typer("Look at schemas without data.")
     schemas.command("check")(_ending(printing()(schema.check)))
     schemas.command("show")(_ending(printing()(schema.show)))
     built.add_typer(schemas, name="schema")
+    built.command("config")(_ending(printing()(config.config)))
+    baselines = _typer("Findings that are known, so that only new ones fail.")
+    # With one command only, a group would be that command.
+    baselines.callback()(_group)
+    baselines.command("write")(_ending(printing()(baseline.write)))
+    built.add_typer(baselines, name="baseline")
     built.command("explain")(_ending(printing()(explain.explain)))
     return built
 

@@ -17,8 +17,10 @@ __all__ = ["exit_code_of", "printing", "show_report", "working"]
 
 def show_report(report: Report, format: OutputFormat | str) -> None:  # noqa: A002 - the option's name
     """Print a report on stdout, and be quiet where nobody reads it any more: the exit code says the same."""
+    from datacheck.reports.formats import render
+
     with suppress(BrokenPipeError), printing():
-        print(report.to_json() if format == OutputFormat.json else report)
+        print(render(report, OutputFormat(format).value))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.discover import InputFile
 
-__all__ = ["inspect_file", "read_options", "scan", "scan_each", "scan_files"]
+__all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files"]
 
 
 def scan(
@@ -57,7 +57,7 @@ def scan(
     """
     started = time.perf_counter()
     loaded = load_schema(schema)
-    if _are_paths(data):
+    if are_paths(data):
         files = expand_inputs(data, options)
         report = scan_files(files, loaded, workers=workers, executor=executor, progress=progress or Silent())
     else:
@@ -65,7 +65,8 @@ def scan(
     return replace(report, seconds=time.perf_counter() - started)
 
 
-def _are_paths(data: Any) -> bool:
+def are_paths(data: Any) -> bool:
+    """Whether data is named by paths, and not in memory."""
     if isinstance(data, str | os.PathLike):
         return True
     return isinstance(data, list | tuple) and bool(data) and all(isinstance(item, str | os.PathLike) for item in data)
@@ -115,7 +116,7 @@ def scan_each(
     workers: int | None,
     executor: ExecutorLike,
     progress: Progress,
-) -> Iterator[FileVerdict]:
+) -> Generator[FileVerdict, None, None]:
     """What there is to say of each file, in order; their keys are added to ``duplicates``.
 
     Of files named in ``only_keys`` nothing but the columns of keys is read, and nothing is found but that they cannot be

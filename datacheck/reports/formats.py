@@ -23,10 +23,18 @@ FORMATS: dict[str, str] = {
 }
 
 
-def render(report: Report, format: str) -> str:  # noqa: A002 - the option's name
-    """The report in a format, without a newline at its end; raises ``UsageError`` for an unknown format."""
+def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa: A002 - the option's name
+    """The report in a format, without a newline at its end; raises ``UsageError`` for an unknown format.
+
+    Text is coloured where ``color`` says so, with the codes that terminals know.
+    """
     if format not in FORMATS:
         raise UsageError(f"there is no report format {format!r}{nearest_name(format, FORMATS)} ({', '.join(FORMATS)})")
     module, _, name = FORMATS[format].partition(":")
     function: Callable[[Report], str] = getattr(importlib.import_module(module), name)
-    return function(report)
+    text = function(report)
+    if not (color and format == "text"):
+        return text
+    from datacheck.reports.color import paint
+
+    return paint(text)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.findings import Finding
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
 from datacheck.text import quantity
 
 __all__ = ["render", "render_finding", "render_text", "size_in_words", "summary"]
 
+_WORDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -27,18 +31,22 @@ def render_finding(finding: Finding) -> str:
     return f"{finding.code} {mark}{finding.message}"
 
 
-def summary(report: Report) -> str:
-    """What was read, how fast, and what came of it."""
-    errors = sum(finding.is_error for finding in report.findings)
-    others = len(report.findings) - errors
-    found = "no findings" if not report.findings else quantity(errors, "error")
-    if others:
-        found = f"{quantity(errors, 'error')}, {quantity(others, 'warning')}"
-    rate = f", {size_in_words(report.num_bytes / report.seconds)}/s" if report.seconds > 0 else ""
+def summary(report: Report, *, with_rate: bool = True) -> str:
+    """What was read, how fast, and what came of it; no rate where not all of it was read."""
+    found = ", ".join(_numbers(report.findings)) or "no findings"
+    rate = f", {size_in_words(report.num_bytes / report.seconds)}/s" if with_rate and report.seconds > 0 else ""
     read = (
         f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
     )
     return f"{found} in {read} ({report.seconds:.2f} s{rate})"
+
+
+def _numbers(findings: Sequence[Finding]) -> Iterable[str]:
+    """How many errors, warnings and notes there are; errors also where there is none beside others."""
+    severities = Counter(finding.severity for finding in findings)
+    for severity, word in _WORDS.items():
+        if severities[severity] or (findings and severity is Severity.ERROR):
+            yield quantity(severities[severity], word)
 
 
 def size_in_words(num_bytes: float) -> str:

@@ -26,6 +26,7 @@ LEVELS = {
     "cleaning": 3,
     "reports": 3,
     "sinks": 3,
+    "gate": 4,
     "job": 4,
     "torch": 5,
     "integrations": 5,
@@ -33,7 +34,7 @@ LEVELS = {
     "__main__": 7,
 }
 #: Rooms of one level that may import each other. Level 0 is one room with several doors.
-SIBLINGS = {("sources", "numerics")}
+SIBLINGS = {("gate", "job"), ("sources", "numerics")}
 #: What the training door may use, for it must work where there is no job: up to a level, and the reports, which all
 #: three doors share.
 HIGHEST_FOR_TORCH = 2

@@ -1,0 +1,129 @@
+"""What can be set, with the names that ``pyproject.toml`` and ``datacheck.yaml`` use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from datacheck.codes import CODES
+from datacheck.errors import nearest_name
+from datacheck.findings import Severity
+from datacheck.gate.limits import TOLERABLE, Limit
+from datacheck.reports.formats import FORMATS
+from datacheck.schema.validation import fault
+from datacheck.text import plain
+
+__all__ = ["Color", "Settings", "Tolerances"]
+
+Color = Literal["auto", "always", "never"]
+
+#: Field, or a pattern of fields, to limits by code; the nameless array is None.
+Tolerances = Mapping[str | None, Mapping[str, Limit]]
+
+_NAMES = {code.name: code.code for code in CODES.values()}
+
+
+def _known_code(prefix: str) -> str:
+    """A code, or the beginning of one, of which there is at least one."""
+    upper = prefix.upper()
+    if upper.startswith("DC") and any(code.startswith(upper) for code in CODES):
+        return upper
+    if prefix.lower() in _NAMES:
+        raise ValueError(f"write {_NAMES[prefix.lower()]} for {prefix!r}")
+    near = nearest_name(upper, CODES) if len(upper) > 4 else ""
+    hint = near or "; write a code such as DC101, or the beginning of one such as DC1 ('datacheck explain' lists them)"
+    raise ValueError(f"there is no code {plain(prefix)!r}{hint}")
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"there is no report format {plain(name)!r}{nearest_name(name, FORMATS)}")
+    return name
+
+
+def _as_list(value: Any) -> Any:
+    """A single text stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _parse_tolerances(written: Any) -> Tolerances:
+    if not isinstance(written, Mapping):
+        raise ValueError("must be a mapping of fields to limits, such as {gust = '5%'}")
+    # TOML has no null, so the nameless array of an .npy is the empty name there.
+    return {field or None: _limits_of(field, limits) for field, limits in written.items()}
+
+
+def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
+    """Limits by code; a limit alone is for every code that can be tolerated."""
+    by_code = written if isinstance(written, Mapping) else dict.fromkeys(TOLERABLE, written)
+    limits: dict[str, Limit] = {}
+    for code, limit in by_code.items():
+        place = (field, code) if isinstance(written, Mapping) else (field,)
+        try:
+            known = _known_code(code)
+            limits[known] = Limit.parse(limit)
+        except ValueError as error:
+            raise fault(place, str(error)) from None
+        if not any(known.startswith(family) or family.startswith(known) for family in TOLERABLE):
+            problem = f"{known} counts no values, so nothing of it can be tolerated; use 'ignore' or 'severity'"
+            raise fault(place, problem)
+    return limits
+
+
+CodePrefix = Annotated[str, AfterValidator(_known_code)]
+Codes = Annotated[tuple[CodePrefix, ...], BeforeValidator(_as_list)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class Settings(BaseModel):
+    """The settings of one place: a file, the environment, a command line. What it does not set, others may.
+
+    Attributes:
+        paths: what is checked where no path is given.
+        schema_: the schema of every file that no pattern of ``schemas`` matches.
+        schemas: pattern of paths to schema; the first pattern that matches a file decides.
+        exclude: patterns of paths that are left out.
+        select, ignore: codes, or their beginnings, that count and that do not; the longer one decides.
+        severity: code, or its beginning, to ``error``, ``warning`` or ``info``.
+        tolerances: field, or a pattern of fields, to how many violations of it are let through in a file: ``3``,
+            ``'0.5%'``, or a mapping of codes to such limits.
+        baseline: the file of findings that are known; ``false`` for none.
+        cache: whether verdicts of files are kept.
+        cache_dir: where they are kept.
+        format: how the report is printed.
+        color: whether text is coloured.
+        workers: how many parts are worked on at a time.
+        compare: thresholds of ``datacheck compare``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True)
+
+    SYNONYMS: ClassVar[Mapping[str, str]] = {
+        "cache_dir": "'cache-dir'",
+        "excludes": "'exclude'",
+        "per-path-schemas": "'schemas'",
+        "mostly": "'tolerances'",
+        "tolerance": "'tolerances'",
+        "colour": "'color'",
+        "extend-select": "'select'",
+        "extend-ignore": "'ignore'",
+        "output-format": "'format'",
+    }
+
+    paths: Texts = ()
+    schema_: str | None = Field(default=None, alias="schema")
+    schemas: dict[str, str] = {}
+    exclude: Texts = ()
+    select: Codes = ("DC",)
+    ignore: Codes = ()
+    severity: dict[CodePrefix, Severity] = {}
+    tolerances: Annotated[Tolerances, PlainValidator(_parse_tolerances)] = {}
+    baseline: str | Literal[False] | None = None
+    cache: bool = True
+    cache_dir: str | None = Field(default=None, alias="cache-dir")
+    format: Annotated[str, AfterValidator(_known_format)] = "text"
+    color: Color = "auto"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    compare: dict[str, Any] = {}
