@@ -1,4 +1,4 @@
-"""Training watched and explained: a guard over the step, a diagnosis of what went wrong, and forms that do not.
+"""Samples caught in the loader, training watched and explained, and forms of operations that do not fail.
 
 Nothing here loads torch until it is used.
 """
@@ -6,26 +6,54 @@ Nothing here loads torch until it is used.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datacheck.torch.diagnosis import ChainLink, Diagnosis, NonFiniteError
+    from datacheck.torch.guard import Guard
+    from datacheck.torch.loader.collate import SafeCollate
+    from datacheck.torch.loader.dataset import SafeDataset
+    from datacheck.torch.loader.errors import BadSampleError, BadSampleWarning, TooManyBadSamplesError
+    from datacheck.torch.loader.provenance import SampleOrigin, batch_origins
+    from datacheck.torch.loader.records import BadSample
+    from datacheck.torch.loader.report import DatasetReport
+    from datacheck.torch.loader.stream import continue_and_report
+    from datacheck.torch.microscope import diagnose
 
 _HOMES = {
+    "BadSample": "datacheck.torch.loader.records",
+    "BadSampleError": "datacheck.torch.loader.errors",
+    "BadSampleWarning": "datacheck.torch.loader.errors",
     "ChainLink": "datacheck.torch.diagnosis",
+    "DatasetReport": "datacheck.torch.loader.report",
     "Diagnosis": "datacheck.torch.diagnosis",
     "Guard": "datacheck.torch.guard",
     "NonFiniteError": "datacheck.torch.diagnosis",
+    "SafeCollate": "datacheck.torch.loader.collate",
+    "SafeDataset": "datacheck.torch.loader.dataset",
     "SampleOrigin": "datacheck.torch.loader.provenance",
+    "TooManyBadSamplesError": "datacheck.torch.loader.errors",
     "batch_origins": "datacheck.torch.loader.provenance",
+    "continue_and_report": "datacheck.torch.loader.stream",
     "diagnose": "datacheck.torch.microscope",
     "safe": "datacheck.torch.safe",
 }
 
 __all__ = [
+    "BadSample",
+    "BadSampleError",
+    "BadSampleWarning",
     "ChainLink",
+    "DatasetReport",
     "Diagnosis",
     "Guard",
     "NonFiniteError",
+    "SafeCollate",
+    "SafeDataset",
     "SampleOrigin",
+    "TooManyBadSamplesError",
     "batch_origins",
+    "continue_and_report",
     "diagnose",
     "safe",
 ]

@@ -35,10 +35,10 @@ LEVELS = {
 }
 #: Rooms of one level that may import each other. Level 0 is one room with several doors.
 SIBLINGS = {("gate", "job"), ("sources", "numerics")}
-#: What the training door may use, for it must work where there is no job: up to a level, and the reports, which all
-#: three doors share.
+#: What the training door may use, for it must work where there is no job: up to a level, and the reports and repairs,
+#: which doors share.
 HIGHEST_FOR_TORCH = 2
-SHARED = {"reports"}
+SHARED = {"cleaning", "reports"}
 #: Libraries that cost time or need an extra: imported inside the function that needs them.
 HEAVY = {"datasketches", "pandas", "pandera", "polars", "ray", "safetensors", "torch"}
 #: Rooms whose reason to exist is such a library; nothing else imports them before it is asked to.
@@ -131,6 +131,7 @@ def test_the_public_names_are_sorted_and_can_be_reached(run_python: Callable[[st
         ("numerics", "sources", False),
         ("torch", "checks", True),
         ("torch", "reports", True),
+        ("torch", "cleaning", True),
         ("torch", "sinks", False),
         ("cli", "torch", True),
     ],

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ MAX_BATCHES = 512
 NUM_PROBES, MAX_LEAVES = 256, 16
 
 Array = np.ndarray[Any, Any]
-Note = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,10 @@ class SampleOrigin:
         return f"{parts[0]} ({parts[1]})" if len(parts) > 1 else parts[0]
 
 
+#: The token of the data set, the index of the sample, and the index that it stands in for; or the origin itself.
+Note: TypeAlias = tuple[str, int, int | None] | SampleOrigin
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What one tensor of a batch is known again by: its shape, and its values at fixed places."""
@@ -69,11 +72,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A batch that was delivered. ``notes`` are, for each sample, the data set's token, the index and what it replaces."""
+    """A batch that was delivered, with a note for each of its samples."""
 
     marks: tuple[Mark, ...]
     leaves: tuple[ReferenceType[Any], ...]
-    notes: tuple[Note | SampleOrigin | None, ...]
+    notes: tuple[Note | None, ...]
 
 
 _batches: deque[_Batch] = deque(maxlen=MAX_BATCHES)
@@ -104,7 +107,7 @@ def batch_origins(batch: object) -> tuple[SampleOrigin, ...] | None:
     return None if found is None else _resolve(found)
 
 
-def deliver(batch: Any, notes: Sequence[Note | SampleOrigin | None], marks: Sequence[Mark] | None = None) -> Any:
+def deliver(batch: Any, notes: Sequence[Note | None], marks: Sequence[Mark] | None = None) -> Any:
     """Remember which samples a batch holds, and give it back."""
     leaves = list(_leaves(batch))
     references = tuple(weakref.ref(leaf) for leaf in leaves)
@@ -128,7 +131,7 @@ def _find(known: Sequence[_Batch], score: Callable[[_Batch], int]) -> _Batch | N
         if found > best_score:
             best, best_score, is_tie = one, found, False
         elif best is not None and found == best_score and one.notes != best.notes:
-            is_tie = True
+            is_tie = is_tie or _resolve(one) != _resolve(best)
     return None if is_tie else best
 
 

@@ -1,0 +1,60 @@
+"""The settings of a SafeDataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from datacheck.errors import UsageError, nearest_name
+
+__all__ = ["OnBad", "Policy", "SafeConfig", "parse_policies"]
+
+Policy: TypeAlias = Literal["replace", "raise", "skip", "repair"]
+OnBad: TypeAlias = Policy | Sequence[Policy]
+
+
+def parse_policies(on_bad: OnBad) -> tuple[Policy, ...]:
+    """One policy, or ``("repair", other)``; raises ``UsageError`` for anything else."""
+    named: tuple[Any, ...] = (on_bad,) if isinstance(on_bad, str) else tuple(on_bad)
+    known = get_args(Policy)
+    for name in named:
+        if name not in known:
+            raise UsageError(f"on_bad: there is no policy {name!r}{nearest_name(str(name), known)}; known are {known}")
+    if named == ("repair",):
+        return ("repair", "replace")
+    if len(named) == 1 or (len(named) == 2 and named[0] == "repair" and named[1] != "repair"):
+        return named
+    raise UsageError(
+        f"on_bad: {named} is no order of policies; name one, or ('repair', 'replace'): the second is for samples that "
+        "cannot be repaired"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafeConfig:
+    """The settings of a :class:`SafeDataset`; see there.
+
+    ``policy`` is what is done with a bad sample that is not repaired, ``repairs`` whether it is tried.
+    """
+
+    policy: Policy
+    repairs: bool
+    max_bad_fraction: float
+    max_attempts: int
+    retries: int
+    backoff: float
+    retry_on: tuple[type[BaseException], ...]
+    seed: int
+    replace_from: Sequence[int] | None
+    transform: Callable[[Any], Any] | None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise UsageError(f"max_bad_fraction must be from 0 to 1, and is {self.max_bad_fraction}")
+        if self.max_attempts < 1:
+            raise UsageError(f"max_attempts must be 1 or more, and is {self.max_attempts}")
+        if self.retries < 0 or self.backoff < 0:
+            raise UsageError(f"retries and backoff must be 0 or more, and are {self.retries} and {self.backoff}")
+        if self.transform is not None and not callable(self.transform):
+            raise UsageError(f"transform must be a function of a sample, not {type(self.transform).__name__}")

@@ -1,0 +1,136 @@
+"""The verdict on a sample: a screen that costs microseconds, and the checks of the main job where it trips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from datacheck.batch import Batch
+from datacheck.checks.base import Outcome, RowCheck
+from datacheck.checks.checker import Rulebook, has_row_checks
+from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.custom import build_row_checks
+from datacheck.checks.rules import run_rules
+from datacheck.checks.structure import FieldFacts, check_structure
+from datacheck.findings import Example, Finding
+from datacheck.schema.dtypes import dtype_kind
+from datacheck.schema.model import Field, Schema
+from datacheck.torch.loader.columns import columns_are_clean
+from datacheck.torch.loader.nodes import Node, as_declared
+from datacheck.torch.loader.walker import SampleLeaf, walk_sample
+
+__all__ = ["SampleJudge"]
+
+
+class SampleJudge:
+    """Says what is wrong with samples, by a schema.
+
+    Attributes:
+        unchecked: for each path whose values could not be looked into, why.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.unchecked: dict[str, str] = {}
+        self._rulebook = Rulebook(schema)
+        self._root = Node.root(self._rulebook)
+        self._has_structure = bool(schema.fields) or schema.strict
+        self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
+
+    def __reduce__(self) -> tuple[type[SampleJudge], tuple[Schema]]:
+        return SampleJudge, (self.schema,)
+
+    def is_clean(self, sample: Any) -> bool:
+        """Whether a sample is surely clean. False says that it must be looked at."""
+        return self._row_checks is None and self._root.screen(sample)
+
+    def are_clean(self, samples: Sequence[Any]) -> bool:
+        """Whether all samples are surely clean; many small ones are looked at together."""
+        return self._row_checks is None and columns_are_clean(self._root, samples)
+
+    def judge(self, sample: Any, uri: str, row: int | None, row_group: int | None = None) -> tuple[Finding, ...]:
+        """What is wrong with a sample, exactly; nothing for a sample that is clean.
+
+        ``uri``, ``row_group`` and ``row`` are what the findings say of where it comes from; ``row`` is None for a sample
+        that is a file of its own.
+        """
+        place = Batch((), 1, row or 0, row_group)
+        found = list(walk_sample(sample))
+        outcomes: list[Outcome] = []
+        for one in found:
+            outcomes += self._judge_leaf(one, place)
+        if self._has_structure:
+            outcomes += check_structure(self.schema, dict(self._facts(found)), (), None)
+        if self._row_checks is not None:
+            outcomes += self._judge_row(found, place)
+        findings = [outcome.to_finding(uri) for outcome in outcomes if outcome.num_violations and outcome.reported]
+        return tuple(findings if row is not None else map(_without_rows, findings))
+
+    def _judge_leaf(self, one: SampleLeaf, place: Batch) -> Iterator[Outcome]:
+        field = self.schema.field_for(one.path)
+        if one.is_null and field is not None and not field.nullable:
+            example = Example(place.row_start, place.row_group, (), "null")
+            yield Outcome("DC104", one.path, 1, 1, examples=(example,))
+        if one.problem and field is None:
+            self.unchecked.setdefault(one.path or "", one.problem)
+        if one.column is None:
+            return
+        one = self._coerced(one)
+        for leaf in one.leaves():
+            leaf = self._rulebook.as_meant(leaf)
+            if leaf.problem:
+                if field is None:
+                    self.unchecked.setdefault(leaf.path or "", leaf.problem)
+                continue
+            yield from run_rules(leaf, self._rulebook.rules_for(leaf), place, with_rows=False)
+
+    def _coerced(self, one: SampleLeaf) -> SampleLeaf:
+        """The value as its field lets it be read: an integer where a whole float is accepted."""
+        assert one.column is not None
+        (column,) = coerce_batch(Batch((one.column,), 1), self.schema).columns
+        return one if column is one.column else replace(one, column=column)
+
+    def _facts(self, found: Sequence[SampleLeaf]) -> Iterator[tuple[str | None, FieldFacts]]:
+        for one in found:
+            is_top = one.path is None or "." not in one.path
+            if one.is_null:
+                # A null is there, and has neither dtype nor shape to be wrong.
+                yield one.path, FieldFacts("struct", top_level=is_top)
+            elif one.problem:
+                yield one.path, FieldFacts("unknown", None, self._problem(one.path, one.problem), is_top)
+            elif one.column is None:
+                yield one.path, FieldFacts("struct", top_level=is_top)
+            else:
+                for leaf in self._coerced(one).leaves():
+                    field = self.schema.field_for(leaf.path)
+                    dtype = leaf.dtype
+                    if field is not None and field.dtype is not None and not one.is_typed and _is_kind(dtype, field):
+                        dtype = field.dtype
+                    shape = None if one.shape is None else as_declared(one.shape, field)
+                    yield leaf.path, FieldFacts(dtype, shape, self._problem(leaf.path, leaf.problem), is_top)
+
+    def _problem(self, path: str | None, problem: str) -> str:
+        """A problem is a fault of the sample only where the schema speaks of the field."""
+        return problem if self.schema.field_for(path) is not None else ""
+
+    def _judge_row(self, found: Sequence[SampleLeaf], place: Batch) -> Iterator[Outcome]:
+        assert self._row_checks is not None
+        columns = tuple(one.column for one in found if one.column is not None)
+        names = tuple(column.name or "" for column in columns)
+        checks = self._row_checks.get(names)
+        if checks is None:
+            checks = self._row_checks[names] = build_row_checks(self.schema, names)
+        row = coerce_batch(place.with_columns(columns), self.schema)
+        for check in checks:
+            yield from check.run(row)
+
+
+def _is_kind(dtype: str, field: Field) -> bool:
+    """Whether a number of Python is of the kind that a field has; it has no width of its own."""
+    return dtype_kind(dtype) == dtype_kind(field.dtype)
+
+
+def _without_rows(finding: Finding) -> Finding:
+    """A finding of a sample that is a file of its own."""
+    return replace(finding, examples=tuple(replace(example, row=None) for example in finding.examples))

@@ -1,0 +1,300 @@
+"""Screens by place: what is tested at each path of a sample, learned from the samples that come.
+
+Without a schema every place is the same. With one, each place tests the dtype and the shape that were found right, and
+then the values. A test that says no only sends the sample to the exact check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from datacheck.batch import Batch
+from datacheck.checks.checker import Rulebook
+from datacheck.checks.rules import run_rules
+from datacheck.checks.structure import dtype_matches, shape_matches
+from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.dtypes import dtype_kind
+from datacheck.schema.model import Field
+from datacheck.torch.loader.screens import (
+    NumberScreen,
+    Screen,
+    always,
+    dtype_of,
+    finite_screen,
+    never,
+    range_screen,
+    screen_kind,
+)
+from datacheck.torch.loader.walker import SampleLeaf, is_container, parts_of, walk_sample
+
+__all__ = ["Node", "TypedScreen", "as_declared", "shape_fits"]
+
+#: Places, shapes and single values that are remembered; samples with ever new keys must not fill the memory.
+MAX_KNOWN = 4096
+
+_PYTHON_NUMBERS = {bool: "bool", int: "int64", float: "float64"}
+
+
+class Node:
+    """The screens of one place, by the type of the value.
+
+    ``is_uniform`` says that there is no schema, so that every place is the same node.
+    """
+
+    __slots__ = ("_children", "_field", "_required", "_rulebook", "is_uniform", "path", "screens")
+
+    def __init__(self, rulebook: Rulebook, path: str | None, *, is_uniform: bool) -> None:
+        self.path = path
+        self.screens: dict[type, Screen] = {}
+        self._rulebook = rulebook
+        self.is_uniform = is_uniform
+        self._children: dict[Any, Node] = {}
+        self._field = rulebook.schema.field_for(path)
+        self._required = _required_names(rulebook, path)
+
+    @classmethod
+    def root(cls, rulebook: Rulebook) -> Node:
+        """The node of the whole sample."""
+        schema = rulebook.schema
+        return cls(rulebook, None, is_uniform=not schema.fields and not schema.strict)
+
+    def screen(self, value: Any) -> bool:
+        """Whether a value at this place is surely clean."""
+        return (self.screens.get(type(value)) or self.learn(value))(value)
+
+    def learn(self, value: Any) -> Screen:
+        """The screen for values of this type, made at the first of them."""
+        kind = type(value)
+        leaf = None if issubclass(kind, Mapping) else screen_kind(kind)
+        if leaf is None and is_container(kind):
+            test = self._container_screen(kind)
+        elif leaf is None:
+            test = _first_refused() if self._field is None and not self._rulebook.schema.strict else never
+        else:
+            test = leaf if self.is_uniform else self._leaf_screen(kind, leaf)
+        self.screens[kind] = test
+        return test
+
+    def child(self, name: Any) -> Node:
+        """The node of a part."""
+        if self.is_uniform:
+            return self
+        node = self._children.get(name)
+        if node is None:
+            path = f"{self.path}.{name}" if self.path is not None else str(name)
+            node = Node(self._rulebook, path, is_uniform=False)
+            if len(self._children) < MAX_KNOWN:
+                self._children[name] = node
+        return node
+
+    def has_required(self, names: Any) -> bool:
+        """Whether a container with these part names has all that the schema requires of it."""
+        return not self._required or self._required <= {str(name) for name in names}
+
+    def _container_screen(self, kind: type) -> Screen:
+        if issubclass(kind, Mapping):
+            return self._mapping_screen()
+        if issubclass(kind, list):
+            return self._list_screen()
+        if issubclass(kind, tuple | set | frozenset) and self.is_uniform:
+            return self._screen_each
+        if is_dataclass(kind) and self.is_uniform:
+            names = [field.name for field in fields(kind)]
+            return lambda value: self._screen_each([getattr(value, name) for name in names if hasattr(value, name)])
+        return self._parts_screen
+
+    def _screen_each(self, values: Any) -> bool:
+        screens = self.screens
+        for value in values:
+            test = screens.get(type(value)) or self.learn(value)
+            if not test(value):
+                return False
+        return True
+
+    def _parts_screen(self, value: Any) -> bool:
+        parts = parts_of(value)
+        if parts is None:
+            return False
+        known = list(parts)
+        return all(self.child(name).screen(part) for name, part in known) and self.has_required(dict(known))
+
+    def _mapping_screen(self) -> Screen:
+        if self.is_uniform:
+            return lambda mapping: self._screen_each(mapping.values())
+        children, required = self._children, self._required
+
+        def screen(mapping: Mapping[Any, Any]) -> bool:
+            for name, value in mapping.items():
+                child = children.get(name) or self.child(name)
+                test = child.screens.get(type(value)) or child.learn(value)
+                if not test(value):
+                    return False
+            return not required or self.has_required(mapping)
+
+        return screen
+
+    def _list_screen(self) -> Screen:
+        def screen(values: list[Any]) -> bool:
+            if not values:
+                return self.has_required(())
+            first = type(values[0])
+            if first is float and self.is_uniform:
+                try:
+                    return math.isfinite(sum(values))
+                except (TypeError, ValueError, OverflowError):
+                    return False
+            if self.is_uniform:
+                return self._screen_each(values)
+            if first in _PYTHON_NUMBERS or first is list:
+                return False  # an array in disguise: numpy would be as slow as the exact check
+            return self._parts_screen(values)
+
+        return screen
+
+    def _leaf_screen(self, kind: type, finite: Screen) -> Screen:
+        """The screen of a leaf under a schema."""
+        schema, field = self._rulebook.schema, self._field
+        if field is None:
+            is_extra = schema.strict and self.path is not None and "." not in self.path
+            return never if is_extra else finite
+        if field.coerce or schema.coerce:
+            return never
+        if kind is type(None):
+            return always if field.nullable else never
+        if kind in _PYTHON_NUMBERS:
+            return self._number_screen(kind, field)
+        if issubclass(kind, torch.Tensor | np.ndarray | np.number | np.bool_):
+            return never if issubclass(kind, np.ma.MaskedArray) else TypedScreen(self, kind, field)
+        return self._remembering_screen(field) if issubclass(kind, str) and shape_fits((), field) else never
+
+    def _number_screen(self, kind: type, field: Field) -> Screen:
+        """Python's own numbers: of the kind of the field, whatever its width."""
+        dtype = _PYTHON_NUMBERS[kind]
+        if (field.dtype is not None and dtype_kind(field.dtype) != dtype_kind(dtype)) or not shape_fits((), field):
+            return never
+        rules = self._rulebook.rules_for(Leaf(self.path, np.empty(0, dtype), dtype))
+        if rules.unscreened:
+            return self._remembering_screen(field)
+        if rules.bounds is not None:
+            return NumberScreen(rules.bounds, is_float=kind is float)
+        return math.isfinite if rules.screened else always
+
+    def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
+        """The screen of tensors or arrays of one dtype."""
+        is_tensor = issubclass(kind, torch.Tensor)
+        name = dtype_of(dtype) if is_tensor else dtype.name
+        if field.dtype is not None and not dtype_matches(name, field.dtype):
+            return never
+        try:
+            storage = FLOAT_FORMATS.get(name) or np.dtype(name)
+        except TypeError:
+            return never
+        if storage.kind not in "?biufc":
+            return never
+        leaf = self._rulebook.as_meant(Leaf(self.path, np.empty(0, storage), name))
+        rules, meant = self._rulebook.rules_for(leaf), leaf.dtype
+        if rules.unscreened:
+            return never
+        if rules.bounds is not None:
+            return range_screen(rules.bounds, meant, is_tensor=is_tensor)
+        return finite_screen(meant, is_tensor=is_tensor) if rules.screened else always
+
+    def _remembering_screen(self, field: Field) -> Screen:
+        """Single values whose rules have no screen: each distinct one is looked at once."""
+        good: set[Any] = set()
+
+        def screen(value: Any) -> bool:
+            if value in good:
+                return True
+            if not all(self._is_good(one, field) for one in walk_sample(value, self.path)):
+                return False
+            if len(good) < MAX_KNOWN:
+                good.add(value)
+            return True
+
+        return screen
+
+    def _is_good(self, one: SampleLeaf, field: Field) -> bool:
+        leaves = [self._rulebook.as_meant(leaf) for leaf in one.leaves()]
+        if (
+            one.is_typed
+            and field.dtype is not None
+            and any(not dtype_matches(leaf.dtype, field.dtype) for leaf in leaves)
+        ):
+            return False
+        row = Batch((), 1)
+        return not any(run_rules(leaf, self._rulebook.rules_for(leaf), row, with_rows=False) for leaf in leaves)
+
+
+class TypedScreen:
+    """Tests tensors or arrays under a schema: their dtype and shape, each found right once, and then their values."""
+
+    __slots__ = ("_field", "_kind", "_node", "_shapes", "_tests")
+
+    def __init__(self, node: Node, kind: type, field: Field) -> None:
+        self._node, self._kind, self._field = node, kind, field
+        self._tests: dict[Any, Screen] = {}
+        self._shapes: set[Any] | None = None if field.shape is None else set()
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether the shape matters."""
+        return self._shapes is not None
+
+    def __call__(self, value: Any) -> bool:
+        shapes = self._shapes
+        if shapes is not None and value.shape not in shapes:
+            if not shape_fits(tuple(value.shape), self._field):
+                return False
+            if len(shapes) < MAX_KNOWN:
+                shapes.add(value.shape)
+        return self.test_values(value)
+
+    def test_values(self, value: Any) -> bool:
+        """Whether the dtype is right and the values are clean."""
+        dtype = value.dtype
+        test = self._tests.get(dtype)
+        if test is None:
+            test = self._tests[dtype] = self._node.value_screen(self._kind, dtype, self._field)
+        return test(value)
+
+
+def shape_fits(shape: tuple[int, ...], field: Field) -> bool:
+    """Whether the shape of a sample's value is the one that its field declares."""
+    if field.shape is None:
+        return True
+    return shape_matches(as_declared(shape, field), field.shape)
+
+
+def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None, ...]:
+    """A sample's shape as its field declares it: that of an array file has the rows first."""
+    if field is None or field.shape is None:
+        return shape
+    is_of_rows = len(field.shape) == len(shape) + 1 and field.shape[0] is None
+    return (None, *shape) if is_of_rows else shape
+
+
+def _first_refused() -> Screen:
+    """The screen of a type that cannot be looked into: the first value goes to the exact check, which says so."""
+    seen: list[bool] = []
+
+    def screen(_: Any) -> bool:
+        if seen:
+            return True
+        seen.append(True)
+        return False
+
+    return screen
+
+
+def _required_names(rulebook: Rulebook, path: str | None) -> set[str]:
+    """The parts that a container at a path must have."""
+    start = "" if path is None else f"{path}."
+    paths = [name for name, field in rulebook.schema.fields.items() if name is not None and field.required]
+    return {name.removeprefix(start).partition(".")[0] for name in paths if name.startswith(start)}

@@ -1,0 +1,65 @@
+"""What the ranks of a training tell each other, so that they decide alike."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datacheck.torch.loader.recorder import Recorder
+from datacheck.torch.loader.records import BadSample
+from datacheck.torch.sentinel.peers import Peers
+
+__all__ = ["Ranks", "Shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Counts over all ranks, the same on each of them: bad samples found in this run, all bad samples, samples seen."""
+
+    num_new: int
+    num_bad: int
+    num_seen: int
+
+
+class Ranks:
+    """This rank's side of what is shared. Every rank must call the same methods in the same order."""
+
+    def __init__(self) -> None:
+        self._sent: set[tuple[str, int]] = set()
+        self._new: set[int] = set()
+
+    def share(self, recorder: Recorder) -> Shared:
+        """Make each rank's new samples known to all, and add the counts."""
+        fresh = [
+            sample
+            for sample in recorder.samples(new_only=True)
+            if (sample.verdict.value, sample.index) not in self._sent
+        ]
+        gathered = Peers(None).gather(
+            {
+                # Ranks of one machine may share a journal; its counts are then counted once.
+                "journal": f"{socket.gethostname()}:{recorder.journal.folder}",
+                "seen": recorder.totals()["seen"],
+                "bad": sorted(recorder.bad),
+                "samples": [_without_traceback(sample).to_dict() for sample in fresh],
+            }
+        )
+        self._sent.update((sample.verdict.value, sample.index) for sample in fresh)
+        others = [BadSample.from_dict(record) for rank in gathered for record in rank["samples"]]
+        recorder.add_known(others)
+        self._new.update(sample.index for sample in others if sample.verdict == "bad")
+        seen = {rank["journal"]: rank["seen"] for rank in gathered}
+        bad = set().union(*(rank["bad"] for rank in gathered))
+        return Shared(len(self._new), len(bad), sum(seen.values()))
+
+    def compare(self, indices: Sequence[int]) -> list[int] | None:
+        """How many indices each rank has, where they are not the same; None where they are."""
+        gathered: list[Any] = Peers(None).gather(list(indices))
+        return None if all(rank == gathered[0] for rank in gathered) else [len(rank) for rank in gathered]
+
+
+def _without_traceback(sample: BadSample) -> BadSample:
+    """The traceback stays on the rank that has it."""
+    return sample if sample.error is None else replace(sample, error=replace(sample.error, traceback=""))

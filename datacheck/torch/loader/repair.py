@@ -1,0 +1,131 @@
+"""Samples repaired by the cleaning rules of the main job, with what ``datacheck fit`` learned for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from datacheck.batch import Batch
+from datacheck.errors import CleaningError, PipelineError, UsageError
+from datacheck.findings import Finding
+from datacheck.schema.yaml_file import load_yaml
+from datacheck.text import plain
+from datacheck.torch.loader.rewrite import rewritten
+from datacheck.torch.loader.walker import walk_sample
+
+if TYPE_CHECKING:
+    from datacheck.cleaning.plan import CleaningPlan
+    from datacheck.cleaning.statistics import Statistics
+    from datacheck.schema.model import Schema
+    from datacheck.torch.loader.judge import SampleJudge
+
+    #: The path of a pipeline file, its rules as plain values, or a plan.
+    CleaningLike: TypeAlias = str | os.PathLike[str] | Sequence[Mapping[str, Any]] | CleaningPlan
+    #: The path of the file that ``datacheck fit`` wrote, or what it holds.
+    StatisticsLike: TypeAlias = str | os.PathLike[str] | Statistics
+
+__all__ = ["CleaningLike", "Repairer", "StatisticsLike", "load_cleaning", "load_statistics", "schema_reference"]
+
+
+def load_cleaning(cleaning: CleaningLike) -> CleaningPlan:
+    """The cleaning rules that a pipeline file holds, or that are given as plain values; raises ``PipelineError``."""
+    from datacheck.cleaning.plan import CleaningPlan, parse_plan
+
+    if isinstance(cleaning, CleaningPlan):
+        return cleaning
+    if isinstance(cleaning, str | os.PathLike):
+        path = os.fspath(cleaning)
+        record = load_yaml(path, PipelineError)
+        return parse_plan(record.get("clean") or (), record.get("otherwise", "quarantine"), plain(path))
+    return parse_plan(cleaning)
+
+
+def schema_reference(cleaning: CleaningLike) -> Any:
+    """The schema that a pipeline file names, as :func:`load_schema` takes it; None where there is no such file or name."""
+    if not isinstance(cleaning, str | os.PathLike):
+        return None
+    reference = load_yaml(os.fspath(cleaning), PipelineError).get("schema")
+    if isinstance(reference, str):
+        beside = Path(os.fspath(cleaning)).parent / reference
+        return str(beside) if beside.exists() else reference
+    return reference
+
+
+def load_statistics(statistics: StatisticsLike | None) -> Statistics | None:
+    """The statistics of a file, or as they are; raises ``CleaningError`` for what is no such file."""
+    from datacheck.cleaning.statistics import Statistics
+
+    if statistics is None or isinstance(statistics, Statistics):
+        return statistics
+    path = os.fspath(statistics)
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{plain(path)}: {error.strerror}; run 'datacheck fit' to make it") from None
+    return Statistics.from_json(text, plain(path))
+
+
+@dataclass
+class Repairer:
+    """Repairs samples by a plan that was made for rows of files."""
+
+    plan: CleaningPlan
+    statistics: Statistics | None
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        from datacheck.cleaning.plan import is_learned
+        from datacheck.cleaning.rules import Impute
+
+        self._bound: dict[Any, CleaningPlan] = {}
+        for index, rule in enumerate(self.plan.rules):
+            if isinstance(rule, Impute) and rule.indicator is not False:
+                problem = (
+                    "a sample that is repaired cannot have a field more than the others; run 'datacheck run' instead"
+                )
+                raise PipelineError(self.plan.place(index, "indicator"), problem)
+            if is_learned(rule) and self.statistics is None:
+                raise UsageError(
+                    f"{self.plan.place(index)}: {rule.action} needs what 'datacheck fit' learned; "
+                    "give its file as statistics='...'"
+                )
+        if self.statistics is not None:
+            self.statistics.check_plan(self.plan)
+
+    def repair(self, sample: Any, findings: Sequence[Finding], judge: SampleJudge) -> Any:
+        """The sample with its bad values replaced, in containers of its own; None where the rules do not repair it.
+
+        Whatever is left must be what a ``report`` rule says to leave.
+        """
+        from datacheck.cleaning.plan import Action
+        from datacheck.cleaning.repairs import apply_repairs
+
+        if not all(self._decide(finding) in (Action.REPAIR, Action.REPORT) for finding in findings):
+            return None
+        found = [one for one in walk_sample(sample) if one.column is not None and not one.levels]
+        columns = tuple(one.column for one in found if one.column is not None)
+        batch = Batch(columns, 1)
+        try:
+            repaired, _ = apply_repairs(batch, self._plan_for(batch), self.schema, self.statistics)
+        except CleaningError:
+            return None
+        pairs = zip(columns, repaired.columns, strict=True)
+        changed = {new.name: new.data for old, new in pairs if new is not old}
+        result = rewritten(sample, changed)
+        left = judge.judge(result, "", 0)
+        return result if all(self._decide(finding) is Action.REPORT for finding in left) else None
+
+    def _decide(self, finding: Finding) -> Any:
+        return self.plan.decide(finding.field, finding.code)
+
+    def _plan_for(self, batch: Batch) -> CleaningPlan:
+        from datacheck.cleaning.plan import fields_of
+
+        fields = fields_of(batch)
+        key = tuple(fields.items())
+        if key not in self._bound:
+            self._bound[key] = self.plan.bind(fields, self.schema)
+        return self._bound[key]

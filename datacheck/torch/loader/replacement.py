@@ -1,0 +1,35 @@
+"""Which sample stands in for a bad one: the same one for any number of workers and ranks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+__all__ = ["candidates"]
+
+
+def candidates(seed: int, epoch: int, index: int, pool: int | Sequence[int], attempts: int) -> Iterator[int]:
+    """The indices to try instead of ``index``, in order: at most ``attempts``, none twice.
+
+    ``pool`` is the length of the data set, or the indices that may be taken. Each index depends on the seed, the epoch,
+    the index and the number of the attempt alone; NumPy's, torch's and Python's own generators are left as they are. The
+    index itself and its neighbours are never among them, where there are others.
+    """
+    size = pool if isinstance(pool, int) else len(pool)
+    taken = {index - 1, index, index + 1} if size > 3 else {index}
+    given = attempt = 0
+    # A small set may not have as many others; each draw that is left out costs a hash.
+    while given < attempts and attempt < 64 * attempts:
+        place = _draw(seed, epoch, index, attempt) % max(size, 1)
+        attempt += 1
+        chosen = place if isinstance(pool, int) else pool[place]
+        if size == 0 or chosen in taken:
+            continue
+        taken.add(chosen)
+        given += 1
+        yield chosen
+
+
+def _draw(seed: int, epoch: int, index: int, attempt: int) -> int:
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}/{attempt}".encode(), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")

@@ -1,0 +1,178 @@
+"""The report of a data set: every sample that was not served as the data set gave it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from datacheck.findings import Finding, Severity, merge_findings
+from datacheck.reports.report import Report
+from datacheck.text import plain, quantity
+from datacheck.torch.loader.records import BadSample, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DatasetReport"]
+
+#: Samples that the text names one by one.
+MAX_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetReport(Report):
+    """What was found in a data set, in all processes.
+
+    ``samples`` are the bad samples in the order of their indices. ``num_samples`` is the length of the data set, None for
+    one without. ``counts`` says how many samples were ``seen``, ``replaced``, ``skipped``, ``repaired``, ``retried``,
+    ``unstable`` (bad once and clean the second time), lost to ``passing`` errors, and ``raised``. ``num_rows`` is the
+    number seen.
+    """
+
+    name: str = ""
+    num_samples: int | None = None
+    samples: tuple[BadSample, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        num_samples: int | None,
+        samples: Iterable[BadSample],
+        counts: Mapping[str, int],
+        unchecked: Mapping[str, str],
+    ) -> DatasetReport:
+        """The report of these samples, with a finding for each path that could not be looked into."""
+        ordered = tuple(sorted(samples, key=lambda sample: (sample.index, sample.worker or 0, sample.verdict)))
+        found = merge_findings(finding for sample in ordered for finding in sample.findings)
+        hidden = [
+            Finding("DC005", name, path or None, 1, 1, detail=problem, severity=Severity.WARNING)
+            for path, problem in sorted(unchecked.items())
+        ]
+        return cls(
+            (*found, *hidden),
+            num_rows=counts.get("seen", 0),
+            name=name,
+            num_samples=num_samples,
+            samples=ordered,
+            counts=dict(counts),
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether every sample was served as the data set gave it."""
+        return not self.samples and Report.ok.fget(self)  # type: ignore[attr-defined]
+
+    @property
+    def num_bad(self) -> int:
+        """How many samples are bad for good."""
+        return sum(sample.verdict is Verdict.BAD for sample in self.samples)
+
+    @property
+    def bad_indices(self) -> tuple[int, ...]:
+        """The indices of the samples that are bad for good."""
+        return tuple(sample.index for sample in self.samples if sample.verdict is Verdict.BAD)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **Report.to_dict(self),
+            "name": self.name,
+            "num_samples": self.num_samples,
+            "counts": self.counts,
+            "samples": [sample.to_dict() for sample in self.samples],
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> DatasetReport:
+        """The report that :meth:`to_dict` wrote."""
+        return cls(
+            tuple(Finding.from_dict(finding) for finding in record["findings"]),
+            num_rows=record["num_rows"],
+            name=record["name"],
+            num_samples=record["num_samples"],
+            samples=tuple(BadSample.from_dict(sample) for sample in record["samples"]),
+            counts=dict(record["counts"]),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each finding of each sample; numbers that are not there are ``NA``."""
+        import pandas as pd
+
+        rows = [_row(sample, finding) for sample in self.samples for finding in sample.findings]
+        frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+        return frame.astype({name: dtype for name, dtype in _COLUMNS.items() if dtype})
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
+        length = "a stream" if self.num_samples is None else quantity(self.num_samples, "sample")
+        verdicts = Counter(sample.verdict for sample in self.samples)
+        words = [f"{verdicts[verdict]:,} {verdict.value}" for verdict in Verdict if verdicts[verdict]]
+        head = f"{plain(self.name)}, {length}, {self.counts.get('seen', 0):,} seen: {', '.join(words) or 'nothing bad'}"
+        done = [
+            f"{self.counts[name]:,} times {name}"
+            for name in ("replaced", "skipped", "repaired")
+            if self.counts.get(name)
+        ]
+        lines = [f"{head} ({', '.join(done)})" if done else head]
+        lines += [f"  {finding.code} {finding.message}" for finding in self.findings]
+        if self.samples:
+            lines.append("samples:")
+        lines += [f"  {_line(sample)}" for sample in self.samples[:MAX_LINES]]
+        if len(self.samples) > MAX_LINES:
+            lines.append(f"  and {len(self.samples) - MAX_LINES:,} more: see .samples, to_json() or to_pandas()")
+        return lines
+
+
+def _line(sample: BadSample) -> str:
+    verdict = "" if sample.verdict is Verdict.BAD else f" [{sample.verdict.value}]"
+    return f"{sample.message}{verdict}"
+
+
+_COLUMNS = {
+    "index": "int64",
+    "verdict": "str",
+    "code": "str",
+    "name": "str",
+    "field": None,
+    "num_violations": "int64",
+    "num_checked": "int64",
+    "position": None,
+    "value": None,
+    "uri": None,
+    "row_group": "Int64",
+    "row": "Int64",
+    "error": None,
+    "message": "str",
+    "traceback": None,
+    "epoch": "int64",
+    "worker": "Int64",
+}
+
+
+def _row(sample: BadSample, finding: Finding) -> dict[str, Any]:
+    first = finding.examples[0] if finding.examples else None
+    origin, error = sample.origin, sample.error
+    return {
+        "index": sample.index,
+        "verdict": sample.verdict.value,
+        "code": finding.code,
+        "name": finding.name,
+        "field": finding.field,
+        "num_violations": finding.num_violations,
+        "num_checked": finding.num_checked,
+        "position": None if first is None or not first.index else str(list(first.index)),
+        "value": None if first is None or not first.value else first.value,
+        "uri": None if origin is None else origin.uri,
+        "row_group": None if origin is None else origin.row_group,
+        "row": None if origin is None else origin.row,
+        "error": None if error is None else error.kind,
+        "message": finding.message,
+        "traceback": None if error is None else error.traceback,
+        "epoch": sample.epoch,
+        "worker": sample.worker,
+    }

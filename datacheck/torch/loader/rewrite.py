@@ -1,0 +1,84 @@
+"""A sample with some of its values replaced: the same types, in containers of its own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from datacheck.leaves import FLOAT_FORMATS
+from datacheck.torch.loader.screens import dtype_of, is_image
+from datacheck.torch.loader.walker import parts_of
+
+__all__ = ["rewritten"]
+
+
+def rewritten(sample: Any, values: Mapping[str | None, Any]) -> Any:
+    """``sample`` with the columns of one row that ``values`` has by path in the place of what it holds there.
+
+    Nothing in the sample is written to: the data set may keep it.
+    """
+    return _rewrite(None, sample, values) if values else sample
+
+
+def _rewrite(path: str | None, value: Any, values: Mapping[str | None, Any]) -> Any:
+    if path in values:
+        return _converted(value, values[path])
+    parts = None if isinstance(value, torch.Tensor | np.ndarray | np.generic) else parts_of(value)
+    if parts is None:
+        return value
+    new: dict[str, Any] = {}
+    for name, part in parts:
+        rewritten_part = _rewrite(f"{path}.{name}" if path is not None else name, part, values)
+        if rewritten_part is not part:
+            new[name] = rewritten_part
+    return _with_parts(value, new) if new else value
+
+
+def _with_parts(value: Any, new: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        names = {str(key): key for key in value}
+        changed = copy.copy(value)
+        for name, part in new.items():
+            changed[names[name]] = part  # type: ignore[index]
+        return changed
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return value._replace(**new)  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple):
+        return type(value)(new.get(str(place), part) for place, part in enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **new)
+    changed = copy.copy(value)
+    for name, part in new.items():
+        setattr(changed, name, part)
+    return changed
+
+
+def _converted(before: Any, column: Any) -> Any:
+    """The one row of a column as a value of the type that was there."""
+    if not isinstance(column, np.ndarray):
+        return column[0].as_py()
+    after = column[0]
+    if isinstance(before, torch.Tensor):
+        return _tensor_like(before, np.ascontiguousarray(after))
+    if is_image(type(before)):
+        image = before.copy()
+        image.putdata(np.asarray(after).reshape(-1).tolist())
+        return image
+    if isinstance(before, np.ndarray):
+        return np.asanyarray(after).reshape(before.shape)
+    if isinstance(before, np.generic):
+        return np.asarray(after)[()]
+    return np.asarray(after).tolist()
+
+
+def _tensor_like(before: torch.Tensor, array: np.ndarray[Any, Any]) -> torch.Tensor:
+    tensor = torch.from_numpy(array.copy())
+    if dtype_of(before.dtype) in FLOAT_FORMATS:
+        tensor = tensor.view(before.dtype)
+    tensor = tensor.reshape(before.shape).to(before.device, before.dtype).as_subclass(type(before))
+    return tensor.requires_grad_(before.requires_grad) if before.requires_grad else tensor

@@ -1,0 +1,259 @@
+"""Screens for one value of a sample: True only for what is surely clean, in a microsecond or two where it is small.
+
+A screen may give a false alarm, for which an exact look is then taken, and never misses. Small arrays are summed as
+Python's floats: a NaN stays NaN, an infinity stays infinite or becomes NaN, and nothing that is added brings a finite
+number back. Large ones take the sum of squares of :mod:`datacheck.numerics`, over the same short rows.
+"""
+
+from __future__ import annotations
+
+import cmath
+import datetime
+import enum
+import math
+import pathlib
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from datacheck.leaves import FLOAT_FORMATS, has_nonfinite
+from datacheck.numerics import SCREEN_WIDTH, Bounds, is_finite, to_float
+
+__all__ = [
+    "HARMLESS",
+    "NumberScreen",
+    "Screen",
+    "always",
+    "as_array",
+    "dtype_of",
+    "finite_screen",
+    "is_image",
+    "never",
+    "range_screen",
+    "screen_array_values",
+    "screen_kind",
+]
+
+Screen = Callable[[Any], bool]
+Array = np.ndarray[Any, Any]
+
+#: Up to this many values, Python's own sum is faster than one call of NumPy.
+SMALL = 48
+
+#: Types whose values hold no floating-point number.
+HARMLESS: tuple[type, ...] = (
+    bool,
+    int,
+    str,
+    bytes,
+    bytearray,
+    type(None),
+    type,
+    type(Ellipsis),
+    range,
+    slice,
+    enum.Enum,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    datetime.tzinfo,
+    pathlib.PurePath,
+    uuid.UUID,
+    np.integer,
+    np.bool_,
+    np.character,
+    np.datetime64,
+    np.timedelta64,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+)
+
+
+def always(_: Any) -> bool:
+    return True
+
+
+def never(_: Any) -> bool:
+    return False
+
+
+def screen_kind(kind: type) -> Screen | None:
+    """The screen that finds every NaN and infinity in values of a type; None for a container or an unknown type."""
+    if issubclass(kind, torch.Tensor):
+        return screen_tensor
+    if issubclass(kind, np.ndarray):
+        return never if issubclass(kind, np.ma.MaskedArray) else screen_array
+    if issubclass(kind, float | np.floating):
+        return math.isfinite
+    if issubclass(kind, complex | np.complexfloating):
+        return cmath.isfinite
+    if issubclass(kind, HARMLESS):
+        return always
+    if is_image(kind):
+        return screen_image
+    return None
+
+
+def is_image(kind: type) -> bool:
+    """Whether a type is Pillow's image, without importing Pillow."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and issubclass(kind, pillow.Image)
+
+
+def screen_image(image: Any) -> bool:
+    # An image that was only opened is decoded here, as whoever takes it would do: a truncated one raises.
+    image.load()
+    return image.mode != "F" or screen_array(np.asarray(image))
+
+
+_TENSORS_BY_BITS = {
+    dtype: torch.int16 if dtype.itemsize == 2 else torch.uint8
+    for dtype in (getattr(torch, name, None) for name in FLOAT_FORMATS)
+    if dtype is not None
+}
+_TENSORS_OF_NUMPY = frozenset({torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128})
+
+
+def dtype_of(dtype: torch.dtype) -> str:
+    """The logical dtype of a tensor's dtype."""
+    return str(dtype).removeprefix("torch.")
+
+
+def screen_tensor(tensor: torch.Tensor) -> bool:
+    dtype = tensor.dtype
+    if not (dtype.is_floating_point or dtype.is_complex):
+        return not tensor.is_quantized
+    try:
+        if tensor.dim() == 0 and dtype.is_floating_point:
+            return math.isfinite(tensor.item())
+        if tensor.numel() <= SMALL and tensor.dim() == 1 and dtype.is_floating_point:
+            return math.isfinite(sum(tensor.tolist()))
+        array = as_array(tensor)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False  # sparse, nested, on no device
+    return screen_array_values(array, dtype_of(dtype))
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A dense tensor as an array, formats that NumPy lacks by their bits; without a copy where its memory allows."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.dtype not in _TENSORS_OF_NUMPY:
+        bits = _TENSORS_BY_BITS.get(tensor.dtype)
+        if bits is not None:
+            tensor = tensor.view(bits)
+    try:
+        return tensor.numpy()
+    except (RuntimeError, TypeError):
+        return tensor.cpu().resolve_conj().resolve_neg().numpy()
+
+
+def screen_array(array: Array) -> bool:
+    kind = array.dtype.kind
+    if kind == "f" or kind == "c":
+        return screen_array_values(array, array.dtype.name)
+    return kind in "?biuSUTmM"
+
+
+def screen_array_values(array: Array, dtype: str) -> bool:
+    """Whether every value of an array of a logical dtype is surely finite."""
+    size = array.size
+    if size == 0 or not has_nonfinite(dtype):
+        return True
+    if dtype in ("float32", "float64") and array.dtype.isnative:
+        if size <= SMALL:
+            return math.isfinite(sum(array.ravel().tolist()))
+        if array.flags.c_contiguous:
+            return _squares(array.reshape(-1))
+        if array.flags.f_contiguous:
+            return _squares(array.T.reshape(-1))
+        # Walking an array that does not lie together is one pass; copying it first would be two.
+        return bool(np.isfinite(array).all())
+    return is_finite(_flat(array, dtype), dtype)
+
+
+def _flat(array: Array, dtype: str) -> Array:
+    flat = (array.T if array.flags.f_contiguous else array).reshape(-1)
+    storage = FLOAT_FORMATS.get(dtype)
+    return flat if storage is None else flat.view(storage)
+
+
+def _squares(flat: Array) -> bool:
+    whole = flat.size // SCREEN_WIDTH * SCREEN_WIDTH
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        tail = flat[whole:]
+        if not math.isfinite(tail.dot(tail)):
+            return False
+        if whole == 0:
+            return True
+        rows = flat[:whole].reshape(-1, SCREEN_WIDTH)
+        return math.isfinite(np.add.reduce(np.vecdot(rows, rows)))
+
+
+def screen_range(array: Array, dtype: str, bounds: Bounds) -> bool:
+    """Whether every value of an array of a logical dtype is surely finite and within bounds."""
+    if array.size == 0:
+        return True
+    if dtype in FLOAT_FORMATS or dtype == "float16":
+        array = to_float(_flat(array, dtype), dtype)
+    smallest, largest = array.min(), array.max()
+    if has_nonfinite(dtype) and not (math.isfinite(smallest) and math.isfinite(largest)):
+        return False
+    return bounds.hold(smallest, largest)
+
+
+class NumberScreen:
+    """The screen of numbers of Python that have bounds."""
+
+    __slots__ = ("_bounds", "_is_float")
+
+    def __init__(self, bounds: Bounds, *, is_float: bool) -> None:
+        self._bounds, self._is_float = bounds, is_float
+
+    def __call__(self, value: Any) -> bool:
+        return (not self._is_float or math.isfinite(value)) and self._bounds.hold(value, value)
+
+    def test_many(self, values: Sequence[Any]) -> bool:
+        # The sum comes first: a NaN makes min and max depend on the order.
+        return (not self._is_float or math.isfinite(sum(values))) and self._bounds.hold(min(values), max(values))
+
+
+def finite_screen(dtype: str, *, is_tensor: bool) -> Screen:
+    """The screen of tensors or arrays of one logical dtype that must be finite."""
+    if is_tensor and dtype not in FLOAT_FORMATS:
+        return screen_tensor
+    return _guarded(lambda array: screen_array_values(array, dtype), is_tensor)
+
+
+def range_screen(bounds: Bounds, dtype: str, *, is_tensor: bool) -> Screen:
+    """The screen of tensors or arrays of one logical dtype that have bounds."""
+    by_array = _guarded(lambda array: screen_range(array, dtype, bounds), is_tensor)
+    if not is_tensor or dtype in FLOAT_FORMATS:
+        return by_array
+    small = NumberScreen(bounds, is_float=has_nonfinite(dtype))
+
+    def screen(tensor: torch.Tensor) -> bool:
+        if tensor.numel() > SMALL or tensor.dim() > 1 or tensor.numel() == 0 or tensor.layout is not torch.strided:
+            return by_array(tensor)
+        values = [tensor.item()] if tensor.dim() == 0 else tensor.tolist()
+        return small.test_many(values)
+
+    return screen
+
+
+def _guarded(screen: Callable[[Array], bool], is_tensor: bool) -> Screen:
+    if not is_tensor:
+        return lambda value: screen(np.asarray(value))
+
+    def of_tensor(tensor: torch.Tensor) -> bool:
+        try:
+            return screen(as_array(tensor))
+        except (RuntimeError, TypeError, NotImplementedError):
+            return False  # sparse, nested, on no device
+
+    return of_tensor

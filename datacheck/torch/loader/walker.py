@@ -1,0 +1,217 @@
+"""The leaves of a sample: everything in it that holds values, by path, in the form that the checks take.
+
+Each leaf is one row, that of its sample: a position in a tensor is an index inside the row's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from datacheck.batch import Column
+from datacheck.leaves import IntArray, Leaf, Level, Regular
+from datacheck.torch.loader.screens import HARMLESS, as_array, dtype_of, is_image
+
+__all__ = ["SampleLeaf", "is_container", "parts_of", "walk_sample"]
+
+#: Levels of nesting that are followed; a sample that holds itself ends here.
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLeaf:
+    """A value of a sample, as a column of one row; a container, a null, or what cannot be looked into has none.
+
+    ``value`` is what the sample holds there, ``shape`` the shape of that value. ``is_typed`` is False for Python's own
+    numbers and lists of them, which have a kind but no dtype. ``levels`` say where a stored value of a sparse tensor is.
+    ``problem`` says why it cannot be looked into.
+    """
+
+    path: str | None
+    value: Any
+    column: Column | None = None
+    shape: tuple[int, ...] | None = None
+    is_typed: bool = True
+    is_null: bool = False
+    problem: str = ""
+    levels: tuple[Level, ...] = ()
+
+    def leaves(self) -> Iterator[Leaf]:
+        """The leaves of the column; more than one for a structured dtype."""
+        for leaf in self.column.leaves() if self.column is not None else ():
+            yield replace(leaf, levels=self.levels) if self.levels else leaf
+
+
+def parts_of(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """The named parts of a container; None for what is none, and for a list of numbers."""
+    if isinstance(value, Mapping):
+        return ((str(key), part) for key, part in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return zip(value._fields, value, strict=True)
+    if isinstance(value, tuple):
+        return ((str(place), part) for place, part in enumerate(value))
+    if isinstance(value, list):
+        return None if _is_numbers(value) else ((str(place), part) for place, part in enumerate(value))
+    if isinstance(value, set | frozenset):
+        return ((str(place), part) for place, part in enumerate(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return ((field.name, getattr(value, field.name)) for field in fields(value) if hasattr(value, field.name))
+    return _parts_of_object(value)
+
+
+def is_container(kind: type) -> bool:
+    """Whether values of a type have named parts (a list may also be one leaf)."""
+    return (
+        issubclass(kind, Mapping | tuple | list | set | frozenset)
+        or is_dataclass(kind)
+        or (_can_tell(kind) and not issubclass(kind, torch.Tensor | np.ndarray | np.generic))
+    )
+
+
+def _can_tell(kind: type) -> bool:
+    return callable(getattr(kind, "to_dict", None)) or hasattr(kind, "__attrs_attrs__")
+
+
+def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """The parts of a graph, a tensor class and their like, which can say what they hold."""
+    kind = type(value)
+    if not is_container(kind):
+        return None
+    if hasattr(kind, "__attrs_attrs__"):
+        return ((field.name, getattr(value, field.name)) for field in kind.__attrs_attrs__)
+    told = value.to_dict()
+    return ((str(key), part) for key, part in told.items()) if isinstance(told, Mapping) else None
+
+
+def _is_numbers(values: list[Any]) -> bool:
+    """Whether a list is one array: of numbers, or of such lists."""
+    if not values:
+        return False
+    first = values[0]
+    if isinstance(first, list):
+        return all(isinstance(part, list) and _is_numbers(part) for part in values)
+    return set(map(type, values)) <= {float, int, bool}
+
+
+def walk_sample(sample: Any, path: str | None = None) -> Iterator[SampleLeaf]:
+    """Every value and container of a sample, or of the part of one that is at ``path``."""
+    return _walk(path, sample, 0)
+
+
+def _walk(path: str | None, value: Any, depth: int) -> Iterator[SampleLeaf]:
+    if depth > MAX_DEPTH:
+        yield SampleLeaf(path, value, problem=f"it is nested more than {MAX_DEPTH} levels deep")
+        return
+    if isinstance(value, torch.Tensor):
+        yield from _walk_tensor(path, value)
+        return
+    parts = None if isinstance(value, np.ndarray | np.generic) else parts_of(value)
+    if parts is None:
+        yield _walk_value(path, value)
+        return
+    if path is not None:
+        yield SampleLeaf(path, value)
+    for name, part in parts:
+        yield from _walk(f"{path}.{name}" if path else name, part, depth + 1)
+
+
+def _walk_value(path: str | None, value: Any) -> SampleLeaf:
+    if value is None:
+        return SampleLeaf(path, value, is_null=True)
+    if isinstance(value, np.ndarray | np.generic):
+        return _of_array(path, value, np.asanyarray(value))
+    if isinstance(value, bool | int | float | complex | list):
+        return _of_python(path, value, value)
+    if isinstance(value, Decimal):
+        return _of_python(path, value, float(value))
+    if is_image(type(value)):
+        value.load()
+        return _of_array(path, value, np.asarray(value))
+    if isinstance(value, HARMLESS):
+        return _of_arrow(path, value)
+    return SampleLeaf(path, value, problem=f"an object of type {type(value).__name__} hides its values")
+
+
+def _of_python(path: str | None, value: Any, numbers: Any) -> SampleLeaf:
+    try:
+        array = np.asarray(numbers)
+        if array.dtype.kind == "O":  # whole numbers beyond 64 bits
+            array = array.astype(np.float64)
+    except (ValueError, OverflowError):
+        return SampleLeaf(path, value, problem="lists of unequal lengths are no array")
+    return replace(_of_array(path, value, array), is_typed=False)
+
+
+def _of_array(path: str | None, value: Any, array: np.ndarray[Any, Any], dtype: str | None = None) -> SampleLeaf:
+    return SampleLeaf(path, value, Column(path, array[None], dtype), array.shape)
+
+
+def _of_arrow(path: str | None, value: Any) -> SampleLeaf:
+    """Text, bytes and times as one value of Arrow; what Arrow does not know holds no number."""
+    try:
+        return SampleLeaf(path, value, Column(path, pa.array([value])), ())
+    except (pa.ArrowException, ValueError, OverflowError, TypeError):
+        return SampleLeaf(path, value)
+
+
+def _walk_tensor(path: str | None, value: torch.Tensor) -> Iterator[SampleLeaf]:
+    tensor = value.detach()
+    problem = ""
+    if tensor.is_meta:
+        problem = "a tensor on the device 'meta' holds no values"
+    elif tensor.is_nested:
+        for place, part in enumerate(tensor.unbind()):
+            yield from _walk_tensor(f"{path}.{place}" if path else str(place), part)
+        return
+    elif tensor.layout is torch.sparse_coo:
+        yield _of_sparse(path, value, tensor._values(), tensor._indices())
+        return
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        yield _of_sparse(path, value, tensor.values(), None)
+        return
+    elif tensor.layout is not torch.strided:
+        problem = f"the layout {tensor.layout} is not looked into"
+    yield SampleLeaf(path, value, problem=problem) if problem else _of_dense(path, value, tensor)
+
+
+def _of_dense(path: str | None, value: torch.Tensor, tensor: torch.Tensor) -> SampleLeaf:
+    dtype = dtype_of(tensor.dtype)
+    try:
+        if tensor.is_quantized:
+            tensor, dtype = tensor.dequantize(), "float32"
+        if tensor.dtype is torch.complex32:
+            tensor, dtype = torch.view_as_real(tensor.resolve_conj()), "float16"
+        array = as_array(tensor.as_subclass(torch.Tensor))
+    except (TypeError, RuntimeError, NotImplementedError):
+        return SampleLeaf(path, value, problem=f"the dtype {dtype} is not looked into")
+    return _of_array(path, value, array, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sparse:
+    """Positions among the stored values of a sparse tensor: ``coordinates`` ``(dimensions, values)`` of each."""
+
+    coordinates: IntArray
+    dense: tuple[int, ...]
+
+    def parents(self, positions: IntArray) -> tuple[IntArray, IntArray]:
+        stored, *inner = np.unravel_index(positions, (self.coordinates.shape[1], *self.dense))
+        digits = [*self.coordinates[:, stored], *inner]
+        return np.zeros(len(positions), np.int64), np.stack(digits, axis=1).astype(np.int64)
+
+
+def _of_sparse(
+    path: str | None, value: torch.Tensor, stored: torch.Tensor, coordinates: torch.Tensor | None
+) -> SampleLeaf:
+    """The stored values; each at its place in the tensor, where the layout tells it."""
+    found = _of_dense(path, stored, stored)
+    level: Level = Regular((1, *stored.shape))
+    if coordinates is not None:
+        level = _Sparse(coordinates.cpu().numpy(), tuple(stored.shape[1:]))
+    return replace(found, value=value, shape=tuple(value.shape), levels=(level,))
