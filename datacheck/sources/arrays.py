@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import mmap
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ Array = np.ndarray[Any, Any]
 
 #: The longest header of an ``.npy`` that is parsed: room for some thousand named fields.
 MAX_HEADER_BYTES = 1 << 18
+#: Fewer bytes are copied: a map costs more, and a process may have no more than some ten thousand.
+MAP_FROM_BYTES = 1 << 16
 _MAX_DIMENSIONS = 64
 _NPY_MAGIC = b"\x93NUMPY"
 #: Integers of Python 2 in headers that it wrote.
@@ -131,7 +134,7 @@ def row_ranges(places: list[Place], start: int, count: int) -> list[tuple[int, i
 
 
 def rows_of(file: BinaryIO, place: Place, start: int, count: int) -> Array:
-    """Some rows of an array: mapped where they lie together, copied where they do not.
+    """Some rows of an array: mapped where they lie together, copied where they do not or where they are few.
 
     Each call has a map of its own, which goes when the last array over it goes: pages that have been checked do not
     stay in the process.
@@ -142,7 +145,13 @@ def rows_of(file: BinaryIO, place: Place, start: int, count: int) -> Array:
         return np.zeros(shape, place.dtype)
     if place.is_copied:
         return _gathered(file, place, start, count)
-    return _mapped(file, place.dtype, place.offset + start * place.row_bytes, shape)
+    begin = place.offset + start * place.row_bytes
+    if num_bytes < MAP_FROM_BYTES:
+        data = os.pread(file.fileno(), num_bytes, begin)
+        if len(data) < num_bytes:
+            raise EOFError("the file ends inside the array")
+        return np.frombuffer(data, place.dtype).reshape(shape)
+    return _mapped(file, place.dtype, begin, shape)
 
 
 def _mapped(

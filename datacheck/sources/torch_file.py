@@ -10,6 +10,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
@@ -49,8 +50,11 @@ class TorchSource:
         check_expansion(uri, expanded, fingerprint.size, len(found), options)
         for one in found:
             check_rows(uri, one.num_rows, one.num_rows * one.row_bytes, f"the tensor {one.name!r}")
-        if len(found) == 1 and found[0].name is None and found[0].member().problem:
-            return _plan_nameless(uri, self.format, fingerprint, found[0], options)
+        if found and found[0].name is None:
+            if found[0].member().problem:
+                return _plan_nameless(uri, self.format, fingerprint, found[0], options)
+            # One array alone is read whatever columns are wanted, as that of an .npy is.
+            options = replace(options, columns=None)
         return plan_members(uri, self.format, fingerprint, [one.member() for one in found], options)
 
     @guard_read
@@ -58,7 +62,7 @@ class TorchSource:
         found = _load(unit.uri, unit.options)
         if not unit.members:
             wanted = unit.options.columns
-            chosen = [one for one in found if wanted is None or (one.name or "") in wanted]
+            chosen = [one for one in found if wanted is None or one.name is None or one.name in wanted]
             yield from batches_together(chosen, unit.row_start, unit.num_rows or 0)
             return
         by_name = {one.name or "": one for one in found}

@@ -198,3 +198,10 @@ def test_text_that_is_no_text_is_said(tmp_path: Path) -> None:
 def test_rows_are_joined_as_they_were(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(12.0).reshape(4, 3))
     np.testing.assert_array_equal(join(read_batches(inspect(tmp_path / "x.npy")))[None][2], [6, 7, 8])
+
+
+def test_few_bytes_are_copied_so_that_many_arrays_need_no_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "x.npz", **{f"a{index}": np.full(5, index) for index in range(300)})  # type: ignore[arg-type]
+    monkeypatch.setattr(mmap, "mmap", None)
+    read = read_table(tmp_path / "x.npz")
+    assert all(read[f"a{index}"].tolist() == [index] * 5 for index in range(300))

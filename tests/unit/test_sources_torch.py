@@ -143,6 +143,7 @@ def test_the_tensors_of_a_data_set_are_columns(tmp_path: Path) -> None:
 def test_one_tensor_alone_has_no_name(tmp_path: Path) -> None:
     (batch,) = read_batches(inspect(save(tmp_path / "x.pt", torch.arange(3.0))))
     assert batch.num_rows == 3
+    assert read_table(tmp_path / "x.pt", ReadOptions(columns=("other",)))[None].tolist() == [0, 1, 2]
     assert {leaf.path for column in batch.columns for leaf in column.leaves()} == {None}
 
 
