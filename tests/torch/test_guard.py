@@ -7,8 +7,8 @@ import gc
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pytest

@@ -176,8 +176,10 @@ class Driver:
         return reading.trip is None or self._resolve(reading.trip)
 
     def updated(self) -> None:
-        """An update was made: look at what it left behind."""
-        late = self.lookout.after_update()
+        """An update was made: look at what it left behind, unless it was made in spite of what was seen."""
+        trip = self._last_trip
+        is_forced = trip is not None and not trip.is_spike and not self.response.was_settled
+        late = self.lookout.after_update(look=not is_forced)
         if late is not None:
             self._resolve(late)
         elif self._last_trip is None:
@@ -228,6 +230,7 @@ class Driver:
                 diagnosis = explain(tripped)
                 self.log.add_diagnosis(diagnosis)
             self._hooks.closed()
+            self.training.buffers.restore()
             raise NonFiniteError(diagnosis, self._bundle_of(tripped))
 
         return self.response.resolve(trip, explain, stop)

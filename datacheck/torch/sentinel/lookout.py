@@ -227,7 +227,7 @@ class Lookout:
         if self._sample is None:
             self._sample = UpdateSample(self._training.parameters)
 
-    def after_update(self) -> Trip | None:
+    def after_update(self, *, look: bool = True) -> Trip | None:
         """Judge what an update left behind; where that would have to wait for a device or for ranks, the next look does."""
         training = self._training
         step, rate = training.step, training.learning_rate
@@ -237,7 +237,8 @@ class Lookout:
         else:
             self.history.add_update(step, ratio, rate)
         self._num_updates += 1
-        if self._num_updates > EARLY_UPDATES and self._num_updates % self._config.every_n_steps:
+        is_due = self._num_updates <= EARLY_UPDATES or self._num_updates % self._config.every_n_steps == 0
+        if not look or not is_due:
             return None
         total, norm = training.state.measure()
         if norm is not None or training.peers is not None:

@@ -32,6 +32,8 @@ class Response:
         self._log = log
         self._max_diagnoses = max_diagnoses
         self._num_diagnoses = 0
+        #: Whether the last trip was answered by an action that leaves nothing bad in the gradients.
+        self.was_settled = False
 
     def resolve(self, trip: Trip, explain: Explain, stop: Stop) -> bool:
         """Act on a trip; whether the update is to be made. ``stop`` raises."""
@@ -59,6 +61,7 @@ class Response:
                 asked = outcome
             else:
                 eased = outcome
+        self.was_settled = settled is not None
         decision = settled or asked or (None if trip.is_late else eased)
         if decision is not None:
             return decision is Outcome.MAKE
