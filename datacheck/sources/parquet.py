@@ -102,6 +102,7 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
         yield Batch.from_arrow(_no_rows(schema, names))
         return
     by_columns = unit.options.by_columns and _addressable(schema)
+    is_nested = any(field.type.num_fields or pa.types.is_dictionary(field.type) for field in schema)
     row_start = unit.row_start
     for group in unit.row_groups:
         row_group = metadata.row_group(group)
@@ -110,6 +111,9 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
             is_first = not by_columns or columns[0] == names[0]
             start = row_start
             for batch in _batches(file, unit.uri, group, columns, sizes):
+                if is_nested:
+                    # A damaged file may give offsets and indices that lie outside of what they point into.
+                    batch.validate(full=True)
                 yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
                 start += batch.num_rows
         row_start += row_group.num_rows
@@ -127,15 +131,30 @@ def _addressable(schema: pa.Schema) -> bool:
 
 
 def _column_bytes(row_group: Any, schema: pa.Schema) -> dict[str, int]:
-    """Decoded bytes of each top-level column of a row group, as far as the footer tells."""
+    """Decoded bytes of each top-level column of a row group, as far as its size and the types tell.
+
+    The footer says it by column, but pyarrow ends the process where what it says there is encrypted or damaged.
+    """
     sizes = dict.fromkeys(schema.names, 0)
-    for index in range(row_group.num_columns):
-        chunk = row_group.column(index)
-        name = chunk.path_in_schema.split(".", 1)[0]
-        width = {"FLOAT": 4, "INT32": 4, "DOUBLE": 8, "INT64": 8}.get(chunk.physical_type, 1)
-        # A dictionary-encoded chunk decodes to more than its uncompressed size says.
-        sizes[name] = sizes.get(name, 0) + max(chunk.total_uncompressed_size, width * chunk.num_values)
+    widths = [_row_bytes(field.type) for field in schema]
+    share = row_group.total_byte_size / max(1, widths.count(None))
+    for name, width in zip(schema.names, widths, strict=True):
+        # A dictionary-encoded column decodes to more than its share of the size says.
+        sizes[name] += int(max(share, row_group.num_rows)) if width is None else width * row_group.num_rows
     return sizes
+
+
+def _row_bytes(kind: pa.DataType) -> int | None:
+    """The bytes of one value; None where values differ in size."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _row_bytes(kind.storage_type)
+    if pa.types.is_fixed_size_list(kind):
+        width = _row_bytes(kind.value_type)
+        return None if width is None else width * kind.list_size
+    try:
+        return max(1, kind.bit_width // 8)
+    except ValueError:
+        return None
 
 
 def _column_groups(sizes: Mapping[str, int], names: list[str]) -> list[list[str]]:

@@ -291,6 +291,31 @@ def test_encrypted_parquet_is_said_to_be(tmp_path: Path) -> None:
     assert code_of(path) == "DC905"
 
 
+def test_parquet_with_an_encrypted_column_is_said_to_be(tmp_path: Path) -> None:
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc,name-defined]
+        def __init__(self, config: object) -> None:
+            encryption.KmsClient.__init__(self)
+
+        def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+            return key_bytes
+
+        def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+            return wrapped_key
+
+    factory = encryption.CryptoFactory(Keys)
+    configuration = encryption.EncryptionConfiguration(
+        footer_key="k", column_keys={"k": ["x"]}, plaintext_footer=True, data_key_length_bits=128
+    )
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), configuration)
+    path = tmp_path / "x.parquet"
+    table = pa.table({"x": [1.0, 2.0]})
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    assert code_of(path) == "DC905"
+
+
 def test_two_columns_of_one_name_are_both_read(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1.0, 2.0]), pa.array([3.0, 4.0])], names=["x", "x"])
     pq.write_table(table, tmp_path / "x.parquet")
