@@ -1,0 +1,104 @@
+"""Two ranks on gloo: what one of them sees, both act on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+Results = list[dict[str, dict[str, Any]]]
+
+KINDS = pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """What each of the two ranks found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    script = Path(__file__).with_name("two_ranks.py")
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    outputs = [folder / f"{rank}.json" for rank in range(2)]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(folder / "store"), str(outputs[rank])],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(errors)
+    return [json.loads(output.read_text(encoding="utf-8")) for output in outputs]
+
+
+def codes(result: dict[str, Any]) -> list[str]:
+    return [finding["code"] for finding in result["findings"]]
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["step", "layers", "loop"])
+def test_weights_are_bit_for_bit_those_without_a_guard(results: Results, kind: str, name: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: {name}"]["weights"] == rank[f"{kind}: plain"]["weights"]
+        assert rank[f"{kind}: {name}"]["findings"] == []
+
+
+@KINDS
+def test_the_gradient_norm_is_the_global_one(results: Results, kind: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: step"]["norm"] == pytest.approx(rank[f"{kind}: norm"]["norm"], rel=1e-5)
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["raise", "raise in a loop"])
+def test_both_ranks_stop_at_the_step_that_one_of_them_saw(results: Results, kind: str, name: str) -> None:
+    first, second = (rank[f"{kind}: {name}"] for rank in results)
+    assert first["step"] == second["step"] == 3
+    assert second["raised"]["cause"] == "input-not-finite"
+    assert first["raised"]["cause"] == "input-not-finite"
+    assert first["raised"]["explanation"] == f"on rank 1: {second['raised']['explanation']}"
+    assert first["weights"] == second["weights"]
+
+
+@KINDS
+def test_a_gradient_that_one_rank_makes_bad_is_traced_on_that_rank(results: Results, kind: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: raise in backward"]["raised"]["cause"] == "sqrt-gradient-at-zero"
+        assert codes(rank[f"{kind}: raise in backward"])[0] == "DC451"
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["skip", "skip in a loop", "function"])
+def test_both_ranks_skip_together(results: Results, kind: str, name: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: {name}"]["weights"] == rank[f"{kind}: plain without the bad step"]["weights"]
+        assert codes(rank[f"{kind}: {name}"])[0] in ("DC450", "DC451")
+
+
+@KINDS
+def test_rolling_back_keeps_the_ranks_together(results: Results, kind: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: rollback"]["weights"] == rank[f"{kind}: plain without the bad step"]["weights"]
+
+
+@KINDS
+def test_clipping_keeps_the_ranks_together(results: Results, kind: str) -> None:
+    first, second = (rank[f"{kind}: clip"] for rank in results)
+    assert first["raised"] is None
+    assert first["weights"] == second["weights"]
+    assert all(value == value for tensor in first["weights"] for value in tensor)
