@@ -230,9 +230,7 @@ def _masked_branch(evidence: Evidence) -> _Found:
     )
 
 
-_CLAMPS = frozenset(
-    {"clamp", "relu", "threshold", "clamp_min", "clamp_max", "hardtanh", "maximum", "minimum", "nan_to_num"}
-)
+_CLAMPS = frozenset({"clamp", "relu", "threshold", "clamp_min", "clamp_max", "hardtanh", "maximum", "minimum"})
 
 
 def _half(evidence: Evidence) -> _Found:
@@ -333,7 +331,7 @@ def _in_forward(evidence: Evidence) -> _Found:
     if "_norm" in op and _is_nan(evidence.value):
         return (
             "division-by-zero",
-            f"{op} divides by a standard deviation of 0 {evidence.place}: its eps is 0 or too small",
+            f"{op} divides by a variance that is 0 or negative {evidence.place}: its eps is too small",
         )
     return _overflow(evidence)
 

@@ -132,6 +132,32 @@ class TestErrors:
         assert diagnosis.cause == "log-of-zero-or-negative"
         assert "made the program raise ValueError" in diagnosis.explanation
 
+    @pytest.mark.parametrize(
+        "test", [torch.isnan, torch.isinf, lambda x: ~torch.isfinite(x)], ids=["nan", "inf", "finite"]
+    )
+    def test_an_assertion_about_it_is_explained(self, test):
+        def loss_fn(model, batch):
+            hidden = torch.log(model(batch) * 0 - float(test is torch.isnan))
+            if test(hidden).any():
+                raise FloatingPointError
+            return hidden.mean()
+
+        diagnosis = found(loss_fn, nn.Linear(4, 4), torch.randn(2, 4))
+        assert "made the program raise FloatingPointError" in diagnosis.explanation
+
+    def test_an_assertion_about_something_else_comes_through(self):
+        def loss_fn(model, batch):
+            known = ~torch.isnan(batch)
+            hidden = model(torch.where(known, batch, 0.0)).relu().tanh().sigmoid().mean() * 1 + 1 - 1
+            if hidden < 1e9:
+                raise AssertionError("too small")
+            return hidden
+
+        batch = torch.randn(3, 4)
+        batch[0, 0] = float("nan")
+        with pytest.raises(AssertionError, match="too small"):
+            diagnose(loss_fn, nn.Linear(4, 4), batch)
+
 
 class TestWhatIsSaid:
     def test_fits_on_one_screen(self):

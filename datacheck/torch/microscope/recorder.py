@@ -36,6 +36,7 @@ _UNDECLARED_WRITES = {
 #: Stands for the code of a function whose line was not seen running.
 _MARK = (lambda: None).__code__
 _UNINITIALISED = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"})
+_COMPARISONS = frozenset({"eq", "ne", "isnan", "isinf", "isposinf", "isneginf"})
 _CONSTANTS = frozenset({"lift_fresh", "scalar_tensor"})
 
 
@@ -88,6 +89,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self.in_backward = False
         self.last_inputs: list[torch.Tensor] = []
+        #: What was compared last, and when: programs that test for NaN raise soon after.
+        self.last_compared: tuple[int, list[torch.Tensor]] = (-1, [])
         self._names = names
         self._boundary = boundary
         self._max_bytes = max_bytes
@@ -148,6 +151,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last_inputs = inputs
         result = func(*args, **kwargs)
         operation = self._remember(func, traits, refs, named)
+        if traits.base in _COMPARISONS:
+            self.last_compared = (operation.index, inputs)
         operation.mutated = mutated
         operation.is_opaque = _has_opaque(args) or _has_opaque(kwargs.values())
         fresh = self._note_outputs(operation, traits, result, inputs)

@@ -25,6 +25,9 @@ __all__ = ["Recording", "check_loss", "is_harmed", "record"]
 #: Gradients whose harm is traced: the culprits of the rest are nearly always the same.
 MAX_HARMS = 8
 
+#: An assertion is about what was compared at most this many operations before it.
+RECENT = 8
+
 #: What errors say that a bad value has caused.
 _HINTS = re.compile(
     r"\bnan\b|\binf\b|infinit|finite|converge|constraint|probability|singular|ill-conditioned|positive.definite",
@@ -154,6 +157,11 @@ def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
     for tensor in recorder.last_inputs:
         if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
             return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    since, compared = recorder.last_compared
+    if isinstance(error, AssertionError | ArithmeticError) and len(recorder.tape.operations) - since <= RECENT:
+        for tensor in compared:
+            if not is_finite(tensor):
+                return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
     if not hinted:
         return []
     for operation in reversed(recorder.tape.operations):

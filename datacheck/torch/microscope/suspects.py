@@ -41,10 +41,7 @@ class Violation:
 
 
 def samples_of_scene(case: Case, scene: Scene) -> tuple[int, ...]:
-    """The samples whose values an operation went bad on.
-
-    All of them are never named where the operation went bad in every value: then it is not the samples' fault.
-    """
+    """The samples whose values an operation went bad on; none where it does so for all of them, whatever they hold."""
     size = num_samples(case.batch)
     if size is None:
         return ()
@@ -52,7 +49,7 @@ def samples_of_scene(case: Case, scene: Scene) -> tuple[int, ...]:
     if everything and size in scene.shape:
         return ()
     found = _blame(case, size, _guesses(size, scene))
-    return () if everything and len(found) == size else found
+    return () if len(found) == size else found
 
 
 def samples_of_field(case: Case, owner: Owner, bad: Positions) -> tuple[int, ...]:
