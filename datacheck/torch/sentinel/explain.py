@@ -20,7 +20,7 @@ from datacheck.torch.sentinel.trip import Trip
 from datacheck.torch.sentinel.unsharded import unsharded_copy
 from datacheck.torch.sentinel.update_fault import explain_update
 
-__all__ = ["Explainer"]
+__all__ = ["Explainer", "examine_part"]
 
 #: The scale that a GradScaler begins with.
 INITIAL_SCALE = 2.0**16
@@ -81,7 +81,7 @@ class Explainer:
             for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
                 for part in context.parts:
                     with training.random.replaying(part.random):
-                        found = _examine(part, model, scale)
+                        found = examine_part(part, model, scale)
                     if found is not None:
                         return found
         return None
@@ -133,7 +133,8 @@ class Explainer:
         )
 
 
-def _examine(part: Part, model: nn.Module, scale: float) -> Diagnosis | None:
+def examine_part(part: Part, model: nn.Module, scale: float = 1.0) -> Diagnosis | None:
+    """Replay one part of a step under the microscope. Random states and buffers must be those of the step."""
     from datacheck.torch.microscope import examine
 
     def replay_on(batch: Any) -> Tensor:

@@ -73,6 +73,8 @@ def read_tree(directory: Path) -> Any:
 def _encode(value: Any, path: str, tensors: dict[str, Tensor], depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise UsageError(f"{plain(path)}: nested more than {MAX_DEPTH} deep")
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _encode_array(value, path, tensors)
     if value is None or isinstance(value, (bool, int, str)):
         return value if type(value) in (type(None), bool, int, str) else {"is": "plain", "value": _base(value)}
     if isinstance(value, float):
@@ -87,8 +89,6 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], depth: int) -> An
         return {"is": "device", "value": str(value)}
     if isinstance(value, Tensor):
         return _encode_tensor(value, path, tensors)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _encode_array(value, path, tensors)
 
     def inner(items: Any) -> list[Any]:
         return [_encode(item, f"{path}.{key}" if path else str(key), tensors, depth + 1) for key, item in items]

@@ -1,0 +1,73 @@
+"""``datacheck replay``: the step that a bundle holds, diagnosed here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datacheck.torch.sentinel.bundle import Bundle
+    from datacheck.torch.sentinel.replaying import Replayed
+
+__all__ = ["replay"]
+
+FORMATS = ("text", "json")
+
+
+def replay(bundle: Path, build: str, format: str = "text") -> int:  # noqa: A002 - the option's name
+    """Replay the step in the folder BUNDLE with the model that BUILD makes, and say what is wrong with it.
+
+    BUILD is ``package.module:function``; the function takes nothing and returns ``(model, loss_fn)``. It is your code and
+    is run; nothing of the bundle is.
+    """
+    from datacheck.errors import UsageError, nearest_name
+
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: it is text or json{nearest_name(format, FORMATS)}")
+    try:
+        import torch  # noqa: F401 - whether it is there
+    except ModuleNotFoundError:
+        raise UsageError("replay needs torch: pip install 'datacheck-ml[torch,safetensors]'") from None
+    from datacheck.schema.loading import import_reference
+    from datacheck.torch.sentinel.bundle import read_bundle
+    from datacheck.torch.sentinel.replaying import replay_bundle
+
+    held = read_bundle(bundle)
+    if ":" not in build:
+        raise UsageError(f"{build}: name the function that builds the model, as in 'package.module:build'")
+    function = import_reference(build)
+    if not callable(function):
+        raise UsageError(f"{build} is not a function; it must return (model, loss_fn)")
+    replayed = replay_bundle(held, function())
+    print(json.dumps(_record(bundle, held, replayed), indent=2) if format == "json" else _text(bundle, held, replayed))
+    return 0 if replayed.diagnosis is None else 1
+
+
+def _record(path: Path, bundle: Bundle, replayed: Replayed) -> dict[str, Any]:
+    return {
+        "bundle": str(path),
+        "step": bundle.step,
+        "diagnosis": None if replayed.diagnosis is None else replayed.diagnosis.to_dict(),
+        "recorded": None if bundle.diagnosis is None else bundle.diagnosis.to_dict(),
+        "trip": bundle.trip,
+        "versions": dict(bundle.versions),
+        "differences": replayed.differences,
+    }
+
+
+def _text(path: Path, bundle: Bundle, replayed: Replayed) -> str:
+    from datacheck.text import plain
+
+    lines = [f"not as in the run: {plain(difference)}" for difference in replayed.differences]
+    if replayed.diagnosis is not None:
+        lines.append(str(replayed.diagnosis))
+        recorded = bundle.diagnosis
+        if recorded is not None and recorded.cause != replayed.diagnosis.cause:
+            lines.append(f"the run itself was told: {recorded.headline}")
+        return "\n".join(lines)
+    lines.append(f"{plain(str(path))}: step {bundle.step:,} is finite here, its loss and all gradients")
+    if bundle.diagnosis is not None:
+        lines.append("what the run was told:")
+        lines.append(str(bundle.diagnosis))
+    return "\n".join(lines)
