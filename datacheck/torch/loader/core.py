@@ -155,8 +155,10 @@ class Core:
         self.record(index, Verdict.REPAIRED, look)
         return Look(sample, None, (), look.origin)
 
-    def record(self, index: int, verdict: Verdict, look: Look, *, within_cap: bool = True) -> BadSample:
+    def record(self, index: int, verdict: Verdict, look: Look, *, within_cap: bool = True) -> None:
         """Make a bad sample known to all processes; warn at the first, raise where there are too many."""
+        if self.recorder.is_known(verdict, index):
+            return
         worker = get_worker_info()
         sample = describe(index, verdict, look, self.recorder.journal.epoch, None if worker is None else worker.id)
         is_first = self.recorder.record(sample)
@@ -168,7 +170,6 @@ class Core:
             if within_cap:
                 self.check_cap()
             self.write_quarantine(at_most_every=WRITE_INTERVAL)
-        return sample
 
     def tell_unchecked(self) -> None:
         """Say once of each path that its values could not be looked into."""

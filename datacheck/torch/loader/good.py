@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from datacheck.leaves import IntArray
+
 __all__ = ["GoodIndices"]
 
 
 class GoodIndices(Sequence[int]):
     """The numbers below ``num_samples`` without ``bad``, which is sorted, in order: place ``k`` is the k-th of them."""
 
-    def __init__(self, num_samples: int, bad: Sequence[int]) -> None:
-        self._bad = np.asarray([index for index in bad if index < num_samples], np.int64)
+    def __init__(self, num_samples: int, bad: Sequence[int] | IntArray) -> None:
+        self._bad = np.asarray(bad, np.int64)
+        self._bad = self._bad[self._bad < num_samples]
         # How many good indices there are before each bad one.
         self._before = self._bad - np.arange(len(self._bad))
         self._length = num_samples - len(self._bad)

@@ -107,6 +107,10 @@ class Recorder:
             return (record["verdict"], origin["uri"], origin["row"])
         return (record["verdict"], record["worker"], record["index"])
 
+    def is_known(self, verdict: Verdict, index: int) -> bool:
+        """Whether this was said of a sample before, and need not be again."""
+        return not self.is_stream and (verdict, index) in self._noted
+
     def record(self, sample: BadSample) -> bool:
         """Make a sample known to all processes; whether it is the first one of this run.
 
