@@ -16,25 +16,31 @@ References = Annotated[
 ]
 
 
-def check(schemas: References) -> int:
-    """Say whether each SCHEMA is right, and where it is not."""
+def check(
+    schemas: References,
+    skip_others: Annotated[
+        bool, typer.Option("--skip-others", help="Pass over files that are neither a schema nor a pipeline.")
+    ] = False,
+) -> int:
+    """Say whether each SCHEMA is right, and where it is not.
+
+    Pipelines and datacheck.yaml are told by what is in them, and checked as what they are.
+    """
     import sys
 
-    from datacheck.errors import SchemaError
-    from datacheck.schema.loading import load_schema
-    from datacheck.text import plain, quantity
+    from datacheck.errors import ConfigurationError
+    from datacheck.gate.documents import check_document
+    from datacheck.text import plain
 
     wrong = 0
     for reference in schemas:
         try:
-            schema = load_schema(reference)
-        except SchemaError as error:
+            words = check_document(reference, skip_others=skip_others)
+        except ConfigurationError as error:
             print(error, file=sys.stderr)
             wrong += 1
         else:
-            print(
-                f"{plain(reference)}: {quantity(len(schema.fields), 'field')}, {quantity(len(schema.checks), 'check')}"
-            )
+            print(f"{plain(reference)}: {words}")
     return 2 if wrong else 0
 
 

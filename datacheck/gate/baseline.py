@@ -117,9 +117,7 @@ class Baseline:
         paths = {uri: relative_to(uri, self.root) for uri in looked_at.uris}
         fresh = set(paths.values())
         files = {
-            path: known
-            for path, known in self.files.items()
-            if path not in fresh and os.path.lexists(self._full(path))
+            path: known for path, known in self.files.items() if path not in fresh and os.path.lexists(self._full(path))
         }
         by_file: dict[str, dict[Identity, int]] = {}
         for finding in findings:

@@ -49,14 +49,18 @@ class GateReport(Report):
     num_unchanged: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        record = {**Report.to_dict(self), "num_ignored": self.num_ignored, "num_unchanged": self.num_unchanged}
+        """The report as plain JSON values; ``gate`` is there where it has something to say."""
+        gate: dict[str, Any] = {}
+        if self.num_ignored:
+            gate["num_ignored"] = self.num_ignored
+        if self.num_unchanged:
+            gate["num_unchanged"] = self.num_unchanged
         if self.baseline is not None:
-            record["baseline"] = {
-                "uri": self.baseline,
-                "known": [finding.to_dict() for finding in self.known],
-                "fixed": [fixed.to_dict() for fixed in self.fixed],
-            }
-        return record
+            gate["baseline"] = self.baseline
+            gate["known"] = [finding.to_dict() for finding in self.known]
+            gate["fixed"] = [fixed.to_dict() for fixed in self.fixed]
+        record = Report.to_dict(self)
+        return {**record, "gate": gate} if gate else record
 
     def __str__(self) -> str:
         from datacheck.reports.gate_text import render_gate

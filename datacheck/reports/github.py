@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datacheck.findings import Finding
+from datacheck.reports.places import inside_path
 from datacheck.reports.report import Report
 from datacheck.reports.text import summary
 from datacheck.text import plain
@@ -20,7 +21,7 @@ def render(report: Report) -> str:
 def _command(finding: Finding) -> str:
     level = _LEVELS[finding.severity.value if finding.severity else "error"]
     title = f"{finding.code} {finding.name}"
-    return f"::{level} file={_property(finding.uri)},title={_property(title)}::{_data(finding.message)}"
+    return f"::{level} file={_property(inside_path(finding.uri))},title={_property(title)}::{_data(finding.message)}"
 
 
 def _data(text: str) -> str:

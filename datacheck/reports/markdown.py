@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 
 from datacheck.findings import Finding
+from datacheck.reports.gate_report import GateReport
 from datacheck.reports.report import Report
 from datacheck.reports.text import summary
-from datacheck.text import count, ordinal_list, plain
+from datacheck.text import count, ordinal_list, plain, quantity
 
 __all__ = ["render"]
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&@:])")
+#: What may mean something to Markdown, to HTML or to a table. Inside of code tags, where no mention, issue number or
+#: address becomes a link, everything else is only itself.
+_SPECIAL = re.compile(r"[^\w\s./,-]|_|(?<=www)\.", re.IGNORECASE)
 
 
 def render(report: Report) -> str:
-    """A heading that sums up, and a table with a row a finding."""
-    lines = [f"**datacheck:** {_escaped(summary(report))}"]
+    """A line that sums up, and a table with a row a finding; what a baseline knows is counted."""
+    lines = [f"**datacheck:** {summary(report)}"]
+    if isinstance(report, GateReport):
+        if report.known:
+            lines[0] += f"; {quantity(len(report.known), 'finding')} known"
+        if report.fixed:
+            lines[0] += f"; {quantity(len(report.fixed), 'known finding')} fixed"
     if report.findings:
         lines += ["", "| code | file | field | violations | of | where |", "|---|---|---|---:|---:|---|"]
         lines += map(_row, report.findings)
@@ -25,17 +33,21 @@ def render(report: Report) -> str:
 
 def _row(finding: Finding) -> str:
     rows = [example.row for example in finding.examples if example.row is not None]
-    where = ordinal_list("row", list(dict.fromkeys(rows))) or plain(finding.detail, 200)
+    where = ordinal_list("row", list(dict.fromkeys(rows)), finding.num_violations > len(rows)) or finding.detail
+    mark = "" if finding.is_error or finding.severity is None else f" ({finding.severity.value})"
     cells = (
-        f"{finding.code} {finding.name}",
-        finding.uri,
-        finding.field or "",
+        f"{finding.code} {finding.name}{mark}",
+        _code(finding.uri),
+        _code(finding.rule or finding.field or ""),
         count(finding.num_violations),
         count(finding.num_checked),
-        where,
+        _code(where),
     )
-    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", plain(text, 400))
+def _code(text: str) -> str:
+    """Text as code, with everything that could mean something written as a number."""
+    if not text:
+        return ""
+    return f"<code>{_SPECIAL.sub(lambda match: f'&#{ord(match[0])};', plain(text, 400))}</code>"

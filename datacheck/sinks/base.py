@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from datacheck.batch import Batch
+if TYPE_CHECKING:
+    # Whoever only publishes a file loads neither NumPy nor Arrow.
+    from datacheck.batch import Batch
 
 __all__ = ["PartWriter", "Sink"]
 
