@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from datacheck.leaves import walk_structure
+from datacheck.torch.microscope.tensors import parts, storage_key
 
-__all__ = ["array_leaves", "num_samples", "sample_of", "take"]
+__all__ = ["array_leaves", "given_storages", "num_samples", "sample_of", "take"]
 
 Array = torch.Tensor | np.ndarray[Any, Any]
 
@@ -23,6 +24,12 @@ def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
     for path, value in walk_structure(batch):
         if isinstance(value, torch.Tensor | np.ndarray):
             yield path, value
+
+
+def given_storages(batch: object) -> frozenset[int]:
+    """The storages of the tensors of a batch."""
+    tensors = (leaf for _, leaf in array_leaves(batch) if isinstance(leaf, torch.Tensor))
+    return frozenset(storage_key(part) for tensor in tensors for part in parts(tensor))
 
 
 def num_samples(batch: object) -> int | None:

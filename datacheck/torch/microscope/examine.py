@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datacheck.text import plain
+from datacheck.torch.microscope.batches import given_storages
 from datacheck.torch.microscope.case import Case
 from datacheck.torch.microscope.describe import describe
 from datacheck.torch.microscope.frames import ModuleNames
@@ -49,7 +50,7 @@ def examine(
     restorer = Restorer([] if model is None else [model])
     started = time.monotonic()
     try:
-        recording = _record(replay, names, scale, restorer)
+        recording = _record(replay, names, scale, restorer, given_storages(batch))
         if not recording.harms:
             return None
         seconds = time.monotonic() - started
@@ -68,17 +69,19 @@ def examine(
         restorer.restore()
 
 
-def _record(replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float, restorer: Restorer) -> Recording:
+def _record(
+    replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float, restorer: Restorer, given: frozenset[int]
+) -> Recording:
     """The recording; where the device has no room for the values it keeps, one that keeps none."""
     room = MAX_KEPT_BYTES
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         room = min(room, torch.cuda.mem_get_info()[0] // 2)
     try:
-        return record(replay, names, scale, room)
+        return record(replay, names, scale, room, given=given)
     except torch.OutOfMemoryError:
         restorer.restore()
         torch.cuda.empty_cache()
-    return record(replay, names, scale, 0)
+    return record(replay, names, scale, 0, given=given)
 
 
 def _resolve(case: Case, culprit: Culprit) -> Culprit:

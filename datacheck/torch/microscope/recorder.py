@@ -102,6 +102,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._holders: dict[int, list[Held]] = {}
         self._owners: dict[int, type] = {}
 
+    @property
+    def written(self) -> frozenset[int]:
+        """The storages that operations of the replay have written."""
+        return frozenset(self._last_writer)
+
     def name_custom(self, sequence: int, owner: type) -> None:
         """Say that the graph node with this sequence number belongs to a custom Function."""
         self._owners[sequence] = owner

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from datacheck.errors import UsageError
 from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES, Recorder
 from datacheck.torch.microscope.state import force_eager, isolated_gradients, leaves_of
-from datacheck.torch.microscope.tensors import Geometry, bad_positions, is_finite, parts
+from datacheck.torch.microscope.tensors import Geometry, bad_positions, is_finite, parts, storage_key
 from datacheck.torch.microscope.trace import Harm
 
 if TYPE_CHECKING:
@@ -37,12 +38,11 @@ _HINTS = re.compile(
 
 @dataclass(slots=True)
 class Recording:
-    """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients. ``target`` says which."""
+    """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients of ``leaves``."""
 
     tape: Tape
     harms: list[Harm] = field(default_factory=list)
     in_gradient: bool = False
-    target: str = "loss"
     error: str | None = None
     leaves: list[torch.Tensor] = field(default_factory=list)
 
@@ -63,10 +63,12 @@ def record(
     scale: float,
     max_bytes: int = MAX_KEPT_BYTES,
     capture: frozenset[int] = frozenset(),
+    given: frozenset[int] = frozenset(),
 ) -> Recording:
     """Run the replay under the recorder, and backward from its loss if that is finite.
 
-    ``max_bytes`` and ``capture`` are the recorder's.
+    ``max_bytes`` and ``capture`` are the recorder's. ``given`` are the storages of the batch: a gradient with respect to it
+    does no harm, where anything else is trained.
     """
     recorder = Recorder(names, record.__code__, max_bytes, capture)
     recording = Recording(recorder.tape)
@@ -87,16 +89,21 @@ def record(
             return recording
         if loss.requires_grad:
             recording.in_gradient = True
-            _record_backward(recorder, recording, loss, scale)
+            _record_backward(recorder, recording, loss, scale, given)
     return recording
 
 
-def _record_backward(recorder: Recorder, recording: Recording, loss: torch.Tensor, scale: float) -> None:
-    recording.leaves = leaves_of(loss)
+def _record_backward(
+    recorder: Recorder, recording: Recording, loss: torch.Tensor, scale: float, given: frozenset[int]
+) -> None:
+    leaves = leaves_of(loss)
+    passing = given | recorder.written
+    trained = [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) or storage_key(leaf) not in passing]
+    recording.leaves = trained or leaves
     handles = [node.register_hook(_CustomWatch(recorder, node)) for node in _custom_nodes(recorder, loss)]
     recorder.in_backward = True
     try:
-        with isolated_gradients(recording.leaves):
+        with isolated_gradients(leaves):
             with recorder:
                 (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
             for leaf in recording.leaves:
@@ -104,8 +111,7 @@ def _record_backward(recorder: Recorder, recording: Recording, loss: torch.Tenso
     finally:
         for handle in handles:
             handle.remove()
-    order = recording.tape
-    recording.harms.sort(key=lambda harm: _last_write(order, harm))
+    recording.harms.sort(key=lambda harm: _last_write(recording.tape, harm))
     del recording.harms[MAX_HARMS:]
 
 
@@ -171,8 +177,13 @@ def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
     return []
 
 
-def is_harmed(replay: Callable[[], torch.Tensor], in_gradient: bool, scale: float) -> bool | None:
-    """Whether a replay is harmed in the same way, without recording; None where it cannot be run."""
+def is_harmed(
+    replay: Callable[[], torch.Tensor], in_gradient: bool, scale: float, trained: frozenset[int] = frozenset()
+) -> bool | None:
+    """Whether a replay is harmed in the same way, without recording; None where it cannot be run.
+
+    ``trained`` are the ids of the leaves whose gradients count; all do where none are given.
+    """
     try:
         with force_eager(), torch.enable_grad():
             loss = check_loss(replay())
@@ -183,6 +194,7 @@ def is_harmed(replay: Callable[[], torch.Tensor], in_gradient: bool, scale: floa
             leaves = leaves_of(loss)
             with isolated_gradients(leaves):
                 (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
-                return any(True for leaf in leaves for _ in _harms_in(leaf.grad))
+                counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
+                return any(True for leaf in counted for _ in _harms_in(leaf.grad))
     except Exception:  # a part of a batch may break any code: it then tells nothing
         return None

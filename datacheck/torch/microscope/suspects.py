@@ -10,9 +10,10 @@ import torch
 
 from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, Rulebook
-from datacheck.torch.microscope.batches import array_leaves, num_samples, sample_of, take
+from datacheck.torch.microscope.batches import array_leaves, given_storages, num_samples, sample_of, take
 from datacheck.torch.microscope.replay import is_harmed
 from datacheck.torch.microscope.samples import blame_samples
+from datacheck.torch.microscope.tensors import storage_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,9 @@ def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int
     if replay_on is None:
         return ()
 
+    given = given_storages(case.batch)
+    trained = frozenset(id(leaf) for leaf in case.recording.leaves if storage_key(leaf) not in given)
+
     def harmed(positions: Sequence[int]) -> bool | None:
         case.restorer.restore()
         try:
@@ -79,7 +83,7 @@ def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
             # A batch of the user's own type that cannot be made with some of its samples only.
             return None
-        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale)
+        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale, trained)
 
     return blame_samples(size, harmed, guesses, max(case.seconds * SAMPLE_TIME, 0.5))
 

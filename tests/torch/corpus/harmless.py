@@ -332,3 +332,37 @@ def clamp_of_an_infinite_ratio_of_constants():
         return (model(batch[0]) * weight[:, None]).mean()
 
     return Step(loss_fn, linear(), (torch.randn(3, 4), torch.tensor([1.0, 0.0, 2.0])))
+
+
+@harmless
+def infinite_gradient_of_an_input_that_is_not_trained():
+    def loss_fn(model, batch):
+        x = batch.clone().requires_grad_()
+        return model(batch).mean() + torch.sqrt(x.abs()).mean()
+
+    batch = torch.randn(3, 4)
+    batch[1, 2] = 0.0
+    return Step(loss_fn, linear(), batch)
+
+
+@harmless
+def graph_normalisation_that_removes_infinities():
+    def loss_fn(model, batch):
+        x, degree = batch
+        scale = degree.pow(-0.5)
+        scale[scale == INF] = 0.0
+        return (model(x) * scale[:, None]).mean()
+
+    return Step(loss_fn, linear(), (torch.randn(4, 4), torch.tensor([1.0, 0.0, 2.0, 3.0])))
+
+
+@harmless
+def log_sum_exp_by_hand_of_a_masked_row():
+    def loss_fn(model, x):
+        scores = model(x).masked_fill(torch.arange(3)[:, None] == 1, -INF)
+        peak = scores.max(-1, keepdim=True).values
+        peak = torch.where(torch.isinf(peak), torch.zeros_like(peak), peak)
+        powers = torch.exp(scores - peak)
+        return (powers / (powers.sum(-1, keepdim=True) + 1e-9)).mean()
+
+    return Step(loss_fn, linear(), torch.randn(3, 4))
