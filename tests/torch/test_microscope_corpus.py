@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from corpus import DEFECTS, HARMLESS, Defect, Harmless  # noqa: E402
+from corpus import DEFECTS, HARMLESS, TRAINING_DEFECTS, Defect, Harmless, TrainingDefect  # noqa: E402
 
-from datacheck.torch import Diagnosis, diagnose  # noqa: E402
+from datacheck.torch import Diagnosis, Guard, NonFiniteError, diagnose  # noqa: E402
 from datacheck.torch.microscope.evidence import family_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -45,6 +45,25 @@ def test_names_the_planted_defect(program: Defect) -> None:
 @pytest.mark.parametrize("program", HARMLESS, ids=lambda program: program.name)
 def test_is_silent_about_what_never_arrives(program: Harmless) -> None:
     assert run(program) is None
+
+
+@pytest.mark.parametrize("program", TRAINING_DEFECTS, ids=lambda program: program.name)
+def test_a_guarded_run_ends_with_the_cause(program: TrainingDefect) -> None:
+    torch.manual_seed(0)
+    training = program.build()
+    guard = Guard(training.model, training.optimizer)
+
+    def train() -> None:
+        for batch in training.batches:
+            guard.step(training.loss_fn, batch)
+            if training.scheduler is not None:
+                training.scheduler.step()
+
+    with guard, pytest.raises(NonFiniteError) as caught:
+        train()
+    print(caught.value.diagnosis)
+    assert caught.value.diagnosis.cause == program.cause
+    assert program.phase in (None, caught.value.diagnosis.phase)
 
 
 def test_the_corpus_is_large_enough_to_mean_something() -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Case"]
 
+#: Links that a chain has at most.
+MAX_LINKS = 64
+
 
 @dataclass(slots=True)
 class Case:
@@ -80,10 +83,12 @@ class Case:
         return "forward" if self.tape.reaches_model(operation) else "loss"
 
     def chain(self, step: Step | None) -> tuple[ChainLink, ...]:
-        """The links from a step to the harm."""
-        links = [self._link(passed) for passed in ([] if step is None else step.path())]
+        """The links from a step to the harm: of a long way its beginning and its end."""
+        path = [] if step is None else step.path()
+        if len(path) > MAX_LINKS:
+            path = [*path[: MAX_LINKS // 2], *path[-MAX_LINKS // 2 :]]
         end = ("gradient", "backward") if self.in_gradient else ("loss", "loss")
-        return (*links, ChainLink(*end))
+        return (*map(self._link, path), ChainLink(*end))
 
     def _link(self, step: Step) -> ChainLink:
         operation = step.operation

@@ -11,7 +11,7 @@ import torch
 
 from datacheck.torch.causes import EDGE_AT_ZERO, Evidence
 from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is_pointwise
-from datacheck.torch.microscope.tensors import bad_positions, element
+from datacheck.torch.microscope.tensors import bad_positions, broadcast_position, element
 
 if TYPE_CHECKING:
     from datacheck.torch.microscope.case import Case
@@ -138,13 +138,8 @@ def _at(slot: Slot, step: Step) -> complex | float | None:
     target = step.written.geometry.shape
     if slot.held is None or not is_pointwise(step.operation):
         return None
-    tensor = slot.held.tensor
-    lead = len(target) - tensor.dim()
-    if lead < 0 or any(size not in (1, whole) for size, whole in zip(tensor.shape, target[lead:], strict=True)):
-        return None
-    index = np.unravel_index(step.position, target)[lead:] if target else ()
-    own = [0 if size == 1 else int(digit) for size, digit in zip(tensor.shape, index, strict=True)]
-    return element(tensor, int(np.ravel_multi_index(own, tensor.shape)) if own else 0)
+    place = broadcast_position(slot.geometry.shape, target, step.position)
+    return None if place is None else element(slot.held.tensor, place)
 
 
 def _is_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:

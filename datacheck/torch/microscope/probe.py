@@ -13,7 +13,7 @@ import torch
 
 from datacheck.torch.microscope.record import Operation, SlotRef
 from datacheck.torch.microscope.recorder import tensors_in
-from datacheck.torch.microscope.tensors import bad_positions, is_comparable
+from datacheck.torch.microscope.tensors import bad_positions, broadcast_position, is_comparable
 
 __all__ = ["FILLERS", "Positions", "Probe", "can_run_again", "is_pointwise"]
 
@@ -167,16 +167,15 @@ class Probe:
 
     def _cut(self, shape: tuple[int, ...], position: int) -> None:
         """Keep of every tensor only the value that is broadcast to the position."""
-        index = [int(digit) for digit in np.unravel_index(position, shape)] if shape else []
         cut: dict[int, torch.Tensor] = {}
         places: dict[int, int] = {}
         for number, tensor in self._tensors.items():
-            lead = len(shape) - tensor.dim()
-            if lead < 0 or any(size not in (1, whole) for size, whole in zip(tensor.shape, shape[lead:], strict=True)):
+            place = broadcast_position(tuple(tensor.shape), shape, position)
+            if place is None:
                 return
-            own = [0 if size == 1 else digit for size, digit in zip(tensor.shape, index[lead:], strict=True)]
-            cut[number] = tensor[tuple(slice(digit, digit + 1) for digit in own)] if own else tensor
-            places[number] = int(np.ravel_multi_index(own, tensor.shape)) if own else 0
+            digits = np.unravel_index(place, tensor.shape) if tensor.dim() else ()
+            cut[number] = tensor[tuple(slice(int(digit), int(digit) + 1) for digit in digits)]
+            places[number] = place
         self._tensors, self.cut = cut, places
         self.is_cut, self.position = True, 0
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Geometry",
     "bad_positions",
+    "broadcast_position",
     "count_bad",
     "element",
     "flatten_memory",
@@ -42,6 +43,9 @@ _DTYPE_NAMES = {
     torch.float8_e5m2: "float8_e5m2",
     torch.float8_e5m2fnuz: "float8_e5m2fnuz",
 }
+#: Values up to which looking at each is quicker than a screen.
+SMALL = 4096
+
 _NUMPY_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.complex128})
 _BITS = {1: torch.uint8, 2: torch.int16}
 
@@ -92,6 +96,8 @@ def is_finite(tensor: torch.Tensor) -> bool:
     """Whether every value is finite, exactly. Tensors that cannot hold anything else are."""
     if not is_comparable(tensor) or tensor.numel() == 0:
         return True
+    if tensor.numel() <= SMALL and tensor.dtype in _NUMPY_DTYPES and tensor.device.type == "cpu":
+        return bool(np.isfinite(tensor.detach().resolve_conj().resolve_neg().numpy()).all())
     flat = flatten_memory(tensor.detach().resolve_conj().resolve_neg())
     if flat.device.type == "cpu":
         name = _DTYPE_NAMES.get(flat.dtype)
@@ -135,6 +141,22 @@ def element(tensor: torch.Tensor, position: int) -> complex | float:
     value = tensor.detach()[np.unravel_index(position, tensor.shape)] if tensor.dim() else tensor.detach()
     number: complex | float = value.item()
     return number
+
+
+def broadcast_position(shape: tuple[int, ...], target: tuple[int, ...], position: int) -> int | None:
+    """The flat position in ``shape`` of what is broadcast to a flat position in ``target``; None where it is not."""
+    if shape == target:
+        return position
+    lead = len(target) - len(shape)
+    if lead < 0 or any(size not in (1, whole) for size, whole in zip(shape, target[lead:], strict=True)):
+        return None
+    found, stride = 0, 1
+    for size, whole in zip(reversed(shape), reversed(target), strict=False):
+        position, digit = divmod(position, whole)
+        if size != 1:
+            found += digit * stride
+            stride *= size
+    return found
 
 
 def values_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is_pointwise
-from datacheck.torch.microscope.tensors import Geometry, bad_positions, element
+from datacheck.torch.microscope.tensors import Geometry, bad_positions, broadcast_position, element
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Culprit", "Harm", "Source", "Step", "trace"]
 
 #: Values that are looked at in one walk, and inputs that are followed from one operation.
-MAX_STEPS = 4000
+MAX_STEPS = 200_000
 MAX_BRANCHES = 6
 #: Up to how many bad values of one input are tried one by one before they are halved.
 FEW = 4
@@ -113,6 +113,7 @@ def trace(tape: Tape, harms: Iterable[Harm]) -> list[Culprit]:
         (harm.geometry, harm.position, None, -1, None) for harm in harms
     ]
     todo.reverse()
+    step: Step | None = None
     while todo and len(seen) < MAX_STEPS:
         geometry, position, reader, slot, then = todo.pop()
         before = len(tape.operations) if reader is None else reader.index
@@ -131,6 +132,9 @@ def trace(tape: Tape, harms: Iterable[Harm]) -> list[Culprit]:
             culprits.append(_judge_step(step))
         for number, carrier in blame.carriers[:MAX_BRANCHES]:
             todo.append((operation.slots[number].geometry, carrier, operation, number, step))
+    if not culprits and step is not None:
+        # The walk was cut short: the furthest that it came is the best that is known.
+        culprits.append(Culprit(step, first=step))
     return sorted(culprits, key=lambda culprit: culprit.order)
 
 
@@ -208,6 +212,9 @@ def _blame(operation: Operation, written: Written, position: int) -> _Blame:
         return _Blame([])
     if not can_run_again(operation):
         return _Blame(_guess(operation, written, position, bad))
+    only = _only_bad_input(operation, written, position, bad)
+    if only is not None:
+        return _Blame([only])
     probe = Probe(operation, written.output, written.geometry.shape, position)
     if probe.is_cut:
         return _blame_pointwise(probe)
@@ -225,6 +232,29 @@ def _blame(operation: Operation, written: Written, position: int) -> _Blame:
     if probe.is_bad(probe.bad):
         return _Blame([(slot, int(positions[0])) for slot, positions in probe.bad.items()], joint=True)
     return _Blame(_guess(operation, written, position, bad))
+
+
+def _only_bad_input(operation: Operation, written: Written, position: int, bad: list[int]) -> tuple[int, int] | None:
+    """The one bad value that went into a value of a pointwise operation; None where there is none, or several.
+
+    This is nearly every step of a long way, and it saves running the operation again. An operation that writes an infinity
+    of its own may have hidden what it read.
+    """
+    if not is_pointwise(operation) or any(not math.isfinite(number) for number in operation.scalars):
+        return None
+    target = written.geometry.shape
+    found: tuple[int, int] | None = None
+    for number in bad:
+        held = operation.slots[number].held
+        place = broadcast_position(operation.slots[number].geometry.shape, target, position)
+        if held is None or place is None:
+            return None
+        value = element(held.tensor, place)
+        if not math.isfinite(abs(value)):
+            if found is not None:
+                return None
+            found = (number, place)
+    return found
 
 
 def _blame_pointwise(probe: Probe) -> _Blame:

@@ -145,6 +145,7 @@ class UpdateSample:
         now, before = self._now, self._before
         np.concatenate(self._views, out=now)
         np.subtract(now, before, out=before)
-        moved, weight = float(before.dot(before)), float(now.dot(now))
+        with np.errstate(over="ignore"):
+            moved, weight = float(before.dot(before)), float(now.dot(now))
         self._now, self._before = before, now
         return math.sqrt(moved / weight) if weight > 0 else moved

@@ -1,8 +1,8 @@
 """Small training steps with planted defects, and harmless ones full of NaN and infinities."""
 
-from . import backward_only, data, half, harmless, loss_code, model_code, weights
-from .program import DEFECTS, HARMLESS, Defect, Harmless, Step
+from . import backward_only, data, half, harmless, loss_code, model_code, training_loops, weights
+from .program import DEFECTS, HARMLESS, TRAINING_DEFECTS, Defect, Harmless, Step, Training, TrainingDefect
 
-__all__ = ["DEFECTS", "HARMLESS", "Defect", "Harmless", "Step"]
+__all__ = ["DEFECTS", "HARMLESS", "TRAINING_DEFECTS", "Defect", "Harmless", "Step", "Training", "TrainingDefect"]
 
-_AREAS = (backward_only, data, half, harmless, loss_code, model_code, weights)
+_AREAS = (backward_only, data, half, harmless, loss_code, model_code, training_loops, weights)

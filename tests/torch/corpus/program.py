@@ -7,12 +7,13 @@ may carry several marks). Nothing else in the tests knows line numbers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 DEFECTS: list[Defect] = []
 HARMLESS: list[Harmless] = []
+TRAINING_DEFECTS: list[TrainingDefect] = []
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,30 @@ class Step:
 
     def run(self) -> Any:
         return self.loss_fn(*self.arguments)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run: the batches are stepped through in order."""
+
+    model: Any
+    optimizer: Any
+    loss_fn: Callable[..., Any]
+    batches: Iterable[Any]
+    scheduler: Any = None
+
+
+@dataclass(frozen=True)
+class TrainingDefect:
+    """A run that a guard must stop; ``phase`` None where the cause does not say it."""
+
+    build: Callable[[], Training]
+    cause: str
+    phase: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.build.__name__
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,14 @@ def defect(
 ) -> Callable[[Callable[[], Step]], Callable[[], Step]]:
     def register(build: Callable[[], Step]) -> Callable[[], Step]:
         DEFECTS.append(Defect(build, cause, phase, ops, samples, field, module))
+        return build
+
+    return register
+
+
+def training_defect(cause: str, phase: str | None = None) -> Callable[[Callable[[], Training]], Callable[[], Training]]:
+    def register(build: Callable[[], Training]) -> Callable[[], Training]:
+        TRAINING_DEFECTS.append(TrainingDefect(build, cause, phase))
         return build
 
     return register
