@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,16 @@ from hypothesis import settings
 # failure there is about the change at hand.
 settings.register_profile("datacheck", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("datacheck")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Verdicts that tests remember stay among them, and nobody's configuration reaches them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in [name for name in os.environ if name.startswith("DATACHECK_") or name == "NO_COLOR"]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

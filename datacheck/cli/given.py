@@ -48,4 +48,7 @@ def configuration_of(
         "color": None if color is None else color.value,
         "workers": workers,
     }
-    return configure(given, config=config)
+    named = {"cache": "--no-cache" if cache is False else "--cache"}
+    if no_baseline:
+        named["baseline"] = "--no-baseline"
+    return configure(given, config=config, place=lambda key: named.get(key, f"--{key}"))

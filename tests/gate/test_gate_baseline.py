@@ -1,0 +1,221 @@
+"""The baseline: what is known does not fail, what is new or has grown does, and what is fixed is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacheck import Finding, Severity
+from datacheck.errors import ConfigurationError
+from datacheck.gate.baseline import Baseline, LookedAt, load_baseline, save_baseline
+
+Save = Callable[..., Path]
+Write = Callable[[str, str], Path]
+Run = Callable[..., Any]
+
+NAN = float("nan")
+INF = float("inf")
+NAME = "datacheck-baseline.json"
+
+
+def test_from_the_first_writing_on_only_new_findings_fail(save: Save, run: Run) -> None:
+    save("data/a.npy", [1, NAN, NAN])
+    save("data/b.npy")
+    assert run("scan", "data").code == 1
+    assert run("baseline", "write", "data").out == f"{NAME}: 1 known finding in 1 file\n"
+    done = run("scan", "data")
+    assert done.code == 0
+    assert done.out.splitlines()[0] == f"1 finding known, in {NAME}"
+    save("data/b.npy", [INF])
+    done = run("scan", "data")
+    assert done.code == 1
+    assert done.out.splitlines()[0] == "DC102 1 of 1 values are +inf in the array (data/b.npy, row 0)"
+    assert run("scan", "data", "--no-baseline").out.count("DC10") == 2
+
+
+def test_a_finding_that_has_grown_fails_and_says_how_many_were_known(save: Save, run: Run) -> None:
+    save("a.npy", [1, NAN])
+    run("baseline", "write", ".")
+    save("a.npy", [NAN, NAN])
+    done = run("scan", "a.npy")
+    assert done.code == 1
+    assert done.out.splitlines()[0] == (
+        "DC101 2 of 2 values are NaN in the array: 1 of them are known (a.npy, rows 0, 1)"
+    )
+
+
+def test_what_is_fixed_is_told(save: Save, run: Run) -> None:
+    save("a.npy", [NAN, NAN, INF])
+    save("b.npy", [NAN])
+    run("baseline", "write", ".")
+    save("a.npy", [NAN, 1, 2])
+    (Path("b.npy")).unlink()
+    done = run("scan", ".")
+    assert done.code == 0
+    assert done.out.splitlines()[:4] == [
+        "fixed: DC101 nan, 2 known, 1 left (./a.npy)",
+        "fixed: DC102 pos-inf, 1 known, none left (./a.npy)",
+        "fixed: DC101 nan, 1 known, none left (b.npy)",
+        "3 known findings fixed; 'datacheck baseline write' takes note of it",
+    ]
+    run("baseline", "write", ".")
+    assert "fixed" not in run("scan", ".").out
+    save("a.npy", [NAN, NAN, 2])
+    assert run("scan", ".").code == 1
+
+
+def test_nothing_is_said_of_files_that_were_not_looked_at(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    save("b.npy", [NAN])
+    run("baseline", "write", ".")
+    save("b.npy", [1])
+    assert "fixed" not in run("scan", "a.npy").out
+
+
+def test_a_file_that_cannot_be_read_has_nothing_fixed(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    run("baseline", "write", ".")
+    Path("a.npy").write_bytes(b"\x93NUMPY")
+    done = run("scan", "a.npy")
+    assert done.code == 1
+    assert "fixed" not in done.out
+
+
+def test_what_is_ignored_now_is_not_fixed(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    run("baseline", "write", ".")
+    assert "fixed" not in run("scan", "a.npy", "--ignore", "DC1").out
+
+
+def test_a_moved_file_keeps_what_is_known_of_it(save: Save, run: Run) -> None:
+    save("a.npy", [1, NAN])
+    run("baseline", "write", ".")
+    Path("sub").mkdir()
+    Path("a.npy").rename("sub/other.npy")
+    done = run("scan", ".")
+    assert done.code == 0
+    assert "fixed" not in done.out
+    save("sub/other.npy", [NAN, NAN])
+    assert run("scan", ".").code == 1
+
+
+def test_paths_are_those_from_the_baseline_wherever_the_command_runs(
+    save: Save, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    save("sub/a.npy", [1, NAN])
+    run("baseline", "write", "sub")
+    assert list(json.loads(Path(NAME).read_text())["files"]) == ["sub/a.npy"]
+    monkeypatch.chdir(folder / "sub")
+    assert run("scan", "a.npy", "--baseline", f"../{NAME}").code == 0
+    assert run("scan", str(folder / "sub"), "--baseline", str(folder / NAME)).code == 0
+
+
+def test_writing_for_some_files_leaves_the_others(save: Save, run: Run) -> None:
+    for name in ("a.npy", "b.npy", "gone.npy"):
+        save(name, [NAN])
+    run("baseline", "write", ".")
+    save("a.npy", [1])
+    Path("gone.npy").unlink()
+    run("baseline", "write", "a.npy")
+    assert list(json.loads(Path(NAME).read_text())["files"]) == ["b.npy"]
+
+
+def test_what_is_tolerated_or_ignored_is_not_recorded(save: Save, write: Write, run: Run) -> None:
+    write("datacheck.yaml", "tolerances: {null: 1}\nignore: [DC102]\n")
+    save("a.npy", [NAN, INF])
+    run("baseline", "write", "a.npy")
+    assert json.loads(Path(NAME).read_text())["files"] == {}
+
+
+def test_the_file_is_the_same_bytes_for_the_same_findings(save: Save, run: Run) -> None:
+    for name in ("b.npy", "a.npy"):
+        save(name, [NAN, INF])
+    run("baseline", "write", "b.npy", "a.npy")
+    first = Path(NAME).read_bytes()
+    Path(NAME).unlink()
+    run("baseline", "write", ".", "--workers", "1")
+    assert Path(NAME).read_bytes() == first
+    assert first.endswith(b"}\n")
+
+
+def test_another_name_is_told_how_to_be_used(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    done = run("baseline", "write", ".", "-o", "known.json")
+    assert done.out.splitlines()[1] == "use it with --baseline known.json, or set 'baseline' in the configuration"
+    assert run("scan", "a.npy").code == 1
+    assert run("scan", "a.npy", "--baseline", "known.json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no baseline"),
+        ("[]", "is no baseline"),
+        ("<<<<<<< HEAD\n", "is no baseline"),
+        ('{"version": 1}', "is no baseline (it lacks 'files')"),
+        ('{"version": 1, "files": {"a": {}}}', "is no baseline (it lacks 'findings')"),
+        ('{"version": 1, "files": {"a": {"content": null, "findings": [{}]}}}', "is no baseline (it lacks 'field')"),
+        ('{"version": 2, "files": {}}', "has version 2; this datacheck reads version 1"),
+    ],
+)
+def test_a_broken_baseline_is_an_error_that_says_what_to_do(write: Write, content: str, message: str) -> None:
+    write(NAME, content)
+    with pytest.raises(ConfigurationError) as caught:
+        load_baseline(NAME)
+    assert str(caught.value).startswith(f"{NAME}: {message}")
+
+
+def test_a_baseline_that_is_named_and_not_there_is_an_error(save: Save, run: Run) -> None:
+    save("a.npy")
+    done = run("scan", "a.npy", "--baseline", "nowhere.json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == ("datacheck: nowhere.json: there is no such file; write it with 'datacheck baseline write'\n")
+    assert run("scan", "a.npy", "--baseline", "x", "--no-baseline").code == 2
+
+
+# For all findings
+
+keys = st.tuples(st.sampled_from(["a.npy", "b\n.npy", "c\udc80"]), st.sampled_from([None, "x", "y|\u202e"]))
+counts = st.dictionaries(st.tuples(keys, st.sampled_from(["DC101", "DC302"])), st.integers(1, 5), max_size=8)
+
+
+def findings_of(found: dict[Any, int]) -> list[Finding]:
+    return [
+        Finding(code, uri, field, number, 9, rule="r" if code == "DC302" else None)
+        for ((uri, field), code), number in found.items()
+    ]
+
+
+def looked_at(findings: list[Finding]) -> LookedAt:
+    return LookedAt(["a.npy", "b\n.npy", "c\udc80"], ["."], findings, lambda uri: None)
+
+
+@given(before=counts, now=counts)
+def test_a_finding_fails_where_there_is_more_of_it_than_before_and_only_there(
+    tmp_path_factory: pytest.TempPathFactory, before: dict[Any, int], now: dict[Any, int]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / NAME
+    baseline = Baseline(str(Path.cwd())).updated(findings_of(before), looked_at([]))
+    save_baseline(baseline, path)
+    read = Baseline(baseline.root, load_baseline(path).files)
+    assert read == baseline
+    findings = findings_of(now)
+    compared = read.compare(findings, looked_at(findings))
+    expected = {key for key, number in now.items() if number > before.get(key, 0)}
+    assert {((f.uri, f.field), f.code) for f in compared.new} == expected
+    assert {((f.uri, f.field), f.code) for f in compared.known} == now.keys() - expected
+    fixed = {((f.uri, f.field), f.code): f.num_left for f in compared.fixed}
+    assert fixed == {key: now.get(key, 0) for key, number in before.items() if now.get(key, 0) < number}
+
+
+def test_notes_are_never_known(folder: Path) -> None:
+    note = Finding("DC101", "a.npy", None, 1, 1, severity=Severity.INFO)
+    baseline = Baseline(str(folder)).updated([note], looked_at([note]))
+    assert baseline.files == {}
+    assert baseline.compare([note], looked_at([note])).new == (note,)

@@ -1,0 +1,255 @@
+"""What holds: the command line, then the environment, then the nearest file; and messages that name the place."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datacheck.errors import ConfigurationError
+from datacheck.gate.configuration import Configuration, configure
+from datacheck.gate.environment import unknown_variables
+from datacheck.gate.settings import Settings
+
+Write = Callable[[str, str], Path]
+Run = Callable[..., Any]
+
+PYPROJECT = """
+[tool.datacheck]
+select = ["DC1"]
+schema = "schemas/x.yaml"
+[tool.datacheck.severity]
+DC101 = "info"
+DC104 = "warning"
+"""
+
+
+def configured(given: dict[str, Any] | None = None, **environment: str) -> Configuration:
+    return configure(given, environment=environment)
+
+
+def test_each_layer_beats_the_one_below_and_says_so(write: Write) -> None:
+    write("pyproject.toml", PYPROJECT)
+    held = configured({"severity": {"DC104": "error"}, "ignore": ["DC9"]}, DATACHECK_SELECT="DC2, DC3")
+    settings = held.settings
+    assert settings.select == ("DC2", "DC3")
+    assert settings.ignore == ("DC9",)
+    assert settings.schema_ == "schemas/x.yaml"
+    assert {code: level.value for code, level in settings.severity.items()} == {"DC101": "info", "DC104": "error"}
+    assert held.origins == {
+        "select": "DATACHECK_SELECT",
+        "ignore": "--ignore",
+        "schema": "pyproject.toml: tool.datacheck",
+        "severity.DC101": "pyproject.toml: tool.datacheck",
+        "severity.DC104": "--severity",
+    }
+    assert held.origin("workers") == "default"
+
+
+def test_the_nearest_file_holds_and_its_paths_are_its_own(
+    folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("pyproject.toml", PYPROJECT)
+    write("sub/datacheck.yaml", "paths: [data]\nschema: x.yaml\n")
+    (folder / "sub" / "deep").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert configured().settings.paths == ("data",)
+    monkeypatch.chdir(folder / "sub" / "deep")
+    held = configured()
+    assert held.settings.schema_ == str(folder / "sub" / "x.yaml")
+    assert held.root == folder / "sub"
+    assert held.settings.select == ("DC",)
+
+
+def test_a_pyproject_without_our_table_is_passed_by(
+    folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("pyproject.toml", PYPROJECT)
+    write("sub/pyproject.toml", '[project]\nname = "uses-datacheck"\n')
+    monkeypatch.chdir(folder / "sub")
+    assert configured().settings.select == ("DC1",)
+
+
+def test_nothing_above_the_root_of_the_repository_holds(folder: Path) -> None:
+    (folder.parent / "datacheck.yaml").write_text("ignore: [DC1]\n")
+    assert configured().settings == Settings()
+
+
+def test_a_file_is_named_by_option_or_variable(write: Write) -> None:
+    write("datacheck.yaml", "ignore: [DC1]\n")
+    write("ci/strict.yaml", "ignore: [DC2]\n")
+    write("ci/strict.toml", '[tool.datacheck]\nignore = ["DC3"]\n')
+    assert configured().settings.ignore == ("DC1",)
+    assert configured(DATACHECK_CONFIG="ci/strict.yaml").settings.ignore == ("DC2",)
+    environment = {"DATACHECK_CONFIG": "ci/strict.yaml"}
+    assert configure(config="ci/strict.toml", environment=environment).settings.ignore == ("DC3",)
+
+
+def test_a_schema_for_one_call_is_that_of_every_file(write: Write) -> None:
+    write("datacheck.yaml", "schemas: {'*.npy': a.yaml}\n")
+    assert configured({"schema": "b.yaml"}).settings.schemas == {}
+    assert configured(DATACHECK_SCHEMA="b.yaml").settings.schemas == {}
+
+
+def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
+    write("pyproject.toml", PYPROJECT)
+    write("datacheck.yaml", "ignore: [DC1]\n")
+    with pytest.raises(ConfigurationError, match="stands beside datacheck"):
+        configured()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slect: [DC1]", "slect: is not a key that is known here; did you mean 'select'?"),
+        ("cache_dir: x", "cache_dir: is not a key that is known here; write 'cache-dir'"),
+        ("select: [nan]", "select[0]: write DC101 for 'nan'"),
+        ("ignore: [DC999]", "ignore[0]: there is no code 'DC999'; did you mean 'DC909'?"),
+        ("ignore: [E501]", "ignore[0]: there is no code 'E501'; write a code such as DC101"),
+        ("severity: {DC104: warn}", "severity.DC104: must be 'error', 'warning' or 'info', and is 'warn'"),
+        ("tolerances: {x: 0.05}", "tolerances.x: must be a number of violations such as 3, or a share such as '0.5%'"),
+        ("tolerances: {x: 101%}", "tolerances.x: must be a number of violations such as 3, or a share such as '0.5%'"),
+        ("tolerances: {x: {DC0: 3}}", "tolerances.x.DC0: DC0 counts no values"),
+        ("tolerances: {x: {DC1: -1}}", "tolerances.x.DC1: must be a number of violations"),
+        ("tolerances: [x]", "tolerances: must be a mapping of fields to limits"),
+        ("format: sariff", "format: there is no report format 'sariff'; did you mean 'sarif'?"),
+        ("color: sometimes", "color: must be 'auto', 'always' or 'never', and is 'sometimes'"),
+        ("workers: 0", "workers: must be greater than or equal to 1, and is 0"),
+        ("schemas: [x]", "schemas: must be a mapping, and is a list"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_with_its_place(write: Write, text: str, message: str) -> None:
+    write("datacheck.yaml", f"{text}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        configured()
+    assert str(caught.value).startswith(f"datacheck.yaml: {message}")
+
+
+def test_every_mistake_of_a_file_is_told(write: Write) -> None:
+    write("datacheck.yaml", "slect: [DC1]\nworkers: 0\n")
+    with pytest.raises(ConfigurationError) as caught:
+        configured()
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CACHE", "maybe", "must be true or false, and is 'maybe'"),
+        ("SELECT", "DC1,X", "there is no code 'X'"),
+        ("SEVERITY", "DC104", "must be CODE=LEVEL, such as DC104=warning, and is 'DC104'"),
+        ("WORKERS", "many", "must be a whole number, and is 'many'"),
+        ("FORMAT", "jason", "there is no report format 'jason'; did you mean 'json'?"),
+        ("CONFIG", "nowhere.yaml", "there is no such configuration file"),
+    ],
+)
+def test_a_mistake_in_a_variable_is_named_with_it(folder: Path, variable: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configured(**{f"DATACHECK_{variable}": value})
+    assert message in str(caught.value)
+    assert variable in str(caught.value) or value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[tool.datacheck\n", "is not valid TOML"),
+        ("[tool]\ndatacheck = 3\n", "must be a table"),
+        ("[tool.datacheck]\nselect = 3\n", "must be a list, and is 3"),
+    ],
+)
+def test_a_broken_pyproject_is_named(write: Write, content: str, message: str) -> None:
+    write("pyproject.toml", content)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        configured()
+    assert str(caught.value).startswith("pyproject.toml: ")
+
+
+def test_variables_that_mean_nothing_are_noticed_and_do_no_harm(folder: Path) -> None:
+    # Kubernetes sets such variables for a service called datacheck.
+    environment = {"DATACHECK_SERVICE_HOST": "10.0.0.1", "DATACHECK_SELCT": "DC1", "PATH": "/bin"}
+    assert configured(**environment).settings == Settings()
+    (first, _) = unknown_variables(environment)
+    assert first == "DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", False), ("no", False), ("OFF", False), ("1", True), ("true", True), ("Yes", True)]
+)
+def test_a_switch_in_the_environment_is_read_as_people_write_it(folder: Path, text: str, expected: bool) -> None:
+    assert configured(DATACHECK_CACHE=text).settings.cache is expected
+
+
+def test_the_baseline_of_the_usual_name_is_used_where_it_stands(write: Write) -> None:
+    assert configured().baseline is None
+    write("datacheck-baseline.json", "{}")
+    assert configured().baseline == "datacheck-baseline.json"
+    assert configured({"baseline": False}).baseline is None
+    assert configured(DATACHECK_BASELINE="no").baseline is None
+    assert configured({"baseline": "other.json"}).baseline == "other.json"
+
+
+# The command
+
+
+def test_config_prints_every_setting_with_its_origin(write: Write, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("pyproject.toml", PYPROJECT)
+    monkeypatch.setenv("DATACHECK_WORKERS", "2")
+    done = run("config", "--ignore", "DC9,DC306", "--no-cache")
+    assert done.code == 0, done.err
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in done.out.splitlines()}
+    assert rows["select"].split() == ["DC1", "pyproject.toml:", "tool.datacheck"]
+    assert rows["ignore"].split() == ["DC9,", "DC306", "--ignore"]
+    assert rows["workers"].split() == ["2", "DATACHECK_WORKERS"]
+    assert rows["cache"].split() == ["false", "--no-cache"]
+    assert rows["severity.DC104"].split() == ["warning", "pyproject.toml:", "tool.datacheck"]
+    assert rows["color"].split() == ["auto", "default"]
+    keys = {info.alias or name for name, info in Settings.model_fields.items()}
+    assert {name.partition(".")[0] for name in rows} == keys
+
+
+def test_config_says_which_schema_holds_for_a_file(write: Write, run: Run) -> None:
+    write("datacheck.yaml", "exclude: [raw/]\nschemas: {'train/*.npy': t.yaml, '*.npy': o.yaml}\n")
+    done = run("config", "train/a.npy", "other/a.npy", "raw/a.npy", "a.csv")
+    assert [line.split()[:2] for line in done.out.splitlines()] == [
+        ["train/a.npy", "t.yaml"],
+        ["other/a.npy", "o.yaml"],
+        ["raw/a.npy", "excluded"],
+        ["a.csv", "no"],
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["config"], ["scan", "x.npy"], ["baseline", "write", "x.npy"]])
+def test_a_wrong_configuration_is_exit_code_2_without_a_traceback(write: Write, run: Run, arguments: list[str]) -> None:
+    write("datacheck.yaml", "slect: [DC1]\n")
+    message = "datacheck: datacheck.yaml: slect: is not a key that is known here; did you mean 'select'?\n"
+    assert run(*arguments) == (2, "", message)
+
+
+# The page
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    parts = page.read_text(encoding="utf-8").split(f"```{language}\n")[1:]
+    return [part.partition("```")[0] for part in parts]
+
+
+def test_the_two_examples_of_the_page_say_the_same(repository: Path) -> None:
+    page = repository / "docs" / "configuration.md"
+    (toml,) = (tomllib.loads(block)["tool"]["datacheck"] for block in blocks(page, "toml"))
+    (from_yaml,) = (yaml.safe_load(block) for block in blocks(page, "yaml"))
+    assert Settings.model_validate(toml) == Settings.model_validate(from_yaml)
+
+
+def test_every_key_is_on_the_page(repository: Path) -> None:
+    rows = [
+        line.split("|")[1]
+        for line in (repository / "docs" / "configuration.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    documented = {word.strip(" `") for row in rows for word in row.split(",")}
+    assert documented == {info.alias or name for name, info in Settings.model_fields.items()}

@@ -1,0 +1,106 @@
+"""What counts: select and ignore, severities and tolerances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacheck import Finding, Severity
+from datacheck.gate.limits import Limit
+from datacheck.gate.selection import select
+from datacheck.gate.settings import Settings
+
+
+def finding(code: str = "DC101", field: str | None = "x", violations: int = 3, checked: int = 100) -> Finding:
+    return Finding(code, "a.npy", field, violations, checked)
+
+
+def severity_of(written: dict[str, Any], **about: Any) -> Severity | None:
+    (judged,) = select([finding(**about)], Settings.model_validate(written)).findings
+    return judged.severity
+
+
+@pytest.mark.parametrize(
+    ("selected", "ignored", "counts"),
+    [
+        (["DC"], [], True),
+        (["DC1"], [], True),
+        (["DC2"], [], False),
+        (["DC1"], ["DC101"], False),
+        (["DC101"], ["DC1"], True),
+        (["DC101"], ["DC101"], False),
+        (["DC2", "DC101"], ["DC10"], True),
+        ([], [], False),
+    ],
+)
+def test_of_select_and_ignore_the_longer_code_decides(selected: list[str], ignored: list[str], counts: bool) -> None:
+    judged = select([finding()], Settings.model_validate({"select": selected, "ignore": ignored}))
+    assert (len(judged.findings), judged.num_ignored) == ((1, 0) if counts else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("severities", "expected"),
+    [
+        ({}, Severity.ERROR),
+        ({"DC": "warning"}, Severity.WARNING),
+        ({"DC": "warning", "DC101": "info", "DC10": "error"}, Severity.INFO),
+        ({"DC104": "info"}, Severity.ERROR),
+    ],
+)
+def test_the_longest_code_gives_the_severity(severities: dict[str, str], expected: Severity) -> None:
+    assert severity_of({"severity": severities}) is expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "tolerated"),
+    [
+        ({"x": 3}, True),
+        ({"x": 2}, False),
+        ({"x": "3%"}, True),
+        ({"x": "2.99%"}, False),
+        ({"x": {"DC101": 3}}, True),
+        ({"x": {"DC102": 3}}, False),
+        ({"x": {"DC1": 3, "DC101": 0}}, False),
+        ({"y": 3}, False),
+        ({"*": 3}, True),
+        ({"*": 0, "x": 3}, True),
+        ({"?": 0, "*": 3}, False),
+    ],
+)
+def test_a_tolerance_lets_so_many_through(limits: dict[str, Any], tolerated: bool) -> None:
+    assert severity_of({"tolerances": limits}) is (Severity.INFO if tolerated else Severity.ERROR)
+
+
+@pytest.mark.parametrize(("name", "tolerated"), [("", True), (None, True), ("*", True), ("x", False)])
+def test_the_nameless_array_has_tolerances_too(name: str | None, tolerated: bool) -> None:
+    judged = severity_of({"tolerances": {name: 3}}, field=None)
+    assert judged is (Severity.INFO if tolerated else Severity.ERROR)
+
+
+@pytest.mark.parametrize("code", ["DC001", "DC003", "DC901", "DC304"])
+def test_a_fact_of_a_file_is_never_tolerated(code: str) -> None:
+    settings = {"tolerances": {"*": "100%"}}
+    assert severity_of(settings, code=code, violations=1, checked=1) is Severity.ERROR
+
+
+def test_what_is_tolerated_stays_in_the_report_and_says_why() -> None:
+    (judged,) = select([finding()], Settings.model_validate({"tolerances": {"x": "5%"}})).findings
+    assert judged.message == "3 of 100 values are NaN in 'x': within the tolerance of 5 % (a.npy)"
+
+
+@given(violations=st.integers(0, 10**18), checked=st.integers(1, 10**18), tenths=st.integers(0, 1000))
+def test_a_share_is_held_exactly(violations: int, checked: int, tenths: int) -> None:
+    limit = Limit.parse(f"{tenths / 10}%")
+    assert limit.admits(finding(violations=violations, checked=checked)) is (violations * 1000 <= tenths * checked)
+
+
+@pytest.mark.parametrize("written", [-1, 0.5, True, "x", "5", "-1%", "100.1%", "1e2%", None, "5 % of them"])
+def test_a_limit_is_a_number_or_a_share(written: Any) -> None:
+    if written == "5":
+        assert Limit.parse(written) == Limit(number=5)
+        return
+    with pytest.raises(ValueError, match="must be a number of violations such as 3, or a share"):
+        Limit.parse(written)

@@ -1,0 +1,428 @@
+"""Files that did not change cost nothing, and the report is the one that a scan of everything would make."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import datacheck
+from datacheck.gate import contents, fingerprints, scanning
+from datacheck.gate.cache import STORE_NAME
+from datacheck.gate.fingerprints import State
+from datacheck.reports.gate_report import GateReport
+
+Save = Callable[..., Path]
+Write = Callable[[str, str], Path]
+
+pytestmark = pytest.mark.usefixtures("settled")
+
+NAN = float("nan")
+OWN = """
+import pandera.pandas as pa
+class M(pa.DataFrameModel):
+    x: float
+    @pa.check("x")
+    def small(cls, x): return x < 10
+"""
+UNIQUE = "fields:\n  id: {unique: true}\n"
+
+
+def check(*paths: str, **given: Any) -> GateReport:
+    return datacheck.check(list(paths) or ".", **given)
+
+
+def same_as_a_scan(report: GateReport, schema: Any = None, path: str = ".") -> bool:
+    """Whether a report says what a scan without any memory says."""
+    whole = datacheck.scan(path, schema)
+    return (report.findings, report.num_files, report.num_rows, report.num_bytes) == (
+        whole.findings,
+        whole.num_files,
+        whole.num_rows,
+        whole.num_bytes,
+    )
+
+
+def save_table(folder: Path, name: str, **columns: Any) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+# What is read
+
+PROGRAM = """
+import json, os, sys
+root = os.path.realpath(sys.argv[1])
+opened = []
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = os.path.realpath(os.fsdecode(arguments[0]))
+        if path.startswith(root) and path.endswith((".npy", ".csv", ".parquet")):
+            opened.append(os.path.basename(path))
+sys.addaudithook(watch)
+from datacheck.cli.app import main
+code = main(["scan", root, *sys.argv[2:]])
+print(json.dumps({"code": code, "opened": sorted(set(opened)), "arrow": "pyarrow" in sys.modules}))
+"""
+
+
+def watched(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Scans in a process of its own, and says which data files Python opened and whether Arrow, which also could, was there."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+def test_a_second_run_over_an_unchanged_tree_opens_no_file(folder: Path, save: Save, write: Write) -> None:
+    save("data/a.npy")
+    save("data/b.npy", [1, NAN])
+    write("data/c.csv", "x,y\n1,2\n")
+    save_table(folder, "data/d.parquet", x=[1.0, 2.0])
+    first = watched(folder / "data")
+    assert (first["code"], first["opened"]) == (1, ["a.npy", "b.npy", "c.csv", "d.parquet"])
+    assert watched(folder / "data") == {"code": 1, "opened": [], "arrow": False}
+    save("data/a.npy", [3, 4, 5])
+    assert watched(folder / "data")["opened"] == ["a.npy"]
+    assert watched(folder / "data", "--no-cache")["opened"] == ["a.npy", "b.npy", "c.csv", "d.parquet"]
+
+
+def test_a_fresh_copy_is_hashed_and_not_checked(folder: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.npy", "b.npy"):
+        save(f"tree/{name}", [1, NAN])
+    first = check("tree")
+    # A fresh checkout: other inodes and times, even another place.
+    shutil.copytree("tree", "copy")
+    monkeypatch.setattr("datacheck.job.scan.scan_each", _never)
+    again = check("copy")
+    assert again.num_unchanged == 2
+    assert [finding.uri for finding in again.findings] == ["copy/a.npy", "copy/b.npy"]
+    assert [finding.num_violations for finding in again.findings] == [f.num_violations for f in first.findings]
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a file was read again")
+
+
+# What is said
+
+
+def test_a_remembered_report_is_the_first_one(save: Save, write: Write) -> None:
+    save("a.npy", [[1, NAN], [np.inf, -np.inf]])
+    write("b.csv", "x\n1\nfoo,bar\n")
+    save("sub/empty.npy", np.empty((0, 3)))
+    first, second = check(), check()
+    assert (first.num_unchanged, second.num_unchanged) == (0, 3)
+    assert same_as_a_scan(first)
+    assert same_as_a_scan(second)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: np.save(path, np.array([NAN, 2.0], np.float32)),
+        lambda path: _other(path).replace(path),
+        lambda path: _write_in_place(path),
+        lambda path: _write_mapped(path),
+    ],
+    ids=["written", "replaced", "in place, times put back", "memory-mapped"],
+)
+def test_a_changed_file_is_checked_again(save: Save, change: Callable[[Path], None]) -> None:
+    path = save("a.npy")
+    assert check().ok
+    assert check().num_unchanged == 1
+    change(path)
+    report = check()
+    assert (report.ok, report.num_unchanged) == (False, 0)
+
+
+def _other(path: Path) -> Path:
+    other = path.with_name("other.npy")
+    np.save(other, np.array([NAN, 2.0], np.float32))
+    status = path.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return other
+
+
+def _write_in_place(path: Path) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(np.float32(NAN).tobytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _write_mapped(path: Path) -> None:
+    array = np.load(path, mmap_mode="r+")
+    array[0] = NAN
+    array.flush()
+
+
+def test_another_schema_is_another_verdict(save: Save, write: Write) -> None:
+    save("a.npy", [5.0])
+    low, high = write("low.yaml", "fields: {x: {le: 1}}\n"), write("high.yaml", "fields: {x: {le: 9}}\n")
+    for _ in range(2):
+        assert not check(schema=str(low)).ok
+        assert check(schema=str(high)).ok
+    high.write_text("fields: {x: {le: 2}}\n")
+    report = check(schema=str(high))
+    assert (report.ok, report.num_unchanged) == (False, 0)
+
+
+def test_another_version_is_another_verdict(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("a.npy")
+    check()
+    monkeypatch.setattr("datacheck.gate.verdicts._versions", lambda: (("datacheck", "999"),))
+    assert check().num_unchanged == 0
+    assert check().num_unchanged == 1
+
+
+def test_the_same_bytes_under_another_suffix_are_another_file(write: Write) -> None:
+    write("a.csv", "x\ty\n1\t2\n")
+    write("a.tsv", "x\ty\n1\t2\n")
+    first, second = check(), check()
+    assert second.num_unchanged == 2
+    assert second.findings == first.findings
+
+
+def test_the_folders_of_a_hive_layout_are_part_of_the_verdict(folder: Path, write: Write) -> None:
+    schema = str(write("s.yaml", "strict: true\nfields: {x: {}, year: {}}\n"))
+    save_table(folder, "year=2024/a.parquet", x=[1.0])
+    assert check("year=2024", schema=schema).ok
+    shutil.copytree("year=2024", "plain")
+    report = check("plain", schema=schema)
+    assert [(finding.code, finding.field) for finding in report.findings] == [("DC001", "year")]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing", b"version https://git-lfs.github.com/spec/v1\noid x\n"])
+def test_a_file_that_cannot_be_read_is_looked_at_every_time(folder: Path, content: bytes) -> None:
+    (folder / "a.parquet").write_bytes(content)
+    for _ in range(2):
+        report = check("a.parquet")
+        assert (report.num_unchanged, [finding.code[:3] for finding in report.findings]) == (0, ["DC9"])
+
+
+def test_code_of_the_users_own_is_run_every_time(
+    folder: Path, write: Write, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("own_model.py", OWN)
+    monkeypatch.syspath_prepend(str(folder))
+    save_table(folder, "a.parquet", x=[1.0])
+    for _ in range(2):
+        assert check("a.parquet", schema="own_model:M").num_unchanged == 0
+
+
+# Times that prove nothing
+
+
+def test_nothing_is_remembered_of_a_file_that_was_changed_just_now(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "_FINE_TICK", 10**12)
+    save("a.npy")
+    assert check().ok
+    assert check().num_unchanged == 0
+    monkeypatch.setattr(fingerprints, "_FINE_TICK", -1)
+    assert check().num_unchanged == 0
+    assert check().num_unchanged == 1
+
+
+@pytest.mark.parametrize(
+    ("ctime", "later", "expected"),
+    [
+        (5_000_000_001, 50_000_000, False),
+        (5_000_000_001, 200_000_000, True),
+        (5_000_000_001, -(10**9), False),
+        (5_000_000_000, 200_000_000, False),
+        (5_000_000_000, 3 * 10**9, True),
+    ],
+)
+def test_a_state_is_settled_after_a_tick_of_its_file_system(
+    monkeypatch: pytest.MonkeyPatch, ctime: int, later: int, expected: bool
+) -> None:
+    monkeypatch.setattr(fingerprints, "_FINE_TICK", 100_000_000)
+    assert State(1, 0, ctime, 1, 1).is_settled(ctime + later) is expected
+
+
+def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save("a.npy")
+    keep = scanning._keep
+
+    def change_then_keep(*arguments: Any) -> None:
+        np.save(path, np.array([NAN], np.float32))
+        keep(*arguments)
+
+    monkeypatch.setattr(scanning, "_keep", change_then_keep)
+    assert check().ok
+    monkeypatch.setattr(scanning, "_keep", keep)
+    assert not check().ok
+
+
+def test_a_large_raw_file_is_known_by_its_state_and_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_HASHED_RAW_BYTES", 100)
+    monkeypatch.setattr(contents, "hash_content", _never)
+    path = save("a.npy", np.arange(100))
+    check()
+    assert check().num_unchanged == 1
+    np.save(path, np.full(100, NAN, np.float32))
+    assert not check().ok
+
+
+# What is wrong with the cache
+
+
+def test_a_corrupt_cache_changes_nothing_but_the_time(folder: Path, save: Save, tmp_path: Path) -> None:
+    save("a.npy", [1, NAN])
+    check()
+    store = tmp_path / "cache" / "datacheck" / STORE_NAME
+    assert store.stat().st_size > 0
+    store.write_bytes(b"garbage")
+    assert same_as_a_scan(check())
+    assert check().num_unchanged == 1
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        [],
+        None,
+        {"num_rows": 1, "num_bytes": 1, "findings": [{}]},
+        {"num_rows": 1, "num_bytes": 1, "findings": [{"code": "DC101"}]},
+        {"num_rows": "x", "num_bytes": 1, "findings": []},
+    ],
+)
+def test_a_verdict_of_another_form_is_not_taken(save: Save, monkeypatch: pytest.MonkeyPatch, forged: Any) -> None:
+    save("a.npy", [1, NAN])
+    monkeypatch.setattr(scanning, "to_json", lambda verdict: forged)
+    check()
+    assert same_as_a_scan(check())
+
+
+def test_many_runs_at_once_agree(folder: Path, save: Save) -> None:
+    for number in range(30):
+        save(f"data/{number}.npy", [number, NAN])
+    command = [sys.executable, "-m", "datacheck", "scan", "data", "--format", "jsonl"]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    found = {tuple(run.communicate()[0].splitlines()[:-1]) for run in runs}
+    assert len(found) == 1
+    assert check("data").num_unchanged == 30
+
+
+# Keys of the whole data set
+
+
+def test_a_key_is_unique_over_remembered_files_too(folder: Path, write: Write) -> None:
+    schema = str(write("schema.yaml", UNIQUE))
+    save_table(folder, "data/a.parquet", id=[1, 2], x=[1.0, 2.0])
+    save_table(folder, "data/b.parquet", id=[3, 4], x=[1.0, 2.0])
+    assert check("data", schema=schema).ok
+    save_table(folder, "data/b.parquet", id=[3, 1], x=[1.0, 2.0])
+    report = check("data", schema=schema)
+    assert report.num_unchanged == 1
+    assert [(f.code, f.uri, f.num_violations) for f in report.findings] == [("DC301", "data/b.parquet", 1)]
+    again = check("data", schema=schema)
+    assert (again.findings, again.num_unchanged) == (report.findings, 2)
+    assert check("data/a.parquet", schema=schema).ok
+    assert check("data/b.parquet", schema=schema).ok
+
+
+def test_the_order_of_files_decides_which_row_repeats_the_other(folder: Path, write: Write) -> None:
+    schema = str(write("schema.yaml", UNIQUE))
+    for name in "ab":
+        save_table(folder, f"{name}.parquet", id=[1], x=[1.0])
+    for paths in (["a.parquet", "b.parquet"], ["b.parquet", "a.parquet"]) * 2:
+        (found,) = check(*paths, schema=schema).findings
+        assert found.uri == paths[1]
+
+
+def test_only_the_key_of_a_remembered_file_is_read_again(
+    folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = str(write("schema.yaml", UNIQUE))
+    for name in "ab":
+        save_table(folder, f"{name}.parquet", id=[ord(name)], x=[1.0])
+    check(schema=schema)
+    save_table(folder, "b.parquet", id=[7], x=[2.0])
+    read: list[tuple[str, tuple[str, ...] | None]] = []
+    from datacheck.sources.parquet import ParquetSource
+
+    original = ParquetSource.read
+
+    def watch(self: Any, unit: Any) -> Any:
+        read.append((unit.uri, unit.options.columns))
+        return original(self, unit)
+
+    monkeypatch.setattr(ParquetSource, "read", watch)
+    assert check(schema=schema).ok
+    assert sorted(read) == [("./a.parquet", ("id",)), ("./b.parquet", None)]
+
+
+def test_a_remembered_file_whose_key_can_no_longer_be_read_is_told(
+    folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = str(write("schema.yaml", UNIQUE))
+    for name in "ab":
+        save_table(folder, f"{name}.parquet", id=[ord(name)], x=[1.0])
+    check(schema=schema)
+    save_table(folder, "b.parquet", id=[7], x=[2.0])
+    from datacheck.errors import SourceError
+    from datacheck.job import scan
+
+    def fail(unit: Any, rules: Any) -> Any:
+        from datacheck.job.unit_scan import UnitScan
+
+        return UnitScan(error=SourceError("DC902", unit.uri, "Input/output error"))
+
+    monkeypatch.setattr(scan, "read_keys", fail)
+    report = check(schema=schema)
+    assert [(finding.code, finding.uri) for finding in report.findings] == [("DC902", "./a.parquet")]
+    assert report.num_unchanged == 0
+
+
+operations = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["write", "remove", "touch", "swap"]),
+        st.lists(st.sampled_from([0.0, 1.0, 2.0, NAN]), max_size=4),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=operations, with_key=st.booleans())
+def test_whatever_is_done_to_a_tree_the_report_is_that_of_a_scan(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, steps: Any, with_key: bool
+) -> None:
+    work = tmp_path_factory.mktemp("tree")
+    monkeypatch.chdir(work)
+    (work / "schema.yaml").write_text(UNIQUE if with_key else "fields: {id: {le: 1}}\n")
+    save_table(work, "data/z.parquet", id=[9.0])
+    for name, what, values in steps:
+        path = work / "data" / f"{name}.parquet"
+        if what == "write":
+            save_table(work, f"data/{name}.parquet", id=pa.array(values, pa.float64()))
+        elif what == "remove":
+            path.unlink(missing_ok=True)
+        elif what == "touch" and path.exists():
+            os.utime(path)
+        elif path.exists():
+            other = path.with_name("z.parquet")
+            spare = path.with_name("spare")
+            path.rename(spare)
+            other.rename(path)
+            spare.rename(other)
+        report = datacheck.check("data", schema="schema.yaml", cache_dir=str(work / "cache"))
+        assert same_as_a_scan(report, "schema.yaml", "data")
