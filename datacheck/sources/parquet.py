@@ -21,10 +21,13 @@ __all__ = ["ParquetSource"]
 
 #: Decoded bytes of the columns read together in a scan: they are still in the cache when they are checked.
 COLUMN_GROUP_BYTES = 4 << 20
-#: Decoded bytes above which a row group (or, in a scan, a column of it) is streamed instead of read at once.
+#: Decoded bytes above which the columns of a row group that a scan reads together are streamed instead of read at once.
 STREAM_ABOVE_BYTES = 2 * TARGET_UNIT_BYTES
-#: Bytes that a streamed column reads ahead.
-STREAM_BUFFER_BYTES = 1 << 20
+#: Decoded bytes of whole rows that are streamed together: of each worker's batch there are several copies in a clean.
+ROW_BATCH_BYTES = TARGET_BATCH_BYTES // 2
+#: Bytes that streamed columns read ahead, all of them together and the least and the most that one does.
+STREAM_BUFFER_BYTES = TARGET_BATCH_BYTES // 2
+MIN_BUFFER_BYTES, MAX_BUFFER_BYTES = 64 << 10, 1 << 20
 
 
 class ParquetSource:
@@ -110,7 +113,10 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
         for columns in _column_groups(sizes, names) if by_columns else [names]:
             is_first = not by_columns or columns[0] == names[0]
             start = row_start
-            for batch in _batches(file, unit.uri, group, columns, sizes):
+            limit, target = (
+                (STREAM_ABOVE_BYTES, TARGET_BATCH_BYTES) if by_columns else (ROW_BATCH_BYTES, ROW_BATCH_BYTES)
+            )
+            for batch in _batches(file, unit.uri, group, columns, sizes, limit, target):
                 if is_nested:
                     # A damaged file may give offsets and indices that lie outside of what they point into.
                     batch.validate(full=True)
@@ -170,16 +176,18 @@ def _column_groups(sizes: Mapping[str, int], names: list[str]) -> list[list[str]
 
 
 def _batches(
-    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int]
+    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int], limit: int, target: int
 ) -> Iterator[pa.RecordBatch]:
+    """Columns of a row group: at once up to ``limit`` decoded bytes, beyond that in batches of ``target`` bytes."""
     schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
     wanted = None if len(columns) == len(schema.names) else columns
     total = sum(sizes[name] for name in dict.fromkeys(columns))
-    if total <= STREAM_ABOVE_BYTES:
+    if total <= limit:
         table = file.read_row_group(group, columns=wanted, use_threads=False)
         # One chunk a column unless a column of strings is too long for one; rows then come in the pieces they share.
         yield from table.to_batches() or [_no_rows(schema, columns)]
         return
-    rows = max(1024, int(TARGET_BATCH_BYTES / max(1.0, total / max(1, num_rows))))
-    with pq.ParquetFile(uri, metadata=file.metadata, pre_buffer=False, buffer_size=STREAM_BUFFER_BYTES) as streamed:
+    rows = max(1024, int(target / max(1.0, total / max(1, num_rows))))
+    buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
+    with pq.ParquetFile(uri, metadata=file.metadata, pre_buffer=False, buffer_size=buffer_bytes) as streamed:
         yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)
