@@ -6,6 +6,7 @@ import pickle
 import sys
 import weakref
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -279,6 +280,19 @@ class TestWhereItHolds:
         sparse = torch.sparse_coo_tensor(torch.tensor([[0, 1], [1, 0]]), torch.tensor([1.0, float("nan")]), (2, 4))
         diagnosis = found(lambda m, b: (torch.sparse.mm(b["a"], m.weight.T)).sum(), nn.Linear(4, 3), {"a": sparse})
         assert (diagnosis.phase, diagnosis.field) == ("input", "a")
+
+    @pytest.mark.parametrize("dtype", [">f4", "<f8", "f2"])
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_a_batch_of_arrays_that_torch_cannot_share(self, dtype, flip):
+        array = np.ones((3, 2), dtype=dtype)
+        array[1, 1] = np.nan
+        batch = {"x": array[:, ::-1] if flip else array, "name": np.array(["a", "b", None], dtype=object)}
+
+        def loss_fn(model, batch):
+            return model(torch.tensor(batch["x"].astype(np.float32))).sum()
+
+        diagnosis = found(loss_fn, nn.Linear(2, 1), batch)
+        assert (diagnosis.phase, diagnosis.field, diagnosis.samples) == ("input", "x", (1,))
 
 
 class TestSamplesAndSchema:

@@ -29,13 +29,19 @@ def describe(case: Case, culprit: Culprit) -> Diagnosis:
     if culprit.source is None:
         diagnosis = _of_step(case, culprit)
     else:
-        owner = case.owners.find(culprit.source.address)
-        if owner.kind == "input":
-            diagnosis = _of_input(case, owner, culprit.source.reader, culprit.first)
-        else:
-            diagnosis = _of_state(case, owner, culprit.source, culprit.first)
+        diagnosis = _of_source(case, culprit.source, culprit.first)
     diagnosis = replace(diagnosis, origins=origins_of(case.batch, diagnosis.samples))
     return _with_schema(case, diagnosis)
+
+
+def _of_source(case: Case, source: Source, first: Step | None) -> Diagnosis:
+    owner = case.owners.find(source.address)
+    if owner.kind == "constant" and source.reader is not None:
+        held = source.reader.slots[source.slot].held
+        owner = (None if held is None else case.owners.copied_from(held.tensor)) or owner
+    if owner.kind == "input":
+        return _of_input(case, owner, source.reader, first)
+    return _of_state(case, owner, source, first)
 
 
 def _of_step(case: Case, culprit: Culprit) -> Diagnosis:

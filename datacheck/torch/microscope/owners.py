@@ -13,9 +13,12 @@ from datacheck.torch.microscope.batches import Array, array_leaves
 from datacheck.torch.microscope.tensors import Geometry, bad_positions, parts, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 __all__ = ["Owner", "Owners"]
+
+#: Floating-point dtypes of NumPy whose memory torch can share.
+_SHARED = frozenset({"float16", "float32", "float64", "complex64", "complex128"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class Owners:
             if leaf.dtype.kind not in "fc":
                 return
             self._arrays.append((path, leaf))
+            if leaf.dtype.name not in _SHARED or not leaf.dtype.isnative or any(stride < 0 for stride in leaf.strides):
+                # torch cannot share this memory, so a tensor made of it is a copy.
+                return
             leaf = torch.from_numpy(leaf if leaf.flags.writeable else leaf.copy())
         self._add("input", path, leaf)
 
@@ -76,16 +82,15 @@ class Owners:
         return Owner("constant")
 
     def copied_from(self, values: torch.Tensor) -> Owner | None:
-        """The array of the batch that a tensor is a copy of: the same shape, and bad in the same places."""
+        """The field of the batch that a tensor is a copy of: the same shape, and bad in the same places."""
         bad = bad_positions(values)
         for path, array in self._arrays:
             if array.shape == tuple(values.shape):
                 found = np.flatnonzero(~np.isfinite(array).reshape(-1))
                 if len(found) and np.array_equal(found, bad):
                     return Owner("input", path, Geometry.of(values), values)
-        return None
-
-    def inputs(self) -> Iterator[Owner]:
         for _, _, owner in self._owners:
-            if owner.kind == "input":
-                yield owner
+            if owner.kind == "input" and owner.tensor is not None and owner.tensor.shape == values.shape:
+                if len(bad) and np.array_equal(bad_positions(owner.tensor), bad):
+                    return owner
+        return None
