@@ -38,7 +38,8 @@ class FieldFacts:
         The dtypes differ where values of one part could be converted, and those of the other could not.
         """
         if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
-            return replace(self, dtype=f"{self.dtype} and {other.dtype}").followed_by(replace(other, dtype=self.dtype))
+            both = " and ".join(dict.fromkeys([*self.dtype.split(" and "), *other.dtype.split(" and ")]))
+            return replace(self, dtype=both).followed_by(replace(other, dtype=both))
         if not (
             self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None
         ):
