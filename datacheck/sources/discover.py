@@ -9,6 +9,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
@@ -169,7 +170,9 @@ def _above(folder: str) -> set[tuple[int, int]]:
     seen: set[tuple[int, int]] = set()
     path = os.path.realpath(folder or os.curdir)
     while (parent := os.path.dirname(path)) != path:
-        _enter(parent, seen)
+        # A folder that may not even be looked at leads nowhere.
+        with suppress(UsageError):
+            _enter(parent, seen)
         path = parent
     return seen
 
@@ -181,7 +184,12 @@ def _holding(folder: str) -> set[tuple[int, int]]:
 
 
 def _enter(folder: str, seen: set[tuple[int, int]]) -> bool:
-    status = os.stat(folder or os.curdir)
+    try:
+        status = os.stat(folder or os.curdir)
+    except OSError as error:
+        raise UsageError(
+            f"{plain(folder)}: the folder cannot be looked at ({error.strerror}); check its permissions"
+        ) from None
     key = (status.st_dev, status.st_ino)
     if key in seen:
         return False
