@@ -90,7 +90,12 @@ class Owners:
                 if len(found) and np.array_equal(found, bad):
                     return Owner("input", path, Geometry.of(values), values)
         for _, _, owner in self._owners:
-            if owner.kind == "input" and owner.tensor is not None and owner.tensor.shape == values.shape:
-                if len(bad) and np.array_equal(bad_positions(owner.tensor), bad):
-                    return owner
+            given = owner.tensor if owner.kind == "input" else None
+            if (
+                given is not None
+                and given.shape == values.shape
+                and len(bad)
+                and np.array_equal(bad_positions(given), bad)
+            ):
+                return owner
         return None
