@@ -29,7 +29,8 @@ def explain(
     for position, wanted in enumerate(codes):
         found = CODES.get(wanted.upper()) or by_name.get(wanted.lower())
         if found is None:
-            raise UsageError(f"there is no code {wanted!r}{nearest_name(wanted.upper(), CODES)}")
+            hint = nearest_name(wanted.lower(), by_name) or nearest_name(wanted.upper(), CODES)
+            raise UsageError(f"there is no code {wanted!r}{hint}")
         print("\n" * bool(position) + f"{found.code} {found.name} ({found.severity})")
         for title, text in (
             ("Finds", found.finds),
