@@ -12,6 +12,7 @@ Everything here takes one-dimensional arrays; a logical dtype names formats that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -225,17 +226,25 @@ def _suspicious_by_value(values: Array) -> Iterator[tuple[int, int]]:
 
 
 def _suspicious_by_range(values: Array, dtype: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
+    for start in range(0, len(values), BLOCK):
+        yield from _out_of_range(values[start : start + BLOCK], dtype, bounds, start)
+
+
+def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list[tuple[int, int]]:
+    found = []
     nonfinite = has_nonfinite(dtype)
-    for start in range(0, len(values), CACHED_BLOCK):
-        chunk = to_float(values[start : start + CACHED_BLOCK], dtype)
-        with np.errstate(all="ignore"):
-            # Both ends even for one bound, since an infinity may lie at the other; either reduction propagates NaN.
+    # Both ends even for one bound, since an infinity may lie at the other; either reduction propagates NaN.
+    with np.errstate(all="ignore"):
+        for begin in range(0, len(values), CACHED_BLOCK):
+            chunk = to_float(values[begin : begin + CACHED_BLOCK], dtype)
             smallest, largest = np.minimum.reduce(chunk), np.maximum.reduce(chunk)
             clean = bounds.hold(smallest, largest)
             if nonfinite:
-                clean = clean and bool(np.isfinite(smallest) and np.isfinite(largest))
-        if not clean:
-            yield start, start + len(chunk)
+                # A long double beyond float64 is taken for infinite here: a false alarm.
+                clean = clean and math.isfinite(smallest) and math.isfinite(largest)
+            if not clean:
+                found.append((start + begin, start + begin + len(chunk)))
+    return found
 
 
 def to_float(values: Array, dtype: str) -> Array:

@@ -158,7 +158,7 @@ def _row_bytes(kind: pa.DataType) -> int | None:
         width = _row_bytes(kind.value_type)
         return None if width is None else width * kind.list_size
     try:
-        return max(1, kind.bit_width // 8)
+        return max(1, int(kind.bit_width) // 8)
     except ValueError:
         return None
 
