@@ -82,6 +82,7 @@ class Core:
         self.ranks = Ranks()
         self._written_at = 0.0
         self._num_written = 0
+        self._has_warned = False
         self._state_samples: tuple[int, list[dict[str, Any]]] | None = None
         register_origins(self.token, self)
         if self.quarantine is not None:
@@ -89,7 +90,7 @@ class Core:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("inspector", "ranks", "_written_at", "_num_written", "_state_samples"):
+        for name in ("inspector", "ranks", "_written_at", "_num_written", "_has_warned", "_state_samples"):
             state.pop(name, None)
         return {**state, "_is_distributed": self.is_distributed()}
 
@@ -185,10 +186,20 @@ class Core:
 
     def check_cap(self) -> None:
         """Raise ``TooManyBadSamplesError`` where too much is bad; of ranks, only :meth:`synchronize` may."""
-        if self.config.policy == "raise" or self.is_distributed():
+        if self.config.policy == "raise":
             return
         recorder = self.recorder
-        self.raise_excess(recorder.num_new, len(recorder.bad), recorder.totals()["seen"])
+        numbers = (recorder.num_new, len(recorder.bad), recorder.totals()["seen"])
+        if not self.is_distributed():
+            self.raise_excess(*numbers)
+        elif not self._has_warned and is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
+            self._has_warned = True
+            warnings.warn(
+                f"{self._place()}this rank has more bad samples than max_bad_fraction allows; call synchronize() or "
+                "set_epoch() on all ranks, where they stop together",
+                BadSampleWarning,
+                stacklevel=5,
+            )
 
     def raise_excess(self, num_new: int, num_bad: int, num_seen: int) -> None:
         """Raise where these numbers are beyond the cap."""
@@ -196,13 +207,11 @@ class Core:
         if is_excess(*numbers):
             raise TooManyBadSamplesError(self._place() + describe_excess(*numbers, self.recorder.reasons))
 
-    def refuse(self, sample: BadSample | None, index: int, error: Exception | None, why: str = "") -> BadSampleError:
+    def refuse(self, index: int, error: Exception | None, why: str = "") -> BadSampleError:
         """The error for a sample that is not served."""
-        if sample is None:
-            sample = next((one for one in self.recorder.samples() if one.index == index), None)
+        known = next((sample for sample in self.recorder.samples() if sample.index == index), None)
         self.recorder.count("raised")
-        told = f"sample {index}" if sample is None else sample.message
-        refused = BadSampleError(f"{self._place()}{told}{why}")
+        refused = BadSampleError(f"{self._place()}{f'sample {index}' if known is None else known.message}{why}")
         refused.__cause__ = error
         return refused
 

@@ -261,7 +261,7 @@ class SafeDataset(Dataset[T]):
         policy = core.config.policy
         error = None if look is None else look.error
         if policy == "raise":
-            raise core.refuse(None, key, error)
+            raise core.refuse(key, error)
         if look is None:
             core.check_cap()
         if policy == "skip":
@@ -291,7 +291,7 @@ class SafeDataset(Dataset[T]):
                     note_served(settled.sample, (core.token, candidate, key))
                 return settled.sample  # type: ignore[no-any-return]
         why = f"; none of {config.max_attempts} samples that could stand in for it is good"
-        raise core.refuse(None, key, error, why)
+        raise core.refuse(key, error, why)
 
     def set_epoch(self, epoch: int) -> None:
         """Say that an epoch begins, on every rank: replacements are drawn anew, and :meth:`synchronize` is called.

@@ -53,14 +53,12 @@ class Inspector:
         """One look; passing errors are tried again."""
         try:
             sample = self.retries.call(load, self._on_retry)
-            return self.look_at(index, sample)
+            return Look(sample) if self.judge.is_clean(sample) else self.look_at(index, sample)
         except Exception as error:
             return self.look_at_error(index, error)
 
     def look_at(self, index: int, sample: Any) -> Look:
-        """A look at a sample that is there. Raises what looking raises: an image may be decoded only then."""
-        if self.judge.is_clean(sample):
-            return Look(sample)
+        """The exact look at a sample that the screen stopped. Raises what looking raises: an image is decoded only then."""
         origin = self._locate(index, sample)
         findings = self.judge.judge(sample, *self._place(index, origin))
         return Look(sample, None, findings, origin)

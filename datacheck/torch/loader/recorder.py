@@ -18,6 +18,9 @@ LEAST_SEEN = 1000
 #: Samples of a stream that are named; beyond that they are only counted, for a stream has no end.
 MAX_NAMED = 100_000
 
+#: Verdicts on samples that are not served.
+_LOST = (Verdict.BAD, Verdict.PASSING)
+
 _PLACES = {name: place for place, name in enumerate(COUNTERS)}
 
 
@@ -51,6 +54,7 @@ class Recorder:
         self._unchecked: dict[str, str] = {}
         self._noted: set[Any] = set()
         self._num_new = 0
+        self._has_lost = False
         self._reasons: Counter[str] = Counter()
 
     def begin(self) -> set[int]:
@@ -90,6 +94,8 @@ class Recorder:
         if key in self._noted:
             return
         self._noted.add(key)
+        if is_new and record["verdict"] in _LOST:
+            self._has_lost = True
         if record["verdict"] == Verdict.REPAIRED:
             self.repaired.add(record["index"])
         if record["verdict"] == Verdict.BAD:
@@ -112,7 +118,7 @@ class Recorder:
         return not self.is_stream and (verdict, index) in self._noted
 
     def record(self, sample: BadSample) -> bool:
-        """Make a sample known to all processes; whether it is the first one of this run.
+        """Make a sample known to all processes; whether it is the first of this run that is not served.
 
         A sample that is known already is not written again.
         """
@@ -122,7 +128,7 @@ class Recorder:
             self.catch_up()
             if self._key(record) in self._noted or (self.is_stream and len(self._noted) >= MAX_NAMED):
                 return False
-            is_first = self._num_new == 0 and sample.verdict is Verdict.BAD
+            is_first = sample.verdict in _LOST and not self._has_lost
             self.journal.append(record)
             self.catch_up()
         return is_first

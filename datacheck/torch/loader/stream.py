@@ -128,7 +128,7 @@ class _SafeIterator(Iterator[Any]):
 
     def _end(self) -> None:
         if self._owed:
-            raise self._core.refuse(None, self._owed[0], None, "; the stream has no good sample to stand in for it")
+            raise self._core.refuse(self._owed[0], None, "; the stream has no good sample to stand in for it")
         if self._has_raised:
             message = (
                 f"{self._core.name}: the stream ended right after it raised; if it is made of a generator, that {_DEAD}"
@@ -144,7 +144,7 @@ class _SafeIterator(Iterator[Any]):
             look = core.inspector.look_at_error(position, raw.error)
             core.lose(position, look)
             if _is_dead(self._iterator):
-                raise core.refuse(None, position, raw.error, f"; the stream is a generator, which {_DEAD}")
+                raise core.refuse(position, raw.error, f"; the stream is a generator, which {_DEAD}")
             return self._instead(position, look)
         transform = core.config.transform
 
@@ -171,7 +171,7 @@ class _SafeIterator(Iterator[Any]):
         core = self._core
         policy = core.config.policy
         if policy == "raise":
-            raise core.refuse(None, position, look.error)
+            raise core.refuse(position, look.error)
         if policy == "skip":
             core.recorder.count("skipped")
             return _END
@@ -238,7 +238,7 @@ class _SafeIterator(Iterator[Any]):
         look = core.inspector.look_at_error(position, error)
         core.lose(position, look)
         if core.config.policy == "raise":
-            raise core.refuse(None, position, error)
+            raise core.refuse(position, error)
         core.recorder.count("skipped")
         return True
 

@@ -1,0 +1,538 @@
+"""What is done with a bad sample: replaced, raised, skipped or repaired, and when it is called bad at all."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import pickle
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loader_sets import Batched, FailsFirst, Listed, Numbered, ending, safe_of
+from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
+
+from datacheck.errors import CleaningError, PipelineError, SchemaError, UsageError
+from datacheck.torch import BadSampleError, BadSampleWarning, SafeCollate, SafeDataset, TooManyBadSamplesError
+from datacheck.torch.loader.good import GoodIndices
+from datacheck.torch.loader.passing import is_passing
+from datacheck.torch.loader.replacement import candidates
+
+pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
+
+
+def served(safe: Any) -> list[int]:
+    return [safe[index][1] for index in range(len(safe))]
+
+
+def test_a_bad_sample_is_replaced_by_a_good_one_and_the_length_stays() -> None:
+    inner = Numbered(100, nan=(3, 4), broken=(50,))
+    safe = safe_of(inner)
+    given = served(safe)
+    assert len(safe) == len(given) == 100
+    assert [index for index in range(100) if given[index] != index] == [3, 4, 50]
+    assert {given[3], given[4], given[50]}.isdisjoint({3, 4, 50})
+
+
+def test_the_first_bad_sample_is_warned_of_and_the_others_are_counted() -> None:
+    safe = safe_of(Numbered(100, nan=(3, 4), broken=(50,)))
+    with pytest.warns(BadSampleWarning, match="sample 3: DC101 .* report") as told:
+        served(safe)
+    assert len(told) == 1
+    report = safe.report()
+    assert report.bad_indices == (3, 4, 50)
+    assert report.counts["replaced"] == 3
+    assert report.counts["seen"] == 100
+
+
+def test_a_replacement_is_the_same_in_any_order_and_after_anything_else() -> None:
+    forwards = safe_of(Numbered(60, nan=(5, 6, 30)))
+    backwards = safe_of(Numbered(60, nan=(5, 6, 30)))
+    first = served(forwards)
+    second = [backwards[index][1] for index in reversed(range(60))][::-1]
+    assert first == second == served(forwards)
+
+
+def test_a_replacement_changes_with_the_seed_and_the_epoch() -> None:
+    def replacements(seed: int, epoch: int) -> list[int]:
+        safe = safe_of(Numbered(1000, nan=tuple(range(0, 100, 10))), seed=seed)
+        safe.set_epoch(epoch)
+        return [safe[index][1] for index in range(0, 100, 10)]
+
+    assert replacements(0, 0) == replacements(0, 0)
+    assert replacements(0, 0) != replacements(1, 0)
+    assert replacements(0, 0) != replacements(0, 1)
+
+
+@given(st.integers(0, 5), st.integers(0, 9), st.integers(1, 50), st.data())
+@settings(max_examples=100)
+def test_candidates_are_others_no_neighbours_and_none_twice(seed: int, epoch: int, size: int, data: Any) -> None:
+    index = data.draw(st.integers(0, size - 1))
+    found = list(candidates(seed, epoch, index, size, 10))
+    assert found == list(candidates(seed, epoch, index, range(size), 10))
+    assert len(found) == len(set(found)) <= 10
+    assert all(0 <= candidate < size for candidate in found)
+    forbidden = {index - 1, index, index + 1} if size > 3 else {index}
+    assert forbidden.isdisjoint(found)
+    if size > 20:
+        assert len(found) == 10
+    elif size > 1:
+        assert found
+
+
+def test_the_last_sample_can_be_replaced() -> None:
+    assert safe_of(Numbered(50, broken=(49,)))[49][1] < 48
+
+
+def test_a_set_in_which_nothing_is_good_raises_in_bounded_time() -> None:
+    inner = Numbered(100, nan=tuple(range(100)))
+    safe = safe_of(inner, max_attempts=4)
+    with pytest.raises(BadSampleError, match=r"sample 7: DC101.*none of 4 samples"):
+        safe[7]
+    assert sum(inner.loads.values()) == 10  # each looked at twice
+
+
+def test_replacements_come_from_where_they_may() -> None:
+    train = list(range(0, 100, 2))
+    safe = safe_of(Numbered(100, nan=(10, 20, 30)), replace_from=train)
+    assert all(safe[index][1] in train for index in (10, 20, 30))
+
+
+def test_the_generators_of_the_user_are_left_alone() -> None:
+    safe = safe_of(Numbered(30, nan=(3,)))
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+    before = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())  # noqa: NPY002
+    served(safe)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # type: ignore[index]  # noqa: NPY002
+    assert before[2] == random.getstate()
+
+
+def test_raise_chains_what_the_data_set_raised() -> None:
+    safe = safe_of(Numbered(10, broken=(4,)), on_bad="raise")
+    with pytest.raises(BadSampleError, match="sample 4: DC901 cannot be read: ValueError: no sample 4") as told:
+        safe[4]
+    assert isinstance(told.value.__cause__, ValueError)
+    assert told.value.index == 4
+    with pytest.raises(BadSampleError, match="sample 4: DC901"):
+        safe[4]
+
+
+def test_raise_from_a_worker_still_names_the_sample() -> None:
+    loader = DataLoader(safe_of(Numbered(10, broken=(4,)), on_bad="raise"), batch_size=2, num_workers=1)
+    with ending(loader) as batches, pytest.raises(BadSampleError) as told:
+        list(batches)
+    assert told.value.index == 4
+    assert told.value.codes == ("DC901",)
+
+
+def test_skip_leaves_bad_samples_out_through_the_collate() -> None:
+    safe = safe_of(Numbered(20, nan=(3,), broken=(11,)), on_bad="skip")
+    batches = [batch[1].tolist() for batch in DataLoader(safe, batch_size=5, collate_fn=SafeCollate())]
+    assert batches == [[0, 1, 2, 4], [5, 6, 7, 8, 9], [10, 12, 13, 14], [15, 16, 17, 18, 19]]
+    assert safe.report().counts["skipped"] == 2
+
+
+def test_skip_without_the_collate_says_what_to_do() -> None:
+    safe = safe_of(Numbered(6, nan=(3,)), on_bad="skip")
+    assert "SafeCollate" in repr(safe[3])
+    with pytest.raises(TypeError):
+        list(DataLoader(safe, batch_size=6))
+
+
+def test_a_batch_of_nothing_but_skipped_samples_is_an_error() -> None:
+    safe = safe_of(Numbered(4, nan=(0, 1)), on_bad="skip")
+    with pytest.raises(BadSampleError, match=r"all samples of a batch were skipped \(samples 0, 1"):
+        list(DataLoader(safe, batch_size=2, collate_fn=SafeCollate()))
+
+
+CLEAN = [
+    {"action": "impute", "strategy": "constant", "value": 0, "codes": "DC101", "fields": ["x", "meta.*"]},
+    {"action": "clip", "ge": -10, "le": 10, "fields": "x", "codes": ["DC102", "DC103", "DC201", "DC202"]},
+    {"action": "quarantine", "codes": ["DC2"]},
+]
+REPAIR_SCHEMA = {
+    "fields": {
+        "x": {"dtype": "float32", "shape": [3], "ge": -10, "le": 10},
+        "label": {"dtype": "int64", "ge": 0, "le": 1},
+    }
+}
+
+
+def repairable(**changes: Any) -> dict[str, Any]:
+    return {"x": torch.ones(3), "label": torch.tensor(1), "meta": {"y": [1.0, 2.0], "z": np.float32(1)}, **changes}
+
+
+def test_repair_mends_by_the_rules_of_the_main_job_and_leaves_the_original() -> None:
+    nan = float("nan")
+    bad = repairable(x=torch.tensor([nan, float("inf"), 99.0]), meta={"y": [1.0, nan], "z": np.float32(nan)})
+    kept = copy.deepcopy(bad)
+    safe = safe_of(Listed([repairable(), bad]), schema=REPAIR_SCHEMA, on_bad="repair", cleaning=CLEAN)
+    mended = safe[1]
+    assert mended["x"].tolist() == [0.0, 10.0, 10.0]
+    assert mended["x"].dtype == torch.float32
+    assert mended["meta"] == {"y": [1.0, 0.0], "z": np.float32(0)}
+    assert type(mended["meta"]["z"]) is np.float32
+    assert str(bad) == str(kept)
+    report = safe.report()
+    assert [(sample.index, sample.verdict) for sample in report.samples] == [(1, "repaired")]
+    assert report.counts["repaired"] == 1
+    assert safe[1]["x"].tolist() == [0.0, 10.0, 10.0]
+    assert safe.report().counts["repaired"] == 2
+
+
+@pytest.mark.parametrize("bad", [{"label": torch.tensor(7)}, {"x": torch.ones(4)}, {"x": None}])
+@pytest.mark.parametrize("second", ["replace", "raise"])
+def test_what_the_rules_do_not_repair_falls_to_the_second_policy(bad: dict[str, Any], second: str) -> None:
+    samples = [repairable(**bad), *(repairable() for _ in range(8))]
+    safe = safe_of(Listed(samples), schema=REPAIR_SCHEMA, on_bad=("repair", second), cleaning=CLEAN)
+    if second == "raise":
+        with pytest.raises(BadSampleError, match="sample 0"):
+            safe[0]
+    else:
+        served_sample = safe[0]
+        assert any(served_sample is sample for sample in samples[2:])
+    assert safe.report().bad_indices == (0,)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        torch.tensor([1.0, float("nan")], dtype=torch.bfloat16),
+        torch.tensor([[1.0, float("nan")]], dtype=torch.float64).t(),
+        torch.tensor(float("nan"), dtype=torch.float16),
+        np.array([1.0, np.nan], ">f4"),
+        np.asfortranarray(np.array([[1.0, np.nan], [2.0, 3.0]])),
+        (torch.ones(2), np.float64("nan")),
+        [torch.ones(2), torch.tensor([float("nan")])],
+        float("nan"),
+    ],
+)
+def test_repaired_values_keep_their_type_dtype_and_shape(sample: Any) -> None:
+    rules = [{"action": "nan_to_num", "nan": 0}]
+    mended = safe_of(Listed([sample]), on_bad="repair", cleaning=rules)[0]
+
+    def form(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value), [form(part) for part in value]
+        return type(value), getattr(value, "dtype", None), getattr(value, "shape", None)
+
+    assert form(mended) == form(sample)
+    assert not np.isnan(np.concatenate([np.ravel(torch.as_tensor(part).double()) for part in _flat(mended)])).any()
+
+
+def _flat(value: Any) -> list[Any]:
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    return [part.astype("f8") if isinstance(part, np.ndarray) else part for part in parts]
+
+
+def test_repairs_that_cannot_be_are_refused_at_the_start(tmp_path: Path) -> None:
+    learned = [{"action": "impute", "strategy": "mean", "fields": "x"}]
+    with pytest.raises(UsageError, match="cleaning="):
+        SafeDataset(Listed([1.0]), on_bad="repair")
+    with pytest.raises(UsageError, match="datacheck fit"):
+        SafeDataset(Listed([1.0]), on_bad="repair", cleaning=learned)
+    with pytest.raises(UsageError, match="datacheck fit"):
+        SafeDataset(Listed([1.0]), on_bad="repair", cleaning=learned, statistics=tmp_path / "none.json")
+    (tmp_path / "odd.json").write_text(json.dumps({"x": 1}))
+    with pytest.raises(CleaningError, match=r"odd\.json"):
+        SafeDataset(Listed([1.0]), on_bad="repair", cleaning=learned, statistics=tmp_path / "odd.json")
+    rules = [{"action": "impute", "strategy": "constant", "value": 0, "indicator": True}]
+    with pytest.raises(PipelineError, match="indicator"):
+        SafeDataset(Listed([1.0]), on_bad="repair", cleaning=rules)
+
+
+def test_a_sample_that_is_bad_only_once_is_served_and_told(tmp_path: Path) -> None:
+    nan, good = torch.tensor([float("nan")]), torch.tensor([1.0])
+    flips = iter([nan, good, good])
+    safe = safe_of(Listed([lambda: next(flips), good]), quarantine=tmp_path / "bad.json", fingerprint="flips")
+    assert safe[0] is good
+    report = safe.report()
+    assert [(sample.index, sample.verdict) for sample in report.samples] == [(0, "unstable")]
+    assert report.bad_indices == ()
+    assert safe[0] is good
+
+
+def test_a_passing_error_is_tried_again_with_growing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    good = torch.ones(2)
+    flaky = FailsFirst(OSError(errno.EIO, "Input/output error"), 3, good)
+    safe = safe_of(Listed([flaky, good]), retries=3, backoff=0.5)
+    assert safe[0] is good
+    assert waits == [0.5, 1.0]
+    report = safe.report()
+    assert not report.samples
+    assert report.counts["retried"] == 2
+
+
+def test_a_passing_error_that_lasts_is_replaced_and_never_quarantined(tmp_path: Path) -> None:
+    good = torch.ones(2)
+    flaky = FailsFirst(ConnectionResetError(errno.ECONNRESET, "reset"), 10, good)
+    safe = safe_of(Listed([flaky, *[good] * 5]), retries=2, quarantine=tmp_path / "bad.json", fingerprint="x")
+    assert safe[0] is good
+    report = safe.report()
+    assert [(sample.verdict, sample.codes) for sample in report.samples] == [("passing", ("DC901",))]
+    assert not (tmp_path / "bad.json").exists()
+    flaky.left = 0
+    assert safe[0] is good
+    assert safe.report().counts["replaced"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.EIO, "x"), True),
+        (OSError(errno.ESTALE, "x"), True),
+        (OSError(errno.EMFILE, "x"), True),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (MemoryError(), True),
+        (OSError("image file is truncated"), False),
+        (FileNotFoundError(errno.ENOENT, "x"), False),
+        (PermissionError(errno.EACCES, "x"), False),
+        (ValueError("x"), False),
+    ],
+)
+def test_which_errors_pass(error: Exception, passes: bool) -> None:
+    assert is_passing(error) is passes
+
+
+def test_exceptions_of_the_users_choice_pass_too() -> None:
+    good = torch.ones(2)
+    safe = safe_of(Listed([FailsFirst(KeyError("lease"), 1, good)]), retry_on=(KeyError,))
+    assert safe[0] is good
+    assert not safe.report().samples
+
+
+def test_interrupts_are_no_bad_samples() -> None:
+    def interrupt() -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        safe_of(Listed([interrupt]))[0]
+
+
+def test_a_rotten_set_is_an_error_with_the_count_and_the_reasons() -> None:
+    safe = SafeDataset(Numbered(300, nan=tuple(range(0, 300, 20)), broken=(7,)), name="birds")
+    with pytest.raises(TooManyBadSamplesError) as told:
+        served(safe)
+    message = str(told.value)
+    assert "4 samples of 300 are bad" in message
+    assert "max_bad_fraction=0.01" in message
+    assert "3 samples: DC101 nan in '0'" in message
+    assert "1 sample: DC901 unreadable" in message
+
+
+def test_a_set_within_the_cap_is_none() -> None:
+    safe = SafeDataset(Numbered(300, nan=(1, 100, 200)))
+    served(safe)
+    served(safe)
+    assert safe.report().num_bad == 3
+
+
+def test_a_large_set_is_judged_by_what_was_seen_of_it() -> None:
+    safe = SafeDataset(Numbered(100_000, nan=tuple(range(0, 100_000, 50))))
+    with pytest.raises(TooManyBadSamplesError, match="11 samples of the 501 seen so far"):
+        list(safe)
+
+
+def test_the_cap_holds_in_workers() -> None:
+    safe = SafeDataset(Numbered(300, nan=tuple(range(0, 300, 20))))
+    loader = DataLoader(safe, batch_size=10, num_workers=2)
+    with ending(loader) as batches, pytest.raises(TooManyBadSamplesError, match="samples of 300 are bad"):
+        list(batches)
+
+
+def test_check_looks_at_everything_and_compact_leaves_out_what_is_bad() -> None:
+    safe = safe_of(Numbered(50, nan=(0, 20), broken=(49,)))
+    told: list[tuple[int, int, int]] = []
+    report = safe.check(batch_size=16, progress=lambda *numbers: told.append(numbers))
+    assert report.bad_indices == (0, 20, 49)
+    assert told == [(16, 50, 1), (32, 50, 2), (48, 50, 2), (50, 50, 3)]
+    good = safe.compact()
+    assert isinstance(good, Subset)
+    assert [good[place][1] for place in range(len(good))] == [index for index in range(50) if index not in (0, 20, 49)]
+    assert [index for batch in DataLoader(good, batch_size=10) for index in batch[1].tolist()][:2] == [1, 2]
+    assert report.counts["replaced"] == 0
+
+
+def test_check_reports_a_rotten_set_and_compact_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:
+    safe = SafeDataset(Numbered(50, nan=tuple(range(25))))
+    assert safe.check(progress=True).num_bad == 25
+    assert "50 of 50 samples, 25 bad" in capsys.readouterr().err
+    with pytest.raises(TooManyBadSamplesError, match="25 samples of 50"):
+        safe.compact()
+
+
+@given(st.integers(0, 200), st.sets(st.integers(0, 199)))
+def test_good_indices_are_those_that_are_not_bad(size: int, bad: set[int]) -> None:
+    good = GoodIndices(size, sorted(bad))
+    expected = [index for index in range(size) if index not in bad]
+    assert list(good) == expected
+    assert len(good) == len(expected)
+    assert good[:3] == expected[:3]
+    if expected:
+        assert good[-1] == expected[-1]
+
+
+def test_data_sets_stand_above_and_below() -> None:
+    inner = ConcatDataset([Numbered(10, nan=(3,)), Subset(Numbered(10, broken=(8,)), range(9))])
+    safe = safe_of(inner)
+    first, second = random_split(safe, [10, 9], torch.Generator().manual_seed(0))
+    both = ConcatDataset([first, second])
+    values = [both[index] for index in range(19)]
+    assert all(torch.isfinite(vector).all() for vector, _ in values)
+    assert safe.report().bad_indices == (3, 18)
+    assert isinstance(safe.dataset, ConcatDataset)
+    with pytest.raises(AttributeError):
+        safe.cumulative_sizes  # noqa: B018
+
+
+def test_a_data_set_inside_another_one_keeps_its_cap() -> None:
+    inner = SafeDataset(Numbered(30, nan=tuple(range(30))))
+    with pytest.raises(TooManyBadSamplesError):
+        safe_of(inner)[0]
+
+
+def test_indices_are_those_of_a_sequence() -> None:
+    safe = safe_of(Numbered(5))
+    assert safe[-1][1] == 4
+    assert safe[np.int64(2)][1] == 2
+    assert safe[torch.tensor(3)][1] == 3
+    assert [sample[1] for sample in safe] == [0, 1, 2, 3, 4]
+    for index in (5, -6):
+        with pytest.raises(IndexError):
+            safe[index]
+    with pytest.raises(TypeError, match="whole number"):
+        safe["x"]
+    assert not safe.report().samples
+
+
+def test_copies_share_what_is_known() -> None:
+    safe = safe_of(Numbered(20, nan=(3,)))
+    twin = pickle.loads(pickle.dumps(safe))
+    assert twin[3][1] == safe[3][1]
+    assert twin.report().bad_indices == safe.report().bad_indices == (3,)
+    del safe
+    assert copy.deepcopy(twin).report().bad_indices == (3,)
+
+
+def test_a_transform_is_inside_the_protection() -> None:
+    def invert(sample: Any) -> Any:
+        return 1 / sample
+
+    safe = safe_of(Listed([1.0, 0.0, 2.0, 4.0]), transform=invert)
+    assert [safe[0], safe[2]] == [1.0, 0.5]
+    assert safe[1] in (1.0, 0.25, 0.5)
+    assert safe.report().samples[0].error is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_bad": "replac"}, "did you mean 'replace'"),
+        ({"on_bad": ("replace", "skip")}, "no order of policies"),
+        ({"on_bad": ("repair", "repair")}, "no order of policies"),
+        ({"max_bad_fraction": 2}, "from 0 to 1"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"retries": -1}, "retries"),
+        ({"transform": 3}, "transform"),
+    ],
+)
+def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SafeDataset(Numbered(3), **options)
+
+
+def test_what_is_no_data_set_is_refused() -> None:
+    with pytest.raises(UsageError, match="no data set"):
+        SafeDataset(3)
+    with pytest.raises(SchemaError):
+        SafeDataset(Numbered(3), schema={"fields": {"x": {"dtype": "flot32"}}})
+
+
+def test_a_set_without_a_length_cannot_replace() -> None:
+    class Endless:
+        def __getitem__(self, index: int) -> float:
+            return float("nan") if index == 2 else float(index)
+
+    with pytest.raises(UsageError, match="no length"):
+        SafeDataset(Endless())
+    safe = safe_of(Endless(), on_bad="raise")
+    assert safe[1] == 1.0
+    with pytest.raises(BadSampleError, match="sample 2"):
+        safe[2]
+
+
+class TestBatchedPath:
+    def test_the_inner_batched_path_is_used(self) -> None:
+        inner = Batched(20)
+        assert [batch[1].tolist() for batch in DataLoader(safe_of(inner), batch_size=10)] == [
+            list(range(10)),
+            list(range(10, 20)),
+        ]
+        assert inner.calls == [list(range(10)), list(range(10, 20))]
+
+    def test_every_sample_that_comes_by_it_is_checked(self) -> None:
+        safe = safe_of(Batched(20, nan=(3,)))
+        batches = list(DataLoader(safe, batch_size=20))
+        assert torch.isfinite(batches[0][0]).all()
+        assert safe.report().bad_indices == (3,)
+        assert safe.report().counts["seen"] == 20
+
+    def test_one_bad_row_does_not_lose_the_others(self) -> None:
+        inner = Batched(20, broken=(3,))
+        safe = safe_of(inner)
+        ((_, indices),) = DataLoader(safe, batch_size=20)
+        assert [index for place, index in enumerate(indices.tolist()) if place != index] == [indices[3].item()]
+        assert safe.report().bad_indices == (3,)
+
+    def test_known_bad_samples_are_not_asked_for_again(self) -> None:
+        inner = Batched(20, broken=(3,))
+        safe = safe_of(inner)
+        list(DataLoader(safe, batch_size=20))
+        inner.calls.clear()
+        inner.loads.clear()
+        ((_, indices),) = DataLoader(safe, batch_size=20)
+        assert inner.calls == [[index for index in range(20) if index != 3]]
+        assert inner.loads.get(3) is None
+        assert indices.tolist()[4:] == list(range(4, 20))
+
+    @pytest.mark.parametrize("returned", [None, {"x": torch.ones(4)}, [1.0], "abcd"])
+    def test_a_batched_path_that_gives_no_list_of_samples_is_not_used(self, returned: Any) -> None:
+        inner = Batched(4, nan=(1,))
+        inner.__class__ = type("Odd", (Batched,), {"__getitems__": lambda self, indices: returned})
+        safe = safe_of(inner)
+        assert [sample[1] for sample in safe.__getitems__([0, 2, 3])] == [0, 2, 3]
+
+    def test_a_subset_of_a_set_without_one_is_asked_sample_by_sample(self) -> None:
+        inner = Numbered(10, broken=(4,))
+        safe = safe_of(Subset(inner, range(10)))
+        list(DataLoader(safe, batch_size=10))
+        assert max(inner.loads.values()) <= 2
+        assert inner.loads[0] == 1
+
+    def test_a_schema_holds_for_many_at_once(self) -> None:
+        schema = {"fields": {"x": {"dtype": "float32", "shape": [2], "le": 5}, "y": {"dtype": "int64", "lt": 100}}}
+        samples = [{"x": torch.full((2,), float(i % 5)), "y": i} for i in range(99)]
+        samples[40] = {"x": torch.tensor([1.0, 6.0]), "y": 3}
+        samples[41] = {"x": torch.ones(3), "y": 3}
+        samples[42] = {"x": torch.ones(2), "y": 100}
+        samples[43] = {"y": 4}
+        samples[44] = {"x": torch.ones(2).double(), "y": 100}
+        inner = Listed(samples)
+        inner.__class__ = type("Quick", (Listed,), {"__getitems__": lambda self, keys: [self[key] for key in keys]})
+        safe = safe_of(inner, schema=schema)
+        got = safe.__getitems__(list(range(99)))
+        assert safe.report().bad_indices == (40, 41, 42, 43, 44)
+        assert all(got[index] is samples[index] for index in range(99) if not 40 <= index <= 44)
