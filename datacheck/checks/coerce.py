@@ -39,29 +39,60 @@ def _coerced(column: Column, schema: Schema) -> Column:
         return column
     try:
         converted = column.data.cast(target, safe=True)
+        survived = _survived(column.data, converted)
     except pa.ArrowException:
         return column
-    if pa.types.is_floating(target) and pa.types.is_floating(column.data.type) and not _same(column.data, converted):
-        return column
-    return replace(column, data=converted)
+    return replace(column, data=converted) if survived else column
 
 
-def _same(before: pa.Array, after: pa.Array) -> bool:
-    """Whether a conversion between floats kept which values are finite: a float64 of 1e300 is +inf in float32."""
-    return bool(pc.sum(pc.is_finite(before)).as_py() == pc.sum(pc.is_finite(after)).as_py())
+def _survived(before: pa.Array, after: pa.Array) -> bool:
+    """Whether every value is still there. Text was parsed, a fraction may be rounded; anything else must lead back.
+
+    Arrow's own safe cast takes any number but 0, NaN too, for true, and drops the time of a day.
+    """
+    source, target = before.type, after.type
+    if pa.types.is_dictionary(source):
+        return _survived(before.dictionary_decode(), after)
+    if pa.types.is_floating(source) and pa.types.is_floating(target):
+        return _count_finite(before) == _count_finite(after)  # a float64 of 1e300 is +inf in float32
+    if pa.types.is_floating(source) and _count_finite(before) < len(before) - before.null_count:
+        return False  # text and decimals have a word for NaN or none at all, and no check would find it there
+    if _is_text(source) or (pa.types.is_decimal(source) and pa.types.is_floating(target)):
+        return True
+    return bool(after.cast(source, safe=True).equals(before))
+
+
+def _count_finite(values: pa.Array) -> int:
+    return int(pc.sum(pc.is_finite(values)).as_py() or 0)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Column:
     try:
         target = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         return column
     if data.dtype == target or data.dtype.kind not in "biuf" or target.kind not in "biufc":
         return column
     with np.errstate(all="ignore"):
         converted = data.astype(target)
-    if target.kind in "fc" and data.dtype.kind == "f":
-        survived = bool((np.isfinite(converted) == np.isfinite(data)).all())
-    else:
-        survived = bool((converted == data).all())
-    return replace(column, data=converted) if survived else column
+    return replace(column, data=converted) if _array_survived(data, converted) else column
+
+
+def _array_survived(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> bool:
+    """As for Arrow: a fraction may be rounded, anything else must be the same number."""
+    if before.size == 0:
+        return True
+    if after.dtype.kind in "fc":
+        if before.dtype.kind == "f":
+            return bool((np.isfinite(before) == np.isfinite(after)).all())
+        exact: int = 2 ** (np.finfo(after.dtype).nmant + 1)  # beyond it a whole number may be rounded to its neighbour
+        return bool(-exact <= int(before.min()) and int(before.max()) <= exact)
+    if before.dtype.kind == "f" and after.dtype.kind in "iu":
+        limits = np.iinfo(after.dtype)  # what a number beyond them becomes is the processor's choice
+        if not (before >= limits.min).all() or not (before < float(limits.max) + 1).all():
+            return False
+    return bool((after == before).all())
