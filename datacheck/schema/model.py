@@ -67,7 +67,8 @@ class Field(_Model):
         allow_inf: whether +inf and -inf are allowed.
         required: whether the field must be there.
         unique: whether a value may stand only once in the whole data set.
-        coerce: whether another dtype that converts without loss is accepted, and converted when the data is cleaned.
+        coerce: whether another dtype that converts without loss is accepted, and converted when the data is cleaned; a
+            fraction may be rounded.
         ge, le, gt, lt: bounds on every value that is present and not NaN; where ``allow_inf`` is set, infinities are
             allowed whatever the bounds say. Times are written in ISO form.
         isin: the values that are allowed.
@@ -108,12 +109,16 @@ class Field(_Model):
         default=None,
         description="The shape, null for any length: of an array with its rows first, of a column that of a value.",
     )
-    nullable: bool = Described(default=False, description="Whether nulls are allowed.")
-    allow_nan: bool = Described(default=False, description="Whether NaN is allowed.")
-    allow_inf: bool = Described(default=False, description="Whether +inf and -inf are allowed.")
-    required: bool = Described(default=True, description="Whether the field must be there.")
-    unique: bool = Described(default=False, description="Whether a value may stand only once in the whole data set.")
-    coerce: bool = Described(default=False, description="Whether another dtype that converts without loss is accepted.")
+    nullable: bool = Described(default=False, strict=True, description="Whether nulls are allowed.")
+    allow_nan: bool = Described(default=False, strict=True, description="Whether NaN is allowed.")
+    allow_inf: bool = Described(default=False, strict=True, description="Whether +inf and -inf are allowed.")
+    required: bool = Described(default=True, strict=True, description="Whether the field must be there.")
+    unique: bool = Described(
+        default=False, strict=True, description="Whether a value may stand only once in the whole data set."
+    )
+    coerce: bool = Described(
+        default=False, strict=True, description="Whether another dtype that converts without loss is accepted."
+    )
     ge: Bound | None = Described(default=None, description="The lower bound. Times are written in ISO form.")
     le: Bound | None = Described(default=None, description="The upper bound.")
     gt: Bound | None = Described(default=None, description="The lower bound, itself not allowed.")
@@ -207,8 +212,10 @@ class Schema(_Model):
     version: int = Described(default=1, description="The version of this format.")
     name: str | None = Described(default=None, description="What the data is called.")
     description: str | None = Described(default=None, description="What the data is.")
-    strict: bool = Described(default=False, description="Whether a field that is not named here is an error.")
-    coerce: bool = Described(default=False, description="The same as 'coerce: true' in every field.")
+    strict: bool = Described(
+        default=False, strict=True, description="Whether a field that is not named here is an error."
+    )
+    coerce: bool = Described(default=False, strict=True, description="The same as 'coerce: true' in every field.")
     unique: Keys = Described(
         default=(), description="A key that may stand only once in the whole data set, or a list of keys."
     )

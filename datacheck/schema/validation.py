@@ -33,6 +33,7 @@ _EXPECTED = {
     "mapping_type": "a mapping",
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
+    "none_required": "left out",
     "string_type": "text",
     "tuple_type": "a list",
 }

@@ -47,6 +47,10 @@ MEAN = {"action": "impute", "strategy": "mean"}
         ({"action": "clip", "codes": "DC101"}, "clean[1].codes: names nothing that the rule could move"),
         ({"action": "clip", "ge": 0, "per_feature": True}, "clean[1].per_feature: only quantiles are learned"),
         ({"action": "drop_field"}, "clean[1].fields: is needed, and is not there"),
+        (
+            {"action": "drop_field", "fields": "x", "codes": "DC101"},
+            "clean[1].codes: must be left out, and is 'DC101'",
+        ),
     ],
 )
 def test_a_rule_that_is_wrong_says_where_and_what_to_write(rule: object, message: str) -> None:

@@ -89,6 +89,8 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"shape": [True]}, "shape[0]", "whole number"),
         ({"shape": 3}, "shape", "must be a list"),
         ({"nullable": "perhaps"}, "nullable", "must be true or false"),
+        ({"nullable": "yes"}, "nullable", "must be true or false"),
+        ({"coerce": 1}, "coerce", "must be true or false"),
         ({"dtpye": "int8"}, "dtpye", "did you mean 'dtype'?"),
         ({"min": 3}, "min", "write 'ge'"),
         ({"checks": {"str_len": 3}}, "checks.str_len", "did you mean 'str_length'?"),
