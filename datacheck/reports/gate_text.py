@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from datacheck.codes import CODES
 from datacheck.reports.gate_report import Fixed, GateReport
+from datacheck.reports.report import Report
 from datacheck.reports.text import render_finding, summary
 from datacheck.text import count, plain, quantity
 
-__all__ = ["render_gate"]
+__all__ = ["render_gate", "summary_in_full"]
 
 
 def render_gate(report: GateReport) -> str:
@@ -37,9 +38,23 @@ def _fixed(fixed: Fixed) -> str:
 
 
 def _end(report: GateReport) -> str:
-    parts = [summary(report, with_rate=not report.num_unchanged)]
-    if report.num_ignored:
-        parts.append(f"{quantity(report.num_ignored, 'finding')} ignored")
-    if report.num_unchanged:
-        parts.append(f"{quantity(report.num_unchanged, 'file')} unchanged since last checked")
+    return "; ".join([summary(report, with_rate=not report.num_unchanged), *_notes(report)])
+
+
+def summary_in_full(report: Report) -> str:
+    """One line with all that there is to say in sum, for a report of any kind."""
+    if not isinstance(report, GateReport):
+        return summary(report)
+    parts = [_end(report)]
+    if report.known:
+        parts.append(f"{quantity(len(report.known), 'finding')} known")
+    if report.fixed:
+        parts.append(f"{quantity(len(report.fixed), 'known finding')} fixed")
     return "; ".join(parts)
+
+
+def _notes(report: GateReport) -> Iterable[str]:
+    if report.num_ignored:
+        yield f"{quantity(report.num_ignored, 'finding')} ignored"
+    if report.num_unchanged:
+        yield f"{quantity(report.num_unchanged, 'file')} unchanged since last checked"

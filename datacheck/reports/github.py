@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datacheck.findings import Finding
+from datacheck.reports.gate_text import summary_in_full
 from datacheck.reports.places import inside_path
 from datacheck.reports.report import Report
-from datacheck.reports.text import summary
 from datacheck.text import plain
 
 __all__ = ["render"]
@@ -15,7 +15,7 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 def render(report: Report) -> str:
     """One command a finding, then the summary as a plain line of the log."""
-    return "\n".join([*map(_command, report.findings), _data(summary(report))])
+    return "\n".join([*map(_command, report.findings), _data(summary_in_full(report))])
 
 
 def _command(finding: Finding) -> str:

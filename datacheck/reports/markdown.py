@@ -5,26 +5,20 @@ from __future__ import annotations
 import re
 
 from datacheck.findings import Finding
-from datacheck.reports.gate_report import GateReport
+from datacheck.reports.gate_text import summary_in_full
 from datacheck.reports.report import Report
-from datacheck.reports.text import summary
-from datacheck.text import count, ordinal_list, plain, quantity
+from datacheck.text import count, ordinal_list, plain
 
 __all__ = ["render"]
 
 #: What may mean something to Markdown, to HTML or to a table. Inside of code tags, where no mention, issue number or
 #: address becomes a link, everything else is only itself.
-_SPECIAL = re.compile(r"[^\w\s./,-]|_|(?<=www)\.", re.IGNORECASE)
+_SPECIAL = re.compile(r"[!-+:-@\[-`{-~]|(?<=www)\.", re.IGNORECASE)
 
 
 def render(report: Report) -> str:
     """A line that sums up, and a table with a row a finding; what a baseline knows is counted."""
-    lines = [f"**datacheck:** {summary(report)}"]
-    if isinstance(report, GateReport):
-        if report.known:
-            lines[0] += f"; {quantity(len(report.known), 'finding')} known"
-        if report.fixed:
-            lines[0] += f"; {quantity(len(report.fixed), 'known finding')} fixed"
+    lines = [f"**datacheck:** {summary_in_full(report)}"]
     if report.findings:
         lines += ["", "| code | file | field | violations | of | where |", "|---|---|---|---:|---:|---|"]
         lines += map(_row, report.findings)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from job_files import command, run_command
 
 import datacheck
 from datacheck.gate import contents, fingerprints, scanning
@@ -313,11 +314,13 @@ def test_a_verdict_of_another_form_is_not_taken(save: Save, monkeypatch: pytest.
 def test_many_runs_at_once_agree(folder: Path, save: Save) -> None:
     for number in range(30):
         save(f"data/{number}.npy", [number, NAN])
-    command = [sys.executable, "-m", "datacheck", "scan", "data", "--format", "jsonl"]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    scan = command("scan", "data", "--format", "jsonl")
+    runs = [subprocess.Popen(scan, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = {tuple(run.communicate()[0].splitlines()[:-1]) for run in runs}
     assert len(found) == 1
-    assert check("data").num_unchanged == 30
+    last = run_command("scan", "data", "--format", "jsonl").stdout.splitlines()
+    assert {tuple(last[:-1])} == found
+    assert json.loads(last[-1])["gate"] == {"num_unchanged": 30}
 
 
 # Keys of the whole data set

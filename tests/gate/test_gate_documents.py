@@ -1,0 +1,82 @@
+"""``datacheck schema check`` tells schemas, pipelines and configurations by what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Write = Callable[[str, str], Path]
+Run = Callable[..., Any]
+
+SCHEMA = "fields: {x: {ge: 1}}\n"
+PIPELINE = "inputs: data\noutput: {path: out}\nclean: [{action: clip, fields: x, ge: 0}]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.yaml", SCHEMA, "1 field, 0 checks"),
+        ("a.yml", PIPELINE, "a pipeline of 1 split, 1 rule"),
+        ("datacheck.yaml", "ignore: [DC1]\nworkers: 2\n", "a configuration of 2 settings"),
+        ("pyproject.toml", "[tool.datacheck]\nignore = ['DC1']\n", "a configuration of 1 setting"),
+        ("pyproject.toml", "[project]\nname = 'x'\n", "no table [tool.datacheck]"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--skip-others"]])
+def test_a_right_file_is_told_as_what_it_is(
+    write: Write, run: Run, name: str, text: str, words: str, options: list[str]
+) -> None:
+    write(name, text)
+    assert run("schema", "check", name, *options) == (0, f"{name}: {words}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "fields: {x: {gee: 1}}\n", "fields.x.gee: is not a key that is known here; did you mean 'ge'?"),
+        ("a.yaml", "columns: {x: {}}\n", "columns: is not a key that is known here; write 'fields'"),
+        ("a.yaml", "inputs: d\noutput: {path: o}\nclean: [{action: clap}]\n", "clean[0].action"),
+        ("a.yaml", "inputs: d\nouptut: {path: o}\nclean: []\n", "output: is needed, and is not there"),
+        ("a.yaml", f"{PIPELINE}schema: nowhere.yaml\n", "nowhere.yaml: there is no such file"),
+        ("a.yaml", "fields: {x\n", "is not valid YAML"),
+        ("datacheck.yaml", "slect: [DC1]\n", "slect: is not a key that is known here; did you mean 'select'?"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--skip-others"]])
+def test_a_wrong_file_is_an_error_with_its_place(
+    write: Write, run: Run, name: str, text: str, message: str, options: list[str]
+) -> None:
+    write(name, text)
+    done = run("schema", "check", name, *options)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["apiVersion: v1\nkind: Job\n", "a: 1\n---\nb: 2\n", "{{ helm }}\n", "- 1\n- 2\n", "", "on: push\njobs: {}\n"],
+)
+def test_other_files_are_passed_over_only_where_that_is_asked_for(write: Write, run: Run, text: str) -> None:
+    write("other.yaml", text)
+    assert run("schema", "check", "other.yaml").code == 2
+    done = run("schema", "check", "other.yaml", "--skip-others")
+    assert done.code == 0
+    assert done.out.endswith("passed over\n")
+
+
+def test_a_file_that_is_not_there_is_an_error_in_any_case(run: Run) -> None:
+    for options in ([], ["--skip-others"]):
+        assert run("schema", "check", "nowhere.yaml", *options).code == 2
+
+
+def test_all_files_are_looked_at(write: Write, run: Run) -> None:
+    write("a.yaml", "fields: {x: {gee: 1}}\n")
+    write("b.yaml", SCHEMA)
+    write("c.yaml", "fields: 3\n")
+    done = run("schema", "check", "a.yaml", "b.yaml", "c.yaml")
+    assert (done.code, done.out) == (2, "b.yaml: 1 field, 0 checks\n")
+    assert [line.partition(":")[0] for line in done.err.splitlines()] == ["a.yaml", "c.yaml"]

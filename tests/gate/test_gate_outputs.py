@@ -1,0 +1,254 @@
+"""``datacheck scan``: several reports of one check, colour, paths, exit codes, and what a DVC pointer stands for."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_files import command
+
+import datacheck
+from datacheck.errors import ConfigurationError, UsageError
+
+Save = Callable[..., Path]
+Write = Callable[[str, str], Path]
+Run = Callable[..., Any]
+
+NAN = float("nan")
+
+
+def test_each_file_belongs_to_the_format_before_it(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    done = run(
+        *("scan", "a.npy", "--format", "sarif", "-o", "x.sarif", "--format", "text", "-f", "junit", "--output", "x.xml")
+    )
+    assert done.code == 1
+    assert done.out.startswith("DC101 1 of 1 values are NaN")
+    assert json.loads(Path("x.sarif").read_text())["version"] == "2.1.0"
+    assert Path("x.xml").read_text().startswith("<?xml")
+    assert Path("x.xml").read_text().endswith("</testsuites>\n")
+
+
+def test_options_between_and_before_change_nothing(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    done = run("scan", "-f", "json", "--no-cache", "-w", "1", "-o", "x.json", "--ignore", "DC9", "a.npy", "-f", "jsonl")
+    assert done.code == 1
+    assert json.loads(Path("x.json").read_text())["findings"] == [json.loads(done.out.splitlines()[0])]
+
+
+def test_a_report_to_files_alone_prints_nothing(save: Save, run: Run) -> None:
+    save("a.npy")
+    assert run("scan", "a.npy", "--format=json", "-ox.json")[:2] == (0, "")
+    assert json.loads(Path("x.json").read_text())["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "x"], "-o x belongs to no format; write --format FORMAT -o x"),
+        (["-o", "x", "-f", "json"], "-o x belongs to no format"),
+        (["-f", "json", "-o", "x", "-o", "y"], "-o y belongs to no format"),
+        (["-f", "json", "-f", "text"], "json and text would both go to standard output"),
+        (["-f", "json", "-o", "x", "-f", "text", "-o", "x"], "-o x is given twice"),
+    ],
+)
+def test_what_cannot_be_paired_is_an_error_before_anything_is_read(
+    folder: Path, run: Run, options: list[str], message: str
+) -> None:
+    done = run("scan", "nowhere.npy", *options)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_a_file_is_replaced_at_once_or_not_at_all(save: Save, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("a.npy", [NAN])
+    Path("x.json").write_text("before")
+    monkeypatch.setattr("os.fsync", _full)
+    done = run("scan", "a.npy", "-f", "json", "-o", "x.json")
+    assert done.code == 2
+    assert "x.json" in done.err
+    assert Path("x.json").read_text() == "before"
+    assert sorted(path.name for path in Path().iterdir()) == [".git", "a.npy", "x.json"]
+
+
+def _full(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_names_it(save: Save, run: Run) -> None:
+    save("a.npy")
+    done = run("scan", "a.npy", "-f", "json", "-o", "nowhere/x.json")
+    assert done.code == 2
+    assert "nowhere" in done.err
+
+
+@pytest.mark.parametrize("name", ["run", "clean"])
+def test_other_commands_know_every_format_too(run: Run, name: str) -> None:
+    assert "sarif" in run(name, "--help").out
+
+
+# Colour
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "colored"),
+    [
+        ({}, [], False),
+        ({}, ["--color", "always"], True),
+        ({"NO_COLOR": "1"}, ["--color", "always"], True),
+        ({"DATACHECK_COLOR": "always"}, [], True),
+        ({"DATACHECK_COLOR": "always"}, ["--color", "never"], False),
+    ],
+)
+def test_color_in_a_pipe(
+    save: Save, run: Run, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: list[str], colored: bool
+) -> None:
+    save("a.npy", [NAN])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b[31mDC101" in run("scan", "a.npy", *options).out) is colored
+
+
+@pytest.mark.parametrize(
+    ("variables", "colored"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_color_on_a_terminal(save: Save, folder: Path, variables: dict[str, str], colored: bool) -> None:
+    save("a.npy", [NAN])
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", **variables}
+    done = subprocess.run(command("scan", "a.npy"), stdout=theirs, stderr=subprocess.DEVNULL, env=environment)
+    os.close(theirs)
+    printed = os.read(ours, 65536)
+    os.close(ours)
+    assert done.returncode == 1
+    assert (b"\x1b[31mDC101" in printed) is colored
+
+
+# What is checked
+
+
+def test_the_paths_of_the_configuration_are_checked_where_none_is_given(save: Save, write: Write, run: Run) -> None:
+    assert run("scan").err == (
+        "datacheck: there is nothing to check: name files or folders, or set 'paths' in the configuration\n"
+    )
+    save("data/a.npy", [NAN])
+    save("b.npy", [NAN])
+    write("datacheck.yaml", "paths: [data]\n")
+    done = run("scan")
+    assert done.code == 1
+    assert "data/a.npy" in done.out
+    assert "b.npy" not in done.out
+
+
+def test_each_file_is_held_to_the_schema_of_the_first_pattern_that_matches(save: Save, write: Write, run: Run) -> None:
+    for name in ("data/train/a.npy", "data/test/a.npy", "data/b.npy"):
+        save(name, [5.0])
+    write("schemas/low.yaml", "fields: {x: {le: 1}}\n")
+    write("schemas/high.yaml", "fields: {x: {le: 9}}\n")
+    write("datacheck.yaml", "schemas: {data/train/: schemas/low.yaml, 'data/**/a.npy': schemas/high.yaml}\n")
+    done = run("scan", "data")
+    assert done.code == 1
+    assert [line.split()[0] for line in done.out.splitlines()] == ["DC202", "1"]
+    assert "data/train/a.npy" in done.out
+    assert run("scan", "data", "--schema", "schemas/high.yaml").code == 0
+
+
+def test_findings_come_in_the_order_of_the_files_whatever_their_schema(save: Save, write: Write, run: Run) -> None:
+    for name in ("a.npy", "b.npy", "c.npy", "d.npy"):
+        save(name, [NAN])
+    write("s.yaml", "fields: {x: {}}\n")
+    write("datacheck.yaml", "schemas: {'[bd].npy': s.yaml}\n")
+    done = run("scan", "a.npy", "b.npy", "c.npy", "d.npy", "-f", "jsonl")
+    assert [json.loads(line).get("uri") for line in done.out.splitlines()][:-1] == ["a.npy", "b.npy", "c.npy", "d.npy"]
+
+
+def test_what_is_excluded_is_left_out_even_where_it_is_named(save: Save, run: Run) -> None:
+    for name in ("a.npy", "raw/b.npy"):
+        save(name, [NAN])
+    done = run("scan", "a.npy", "raw/b.npy", "--exclude", "raw/", "--exclude", "x.npy")
+    assert "raw/b.npy" not in done.out
+    done = run("scan", "raw/b.npy", "--exclude", "raw/")
+    assert (done.code, done.out.split(" (")[0]) == (0, "no findings in 0 files, 0 rows, 0 bytes")
+
+
+def test_patterns_of_a_command_line_are_those_of_the_current_folder(
+    save: Save, write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    write("datacheck.yaml", "ignore: [DC9]\n")
+    for name in ("sub/a.npy", "sub/b.npy"):
+        save(name, [NAN])
+    monkeypatch.chdir(folder / "sub")
+    assert "b.npy" not in run("scan", ".", "--exclude", "/b.npy").out
+
+
+def test_ignored_findings_are_counted(save: Save, run: Run) -> None:
+    save("a.npy", [NAN, float("inf")])
+    done = run("scan", "a.npy", "--ignore", "DC101")
+    assert done.code == 1
+    assert done.out.splitlines()[-1].endswith("; 1 finding ignored")
+
+
+def test_a_warning_does_not_fail(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    done = run("scan", "a.npy", "--severity", "DC1=warning")
+    assert done.code == 0
+    assert done.out.startswith("DC101 warning: 1 of 1 values are NaN")
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234\n"
+DVC = "outs:\n- md5: a304afb96060aad90176268345e10355\n  size: 1234\n  path: a.npy\n"
+
+
+def test_pointers_are_named_as_what_they_are(write: Write, run: Run) -> None:
+    write("lfs.parquet", LFS)
+    write("a.npy.dvc", DVC)
+    done = run("scan", "lfs.parquet", "a.npy.dvc")
+    assert done.code == 1
+    first, second, _ = done.out.splitlines()
+    assert first.startswith("DC906 is a pointer, not the data: it is a Git LFS pointer")
+    assert second.startswith(
+        "DC906 is a pointer, not the data: only its DVC pointer is here; fetch the data with `dvc pull"
+    )
+
+
+def test_the_data_beside_its_dvc_pointer_is_checked(save: Save, write: Write, run: Run) -> None:
+    write("a.npy.dvc", DVC)
+    save("a.npy", [NAN])
+    done = run("scan", "a.npy.dvc")
+    assert done.code == 1
+    assert done.out.startswith("DC101 1 of 1 values are NaN in the array (a.npy, row 0)")
+
+
+# In Python
+
+
+def test_the_function_does_what_the_command_does(save: Save, write: Write, run: Run) -> None:
+    save("data/a.npy", [NAN])
+    write("datacheck.yaml", "paths: [data]\nseverity: {DC101: warning}\n")
+    report = datacheck.check()
+    assert report.ok
+    assert [finding.code for finding in report.findings] == ["DC101"]
+    assert datacheck.check(ignore=["DC1"]).findings == ()
+    assert not datacheck.check(Path("data"), severity={"DC101": "error"}, cache=False).ok
+    assert str(report).splitlines()[0] == run("scan").out.splitlines()[0]
+
+
+def test_a_setting_of_the_function_that_is_not_there_is_an_error(save: Save) -> None:
+    save("a.npy")
+    with pytest.raises(ConfigurationError, match=r"check\(ignor=\): ignor: is not a key .*did you mean 'ignore'"):
+        datacheck.check("a.npy", ignor=["DC1"])
+    with pytest.raises(UsageError, match="not both: schema"):
+        datacheck.check("a.npy", schema="x", configuration=_configuration())
+
+
+def _configuration() -> Any:
+    from datacheck.gate.configuration import configure
+
+    return configure()
