@@ -133,11 +133,12 @@ class Guard:
             part = loss / self.config.accumulation_steps if self.config.accumulation_steps > 1 else loss
             scaler = training.scaler
             (part if scaler is None else scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
-        driver.context.losses.append(loss.detach())
+        loss = loss.detach()
+        driver.context.losses.append(loss)
         if is_last:
             self._num_parts = 0
             driver.finish()
-        return loss.detach()
+        return loss
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Call ``loss.backward(**kwargs)`` in a loop of your own, and let the guard know the loss.
