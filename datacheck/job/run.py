@@ -248,7 +248,9 @@ def _work(
             if failed:
                 results.close()
                 publisher.give_up()
-                return _stopped(pipeline, findings, scanned, failed)
+                findings += scanned.findings()
+                report = _report(pipeline, accounts, findings, inputs[: len(accounts) + 1])
+                return replace(report, num_rows=report.num_rows + scanned.num_rows, accounts=(), failed=failed)
             found = scanned.findings()
             findings += found
             findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
@@ -354,9 +356,3 @@ def _report(
         output=str(pipeline.output),
         accounts=tuple(accounts),
     )
-
-
-def _stopped(pipeline: Pipeline, findings: Sequence[Finding], scanned: FileScan, failed: dict[str, int]) -> RunReport:
-    """The report of a run that a rule made fail: what was found up to there, and nothing published."""
-    found = (*findings, *scanned.findings())
-    return RunReport(found, 1, scanned.num_rows, name=pipeline.name, output=str(pipeline.output), failed=failed)

@@ -1,0 +1,188 @@
+"""The small parts of the job: names, records, manifests, and the labels of rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datacheck.checks.base import Outcome
+from datacheck.checks.structure import FieldFacts
+from datacheck.cleaning.plan import Action, parse_plan
+from datacheck.errors import OutputError
+from datacheck.findings import Example, Finding
+from datacheck.job import records
+from datacheck.job.final_names import FinalNames, kind_of
+from datacheck.job.inputs import Input
+from datacheck.job.judge import Labels, label
+from datacheck.job.manifest import damage_of, files_of, read_manifest, sum_counts
+from datacheck.job.unit_clean import UnitRecord
+from datacheck.job.unit_judge import CleanTask
+from datacheck.job.unit_scan import UnitScan
+from datacheck.reports.accounts import RepairTotal
+from datacheck.sources.base import Fingerprint, WorkUnit
+
+
+def task(name: str = "train.t-0123-00000", split: str = "train") -> CleanTask:
+    return CleanTask(name, split, WorkUnit("t.parquet", "parquet", 0, Fingerprint(1, 2, 3)), 1, "parquet")
+
+
+def test_parts_of_rows_go_to_their_split_and_the_rest_to_folders_of_their_own() -> None:
+    names = FinalNames()
+    found = {
+        kind_of(part): names.of_part(task(), part)
+        for part in (
+            "train.t-0123-00000.parquet",
+            "train.t-0123-00000.quarantine.parquet",
+            "train.t-0123-00000.ledger.parquet",
+        )
+    }
+    assert found == {
+        "rows": "train/t-0123-00000.parquet",
+        "quarantine": "quarantine/train/t-0123-00000.parquet",
+        "ledger": "ledger/train/t-0123-00000.parquet",
+    }
+
+
+def test_no_two_inputs_get_one_name_even_where_one_is_called_as_another_would_be() -> None:
+    names = FinalNames()
+    uris = ["a/x.npy", "b/x.npy", "b/x-2.npy", "c/x-3.npy", "c/x.npy", "d/x-2.npy"]
+    given = [names.of_array(Input("train", uri), None, ".npy") for uri in uris]
+    assert len(set(given)) == len(uris)
+    assert given[:2] == ["train/x.npy", "train/x-2.npy"]
+    again = FinalNames()
+    assert [again.of_array(Input("train", uri), None, ".npy") for uri in uris] == given
+
+
+@pytest.mark.parametrize("field", ["../../etc/x", "/abs", "a\\b", "..", ".", "\x00", "a\nb", "x" * 500, ""])
+def test_a_field_s_name_is_made_the_name_of_one_file(field: str) -> None:
+    aligned = Input("train", "w.npy", {field: "w.npy", "y": "y.npy"})
+    for item in (aligned, Input("train", "t.parquet")):
+        path = Path(FinalNames().of_array(item, field, ".npy"))
+        assert path.parent == Path("train")
+        assert path.suffix == ".npy" or path.name == ".npy"
+        assert len(path.name) < 200
+
+
+def make_record() -> UnitRecord:
+    finding = Finding("DC101", "t.parquet", "x", 2, 9, (Example(3, 0, (1,), "nan"),), detail="d")
+    fields = {
+        None: FieldFacts("float32", (4, 2), is_array=True),
+        "s.a": FieldFacts("float64", (), top_level=False),
+        "l": FieldFacts("list<float64>", (None,), problem="p"),
+    }
+    scan = UnitScan(5, (finding,), fields, (None, "x", "x"), {None: (8, 7), "x": (9, 9)})
+    return UnitRecord(
+        "train.t-0",
+        "t.parquet",
+        5,
+        2,
+        1,
+        2,
+        {"DC101": 2, "DC104": 1},
+        [RepairTotal("impute", None, 3), RepairTotal("clip", "x", 1)],
+        {"z.parquet": 10, "a.quarantine.parquet": 20, "m.ledger.parquet": 30},
+        ["z", None],
+        scan,
+        {},
+        {"DC202": 4},
+    )
+
+
+def test_a_record_reads_back_as_it_was_with_its_parts_in_order() -> None:
+    record = make_record()
+    # As the staging area writes it: keys sorted.
+    read = records.from_json(json.loads(json.dumps(records.to_json(record), sort_keys=True)))
+    assert read == record
+    assert list(read.parts) == list(record.parts)
+
+
+@pytest.mark.parametrize("broken", [{}, {"name": "x"}, {"parts": 3}, {"fields": [[1, 2]]}, {"findings": [{}]}])
+def test_a_record_that_is_not_whole_is_an_error_that_a_run_expects(broken: dict[str, Any]) -> None:
+    record = {**records.to_json(make_record()), **broken} if broken else {}
+    if broken == {"name": "x"}:
+        del record["uri"]
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        records.from_json(record)
+
+
+def make_manifest(folder: Path) -> dict[str, Any]:
+    (folder / "train").mkdir()
+    (folder / "train" / "x.npy").write_bytes(b"12345")
+    part = {"path": "train/x.npy", "num_bytes": 5}
+    return {"version": 1, "fingerprint": "sha256:0", "statistics": "statistics.json", "inputs": [{"outputs": [part]}]}
+
+
+def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path)
+    assert read_manifest(tmp_path) is None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_manifest(tmp_path) == manifest
+    assert files_of(manifest) == ["train/x.npy", "statistics.json"]
+    assert damage_of(tmp_path, manifest) == ""
+    (tmp_path / "train" / "x.npy").write_bytes(b"1234")
+    assert "has 4 bytes, and had 5" in damage_of(tmp_path, manifest)
+    (tmp_path / "train" / "x.npy").unlink()
+    assert "No such file" in damage_of(tmp_path, manifest)
+    assert files_of({**manifest, "statistics": None}) == ["train/x.npy"]
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": None}, {"inputs": 3}, {"inputs": [{"outputs": [{"path": 3}]}]}])
+def test_what_only_looks_like_a_manifest_is_none(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({**make_manifest(tmp_path), **change}))
+    with pytest.raises(OutputError, match="is no manifest of datacheck"):
+        read_manifest(tmp_path)
+
+
+def test_counts_are_added_by_name() -> None:
+    assert sum_counts([{"b": 1, "a": 2}, {}, {"b": 3}]) == {"a": 2, "b": 4}
+
+
+def outcome(code: str, field: str, rows: list[int], detail: str = "") -> Outcome:
+    return Outcome(code, field, 10, len(rows), np.array(rows, np.int64), detail=detail)
+
+
+def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its_reasons() -> None:
+    plan = parse_plan([{"action": "quarantine", "codes": "DC2"}, {"action": "drop_row", "codes": "DC101"}])
+    labels = Labels(4)
+    outcomes = [outcome("DC101", "x", [0, 1, 2]), outcome("DC202", "y", [1, 3], "<= 3"), outcome("DC104", "z", [2])]
+    assert not label(labels, outcomes, plan)
+    rows, actions, codes, reasons = labels.removed()
+    assert rows.tolist() == [0, 1, 2, 3]
+    assert actions == [Action.DROP_ROW, Action.QUARANTINE, Action.DROP_ROW, Action.QUARANTINE]
+    assert codes == [("DC101",), ("DC101", "DC202"), ("DC101", "DC104"), ("DC202",)]
+    assert reasons[1] == "DC101 in 'x'; DC202 in 'y': <= 3"
+    assert not labels.kept.any()
+
+
+def test_what_a_repair_left_is_set_aside_and_says_so() -> None:
+    plan = parse_plan([{"action": "clip"}])
+    labels = Labels(2)
+    label(labels, [outcome("DC202", "x", [0], "<= 3")], plan)
+    assert labels.kept.all()
+    label(labels, [outcome("DC202", "x", [0], "<= 3"), outcome("DC104", "y", [1])], plan, repaired=True)
+    assert labels.removed()[3] == ["DC202 in 'x': <= 3, after repair", "DC104 in 'y': after repair"]
+
+
+def test_an_infinity_that_is_repaired_is_not_judged_by_the_bound_before() -> None:
+    found = [outcome("DC102", "x", [0, 2]), outcome("DC202", "x", [0, 1, 2])]
+    repair = {"action": "nan_to_num", "posinf": 1}
+    for rules, removed in (
+        ([repair], [1]),
+        ([repair, {"action": "drop_row", "codes": "DC202"}], [1]),
+        ([{"action": "drop_row", "codes": "DC202"}, repair], [0, 1, 2]),
+        ([{"action": "report", "codes": "DC102"}], [0, 1, 2]),
+    ):
+        labels = Labels(3)
+        label(labels, found, parse_plan(rules))
+        assert labels.removed()[0].tolist() == removed
+
+
+def test_a_fail_rule_counts_and_marks_nothing() -> None:
+    labels = Labels(3)
+    failed = label(labels, [outcome("DC101", "x", [0, 2])], parse_plan([{"action": "fail", "codes": "DC101"}]))
+    assert failed == {"DC101": 2}
+    assert labels.kept.all()

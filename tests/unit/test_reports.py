@@ -1,0 +1,136 @@
+"""What reports say to people, and that they read back from what they write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datacheck.findings import Example, Finding
+from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
+from datacheck.reports.report import Report
+from datacheck.reports.text import render_finding, size_in_words, summary
+
+NAN = Finding("DC101", "train.parquet", "x", 3, 4096, tuple(Example(row, 2, (), "nan") for row in (17, 90, 91)))
+EMPTY = Finding("DC306", "empty.npy", None, 1, 1, detail="look at what wrote it")
+BROKEN = Finding("DC901", "b.parquet", None, 1, 1, detail="its magic is wrong; write it again")
+
+
+def test_a_finding_is_one_line_with_what_how_many_of_how_many_and_where() -> None:
+    line = "DC101 3 of 4,096 values are NaN in 'x' (train.parquet, row group 2, rows 17, 90, 91)"
+    assert render_finding(NAN) == line
+    assert render_finding(EMPTY).startswith("DC306 warning: ")
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        (Report((), 1, 1, 10, 2.0), "no findings in 1 file, 1 row, 10 bytes (2.00 s, 5 bytes/s)"),
+        (Report((NAN,), 2, 4096, 1536, 0.0), "1 error in 2 files, 4,096 rows, 1.5 KiB (0.00 s)"),
+        (Report((EMPTY,), 1, 0, 3, 0.0), "0 errors, 1 warning in 1 file, 0 rows, 3 bytes (0.00 s)"),
+        (Report((NAN, BROKEN, EMPTY), 3, 5, 3, 0.0), "2 errors, 1 warning in 3 files, 5 rows, 3 bytes (0.00 s)"),
+    ],
+)
+def test_a_report_ends_with_what_was_read_and_what_came_of_it(report: Report, text: str) -> None:
+    assert summary(report) == text
+    assert str(report).splitlines()[-1] == text
+    assert len(str(report).splitlines()) == len(report.findings) + 1
+
+
+def test_only_errors_make_a_report_not_ok() -> None:
+    assert Report((EMPTY,)).ok
+    assert not Report((EMPTY, NAN)).ok
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 40, "3.0 TiB"),
+        (9 << 50, "9,216.0 TiB"),
+    ],
+)
+def test_sizes_are_said_in_words(size: int, words: str) -> None:
+    assert size_in_words(size) == words
+
+
+def account(split: str, status: str = "cleaned", **counts: int) -> InputAccount:
+    outputs = [{"path": f"{split}/x.npy", "kind": "rows", "num_rows": 1, "row_start": 0, "num_read": 1, "num_bytes": 1}]
+    repairs = [RepairTotal("impute", "x", 2), RepairTotal("clip", None, 1)]
+    return InputAccount(split, f"{split}.npy", status, None, [], **counts, repairs=repairs, outputs=outputs)
+
+
+def run_report(**changes: object) -> RunReport:
+    accounts = (
+        account("train", num_read=10, num_kept=7, num_dropped=2, num_quarantined=1),
+        account("train", num_read=5, num_kept=5),
+        account("val", num_read=1000, num_kept=1000),
+    )
+    values = {"findings": (NAN,), "num_files": 3, "num_rows": 1015, "num_bytes": 1 << 20, "seconds": 1.0}
+    return RunReport(**{**values, "name": "n", "output": "out", "accounts": accounts, **changes})  # type: ignore[arg-type]
+
+
+def test_a_run_shows_for_each_split_where_every_row_is() -> None:
+    lines = str(run_report()).splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("train ", "val ", "all "))}
+    assert rows == {
+        "train": ["15", "12", "2", "1"],
+        "val": ["1,000", "1,000", "0", "0"],
+        "all": ["1,015", "1,012", "2", "1"],
+    }
+    assert "values repaired by impute: x 6" in lines
+    assert "values repaired by clip: the array 3" in lines
+    assert lines[-1] == "published to out: 3 files, 1,015 rows, 1.0 MiB (1.00 s)"
+
+
+def test_a_run_sums_what_was_found_by_field_and_shows_broken_files_each() -> None:
+    other = Finding("DC101", "val.parquet", "x", 4, 100, ())
+    shown = str(run_report(findings=(NAN, BROKEN, other)))
+    assert "DC901 cannot be read: its magic is wrong; write it again (b.parquet)" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("DC101")]
+    assert line.split() == ["DC101", "nan", "x", "7", "4,196", "2", "files"]
+
+
+def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
+    left = account("train", num_read=1, num_kept=1)
+    left.left_by_code.update({"DC202": 3})
+    report = run_report(accounts=(left,))
+    assert not report.ok
+    assert "left in the output, as a report rule says: DC202 3" in str(report)
+    report = run_report(accounts=(account("train"), account("val", "unreadable")))
+    assert not report.ok
+    assert "1 input could not be read, and nothing of it is in the output" in str(report)
+    report = run_report(accounts=(), failed={"DC101": 5})
+    assert not report.ok
+    assert "stopped by a fail rule (DC101 5)" in str(report)
+    assert "nothing was published" in str(report)
+
+
+def test_findings_that_were_dealt_with_leave_a_run_ok() -> None:
+    assert run_report().ok
+
+
+def test_a_run_reads_back_from_its_manifest() -> None:
+    report = run_report()
+    manifest = report.to_manifest("sha256:0", {"fields": {}}, None)
+    assert report.to_manifest("sha256:0", {"fields": {}}, None) == manifest
+    read = RunReport.from_manifest(json.loads(manifest), Path("out"))
+    assert (read.findings, read.accounts, read.totals()) == (report.findings, report.accounts, report.totals())
+    assert not read.is_new
+    assert "nothing to do: the output of these inputs is already in out" in str(read)
+
+
+def test_no_name_of_the_data_reaches_the_text_as_it_is() -> None:
+    evil = "\x1b[31m\n\u202e"
+    finding = Finding("DC302", evil, evil, 1, 1, (Example(0, 0, (), evil),), rule=evil, detail=evil)
+    spoiled = account("train", num_read=1, num_kept=1)
+    spoiled.repairs.append(RepairTotal("impute", evil, 1))
+    for report in (Report((finding,)), run_report(findings=(finding,), accounts=(spoiled,), output=evil)):
+        assert not {"\x1b", "\u202e"} & set(str(report))
+        assert json.loads(report.to_json(), parse_constant=pytest.fail)["findings"][0]["uri"] == evil
