@@ -7,6 +7,7 @@ for NaN in the checks of one column. A check that raises, or that returns no ver
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +178,8 @@ def apply_check(check: Any, data: Any, key: str | None = None) -> Verdict:
     import pandas as pd
 
     try:
-        backend = check.get_backend(data)(check)
+        backend_type = check.get_backend(data)
+        backend = backend_type(_with_function(check))
         shown = backend.preprocess(data, key)
         output = backend.apply(shown)
     except Exception as error:  # a check of the user's may raise anything
@@ -197,6 +199,20 @@ def apply_check(check: Any, data: Any, key: str | None = None) -> Verdict:
     if not known.index.isin(data.index).all() or isinstance(shown, dict):
         return Verdict(num_checked, passed=bool(known.all()))
     return Verdict(num_checked, failed=known.index[~known.to_numpy()])
+
+
+def _with_function(check: Any) -> Any:
+    """The check with the function that its name stands for now, as pandera's own call sees to it.
+
+    One that was made before pandera loaded its functions for pandas holds a function that knows no series.
+    """
+    name = getattr(check._check_fn, "__name__", None)
+    if name is not None and check.is_builtin_check(name):
+        current = check.get_builtin_check_fn(name)
+        if type(current) is type(check._check_fn):  # and not a function of the user's that has the same name
+            check = copy(check)
+            check._check_fn = current
+    return check
 
 
 def _dtype_of(output: Any) -> str:
