@@ -1,0 +1,176 @@
+"""The list of bad samples that lasts: written by the main process, read at the start, refused by other data sets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from loader_sets import Listed, Numbered, indices_of, safe_of
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+
+from datacheck.errors import OutputError, UsageError
+from datacheck.torch import SafeDataset, TooManyBadSamplesError
+from datacheck.torch.loader.fingerprint import fingerprint_of
+from datacheck.torch.loader.quarantine import Quarantine
+
+pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
+
+
+def listed(path: Path) -> list[int]:
+    return [sample["index"] for sample in json.loads(path.read_text())["samples"]]
+
+
+def test_the_next_run_does_not_touch_what_the_last_one_found(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    first = safe_of(Numbered(40, nan=(3,), broken=(9,)), quarantine=path)
+    epoch = indices_of(DataLoader(first, batch_size=8, num_workers=2, multiprocessing_context="fork"))
+    first.report()
+    assert listed(path) == [3, 9]
+    inner = Numbered(40, nan=(3,), broken=(9,))
+    second = safe_of(inner, quarantine=path)
+    assert indices_of(DataLoader(second, batch_size=8)) == epoch
+    assert inner.loads.get(3) is None
+    assert inner.loads.get(9) is None
+    report = second.report()
+    assert report.bad_indices == (3, 9)
+    assert [sample.codes for sample in report.samples] == [("DC101",), ("DC901",)]
+
+
+def test_it_is_written_when_the_process_ends(tmp_path: Path) -> None:
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from loader_sets import Numbered, safe_of
+from torch.utils.data import DataLoader
+safe = safe_of(Numbered(40, nan=(3, 30)), quarantine={str(tmp_path / "bad.json")!r})
+if __name__ == "__main__":
+    list(DataLoader(safe, batch_size=8, num_workers=2, multiprocessing_context="fork"))
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=120)
+    assert listed(tmp_path / "bad.json") == [3, 30]
+
+
+def test_it_is_read_as_it_is_said_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    safe = safe_of(Numbered(40, nan=(3,)), quarantine=path, name="birds")
+    list(safe)
+    safe.report()
+    record = json.loads(path.read_text())
+    assert record["version"] == 1
+    assert record["dataset"]["name"] == "birds"
+    assert record["dataset"]["num_samples"] == 40
+    (sample,) = record["samples"]
+    assert (sample["index"], sample["codes"], sample["findings"][0]["field"]) == (3, ["DC101"], "0")
+
+
+@pytest.mark.parametrize(
+    "other", [Numbered(41), TensorDataset(torch.zeros(40)), Subset(Numbered(40), range(40)), Listed(["a"] * 40)]
+)
+def test_a_list_of_another_data_set_is_refused(tmp_path: Path, other: Any) -> None:
+    path = tmp_path / "bad.json"
+    safe = safe_of(Numbered(40, nan=(3,)), quarantine=path)
+    list(safe)
+    safe.report()
+    with pytest.raises(UsageError, match=r"bad\.json: belongs to another data set \(Numbered, 40 samples"):
+        safe_of(other, quarantine=path)
+    same = fingerprint_of(Numbered(40, nan=(3,)))
+    assert safe_of(other, quarantine=path, fingerprint=same).report().bad_indices == (3,)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"version": 1}', '{"version": 9, "dataset": {}, "samples": []}'])
+def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(UsageError, match=r"bad\.json"):
+        safe_of(Numbered(4), quarantine=tmp_path / "bad.json")
+    assert (tmp_path / "bad.json").read_text() == text
+
+
+def test_a_list_with_odd_samples_is_refused(tmp_path: Path) -> None:
+    head = {"fingerprint": "f", "name": "x", "num_samples": 4}
+    text = json.dumps({"version": 1, "dataset": head, "samples": [{"index": "one"}]})
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(UsageError, match="no list of bad samples"):
+        safe_of(Numbered(4), quarantine=tmp_path / "bad.json", fingerprint="f")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    safe = safe_of(Numbered(4, nan=(0,)), quarantine=tmp_path / "none" / "bad.json")
+    with pytest.raises(OutputError, match="folder that exists"):
+        safe[0]
+    (tmp_path / "none").mkdir()
+    safe.report()
+
+
+def test_additions_from_many_sides_are_all_kept(tmp_path: Path) -> None:
+    found = list(safe_of(Numbered(400, nan=tuple(range(0, 400, 4)))).check().samples)
+
+    def add(part: int) -> None:
+        quarantine = Quarantine(tmp_path / "bad.json", "f", "x", 400)
+        for place in range(part, len(found), 4):
+            quarantine.add([found[place]])
+
+    threads = [threading.Thread(target=add, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert listed(tmp_path / "bad.json") == list(range(0, 400, 4))
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.json", ".bad.json.lock"}
+
+
+def test_a_rotten_list_is_an_error_too(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    safe_of(Numbered(40, nan=(1, 2, 3)), quarantine=path).check()
+    strict = SafeDataset(Numbered(40, nan=(1, 2, 3)), quarantine=path)
+    with pytest.raises(TooManyBadSamplesError, match="3 samples of 40"):
+        strict[1]
+
+
+def test_a_stream_has_no_quarantine(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="iterable"):
+        safe_of(iter([1.0]), quarantine=tmp_path / "bad.json")
+
+
+class Arrays:
+    def __init__(self, values: Any, files: Any = ()) -> None:
+        self.values, self.files, self.epoch = values, files, 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        return index
+
+
+def test_a_fingerprint_is_the_same_for_the_same_data_and_another_for_other_data() -> None:
+    values = np.arange(10_000.0)
+    same = Arrays(values.copy(), ["a", "b"])
+    same.epoch = 7
+    fingerprint = fingerprint_of(Arrays(values, ["a", "b"]))
+    assert fingerprint_of(same) == fingerprint
+    others = [
+        Arrays(values + 1, ["a", "b"]),
+        Arrays(values.astype("f4"), ["a", "b"]),
+        Arrays(values, ["a", "c"]),
+        Arrays(values, ["a", "b", "c"]),
+        Arrays(torch.from_numpy(values), ["a", "b"]),
+        Arrays(values, [("a", 1), ("b", 2)]),
+        Arrays({"x": values}, ["a", "b"]),
+    ]
+    told = [fingerprint_of(other) for other in others]
+    assert len({fingerprint, *told}) == 8
+    subsets = {fingerprint_of(Subset(same, indices)) for indices in ([0, 1], [1, 0], [0, 2], range(2))}  # type: ignore[arg-type]
+    assert len(subsets) == 3
+    assert fingerprint_of(ConcatDataset([Listed([1]), Listed([1])])) != fingerprint_of(ConcatDataset([Listed([1])]))
+
+
+def test_a_data_set_may_say_its_own_fingerprint() -> None:
+    one, other = Numbered(3), Numbered(4)
+    one.fingerprint = other.fingerprint = "mine"  # type: ignore[attr-defined]
+    assert fingerprint_of(one) == fingerprint_of(other)
