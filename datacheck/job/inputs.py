@@ -40,7 +40,7 @@ class Input:
     """One input of a split: a file, or array files that belong together by field (``files``).
 
     ``info`` is what its header says; where it cannot be read, ``error`` says why and there is no info. ``identity`` is its
-    path from the output folder, the same from wherever the command runs.
+    path from the pipeline's folder, the same from wherever the command runs.
     """
 
     split: str
@@ -81,11 +81,11 @@ def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike)
             split = seen.setdefault(os.path.realpath(path), item.split)
             if split != item.split:
                 raise UsageError(f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
-    return [replace(item, identity=_from_output(item.uri, pipeline)) for item in found]
+    return [replace(item, identity=_from_pipeline(item.uri, pipeline)) for item in found]
 
 
-def _from_output(path: str, pipeline: Pipeline) -> str:
-    return os.path.relpath(path, pipeline.output)
+def _from_pipeline(path: str, pipeline: Pipeline) -> str:
+    return os.path.relpath(path, pipeline.folder)
 
 
 def _one_file(path: str) -> str:
@@ -119,7 +119,7 @@ def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str)
         "options": dict(pipeline.format_options),
         "statistics": statistics,
         "inputs": [
-            [item.split, [_from_output(path, pipeline) for path in item.paths], list(item.files or ()), _states(item)]
+            [item.split, [_from_pipeline(path, pipeline) for path in item.paths], list(item.files or ()), _states(item)]
             for item in inputs
         ],
     }

@@ -112,7 +112,7 @@ class Pipeline:
     """A pipeline that is ready to run: paths are relative to the file they stood in, the schema is loaded.
 
     ``inputs`` are, for each split, paths, or the array files of a table by field. ``fit`` names the split that statistics
-    are learned from, None where there is none to learn.
+    are learned from, None where there is none to learn. ``folder`` is that of the file, from which inputs are known again.
     """
 
     file: str
@@ -125,6 +125,7 @@ class Pipeline:
     format: str | None
     format_options: Mapping[str, Any]
     reading: ReadOptions
+    folder: Path = Path()
 
 
 def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
@@ -149,6 +150,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
         written.output.format,
         written.output.options,
         ReadOptions(**written.reading.model_dump()),
+        folder,
     )
 
 
