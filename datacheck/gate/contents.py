@@ -17,10 +17,11 @@ from datacheck.sources.suffixes import format_of_name
 
 __all__ = ["Content", "name_contents"]
 
-#: Formats whose values lie in the file as they are in memory. They are checked faster than they could be hashed, so a
-#: hash of a large one would be a loss: it is known again by its state alone.
-_RAW = frozenset({"arrow", "npy", "safetensors", "torch"})
-_HASHED_RAW_BYTES = 16 << 20
+#: Small files are always hashed, since that costs next to nothing.
+_SMALL_BYTES = 16 << 20
+#: Formats that take much longer to check than to hash. A large file of any other is checked about as fast, so a hash of it
+#: would be a loss: it is known again by its state alone.
+_SLOW = frozenset({"csv", "npz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None)
         name = _remembered(remembered.get(key), state)
         if name is not None:
             contents[position] = Content(name, state)
-        elif _is_large_raw(files[position].uri, state):
+        elif state.size > _SMALL_BYTES and format_of_name(files[position].uri) not in _SLOW:
             if state.is_settled():
                 contents[position] = Content(f"state:{key}:{state.numbers}", state)
         else:
@@ -68,10 +69,6 @@ def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None)
 def _hash(files: Sequence[InputFile], states: Sequence[State | None], position: int) -> str | None:
     state = states[position]
     return None if state is None else hash_content(files[position].uri, state)
-
-
-def _is_large_raw(uri: str, state: State) -> bool:
-    return state.size > _HASHED_RAW_BYTES and format_of_name(uri) in _RAW
 
 
 def _remembered(entry: Any, state: State) -> str | None:

@@ -270,8 +270,8 @@ def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, m
     assert not check().ok
 
 
-def test_a_large_raw_file_is_known_by_its_state_and_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contents, "_HASHED_RAW_BYTES", 100)
+def test_a_large_file_is_known_by_its_state_and_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_SMALL_BYTES", 100)
     monkeypatch.setattr(contents, "hash_content", _never)
     path = save("a.npy", np.arange(100))
     check()
