@@ -98,6 +98,12 @@ class Driver:
 
     def close(self) -> None:
         """End a step: let go of its batch, unless it tripped and may yet be written to a bundle."""
+        if self.layers is not None and self.training.step == 1 and self.layers.is_blind():
+            self.log.add_note(
+                "the layers",
+                "no module was called through its hooks; make the guard before the first call of a compiled model, and call"
+                " modules as model(x), not model.forward(x)",
+            )
         self.training.random.end()
         self._hooks.closed()
         if self._last_trip is None:

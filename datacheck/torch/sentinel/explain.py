@@ -103,9 +103,7 @@ class Explainer:
             return verdict.to_diagnosis(step=trip.step)
         if trip.code == "DC454":
             return _collapsed(trip)
-        seen = f"in the run {trip.detail}"
-        if trip.layers:
-            seen += f"; the first module whose output was not finite was '{trip.layers[0]}'"
+        seen = _seen(trip)
         if not context.parts or not all(part.is_whole for part in context.parts):
             phase = "loss" if trip.code == "DC450" else "backward"
             return Diagnosis(
@@ -146,6 +144,16 @@ def examine_part(part: Part, model: nn.Module, scale: float = 1.0) -> Diagnosis 
     # The loss is made up, so samples cannot be told by their share in it.
     batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
     return examine(lambda: replay_on(part.batch), model=model, batch=batch, scale=scale)
+
+
+def _seen(trip: Trip) -> str:
+    """What the run itself showed."""
+    seen = f"in the run the loss was not finite: {trip.detail}"
+    if trip.code == "DC451":
+        seen = f"in the run gradients were not finite, {trip.detail}"
+    if trip.layers:
+        seen += f"; the first module whose output was not finite was '{trip.layers[0]}'"
+    return seen
 
 
 def _replayed_loss(training: Training, context: StepContext) -> str:

@@ -168,6 +168,10 @@ class LayerWatch:
                 self._device_sums[tensor.device] = device_sums
             device_sums[index + offset].add_(total_norm([plain_tensor(tensor)]).square_())
 
+    def is_blind(self) -> bool:
+        """Whether no module at all was seen in this step. This waits for an accelerator."""
+        return not self._order and (self._compiled_sums is None or not bool(self._compiled_sums.any()))
+
     def read(self) -> list[LayerReading]:
         """What the modules did in this step, in the order in which they finished. This waits for an accelerator."""
         size = len(self.names)

@@ -200,7 +200,9 @@ class Lookout:
             code = "DC450"
         else:
             known = "is not known" if numbers.loss is None else f"is {numbers.loss:.6g}"
-            detail = f"the loss {known}{where}; {count(num_bad_gradients)} of {count(len(parameters))} parameters"
+            detail = (
+                f"in {count(num_bad_gradients)} of {quantity(len(parameters), 'parameter')}{where}; the loss {known}"
+            )
             code = "DC451"
         trip = Trip(code=code, signals=signals, detail=detail, bad=tuple(bad), ranks=ranks, layers=self._bad_layers())
         return Reading(trip)
