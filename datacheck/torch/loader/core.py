@@ -68,7 +68,9 @@ class Core:
             self.quarantine = Quarantine(Path(quarantine), known_as, self.name, self.num_samples())
         self._start()
         if self.quarantine is not None:
-            self.recorder.add_known(self.quarantine.read())
+            known = self.quarantine.read()
+            self.recorder.add_known(known)
+            self._num_written = len(known)
 
     def _start(self) -> None:
         config = self.config
@@ -231,10 +233,10 @@ class Core:
         if self.quarantine is None or get_worker_info() is not None:
             return
         self.recorder.begin()
-        if self.recorder.num_new == self._num_written or time.monotonic() - self._written_at < at_most_every:
+        if len(self.recorder.bad) == self._num_written or time.monotonic() - self._written_at < at_most_every:
             return
-        self.quarantine.add(self.recorder.samples(new_only=True))
-        self._num_written, self._written_at = self.recorder.num_new, time.monotonic()
+        self.quarantine.add(self.recorder.samples())
+        self._num_written, self._written_at = len(self.recorder.bad), time.monotonic()
 
     def report(self) -> DatasetReport:
         """What is known, of all processes."""
@@ -289,6 +291,6 @@ def _write_down(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
     """At the end of the data set or of its process: write down what is known, in the main process."""
     if os.getpid() != owner or get_worker_info() is not None:
         return
-    found = [sample for sample in recorder.samples(new_only=True) if sample.verdict is Verdict.BAD]
+    found = [sample for sample in recorder.samples() if sample.verdict is Verdict.BAD]
     if found:
         quarantine.add(found)

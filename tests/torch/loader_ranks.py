@@ -1,0 +1,98 @@
+"""Programs that two ranks run together, one after the other; started as ``python loader_ranks.py RANK FOLDER``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from loader_sets import Numbered
+from torch.utils.data import DataLoader, DistributedSampler
+
+from datacheck.errors import UsageError
+from datacheck.torch import SafeDataset, TooManyBadSamplesError
+
+
+def train(rank: int, folder: Path) -> dict[str, Any]:
+    """Two epochs over a set with bad samples on both ranks, an all-reduce a batch as a training has it."""
+    safe = SafeDataset(
+        Numbered(60, nan=(3, 10, 11), broken=(40,)), max_bad_fraction=0.1, quarantine=folder / f"bad{rank}.json"
+    )
+    sampler: DistributedSampler[Any] = DistributedSampler(safe, shuffle=True, seed=5)
+    loader = DataLoader(safe, batch_size=5, sampler=sampler, num_workers=1, multiprocessing_context="fork")
+    given: list[list[int]] = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        safe.set_epoch(epoch)
+        given.append([])
+        for vectors, indices in loader:
+            assert torch.isfinite(vectors).all()
+            dist.all_reduce(vectors.sum())
+            given[-1] += indices.tolist()
+    safe.synchronize()
+    report = safe.report()
+    return {
+        "given": given,
+        "bad": report.bad_indices,
+        "quarantine": [sample["index"] for sample in json.loads((folder / f"bad{rank}.json").read_text())["samples"]],
+        "compact": len(safe.compact()),
+    }
+
+
+def cap(rank: int, folder: Path) -> dict[str, Any]:
+    """Rank 1 alone has bad samples: 4 % of its own, 2 % of all. Both stop, at the same place."""
+    safe = SafeDataset(Numbered(100, nan=(1, 3, 5)), max_bad_fraction=0.02)
+    places = range(rank, 100, 2)
+    steps = 0
+    told = []
+    try:
+        for steps, index in enumerate(places):
+            safe[index]
+            dist.all_reduce(torch.ones(1))
+            if steps % 10 == 9:
+                safe.synchronize()
+    except TooManyBadSamplesError as error:
+        told.append(str(error))
+    return {"steps": steps, "told": told}
+
+
+def disagree(rank: int, folder: Path) -> dict[str, Any]:
+    """Ranks that know of different bad samples do not compact."""
+    safe = SafeDataset(Numbered(20, nan=(3,)), max_bad_fraction=1.0)
+    safe[3 if rank else 4]
+    told = []
+    try:
+        safe.compact()
+    except UsageError as error:
+        told.append(str(error))
+    safe.synchronize()
+    return {"told": told, "length": len(safe.compact()), "bad": safe.report().bad_indices}
+
+
+PROGRAMS: dict[str, Callable[[int, Path], dict[str, Any]]] = {"train": train, "cap": cap, "disagree": disagree}
+
+
+def main(rank: int, folder: Path) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=2,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    results = {name: program(rank, folder) for name, program in PROGRAMS.items()}
+    (folder / f"results{rank}.json").write_text(json.dumps(results))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
