@@ -37,8 +37,9 @@ class Bundle:
     """A bundle that was read.
 
     ``parts`` are the step's micro-batches, each a mapping with ``batch``, ``random`` and ``is_whole``: where that is
-    false, ``batch`` is the ``(args, kwargs)`` that the model was called with. ``tensors`` are parameters and buffers by
-    name, as they were when the step began, and ``modes`` says of each module whether it was training.
+    false, ``batch`` is the ``(args, kwargs)`` that the model, or its part ``root``, was called with. ``tensors`` are
+    parameters and buffers by name, as they were when the step began, and ``modes`` says of each module whether it was
+    training.
     """
 
     step: int
@@ -89,7 +90,8 @@ def write_bundle(
             "version": VERSION,
             "step": training.step,
             "parts": [
-                {"batch": part.batch, "random": part.random, "is_whole": part.is_whole} for part in context.parts
+                {"batch": part.batch, "random": part.random, "is_whole": part.is_whole, "root": part.root}
+                for part in context.parts
             ],
             "tensors": {bare_name(name): tensor for name, tensor in tensors.items() if tensor.device.type != "meta"},
             "modes": {bare_name(name): module.training for name, module in model.named_modules()},

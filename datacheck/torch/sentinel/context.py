@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.torch.sentinel.layers import tensors_in
+from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.recall import RandomState
 
-__all__ = ["LossFunction", "Part", "StepContext", "detached", "probe_loss"]
+__all__ = ["LossFunction", "Part", "StepContext", "detached", "probe_loss", "probe_part"]
 
 #: ``loss_fn(model, batch)`` gives the loss.
 LossFunction = Callable[[Any, Any], Tensor]
@@ -25,13 +26,15 @@ class Part:
     """One micro-batch, or one call of the model in a loop that the guard does not drive.
 
     ``random`` are the random states that it began from. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it
-    calls the model with the captured ``(args, kwargs)`` and makes a loss of whatever comes out.
+    calls the model (or its part ``root``, of a collection of models) with the captured ``(args, kwargs)`` and makes a
+    loss of whatever comes out.
     """
 
     loss_fn: LossFunction
     batch: Any
     random: RandomState
     is_whole: bool = True
+    root: str = ""
 
 
 class StepContext:
@@ -70,6 +73,15 @@ def detached(value: Any) -> Any:
         if any(changed[name] is not getattr(value, name) for name in changed):
             return replace(value, **changed)
     return value
+
+
+def probe_part(root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState) -> Part:
+    """One call of the model, or of the part of it that ``root`` names."""
+
+    def loss_fn(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+        return probe_loss(bare_model(model.get_submodule(root)), batch)
+
+    return Part(loss_fn, batch, random, is_whole=False, root=root)
 
 
 def probe_loss(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:

@@ -80,8 +80,12 @@ class Explainer:
             # A collapsed scale is looked at without a scale first: only what is finite then is the scale's fault.
             for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
                 for part in context.parts:
-                    with training.random.replaying(part.random):
-                        found = examine_part(part, model, scale)
+                    try:
+                        with training.random.replaying(part.random):
+                            found = examine_part(part, model, scale)
+                    except Exception as error:  # the user's code, out of place: what tripped must be told all the same
+                        self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
+                        continue
                     if found is not None:
                         return found
         return None

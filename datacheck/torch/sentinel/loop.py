@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch.diagnosis import NonFiniteError
-from datacheck.torch.sentinel.context import LossFunction, Part, detached, probe_loss
+from datacheck.torch.sentinel.context import LossFunction, Part, detached, probe_part
 from datacheck.torch.sentinel.hooks import Hook
 from datacheck.torch.sentinel.names import NamedParameter
 from datacheck.torch.sentinel.snapshot import restore_optimizer, take_optimizer
@@ -58,11 +58,10 @@ class LoopHooks:
             self._handles.append(optimizer.register_step_pre_hook(Hook(self._before_update)))
             self._handles.append(optimizer.register_step_post_hook(Hook(self._after_update)))
         model = training.model
-        roots = list(model.children()) if isinstance(model, (nn.ModuleList, nn.ModuleDict)) else [model]
-        for root in roots:
-            self._handles.append(
-                root.register_forward_pre_hook(Hook(self._before_forward), with_kwargs=True, prepend=True)
-            )
+        is_collection = isinstance(model, (nn.ModuleList, nn.ModuleDict))
+        for name, root in list(model.named_children()) if is_collection else [("", model)]:
+            hook = Hook(self._make_forward_hook(name))
+            self._handles.append(root.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
 
     def detach(self) -> None:
         for handle in self._handles:
@@ -87,9 +86,14 @@ class LoopHooks:
         scale = getattr(self._driver.training.scaler, "_scale", None)
         return scale._version if isinstance(scale, Tensor) else -1
 
-    def _before_forward(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.compiler.is_compiling():
-            return
+    def _make_forward_hook(self, root: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not torch.compiler.is_compiling():
+                self._before_forward(root, args, kwargs)
+
+        return hook
+
+    def _before_forward(self, root: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         driver = self._driver
         if driver.is_driving or driver.is_replaying or self._whole is not None:
             return
@@ -108,7 +112,7 @@ class LoopHooks:
                 driver.check_scale()
             driver.begin()
         random = training.random.read() if driver.context.parts else training.random.state
-        driver.context.add(Part(probe_loss, (detached(args), detached(kwargs)), random, is_whole=False))
+        driver.context.add(probe_part(root, (detached(args), detached(kwargs)), random))
 
     def note_loss(self, loss: Tensor) -> None:
         """The user's loop has a loss."""

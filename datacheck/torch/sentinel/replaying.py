@@ -15,7 +15,7 @@ from datacheck import __version__
 from datacheck.errors import UsageError
 from datacheck.torch.diagnosis import Diagnosis
 from datacheck.torch.sentinel.bundle import Bundle
-from datacheck.torch.sentinel.context import LossFunction, Part, probe_loss
+from datacheck.torch.sentinel.context import LossFunction, Part, probe_part
 from datacheck.torch.sentinel.explain import examine_part
 from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.recall import read_random_state, write_random_state
@@ -79,10 +79,10 @@ def _replay_part(
             note = f"the random state of {name} is not used, for there is no such device here"
             differences.extend([note] if note not in differences else [])
     write_random_state(random)
-    part = Part(
-        loss_fn if is_whole and loss_fn is not None else probe_loss, _moved(record["batch"], device), random, is_whole
-    )
-    return examine_part(part, model)
+    batch = _moved(record["batch"], device)
+    if is_whole and loss_fn is not None:
+        return examine_part(Part(loss_fn, batch, random), model)
+    return examine_part(probe_part(str(record["root"]), batch, random), model)
 
 
 def _is_here(device: str) -> bool:
