@@ -17,7 +17,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example
-from datacheck.leaves import BoolArray, IntArray, Leaf
+from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
 
@@ -115,6 +115,7 @@ class _Violations:
         self.num_violations = 0
         self.positions: list[IntArray] = []
         self.num_kept = 0
+        self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
 
     def look(self, part: slice) -> None:
         mask = self.rule.mask(self.leaf, part)
@@ -124,7 +125,9 @@ class _Violations:
         if not found:
             return
         self.num_violations += found
-        if self.keep_all or self.num_kept < MAX_EXAMPLES:
+        if not self._is_by_rows and not self.keep_all:
+            self.positions = [self._first(np.concatenate([*self.positions, np.flatnonzero(mask) + part.start]))]
+        elif self.keep_all or self.num_kept < MAX_EXAMPLES:
             positions = np.flatnonzero(mask) + part.start
             if not self.keep_all:
                 positions = positions[: MAX_EXAMPLES - self.num_kept]
@@ -140,10 +143,19 @@ class _Violations:
             len(leaf) if rule.on_nulls else len(leaf) - leaf.num_nulls,
             self.num_violations,
             leaf.rows(positions) if self.keep_all else None,
-            _examples(leaf, positions[:MAX_EXAMPLES], batch),
+            _examples(leaf, self._first(positions), batch),
             detail=rule.detail,
             reported=rule.reported,
         )
+
+    def _first(self, positions: IntArray) -> IntArray:
+        """The positions that come first by row and index; in Fortran order that is not the order of the memory."""
+        if self._is_by_rows or len(positions) <= MAX_EXAMPLES:
+            return positions[:MAX_EXAMPLES]
+        rows, _ = self.leaf.locate(positions)
+        positions = positions[rows <= np.partition(rows, MAX_EXAMPLES - 1)[MAX_EXAMPLES - 1]]
+        rows, indices = self.leaf.locate(positions)
+        return positions[np.lexsort((*indices.T[::-1], rows))[:MAX_EXAMPLES]]
 
 
 def _examples(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, ...]:

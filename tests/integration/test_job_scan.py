@@ -212,6 +212,17 @@ def test_more_violations_than_examples_are_all_counted(tmp_path: Path) -> None:
     assert [example.index for example in finding.examples] == [(0,), (1,), (2,), (3,), (4,)]
 
 
+def test_examples_are_the_first_rows_whatever_the_order_in_memory(tmp_path: Path) -> None:
+    array = np.full((300, 40), np.nan, np.float32)
+    np.save(tmp_path / "c.npy", array)
+    np.save(tmp_path / "f.npy", np.asfortranarray(array))
+    for name in ("c.npy", "f.npy"):
+        (finding,) = datacheck.scan(tmp_path / name).findings
+        assert [(example.row, example.index) for example in finding.examples] == [(0, (digit,)) for digit in range(5)]
+    (finding,) = datacheck.scan(np.asfortranarray(array)).findings
+    assert [example.index for example in finding.examples] == [(digit,) for digit in range(5)]
+
+
 @pytest.fixture(scope="module")
 def json_report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("json")
