@@ -101,7 +101,10 @@ def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
     if not info.aligned:
         problem = f"its arrays are not rows of one table: {info.problem}"
         error = SourceError(
-            "DC304", file.uri, problem, "clean each array in a file of its own; a scan takes them as they are"
+            "DC304",
+            file.uri,
+            problem,
+            "clean each array that has rows in a file of its own; a scan takes them as they are",
         )
         return Input(split, file.uri, error=error)
     return Input(split, file.uri, info=info)

@@ -25,6 +25,9 @@ def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo
     infos = {field: NpySource().inspect(uri, options) for field, uri in files.items()}
     lengths = {field: info.num_rows or 0 for field, info in infos.items()}
     first = next(iter(files.values()))
+    for field, info in infos.items():
+        if not info.aligned:
+            raise SourceError("DC304", info.uri, f"'{field}' is no column: {info.problem}", "leave it out of the table")
     if len(set(lengths.values())) > 1:
         problem = ", ".join(f"'{field}' has {rows:,} rows" for field, rows in lengths.items())
         raise SourceError("DC304", first, problem, "write them again from the same rows")

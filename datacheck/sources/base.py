@@ -108,7 +108,7 @@ class InputInfo:
     """What a source knows of an input before it reads its rows.
 
     ``num_rows`` is None where only reading tells. ``fields`` maps each field to a dtype in words. ``aligned`` is False
-    for an archive whose arrays have unequal lengths: they can be scanned, each on its own, but not cleaned row by row,
+    for an archive whose arrays have unequal lengths, or none: they can be scanned, each on its own, but not cleaned,
     and ``problem`` then says which lengths they have.
     """
 

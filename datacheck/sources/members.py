@@ -73,7 +73,7 @@ def _why_no_table(members: Sequence[Member]) -> str:
     for member in members:
         if member.problem:
             return member.problem
-    if len({(member.num_rows, member.is_scalar) for member in members}) <= 1:
+    if len({member.num_rows for member in members}) <= 1 and not any(member.is_scalar for member in members):
         return ""
     lengths: dict[str, list[str]] = {}
     for member in members:

@@ -32,7 +32,10 @@ class NpySource:
             WorkUnit(uri, self.format, index, fingerprint, start, count, options=options)
             for index, (start, count) in enumerate(split_rows(place.num_rows, place.row_bytes))
         )
-        return InputInfo(uri, self.format, fingerprint.size, place.num_rows, units)
+        problem = "" if place.shape else "it is one number, which has no rows"
+        return InputInfo(
+            uri, self.format, fingerprint.size, place.num_rows, units, aligned=not problem, problem=problem
+        )
 
     @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
