@@ -17,6 +17,8 @@ from datacheck.sources.suffixes import format_of_name
 
 __all__ = ["Content", "name_contents"]
 
+#: Formats of which everything that is checked lies in the one file. Nothing is remembered of any other.
+_SELF_CONTAINED = frozenset({"arrow", "csv", "npy", "npz", "parquet", "safetensors", "torch"})
 #: Small files are always hashed, since that costs next to nothing.
 _SMALL_BYTES = 16 << 20
 #: Formats that take much longer to check than to hash. A large file of any other is checked about as fast, so a hash of it
@@ -37,11 +39,11 @@ class Content:
 
 
 def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None) -> list[Content | None]:
-    """The content of each file; None for one that cannot be named: no regular file, of a foreign format, or just changed.
+    """The content of each file; None for one that cannot be named: no regular file, of another format, or just changed.
 
     A file whose state is the one that was remembered is not opened.
     """
-    states = [State.of(file.uri) if format_of_name(file.uri) else None for file in files]
+    states = [State.of(file.uri) if format_of_name(file.uri) in _SELF_CONTAINED else None for file in files]
     keys = [_key(file.uri) for file in files]
     remembered = cache.get(key for key, state in zip(keys, states, strict=True) if state is not None)
     contents: list[Content | None] = [None] * len(files)
