@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,8 @@ ROWS, QUARANTINE, LEDGER = "rows", "quarantine", "ledger"
 
 #: What may not stand in the name of a file that is named after a field: a path, or a name that is hidden.
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+|^\.+")
-_MAX_STEM = 120
+#: Bytes of a stem: a file's name has at most 255, and an ending and a number may follow.
+_MAX_STEM = 180
 
 
 def kind_of(part: str) -> str:
@@ -42,7 +44,8 @@ class FinalNames:
         if array is not None:
             field = _UNSAFE.sub("_", array)
             stem = field if item.files else f"{stem}.{field}"
-        return self._take(f"{item.split}/{stem[:_MAX_STEM]}{suffix}")
+        stem = os.fsdecode(os.fsencode(stem)[:_MAX_STEM])
+        return self._take(f"{item.split}/{stem}{suffix}")
 
     def _take(self, name: str) -> str:
         path = Path(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_files import contents, kept_table, ledger_of, manifest_of, quarantine_of, write_pipeline, write_table
+from source_files import Format, make_table, parameters, read_table, shrink_units
 
 import datacheck
 from datacheck import RunReport
@@ -515,3 +517,90 @@ def test_a_file_is_in_one_split_only_by_whatever_name(tmp_path: Path) -> None:
     (tmp_path / "link.parquet").symlink_to(tmp_path / "t.parquet")
     with pytest.raises(datacheck.DatacheckError, match="two splits, 'train' and 'val'"):
         datacheck.run(write_pipeline(tmp_path, {"train": "t.parquet", "val": "link.parquet"}))
+
+
+@pytest.mark.parametrize("format_", parameters())
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_format_is_cleaned_in_many_units_with_each_row_where_it_was(
+    format_: Format, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_units(monkeypatch)
+    table = make_table(1500)
+    (tmp_path / "in").mkdir()
+    format_.write(tmp_path / "in" / f"t{format_.suffix}", table)
+    rules = [{"action": "drop_row", "codes": "DC102"}, {"action": "quarantine", "codes": "DC103"}]
+    rules += [{"action": "impute", "strategy": "constant", "value": 0.5, "codes": "DC101"}]
+    report = datacheck.run(write_pipeline(tmp_path, "in", rules), workers=workers)
+    single = table["single"]
+    dropped, aside = np.isposinf(single), np.isneginf(single)
+    kept = ~dropped & ~aside
+    assert list(report.totals().values()) == [1500, kept.sum(), dropped.sum(), aside.sum()]
+    cleaned = {
+        name: np.concatenate(
+            [
+                read_table(tmp_path / "out" / part["path"])[name]
+                for part in report.accounts[0].outputs
+                if part["kind"] == "rows"
+            ]
+        )
+        for name in table
+    }
+    assert cleaned["single"].dtype == single.dtype or format_.suffix.startswith(".csv")
+    np.testing.assert_array_equal(cleaned["single"], np.where(np.isnan(single), 0.5, single)[kept])
+    np.testing.assert_array_equal(cleaned["double"], table["double"][kept])
+    np.testing.assert_array_equal(cleaned["count"], table["count"][kept])
+    ledger = ledger_of(tmp_path / "out")
+    assert [entry["row"] for entry in ledger] == np.flatnonzero(~kept).tolist()
+    originals = quarantine_of(tmp_path / "out")
+    assert originals is not None
+    assert originals["row"].to_pylist() == np.flatnonzero(aside).tolist()
+    np.testing.assert_array_equal(originals["double"].to_numpy(), table["double"][aside])
+
+
+class Counted:
+    """A progress that adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[int]] = {}
+
+    def start(self, task: str, num_units: int, num_bytes: int) -> None:
+        self.stages[task] = [num_units, num_bytes, 0, 0, 0]
+
+    def advance(self, num_units: int, num_rows: int, num_bytes: int) -> None:
+        told = self.stages[list(self.stages)[-1]]
+        for place, number in enumerate((num_units, num_bytes, num_rows)):
+            told[2 + place] += number
+
+
+def test_every_stage_is_told_to_its_end(folder: Path, report: RunReport, tmp_path: Path) -> None:
+    progress = Counted()
+    pipeline = write_pipeline(folder, INPUTS, RULES, schema=SCHEMA, output={"path": str(tmp_path / "out")})
+    datacheck.run(pipeline, progress=progress)
+    assert list(progress.stages) == ["look for duplicates", "learn", "clean"]
+    for units, size, done, done_size, _ in progress.stages.values():
+        assert (done, done_size) == (units, size)
+    assert progress.stages["clean"][4] == report.num_rows
+    scanned = Counted()
+    datacheck.scan(folder / "in", progress=scanned)
+    assert {stage[:2] == stage[2:4] for stage in scanned.stages.values()} == {True}
+    assert sum(stage[4] for stage in scanned.stages.values()) == report.num_rows
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\x1b[31m", "ü" * 80, "x" * 240, "a b", "-rf", "'", "$(touch x)", os.fsdecode(b"\xff\xfe")]
+)
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_no_name_of_an_input_is_too_strange(name: str, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    if suffix == ".npy":
+        np.save(tmp_path / "in" / f"{name}{suffix}", np.array([1.0, np.nan]))
+    else:
+        (tmp_path / "in" / f"{name}{suffix}").write_text("x\n1.0\nnan\n")
+    report = datacheck.run(write_pipeline(tmp_path, "in"))
+    assert report.totals() == {"num_read": 2, "num_kept": 1, "num_dropped": 0, "num_quarantined": 1}
+    named = {part["path"] for account in manifest_of(tmp_path / "out")["inputs"] for part in account["outputs"]}
+    assert contents(tmp_path / "out").keys() == named | {"manifest.json"}
+    aside = quarantine_of(tmp_path / "out")
+    assert aside is not None
+    assert len(aside) == 1
+    assert not datacheck.run(tmp_path / "pipeline.yaml").is_new
