@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Bench"]
+if TYPE_CHECKING:
+    from benchmarks.results import Section
+
+__all__ = ["Bench", "is_installed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +37,11 @@ class Bench:
             yield room
         finally:
             shutil.rmtree(room, ignore_errors=True)
+
+
+def is_installed(library: str, section: Section | None = None) -> bool:
+    """Whether a peer is there to race against; where it is not, the section says so."""
+    found = importlib.util.find_spec(library) is not None
+    if not found and section is not None:
+        section.notes.append(f"Not measured, since it is not installed: {library}.")
+    return found

@@ -83,7 +83,7 @@ def plant_for_cleaning(columns: list[np.ndarray[Any, Any]], share: float) -> int
 def _make(path: Path, rows: int) -> tuple[Path, int]:
     num_dropped = 0
 
-    def fill(columns: list[np.ndarray[Any, Any]], group: int) -> None:
+    def fill(columns: list[np.ndarray[Any, Any]]) -> None:
         nonlocal num_dropped
         num_dropped += plant_for_cleaning(columns, 1e-4)
 

@@ -58,11 +58,12 @@ def plant(values: Array, share: float, bad: float = np.nan, seed: int = 1) -> in
 def write_npy(path: Path, shape: tuple[int, ...], dtype: Any, fill: Callable[[Array], Array] | None = None) -> Path:
     """An ``.npy`` of normal values, written as ``np.save`` writes: in large pieces, which the page cache keeps together.
 
-    ``fill`` changes a block before it is written. The block of values is repeated over the file.
+    As uint16 the values are bfloat16. ``fill`` changes a block before it is written. One block is repeated over the file.
     """
     kind = np.dtype(dtype)
-    block = np.random.default_rng(0).standard_normal(_BLOCK_VALUES, dtype=np.float32)
-    block = block.view(np.uint32) >> np.uint32(16) if kind == np.uint16 else block
+    block: Array = np.random.default_rng(0).standard_normal(_BLOCK_VALUES, dtype=np.float32)
+    if kind == np.uint16:
+        block = block.view(np.uint32) >> np.uint32(16)
     block = block.astype(kind)
     left = int(np.prod(shape))
     with path.open("wb") as file:
@@ -86,7 +87,7 @@ def write_parquet(
     num_row_groups: int,
     rows_each: int,
     num_columns: int,
-    fill: Callable[[list[Array], int], None] | None = None,
+    fill: Callable[[list[Array]], object] | None = None,
     **options: Any,
 ) -> Path:
     """A Parquet file of normal values, snappy unless set otherwise; ``fill`` changes a row group before it is written."""
@@ -96,6 +97,6 @@ def write_parquet(
         for group in range(num_row_groups):
             columns = random_columns(rows_each, num_columns, seed=group)
             if fill is not None:
-                fill(columns, group)
+                fill(columns)
             writer.write_table(table_of(columns), row_group_size=rows_each)
     return path

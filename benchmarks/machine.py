@@ -41,7 +41,8 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    fields = dict((part.strip() for part in line.split(":", 1)) for line in lines if ":" in line)
+    pairs = [line.split(":", 1) for line in lines if ":" in line]
+    fields = {name.strip(): value.strip() for name, value in pairs}
     model = fields.get("model name", platform.machine())
     family = ", ".join(f"{word} {fields[word]}" for word in ("cpu family", "model") if word in fields)
     return f"{model} ({family})" if family else model

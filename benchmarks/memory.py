@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = ["Peak", "measure", "measure_peak"]
 _FULL_BYTES = 4_000_000_000
 _TARGET_MB = 600
 _COLUMNS, _ROWS_EACH, _FEATURES = 32, 500_000, 256
+#: Also measured, since a machine of many processors has so many workers unless told otherwise.
 _MANY_WORKERS = 8
 
 
@@ -75,29 +77,28 @@ def measure_peak(job: str, workers: int, tiny: Path, real: Path) -> Peak:
 
 def _measure_jobs(section: Section, room: Path, kind: str, tiny: Path, real: Path, num_columns: int | None) -> None:
     workers = default_workers()
-    for count in dict.fromkeys((workers, _MANY_WORKERS)):
-        _add(section, f"scan, {kind}", count, real, measure_peak("scan", count, tiny, real))
+    _add(section, f"scan, {kind}", workers, real, measure_peak("scan", workers, tiny, real))
     jobs = [
         (write_pipeline(room / f"{data.stem}.yaml", data, room / f"out-{data.stem}", MEAN, num_columns), data)
         for data in (tiny, real)
     ]
-    for count in dict.fromkeys((workers, _MANY_WORKERS)):
+    files = [room / f"{data.stem}.yaml" for _, data in jobs]
+    _add(section, f"run, {kind}", workers, real, measure_peak("run", workers, *files))
+    if num_columns is not None and workers != _MANY_WORKERS:
+        # What each further worker takes does not depend on how many rows there are.
         for pipeline, _ in jobs:
-            shutil.rmtree(pipeline.output, ignore_errors=True)
-        peak = measure_peak("run", count, *(room / f"{data.stem}.yaml" for _, data in jobs))
-        _add(section, f"run, {kind}", count, real, peak)
+            shutil.rmtree(pipeline.output)
+        _add(section, f"run, {kind}", _MANY_WORKERS, real, measure_peak("run", _MANY_WORKERS, *files), None)
 
 
-def _add(section: Section, what: str, workers: int, data: Path, peak: Peak) -> None:
+def _add(section: Section, what: str, workers: int, data: Path, peak: Peak, target: float | None = _TARGET_MB) -> None:
     name = f"{what}, {workers} workers"
     section.add_timings([Timing(name, (peak.seconds,), data.stat().st_size)])
-    section.claims.append(Claim(name, peak.num_bytes / 1e6, _TARGET_MB, unit="MB"))
+    section.claims.append(Claim(name, peak.num_bytes / 1e6, target, unit="MB"))
 
 
 def _write_table(path: Path, num_row_groups: int, rows_each: int) -> Path:
-    def fill(columns: list[np.ndarray[Any, Any]], group: int) -> None:
-        plant_for_cleaning(columns, 1e-4)
-
+    fill = partial(plant_for_cleaning, share=1e-4)
     return write_parquet(path, num_row_groups, rows_each, _COLUMNS, fill, use_dictionary=False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 import datacheck
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, is_installed
 from benchmarks.inputs import LIMIT, make_schema, plant, write_parquet
 from benchmarks.peers import (
     count_nonfinite_with_polars,
@@ -22,14 +24,13 @@ from benchmarks.peers import (
 from benchmarks.results import Section, time_ratio
 from benchmarks.timing import Contender, race
 
-__all__ = ["COLUMNS", "ROW_GROUPS", "count_bad", "measure", "plant_every_kind", "rows_each"]
+__all__ = ["COLUMNS", "ROW_GROUPS", "available_checks", "count_bad", "measure", "plant_every_kind", "rows_each"]
 
 ROW_GROUPS, COLUMNS = 8, 32
 _FULL_ROWS = 4_000_000
 _OURS = "datacheck.scan, with schema"
 _READ = "pyarrow read_table, nothing checked"
-#: What peers must find too, and what each is asked.
-_FINITE = "polars streaming, is_finite, counted"
+_SLOW = "pandas + pandera, all checks"
 
 
 def measure(bench: Bench) -> Section:
@@ -69,54 +70,70 @@ def plant_every_kind(columns: list[np.ndarray[Any, Any]], share: float) -> int:
 
 def _measure_clean(path: Path, num_bytes: int, section: Section) -> None:
     schema = make_schema(COLUMNS)
-    check_dataframely, check_pandera = make_dataframely_check(COLUMNS), make_pandera_check(COLUMNS)
-    fast = {
-        _FINITE: lambda: count_nonfinite_with_polars(path, COLUMNS) == 0,
-        "polars streaming, all checks, counted": lambda: count_with_polars(path, COLUMNS) == 0,
-        "polars streaming, all checks, yes or no": lambda: is_valid_in_polars(path, COLUMNS),
-        "DuckDB, all checks, counted": lambda: count_with_duckdb(path, COLUMNS) == 0,
-        "dataframely, all checks, yes or no": lambda: check_dataframely(path),
-    }
-    slow = "pandas + pandera, all checks"
+    peers = available_checks(COLUMNS, section)
     contenders = [
         Contender(_READ, lambda: pq.read_table(path)),
         Contender(_OURS, lambda: datacheck.scan(path, schema).ok, True),
-        *(Contender(name, run, True) for name, run in fast.items()),
+        *(Contender(name, partial(check, path), True) for name, check in peers.items() if name != _SLOW),
     ]
     timings = race(contenders, num_bytes=num_bytes)
     section.add_timings(timings.values())
     section.claims.append(time_ratio(f"{_OURS} / {_READ}", timings[_OURS], timings[_READ], 1.1))
-    section.claims += [time_ratio(f"{_OURS} / {name}", timings[_OURS], timings[name], 1.0) for name in fast]
+    section.claims += [
+        time_ratio(f"{_OURS} / {name}", timings[_OURS], timings[name], 1.0) for name in peers if name != _SLOW
+    ]
+    # In a race of its own: it takes longer than all the others together.
     again = f"{_OURS}, again"
-    timings = race(
-        [
-            Contender(again, lambda: datacheck.scan(path, schema).ok, True),
-            Contender(slow, lambda: check_pandera(path), True),
-        ],
-        num_bytes=num_bytes,
-    )
+    contenders = [
+        Contender(again, lambda: datacheck.scan(path, schema).ok, True),
+        Contender(_SLOW, lambda: peers[_SLOW](path), True),
+    ]
+    timings = race(contenders, num_bytes=num_bytes)
     section.add_timings(timings.values())
-    section.claims.append(time_ratio(f"{_OURS} / {slow}", timings[again], timings[slow], 1.0))
+    section.claims.append(time_ratio(f"{_OURS} / {_SLOW}", timings[again], timings[_SLOW], 1.0))
     path.unlink()
+
+
+def available_checks(num_columns: int, section: Section) -> dict[str, Callable[[Path], bool]]:
+    """Whether a file passes, as each peer that is installed sees it; the section notes those that are not."""
+    checks: dict[str, Callable[[Path], bool]] = {}
+    if is_installed("polars", section):
+        checks["polars streaming, is_finite, counted"] = lambda path: (
+            count_nonfinite_with_polars(path, num_columns) == 0
+        )
+        checks["polars streaming, all checks, counted"] = lambda path: count_with_polars(path, num_columns) == 0
+        checks["polars streaming, all checks, yes or no"] = lambda path: is_valid_in_polars(path, num_columns)
+    if is_installed("duckdb", section):
+        checks["DuckDB, all checks, counted"] = lambda path: count_with_duckdb(path, num_columns) == 0
+    if is_installed("dataframely", section):
+        checks["dataframely, all checks, yes or no"] = make_dataframely_check(num_columns)
+    return {**checks, _SLOW: make_pandera_check(num_columns)}
 
 
 def _measure_dirty(path: Path, rows: int, num_bytes: int, section: Section) -> None:
     planted = 0
 
-    def fill(columns: list[np.ndarray[Any, Any]], group: int) -> None:
+    def fill(columns: list[np.ndarray[Any, Any]]) -> None:
         nonlocal planted
         planted += plant_every_kind(columns, 1e-4)
 
     write_parquet(path, ROW_GROUPS, rows, COLUMNS, fill)
     schema = make_schema(COLUMNS)
-    ours, polars, duckdb = (f"dirty file: {name}" for name in (_OURS, "polars, counted", "DuckDB, counted"))
+    ours = f"dirty file: {_OURS}"
+    peers = {
+        f"dirty file: {name}": count
+        for library, name, count in (
+            ("polars", "polars streaming, all checks, counted", count_with_polars),
+            ("duckdb", "DuckDB, all checks, counted", count_with_duckdb),
+        )
+        if is_installed(library)
+    }
     contenders = [
-        # An infinity is also beyond a bound: two of the four kinds are reported under two codes.
+        # An infinity is also beyond a bound: two of the four kinds are found under two codes.
         Contender(ours, lambda: count_bad(path, schema), planted + planted // 2),
-        Contender(polars, lambda: count_with_polars(path, COLUMNS), planted),
-        Contender(duckdb, lambda: count_with_duckdb(path, COLUMNS), planted),
+        *(Contender(name, partial(count, path, COLUMNS), planted) for name, count in peers.items()),
     ]
     timings = race(contenders, num_bytes=num_bytes)
     section.add_timings(timings.values())
-    section.claims += [time_ratio(f"{ours} / {peer}", timings[ours], timings[peer]) for peer in (polars, duckdb)]
+    section.claims += [time_ratio(f"{ours} / {peer}", timings[ours], timings[peer]) for peer in peers]
     path.unlink()

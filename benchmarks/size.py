@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import datacheck
@@ -30,7 +31,9 @@ def measure(bench: Bench) -> Section:
     section = Section(
         "size",
         f"cost against size: {', '.join(f'{step}x' for step in STEPS)}; 1x is {_FULL_GROUPS * rows:,} rows x {COLUMNS} float32",
-        ["Time for each row, against that of 1x: a straight line through nothing gives 1.00; costs that are fixed, less."],
+        [
+            "Time for each row, against that of 1x: a straight line through nothing gives 1.00; costs that are fixed, less."
+        ],
     )
     with bench.room("size") as room:
         parquet = {
@@ -54,10 +57,12 @@ def measure(bench: Bench) -> Section:
 
 
 def _measure_steps(work: str, paths: dict[int, Path], run: Callable[[Path], bool], section: Section) -> None:
-    contenders = [Contender(f"{work}, {step}x", lambda path=path: run(path), True) for step, path in paths.items()]
+    contenders = [Contender(f"{work}, {step}x", partial(run, path), True) for step, path in paths.items()]
     timings = list(race(contenders).values())
     section.add_timings(timings)
-    section.claims += [_slope(work, timings[0], timing, step) for step, timing in zip(STEPS[1:], timings[1:], strict=True)]
+    section.claims += [
+        _slope(work, timings[0], timing, step) for step, timing in zip(STEPS[1:], timings[1:], strict=True)
+    ]
 
 
 def _slope(work: str, first: Timing, timing: Timing, step: int) -> Claim:

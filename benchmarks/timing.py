@@ -46,12 +46,7 @@ class Timing:
 
 
 def race(
-    contenders: Sequence[Contender],
-    *,
-    num_bytes: int | None = None,
-    num_rows: int | None = None,
-    min_rounds: int = MIN_ROUNDS,
-    min_seconds: float = MIN_SECONDS,
+    contenders: Sequence[Contender], *, num_bytes: int | None = None, num_rows: int | None = None
 ) -> dict[str, Timing]:
     """Time the contenders in turns, A B C A B C, after one round that warms up and checks their answers.
 
@@ -62,7 +57,7 @@ def race(
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     started = time.perf_counter()
     for done in range(MAX_ROUNDS):
-        if done >= min_rounds and time.perf_counter() - started >= min_seconds:
+        if done >= MIN_ROUNDS and time.perf_counter() - started >= MIN_SECONDS:
             break
         for contender in contenders:
             seconds[contender.name].append(_run(contender))
