@@ -119,9 +119,12 @@ class LeafDraft:
         return [(code, fill) for code in codes]
 
     def _encode(self, step: Step, value: Scalar) -> Any:
-        if family_of(self.leaf.dtype) == "string":
-            return str(value)
-        return encode(value, self.leaf.dtype, f"{step.place}: the value for {name_of(self.leaf.path)}")
+        what = f"{step.place}: the value for {name_of(self.leaf.path)}"
+        if family_of(self.leaf.dtype) != "string":
+            return encode(value, self.leaf.dtype, what)
+        if not isinstance(value, str):
+            raise CleaningError(f"{what} is {value!r}, which is no text")
+        return value
 
     def _replace(self, step: Step, fills: Sequence[tuple[str, Any]], *, keep_mask: bool) -> BoolArray | None:
         replaced = np.zeros(len(self.leaf), np.bool_) if keep_mask else None

@@ -12,6 +12,7 @@ from datacheck.cleaning.rules import Clip, Impute, NanToNum, Repair, Scalar
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
+from datacheck.text import plain
 
 __all__ = ["Family", "encode", "family_of", "inward", "largest_of", "neighbour", "storage_of", "why_not"]
 
@@ -107,6 +108,8 @@ def encode(value: Scalar, dtype: str, what: str) -> Any:
     errors.
     """
     family, storage = family_of(dtype), storage_of(dtype)
+    if isinstance(value, str) or isinstance(value, bool) != (family == "bool"):
+        raise CleaningError(f"{what} is {plain(repr(value), 40)}, which {dtype} cannot hold")
     if family == "int":
         whole = int(value)
         info = np.iinfo(storage)

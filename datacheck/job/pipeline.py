@@ -22,7 +22,7 @@ from datacheck.schema.yaml_file import load_yaml
 from datacheck.sources.base import ReadOptions
 from datacheck.text import join_limited, plain
 
-__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline"]
+__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "split_problem"]
 
 #: Names that folders of an output have already.
 RESERVED_SPLITS = ("ledger", "quarantine")
@@ -30,6 +30,13 @@ RESERVED_SPLITS = ("ledger", "quarantine")
 _SPLIT = re.compile(r"[^\W_][\w-]{0,99}")
 
 Paths = str | tuple[str, ...] | dict[str, str]
+
+
+def split_problem(split: str) -> str | None:
+    """Why a name cannot be that of a split, which is a folder of the output; None where it can."""
+    if split not in RESERVED_SPLITS and _SPLIT.fullmatch(split):
+        return None
+    return f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _"
 
 
 class Output(BaseModel):
@@ -94,11 +101,8 @@ class PipelineFile(BaseModel):
         if not self.inputs:
             raise fault("inputs", "is empty; name a split and its files, such as 'train: data/train'")
         for split, paths in self.inputs.items():
-            if split in RESERVED_SPLITS or not _SPLIT.fullmatch(split):
-                raise fault(
-                    ("inputs", split),
-                    f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _",
-                )
+            if problem := split_problem(split):
+                raise fault(("inputs", split), problem)
             if not paths:
                 raise fault(("inputs", split), "is empty; name a file, a folder or a glob")
         if self.fit is not None and self.fit not in self.inputs:

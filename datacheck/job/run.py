@@ -22,7 +22,7 @@ from datacheck.job.files import FileScan
 from datacheck.job.fit import bind_to, learn
 from datacheck.job.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
 from datacheck.job.manifest import STATISTICS_NAME, sum_counts
-from datacheck.job.pipeline import Pipeline, load_pipeline
+from datacheck.job.pipeline import Pipeline, load_pipeline, split_problem
 from datacheck.job.progress import Progress, Silent
 from datacheck.job.publishing import Publisher
 from datacheck.job.scan import unit_bytes
@@ -134,6 +134,8 @@ def clean(
     """
     loaded = _loaded(pipeline)
     if paths is not None:
+        if problem := split_problem(split):
+            raise UsageError(f"split: {problem}")
         listed = (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
         loaded = replace(loaded, inputs={split: tuple(os.fspath(path) for path in listed)})
     if output is not None:
