@@ -97,5 +97,13 @@ class AccountingError(DatacheckError):
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """A ``; did you mean 'x'?`` for the known name that is nearest to ``name``, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    matches = difflib.get_close_matches(name, list(known), n=5, cutoff=0.6)
+    if not matches:
+        return ""
+
+    def nearness(match: str) -> tuple[float, int]:
+        # Of names that are equally near, the one that differs in place: DC101 for DC1O1, not DC311.
+        ratio = difflib.SequenceMatcher(None, match, name).ratio()
+        return ratio, sum(mine == theirs for mine, theirs in zip(match, name, strict=False))
+
+    return f"; did you mean {max(matches, key=nearness)!r}?"
