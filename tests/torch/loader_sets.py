@@ -151,14 +151,22 @@ def indices_of(loader: DataLoader[Any]) -> list[int]:
 
 @contextmanager
 def ending(loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
-    """A pass over a loader that is expected to fail. Its workers are ended at once, where torch waits five seconds each."""
-    batches: Any = iter(loader)
+    """A pass over a loader that is expected to fail."""
+    batches = iter(loader)
+    with ended(batches):
+        yield batches
+
+
+@contextmanager
+def ended(batches: Any) -> Iterator[None]:
+    """End the workers of a pass that is not finished, at once: torch waits five seconds for each."""
     interval = torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL
     try:
-        yield batches
+        yield
     finally:
         torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.1
-        batches._shutdown_workers()
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
         torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = interval
 
 

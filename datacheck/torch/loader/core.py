@@ -119,7 +119,9 @@ class Core:
             return dist.get_world_size() > 1
         return self._is_distributed
 
-    def settle(self, index: int, first: Look, load: Callable[[], Any], *, within_cap: bool = True) -> Look | None:
+    def settle(
+        self, index: int, first: Look, load: Callable[[], Any], *, raw: Any = None, within_cap: bool = True
+    ) -> Look | None:
         """The look at a sample that may be served after all; None for one that may not. What is found is recorded."""
         if not first.findings:
             return first
@@ -127,7 +129,7 @@ class Core:
             repaired = self._repair(index, first)
             if repaired is not None:
                 return repaired
-        verdict, look = self.inspector.settle(index, first, load)
+        verdict, look = self.inspector.settle(index, first, load, raw)
         if verdict is None:
             return look
         if verdict is Verdict.UNSTABLE:

@@ -49,25 +49,28 @@ class Inspector:
         self.judge, self.retries, self.name = judge, retries, name
         self._locate, self._on_retry = locate, on_retry
 
-    def look(self, index: int, load: Callable[[], Any]) -> Look:
+    def look(self, index: int, load: Callable[[], Any], raw: Any = None) -> Look:
         """One look; passing errors are tried again."""
         try:
             sample = self.retries.call(load, self._on_retry)
-            return Look(sample) if self.judge.is_clean(sample) else self.look_at(index, sample)
+            return Look(sample) if self.judge.is_clean(sample) else self.look_at(index, sample, raw)
         except Exception as error:
-            return self.look_at_error(index, error)
+            return self.look_at_error(index, error, raw)
 
-    def look_at(self, index: int, sample: Any) -> Look:
-        """The exact look at a sample that the screen stopped. Raises what looking raises: an image is decoded only then."""
-        origin = self._locate(index, sample)
+    def look_at(self, index: int, sample: Any, raw: Any = None) -> Look:
+        """The exact look at a sample that the screen stopped. Raises what looking raises: an image is decoded only then.
+
+        ``raw`` is what a stream gave before it was transformed, which may say where it comes from.
+        """
+        origin = self._locate(index, sample if raw is None else raw)
         findings = self.judge.judge(sample, *self._place(index, origin))
         return Look(sample, None, findings, origin)
 
-    def look_at_error(self, index: int, error: Exception) -> Look:
+    def look_at_error(self, index: int, error: Exception, raw: Any = None) -> Look:
         """What the data set raised, as a look. Raises it again if it is no word about a sample."""
         if isinstance(error, TooManyBadSamplesError | OutputError):
             raise error
-        origin = self._locate(index, None)
+        origin = self._locate(index, raw)
         uri, row, row_group = self._place(index, origin)
         file = origin.uri if origin is not None and origin.row is None else None
         finding = error_finding(error, uri, row, row_group, file)
@@ -79,18 +82,18 @@ class Inspector:
             return self.name, index, None
         return origin.uri, origin.row, origin.row_group
 
-    def settle(self, index: int, first: Look, load: Callable[[], Any]) -> tuple[Verdict | None, Look]:
+    def settle(self, index: int, first: Look, load: Callable[[], Any], raw: Any = None) -> tuple[Verdict | None, Look]:
         """The verdict on a sample whose first look was not clean, and the look that decided; None for a clean sample.
 
         A second look comes before the verdict: what a random transform did once is not held against the sample.
         """
         if first.is_passing:
-            first = self.look(index, load)
+            first = self.look(index, load, raw)
             if first.is_clean:
                 return None, first
             if first.is_passing:
                 return Verdict.PASSING, first
-        second = self.look(index, load)
+        second = self.look(index, load, raw)
         if second.is_clean:
             return Verdict.UNSTABLE, Look(second.sample, first.error, first.findings, first.origin)
         return (Verdict.PASSING if second.is_passing else Verdict.BAD), second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -124,7 +125,8 @@ def error_finding(error: BaseException, uri: str, row: int | None, row_group: in
 def _look_at_file(error: BaseException, file: str | None) -> tuple[str, str] | None:
     """What the file itself says: it is missing, it is empty, it is a pointer."""
     name = file or (error.filename if isinstance(error, OSError) else None)
-    if not isinstance(name, str):
+    # An origin need not be a file: the member of an archive has a name too.
+    if not isinstance(name, str) or not (isinstance(error, FileNotFoundError) or os.path.lexists(name)):
         return None
     try:
         read_head(name)

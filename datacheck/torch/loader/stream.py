@@ -8,7 +8,6 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch.utils.data import IterableDataset, Subset
@@ -153,10 +152,11 @@ class _SafeIterator(Iterator[Any]):
 
         try:
             sample = load()
-            look = Look(sample) if core.inspector.judge.is_clean(sample) else core.inspector.look_at(position, sample)
+            is_clean = core.inspector.judge.is_clean(sample)
+            look = Look(sample) if is_clean else core.inspector.look_at(position, sample, raw)
         except Exception as error:
-            look = replace(core.inspector.look_at_error(position, error), origin=core.origin(position, raw))
-        settled = core.settle(position, look, load)
+            look = core.inspector.look_at_error(position, error, raw)
+        settled = core.settle(position, look, load, raw=raw)
         core.tell_unchecked()
         if settled is None:
             return self._instead(position, look)
@@ -214,20 +214,25 @@ class _SafeIterator(Iterator[Any]):
         self._owed = list(state["owed"])
 
     def _pass_over(self, number: int) -> None:
+        """Go past samples that were served before, and keep the last good ones, as they were kept then."""
+        last: deque[Any] = deque(maxlen=2 * NUM_KEPT)
         self._is_silent = True
         token = _active.set(self)
         try:
             for _ in range(number):
                 try:
-                    next(self._iterator)
+                    last.append(next(self._iterator))
                 except StopIteration:
-                    return
+                    break
                 except Exception:  # it was told when it was met first
                     if _is_dead(self._iterator):
-                        return
+                        break
         finally:
             _active.reset(token)
             self._is_silent = False
+        load = self._core.config.transform or (lambda raw: raw)
+        looks = (self._core.inspector.look(0, lambda raw=raw: load(raw)) for raw in last)  # type: ignore[misc]
+        self._kept.extend(look.sample for look in looks if look.is_clean)
 
     def handle(self, error: Exception) -> bool:
         """Report what a stage inside the stream raised, and have the stream go on."""
