@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from datacheck.job.pipeline import Pipeline, load_pipeline
     from datacheck.job.run import clean, fit, run
     from datacheck.job.scan import scan
+    from datacheck.profile.compare import compare
+    from datacheck.profile.infer import infer
+    from datacheck.profile.thresholds import Thresholds
     from datacheck.reports.accounts import RunReport
     from datacheck.reports.report import Report
     from datacheck.schema import Field, Schema, load_schema
@@ -40,10 +43,13 @@ __all__ = [
     "Schema",
     "Severity",
     "Statistics",
+    "Thresholds",
     "__version__",
     "check",
     "clean",
+    "compare",
     "fit",
+    "infer",
     "load_pipeline",
     "load_schema",
     "run",
@@ -63,9 +69,12 @@ _HOMES = {
     "Schema": "datacheck.schema",
     "Severity": "datacheck.findings",
     "Statistics": "datacheck.cleaning.statistics",
+    "Thresholds": "datacheck.profile.thresholds",
     "check": "datacheck.gate.checking",
     "clean": "datacheck.job.run",
+    "compare": "datacheck.profile.compare",
     "fit": "datacheck.job.run",
+    "infer": "datacheck.profile.infer",
     "load_pipeline": "datacheck.job.pipeline",
     "load_schema": "datacheck.schema",
     "run": "datacheck.job.run",

@@ -10,7 +10,7 @@ from typing import ParamSpec
 import typer
 
 from datacheck import __version__
-from datacheck.cli import INTERRUPTED, baseline, config, explain, run, scan, schema
+from datacheck.cli import INTERRUPTED, baseline, compare, config, diff, explain, infer, run, scan, schema
 from datacheck.cli.output import printing
 from datacheck.cli.outputs import OrderedCommand
 from datacheck.errors import DatacheckError
@@ -89,11 +89,14 @@ def _build() -> typer.Typer:
     built.callback()(_root)
     built.command("run")(_ending(run.run, _GO_ON))
     built.command("scan", cls=OrderedCommand)(_ending(scan.scan))
+    built.command("compare", cls=OrderedCommand)(_ending(compare.compare))
     built.command("fit")(_ending(run.fit))
     built.command("clean")(_ending(run.clean, _GO_ON))
-    schemas = _typer("Look at schemas without data.")
+    schemas = _typer("Infer, compare and look at schemas.")
     schemas.command("check")(_ending(printing()(schema.check)))
     schemas.command("show")(_ending(printing()(schema.show)))
+    schemas.command("infer")(_ending(infer.infer))
+    schemas.command("diff")(_ending(printing()(diff.diff)))
     built.add_typer(schemas, name="schema")
     built.command("config")(_ending(printing()(config.config)))
     baselines = _typer("Findings that are known, so that only new ones fail.")

@@ -130,4 +130,129 @@ CODES = (
             "Check what wrote the file. Delete it if it should not be there. It is a warning and does not fail a job."
         ),
     ),
+    Code(
+        code="DC310",
+        name="leaked-row",
+        message="{violations} of {checked} rows stand in the training data too: {detail}",
+        finds="A row of another split that is, value for value, also a row of the training split.",
+        why=(
+            "A model is asked what it was told. The score on such rows is one of memory, and the score on the split is"
+            " too good by a part that nobody can take out again afterwards."
+        ),
+        example=(
+            "A table was split after rows had been repeated to balance its classes:\n"
+            "\n"
+            "    DC310 412 of 27,268 rows stand in the training data too: row 17 is row 3 of train/a.parquet (test.parquet,"
+            " row group 0, rows 17, 90, 91, 104, 233, …)"
+        ),
+        remedy=(
+            "Remove repeated rows before you split, or split by what makes rows alike: `datacheck compare train test"
+            " --key patient_id` finds rows that are alike without being the same. Fields that only number the rows hide a"
+            " leak: leave them out with `--exclude row_id`."
+        ),
+    ),
+    Code(
+        code="DC311",
+        name="leaked-key",
+        message="{violations} of {checked} rows have a {field} that is in the training data too: {detail}",
+        finds="A row of another split whose key stands in the training split.",
+        why=(
+            "Two scans of one patient, two reviews by one customer: the rows differ, and the model still knows the"
+            " answer from training. It recognises who it is instead of learning what it should."
+        ),
+        example=(
+            "Images were split one by one, and some patients have several:\n"
+            "\n"
+            "    DC311 96 of 1,204 rows have a 'patient_id' that is in the training data too: row 4 is as row 812 of"
+            " train.parquet (test.parquet, row group 0, rows 4, 5, 31, 77, 80, …)"
+        ),
+        remedy=(
+            "Split by the key, so that all rows of one key are in one split (`GroupShuffleSplit` of scikit-learn does"
+            " so). If the key is right to be in both, take it out of `--key`, or out of `compare.key` in the"
+            " configuration; a schema given with `--schema` names its unique keys, too."
+        ),
+    ),
+    Code(
+        code="DC312",
+        name="drift",
+        message="{field} is distributed otherwise than in the training data: {detail}",
+        finds=(
+            "A field whose values are spread otherwise than those of the training split, by more than a threshold and by"
+            " more than chance explains."
+        ),
+        why=(
+            "A model is only as good as its training data is like what it meets. A shift may be real, and then the score"
+            " is one of other data; often it is a change of unit, a default value, or a join that matched other rows."
+        ),
+        example=(
+            "The delays of one split were written in seconds:\n"
+            "\n"
+            "    DC312 'dep_delay' is distributed otherwise than in the training data: PSI 3.9 (limit 0.25), KS 0.81 (limit"
+            " 0.2); the median is 120, in the training data 2 (data/test)"
+        ),
+        remedy=(
+            "Look at what changed, and train on data that has it. If the shift is known and right, exclude the field"
+            " (`--exclude month`) or raise the threshold (`--psi`, `--ks`, `--distance`; `compare` in the configuration)."
+            " PSI above 0.25 is commonly called a major shift, below 0.1 none."
+        ),
+    ),
+    Code(
+        code="DC313",
+        name="rate-change",
+        message="the part of {rule} in {field} is not that of the training data: {detail}",
+        finds="A field with a markedly larger or smaller part of nulls, NaN or infinities than in the training split.",
+        why=(
+            "What fills the gaps was learned from the training split. A field that was whole there and has gaps here is fed"
+            " to the model as something that it has never seen."
+        ),
+        example=(
+            "A sensor failed after the training data was taken:\n"
+            "\n"
+            "    DC313 the part of NaN in 'wind_gust' is not that of the training data: 31 % (8,453 of 27,268), in the"
+            " training data 0.4 % (1,010 of 252,484) (data/test)"
+        ),
+        remedy=(
+            "Find out why the values are missing. If it is right, train with such gaps, or raise the threshold (`--rate"
+            " 0.05` is five percentage points)."
+        ),
+    ),
+    Code(
+        code="DC314",
+        name="new-category",
+        message="{violations} values of {field} are none that the training data has: {detail}",
+        finds="Values of a field of few distinct values that the training split does not have.",
+        why=(
+            "An encoder that was fitted on the training split raises on them, or maps them all to one index that means"
+            " nothing, or to the index of another category."
+        ),
+        example=(
+            "An airport opened after the training data was taken:\n"
+            "\n"
+            "    DC314 31 values of 'dest' are none that the training data has: 'LEX', 'ANC' (data/test/2013-11.parquet, row"
+            " group 0, rows 812, 4419)"
+        ),
+        remedy=(
+            "Correct the value if it is a misspelling. Otherwise train with it, or give unknown values an index of their"
+            " own; `isin` in the schema holds all later data to the categories that are known:\n"
+            "\n"
+            "    origin: {dtype: string, isin: [EWR, JFK, LGA]}"
+        ),
+    ),
+    Code(
+        code="DC315",
+        name="not-compared",
+        severity="info",
+        message="{field} is not compared: {detail}",
+        finds="Something of two data sets that could not be compared, and why.",
+        why="What nobody looked at is not alike. It is reported, so that a clean comparison means what it says.",
+        example=(
+            "A field of free text has no categories:\n"
+            "\n"
+            "    DC315 info: 'comment' is not compared: it has more than 1,000 different values (data/test)"
+        ),
+        remedy=(
+            "Nothing needs to be done. To compare the field, give it in a form that can be: as a number, or as a category."
+            " It is a note and does not fail a comparison."
+        ),
+    ),
 )

@@ -28,19 +28,20 @@ LEVELS = {
     "sinks": 3,
     "gate": 4,
     "job": 4,
+    "profile": 4,
     "torch": 5,
     "integrations": 5,
     "cli": 6,
     "__main__": 7,
 }
 #: Rooms of one level that may import each other. Level 0 is one room with several doors.
-SIBLINGS = {("gate", "job"), ("sources", "numerics")}
+SIBLINGS = {("gate", "job"), ("profile", "job"), ("sources", "numerics")}
 #: What the training door may use, for it must work where there is no job: up to a level, and the reports and repairs,
 #: which doors share.
 HIGHEST_FOR_TORCH = 2
 SHARED = {"cleaning", "reports"}
 #: Libraries that cost time or need an extra: imported inside the function that needs them.
-HEAVY = {"datasketches", "pandas", "pandera", "polars", "ray", "safetensors", "torch"}
+HEAVY = {"datasketches", "pandas", "pandera", "polars", "ray", "safetensors", "scipy", "torch"}
 #: Rooms whose reason to exist is such a library; nothing else imports them before it is asked to.
 ROOMS_OF_HEAVY = {"torch", "integrations"}
 

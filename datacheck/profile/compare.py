@@ -1,0 +1,210 @@
+"""Comparing data sets: what stands in two splits, and what is otherwise in one than in the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datacheck.errors import UsageError
+from datacheck.findings import Finding
+from datacheck.job.executors import ExecutorLike
+from datacheck.job.files import error_finding
+from datacheck.job.progress import Progress, Silent
+from datacheck.job.scan import are_paths
+from datacheck.leaves import FLOAT_FORMATS
+from datacheck.profile.dataset import DataProfile, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.differences import Side, field_findings, known_words
+from datacheck.profile.drift import require_scipy
+from datacheck.profile.overlap import RowColumns, check_keys, leaked, may_leak, row_columns
+from datacheck.profile.thresholds import Keys, Thresholds, as_keys
+from datacheck.profile.unit import Asked
+from datacheck.reports.report import Report
+from datacheck.schema.keys import unique_keys
+from datacheck.schema.loading import SchemaLike, load_schema
+from datacheck.schema.model import Schema
+from datacheck.sources.base import ReadOptions
+from datacheck.sources.discover import InputFile
+from datacheck.sources.memory import MEMORY_URI
+
+__all__ = ["compare"]
+
+#: Distinct values of a field that are counted.
+MAX_CATEGORIES = 1000
+
+KeyLike = str | Sequence[str | Sequence[str]] | None
+
+
+def compare(
+    train: Any,
+    *others: Any,
+    key: KeyLike = None,
+    schema: SchemaLike = None,
+    thresholds: Thresholds | None = None,
+    drift: bool = True,
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+    options: ReadOptions | None = None,
+) -> Report:
+    """Compare a training split with other splits, or with the data that a model meets.
+
+    Rows and keys that stand in both are leaks (DC310, DC311). A field that is distributed otherwise (DC312), that has
+    another part of nulls, NaN or infinities (DC313) or values that the training data has not (DC314) is a finding, and
+    so is what could not be compared (DC315), and a field that is missing (DC001) or of another dtype (DC003).
+
+    Distributions of numbers are compared by up to 16,384 values of each field and side, chosen without regard to
+    their order; everything else is exact.
+
+    Args:
+        train: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
+        others: one or more data sets to compare with it, each alike.
+        key: fields that together must not stand in two splits: ``"a,b"``, or a list of keys. The ``unique`` keys of the
+            schema, unless given.
+        schema: gives dtypes to files that have none, keys, and the integer fields that are categories (``isin``).
+        thresholds: what counts as a difference.
+        drift: whether distributions and rates are compared, for which SciPy is needed.
+        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
+        progress: told as units end.
+        options: how files are read.
+
+    Returns:
+        The report. An input that cannot be read is a finding in it, and the others are compared.
+
+    Raises:
+        UsageError: a path stands for nothing, a key names no field, or SciPy is missing.
+        SchemaError: the schema is wrong.
+    """
+    started = time.perf_counter()
+    if not others:
+        raise UsageError("there is nothing to compare the training data with: name another data set")
+    if drift:
+        require_scipy()
+    limits = thresholds or Thresholds()
+    loaded = load_schema(schema)
+    keys: Keys = as_keys(key) or limits.key or tuple(key for key in unique_keys(loaded) if key)
+    comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or Silent(), options)
+    report = comparison.run(train, others)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """One of the data sets: its files, or what is in memory."""
+
+    name: str
+    memory: Any = None
+    files: Sequence[InputFile] = ()
+    stems: Sequence[str | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One comparison: what is asked, and who does it."""
+
+    schema: Schema
+    keys: Keys
+    limits: Thresholds
+    drift: bool
+    workers: int | None
+    executor: ExecutorLike
+    progress: Progress
+    options: ReadOptions | None
+
+    def run(self, train: Any, others: Sequence[Any]) -> Report:
+        sets = self._data_sets([train, *others])
+        asked = self._asked()
+        findings: list[Finding] = []
+        num_files = num_rows = num_bytes = 0
+        with self._profile(sets[0], asked) as known:
+            check_keys(self.keys, known)
+            findings += map(error_finding, known.errors)
+            side = Side(known, self.schema, self.limits, MAX_CATEGORIES)
+            asked = replace(asked, known=known_words(side))
+            num_files, num_rows, num_bytes = len(known.files), known.num_rows, known.num_bytes
+            for data in sets[1:]:
+                with self._profile(data, asked) as other:
+                    findings += map(error_finding, other.errors)
+                    findings += self._leaked(sets[0], known, data, other)
+                    findings += field_findings(side, other, data.name, drift=self.drift)
+                    num_files += len(other.files)
+                    num_rows += other.num_rows
+                    num_bytes += other.num_bytes
+        return Report(tuple(findings), num_files, num_rows, num_bytes)
+
+    def _data_sets(self, written: Sequence[Any]) -> list[_Data]:
+        dtypes = [(path, field.dtype) for path, field in self.schema.fields.items() if path is not None and field.dtype]
+        sets: list[_Data] = []
+        num_in_memory = 0
+        for data in written:
+            if are_paths(data):
+                paths = [data] if isinstance(data, str | os.PathLike) else data
+                name = ", ".join(os.fspath(path) for path in paths)
+                sets.append(_Data(name, files=find_files(paths, self.options, dtypes)))
+            else:
+                num_in_memory += 1
+                name = MEMORY_URI if num_in_memory == 1 else f"<memory {num_in_memory}>"
+                sets.append(_Data(name, memory=data))
+        return [replace(data, stems=_stems(data.files, sets[0].files)) for data in sets]
+
+    def _asked(self) -> Asked:
+        stored = {
+            path: field.dtype for path, field in self.schema.fields.items() if path and field.dtype in FLOAT_FORMATS
+        }
+        return Asked(
+            MAX_CATEGORIES,
+            codes=self._codes(),
+            with_extremes=False,
+            with_samples=self.drift,
+            hash_rows=True,
+            quick_rows=True,
+            keys=self.keys,
+            stored_as={path: dtype for path, dtype in stored.items() if dtype is not None},
+            not_rows=frozenset(self.limits.exclude),
+        )
+
+    def _codes(self) -> frozenset[str | None]:
+        """The fields whose members the schema lists, and the values of such lists."""
+        paths = [path for path, field in self.schema.fields.items() if field.isin is not None]
+        nameless = self.schema.field_for(None)
+        return frozenset(
+            [*paths, *(f"{path}[]" for path in paths), *([None] if nameless and nameless.isin is not None else [])]
+        )
+
+    def _profile(self, data: _Data, asked: Asked) -> DataProfile:
+        if data.files:
+            return profile_files(
+                data.files,
+                asked,
+                names=data.stems,
+                workers=self.workers,
+                executor=self.executor,
+                progress=self.progress,
+            )
+        return profile_memory(data.memory, asked, data.name)
+
+    def _leaked(self, train: _Data, known: DataProfile, data: _Data, other: DataProfile) -> Iterator[Finding]:
+        columns = row_columns(known, other, self.limits.exclude)
+        yield from columns.findings(data.name)
+        if not columns.names:
+            pass
+        elif columns.is_partial or (known.is_quick and may_leak(known, other)):
+            # The splits have not the same fields, or few values of long rows were alike: the rows are read again.
+            yield from self._leaked_by(columns, train, data)
+        else:
+            yield from leaked(known, other, [()] if not known.is_quick else [])
+        yield from leaked(known, other, self.keys)
+
+    def _leaked_by(self, columns: RowColumns, train: _Data, data: _Data) -> Iterator[Finding]:
+        asked = Asked(0, with_extremes=False, hash_rows=True, columns=columns.names)
+        with self._profile(train, asked) as known, self._profile(data, asked) as other:
+            yield from leaked(known, other, [()])
+
+
+def _stems(files: Iterable[InputFile], train: Iterable[InputFile]) -> list[str | None]:
+    """What the nameless arrays of files are called: by their files, where the training data has several kinds of them."""
+    by_name = len({stem_of(file.uri) for file in train if file.uri.endswith(".npy")}) > 1
+    return [stem_of(file.uri) if by_name and file.uri.endswith(".npy") else None for file in files]

@@ -1,0 +1,149 @@
+"""How far two distributions are apart. The statistics are SciPy's where it has them."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datacheck.errors import UsageError
+
+__all__ = ["CategoryDrift", "NumberDrift", "category_drift", "number_drift", "rate_chance", "require_scipy"]
+
+Array = np.ndarray[Any, Any]
+
+#: Bins of the population stability index: as many parts of the training data with as many values each.
+NUM_BINS = 10
+#: Up to so many distinct values each is a bin of its own.
+_FEW_VALUES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NumberDrift:
+    """Population stability index and Kolmogorov-Smirnov statistic, each with the chance that like data differs so."""
+
+    psi: float
+    psi_chance: float
+    ks: float
+    ks_chance: float
+    train_median: float
+    other_median: float
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryDrift:
+    """Jensen-Shannon distance with the chance that like data differs so, and the category that changed most."""
+
+    distance: float
+    chance: float
+    category: Any
+    train_share: float
+    other_share: float
+
+
+def require_scipy() -> None:
+    """Import what is used of SciPy; raises ``UsageError`` where it is not installed."""
+    try:
+        importlib.import_module("scipy.stats")
+        importlib.import_module("scipy.spatial.distance")
+    except ImportError:
+        raise UsageError(
+            "to compare distributions SciPy is needed, and it is not installed: pip install 'datacheck-ml[compare]'; "
+            "without it, compare(drift=False) and --no-drift look for leaked rows and keys and for new categories"
+        ) from None
+
+
+def number_drift(train: Array, other: Array) -> NumberDrift:
+    """The drift of finite numbers, of which there are some on either side."""
+    from scipy.stats import kstwobign
+
+    train, other = np.sort(train), np.sort(other)
+    table = np.stack(_binned(train, other))
+    ks = _largest_distance(train, other)
+    # The limit law: ks_2samp's own is exact for few values, and takes ten times as long as all the rest.
+    effective = len(train) * len(other) / (len(train) + len(other))
+    return NumberDrift(
+        psi=_stability_index(table),
+        psi_chance=_chance(table),
+        ks=ks,
+        ks_chance=float(kstwobign.sf(np.sqrt(effective) * ks)),
+        train_median=_quantile(train, 0.5),
+        other_median=_quantile(other, 0.5),
+    )
+
+
+def _largest_distance(train: Array, other: Array) -> float:
+    """The two-sample Kolmogorov-Smirnov statistic of sorted values."""
+    pooled = np.concatenate([train, other])
+    # Two runs in order: a stable sort merges them.
+    order = np.argsort(pooled, kind="stable")
+    steps = np.cumsum(np.where(order < len(train), 1 / len(train), -1 / len(other)))
+    ordered = pooled[order]
+    is_last = np.append(ordered[1:] != ordered[:-1], True)
+    return float(np.abs(steps[is_last]).max())
+
+
+def _quantile(ordered: Array, quantile: float) -> float:
+    """The least value below or at which there is that part of the values."""
+    return float(ordered[max(0, math.ceil(quantile * len(ordered)) - 1)])
+
+
+def _binned(train: Array, other: Array) -> tuple[Array, Array]:
+    """Counts of sorted values in the bins that the training data gives: its few values and what lies between, or its
+    quantiles.
+    """
+    is_first = np.append(True, train[1:] != train[:-1])
+    if np.count_nonzero(is_first) <= _FEW_VALUES:
+        values = train[is_first]
+        return _count_between(values, train, exact=True), _count_between(values, other, exact=True)
+    edges = np.unique([_quantile(train, part / NUM_BINS) for part in range(1, NUM_BINS)])
+    return _count_between(edges, train, exact=False), _count_between(edges, other, exact=False)
+
+
+def _count_between(edges: Array, ordered: Array, *, exact: bool) -> Array:
+    """How many values lie up to each edge and beyond the one before; with ``exact`` those at an edge for themselves."""
+    ends = np.searchsorted(ordered, edges, side="right")
+    if exact:
+        ends = np.stack([np.searchsorted(ordered, edges), ends], axis=1).reshape(-1)
+    return np.diff(ends, prepend=0, append=len(ordered))
+
+
+def _stability_index(table: Array) -> float:
+    """The population stability index: the symmetrised relative entropy; half a value is added where a bin is empty."""
+    table = table[:, table.sum(axis=0) > 0]
+    counts = np.where(table == 0, 0.5, table)
+    first, second = counts / counts.sum(axis=1, keepdims=True)
+    return float(np.sum((second - first) * np.log(second / first)))
+
+
+def _chance(table: Array) -> float:
+    """The chance that rows of one distribution differ as much: the chi-squared test of homogeneity."""
+    from scipy.stats import chi2_contingency
+
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return 1.0
+    return float(chi2_contingency(table).pvalue)
+
+
+def category_drift(train: Mapping[Any, int], other: Mapping[Any, int]) -> CategoryDrift:
+    """The drift of categories by their counts, of which there are some on either side."""
+    from scipy.spatial.distance import jensenshannon
+
+    names = list(dict.fromkeys([*train, *other]))
+    table = np.array([[counts.get(name, 0) for name in names] for counts in (train, other)], np.float64)
+    shares = table / table.sum(axis=1, keepdims=True)
+    most = int(np.argmax(np.abs(shares[1] - shares[0])))
+    with np.errstate(invalid="ignore"):
+        # Rounding can leave a distance of nothing a little below nothing, whose root is NaN.
+        distance = float(np.nan_to_num(jensenshannon(shares[0], shares[1], base=2)))
+    return CategoryDrift(distance, _chance(table), names[most], float(shares[0, most]), float(shares[1, most]))
+
+
+def rate_chance(train: tuple[int, int], other: tuple[int, int]) -> float:
+    """The chance that two rates, each so many of so many, differ as much though nothing changed."""
+    return _chance(np.array([[number, total - number] for number, total in (train, other)]))

@@ -1,0 +1,344 @@
+"""64 bits of hash for each row, at some gigabytes a second.
+
+A row's hash is the sum, modulo 2**64, of a term for each of its values: the value's bits, mixed, times an odd number
+that belongs to the field and to the place in it. So fields may come in any order and in any number of batches, and what
+each adds is added. Equal rows have equal hashes; two rows that differ have the same one about once in 10^19 pairs.
+
+Zeros are equal whatever their sign, NaNs whatever their bits, and nulls equal each other. Beyond that, values are
+equal where their bits are, so the same number in another dtype is another value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.leaves import Leaf, Regular
+
+__all__ = ["Hashes", "add_leaf", "chunk_rows", "hash_slots", "mixed", "seed_of"]
+
+Array = np.ndarray[Any, Any]
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+#: Values of eight bytes that are worked on together: they and what is made of them stay in the second-level cache.
+_BLOCK_WORDS = 1 << 15
+#: Rows of more words than this are told apart by fewer of them first.
+_MANY_WORDS, _FEW_WORDS = 32, 8
+#: Texts that are worked on together.
+_BLOCK_TEXTS = 1 << 14
+#: Texts that are longer than this, in bytes, are hashed one by one.
+_LONG_TEXT = 256
+_HALF = np.uint64(32)
+_FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_NEGATIVE_ZERO = {2: np.uint16(0x8000)}
+
+
+def seed_of(*names: object) -> int:
+    """64 bits that belong to names, the same in every process."""
+    text = "\0".join(map(repr, names)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def mixed(values: Hashes) -> Hashes:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection after which every bit depends on all."""
+    out = values + _FACTORS[0]
+    out ^= out >> np.uint64(30)
+    out *= _FACTORS[1]
+    out ^= out >> np.uint64(27)
+    out *= _FACTORS[2]
+    out ^= out >> np.uint64(31)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _coefficients(seed: int, count: int) -> Hashes:
+    """``count`` odd numbers that belong to a seed."""
+    numbers = mixed(np.arange(count, dtype=np.uint64) + np.uint64(seed)) | np.uint64(1)
+    numbers.flags.writeable = False
+    return numbers
+
+
+def _fold(words: Hashes) -> Hashes:
+    """Words that may be overwritten, as words in which low bits depend on high ones."""
+    words ^= words >> _HALF
+    words *= _FACTORS[0]
+    words ^= words >> _HALF
+    return words
+
+
+def chunk_rows(row_bytes: int) -> int:
+    """How many rows are worked on together."""
+    return max(1, _BLOCK_WORDS * 8 // max(8, row_bytes))
+
+
+def add_leaf(leaf: Leaf, into: Hashes, slots: Hashes | None = None, *, quick: bool = False) -> bool:
+    """Add the terms of a leaf to the hashes of the rows that it is of, ``(rows,)``; whether all of its values counted.
+
+    ``slots`` are the leaf's terms where they are known already (:func:`hash_slots`). ``quick`` takes few values of rows
+    that have many: rows that differ may then have the same hash, and equal ones always do.
+    """
+    if leaf.values is None:
+        return True
+    if slots is None and leaf.is_numeric and leaf.validity is None and _is_matrix(leaf, len(into)):
+        matrix, is_whole = leaf.values.reshape(len(into), -1), True
+        if quick:
+            matrix, is_whole = _thinned(matrix)
+        _add_matrix(matrix, seed_of(leaf.path), into)
+        return is_whole
+    if slots is None and leaf.is_numeric and not leaf.levels:
+        _add_numbers(leaf, into)
+        return True
+    terms = hash_slots(leaf) if slots is None else slots
+    if not leaf.levels:
+        into += terms
+        return True
+    step = chunk_rows(8)
+    for start in range(0, len(terms), step):
+        part = terms[start : start + step]
+        rows, index = leaf.locate(np.arange(start, start + len(part)))
+        np.add.at(into, rows, part * _place_factors(index))
+    return True
+
+
+def _add_numbers(leaf: Leaf, into: Hashes) -> None:
+    """Add numbers of which each row has one."""
+    seed = seed_of(leaf.path)
+    for start in range(0, len(into), _BLOCK_WORDS):
+        part = slice(start, start + _BLOCK_WORDS)
+        terms = _number_terms(leaf.values[part], seed)
+        if leaf.validity is not None:
+            terms = np.where(leaf.validity[part], terms, np.uint64(seed))
+        into[part] += terms
+
+
+def _thinned(matrix: Array) -> tuple[Array, bool]:
+    """A few values of each row, from all over it; and whether they are all of them."""
+    size = matrix.dtype.itemsize
+    row_bytes = matrix.shape[1] * size
+    if row_bytes <= 8 * _MANY_WORDS:
+        return matrix, True
+    if row_bytes % 8 == 0 and 8 % size == 0 and matrix.flags.c_contiguous and matrix.dtype.kind != "c":
+        few = _two_runs(matrix.view(np.uint64), _FEW_WORDS // 2)
+        return few.view(matrix.dtype), False
+    return _two_runs(matrix, max(1, 4 * _FEW_WORDS // size)), False
+
+
+def _two_runs(matrix: Array, length: int) -> Array:
+    """Two runs of neighbours, for a row lies together in memory: after one and after two thirds of each row."""
+    third = matrix.shape[1] // 3
+    return np.concatenate([matrix[:, third : third + length], matrix[:, 2 * third : 2 * third + length]], axis=1)
+
+
+def _is_matrix(leaf: Leaf, num_rows: int) -> bool:
+    """Whether the leaf's values lie row by row."""
+    if not leaf.levels or num_rows == 0:
+        return False
+    level = leaf.levels[0]
+    return (
+        len(leaf.levels) == 1
+        and isinstance(level, Regular)
+        and level.order == "C"
+        and level.axes is None
+        and level.shape[0] == num_rows
+        and len(leaf) > 0
+    )
+
+
+def _add_matrix(matrix: Array, seed: int, into: Hashes) -> None:
+    step = chunk_rows(matrix.shape[1] * matrix.dtype.itemsize)
+    for start in range(0, len(matrix), step):
+        words = _fold(_number_words(matrix[start : start + step]))
+        into[start : start + step] += np.einsum("ij,j->i", words, _coefficients(seed, words.shape[1]))
+
+
+def _place_factors(index: Array) -> Hashes:
+    """An odd number for each place ``(values, axes)`` inside a row's value."""
+    place = np.full(len(index), index.shape[1], np.uint64)
+    for axis in range(index.shape[1]):
+        place = mixed(place ^ index[:, axis].astype(np.uint64))
+    return place | np.uint64(1)
+
+
+def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None) -> Hashes:
+    """A term for each slot of a leaf, ``(slots,)``; ``encoded`` is the leaf's text by dictionary, where it is known."""
+    seed = seed_of(leaf.path)
+    if encoded is not None:
+        terms = _hash_encoded(encoded, seed)
+    elif leaf.is_numeric:
+        terms = _hash_numbers(leaf.values, seed)
+    else:
+        terms = _hash_arrow(leaf.values, seed, is_nested=bool(leaf.levels))
+    if leaf.validity is not None:
+        terms[~leaf.validity] = np.uint64(seed)
+    return terms
+
+
+def _hash_numbers(values: Array, seed: int) -> Hashes:
+    terms = np.empty(len(values), np.uint64)
+    for start in range(0, len(values), _BLOCK_WORDS):
+        terms[start : start + _BLOCK_WORDS] = _number_terms(values[start : start + _BLOCK_WORDS], seed)
+    return terms
+
+
+def _number_terms(values: Array, seed: int) -> Hashes:
+    """A term for each of a block of numbers, which may be overwritten."""
+    words = _fold(_number_words(values.reshape(-1, 1)))
+    coefficients = _coefficients(seed, words.shape[1])
+    if words.shape[1] == 1:
+        words *= coefficients
+        return words[:, 0]
+    return np.asarray((words * coefficients).sum(axis=1, dtype=np.uint64))
+
+
+def _number_words(values: Array) -> Hashes:
+    """The bits of numbers ``(rows, width)`` as words ``(rows, words)`` that may be overwritten."""
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    values = np.ascontiguousarray(values)
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if values.dtype.type in (np.longdouble, np.clongdouble) and size > 8 * (2 if kind == "c" else 1):
+        return _long_double_words(values)
+    if kind in "fc":
+        if kind == "c":
+            values = values.view(values.real.dtype)
+            size //= 2
+        values = _canonical_halves(values) if size == 2 else _canonical(values)
+    rows, width = values.shape
+    if width * size % 8 == 0:
+        words = values.view(np.uint64).reshape(rows, -1)
+        return words if values.base is None and values.flags.writeable and kind in "fc" else words.copy()
+    if width == 1:
+        return values.view(f"u{size}").astype(np.uint64)
+    padded = np.zeros((rows, -(-width * size // 8) * 8), np.uint8)
+    padded[:, : width * size] = values.view(np.uint8).reshape(rows, -1)
+    return padded.view(np.uint64)
+
+
+def _canonical(values: Array) -> Array:
+    """A copy of floats with one zero and one NaN."""
+    with np.errstate(invalid="ignore"):
+        values = values + values.dtype.type(0)
+    absent = np.isnan(values)
+    if absent.any():
+        # Most NaNs have the usual bits, and writing them is what takes time.
+        bits = values.view(f"u{values.dtype.itemsize}")
+        unusual = absent & (bits != np.array(np.nan, values.dtype).view(bits.dtype))
+        if unusual.any():
+            values[unusual] = np.nan
+    return values
+
+
+def _canonical_halves(values: Array) -> Array:
+    bits = values.view(np.uint16).copy()
+    bits[bits == _NEGATIVE_ZERO[2]] = 0
+    bits[(bits & np.uint16(0x7FFF)) > np.uint16(0x7C00)] = np.uint16(0x7E00)
+    return bits
+
+
+def _long_double_words(values: Array) -> Hashes:
+    """Long doubles have bytes that mean nothing: each is told by a double and by what the double leaves."""
+    real = np.longdouble
+    parts = values.view(real) if values.dtype.kind == "c" else values
+    with np.errstate(all="ignore"):
+        near = parts.astype(np.float64)
+        rest = np.where(np.isfinite(near), parts - near, 0).astype(np.float64)
+    both = np.stack([_canonical(near), _canonical(rest)], axis=2).reshape(len(values), -1)
+    return both.view(np.uint64).copy()
+
+
+def _hash_arrow(values: pa.Array, seed: int, *, is_nested: bool) -> Hashes:
+    kind, types = values.type, pa.types
+    if types.is_null(kind):
+        return np.full(len(values), seed, np.uint64)
+    if types.is_nested(kind):
+        # Its own values are leaves of their own; that there is one is told only where its place is not a row.
+        return np.full(len(values), 1 if is_nested else 0, np.uint64)
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        return _hash_text(values, seed)
+    if len(values) == 0:
+        return np.empty(0, np.uint64)
+    width = kind.bit_width // 8
+    data = np.frombuffer(values.buffers()[1], np.uint8, count=(values.offset + len(values)) * width)
+    matrix = data.reshape(-1, width)[values.offset :]
+    terms = np.zeros(len(values), np.uint64)
+    _add_matrix(matrix, seed, terms)
+    return terms
+
+
+def _hash_encoded(encoded: pa.DictionaryArray, seed: int) -> Hashes:
+    if not len(encoded.dictionary):
+        return np.zeros(len(encoded), np.uint64)
+    hashed = _hash_text(encoded.dictionary, seed)
+    indices = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    return np.asarray(hashed[indices], np.uint64)
+
+
+def _hash_text(values: pa.Array, seed: int) -> Hashes:
+    """The terms of texts or bytes."""
+    terms = np.zeros(len(values), np.uint64)
+    for start in range(0, len(values), _BLOCK_TEXTS):
+        part = values.slice(start, _BLOCK_TEXTS)
+        _add_texts(part, seed, terms[start : start + len(part)])
+    return terms
+
+
+def _add_texts(values: pa.Array, seed: int, terms: Hashes) -> None:
+    """Add eight bytes of all texts at a time to their terms."""
+    _, offset_buffer, data_buffer = values.buffers()
+    if offset_buffer is None:
+        return
+    wide = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    count = values.offset + len(values) + 1
+    offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32, count=count)[values.offset :]
+    offsets = offsets.astype(np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    lengths = np.diff(offsets)
+    terms += (lengths.astype(np.uint64) + np.uint64(1)) * np.uint64(seed | 1)
+    if last == first:
+        return
+    data = np.frombuffer(data_buffer, np.uint8, count=last)[first:]
+    words = np.zeros((len(data) >> 3) + 2, np.uint64)
+    words.view(np.uint8)[: len(data)] = data
+    long = lengths > _LONG_TEXT
+    rows, starts, left = _all_or(~long, offsets[:-1] - first, lengths)
+    for coefficient in _coefficients(seed, _LONG_TEXT // 8 + 1)[1:]:
+        going = left > 0
+        if not going.all():
+            starts, left = starts[going], left[going]
+            rows = np.flatnonzero(going) if rows is None else rows[going]
+        if not len(starts):
+            break
+        found = _fold(_eight_bytes(words, starts, left)) * coefficient
+        if rows is None:
+            terms += found
+        else:
+            terms[rows] += found
+        starts, left = starts + 8, left - 8
+    for row in np.flatnonzero(long):
+        begin = int(offsets[row]) - first
+        digest = hashlib.blake2b(data[begin : begin + int(lengths[row])].tobytes(), digest_size=8).digest()
+        terms[row] += np.frombuffer(digest, np.uint64)[0]
+
+
+def _all_or(chosen: Array, starts: Array, lengths: Array) -> tuple[Array | None, Array, Array]:
+    """Rows that are chosen, and their starts and lengths; no rows where all are."""
+    if chosen.all():
+        return None, starts, lengths
+    return np.flatnonzero(chosen), starts[chosen], lengths[chosen]
+
+
+def _eight_bytes(words: Hashes, starts: Array, left: Array) -> Hashes:
+    """Eight bytes from each start on, zeros after the ``left`` that belong to the text."""
+    place = starts >> 3
+    shift = ((starts & 7) << 3).astype(np.uint64)
+    # Two shifts, since one of 64 bits is none.
+    found = (words[place] >> shift) | ((words[place + 1] << (np.uint64(63) - shift)) << np.uint64(1))
+    short = left < 8
+    if short.any():
+        kept = (np.uint64(1) << (np.minimum(left, 7) << 3).astype(np.uint64)) - np.uint64(1)
+        np.bitwise_and(found, kept, out=found, where=short)
+    return np.asarray(found)

@@ -1,0 +1,211 @@
+"""What one pass learns of one leaf: counts, extremes, list lengths, small vocabularies and a sample, all mergeable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.leaves import BoolArray, Leaf, arrow_validity
+from datacheck.numerics import CACHED_BLOCK, nan_mask, neginf_mask, posinf_mask, suspicious, to_float
+from datacheck.profile.hashing import seed_of
+from datacheck.profile.sample import Sample
+from datacheck.profile.vocabulary import Vocabulary
+
+__all__ = ["LeafProfile", "is_ordered", "is_text"]
+
+Array = np.ndarray[Any, Any]
+
+_UNORDERED = ("complex64", "complex128", "clongdouble")
+
+
+@dataclass(slots=True)
+class LeafProfile:
+    """What is known of the leaves of one path and dtype.
+
+    ``low`` and ``high`` are the extremes of what is present and finite, exactly: integers, floats (long doubles as
+    such), decimals, or the ticks of times; None where there is none, where the dtype has no order, or where they were not
+    asked for. ``lengths`` are
+    the least and greatest length of lists. ``vocabulary`` and ``sample`` are None where they were not asked for.
+    """
+
+    path: str | None
+    dtype: str
+    num_slots: int = 0
+    num_nulls: int = 0
+    num_nan: int = 0
+    num_posinf: int = 0
+    num_neginf: int = 0
+    low: Any = None
+    high: Any = None
+    lengths: tuple[int, int] | None = None
+    vocabulary: Vocabulary | None = None
+    sample: Sample | None = None
+    with_extremes: bool = True
+
+    @classmethod
+    def of(
+        cls, leaf: Leaf, num_words: int, *, with_sample: bool, with_extremes: bool = True, with_codes: bool = True
+    ) -> LeafProfile:
+        """An empty profile for leaves like this one; ``with_codes`` counts integers, too."""
+        profile = cls(leaf.path, leaf.dtype, with_extremes=with_extremes)
+        if num_words and (is_text(leaf) or (with_codes and _is_whole(leaf)) or leaf.dtype == "bool"):
+            profile.vocabulary = Vocabulary(num_words)
+        if with_sample and is_ordered(leaf):
+            profile.sample = Sample(seed_of("sample", leaf.path))
+        return profile
+
+    @property
+    def num_present(self) -> int:
+        """The values that are not null."""
+        return self.num_slots - self.num_nulls
+
+    @property
+    def num_infinite(self) -> int:
+        return self.num_posinf + self.num_neginf
+
+    def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, start: int) -> None:
+        """Look at a leaf; ``encoded`` is its text by dictionary, ``start`` tells this part of the data from others."""
+        self.num_slots += len(leaf)
+        self.num_nulls += leaf.num_nulls
+        if leaf.values is None or leaf.num_nulls == len(leaf):
+            return
+        if leaf.is_numeric:
+            self._add_numbers(leaf, start)
+        elif self.vocabulary is not None:
+            self.vocabulary.add_text(encoded)
+        elif pa.types.is_nested(leaf.values.type):
+            self._add_lengths(leaf.values)
+        else:
+            self._add_ordered(leaf.values, start)
+
+    def merge(self, other: LeafProfile) -> None:
+        """Add what another profile of the same path and dtype has; it is used up."""
+        for name in ("num_slots", "num_nulls", "num_nan", "num_posinf", "num_neginf"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.low is not None:
+            self._reach(other.low, other.high)
+        if other.lengths is not None:
+            self._reach_lengths(*other.lengths)
+        if self.vocabulary is not None and other.vocabulary is not None:
+            self.vocabulary.merge(other.vocabulary)
+        if self.sample is not None and other.sample is not None:
+            self.sample.merge(other.sample)
+
+    def _reach(self, low: Any, high: Any) -> None:
+        self.low = low if self.low is None or low < self.low else self.low
+        self.high = high if self.high is None or high > self.high else self.high
+
+    def _reach_lengths(self, low: int, high: int) -> None:
+        known = self.lengths or (low, high)
+        self.lengths = (min(known[0], low), max(known[1], high))
+
+    def _add_numbers(self, leaf: Leaf, start: int) -> None:
+        values, validity = leaf.values, leaf.validity
+        kind = values.dtype.kind
+        if leaf.dtype in _UNORDERED:
+            for part in suspicious(values, leaf.dtype):
+                self._count_nonfinite(_present(values, validity, part), leaf.dtype)
+            return
+        if kind == "b":
+            if self.vocabulary is not None:
+                self.vocabulary.add_booleans(values if validity is None else values[validity])
+            return
+        if leaf.may_be_nonfinite and self.with_extremes:
+            self._add_floats(leaf)
+        elif leaf.may_be_nonfinite:
+            for part in suspicious(values, leaf.dtype):
+                self._count_nonfinite(_present(values, validity, part), leaf.dtype)
+        elif self.with_extremes or self.vocabulary is not None:
+            present = values if validity is None else values[validity]
+            low, high = int(np.minimum.reduce(present)), int(np.maximum.reduce(present))
+            self._reach(low, high)
+            if self.vocabulary is not None:
+                self.vocabulary.add_integers(values, validity, low, high)
+        if self.sample is not None:
+            self.sample.add(values, leaf.dtype, validity, start)
+
+    def _add_floats(self, leaf: Leaf) -> None:
+        dtype = leaf.dtype
+        for begin in range(0, len(leaf), CACHED_BLOCK):
+            chunk = _present(leaf.values, leaf.validity, slice(begin, begin + CACHED_BLOCK))
+            if not len(chunk):
+                continue
+            numbers = to_float(chunk, dtype)
+            with np.errstate(invalid="ignore"):
+                # These propagate NaN, and the other two leave it out.
+                low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
+                if np.isnan(low):
+                    self.num_nan += int(np.count_nonzero(np.isnan(numbers)))
+                    low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
+            if not (np.isfinite(low) and np.isfinite(high)):
+                self.num_posinf += int(np.count_nonzero(numbers == np.inf))
+                self.num_neginf += int(np.count_nonzero(numbers == -np.inf))
+                numbers = numbers[np.isfinite(numbers)]
+                if not len(numbers):
+                    continue
+                low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
+            is_wide = numbers.dtype.itemsize > 8
+            self._reach(low if is_wide else float(low), high if is_wide else float(high))
+
+    def _count_nonfinite(self, present: Array, dtype: str) -> None:
+        self.num_nan += int(np.count_nonzero(nan_mask(present, dtype)))
+        self.num_posinf += int(np.count_nonzero(posinf_mask(present, dtype)))
+        self.num_neginf += int(np.count_nonzero(neginf_mask(present, dtype)))
+
+    def _add_lengths(self, values: pa.Array) -> None:
+        if pa.types.is_struct(values.type):
+            return
+        found = pc.min_max(pc.list_value_length(values)).as_py()
+        if found["min"] is not None:
+            self._reach_lengths(found["min"], found["max"])
+
+    def _add_ordered(self, values: pa.Array, start: int) -> None:
+        """The extremes of times and decimals."""
+        types = pa.types
+        is_time = types.is_temporal(values.type) and not types.is_interval(values.type)
+        if not (is_time or types.is_decimal(values.type)):
+            return
+        numbers = values.view(_ticks(values.type)) if is_time else values
+        if types.is_decimal(values.type) and values.type.bit_width < 128:
+            numbers = values.cast(pa.decimal128(38, values.type.scale))
+        if self.with_extremes:
+            found = pc.min_max(numbers)
+            self._reach(found["min"].as_py(), found["max"].as_py())
+        if self.sample is not None:
+            validity = arrow_validity(values)
+            flat = (numbers if is_time else numbers.cast(pa.float64())).fill_null(0).to_numpy(zero_copy_only=False)
+            self.sample.add(flat, flat.dtype.name, validity, start)
+
+
+def _present(values: Array, validity: BoolArray | None, part: slice) -> Array:
+    chunk: Array = values[part]
+    return chunk if validity is None else chunk[validity[part]]
+
+
+def _ticks(kind: pa.DataType) -> pa.DataType:
+    return pa.int32() if kind.bit_width == 32 else pa.int64()
+
+
+def _is_whole(leaf: Leaf) -> bool:
+    """Whether the values are integers, and not another format that integers store."""
+    return leaf.is_numeric and leaf.dtype.startswith(("int", "uint"))
+
+
+def is_text(leaf: Leaf) -> bool:
+    """Whether the leaf's values are text."""
+    return not leaf.is_numeric and leaf.values is not None and leaf.dtype == "string"
+
+
+def is_ordered(leaf: Leaf) -> bool:
+    """Whether the values are numbers or times that can be put in an order, booleans aside."""
+    if leaf.values is None:
+        return False
+    if leaf.is_numeric:
+        return leaf.dtype not in ("bool", *_UNORDERED)
+    kind = leaf.values.type
+    types = pa.types
+    return bool((types.is_temporal(kind) and not types.is_interval(kind)) or types.is_decimal(kind))

@@ -1,0 +1,131 @@
+"""Hashes of rows, in memory or, beyond a bound, in partitions on disk: which are repeated, and which stand in both of two."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from datacheck.leaves import IntArray
+from datacheck.profile.hashing import Hashes
+
+__all__ = ["HashStore", "matches"]
+
+#: Bytes of hashes that are kept in memory.
+SPILL_BYTES = 256 << 20
+_NUM_PARTITIONS = 64
+_RECORD = np.dtype([("hash", "<u8"), ("ordinal", "<i8")])
+
+
+class HashStore:
+    """Hashes in the order of the data set. A context manager: what it keeps on disk goes with it."""
+
+    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
+        self.num_rows = 0
+        self._spill_bytes = spill_bytes
+        self._held: list[Hashes] = []
+        self._held_rows = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files: list[IO[bytes]] = []
+
+    def __enter__(self) -> HashStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for file in self._files:
+            file.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._held, self._held_rows, self._files, self._folder = [], 0, [], None
+
+    @property
+    def is_on_disk(self) -> bool:
+        return bool(self._files)
+
+    def add(self, hashes: Hashes) -> None:
+        """Add the hashes ``(rows,)`` of the next rows."""
+        self._held.append(hashes)
+        self._held_rows += len(hashes)
+        self.num_rows += len(hashes)
+        if self._held_rows * 8 > self._spill_bytes:
+            self.spill()
+
+    def spill(self) -> None:
+        """Move what is in memory to disk."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="datacheck-rows-")
+            self._files = [(Path(self._folder.name) / f"{number:02d}").open("ab") for number in range(_NUM_PARTITIONS)]
+        records = np.empty(self._held_rows, _RECORD)
+        records["hash"] = np.concatenate(self._held) if self._held else np.empty(0, np.uint64)
+        records["ordinal"] = np.arange(self.num_rows - self._held_rows, self.num_rows)
+        self._held, self._held_rows = [], 0
+        partition = records["hash"] >> np.uint64(58)
+        order = np.argsort(partition, kind="stable")
+        ends = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1, dtype=np.uint64))
+        for number, file in enumerate(self._files):
+            records[order[ends[number] : ends[number + 1]]].tofile(file)
+            file.flush()
+
+    def parts(self) -> Iterator[tuple[Hashes, IntArray | None]]:
+        """Hashes that may equal each other, and their ordinals; None where these are 0, 1, 2 and so on."""
+        if not self._files:
+            if len(self._held) != 1:
+                self._held = [np.concatenate(self._held) if self._held else np.empty(0, np.uint64)]
+            yield self._held[0], None
+            return
+        self.spill()
+        for file in self._files:
+            records = np.fromfile(Path(file.name), _RECORD)
+            yield np.ascontiguousarray(records["hash"]), np.ascontiguousarray(records["ordinal"])
+
+    def has_repeated(self) -> bool:
+        """Whether two rows have the same hash."""
+        return any(_has_equal(hashes) for hashes, _ in self.parts())
+
+
+def _has_equal(hashes: Hashes) -> bool:
+    ordered = np.sort(hashes)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
+def matches(first: HashStore, second: HashStore) -> tuple[IntArray, IntArray]:
+    """The ordinals in ``second``, sorted, of hashes that stand in ``first``, and where each stands there first."""
+    if first.is_on_disk is not second.is_on_disk:
+        (second if first.is_on_disk else first).spill()
+    here: list[IntArray] = []
+    there: list[IntArray] = []
+    for (left, left_ordinals), (right, right_ordinals) in zip(first.parts(), second.parts(), strict=True):
+        ordered = np.sort(left)
+        # In order, they are looked up many times faster, and most often there is none.
+        if not _mask_in_sorted(ordered, np.sort(right)).any():
+            continue
+        found = np.flatnonzero(_mask_in_sorted(ordered, right))
+        wanted = right[found]
+        places = np.flatnonzero(_mask_in_sorted(np.sort(wanted), left))
+        distinct, where = np.unique(left[places], return_index=True)
+        origin = places[where][np.searchsorted(distinct, wanted)]
+        here.append(found if right_ordinals is None else right_ordinals[found])
+        there.append(origin if left_ordinals is None else left_ordinals[origin])
+    if not here:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    ordinals, origins = np.concatenate(here), np.concatenate(there)
+    order = np.argsort(ordinals)
+    return ordinals[order], origins[order]
+
+
+def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if not len(ordered):
+        return np.zeros(len(wanted), np.bool_)
+    places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    mask: np.ndarray[Any, np.dtype[np.bool_]] = ordered[places] == wanted
+    return mask

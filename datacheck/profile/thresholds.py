@@ -1,0 +1,74 @@
+"""From which difference on two data sets are said to differ, as the configuration writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from datacheck.errors import ConfigurationError
+from datacheck.schema.validation import validate
+
+__all__ = ["Keys", "Thresholds", "as_keys", "read_thresholds"]
+
+Keys = tuple[tuple[str, ...], ...]
+
+
+def as_keys(written: Any) -> Any:
+    """Keys as they are written: ``"a,b"`` is one key of two fields; a list holds several such keys, or lists of names."""
+    if written is None:
+        return ()
+    if isinstance(written, str):
+        written = [written]
+    if not isinstance(written, list | tuple):
+        return written
+    return tuple(_split(key) if isinstance(key, str) else key for key in written)
+
+
+def _split(key: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in key.split(",") if name.strip())
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class Thresholds(BaseModel):
+    """Differences up to which two data sets are taken for alike.
+
+    A difference counts only where it is also more than chance explains (``significance``): few rows differ in anything.
+
+    Attributes:
+        psi: population stability index of a field of numbers.
+        ks: two-sample Kolmogorov-Smirnov statistic of a field of numbers: the largest distance of the distributions.
+        distance: Jensen-Shannon distance (base 2) of the categories of a field.
+        rate: difference of the parts of nulls, NaN or infinities: 0.01 is one percentage point.
+        significance: the chance of a false alarm, field by field.
+        key: keys that must not stand in two splits.
+        exclude: fields that are left out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    SYNONYMS: ClassVar[Mapping[str, str]] = {
+        "keys": "'key'",
+        "js": "'distance'",
+        "jensen-shannon": "'distance'",
+        "alpha": "'significance'",
+        "p-value": "'significance'",
+        "ignore": "'exclude'",
+    }
+
+    psi: Annotated[float, Field(gt=0)] = 0.25
+    ks: Annotated[float, Field(gt=0, le=1)] = 0.2
+    distance: Annotated[float, Field(gt=0, le=1)] = 0.2
+    rate: Annotated[float, Field(ge=0, le=1)] = 0.01
+    significance: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    key: Annotated[Keys, BeforeValidator(as_keys)] = ()
+    exclude: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+
+
+def read_thresholds(written: Mapping[str, Any], place: str) -> Thresholds:
+    """Thresholds as a configuration writes them; ``place`` names it in errors. Raises ``ConfigurationError``."""
+    return validate(Thresholds, written, place, ConfigurationError)

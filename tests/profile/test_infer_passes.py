@@ -1,0 +1,90 @@
+"""A schema that was inferred from a data set passes on it: whatever the values, types, names and formats."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from profile_data import arrays, tables
+
+import datacheck
+from datacheck.profile.infer import infer_with_notes
+from datacheck.schema import parse_schema
+from datacheck.schema.yaml_file import parse_yaml
+
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+
+
+def failures(data: Any, schema: Any) -> set[tuple[str, str, str | None, str]]:
+    report = datacheck.scan(data, schema)
+    return {
+        (finding.code, finding.uri, finding.field, finding.detail) for finding in report.findings if finding.is_error
+    }
+
+
+def check(data: Any) -> None:
+    inference = infer_with_notes(data, name="x")
+    # What no schema could help: names that stand twice, values that cannot be looked into.
+    helpless = {failure for failure in failures(data, datacheck.Schema()) if failure[0] in ("DC005", "DC006", "DC305")}
+    assert failures(data, inference.schema) == helpless
+    assert parse_schema(parse_yaml(inference.to_yaml(), "written"), "written") == inference.schema
+
+
+@given(tables())
+@settings(QUIET, max_examples=400)
+def test_of_tables_in_memory(table: pa.Table) -> None:
+    check(table)
+
+
+@given(arrays() | st.dictionaries(st.text(max_size=3), arrays(), max_size=3))
+@settings(QUIET, max_examples=300)
+def test_of_arrays_in_memory(data: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(data)
+
+
+@given(st.lists(tables(max_columns=2), min_size=1, max_size=3))
+@settings(QUIET, max_examples=60)
+def test_of_parquet_files_that_need_not_agree(tmp_path_factory: Any, tables: list[pa.Table]) -> None:
+    folder: Path = tmp_path_factory.mktemp("parquet")
+    num_written = 0
+    for table in tables:
+        try:
+            pq.write_table(table, folder / f"{num_written}.parquet", row_group_size=3)
+            num_written += 1
+        except pa.ArrowException:
+            (folder / f"{num_written}.parquet").unlink(missing_ok=True)
+    if num_written:
+        check(str(folder))
+
+
+CELLS = st.sampled_from(
+    ["", "NA", "1", "-7", "2.5", "nan", "inf", "18446744073709551615", "x", "true", "2024-01-31", "1e400"]
+)
+
+
+@given(st.lists(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), min_size=1, max_size=3))
+@settings(QUIET, max_examples=100)
+def test_of_csv_files_that_need_not_agree(tmp_path_factory: Any, files: list[list[tuple[str, str]]]) -> None:
+    folder: Path = tmp_path_factory.mktemp("csv")
+    for number, rows in enumerate(files):
+        (folder / f"{number}.csv").write_text("\n".join(["id,b", *(",".join(row) for row in rows)]) + "\n")
+    check(str(folder))
+
+
+@given(st.lists(arrays(), min_size=1, max_size=2))
+@settings(QUIET, max_examples=60)
+def test_of_npy_files_that_need_not_agree(tmp_path_factory: Any, arrays: list[np.ndarray[Any, Any]]) -> None:
+    folder: Path = tmp_path_factory.mktemp("npy")
+    for number, array in enumerate(arrays):
+        if not array.dtype.hasobject:
+            np.save(folder / f"{number}.npy", array)
+    if any(folder.iterdir()):
+        check(str(folder))
