@@ -371,7 +371,7 @@ def test_two_columns_of_one_name_set_the_file_aside_with_both(tmp_path: Path) ->
 
 
 def test_a_broken_pipe_is_no_traceback_and_keeps_the_exit_code(tmp_path: Path) -> None:
-    for number in range(2000):
+    for number in range(1500):
         np.save(tmp_path / f"{number:04}.npy", np.array([np.nan]))
     for options in (["scan", str(tmp_path)], ["scan", str(tmp_path), "--format", "json"]):
         process = subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -96,7 +96,7 @@ def assert_ends_as_if_nothing_had_been(folder: Path, parts: set[int]) -> None:
 @pytest.mark.parametrize("kind", ["tables", "arrays"])
 @pytest.mark.parametrize("how", ["fresh", "overwrite"])
 def test_a_kill_at_any_instant_is_gone_on_from_to_the_same_bytes(kind: str, how: str, tmp_path: Path) -> None:
-    rounds = {"tables": 6, "arrays": 3}[kind]
+    rounds = {"tables": 4, "arrays": 2}[kind]
     command = [sys.executable, str(KILLER), str(tmp_path), str(rounds), kind, how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

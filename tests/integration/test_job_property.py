@@ -148,7 +148,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return (base / f"{number:04}" for number in itertools.count())
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@pytest.mark.slow
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(train=files(), val=files(), plan=rules, otherwise=st.sampled_from(ROW_ACTIONS))
 def test_any_rules_over_any_data(
     train: list[tuple[pa.Table, int]],

@@ -236,7 +236,9 @@ def test_statistics_come_from_the_kept_training_rows_alone(
     assert others.learned == statistics.learned
 
 
-@pytest.mark.parametrize(("workers", "executor"), [(1, "threads"), (4, "threads"), (2, "processes")])
+@pytest.mark.parametrize(
+    ("workers", "executor"), [(1, "threads"), (4, "threads"), pytest.param(2, "processes", marks=pytest.mark.slow)]
+)
 def test_the_number_of_workers_changes_no_byte(
     folder: Path, report: RunReport, workers: int, executor: str, tmp_path: Path
 ) -> None:
