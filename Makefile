@@ -73,7 +73,7 @@ $(VENV)/.installed: $(VENV)/.created $(REQUIREMENTS)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python $(INSTALL) --editable '.[all]' --group test
+	$(BIN)/python $(INSTALL) --editable '.[all]' --group test-torch
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datacheck.torch.loader.collate import SafeCollate
     from datacheck.torch.loader.dataset import SafeDataset
     from datacheck.torch.loader.errors import BadSampleError, BadSampleWarning, TooManyBadSamplesError
+    from datacheck.torch.loader.opened import open_dataset
     from datacheck.torch.loader.provenance import SampleOrigin, batch_origins
     from datacheck.torch.loader.records import BadSample
     from datacheck.torch.loader.report import DatasetReport
@@ -36,6 +37,7 @@ _HOMES = {
     "batch_origins": "datacheck.torch.loader.provenance",
     "continue_and_report": "datacheck.torch.loader.stream",
     "diagnose": "datacheck.torch.microscope",
+    "open_dataset": "datacheck.torch.loader.opened",
     "safe": "datacheck.torch.safe",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "batch_origins",
     "continue_and_report",
     "diagnose",
+    "open_dataset",
     "safe",
 ]
 

@@ -34,8 +34,9 @@ def in_one_process() -> list[int]:
     return indices_of(DataLoader(safe_of(Numbered(60, **BAD)), batch_size=8))
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("kind", [Numbered, Batched])
+@pytest.mark.parametrize(
+    ("context", "kind"), [("fork", Numbered), ("fork", Batched), ("spawn", Numbered), ("forkserver", Batched)]
+)
 def test_every_bad_sample_of_any_worker_is_reported_and_replaced_alike(
     context: str, kind: type[Numbered], in_one_process: list[int]
 ) -> None:

@@ -95,7 +95,8 @@ class Journal:
                 continue
             self._slot_fd, self.counts = descriptor, page
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            self._log_fd = _Descriptor(os.open(self.folder / f"{name}.jsonl", flags, 0o600))
+            self._log_name = f"{name}.jsonl"
+            self._log_fd = _Descriptor(os.open(self.folder / self._log_name, flags, 0o600))
             return
 
     def require_attached(self) -> None:
@@ -132,13 +133,14 @@ class Journal:
                 fcntl.flock(self._control_fd.number, fcntl.LOCK_UN)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record to this process's log. Call it under :meth:`locked`."""
+        """Write a record to this process's log, of which it has read the rest. Call it under :meth:`locked`."""
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         with _told_as_output_error(self.folder):
             # The line break first: a process that was killed may have left half a line.
             written = os.write(self._log_fd.number, b"\n" + line)
         if written != len(line) + 1:
             raise OutputError(f"{plain(str(self.folder))}: the disk is full, so a bad sample cannot be reported")
+        self._offsets[self._log_name] = os.lseek(self._log_fd.number, 0, os.SEEK_CUR)
         self._control[_VERSION] += 1
 
     def write_known(self, records: Sequence[Mapping[str, Any]]) -> None:

@@ -144,7 +144,7 @@ def _readers(batch: Batch, columns: tuple[str, ...] | None, uri: str) -> dict[st
 def _reader(column: Column) -> _Reader:
     if isinstance(column.data, np.ndarray):
         return _array_reader(column.data, column.dtype)
-    dense = _dense(column)
+    dense = _dense(column, column.data.type)
     if dense is not None:
         return _array_reader(dense, None)
     data = column.data
@@ -157,11 +157,16 @@ def _reader(column: Column) -> _Reader:
     return lambda row: data[row].as_py()
 
 
-def _dense(column: Column) -> Array | None:
-    """A column of numbers, or of lists of one shape, as an array with the rows first; None for any other."""
+def _dense(column: Column, kind: pa.DataType) -> Array | None:
+    """An Arrow column of numbers, or of lists of one shape, as an array with the rows first; None for any other."""
     leaves = list(column.leaves())
     last = leaves[-1]
-    if len(leaves) > 2 or not last.is_numeric or any(leaf.validity is not None for leaf in leaves):
+    if (
+        len(leaves) > 2
+        or pa.types.is_struct(kind)
+        or not last.is_numeric
+        or any(leaf.validity is not None for leaf in leaves)
+    ):
         return None
     values: Array = last.values
     if not last.levels:

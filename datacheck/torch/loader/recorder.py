@@ -80,14 +80,24 @@ class Recorder:
 
     def catch_up(self) -> None:
         """Read what other processes have found since."""
-        self.journal.require_attached()
         version = self._control[1]
+        if version == self._version:
+            return
         for record, is_new in self.journal.read_new():
-            if "verdict" in record:
-                self._note(record, is_new)
-            else:
-                self._unchecked.setdefault(record["unchecked"], record["problem"])
+            self._take_up(record, is_new)
         self._version = version
+
+    def _append(self, record: dict[str, Any]) -> None:
+        """Write what nobody knows yet; this process has read everything else, and need not read this."""
+        self.journal.append(record)
+        self._take_up(record, is_new=True)
+        self._version = self._control[1]
+
+    def _take_up(self, record: dict[str, Any], is_new: bool) -> None:
+        if "verdict" in record:
+            self._note(record, is_new)
+        else:
+            self._unchecked.setdefault(record["unchecked"], record["problem"])
 
     def _note(self, record: dict[str, Any], is_new: bool) -> None:
         key = self._key(record)
@@ -129,8 +139,7 @@ class Recorder:
             if self._key(record) in self._noted or (self.is_stream and len(self._noted) >= MAX_NAMED):
                 return False
             is_first = sample.verdict in _LOST and not self._has_lost
-            self.journal.append(record)
-            self.catch_up()
+            self._append(record)
         return is_first
 
     def record_unchecked(self, path: str, problem: str) -> bool:
@@ -140,8 +149,7 @@ class Recorder:
             self.catch_up()
             if path in self._unchecked:
                 return False
-            self.journal.append({"unchecked": path, "problem": problem})
-            self.catch_up()
+            self._append({"unchecked": path, "problem": problem})
         return True
 
     @property

@@ -1,0 +1,203 @@
+"""Files opened as data sets: what the samples are, and the original file and row of each."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from loader_data import example
+from torch.utils.data import DataLoader
+
+import datacheck
+from datacheck.errors import SourceError, UsageError
+from datacheck.torch import SafeCollate, SafeDataset, batch_origins, open_dataset
+from datacheck.torch.loader.fingerprint import fingerprint_of
+
+__all__ = ["example"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
+
+
+def test_cleaned_windows_come_from_the_rows_that_the_ledger_left(example: Path) -> None:
+    cleaned = open_dataset(example / "out" / "weather", split="train")
+    raw = np.load(example / "data" / "weather" / "train" / "windows.npy")
+    targets = np.load(example / "data" / "weather" / "train" / "targets.npy")
+    assert len(cleaned) == 19_523
+    for index in [*range(1100, 1140), *np.random.default_rng(0).integers(0, len(cleaned), 100).tolist(), -1]:
+        origin, sample = cleaned.origin(index), cleaned[index]
+        assert origin.row is not None
+        assert origin.uri is not None
+        assert origin.uri.endswith("train/windows.npy")
+        known = ~np.isnan(raw[origin.row])
+        assert np.array_equal(sample["windows"].numpy()[known], raw[origin.row][known])
+        assert sample["targets"].item() == targets[origin.row]
+        assert (sample["windows"].shape, sample["windows"].dtype) == ((24, 9), torch.float32)
+
+
+def test_cleaned_flights_name_file_row_group_and_row_of_the_original(example: Path) -> None:
+    cleaned = open_dataset(example / "out" / "flights" / "train")
+    assert len(cleaned) == 244_708
+    files: dict[str, Any] = {}
+    for index in np.random.default_rng(1).integers(0, len(cleaned), 60).tolist():
+        origin, sample = cleaned.origin(index), cleaned[index]
+        assert origin.uri is not None
+        assert origin.row is not None
+        assert origin.index == index
+        file = files.setdefault(origin.uri, pq.ParquetFile(origin.uri))
+        assert origin.row_group == origin.row // 5_000
+        row = file.read_row_group(origin.row_group).slice(origin.row % 5_000, 1).to_pylist()[0]
+        assert sample["carrier"] == row["carrier"]
+        assert sample["flight"].item() == row["flight"]
+        assert sample["time_hour"] == row["time_hour"]
+        assert sample["arr_delay"].item() == row["arr_delay"]
+
+
+def test_a_split_a_file_and_the_whole_are_opened_alike(example: Path) -> None:
+    output = example / "out" / "weather"
+    whole = open_dataset(output, split="val")
+    split = open_dataset(output / "val")
+    file = open_dataset(output / "val" / "windows.npy")
+    assert len(whole) == len(split) == len(file) == 2_140
+    assert whole.origin(700) == split.origin(700) == file.origin(700)
+    assert torch.equal(whole[700]["windows"], file[700]["windows"])
+    assert list(file[0]) == ["windows"]
+    part = next((example / "out" / "flights" / "train").glob("2013-02-*.parquet"))
+    february = open_dataset(part)
+    assert len(february) == 23_606
+    assert str(february.origin(0).uri).endswith("train/2013-02.parquet")
+
+
+def test_raw_files_are_their_own_origin(example: Path) -> None:
+    flights = open_dataset(example / "data" / "flights" / "val", columns=["arr_delay", "distance"])
+    assert len(flights) == 28_889
+    assert list(flights[0]) == ["arr_delay", "distance"]
+    origin = flights.origin(7_001)
+    assert (Path(str(origin.uri)).name, origin.row_group, origin.row) == ("2013-10.parquet", 1, 7_001)
+    nulls = [index for index in range(2_000) if flights[index]["arr_delay"] is None]
+    table = pq.read_table(example / "data" / "flights" / "val" / "2013-10.parquet")
+    assert nulls == [index for index, value in enumerate(table["arr_delay"].to_pylist()[:2_000]) if value is None]
+    windows = open_dataset(
+        {name: example / "data" / "weather" / "val" / f"{name}.npy" for name in ("windows", "targets")}
+    )
+    assert list(windows[3]) == ["windows", "targets"]
+    bare = open_dataset(example / "data" / "weather" / "val" / "windows.npy")
+    assert torch.equal(bare[3].nan_to_num(), windows[3]["windows"].nan_to_num())
+    assert (
+        len(open_dataset([example / "data" / "weather" / split / "windows.npy" for split in ("val", "test")])) == 6_396
+    )
+
+
+def test_it_trains_in_batches_with_origins(example: Path) -> None:
+    safe = SafeDataset(open_dataset(example / "out" / "weather", split="val"))
+    loader = DataLoader(
+        safe, batch_size=64, shuffle=True, num_workers=1, multiprocessing_context="fork", collate_fn=SafeCollate()
+    )
+    raw = np.load(example / "data" / "weather" / "val" / "targets.npy")
+    for batch in loader:
+        origins = batch_origins((batch["windows"].clone(), batch["targets"].double()))
+        assert origins is not None
+        rows = [origin.row for origin in origins]
+        assert np.array_equal(batch["targets"].numpy(), raw[rows])
+    assert safe.report().ok
+
+
+def test_every_kind_of_column_has_its_value(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "number": pa.array([1.5, None, 3.5], pa.float32()),
+            "whole": pa.array([1, 2, 3], pa.int64()),
+            "flag": pa.array([True, False, True]),
+            "text": pa.array(["a", None, "c"]),
+            "fixed": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32(), 2)),
+            "ragged": pa.array([[1.0], None, [2.0, 3.0]], pa.list_(pa.float64())),
+            "words": pa.array([["a"], [], ["b", "c"]]),
+            "inner": pa.array([{"a": 1}, {"a": 2}, None]),
+            "half": pa.array(np.array([1, 2, 3], np.float16)),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    first, second, third = (open_dataset(tmp_path / "x.parquet")[index] for index in range(3))
+    assert (first["number"], second["number"]) == (torch.tensor(1.5), None)
+    assert first["number"].dtype == torch.float32
+    assert (second["whole"].item(), second["whole"].dtype) == (2, torch.int64)
+    assert first["flag"].dtype == torch.bool
+    assert (first["text"], second["text"]) == ("a", None)
+    assert third["fixed"].tolist() == [5.0, 6.0]
+    assert (first["ragged"].tolist(), second["ragged"], third["ragged"].tolist()) == ([1.0], None, [2.0, 3.0])
+    assert third["words"] == ["b", "c"]
+    assert (first["inner"], third["inner"]) == ({"a": 1}, None)
+    assert first["half"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<i2", "?", "<c8", "<f2"])
+def test_arrays_of_any_dtype(tmp_path: Path, dtype: str) -> None:
+    array = (np.arange(24) % 2).astype(dtype).reshape(4, 2, 3)
+    np.save(tmp_path / "x.npy", array)
+    dataset = open_dataset(tmp_path / "x.npy")
+    assert all(np.array_equal(dataset[index].numpy(), array[index]) for index in range(4))
+    dataset[0].fill_(1)  # a copy: the file is not written to
+    assert np.array_equal(np.load(tmp_path / "x.npy"), array)
+
+
+def test_it_travels_and_is_known_again(example: Path) -> None:
+    dataset = open_dataset(example / "out" / "weather", split="val")
+    dataset[0]
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again[5]["windows"], dataset[5]["windows"])
+    assert fingerprint_of(again) == fingerprint_of(dataset)
+    assert fingerprint_of(open_dataset(example / "out" / "weather", split="test")) != fingerprint_of(dataset)
+    with pytest.raises(IndexError):
+        dataset[2_140]
+
+
+def test_what_cannot_be_opened_is_named(example: Path, tmp_path: Path) -> None:
+    output = example / "out" / "weather"
+    with pytest.raises(UsageError, match=r"it has the splits 'train', 'val', 'test'; name one: split='train'"):
+        open_dataset(output)
+    with pytest.raises(UsageError, match="did you mean 'train'"):
+        open_dataset(output, split="trian")
+    with pytest.raises(UsageError, match="no column 'delay'"):
+        open_dataset(example / "data" / "flights" / "val", columns=["delay"])[0]
+    with pytest.raises(UsageError):
+        open_dataset(tmp_path / "none.parquet")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(SourceError):
+        open_dataset(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("damage", ["version", "outside", "ledger", "json"])
+def test_a_manifest_that_is_not_to_be_believed_is_refused(tmp_path: Path, damage: str) -> None:
+    pq.write_table(pa.table({"x": [1.0, float("nan"), 3.0]}), tmp_path / "raw.parquet")
+    pipeline = {
+        "version": 1,
+        "inputs": "raw.parquet",
+        "clean": [{"action": "drop_row", "codes": "DC101"}],
+        "output": {"path": "out"},
+    }
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    datacheck.run(str(tmp_path / "pipeline.yaml"))
+    dataset = open_dataset(tmp_path / "out")
+    assert [(sample["x"].item(), dataset.origin(index).row) for index, sample in enumerate(dataset)] == [
+        (1.0, 0),
+        (3.0, 2),
+    ]
+    path = tmp_path / "out" / "manifest.json"
+    record = json.loads(path.read_text())
+    outputs = record["inputs"][0]["outputs"]
+    if damage == "version":
+        record["version"] = 9
+    elif damage == "outside":
+        next(part for part in outputs if part["kind"] == "rows")["path"] = "../raw.parquet"
+    elif damage == "ledger":
+        outputs[:] = [part for part in outputs if part["kind"] != "ledger"]
+    path.write_text("{" if damage == "json" else json.dumps(record))
+    with pytest.raises(UsageError, match=r"manifest|ledger"):
+        open_dataset(tmp_path / "out")
