@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,8 +55,41 @@ def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
     columns = {column.name: column for column in batch.columns}
     rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
     for key in keys:
-        if all(name in columns for name in key):
-            yield KeyHashes(key, _combined([columns[name] for name in key]), rows, batch.row_group)
+        if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
+            yield KeyHashes((), _combined([columns[None]]), rows, batch.row_group)
+            continue
+        parts = [part for name in key if (part := _find_column(columns, name)) is not None]
+        if key and len(parts) == len(key):
+            yield KeyHashes(key, _combined(parts), rows, batch.row_group)
+
+
+def _find_column(columns: Mapping[str | None, Column], path: str) -> Column | None:
+    """The column of that name, or the field inside a struct that the path leads to."""
+    if path in columns:
+        return columns[path]
+    for name, column in columns.items():
+        if name is not None and path.startswith(f"{name}."):
+            inner = _find_inside(column.data, path.removeprefix(f"{name}."))
+            if inner is not None:
+                return replace(column, name=path, data=inner)
+    return None
+
+
+def _find_inside(data: Any, path: str) -> Any:
+    """The values of a field of a struct, null where the struct is; None where there is no such field."""
+    if isinstance(data, np.ndarray):
+        fields = {name: data[name] for name in data.dtype.names or ()}
+    elif pa.types.is_struct(data.type):
+        fields = {field.name: values for field, values in zip(data.type, data.flatten(), strict=True)}
+    else:
+        return None
+    for name, values in fields.items():
+        inner = values if name == path else None
+        if inner is None and path.startswith(f"{name}."):
+            inner = _find_inside(values, path.removeprefix(f"{name}."))
+        if inner is not None:
+            return inner
+    return None
 
 
 def _combined(columns: Sequence[Column]) -> Hashes:

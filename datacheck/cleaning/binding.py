@@ -8,7 +8,7 @@ from dataclasses import replace
 from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.limits import schema_limits
 from datacheck.cleaning.masks import broken_rule, name_of
-from datacheck.cleaning.plan import CleaningPlan
+from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.rules import (
     Clip,
     DropField,
@@ -22,6 +22,7 @@ from datacheck.cleaning.rules import (
 )
 from datacheck.cleaning.values import encode, family_of, why_not
 from datacheck.errors import CleaningError, PipelineError, nearest_name
+from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
 
@@ -34,6 +35,7 @@ def bind(plan: CleaningPlan, fields: Mapping[str | None, str], schema: Schema) -
     """See :meth:`CleaningPlan.bind`."""
     containers = frozenset(path for path, dtype in fields.items() if path and family_of(dtype) == "container")
     bound = replace(plan, paths=frozenset(fields), containers=containers, nameless=_name_of_nameless(fields, schema))
+    bound = replace(bound, keys=frozenset(_paths_of_keys(bound, schema)))
     _Binding(bound, fields, schema).check()
     return bound
 
@@ -43,6 +45,20 @@ def _name_of_nameless(fields: Mapping[str | None, str], schema: Schema) -> str |
     if None in fields and None not in schema.fields and len(schema.fields) == 1:
         return next(iter(schema.fields))
     return None
+
+
+def _paths_of_keys(plan: CleaningPlan, schema: Schema) -> Iterator[str | None]:
+    """The leaves of keys that must be unique, but for those whose repetitions are only reported."""
+    keys = [key for key in unique_keys(schema) if plan.decide(key_field(key), "DC301") is not Action.REPORT]
+    names = {name for key in keys for name in key}
+    for path in plan.paths:
+        known = plan.nameless if path is None else path
+        if known is None:
+            is_of_key = () in keys
+        else:
+            is_of_key = any(known == name or known.startswith((f"{name}.", f"{name}[]")) for name in names)
+        if is_of_key:
+            yield path
 
 
 class _Binding:
@@ -95,6 +111,9 @@ class _Binding:
 
     def _check_repair(self, index: int, rule: Repair) -> None:
         for path, dtype in self.fields.items():
+            if path in self.plan.keys and self._is_named(rule, path):
+                message = "is of a key that must be unique, and a repair could make two rows the same"
+                raise self._wrong(index, "fields", f"{name_of(path)} {message}; drop or quarantine such rows")
             if path in self.plan.containers or all(step.index != index for step in self.plan.repairs_for(path)):
                 continue
             problem = why_not(rule, dtype)

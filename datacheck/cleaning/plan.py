@@ -54,8 +54,9 @@ class CleaningPlan:
     """The rules in order, and what is done where none speaks.
 
     :meth:`bind` gives the plan for the fields that there are: ``paths`` are then their leaves, ``containers`` those of
-    lists and structs, whose nulls no value can replace, and ``nameless`` is the name that the schema gives to the one
-    array of an ``.npy``. ``file`` names the pipeline file in errors.
+    lists and structs, whose nulls no value can replace, ``keys`` those of keys that must be unique, which a repair could
+    make equal, and ``nameless`` is the name that the schema gives to the one array of an ``.npy``. ``file`` names the
+    pipeline file in errors.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -63,6 +64,7 @@ class CleaningPlan:
     file: str = ""
     paths: frozenset[str | None] = frozenset()
     containers: frozenset[str] = frozenset()
+    keys: frozenset[str | None] = frozenset()
     nameless: str | None = None
     _steps: dict[str | None, tuple[Step, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -150,7 +152,7 @@ class CleaningPlan:
             if isinstance(rule, DropField):
                 if self._drops_path(rule, path):
                     return rule
-            elif self._speaks(rule, path) and not (is_repair(rule) and path in self.containers):
+            elif self._speaks(rule, path) and not (is_repair(rule) and path in (self.containers | self.keys)):
                 return rule
         return None
 
@@ -175,6 +177,8 @@ class CleaningPlan:
             elif not self._speaks(rule, path):
                 continue
             elif is_repair(rule):
+                if path in self.keys:
+                    continue
                 codes = rule.covered - left_alone
                 if codes:
                     steps.append(Step(index, rule, codes))

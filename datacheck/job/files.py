@@ -13,6 +13,7 @@ from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.job.unit_scan import UnitScan
 from datacheck.leaves import IntArray
+from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 
 __all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
@@ -137,7 +138,7 @@ class Duplicates:
         for found in self.rows():
             rows, groups = found.rows[:MAX_EXAMPLES], found.row_groups[:MAX_EXAMPLES]
             examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))
-            field = ", ".join(found.key)
+            field = key_field(found.key)
             checked = self._num_rows(found.key, found.uri)
             yield Finding("DC301", found.uri, field, len(found.rows), checked, examples)
 

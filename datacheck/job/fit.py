@@ -74,7 +74,7 @@ def learn(
     inputs: Sequence[Input],
     plan: CleaningPlan,
     schema: Schema,
-    duplicates: Mapping[str, Sequence[tuple[str, IntArray]]],
+    duplicates: Mapping[str, Sequence[tuple[str | None, IntArray]]],
     workers: int | None,
     executor: ExecutorLike,
     progress: Progress,

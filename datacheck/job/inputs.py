@@ -21,7 +21,7 @@ from datacheck.job.scan import inspect_file, read_options
 from datacheck.job.unit_judge import CleanTask
 from datacheck.job.unit_scan import read_keys
 from datacheck.leaves import IntArray
-from datacheck.schema.keys import unique_keys
+from datacheck.schema.keys import key_columns, key_field, unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sinks.paths import safe_part_name
 from datacheck.sources.aligned import inspect_aligned
@@ -145,7 +145,9 @@ def fingerprints(item: Input) -> list[dict[str, Any]]:
     return [{"uri": uri, "size": state.size, "mtime_ns": state.mtime_ns} for uri, state in states]
 
 
-def tasks_of(item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str, IntArray]]]) -> list[CleanTask]:
+def tasks_of(
+    item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str | None, IntArray]]]
+) -> list[CleanTask]:
     """The units of an input as tasks; none for one that cannot be read."""
     if item.info is None:
         return []
@@ -165,15 +167,14 @@ def tasks_of(item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[
 
 def find_duplicates(
     inputs: Sequence[Input], schema: Schema, workers: int | None, executor: ExecutorLike, progress: Progress
-) -> dict[str, list[tuple[str, IntArray]]]:
+) -> dict[str, list[tuple[str | None, IntArray]]]:
     """For each input, the rows that repeat an earlier row's key, over all inputs in order; and nothing read without need.
 
     An input that cannot be read through adds nothing here: cleaning it says why.
     """
-    keys = unique_keys(schema)
-    if not keys:
+    if not unique_keys(schema):
         return {}
-    columns = tuple(dict.fromkeys(name for key in keys for name in key))
+    columns = key_columns(schema)
     readable = [item for item in inputs if item.info is not None]
     units = [
         replace(unit, options=replace(unit.options, columns=columns))
@@ -181,7 +182,7 @@ def find_duplicates(
         for unit in (item.info.units if item.info else ())
     ]
     progress.start("look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info))
-    found: dict[str, list[tuple[str, IntArray]]] = {}
+    found: dict[str, list[tuple[str | None, IntArray]]] = {}
     hashed = map_in_order(partial(read_keys, schema=schema), units, workers, executor)
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
@@ -193,5 +194,5 @@ def find_duplicates(
                 for result in scanned:
                     duplicates.add(item.uri, result.keys)
         for rows in duplicates.rows():
-            found.setdefault(rows.uri, []).append((", ".join(rows.key), rows.rows))
+            found.setdefault(rows.uri, []).append((key_field(rows.key), rows.rows))
     return found

@@ -40,7 +40,7 @@ __all__ = ["PipelineLike", "clean", "fit", "run"]
 
 PipelineLike = str | os.PathLike[str] | Pipeline
 StatisticsLike = str | os.PathLike[str] | Statistics
-Repeated = Mapping[str, Sequence[tuple[str, IntArray]]]
+Repeated = Mapping[str, Sequence[tuple[str | None, IntArray]]]
 
 
 def run(

@@ -17,7 +17,7 @@ from datacheck.job.progress import Progress, Silent
 from datacheck.job.unit_scan import UnitScan, read_keys, scan_batches, scan_unit
 from datacheck.job.verdict import FileVerdict
 from datacheck.reports.report import Report
-from datacheck.schema.keys import unique_keys
+from datacheck.schema.keys import key_columns, unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources import expand_inputs, source_for
@@ -127,7 +127,7 @@ def scan_each(
     load_libraries(schema)
     rules = Rulebook(schema)
     keys = unique_keys(schema)
-    columns = tuple(dict.fromkeys(name for key in keys for name in key))
+    columns = key_columns(schema)
     # Most files of a data set of many are one unit: read at once, they are opened once.
     look = partial(_look, rules=rules if not keys else None)
     looks: list[tuple[InputInfo | SourceError, UnitScan | None]] = []

@@ -35,7 +35,7 @@ class CleanTask:
     unit: WorkUnit
     num_file_rows: int | None
     format: str
-    duplicates: tuple[tuple[str, IntArray], ...] = ()
+    duplicates: tuple[tuple[str | None, IntArray], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
