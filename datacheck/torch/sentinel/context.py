@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from datacheck.torch.sentinel.layers import tensors_in
 from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.recall import RandomState
+from datacheck.torch.sentinel.rerun import CallSite
 
-__all__ = ["LossFunction", "Part", "StepContext", "detached", "probe_loss", "probe_part"]
+__all__ = ["LossFunction", "Part", "StepContext", "as_it_was", "detached", "probe_loss", "probe_part"]
 
 #: ``loss_fn(model, batch)`` gives the loss.
 LossFunction = Callable[[Any, Any], Tensor]
@@ -27,7 +28,7 @@ class Part:
 
     ``random`` are the random states that it began from. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it
     calls the model (or its part ``root``, of a collection of models) with the captured ``(args, kwargs)`` and makes a
-    loss of whatever comes out.
+    loss of whatever comes out. ``sites`` are then the places in the code that the call was made from.
     """
 
     loss_fn: LossFunction
@@ -35,19 +36,22 @@ class Part:
     random: RandomState
     is_whole: bool = True
     root: str = ""
+    sites: tuple[CallSite, ...] = ()
 
 
 class StepContext:
-    """The parts of the step that runs."""
+    """The parts of the step that runs, and the closure that an optimizer evaluates, where it does."""
 
-    __slots__ = ("losses", "num_left_out", "parts")
+    __slots__ = ("closure", "losses", "num_left_out", "parts")
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.losses: list[Tensor] = []
         self.num_left_out = 0
+        self.closure: Callable[[], Any] | None = None
 
     def clear(self) -> None:
+        self.closure = None
         self.parts.clear()
         self.losses.clear()
         self.num_left_out = 0
@@ -75,13 +79,37 @@ def detached(value: Any) -> Any:
     return value
 
 
-def probe_part(root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState) -> Part:
+def probe_part(
+    root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState, sites: tuple[CallSite, ...] = ()
+) -> Part:
     """One call of the model, or of the part of it that ``root`` names."""
 
     def loss_fn(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
         return probe_loss(bare_model(model.get_submodule(root)), batch)
 
-    return Part(loss_fn, batch, random, is_whole=False, root=root)
+    return Part(loss_fn, batch, random, is_whole=False, root=root, sites=sites)
+
+
+def as_it_was(now: Any, then: Any) -> Any:
+    """The arguments of a call that is made again: what was captured, but for tensors that must keep their graph."""
+    if isinstance(now, Tensor) and isinstance(then, Tensor):
+        has_graph = now.grad_fn is not None and then.requires_grad
+        return now if has_graph or _are_equal(now, then) else then
+    if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():
+        return {key: as_it_was(now[key], then[key]) for key in now}
+    if type(now) in (list, tuple) and type(now) is type(then) and len(now) == len(then):
+        return type(now)(as_it_was(*pair) for pair in zip(now, then, strict=True))
+    return now
+
+
+def _are_equal(now: Tensor, then: Tensor) -> bool:
+    """Whether two tensors are the same bit for bit: then the one that was made again tells where it came from."""
+    if now.shape != then.shape or now.dtype is not then.dtype or now.layout is not torch.strided:
+        return False
+    if now.data_ptr() == then.data_ptr():
+        return True
+    first, second = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (now, then))
+    return torch.equal(first, second)
 
 
 def probe_loss(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:

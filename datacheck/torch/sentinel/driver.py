@@ -61,13 +61,17 @@ class Driver:
         self.last_diagnosis: Diagnosis | None = None
         self._last_trip: Trip | None = None
         self._explainer = Explainer(self.training, self.log)
+        self._is_prepared = False
+        self._is_late = False
         self.is_driving = False
         self.is_replaying = False
         self._hooks = LoopHooks(self)
+        self._hooks.substitutes = self._explainer.substitutes
         self.closure_optimizer = next((optimizer for optimizer in optimizers if needs_closure(optimizer)), None)
 
     def attach(self) -> None:
         self._hooks.attach()
+        self.prepare()
         if self.layers is not None:
             self.layers.attach()
 
@@ -81,15 +85,24 @@ class Driver:
         if not self._hooks.is_attached:
             raise UsageError("the guard was removed; make a new one, or enter it again: with guard: ...")
 
-    def begin(self) -> None:
-        """Start a step: remember what it begins from."""
+    def prepare(self) -> None:
+        """Remember what the next step begins from, where only its end will be noticed."""
+        self.training.buffers.begin()
+        self.training.random.begin()
+        self._is_prepared = True
+
+    def begin(self, *, late: bool = False) -> None:
+        """Start a step: remember what it begins from. ``late``: its forward pass went by unnoticed."""
         training = self.training
         self.response.before_step()
         if training.step == 0:
             training.state.learn()
         training.step += 1
-        training.buffers.begin()
-        training.random.begin()
+        if not (late and self._is_prepared):
+            training.buffers.begin()
+            training.random.begin()
+        self._is_prepared = False
+        self._is_late = late
         self.context.clear()
         self._last_trip = None
         if self.layers is not None:
@@ -106,6 +119,8 @@ class Driver:
             )
         self.training.random.end()
         self._hooks.closed()
+        if self._is_late:
+            self.prepare()
         if self._last_trip is None:
             self.context.clear()
 

@@ -12,9 +12,11 @@ from datacheck.text import join_limited
 from datacheck.torch.diagnosis import Diagnosis
 from datacheck.torch.dynamics import DynamicsVerdict, History, classify_dynamics
 from datacheck.torch.sentinel.context import Part, StepContext
+from datacheck.torch.sentinel.layers import tensors_in
 from datacheck.torch.sentinel.log import GuardLog
 from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.peers import is_sharded
+from datacheck.torch.sentinel.rerun import find_rerun
 from datacheck.torch.sentinel.training import Training
 from datacheck.torch.sentinel.trip import Trip
 from datacheck.torch.sentinel.unsharded import unsharded_copy
@@ -33,6 +35,8 @@ class Explainer:
     """Explains trips of one training run."""
 
     def __init__(self, training: Training, log: GuardLog) -> None:
+        #: Arguments that the loop's hooks put into calls of the model, while a loss is made again.
+        self.substitutes: list[Any] = []
         self._training = training
         self._log = log
 
@@ -70,13 +74,16 @@ class Explainer:
                 self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
                 return None
         own = training.peers is None or training.peers.rank in trip.ranks
-        if not own or not context.parts:
+        if not own:
             return None
         if context.num_left_out:
             self._log.add_note("the replay", f"{context.num_left_out} of the step's parts were not kept")
         with training.buffers.replaying() as lost:
             if lost:
                 self._log.add_note("the replay", f"{join_limited(lost)} had not been kept as they were before the step")
+            found = self._rerun(context, model)
+            if found is not None:
+                return found
             # A collapsed scale is looked at without a scale first: only what is finite then is the scale's fault.
             for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
                 for part in context.parts:
@@ -89,6 +96,40 @@ class Explainer:
                     if found is not None:
                         return found
         return None
+
+    def _rerun(self, context: StepContext, model: nn.Module) -> Diagnosis | None:
+        """The diagnosis of a loop of the user's, whose code for the loss is run once more."""
+        from datacheck.torch.microscope import examine
+
+        if context.parts and context.parts[-1].is_whole:
+            return None
+        training = self._training
+        calls = [part.sites for part in context.parts]
+        replaced = {id(training.model): model}
+        found = find_rerun(calls, context.closure, replaced, must_replace=training.peers is not None)
+        if found is None:
+            return None
+        rerun, num_calls = found
+        parts = context.parts[len(context.parts) - num_calls :]
+        given = [part.batch for part in parts]
+
+        def replay() -> Tensor:
+            self.substitutes[:] = given
+            try:
+                return rerun.run()
+            finally:
+                self.substitutes.clear()
+
+        data = [tensor for tensor in tensors_in(given) if not tensor.requires_grad]
+        replay_on = rerun.run_on if rerun.reads(data) else None
+        try:
+            with training.random.replaying(parts[0].random if parts else training.random.state):
+                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on)
+        except Exception as error:  # the user's code, out of place: the model alone is replayed then
+            self._log.add_note(
+                "the loop's loss", f"its code raised when it was run again: {type(error).__name__}: {error}"
+            )
+            return None
 
     def _shared(self, found: Diagnosis | None) -> Diagnosis | None:
         peers = self._training.peers

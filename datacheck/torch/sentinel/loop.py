@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch.diagnosis import NonFiniteError
-from datacheck.torch.sentinel.context import LossFunction, Part, detached, probe_part
+from datacheck.torch.sentinel.context import LossFunction, Part, as_it_was, detached, probe_part
 from datacheck.torch.sentinel.hooks import Hook
 from datacheck.torch.sentinel.names import NamedParameter
+from datacheck.torch.sentinel.rerun import call_sites
 from datacheck.torch.sentinel.snapshot import restore_optimizer, take_optimizer
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class LoopHooks:
         self._held: dict[int, Callable[[], None]] = {}
         self._whole: tuple[LossFunction, Any] | None = None
         self._closure: _ClosureRun | None = None
+        #: Arguments for the next calls of the model, while a loop's loss is made again.
+        self.substitutes: list[Any] = []
 
     @property
     def is_attached(self) -> bool:
@@ -86,10 +89,13 @@ class LoopHooks:
         scale = getattr(self._driver.training.scaler, "_scale", None)
         return scale._version if isinstance(scale, Tensor) else -1
 
-    def _make_forward_hook(self, root: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if not torch.compiler.is_compiling():
-                self._before_forward(root, args, kwargs)
+    def _make_forward_hook(self, root: str) -> Callable[..., Any]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if torch.compiler.is_compiling():
+                return None
+            if self.substitutes:
+                return as_it_was((args, kwargs), self.substitutes.pop(0))
+            return self._before_forward(root, args, kwargs)
 
         return hook
 
@@ -112,12 +118,12 @@ class LoopHooks:
                 driver.check_scale()
             driver.begin()
         random = training.random.read() if driver.context.parts else training.random.state
-        driver.context.add(probe_part(root, (detached(args), detached(kwargs)), random))
+        driver.context.add(probe_part(root, (detached(args), detached(kwargs)), random, call_sites()))
 
     def note_loss(self, loss: Tensor) -> None:
         """The user's loop has a loss."""
         if not self._is_open or self._stepped:
-            self._driver.begin()
+            self._driver.begin(late=True)
         self._driver.context.losses.append(loss.detach())
 
     def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
@@ -134,7 +140,7 @@ class LoopHooks:
             self._scale_rates(optimizer)
             return None
         if not self._is_open or id(optimizer) in self._stepped:
-            driver.begin()
+            driver.begin(late=True)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is not None:
             driver.lookout.before_update()
@@ -261,6 +267,8 @@ class _ClosureRun:
         training.random.begin()
         if hooks._whole is not None:
             context.add(Part(*hooks._whole, training.random.state))
+        else:
+            context.closure = self._closure
         try:
             value = self._closure()
             if not self.is_held:
