@@ -372,16 +372,17 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_traced_to_its_forw
     assert torch.equal(model.weight, torch.zeros(4, 4))
 
 
-def test_a_loop_whose_loss_code_is_to_blame_is_told_so() -> None:
+def test_a_loop_whose_loss_code_is_to_blame_is_told_its_line() -> None:
     model = Net()
     optimizer = sgd(model)
     with Guard(model, optimizer) as guard:
         optimizer.zero_grad()
-        loss = (model(torch.ones(2, 6)).mean() * 0).log()
+        loss = (model(torch.ones(2, 6)).mean() * 0).log()  # in the loop
         guard.backward(loss)
         with pytest.raises(NonFiniteError) as caught:
             optimizer.step()
-    assert "the code that makes the loss" in caught.value.diagnosis.explanation
+    assert caught.value.diagnosis.cause == "log-of-zero-or-negative"
+    assert "# in the loop" in (caught.value.diagnosis.source or "")
     assert guard.report().findings[0].code == "DC450"
 
 

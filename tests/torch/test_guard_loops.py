@@ -103,8 +103,9 @@ def test_clipping_by_the_user_between_backward_and_step_does_not_hide_a_nan() ->
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = parameters_of(model)
+    batch = torch.tensor([[1.0, math.inf]])
     with Guard(model, optimizer) as guard:
-        mean(model, torch.tensor([[1.0, math.inf]])).backward()
+        mean(model, batch).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         with pytest.raises(NonFiniteError) as caught:
             optimizer.step()

@@ -89,6 +89,8 @@ class Driver:
         """Remember what the next step begins from, where only its end will be noticed."""
         self.training.buffers.begin()
         self.training.random.begin()
+        if self.layers is not None:
+            self.layers.begin()
         self._is_prepared = True
 
     def begin(self, *, late: bool = False) -> None:
@@ -99,14 +101,11 @@ class Driver:
             training.state.learn()
         training.step += 1
         if not (late and self._is_prepared):
-            training.buffers.begin()
-            training.random.begin()
+            self.prepare()
         self._is_prepared = False
         self._is_late = late
         self.context.clear()
         self._last_trip = None
-        if self.layers is not None:
-            self.layers.begin()
         self._hooks.opened()
 
     def close(self) -> None:
