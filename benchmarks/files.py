@@ -37,7 +37,7 @@ class _Shape:
         return f"{self.format} {self.rows:,} x {self.columns}"
 
 
-_SHAPES = (_Shape("parquet", 1_000, 8), _Shape("parquet", 20_000, 8), _Shape("npy", 1_000, 8), _Shape("npy", 20_000, 8))
+_SHAPES = (_Shape("parquet", 1_000, 8), _Shape("parquet", 20_000, 8), _Shape("npy", 1_000, 8))
 
 
 def measure(bench: Bench) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def write_npy(path: Path, shape: tuple[int, ...], dtype: Any, fill: Callable[[Ar
             piece = block[: min(left, len(block))]
             (piece if fill is None else fill(piece.copy())).tofile(file)
             left -= len(piece)
-    return path
+    return _settled(path)
 
 
 def table_of(columns: Sequence[Array]) -> pa.Table:
@@ -99,4 +100,11 @@ def write_parquet(
             if fill is not None:
                 fill(columns)
             writer.write_table(table_of(columns), row_group_size=rows_each)
+    return _settled(path)
+
+
+def _settled(path: Path) -> Path:
+    """The file once it is on the disk: what is still being written back would be timed with the work."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
     return path
