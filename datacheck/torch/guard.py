@@ -57,7 +57,7 @@ class Guard:
         scheduler: the learning-rate scheduler, or several. The guard never steps them; a rollback puts them back.
         **options: the fields of :class:`~datacheck.torch.sentinel.config.GuardConfig`: ``watch``, ``every_n_steps``,
             ``accumulation_steps``, ``max_grad_norm``, ``loss_spike``, ``grad_spike``, ``warmup_steps``, ``max_skips``,
-            ``min_loss_scale``, ``max_diagnoses``, ``history_length``, ``bundle_dir``, ``synchronize``.
+            ``min_loss_scale``, ``max_diagnoses``, ``history_length``, ``schema``, ``bundle_dir``, ``synchronize``.
     """
 
     def __init__(

@@ -525,10 +525,10 @@ def test_an_error_of_the_users_comes_through() -> None:
     guard.step(mean_squares, next(batches(1)))
 
 
-def test_the_infinities_of_a_scaler_are_expected_and_its_collapse_is_not() -> None:
+def test_gradients_that_are_bad_at_any_scale_are_not_left_to_the_scaler() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 4, bias=False)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     guard = Guard(model, sgd(model), scaler=scaler)
 
     def loss_fn(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -536,9 +536,25 @@ def test_the_infinities_of_a_scaler_are_expected_and_its_collapse_is_not() -> No
 
     with pytest.raises(NonFiniteError) as caught:
         steps(guard, loss_fn, repeat(torch.ones(2, 4), 30))
-    assert guard.report().findings[0].code == "DC454"
-    assert guard.report().num_rows == 11, "2 to the 10th is below 1 after 11 halvings"
     assert caught.value.diagnosis.cause == "sqrt-gradient-at-zero"
+    assert guard.report().findings[0].code == "DC451"
+    assert guard.report().num_rows == 3, "one infinity, or two, may be the scale's"
+
+
+def test_a_loss_scale_that_collapses_is_a_finding() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    guard = Guard(model, torch.optim.SGD(model.parameters(), lr=0.0), scaler=scaler, min_loss_scale=16.0)
+
+    def loss_fn(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        return model(batch).half().float().mean() * 30000.0
+
+    with pytest.raises(NonFiniteError) as caught:
+        steps(guard, loss_fn, repeat(torch.ones(2, 1), 30))
+    finding = guard.report().findings[0]
+    assert finding.code == "DC454"
+    assert finding.detail == "8, below 16"
+    assert caught.value.diagnosis.cause == "float16-overflow"
 
 
 def test_a_collapse_is_seen_in_a_loop_too() -> None:
@@ -712,6 +728,36 @@ def test_a_parameter_group_added_later_is_watched() -> None:
     model.last.bias.grad = torch.full((3,), float("inf"))
     with pytest.raises(NonFiniteError):
         optimizer.step()
+
+
+def test_a_schema_makes_a_trip_a_fault_of_the_data() -> None:
+    model = nn.Linear(2, 1)
+    schema = {"version": 1, "fields": {"x": {"ge": 0.0}}}
+    guard = Guard(model, sgd(model), schema=schema)
+    batch = {"x": torch.tensor([[1.0, 2.0], [3.0, -4.0]])}
+    with pytest.raises(NonFiniteError) as caught:
+        guard.step(lambda model, batch: model(batch["x"].log()).mean(), batch)
+    assert caught.value.diagnosis.cause == "input-out-of-schema"
+    assert caught.value.diagnosis.samples == (1,)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_hooks_cannot_see_is_said_and_trains_on() -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(self.inner)(x)
+
+    for model in (Mapped(), torch.jit.script(nn.Sequential(nn.Linear(2, 2)))):
+        guard = Guard(model, sgd(model), watch="layers")
+        guard.step(lambda model, batch: model(batch).mean(), torch.ones(3, 2))
+        (finding,) = guard.report().findings
+        assert finding.code == "DC005"
+        with pytest.raises(NonFiniteError):
+            guard.step(lambda model, batch: model(batch).mean(), torch.full((3, 2), float("nan")))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from datacheck.errors import UsageError, nearest_name
+from datacheck.schema.loading import SchemaLike
 
 __all__ = ["GuardConfig", "Watch"]
 
@@ -35,6 +36,8 @@ class GuardConfig:
         max_diagnoses: trips that are replayed and explained where ``on_trip`` goes on with training: each costs up to 30
             steps. The trip that raises is always explained.
         history_length: steps that the history keeps.
+        schema: what the batch must be, in any form that ``datacheck.load_schema`` takes; None for no schema. Samples to
+            blame that break it make the trip a fault of the data.
         bundle_dir: where to write what replays a trip; None for nowhere.
         synchronize: whether ranks of ``torch.distributed``, where it is in use, decide together.
     """
@@ -50,6 +53,7 @@ class GuardConfig:
     min_loss_scale: float = 1.0
     max_diagnoses: int = 3
     history_length: int = 512
+    schema: SchemaLike = None
     bundle_dir: Path | str | None = None
     synchronize: bool = True
 

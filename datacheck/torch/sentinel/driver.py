@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
+from datacheck.schema.loading import load_schema
+from datacheck.text import join_limited
 from datacheck.torch.diagnosis import Diagnosis, NonFiniteError
 from datacheck.torch.sentinel.actions import OnTrip, read_actions
 from datacheck.torch.sentinel.bundle import write_bundle
@@ -29,6 +31,8 @@ from datacheck.torch.sentinel.trip import Signals, Trip
 
 __all__ = ["Driver"]
 
+#: A scaler's steps in a row that overflow, as few as its first ones often do, before one is looked at without a scale.
+OVERFLOWS_TO_DOUBT = 3
 #: What the message of an error that a NaN has caused says.
 _HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
 
@@ -60,7 +64,10 @@ class Driver:
         self.response = Response(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
         self.last_diagnosis: Diagnosis | None = None
         self._last_trip: Trip | None = None
-        self._explainer = Explainer(self.training, self.log)
+        self._explainer = Explainer(
+            self.training, self.log, None if config.schema is None else load_schema(config.schema)
+        )
+        self._overflows_in_row = 0
         self._is_prepared = False
         self._is_late = False
         self.is_driving = False
@@ -110,18 +117,25 @@ class Driver:
 
     def close(self) -> None:
         """End a step: let go of its batch, unless it tripped and may yet be written to a bundle."""
-        if self.layers is not None and self.training.step == 1 and self.layers.is_blind():
-            self.log.add_note(
-                "the layers",
-                "no module was called through its hooks; make the guard before the first call of a compiled model, and call"
-                " modules as model(x), not model.forward(x)",
-            )
+        if self.layers is not None and self.training.step == 1:
+            self._note_blindness(self.layers)
         self.training.random.end()
         self._hooks.closed()
         if self._is_late:
             self.prepare()
         if self._last_trip is None:
             self.context.clear()
+
+    def _note_blindness(self, layers: LayerWatch) -> None:
+        if layers.blind_spots:
+            shown = join_limited(sorted(layers.blind_spots), 4)
+            self.log.add_note("the layers", f"hooks do not see the values of {shown}, under vmap or in TorchScript")
+        elif layers.is_blind():
+            self.log.add_note(
+                "the layers",
+                "no module was called through its hooks; make the guard before the first call of a compiled model, and call"
+                " modules as model(x), not model.forward(x)",
+            )
 
     def forward(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
         """The loss; None where a value that is not finite made the code raise, and the actions go on with training."""
@@ -157,6 +171,9 @@ class Driver:
         training, scaler = self.training, self.training.scaler
         scale: Tensor | float = 1.0 if scaler is None else scaler.scale(_one(training))
         reading = self.lookout.look(self.context.losses, training.parameters, scale, may_overflow=scaler is not None)
+        self._overflows_in_row = self._overflows_in_row + 1 if reading.is_overflow else 0
+        if self._overflows_in_row == OVERFLOWS_TO_DOUBT and self._is_bad_without_scale():
+            reading = self.lookout.look(self.context.losses, training.parameters, scale)
         if reading.trip is not None and not self._resolve(reading.trip):
             for optimizer in training.optimizers:
                 # A scheduler would warn that it was stepped before its optimizer.
@@ -181,6 +198,13 @@ class Driver:
         else:
             self.updated()
         self.close()
+
+    def _is_bad_without_scale(self) -> bool:
+        """Whether the step's gradients are not finite without a loss scale either: lowering it will not help then."""
+        with self._hooks_off():
+            is_bad = self._explainer.is_harmed(self.context)
+        peers = self.training.peers
+        return is_bad if peers is None else peers.sum([float(is_bad)])[0] > 0
 
     def check_before(
         self,

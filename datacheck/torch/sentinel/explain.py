@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis import Diagnosis
 from datacheck.torch.dynamics import DynamicsVerdict, History, classify_dynamics
@@ -34,11 +36,12 @@ SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflo
 class Explainer:
     """Explains trips of one training run."""
 
-    def __init__(self, training: Training, log: GuardLog) -> None:
+    def __init__(self, training: Training, log: GuardLog, schema: Schema | None = None) -> None:
         #: Arguments that the loop's hooks put into calls of the model, while a loss is made again.
         self.substitutes: list[Any] = []
         self._training = training
         self._log = log
+        self._schema = schema
 
     def explain(self, trip: Trip, context: StepContext, history: History) -> Diagnosis:
         """The diagnosis of a trip; where ranks train together, that of the first rank that has one of its own."""
@@ -62,6 +65,22 @@ class Explainer:
         """The diagnosis of a step whose code raised; None where no value that is not finite is behind it."""
         found = self._replay(trip, context)
         return None if found is None else found.at_step(trip.step)
+
+    def is_harmed(self, context: StepContext) -> bool:
+        """Whether the step has a bad loss or gradient without a loss scale too; False where that cannot be told."""
+        from datacheck.torch.microscope.replay import is_harmed
+
+        training = self._training
+        model = bare_model(training.model)
+        if is_sharded(model):
+            return False
+        trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
+        with training.buffers.replaying():
+            for part in context.parts:
+                with training.random.replaying(part.random):
+                    if is_harmed(partial(part.loss_fn, model, part.batch), True, 1.0, trained):
+                        return True
+        return False
 
     def _replay(self, trip: Trip, context: StepContext) -> Diagnosis | None:
         training = self._training
@@ -89,7 +108,7 @@ class Explainer:
                 for part in context.parts:
                     try:
                         with training.random.replaying(part.random):
-                            found = examine_part(part, model, scale)
+                            found = examine_part(part, model, scale, self._schema)
                     except Exception as error:  # the user's code, out of place: what tripped must be told all the same
                         self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
                         continue
@@ -124,7 +143,7 @@ class Explainer:
         replay_on = rerun.run_on if rerun.reads(data) else None
         try:
             with training.random.replaying(parts[0].random if parts else training.random.state):
-                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on)
+                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
         except Exception as error:  # the user's code, out of place: the model alone is replayed then
             self._log.add_note(
                 "the loop's loss", f"its code raised when it was run again: {type(error).__name__}: {error}"
@@ -176,7 +195,7 @@ class Explainer:
         )
 
 
-def examine_part(part: Part, model: nn.Module, scale: float = 1.0) -> Diagnosis | None:
+def examine_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema | None = None) -> Diagnosis | None:
     """Replay one part of a step under the microscope. Random states and buffers must be those of the step."""
     from datacheck.torch.microscope import examine
 
@@ -184,11 +203,18 @@ def examine_part(part: Part, model: nn.Module, scale: float = 1.0) -> Diagnosis 
         return part.loss_fn(model, batch)
 
     if part.is_whole:
-        return examine(lambda: replay_on(part.batch), model=model, batch=part.batch, replay_on=replay_on, scale=scale)
+        return examine(
+            lambda: replay_on(part.batch),
+            model=model,
+            batch=part.batch,
+            replay_on=replay_on,
+            scale=scale,
+            schema=schema,
+        )
     args, kwargs = part.batch
     # The loss is made up, so samples cannot be told by their share in it.
     batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
-    return examine(lambda: replay_on(part.batch), model=model, batch=batch, scale=scale)
+    return examine(lambda: replay_on(part.batch), model=model, batch=batch, scale=scale, schema=schema)
 
 
 def _seen(trip: Trip) -> str:

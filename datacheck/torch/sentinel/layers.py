@@ -75,6 +75,8 @@ class LayerWatch:
         self._compiled_sums: Tensor | None = None
         self.is_on = False
         self.is_paused = False
+        #: Modules that cannot be watched.
+        self.blind_spots: set[str] = set()
         self._clear()
 
     def _clear(self) -> None:
@@ -101,9 +103,12 @@ class LayerWatch:
         home = next((p.device for p in self._modules[0].parameters()), torch.device("cpu"))
         if home.type != "meta":
             self._compiled_sums = torch.zeros(len(self.names), device=home)
-        self._handles = [
-            module.register_forward_hook(Hook(self._make_hook(index))) for index, module in enumerate(self._modules)
-        ]
+        for index, module in enumerate(self._modules):
+            try:
+                self._handles.append(module.register_forward_hook(Hook(self._make_hook(index))))
+            except RuntimeError:
+                # TorchScript takes no hooks.
+                self.blind_spots.add(self.names[index])
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -126,11 +131,15 @@ class LayerWatch:
             if self.is_paused or not (self.is_on or torch.is_grad_enabled()) or graph_task() != -1:
                 return
             self._order[index] = None
-            if type(output) is Tensor:
-                self._take(index, output, gradient_hook)
-            else:
-                for tensor in tensors_in(output):
-                    self._take(index, tensor, gradient_hook)
+            try:
+                if type(output) is Tensor:
+                    self._take(index, output, gradient_hook)
+                else:
+                    for tensor in tensors_in(output):
+                        self._take(index, tensor, gradient_hook)
+            except (NotImplementedError, RuntimeError, TypeError):
+                # A tensor without values of its own: of vmap, or of a subclass that knows no norm.
+                self.blind_spots.add(self.names[index])
 
         return hook
 
@@ -152,9 +161,13 @@ class LayerWatch:
 
     def _make_gradient_hook(self, index: int) -> Callable[[Tensor | None], None]:
         def hook(gradient: Tensor | None) -> None:
-            if gradient is not None and not torch.compiler.is_compiling():
+            if gradient is None or torch.compiler.is_compiling():
+                return
+            try:
                 self._add(self._gradients, index, gradient, len(self.names))
                 self._gradient_sizes[index] += gradient.numel()
+            except (NotImplementedError, RuntimeError, TypeError):
+                self.blind_spots.add(self.names[index])
 
         return hook
 

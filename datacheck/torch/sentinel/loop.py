@@ -64,7 +64,11 @@ class LoopHooks:
         is_collection = isinstance(model, (nn.ModuleList, nn.ModuleDict))
         for name, root in list(model.named_children()) if is_collection else [("", model)]:
             hook = Hook(self._make_forward_hook(name))
-            self._handles.append(root.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
+            try:
+                self._handles.append(root.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
+            except RuntimeError:
+                # TorchScript takes no hooks: a step then begins where the last one ended.
+                continue
 
     def detach(self) -> None:
         for handle in self._handles:
