@@ -188,7 +188,12 @@ def _slice(
 
 
 def _only_computes(statement: ast.stmt, produced: set[str], names: Mapping[str, Any]) -> bool:
-    """Whether a statement before the model's call does arithmetic only: ``next(batches)`` must not be run again."""
+    """Whether a statement before the model's call does arithmetic only: ``next(batches)`` must not be run again.
+
+    One that gives things another name makes nothing, and what it names is best known by that name.
+    """
+    if not any(isinstance(node, (ast.Call, ast.BinOp, ast.UnaryOp)) for node in _walk(statement)):
+        return False
     for node in _walk(statement):
         if not isinstance(node, ast.Call):
             continue
