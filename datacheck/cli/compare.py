@@ -14,7 +14,8 @@ from datacheck.cli.outputs import pair_outputs, write_reports
 __all__ = ["compare"]
 
 _KEY = "Fields that together must not stand in both, as in a,b; may be given several times."
-_EXCLUDE = "A field to leave out; may be given several times."
+_EXCLUDE = "A field that is not compared; may be given several times."
+_ROW_EXCLUDE = "A column that does not tell rows apart, such as a row number; may be given several times."
 
 
 def compare(
@@ -28,6 +29,9 @@ def compare(
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help=_EXCLUDE, metavar="FIELD", show_default=False)
+    ] = None,
+    row_exclude: Annotated[
+        list[str] | None, typer.Option("--row-exclude", help=_ROW_EXCLUDE, metavar="FIELD", show_default=False)
     ] = None,
     psi: Annotated[
         float | None, typer.Option(help="Population stability index that is drift.", show_default="0.25")
@@ -69,7 +73,15 @@ def compare(
     )
     settings = configuration.settings
     outputs = pair_outputs(ctx, [chosen.value for chosen in format or ()], output or (), settings.format)
-    given = {"key": key, "exclude": exclude, "psi": psi, "ks": ks, "distance": distance, "rate": rate}
+    given = {
+        "key": key,
+        "exclude": exclude,
+        "row-exclude": row_exclude,
+        "psi": psi,
+        "ks": ks,
+        "distance": distance,
+        "rate": rate,
+    }
 
     from dataclasses import replace
 

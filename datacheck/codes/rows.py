@@ -148,7 +148,7 @@ CODES = (
         remedy=(
             "Remove repeated rows before you split, or split by what makes rows alike: `datacheck compare train test"
             " --key patient_id` finds rows that are alike without being the same. Fields that only number the rows hide a"
-            " leak: leave them out with `--exclude row_id`."
+            " leak: leave them out with `--row-exclude row_id`."
         ),
     ),
     Code(

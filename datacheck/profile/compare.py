@@ -163,7 +163,7 @@ class _Comparison:
             quick_rows=True,
             keys=self.keys,
             stored_as={path: dtype for path, dtype in stored.items() if dtype is not None},
-            not_rows=frozenset(self.limits.exclude),
+            not_rows=frozenset(self.limits.row_exclude),
         )
 
     def _codes(self) -> frozenset[str | None]:
@@ -187,7 +187,7 @@ class _Comparison:
         return profile_memory(data.memory, asked, data.name)
 
     def _leaked(self, train: _Data, known: DataProfile, data: _Data, other: DataProfile) -> Iterator[Finding]:
-        columns = row_columns(known, other, self.limits.exclude)
+        columns = row_columns(known, other, self.limits.row_exclude)
         yield from columns.findings(data.name)
         if not columns.names:
             pass

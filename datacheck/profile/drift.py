@@ -70,7 +70,7 @@ def number_drift(train: Array, other: Array) -> NumberDrift:
         psi=_stability_index(table),
         psi_chance=_chance(table),
         ks=ks,
-        ks_chance=float(kstwobign.sf(np.sqrt(effective) * ks)),
+        ks_chance=float(kstwobign.sf(np.sqrt(effective) * ks)) if ks else 1.0,
         train_median=_quantile(train, 0.5),
         other_median=_quantile(other, 0.5),
     )

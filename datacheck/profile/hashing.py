@@ -34,6 +34,7 @@ _BLOCK_TEXTS = 1 << 14
 _LONG_TEXT = 256
 _HALF = np.uint64(32)
 _FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_NULL = 0x6E756C6C
 _NEGATIVE_ZERO = {2: np.uint16(0x8000)}
 
 
@@ -60,6 +61,11 @@ def _coefficients(seed: int, count: int) -> Hashes:
     numbers = mixed(np.arange(count, dtype=np.uint64) + np.uint64(seed)) | np.uint64(1)
     numbers.flags.writeable = False
     return numbers
+
+
+def _null_term(seed: int) -> np.uint64:
+    """The term of a null: no value's term but by chance."""
+    return np.uint64(_coefficients(seed ^ _NULL, 1)[0])
 
 
 def _fold(words: Hashes) -> Hashes:
@@ -111,7 +117,7 @@ def _add_numbers(leaf: Leaf, into: Hashes) -> None:
         part = slice(start, start + _BLOCK_WORDS)
         terms = _number_terms(leaf.values[part], seed)
         if leaf.validity is not None:
-            terms = np.where(leaf.validity[part], terms, np.uint64(seed))
+            terms = np.where(leaf.validity[part], terms, _null_term(seed))
         into[part] += terms
 
 
@@ -173,7 +179,7 @@ def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None) -> Hashes:
     else:
         terms = _hash_arrow(leaf.values, seed, is_nested=bool(leaf.levels))
     if leaf.validity is not None:
-        terms[~leaf.validity] = np.uint64(seed)
+        terms[~leaf.validity] = _null_term(seed)
     return terms
 
 
@@ -253,7 +259,7 @@ def _long_double_words(values: Array) -> Hashes:
 def _hash_arrow(values: pa.Array, seed: int, *, is_nested: bool) -> Hashes:
     kind, types = values.type, pa.types
     if types.is_null(kind):
-        return np.full(len(values), seed, np.uint64)
+        return np.full(len(values), _null_term(seed), np.uint64)
     if types.is_nested(kind):
         # Its own values are leaves of their own; that there is one is told only where its place is not a row.
         return np.full(len(values), 1 if is_nested else 0, np.uint64)
@@ -318,10 +324,13 @@ def _add_texts(values: pa.Array, seed: int, terms: Hashes) -> None:
         else:
             terms[rows] += found
         starts, left = starts + 8, left - 8
-    for row in np.flatnonzero(long):
-        begin = int(offsets[row]) - first
-        digest = hashlib.blake2b(data[begin : begin + int(lengths[row])].tobytes(), digest_size=8).digest()
-        terms[row] += np.frombuffer(digest, np.uint64)[0]
+    if long.any():
+        begins, ends = offsets[:-1][long] - first, offsets[1:][long] - first
+        digests = [
+            hashlib.blake2b(data[begin:end].tobytes(), digest_size=8).digest()
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+        ]
+        terms[long] += np.frombuffer(b"".join(digests), np.uint64) * np.uint64(seed | 1)
 
 
 def _all_or(chosen: Array, starts: Array, lengths: Array) -> tuple[Array | None, Array, Array]:

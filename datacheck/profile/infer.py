@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,8 +173,10 @@ def _named_twice(profile: DataProfile) -> list[str | None]:
 def _header(profile: DataProfile, data: Any) -> list[str]:
     from datacheck import __version__
 
-    paths = [data] if isinstance(data, str) else data
-    named = ", ".join(plain(str(path)) for path in paths[:4]) if are_paths(data) else "memory"
+    named = "memory"
+    if are_paths(data):
+        paths = [data] if isinstance(data, str | os.PathLike) else data
+        named = ", ".join([*(plain(os.fspath(path)) for path in paths[:4]), *(["…"] if len(paths) > 4 else [])])
     size = f"{quantity(profile.num_rows, 'row')} of {quantity(len(profile.files), 'file')}"
     lines = [f"Inferred by datacheck {__version__} from {size}: {named}", _PROLOGUE]
     stems = {stem_of(file.uri) for file in profile.files if None in file.fields}

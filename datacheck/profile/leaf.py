@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from datacheck.leaves import BoolArray, Leaf, arrow_validity
 from datacheck.numerics import CACHED_BLOCK, nan_mask, neginf_mask, posinf_mask, suspicious, to_float
-from datacheck.profile.hashing import seed_of
 from datacheck.profile.sample import Sample
 from datacheck.profile.vocabulary import Vocabulary
 
@@ -55,7 +54,7 @@ class LeafProfile:
         if num_words and (is_text(leaf) or (with_codes and _is_whole(leaf)) or leaf.dtype == "bool"):
             profile.vocabulary = Vocabulary(num_words)
         if with_sample and is_ordered(leaf):
-            profile.sample = Sample(seed_of("sample", leaf.path))
+            profile.sample = Sample()
         return profile
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from datacheck.leaves import BoolArray
 from datacheck.numerics import to_float
-from datacheck.profile.hashing import mixed
+from datacheck.profile.hashing import mixed, seed_of
 
 __all__ = ["SAMPLE_SIZE", "Sample"]
 
@@ -22,6 +22,8 @@ Array = np.ndarray[Any, Any]
 
 #: Values that are kept at most. A share of the values is told to within about one percent.
 SAMPLE_SIZE = 1 << 14
+#: Values that decide how a part is thinned.
+_HEAD = 64
 
 
 class Sample:
@@ -29,8 +31,8 @@ class Sample:
 
     __slots__ = ("_chunks", "_level", "_num_kept", "_seed")
 
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
+    def __init__(self) -> None:
+        self._seed = 0
         self._level = 0
         self._num_kept = 0
         self._chunks: list[Array] = []
@@ -48,6 +50,10 @@ class Sample:
 
     def add(self, values: Array, dtype: str, validity: BoolArray | None, start: int) -> None:
         """Add numbers of a logical dtype; ``start`` tells this part of the data from others."""
+        if not self._seed and len(values):
+            # Parts that are thinned alike would add up their errors. The same values are always thinned alike.
+            head = np.ascontiguousarray(values[:_HEAD])
+            self._seed = seed_of(len(values), head.tobytes())
         while len(values) >> self._level > SAMPLE_SIZE:
             self._thin()
         if self._level == 0:

@@ -196,8 +196,10 @@ def _of_field(name: str | None, before: Field, after: Field) -> Iterator[Change]
 
 
 def _same(before: Any, after: Any) -> bool:
-    """Whether two values are written alike: true is not 1."""
-    return bool(before == after) and type(before) is type(after)
+    """Whether two plain values are equal; to Python true is 1."""
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_same, before, after))
+    return bool(before == after) and isinstance(before, bool) is isinstance(after, bool)
 
 
 def _of_checks(name: str | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

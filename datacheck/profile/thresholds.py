@@ -46,10 +46,11 @@ class Thresholds(BaseModel):
         rate: difference of the parts of nulls, NaN or infinities: 0.01 is one percentage point.
         significance: the chance of a false alarm, field by field.
         key: keys that must not stand in two splits.
-        exclude: fields that are left out.
+        exclude: fields that are not compared.
+        row_exclude: columns that do not tell rows apart, such as a number of the row.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
         "keys": "'key'",
@@ -67,6 +68,7 @@ class Thresholds(BaseModel):
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.001
     key: Annotated[Keys, BeforeValidator(as_keys)] = ()
     exclude: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    row_exclude: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(default=(), alias="row-exclude")
 
 
 def read_thresholds(written: Mapping[str, Any], place: str) -> Thresholds:

@@ -37,13 +37,13 @@ def check(data: Any) -> None:
 
 
 @given(tables())
-@settings(QUIET, max_examples=400)
+@settings(QUIET, max_examples=250)
 def test_of_tables_in_memory(table: pa.Table) -> None:
     check(table)
 
 
 @given(arrays() | st.dictionaries(st.text(max_size=3), arrays(), max_size=3))
-@settings(QUIET, max_examples=300)
+@settings(QUIET, max_examples=200)
 def test_of_arrays_in_memory(data: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

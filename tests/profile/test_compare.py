@@ -1,0 +1,400 @@
+"""Two data sets side by side: leaks, drift, rates, categories, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from job_files import run_command, write_table
+
+import datacheck
+from datacheck import Report, Schema, Thresholds
+from datacheck.errors import ConfigurationError, UsageError
+from datacheck.findings import Finding
+from datacheck.profile.thresholds import read_thresholds
+
+pytest.importorskip("scipy")
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def people(num_rows: int, seed: int, **columns: Any) -> dict[str, Any]:
+    """A table of whose rows no two are alike."""
+    source = random(seed)
+    return {
+        "person": source.permutation(num_rows) + seed * 10**6,
+        "height": source.standard_normal(num_rows).astype(np.float32),
+        "town": source.choice(["A", "B", "C"], num_rows),
+        **columns,
+    }
+
+
+def codes(report: Report) -> list[tuple[str, str | None]]:
+    return [(finding.code, finding.field) for finding in report.findings]
+
+
+def only(report: Report, code: str) -> Finding:
+    (found,) = [finding for finding in report.findings if finding.code == code]
+    return found
+
+
+def arrow(columns: dict[str, Any]) -> pa.Table:
+    return pa.table(columns)
+
+
+def test_like_data_has_no_findings(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "train.parquet", people(5000, 1), 700)
+    test = write_table(tmp_path / "test.parquet", people(2000, 2), 300)
+    report = datacheck.compare(train, test, key="person")
+    # Who a person is says where he is: that numbers of persons are otherwise is right to say.
+    assert codes(report) == [("DC312", "person")]
+    assert datacheck.compare(train, test, thresholds=Thresholds(exclude=("person",))).findings == ()
+    assert (report.num_files, report.num_rows) == (2, 7000)
+
+
+# Leaks
+
+
+@pytest.mark.parametrize("row_group_size", [50, 100_000])
+def test_rows_in_both_are_told_with_their_places_on_both_sides(tmp_path: Path, row_group_size: int) -> None:
+    train, test = people(1000, 1), people(200, 2)
+    for name in train:
+        test[name][[7, 120]] = train[name][[950, 3]]
+    write_table(
+        tmp_path / "train" / "a.parquet", {name: values[:500] for name, values in train.items()}, row_group_size
+    )
+    write_table(
+        tmp_path / "train" / "b.parquet", {name: values[500:] for name, values in train.items()}, row_group_size
+    )
+    write_table(tmp_path / "test.parquet", test, row_group_size)
+    found = only(datacheck.compare(tmp_path / "train", tmp_path / "test.parquet"), "DC310")
+    assert (found.num_violations, found.num_checked) == (2, 200)
+    assert [example.row for example in found.examples] == [7, 120]
+    assert [example.row_group for example in found.examples] == [7 // row_group_size, 120 // row_group_size]
+    assert found.detail == (
+        f"row 7 is row 450 of {tmp_path}/train/b.parquet; row 120 is row 3 of {tmp_path}/train/a.parquet"
+    )
+    assert found.is_error
+
+
+def test_keys_in_both_are_told_also_where_the_rows_differ(tmp_path: Path) -> None:
+    train, test = people(1000, 1), people(200, 2)
+    test["person"][[5, 6]] = train["person"][[10, 11]]
+    first, second = write_table(tmp_path / "a.parquet", train), write_table(tmp_path / "b.parquet", test)
+    report = datacheck.compare(first, second, key=["person", "person,town"], drift=False)
+    by_key = {finding.field: finding for finding in report.findings}
+    assert by_key["person"].num_violations == 2
+    assert by_key["person"].detail.startswith(f"row 5 is as row 10 of {first}")
+    same_town = int((test["town"][[5, 6]] == train["town"][[10, 11]]).sum())
+    assert ("person, town" in by_key) is (same_town > 0)
+
+
+def test_unique_fields_of_a_schema_are_keys_unless_others_are_named() -> None:
+    train, test = arrow(people(100, 1)), arrow({**people(50, 2), "person": people(100, 1)["person"][:50]})
+    schema = Schema.model_validate({"fields": {"person": {"unique": True}}})
+    fields = [field for code, field in codes(datacheck.compare(train, test, schema=schema)) if code == "DC311"]
+    assert fields == ["person"]
+    named = datacheck.compare(train, test, schema=schema, key="town", drift=False)
+    assert [field for code, field in codes(named) if code == "DC311"] == ["town"]
+
+
+def test_a_key_that_is_no_column_is_refused() -> None:
+    data = arrow(people(10, 1))
+    with pytest.raises(UsageError, match=r"names 'persn', which is no column; did you mean 'person'\?"):
+        datacheck.compare(data, data, key="persn", drift=False)
+
+
+def test_rows_are_compared_by_the_columns_that_both_have() -> None:
+    train, test = people(300, 1), people(100, 2)
+    for name in train:
+        test[name][3] = train[name][200]
+    report = datacheck.compare(arrow({**train, "label": [1] * 300}), arrow(test), drift=False)
+    assert only(report, "DC310").num_violations == 1
+    assert ("DC001", "label") in codes(report)
+    assert "not by 'label'" in only(report, "DC315").detail
+
+
+def test_columns_that_only_number_the_rows_hide_no_leak_once_they_are_named() -> None:
+    people_twice = people(300, 1)
+    train, test = arrow({**people_twice, "n": range(300)}), arrow({**people_twice, "n": range(300, 600)})
+    assert datacheck.compare(train, test, drift=False).findings == ()
+    report = datacheck.compare(train, test, thresholds=Thresholds(row_exclude=("n",)), drift=False)
+    assert only(report, "DC310").num_violations == 300
+    assert datacheck.compare(train, test, thresholds=Thresholds(exclude=("n",)), drift=False).findings == ()
+
+
+@pytest.mark.parametrize("width", [2, 30, 500])
+@pytest.mark.parametrize("blank", [False, True])
+def test_rows_of_arrays_leak_too(tmp_path: Path, width: int, blank: bool) -> None:
+    """Also where the values that are looked at first are alike in all rows."""
+    train = random(1).standard_normal((400, width)).astype(np.float32)
+    test = random(2).standard_normal((100, width)).astype(np.float32)
+    if blank:
+        train[:, 1:] = test[:, 1:] = 0
+    test[9] = train[333]
+    np.save(tmp_path / "train.npy", train)
+    np.save(tmp_path / "test.npy", test)
+    report = datacheck.compare(tmp_path / "train.npy", tmp_path / "test.npy")
+    found = only(report, "DC310")
+    assert (found.num_violations, found.examples[0].row) == (1, 9)
+    assert "row 9 is row 333" in found.detail
+
+
+def test_arrays_of_several_files_are_compared_by_name(tmp_path: Path) -> None:
+    for split, seed, shift in (("train", 1, 0.0), ("test", 2, 9.0)):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "inputs.npy", random(seed).standard_normal((500, 4)))
+        np.save(tmp_path / split / "targets.npy", random(seed).standard_normal(500) + shift)
+    report = datacheck.compare(tmp_path / "train", tmp_path / "test")
+    assert [(code, field) for code, field in codes(report) if code != "DC315"] == [("DC312", "targets")]
+    # A target that stands twice is no leak.
+    assert "each is one number" in only(report, "DC315").detail
+
+
+def test_arrays_that_are_no_table_are_said_to_be_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(20.0), y=np.arange(30.0))
+    report = datacheck.compare(tmp_path / "a.npz", tmp_path / "a.npz")
+    assert {finding.detail for finding in report.findings} == {"its arrays are not rows of one table"}
+
+
+# Fields
+
+
+def fields(train: Any, other: Any, **options: Any) -> list[Finding]:
+    """The findings on a column, given for two data sets whose rows all differ."""
+    first, second = (
+        pa.table({"x": column, "n": random(seed).standard_normal(len(column))})
+        for seed, column in enumerate((train, other))
+    )
+    thresholds = Thresholds(**options.pop("limits", {}))
+    return list(datacheck.compare(first, second, thresholds=thresholds, **options).findings)
+
+
+def test_a_shift_of_numbers_is_drift() -> None:
+    train = random(1).standard_normal(5000)
+    (found,) = fields(train, random(2).standard_normal(3000) + 1)
+    assert found.code == "DC312"
+    assert found.message.startswith("'x' is distributed otherwise than in the training data: PSI ")
+    assert fields(train, random(2).standard_normal(3000) + 0.1) == []
+    assert [found.code for found in fields(train, random(2).standard_normal(3000) + 0.1, limits={"ks": 0.03})] == [
+        "DC312"
+    ]
+    assert fields(train, random(2).standard_normal(3000) + 1, drift=False) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int32(), pa.uint8(), pa.float16(), pa.duration("s"), pa.timestamp("ns"), pa.date32(), pa.decimal128(9, 2)],
+)
+def test_every_kind_of_number_and_time_can_drift(kind: pa.DataType) -> None:
+    low, high = pa.array(random(1).integers(0, 50, 500)), pa.array(random(2).integers(40, 90, 500))
+    step = pa.int32() if kind == pa.date32() else pa.int64()
+
+    def made(values: pa.Array) -> pa.Array:
+        return (
+            values.cast(step).cast(kind)
+            if pa.types.is_temporal(kind)
+            else values.cast(pa.float64()).cast(kind, safe=False)
+        )
+
+    assert [found.code for found in fields(made(low), made(high))] == ["DC312"]
+    assert fields(made(low), made(low)) == []
+
+
+def test_medians_of_times_are_told_as_times() -> None:
+    train, other = (pa.array([day] * 500, pa.int32()).cast(pa.date32()) for day in (0, 366))
+    (found,) = fields(train, other)
+    assert "the median is 1971-01-02T00:00:00, in the training data 1970-01-01T00:00:00" in found.detail
+
+
+@pytest.mark.parametrize(("rule", "value"), [("null", None), ("NaN", np.nan), ("inf", np.inf), ("inf", -np.inf)])
+def test_a_rate_that_changes_is_told(rule: str, value: Any) -> None:
+    whole = pa.array(random(1).standard_normal(2000))
+    gaps = pa.array([value if number % 10 == 0 else float(number % 7) for number in range(2000)])
+    found = [finding for finding in fields(whole, gaps) if finding.code == "DC313"]
+    assert [(finding.rule, finding.num_violations, finding.num_checked) for finding in found] == [(rule, 200, 2000)]
+    assert found[0].detail == "10 % (200 of 2,000), in the training data 0 % (0 of 2,000)"
+    assert [finding for finding in fields(whole, gaps, limits={"rate": 0.2}) if finding.code == "DC313"] == []
+
+
+def test_a_gap_in_few_rows_is_no_change_of_a_rate() -> None:
+    assert fields(pa.array([1.0] * 8), pa.array([1.0] * 7 + [None])) == []
+
+
+def test_new_categories_are_told_with_their_places(tmp_path: Path) -> None:
+    train = write_table(tmp_path / "train.parquet", {"n": range(300), "town": ["A", "B", None] * 100})
+    towns = ["A", "B"] * 50
+    towns[44], towns[71], towns[93] = "C", "D\x1b", "C"
+    test = write_table(tmp_path / "test.parquet", {"n": range(1000, 1100), "town": towns}, 30)
+    found = only(datacheck.compare(train, test), "DC314")
+    assert (found.num_violations, found.num_checked) == (3, 100)
+    assert [(example.row, example.row_group, example.value) for example in found.examples[:2]] == [
+        (44, 1, "C"),
+        (71, 2, "D\\x1b"),
+    ]
+    assert "\x1b" not in found.message
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda values: pa.array([[value] for value in values]), lambda values: pa.array(values).dictionary_encode()],
+)
+def test_new_categories_are_seen_in_lists_and_dictionaries(make: Any) -> None:
+    (found,) = fields(make(["a", "b"] * 50), make(["a", "b"] * 49 + ["a", "c"]))
+    assert (found.code, found.num_violations, found.examples[0].row) == ("DC314", 1, 99)
+
+
+def test_categories_that_are_spread_otherwise_are_drift() -> None:
+    (found,) = fields(pa.array(["a", "b"] * 300), pa.array(["a"] * 580 + ["b"] * 20))
+    assert found.code == "DC312"
+    assert (
+        found.detail == ("Jensen-Shannon distance 0.45 (limit 0.2); 96.7 % are 'a', in the training data 50 %")
+        or "are 'a'" in found.detail
+        or "are 'b'" in found.detail
+    )
+    assert fields(pa.array([True, False] * 300), pa.array([True] * 580 + [False] * 20))[0].code == "DC312"
+
+
+def test_integers_are_categories_where_the_schema_lists_them() -> None:
+    train, other = pa.array([0, 1] * 100), pa.array([0, 1] * 99 + [0, 7])
+    assert fields(train, other) == []
+    schema = Schema.model_validate({"fields": {"x": {"isin": [0, 1]}}})
+    (found,) = fields(train, other, schema=schema)
+    assert (found.code, found.examples[0].value) == ("DC314", "7")
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "why"),
+    [
+        (pa.array([f"t{n}" for n in range(5000)]), pa.array(["t1"] * 99), "it has more than 1,000 different values"),
+        (pa.array([f"t{n}" for n in range(50)]), pa.array(["t1"] * 99), "its 50 different values are too many of 50"),
+        (pa.array([b"a"] * 50), pa.array([b"b"] * 50), "values of binary have no order and no categories"),
+        (pa.array([1] * 50), pa.array(["b"] * 50), "its values are not of one kind"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(train: pa.Array, other: pa.Array, why: str) -> None:
+    found = [finding for finding in fields(train, other) if finding.code == "DC315"]
+    assert [finding.detail.startswith(why) for finding in found] == [True]
+    assert not found[0].is_error
+
+
+def test_too_many_new_categories_are_one_finding() -> None:
+    found = fields(pa.array(["a"] * 500), pa.array([f"t{n}" for n in range(5000)]))
+    assert ("DC314", "more than 1,000 different ones, in the training data 1") in [(f.code, f.detail) for f in found]
+
+
+def test_another_dtype_is_told_and_its_numbers_are_compared() -> None:
+    values = random(1).integers(0, 9, 500)
+    (found,) = fields(pa.array(values, pa.int64()), pa.array(values, pa.float32()))
+    assert (found.code, found.detail) == ("DC003", "float32, in the training data int64")
+    assert [f.code for f in fields(pa.array(values, pa.int64()), pa.array(values + 90, pa.float32()))] == [
+        "DC003",
+        "DC312",
+    ]
+
+
+def test_text_files_have_no_dtypes_to_differ(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + "\n".join(f"{n},{n % 3}" for n in range(100)))
+    (tmp_path / "b.csv").write_text("x,y\n" + "\n".join(f"{n + 0.5},{n % 3}" for n in range(100)))
+    assert datacheck.compare(tmp_path / "a.csv", tmp_path / "b.csv").findings == ()
+
+
+def test_a_field_that_one_side_lacks_is_told() -> None:
+    report = datacheck.compare(
+        {"a": np.arange(9.0), "b": np.arange(9)}, {"a": np.arange(20.0, 29), "c": np.arange(9)}, drift=False
+    )
+    assert codes(report) == [("DC315", "whole rows"), ("DC001", "b"), ("DC315", "c")]
+
+
+def test_bfloat16_kept_in_integers_is_compared_as_what_it_is() -> None:
+    def stored(values: Any) -> Any:
+        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+    schema = Schema.model_validate({"fields": {"x": {"dtype": "bfloat16"}}})
+    train, other = random(1).standard_normal(1000), random(2).standard_normal(1000)
+    other[::4] = np.nan
+    found = datacheck.compare({"x": stored(train)}, {"x": stored(other)}, schema=schema).findings
+    assert [(finding.code, finding.rule) for finding in found if finding.is_error] == [("DC313", "NaN")]
+
+
+def test_empty_data_is_compared_without_ado() -> None:
+    none, some = pa.table({"x": pa.array([], pa.float64())}), pa.table({"x": [1.0]})
+    assert codes(datacheck.compare(none, some)) == codes(datacheck.compare(some, none)) == [("DC315", "whole rows")]
+
+
+def test_a_file_that_cannot_be_read_is_a_finding_and_the_rest_is_compared(tmp_path: Path) -> None:
+    train, test = people(300, 1), people(100, 1)
+    write_table(tmp_path / "train" / "a.parquet", train)
+    (tmp_path / "train" / "b.parquet").write_bytes(b"PAR1 nothing")
+    write_table(tmp_path / "test.parquet", {name: train[name][:100] for name in test})
+    report = datacheck.compare(tmp_path / "train", tmp_path / "test.parquet", drift=False)
+    assert codes(report) == [("DC901", None), ("DC310", None)]
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_the_report_does_not_depend_on_who_does_the_work(tmp_path: Path, executor: str) -> None:
+    for split, seed in (("train", 1), ("test", 2)):
+        (tmp_path / split).mkdir()
+        for part in range(3):
+            table = arrow({**people(20_000, seed * 10 + part), "z": random(part).standard_normal(20_000) + seed})
+            pq.write_table(table, tmp_path / split / f"{part}.parquet", row_group_size=7000)
+    sides = (tmp_path / "train", tmp_path / "test")
+    alone = datacheck.compare(*sides, key="person", workers=1)
+    together = datacheck.compare(*sides, key="person", workers=3, executor=executor)
+    assert alone.findings == together.findings
+    assert len(alone.findings) >= 2
+
+
+def test_the_same_data_does_not_drift() -> None:
+    data = arrow({"a": random(1).standard_normal(200_000), "b": random(2).integers(0, 9, 200_000)})
+    assert codes(datacheck.compare(data, data)) == [("DC310", None)]
+
+
+# Thresholds and the command
+
+
+def test_a_threshold_that_makes_no_sense_is_refused_with_its_place() -> None:
+    with pytest.raises(ConfigurationError, match=r"datacheck\.yaml: compare: psii: .*did you mean 'psi'"):
+        read_thresholds({"psii": 1}, "datacheck.yaml: compare")
+    with pytest.raises(ConfigurationError, match=r"--ks: ks"):
+        read_thresholds({"ks": 2}, "--ks")
+    found = read_thresholds({"key": ["a, b", ["c"]], "row-exclude": "x"}, "")
+    assert (found.key, found.row_exclude) == ((("a", "b"), ("c",)), ("x",))
+
+
+def test_the_command_is_configured_and_its_options_win(tmp_path: Path) -> None:
+    write_table(tmp_path / "train.parquet", people(2000, 1))
+    write_table(
+        tmp_path / "test.parquet", {**people(1000, 2), "height": random(5).standard_normal(1000, np.float32) + 2}
+    )
+    plain = run_command("compare", "train.parquet", "test.parquet", cwd=tmp_path)
+    assert (plain.returncode, plain.stderr) == (1, "")
+    assert "DC312 'height'" in plain.stdout
+    (tmp_path / "datacheck.yaml").write_text("compare: {exclude: [person, height]}\n")
+    assert run_command("compare", "train.parquet", "test.parquet", cwd=tmp_path).returncode == 0
+    options = ("--exclude", "person", "--psi", "50", "--ks", "1", "--format", "json")
+    loose = run_command("compare", "train.parquet", "test.parquet", *options, cwd=tmp_path)
+    assert loose.returncode == 0
+    strict = run_command(
+        "compare", "train.parquet", "test.parquet", "--exclude", "person", "--format", "json", cwd=tmp_path
+    )
+    assert [finding["code"] for finding in json.loads(strict.stdout)["findings"]] == ["DC312"]
+    (tmp_path / "datacheck.yaml").write_text("severity: {DC31: warning, DC0: info}\n")
+    assert run_command("compare", "train.parquet", "test.parquet", "--no-drift", cwd=tmp_path).returncode == 0
+    (tmp_path / "datacheck.yaml").write_text("compare: {psi: -1}\n")
+    wrong = run_command("compare", "train.parquet", "test.parquet", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "datacheck.yaml: compare: psi" in wrong.stderr
+
+
+def test_there_must_be_something_to_compare_with(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "train.parquet", people(10, 1))
+    with pytest.raises(UsageError, match="nothing to compare"):
+        datacheck.compare(data)

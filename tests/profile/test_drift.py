@@ -1,0 +1,104 @@
+"""Distances of distributions, against SciPy's own functions and plain formulas."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("scipy")
+
+from datacheck.profile.drift import category_drift, number_drift, rate_chance
+
+NUMBERS = st.lists(st.integers(-3, 3).map(float) | st.floats(-1e300, 1e300), min_size=1, max_size=60)
+
+
+@given(NUMBERS, NUMBERS)
+@settings(max_examples=200)
+def test_the_ks_statistic_is_the_largest_distance_of_the_distributions(train: list[float], other: list[float]) -> None:
+    found = number_drift(np.array(train), np.array(other))
+    first, second = np.array(train), np.array(other)
+    assert found.ks == pytest.approx(max(abs((first <= x).mean() - (second <= x).mean()) for x in [*train, *other]))
+    assert 0 <= found.ks_chance <= 1
+
+
+@pytest.mark.parametrize("decimals", [1, 9])
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.1, 0.3])
+def test_statistic_and_chance_are_those_of_scipy_for_many_values(shift: float, decimals: int) -> None:
+    from scipy.stats import ks_2samp
+
+    random = np.random.default_rng(3)
+    train, other = random.standard_normal(4000).round(decimals), (random.standard_normal(3000) + shift).round(decimals)
+    expected, found = ks_2samp(train, other, method="asymp"), number_drift(train, other)
+    assert found.ks == pytest.approx(expected.statistic, abs=1e-12)
+    assert found.ks_chance == pytest.approx(expected.pvalue, rel=0.35, abs=1e-12)
+
+
+def test_the_stability_index_is_the_formula_over_deciles() -> None:
+    random = np.random.default_rng(0)
+    train, other = random.standard_normal(10_000), random.standard_normal(10_000) + 0.5
+    edges = np.quantile(train, np.arange(1, 10) / 10, method="inverted_cdf")
+    p, q = (np.bincount(np.searchsorted(edges, values), minlength=10) / len(values) for values in (train, other))
+    found = number_drift(train, other)
+    assert found.psi == pytest.approx(np.sum((q - p) * np.log(q / p)), rel=1e-9)
+    assert found.psi == pytest.approx(0.25, abs=0.05)  # of two normal distributions half a deviation apart
+    assert found.psi_chance < 1e-9
+
+
+def test_few_values_are_bins_of_their_own_so_that_a_new_one_between_them_counts() -> None:
+    train = np.repeat([0.0, 1.0], 500)
+    assert number_drift(train, np.repeat([0.0, 1.0], 300)).psi == pytest.approx(0, abs=1e-12)
+    assert number_drift(train, np.repeat([0.0, 0.5, 1.0], 300)).psi > 1
+    assert number_drift(np.zeros(1000), np.ones(1000)).psi > 1
+    assert number_drift(np.zeros(1000), -np.ones(1000)).psi > 1
+
+
+@pytest.mark.parametrize("size", [5, 20, 100])
+def test_few_rows_differ_by_chance(size: int) -> None:
+    """Half of a small sample away, and it is nothing."""
+    random = np.random.default_rng(7)
+    found = [number_drift(random.standard_normal(size), random.standard_normal(size)) for _ in range(50)]
+    assert min(drift.ks_chance for drift in found) > 1e-3
+    assert min(drift.psi_chance for drift in found) > 1e-3
+    assert max(drift.psi for drift in found) > 0.1
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1), st.data())
+def test_the_distance_of_categories_is_that_of_scipy(train: dict[str, int], data: st.DataObject) -> None:
+    from scipy.spatial.distance import jensenshannon
+
+    other = data.draw(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1))
+    found = category_drift(train, other)
+    names = "abcdef"
+    expected = jensenshannon([train.get(n, 0) for n in names], [other.get(n, 0) for n in names], base=2)
+    assert found.distance == pytest.approx(np.nan_to_num(expected), abs=1e-7)
+    assert 0 <= found.distance <= 1
+    shares = {
+        n: (train.get(n, 0) / sum(train.values()), other.get(n, 0) / sum(other.values())) for n in {*train, *other}
+    }
+    assert (found.train_share, found.other_share) == pytest.approx(shares[found.category])
+    assert abs(found.train_share - found.other_share) == pytest.approx(max(abs(a - b) for a, b in shares.values()))
+
+
+def test_rates_of_few_values_are_no_evidence() -> None:
+    assert rate_chance((0, 5), (1, 5)) > 0.1
+    assert rate_chance((0, 5000), (1000, 5000)) < 1e-9
+    assert rate_chance((7, 7), (9, 9)) == 1.0
+
+
+def test_without_scipy_it_is_said_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "import datacheck, numpy\n"
+        "data = numpy.arange(20.0).reshape(10, 2)\n"
+        "print([finding.code for finding in datacheck.compare(data, data, drift=False).findings])\n"
+        "try: datacheck.compare(data, data)\n"
+        "except datacheck.DatacheckError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "['DC310']"
+    assert "pip install 'datacheck-ml[compare]'" in done.stdout

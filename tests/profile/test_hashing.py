@@ -1,0 +1,138 @@
+"""Rows have the same hash exactly where they are the same, whatever holds them and however they are cut."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from profile_data import tables
+
+from datacheck.batch import Batch, Column
+from datacheck.profile.unit import Asked, profile_batches
+
+ROWS = Asked(0, hash_rows=True)
+
+
+def hashes(columns: dict[str | None, Any], cuts: list[int] | None = None, asked: Asked = ROWS) -> np.ndarray[Any, Any]:
+    length = len(next(iter(columns.values())))
+    bounds = [0, *sorted({cut for cut in cuts or [] if 0 < cut < length}), length]
+    batches = [
+        Batch(tuple(Column(name, data[start:stop]) for name, data in columns.items()), stop - start, start)
+        for start, stop in itertools.pairwise(bounds)
+    ]
+    found = profile_batches(batches, asked)
+    assert found.rows is not None
+    assert found.rows.rows.tolist() == list(range(length))
+    return found.rows.hashes
+
+
+def canonical(value: Any) -> Any:
+    """A value as Python compares it, where it is equal by the rules of leaks."""
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value + 0.0
+    if isinstance(value, dict):
+        return {key: canonical(inner) for key, inner in value.items()}
+    return [canonical(inner) for inner in value] if isinstance(value, list) else value
+
+
+def ticks(table: pa.Table) -> list[list[Any]]:
+    """Columns of a table as Python values; times as counts, for Python has no time so far away."""
+    columns = []
+    for column in table.columns:
+        array = column.combine_chunks()
+        if pa.types.is_temporal(array.type):
+            array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
+        columns.append([canonical(value) for value in array.to_pylist()])
+    return columns
+
+
+@given(tables(), st.lists(st.integers(0, 100), max_size=3))
+@settings(max_examples=250)
+def test_equal_rows_and_only_they_have_equal_hashes(table: pa.Table, cuts: list[int]) -> None:
+    distinct = {name: index for index, name in enumerate(table.column_names)}
+    table = table.select(sorted(distinct.values()))
+    if not len(table) or not table.num_columns:
+        return
+    columns: dict[str | None, Any] = {
+        name: column.combine_chunks() for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    # A row of one number is not compared, so there is always a second column.
+    columns["a column of its own"] = pa.array(["x"] * len(table))
+    found = hashes(columns, cuts)
+    rows = list(map(repr, zip(*ticks(table), strict=True)))
+    for first in range(len(rows)):
+        for second in range(first):
+            assert (rows[first] == rows[second]) is bool(found[first] == found[second]), (rows[first], rows[second])
+
+
+@given(tables())
+@settings(max_examples=60)
+def test_the_order_of_columns_does_not_matter(table: pa.Table) -> None:
+    distinct = {name: index for index, name in enumerate(table.column_names)}
+    if len(distinct) < 2 or not len(table):
+        return
+    columns: dict[str | None, Any] = {name: table.column(index).combine_chunks() for name, index in distinct.items()}
+    turned = dict(reversed(columns.items()))
+    np.testing.assert_array_equal(hashes(columns), hashes(turned))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: np.ascontiguousarray(x),
+        lambda x: np.asfortranarray(x),
+        lambda x: x[::1, ::1].astype(">f4"),
+        lambda x: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1]),
+        lambda x: pa.array(x.tolist(), pa.list_(pa.float32())),
+        lambda x: pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(x)),
+    ],
+)
+def test_rows_of_an_array_repeat_in_any_layout(make: Any) -> None:
+    rows = np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32)
+    rows[30], rows[40] = rows[3], rows[3]
+    rows[40, 6] += 1
+    found = hashes({"x": make(rows)})
+    assert found[30] == found[3]
+    assert len(np.unique(found)) == 49
+
+
+def test_one_hot_rows_of_round_numbers_all_differ() -> None:
+    """Their bits are nearly all zeros, and the same ones: what a plain sum of products mixes up."""
+    rows = np.eye(512, dtype=np.float32)
+    assert len(np.unique(hashes({"x": rows}))) == 512
+    pairs = np.stack(np.meshgrid(np.arange(300.0), np.arange(300.0)), axis=2).reshape(-1, 2)
+    assert len(np.unique(hashes({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))) == 90_000
+    assert len(np.unique(hashes({"x": pairs}))) == 90_000
+
+
+def test_zeros_are_equal_and_nans_are_whatever_their_bits() -> None:
+    values = np.array([[0.0, 1.0], [-0.0, 1.0], [np.nan, 1.0], [-np.nan, 1.0]], np.float32)
+    found = hashes({"x": values})
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.float64, np.complex64])
+@pytest.mark.parametrize("width", [3, 33, 300, 1001])
+def test_few_values_of_long_rows_tell_equal_rows_from_most_others(dtype: Any, width: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 255, (200, width)).astype(dtype)
+    rows[150] = rows[3]
+    quick = hashes({"x": rows}, asked=Asked(0, hash_rows=True, quick_rows=True))
+    assert quick[150] == quick[3]
+    assert len(np.unique(quick)) == 199
+    assert len(np.unique(hashes({"x": rows}))) == 199
+
+
+@pytest.mark.parametrize("lengths", [(0, 1, 7, 8, 9, 15, 16, 17, 255, 256, 257, 1000)])
+def test_texts_of_any_length_are_told_apart(lengths: tuple[int, ...]) -> None:
+    texts = [letter * length for length in lengths for letter in "ab"] + ["a" * 8 + "\0", "a" * 8 + "\0\0"]
+    found = hashes({"x": pa.array([*texts, *texts])}, cuts=[5])
+    assert len(np.unique(found)) == len(set(texts))
+    np.testing.assert_array_equal(found[: len(texts)], found[len(texts) :])

@@ -1,0 +1,258 @@
+"""What an inferred schema says, how it is written, and what the command does."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from job_files import run_command, write_table
+
+import datacheck
+from datacheck.errors import SourceError, UsageError
+from datacheck.profile.headroom import bounds_of, float_bounds
+from datacheck.profile.infer import infer_with_notes
+from datacheck.schema import load_schema, parse_schema
+from datacheck.schema.yaml_file import parse_yaml
+
+RANDOM = np.random.default_rng(0)
+
+
+def words(column: Any) -> dict[str, Any]:
+    """What is inferred of one column."""
+    schema = datacheck.infer(pa.table({"x": column}))
+    return schema.fields["x"].model_dump(exclude_defaults=True)
+
+
+def note(column: Any) -> str:
+    return infer_with_notes(pa.table({"x": column})).notes["x"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "dtype", "expected"),
+    [
+        (-43, 1301, "float", "float32", (-200, 1500)),
+        (0.0, 1.0, "float", "float64", (0, 1.1)),
+        (0.2, 0.9, "float", "float64", (0.1, 1)),
+        (-5.0, -1.0, "float", "float64", (-5.4, -0.6)),
+        (3.0, 3.0, "float", "float64", (2.6, 3.4)),
+        (0.0, 0.0, "float", "float64", (0, 1)),
+        (-1e308, 1e308, "float", "float64", (-1.4e308, 1.4e308)),
+        (-1.7e308, 1.7e308, "float", "float64", (None, None)),
+        (0.0, 3.3e38, "float", "float32", (0, None)),
+        (5e-324, 1e-323, "float", "float64", (5e-324, 1e-323)),
+        (1, 12, "integer", "int32", (0, 14)),
+        (0, 255, "integer", "uint8", (None, None)),
+        (-128, 5, "integer", "int8", (None, 20)),
+        (7, 7, "integer", "int64", (6, 8)),
+        (10, 20, "duration", "duration[s]", (9, 21)),
+        (2**63, 2**64 - 5, "integer", "uint64", (8 * 10**18, None)),
+    ],
+)
+def test_bounds_have_headroom_and_are_easy_to_read(
+    low: Any, high: Any, kind: str, dtype: str, expected: tuple[Any, Any]
+) -> None:
+    limit = {"float32": 3.4028234663852886e38}.get(dtype, np.inf)
+    found = float_bounds(low, high, limit) if kind == "float" else bounds_of(low, high, kind, dtype)
+    assert found == expected
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_bounds_never_leave_out_what_was_seen_nor_add_more_than_a_fifth(first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    below, above = float_bounds(low, high, np.inf)
+    spread = max((high / 8 - low / 8) * 8, abs(high) if low == high else 0)
+    if below is not None and np.isfinite(spread):
+        assert below <= low
+        assert low - below <= max(0.2000001 * spread, 5e-324 * 3) or low == high == 0
+    if above is not None and np.isfinite(spread):
+        assert above >= high
+        assert above - high <= max(0.2000001 * spread, 5e-324 * 3) or low == high == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(RANDOM.integers(0, 2, 1000), pa.int8()), {"dtype": "int8", "isin": (0, 1)}),
+        (pa.array([0, 1, 0]), {"dtype": "int64", "ge": 0, "le": 2}),
+        (pa.array(["a", "b"] * 50), {"dtype": "string", "isin": ("a", "b")}),
+        (pa.array([*["a", "b"] * 4, "c"]), {"dtype": "string"}),
+        (pa.array([True, False, None]), {"dtype": "bool", "nullable": True}),
+        (
+            pa.array([1.5, np.nan, np.inf], pa.float16()),
+            {"dtype": "float16", "allow_nan": True, "allow_inf": True, "ge": 1.3, "le": 1.7},
+        ),
+        (pa.array([[1.0, 2.0]] * 200), {"dtype": "float64", "shape": (2,), "ge": 0.9, "le": 2.1}),
+        (pa.array([[1.0, 2.0]] * 9), {"dtype": "float64", "ge": 0.9, "le": 2.1}),
+        (
+            pa.array([datetime.date(2024, 1, 11), datetime.date(2024, 1, 31)]),
+            {"dtype": "date32[day]", "ge": "2024-01-09", "le": "2024-02-02"},
+        ),
+        (
+            pa.array([0, 10**9], pa.timestamp("ms", "UTC")),
+            {"dtype": "timestamp[ms, tz=UTC]", "ge": "1969-12-30T00:00:00Z", "le": "1970-01-14T00:00:00Z"},
+        ),
+        (
+            pa.array([0, 7200], pa.timestamp("s")),
+            {"dtype": "timestamp[s]", "ge": "1969-12-31T23:48:00", "le": "1970-01-01T02:12:00"},
+        ),
+        (pa.nulls(3), {"nullable": True}),
+    ],
+)
+def test_a_field_is_told_in_the_words_of_a_schema(column: pa.Array, expected: dict[str, Any]) -> None:
+    assert words(column) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_key"),
+    [
+        ("user_id", range(10), True),
+        ("userId", [f"u{number}" for number in range(10)], True),
+        ("user_id", range(9), False),
+        ("paid", range(100), False),
+        ("price", range(1000), True),
+        ("price", range(0, 10**6, 1000), False),
+        ("name", [f"n{number}" for number in range(1000)], True),
+        ("name", [f"n{number}" for number in range(999)], False),
+        ("user_id", [*range(10), 3], False),
+    ],
+)
+def test_a_key_is_a_field_whose_values_differ_by_no_accident(name: str, values: Any, is_key: bool) -> None:
+    assert datacheck.infer(pa.table({name: list(values)})).fields[name].unique is is_key
+
+
+def test_a_key_is_one_over_all_files(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", {"id": range(2000), "row_id": range(2000)}, 500)
+    write_table(tmp_path / "b.parquet", {"id": range(2000, 4000), "row_id": range(2000)}, 500)
+    schema = datacheck.infer(tmp_path)
+    assert (schema.fields["id"].unique, schema.fields["row_id"].unique) == (True, False)
+
+
+def test_a_field_that_only_some_files_have_is_not_required(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", {"x": [1.0], "y": [1]})
+    write_table(tmp_path / "b.parquet", {"x": [2.0], "s": [{"z": None}]})
+    fields = datacheck.infer(tmp_path).fields
+    assert {name: field.required for name, field in fields.items()} == {"x": True, "y": False, "s": False, "s.z": False}
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (pa.array([-43, 1301, None], pa.float32()), "seen: -43 .. 1301, 1 null of 3"),
+        (pa.array([0.1, np.nan, np.inf, -np.inf], pa.float32()), "seen: 0.1 .. 0.1, 1 NaN, 1 +inf, 1 -inf of 4"),
+        (pa.array(["a"] * 3000), "seen: 1 text, 3,000 values"),
+        (pa.array([f"{number % 60}" for number in range(3000)]), "seen: more than 50 different texts, 3,000 values"),
+        (pa.array(range(5)), "seen: all different, 5 values"),
+        (pa.array([[1], []]), "seen: lists of 0 .. 1 values, 2 values; seen: 1 .. 1, 1 value"),
+        (pa.array([0], pa.timestamp("us", "UTC")), "seen: 1970-01-01T00:00:00 .. 1970-01-01T00:00:00, 1 value"),
+        (pa.array([2**63 - 1], pa.timestamp("us")), "in timestamp[us], 1 value"),
+    ],
+)
+def test_a_comment_says_what_was_seen(column: pa.Array, told: str) -> None:
+    assert told in note(column)
+
+
+HOSTILE = [
+    "a: b",
+    "# x",
+    "- y",
+    "'",
+    '"',
+    "\n",
+    "\nversion: 2",
+    "\r# ",
+    "\x1b[2J",
+    "\u2028",
+    "\u202e",
+    "null",
+    "~",
+    "{",
+    "x" * 300,
+    " ",
+    "",
+    "é" * 200,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_and_texts_of_the_data_stay_inside_their_quotes(name: str) -> None:
+    found = infer_with_notes(pa.table({name: pa.array([name, None] * 100), "n": pa.array([name] * 200)}), name=name)
+    text = found.to_yaml()
+    assert parse_schema(parse_yaml(text, "x"), "x") == found.schema
+    assert found.schema.fields["n"].isin == ((name,) if len(name) <= 200 and len(name.encode()) <= 200 else None)
+
+
+def test_a_hostile_path_does_not_end_its_comment(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a\nfields: {}\n.parquet", {"x": [1]})
+    found = infer_with_notes(str(path))
+    assert len([line for line in found.to_yaml().splitlines() if line.startswith("fields")]) == 1
+
+
+def test_more_fields_than_a_file_holds_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    inference = infer_with_notes({f"field_{number}": np.zeros(1) for number in range(20)})
+    assert "# seen" in inference.to_yaml()
+    monkeypatch.setattr("datacheck.profile.infer.MAX_FILE_BYTES", len(inference.to_yaml()) - 1)
+    text = inference.to_yaml()
+    assert "# seen" not in text
+    assert parse_schema(parse_yaml(text, "x"), "x") == inference.schema
+    monkeypatch.setattr("datacheck.profile.infer.MAX_FILE_BYTES", 500)
+    with pytest.raises(UsageError, match="a schema of 20 fields does not fit a file of 500 bytes"):
+        inference.to_yaml()
+
+
+def test_a_file_that_cannot_be_read_is_no_ground_for_a_schema(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", {"x": [1]})
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(SourceError, match=r"b\.parquet"):
+        datacheck.infer(tmp_path)
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1.0])])
+    header = "\n".join(infer_with_notes(pa.table([union, union, [1], [2]], names=["u", "v", "w", "w"])).header)
+    assert "Left out: 'u', which could not be looked into: a union column" in header
+    assert "More than one column is called 'w' (DC006)" in header
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n1\n")
+    assert "Left out: 1 line with more or fewer cells" in "\n".join(infer_with_notes(tmp_path).header)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_the_schema_does_not_depend_on_who_does_the_work(tmp_path: Path, executor: str) -> None:
+    table = pa.table({"x": RANDOM.standard_normal(40_000), "id": range(40_000), "s": ["a", "b"] * 20_000})
+    for number in range(3):
+        pq.write_table(table.slice(number * 10_000, 10_000), tmp_path / f"{number}.parquet", row_group_size=3000)
+    alone = datacheck.infer(tmp_path, workers=1)
+    assert datacheck.infer(tmp_path, workers=3, executor=executor) == alone
+
+
+def test_the_command_writes_a_file_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "data.parquet", {"x": [1.5, None], "id": [1, 2]})
+    output = tmp_path / "people.yaml"
+    done = run_command("schema", "infer", data, "-o", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    schema = load_schema(output)
+    assert schema.name == "people"
+    assert schema.fields["x"].nullable
+    assert run_command("scan", data, "--schema", output, "--no-cache").returncode == 0
+    before = output.read_bytes()
+    again = run_command("schema", "infer", data, "-o", output)
+    assert again.returncode == 2
+    assert "is there already; give --overwrite" in again.stderr
+    assert output.read_bytes() == before
+    write_table(data, {"y": [1]})
+    assert run_command("schema", "infer", data, "-o", output, "--overwrite").returncode == 0
+    assert list(load_schema(output).fields) == ["y"]
+
+
+def test_the_command_prints_the_schema_unless_told_where(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "data.parquet", {"x": [1.5, 3.0]})
+    done = run_command("schema", "infer", data)
+    assert done.returncode == 0
+    assert "  # seen: 1.5 .. 3, 2 values\n  x:\n    dtype: float64\n" in done.stdout
+    assert run_command("schema", "infer", tmp_path / "none").returncode == 2

@@ -1,0 +1,193 @@
+"""What one pass remembers, against NumPy and Python over all of the data at once."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacheck.batch import Batch, Column
+from datacheck.profile import sample as sample_module
+from datacheck.profile.leaf import LeafProfile
+from datacheck.profile.sample import Sample
+from datacheck.profile.store import HashStore, matches
+from datacheck.profile.unit import Asked, UnitProfile, profile_batches
+
+FLOATS = st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan])
+
+
+def batches_of(array: Any, cuts: list[int]) -> list[Batch]:
+    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(array)}), len(array)]
+    return [Batch((Column("x", array[start:stop]),), stop - start, start) for start, stop in itertools.pairwise(bounds)]
+
+
+def profile(array: Any, cuts: list[int], asked: Asked) -> LeafProfile:
+    """The profile of a column whose batches are units of their own, merged in order."""
+    profiles = [profile_batches([batch], asked).leaves for batch in batches_of(array, cuts)]
+    (first, *rest) = [next(iter(found.values())) for found in profiles if found]
+    for other in rest:
+        first.merge(pickle.loads(pickle.dumps(other)))
+    return first
+
+
+@given(st.lists(FLOATS | st.none(), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=3))
+@settings(max_examples=150)
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_counts_and_extremes_are_those_of_all_values(kind: pa.DataType, values: list[Any], cuts: list[int]) -> None:
+    found = profile(pa.array(values, kind), cuts, Asked(10))
+    present = np.array([value for value in values if value is not None], np.float64)
+    finite = present[np.isfinite(present)]
+    assert found.num_slots == len(values)
+    assert found.num_nulls == len(values) - len(present)
+    assert found.num_nan == np.isnan(present).sum()
+    assert (found.num_posinf, found.num_neginf) == ((present == np.inf).sum(), (present == -np.inf).sum())
+    assert (found.low, found.high) == ((finite.min(), finite.max()) if len(finite) else (None, None))
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=3))
+def test_without_extremes_the_counts_are_the_same(values: list[float], cuts: list[int]) -> None:
+    array = np.array(values, np.float32)
+    found = profile(array, cuts, Asked(0, with_extremes=False))
+    assert (found.low, found.num_nan) == (None, np.isnan(array).sum())
+    assert found.num_infinite == np.isinf(array).sum()
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3) | st.none(), min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=3),
+)
+def test_integers_are_counted_exactly_or_not_at_all(values: list[int | None], cuts: list[int]) -> None:
+    found = profile(pa.array(values, pa.int64()), cuts, Asked(8))
+    expected = Counter(value for value in values if value is not None)
+    assert found.vocabulary is not None
+    assert found.vocabulary.counts == (expected if len(expected) <= 8 else None)
+    assert (found.low, found.high) == ((min(expected), max(expected)) if expected else (None, None))
+
+
+@given(st.lists(st.text(max_size=3) | st.none(), min_size=1, max_size=60), st.lists(st.integers(0, 60), max_size=3))
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_texts_are_counted_exactly_or_not_at_all(kind: pa.DataType, values: list[str | None], cuts: list[int]) -> None:
+    found = profile(pa.array(values, pa.string()).cast(kind), cuts, Asked(8))
+    expected = Counter(value for value in values if value is not None)
+    assert found.vocabulary is not None
+    assert found.vocabulary.counts == (expected if len(expected) <= 8 else None)
+
+
+def test_a_text_that_is_no_unicode_ends_a_vocabulary_and_nothing_else() -> None:
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")]
+    )
+    found = profile(broken, [], Asked(8))
+    assert found.vocabulary is not None
+    assert found.vocabulary.counts is None
+    assert found.num_slots == 2
+
+
+@pytest.mark.parametrize("length", [1, 100, sample_module.SAMPLE_SIZE])
+def test_few_values_are_all_in_the_sample(length: int) -> None:
+    values = np.random.default_rng(0).standard_normal(length)
+    found = Sample()
+    for start in range(0, length, 1000):
+        found.add(values[start : start + 1000], "float64", None, start)
+    assert found.is_whole
+    np.testing.assert_array_equal(found.values(), values)
+
+
+@pytest.mark.parametrize("period", [1, 2, 64])
+@pytest.mark.parametrize("part", [10_000, 1_000_000])
+def test_a_sample_is_no_more_of_one_part_of_the_data_than_of_another(period: int, part: int) -> None:
+    """Also where the values come in a pattern that a fixed stride would be in step with."""
+    length = 1_000_000
+    values = np.arange(length) % period + np.linspace(0, 0.5, length)
+    found = Sample()
+    for start in range(0, length, part):
+        piece = Sample()
+        piece.add(values[start : start + part], "float64", None, start)
+        found.merge(piece)
+    kept = found.values()
+    assert sample_module.SAMPLE_SIZE / 4 < len(kept) <= sample_module.SAMPLE_SIZE
+    quantiles = np.linspace(0.05, 0.95, 19)
+    ranks = np.searchsorted(np.sort(values), np.quantile(kept, quantiles)) / length
+    np.testing.assert_allclose(ranks, quantiles, atol=0.03)
+
+
+def test_a_sample_leaves_out_what_is_not_finite_or_not_there() -> None:
+    found = Sample()
+    validity = np.array([True, True, True, False, True])
+    found.add(np.array([1, np.nan, np.inf, 7, 2], np.float32), "float32", validity, 0)
+    np.testing.assert_array_equal(found.values(), [1, 2])
+
+
+def test_samples_do_not_depend_on_who_took_them() -> None:
+    values = np.random.default_rng(1).standard_normal(200_000)
+    units = [
+        Batch((Column("x", values[start : start + 50_000]),), 50_000, start) for start in range(0, 200_000, 50_000)
+    ]
+    asked = Asked(0, with_samples=True)
+    once, again = ([profile_batches([unit], asked).leaves["x", "float64"].sample for unit in units] for _ in range(2))
+    for first, second in zip(once, again, strict=True):
+        assert first is not None
+        assert second is not None
+        np.testing.assert_array_equal(first.values(), second.values())
+
+
+# Hashes of rows
+
+
+HASHES = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=40)
+
+
+@given(HASHES, HASHES, st.sampled_from([8, 64, 1 << 20]), st.sampled_from([8, 64, 1 << 20]))
+@settings(max_examples=60)
+def test_matches_are_those_of_a_dictionary_in_memory_and_on_disk(
+    first: list[int], second: list[int], first_bytes: int, second_bytes: int
+) -> None:
+    places: dict[int, int] = {}
+    for place, value in enumerate(first):
+        places.setdefault(value, place)
+    expected = [(place, places[value]) for place, value in enumerate(second) if value in places]
+    with HashStore(first_bytes) as left, HashStore(second_bytes) as right:
+        for store, values in ((left, first), (right, second)):
+            for start in range(0, len(values), 7):
+                store.add(np.array(values[start : start + 7], np.uint64))
+        here, there = matches(left, right)
+        assert list(zip(here.tolist(), there.tolist(), strict=True)) == expected
+        assert left.has_repeated() is (len(set(first)) < len(first))
+
+
+def test_nothing_is_left_on_disk(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with HashStore(100) as store:
+        store.add(np.arange(100, dtype=np.uint64))
+        assert list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "is_unique"),
+    [
+        (pa.array(range(2000)), True),
+        (pa.array([*range(1999), 5]), False),
+        (pa.array([*range(1999), None]), False),
+        (pa.array([f"n{number}" for number in range(70_000)]), True),
+        (pa.array([*(f"n{number}" for number in range(70_000)), "n0"]), False),
+        (np.arange(70_000, dtype=np.uint16), False),
+        (np.arange(100.0), False),
+    ],
+)
+def test_a_column_is_unique_where_no_two_values_are_equal(column: Any, is_unique: bool) -> None:
+    found: UnitProfile = profile_batches(batches_of(column, [300, 50_000]), Asked(50, find_unique=True))
+    parts = found.unique["x"]
+    with HashStore() as store:
+        for part in parts or ():
+            store.add(part)
+        assert (parts is not None and not store.has_repeated()) is is_unique
