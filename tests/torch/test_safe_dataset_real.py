@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from loader_data import example
+from loader_data import REPOSITORY, example
 from torch.utils.data import DataLoader, Dataset
 
 from datacheck.schema.loading import load_schema
@@ -91,6 +93,22 @@ def test_flights_break_their_schema_where_the_main_job_says_so(example: Path) ->
     assert {code for sample in report.samples for code in sample.codes} == {"DC104"}
     assert report.samples[0].origin is not None
     assert report.samples[0].origin.row == nulls[0]
+
+
+def test_the_example_ends_with_finite_weights_and_an_exact_report(
+    example: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("train_weather", REPOSITORY / "pipelines" / "train_weather.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    arguments = ["--pipeline", str(example / "pipelines" / "weather.yaml"), "--epochs", "1", "--workers", "2"]
+    assert module.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "40 samples were damaged, and the report has exactly these; all weights are finite" in printed
+    assert "40 bad (40 times replaced)" in printed
 
 
 class Pictures(Dataset[Any]):

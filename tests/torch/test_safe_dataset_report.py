@@ -83,6 +83,15 @@ def test_a_clean_set_is_ok() -> None:
     assert str(report) == "Numbered, 5 samples, 5 seen: nothing bad"
 
 
+def test_texts_are_not_taken_for_files() -> None:
+    class Texts(Listed):
+        def __getitem__(self, index: int) -> Any:
+            raise ValueError(self.samples[index])
+
+    safe = safe_of(Texts(["a text of /some length", "another one"]))
+    assert [sample.origin for sample in safe.check().samples] == [None, None]
+
+
 def test_hostile_messages_are_escaped() -> None:
     def hostile() -> Any:
         raise ValueError("\x1b[31mred\u202e")

@@ -184,6 +184,7 @@ def test_text_among_numbers_hides_no_nan() -> None:
         ({"x": torch.nn.Parameter(torch.tensor([1.0, NAN]))}, "x"),
         ({"x": torch.ones(3).requires_grad_() * NAN}, "x"),
         ({"x": nan_in(torch.float32).t()}, "x"),
+        ({"x": np.moveaxis(np.full((20, 20, 3), NAN, np.float32), 2, 0)}, "x"),
         ({"x": torch.ones(1).expand(40).clone().mul_(NAN).view(8, 5)[:, ::2]}, "x"),
         ({3: NAN}, "3"),
         (complex(1, NAN), None),
@@ -259,6 +260,16 @@ def test_what_cannot_be_looked_into_is_said_once() -> None:
     assert len(told) == 1
     (finding,) = safe.report().findings
     assert (finding.code, finding.field, finding.is_error) == ("DC005", "odd", False)
+
+
+def test_what_cannot_be_looked_into_is_said_of_batches_too() -> None:
+    inner = Listed([{"x": torch.ones(2), "odd": SimpleNamespace(y=NAN)} for _ in range(20)])
+    inner.__class__ = type("Quick", (Listed,), {"__getitems__": lambda self, keys: [self[key] for key in keys]})
+    safe = safe_of(inner)
+    with pytest.warns(BadSampleWarning, match="DC005 'odd'") as told:
+        safe.__getitems__(list(range(20)))
+    safe.__getitems__(list(range(20)))
+    assert len(told) == 1
 
 
 SCHEMA = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import uuid
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from datacheck.findings import Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 from datacheck.torch.loader.config import SafeConfig
-from datacheck.torch.loader.errors import BadSampleError, BadSampleWarning, TooManyBadSamplesError
+from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.inspector import Inspector, Look, describe
 from datacheck.torch.loader.judge import SampleJudge
@@ -168,9 +167,7 @@ class Core:
         sample = describe(index, verdict, look, self.recorder.journal.epoch, None if worker is None else worker.id)
         is_first = self.recorder.record(sample)
         if is_first and self.config.policy != "raise":
-            warnings.warn(
-                f"{self._place()}{sample.message}; {_WHAT[self.config.policy]}", BadSampleWarning, stacklevel=5
-            )
+            warn_of(f"{self._place()}{sample.message}; {_WHAT[self.config.policy]}")
         if verdict is Verdict.BAD:
             if within_cap:
                 self.check_cap()
@@ -183,7 +180,7 @@ class Core:
             path, problem = unchecked.popitem()
             if self.recorder.record_unchecked(path, problem):
                 finding = Finding("DC005", self.name, path or None, 1, 1, detail=problem)
-                warnings.warn(f"{finding.code} {finding.message}", BadSampleWarning, stacklevel=5)
+                warn_of(f"{finding.code} {finding.message}")
 
     def _place(self) -> str:
         return f"{plain(self.name)}: "
@@ -198,11 +195,9 @@ class Core:
             self.raise_excess(*numbers)
         elif not self._has_warned and is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
             self._has_warned = True
-            warnings.warn(
+            warn_of(
                 f"{self._place()}this rank has more bad samples than max_bad_fraction allows; call synchronize() or "
-                "set_epoch() on all ranks, where they stop together",
-                BadSampleWarning,
-                stacklevel=5,
+                "set_epoch() on all ranks, where they stop together"
             )
 
     def raise_excess(self, num_new: int, num_bad: int, num_seen: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 
 from datacheck.errors import DatacheckError
 
-__all__ = ["BadSampleError", "BadSampleWarning", "TooManyBadSamplesError"]
+__all__ = ["BadSampleError", "BadSampleWarning", "TooManyBadSamplesError", "warn_of"]
 
 
 class BadSampleError(DatacheckError):
@@ -34,3 +36,11 @@ class TooManyBadSamplesError(DatacheckError):
 
 class BadSampleWarning(UserWarning):
     """The first bad sample of a run, and what it means for the run."""
+
+
+def warn_of(message: str) -> None:
+    """Warn where the user's code asked for the sample, not where it was looked at."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("datacheck.", "torch.")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, BadSampleWarning, stacklevel=level)

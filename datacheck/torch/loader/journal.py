@@ -67,7 +67,7 @@ class Journal:
     def _reset(self) -> None:
         self._pid = 0
         self._offsets: dict[str, int] = {}
-        self._thread_lock = threading.RLock()
+        self.thread_lock = threading.RLock()
 
     def attach(self) -> tuple[memoryview, memoryview]:
         """Open this process's part: its counters, and what all processes share (see :attr:`epoch`)."""
@@ -125,7 +125,7 @@ class Journal:
     def locked(self) -> Iterator[None]:
         """Keep all other processes and threads from appending."""
         self.require_attached()
-        with self._thread_lock:
+        with self.thread_lock:
             fcntl.flock(self._control_fd.number, fcntl.LOCK_EX)
             try:
                 yield

@@ -64,7 +64,9 @@ class SampleJudge:
         for one in found:
             outcomes += self._judge_leaf(one, place)
         if self._has_structure:
-            outcomes += check_structure(self.schema, dict(self._facts(found)), (), None)
+            example = Example(place.row_start, row_group)
+            faults = check_structure(self.schema, dict(self._facts(found)), (), None)
+            outcomes += [replace(fault, examples=(example,)) for fault in faults]
         if self._row_checks is not None:
             outcomes += self._judge_row(found, place)
         findings = [outcome.to_finding(uri) for outcome in outcomes if outcome.num_violations and outcome.reported]
@@ -76,6 +78,7 @@ class SampleJudge:
             example = Example(place.row_start, place.row_group, (), "null")
             yield Outcome("DC104", one.path, 1, 1, examples=(example,))
         if one.problem and field is None:
+            self._root.told.add(type(one.value))
             self.unchecked.setdefault(one.path or "", one.problem)
         if one.column is None:
             return

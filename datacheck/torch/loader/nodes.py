@@ -47,10 +47,14 @@ class Node:
     ``is_uniform`` says that there is no schema, so that every place is the same node.
     """
 
-    __slots__ = ("_children", "_field", "_required", "_rulebook", "is_uniform", "path", "screens")
+    __slots__ = ("_children", "_field", "_required", "_rulebook", "is_uniform", "path", "screens", "told")
 
-    def __init__(self, rulebook: Rulebook, path: str | None, *, is_uniform: bool) -> None:
+    def __init__(
+        self, rulebook: Rulebook, path: str | None, *, is_uniform: bool, told: set[type] | None = None
+    ) -> None:
         self.path = path
+        #: The types that cannot be looked into and of which that was said; one set for all nodes.
+        self.told: set[type] = set() if told is None else told
         self.screens: dict[type, Screen] = {}
         self._rulebook = rulebook
         self.is_uniform = is_uniform
@@ -75,7 +79,8 @@ class Node:
         if leaf is None and is_container(kind):
             test = self._container_screen(kind)
         elif leaf is None:
-            test = _first_refused() if self._field is None and not self._rulebook.schema.strict else never
+            is_free = self._field is None and not self._rulebook.schema.strict
+            test = self._told_screen() if is_free else never
         else:
             test = leaf if self.is_uniform else self._leaf_screen(kind, leaf)
         self.screens[kind] = test
@@ -88,7 +93,7 @@ class Node:
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = Node(self._rulebook, path, is_uniform=False)
+            node = Node(self._rulebook, path, is_uniform=False, told=self.told)
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node
@@ -96,6 +101,11 @@ class Node:
     def has_required(self, names: Any) -> bool:
         """Whether a container with these part names has all that the schema requires of it."""
         return not self._required or self._required <= {str(name) for name in names}
+
+    def _told_screen(self) -> Screen:
+        """The screen of types that cannot be looked into: what was not told goes to the exact check, which tells it."""
+        told = self.told
+        return lambda value: type(value) in told
 
     def _container_screen(self, kind: type) -> Screen:
         if issubclass(kind, Mapping):
@@ -278,19 +288,6 @@ def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None
         return shape
     is_of_rows = len(field.shape) == len(shape) + 1 and field.shape[0] is None
     return (None, *shape) if is_of_rows else shape
-
-
-def _first_refused() -> Screen:
-    """The screen of a type that cannot be looked into: the first value goes to the exact check, which says so."""
-    seen: list[bool] = []
-
-    def screen(_: Any) -> bool:
-        if seen:
-            return True
-        seen.append(True)
-        return False
-
-    return screen
 
 
 def _required_names(rulebook: Rulebook, path: str | None) -> set[str]:

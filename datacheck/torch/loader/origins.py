@@ -44,9 +44,17 @@ def _find(dataset: Any, index: int) -> SampleOrigin | None:
         if isinstance(files, Sequence) and not isinstance(files, str) and len(files) > index:
             entry = files[index]
             path = entry[0] if isinstance(entry, tuple | list) and entry else entry
-            if isinstance(path, str | os.PathLike):
+            if isinstance(path, str | os.PathLike) and _is_place_of_file(os.fspath(path)):
                 return SampleOrigin(index, os.fspath(path))
     return None
+
+
+def _is_place_of_file(path: str) -> bool:
+    """Whether a text names a file, or the place of one that is gone: a list of samples may also be one of texts."""
+    try:
+        return os.path.lexists(path) or (os.sep in path and os.path.isdir(os.path.dirname(path)))  # noqa: PTH112, PTH120
+    except ValueError:
+        return False
 
 
 def _as_origin(index: int, told: Any) -> SampleOrigin | None:

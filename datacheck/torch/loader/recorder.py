@@ -80,12 +80,13 @@ class Recorder:
 
     def catch_up(self) -> None:
         """Read what other processes have found since."""
-        version = self._control[1]
-        if version == self._version:
-            return
-        for record, is_new in self.journal.read_new():
-            self._take_up(record, is_new)
-        self._version = version
+        with self.journal.thread_lock:
+            version = self._control[1]
+            if version == self._version:
+                return
+            for record, is_new in self.journal.read_new():
+                self._take_up(record, is_new)
+            self._version = version
 
     def _append(self, record: dict[str, Any]) -> None:
         """Write what nobody knows yet; this process has read everything else, and need not read this."""

@@ -170,8 +170,10 @@ def screen_array_values(array: Array, dtype: str) -> bool:
             return math.isfinite(sum(array.ravel().tolist()))
         if array.flags.c_contiguous:
             return _squares(array.reshape(-1))
-        if array.flags.f_contiguous:
-            return _squares(array.T.reshape(-1))
+        # Dimensions in another order, as those of a picture are, still lie together: memory order is as good as any.
+        ordered = array.transpose(sorted(range(array.ndim), key=array.strides.__getitem__, reverse=True))
+        if ordered.flags.c_contiguous:
+            return _squares(ordered.reshape(-1))
         # Walking an array that does not lie together is one pass; copying it first would be two.
         return bool(np.isfinite(array).all())
     return is_finite(_flat(array, dtype), dtype)

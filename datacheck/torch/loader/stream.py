@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -15,7 +14,7 @@ from torch.utils.data import IterableDataset, Subset
 from datacheck.errors import UsageError
 from datacheck.torch.loader.core import Core
 from datacheck.torch.loader.dataset import SafeDataset
-from datacheck.torch.loader.errors import BadSampleWarning
+from datacheck.torch.loader.errors import warn_of
 from datacheck.torch.loader.inspector import Look
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.replacement import candidates
@@ -132,7 +131,7 @@ class _SafeIterator(Iterator[Any]):
             message = (
                 f"{self._core.name}: the stream ended right after it raised; if it is made of a generator, that {_DEAD}"
             )
-            warnings.warn(message, BadSampleWarning, stacklevel=4)
+            warn_of(message)
         raise StopIteration
 
     def _look(self, position: int, raw: Any) -> Any:
@@ -281,5 +280,5 @@ def continue_and_report(error: Exception) -> bool:
     active = _active.get()
     if active is not None:
         return active.handle(error)
-    warnings.warn(f"a stage outside any SafeDataset raised: {error!r}", BadSampleWarning, stacklevel=2)
+    warn_of(f"a stage outside any SafeDataset raised: {error!r}")
     return True
