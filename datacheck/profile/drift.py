@@ -78,13 +78,15 @@ def number_drift(train: Array, other: Array) -> NumberDrift:
 
 def _largest_distance(train: Array, other: Array) -> float:
     """The two-sample Kolmogorov-Smirnov statistic of sorted values."""
-    pooled = np.concatenate([train, other])
-    # Two runs in order: a stable sort merges them.
-    order = np.argsort(pooled, kind="stable")
-    steps = np.cumsum(np.where(order < len(train), 1 / len(train), -1 / len(other)))
-    ordered = pooled[order]
-    is_last = np.append(ordered[1:] != ordered[:-1], True)
-    return float(np.abs(steps[is_last]).max())
+    return max(_distance_at(train, other), _distance_at(other, train))
+
+
+def _distance_at(first: Array, second: Array) -> float:
+    """The largest distance of the two distributions at a value of the first."""
+    # Of equal values the last one has all of them at or below it.
+    places = np.append(np.flatnonzero(first[1:] != first[:-1]), len(first) - 1)
+    below = np.searchsorted(second, first[places], side="right")
+    return float(np.abs((places + 1) / len(first) - below / len(second)).max())
 
 
 def _quantile(ordered: Array, quantile: float) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datacheck.leaves import Leaf, Regular
+from datacheck.leaves import Leaf, Picked, Regular
 
 __all__ = ["Hashes", "add_leaf", "chunk_rows", "hash_slots", "mixed", "seed_of"]
 
@@ -68,9 +68,10 @@ def _null_term(seed: int) -> np.uint64:
     return np.uint64(_coefficients(seed ^ _NULL, 1)[0])
 
 
-def _fold(words: Hashes) -> Hashes:
-    """Words that may be overwritten, as words in which low bits depend on high ones."""
-    words ^= words >> _HALF
+def _fold(words: Hashes, *, narrow: bool = False) -> Hashes:
+    """Words that may be overwritten, as words in which low bits depend on high ones; ``narrow`` ones have 32 bits."""
+    if not narrow:
+        words ^= words >> _HALF
     words *= _FACTORS[0]
     words ^= words >> _HALF
     return words
@@ -87,27 +88,65 @@ def add_leaf(leaf: Leaf, into: Hashes, slots: Hashes | None = None, *, quick: bo
     ``slots`` are the leaf's terms where they are known already (:func:`hash_slots`). ``quick`` takes few values of rows
     that have many: rows that differ may then have the same hash, and equal ones always do.
     """
-    if leaf.values is None:
+    if leaf.values is None or not len(leaf):
         return True
-    if slots is None and leaf.is_numeric and leaf.validity is None and _is_matrix(leaf, len(into)):
-        matrix, is_whole = leaf.values.reshape(len(into), -1), True
-        if quick:
-            matrix, is_whole = _thinned(matrix)
-        _add_matrix(matrix, seed_of(leaf.path), into)
-        return is_whole
+    if leaf.is_numeric and leaf.levels and _lies_by_rows(leaf):
+        return _add_rows(leaf, into, quick=quick)
     if slots is None and leaf.is_numeric and not leaf.levels:
         _add_numbers(leaf, into)
         return True
     terms = hash_slots(leaf) if slots is None else slots
-    if not leaf.levels:
+    if leaf.levels:
+        _add_at(leaf, terms, np.arange(len(leaf)), into)
+    else:
         into += terms
-        return True
-    step = chunk_rows(8)
-    for start in range(0, len(terms), step):
-        part = terms[start : start + step]
-        rows, index = leaf.locate(np.arange(start, start + len(part)))
-        np.add.at(into, rows, part * _place_factors(index))
     return True
+
+
+def _lies_by_rows(leaf: Leaf) -> bool:
+    """Whether each row, if it is there, has the same number of values, all in one array."""
+    first, *others = leaf.levels
+    return isinstance(first, Regular) and all(isinstance(level, Picked) for level in others)
+
+
+def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool) -> bool:
+    """Add arrays of one shape a row. How a row is hashed depends on the row alone: its like may be stored otherwise."""
+    level = leaf.levels[0]
+    assert isinstance(level, Regular)
+    shape, order = level.shape, "F" if level.order == "F" else "C"
+    width = len(leaf) // shape[0]
+    rows = np.arange(len(into))
+    if len(leaf.levels) > 1:
+        rows, _ = leaf.locate(np.arange(shape[0]) * width)
+    values = leaf.values.reshape(shape, order=order)
+    valid = None if leaf.validity is None else leaf.validity.reshape(shape, order=order)  # type: ignore[call-overload]
+    # In Fortran order a row does not lie together, and is put together with its neighbours.
+    step = shape[0] if values.flags.c_contiguous else chunk_rows(width * values.dtype.itemsize)
+    seed, is_whole = seed_of(leaf.path), True
+    for start in range(0, shape[0], step):
+        matrix, places = values[start : start + step].reshape(-1, width), rows[start : start + step]
+        if valid is not None:
+            whole = valid[start : start + step].reshape(-1, width).all(axis=1)
+            matrix, places = matrix[whole], places[whole]
+        is_whole = _add_matrix(matrix, seed, into, places, quick=quick) and is_whole
+    if valid is not None:
+        partial = ~valid.reshape(shape[0], -1).all(axis=1)
+        positions = np.arange(len(leaf)).reshape(shape, order=order)[partial]  # type: ignore[call-overload]
+        _add_at(leaf, hash_slots(leaf), positions.reshape(-1), into)
+    return is_whole
+
+
+def _add_at(leaf: Leaf, terms: Hashes, positions: Array, into: Hashes) -> None:
+    """Add terms one by one, each with its place inside the row's value."""
+    step = chunk_rows(8)
+    for start in range(0, len(positions), step):
+        part = positions[start : start + step]
+        rows, index = leaf.locate(part)
+        found = terms[part]
+        if index.shape[1]:
+            # A zero has no term of its own, and yet it makes a list longer.
+            found = (found + _FACTORS[1]) * _place_factors(index)
+        np.add.at(into, rows, found)
 
 
 def _add_numbers(leaf: Leaf, into: Hashes) -> None:
@@ -121,44 +160,29 @@ def _add_numbers(leaf: Leaf, into: Hashes) -> None:
         into[part] += terms
 
 
-def _thinned(matrix: Array) -> tuple[Array, bool]:
-    """A few values of each row, from all over it; and whether they are all of them."""
-    size = matrix.dtype.itemsize
-    row_bytes = matrix.shape[1] * size
-    if row_bytes <= 8 * _MANY_WORDS:
-        return matrix, True
-    if row_bytes % 8 == 0 and 8 % size == 0 and matrix.flags.c_contiguous and matrix.dtype.kind != "c":
-        few = _two_runs(matrix.view(np.uint64), _FEW_WORDS // 2)
-        return few.view(matrix.dtype), False
-    return _two_runs(matrix, max(1, 4 * _FEW_WORDS // size)), False
-
-
-def _two_runs(matrix: Array, length: int) -> Array:
-    """Two runs of neighbours, for a row lies together in memory: after one and after two thirds of each row."""
+def _thinned(matrix: Array) -> Array:
+    """A few values of each row: two runs, for a row lies together in memory, after one and after two thirds of it."""
     third = matrix.shape[1] // 3
+    length = max(1, 4 * _FEW_WORDS // matrix.dtype.itemsize)
     return np.concatenate([matrix[:, third : third + length], matrix[:, 2 * third : 2 * third + length]], axis=1)
 
 
-def _is_matrix(leaf: Leaf, num_rows: int) -> bool:
-    """Whether the leaf's values lie row by row."""
-    if not leaf.levels or num_rows == 0:
-        return False
-    level = leaf.levels[0]
-    return (
-        len(leaf.levels) == 1
-        and isinstance(level, Regular)
-        and level.order == "C"
-        and level.axes is None
-        and level.shape[0] == num_rows
-        and len(leaf) > 0
-    )
-
-
-def _add_matrix(matrix: Array, seed: int, into: Hashes) -> None:
+def _add_matrix(matrix: Array, seed: int, into: Hashes, rows: Array, *, quick: bool) -> bool:
+    """Add each row of a matrix to the hash of one of ``rows``; whether all of its values counted."""
+    is_whole, in_order = True, len(rows) == len(into)
     step = chunk_rows(matrix.shape[1] * matrix.dtype.itemsize)
+    if quick and matrix.shape[1] * matrix.dtype.itemsize > 8 * _MANY_WORDS:
+        matrix, is_whole = _thinned(matrix), False
+        step = chunk_rows(8 * _FEW_WORDS)
     for start in range(0, len(matrix), step):
-        words = _fold(_number_words(matrix[start : start + step]))
-        into[start : start + step] += np.einsum("ij,j->i", words, _coefficients(seed, words.shape[1]))
+        part = slice(start, start + step)
+        words = _fold(_number_words(matrix[part]))
+        terms = np.einsum("ij,j->i", words, _coefficients(seed, words.shape[1]))
+        if in_order:
+            into[part] += terms
+        else:
+            into[rows[part]] += terms
+    return is_whole
 
 
 def _place_factors(index: Array) -> Hashes:
@@ -177,7 +201,8 @@ def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None) -> Hashes:
     elif leaf.is_numeric:
         terms = _hash_numbers(leaf.values, seed)
     else:
-        terms = _hash_arrow(leaf.values, seed, is_nested=bool(leaf.levels))
+        is_nested = not all(isinstance(level, Picked) for level in leaf.levels)
+        terms = _hash_arrow(leaf.values, seed, is_nested=is_nested)
     if leaf.validity is not None:
         terms[~leaf.validity] = _null_term(seed)
     return terms
@@ -192,7 +217,7 @@ def _hash_numbers(values: Array, seed: int) -> Hashes:
 
 def _number_terms(values: Array, seed: int) -> Hashes:
     """A term for each of a block of numbers, which may be overwritten."""
-    words = _fold(_number_words(values.reshape(-1, 1)))
+    words = _fold(_number_words(values.reshape(-1, 1)), narrow=values.dtype.itemsize <= 4)
     coefficients = _coefficients(seed, words.shape[1])
     if words.shape[1] == 1:
         words *= coefficients
@@ -271,7 +296,7 @@ def _hash_arrow(values: pa.Array, seed: int, *, is_nested: bool) -> Hashes:
     data = np.frombuffer(values.buffers()[1], np.uint8, count=(values.offset + len(values)) * width)
     matrix = data.reshape(-1, width)[values.offset :]
     terms = np.zeros(len(values), np.uint64)
-    _add_matrix(matrix, seed, terms)
+    _add_matrix(matrix, seed, terms, np.arange(len(terms)), quick=False)
     return terms
 
 

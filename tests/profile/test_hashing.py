@@ -82,24 +82,45 @@ def test_the_order_of_columns_does_not_matter(table: pa.Table) -> None:
     np.testing.assert_array_equal(hashes(columns), hashes(turned))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda x: np.ascontiguousarray(x),
-        lambda x: np.asfortranarray(x),
-        lambda x: x[::1, ::1].astype(">f4"),
-        lambda x: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1]),
-        lambda x: pa.array(x.tolist(), pa.list_(pa.float32())),
-        lambda x: pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(x)),
-    ],
-)
-def test_rows_of_an_array_repeat_in_any_layout(make: Any) -> None:
-    rows = np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32)
-    rows[30], rows[40] = rows[3], rows[3]
-    rows[40, 6] += 1
-    found = hashes({"x": make(rows)})
-    assert found[30] == found[3]
-    assert len(np.unique(found)) == 49
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "big-endian": lambda x: x.astype(">f4"),
+    "masked": lambda x: np.ma.MaskedArray(x, np.zeros(x.shape, bool)),
+    "lists": lambda x: pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x[0].size),
+    "lists with a null": lambda x: pa.FixedSizeListArray.from_arrays(
+        pa.array([*x.reshape(-1), *x[0].reshape(-1)]), x[0].size, mask=pa.array([False] * len(x) + [True])
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", [(50, 1), (50, 7), (50, 8), (50, 3, 5), (50, 40, 9)])
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_row_has_the_same_hash_in_every_layout(shape: tuple[int, ...], quick: bool) -> None:
+    rows = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    rows[30] = rows[3]
+    asked = Asked(0, hash_rows=True, quick_rows=quick)
+    found = {}
+    for name, make in LAYOUTS.items():
+        data = make(rows)
+        found[name] = hashes({"x": data, "n": np.zeros(len(data))}, asked=asked)[: len(rows)]
+    assert found["C"][30] == found["C"][3]
+    assert len(np.unique(found["C"])) == 49
+    for name in found:
+        # The values of a list are another field than an array is.
+        like = found["lists"] if name.startswith("lists") else found["C"]
+        np.testing.assert_array_equal(found[name], like, err_msg=name)
+
+
+def test_a_row_with_a_null_has_the_same_hash_whatever_stands_beside_it() -> None:
+    rows = [[1.0, None], [1.0, 2.0], [None, None], None]
+    kind = pa.list_(pa.float32(), 2)
+    for row in rows:
+        alone = hashes({"x": pa.array([row, [7.0, 7.0]], kind), "n": np.zeros(2)})[0]
+        with_others = hashes({"x": pa.array([*rows, row], kind), "n": np.zeros(5)})[-1]
+        assert alone == with_others
+    assert len(np.unique(hashes({"x": pa.array(rows, kind), "n": np.zeros(4)}))) == 4
 
 
 def test_one_hot_rows_of_round_numbers_all_differ() -> None:
