@@ -35,6 +35,8 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
 
 #: Layouts that few of Arrow's functions take yet, and the ones that all take.
 _WITH_KERNELS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+#: The types in ``_NUMPY_TYPES`` by their number, which costs nothing to look up, with the name of each dtype.
+_NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,10 @@ def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> It
     ``m`` gives ``m[].key`` and ``m[].value``. A child of a null is no value and no null: it is not counted.
     """
     kind = array.type
-    if isinstance(kind, pa.FixedShapeTensorType):
+    if kind.id in _NUMBERS:
+        storage, dtype = _NUMBERS[kind.id]
+        yield Leaf(path, _view(array, storage), dtype, arrow_validity(array), levels, ())
+    elif isinstance(kind, pa.FixedShapeTensorType):
         yield from _walk_list(path, array.storage, levels, tuple(kind.shape), kind.permutation)
     elif isinstance(kind, pa.BaseExtensionType):
         yield from walk_arrow(path, array.storage, levels)
@@ -232,15 +237,12 @@ def _walk_list(
 
 
 def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
-    """A leaf over an array of a plain type: numbers as a view of their buffer, the rest as it is."""
+    """A leaf over an array of a plain type that is no number: booleans unpacked, the rest as it is."""
     validity = arrow_validity(array)
     dtype = arrow_dtype(array.type)
     if pa.types.is_boolean(array.type):
         return Leaf(path, arrow_bits(array), dtype, validity, levels, ())
-    storage = np.dtype(np.float16) if pa.types.is_float16(array.type) else _NUMPY_TYPES.get(array.type)
-    if storage is None:
-        return Leaf(path, array, dtype, validity, levels, ())
-    return Leaf(path, _view(array, storage), dtype, validity, levels, ())
+    return Leaf(path, array, dtype, validity, levels, ())
 
 
 def _view(array: pa.Array, storage: np.dtype[Any]) -> np.ndarray[Any, Any]:

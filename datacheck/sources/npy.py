@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +25,7 @@ class NpySource:
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = Fingerprint.of(uri)
-        place = _place(uri)
+        place = _place(uri, fingerprint)
         check_place(uri, place, fingerprint.size - place.offset)
         if place.offset + place.num_bytes != fingerprint.size:
             _refuse_rest(uri, place, fingerprint.size)
@@ -39,14 +40,16 @@ class NpySource:
 
     @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        place = _place(unit.uri)
+        place = _place(unit.uri, unit.fingerprint)
         count = place.num_rows if unit.num_rows is None else unit.num_rows
         with Path(unit.uri).open("rb", buffering=0) as file:
             for start, number, columns in iter_rows(file, [place], unit.row_start, count):
                 yield Batch(tuple(columns), number, start)
 
 
-def _place(uri: str) -> Place:
+@functools.lru_cache(maxsize=64)
+def _place(uri: str, fingerprint: Fingerprint) -> Place:  # noqa: ARG001 - a file that changed is parsed again
+    """Where the array lies: the header is parsed once for a look at the file and for all of its units."""
     with Path(uri).open("rb") as file:
         return parse_npy_header(file.read, uri)[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 __all__ = ["BUILT_IN_SUFFIXES", "TABULAR_FORMATS", "format_of_name"]
 
@@ -32,5 +32,5 @@ TABULAR_FORMATS = frozenset({"arrow", "csv", "parquet"})
 
 def format_of_name(uri: str) -> str | None:
     """The built-in format that a file's name stands for; None where it stands for none."""
-    name = Path(uri).name.lower()
+    name = os.path.basename(uri).lower()  # noqa: PTH119 - called several times a file
     return next((format_ for suffix, format_ in BUILT_IN_SUFFIXES.items() if name.endswith(suffix)), None)
