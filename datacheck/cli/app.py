@@ -10,7 +10,7 @@ from typing import ParamSpec
 import typer
 
 from datacheck import __version__
-from datacheck.cli import INTERRUPTED, baseline, compare, config, diff, explain, infer, run, scan, schema
+from datacheck.cli import INTERRUPTED, baseline, compare, config, diff, explain, infer, replay, run, scan, schema
 from datacheck.cli.output import printing
 from datacheck.cli.outputs import OrderedCommand
 from datacheck.errors import DatacheckError
@@ -104,6 +104,7 @@ def _build() -> typer.Typer:
     baselines.callback()(_group)
     baselines.command("write")(_ending(printing()(baseline.write)))
     built.add_typer(baselines, name="baseline")
+    built.command("replay")(_ending(printing()(replay.replay)))
     built.command("explain")(_ending(printing()(explain.explain)))
     return built
 

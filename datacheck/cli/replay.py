@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from datacheck.torch.sentinel.bundle import Bundle
@@ -15,7 +17,11 @@ __all__ = ["replay"]
 FORMATS = ("text", "json")
 
 
-def replay(bundle: Path, build: str, format: str = "text") -> int:  # noqa: A002 - the option's name
+def replay(
+    bundle: Annotated[Path, typer.Argument(help="A folder that a guard wrote.", metavar="BUNDLE", show_default=False)],
+    build: Annotated[str, typer.Argument(help="package.module:function.", metavar="BUILD", show_default=False)],
+    format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",  # noqa: A002 - the option's name
+) -> int:
     """Replay the step in the folder BUNDLE with the model that BUILD makes, and say what is wrong with it.
 
     BUILD is ``package.module:function``; the function takes nothing and returns ``(model, loss_fn)``. It is your code and
