@@ -111,13 +111,17 @@ def _mlp() -> tuple[Any, Any, Any, Any]:
 def _race(name: str, title: str, work: Work, targets: tuple[float, float], quick: bool) -> Section:
     section = Section(name, title, ["Contenders take turns, one step each; ratios are of medians."])
     runs = _contenders(work)
+    # A guard looks at everything after each of the first ten updates, and at every tenth from then on.
+    for run_name in (STEP, LOOP, LAYERS):
+        for _ in range(1 if quick else 10):
+            runs[run_name]()
     started = time.perf_counter()
     for _ in range(2):
         for run in runs.values():
             run()
-    # As many steps as take about a minute, at least 9 of each contender.
+    # As many steps as take about a minute and a half, at least 9 of each contender.
     taken = (time.perf_counter() - started) / 2
-    rounds = 3 if quick else max(9, min(4000, int(60 / taken)))
+    rounds = 3 if quick else max(11, min(4000, int(80 / taken)))
     seconds: dict[str, list[float]] = {run_name: [] for run_name in runs}
     for _ in range(rounds):
         for run_name, run in runs.items():

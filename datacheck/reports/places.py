@@ -40,4 +40,10 @@ def _from_here(path: str) -> str:
 
 def _quoted(path: str) -> str:
     # Not even a colon stays: a first part with one would be taken for a scheme. Names may be any bytes.
-    return quote(os.fsencode(path.replace(os.sep, "/")), safe="/")
+    shown = path.replace(os.sep, "/")
+    try:
+        encoded = os.fsencode(shown)
+    except UnicodeEncodeError:
+        # Half of a surrogate pair: no file has such a name, but whoever makes a finding may write one.
+        encoded = shown.encode("utf-8", "surrogatepass")
+    return quote(encoded, safe="/")

@@ -165,6 +165,7 @@ def test_sarif_is_valid(sarif_schema: jsonschema.Draft4Validator, name: str, bas
     sarif_schema.validate(json.loads(text))
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @given(name=names)
 def test_sarif_is_valid_for_any_name(sarif_schema: jsonschema.Draft4Validator, name: str) -> None:
     log = json.loads(render(report_of(name), "sarif"))

@@ -299,6 +299,26 @@ assert len(served._served.notes) == 4
     run_python(program)
 
 
+def test_graphs_and_tensordicts_as_batches() -> None:
+    class Graphs:
+        def __init__(self, samples: list[Any]) -> None:
+            self.x = torch.stack([vector for vector, _ in samples])
+
+        def to_dict(self) -> dict[str, Any]:
+            return dict(self.__dict__)
+
+    (batch,) = DataLoader(safe_of(Numbered(6)), batch_size=6, collate_fn=SafeCollate(Graphs))
+    batch.x = batch.x.clone()
+    assert indices_at(batch) == list(range(6))
+    tensordict = pytest.importorskip("tensordict")
+
+    def stack(samples: list[Any]) -> Any:
+        return tensordict.TensorDict({"x": torch.stack([vector for vector, _ in samples])}, batch_size=[len(samples)])
+
+    (batch,) = DataLoader(safe_of(Numbered(6)), batch_size=6, collate_fn=SafeCollate(stack))
+    assert indices_at(batch.clone()) == list(range(6))
+
+
 def test_numpy_batches() -> None:
     def stack(samples: list[Any]) -> Any:
         return {"x": np.stack([vector.numpy() for vector, _ in samples])}

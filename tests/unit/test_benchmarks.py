@@ -91,7 +91,7 @@ def test_datacheck_and_every_peer_find_the_same_bad_values(kind: str, tmp_path: 
     checks = available_checks(NUM_COLUMNS, Section("", ""))
     assert checks
     blind = {"polars streaming, is_finite, counted"} if kind.startswith("too") else set()
-    assert {name for name, check in checks.items() if check(path)} == blind
+    assert {name for name, check in checks.items() if check(path)} == blind & checks.keys()
 
 
 @pytest.mark.parametrize("kind", BAD)

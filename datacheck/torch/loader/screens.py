@@ -1,8 +1,8 @@
 """Screens for one value of a sample: True only for what is surely clean, in a microsecond or two where it is small.
 
-A screen may give a false alarm, for which an exact look is then taken, and never misses. Small arrays are summed as
-Python's floats: a NaN stays NaN, an infinity stays infinite or becomes NaN, and nothing that is added brings a finite
-number back. Large ones take the sum of squares of :mod:`datacheck.numerics`, over the same short rows.
+A screen may give a false alarm, for which an exact look is then taken, and never misses. Tensors, and small arrays as
+Python's floats, are summed: a NaN stays NaN, an infinity stays infinite or becomes NaN, and nothing that is added brings
+a finite number back. Large arrays take the sum of squares of :mod:`datacheck.numerics`, over the same short rows.
 """
 
 from __future__ import annotations
@@ -124,6 +124,9 @@ def dtype_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+_SUMMED = frozenset({torch.float32, torch.float64})
+
+
 def screen_tensor(tensor: torch.Tensor) -> bool:
     dtype = tensor.dtype
     if not (dtype.is_floating_point or dtype.is_complex):
@@ -133,6 +136,9 @@ def screen_tensor(tensor: torch.Tensor) -> bool:
             return math.isfinite(tensor.item())
         if tensor.numel() <= SMALL and tensor.dim() == 1 and dtype.is_floating_point:
             return math.isfinite(sum(tensor.tolist()))
+        if dtype in _SUMMED:
+            # torch sums in any layout, at the speed of the memory, and without a copy to NumPy's world.
+            return math.isfinite(tensor.detach().sum().item())
         array = as_array(tensor)
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # sparse, nested, on no device
