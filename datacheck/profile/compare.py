@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from datacheck.errors import UsageError
 from datacheck.findings import Finding
@@ -15,10 +18,10 @@ from datacheck.job.files import error_finding
 from datacheck.job.progress import Progress, Silent
 from datacheck.job.scan import are_paths
 from datacheck.leaves import FLOAT_FORMATS
-from datacheck.profile.dataset import DataProfile, find_files, profile_files, profile_memory, stem_of
-from datacheck.profile.differences import Side, field_findings, known_words
+from datacheck.profile.dataset import DataProfile, FileSet, find_files, nameless_names, profile_files, profile_memory
+from datacheck.profile.differences import Side, field_findings, new_words
 from datacheck.profile.drift import require_scipy
-from datacheck.profile.overlap import RowColumns, check_keys, leaked, may_leak, row_columns
+from datacheck.profile.overlap import RowColumns, check_keys, leaked, may_leak, require_columns, row_columns
 from datacheck.profile.thresholds import Keys, Thresholds, as_keys
 from datacheck.profile.unit import Asked
 from datacheck.reports.report import Report
@@ -26,7 +29,6 @@ from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources.base import ReadOptions
-from datacheck.sources.discover import InputFile
 from datacheck.sources.memory import MEMORY_URI
 
 __all__ = ["compare"]
@@ -55,7 +57,7 @@ def compare(
     another part of nulls, NaN or infinities (DC313) or values that the training data has not (DC314) is a finding, and
     so is what could not be compared (DC315), and a field that is missing (DC001) or of another dtype (DC003).
 
-    Distributions of numbers are compared by up to 16,384 values of each field and side, chosen without regard to
+    Distributions of numbers are compared by up to 8,192 values of each field and side, chosen without regard to
     their order; everything else is exact.
 
     Args:
@@ -97,8 +99,7 @@ class _Data:
 
     name: str
     memory: Any = None
-    files: Sequence[InputFile] = ()
-    stems: Sequence[str | None] = ()
+    files: FileSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,39 +117,46 @@ class _Comparison:
 
     def run(self, train: Any, others: Sequence[Any]) -> Report:
         sets = self._data_sets([train, *others])
-        asked = self._asked()
+        check_keys(self.keys, sets[0].files.files if sets[0].files else ())
         findings: list[Finding] = []
-        num_files = num_rows = num_bytes = 0
-        with self._profile(sets[0], asked) as known:
-            check_keys(self.keys, known)
+        with ExitStack() as stack:
+            known, *rest = profiles = self._profile(sets, self._asked())
+            for profile in profiles:
+                stack.callback(profile.close)
+            if sets[0].files is None:
+                names = {name for file in known.files for name in file.names if name is not None}
+                require_columns(self.keys, names, sets[0].name)
             findings += map(error_finding, known.errors)
             side = Side(known, self.schema, self.limits, MAX_CATEGORIES)
-            asked = replace(asked, known=known_words(side))
-            num_files, num_rows, num_bytes = len(known.files), known.num_rows, known.num_bytes
-            for data in sets[1:]:
-                with self._profile(data, asked) as other:
-                    findings += map(error_finding, other.errors)
-                    findings += self._leaked(sets[0], known, data, other)
-                    findings += field_findings(side, other, data.name, drift=self.drift)
-                    num_files += len(other.files)
-                    num_rows += other.num_rows
-                    num_bytes += other.num_bytes
-        return Report(tuple(findings), num_files, num_rows, num_bytes)
+            for data, other in zip(sets[1:], rest, strict=True):
+                self._find_news(side, data, other)
+                findings += map(error_finding, other.errors)
+                findings += self._leaked(sets[0], known, data, other)
+                findings += field_findings(side, other, data.name, drift=self.drift)
+            return Report(
+                tuple(findings),
+                sum(len(profile.files) for profile in profiles),
+                sum(profile.num_rows for profile in profiles),
+                sum(profile.num_bytes for profile in profiles),
+            )
 
     def _data_sets(self, written: Sequence[Any]) -> list[_Data]:
         dtypes = [(path, field.dtype) for path, field in self.schema.fields.items() if path is not None and field.dtype]
+        files = [find_files(data, self.options, dtypes) if are_paths(data) else () for data in written]
         sets: list[_Data] = []
         num_in_memory = 0
-        for data in written:
-            if are_paths(data):
+        for data, found in zip(written, files, strict=True):
+            if found:
                 paths = [data] if isinstance(data, str | os.PathLike) else data
-                name = ", ".join(os.fspath(path) for path in paths)
-                sets.append(_Data(name, files=find_files(paths, self.options, dtypes)))
+                sets.append(
+                    _Data(", ".join(map(os.fspath, paths)), files=FileSet(found, nameless_names(found, files[0])))
+                )
             else:
                 num_in_memory += 1
                 name = MEMORY_URI if num_in_memory == 1 else f"<memory {num_in_memory}>"
-                sets.append(_Data(name, memory=data))
-        return [replace(data, stems=_stems(data.files, sets[0].files)) for data in sets]
+                # What can be read only once is kept: it may be looked at again.
+                sets.append(_Data(name, data.read_all() if isinstance(data, pa.RecordBatchReader) else data))
+        return sets
 
     def _asked(self) -> Asked:
         stored = {
@@ -174,17 +182,28 @@ class _Comparison:
             [*paths, *(f"{path}[]" for path in paths), *([None] if nameless and nameless.isin is not None else [])]
         )
 
-    def _profile(self, data: _Data, asked: Asked) -> DataProfile:
-        if data.files:
-            return profile_files(
-                data.files,
+    def _profile(self, sets: Sequence[_Data], asked: Asked) -> list[DataProfile]:
+        read = iter(
+            profile_files(
+                [data.files for data in sets if data.files],
                 asked,
-                names=data.stems,
                 workers=self.workers,
                 executor=self.executor,
                 progress=self.progress,
             )
-        return profile_memory(data.memory, asked, data.name)
+        )
+        return [next(read) if data.files else profile_memory(data.memory, asked, data.name) for data in sets]
+
+    def _find_news(self, side: Side, data: _Data, other: DataProfile) -> None:
+        """Look again where the categories stand that the training data has not, where there are any."""
+        known = new_words(side, other)
+        if not known:
+            return
+        asked = Asked(MAX_CATEGORIES, codes=self._codes(), with_extremes=False, known=known)
+        (found,) = self._profile([data if data.files is None else replace(data, files=data.files.only(known))], asked)
+        with found:
+            for file, seen in zip(other.files, found.files, strict=True):
+                file.news = seen.news
 
     def _leaked(self, train: _Data, known: DataProfile, data: _Data, other: DataProfile) -> Iterator[Finding]:
         columns = row_columns(known, other, self.limits.row_exclude)
@@ -200,11 +219,6 @@ class _Comparison:
 
     def _leaked_by(self, columns: RowColumns, train: _Data, data: _Data) -> Iterator[Finding]:
         asked = Asked(0, with_extremes=False, hash_rows=True, columns=columns.names)
-        with self._profile(train, asked) as known, self._profile(data, asked) as other:
+        known, other = self._profile([train, data], asked)
+        with known, other:
             yield from leaked(known, other, [()])
-
-
-def _stems(files: Iterable[InputFile], train: Iterable[InputFile]) -> list[str | None]:
-    """What the nameless arrays of files are called: by their files, where the training data has several kinds of them."""
-    by_name = len({stem_of(file.uri) for file in train if file.uri.endswith(".npy")}) > 1
-    return [stem_of(file.uri) if by_name and file.uri.endswith(".npy") else None for file in files]

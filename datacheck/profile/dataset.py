@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,12 +22,15 @@ from datacheck.profile.unit import Asked, LeafKey, News, RowHashes, UnitProfile,
 from datacheck.sources import expand_inputs
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.sources.discover import InputFile
+from datacheck.sources.suffixes import TABULAR_FORMATS, format_of_name
 
 __all__ = [
     "DataProfile",
     "FileProfile",
+    "FileSet",
     "Segment",
     "find_files",
+    "nameless_names",
     "profile_files",
     "profile_memory",
     "stem_of",
@@ -80,6 +84,10 @@ class DataProfile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what may be on disk."""
         for store in [*self.unique.values(), *self.keys.values()]:
             store.close()
 
@@ -150,40 +158,63 @@ def find_files(paths: Any, options: ReadOptions | None, dtypes: Iterable[tuple[s
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The files of one data set, and what the nameless array of each is called."""
+
+    files: Sequence[InputFile]
+    names: Sequence[str | None]
+
+    @classmethod
+    def of(cls, files: Sequence[InputFile]) -> FileSet:
+        return cls(files, [None] * len(files))
+
+    def only(self, paths: Iterable[str | None]) -> FileSet:
+        """The files to be read for some fields alone, as far as a file lets its columns be asked for."""
+        columns = tuple(path for path in paths if path is not None)
+        # A field inside another one has no column of its name, and then all of them are read.
+        are_columns = not any("." in path or "[]" in path for path in columns)
+        files = [
+            replace(file, options=replace(file.options, columns=columns))
+            if are_columns and not file.options.partitions and format_of_name(file.uri) in TABULAR_FORMATS
+            else file
+            for file in self.files
+        ]
+        return FileSet(files, self.names)
+
+
 def profile_files(
-    files: Sequence[InputFile],
-    asked: Asked,
-    *,
-    names: Sequence[str | None] = (),
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
-) -> DataProfile:
-    """Profile files in order; ``names`` gives, for each of them, what its nameless array is called."""
-    names = names or [None] * len(files)
-    progress.start("profile", len(files), 0)
+    sets: Sequence[FileSet], asked: Asked, *, workers: int | None, executor: ExecutorLike, progress: Progress
+) -> list[DataProfile]:
+    """A profile of each data set; all of their files are read in one go, in order."""
+    tasks = list(itertools.chain.from_iterable(zip(one.files, one.names, strict=True) for one in sets))
+    progress.start("profile", len(tasks), 0)
     look = partial(_look, asked=asked)
     looks: list[tuple[InputInfo | SourceError, UnitProfile | None]] = []
-    for info, done in map_in_order(look, list(zip(files, names, strict=True)), workers, executor):
+    for info, done in map_in_order(look, tasks, workers, executor):
         looks.append((info, done))
         if done is not None and isinstance(info, InputInfo):
             progress.advance(1, done.num_rows, info.num_bytes)
-    tasks = [
+    units = [
         (unit, name)
-        for (info, done), name in zip(looks, names, strict=True)
+        for (info, done), (_, name) in zip(looks, tasks, strict=True)
         if isinstance(info, InputInfo) and done is None
         for unit in info.units
     ]
-    results = map_in_order(partial(profile_unit, asked=asked), tasks, workers, executor)
-    profile = DataProfile()
+    results = map_in_order(partial(profile_unit, asked=asked), units, workers, executor)
+    found = iter(looks)
+    profiles: list[DataProfile] = []
     try:
-        for file, (info, done) in zip(files, looks, strict=True):
-            for unit_profile, num_bytes in _collect(profile, file.uri, info, done, results):
-                progress.advance(1, unit_profile.num_rows, num_bytes)
+        for one in sets:
+            profiles.append(DataProfile())
+            for file in one.files:
+                for unit_profile, num_bytes in _collect(profiles[-1], file.uri, *next(found), results):
+                    progress.advance(1, unit_profile.num_rows, num_bytes)
     except BaseException:
-        profile.__exit__()
+        for profile in profiles:
+            profile.close()
         raise
-    return profile
+    return profiles
 
 
 def _look(task: tuple[InputFile, str | None], asked: Asked) -> tuple[InputInfo | SourceError, UnitProfile | None]:
@@ -237,6 +268,12 @@ def _counted(batches: Iterable[Batch], file: FileProfile) -> Iterator[Batch]:
             next_row = batch.row_start + batch.num_rows
         file.num_bytes += sum(column.data.nbytes for column in batch.columns)
         yield batch
+
+
+def nameless_names(files: Sequence[InputFile], train: Sequence[InputFile]) -> list[str | None]:
+    """What nameless arrays are called: by their files, where the training data has several kinds of them."""
+    kinds = {stem_of(file.uri) for file in train if format_of_name(file.uri) == "npy"}
+    return [stem_of(file.uri) if len(kinds) > 1 and format_of_name(file.uri) == "npy" else None for file in files]
 
 
 def stem_of(uri: str) -> str:

@@ -21,7 +21,7 @@ from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.schema.model import Schema
 from datacheck.text import count, join_limited, plain, quantity
 
-__all__ = ["Side", "field_findings", "known_words"]
+__all__ = ["Side", "field_findings", "new_words"]
 
 #: How often each value must have been seen on average for a field to be one of categories.
 _TIMES_SEEN = 5
@@ -43,12 +43,12 @@ class Side:
     max_categories: int
 
 
-def known_words(side: Side) -> dict[str | None, frozenset[Any]]:
-    """The categories of the training data, by field."""
+def new_words(side: Side, other: DataProfile) -> dict[str | None, frozenset[Any]]:
+    """The categories of the training data, of each field of which other data has further ones."""
     known: dict[str | None, frozenset[Any]] = {}
     for path in _paths(side.train):
         counts = _categories(path, side.train, side)
-        if isinstance(counts, dict) and counts:
+        if isinstance(counts, dict) and counts.keys() < counts.keys() | (_counts(other.of_path(path)) or {}).keys():
             known[path] = frozenset(counts)
     return known
 

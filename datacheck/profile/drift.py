@@ -24,25 +24,46 @@ _FEW_VALUES = 20
 
 @dataclass(frozen=True, slots=True)
 class NumberDrift:
-    """Population stability index and Kolmogorov-Smirnov statistic, each with the chance that like data differs so."""
+    """Population stability index and Kolmogorov-Smirnov statistic of two distributions of numbers."""
 
     psi: float
-    psi_chance: float
     ks: float
-    ks_chance: float
     train_median: float
     other_median: float
+    table: Array
+    sizes: tuple[int, int]
+
+    @property
+    def psi_chance(self) -> float:
+        """The chance that values of one distribution fill the bins as differently."""
+        return _chance(self.table)
+
+    @property
+    def ks_chance(self) -> float:
+        """The chance that values of one distribution are as far apart, by the limit law.
+
+        ``scipy.stats.ks_2samp`` is exact for few values, and takes ten times as long as all the rest.
+        """
+        from scipy.stats import kstwobign
+
+        first, second = self.sizes
+        return float(kstwobign.sf(np.sqrt(first * second / (first + second)) * self.ks)) if self.ks else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryDrift:
-    """Jensen-Shannon distance with the chance that like data differs so, and the category that changed most."""
+    """Jensen-Shannon distance of two distributions of categories, and the category that changed most."""
 
     distance: float
-    chance: float
     category: Any
     train_share: float
     other_share: float
+    table: Array
+
+    @property
+    def chance(self) -> float:
+        """The chance that values of one distribution differ as much."""
+        return _chance(self.table)
 
 
 def require_scipy() -> None:
@@ -59,20 +80,15 @@ def require_scipy() -> None:
 
 def number_drift(train: Array, other: Array) -> NumberDrift:
     """The drift of finite numbers, of which there are some on either side."""
-    from scipy.stats import kstwobign
-
     train, other = np.sort(train), np.sort(other)
     table = np.stack(_binned(train, other))
-    ks = _largest_distance(train, other)
-    # The limit law: ks_2samp's own is exact for few values, and takes ten times as long as all the rest.
-    effective = len(train) * len(other) / (len(train) + len(other))
     return NumberDrift(
         psi=_stability_index(table),
-        psi_chance=_chance(table),
-        ks=ks,
-        ks_chance=float(kstwobign.sf(np.sqrt(effective) * ks)) if ks else 1.0,
+        ks=_largest_distance(train, other),
         train_median=_quantile(train, 0.5),
         other_median=_quantile(other, 0.5),
+        table=table,
+        sizes=(len(train), len(other)),
     )
 
 
@@ -143,7 +159,7 @@ def category_drift(train: Mapping[Any, int], other: Mapping[Any, int]) -> Catego
     with np.errstate(invalid="ignore"):
         # Rounding can leave a distance of nothing a little below nothing, whose root is NaN.
         distance = float(np.nan_to_num(jensenshannon(shares[0], shares[1], base=2)))
-    return CategoryDrift(distance, _chance(table), names[most], float(shares[0, most]), float(shares[1, most]))
+    return CategoryDrift(distance, names[most], float(shares[0, most]), float(shares[1, most]), table)
 
 
 def rate_chance(train: tuple[int, int], other: tuple[int, int]) -> float:

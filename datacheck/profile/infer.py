@@ -11,7 +11,7 @@ from datacheck.errors import UsageError
 from datacheck.job.executors import ExecutorLike
 from datacheck.job.progress import Progress, Silent
 from datacheck.job.scan import are_paths
-from datacheck.profile.dataset import DataProfile, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.dataset import DataProfile, FileSet, find_files, profile_files, profile_memory, stem_of
 from datacheck.profile.fields import MAX_WORDS, Seen, describe, words_of
 from datacheck.profile.unit import Asked
 from datacheck.schema.model import Schema
@@ -102,8 +102,8 @@ def infer_with_notes(
     """As :func:`infer`, with what was seen of each field. ``name`` is what the schema calls the data."""
     asked = Asked(MAX_WORDS, find_unique=True)
     if are_paths(data):
-        files = find_files(data, options)
-        profile = profile_files(files, asked, workers=workers, executor=executor, progress=progress or Silent())
+        files = FileSet.of(find_files(data, options))
+        (profile,) = profile_files([files], asked, workers=workers, executor=executor, progress=progress or Silent())
     else:
         profile = profile_memory(data, asked)
     with profile:

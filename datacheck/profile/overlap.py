@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datacheck.errors import UsageError, nearest_name
+from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.job.scan import inspect_file
 from datacheck.leaves import IntArray
 from datacheck.profile.dataset import DataProfile, Segment
 from datacheck.profile.store import matches
 from datacheck.profile.unit import is_one_number
+from datacheck.sources import get_source
+from datacheck.sources.base import InputInfo
+from datacheck.sources.discover import InputFile
 from datacheck.text import join_limited, plain
 
-__all__ = ["RowColumns", "check_keys", "leaked", "may_leak", "row_columns"]
+__all__ = ["RowColumns", "check_keys", "leaked", "may_leak", "require_columns", "row_columns"]
 
 #: Places in the training data that a finding tells.
 _MAX_PAIRS = 3
@@ -38,14 +43,36 @@ class RowColumns:
             yield Finding("DC315", uri or name, "whole rows", 1, 1, detail=detail)
 
 
-def check_keys(keys: Iterable[Sequence[str]], train: DataProfile) -> None:
-    """Raise ``UsageError`` for a key that names no column of the training data."""
-    known = {name for file in train.files for name in file.names if name is not None}
-    for key in keys:
-        for name in key:
-            if known and name not in known:
-                hint = nearest_name(name, known) or f"; there are {join_limited(sorted(known))}"
-                raise UsageError(f"the key '{plain(', '.join(key))}' names '{plain(name)}', which is no column{hint}")
+def check_keys(keys: Sequence[Sequence[str]], files: Sequence[InputFile]) -> None:
+    """Raise ``UsageError`` for a key that names no column of the first file, before anything else is read."""
+    wanted = {name for key in keys for name in key}
+    if not wanted:
+        return
+    for file in files:
+        info = inspect_file(file)
+        if isinstance(info, SourceError):
+            continue
+        if wanted - _columns_of(info, tuple(wanted)):
+            require_columns(keys, _columns_of(info, None), file.uri)
+        return
+
+
+def require_columns(keys: Sequence[Sequence[str]], known: set[str], uri: str) -> None:
+    """Raise ``UsageError`` for a key that is not of the columns that are known."""
+    for name in dict.fromkeys(name for key in keys for name in key):
+        if known and name not in known:
+            hint = nearest_name(name, known) or f"; there are {join_limited(sorted(known))}"
+            raise UsageError(f"a key names '{plain(name)}', which is no column of {plain(uri)}{hint}")
+
+
+def _columns_of(info: InputInfo, columns: tuple[str, ...] | None) -> set[str]:
+    """The columns of a file, or those of some that it has."""
+    options = replace(info.units[0].options, columns=columns, by_columns=False)
+    try:
+        batches = get_source(info.format).read(replace(info.units[0], options=options))
+        return {name for batch in itertools.islice(batches, 1) for name in batch.names if name is not None}
+    except SourceError:
+        return set(columns or ())
 
 
 def row_columns(train: DataProfile, other: DataProfile, exclude: Sequence[str]) -> RowColumns:

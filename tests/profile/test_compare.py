@@ -105,10 +105,25 @@ def test_unique_fields_of_a_schema_are_keys_unless_others_are_named() -> None:
     assert [field for code, field in codes(named) if code == "DC311"] == ["town"]
 
 
-def test_a_key_that_is_no_column_is_refused() -> None:
-    data = arrow(people(10, 1))
-    with pytest.raises(UsageError, match=r"names 'persn', which is no column; did you mean 'person'\?"):
-        datacheck.compare(data, data, key="persn", drift=False)
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_key_that_is_no_column_is_refused(tmp_path: Path, in_memory: bool) -> None:
+    table = arrow(people(10, 1))
+    path = write_table(tmp_path / "x.parquet", people(10, 1))
+    data, place = (table, "<memory>") if in_memory else (path, str(path))
+    with pytest.raises(
+        UsageError, match=rf"a key names 'persn', which is no column of {place}; did you mean 'person'\?"
+    ):
+        datacheck.compare(data, data, key="person,persn", drift=False)
+    with pytest.raises(UsageError, match=r"names 'zzz'.*there are 'height', 'person', 'town'"):
+        datacheck.compare(data, data, key="zzz", drift=False)
+
+
+def test_what_can_be_read_once_only_is_still_compared() -> None:
+    wide = np.zeros((50, 400), np.float32)
+    wide[:, 0] = np.arange(50)
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(wide.reshape(-1)), 400), "n": range(50)})
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+    assert only(datacheck.compare(table, reader, drift=False), "DC310").num_violations == 50
 
 
 def test_rows_are_compared_by_the_columns_that_both_have() -> None:

@@ -61,7 +61,11 @@ def test_of_parquet_files_that_need_not_agree(tmp_path_factory: Any, tables: lis
             num_written += 1
         except pa.ArrowException:
             (folder / f"{num_written}.parquet").unlink(missing_ok=True)
-    if num_written:
+    # Parquet keeps times of day in other units, and refuses to read some that it wrote.
+    readable = (
+        not any(finding.code == "DC901" for finding in datacheck.scan(str(folder)).findings) if num_written else False
+    )
+    if readable:
         check(str(folder))
 
 
