@@ -17,7 +17,8 @@ print(sorted({{"pandas", "pandera", "torch"}} & set(sys.modules)))
 
 MANY_THREADS = """
 import datacheck
-schema = {{"unique": [["s", "x"]], "fields": {{"s": {{}}, "x": {{"checks": {{"in_range": {{"min_value": 0, "max_value": 9}}}}}}}}}}
+in_range = {{"min_value": 0, "max_value": 9}}
+schema = {{"unique": [["s", "x"]], "fields": {{"s": {{}}, "x": {{"checks": {{"in_range": in_range}}}}}}}}
 print(datacheck.scan({path!r}, schema, workers=8).ok)
 """
 
