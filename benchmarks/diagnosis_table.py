@@ -1,6 +1,6 @@
 """Who names a planted defect: the microscope, ``torch.autograd.detect_anomaly``, or the first operation that is not finite.
 
-``python -m benchmarks diagnosis_table`` runs every program of ``tests/torch/corpus`` under the three and prints, for each
+``python -m benchmarks diagnosis_table`` runs every program of ``tests/torch_doors/corpus`` under the three and prints, for each
 defect, whether the line that was named is one that is marked in its source, and for each harmless program whether it was
 left alone. Then the time that a diagnosis takes, in training steps of a 10-million-parameter transformer.
 """
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError:
         print("diagnosis_table: torch is not installed")
         return 0
-    sys.path.insert(0, str(ROOT / "tests" / "torch"))
+    sys.path.insert(0, str(ROOT / "tests" / "torch_doors"))
     from corpus import DEFECTS, HARMLESS
 
     print(

@@ -218,7 +218,7 @@ def _meant(evidence: Evidence) -> _Found:
 
 
 def _masked_branch(evidence: Evidence) -> _Found:
-    if not (evidence.in_gradient or evidence.in_backward) or evidence.gradient != 0 or evidence.discarded_by in _CLAMPS:
+    if not (evidence.in_gradient or evidence.in_backward) or evidence.gradient != 0 or evidence.discarded_by in _CHANCE:
         return None
     by = f" by {evidence.discarded_by}" if evidence.discarded_by else ""
     return (
@@ -231,6 +231,8 @@ def _masked_branch(evidence: Evidence) -> _Found:
 
 
 _CLAMPS = frozenset({"clamp", "relu", "threshold", "clamp_min", "clamp_max", "hardtanh", "maximum", "minimum"})
+#: What makes a gradient 0 without being meant as a mask.
+_CHANCE = _CLAMPS | {"a factor of 0"}
 
 
 def _half(evidence: Evidence) -> _Found:

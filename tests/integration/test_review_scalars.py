@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import yaml
 
 import datacheck
@@ -21,7 +20,7 @@ def write(folder: Path, name: str, *arrays: np.ndarray) -> None:
     elif name.endswith(".npz"):
         np.savez(folder / name, **named)
     else:
-        safetensors.numpy.save_file(named, folder / name)
+        pytest.importorskip("safetensors.numpy").save_file(named, folder / name)
 
 
 def run(folder: Path, inputs: object) -> datacheck.RunReport:

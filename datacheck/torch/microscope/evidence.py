@@ -199,9 +199,21 @@ def _discarded_by(tape: Tape, slot: Slot, node: NodeRef) -> str | None:
             return None
         name = re.sub(r"Backward\d*$", "", operation.node.name).lower()
         if name in _SELECTORS and operation.node.sequence != node.sequence:
+            if name == "mul" and _num_products(tape, operation) > 1:
+                # Both factors are trained: neither is a mask, one of them just happens to be 0.
+                return "a factor of 0"
             return _SELECTORS[name]
         writer = next((inner.writer for inner in operation.slots if inner.writer is not None), None)
     return None
+
+
+def _num_products(tape: Tape, product: Operation) -> int:
+    """How many factors of a product a gradient was made for."""
+    node = product.node
+    if node is None:
+        return 0
+    same = (other for other in tape.operations if other.node is not None and other.node.sequence == node.sequence)
+    return sum(family_of(other.name) == "mul" for other in same)
 
 
 def _num_reduced(step: Step) -> int | None:

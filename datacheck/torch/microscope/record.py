@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "NodeRef", "Operation", "Slot", "Tape", "Written"]
 
+#: Levels of nested transforms whose nodes are looked at for one operation.
+MAX_LEVELS = 4
+
 
 class Held:
     """A tensor that is kept as it was, also where its memory is written again: see :meth:`detach_from`."""
@@ -164,7 +167,14 @@ class Tape:
         for index in reversed(candidates):
             if _is_derivative(node, self.operations[index]):
                 return self.operations[index]
-        return self.operations[candidates[-1]] if candidates else None
+        if candidates:
+            return self.operations[candidates[-1]]
+        # Under nested transforms (vmap, grad) an operation has a node on every level, numbered one after the other.
+        for sequence in range(node.sequence + 1, node.sequence + MAX_LEVELS):
+            for index in reversed(self.by_sequence.get(sequence, ())):
+                if _is_derivative(node, self.operations[index]):
+                    return self.operations[index]
+        return None
 
 
 def _is_derivative(node: NodeRef, operation: Operation) -> bool:

@@ -29,6 +29,9 @@ MAX_HARMS = 8
 #: An assertion is about what was compared at most this many operations before it.
 RECENT = 8
 
+#: Letters by which two errors are told to be the same.
+OPENING = 40
+
 #: What errors say that a bad value has caused.
 _HINTS = re.compile(
     r"\bnan\b|\binf\b|infinit|finite|converge|constraint|probability|singular|ill-conditioned|positive.definite",
@@ -82,7 +85,7 @@ def record(
             recording.harms = _harm_behind(recorder, error)
             if not recording.harms:
                 raise
-            recording.error = f"{type(error).__name__}: {error}"
+            recording.error = _shown(error)
             return recording
         if not is_finite(loss):
             recording.harms = [Harm(Geometry.of(loss), 0)]
@@ -178,11 +181,16 @@ def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
 
 
 def is_harmed(
-    replay: Callable[[], torch.Tensor], in_gradient: bool, scale: float, trained: frozenset[int] = frozenset()
+    replay: Callable[[], torch.Tensor],
+    in_gradient: bool,
+    scale: float,
+    trained: frozenset[int] = frozenset(),
+    raised: str | None = None,
 ) -> bool | None:
     """Whether a replay is harmed in the same way, without recording; None where it cannot be run.
 
-    ``trained`` are the ids of the leaves whose gradients count; all do where none are given.
+    ``trained`` are the ids of the leaves whose gradients count; all do where none are given. ``raised`` is the error that
+    the harm made the program raise: raising it again is the same harm.
     """
     try:
         with force_eager(), torch.enable_grad():
@@ -196,5 +204,14 @@ def is_harmed(
                 (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
                 counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
                 return any(True for leaf in counted for _ in _harms_in(leaf.grad))
-    except Exception:  # a part of a batch may break any code: it then tells nothing
-        return None
+    except Exception as error:  # a part of a batch may break any code: it then tells nothing
+        return True if raised is not None and _opening(_shown(error)) == _opening(raised) else None
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _opening(message: str) -> str:
+    """How an error begins, without the numbers in it: shapes and values differ with the batch."""
+    return re.sub(r"[\d.]+", "0", message)[:OPENING]

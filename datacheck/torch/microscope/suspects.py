@@ -77,13 +77,20 @@ def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int
     trained = frozenset(id(leaf) for leaf in case.recording.leaves if storage_key(leaf) not in given)
 
     def harmed(positions: Sequence[int]) -> bool | None:
+        verdict = replayed(positions)
+        if verdict is None and len(positions) < size:
+            # Code that counts on the length of its batch is given as many samples, some of them several times.
+            verdict = replayed([positions[number % len(positions)] for number in range(size)])
+        return verdict
+
+    def replayed(positions: Sequence[int]) -> bool | None:
         case.restorer.restore()
         try:
             part = take(case.batch, positions, size)
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
             # A batch of the user's own type that cannot be made with some of its samples only.
             return None
-        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale, trained)
+        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale, trained, case.recording.error)
 
     return blame_samples(size, harmed, guesses, max(case.seconds * SAMPLE_TIME, 0.5))
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.find_spec("torch")
-# This folder has the name too, and Python takes a folder for a package where there is no other.
-if _spec is None or _spec.origin is None:
+if importlib.util.find_spec("torch") is None:
     collect_ignore_glob = ["*.py"]
 
 
