@@ -100,7 +100,7 @@ def test_a_kill_at_any_instant_is_gone_on_from_to_the_same_bytes(kind: str, how:
     command = [sys.executable, str(KILLER), str(tmp_path), str(rounds), kind, how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= rounds // 2
+    assert int(done.stdout) > 0, "no kill came in time, so nothing was tried"
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
