@@ -133,7 +133,8 @@ def test_a_second_ctrl_c_is_no_traceback_either(job: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         (job / "hold").unlink()
         _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    # One that comes when the interpreter has all but ended, ends it as the system does: by the signal itself.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in err
 
 
