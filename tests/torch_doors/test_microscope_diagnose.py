@@ -184,7 +184,9 @@ class TestWhatIsSaid:
         assert "log received 0 at [3, 2] (1 of 32 values)" in diagnosis.explanation
         assert diagnosis.samples == (3,)
         assert "torch.log(batch" in (diagnosis.source or "")
-        assert str(diagnosis).startswith("DC401 log-of-zero-or-negative (loss) in aten.log.default at torch_doors/test_micro")
+        assert str(diagnosis).startswith(
+            "DC401 log-of-zero-or-negative (loss) in aten.log.default at torch_doors/test_micro"
+        )
 
     def test_renders_as_json_and_comes_back(self):
         diagnosis = found(mean_of, model_with_a_log(), torch.randn(5, 4))
