@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.ma import MaskedArray
 
 from datacheck.batch import Batch
 from datacheck.checks.checker import Rulebook
@@ -180,7 +181,7 @@ class Node:
         if kind in _PYTHON_NUMBERS:
             return self._number_screen(kind, field)
         if issubclass(kind, torch.Tensor | np.ndarray | np.number | np.bool_):
-            return never if issubclass(kind, np.ma.MaskedArray) else TypedScreen(self, kind, field)
+            return never if issubclass(kind, MaskedArray) else TypedScreen(self, kind, field)
         return self._remembering_screen(field) if issubclass(kind, str) and shape_fits((), field) else never
 
     def _number_screen(self, kind: type, field: Field) -> Screen:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.ma import MaskedArray
 
 from datacheck.leaves import FLOAT_FORMATS, has_nonfinite
 from datacheck.numerics import SCREEN_WIDTH, Bounds, is_finite, to_float
@@ -87,7 +88,7 @@ def screen_kind(kind: type) -> Screen | None:
     if issubclass(kind, torch.Tensor):
         return screen_tensor
     if issubclass(kind, np.ndarray):
-        return never if issubclass(kind, np.ma.MaskedArray) else screen_array
+        return never if issubclass(kind, MaskedArray) else screen_array
     if issubclass(kind, float | np.floating):
         return math.isfinite
     if issubclass(kind, complex | np.complexfloating):
