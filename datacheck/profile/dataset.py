@@ -18,7 +18,16 @@ from datacheck.job.scan import inspect_file, unit_bytes
 from datacheck.profile.joining import Groups
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.store import HashStore
-from datacheck.profile.unit import Asked, LeafKey, News, RowHashes, UnitProfile, profile_batches, profile_unit
+from datacheck.profile.unit import (
+    Asked,
+    LeafKey,
+    News,
+    RowHashes,
+    RowNumbers,
+    UnitProfile,
+    profile_batches,
+    profile_unit,
+)
 from datacheck.sources import expand_inputs
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.sources.discover import InputFile
@@ -43,7 +52,7 @@ class Segment:
 
     start: int
     uri: str
-    rows: Any
+    rows: RowNumbers
     groups: Groups
 
 

@@ -93,16 +93,24 @@ def number_drift(train: Array, other: Array) -> NumberDrift:
 
 
 def _largest_distance(train: Array, other: Array) -> float:
-    """The two-sample Kolmogorov-Smirnov statistic of sorted values."""
-    return max(_distance_at(train, other), _distance_at(other, train))
+    """The two-sample Kolmogorov-Smirnov statistic of sorted values: the largest distance of their distributions.
 
-
-def _distance_at(first: Array, second: Array) -> float:
-    """The largest distance of the two distributions at a value of the first."""
-    # Of equal values the last one has all of them at or below it.
-    places = np.append(np.flatnonzero(first[1:] != first[:-1]), len(first) - 1)
-    below = np.searchsorted(second, first[places], side="right")
-    return float(np.abs((places + 1) / len(first) - below / len(second)).max())
+    Between two values of the one the other only grows, so it is the largest at a value or just below it.
+    """
+    upto = np.searchsorted(other, train, side="right")
+    below = upto
+    if (other[np.maximum(upto, 1) - 1] == train).any():
+        below = np.searchsorted(other, train)
+        # Of equal values the last one has all of them at or below it, and the first has none of them below it.
+        is_last = np.append(train[1:] != train[:-1], True)
+        ends = np.flatnonzero(is_last)
+        starts = np.append(0, ends[:-1] + 1)
+        upto, below = upto[ends], below[ends]
+    else:
+        ends = starts = np.arange(len(train))
+    at = np.abs((ends + 1) / len(train) - upto / len(other)).max()
+    before = np.abs(starts / len(train) - below / len(other)).max()
+    return float(max(at, before))
 
 
 def _quantile(ordered: Array, quantile: float) -> float:

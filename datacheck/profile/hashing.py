@@ -11,18 +11,17 @@ equal where their bits are, so the same number in another dtype is another value
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from datacheck.leaves import Leaf, Picked, Regular
+from datacheck.profile.numbers import FACTORS, Hashes, coefficients, fold, mixed, number_words, seed_of, term_blocks
 
-__all__ = ["Hashes", "add_leaf", "chunk_rows", "hash_slots", "mixed", "seed_of"]
+__all__ = ["add_leaf", "chunk_rows", "hash_slots"]
 
 Array = np.ndarray[Any, Any]
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 #: Values of eight bytes that are worked on together: they and what is made of them stay in the second-level cache.
 _BLOCK_WORDS = 1 << 15
@@ -32,49 +31,12 @@ _MANY_WORDS, _FEW_WORDS = 32, 8
 _BLOCK_TEXTS = 1 << 14
 #: Texts that are longer than this, in bytes, are hashed one by one.
 _LONG_TEXT = 256
-_HALF = np.uint64(32)
-_FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _NULL = 0x6E756C6C
-_NEGATIVE_ZERO = {2: np.uint16(0x8000)}
-
-
-def seed_of(*names: object) -> int:
-    """64 bits that belong to names, the same in every process."""
-    text = "\0".join(map(repr, names)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
-def mixed(values: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection after which every bit depends on all."""
-    out = values + _FACTORS[0]
-    out ^= out >> np.uint64(30)
-    out *= _FACTORS[1]
-    out ^= out >> np.uint64(27)
-    out *= _FACTORS[2]
-    out ^= out >> np.uint64(31)
-    return out
-
-
-@lru_cache(maxsize=1024)
-def _coefficients(seed: int, count: int) -> Hashes:
-    """``count`` odd numbers that belong to a seed."""
-    numbers = mixed(np.arange(count, dtype=np.uint64) + np.uint64(seed)) | np.uint64(1)
-    numbers.flags.writeable = False
-    return numbers
 
 
 def _null_term(seed: int) -> np.uint64:
     """The term of a null: no value's term but by chance."""
-    return np.uint64(_coefficients(seed ^ _NULL, 1)[0])
-
-
-def _fold(words: Hashes, *, narrow: bool = False) -> Hashes:
-    """Words that may be overwritten, as words in which low bits depend on high ones; ``narrow`` ones have 32 bits."""
-    if not narrow:
-        words ^= words >> _HALF
-    words *= _FACTORS[0]
-    words ^= words >> _HALF
-    return words
+    return np.uint64(coefficients(seed ^ _NULL, 1)[0])
 
 
 def chunk_rows(row_bytes: int) -> int:
@@ -82,18 +44,21 @@ def chunk_rows(row_bytes: int) -> int:
     return max(1, _BLOCK_WORDS * 8 // max(8, row_bytes))
 
 
-def add_leaf(leaf: Leaf, into: Hashes, slots: Hashes | None = None, *, quick: bool = False) -> bool:
+def add_leaf(
+    leaf: Leaf, into: Hashes, slots: Hashes | None = None, *, quick: bool = False, has_nan: bool = True
+) -> bool:
     """Add the terms of a leaf to the hashes of the rows that it is of, ``(rows,)``; whether all of its values counted.
 
     ``slots`` are the leaf's terms where they are known already (:func:`hash_slots`). ``quick`` takes few values of rows
-    that have many: rows that differ may then have the same hash, and equal ones always do.
+    that have many: rows that differ may then have the same hash, and equal ones always do. ``has_nan`` is false where it
+    is known that no value is NaN.
     """
     if leaf.values is None or not len(leaf):
         return True
     if leaf.is_numeric and leaf.levels and _lies_by_rows(leaf):
-        return _add_rows(leaf, into, quick=quick)
+        return _add_rows(leaf, into, quick=quick, has_nan=has_nan)
     if slots is None and leaf.is_numeric and not leaf.levels:
-        _add_numbers(leaf, into)
+        _add_numbers(leaf, into, has_nan=has_nan)
         return True
     terms = hash_slots(leaf) if slots is None else slots
     if leaf.levels:
@@ -109,7 +74,7 @@ def _lies_by_rows(leaf: Leaf) -> bool:
     return isinstance(first, Regular) and all(isinstance(level, Picked) for level in others)
 
 
-def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool) -> bool:
+def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool, has_nan: bool) -> bool:
     """Add arrays of one shape a row. How a row is hashed depends on the row alone: its like may be stored otherwise."""
     level = leaf.levels[0]
     assert isinstance(level, Regular)
@@ -128,7 +93,7 @@ def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool) -> bool:
         if valid is not None:
             whole = valid[start : start + step].reshape(-1, width).all(axis=1)
             matrix, places = matrix[whole], places[whole]
-        is_whole = _add_matrix(matrix, seed, into, places, quick=quick) and is_whole
+        is_whole = _add_matrix(matrix, seed, into, places, quick=quick, has_nan=has_nan) and is_whole
     if valid is not None:
         partial = ~valid.reshape(shape[0], -1).all(axis=1)
         positions = np.arange(len(leaf)).reshape(shape, order=order)[partial]  # type: ignore[call-overload]
@@ -145,18 +110,16 @@ def _add_at(leaf: Leaf, terms: Hashes, positions: Array, into: Hashes) -> None:
         found = terms[part]
         if index.shape[1]:
             # A zero has no term of its own, and yet it makes a list longer.
-            found = (found + _FACTORS[1]) * _place_factors(index)
+            found = (found + FACTORS[1]) * _place_factors(index)
         np.add.at(into, rows, found)
 
 
-def _add_numbers(leaf: Leaf, into: Hashes) -> None:
+def _add_numbers(leaf: Leaf, into: Hashes, *, has_nan: bool) -> None:
     """Add numbers of which each row has one."""
     seed = seed_of(leaf.path)
-    for start in range(0, len(into), _BLOCK_WORDS):
-        part = slice(start, start + _BLOCK_WORDS)
-        terms = _number_terms(leaf.values[part], seed)
+    for part, terms in term_blocks(leaf.values, seed, has_nan=has_nan):
         if leaf.validity is not None:
-            terms = np.where(leaf.validity[part], terms, _null_term(seed))
+            terms[~leaf.validity[part]] = _null_term(seed)
         into[part] += terms
 
 
@@ -167,7 +130,7 @@ def _thinned(matrix: Array) -> Array:
     return np.ascontiguousarray(matrix[:, start : start + length])
 
 
-def _add_matrix(matrix: Array, seed: int, into: Hashes, rows: Array, *, quick: bool) -> bool:
+def _add_matrix(matrix: Array, seed: int, into: Hashes, rows: Array, *, quick: bool, has_nan: bool = True) -> bool:
     """Add each row of a matrix to the hash of one of ``rows``; whether all of its values counted."""
     is_whole, in_order = True, len(rows) == len(into)
     step = chunk_rows(matrix.shape[1] * matrix.dtype.itemsize)
@@ -176,8 +139,8 @@ def _add_matrix(matrix: Array, seed: int, into: Hashes, rows: Array, *, quick: b
         step = chunk_rows(8 * _FEW_WORDS)
     for start in range(0, len(matrix), step):
         part = slice(start, start + step)
-        words = _fold(_number_words(matrix[part]))
-        terms = np.einsum("ij,j->i", words, _coefficients(seed, words.shape[1]))
+        words = fold(number_words(matrix[part], has_nan=has_nan))
+        terms = np.einsum("ij,j->i", words, coefficients(seed, words.shape[1]))
         if in_order:
             into[part] += terms
         else:
@@ -209,76 +172,10 @@ def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None) -> Hashes:
 
 
 def _hash_numbers(values: Array, seed: int) -> Hashes:
-    terms = np.empty(len(values), np.uint64)
-    for start in range(0, len(values), _BLOCK_WORDS):
-        terms[start : start + _BLOCK_WORDS] = _number_terms(values[start : start + _BLOCK_WORDS], seed)
-    return terms
-
-
-def _number_terms(values: Array, seed: int) -> Hashes:
-    """A term for each of a block of numbers, which may be overwritten."""
-    words = _fold(_number_words(values.reshape(-1, 1)), narrow=values.dtype.itemsize <= 4)
-    coefficients = _coefficients(seed, words.shape[1])
-    if words.shape[1] == 1:
-        words *= coefficients
-        return words[:, 0]
-    return np.asarray((words * coefficients).sum(axis=1, dtype=np.uint64))
-
-
-def _number_words(values: Array) -> Hashes:
-    """The bits of numbers ``(rows, width)`` as words ``(rows, words)`` that may be overwritten."""
-    if not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    values = np.ascontiguousarray(values)
-    kind, size = values.dtype.kind, values.dtype.itemsize
-    if values.dtype.type in (np.longdouble, np.clongdouble) and size > 8 * (2 if kind == "c" else 1):
-        return _long_double_words(values)
-    if kind in "fc":
-        if kind == "c":
-            values = values.view(values.real.dtype)
-            size //= 2
-        values = _canonical_halves(values) if size == 2 else _canonical(values)
-    rows, width = values.shape
-    if width * size % 8 == 0:
-        words = values.view(np.uint64).reshape(rows, -1)
-        return words if values.base is None and values.flags.writeable and kind in "fc" else words.copy()
-    if width == 1:
-        return values.view(f"u{size}").astype(np.uint64)
-    padded = np.zeros((rows, -(-width * size // 8) * 8), np.uint8)
-    padded[:, : width * size] = values.view(np.uint8).reshape(rows, -1)
-    return padded.view(np.uint64)
-
-
-def _canonical(values: Array) -> Array:
-    """A copy of floats with one zero and one NaN."""
-    with np.errstate(invalid="ignore"):
-        values = values + values.dtype.type(0)
-    absent = np.isnan(values)
-    if absent.any():
-        # Most NaNs have the usual bits, and writing them is what takes time.
-        bits = values.view(f"u{values.dtype.itemsize}")
-        unusual = absent & (bits != np.array(np.nan, values.dtype).view(bits.dtype))
-        if unusual.any():
-            values[unusual] = np.nan
-    return values
-
-
-def _canonical_halves(values: Array) -> Array:
-    bits = values.view(np.uint16).copy()
-    bits[bits == _NEGATIVE_ZERO[2]] = 0
-    bits[(bits & np.uint16(0x7FFF)) > np.uint16(0x7C00)] = np.uint16(0x7E00)
-    return bits
-
-
-def _long_double_words(values: Array) -> Hashes:
-    """Long doubles have bytes that mean nothing: each is told by a double and by what the double leaves."""
-    real = np.longdouble
-    parts = values.view(real) if values.dtype.kind == "c" else values
-    with np.errstate(all="ignore"):
-        near = parts.astype(np.float64)
-        rest = np.where(np.isfinite(near), parts - near, 0).astype(np.float64)
-    both = np.stack([_canonical(near), _canonical(rest)], axis=2).reshape(len(values), -1)
-    return both.view(np.uint64).copy()
+    found = np.empty(len(values), np.uint64)
+    for part, terms in term_blocks(values, seed):
+        found[part] = terms
+    return found
 
 
 def _hash_arrow(values: pa.Array, seed: int, *, is_nested: bool) -> Hashes:
@@ -336,14 +233,14 @@ def _add_texts(values: pa.Array, seed: int, terms: Hashes) -> None:
     words.view(np.uint8)[: len(data)] = data
     long = lengths > _LONG_TEXT
     rows, starts, left = _all_or(~long, offsets[:-1] - first, lengths)
-    for coefficient in _coefficients(seed, _LONG_TEXT // 8 + 1)[1:]:
+    for coefficient in coefficients(seed, _LONG_TEXT // 8 + 1)[1:]:
         going = left > 0
         if not going.all():
             starts, left = starts[going], left[going]
             rows = np.flatnonzero(going) if rows is None else rows[going]
         if not len(starts):
             break
-        found = _fold(_eight_bytes(words, starts, left)) * coefficient
+        found = fold(_eight_bytes(words, starts, left)) * coefficient
         if rows is None:
             terms += found
         else:

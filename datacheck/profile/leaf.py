@@ -66,20 +66,23 @@ class LeafProfile:
     def num_infinite(self) -> int:
         return self.num_posinf + self.num_neginf
 
-    def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, start: int) -> None:
-        """Look at a leaf; ``encoded`` is its text by dictionary, ``start`` tells this part of the data from others."""
+    def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, start: int, seed: int = 0) -> None:
+        """Look at a leaf; ``encoded`` is its text by dictionary, ``start`` tells this part of the data from others.
+
+        ``seed`` is that of the samples of the same rows, where there are others.
+        """
         self.num_slots += len(leaf)
         self.num_nulls += leaf.num_nulls
         if leaf.values is None or leaf.num_nulls == len(leaf):
             return
         if leaf.is_numeric:
-            self._add_numbers(leaf, start)
+            self._add_numbers(leaf, start, seed)
         elif self.vocabulary is not None:
             self.vocabulary.add_text(encoded)
         elif pa.types.is_nested(leaf.values.type):
             self._add_lengths(leaf.values)
         else:
-            self._add_ordered(leaf.values, start)
+            self._add_ordered(leaf.values, start, seed)
 
     def merge(self, other: LeafProfile) -> None:
         """Add what another profile of the same path and dtype has; it is used up."""
@@ -102,7 +105,7 @@ class LeafProfile:
         known = self.lengths or (low, high)
         self.lengths = (min(known[0], low), max(known[1], high))
 
-    def _add_numbers(self, leaf: Leaf, start: int) -> None:
+    def _add_numbers(self, leaf: Leaf, start: int, seed: int) -> None:
         values, validity = leaf.values, leaf.validity
         kind = values.dtype.kind
         if leaf.dtype in _UNORDERED:
@@ -125,7 +128,7 @@ class LeafProfile:
             if self.vocabulary is not None:
                 self.vocabulary.add_integers(values, validity, low, high)
         if self.sample is not None:
-            self.sample.add(values, leaf.dtype, validity, start)
+            self.sample.add(values, leaf.dtype, validity, start, seed)
 
     def _add_floats(self, leaf: Leaf) -> None:
         dtype = leaf.dtype
@@ -162,7 +165,7 @@ class LeafProfile:
         if found["min"] is not None:
             self._reach_lengths(found["min"], found["max"])
 
-    def _add_ordered(self, values: pa.Array, start: int) -> None:
+    def _add_ordered(self, values: pa.Array, start: int, seed: int) -> None:
         """The extremes of times and decimals."""
         types = pa.types
         is_time = types.is_temporal(values.type) and not types.is_interval(values.type)
@@ -177,7 +180,7 @@ class LeafProfile:
         if self.sample is not None:
             validity = arrow_validity(values)
             flat = (numbers if is_time else numbers.cast(pa.float64())).fill_null(0).to_numpy(zero_copy_only=False)
-            self.sample.add(flat, flat.dtype.name, validity, start)
+            self.sample.add(flat, flat.dtype.name, validity, start, seed)
 
 
 def _present(values: Array, validity: BoolArray | None, part: slice) -> Array:

@@ -156,4 +156,4 @@ def _place(segments: Sequence[Segment], starts: IntArray, ordinal: int) -> tuple
     segment = segments[int(np.searchsorted(starts, ordinal, side="right")) - 1]
     offset = ordinal - segment.start
     group = next((group for start, group in reversed(segment.groups) if start <= offset), None)
-    return segment.uri, int(segment.rows[offset]), group
+    return segment.uri, segment.rows[offset], group

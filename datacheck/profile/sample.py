@@ -8,13 +8,14 @@ codes are full of, and costs several times what reading the data does.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from datacheck.leaves import BoolArray
 from datacheck.numerics import to_float
-from datacheck.profile.hashing import mixed, seed_of
+from datacheck.profile.numbers import mixed, seed_of
 
 __all__ = ["SAMPLE_SIZE", "Sample"]
 
@@ -51,12 +52,19 @@ class Sample:
             self._chunks = [np.concatenate(self._chunks)] if self._chunks else [np.empty(0)]
         return self._chunks[0]
 
-    def add(self, values: Array, dtype: str, validity: BoolArray | None, start: int) -> None:
-        """Add numbers of a logical dtype; ``start`` tells this part of the data from others."""
+    @property
+    def seed(self) -> int:
+        """What decided where values are taken; 0 as long as there are none."""
+        return self._seed
+
+    def add(self, values: Array, dtype: str, validity: BoolArray | None, start: int, seed: int = 0) -> None:
+        """Add numbers of a logical dtype; ``start`` tells this part of the data from others.
+
+        Columns of one table share a ``seed``: they are then sampled in the same rows, which are chosen once.
+        """
         if not self._seed and len(values):
             # Parts that are thinned alike would add up their errors. The same values are always thinned alike.
-            head = np.ascontiguousarray(values[:_HEAD])
-            self._seed = seed_of(len(values), head.tobytes())
+            self._seed = seed or seed_of(len(values), np.ascontiguousarray(values[:_HEAD]).tobytes())
         while len(values) >> self._level > SAMPLE_SIZE:
             self._thin()
         if self._level == 0:
@@ -95,9 +103,15 @@ class Sample:
         self._num_kept = len(self._chunks[0])
 
     def _choose(self, length: int, level: int, start: int) -> Array:
-        """One place of every ``2**level``; of the last and shorter stretch one with the chance that it deserves."""
-        firsts = np.arange(0, length, 1 << level)
-        begin = (self._seed + start * 0x9E3779B97F4A7C15) % len(_CHANCES)
-        chances = np.take(_CHANCES, np.arange(begin, begin + len(firsts)), mode="wrap")
-        places: Array = firsts + (chances >> np.uint64(64 - level)).astype(np.int64)
-        return places[places < length] if len(places) and places[-1] >= length else places
+        return _places(length, level, (self._seed + start * 0x9E3779B97F4A7C15) % len(_CHANCES))
+
+
+@lru_cache(maxsize=64)
+def _places(length: int, level: int, begin: int) -> Array:
+    """One place of every ``2**level``; of the last and shorter stretch one with the chance that it deserves."""
+    firsts = np.arange(0, length, 1 << level)
+    chances = np.take(_CHANCES, np.arange(begin, begin + len(firsts)), mode="wrap")
+    places: Array = firsts + (chances >> np.uint64(64 - level)).astype(np.int64)
+    places = places[places < length] if len(places) and places[-1] >= length else places
+    places.flags.writeable = False
+    return places

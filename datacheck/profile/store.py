@@ -11,13 +11,15 @@ from typing import IO, Any
 import numpy as np
 
 from datacheck.leaves import IntArray
-from datacheck.profile.hashing import Hashes
+from datacheck.profile.numbers import Hashes
 
 __all__ = ["HashStore", "matches"]
 
 #: Bytes of hashes that are kept in memory.
 SPILL_BYTES = 256 << 20
 _NUM_PARTITIONS = 64
+#: Hashes that are looked up together, and bits of them at most, for a table that stays in the cache.
+_BLOCK, _MAX_BITS = 1 << 16, 24
 _RECORD = np.dtype([("hash", "<u8"), ("ordinal", "<i8")])
 
 
@@ -105,15 +107,17 @@ def matches(first: HashStore, second: HashStore) -> tuple[IntArray, IntArray]:
     here: list[IntArray] = []
     there: list[IntArray] = []
     for (left, left_ordinals), (right, right_ordinals) in zip(first.parts(), second.parts(), strict=True):
-        ordered = np.sort(left)
+        # Nearly all hashes are ruled out by a few of their bits, and only the others have to be put in order.
+        places = _may_be_in(left, right, 0)
+        found = _may_be_in(right, left[places], _MAX_BITS)
+        ordered = np.sort(left[places])
         # In order, they are looked up many times faster, and most often there is none.
-        if not _mask_in_sorted(ordered, np.sort(right)).any():
+        if not _mask_in_sorted(ordered, np.sort(right[found])).any():
             continue
-        found = np.flatnonzero(_mask_in_sorted(ordered, right))
-        wanted = right[found]
-        places = np.flatnonzero(_mask_in_sorted(np.sort(wanted), left))
+        found = found[_mask_in_sorted(ordered, right[found])]
+        places = places[_mask_in_sorted(np.sort(right[found]), left[places])]
         distinct, where = np.unique(left[places], return_index=True)
-        origin = places[where][np.searchsorted(distinct, wanted)]
+        origin = places[where[np.searchsorted(distinct, right[found])]]
         here.append(found if right_ordinals is None else right_ordinals[found])
         there.append(origin if left_ordinals is None else left_ordinals[origin])
     if not here:
@@ -121,6 +125,23 @@ def matches(first: HashStore, second: HashStore) -> tuple[IntArray, IntArray]:
     ordinals, origins = np.concatenate(here), np.concatenate(there)
     order = np.argsort(ordinals)
     return ordinals[order], origins[order]
+
+
+def _may_be_in(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
+    """The places, in order, of hashes that may be among others: all of those that are, and about an eighth of the rest.
+
+    They are told by some bits, which begin at ``shift``.
+    """
+    num_bits = min(_MAX_BITS, (8 * len(others)).bit_length())
+    mask, lowest = np.uint64((1 << num_bits) - 1), np.uint64(shift)
+    known = np.zeros(1 << num_bits, np.bool_)
+    for start in range(0, len(others), _BLOCK):
+        known[(others[start : start + _BLOCK] >> lowest & mask).view(np.int64)] = True
+    found = [
+        np.flatnonzero(known.take((hashes[start : start + _BLOCK] >> lowest & mask).view(np.int64))) + start
+        for start in range(0, len(hashes), _BLOCK)
+    ]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -15,15 +15,26 @@ from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
-from datacheck.profile.hashing import Hashes, add_leaf, hash_slots
+from datacheck.profile.hashing import add_leaf, hash_slots
 from datacheck.profile.joining import Groups, Joined, join_small
 from datacheck.profile.leaf import LeafProfile, is_text
+from datacheck.profile.numbers import Hashes
 from datacheck.profile.vocabulary import encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
-__all__ = ["Asked", "LeafKey", "News", "RowHashes", "UnitProfile", "is_one_number", "profile_batches", "profile_unit"]
+__all__ = [
+    "Asked",
+    "LeafKey",
+    "News",
+    "RowHashes",
+    "RowNumbers",
+    "UnitProfile",
+    "is_one_number",
+    "profile_batches",
+    "profile_unit",
+]
 
 #: A leaf's path and logical dtype.
 LeafKey = tuple[str | None, str]
@@ -31,6 +42,8 @@ LeafKey = tuple[str | None, str]
 _NUMBERS = ("integer", "float", "complex", "bool")
 #: Rows that are looked at for a repeated value before all are kept.
 _PROBE = 1 << 16
+#: Rows of a unit that there is room for from the start: what a header says may be wrong.
+_MOST_EXPECTED = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +90,27 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class RowNumbers:
+    """Which rows of a file some rows are, as runs: where each begins among them, and the row of the file it begins with."""
+
+    starts: IntArray
+    firsts: IntArray
+    num_rows: int
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, place: int) -> int:
+        run = int(np.searchsorted(self.starts, place, side="right")) - 1
+        return int(self.firsts[run] + place - self.starts[run])
+
+
+@dataclass(frozen=True, slots=True)
 class RowHashes:
     """The hashes of rows or keys, ``(rows,)``, the rows of the file, and where each row group begins among them."""
 
     hashes: Hashes
-    rows: IntArray
+    rows: RowNumbers
     groups: Groups
 
 
@@ -113,14 +142,16 @@ def profile_unit(task: tuple[WorkUnit, str | None], asked: Asked) -> UnitProfile
     """
     unit, nameless = task
     try:
-        return profile_batches(get_source(unit.format).read(unit), asked, nameless)
+        return profile_batches(get_source(unit.format).read(unit), asked, nameless, unit.num_rows or 0)
     except SourceError as error:
         return UnitProfile(error=error)
 
 
-def profile_batches(batches: Iterable[Batch], asked: Asked, nameless: str | None = None) -> UnitProfile:
-    """Profile batches that belong to one input, in row order."""
-    profiler = _Profiler(asked)
+def profile_batches(
+    batches: Iterable[Batch], asked: Asked, nameless: str | None = None, num_rows: int = 0
+) -> UnitProfile:
+    """Profile batches that belong to one input, in row order; ``num_rows`` is how many there will be, as far as known."""
+    profiler = _Profiler(asked, num_rows)
     for joined in join_small(batches if nameless is None else (_named(batch, nameless) for batch in batches)):
         profiler.add(joined)
     return profiler.finish()
@@ -145,11 +176,12 @@ def is_one_number(names: frozenset[str | None], fields: Mapping[str | None, Fiel
 class _Profiler:
     """Collects the batches of one unit."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, num_rows: int) -> None:
         self._asked = asked
         self._found = UnitProfile()
-        self._rows = _RowTable()
-        self._keys = {key: _RowTable() for key in asked.keys}
+        self._rows = _RowTable(num_rows)
+        self._keys = {key: _RowTable(num_rows) for key in asked.keys}
+        self._seed = 0
 
     def add(self, joined: Joined) -> None:
         batch, found, asked = joined.batch, self._found, self._asked
@@ -208,14 +240,19 @@ class _Profiler:
         if words is not None and words.counts is not None and is_text(leaf):
             encoded = encode_text(leaf.values, words.limit)
         before = dict(words.counts) if words is not None and words.counts and leaf.path in asked.known else {}
-        profile.add(leaf, encoded, joined.batch.row_start)
+        num_nan = profile.num_nan
+        profile.add(leaf, encoded, joined.batch.row_start, self._seed)
+        if profile.sample is not None and not self._seed:
+            self._seed = profile.sample.seed
+        # NaN in the slots of nulls is not counted, and does not count.
+        has_nan = profile.num_nan > num_nan
         if leaf.path in asked.known and words is not None and words.counts is not None:
             self._find_news(leaf, joined, words.counts, before)
         terms = hash_slots(leaf, encoded) if encoded is not None and (rows is not None or keys) else None
-        if rows is not None and not add_leaf(leaf, rows, terms, quick=asked.quick_rows):
+        if rows is not None and not add_leaf(leaf, rows, terms, quick=asked.quick_rows, has_nan=has_nan):
             self._found.is_quick = True
         for view in keys:
-            add_leaf(leaf, view, terms)
+            add_leaf(leaf, view, terms, has_nan=has_nan)
         if asked.find_unique and is_column:
             self._keep_unique(leaf, encoded)
 
@@ -283,11 +320,12 @@ def _examples(leaf: Leaf, joined: Joined, values: Mapping[Any, int]) -> Iterator
 class _RowTable:
     """The hashes of the rows of a unit, to which each column adds."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int) -> None:
+        self._expected = min(expected, _MOST_EXPECTED)
         self._first = 0
         self._num_rows = 0
         self._hashes: Hashes = np.zeros(0, np.uint64)
-        self._rows: list[IntArray] = []
+        self._runs: list[tuple[int, int]] = []
         self._groups: list[tuple[int, int | None]] = []
 
     def room_for(self, joined: Joined) -> Hashes:
@@ -302,15 +340,26 @@ class _RowTable:
             self._first = batch.row_start
         self._groups += [(start + offset, group) for offset, group in joined.groups]
         if stop > len(self._hashes):
-            grown = np.zeros(max(stop, 2 * len(self._hashes)), np.uint64)
+            grown = np.zeros(max(stop, self._expected, 2 * len(self._hashes)), np.uint64)
             grown[:start] = self._hashes[:start]
             self._hashes = grown
-        self._rows.append(batch.file_rows(np.arange(batch.num_rows, dtype=np.int64)))
+        self._add_runs(batch, start)
         self._num_rows = stop
         return self._hashes[start:stop]
 
+    def _add_runs(self, batch: Batch, start: int) -> None:
+        """Note which rows of the file follow each other."""
+        if batch.rows is None or not batch.num_rows:
+            breaks = [0] if batch.num_rows else []
+        else:
+            breaks = [0, *(np.flatnonzero(np.diff(batch.rows) != 1) + 1).tolist()]
+        for place in breaks:
+            row = batch.row_start + place if batch.rows is None else int(batch.rows[place])
+            if not self._runs or row - self._runs[-1][1] != start + place - self._runs[-1][0]:
+                self._runs.append((start + place, row))
+
     def finish(self) -> RowHashes:
-        rows = np.concatenate(self._rows) if self._rows else np.empty(0, np.int64)
+        runs = np.array(self._runs, np.int64).reshape(-1, 2)
         # Copied where it is part of a larger one.
         hashes = self._hashes if len(self._hashes) == self._num_rows else self._hashes[: self._num_rows].copy()
-        return RowHashes(hashes, rows, tuple(self._groups))
+        return RowHashes(hashes, RowNumbers(runs[:, 0], runs[:, 1], self._num_rows), tuple(self._groups))

@@ -28,7 +28,7 @@ def hashes(columns: dict[str | None, Any], cuts: list[int] | None = None, asked:
     ]
     found = profile_batches(batches, asked)
     assert found.rows is not None
-    assert found.rows.rows.tolist() == list(range(length))
+    assert [found.rows.rows[place] for place in range(length)] == list(range(length))
     return found.rows.hashes
 
 
@@ -130,6 +130,26 @@ def test_one_hot_rows_of_round_numbers_all_differ() -> None:
     pairs = np.stack(np.meshgrid(np.arange(300.0), np.arange(300.0)), axis=2).reshape(-1, 2)
     assert len(np.unique(hashes({"a": pairs[:, 0].copy(), "b": pairs[:, 1].copy()}))) == 90_000
     assert len(np.unique(hashes({"x": pairs}))) == 90_000
+
+
+SIGNS = (np.arange(1 << 16)[:, None] >> np.arange(16) & 1) * 2 - 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int32", "int64"])
+@pytest.mark.parametrize("layout", ["columns", "matrix", "lists"])
+def test_all_bits_of_a_hash_tell_rows_of_few_values_apart(dtype: str, layout: str) -> None:
+    """Where only signs differ, hardly any bit does, and what a product does with it must not stay in its high bits."""
+    values = SIGNS.astype(dtype)
+    columns: dict[str | None, Any] = {f"c{number}": values[:, number].copy() for number in range(16)}
+    if layout == "matrix":
+        columns = {"x": values}
+    elif layout == "lists":
+        offsets = np.arange(0, values.size + 1, 16, dtype=np.int32)
+        columns = {"x": pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))}
+    found = hashes(columns)
+    for first in (0, 12, 24):
+        part = (found >> np.uint64(first)) & np.uint64((1 << 40) - 1)
+        assert len(np.unique(part)) >= len(part) - 2
 
 
 def test_zeros_are_equal_and_nans_are_whatever_their_bits() -> None:
