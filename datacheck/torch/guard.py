@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -123,22 +122,29 @@ class Guard:
         driver.is_driving = True
         random = training.random.state if self._num_parts == 1 else training.random.read()
         driver.context.add(Part(loss_fn, batch, random))
-        model = training.model
-        delayed = isinstance(model, DistributedDataParallel) and not is_last
-        with model.no_sync() if delayed else nullcontext():  # type: ignore[operator]
-            loss = driver.forward(loss_fn, batch)
-            if loss is None:
-                self._num_parts = 0
-                return torch.full((), float("nan"))
-            part = loss / self.config.accumulation_steps if self.config.accumulation_steps > 1 else loss
-            scaler = training.scaler
-            (part if scaler is None else scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
-        loss = loss.detach()
+        if not is_last and isinstance(training.model, DistributedDataParallel):
+            with training.model.no_sync():
+                loss = self._backward_part(loss_fn, batch)
+        else:
+            loss = self._backward_part(loss_fn, batch)
+        if loss is None:
+            self._num_parts = 0
+            return torch.full((), float("nan"))
         driver.context.losses.append(loss)
         if is_last:
             self._num_parts = 0
             driver.finish()
         return loss
+
+    def _backward_part(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
+        """The loss, detached, after its backward pass; None where the step is over already."""
+        loss = self._driver.forward(loss_fn, batch)
+        if loss is None:
+            return None
+        num_parts, scaler = self.config.accumulation_steps, self._driver.training.scaler
+        part = loss if num_parts == 1 else loss / num_parts
+        (part if scaler is None else scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Call ``loss.backward(**kwargs)`` in a loop of your own, and let the guard know the loss.

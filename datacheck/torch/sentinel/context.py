@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,7 @@ LossFunction = Callable[[Any, Any], Tensor]
 MAX_PARTS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One micro-batch, or one call of the model in a loop that the guard does not drive.
 
     ``random`` are the random states that it began from. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it

@@ -70,6 +70,7 @@ class Driver:
         self._overflows_in_row = 0
         self._is_prepared = False
         self._is_late = False
+        self._parameters: Sequence[NamedParameter] = ()
         self.is_driving = False
         self.is_replaying = False
         self._hooks = LoopHooks(self)
@@ -104,6 +105,8 @@ class Driver:
         """Start a step: remember what it begins from. ``late``: its forward pass went by unnoticed."""
         training = self.training
         self.response.before_step()
+        if training.parameters is not self._parameters:
+            self._take_in_changes()
         if training.step == 0:
             training.state.learn()
         training.step += 1
@@ -114,6 +117,15 @@ class Driver:
         self.context.clear()
         self._last_trip = None
         self._hooks.opened()
+
+    def _take_in_changes(self) -> None:
+        """Parameters have come or gone, and with them it may be modules and buffers."""
+        is_first, self._parameters = not self._parameters, self.training.parameters
+        if is_first:
+            return
+        self.training.buffers.look_again()
+        if self.layers is not None:
+            self.layers.refresh()
 
     def close(self) -> None:
         """End a step: let go of its batch, unless it tripped and may yet be written to a bundle."""
@@ -169,6 +181,7 @@ class Driver:
     def finish(self) -> None:
         """Check the gradients that are there and, unless the actions have it otherwise, update."""
         training, scaler = self.training, self.training.scaler
+        training.refresh()
         scale: Tensor | float = 1.0 if scaler is None else scaler.scale(_one(training))
         reading = self.lookout.look(self.context.losses, training.parameters, scale, may_overflow=scaler is not None)
         self._overflows_in_row = self._overflows_in_row + 1 if reading.is_overflow else 0

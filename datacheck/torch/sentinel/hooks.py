@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Hook"]
@@ -12,23 +12,18 @@ def _inert(*_: Any) -> None:
     return None
 
 
-class Hook:
-    """Calls ``function``.
+class Hook(partial[Any]):
+    """Calls the function that it was made with.
 
     A copy of it does nothing: a model that is copied for an average of its weights, or pickled, must not take the guard
-    along.
+    along. It is a ``partial`` since that calls without a frame of its own, and a step calls many hooks.
     """
 
-    __slots__ = ("__weakref__", "function")
-
-    def __init__(self, function: Callable[..., Any] = _inert) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args)
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
-        return Hook()
+        return Hook(_inert)
 
-    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
-        return Hook, ()
+    def __copy__(self) -> Hook:
+        return Hook(_inert)
+
+    def __reduce__(self) -> tuple[type[Hook], tuple[Any]]:
+        return Hook, (_inert,)

@@ -64,12 +64,10 @@ class LayerWatch:
     added kernels cost a few percent of a step.
     """
 
-    def __init__(self, model: nn.Module, prefix: str = "") -> None:
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self.names: list[str] = []
         self._modules: list[nn.Module] = []
-        for name, module in model.named_modules():
-            self.names.append(name.removeprefix(prefix) or type(module).__name__)
-            self._modules.append(module)
         self._handles: list[RemovableHandle] = []
         self._device_sums: dict[torch.device, Tensor] = {}
         self._compiled_sums: Tensor | None = None
@@ -77,7 +75,7 @@ class LayerWatch:
         self.is_paused = False
         #: Modules that cannot be watched.
         self.blind_spots: set[str] = set()
-        self._clear()
+        self._find()
 
     def _clear(self) -> None:
         size = len(self.names)
@@ -109,6 +107,20 @@ class LayerWatch:
             except RuntimeError:
                 # TorchScript takes no hooks.
                 self.blind_spots.add(self.names[index])
+
+    def _find(self) -> None:
+        named = list(self._model.named_modules())
+        self.names = [name or type(module).__name__ for name, module in named]
+        self._modules = [module for _, module in named]
+        self._device_sums.clear()
+        self._clear()
+
+    def refresh(self) -> None:
+        """Watch the modules that the model has now, if they are others than before."""
+        if [id(module) for module in self._model.modules()] != [id(module) for module in self._modules]:
+            self.remove()
+            self._find()
+            self.attach()
 
     def remove(self) -> None:
         for handle in self._handles:

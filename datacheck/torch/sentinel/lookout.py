@@ -13,7 +13,13 @@ from datacheck.text import count, join_limited, quantity
 from datacheck.torch.sentinel.config import GuardConfig
 from datacheck.torch.sentinel.history import HistoryBuffer, SpikeWatch
 from datacheck.torch.sentinel.layers import LayerWatch
-from datacheck.torch.sentinel.measure import count_nonfinite, exact_squares, sum_squares, total_norm
+from datacheck.torch.sentinel.measure import (
+    count_nonfinite,
+    exact_squares,
+    squares,
+    sum_squares,
+    total_norm,
+)
 from datacheck.torch.sentinel.names import NamedParameter
 from datacheck.torch.sentinel.state import BadTensor, UpdateSample
 from datacheck.torch.sentinel.training import Training
@@ -60,6 +66,7 @@ class Lookout:
         self._gradient_spikes: dict[int, SpikeWatch | None] = {}
         self._watches_spikes = config.loss_spike is not None or config.grad_spike is not None
         self._num_updates = 0
+        self._sampled: Sequence[NamedParameter] = ()
         self._sample: UpdateSample | None = None
         # What the last update left, not yet read: numbers of an accelerator, or of this rank only.
         self._unread_state: tuple[int, float, Tensor | None] | None = None
@@ -109,7 +116,7 @@ class Lookout:
             if gradient is not None:
                 share = shares.get(id(parameter.tensor), 1.0)
                 if gradient.is_cpu:
-                    total += sum_squares((gradient,)) * share
+                    total += squares(gradient) * share
                 else:
                     elsewhere.append((gradient, share))
         state, ratio = self._unread_state, self._unread_ratio
@@ -226,8 +233,9 @@ class Lookout:
 
     def before_update(self) -> None:
         """Note where the weights are, before the first update; afterwards that is known from the update before."""
-        if self._sample is None:
-            self._sample = UpdateSample(self._training.parameters)
+        parameters = self._training.parameters
+        if self._sampled is not parameters:
+            self._sampled, self._sample = parameters, UpdateSample(parameters)
 
     def after_update(self, *, look: bool = True) -> Trip | None:
         """Judge what an update left behind; where that would have to wait for a device or for ranks, the next look does."""
@@ -287,13 +295,6 @@ def _read_host(
     losses: Sequence[Tensor], parameters: Sequence[NamedParameter], scale: Tensor | float
 ) -> _Numbers | None:
     """The numbers of one process in host memory; None where some are elsewhere."""
-    gradients = []
-    for parameter in parameters:
-        gradient = parameter.tensor.grad
-        if gradient is not None:
-            if not gradient.is_cpu:
-                return None
-            gradients.append(gradient)
     loss = None
     if losses:
         total = 0.0
@@ -302,7 +303,9 @@ def _read_host(
                 return None
             total += one.item()
         loss = total / len(losses)
-    return _Numbers(loss, sum_squares(gradients), float(scale))
+    gradients = [gradient for parameter in parameters if (gradient := parameter.tensor.grad) is not None]
+    total_squares = sum_squares(gradients)
+    return None if total_squares is None else _Numbers(loss, total_squares, float(scale))
 
 
 def _spike_watch(threshold: float | None, config: GuardConfig) -> SpikeWatch | None:

@@ -90,23 +90,25 @@ class LoopHooks:
 
     def _version_of_scale(self) -> int:
         # The scale's version counter tells without a host sync whether the scaler was updated.
-        scale = getattr(self._driver.training.scaler, "_scale", None)
+        scaler = self._driver.training.scaler
+        scale = None if scaler is None else getattr(scaler, "_scale", None)
         return scale._version if isinstance(scale, Tensor) else -1
 
     def _make_forward_hook(self, root: str) -> Callable[..., Any]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if torch.compiler.is_compiling():
                 return None
+            driver = self._driver
+            if driver.is_driving or self._whole is not None:
+                return None
             if self.substitutes:
                 return as_it_was((args, kwargs), self.substitutes.pop(0))
-            return self._before_forward(root, args, kwargs)
+            return None if driver.is_replaying else self._before_forward(root, args, kwargs)
 
         return hook
 
     def _before_forward(self, root: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         driver = self._driver
-        if driver.is_driving or driver.is_replaying or self._whole is not None:
-            return
         if torch._C._current_graph_task_id() != -1:
             return
         is_training = torch.is_grad_enabled()
@@ -138,11 +140,14 @@ class LoopHooks:
         return [parameter for parameter in training.parameters if parameter.optimizer == number]
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._put_back(optimizer)
         driver = self._driver
+        if self._held:
+            self._put_back(optimizer)
         if driver.is_driving:
-            self._scale_rates(optimizer)
+            if driver.training.lr_factor != 1.0:
+                self._scale_rates(optimizer)
             return None
+        driver.training.refresh()
         if not self._is_open or id(optimizer) in self._stepped:
             driver.begin(late=True)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -171,7 +176,7 @@ class LoopHooks:
         return None
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
-        was_held = self._put_back(optimizer)
+        was_held = bool(self._held) and self._put_back(optimizer)
         driver = self._driver
         if driver.is_driving:
             return
@@ -222,8 +227,6 @@ class LoopHooks:
 
     def _put_back(self, optimizer: Optimizer) -> bool:
         """Give back what was taken for the length of a step; whether the update was held."""
-        if not self._held:
-            return False
         rates, gradients = self._held.pop(-id(optimizer), None), self._held.pop(id(optimizer), None)
         for put_back in (rates, gradients):
             if put_back is not None:

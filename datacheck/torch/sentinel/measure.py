@@ -31,6 +31,7 @@ __all__ = [
 
 #: The dtypes that BLAS has a dot product for.
 _DOT_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.complex128})
+_REAL_DTYPES = frozenset({torch.float32, torch.float64})
 _HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
 _VDOT = np.vdot
 #: Subclasses of Tensor that are nothing but a tensor.
@@ -60,25 +61,29 @@ def plain_tensor(tensor: Tensor) -> Tensor:
 
 def squares(tensor: Tensor) -> float:
     """The sum of squares of a tensor in host memory; not finite if a value may not be."""
-    return sum_squares((tensor,))
+    total = sum_squares((tensor,))
+    return 0.0 if total is None else total
 
 
-def sum_squares(tensors: Iterable[Tensor]) -> float:
+def sum_squares(tensors: Iterable[Tensor]) -> float | None:
     """The sum of squares over tensors in host memory; not finite if a value of any may not be.
 
-    ``np.vdot`` reads the memory twice as fast as torch's norm does, and at a quarter of the overhead for small tensors.
+    None where a tensor is elsewhere: nothing waits for it. ``np.vdot`` reads the memory twice as fast as torch's norm
+    does, and at a quarter of the overhead for small tensors.
     """
     total = 0.0
     for tensor in tensors:
-        if type(tensor) in _PLAIN_TYPES and tensor.dtype in _DOT_DTYPES:
+        if not tensor.is_cpu:
+            return None
+        if type(tensor) in _PLAIN_TYPES and tensor.dtype in _REAL_DTYPES:
             try:
                 values = (tensor.detach() if tensor.requires_grad else tensor).numpy()
             except (RuntimeError, TypeError):
-                # Sparse, or conjugated lazily.
+                # Sparse.
                 total += _squares_of_any(tensor)
                 continue
             if values.flags.c_contiguous:
-                total += _VDOT(values, values).real.item()
+                total += _VDOT(values, values).item()
                 continue
         total += _squares_of_any(tensor)
     return total

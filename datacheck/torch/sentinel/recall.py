@@ -24,6 +24,9 @@ TRIAL_STEPS = 8
 #: A random generator that counts as unused is looked at again once in so many steps.
 RETRY_STEPS = 256
 
+#: What ``torch.get_rng_state`` asks.
+_GENERATOR = torch.default_generator
+
 RandomState = dict[str, Any]
 
 
@@ -81,7 +84,7 @@ class RandomRecall:
         trial = self._steps % RETRY_STEPS < TRIAL_STEPS
         self._host_was_read = trial or self._host_is_used
         if not self._host_was_read and not self._devices:
-            self.state = {"torch": torch.get_rng_state()}
+            self.state = {"torch": _GENERATOR.get_state()}
         else:
             self.state = read_random_state(self._devices, with_host=self._host_was_read)
         self._steps += 1
@@ -135,16 +138,22 @@ class BufferRecall:
     changes, but not of the kernels that update a normalisation's running statistics: those are always kept.
     """
 
-    __slots__ = ("_model", "_slots", "_steps")
+    __slots__ = ("_is_stale", "_model", "_slots", "_steps")
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._is_stale = False
         self._steps = 0
         self._slots: list[_Slot] = []
 
+    def look_again(self) -> None:
+        """The model has changed: find its buffers anew."""
+        self._is_stale = True
+
     def begin(self) -> None:
         """Keep the buffers that may change in the step."""
-        if self._steps % RETRY_STEPS == 0:
+        if self._is_stale or self._steps % RETRY_STEPS == 0:
+            self._is_stale = False
             self._find()
         elif self._steps == TRIAL_STEPS:
             self._drop_constants()

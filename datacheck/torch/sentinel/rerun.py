@@ -18,7 +18,7 @@ from datacheck.torch.sentinel.slicing import RESULT, find_loss_code
 
 __all__ = ["CallSite", "Rerun", "Scope", "call_sites", "find_rerun", "scope_of"]
 
-#: Where a call was made: the code of a function, and the line that it was in.
+#: Where a call was made: the code of a function, and how far in it the call is; the line costs more to find.
 CallSite = tuple[CodeType, int]
 #: Frames that are looked at from a call of the model upwards.
 MAX_FRAMES = 24
@@ -41,7 +41,7 @@ def call_sites() -> tuple[CallSite, ...]:
     sites: list[CallSite] = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and len(sites) < MAX_FRAMES:
-        sites.append((frame.f_code, frame.f_lineno))
+        sites.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(sites)
 
@@ -126,7 +126,7 @@ def find_rerun(
     """
     inner = None if closure is None else scope_of(closure)
     for scope in _running_scopes() if inner is None else (inner,):
-        lines = [dict(reversed(sites)).get(scope.code) for sites in calls]
+        lines = [_line_in(scope.code, sites) for sites in calls]
         if lines and lines[-1] is None:
             continue
         first = max(len(lines) - 1, 0)
@@ -141,6 +141,14 @@ def find_rerun(
             return None
         return Rerun(found.code, names, sorted(found.inputs)), len(lines) - first
     return None
+
+
+def _line_in(code: CodeType, sites: Sequence[CallSite]) -> int | None:
+    """The line of ``code`` that a call came from, by its innermost frame."""
+    place = next((place for other, place in sites if other is code), None)
+    if place is None:
+        return None
+    return next((line for start, end, line in code.co_lines() if start <= place < end), None)
 
 
 def _is_before(first: int | None, second: int | None) -> bool:

@@ -32,6 +32,9 @@ class Response:
         self._log = log
         self._max_diagnoses = max_diagnoses
         self._num_diagnoses = 0
+        # Asked at every step, and most actions have nothing to do there.
+        self._before_step = [a.before_step for a in actions if type(a).before_step is not Action.before_step]
+        self._after_update = [a.after_update for a in actions if type(a).after_update is not Action.after_update]
         #: Whether the last trip was answered by an action that leaves nothing bad in the gradients.
         self.was_settled = False
 
@@ -87,9 +90,9 @@ class Response:
         return any(action.settles for action in self.actions)
 
     def before_step(self) -> None:
-        for action in self.actions:
-            action.before_step(self._training)
+        for prepare in self._before_step:
+            prepare(self._training)
 
     def after_update(self) -> None:
-        for action in self.actions:
-            action.after_update(self._training)
+        for follow in self._after_update:
+            follow(self._training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +57,7 @@ class Training:
         self._synchronize = synchronize
         self._peers: Peers | None = None
         self._peers_are_known = False
-        self._num_parameters = -1
+        self._groups: list[list[torch.Tensor]] = []
         self._parameters: list[NamedParameter] = []
         self._shares: list[float] = []
         self._shares_by_parameter: dict[int, float] = {}
@@ -70,20 +71,34 @@ class Training:
 
     @property
     def parameters(self) -> list[NamedParameter]:
-        """Every parameter of every optimizer; found again when a group of parameters was added."""
-        number = sum(len(group["params"]) for optimizer in self.optimizers for group in optimizer.param_groups)
-        if number != self._num_parameters:
-            self._num_parameters = number
-            self._parameters = named_parameters(self.model, self.optimizers)
-            self._state = None
-            self._shares = []
+        """Every parameter of every optimizer, as :meth:`refresh` last found them."""
+        if not self._groups:
+            self.refresh()
         return self._parameters
+
+    def refresh(self) -> None:
+        """Find the parameters again, if a group was added or was given others; once in a step."""
+        groups = [group["params"] for optimizer in self.optimizers for group in optimizer.param_groups]
+        if not self._are_known(groups):
+            self._groups = [list(group) for group in groups]
+            self._parameters = named_parameters(self.model, self.optimizers)
+            self._shares = []
+            self._shares_by_parameter = {}
+
+    def _are_known(self, groups: Sequence[list[torch.Tensor]]) -> bool:
+        if len(groups) != len(self._groups):
+            return False
+        for known, group in zip(self._groups, groups, strict=True):
+            # By identity, in C: == would compare their values.
+            if len(known) != len(group) or not all(map(is_, known, group)):
+                return False
+        return True
 
     @property
     def state(self) -> StateWatch:
         parameters = self.parameters
-        if self._state is None:
-            self._state = StateWatch(self.model, parameters, self.optimizers)
+        if self._state is None or self._state.parameters is not parameters:
+            self._state = StateWatch(self.model, parameters, self.optimizers, self._state)
         return self._state
 
     @property
