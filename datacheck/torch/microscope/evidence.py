@@ -10,41 +10,21 @@ import numpy as np
 import torch
 
 from datacheck.torch.causes import EDGE_AT_ZERO, Evidence
+from datacheck.torch.microscope.discard import discarded_by
 from datacheck.torch.microscope.probe import Positions, Probe, can_run_again, is_pointwise
 from datacheck.torch.microscope.tensors import bad_positions, broadcast_position, element
+from datacheck.torch.microscope.underflow import lost_epsilon, lost_value
 
 if TYPE_CHECKING:
     from datacheck.torch.microscope.case import Case
     from datacheck.torch.microscope.owners import Owners
     from datacheck.torch.microscope.record import NodeRef, Operation, Slot, Tape
     from datacheck.torch.microscope.trace import Step
-from datacheck.torch.microscope.underflow import lost_epsilon, lost_value
 
 __all__ = ["Scene", "family_of", "survey"]
 
-#: How many writers back the source of a gradient of 0 is looked for.
+#: How many operations of one node lie between its incoming gradient and the value that it meets.
 MAX_LOOKBACK = 24
-
-_SELECTORS = {
-    "where": "where",
-    "maskedfill": "masked_fill",
-    "mul": "a product with 0",
-    "index": "an index",
-    "select": "an index",
-    "slice": "a slice",
-    "gather": "gather",
-    "maskedselect": "masked_select",
-    "scatter": "scatter",
-    "clamp": "clamp",
-    "clampmin": "clamp_min",
-    "clampmax": "clamp_max",
-    "relu": "relu",
-    "threshold": "threshold",
-    "hardtanh": "hardtanh",
-    "maximum": "maximum",
-    "minimum": "minimum",
-    "nantonum": "nan_to_num",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +56,7 @@ def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
     shape = step.written.geometry.shape
     born = _born(step, joint or meant)
     by_hand = operation.node is not None and operation.where.place is not None
-    gradient, discarded_by = (None, None) if by_hand else _incoming(tape, step)
+    gradient, discarded_by = (None, None) if by_hand else _incoming(case, step)
     epsilon = lost_epsilon(case, operation)
     may_be_lost = epsilon is None and op in EDGE_AT_ZERO and not (joint or meant)
     evidence = Evidence(
@@ -133,13 +113,17 @@ def _born(step: Step, was_bad_before: bool) -> Positions:
     return bad_positions(held.tensor)
 
 
-def _at(slot: Slot, step: Step) -> complex | float | None:
-    """The value of an input at the step's position, where the operation is pointwise."""
-    target = step.written.geometry.shape
+def _place(slot: Slot, step: Step) -> int | None:
+    """The position in an input that the step's position depends on, where the operation is pointwise."""
     if slot.held is None or not is_pointwise(step.operation):
         return None
-    place = broadcast_position(slot.geometry.shape, target, step.position)
-    return None if place is None else element(slot.held.tensor, place)
+    return broadcast_position(slot.geometry.shape, step.written.geometry.shape, step.position)
+
+
+def _at(slot: Slot, step: Step) -> complex | float | None:
+    """The value of an input at the step's position, where the operation is pointwise."""
+    place = _place(slot, step)
+    return None if place is None or slot.held is None else element(slot.held.tensor, place)
 
 
 def _is_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
@@ -158,8 +142,9 @@ def _inputs(tape: Tape, step: Step) -> tuple[complex | float, ...]:
     return tuple(value for value in values if value is not None)
 
 
-def _incoming(tape: Tape, step: Step) -> tuple[complex | float | None, str | None]:
+def _incoming(case: Case, step: Step) -> tuple[complex | float | None, str | None]:
     """The gradient that met the bad value first, and what made it 0 where it is."""
+    tape = case.tape
     for later in step.path():
         operation = later.operation
         if operation.node is None:
@@ -168,7 +153,7 @@ def _incoming(tape: Tape, step: Step) -> tuple[complex | float | None, str | Non
             if not slot.is_bad and _carries_gradient(tape, operation, slot):
                 value = _at(slot, later)
                 if value is not None:
-                    return value, _discarded_by(tape, slot, operation.node) if value == 0 else None
+                    return value, discarded_by(case, slot, operation, _place(slot, later)) if value == 0 else None
         if step.operation.node is not None and operation.node.sequence != step.operation.node.sequence:
             break
     return None, None
@@ -186,34 +171,6 @@ def _carries_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
             return False
         slot = operation.slots[0]
     return False
-
-
-def _discarded_by(tape: Tape, slot: Slot, node: NodeRef) -> str | None:
-    """What made an incoming gradient 0: the nearest node behind it that picks or masks."""
-    writer = slot.writer
-    for _ in range(MAX_LOOKBACK):
-        if writer is None:
-            return None
-        operation = tape.operations[writer]
-        if operation.node is None:
-            return None
-        name = re.sub(r"Backward\d*$", "", operation.node.name).lower()
-        if name in _SELECTORS and operation.node.sequence != node.sequence:
-            if name == "mul" and _num_products(tape, operation) > 1:
-                # Both factors are trained: neither is a mask, one of them just happens to be 0.
-                return "a factor of 0"
-            return _SELECTORS[name]
-        writer = next((inner.writer for inner in operation.slots if inner.writer is not None), None)
-    return None
-
-
-def _num_products(tape: Tape, product: Operation) -> int:
-    """How many factors of a product a gradient was made for."""
-    node = product.node
-    if node is None:
-        return 0
-    same = (other for other in tape.operations if other.node is not None and other.node.sequence == node.sequence)
-    return sum(family_of(other.name) == "mul" for other in same)
 
 
 def _num_reduced(step: Step) -> int | None:

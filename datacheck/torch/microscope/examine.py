@@ -13,6 +13,7 @@ from datacheck.torch.microscope.batches import given_storages
 from datacheck.torch.microscope.case import Case
 from datacheck.torch.microscope.describe import describe
 from datacheck.torch.microscope.frames import ModuleNames
+from datacheck.torch.microscope.hidden import behind_a_zero
 from datacheck.torch.microscope.owners import Owners
 from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES
 from datacheck.torch.microscope.replay import Recording, record
@@ -41,10 +42,10 @@ def examine(
 ) -> Diagnosis | None:
     """Replay a step under the microscope and say what harmed it; None if nothing did.
 
-    ``replay`` runs the forward pass and returns the loss. The random state and the buffers must be those of the step; both
-    are left as they were found, and so are gradients. ``replay_on(batch)`` does the same for another batch, and lets
-    samples be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does. With ``schema``, samples
-    to blame that break it make it a fault of the data.
+    ``replay`` runs the forward pass and returns the loss. Random states and buffers must be those of the step; both are left
+    as they were found, and so are gradients, and tensors that the program overwrites. ``replay_on(batch)`` does the same for
+    another batch, and lets samples be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does.
+    With ``schema``, samples to blame that break it make it a fault of the data.
     """
     names = ModuleNames(model)
     restorer = Restorer([] if model is None else [model])
@@ -60,7 +61,8 @@ def examine(
             recording, names, owners, restorer, model is not None, replay, batch, replay_on, scale, seconds, schema
         )
         culprits = [_resolve(case, culprit) for culprit in trace(recording.tape, recording.harms)]
-        diagnosis = describe(case, min(culprits, key=lambda culprit: culprit.order))
+        culprit = min(culprits, key=lambda culprit: culprit.order)
+        diagnosis = describe(case, behind_a_zero(case, culprit) or culprit)
         if recording.error is None:
             return diagnosis
         raised = f"it made the program raise {plain(recording.error, 160)}"
@@ -77,11 +79,11 @@ def _record(
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         room = min(room, torch.cuda.mem_get_info()[0] // 2)
     try:
-        return record(replay, names, scale, room, given=given)
+        return record(replay, names, scale, room, given=given, restorer=restorer)
     except torch.OutOfMemoryError:
         restorer.restore()
         torch.cuda.empty_cache()
-    return record(replay, names, scale, 0, given=given)
+    return record(replay, names, scale, 0, given=given, restorer=restorer)
 
 
 def _resolve(case: Case, culprit: Culprit) -> Culprit:

@@ -124,6 +124,12 @@ class Probe:
         place = 0 if self._place is not None else self._output
         return outputs[place] if place < len(outputs) else None
 
+    def replace(self, number: int, tensor: torch.Tensor) -> None:
+        """Give the operation another tensor in a slot from now on."""
+        self._tensors[number] = tensor
+        self.bad.pop(number, None)
+        self._clean.pop(number, None)
+
     def _also_with_other_filler(self) -> bool:
         self._set_filler(FILLERS[1])
         try:

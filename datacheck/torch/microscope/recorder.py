@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import CodeType
 
+    from datacheck.torch.microscope.state import Restorer
+
 __all__ = ["MAX_KEPT_BYTES", "Recorder", "tensors_in"]
 
 #: Bytes of values that are kept for running operations again. Beyond it, provenance is by tensor, not by value.
@@ -76,6 +78,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
     bounds what is kept. What the operations with the indices ``capture`` read is kept even where nothing is wrong with it.
+    ``restorer`` is told of generators that operations are given, and of tensors overwritten that were there before.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         boundary: CodeType,
         max_bytes: int = MAX_KEPT_BYTES,
         capture: frozenset[int] = frozenset(),
+        restorer: Restorer | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
@@ -95,6 +99,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._boundary = boundary
         self._max_bytes = max_bytes
         self._capture = capture
+        self._restorer = restorer
         self._num_bytes = 0
         # Each device's part of a backward pass runs on a thread of its own.
         self._lock = threading.Lock()
@@ -153,6 +158,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for held in self._holders.pop(storage_key(tensor), ()):
                 held.detach_from()
             before[number] = tensor.detach().clone()
+            if self._restorer is not None and storage_key(tensor) not in self._last_writer:
+                self._restorer.keep_overwritten(tensor, before[number])
+        if self._restorer is not None and isinstance(kwargs.get("generator"), torch.Generator):
+            self._restorer.keep_generator(kwargs["generator"])
         self.last_inputs = inputs
         result = func(*args, **kwargs)
         operation = self._remember(func, traits, refs, named)

@@ -11,7 +11,7 @@ from torch import nn
 
 from datacheck.errors import UsageError
 from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES, Recorder
-from datacheck.torch.microscope.state import force_eager, isolated_gradients, leaves_of
+from datacheck.torch.microscope.state import force_eager, isolated_gradients, leaves_of, run_backward
 from datacheck.torch.microscope.tensors import Geometry, bad_positions, is_finite, parts, storage_key
 from datacheck.torch.microscope.trace import Harm
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from datacheck.torch.microscope.frames import ModuleNames
     from datacheck.torch.microscope.record import Tape
+    from datacheck.torch.microscope.state import Restorer
 
 __all__ = ["Recording", "check_loss", "is_harmed", "record"]
 
@@ -28,6 +29,10 @@ MAX_HARMS = 8
 
 #: An assertion is about what was compared at most this many operations before it.
 RECENT = 8
+
+RAN_BACKWARD = (
+    "the loss function ran backward() itself; let it return the loss, and leave the backward pass to the caller"
+)
 
 #: Letters by which two errors are told to be the same.
 OPENING = 40
@@ -67,13 +72,14 @@ def record(
     max_bytes: int = MAX_KEPT_BYTES,
     capture: frozenset[int] = frozenset(),
     given: frozenset[int] = frozenset(),
+    restorer: Restorer | None = None,
 ) -> Recording:
     """Run the replay under the recorder, and backward from its loss if that is finite.
 
-    ``max_bytes`` and ``capture`` are the recorder's. ``given`` are the storages of the batch: a gradient with respect to it
-    does no harm, where anything else is trained.
+    ``max_bytes``, ``capture`` and ``restorer`` are the recorder's. ``given`` are the storages of the batch: a gradient with
+    respect to it does no harm, where anything else is trained.
     """
-    recorder = Recorder(names, record.__code__, max_bytes, capture)
+    recorder = Recorder(names, record.__code__, max_bytes, capture, restorer)
     recording = Recording(recorder.tape)
     with force_eager(), torch.enable_grad():
         try:
@@ -90,6 +96,8 @@ def record(
         if not is_finite(loss):
             recording.harms = [Harm(Geometry.of(loss), 0)]
             return recording
+        if not loss.requires_grad and restorer is not None and restorer.has_new_gradients:
+            raise UsageError(RAN_BACKWARD)
         if loss.requires_grad:
             recording.in_gradient = True
             _record_backward(recorder, recording, loss, scale, given)
@@ -107,8 +115,13 @@ def _record_backward(
     recorder.in_backward = True
     try:
         with isolated_gradients(leaves):
-            with recorder:
-                (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
+            try:
+                with recorder:
+                    run_backward(loss, scale)
+            except RuntimeError as error:
+                if "backward through the graph a second time" in str(error):
+                    raise UsageError(RAN_BACKWARD) from error
+                raise
             for leaf in recording.leaves:
                 recording.harms.extend(_harms_in(leaf.grad))
     finally:
@@ -201,7 +214,7 @@ def is_harmed(
                 return None
             leaves = leaves_of(loss)
             with isolated_gradients(leaves):
-                (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
+                run_backward(loss, scale)
                 counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
                 return any(True for leaf in counted for _ in _harms_in(leaf.grad))
     except Exception as error:  # a part of a batch may break any code: it then tells nothing

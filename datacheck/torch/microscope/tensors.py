@@ -58,6 +58,8 @@ def is_comparable(tensor: torch.Tensor) -> bool:
         and tensor.device.type != "meta"
         and not tensor.is_quantized
         and not tensor.is_nested
+        # Functional transforms stand zeros in for gradients that are not there; they have no memory.
+        and not tensor._is_zerotensor()
     )
 
 
@@ -189,6 +191,15 @@ class Geometry:
     @property
     def num_values(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def stop(self) -> int:
+        """The address after the last element."""
+        return self.address(self.num_values - 1) + self.itemsize if self.num_values else self.start
+
+    def overlaps(self, other: Geometry) -> bool:
+        """Whether some element of the two may be the same memory."""
+        return self.key == other.key and self.start < other.stop and other.start < self.stop
 
     def address(self, position: int) -> int:
         """The address of the element at a flat position."""

@@ -30,10 +30,16 @@ FEW = 4
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """A bad value that harmed training: an element of the loss or of a gradient."""
+    """A bad value that harmed training: an element of the loss or of a gradient.
+
+    Of one that harmed it unseen, ``reader`` is the operation that read it in a ``slot``, and ``then`` what came of it.
+    """
 
     geometry: Geometry
     position: int
+    reader: Operation | None = None
+    slot: int = -1
+    then: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ def trace(tape: Tape, harms: Iterable[Harm]) -> list[Culprit]:
     culprits: list[Culprit] = []
     seen: set[tuple[int, int, int]] = set()
     todo: list[tuple[Geometry, int, Operation | None, int, Step | None]] = [
-        (harm.geometry, harm.position, None, -1, None) for harm in harms
+        (harm.geometry, harm.position, harm.reader, harm.slot, harm.then) for harm in harms
     ]
     todo.reverse()
     step: Step | None = None

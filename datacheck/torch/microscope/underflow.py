@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datacheck.torch.microscope.record import Operation
     from datacheck.torch.microscope.trace import Step
 
-__all__ = ["lost_epsilon", "lost_value"]
+__all__ = ["lost_epsilon", "lost_value", "writers_of"]
 
 #: How many writers back the number that became 0 is looked for.
 MAX_DEPTH = 4
@@ -23,7 +23,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 def lost_epsilon(case: Case, operation: Operation) -> float | None:
     """An epsilon that was rounded to 0 on the way to one of the inputs."""
-    found = (case.tape.operations[index].lost_epsilon for index in _writers(case, operation))
+    found = (case.tape.operations[index].lost_epsilon for index in writers_of(case, operation))
     return next((epsilon for epsilon in found if epsilon is not None), operation.lost_epsilon)
 
 
@@ -32,10 +32,10 @@ def lost_value(case: Case, step: Step) -> str | None:
     operation = step.operation
     if all(slot.dtype not in _HALF for slot in operation.slots):
         return None
-    tape = case.record_again(frozenset(_writers(case, operation)))
+    tape = case.record_again(frozenset(writers_of(case, operation)))
     if tape is None:
         return None
-    for index in _writers(case, operation):
+    for index in writers_of(case, operation):
         writer = tape.operations[index]
         if not can_run_again(writer) or writer.bad_slots:
             continue
@@ -50,7 +50,7 @@ def lost_value(case: Case, step: Step) -> str | None:
     return None
 
 
-def _writers(case: Case, operation: Operation) -> list[int]:
+def writers_of(case: Case, operation: Operation) -> list[int]:
     """The operations that the inputs come from, nearest first."""
     found: list[int] = []
     level = [operation]
