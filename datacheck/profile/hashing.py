@@ -27,11 +27,13 @@ Array = np.ndarray[Any, Any]
 _BLOCK_WORDS = 1 << 15
 #: Rows of more words than this are told apart by fewer of them first.
 _MANY_WORDS, _FEW_WORDS = 32, 8
-#: Texts that are worked on together.
-_BLOCK_TEXTS = 1 << 14
+#: Texts that are worked on together. Arrays of 128 KB and more come fresh from the system, which takes most of the time.
+_BLOCK_TEXTS = 1 << 13
 #: Texts that are longer than this, in bytes, are hashed one by one.
 _LONG_TEXT = 256
 _NULL = 0x6E756C6C
+#: Of eight bytes in one number, those that are kept of a text of so many.
+_KEPT = np.frombuffer(b"".join(b"\xff" * kept + b"\0" * (8 - kept) for kept in range(9)), np.uint64)
 
 
 def _null_term(seed: int) -> np.uint64:
@@ -215,61 +217,56 @@ def _hash_text(values: pa.Array, seed: int) -> Hashes:
 
 
 def _add_texts(values: pa.Array, seed: int, terms: Hashes) -> None:
-    """Add eight bytes of all texts at a time to their terms."""
+    """Add to the terms of texts their lengths, first and last eight bytes, and those between, eight at a time."""
     _, offset_buffer, data_buffer = values.buffers()
     if offset_buffer is None:
         return
     wide = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
     count = values.offset + len(values) + 1
     offsets = np.frombuffer(offset_buffer, np.int64 if wide else np.int32, count=count)[values.offset :]
-    offsets = offsets.astype(np.int64)
     first, last = int(offsets[0]), int(offsets[-1])
-    lengths = np.diff(offsets)
+    offsets = offsets.astype(np.int64) - first
+    starts, ends = offsets[:-1], offsets[1:]
+    lengths = ends - starts
     terms += (lengths.astype(np.uint64) + np.uint64(1)) * np.uint64(seed | 1)
     if last == first:
         return
     data = np.frombuffer(data_buffer, np.uint8, count=last)[first:]
-    words = np.zeros((len(data) >> 3) + 2, np.uint64)
-    words.view(np.uint8)[: len(data)] = data
-    long = lengths > _LONG_TEXT
-    rows, starts, left = _all_or(~long, offsets[:-1] - first, lengths)
-    for coefficient in coefficients(seed, _LONG_TEXT // 8 + 1)[1:]:
-        going = left > 0
-        if not going.all():
-            starts, left = starts[going], left[going]
-            rows = np.flatnonzero(going) if rows is None else rows[going]
-        if not len(starts):
-            break
-        found = fold(_eight_bytes(words, starts, left)) * coefficient
-        if rows is None:
-            terms += found
-        else:
-            terms[rows] += found
-        starts, left = starts + 8, left - 8
-    if long.any():
-        begins, ends = offsets[:-1][long] - first, offsets[1:][long] - first
-        digests = [
-            hashlib.blake2b(data[begin:end].tobytes(), digest_size=8).digest()
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-        ]
-        terms[long] += np.frombuffer(b"".join(digests), np.uint64) * np.uint64(seed | 1)
+    padded = np.zeros(len(data) + 8, np.uint8)
+    padded[: len(data)] = data
+    # The eight bytes from every place on: as one number they need not be put together.
+    words = np.ndarray((len(data) + 1,), np.uint64, padded, strides=(1,))
+    factors = coefficients(seed, _LONG_TEXT // 8 + 2)
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if longest > _LONG_TEXT:
+        long = lengths > _LONG_TEXT
+        _add_digests(data, starts[long], ends[long], seed, terms, np.flatnonzero(long))
+        lengths = np.where(long, 0, lengths)
+        shortest, longest = 0, int(lengths.max())
+    found = words[starts]
+    if shortest < 8:
+        found &= _KEPT.take(np.minimum(lengths, 8))
+    terms += fold(found) * factors[1]
+    if longest > 8:
+        _add_words(words, ends - 8, None if shortest > 8 else lengths > 8, factors[2], terms)
+    for place in range(8, longest - 8, 8):
+        chosen = None if shortest > place + 8 else lengths > place + 8
+        _add_words(words, starts + place, chosen, factors[2 + place // 8], terms)
 
 
-def _all_or(chosen: Array, starts: Array, lengths: Array) -> tuple[Array | None, Array, Array]:
-    """Rows that are chosen, and their starts and lengths; no rows where all are."""
-    if chosen.all():
-        return None, starts, lengths
-    return np.flatnonzero(chosen), starts[chosen], lengths[chosen]
+def _add_words(words: Hashes, places: Array, chosen: Array | None, factor: np.uint64, terms: Hashes) -> None:
+    """Add the words at places, of all texts or of the chosen ones, to their terms."""
+    if chosen is None:
+        terms += fold(words[places]) * factor
+    else:
+        rows = np.flatnonzero(chosen)
+        terms[rows] += fold(words[places[rows]]) * factor
 
 
-def _eight_bytes(words: Hashes, starts: Array, left: Array) -> Hashes:
-    """Eight bytes from each start on, zeros after the ``left`` that belong to the text."""
-    place = starts >> 3
-    shift = ((starts & 7) << 3).astype(np.uint64)
-    # Two shifts, since one of 64 bits is none.
-    found = (words[place] >> shift) | ((words[place + 1] << (np.uint64(63) - shift)) << np.uint64(1))
-    short = left < 8
-    if short.any():
-        kept = (np.uint64(1) << (np.minimum(left, 7) << 3).astype(np.uint64)) - np.uint64(1)
-        np.bitwise_and(found, kept, out=found, where=short)
-    return np.asarray(found)
+def _add_digests(data: Array, starts: Array, ends: Array, seed: int, terms: Hashes, rows: Array) -> None:
+    """Add texts that are long, one by one."""
+    digests = [
+        hashlib.blake2b(data[start:end].tobytes(), digest_size=8).digest()
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    terms[rows] += np.frombuffer(b"".join(digests), np.uint64) * np.uint64(seed | 1)
