@@ -125,6 +125,13 @@ class KillsItsWorker(Numbered):
         return super().__getitem__(index)
 
 
+class BatchedKillsItsWorker(KillsItsWorker):
+    """The same, given many at a time."""
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [self[index] for index in indices]
+
+
 class Flaky(Numbered):
     """Sample ``index`` raises ``EIO`` the first time that any process asks for it."""
 

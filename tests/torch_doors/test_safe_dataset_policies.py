@@ -418,6 +418,22 @@ def test_indices_are_those_of_a_sequence() -> None:
     assert not safe.report().samples
 
 
+def test_what_is_raised_beyond_the_end_is_no_bad_sample() -> None:
+    class Files(Numbered):
+        def __getitem__(self, index: int) -> Any:
+            if index >= self.size:
+                raise FileNotFoundError(f"{index}.png")
+            return super().__getitem__(index)
+
+    safe = safe_of(Files(5))
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            safe[5]
+    with pytest.raises(FileNotFoundError):
+        safe.__getitems__([1, 5])
+    assert not safe.report().samples
+
+
 def test_copies_share_what_is_known() -> None:
     safe = safe_of(Numbered(20, nan=(3,)))
     twin = pickle.loads(pickle.dumps(safe))

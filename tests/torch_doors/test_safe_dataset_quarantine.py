@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from loader_sets import Listed, Numbered, indices_of, safe_of
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from datacheck.errors import OutputError, UsageError
-from datacheck.torch import SafeDataset, TooManyBadSamplesError
+from datacheck.torch import BadSampleWarning, SafeDataset, TooManyBadSamplesError
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.quarantine import Quarantine
 
@@ -83,7 +85,9 @@ def test_a_list_of_another_data_set_is_refused(tmp_path: Path, other: Any) -> No
     assert safe_of(other, quarantine=path, fingerprint=same).report().bad_indices == (3,)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"version": 1}', '{"version": 9, "dataset": {}, "samples": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "[" * 100_000, '{"version": 1}', '{"version": 9, "dataset": {}, "samples": []}']
+)
 def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(UsageError, match=r"bad\.json"):
@@ -99,12 +103,64 @@ def test_a_list_with_odd_samples_is_refused(tmp_path: Path) -> None:
         safe_of(Numbered(4), quarantine=tmp_path / "bad.json", fingerprint="f")
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    safe = safe_of(Numbered(4, nan=(0,)), quarantine=tmp_path / "none" / "bad.json")
+def test_a_folder_that_is_not_there_is_named_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder that exists"):
-        safe[0]
-    (tmp_path / "none").mkdir()
+        safe_of(Numbered(4, nan=(0,)), quarantine=tmp_path / "none" / "bad.json")
+
+
+def test_a_list_that_cannot_be_written_any_more_ends_no_training(tmp_path: Path) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    safe = safe_of(Numbered(40, nan=(3, 30)), quarantine=folder / "bad.json")
+    safe[0]
+    (folder / "bad.json").write_text("{")
+    with pytest.warns(BadSampleWarning) as told:
+        assert len(list(safe)) == 40
+    assert [str(one.message) for one in told if "known to this run only" in str(one.message)]
+    assert safe.report().bad_indices == (3, 30)
+    assert (folder / "bad.json").read_text() == "{"
+    (folder / "bad.json").unlink()
     safe.report()
+    assert listed(folder / "bad.json") == [3, 30]
+
+
+def test_what_a_killed_run_found_is_known_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    program = f"""
+import os, signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from loader_sets import Numbered, safe_of
+from torch.utils.data import DataLoader
+safe = safe_of(Numbered(40, nan=(3, 9), broken=(30,)), quarantine={str(path)!r})
+if __name__ == "__main__":
+    loader = DataLoader(safe, batch_size=8, num_workers=2, multiprocessing_context="fork", persistent_workers=True)
+    list(loader)
+    for worker in loader._iterator._workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert not safe_of(Numbered(41), quarantine=path).report().samples
+    inner = Numbered(40, nan=(3, 9), broken=(30,))
+    safe = safe_of(inner, quarantine=path)
+    assert listed(path) == [3, 9, 30]
+    list(safe)
+    assert not {3, 9, 30} & set(inner.loads)
+    assert safe.report().bad_indices == (3, 9, 30)
+    del safe
+    gc.collect()
+    assert {one.name for one in tmp_path.iterdir()} == {"bad.json", ".bad.json.lock"}
+
+
+def test_a_run_under_way_keeps_its_journal(tmp_path: Path) -> None:
+    first = safe_of(Numbered(40, nan=(3,)), quarantine=tmp_path / "bad.json")
+    list(DataLoader(first, batch_size=8, num_workers=1, multiprocessing_context="fork"))
+    # A cell of a notebook that is run again: the first one was not asked for a report, and still has its samples.
+    second = safe_of(Numbered(40, nan=(3,)), quarantine=tmp_path / "bad.json")
+    assert second.report().bad_indices == (3,)
+    assert first.report().bad_indices == (3,)
+    assert first.report().counts["seen"] == 40
 
 
 def test_additions_from_many_sides_are_all_kept(tmp_path: Path) -> None:

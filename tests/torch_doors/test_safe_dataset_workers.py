@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from loader_sets import Batched, Flaky, KillsItsWorker, Numbered, ending, indices_of, safe_of
+from loader_sets import Batched, BatchedKillsItsWorker, Flaky, KillsItsWorker, Numbered, ending, indices_of, safe_of
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler, random_split
 
 from datacheck.torch import SafeCollate, SafeDataset, batch_origins
@@ -90,6 +90,26 @@ def test_a_killed_worker_loses_no_report() -> None:
     report = safe.report()
     assert report.bad_indices == ALL_BAD
     assert report.counts["seen"] >= 50
+    # Whatever killed it, the sample that it was loading is named, in this report and in later ones.
+    for found in (report, safe.report()):
+        (killed,) = (sample for sample in found.samples if sample.verdict == "killed")
+        assert killed.index == 50
+        assert killed.message == (
+            "sample 50: DC901 cannot be read: the process that loaded it was killed (KillsItsWorker, row 50)"
+        )
+
+
+def test_a_worker_that_comes_later_tells_what_killed_the_one_before() -> None:
+    safe = safe_of(BatchedKillsItsWorker(60, last=50))
+    loader = DataLoader(safe, batch_size=4, num_workers=1, prefetch_factor=1, multiprocessing_context="fork")
+    # Which error torch raises depends on what the main process did when the worker was killed.
+    with ending(loader) as batches, pytest.raises((RuntimeError, OSError, EOFError)):
+        list(batches)
+    with ending(loader) as batches:
+        next(batches)
+    (killed,) = safe.report().samples
+    assert (killed.index, killed.codes) == (48, ("DC901",))
+    assert "or another one of its batch of 4, was killed" in killed.message
 
 
 def test_half_a_line_of_a_killed_worker_harms_nothing() -> None:

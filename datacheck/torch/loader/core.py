@@ -6,14 +6,14 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
-from datacheck.errors import UsageError
+from datacheck.errors import OutputError, UsageError
 from datacheck.findings import Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
@@ -28,7 +28,7 @@ from datacheck.torch.loader.provenance import SampleOrigin, register_origins
 from datacheck.torch.loader.quarantine import Quarantine
 from datacheck.torch.loader.ranks import Ranks
 from datacheck.torch.loader.recorder import Recorder, describe_excess, is_excess
-from datacheck.torch.loader.records import BadSample, Verdict
+from datacheck.torch.loader.records import BadSample, Verdict, unreadable
 from datacheck.torch.loader.repair import Repairer
 from datacheck.torch.loader.report import DatasetReport
 
@@ -36,6 +36,10 @@ __all__ = ["Core"]
 
 #: Seconds between two writes of the quarantine file, while samples keep coming.
 WRITE_INTERVAL = 5.0
+
+
+#: Those of this process that have a list.
+_with_quarantine: weakref.WeakSet[Core] = weakref.WeakSet()
 
 
 class Core:
@@ -57,19 +61,25 @@ class Core:
         self.is_stream = is_stream
         self.name = name or type(dataset).__name__
         self.token = uuid.uuid4().hex
-        self.recorder = Recorder(is_stream=is_stream)
         self.quarantine: Quarantine | None = None
         self._is_distributed = False
-        if quarantine is not None:
-            if is_stream:
-                raise UsageError("quarantine: an iterable data set has no indices by which a sample is known again")
-            known_as = fingerprint_of(dataset) if fingerprint is None else fingerprint
-            self.quarantine = Quarantine(Path(quarantine), known_as, self.name, self.num_samples())
+        if quarantine is None:
+            self.recorder = Recorder(is_stream=is_stream)
+            self._start()
+            return
+        if is_stream:
+            raise UsageError("quarantine: an iterable data set has no indices by which a sample is known again")
+        known_as = fingerprint_of(dataset) if fingerprint is None else fingerprint
+        self.quarantine = Quarantine(Path(quarantine), known_as, self.name, self.num_samples())
+        for other in list(_with_quarantine):  # one of this process has not written yet what it found
+            if other.quarantine is not None and other.quarantine.path == self.quarantine.path:
+                other.write_quarantine()
+        known = self.quarantine.start()
+        self.recorder = Recorder(is_stream=False, beside=self.quarantine.path)
+        self.quarantine.sign(self.recorder.journal)
         self._start()
-        if self.quarantine is not None:
-            known = self.quarantine.read()
-            self.recorder.add_known(known)
-            self._num_written = len(known)
+        self.recorder.add_known(known)
+        self._num_written = len(known)
 
     def _start(self) -> None:
         config = self.config
@@ -83,15 +93,24 @@ class Core:
         self.ranks = Ranks()
         self._written_at = 0.0
         self._num_written = 0
-        self._has_warned = False
+        self._has_warned = self._has_failed = False
         self._state_samples: tuple[int, list[dict[str, Any]]] | None = None
         register_origins(self.token, self)
         if self.quarantine is not None:
+            _with_quarantine.add(self)
             weakref.finalize(self, _write_down, self.recorder, self.quarantine, os.getpid())
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        for name in ("inspector", "ranks", "_written_at", "_num_written", "_has_warned", "_state_samples"):
+        for name in (
+            "inspector",
+            "ranks",
+            "_written_at",
+            "_num_written",
+            "_has_warned",
+            "_has_failed",
+            "_state_samples",
+        ):
             state.pop(name, None)
         return {**state, "_is_distributed": self.is_distributed()}
 
@@ -232,15 +251,26 @@ class Core:
         self.recorder.begin()
         if len(self.recorder.bad) == self._num_written or time.monotonic() - self._written_at < at_most_every:
             return
-        self.quarantine.add(self.recorder.samples())
-        self._num_written, self._written_at = len(self.recorder.bad), time.monotonic()
+        self._written_at = time.monotonic()
+        if _is_written(self.quarantine, self.recorder.samples(), is_told=not self._has_failed):
+            self._num_written = len(self.recorder.bad)
+        self._has_failed = self._num_written != len(self.recorder.bad)
 
     def report(self) -> DatasetReport:
         """What is known, of all processes."""
         self.recorder.begin()
         self.write_quarantine()
-        samples = list(self.recorder.samples())
+        samples = [*self.recorder.samples(), *self._killed()]
         return DatasetReport.of(self.name, self.num_samples(), samples, self.recorder.totals(), self.recorder.unchecked)
+
+    def _killed(self) -> Iterator[BadSample]:
+        """The samples that were being loaded when a process was killed."""
+        for index, (number, epoch) in self.recorder.killed().items():
+            one = "" if number == 1 else f", or another one of its batch of {number:,},"
+            detail = f"the process that loaded it{one} was killed"
+            origin = None if self.is_stream else self.origin(index)
+            place = self.inspector.place(index, origin)
+            yield BadSample(index, Verdict.KILLED, (unreadable(detail, *place),), origin, None, epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch and the samples that are known to be bad for good, as plain values."""
@@ -289,5 +319,16 @@ def _write_down(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
     if os.getpid() != owner or get_worker_info() is not None:
         return
     found = [sample for sample in recorder.samples() if sample.verdict is Verdict.BAD]
-    if found:
-        quarantine.add(found)
+    if found and not _is_written(quarantine, found, is_told=True):
+        recorder.journal.keep()
+
+
+def _is_written(quarantine: Quarantine, samples: Iterable[BadSample], *, is_told: bool) -> bool:
+    """Whether samples could be added to the list. A training does not end because of a list that cannot be written."""
+    try:
+        quarantine.add(samples)
+    except (OutputError, UsageError) as error:
+        if is_told:
+            warn_of(f"{error}; until that is mended, bad samples are known to this run only")
+        return False
+    return True

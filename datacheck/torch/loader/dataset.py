@@ -163,23 +163,26 @@ class SafeDataset(Dataset[T]):
         core = self._core
         bad = core.recorder.begin()
         key = index if type(index) is int and index >= 0 else self._position(index)
-        core.recorder.count_seen()
-        if key in bad:
-            return self._instead(key, None)
+        core.recorder.start(key)
         try:
-            sample = self._load(key)
-            look = None if self._is_clean(sample) else core.inspector.look_at(key, sample)
-        except Exception as error:
-            return self._after(key, error)
-        if look is not None:
-            return self._examine(key, look)
+            if key in bad:
+                return self._instead(key, None)
+            try:
+                sample = self._load(key)
+                look = None if self._is_clean(sample) else core.inspector.look_at(key, sample)
+            except Exception as error:
+                return self._after(key, error)
+            if look is not None:
+                return self._examine(key, look)
+        finally:
+            core.recorder.end()
         if is_noting():
             note_served(sample, (core.token, key, None))
         return sample  # type: ignore[no-any-return]
 
     def _after(self, key: int, error: Exception) -> T:
         """The sample to serve where the data set raised."""
-        if isinstance(error, IndexError) and not self._is_within(key):
+        if not self._is_within(key, error):
             raise error
         return self._examine(key, self._core.inspector.look_at_error(key, error))
 
@@ -188,12 +191,16 @@ class SafeDataset(Dataset[T]):
         core = self._core
         bad = core.recorder.begin()
         keys = [index if type(index) is int and index >= 0 else self._position(index) for index in indices]
-        if not self._is_batched or not bad.isdisjoint(keys):
+        if not keys or not self._is_batched or not bad.isdisjoint(keys):
             return self._batch_with_bad(keys) if self._is_batched else [self[key] for key in keys]
-        samples = load_together(self.dataset, keys, core.config.transform)
+        core.recorder.start(keys[0], len(keys))
+        try:
+            samples = load_together(self.dataset, keys, core.config.transform)
+        finally:
+            core.recorder.end()
         if samples is None:
+            core.recorder.count("seen", -len(keys))
             return [self[key] for key in keys]
-        core.recorder.count_seen(len(keys))
         try:
             is_clean = core.inspector.judge.are_clean(samples)
         except Exception:  # one of them cannot be looked at; which one is found below
@@ -215,11 +222,15 @@ class SafeDataset(Dataset[T]):
     def _checked(self, key: int, sample: Any) -> T:
         """A sample of a batch, or what is served instead."""
         core = self._core
+        core.recorder.start_other(key)
         try:
-            look = Look(sample) if self._is_clean(sample) else core.inspector.look_at(key, sample)
-        except Exception as error:
-            return self._after(key, error)
-        return self._examine(key, look)
+            try:
+                look = Look(sample) if self._is_clean(sample) else core.inspector.look_at(key, sample)
+            except Exception as error:
+                return self._after(key, error)
+            return self._examine(key, look)
+        finally:
+            core.recorder.end()
 
     def _load(self, key: Any) -> Any:
         sample = self.dataset[key]
@@ -240,9 +251,10 @@ class SafeDataset(Dataset[T]):
             raise IndexError(f"index {index} is out of range")
         return key
 
-    def _is_within(self, key: int) -> bool:
+    def _is_within(self, key: int, error: Exception) -> bool:
+        """Whether an error is one of a sample. Beyond the end there is none that could be bad, whatever is raised there."""
         num_samples = self._core.num_samples()
-        return num_samples is not None and key < num_samples
+        return not isinstance(error, IndexError) if num_samples is None else key < num_samples
 
     def _examine(self, key: int, look: Look, replaces: int | None = None) -> T:
         """The sample to serve for a look that the screen, or the data set, did not let pass."""
@@ -283,6 +295,7 @@ class SafeDataset(Dataset[T]):
         for candidate in candidates(config.seed, epoch, key, pool, config.max_attempts):
             if candidate in core.recorder.begin():
                 continue
+            core.recorder.start_other(candidate)
             look = core.inspector.look(candidate, lambda candidate=candidate: self._load(candidate))  # type: ignore[misc]
             settled = core.settle(candidate, look, lambda candidate=candidate: self._load(candidate))  # type: ignore[misc]
             if settled is not None:
@@ -351,9 +364,12 @@ class SafeDataset(Dataset[T]):
         core = self._core
         if index in core.recorder.begin():
             return False
-        core.recorder.count_seen()
-        look = core.inspector.look(index, lambda: self._load(index))
-        settled = core.settle(index, look, lambda: self._load(index), within_cap=False)
+        core.recorder.start(index)
+        try:
+            look = core.inspector.look(index, lambda: self._load(index))
+            settled = core.settle(index, look, lambda: self._load(index), within_cap=False)
+        finally:
+            core.recorder.end()
         core.tell_unchecked()
         return settled is not None
 

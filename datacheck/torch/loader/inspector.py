@@ -63,7 +63,7 @@ class Inspector:
         ``raw`` is what a stream gave before it was transformed, which may say where it comes from.
         """
         origin = self._locate(index, sample if raw is None else raw)
-        findings = self.judge.judge(sample, *self._place(index, origin))
+        findings = self.judge.judge(sample, *self.place(index, origin))
         return Look(sample, None, findings, origin)
 
     def look_at_error(self, index: int, error: Exception, raw: Any = None) -> Look:
@@ -71,12 +71,12 @@ class Inspector:
         if isinstance(error, TooManyBadSamplesError | OutputError):
             raise error
         origin = self._locate(index, raw)
-        uri, row, row_group = self._place(index, origin)
+        uri, row, row_group = self.place(index, origin)
         file = origin.uri if origin is not None and origin.row is None else None
         finding = error_finding(error, uri, row, row_group, file)
         return Look(None, error, (finding,), origin, self.retries.is_passing(error))
 
-    def _place(self, index: int, origin: SampleOrigin | None) -> tuple[str, int | None, int | None]:
+    def place(self, index: int, origin: SampleOrigin | None) -> tuple[str, int | None, int | None]:
         """What findings say of where the sample comes from: its file and row, or the data set and the index."""
         if origin is None or origin.uri is None:
             return self.name, index, None

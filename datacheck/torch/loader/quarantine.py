@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any
 from datacheck import __version__
 from datacheck.errors import OutputError, UsageError
 from datacheck.text import plain
+from datacheck.torch.loader.journal import SUFFIX, Journal, read_log
 from datacheck.torch.loader.records import BadSample, Verdict
 
 __all__ = ["Quarantine"]
 
 VERSION = 1
+#: The file in a journal that says which data set it belongs to.
+_SIGN = "dataset.json"
 #: A list beyond this is no list of ours: the bad samples of a data set of 10 million, each with its traceback.
 MAX_BYTES = 1 << 30
 
@@ -44,7 +49,7 @@ class Quarantine:
             record = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self._place}: cannot be read as a list of bad samples: {plain(str(error))}") from None
         self._check(record)
         try:
@@ -70,14 +75,58 @@ class Quarantine:
                 "another file, or give both the same fingerprint='...' if they hold the same samples in the same order"
             )
 
+    def start(self) -> list[BadSample]:
+        """The samples that are known, with those that a run found which was killed before it could add them."""
+        known = self.read()
+        if not any(self._journals()):
+            return known
+        with self._locked():
+            left = [found for folder in self._journals() if (found := self._found_in(folder)) is not None]
+            if left:
+                self._merge(sample for found in left for sample in found)
+        return self.read()
+
+    def sign(self, journal: Journal) -> None:
+        """Say in a journal which data set it belongs to, for a run that finds it after this one was killed."""
+        if journal.folder.parent == self.path.parent:
+            journal.require_attached()
+            (journal.folder / _SIGN).write_text(json.dumps(self._head))
+
+    def _journals(self) -> Iterator[Path]:
+        """The journals beside this list, of runs that are under way and of such as were killed."""
+        return self.path.parent.glob(f".{glob.escape(self.path.name)}.*{SUFFIX}/{_SIGN}")
+
+    def _found_in(self, sign: Path) -> list[BadSample] | None:
+        """What a run found that was killed, whose journal is then removed; None for one that is not to be touched."""
+        folder = sign.parent
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if json.loads(sign.read_bytes()).get("fingerprint") != self._head["fingerprint"]:
+                return None
+            records = [record for log in sorted(folder.glob("*.jsonl")) for record in read_log(log, 0)[0]]
+            found = [BadSample.from_dict(record) for record in records if record.get("verdict") == Verdict.BAD]
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, KeyError, TypeError, ValueError):
+            return None  # its processes live, or it is none of ours
+        finally:
+            os.close(lock)
+        return found
+
     def add(self, samples: Iterable[BadSample]) -> int:
         """Add samples that are bad for good; how many the file then has."""
         with self._locked():
-            merged = {sample.index: sample for sample in self.read()}
-            for sample in samples:
-                if sample.verdict is Verdict.BAD:
-                    merged.setdefault(sample.index, sample)
-            self._write([merged[index] for index in sorted(merged)])
+            return self._merge(samples)
+
+    def _merge(self, samples: Iterable[BadSample]) -> int:
+        merged = {sample.index: sample for sample in self.read()}
+        for sample in samples:
+            if sample.verdict is Verdict.BAD:
+                merged.setdefault(sample.index, sample)
+        self._write([merged[index] for index in sorted(merged)])
         return len(merged)
 
     def _write(self, samples: Sequence[BadSample]) -> None:
@@ -115,6 +164,8 @@ class Quarantine:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
+            # A worker that was forked meanwhile has the descriptor too, and would keep the lock.
+            fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
 

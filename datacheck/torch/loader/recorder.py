@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from datacheck.text import quantity
-from datacheck.torch.loader.journal import COUNTERS, Journal
+from datacheck.torch.loader.journal import COUNTERS, LOADING, NUM_LOADING, Journal
 from datacheck.torch.loader.records import BadSample, Verdict
 
 __all__ = ["Recorder", "describe_excess", "is_excess"]
@@ -34,8 +35,8 @@ class Recorder:
         repaired: the indices of samples that were repaired before.
     """
 
-    def __init__(self, *, is_stream: bool) -> None:
-        self.journal = Journal()
+    def __init__(self, *, is_stream: bool, beside: Path | None = None) -> None:
+        self.journal = Journal(beside)
         self.is_stream = is_stream
         self._forget()
 
@@ -70,13 +71,40 @@ class Recorder:
         self._forget()
         self._counts, self._control = self.journal.attach()
         self._pid = os.getpid()
+        if self.journal.killed is not None:
+            self.note_killed()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter of this process; see :data:`~datacheck.torch.loader.journal.COUNTERS`."""
         self._counts[_PLACES[name]] += number
 
-    def count_seen(self, number: int = 1) -> None:
-        self._counts[0] += number
+    def start(self, index: int, number: int = 1) -> None:
+        """Count samples as seen, and note that they are being loaded, in case that this kills the process."""
+        counts = self._counts
+        counts[0] += number
+        counts[NUM_LOADING] = number
+        counts[LOADING] = index + 1
+
+    def start_other(self, index: int) -> None:
+        """Note that another sample is being loaded instead."""
+        self._counts[LOADING] = index + 1
+
+    def end(self) -> None:
+        """Note that nothing is being loaded."""
+        self._counts[LOADING] = 0
+
+    def note_killed(self) -> None:
+        """Make known what processes loaded when they were killed."""
+        for index, number in self.journal.find_killed():
+            with self.journal.locked():
+                self.journal.append({"killed": index, "number": number, "epoch": self.journal.epoch})
+
+    def killed(self) -> dict[int, tuple[int, int]]:
+        """The samples that were being loaded when a process was killed: of how many one is it, and in which epoch."""
+        self.begin()
+        self.note_killed()
+        records = [record for record, _ in self.journal.read_all() if "killed" in record]
+        return {record["killed"]: (record["number"], record["epoch"]) for record in records}
 
     def catch_up(self) -> None:
         """Read what other processes have found since."""
@@ -97,7 +125,7 @@ class Recorder:
     def _take_up(self, record: dict[str, Any], is_new: bool) -> None:
         if "verdict" in record:
             self._note(record, is_new)
-        else:
+        elif "unchecked" in record:
             self._unchecked.setdefault(record["unchecked"], record["problem"])
 
     def _note(self, record: dict[str, Any], is_new: bool) -> None:

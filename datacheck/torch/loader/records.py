@@ -15,7 +15,7 @@ from datacheck.sources.probe import read_head
 from datacheck.text import plain
 from datacheck.torch.loader.provenance import SampleOrigin
 
-__all__ = ["BadSample", "SampleError", "Verdict", "describe_error", "error_finding"]
+__all__ = ["BadSample", "SampleError", "Verdict", "describe_error", "error_finding", "unreadable"]
 
 #: Characters of a traceback that are kept: its end, where the error is.
 MAX_TRACEBACK = 4000
@@ -26,13 +26,15 @@ class Verdict(StrEnum):
 
     ``bad`` samples were looked at twice, and are known from then on. A ``passing`` error of the file system or the network
     outlasted its retries, and says nothing of the sample. An ``unstable`` sample was bad once and clean the second time.
-    A ``repaired`` one was bad and is served with its values replaced.
+    A ``repaired`` one was bad and is served with its values replaced. A ``killed`` one was being loaded when the process
+    that loaded it ended, which the sample may or may not have caused.
     """
 
     BAD = "bad"
     PASSING = "passing"
     UNSTABLE = "unstable"
     REPAIRED = "repaired"
+    KILLED = "killed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,6 @@ def error_finding(error: BaseException, uri: str, row: int | None, row_group: in
 
     ``file`` is the file of the sample, where it has one of its own.
     """
-    place = (Example(row, row_group),) if row is not None else ()
     code, detail = "DC901", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SourceError):
         code, detail = error.code, error.problem
@@ -119,6 +120,12 @@ def error_finding(error: BaseException, uri: str, row: int | None, row_group: in
         told = _look_at_file(error, file)
         if told is not None:
             code, detail = told
+    return unreadable(detail, uri, row, row_group, code)
+
+
+def unreadable(detail: str, uri: str, row: int | None, row_group: int | None, code: str = "DC901") -> Finding:
+    """The finding for a sample that cannot be had."""
+    place = (Example(row, row_group),) if row is not None else ()
     return Finding(code, uri, None, 1, 1, place, detail=plain(detail, 400))
 
 

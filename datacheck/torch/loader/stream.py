@@ -84,6 +84,13 @@ class _SafeIterator(Iterator[Any]):
         self._is_silent = False
 
     def __next__(self) -> Any:
+        self._core.recorder.begin()
+        try:
+            return self._next()
+        finally:
+            self._core.recorder.end()
+
+    def _next(self) -> Any:
         while True:
             if self._copies:
                 sample, replaces = self._copies.popleft()
@@ -98,7 +105,7 @@ class _SafeIterator(Iterator[Any]):
     def _advance(self) -> Any:
         """The next sample of the stream, ``_END``, or the error that it raised instead."""
         core = self._core
-        core.recorder.begin()
+        core.recorder.start_other(self._position)
         retries = core.inspector.retries
         for attempt in range(retries.number + 1):
             token = _active.set(self)
@@ -120,7 +127,7 @@ class _SafeIterator(Iterator[Any]):
         return raw
 
     def _take_place(self) -> int:
-        self._core.recorder.count_seen()
+        self._core.recorder.start(self._position)
         self._position += 1
         return self._position - 1
 
@@ -241,6 +248,7 @@ class _SafeIterator(Iterator[Any]):
         position = self._take_place()
         look = core.inspector.look_at_error(position, error)
         core.lose(position, look)
+        core.recorder.start_other(self._position)
         if core.config.policy == "raise":
             raise core.refuse(position, error)
         core.recorder.count("skipped")
