@@ -10,7 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular, arrow_bits, arrow_validity, walk_array
+from datacheck.leaves import (
+    BoolArray,
+    IntArray,
+    Leaf,
+    Level,
+    Picked,
+    Ragged,
+    Regular,
+    arrow_bits,
+    arrow_validity,
+    walk_array,
+)
 
 __all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "walk_arrow"]
 
@@ -45,12 +56,19 @@ class Column:
 
     ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype where the storage does not say it
     (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be looked into, where they cannot.
+    ``untyped`` says that text is all that the format could say: it may stand for values of another dtype.
+    ``is_mostly_numbers`` says that few words kept a column of numbers from being one. ``refused``,
+    of the shape of ``data``, is True where a value that was read could not be converted, and there is none now; that is
+    no null.
     """
 
     name: str | None
     data: pa.Array | np.ndarray[Any, Any]
     dtype: str | None = None
     problem: str = ""
+    untyped: bool = False
+    is_mostly_numbers: bool = False
+    refused: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -60,18 +78,29 @@ class Column:
         if self.problem:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
-            return walk_array(self.name, self.data, self.dtype)
+            leaves = walk_array(self.name, self.data, self.dtype)
+            return leaves if self.refused is None else self._without_refused(leaves)
         leaves = walk_arrow(self.name or "", self.data)
+        if self.refused is not None:
+            leaves = self._without_refused(leaves)
         return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
+
+    def _without_refused(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
+        """The one leaf of a converted column, whose validity is in the order of the rows."""
+        assert self.refused is not None
+        refused = np.ascontiguousarray(self.refused).reshape(-1)
+        return (replace(leaf, refused=refused) for leaf in leaves)
 
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""
+        refused = None if self.refused is None else self.refused[rows]
         if isinstance(self.data, np.ndarray):
-            return replace(self, data=self.data[rows])
+            return replace(self, data=self.data[rows], refused=refused)
         kind = self.data.type
         if kind in _WITH_KERNELS:
-            return replace(self, data=self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind))
-        return replace(self, data=self.data.take(pa.array(rows)))
+            data = self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind)
+            return replace(self, data=data, refused=refused)
+        return replace(self, data=self.data.take(pa.array(rows)), refused=refused)
 
 
 @dataclass(frozen=True, slots=True)

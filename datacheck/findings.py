@@ -97,8 +97,10 @@ class Finding:
             "detail": plain(self.detail, 400),
             "rule": plain(self.rule or "", 120),
         }
-        text = code.message.format_map(parts)
-        if self.detail and "{detail}" not in code.message:
+        is_of_values = code.message_of_values and any(example.value for example in self.examples)
+        message = code.message_of_values if is_of_values else code.message
+        text = message.format_map(parts)
+        if self.detail and "{detail}" not in message:
             text = f"{text}: {parts['detail']}"
         place = self._place()
         return f"{text} ({place})" if place else text

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datacheck.batch import Batch
-from datacheck.findings import Example, Finding
+from datacheck.codes import CODES
+from datacheck.findings import Example, Finding, Severity
 from datacheck.leaves import IntArray
 
 __all__ = ["Outcome", "RowCheck"]
@@ -18,7 +19,7 @@ class Outcome:
 
     ``rows`` are the rows of the batch with at least one violation, sorted, each once; ``examples`` carry rows of the
     *file*. ``reported`` is False where the schema allows the values and only a cleaning rule asked for them: such an
-    outcome decides about rows and is no finding.
+    outcome decides about rows and is no finding. ``severity`` is the code's unless set.
     """
 
     code: str
@@ -30,10 +31,23 @@ class Outcome:
     rule: str | None = None
     detail: str = ""
     reported: bool = True
+    severity: Severity | None = None
+
+    @property
+    def is_error(self) -> bool:
+        return (self.severity or CODES[self.code].severity) == Severity.ERROR
 
     def to_finding(self, uri: str) -> Finding:
         return Finding(
-            self.code, uri, self.field, self.num_violations, self.num_checked, self.examples, self.rule, self.detail
+            self.code,
+            uri,
+            self.field,
+            self.num_violations,
+            self.num_checked,
+            self.examples,
+            self.rule,
+            self.detail,
+            self.severity,
         )
 
 

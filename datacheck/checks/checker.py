@@ -12,12 +12,13 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
-from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.coerce import coerce_batch, refusals
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import missing_rules
 from datacheck.checks.rules import LeafRules, run_rules
+from datacheck.checks.stray_words import stray_words
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.checks.unique import unique_keys
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -95,8 +96,9 @@ class Checker:
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
-        batch = coerce_batch(batch, self.schema)
-        outcomes: list[Outcome] = []
+        read, batch = batch, coerce_batch(batch, self.schema)
+        outcomes = [] if batch is read else list(refusals(read, batch, self.schema))
+        outcomes += stray_words(batch, self.schema)
         for column in batch.columns:
             for leaf in column.leaves():
                 self._note(leaf, leaf.path == column.name, is_array=isinstance(column.data, np.ndarray))

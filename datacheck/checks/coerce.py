@@ -1,7 +1,11 @@
-"""Fields that may be converted: ``coerce`` in the schema accepts another dtype where every value survives the conversion."""
+"""Fields that may be converted: ``coerce`` in the schema accepts another dtype for each value that survives the conversion.
+
+So does a format that has no dtypes of its own: its text stands for values of whatever dtype the schema asks for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,64 +14,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datacheck.batch import Batch, Column, arrow_dtype
-from datacheck.leaves import FLOAT_FORMATS
+from datacheck.checks.base import Outcome
+from datacheck.checks.convert import convert_arrow, convert_numbers
+from datacheck.checks.rules import format_value
+from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_bits
 from datacheck.schema.model import Schema
 from datacheck.sources.dtypes import arrow_type
+from datacheck.sources.words import is_text
 
-__all__ = ["coerce_batch"]
+__all__ = ["coerce_batch", "coerce_column", "refusals"]
 
 
 def coerce_batch(batch: Batch, schema: Schema) -> Batch:
-    """The batch with every column that its field lets convert, and whose values all survive it, in the field's dtype.
+    """The batch with every column that its field lets convert in the field's dtype.
 
-    A column that does not convert stays as it is: its dtype is then a finding.
+    A value that does not convert is no value there, and marked as ``refused``. A column whose type converts to the
+    field's in no case stays as it is: its dtype is then a finding.
     """
-    if not schema.coerce and not any(field.coerce for field in schema.fields.values()):
+    converts = schema.coerce or any(field.coerce for field in schema.fields.values())
+    if not converts and not any(column.untyped for column in batch.columns):
         return batch
-    columns = tuple(_coerced(column, schema) for column in batch.columns)
-    return batch.with_columns(columns)
+    return batch.with_columns(tuple(coerce_column(column, schema) for column in batch.columns))
 
 
-def _coerced(column: Column, schema: Schema) -> Column:
+def coerce_column(column: Column, schema: Schema) -> Column:
+    """One column, as in :func:`coerce_batch`."""
     field = schema.field_for(column.name)
-    if field is None or field.dtype is None or not (field.coerce or schema.coerce) or field.dtype in FLOAT_FORMATS:
+    if field is None or field.dtype is None or field.dtype in FLOAT_FORMATS:
+        return column
+    is_loose = field.coerce or schema.coerce
+    if not (is_loose or column.untyped):
         return column
     if isinstance(column.data, np.ndarray):
         return _coerced_array(column, column.data, field.dtype)
+    data = column.data
     target = arrow_type(field.dtype)
-    if target is None or arrow_dtype(column.data.type) == field.dtype or pa.types.is_nested(column.data.type):
+    if target is None or arrow_dtype(data.type) == field.dtype or pa.types.is_nested(data.type):
         return column
-    try:
-        converted = column.data.cast(target, safe=True)
-        survived = _survived(column.data, converted)
-    except pa.ArrowException:
+    converted = convert_arrow(data, target, is_untyped=column.untyped, is_loose=is_loose)
+    if converted is None:
         return column
-    return replace(column, data=converted) if survived else column
-
-
-def _survived(before: pa.Array, after: pa.Array) -> bool:
-    """Whether every value is still there. Text was parsed, a fraction may be rounded; anything else must lead back.
-
-    Arrow's own safe cast takes any number but 0, NaN too, for true, and drops the time of a day.
-    """
-    source, target = before.type, after.type
-    if pa.types.is_dictionary(source):
-        return _survived(before.dictionary_decode(), after)
-    if pa.types.is_floating(source) and pa.types.is_floating(target):
-        return _count_finite(before) == _count_finite(after)  # a float64 of 1e300 is +inf in float32
-    if pa.types.is_floating(source) and _count_finite(before) < len(before) - before.null_count:
-        return False  # text and decimals have a word for NaN or none at all, and no check would find it there
-    if _is_text(source) or (pa.types.is_decimal(source) and pa.types.is_floating(target)):
-        return True
-    return bool(after.cast(source, safe=True).equals(before))
-
-
-def _count_finite(values: pa.Array) -> int:
-    return int(pc.sum(pc.is_finite(values)).as_py() or 0)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    refused = None
+    if converted.null_count > data.null_count:
+        gone = pc.and_(pc.is_null(converted), pc.is_valid(data))
+        if column.untyped and is_text(data.type):  # an empty word is a null
+            gone = pc.and_(gone, pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(data, "")), ""))
+        refused = arrow_bits(gone)
+    return replace(column, data=converted, untyped=False, refused=refused if refused is None or refused.any() else None)
 
 
 def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Column:
@@ -77,22 +71,41 @@ def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Co
         return column
     if data.dtype == target or data.dtype.kind not in "biuf" or target.kind not in "biufc":
         return column
-    with np.errstate(all="ignore"):
-        converted = data.astype(target)
-    return replace(column, data=converted) if _array_survived(data, converted) else column
+    masked = isinstance(data, np.ma.MaskedArray)
+    converted, refused = convert_numbers(np.ma.getdata(data), target)
+    mask = np.ma.getmaskarray(data) if masked else None
+    if refused is not None and mask is not None:
+        refused &= ~mask
+    if refused is None or not refused.any():
+        return replace(column, data=converted if mask is None else np.ma.MaskedArray(converted, mask))
+    mask = refused if mask is None else mask | refused
+    return replace(column, data=np.ma.MaskedArray(converted, mask), refused=refused)
 
 
-def _array_survived(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> bool:
-    """As for Arrow: a fraction may be rounded, anything else must be the same number."""
-    if before.size == 0:
-        return True
-    if after.dtype.kind in "fc":
-        if before.dtype.kind == "f":
-            return bool((np.isfinite(before) == np.isfinite(after)).all())
-        exact: int = 2 ** (np.finfo(after.dtype).nmant + 1)  # beyond it a whole number may be rounded to its neighbour
-        return bool(-exact <= int(before.min()) and int(before.max()) <= exact)
-    if before.dtype.kind == "f" and after.dtype.kind in "iu":
-        limits = np.iinfo(after.dtype)  # what a number beyond them becomes is the processor's choice
-        if not (before >= limits.min).all() or not (before < float(limits.max) + 1).all():
-            return False
-    return bool((after == before).all())
+def refusals(before: Batch, after: Batch, schema: Schema) -> Iterator[Outcome]:
+    """DC003 for each column with values that did not convert: which rows, and what they hold."""
+    for read, converted in zip(before.columns, after.columns, strict=True):
+        if converted.refused is not None:
+            field = schema.field_for(read.name)
+            dtype = "" if field is None else field.dtype
+            yield _refusal(read, converted.refused, before, f"not {dtype}")
+
+
+def _refusal(column: Column, refused: BoolArray, batch: Batch, detail: str) -> Outcome:
+    data = column.data
+    if isinstance(data, np.ndarray):
+        num_checked = int(np.ma.count(data))
+        places = np.argwhere(refused if refused.ndim else refused.reshape(1))
+    else:
+        num_checked = len(data) - data.null_count
+        places = np.flatnonzero(refused)[:, None]
+    first = places[:MAX_EXAMPLES]
+    values = [data[tuple(place)] if isinstance(data, np.ndarray) and data.ndim else data for place in first.tolist()]
+    if not isinstance(data, np.ndarray):
+        values = [data[row].as_py() for row in first[:, 0].tolist()]
+    examples = tuple(
+        Example(int(row), batch.row_group, tuple(index), format_value(value))
+        for row, index, value in zip(batch.file_rows(first[:, 0]), first[:, 1:].tolist(), values, strict=True)
+    )
+    rows = np.unique(places[:, 0]).astype(np.int64)
+    return Outcome("DC003", column.name, num_checked, len(places), rows, examples, detail=detail)

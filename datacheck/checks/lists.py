@@ -30,4 +30,4 @@ def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         lengths = pc.fill_null(pc.list_value_length(leaf.values[part.start : part.stop]), length)
         return np.asarray(lengths.to_numpy(zero_copy_only=False) != length)
 
-    return [ValueRule("DC004", wrong, f"lists of length {length}", screened=False)]
+    return [ValueRule("DC004", wrong, f"not of length {length}", screened=False)]

@@ -121,6 +121,8 @@ class _Violations:
         mask = self.rule.mask(self.leaf, part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
+        elif self.leaf.refused is not None and self.rule.on_nulls:
+            mask = mask & ~self.leaf.refused[part]
         found = int(np.count_nonzero(mask))
         if not found:
             return

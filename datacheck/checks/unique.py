@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datacheck.batch import Batch, Column
+from datacheck.checks.coerce import coerce_column
 from datacheck.leaves import IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
@@ -56,11 +57,22 @@ def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
     rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
     for key in keys:
         if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
-            yield KeyHashes((), _combined([columns[None]]), rows, batch.row_group)
+            nameless = [coerce_column(columns[None], schema)]
+            yield KeyHashes((), *_without_refused(_combined(nameless), rows, nameless), batch.row_group)
             continue
         parts = [part for name in key if (part := _find_column(columns, name)) is not None]
         if key and len(parts) == len(key):
-            yield KeyHashes(key, _combined(parts), rows, batch.row_group)
+            parts = [coerce_column(part, schema) if part.name in columns else part for part in parts]
+            yield KeyHashes(key, *_without_refused(_combined(parts), rows, parts), batch.row_group)
+
+
+def _without_refused(hashes: Hashes, rows: IntArray, parts: Sequence[Column]) -> tuple[Hashes, IntArray]:
+    """Without the rows of which a part of the key did not convert: their key is not known."""
+    refused = [part.refused.reshape(len(rows), -1).any(axis=1) for part in parts if part.refused is not None]
+    if not refused:
+        return hashes, rows
+    known = ~np.logical_or.reduce(refused)
+    return hashes[known], rows[known]
 
 
 def _find_column(columns: Mapping[str | None, Column], path: str) -> Column | None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from datacheck.batch import Batch
 from datacheck.cleaning.rules import Clip, DropField, Impute, Repair, Rule, is_repair
+from datacheck.codes import CODES
 from datacheck.errors import PipelineError
 from datacheck.schema.model import Schema
 from datacheck.schema.validation import validate
@@ -73,7 +74,7 @@ class CleaningPlan:
         """What is done about a violation of ``code`` in a field or leaf: what the first rule that speaks of it says."""
         rule = self._first_rule(path, code)
         if rule is None:
-            return Action(self.otherwise)
+            return Action(self.otherwise) if CODES[code].severity == "error" else Action.REPORT
         return Action.REPAIR if is_repair(rule) or isinstance(rule, DropField) else Action(rule.action)
 
     def rank(self, path: str | None, code: str) -> int:

@@ -51,7 +51,8 @@ Scalar: TypeAlias = bool | int | float | str
 #: The codes whose values an impute rule can tell one by one, and so replace.
 IMPUTABLE = ("DC101", "DC102", "DC103", "DC104", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206")
 _LOWER, _UPPER = frozenset({"DC201", "DC203"}), frozenset({"DC202", "DC204"})
-_ALL_CODES = frozenset(CODES)
+#: What a rule without codes speaks of. Of a warning only a rule that names it does.
+_ALL_CODES = frozenset(code for code, what in CODES.items() if what.severity == "error")
 
 
 def _listed(value: Any) -> Any:
@@ -100,7 +101,7 @@ class _Rule(BaseModel):
 
     @property
     def covered(self) -> frozenset[str]:
-        """The codes that the rule speaks of."""
+        """The codes that the rule speaks of: without ``codes`` all that are errors."""
         return _ALL_CODES if self.codes is None else _starting_with(self.codes)
 
 

@@ -52,19 +52,28 @@ CODES = (
         code="DC003",
         name="dtype",
         message="{field} has the wrong dtype: {detail}",
-        finds="A field whose dtype is not the one that the schema asks for.",
+        message_of_values="{violations} of {checked} values in {field} are {detail}",
+        finds=(
+            "A field whose dtype is not the one that the schema asks for. Of a field that is converted (`coerce`, and every"
+            " column of a CSV file): each value that does not convert."
+        ),
         why=(
-            "A silent conversion changes values: int64 identifiers lose digits in float32, NaN becomes -2147483648 in"
-            " int32, and one bad cell turns a CSV column of numbers into text."
+            "A silent conversion changes values: int64 identifiers lose digits in float32, and NaN becomes -2147483648 in"
+            " int32."
         ),
         example=(
             "The schema asks for float32, and the column was written as text:\n"
             "\n"
-            "    DC003 'distance' has the wrong dtype: expected float32, got string (data/train/part-0.parquet)"
+            "    DC003 'distance' has the wrong dtype: string, expected float32 (data/train/part-0.parquet)\n"
+            "\n"
+            "In a CSV file, two cells hold no number:\n"
+            "\n"
+            "    DC003 2 of 5,000 values in 'distance' are not float32 (planes.csv, rows 17, 4203)"
         ),
         remedy=(
             "Write the column in the right dtype, or correct `dtype` in the schema. If a conversion without loss is"
-            " acceptable, allow it; the data is then converted when it is cleaned:\n"
+            " acceptable, allow it; the data is then converted when it is cleaned, and rows with values that do not convert"
+            " are set aside:\n"
             "\n"
             "    distance: {dtype: float32, coerce: true}"
         ),
@@ -73,6 +82,7 @@ CODES = (
         code="DC004",
         name="shape",
         message="{field} has the wrong shape: {detail}",
+        message_of_values="{violations} of {checked} values in {field} are {detail}",
         finds="An array, or the value of a row, whose shape is not the one that the schema asks for.",
         why=(
             "Broadcasting hides a wrong shape: a target of shape (n, 1) against predictions of shape (n,) gives an (n,"
@@ -125,5 +135,30 @@ CODES = (
             "    DC006 'year' names more than one column: 2 columns have this name (data/train/part-0.parquet)"
         ),
         remedy="Write the file again with one column for each name. datacheck does not choose for you.",
+    ),
+    Code(
+        code="DC007",
+        name="stray-words",
+        severity="warning",
+        message="{violations} of {checked} values in {field} are no numbers and make it text, as the others are numbers",
+        finds="A CSV column most of whose values are numbers, and which is text because of the others.",
+        why=(
+            "One `n.a.` or `-` that nobody declared turns a column of numbers into text. NaN and infinities are then words"
+            " like any other, and no bound is held against the numbers."
+        ),
+        example=(
+            "A sensor wrote `error` instead of a value:\n"
+            "\n"
+            "    DC007 warning: 2 of 5,000 values in 'temp' are no numbers and make it text, as the others are numbers"
+            " (weather.csv, rows 17, 4203)"
+        ),
+        remedy=(
+            "Say the dtype in the schema: the numbers are then checked, and each word is a violation of its own. If it is"
+            " meant to be text, say that:\n"
+            "\n"
+            "    temp: {dtype: float32}\n"
+            "\n"
+            "Words that stand for null can be named in a pipeline: `reading: {csv_null_values: ['', 'error']}`."
+        ),
     ),
 )

@@ -19,7 +19,7 @@ from datacheck.schema.model import Schema
 __all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
 
 #: Codes of rules on values, whose findings say how many values the whole file has, and whether nulls count among them.
-_VALUE_CODES = {"DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
+_VALUE_CODES = {"DC003": False, "DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
 
 
 def error_finding(error: SourceError) -> Finding:
@@ -80,6 +80,8 @@ class FileScan:
         if not is_value_rule or finding.field not in self._num_values:
             return finding
         slots, present = self._num_values[finding.field]
+        if finding.code == "DC003":  # values that did not convert are not present
+            return replace(finding, num_checked=present + finding.num_violations)
         return replace(finding, num_checked=slots if with_nulls else present)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from datacheck.checks.base import Outcome
 from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.text import plain
 
@@ -88,7 +89,7 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
     the bound afterwards, unless the rule for what is beyond bounds comes first.
     """
     failed: Counter[str] = Counter()
-    broken = [outcome for outcome in outcomes if outcome.num_violations]
+    broken = [outcome for outcome in outcomes if outcome.num_violations and outcome.severity is not Severity.WARNING]
     by_place = {(outcome.field, outcome.code): outcome for outcome in broken}
     for outcome in broken:
         action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)

@@ -306,7 +306,9 @@ def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
     return {
         finding.code: 1
         for finding in findings
-        if finding.code.startswith("DC00") and plan.decide(finding.field, finding.code) is Action.REPORT
+        if finding.is_error
+        and finding.code.startswith("DC00")
+        and plan.decide(finding.field, finding.code) is Action.REPORT
     }
 
 

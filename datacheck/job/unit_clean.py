@@ -108,6 +108,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
         rows = judged.kept
         kept = original if len(rows) == original.num_rows else original.take(rows)
         kept = coerce_batch(kept, schema)
+        _forbid_refused(kept, schema)
         if plan is None and (len(rows) or not original.num_rows):
             plan = judge.bound()
         if plan is not None:
@@ -120,7 +121,11 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             for mark in again.marks:
                 labels.add(replace(mark, rows=rows[mark.rows]))
             for outcome in outcomes:
-                if outcome.num_violations and plan.decide(outcome.field, outcome.code) is Action.REPORT:
+                if (
+                    outcome.num_violations
+                    and outcome.is_error
+                    and plan.decide(outcome.field, outcome.code) is Action.REPORT
+                ):
                     left[outcome.code] += outcome.num_violations
             for count in counts:
                 repairs[count.action, count.field] += count.num_values
@@ -142,6 +147,18 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             f" dropped and {record.num_quarantined:,} quarantined; nothing was published"
         )
     return record
+
+
+def _forbid_refused(kept: Batch, schema: Schema) -> None:
+    """A value that is none of its field's dtype cannot stay in a column of that dtype."""
+    for column in kept.columns:
+        if column.refused is not None:
+            field = schema.field_for(column.name)
+            dtype = "" if field is None else field.dtype
+            raise CleaningError(
+                f"{int(column.refused.sum()):,} values of {plain(repr(column.name))} are not {dtype}, and 'report' would"
+                f" leave them where only {dtype} can be; quarantine or drop DC003 there"
+            )
 
 
 def _with_dropped(repaired: Batch, before: Batch, plan: CleaningPlan) -> Batch:

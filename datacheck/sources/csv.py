@@ -25,8 +25,9 @@ import pyarrow.csv as pa_csv
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.csv_types import ColumnKinds, convert
+from datacheck.sources.csv_types import ColumnKinds
 from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
+from datacheck.sources.words import convert
 from datacheck.text import quantity
 
 __all__ = ["CsvSource"]
@@ -37,6 +38,9 @@ BLOCK_BYTES = 4 << 20
 MAX_HEADER_BYTES = 1 << 20
 #: Characters of a malformed line that are kept.
 MAX_LINE_TEXT = 1000
+#: What may divide the cells of a file that seems to have one column, and how many of its lines have to agree.
+_DELIMITERS = (";", "\t", "|", ",")
+_LINES_LOOKED_AT = 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -67,12 +71,13 @@ class CsvSource:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file, and what its header says: names, and how many empty lines stand before them."""
+    """A file, and what its header says: names, how many empty lines stand before them, and what is odd about them."""
 
     uri: str
     options: ReadOptions
     names: list[str]
     num_empty: int
+    problem: str = ""
 
     @property
     def wanted(self) -> list[int]:
@@ -136,8 +141,8 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
-    """The names in the first line that is not empty, and how many empty lines stand before it."""
+def _header(uri: str, options: ReadOptions) -> tuple[list[str], int, str]:
+    """The names in the first line that is not empty, how many empty lines stand before it, and what is odd about it."""
     with _opened(uri, options) as file:
         head = file.read(MAX_HEADER_BYTES)
     if head.startswith(_UTF16):
@@ -155,33 +160,52 @@ def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
     if not rows:
         raise SourceError("DC901", uri, "it holds no header, only empty lines", "write column names in its first line")
     num_empty, names = rows[0]
-    return names, num_empty
+    return names, num_empty, _other_delimiter(text, _delimiter(uri, options)) if len(names) == 1 else ""
+
+
+def _other_delimiter(text: str, delimiter: str) -> str:
+    """That the one column of a file is several: where its first lines all have as many cells by another delimiter."""
+    for other in _DELIMITERS:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=other)
+        try:
+            counts = {len(cells) for cells in itertools.islice(lines, _LINES_LOOKED_AT) if cells}
+        except csv.Error:
+            continue
+        if other != delimiter and len(counts) == 1 and 1 not in counts:
+            return (
+                f"its one column looks like {counts.pop()} that are divided by {other!r}, and it was read with"
+                f" {delimiter!r}; say csv_delimiter: {other!r}"
+            )
+    return ""
 
 
 def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
     file = _File(uri, options, *_header(uri, options))
     names = [file.names[index] for index in file.wanted]
     kinds, held = _settle(file, ColumnKinds(names, options.dtypes))
+    flags = [(kinds.is_untyped(index), kinds.is_mostly_numbers(index)) for index in range(len(names))]
     is_empty = True
     for lines in held if held is not None else _text(file):
         columns = []
-        for name, cells, kind in zip(names, lines.columns, kinds.types, strict=True):
+        for name, cells, kind, (untyped, numbers) in zip(names, lines.columns, kinds.types, flags, strict=True):
             converted = convert(cells, kind)
             if converted is None:
                 raise SourceError(
                     "DC901", uri, f"a value of {name!r} that was {kind} at first no longer is", "run again"
                 )
-            columns.append(Column(name, converted))
+            columns.append(Column(name, converted, problem=file.problem, untyped=untyped, is_mostly_numbers=numbers))
         yield Batch(tuple(columns), lines.num_rows, lines.row_start, rows=lines.rows, malformed=lines.malformed)
         is_empty = False
     if is_empty:
-        yield Batch(tuple(Column(name, pa.nulls(0, kind)) for name, kind in zip(names, kinds.types, strict=True)), 0)
+        kinds_of = zip(names, kinds.types, strict=True)
+        yield Batch(tuple(Column(name, pa.nulls(0, kind), problem=file.problem) for name, kind in kinds_of), 0)
 
 
 def _settle(file: _File, kinds: ColumnKinds) -> tuple[ColumnKinds, list[_Lines] | None]:
     """The types that hold the whole file; and its text, where that is little enough to be kept."""
     while True:
         again = False
+        kinds.start()
         held: list[_Lines] | None = []
         held_bytes = 0
         for lines in _text(file):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from datacheck.sources.dtypes import arrow_type
+from datacheck.sources.words import clean_words, convert, parse_words
 
-__all__ = ["ColumnKinds", "convert"]
+__all__ = ["ColumnKinds"]
 
 #: Types that are tried, from narrow to wide. Text always fits.
 _LADDER = (
@@ -24,24 +23,28 @@ _LADDER = (
     pa.float64(),
     pa.string(),
 )
-#: What old C libraries print for NaN and the infinities.
-_C_NAN = r"^[+-]?1\.#(QNAN|SNAN|IND)0*$"
-_C_INF = r"^([+-]?)1\.#INF0*$"
+#: Words of the first block that are looked at for whether most are numbers.
+_SAMPLE = 1000
 
 
 class ColumnKinds:
     """The type of each column of a text file, as far as its values have been seen.
 
-    ``wanted`` gives types that are not to be guessed; where a value does not fit one, it is widened all the same, and
-    the check of dtypes says so.
+    ``wanted`` gives types that are not to be guessed; where a value does not fit its column stays text, and whoever knows
+    what is wanted sees which.
     """
 
     def __init__(self, names: Sequence[str], wanted: Iterable[tuple[str, str]]) -> None:
         dtypes = dict(wanted)
-        self.types: list[pa.DataType] = [
-            (arrow_type(dtypes[name]) if name in dtypes else None) or pa.null() for name in names
-        ]
+        said = [arrow_type(dtypes[name]) if name in dtypes else None for name in names]
+        self.types: list[pa.DataType] = [kind or pa.null() for kind in said]
+        self._is_said = [kind is not None for kind in said]
         self._is_seen = [False] * len(names)
+        self._counts = [_Numbers() for _ in names]
+
+    def start(self) -> None:
+        """Begin to look at the file, or begin again."""
+        self._counts = [_Numbers() for _ in self.types]
 
     def see(self, columns: Sequence[pa.Array]) -> bool:
         """Widen the types until they hold ``columns``; whether an earlier block has to be looked at again."""
@@ -50,10 +53,22 @@ class ColumnKinds:
             if column.null_count == len(column):
                 continue
             if convert(column, self.types[index]) is None:
-                self.types[index] = self._wider(self.types[index], column)
-                again = again or self._is_seen[index]
+                is_said, kind = self._is_said[index], self.types[index]
+                self.types[index] = pa.string() if is_said else self._wider(kind, column)
+                # Text holds whatever came before.
+                again = again or (self._is_seen[index] and self.types[index] != pa.string())
             self._is_seen[index] = True
+            if not self._is_said[index]:
+                self._counts[index].see(column, self.types[index])
         return again
+
+    def is_untyped(self, index: int) -> bool:
+        """Whether a column is text where another type was wanted."""
+        return self._is_said[index] and self.types[index] == pa.string()
+
+    def is_mostly_numbers(self, index: int) -> bool:
+        """Whether more than half of a column's words are numbers, and the others alone made it text."""
+        return self.types[index] == pa.string() and self._counts[index].are_most
 
     @staticmethod
     def _wider(kind: pa.DataType, column: pa.Array) -> pa.DataType:
@@ -64,56 +79,36 @@ class ColumnKinds:
         )
 
 
+class _Numbers:
+    """Counts the words of a column that are numbers, unless a sample of the first block says that most are not."""
+
+    def __init__(self) -> None:
+        self._present = self._numbers = 0
+        self._is_counted: bool | None = None
+
+    def see(self, column: pa.Array, kind: pa.DataType) -> None:
+        present = len(column) - column.null_count
+        self._present += present
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            self._is_counted = True
+            self._numbers += present
+            return
+        if self._is_counted is None:
+            step = max(1, len(column) // _SAMPLE)
+            sample = column.take(pa.array(range(0, len(column), step))) if step > 1 else column
+            self._is_counted = kind == pa.string() and 2 * _count_numbers(sample) > len(sample) - sample.null_count
+        if self._is_counted:
+            self._numbers += _count_numbers(column)
+
+    @property
+    def are_most(self) -> bool:
+        return bool(self._is_counted) and self._present > self._numbers > self._present // 2
+
+
+def _count_numbers(words: pa.Array) -> int:
+    numbers = parse_words(clean_words(words, pa.float64()), pa.float64(), is_loose=False)
+    return len(words) - int(numbers.null_count)
+
+
 def _above(kind: pa.DataType) -> tuple[pa.DataType, ...]:
-    if kind == pa.null():
-        return _LADDER
-    if kind in _LADDER:
-        return _LADDER[_LADDER.index(kind) + 1 :] or _LADDER[-1:]
-    if pa.types.is_integer(kind):
-        return (pa.int64(), pa.uint64(), pa.float64(), pa.string())
-    return (pa.float64(), pa.string()) if pa.types.is_floating(kind) else (pa.string(),)
-
-
-def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """A column of text as ``kind``; None where a value does not fit.
-
-    Text around which there are blanks, or which is empty though quoted, still counts as a number or as null.
-    """
-    if kind == pa.string():
-        return column
-    if column.null_count == len(column):
-        return pa.nulls(len(column), kind)
-    if kind == pa.null():
-        return None
-    converted = _cast(column, kind)
-    if converted is None and not _is_text(kind):
-        cleaned = pc.utf8_trim_whitespace(column)
-        cleaned = pc.if_else(pc.equal(cleaned, ""), pa.scalar(None, pa.string()), cleaned)
-        if pa.types.is_floating(kind):
-            cleaned = pc.replace_substring_regex(cleaned, _C_NAN, "nan")
-            cleaned = pc.replace_substring_regex(cleaned, _C_INF, r"\1inf")
-        converted = _cast(cleaned, kind)
-    return converted
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind))
-
-
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    try:
-        if pa.types.is_float16(kind):
-            return _to_half(column.cast(pa.float32()))
-        return column.cast(kind)
-    except pa.ArrowException:
-        return None
-
-
-def _to_half(column: pa.Array) -> pa.Array | None:
-    """The column as float16; None where a finite value would become infinite."""
-    wide = column.to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = wide.astype(np.float16)
-    if np.count_nonzero(np.isinf(narrow)) != np.count_nonzero(np.isinf(wide)):
-        return None
-    return pa.array(narrow, mask=column.is_null().to_numpy(zero_copy_only=False))
+    return _LADDER if kind == pa.null() else _LADDER[_LADDER.index(kind) + 1 :]

@@ -195,8 +195,9 @@ def test_another_version_is_another_verdict(save: Save, monkeypatch: pytest.Monk
 
 
 def test_the_same_bytes_under_another_suffix_are_another_file(write: Write) -> None:
-    write("a.csv", "x\ty\n1\t2\n")
-    write("a.tsv", "x\ty\n1\t2\n")
+    text = "x,y\tz\n1,2\t3\n"
+    write("a.csv", text)
+    write("a.tsv", text)
     first, second = check(), check()
     assert second.num_unchanged == 2
     assert second.findings == first.findings

@@ -114,11 +114,13 @@ def test_what_stands_in_the_last_line_decides_with_the_first(
     [
         ("float32", ["1", "2.5"], pa.float32(), [1.0, 2.5]),
         ("int8", ["1", "2"], pa.int8(), [1, 2]),
-        ("int8", ["1", "300"], pa.int64(), [1, 300]),
-        ("int32", ["1", "2.5"], pa.float64(), [1.0, 2.5]),
+        ("int8", ["1", "300"], pa.string(), ["1", "300"]),
+        ("int32", ["1", "2.5"], pa.string(), ["1", "2.5"]),
         ("float32", ["1", "x"], pa.string(), ["1", "x"]),
         ("float16", ["1", "2.5", ""], pa.float16(), [1.0, 2.5, None]),
-        ("float16", ["1", "70000"], pa.float64(), [1.0, 70000.0]),
+        ("float16", ["1", "70000"], pa.string(), ["1", "70000"]),
+        ("float16", ["1", "1e300"], pa.string(), ["1", "1e300"]),
+        ("float32", ["inf", "1e39"], pa.string(), ["inf", "1e39"]),
         ("float16", ["inf", "nan"], pa.float16(), None),
         ("bfloat16", ["1", "2.5"], pa.float32(), [1.0, 2.5]),
         ("string", ["1", "2"], pa.string(), ["1", "2"]),
@@ -130,7 +132,7 @@ def test_what_stands_in_the_last_line_decides_with_the_first(
         ("no such dtype", ["1"], pa.int64(), [1]),
     ],
 )
-def test_a_dtype_that_is_said_is_taken_unless_a_value_does_not_fit(
+def test_a_dtype_that_is_said_is_taken_unless_a_value_is_none_of_it(
     path: Path, dtype: str, cells: list[str], kind: pa.DataType, values: list[Any] | None
 ) -> None:
     found = column(read(path, "x,y\n" + "".join(f"{cell},z\n" for cell in cells), dtypes=(("x", dtype),)))
@@ -227,3 +229,50 @@ def test_a_gzipped_file_is_bounded_as_it_expands(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read_batches(inspect(path, ReadOptions(max_expanded_bytes=1 << 20)))
     assert caught.value.code == "DC904"
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 20, 64])
+@pytest.mark.parametrize(
+    ("cells", "mostly"),
+    [
+        (["1", "2.5", "oops"], True),
+        (["oops", "1", "2", "nan", ""], True),
+        (["1.5", "-", "inf", "2"], True),
+        (["1", "x", "y"], False),
+        (["a", "b"], False),
+        (["1", "2"], False),
+        (["true", "1", "oops"], False),
+        (["2020-01-01", "x"], False),
+        ([*["7"] * 40, "oops", *["2.5"] * 40], True),
+    ],
+)
+def test_a_column_of_numbers_that_few_words_make_text_is_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], mostly: bool, block_bytes: int
+) -> None:
+    shrink_units(monkeypatch, 1 << 20, block_bytes)
+    text = "x,y\n" + "".join(f"{cell},z\n" for cell in cells)
+    batches = read(path, text)
+    assert {batch.columns[0].is_mostly_numbers for batch in batches} == {mostly}
+    assert not any(batch.columns[1].is_mostly_numbers for batch in batches)
+    said = read(path, text, dtypes=(("x", "string"),))
+    assert not any(one.is_mostly_numbers for batch in said for one in batch.columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a;b;c\n1;2;3\n", "3 that are divided by ';'"),
+        ("a;b\n1,5;2,5\n", "2 that are divided by ';'"),
+        ("a\tb\n1\t2\n", r"2 that are divided by '\t'"),
+        ('a|b\n"x|y"|2\n', "2 that are divided by '|'"),
+        ("a;b\n", "2 that are divided by ';'"),
+        ("a;b\n1;2;3\n", ""),
+        ("tags\nx;y\n", ""),
+        ("a\n1\n", ""),
+        ("a,b;c\n1,2;3\n", ""),
+    ],
+)
+def test_a_file_with_another_delimiter_says_so(path: Path, text: str, seen: str) -> None:
+    problems = {one.problem for batch in read(path, text) for one in batch.columns}
+    assert len(problems) == 1
+    assert seen in problems.pop() if seen else problems == {""}

@@ -95,7 +95,7 @@ class SampleJudge:
         """The value as its field lets it be read: an integer where a whole float is accepted."""
         assert one.column is not None
         (column,) = coerce_batch(Batch((one.column,), 1), self.schema).columns
-        return one if column is one.column else replace(one, column=column)
+        return one if column is one.column or column.refused is not None else replace(one, column=column)
 
     def _facts(self, found: Sequence[SampleLeaf]) -> Iterator[tuple[str | None, FieldFacts]]:
         for one in found:

@@ -1,0 +1,140 @@
+"""Values of one dtype as values of another, one by one: what the others are never decides about a value.
+
+A value converts where it is the same value afterwards. Text is parsed, and a fraction may be rounded; anything else must
+lead back. Arrow's own safe cast takes any number but 0, NaN too, for true, and drops the time of a day.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.batch import walk_arrow
+from datacheck.leaves import BoolArray
+from datacheck.sources.words import clean_words, convert, is_text, parse, parse_words
+
+__all__ = ["convert_arrow", "convert_numbers"]
+
+
+def convert_arrow(
+    values: pa.Array, target: pa.DataType, *, is_untyped: bool = False, is_loose: bool = True
+) -> pa.Array | None:
+    """The values in another type, null where one does not convert; None where no value of their type does.
+
+    ``is_untyped`` says that text is all that the file could say: blanks around a number then count for nothing.
+    ``is_loose`` lets text such as ``5.0`` be an integer.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    source = values.type
+    if _is_number(source) and _is_number(target):
+        return _from_numbers(values, target)
+    if not _is_castable(source, target):
+        return None
+    if is_text(source):
+        return _from_text(values, target, is_untyped, is_loose)
+    if pa.types.is_floating(source):  # text and decimals have a word for NaN or none at all, and no check would find it
+        values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, source))
+    return _from_others(values, target)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+@lru_cache(maxsize=256)
+def _is_castable(source: pa.DataType, target: pa.DataType) -> bool:
+    try:
+        pa.nulls(0, source).cast(target)
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _from_numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
+    (leaf,) = walk_arrow("", values)
+    converted, refused = convert_numbers(leaf.values, np.dtype(target.to_pandas_dtype()))
+    valid = leaf.validity
+    if refused is not None:
+        valid = ~refused if valid is None else valid & ~refused
+    bits = None if valid is None else _packed(valid)
+    data = _packed(converted) if converted.dtype == np.bool_ else pa.py_buffer(np.ascontiguousarray(converted))
+    return pa.Array.from_buffers(target, len(values), [bits, data])
+
+
+def _packed(bits: np.ndarray[Any, Any]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(bits, bitorder="little"))
+
+
+def convert_numbers(
+    before: np.ndarray[Any, Any], target: np.dtype[Any]
+) -> tuple[np.ndarray[Any, Any], BoolArray | None]:
+    """The numbers in another dtype, and True where one does not convert: None where all do."""
+    with np.errstate(all="ignore"):
+        after = before.astype(target)
+        survived = _survived(before, after)
+    return after, None if survived.all() else ~survived
+
+
+def _survived(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> BoolArray:
+    if after.dtype.kind in "fc":
+        if before.dtype.kind == "f":
+            # A float64 of 1e300 is +inf in float32.
+            return np.asarray(np.isfinite(before) == np.isfinite(after), np.bool_)
+        return _is_whole_number_kept(before, after)
+    if before.dtype.kind == "f" and after.dtype.kind in "iu":
+        limits = np.iinfo(after.dtype)  # what a number beyond them becomes is the processor's choice
+        return np.asarray((before >= limits.min) & (before < float(limits.max) + 1) & (after == before), np.bool_)
+    return np.asarray(after == before, np.bool_)
+
+
+def _is_whole_number_kept(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> BoolArray:
+    """Beyond what the mantissa holds, a whole number may be rounded to its neighbour."""
+    exact: int = 2 ** (np.finfo(after.dtype).nmant + 1)
+    if before.dtype.kind == "b" or np.iinfo(before.dtype).max <= exact:
+        return np.ones(before.shape, np.bool_)
+    kept: BoolArray = (before >= -exact) & (before <= exact)
+    if not kept.all():
+        # Half and single precision fit into double exactly; a product of a few powers of two leads back.
+        wide = after.real.astype(np.float64)
+        inside = np.abs(wide) < float(np.iinfo(before.dtype).max)
+        kept |= inside & (np.where(inside, wide, 0).astype(before.dtype) == before)
+    return kept
+
+
+def _from_text(values: pa.Array, target: pa.DataType, is_untyped: bool, is_loose: bool) -> pa.Array:
+    converted = convert(values, target) if is_untyped else parse(values, target)
+    if converted is not None:
+        return converted
+    words = values.cast(pa.string())
+    if is_untyped:
+        words = clean_words(words, target)
+    return parse_words(words, target, is_loose and pa.types.is_integer(target))
+
+
+def _from_others(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Times, decimals, bytes and whatever else Arrow casts: all at once, or by halves where some do not convert."""
+    if not len(values):
+        return pa.nulls(0, target)
+    try:
+        converted = values.cast(target, safe=True)
+        is_kept = _leads_back(values, converted)
+    except pa.ArrowException:
+        if len(values) - values.null_count == 0 or len(values) == 1:
+            return pa.nulls(len(values), target)
+        middle = len(values) // 2
+        halves = [_from_others(half, target) for half in (values[:middle], values[middle:])]
+        return pa.concat_arrays(halves)
+    return converted if is_kept is None else pc.if_else(is_kept, converted, pa.scalar(None, target))
+
+
+def _leads_back(before: pa.Array, after: pa.Array) -> pa.Array | None:
+    """Where the value can be had back; None where that is everywhere."""
+    if pa.types.is_floating(after.type):
+        return pc.is_finite(after) if pc.any(pc.is_inf(after)).as_py() else None
+    back = after.cast(before.type, safe=True)
+    return None if back.equals(before) else pc.equal(back, before)

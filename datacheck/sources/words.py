@@ -1,0 +1,136 @@
+"""Words as values of a type: a column of text all at once, or word by word where some are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.leaves import arrow_bits
+
+__all__ = ["clean_words", "convert", "is_text", "parse", "parse_words"]
+
+#: What old C libraries print for NaN and the infinities.
+_C_NAN = r"^[+-]?1\.#(QNAN|SNAN|IND)0*$"
+_C_INF = r"^([+-]?)1\.#INF0*$"
+#: What Arrow may read as a value: a word that does not look like this need not be tried.
+_LOOKS = {
+    "integer": r"^[+-]?(0[xX])?[0-9a-fA-F]+$",
+    "number": r"(?i)^[+-]?([0-9.]+(e[+-]?[0-9]+)?|inf.*|nan.*)$",
+    "truth": r"(?i)^(true|false|[01])$",
+    "time": r"^[0-9]+[:-]",
+}
+
+
+def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """A column of text as ``kind``; None where a value does not fit.
+
+    Text around which there are blanks, or which is empty though quoted, still counts as a number or as null.
+    """
+    if kind == pa.string():
+        return column
+    if column.null_count == len(column):
+        return pa.nulls(len(column), kind)
+    if kind == pa.null():
+        return None
+    converted = parse(column, kind)
+    return parse(clean_words(column, kind), kind) if converted is None and not _is_verbatim(kind) else converted
+
+
+def clean_words(words: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Words without what does not count in a value of ``kind``; what is then empty is null."""
+    if _is_verbatim(kind):
+        return words
+    cleaned = pc.utf8_trim_whitespace(words)
+    cleaned = pc.if_else(pc.equal(cleaned, ""), pa.scalar(None, pa.string()), cleaned)
+    if pa.types.is_floating(kind):
+        cleaned = pc.replace_substring_regex(cleaned, _C_NAN, "nan")
+        cleaned = pc.replace_substring_regex(cleaned, _C_INF, r"\1inf")
+    return cleaned
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, in any layout."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_verbatim(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def parse(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """A column of text as ``kind``, just as it is; None where a value does not fit."""
+    try:
+        if pa.types.is_float16(kind):
+            wide = parse(column, pa.float32())
+            return wide if wide is None else _to_half(wide)
+        parsed = column.cast(kind)
+        return None if pa.types.is_float32(kind) and _has_overflown(column, parsed) else parsed
+    except pa.ArrowException:
+        return None
+
+
+def _has_overflown(words: pa.Array, parsed: pa.Array) -> bool:
+    """Whether a word of a finite number became an infinity."""
+    return bool(pc.any(pc.is_inf(parsed)).as_py()) and _count_inf(parsed) != _count_inf(words.cast(pa.float64()))
+
+
+def _count_inf(values: pa.Array) -> int:
+    return int(pc.sum(pc.is_inf(values)).as_py() or 0)
+
+
+def _to_half(column: pa.Array) -> pa.Array | None:
+    """The column as float16; None where a finite value would become infinite."""
+    wide = column.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = wide.astype(np.float16)
+    if np.count_nonzero(np.isinf(narrow)) != np.count_nonzero(np.isinf(wide)):
+        return None
+    return pa.array(narrow, mask=column.is_null().to_numpy(zero_copy_only=False))
+
+
+def parse_words(words: pa.Array, target: pa.DataType, is_loose: bool) -> pa.Array:
+    """Each word as a value, null where it is none."""
+    if is_loose:
+        words = pc.replace_substring_regex(words, r"^[+]?(-?[0-9]+)(\.0*)?$", r"\1")
+    look = _look_of(target)
+    if look is None:
+        return _parse_some(words, target)
+    is_tried = pc.fill_null(pc.match_substring_regex(words, _LOOKS[look]), False)
+    tried = arrow_bits(is_tried)
+    places = pa.Array.from_buffers(
+        pa.int64(),
+        len(words),
+        [pa.py_buffer(np.packbits(tried, bitorder="little")), pa.py_buffer(np.cumsum(tried) - 1)],
+    )
+    return _parse_some(words.filter(is_tried), target).take(places)
+
+
+def _look_of(target: pa.DataType) -> str | None:
+    if pa.types.is_integer(target):
+        return "integer"
+    if pa.types.is_floating(target) or pa.types.is_decimal(target):
+        return "number"
+    if pa.types.is_boolean(target):
+        return "truth"
+    return "time" if pa.types.is_temporal(target) else None
+
+
+def _parse_some(words: pa.Array, target: pa.DataType) -> pa.Array:
+    """All at once, or each word that there is once."""
+    parsed = parse(words, target)
+    if parsed is not None:
+        return parsed
+    encoded = words.dictionary_encode()
+    return _parse_each(encoded.dictionary, target).take(encoded.indices)
+
+
+def _parse_each(words: pa.Array, target: pa.DataType) -> pa.Array:
+    """By halves, so that a few words that do not parse cost little."""
+    parsed = parse(words, target)
+    if parsed is not None:
+        return parsed
+    if len(words) == 1:
+        return pa.nulls(1, target)
+    middle = len(words) // 2
+    return pa.concat_arrays([_parse_each(words[:middle], target), _parse_each(words[middle:], target)])
