@@ -12,9 +12,10 @@ from datacheck.checks.base import Outcome
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, IntArray
+from datacheck.sinks.choices import Choices
 from datacheck.text import plain
 
-__all__ = ["Labels", "Mark", "label"]
+__all__ = ["Labels", "Mark", "Removed", "label"]
 
 #: The infinity that is beyond a bound, by the code of the bound.
 _INFINITY_BEYOND = {"DC201": "DC103", "DC202": "DC102", "DC203": "DC103", "DC204": "DC102"}
@@ -58,27 +59,35 @@ class Labels:
             kept[mark.rows] = False
         return kept
 
-    def removed(self) -> tuple[IntArray, list[Action], list[tuple[str, ...]], list[str]]:
+    def removed(self) -> Removed:
         """The rows that are taken out: which, where to, with which codes, and why."""
-        codes: dict[int, list[str]] = {}
-        reasons: dict[int, list[str]] = {}
-        first: dict[int, Mark] = {}
+        # Rows that broke the same rules are one kind: a kind is another one, and one mark more.
+        kind_of = np.zeros(self.num_rows, np.int64)
+        kinds: list[tuple[Mark, ...]] = [()]
         for mark in self.marks:
-            reason = mark.reason
-            for row in mark.rows.tolist():
-                known = codes.setdefault(row, [])
-                if mark.code not in known:
-                    known.append(mark.code)
-                reasons.setdefault(row, []).append(reason)
-                if row not in first or mark.rank < first[row].rank:
-                    first[row] = mark
-        rows = sorted(codes)
-        return (
-            np.array(rows, np.int64),
-            [first[row].action for row in rows],
-            [tuple(sorted(codes[row])) for row in rows],
-            ["; ".join(reasons[row]) for row in rows],
+            before = kind_of[mark.rows]
+            is_there = np.bincount(before, minlength=len(kinds)) > 0
+            kind_of[mark.rows] = len(kinds) - 1 + np.cumsum(is_there)[before]
+            kinds += [(*kinds[kind], mark) for kind in np.flatnonzero(is_there).tolist()]
+        rows = np.flatnonzero(kind_of)
+        used, indices = np.unique(kind_of[rows], return_inverse=True)
+        marks = [kinds[kind] for kind in used.tolist()]
+        return Removed(
+            rows,
+            Choices(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
+            Choices(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
+            Choices(tuple("; ".join(mark.reason for mark in those) for those in marks), indices),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Rows of a batch that are taken out, and for each where to, the codes and the reason."""
+
+    rows: IntArray
+    actions: Choices[Action]
+    codes: Choices[tuple[str, ...]]
+    reasons: Choices[str]
 
 
 def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False) -> Counter[str]:

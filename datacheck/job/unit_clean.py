@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.checks.checker import Checker, Rulebook
@@ -26,10 +27,12 @@ from datacheck.findings import merge_findings
 from datacheck.job.judge import Labels, label
 from datacheck.job.unit_judge import CleanTask, Judge
 from datacheck.job.unit_scan import UnitScan
+from datacheck.leaves import IntArray
 from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.sinks import get_sink
 from datacheck.sinks.base import PartWriter
+from datacheck.sinks.choices import Choices
 from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
 from datacheck.text import plain
@@ -176,10 +179,7 @@ class _Parts:
         self._arrays: list[str | None] = []
         self._quarantine: QuarantineWriter | None = None
         self._num_kept = 0
-        self._rows: list[int] = []
-        self._row_groups: list[int | None] = []
-        self._verdicts: list[str] = []
-        self._codes: list[tuple[str, ...]] = []
+        self._removed: list[tuple[IntArray, pa.Array, Choices[str], Choices[tuple[str, ...]]]] = []
         self._closed = False
 
     def __enter__(self) -> _Parts:
@@ -223,16 +223,20 @@ class _Parts:
 
     def remove(self, original: Batch, labels: Labels, plan: CleaningPlan) -> None:
         """Write down rows that do not stay, and set aside those that are quarantined."""
-        rows, actions, codes, reasons = labels.removed()
-        self._note(original.file_rows(rows).tolist(), original.row_group, actions, codes)
-        aside = [place for place, action in enumerate(actions) if action is not Action.DROP_ROW]
-        if aside:
-            chosen = original.take(rows[aside])
-            self._aside(original).write(chosen, [codes[i] for i in aside], [reasons[i] for i in aside])
+        removed = labels.removed()
+        file_rows = original.file_rows(removed.rows)
+        self._note(file_rows, original.row_group, removed.actions, removed.codes)
+        is_aside = np.array([action is not Action.DROP_ROW for action in removed.actions.values], np.bool_)
+        aside = np.flatnonzero(is_aside[removed.actions.indices])
+        if len(aside):
+            chosen = original.take(removed.rows[aside])
+            self._aside(original).write(chosen, removed.codes.take(aside), removed.reasons.take(aside))
         if original.malformed:
             action = plan.decide(None, "DC305")
             lines = original.malformed
-            self._note([line.row for line in lines], None, [action] * len(lines), [("DC305",)] * len(lines))
+            same = np.zeros(len(lines), np.int64)
+            numbers = np.array([line.row for line in lines], np.int64)
+            self._note(numbers, None, Choices((action,), same), Choices((("DC305",),), same))
             if action is not Action.DROP_ROW:
                 self._aside(original).write_malformed(lines)
 
@@ -243,12 +247,15 @@ class _Parts:
         return self._quarantine
 
     def _note(
-        self, rows: list[int], row_group: int | None, actions: list[Action], codes: list[tuple[str, ...]]
+        self, rows: IntArray, row_group: int | None, actions: Choices[Action], codes: Choices[tuple[str, ...]]
     ) -> None:
-        self._rows += rows
-        self._row_groups += [row_group] * len(rows)
-        self._verdicts += [DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions]
-        self._codes += codes
+        verdicts = tuple(DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions.values)
+        group = (
+            pa.nulls(len(rows), pa.int32())
+            if row_group is None
+            else pa.repeat(pa.scalar(row_group, pa.int32()), len(rows))
+        )
+        self._removed.append((rows, group, Choices(verdicts, actions.indices), codes))
 
     def close(self, record: UnitRecord) -> None:
         """Finish every file, and write into the record what they hold."""
@@ -256,14 +263,18 @@ class _Parts:
             record.parts[name] = writer.close()
         if self._quarantine is not None:
             record.parts[self._quarantine.path.name] = self._quarantine.close()
-        if self._rows:
+        verdicts = Choices.joined(verdicts for _, _, verdicts, _ in self._removed)
+        codes = Choices.joined(codes for _, _, _, codes in self._removed)
+        if len(verdicts):
             name = f"{self._task.name}.ledger.parquet"
-            record.parts[name] = write_ledger(
-                self._cleaning.parts / name, self._rows, self._verdicts, self._codes, self._row_groups
-            )
+            rows = np.concatenate([rows for rows, _, _, _ in self._removed])
+            groups = pa.concat_arrays([group for _, group, _, _ in self._removed])
+            record.parts[name] = write_ledger(self._cleaning.parts / name, rows, verdicts, codes, groups)
         record.arrays = self._arrays
         record.num_kept = self._num_kept
-        record.num_dropped = self._verdicts.count(DROPPED)
-        record.num_quarantined = self._verdicts.count(QUARANTINED)
-        record.removed_by_code = dict(sorted(Counter(code for codes in self._codes for code in codes).items()))
+        by_verdict, by_code = Counter(dict(verdicts.counts())), Counter[str]()
+        record.num_dropped, record.num_quarantined = by_verdict[DROPPED], by_verdict[QUARANTINED]
+        for broken, number in codes.counts():
+            by_code.update(dict.fromkeys(broken, number))
+        record.removed_by_code = dict(sorted(by_code.items()))
         self._closed = True

@@ -25,7 +25,6 @@ __all__ = [
     "column_name",
     "logical_dtype",
     "numpy_array",
-    "string_lists",
     "tensor_array",
 ]
 
@@ -180,11 +179,3 @@ def _has_numpy_dtype(kind: pa.DataType) -> bool:
         or types.is_date32(kind)
         or types.is_duration(kind)
     )
-
-
-def string_lists(rows: Sequence[tuple[str, ...]]) -> pa.ListArray:
-    """Rows of few different tuples of strings as a ``list<string>`` array."""
-    kind = pa.list_(pa.string())
-    places: dict[tuple[str, ...], int] = {}
-    indices = np.fromiter((places.setdefault(row, len(places)) for row in rows), np.int64, count=len(rows))
-    return pa.array([list(row) for row in places], kind).take(pa.array(indices))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from datacheck.errors import AccountingError, OutputError
 from datacheck.leaves import IntArray
-from datacheck.sinks.columns import string_lists
+from datacheck.sinks.choices import Choices
 from datacheck.sinks.publish import write_file
 from datacheck.text import plain
 
@@ -39,7 +39,7 @@ def write_ledger(
     rows: Sequence[int] | IntArray,
     verdicts: Sequence[str],
     codes: Sequence[tuple[str, ...]],
-    row_groups: Sequence[int | None] | IntArray | None = None,
+    row_groups: Sequence[int | None] | IntArray | pa.Array | None = None,
 ) -> int:
     """Write the ledger of a unit as Parquet, atomically, in the order of the rows; its size in bytes.
 
@@ -47,28 +47,32 @@ def write_ledger(
     where they are not, or a row is named twice, and ``OutputError`` where the file cannot be written.
     """
     places = np.asarray(rows, np.int64)
-    groups: pa.Array = pa.nulls(len(places), pa.int32()) if row_groups is None else pa.array(row_groups, pa.int32())
+    groups: pa.Array = _groups(row_groups, len(places))
     lengths = {len(places), len(verdicts), len(codes), len(groups)}
     if len(lengths) != 1:
         raise AccountingError(
             f"{plain(str(path))}: the ledger's columns have {sorted(lengths)} rows, not one number of them"
         )
-    unknown = set(verdicts) - set(_VERDICTS)
+    chosen = Choices.of(verdicts)
+    unknown = {verdict for verdict, _ in chosen.counts()} - set(_VERDICTS)
     if unknown:
         raise AccountingError(f"{plain(str(path))}: {sorted(unknown)} are no verdicts of a ledger")
-    order = np.argsort(places, kind="stable")
-    if (np.diff(places[order]) == 0).any():
+    order = None if (places[1:] > places[:-1]).all() else np.argsort(places, kind="stable")
+    if order is not None and (np.diff(places[order]) == 0).any():
         raise AccountingError(f"{plain(str(path))}: a row has two verdicts")
-    indices = np.fromiter(map(_VERDICTS.index, verdicts), np.int8, count=len(places))
+    number_of = {verdict: number for number, verdict in enumerate(_VERDICTS)}
+    indices = np.array([number_of.get(verdict, 0) for verdict in chosen.values], np.int8)[chosen.indices]
     table = pa.Table.from_arrays(
         [
             groups,
             pa.array(places),
             pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(_VERDICTS)),
-            string_lists(codes).cast(LEDGER_SCHEMA.field("codes").type),
+            Choices.of(codes).to_arrow(LEDGER_SCHEMA.field("codes").type),
         ],
         schema=LEDGER_SCHEMA,
-    ).take(pa.array(order))
+    )
+    if order is not None:
+        table = table.take(pa.array(order))
     return write_file(
         path,
         lambda file: pq.write_table(
@@ -79,6 +83,12 @@ def write_ledger(
             column_encoding={"row": "DELTA_BINARY_PACKED"},
         ),
     )
+
+
+def _groups(row_groups: Sequence[int | None] | IntArray | pa.Array | None, count: int) -> pa.Array:
+    if row_groups is None:
+        return pa.nulls(count, pa.int32())
+    return row_groups if isinstance(row_groups, pa.Array) else pa.array(row_groups, pa.int32())
 
 
 def read_ledger(path: Path) -> pa.Table:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datacheck.checks.base import Outcome
 from datacheck.checks.structure import FieldFacts
@@ -17,7 +19,7 @@ from datacheck.findings import Example, Finding
 from datacheck.job import records
 from datacheck.job.final_names import FinalNames, kind_of
 from datacheck.job.inputs import Input
-from datacheck.job.judge import Labels, label
+from datacheck.job.judge import Labels, Mark, label
 from datacheck.job.manifest import damage_of, files_of, read_manifest, sum_counts
 from datacheck.job.unit_clean import UnitRecord
 from datacheck.job.unit_judge import CleanTask
@@ -150,11 +152,11 @@ def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its
     labels = Labels(4)
     outcomes = [outcome("DC101", "x", [0, 1, 2]), outcome("DC202", "y", [1, 3], "<= 3"), outcome("DC104", "z", [2])]
     assert not label(labels, outcomes, plan)
-    rows, actions, codes, reasons = labels.removed()
-    assert rows.tolist() == [0, 1, 2, 3]
-    assert actions == [Action.DROP_ROW, Action.QUARANTINE, Action.DROP_ROW, Action.QUARANTINE]
-    assert codes == [("DC101",), ("DC101", "DC202"), ("DC101", "DC104"), ("DC202",)]
-    assert reasons[1] == "DC101 in 'x'; DC202 in 'y': <= 3"
+    removed = labels.removed()
+    assert removed.rows.tolist() == [0, 1, 2, 3]
+    assert list(removed.actions) == [Action.DROP_ROW, Action.QUARANTINE, Action.DROP_ROW, Action.QUARANTINE]
+    assert list(removed.codes) == [("DC101",), ("DC101", "DC202"), ("DC101", "DC104"), ("DC202",)]
+    assert removed.reasons[1] == "DC101 in 'x'; DC202 in 'y': <= 3"
     assert not labels.kept.any()
 
 
@@ -164,7 +166,7 @@ def test_what_a_repair_left_is_set_aside_and_says_so() -> None:
     label(labels, [outcome("DC202", "x", [0], "<= 3")], plan)
     assert labels.kept.all()
     label(labels, [outcome("DC202", "x", [0], "<= 3"), outcome("DC104", "y", [1])], plan, repaired=True)
-    assert labels.removed()[3] == ["DC202 in 'x': <= 3, after repair", "DC104 in 'y': after repair"]
+    assert list(labels.removed().reasons) == ["DC202 in 'x': <= 3, after repair", "DC104 in 'y': after repair"]
 
 
 def test_an_infinity_that_is_repaired_is_not_judged_by_the_bound_before() -> None:
@@ -178,7 +180,7 @@ def test_an_infinity_that_is_repaired_is_not_judged_by_the_bound_before() -> Non
     ):
         labels = Labels(3)
         label(labels, found, parse_plan(rules))
-        assert labels.removed()[0].tolist() == removed
+        assert labels.removed().rows.tolist() == removed
 
 
 def test_a_fail_rule_counts_and_marks_nothing() -> None:
@@ -186,3 +188,25 @@ def test_a_fail_rule_counts_and_marks_nothing() -> None:
     failed = label(labels, [outcome("DC101", "x", [0, 2])], parse_plan([{"action": "fail", "codes": "DC101"}]))
     assert failed == {"DC101": 2}
     assert labels.kept.all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["DC101", "DC104", "DC202"]), st.sets(st.integers(0, 9)), st.integers(0, 3)),
+        max_size=7,
+    )
+)
+def test_rows_are_taken_out_as_if_each_were_looked_at_alone(marks: list[tuple[str, set[int], int]]) -> None:
+    actions = [Action.DROP_ROW, Action.QUARANTINE]
+    labels = Labels(10)
+    for number, (code, rows, rank) in enumerate(marks):
+        labels.add(Mark(code, f"f{number}", np.array(sorted(rows), np.int64), actions[rank % 2], rank))
+    removed = labels.removed()
+    assert removed.rows.tolist() == sorted(set().union(*(rows for _, rows, _ in marks)))
+    for place, row in enumerate(removed.rows.tolist()):
+        broken = [mark for mark in labels.marks if row in mark.rows]
+        first = min(broken, key=lambda mark: mark.rank)
+        assert removed.actions[place] is first.action
+        assert removed.codes[place] == tuple(sorted({mark.code for mark in broken}))
+        assert removed.reasons[place] == "; ".join(mark.reason for mark in broken)
