@@ -47,6 +47,8 @@ _SOFTMAXES = frozenset(
 _ATTENTIONS = ("scaled_dot_product", "native_multi_head_attention", "flash_attention", "efficient_attention")
 _VARIANCES = frozenset({"var", "std", "var_mean", "std_mean"})
 _MEANS = frozenset({"mean", "nll_loss_forward", "nll_loss2d_forward", "median", "nanmedian", "nanmean"})
+#: Reductions of groups, which may be empty: then the result is 0 / 0, or the infinity that everything is smaller than.
+_GROUPED = frozenset({"segment_reduce", "scatter_reduce", "index_reduce", "embedding_bag"})
 _EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax", "maximum", "minimum", "fmax", "fmin"})
 _ROOTS = frozenset({"sqrt", "norm", "linalg_vector_norm", "cdist", "cdist_forward", "hypot", "pdist_forward", "std"})
 #: Operations that fail where an input is 0.
@@ -271,6 +273,8 @@ def _empty(evidence: Evidence) -> _Found:
             return "empty-reduction", f"{evidence.op} over no values at all {evidence.place}"
     if evidence.op.startswith("nll_loss"):
         return "empty-reduction", "every target is ignored (ignore_index, or a weight of 0): the mean is over nothing"
+    if evidence.op in _GROUPED and all(abs(value) < math.inf for value in evidence.inputs) and not evidence.in_backward:
+        return "empty-reduction", f"{evidence.op} over a group without values {evidence.place}"
     if evidence.num_reduced == 0 and evidence.op in _MEANS | _EXTREMES:
         return "empty-reduction", f"{evidence.op} over no values at all {evidence.place}"
     return None

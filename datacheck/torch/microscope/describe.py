@@ -10,13 +10,23 @@ import numpy as np
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.causes import judge
 from datacheck.torch.diagnosis import PHASE_CODES, ChainLink, Diagnosis
-from datacheck.torch.microscope.evidence import survey
-from datacheck.torch.microscope.suspects import find_violation, origins_of, samples_of_field, samples_of_scene
+from datacheck.torch.microscope.evidence import is_custom, survey
+from datacheck.torch.microscope.lines import line_that_made
+from datacheck.torch.microscope.suspects import (
+    find_violation,
+    origins_of,
+    samples_of_field,
+    samples_of_scene,
+    samples_of_values,
+)
 from datacheck.torch.microscope.tensors import bad_positions, element
 from datacheck.torch.remedies import remedy_for
 
 if TYPE_CHECKING:
+    import torch
+
     from datacheck.torch.microscope.case import Case
+    from datacheck.torch.microscope.frames import Whereabouts
     from datacheck.torch.microscope.owners import Owner
     from datacheck.torch.microscope.record import Operation
     from datacheck.torch.microscope.trace import Culprit, Source, Step
@@ -52,6 +62,10 @@ def _of_step(case: Case, culprit: Culprit) -> Diagnosis:
     copied = case.owners.copied_from(held.tensor) if step.operation.is_constant and held is not None else None
     if copied is not None:
         return _of_input(case, copied, step.operation, step)
+    if step.operation.is_constant and held is not None and culprit.meant:
+        made = line_that_made(case, held.tensor)
+        if made is not None:
+            return _of_python(case, made, held.tensor, step.operation, step)
     scene = survey(case, step, joint=culprit.joint, meant=culprit.meant)
     verdict = judge(scene.evidence)
     phase = "backward" if case.in_gradient else case.phase_of(scene.forward)
@@ -120,25 +134,58 @@ def _of_state(case: Case, owner: Owner, source: Source, first: Step | None) -> D
     if tensor is None and reader is not None:
         held = reader.slots[source.slot].held
         tensor = None if held is None else held.tensor
-    bad = np.empty(0, np.int64) if tensor is None else bad_positions(tensor)
-    num_values = 0 if tensor is None else tensor.numel()
-    value = "" if tensor is None or not len(bad) else f": {element(tensor, int(bad[0]))} at flat position {bad[0]}"
+        made = None if tensor is None else line_that_made(case, tensor)
+        if tensor is not None and made is not None:
+            return _of_python(case, made, tensor, reader, first)
     cause = {"parameter": "parameter-not-finite", "buffer": "buffer-not-finite"}.get(owner.kind, "constant-not-finite")
     phase = owner.kind if owner.kind in ("parameter", "buffer") else "forward"
     if phase == "forward" and reader is not None:
         phase = "backward" if case.in_gradient else case.phase_of(reader)
     name = f"{owner.kind} '{plain(owner.name)}'" if owner.name else "a constant of the program"
+    num_bad, num_values, counted = _counted(tensor)
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
         phase=phase,
         cause=cause,
-        explanation=f"{count(len(bad))} of {count(num_values)} values of {name} were not finite before the step{value}",
+        explanation=counted.format(name=name, were="were not finite before the step"),
         remedy=remedy_for(cause, ""),
         op=None if reader is None else reader.name,
         module=owner.name.rpartition(".")[0] or None if owner.name else None,
-        chain=(ChainLink(name, phase, num_bad=len(bad), num_values=num_values), *case.chain(first)),
+        chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *case.chain(first)),
     )
     return _placed(case, reader, diagnosis)
+
+
+def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
+    """How many values of a tensor are not finite, how many it has, and a sentence that says so of a ``name``."""
+    if tensor is None:
+        return 0, 0, "values of {name} {were}"
+    bad = bad_positions(tensor)
+    value = f": {element(tensor, int(bad[0]))} at flat position {bad[0]}" if len(bad) else ""
+    return len(bad), tensor.numel(), f"{count(len(bad))} of {count(tensor.numel())} values of {{name}} {{were}}{value}"
+
+
+def _of_python(case: Case, made: Whereabouts, tensor: torch.Tensor, reader: Operation, first: Step | None) -> Diagnosis:
+    """Values that Python code of the program made, in NumPy for instance, where torch sees no operation."""
+    is_backward = is_custom(reader)
+    phase = "backward" if case.in_gradient else "forward" if made.in_model else case.phase_of(reader)
+    cause = "bad-custom-backward" if is_backward else "constant-not-finite"
+    num_bad, num_values, counted = _counted(tensor)
+    diagnosis = Diagnosis(
+        code=PHASE_CODES[phase],
+        phase=phase,
+        cause=cause,
+        explanation=counted.format(name="an array that the program made", were="are not finite"),
+        remedy=remedy_for(cause, ""),
+        op=reader.name,
+        module=made.module,
+        samples=samples_of_values(case, tensor),
+        chain=(ChainLink("an array", phase, num_bad=num_bad, num_values=num_values), *case.chain(first)),
+    )
+    place = made.place
+    if place is None:
+        return diagnosis
+    return replace(diagnosis, filename=place.filename, lineno=place.lineno, source=place.source)
 
 
 def _with_schema(case: Case, diagnosis: Diagnosis) -> Diagnosis:

@@ -14,6 +14,7 @@ from datacheck.torch.microscope.case import Case
 from datacheck.torch.microscope.describe import describe
 from datacheck.torch.microscope.frames import ModuleNames
 from datacheck.torch.microscope.hidden import behind_a_zero
+from datacheck.torch.microscope.lines import line_in_method
 from datacheck.torch.microscope.owners import Owners
 from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES
 from datacheck.torch.microscope.replay import Recording, record
@@ -62,7 +63,9 @@ def examine(
         )
         culprits = [_resolve(case, culprit) for culprit in trace(recording.tape, recording.harms)]
         culprit = min(culprits, key=lambda culprit: culprit.order)
-        diagnosis = describe(case, behind_a_zero(case, culprit) or culprit)
+        culprit = behind_a_zero(case, culprit) or culprit
+        _find_line(case, culprit)
+        diagnosis = describe(case, culprit)
         if recording.error is None:
             return diagnosis
         raised = f"it made the program raise {plain(recording.error, 160)}"
@@ -84,6 +87,20 @@ def _record(
         restorer.restore()
         torch.cuda.empty_cache()
     return record(replay, names, scale, 0, given=given, restorer=restorer)
+
+
+def _find_line(case: Case, culprit: Culprit) -> None:
+    """Name the line in a backward of the user's that no operation of torch's was seen to run in."""
+    operation = None if culprit.step is None else culprit.step.operation
+    if (
+        operation is not None
+        and operation.func is None
+        and operation.node is not None
+        and operation.node.owner is not None
+    ):
+        found = line_in_method(case, operation.node.owner, "backward")
+        if found is not None:
+            operation.where = replace(operation.where, place=found.place)
 
 
 def _resolve(case: Case, culprit: Culprit) -> Culprit:

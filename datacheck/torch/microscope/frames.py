@@ -7,6 +7,7 @@ fire twice under checkpointing, while the frames are always there.
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from torch import nn
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["ModuleNames", "Place", "Whereabouts", "definition", "locate"]
+__all__ = ["ModuleNames", "Place", "Whereabouts", "definition", "kind_of", "locate"]
 
-_TORCH = str(Path(torch.__file__).parent)
-_OWN = str(Path(__file__).parents[2])
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OWN = str(Path(__file__).parents[2]) + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"]
-_SITE = tuple(path for key, path in sysconfig.get_paths().items() if key in ("purelib", "platlib"))
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 #: The function through which torch enters its backward engine: what lies below it only asked for gradients.
 _ENGINE = "_engine_run_backward"
@@ -101,15 +102,21 @@ class ModuleNames:
         return None, False
 
 
-_internal: dict[str, bool] = {}
+_kinds: dict[str, str] = {}
 
 
-def _is_internal(filename: str) -> bool:
-    known = _internal.get(filename)
+def kind_of(filename: str) -> str:
+    """Whose code a file holds: ``internal`` (torch's, Python's or our own), ``library`` (installed), or ``user``."""
+    known = _kinds.get(filename)
     if known is None:
-        in_stdlib = filename.startswith(_STDLIB) and not filename.startswith(_SITE)
-        known = in_stdlib or filename.startswith((_TORCH, _OWN, "<frozen", "<eval_with_key", "<__array_function__"))
-        _internal[filename] = known
+        is_installed = any(part in filename for part in _INSTALLED)
+        if filename.startswith((_TORCH, _OWN, "<frozen", "<eval_with_key", "<__array_function__")):
+            known = "internal"
+        elif is_installed:
+            known = "library"
+        else:
+            known = "internal" if filename.startswith(_STDLIB) else "user"
+        _kinds[filename] = known
     return known
 
 
@@ -119,27 +126,38 @@ def _is_method_of(code: CodeType, owner: nn.Module) -> bool:
     return any(defined_in == kind.__name__ for kind in type(owner).__mro__)
 
 
-def locate(names: ModuleNames, boundary: CodeType, in_engine: bool) -> Whereabouts:
+def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: FrameType | None = None) -> Whereabouts:
     """Where the operation that is being dispatched was called from.
 
     ``boundary`` is the code of the function that started the replay: the stack below it is not the program's. With
     ``in_engine``, only frames above the backward engine count: a custom backward, a hook, a recomputed forward.
+
+    Of an installed library the line is named where a module of its own ran; what else it did, it did for the line of the
+    user's that called it.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame = frame or sys._getframe(1)
     place: Place | None = None
+    library: Place | None = None
     code: CodeType | None = None
     modules: list[nn.Module] = []
     while frame is not None:
         current = frame.f_code
         if current is boundary or (in_engine and current.co_name == _ENGINE):
             break
-        if place is None and not _is_internal(current.co_filename):
-            place = Place(current.co_filename, frame.f_lineno, current.co_name)
+        kind = "internal" if place is not None else kind_of(current.co_filename)
+        if kind == "user" or (kind == "library" and library is None):
+            here = Place(current.co_filename, frame.f_lineno, current.co_name)
             code = current
+            if kind == "user":
+                place = here
+            else:
+                library = here
         if current.co_argcount and current.co_filename != __file__:
             owner = frame.f_locals.get(current.co_varnames[0])
             if isinstance(owner, nn.Module) and _is_method_of(current, owner) and owner not in modules[-1:]:
                 modules.append(owner)
+                if kind == "library" and place is None:
+                    place = library
         frame = frame.f_back
     name, in_model = names.find(modules)
-    return Whereabouts(place, name, in_model, code)
+    return Whereabouts(place or library, name, in_model, code)

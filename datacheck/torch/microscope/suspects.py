@@ -13,7 +13,7 @@ from datacheck.checks.checker import Checker, Rulebook
 from datacheck.torch.microscope.batches import array_leaves, given_storages, num_samples, sample_of, take
 from datacheck.torch.microscope.replay import is_harmed
 from datacheck.torch.microscope.samples import blame_samples
-from datacheck.torch.microscope.tensors import storage_key
+from datacheck.torch.microscope.tensors import bad_positions, storage_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datacheck.torch.microscope.owners import Owner
     from datacheck.torch.microscope.probe import Positions
 
-__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_scene"]
+__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_scene", "samples_of_values"]
 
 #: Replays of parts of the batch may take this many times as long as the recorded replay.
 SAMPLE_TIME = 4.0
@@ -49,7 +49,7 @@ def samples_of_scene(case: Case, scene: Scene) -> tuple[int, ...]:
     everything = len(scene.born) == scene.evidence.num_values
     if everything and size in scene.shape:
         return ()
-    found = _blame(case, size, _guesses(size, scene))
+    found = _blame(case, size, _guesses(size, scene.shape, scene.born))
     return () if len(found) == size else found
 
 
@@ -66,6 +66,15 @@ def samples_of_field(case: Case, owner: Owner, bad: Positions) -> tuple[int, ...
         return ()
     found = _blame(case, size, [rows])
     return found or (tuple(rows) if len(rows) == size or case.replay_on is None else ())
+
+
+def samples_of_values(case: Case, tensor: torch.Tensor) -> tuple[int, ...]:
+    """The samples that the bad values of an array of the program's belong to; none where it is bad for all of them."""
+    size = num_samples(case.batch)
+    if size is None:
+        return ()
+    found = _blame(case, size, _guesses(size, tuple(tensor.shape), bad_positions(tensor)))
+    return () if len(found) == size else found
 
 
 def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -95,13 +104,13 @@ def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int
     return blame_samples(size, harmed, guesses, max(case.seconds * SAMPLE_TIME, 0.5))
 
 
-def _guesses(size: int, scene: Scene) -> list[list[int]]:
+def _guesses(size: int, shape: tuple[int, ...], bad: Positions) -> list[list[int]]:
     """Samples that positions in the output may stand for: along each dimension that the batch's length divides."""
-    if not scene.shape or not len(scene.born):
+    if not shape or not len(bad):
         return []
-    coordinates = np.unravel_index(scene.born, scene.shape)
+    coordinates = np.unravel_index(bad, shape)
     guesses: list[list[int]] = []
-    for dim, length in enumerate(scene.shape):
+    for dim, length in enumerate(shape):
         if length == size:
             guesses.append(_unique(coordinates[dim]))
         elif length > size and length % size == 0:
