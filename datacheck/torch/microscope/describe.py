@@ -10,8 +10,9 @@ import numpy as np
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.causes import judge
 from datacheck.torch.diagnosis import PHASE_CODES, ChainLink, Diagnosis
-from datacheck.torch.microscope.evidence import is_custom, survey
+from datacheck.torch.microscope.evidence import survey
 from datacheck.torch.microscope.lines import line_that_made
+from datacheck.torch.microscope.owners import is_mask
 from datacheck.torch.microscope.suspects import (
     find_violation,
     origins_of,
@@ -62,10 +63,12 @@ def _of_step(case: Case, culprit: Culprit) -> Diagnosis:
     copied = case.owners.copied_from(held.tensor) if step.operation.is_constant and held is not None else None
     if copied is not None:
         return _of_input(case, copied, step.operation, step)
-    if step.operation.is_constant and held is not None and culprit.meant:
-        made = line_that_made(case, held.tensor)
+    origin = culprit.first or step
+    values = origin.written.held
+    if origin.operation.is_constant and values is not None and not culprit.joint and not is_mask(values.tensor):
+        made = line_that_made(case, values.tensor)
         if made is not None:
-            return _of_python(case, made, held.tensor, step.operation, step)
+            return _of_python(case, made, values.tensor, origin.operation, origin)
     scene = survey(case, step, joint=culprit.joint, meant=culprit.meant)
     verdict = judge(scene.evidence)
     phase = "backward" if case.in_gradient else case.phase_of(scene.forward)
@@ -167,7 +170,7 @@ def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
 
 def _of_python(case: Case, made: Whereabouts, tensor: torch.Tensor, reader: Operation, first: Step | None) -> Diagnosis:
     """Values that Python code of the program made, in NumPy for instance, where torch sees no operation."""
-    is_backward = is_custom(reader)
+    is_backward = reader.is_custom
     phase = "backward" if case.in_gradient else "forward" if made.in_model else case.phase_of(reader)
     cause = "bad-custom-backward" if is_backward else "constant-not-finite"
     num_bad, num_values, counted = _counted(tensor)

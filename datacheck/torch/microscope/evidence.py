@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datacheck.torch.microscope.record import NodeRef, Operation, Slot, Tape
     from datacheck.torch.microscope.trace import Step
 
-__all__ = ["Scene", "family_of", "is_custom", "survey"]
+__all__ = ["Scene", "family_of", "survey"]
 
 #: How many operations of one node lie between its incoming gradient and the value that it meets.
 MAX_LOOKBACK = 24
@@ -79,7 +79,7 @@ def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
         finite_in_float32=_finite_in_float32(step),
         lost_epsilon=epsilon,
         lost_value=lost_value(case, step) if may_be_lost else None,
-        is_custom_backward=is_custom(operation),
+        is_custom_backward=operation.is_custom,
         largest_parameter=_largest_parameter(operation, case.owners),
         times_repeated=_times_repeated(tape, forward),
     )
@@ -91,14 +91,6 @@ def _family_of_node(node: NodeRef | None) -> str:
         return "unknown"
     words = re.sub(r"Backward\d*$", "", node.name.split("::")[-1])
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
-
-
-def is_custom(operation: Operation) -> bool:
-    """Whether an operation ran in the backward of the user's own autograd Function."""
-    node, code = operation.node, operation.where.code
-    if node is None or node.owner is None or code is None:
-        return False
-    return not node.owner.__module__.startswith("torch.")
 
 
 def _born(step: Step, was_bad_before: bool) -> Positions:

@@ -14,8 +14,8 @@ from datacheck.torch.microscope.case import Case
 from datacheck.torch.microscope.describe import describe
 from datacheck.torch.microscope.frames import ModuleNames
 from datacheck.torch.microscope.hidden import behind_a_zero
-from datacheck.torch.microscope.lines import line_in_method
-from datacheck.torch.microscope.owners import Owners
+from datacheck.torch.microscope.lines import line_in_method, line_that_made
+from datacheck.torch.microscope.owners import Owners, is_mask
 from datacheck.torch.microscope.recorder import MAX_KEPT_BYTES
 from datacheck.torch.microscope.replay import Recording, record
 from datacheck.torch.microscope.state import Restorer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from datacheck.schema.model import Schema
     from datacheck.torch.diagnosis import Diagnosis
+    from datacheck.torch.microscope.trace import Source
 
 __all__ = ["examine"]
 
@@ -109,6 +110,13 @@ def _resolve(case: Case, culprit: Culprit) -> Culprit:
     if source is None or culprit.step is None:
         return culprit
     owner = case.owners.find(source.address)
-    if owner.kind == "constant" or culprit.joint or (owner.kind != "parameter" and owner.is_mask):
-        return replace(culprit, source=None)
-    return replace(culprit, step=None)
+    meant = (
+        _is_meant_constant(case, source) if owner.kind == "constant" else owner.kind != "parameter" and owner.is_mask
+    )
+    return replace(culprit, source=None) if meant or culprit.joint else replace(culprit, step=None)
+
+
+def _is_meant_constant(case: Case, source: Source) -> bool:
+    """Whether a constant looks like a mask, or comes from where it cannot be seen being made."""
+    held = None if source.reader is None else source.reader.slots[source.slot].held
+    return held is None or is_mask(held.tensor) or line_that_made(case, held.tensor) is None

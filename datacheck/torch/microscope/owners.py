@@ -15,7 +15,7 @@ from datacheck.torch.microscope.tensors import Geometry, bad_positions, parts, v
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Owner", "Owners"]
+__all__ = ["Owner", "Owners", "is_mask"]
 
 #: Floating-point dtypes of NumPy whose memory torch can share.
 _SHARED = frozenset({"float16", "float32", "float64", "complex64", "complex128"})
@@ -32,14 +32,16 @@ class Owner:
 
     @property
     def is_mask(self) -> bool:
-        """Whether it looks like an additive mask: every value is 0 or -inf (1 or -inf for a multiplied one)."""
-        if self.tensor is None:
-            return False
-        values = values_of(self.tensor)
-        finite = values[torch.isfinite(values)]
-        return bool(((values == -torch.inf) | torch.isfinite(values)).all()) and bool(
-            ((finite == 0) | (finite == 1)).all()
-        )
+        """Whether it looks like an additive mask."""
+        return self.tensor is not None and is_mask(self.tensor)
+
+
+def is_mask(tensor: torch.Tensor) -> bool:
+    """Whether a tensor looks like an additive mask: every value is 0 or -inf (1 or -inf for a multiplied one)."""
+    values = values_of(tensor)
+    finite = values[torch.isfinite(values)]
+    only_meant = (values == -torch.inf) | torch.isfinite(values)
+    return bool(only_meant.all()) and bool(((finite == 0) | (finite == 1)).all())
 
 
 class Owners:

@@ -100,6 +100,14 @@ class Operation:
         return bool(self.written)
 
     @property
+    def is_custom(self) -> bool:
+        """Whether it ran in the backward of the user's own autograd Function."""
+        node = self.node
+        if node is None or node.owner is None or self.where.code is None:
+            return False
+        return not node.owner.__module__.startswith("torch.")
+
+    @property
     def bad_slots(self) -> list[int]:
         return [number for number, slot in enumerate(self.slots) if slot.is_bad]
 

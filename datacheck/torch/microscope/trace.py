@@ -198,7 +198,7 @@ def _is_nan(value: complex | float) -> bool:
 def _is_meant(step: Step) -> bool:
     """Whether the operation wrote an infinity, or a NaN, that it was given as a plain number or constant."""
     value = step.value
-    if isinstance(value, complex):
+    if isinstance(value, complex) or step.operation.is_custom:
         return False
     if step.operation.is_constant:
         return True
