@@ -90,6 +90,7 @@ class Checker:
         self.schema = rules.schema
         self.fields: dict[str | None, FieldFacts] = {}
         self.num_values: dict[str | None, tuple[int, int]] = {}
+        self._owners: dict[str | None, str | None] = {}
         self._rulebook = rules
         self._with_rows = with_rows
         self._row_checks: list[RowCheck] | None = None
@@ -99,17 +100,22 @@ class Checker:
         read, batch = batch, coerce_batch(batch, self.schema)
         outcomes = [] if batch is read else list(refusals(read, batch, self.schema))
         outcomes += stray_words(batch, self.schema)
+        seen: set[str | None] = set()
         for column in batch.columns:
             for leaf in column.leaves():
-                self._note(leaf, leaf.path == column.name, is_array=isinstance(column.data, np.ndarray))
+                is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
+                seen.add(leaf.path)
+                self._note(leaf, leaf.path == column.name, is_shared, is_array=isinstance(column.data, np.ndarray))
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         return outcomes
 
-    def _note(self, leaf: Leaf, top_level: bool, *, is_array: bool) -> None:
+    def _note(self, leaf: Leaf, top_level: bool, is_shared: bool, *, is_array: bool) -> None:
         known = self.fields.get(leaf.path)
+        if is_shared and known is not None:
+            known = self.fields[leaf.path] = replace(known, is_shared=True)
         if known is None or is_array or leaf.dtype != known.dtype:
             facts = facts_of(leaf, top_level, is_array)
             self.fields[leaf.path] = known.followed_by(facts) if known else facts

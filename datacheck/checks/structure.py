@@ -23,7 +23,7 @@ class FieldFacts:
     """What a file says of one field: logical dtype, shape of the named value, and why it cannot be looked into.
 
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
-    the rows seen so far, and False for a column.
+    the rows seen so far, and False for a column. ``is_shared`` says that its path is that of another field, too.
     """
 
     dtype: str
@@ -31,12 +31,15 @@ class FieldFacts:
     problem: str = ""
     top_level: bool = True
     is_array: bool = False
+    is_shared: bool = False
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
         """The facts of this part of a file and the part after it.
 
         The dtypes differ where values of one part could be converted, and those of the other could not.
         """
+        if other.is_shared and not self.is_shared:
+            return replace(self, is_shared=True).followed_by(other)
         if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
             both = " and ".join(dict.fromkeys([*self.dtype.split(" and "), *other.dtype.split(" and ")]))
             return replace(self, dtype=both).followed_by(replace(other, dtype=both))
@@ -66,6 +69,7 @@ def check_structure(
         *_missing(schema, fields),
         *_extra(schema, fields),
         *_repeated(names),
+        *(_shared(path) for path, facts in fields.items() if facts.is_shared and names.count(path) < 2),
         *(outcome for path, facts in fields.items() for outcome in _field_faults(schema, path, facts, num_rows)),
     ]
 
@@ -101,6 +105,10 @@ def _repeated(names: Sequence[str | None]) -> Iterable[Outcome]:
     for name, times in Counter(names).items():
         if times > 1:
             yield _fault("DC006", name, f"{times} columns have this name")
+
+
+def _shared(path: str | None) -> Outcome:
+    return _fault("DC006", path, "two fields of the file have this path; rename one of them")
 
 
 def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows: int | None) -> Iterable[Outcome]:

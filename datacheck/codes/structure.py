@@ -124,7 +124,10 @@ CODES = (
         code="DC006",
         name="duplicate-field",
         message="{field} names more than one column: {detail}",
-        finds="Two columns of one file with the same name.",
+        finds=(
+            "Two columns of one file with the same name; or a column whose name is also the path of a field inside another"
+            " column: `a.b`, beside a struct `a` with a field `b`."
+        ),
         why=(
             "Which of the two a reader returns depends on the reader. The column that was checked need not be the one"
             " that is trained on."

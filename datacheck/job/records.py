@@ -15,6 +15,7 @@ from datacheck.reports.accounts import RepairTotal
 __all__ = ["from_json", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
+_FACTS = ("problem", "top_level", "is_array", "is_shared")
 _MAPPINGS = ("removed_by_code", "failed", "left")
 
 
@@ -32,7 +33,7 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
         "findings": [finding.to_dict() for finding in scan.findings],
         "names": list(scan.names),
         "fields": [
-            [path, facts.dtype, facts.shape and list(facts.shape), facts.problem, facts.top_level, facts.is_array]
+            [path, facts.dtype, facts.shape and list(facts.shape), *(getattr(facts, name) for name in _FACTS)]
             for path, facts in scan.fields.items()
         ],
         "num_values": [[path, *counts] for path, counts in scan.num_values.items()],
@@ -42,8 +43,8 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
 def from_json(record: Mapping[str, Any]) -> UnitRecord:
     """The record that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
     fields = {
-        path: FieldFacts(dtype, None if shape is None else tuple(shape), problem, top_level, is_array)
-        for path, dtype, shape, problem, top_level, is_array in record["fields"]
+        path: FieldFacts(dtype, None if shape is None else tuple(shape), **dict(zip(_FACTS, others, strict=True)))
+        for path, dtype, shape, *others in record["fields"]
     }
     scan = UnitScan(
         record["num_read"],

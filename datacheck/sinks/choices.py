@@ -54,7 +54,7 @@ class Choices(Sequence[Value], Generic[Value]):
     def __getitem__(self, item: int | slice) -> Value | Choices[Value]:
         if isinstance(item, slice):
             return Choices(self.values, self.indices[item])
-        return self.values[self.indices[item]]
+        return self.values[int(self.indices[item])]
 
     def take(self, rows: IntArray) -> Choices[Value]:
         """The items at ``rows``, in that order."""
