@@ -463,6 +463,8 @@ def test_a_transform_is_inside_the_protection() -> None:
         ({"max_attempts": 0}, "max_attempts"),
         ({"retries": -1}, "retries"),
         ({"transform": 3}, "transform"),
+        ({"cleaning": []}, "repairs nothing; set on_bad='repair'"),
+        ({"statistics": "statistics.json"}, "cleaning='pipeline.yaml'"),
     ],
 )
 def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:

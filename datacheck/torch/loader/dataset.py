@@ -104,6 +104,10 @@ class SafeDataset(Dataset[T]):
         policies = parse_policies(on_bad)
         if cleaning is None and "repair" in policies:
             raise UsageError("on_bad='repair' needs cleaning='pipeline.yaml', or a list of cleaning rules")
+        if cleaning is not None and "repair" not in policies:
+            raise UsageError(f"cleaning is for repairs, and on_bad={on_bad!r} repairs nothing; set on_bad='repair'")
+        if statistics is not None and cleaning is None:
+            raise UsageError("statistics are those of cleaning rules: give these too, as cleaning='pipeline.yaml'")
         config = SafeConfig(
             policy=policies[-1],
             repairs="repair" in policies,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,14 @@ from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field, Schema
 from datacheck.torch.loader.columns import columns_are_clean
+from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.nodes import Node, as_declared
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
 __all__ = ["SampleJudge"]
+
+#: The dtype of what has none; as that of a container it is held against no field.
+_NOTHING = "list<null>"
 
 
 class SampleJudge:
@@ -33,8 +37,9 @@ class SampleJudge:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.unchecked: dict[str, str] = {}
+        self.lists = ListPaths.of(schema)
         self._rulebook = Rulebook(schema)
-        self._root = Node.root(self._rulebook)
+        self._root = Node.root(self._rulebook, self.lists)
         self._has_structure = bool(schema.fields) or schema.strict
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
 
@@ -59,13 +64,14 @@ class SampleJudge:
         that is a file of its own.
         """
         place = Batch((), 1, row or 0, row_group)
-        found = list(walk_sample(sample))
+        found = list(walk_sample(sample, lists=self.lists))
         outcomes: list[Outcome] = []
         for one in found:
             outcomes += self._judge_leaf(one, place)
         if self._has_structure:
             example = Example(place.row_start, row_group)
-            faults = check_structure(self.schema, dict(self._facts(found)), (), None)
+            facts = dict(self._facts(found))
+            faults = check_structure(self.schema, {**_hidden_by_empty(self.schema, facts), **facts}, (), None)
             outcomes += [replace(fault, examples=(example,)) for fault in faults]
         if self._row_checks is not None:
             outcomes += self._judge_row(found, place)
@@ -89,6 +95,12 @@ class SampleJudge:
                 if field is None:
                     self.unchecked.setdefault(leaf.path or "", leaf.problem)
                 continue
+            if leaf.dtype == "null":  # no rule but that on nulls can be put to it
+                governing = self.schema.field_for(leaf.path)
+                if governing is not None and not governing.nullable and len(leaf.values):
+                    example = Example(place.row_start, place.row_group, (), "null")
+                    yield Outcome("DC104", leaf.path, len(leaf.values), len(leaf.values), examples=(example,))
+                continue
             yield from run_rules(leaf, self._rulebook.rules_for(leaf), place, with_rows=False)
 
     def _coerced(self, one: SampleLeaf) -> SampleLeaf:
@@ -101,8 +113,8 @@ class SampleJudge:
         for one in found:
             is_top = one.path is None or "." not in one.path
             if one.is_null:
-                # A null is there, and has neither dtype nor shape to be wrong.
-                yield one.path, FieldFacts("struct", top_level=is_top)
+                # A null is there, and has neither dtype nor shape to be wrong; nor is anything missing inside it.
+                yield one.path, FieldFacts(_NOTHING, top_level=is_top)
             elif one.problem:
                 yield one.path, FieldFacts("unknown", None, self._problem(one.path, one.problem), is_top)
             elif one.column is None:
@@ -114,7 +126,10 @@ class SampleJudge:
                     if field is not None and field.dtype is not None and not one.is_typed and _is_kind(dtype, field):
                         dtype = field.dtype
                     shape = None if one.shape is None else as_declared(one.shape, field)
-                    yield leaf.path, FieldFacts(dtype, shape, self._problem(leaf.path, leaf.problem), is_top)
+                    if dtype == "null":  # nothing but nulls, or nothing at all, is of no dtype
+                        dtype, shape = _NOTHING, None
+                    is_whole = is_top and leaf.path == one.path
+                    yield leaf.path, FieldFacts(dtype, shape, self._problem(leaf.path, leaf.problem), is_whole)
 
     def _problem(self, path: str | None, problem: str) -> str:
         """A problem is a fault of the sample only where the schema speaks of the field."""
@@ -132,9 +147,16 @@ class SampleJudge:
             yield from check.run(row)
 
 
+def _hidden_by_empty(schema: Schema, facts: Mapping[str | None, FieldFacts]) -> dict[str | None, FieldFacts]:
+    """The fields inside nulls, and inside lists that have no entry: they are not missing."""
+    empty = tuple(f"{path}{mark}" for path, fact in facts.items() if fact.dtype == _NOTHING for mark in ("[]", "."))
+    names = [name for name in schema.fields if name is not None and name.startswith(empty)] if empty else []
+    return {name: FieldFacts("struct", top_level=False) for name in names}
+
+
 def _is_kind(dtype: str, field: Field) -> bool:
     """Whether a number of Python is of the kind that a field has; it has no width of its own."""
-    return dtype_kind(dtype) == dtype_kind(field.dtype)
+    return "<" not in dtype and dtype != "struct" and dtype_kind(dtype) == dtype_kind(field.dtype)
 
 
 def _without_rows(finding: Finding) -> Finding:

@@ -7,6 +7,7 @@ then the values. A test that says no only sends the sample to the exact check.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from datacheck.checks.structure import dtype_matches, shape_matches
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field
+from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.screens import (
     NumberScreen,
     Screen,
@@ -48,12 +50,19 @@ class Node:
     ``is_uniform`` says that there is no schema, so that every place is the same node.
     """
 
-    __slots__ = ("_children", "_field", "_required", "_rulebook", "is_uniform", "path", "screens", "told")
+    __slots__ = ("_children", "_field", "_lists", "_required", "_rulebook", "is_uniform", "path", "screens", "told")
 
     def __init__(
-        self, rulebook: Rulebook, path: str | None, *, is_uniform: bool, told: set[type] | None = None
+        self,
+        rulebook: Rulebook,
+        path: str | None,
+        lists: ListPaths,
+        *,
+        is_uniform: bool,
+        told: set[type] | None = None,
     ) -> None:
         self.path = path
+        self._lists = lists
         #: The types that cannot be looked into and of which that was said; one set for all nodes.
         self.told: set[type] = set() if told is None else told
         self.screens: dict[type, Screen] = {}
@@ -64,10 +73,10 @@ class Node:
         self._required = _required_names(rulebook, path)
 
     @classmethod
-    def root(cls, rulebook: Rulebook) -> Node:
-        """The node of the whole sample."""
+    def root(cls, rulebook: Rulebook, lists: ListPaths) -> Node:
+        """The node of the whole sample; ``lists`` are taken as a whole."""
         schema = rulebook.schema
-        return cls(rulebook, None, is_uniform=not schema.fields and not schema.strict)
+        return cls(rulebook, None, lists, is_uniform=not schema.fields and not schema.strict)
 
     def screen(self, value: Any) -> bool:
         """Whether a value at this place is surely clean."""
@@ -77,7 +86,11 @@ class Node:
         """The screen for values of this type, made at the first of them."""
         kind = type(value)
         leaf = None if issubclass(kind, Mapping) else screen_kind(kind)
-        if leaf is None and is_container(kind):
+        test: Screen
+        if self._lists.may_hold(self.path, kind):
+            is_array = kind is list and self.path not in self._lists.entered
+            test = self._number_list_screen(self._field) if is_array and self._field is not None else never
+        elif leaf is None and is_container(kind):
             test = self._container_screen(kind)
         elif leaf is None:
             is_free = self._field is None and not self._rulebook.schema.strict
@@ -94,7 +107,7 @@ class Node:
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = Node(self._rulebook, path, is_uniform=False, told=self.told)
+            node = Node(self._rulebook, path, self._lists, is_uniform=False, told=self.told)
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node
@@ -113,7 +126,7 @@ class Node:
             return self._mapping_screen()
         if issubclass(kind, list):
             return self._list_screen()
-        if issubclass(kind, tuple | set | frozenset) and self.is_uniform:
+        if issubclass(kind, tuple | set | frozenset | deque) and self.is_uniform:
             return self._screen_each
         if is_dataclass(kind) and self.is_uniform:
             names = [field.name for field in fields(kind)]
@@ -195,6 +208,25 @@ class Node:
         if rules.bounds is not None:
             return NumberScreen(rules.bounds, is_float=kind is float)
         return math.isfinite if rules.screened else always
+
+    def _number_list_screen(self, field: Field) -> Screen:
+        """Lists of Python's own integers, or floats, are arrays; whatever else a list holds goes to the exact check."""
+        typed = TypedScreen(self, np.ndarray, field.model_copy(update={"dtype": None}))
+        kinds: dict[type, str] = {
+            kind: dtype
+            for kind, dtype in ((int, "int64"), (float, "float64"))
+            if field.dtype is None or dtype_kind(field.dtype) == dtype_kind(dtype)
+        }
+
+        def screen(values: list[Any]) -> bool:
+            found = set(map(type, values))
+            dtype = kinds.get(found.pop()) if len(found) == 1 else None
+            try:
+                return dtype is not None and typed(np.array(values, dtype))
+            except OverflowError:
+                return False
+
+        return screen if not (field.coerce or self._rulebook.schema.coerce) else never
 
     def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
         """The screen of tensors or arrays of one dtype."""
@@ -295,4 +327,4 @@ def _required_names(rulebook: Rulebook, path: str | None) -> set[str]:
     """The parts that a container at a path must have."""
     start = "" if path is None else f"{path}."
     paths = [name for name, field in rulebook.schema.fields.items() if name is not None and field.required]
-    return {name.removeprefix(start).partition(".")[0] for name in paths if name.startswith(start)}
+    return {name.removeprefix(start).partition(".")[0].partition("[]")[0] for name in paths if name.startswith(start)}

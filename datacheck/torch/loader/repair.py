@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
 
 from datacheck.batch import Batch
 from datacheck.errors import CleaningError, PipelineError, UsageError
 from datacheck.findings import Finding
 from datacheck.schema.yaml_file import load_yaml
 from datacheck.text import plain
+from datacheck.torch.loader.lists import is_plain
 from datacheck.torch.loader.rewrite import rewritten
-from datacheck.torch.loader.walker import walk_sample
+from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
 if TYPE_CHECKING:
     from datacheck.cleaning.plan import CleaningPlan
@@ -105,7 +109,7 @@ class Repairer:
 
         if not all(self._decide(finding) in (Action.REPAIR, Action.REPORT) for finding in findings):
             return None
-        found = [one for one in walk_sample(sample) if one.column is not None and not one.levels]
+        found = [one for one in walk_sample(sample, lists=judge.lists) if _can_change(one)]
         columns = tuple(one.column for one in found if one.column is not None)
         batch = Batch(columns, 1)
         try:
@@ -131,3 +135,11 @@ class Repairer:
         if key not in self._bound:
             self._bound[key] = self.plan.bind(fields, self.schema)
         return self._bound[key]
+
+
+def _can_change(one: SampleLeaf) -> bool:
+    """Whether a value can be put back into the sample once it is repaired."""
+    if one.column is None or one.levels:
+        return False
+    was_sequence = isinstance(one.value, Sequence | Set | np.ndarray | torch.Tensor) and not isinstance(one.value, str)
+    return isinstance(one.column.data, np.ndarray) or not was_sequence or is_plain(one.value)

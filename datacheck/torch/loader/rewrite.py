@@ -61,7 +61,8 @@ def _with_parts(value: Any, new: Mapping[str, Any]) -> Any:
 def _converted(before: Any, column: Any) -> Any:
     """The one row of a column as a value of the type that was there."""
     if not isinstance(column, np.ndarray):
-        return column[0].as_py()
+        value = column[0].as_py()
+        return tuple(value) if isinstance(before, tuple) else value
     after = column[0]
     if isinstance(before, torch.Tensor):
         return _tensor_like(before, np.ascontiguousarray(after))

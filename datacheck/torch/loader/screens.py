@@ -15,6 +15,7 @@ import pathlib
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,8 @@ def screen_kind(kind: type) -> Screen | None:
         return math.isfinite
     if issubclass(kind, complex | np.complexfloating):
         return cmath.isfinite
+    if issubclass(kind, Decimal):
+        return Decimal.is_finite
     if issubclass(kind, HARMLESS):
         return always
     if is_image(kind):

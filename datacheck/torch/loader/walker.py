@@ -5,6 +5,7 @@ Each leaf is one row, that of its sample: a position in a tensor is an index ins
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from decimal import Decimal
@@ -16,12 +17,15 @@ import torch
 
 from datacheck.batch import Column
 from datacheck.leaves import IntArray, Leaf, Level, Regular
+from datacheck.torch.loader.lists import ListPaths, as_arrow_list
 from datacheck.torch.loader.screens import HARMLESS, as_array, dtype_of, is_image
 
 __all__ = ["SampleLeaf", "is_container", "parts_of", "walk_sample"]
 
 #: Levels of nesting that are followed; a sample that holds itself ends here.
 MAX_DEPTH = 32
+
+_NO_LISTS = ListPaths()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,10 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]] | None:
         return ((str(place), part) for place, part in enumerate(value))
     if isinstance(value, list):
         return None if _is_numbers(value) else ((str(place), part) for place, part in enumerate(value))
-    if isinstance(value, set | frozenset):
+    if isinstance(value, set | frozenset | deque):
         return ((str(place), part) for place, part in enumerate(value))
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return ((str(place), part) for place, part in enumerate(value.reshape(-1).tolist()))
     if is_dataclass(value) and not isinstance(value, type):
         return ((field.name, getattr(value, field.name)) for field in fields(value) if hasattr(value, field.name))
     return _parts_of_object(value)
@@ -68,7 +74,7 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]] | None:
 def is_container(kind: type) -> bool:
     """Whether values of a type have named parts (a list may also be one leaf)."""
     return (
-        issubclass(kind, Mapping | tuple | list | set | frozenset)
+        issubclass(kind, Mapping | tuple | list | set | frozenset | deque)
         or is_dataclass(kind)
         or (_can_tell(kind) and not issubclass(kind, torch.Tensor | np.ndarray | np.generic))
     )
@@ -91,34 +97,55 @@ def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]] | None:
 
 def _is_numbers(values: list[Any]) -> bool:
     """Whether a list is one array: of numbers, or of such lists."""
+    return _shape_of(values) is not None
+
+
+def _shape_of(values: list[Any]) -> tuple[int, ...] | None:
+    """The shape of the array that a list of numbers is; None for lists of unequal lengths, and of other things."""
     if not values:
-        return False
+        return None
     first = values[0]
     if isinstance(first, list):
-        return all(isinstance(part, list) and _is_numbers(part) for part in values)
-    return set(map(type, values)) <= {float, int, bool}
+        shape = _shape_of(first)
+        if shape is None or not all(isinstance(part, list) and _shape_of(part) == shape for part in values):
+            return None
+        return (len(values), *shape)
+    return (len(values),) if set(map(type, values)) <= {float, int, bool} else None
 
 
-def walk_sample(sample: Any, path: str | None = None) -> Iterator[SampleLeaf]:
-    """Every value and container of a sample, or of the part of one that is at ``path``."""
-    return _walk(path, sample, 0)
+def walk_sample(sample: Any, path: str | None = None, lists: ListPaths = _NO_LISTS) -> Iterator[SampleLeaf]:
+    """Every value and container of a sample, or of the part of one that is at ``path``; ``lists`` are taken as a whole."""
+    return _walk(path, sample, 0, lists)
 
 
-def _walk(path: str | None, value: Any, depth: int) -> Iterator[SampleLeaf]:
+def _walk(path: str | None, value: Any, depth: int, lists: ListPaths) -> Iterator[SampleLeaf]:
     if depth > MAX_DEPTH:
         yield SampleLeaf(path, value, problem=f"it is nested more than {MAX_DEPTH} levels deep")
+        return
+    if path is not None and lists.hold(path, value):
+        is_array = isinstance(value, list) and path not in lists.entered and _is_numbers(value)
+        yield _walk_value(path, value) if is_array else _of_list(path, value, lists)
         return
     if isinstance(value, torch.Tensor):
         yield from _walk_tensor(path, value)
         return
-    parts = None if isinstance(value, np.ndarray | np.generic) else parts_of(value)
+    is_leaf = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.dtype.kind != "O")
+    parts = None if is_leaf else parts_of(value)
     if parts is None:
         yield _walk_value(path, value)
         return
     if path is not None:
         yield SampleLeaf(path, value)
     for name, part in parts:
-        yield from _walk(f"{path}.{name}" if path else name, part, depth + 1)
+        yield from _walk(f"{path}.{name}" if path else name, part, depth + 1, lists)
+
+
+def _of_list(path: str, value: Any, lists: ListPaths) -> SampleLeaf:
+    try:
+        column = Column(path, as_arrow_list(value, is_map=path in lists.maps))
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        return SampleLeaf(path, value, problem=f"its entries make no list of one type: {error}")
+    return SampleLeaf(path, value, column, is_typed=False)
 
 
 def _walk_value(path: str | None, value: Any) -> SampleLeaf:
@@ -129,7 +156,8 @@ def _walk_value(path: str | None, value: Any) -> SampleLeaf:
     if isinstance(value, bool | int | float | complex | list):
         return _of_python(path, value, value)
     if isinstance(value, Decimal):
-        return _of_python(path, value, float(value))
+        exact = _of_arrow(path, value) if value.is_finite() else None
+        return _of_python(path, value, float(value)) if exact is None else replace(exact, is_typed=False)
     if is_image(type(value)):
         value.load()
         return _of_array(path, value, np.asarray(value))
