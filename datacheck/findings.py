@@ -155,6 +155,13 @@ class Finding:
         )
 
 
+def _more_severe(known: Finding, other: Finding) -> Severity | None:
+    """The severity of two findings of one rule, which may warn of some rows and fail on others."""
+    if not known.num_violations or (other.num_violations and other.is_error):
+        return other.severity
+    return known.severity
+
+
 def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
     """One finding for each key, counts added, the first examples kept, in order of first appearance.
 
@@ -174,5 +181,6 @@ def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> 
             num_checked=known.num_checked + finding.num_checked,
             examples=(known.examples + finding.examples)[:MAX_EXAMPLES],
             detail=known.detail or finding.detail,
+            severity=_more_severe(known, finding),
         )
     return [finding for finding in merged.values() if keep_clean or finding.num_violations]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.pandera_frames import frame_of, leaf_series, plain_frame
 from datacheck.checks.rules import format_value
 from datacheck.errors import SchemaError
-from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.numerics import nan_mask, neginf_mask, posinf_mask
 from datacheck.schema.pandera import left_to_pandera
@@ -156,9 +156,12 @@ class PanderaSchemaCheck:
         else:
             verdict = apply_check(check, frame[column])
         if verdict.failed is None:
-            return _whole_outcome("DC303", column, rule, verdict)
-        rows = np.unique(np.asarray(verdict.failed, np.int64))
-        return _row_outcome(column, rule, rows, verdict.num_checked, frame, batch)
+            outcome = _whole_outcome("DC303", column, rule, verdict)
+        else:
+            rows = np.unique(np.asarray(verdict.failed, np.int64))
+            outcome = _row_outcome(column, rule, rows, verdict.num_checked, frame, batch)
+        # A check that could not run has not warned: nobody knows what it would have said.
+        return replace(outcome, severity=Severity.WARNING) if check.raise_warning and not verdict.problem else outcome
 
     def _validate_structure(self, frame: Any, batch: Batch) -> tuple[Any, list[Outcome]]:
         """What pandera makes of the frame by its parsers, and what it finds wrong with dtypes, nulls and columns."""

@@ -31,8 +31,9 @@ def error_finding(error: SourceError) -> Finding:
 class FileScan:
     """Collects the units of one file, in order."""
 
-    def __init__(self, uri: str, schema: Schema) -> None:
+    def __init__(self, uri: str, schema: Schema, *, is_file: bool = True) -> None:
         self.uri = uri
+        self._is_file = is_file
         self.num_rows = 0
         self.error: SourceError | None = None
         self._schema = schema
@@ -68,7 +69,8 @@ class FileScan:
             found += [outcome.to_finding(self.uri) for outcome in structure]
         found += [self._with_count(finding) for finding in merge_findings(self._findings)]
         if not self.num_rows and not self.error:
-            detail = "the file is whole and empty; leave it out, or look at what wrote it"
+            about_file = "the file is whole and empty; leave it out, or look at what wrote it"
+            detail = about_file if self._is_file else "the data is empty; look at what selected it"
             found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))
         return found
 

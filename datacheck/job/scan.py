@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
-from datacheck.errors import SourceError
+from datacheck.errors import SourceError, UsageError
 from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import Duplicates, FileScan, error_finding
 from datacheck.job.progress import Progress, Silent
@@ -69,7 +69,12 @@ def are_paths(data: Any) -> bool:
     """Whether data is named by paths, and not in memory."""
     if isinstance(data, str | os.PathLike):
         return True
-    return isinstance(data, list | tuple) and bool(data) and all(isinstance(item, str | os.PathLike) for item in data)
+    if not isinstance(data, list | tuple):
+        return False
+    others = [item for item in data if not isinstance(item, str | os.PathLike)]
+    if others and any(isinstance(item, os.PathLike) for item in data):
+        raise UsageError(f"paths are strings or path objects, and one of these is of type {type(others[0]).__name__}")
+    return bool(data) and not others
 
 
 def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
@@ -191,7 +196,7 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     from datacheck.sources.memory import batches_of
 
     uri, batches = batches_of(data)
-    scanned = FileScan(uri, schema)
+    scanned = FileScan(uri, schema, is_file=False)
     counter = _ByteCounter()
     with Duplicates() as duplicates:
         result: UnitScan = scan_batches(counter.count(batches), uri, Rulebook(schema))

@@ -27,6 +27,8 @@ MEMORY_URI = "<memory>"
 
 Array = np.ndarray[Any, Any]
 
+_KNOWN = "paths, or arrays of NumPy, Arrow, pandas, polars or torch, or mappings and sequences of them"
+
 
 def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
     """Data in memory as batches, and ``MEMORY_URI``.
@@ -52,13 +54,23 @@ def _batches(data: Any) -> Iterator[Batch]:
         return _of_mapping(data)
     is_of_torch = torch is not None and isinstance(data, torch.Tensor | torch.utils.data.TensorDataset)
     if is_of_torch or isinstance(data, Mapping | list | tuple | set | float | complex | np.generic):
-        return _of_structure(data)
+        return _of_structure(data, is_all=True)
     if hasattr(data, "__arrow_c_stream__"):
         return _of_stream(data)
     if hasattr(data, "__array__"):
         return _of_array(np.asarray(data))
-    known = "arrays of NumPy, Arrow, pandas, polars and torch, and mappings and sequences of them"
-    raise UsageError(f"data of type {type(data).__name__} cannot be checked; what can: paths, {known}")
+    raise UsageError(f"data of type {type(data).__name__} cannot be checked; pass {_KNOWN}")
+
+
+def _nothing_in(data: Any) -> str:
+    kind = type(data).__name__
+    if not len(data):
+        return f"an empty {kind} holds nothing to check; pass {_KNOWN}"
+    if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data):
+        other = next(type(item).__name__ for item in data if not isinstance(item, str))
+        return f"a {kind} of paths holds nothing but paths, and this one a {other}, too"
+    example = "pandas.DataFrame(data)" if isinstance(data, Mapping) else "numpy.asarray(data)"
+    return f"a {kind} of plain integers or text holds no array to check; pass {example}, or {_KNOWN}"
 
 
 def _is_pandas(data: object) -> bool:
@@ -151,9 +163,12 @@ def _named(batches: Iterator[Batch], prefix: str) -> Iterator[Batch]:
         yield batch.with_columns(tuple(columns))
 
 
-def _of_structure(data: object) -> Iterator[Batch]:
+def _of_structure(data: object, *, is_all: bool = False) -> Iterator[Batch]:
+    """What is found in a structure; where it ``is_all`` that was given, finding nothing is a mistake."""
     options = ReadOptions()
     found = find_tensors(MEMORY_URI, data, options.max_members)
+    if is_all and not found:
+        raise UsageError(_nothing_in(data))
     info = plan_members(MEMORY_URI, "memory", Fingerprint(0, 0, 0), [one.member() for one in found], options)
     if info.aligned:
         num_rows = info.num_rows or 0

@@ -12,10 +12,14 @@ import pandera.pandas as pandera
 import pyarrow as pa
 import pytest
 
+import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
 from datacheck.checks.custom import build_row_checks
+from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
+from datacheck.findings import Finding, Severity, merge_findings
+from datacheck.job.judge import Labels, label
 from datacheck.schema import Field, Schema, load_schema
 
 NAN, INF = float("nan"), float("inf")
@@ -176,6 +180,26 @@ def test_a_custom_check_marks_its_rows(check: Any, violations: list[int] | None,
         return
     assert rows(outcome) == violations
     assert [example.row for example in outcome.examples] == [10 + row for row in violations]
+
+
+def test_a_check_that_is_to_warn_warns_and_takes_no_row_out() -> None:
+    schema = frame_schema(a=column(CHECK(is_even, raise_warning=True), CHECK(lambda series: 1 / 0, raise_warning=True)))
+    report = datacheck.scan(pa.table({"a": [1, 2]}), schema)
+    assert [(finding.severity, finding.num_violations) for finding in report.findings] == [("warning", 1), ("error", 2)]
+    warned = run_arrow(frame_schema(a=column(CHECK(is_even, raise_warning=True))), a=[1, 2])
+    labels = Labels(2)
+    label(labels, warned.values(), parse_plan([{"action": "drop_row"}]))
+    assert labels.kept.all()
+
+
+def test_a_warning_beside_a_failure_of_one_rule_is_a_failure() -> None:
+    warning = Finding("DC303", "a", "x", 1, 2, rule="r", severity=Severity.WARNING)
+    for others, severity in (
+        ([Finding("DC303", "a", "x", 0, 2, rule="r")], "warning"),
+        ([Finding("DC303", "a", "x", 2, 2, rule="r")], "error"),
+    ):
+        for parts in ([warning, *others], [*others, warning]):
+            assert [finding.severity for finding in merge_findings(parts)] == [severity]
 
 
 def test_nan_and_null_are_told_apart_in_a_check_of_rows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 from source_files import join
 
+import datacheck
 from datacheck.batch import Batch
 from datacheck.errors import UsageError
 from datacheck.numerics import nan_mask, posinf_mask
@@ -153,8 +155,6 @@ def test_polars_is_looked_at_through_its_own_memory() -> None:
         ({"f": pd.Series([nan, 1.0]), "g": np.array([inf]), "h": 3}, {"f": (1, 0, 0), "g": (0, 1, 0)}),
         ({"f": pa.chunked_array([[nan], [None]]), "g": pa.array([1.0])}, {"f": (1, 0, 1), "g": (0, 0, 0)}),
         ({"t": ARROW.select(["x"]), "u": pd.DataFrame({"v": [nan]})}, {"t.x": (1, 0, 1), "u.v": (1, 0, 0)}),
-        ({}, {}),
-        ([], {}),
     ],
 )
 def test_arrays_and_structures_of_them_are_looked_at(data: object, expected: dict[str | None, Any]) -> None:
@@ -205,7 +205,7 @@ def test_what_hands_out_an_array_is_looked_at() -> None:
 
 
 def test_what_cannot_be_checked_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="data of type object cannot be checked; what can: paths, arrays of NumPy"):
+    with pytest.raises(UsageError, match="data of type object cannot be checked; pass paths, or arrays of NumPy"):
         batches_of(object())
 
 
@@ -235,3 +235,27 @@ for data in (np.ones(3), {"x": np.ones(3)}, [1.0]):
 print([name for name in ("torch", "pandas", "polars", "safetensors") if name in sys.modules])
 """
     assert run_python(program).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "an empty list holds nothing to check; pass paths, or arrays of NumPy"),
+        ({}, "an empty dict holds nothing to check; pass paths"),
+        ([1, 2], r"a list of plain integers or text holds no array to check; pass numpy\.asarray\(data\), or paths"),
+        ({"a": [1, 2]}, r"a dict of plain integers .* pass pandas\.DataFrame\(data\), or"),
+        (["a.csv", None], "a list of paths holds nothing but paths, and this one a NoneType"),
+        ([Path("a.csv"), 3], "paths are strings or path objects, and one of these is of type int"),
+        (3, "data of type int cannot be checked; pass paths"),
+        (None, "data of type NoneType cannot be checked"),
+    ],
+)
+def test_what_holds_no_data_says_what_to_pass(data: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        datacheck.scan(data)
+
+
+def test_data_of_no_rows_is_not_called_a_file() -> None:
+    (finding,) = datacheck.scan(np.zeros((0, 3))).findings
+    assert finding.code == "DC306"
+    assert "file" not in finding.message
