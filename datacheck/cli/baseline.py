@@ -45,7 +45,8 @@ def write(
     configuration = configuration_of(
         schema=schema, select=select, ignore=ignore, severity=severity, exclude=exclude, config=config, workers=workers
     )
-    name = output or configuration.settings.baseline or configuration.usual_baseline
+    set_name = configuration.settings.baseline or configuration.usual_baseline
+    name = set_name if output is None else output
     with working() as progress:
         baseline = rebase(paths, configuration, name, progress=progress)
     save_baseline(baseline, name)

@@ -16,7 +16,7 @@ __all__ = ["infer"]
 def infer(
     paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH...", show_default=False)],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="The schema file to write.", show_default="standard output"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
@@ -29,12 +29,14 @@ def infer(
     """
     from datacheck.errors import OutputError
     from datacheck.profile.infer import infer_with_notes
-    from datacheck.sinks.publish import write_atomically
+    from datacheck.sinks.named import write_named
     from datacheck.text import plain, quantity
 
-    if output is not None and output.exists() and not overwrite:
-        raise OutputError(f"{plain(str(output))} is there already; give --overwrite to replace it, or another name")
-    name = output.name.partition(".")[0] if output is not None else None
+    if output == "-":
+        output = None
+    if output and Path(output).exists() and not overwrite:
+        raise OutputError(f"{plain(output)} is there already; give --overwrite to replace it, or another name")
+    name = Path(output).name.partition(".")[0] if output else None
     with working() as progress:
         found = infer_with_notes(paths, name=name or None, workers=workers, progress=progress)
     text = found.to_yaml()
@@ -42,6 +44,6 @@ def infer(
         if output is None:
             print(text, end="")
         else:
-            write_atomically(output, text.encode())
-            print(f"{plain(str(output))}: {quantity(len(found.schema.fields), 'field')}")
+            write_named(output, text.encode())
+            print(f"{plain(output)}: {quantity(len(found.schema.fields), 'field')}")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["OrderedCommand", "ReportOutput", "pair_outputs", "write_reports"]
 
 _ORDER = "datacheck.order"
+#: The name by which standard output may be called.
+_STDOUT = "-"
 
 
 class OrderedCommand(TyperCommand):
@@ -35,10 +36,11 @@ class OrderedCommand(TyperCommand):
 
 @dataclass(frozen=True, slots=True)
 class ReportOutput:
-    """A report in one format, to a file, or to standard output where ``path`` is None."""
+    """A report in one format, to a file, or to standard output where ``path`` is None. ``is_placed``: an ``-o`` says so."""
 
     format: str
     path: str | None = None
+    is_placed: bool = False
 
 
 def pair_outputs(ctx: Any, formats: Sequence[str], paths: Sequence[str], default: str) -> list[ReportOutput]:
@@ -50,9 +52,9 @@ def pair_outputs(ctx: Any, formats: Sequence[str], paths: Sequence[str], default
             outputs.append(ReportOutput(next(given_formats)))
         elif name == "output":
             path = next(given_paths)
-            if not outputs or outputs[-1].path is not None:
+            if not outputs or outputs[-1].is_placed:
                 raise UsageError(f"-o {plain(path)} belongs to no format; write --format FORMAT -o {plain(path)}")
-            outputs[-1] = ReportOutput(outputs[-1].format, path)
+            outputs[-1] = ReportOutput(outputs[-1].format, None if path == _STDOUT else path, is_placed=True)
     outputs = outputs or [ReportOutput(default)]
     _check(outputs)
     return outputs
@@ -74,13 +76,13 @@ def _check(outputs: Sequence[ReportOutput]) -> None:
 def write_reports(report: Report, outputs: Sequence[ReportOutput], color: str) -> None:
     """Write files first, each at once or not at all, then print; raises ``OutputError``."""
     from datacheck.reports.formats import render
-    from datacheck.sinks.publish import write_atomically
+    from datacheck.sinks.named import write_named
 
     for output in outputs:
         if output.path is not None:
             text = render(report, output.format, color=color == "always")
             # Names that are not Unicode are written as escapes by every format; a lone surrogate here is a defect.
-            write_atomically(Path(output.path), f"{text}\n".encode())
+            write_named(output.path, f"{text}\n".encode())
     for output in outputs:
         if output.path is None:
             with suppress(BrokenPipeError), printing():
@@ -88,10 +90,15 @@ def write_reports(report: Report, outputs: Sequence[ReportOutput], color: str) -
 
 
 def _shows_color(color: str) -> bool:
-    """What ``auto`` comes to: colour on a terminal that can show it, and none where NO_COLOR (no-color.org) is set."""
+    """What ``auto`` comes to: colour on a terminal that can show it.
+
+    NO_COLOR (no-color.org) forbids it, and FORCE_COLOR (force-color.org) asks for it everywhere; of both the first holds.
+    """
     import os
     import sys
 
     if color != "auto":
         return color == "always"
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")

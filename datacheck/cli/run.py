@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,16 +33,16 @@ def run(
 
 def fit(
     pipeline: Pipeline,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("statistics.json"),
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write.")] = "statistics.json",
     workers: Workers = None,
 ) -> int:
     """Learn what the repairs of a pipeline need, from its training split alone, and write it to a JSON file."""
     from datacheck.job.run import fit as fit_pipeline
-    from datacheck.sinks.publish import write_atomically
+    from datacheck.sinks.named import write_named
 
     with working() as progress:
         statistics = fit_pipeline(pipeline, workers=workers, progress=progress)
-    write_atomically(output, statistics.to_json().encode())
+    write_named(output, statistics.to_json().encode())
     print(f"{output}: {len(statistics.learned):,} statistics from {statistics.num_rows:,} rows")
     return 0
 

@@ -19,7 +19,7 @@ from datacheck.errors import ConfigurationError
 from datacheck.findings import Finding, Severity
 from datacheck.gate.patterns import relative_to
 from datacheck.reports.gate_report import Fixed
-from datacheck.sinks.publish import write_atomically
+from datacheck.sinks.named import write_named
 from datacheck.text import count, plain
 
 __all__ = ["Baseline", "Compared", "LookedAt", "load_baseline", "save_baseline"]
@@ -190,7 +190,7 @@ def load_baseline(path: str | os.PathLike[str], *, must_exist: bool = True) -> B
 
 def save_baseline(baseline: Baseline, path: str | os.PathLike[str]) -> None:
     """Write a baseline atomically; raises ``OutputError``."""
-    write_atomically(Path(path), baseline.to_json().encode())
+    write_named(path, baseline.to_json().encode())
 
 
 def _identity(finding: Finding) -> Identity:
@@ -218,9 +218,17 @@ def _file_to_json(known: KnownFile) -> dict[str, Any]:
 
 
 def _file_of_json(entry: Mapping[str, Any]) -> KnownFile:
-    counts = {
-        (finding["field"], str(finding["code"]), finding.get("rule")): int(finding["num_violations"])
-        for finding in entry["findings"]
-    }
-    content = entry["content"]
-    return KnownFile(content if isinstance(content, str) else None, counts)
+    counts: dict[Identity, int] = {}
+    for finding in entry["findings"]:
+        identity = (_text_or_none(finding["field"]), str(finding["code"]), _text_or_none(finding.get("rule")))
+        number = finding["num_violations"]
+        if type(number) is not int:
+            raise TypeError("num_violations must be a whole number")
+        counts[identity] = number
+    return KnownFile(_text_or_none(entry["content"]), counts)
+
+
+def _text_or_none(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError("field, rule and content must be text or null")
+    return value

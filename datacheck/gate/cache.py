@@ -124,7 +124,8 @@ class Cache:
                 if self._store is None:
                     self._store = _connect(self._path)
                 return work(self._store)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                # The second: what a corrupt store says of itself need not even be text.
                 self._close()
                 if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _NO_CORRUPTION:
                     self._path = None

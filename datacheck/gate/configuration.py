@@ -123,8 +123,8 @@ class _Layer:
 def _file(
     config: str | os.PathLike[str] | None, environment: Mapping[str, str], here: Path
 ) -> ConfigurationFile | None:
-    named = config or environment.get(CONFIG)
-    if not named:
+    named = environment.get(CONFIG) or None if config is None else config
+    if named is None:
         return find_file(here)
     path = here / named
     if not path.is_file():

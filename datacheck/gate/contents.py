@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from datacheck.gate.cache import Cache
-from datacheck.gate.fingerprints import State, hash_content
+from datacheck.gate.fingerprints import State, hash_content, is_at_rest
 from datacheck.job.executors import map_in_order
 from datacheck.sources.discover import InputFile
 from datacheck.sources.suffixes import format_of_name
@@ -55,7 +55,7 @@ def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None)
         if name is not None:
             contents[position] = Content(name, state)
         elif state.size > _SMALL_BYTES and format_of_name(files[position].uri) not in _SLOW:
-            if state.is_settled():
+            if is_at_rest(files[position].uri, state):
                 contents[position] = Content(f"state:{key}:{state.numbers}", state)
         else:
             unknown.append(position)

@@ -1,25 +1,33 @@
 """What a file holds, told without reading it where that is proof, and by a hash of its content where it is not.
 
-Size, inode and times tell that a file is as it was, for any change moves its change time. There is one gap: a change so
-soon after another one that the clock of the file system has not moved in between. A file is therefore *settled* only once
-its change time lies back by more than one tick; nothing is remembered of one that is not. git does the same.
+Size, inode and times tell that a file is as it was, for any change moves its change time. There are two gaps. One is a
+change so soon after another one that the clock of the file system has not moved in between. A file is therefore *settled*
+only once its change time lies back by more than one tick; nothing is remembered of one that is not. git does the same.
+The other is a program that writes through a memory map: only the first store into a page moves the change time, until the
+system has put that page on the disk, which takes about half a minute. Of a file that changed in the last minutes nothing
+is remembered while somebody has it open for writing.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import signal
 import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["State", "file_hash", "hash_content"]
+__all__ = ["State", "file_hash", "hash_content", "is_at_rest"]
 
 #: Ticks of file systems, in nanoseconds, each with room to spare: those with fine clocks, and those that count seconds.
 _FINE_TICK = 100_000_000
 _COARSE_TICK = 2_500_000_000
 _SECOND = 1_000_000_000
+#: After so long every page that was written to through a map is on the disk, and the next store moves the change time.
+_WRITTEN_BACK = 600 * _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +66,45 @@ class State:
         return (time.time_ns() if now is None else now) - self.ctime > tick
 
 
-def hash_content(path: str, state: State) -> str | None:
-    """A hash of a file that was in ``state``; None where it cannot be read, or changed meanwhile, or is not settled."""
+def is_at_rest(path: str, state: State) -> bool:
+    """Whether any change of a file in ``state`` from now on is sure to show in its state."""
     if not state.is_settled():
+        return False
+    return time.time_ns() - state.ctime > _WRITTEN_BACK or not _has_writer(path)
+
+
+def hash_content(path: str, state: State) -> str | None:
+    """A hash of a file that was in ``state``; None where it cannot be read, or changed meanwhile, or is not at rest."""
+    if not is_at_rest(path, state):
         return None
     try:
         digest = file_hash(path)
     except OSError:
         return None
     return digest if State.of(path) == state else None
+
+
+def _has_writer(path: str) -> bool:
+    """Whether somebody has the file open for writing, or mapped so; False where the system does not tell.
+
+    A lease for reading is given only where nobody has. Whoever opens the file in the instant in which it is held waits for
+    its end, and this process is told by a signal: one that is ignored, unless set otherwise.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def file_hash(path: str) -> str:

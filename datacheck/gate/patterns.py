@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
-__all__ = ["PathPatterns", "relative_to"]
+from datacheck.text import plain
+
+__all__ = ["PathPatterns", "pattern_problem", "relative_to"]
 
 
 class PathPatterns:
     """Says whether paths match patterns, which are relative to a folder.
 
-    A pattern without a slash matches names at any depth; one that matches a folder matches everything below it.
+    A pattern without a slash matches names at any depth; one that matches a folder matches everything below it. One that
+    begins with the whole path of the folder is meant from there.
     """
 
     def __init__(self, patterns: Sequence[str], root: str | os.PathLike[str]) -> None:
@@ -21,11 +25,31 @@ class PathPatterns:
         if patterns:
             from pathspec import GitIgnoreSpec
 
-            self._spec = GitIgnoreSpec.from_lines(patterns)
+            prefixes = {os.path.abspath(root), self._root} - {os.sep}  # noqa: PTH100
+            self._spec = GitIgnoreSpec.from_lines(_from_folder(pattern, prefixes) for pattern in patterns)
 
     def match(self, path: str) -> bool:
         """Whether a path, which is relative to the current folder or absolute, matches."""
         return self._spec is not None and self._spec.match_file(relative_to(path, self._root))
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """What is wrong with a pattern; None where nothing is. One that can match nothing is a mistake as well."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        matches = any(part.include is not None for part in GitIgnoreSpec.from_lines([pattern]).patterns)
+    except (ValueError, re.error):
+        matches = False
+    return None if matches else f"{plain(pattern)!r} is no pattern of paths as in .gitignore, and matches nothing"
+
+
+def _from_folder(pattern: str, prefixes: Collection[str]) -> str:
+    negation, body = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+    for prefix in prefixes:
+        if body.startswith(f"{prefix}/"):
+            return negation + body.removeprefix(prefix)
+    return pattern
 
 
 def relative_to(path: str, root: str) -> str:

@@ -11,6 +11,7 @@ from datacheck.codes import CODES
 from datacheck.errors import nearest_name
 from datacheck.findings import Severity
 from datacheck.gate.limits import TOLERABLE, Limit
+from datacheck.gate.patterns import pattern_problem
 from datacheck.reports.formats import FORMATS
 from datacheck.schema.validation import fault
 from datacheck.text import plain
@@ -41,6 +42,26 @@ def _known_format(name: str) -> str:
     if name not in FORMATS:
         raise ValueError(f"there is no report format {plain(name)!r}{nearest_name(name, FORMATS)}")
     return name
+
+
+def _known_pattern(pattern: str) -> str:
+    problem = pattern_problem(pattern)
+    if problem is not None:
+        raise ValueError(problem)
+    return pattern
+
+
+def _named(text: str) -> str:
+    """What is not there by mistake, such as an unset variable of a script, must not be taken for the current folder."""
+    if not text.strip():
+        raise ValueError("is empty; name it, or leave it out")
+    return text
+
+
+def _some(codes: tuple[str, ...]) -> tuple[str, ...]:
+    if not codes:
+        raise ValueError("names no code, so nothing would count; leave it out to select all")
+    return codes
 
 
 def _as_list(value: Any) -> Any:
@@ -74,7 +95,9 @@ def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
 
 CodePrefix = Annotated[str, AfterValidator(_known_code)]
 Codes = Annotated[tuple[CodePrefix, ...], BeforeValidator(_as_list)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Name = Annotated[str, AfterValidator(_named)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list)]
+Pattern = Annotated[str, AfterValidator(_known_pattern)]
 
 
 class Settings(BaseModel):
@@ -112,17 +135,17 @@ class Settings(BaseModel):
         "output-format": "'format'",
     }
 
-    paths: Texts = ()
-    schema_: str | None = Field(default=None, alias="schema")
-    schemas: dict[str, str] = {}
-    exclude: Texts = ()
-    select: Codes = ("DC",)
+    paths: Names = ()
+    schema_: Name | None = Field(default=None, alias="schema")
+    schemas: dict[Pattern, Name] = {}
+    exclude: Annotated[tuple[Pattern, ...], BeforeValidator(_as_list)] = ()
+    select: Annotated[Codes, AfterValidator(_some)] = ("DC",)
     ignore: Codes = ()
     severity: dict[CodePrefix, Severity] = {}
     tolerances: Annotated[Tolerances, PlainValidator(_parse_tolerances)] = {}
-    baseline: str | Literal[False] | None = None
+    baseline: Name | Literal[False] | None = None
     cache: bool = True
-    cache_dir: str | None = Field(default=None, alias="cache-dir")
+    cache_dir: Name | None = Field(default=None, alias="cache-dir")
     format: Annotated[str, AfterValidator(_known_format)] = "text"
     color: Color = "auto"
     workers: Annotated[int, Field(ge=1)] | None = None

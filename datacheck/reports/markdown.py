@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 from datacheck.findings import Finding
 from datacheck.reports.gate_text import summary_in_full
 from datacheck.reports.report import Report
-from datacheck.text import count, ordinal_list, plain
+from datacheck.text import count, ordinal_list, plain, quantity
 
 __all__ = ["render"]
 
@@ -16,13 +17,28 @@ __all__ = ["render"]
 _SPECIAL = re.compile(r"[!-+:-@\[-`{-~]|(?<=www)\.", re.IGNORECASE)
 
 
+#: A summary of a job on GitHub holds 1 MiB; a larger one is not shown at all.
+_MAX_BYTES = 900_000
+
+
 def render(report: Report) -> str:
     """A line that sums up, and a table with a row a finding; what a baseline knows is counted."""
     lines = [f"**datacheck:** {summary_in_full(report)}"]
     if report.findings:
         lines += ["", "| code | file | field | violations | of | where |", "|---|---|---|---:|---:|---|"]
-        lines += map(_row, report.findings)
+        lines += _rows(report.findings)
     return "\n".join(lines)
+
+
+def _rows(findings: Sequence[Finding]) -> Iterator[str]:
+    size = 0
+    for place, finding in enumerate(findings):
+        row = _row(finding)
+        size += len(row.encode()) + 1
+        if size > _MAX_BYTES:
+            yield f"\n{quantity(len(findings) - place, 'more finding')}, for which there is no room here."
+            return
+        yield row
 
 
 def _row(finding: Finding) -> str:

@@ -161,6 +161,14 @@ def test_another_name_is_told_how_to_be_used(save: Save, run: Run) -> None:
         ('{"version": 1}', "is no baseline (it lacks 'files')"),
         ('{"version": 1, "files": {"a": {}}}', "is no baseline (it lacks 'findings')"),
         ('{"version": 1, "files": {"a": {"content": null, "findings": [{}]}}}', "is no baseline (it lacks 'field')"),
+        (
+            '{"version": 1, "files": {"a": {"findings": [{"field": null, "code": "DC101", "num_violations": 1e999}]}}}',
+            "is no baseline (num_violations must be a whole number)",
+        ),
+        (
+            '{"version": 1, "files": {"a": {"content": 5, "findings": []}}}',
+            "is no baseline (field, rule and content must be text or null)",
+        ),
         ('{"version": 2, "files": {}}', "has version 2; this datacheck reads version 1"),
     ],
 )

@@ -92,6 +92,16 @@ def test_no_damage_to_the_file_changes_a_value(tmp_path: Path, data: st.DataObje
     assert got(tmp_path, "again") == {"again": 1}
 
 
+def test_a_store_that_is_corrupt_in_its_own_description_is_made_anew(tmp_path: Path) -> None:
+    put(tmp_path, a=1)
+    path = tmp_path / STORE_NAME
+    # The message about it is then no text either.
+    path.write_bytes(path.read_bytes().replace(b"key TEXT PRIMARY", b"k\xf4y TEXT(PRIMARY"))
+    assert got(tmp_path, "a") == {}
+    put(tmp_path, b=2)
+    assert got(tmp_path, "b") == {"b": 2}
+
+
 def test_a_store_that_somebody_else_writes_to_for_long_is_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.environment import unknown_variables
 from datacheck.gate.settings import Settings
 
+Save = Callable[..., Path]
 Write = Callable[[str, str], Path]
 Run = Callable[..., Any]
 
@@ -253,3 +254,43 @@ def test_every_key_is_on_the_page(repository: Path) -> None:
     ]
     documented = {word.strip(" `") for row in rows for word in row.split(",")}
     assert documented == {info.alias or name for name, info in Settings.model_fields.items()}
+
+
+@pytest.mark.parametrize("pattern", ["!", "\\", "a\\", "[", "[z-a]", "", "#"])
+@pytest.mark.parametrize("key", ["exclude", "schemas"])
+def test_a_pattern_that_can_match_nothing_is_a_mistake(folder: Path, key: str, pattern: str) -> None:
+    value = [pattern] if key == "exclude" else {pattern: "x.yaml"}
+    with pytest.raises(ConfigurationError, match=r"is no pattern of paths as in \.gitignore, and matches nothing"):
+        configure({key: value})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--select", ""],
+        ["--select", ","],
+        ["--schema", ""],
+        ["--baseline", ""],
+        ["--cache-dir", " "],
+        ["--config", ""],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_an_option_that_a_script_left_empty_is_a_mistake_and_no_silent_pass(
+    save: Save, run: Run, arguments: list[str]
+) -> None:
+    save("a.npy", [float("nan")])
+    done = run("scan", "a.npy", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_pattern_with_the_whole_path_is_meant_from_there(save: Save, write: Write, run: Run) -> None:
+    save("data/a.npy", [5])
+    save("data/b.npy", [float("nan")])
+    write("s.yaml", "fields: {x: {le: 1}}\n")
+    here = Path.cwd()
+    write("datacheck.yaml", f"schemas: {{'{here}/data/*.npy': s.yaml}}\nexclude: ['{here}/data/b*']\n")
+    done = run("scan", "data")
+    assert done.out.startswith("DC202")
+    assert "b.npy" not in done.out

@@ -85,6 +85,24 @@ def test_a_commit_with_a_nan_is_refused_with_its_place_and_one_without_passes(sa
     assert call("git", "log", "--format=%s").stdout == "data\n"
 
 
+def test_no_name_of_a_file_is_taken_for_an_option(save: Save, commit: Commit) -> None:
+    for name in (
+        "-x.npy",
+        "--help.npy",
+        "-o.npy",
+        "--schema=s.npy",
+        "a b.npy",
+        "new\nline.npy",
+        "*.npy",
+        "%0A::error.npy",
+    ):
+        save(name, [NAN])
+    refused = commit()
+    assert refused.returncode == 1
+    assert refused.stderr.count("DC101") == 8
+    assert "8 errors in 8 files" in refused.stderr
+
+
 def test_only_what_is_committed_is_checked_and_as_it_is_committed(save: Save, commit: Commit) -> None:
     path = save("a.npy", [1])
     assert commit().returncode == 0

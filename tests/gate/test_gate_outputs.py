@@ -88,6 +88,69 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_it(save: Save, run: R
     assert "nowhere" in done.err
 
 
+@pytest.mark.parametrize("name", ["", " ", ".", "sub", "a.npy", "link.json", "sub/a.npy/x"])
+def test_what_is_no_place_for_a_report_is_an_error_and_data_is_never_replaced(save: Save, run: Run, name: str) -> None:
+    path = save("a.npy", [NAN])
+    save("sub/a.npy")
+    Path("link.json").symlink_to("a.npy")
+    before = path.read_bytes()
+    done = run("scan", "a.npy", "-f", "json", "-o", name)
+    assert (done.code, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["baseline", "write", "a.npy", "-o"], ["schema", "infer", "a.npy", "--overwrite", "-o"]],
+    ids=lambda arguments: arguments[1],
+)
+@pytest.mark.parametrize("name", ["", "a.npy"])
+def test_no_command_writes_over_data(save: Save, run: Run, arguments: list[str], name: str) -> None:
+    before = save("a.npy").read_bytes()
+    assert run(*arguments, name)[:2] == (2, "")
+    assert Path("a.npy").read_bytes() == before
+
+
+def test_a_pipe_is_written_to_and_stays_one(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    os.mkfifo("pipe")
+    descriptor = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run("scan", "a.npy", "-f", "json", "-o", "pipe").code == 1
+    assert json.loads(os.read(descriptor, 1 << 16))["ok"] is False
+    os.close(descriptor)
+    assert Path("pipe").is_fifo()
+
+
+def test_a_link_leads_to_the_file_that_is_written(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    Path("link.json").symlink_to("real.json")
+    assert run("scan", "a.npy", "-f", "json", "-o", "link.json").code == 1
+    assert Path("link.json").is_symlink()
+    assert json.loads(Path("real.json").read_text())["ok"] is False
+
+
+def test_standard_output_that_leads_to_a_file_is_not_replaced(save: Save) -> None:
+    save("a.npy", [NAN])
+    with Path("log").open("w") as log:
+        log.write("before\n")
+        log.flush()
+        words = command("scan", "a.npy", "-f", "jsonl", "-o", "/dev/stdout")
+        assert subprocess.run(words, stdout=log, check=False).returncode == 1
+    lines = Path("log").read_text().splitlines()
+    assert lines[0] == "before"
+    assert json.loads(lines[-1])["ok"] is False
+
+
+def test_a_dash_is_standard_output(save: Save, run: Run) -> None:
+    save("a.npy", [NAN])
+    done = run("scan", "a.npy", "-f", "jsonl", "-o", "-", "-f", "text", "-o", "x.txt")
+    assert json.loads(done.out.splitlines()[-1])["ok"] is False
+    assert Path("x.txt").read_text().startswith("DC101")
+    assert not Path("-").exists()
+    assert "would both go to standard output" in run("scan", "a.npy", "-f", "jsonl", "-o", "-", "-f", "text").err
+
+
 @pytest.mark.parametrize("name", ["run", "clean"])
 def test_other_commands_know_every_format_too(run: Run, name: str) -> None:
     assert "sarif" in run(name, "--help").out
@@ -104,6 +167,10 @@ def test_other_commands_know_every_format_too(run: Run, name: str) -> None:
         ({"NO_COLOR": "1"}, ["--color", "always"], True),
         ({"DATACHECK_COLOR": "always"}, [], True),
         ({"DATACHECK_COLOR": "always"}, ["--color", "never"], False),
+        ({"FORCE_COLOR": "1"}, [], True),
+        ({"FORCE_COLOR": ""}, [], False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, [], False),
+        ({"FORCE_COLOR": "1"}, ["--color", "never"], False),
     ],
 )
 def test_color_in_a_pipe(

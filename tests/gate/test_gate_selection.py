@@ -33,7 +33,6 @@ def severity_of(written: dict[str, Any], **about: Any) -> Severity | None:
         (["DC101"], ["DC1"], True),
         (["DC101"], ["DC101"], False),
         (["DC2", "DC101"], ["DC10"], True),
-        ([], [], False),
     ],
 )
 def test_of_select_and_ignore_the_longer_code_decides(selected: list[str], ignored: list[str], counts: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -433,3 +435,40 @@ def test_whatever_is_done_to_a_tree_the_report_is_that_of_a_scan(
             spare.rename(other)
         report = check("data", schema="schema.yaml", cache_dir=str(work / "cache"))
         assert same_as_a_scan(report, "schema.yaml", "data")
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="the system does not tell who writes to a file")
+@pytest.mark.parametrize("size", [1_000, 5_000_000], ids=["hashed", "known by its state"])
+def test_a_file_that_somebody_writes_to_through_a_map_is_not_remembered(save: Save, size: int) -> None:
+    path = save("a.npy", np.ones(size))
+    written = np.lib.format.open_memmap(path, mode="r+")
+    written[5] = 2
+    assert check().ok
+    # The page is in memory, changed already: the file system takes no note of this store.
+    written[5] = NAN
+    report = check()
+    assert (report.ok, report.num_unchanged) == (False, 0)
+    written[5] = 3
+    del written
+    assert [check().num_unchanged, check().num_unchanged] == [0, 1]
+
+
+def test_whoever_opens_a_file_while_it_is_looked_at_is_not_kept_waiting_and_ends_nobody(save: Save) -> None:
+    path = save("a.npy")
+    state = State.of(str(path))
+    assert state is not None
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            with path.open("r+b"):
+                pass
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            fingerprints.is_at_rest(str(path), state)
+    finally:
+        done.set()
+        writer.join()
