@@ -110,17 +110,19 @@ class Finding:
         with_rows = [example for example in self.examples if example.row is not None]
         if not with_rows:
             return uri
-        row_group = with_rows[0].row_group
-        shown = [example for example in with_rows if example.row_group == row_group]
-        rows = list(dict.fromkeys(example.row for example in shown if example.row is not None))
-        more = self.num_violations > len(shown)
-        places = [uri]
-        if row_group is not None:
-            places.append(f"row group {row_group}")
-        places.append(ordinal_list("row", rows, more))
-        if len(shown) == 1 and shown[0].index:
-            places.append(f"index {list(shown[0].index)}")
-        return ", ".join(places)
+        by_group: dict[int | None, list[int]] = {}
+        for example in with_rows:
+            rows = by_group.setdefault(example.row_group, [])
+            if example.row is not None and example.row not in rows:
+                rows.append(example.row)
+        more = self.num_violations > len(with_rows)
+        groups = [
+            ("" if group is None else f"row group {group}, ")
+            + ordinal_list("row", rows, more and number == len(by_group))
+            for number, (group, rows) in enumerate(by_group.items(), 1)
+        ]
+        index = with_rows[0].index if len(with_rows) == 1 else ()
+        return ", ".join([uri, "; ".join(groups), *([f"index {list(index)}"] if index else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain JSON values."""

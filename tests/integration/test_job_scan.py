@@ -324,3 +324,15 @@ def test_a_value_that_cannot_be_converted_is_found_wherever_in_the_file_it_is(tm
     pq.write_table(pa.table({"x": [1.0, 1.0, 1e300, 1.0]}), tmp_path / "t.parquet", row_group_size=2)
     report = datacheck.scan(tmp_path / "t.parquet", Schema(fields={"x": {"dtype": "float32", "coerce": True}}))
     assert [finding.code for finding in report.findings] == ["DC003"]
+
+
+def test_a_message_names_the_rows_of_every_row_group(tmp_path: Path) -> None:
+    values = np.arange(30.0)
+    values[[3, 12, 13, 25]] = np.nan
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet", row_group_size=10)
+    (finding,) = datacheck.scan(tmp_path / "a.parquet").findings
+    assert finding.message.endswith("a.parquet, row group 0, row 3; row group 1, rows 12, 13; row group 2, row 25)")
+    values[[26, 27]] = np.nan
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet", row_group_size=10)
+    (finding,) = datacheck.scan(tmp_path / "a.parquet").findings
+    assert finding.message.endswith("row group 0, row 3; row group 1, rows 12, 13; row group 2, rows 25, 26, …)")
