@@ -14,14 +14,14 @@ import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
 from datacheck.errors import OutputError, UsageError
-from datacheck.findings import Finding
+from datacheck.findings import Example, Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.inspector import Inspector, Look, describe
-from datacheck.torch.loader.judge import SampleJudge
+from datacheck.torch.loader.judge import UNIQUE, SampleJudge
 from datacheck.torch.loader.origins import origin_of, origin_of_streamed
 from datacheck.torch.loader.passing import Retries
 from datacheck.torch.loader.provenance import SampleOrigin, register_origins
@@ -63,6 +63,8 @@ class Core:
         self.token = uuid.uuid4().hex
         self.quarantine: Quarantine | None = None
         self._is_distributed = False
+        #: Whether keys were judged over the whole data set.
+        self.are_keys_known = False
         if quarantine is None:
             self.recorder = Recorder(is_stream=is_stream)
             self._start()
@@ -90,6 +92,8 @@ class Core:
             self.origin,
             lambda: self.recorder.count("retried"),
         )
+        if self.are_keys_known:
+            self.inspector.judge.forget_keys()
         self.ranks = Ranks()
         self._written_at = 0.0
         self._num_written = 0
@@ -178,6 +182,14 @@ class Core:
         self.record(index, Verdict.REPAIRED, look)
         return Look(sample, None, (), look.origin)
 
+    def record_repeated(self, index: int, keys: Sequence[str | None]) -> None:
+        """Make a sample known as bad that repeats the keys of earlier ones."""
+        origin = self.origin(index)
+        uri, row, row_group = self.inspector.place(index, origin)
+        places = () if row is None else (Example(row, row_group),)
+        findings = tuple(Finding("DC301", uri, key, 1, 1, places) for key in keys)
+        self.record(index, Verdict.BAD, Look(None, None, findings, origin), within_cap=False)
+
     def record(self, index: int, verdict: Verdict, look: Look, *, within_cap: bool = True) -> None:
         """Make a bad sample known to all processes; warn at the first, raise where there are too many."""
         if self.recorder.is_known(verdict, index):
@@ -261,7 +273,10 @@ class Core:
         self.recorder.begin()
         self.write_quarantine()
         samples = [*self.recorder.samples(), *self._killed()]
-        return DatasetReport.of(self.name, self.num_samples(), samples, self.recorder.totals(), self.recorder.unchecked)
+        unchecked = self.recorder.unchecked
+        if self.are_keys_known:
+            unchecked = {path: problem for path, problem in unchecked.items() if problem != UNIQUE}
+        return DatasetReport.of(self.name, self.num_samples(), samples, self.recorder.totals(), unchecked)
 
     def _killed(self) -> Iterator[BadSample]:
         """The samples that were being loaded when a process was killed."""

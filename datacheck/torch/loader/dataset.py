@@ -354,6 +354,8 @@ class SafeDataset(Dataset[T]):
     ) -> DatasetReport:
         """Look at every sample ahead of training; what is bad is known from then on.
 
+        Here ``unique`` of the schema is judged too: all samples but the first of each key are bad.
+
         Args:
             num_workers: processes that look.
             progress: True for a line on the standard error, or a function of samples done, all samples, and bad ones.
@@ -365,9 +367,13 @@ class SafeDataset(Dataset[T]):
 
     def examine(self, index: int) -> bool:
         """Look at one sample and record what is wrong with it; whether it can be served. Nothing stands in for it."""
+        return self.look_over(index) is not None
+
+    def look_over(self, index: int) -> Look | None:
+        """The same, with the sample."""
         core = self._core
         if index in core.recorder.begin():
-            return False
+            return None
         core.recorder.start(index)
         try:
             look = core.inspector.look(index, lambda: self._load(index))
@@ -375,7 +381,7 @@ class SafeDataset(Dataset[T]):
         finally:
             core.recorder.end()
         core.tell_unchecked()
-        return settled is not None
+        return settled
 
     def compact(self) -> Subset[T]:
         """The samples that are not known to be bad, as a ``Subset`` whose length stays.

@@ -15,13 +15,17 @@ from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
+from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
 from datacheck.torch.loader.columns import columns_are_clean
 from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.nodes import Node, as_declared
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
-__all__ = ["SampleJudge"]
+__all__ = ["UNIQUE", "SampleJudge"]
+
+#: Why a sample alone says nothing of a key.
+UNIQUE = "whether it is unique is a matter of the whole data set; call check(), or run 'datacheck scan' on its files"
 
 #: The dtype of what has none; as that of a container it is held against no field.
 _NOTHING = "list<null>"
@@ -31,12 +35,13 @@ class SampleJudge:
     """Says what is wrong with samples, by a schema.
 
     Attributes:
-        unchecked: for each path whose values could not be looked into, why.
+        unchecked: for each path whose values could not be looked into, or be judged in one sample, why; what is in it
+            when a sample comes is told with that one.
     """
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        self.unchecked: dict[str, str] = {}
+        self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
         self.lists = ListPaths.of(schema)
         self._rulebook = Rulebook(schema)
         self._root = Node.root(self._rulebook, self.lists)
@@ -49,13 +54,17 @@ class SampleJudge:
     def is_clean(self, sample: Any) -> bool:
         """Whether a sample is surely clean. False says that it must be looked at."""
         try:
-            return self._row_checks is None and self._root.screen(sample)
+            return self._row_checks is None and not self.unchecked and self._root.screen(sample)
         except RecursionError:  # a sample that holds itself; the exact check knows where to end
             return False
 
     def are_clean(self, samples: Sequence[Any]) -> bool:
         """Whether all samples are surely clean; many small ones are looked at together."""
-        return self._row_checks is None and columns_are_clean(self._root, samples)
+        return self._row_checks is None and not self.unchecked and columns_are_clean(self._root, samples)
+
+    def forget_keys(self) -> None:
+        """Say nothing of keys: somebody looks at the whole data set."""
+        self.unchecked = {path: problem for path, problem in self.unchecked.items() if problem != UNIQUE}
 
     def judge(self, sample: Any, uri: str, row: int | None, row_group: int | None = None) -> tuple[Finding, ...]:
         """What is wrong with a sample, exactly; nothing for a sample that is clean.

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch.utils.data import DataLoader, Dataset
 
+from datacheck.schema.keys import unique_keys
+from datacheck.torch.loader.keys import KeyHashes, RepeatedKeys, hashes_of_sample
+
 if TYPE_CHECKING:
     from datacheck.torch.loader.dataset import SafeDataset
 
@@ -18,18 +21,28 @@ __all__ = ["Progress", "scan_all"]
 Progress: TypeAlias = Callable[[int, int, int], None]
 
 
-class _Scan(Dataset[bool]):
+#: The index of a sample, and the hashes of its keys; None for a bad one.
+_Verdict: TypeAlias = tuple[int, KeyHashes | None]
+
+
+class _Scan(Dataset[_Verdict]):
     """A data set of verdicts, so that only they travel from the workers."""
 
-    def __init__(self, safe: SafeDataset[Any]) -> None:
-        self._safe = safe
+    def __init__(self, safe: SafeDataset[Any], *, has_keys: bool) -> None:
+        self._safe, self._has_keys = safe, has_keys
         self._length = len(safe)
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> bool:
-        return self._safe.examine(index)
+    def __getitem__(self, index: int) -> _Verdict:
+        core = self._safe._core
+        core.inspector.judge.forget_keys()
+        look = self._safe.look_over(index)
+        if look is None:
+            return index, None
+        lists = core.inspector.judge.lists
+        return index, hashes_of_sample(look.sample, core.schema, lists) if self._has_keys else {}
 
 
 def scan_all(
@@ -39,24 +52,35 @@ def scan_all(
     batch_size: int,
     multiprocessing_context: str | None,
 ) -> None:
-    """Examine every sample of a data set."""
+    """Examine every sample of a data set, and then what must be unique among those that are good."""
+    core = safe._core
+    has_keys = bool(unique_keys(core.schema))
     loader = DataLoader(
-        _Scan(safe),
+        _Scan(safe, has_keys=has_keys),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=_count_bad,
+        collate_fn=_together,
         multiprocessing_context=multiprocessing_context if num_workers else None,
     )
     total = len(safe)
     done = bad = 0
-    with _told(progress) as tell:
-        for size, found in loader:
-            done, bad = done + size, bad + found
+    with _told(progress) as tell, RepeatedKeys() as keys:
+        for size, good in loader:
+            done, bad = done + size, bad + size - len(good)
+            if has_keys:
+                keys.add(good)
             tell(done, total, bad)
+        for index, repeated in keys.repeated():
+            core.record_repeated(index, repeated)
+            bad += 1
+        if has_keys:
+            tell(done, total, bad)
+    core.are_keys_known = True
+    core.inspector.judge.forget_keys()
 
 
-def _count_bad(verdicts: Sequence[bool]) -> tuple[int, int]:
-    return len(verdicts), len(verdicts) - sum(verdicts)
+def _together(verdicts: Sequence[_Verdict]) -> tuple[int, list[tuple[int, KeyHashes]]]:
+    return len(verdicts), [(index, hashes) for index, hashes in verdicts if hashes is not None]
 
 
 @contextmanager
