@@ -27,7 +27,7 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "domain-error",
         "asin",
     ): f"{_SAFE}safe_asin\ny = safe_asin(x)  # finite, with a finite gradient, on all of [-1, 1]",
-    ("domain-error", "acosh"): f"{_SAFE}safe_acosh\ny = safe_acosh(x)  # x is clamped to 1 + eps",
+    ("domain-error", "acosh"): f"{_SAFE}safe_acosh\ny = safe_acosh(x)  # 0 for x <= 1, with a gradient of 0 there",
     ("domain-error", "atanh"): f"{_SAFE}safe_atanh\ny = safe_atanh(x)  # x is clamped to [-1 + eps, 1 - eps]",
     ("domain-error", "atan2"): f"{_SAFE}safe_atan2\ny = safe_atan2(y, x)  # 0 with a gradient of 0 at the origin",
     ("domain-error", "logit"): "y = torch.logit(p, eps=1e-6)  # or keep the logits, and never make p",
@@ -41,8 +41,30 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "loss = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction='sum')\n"
         "loss = loss / (target != ignore_index).sum().clamp(min=1)"
     ),
+    ("empty-reduction", "segment_reduce"): (
+        "y = torch.segment_reduce(x, 'sum', lengths=lengths) / lengths.clamp(min=1)[:, None]  # 0 for an empty segment"
+    ),
+    ("variance-of-one", "std"): (
+        "y = x.std(dim, correction=0)  # or skip batches of one: DataLoader(..., drop_last=True)\n"
+        f"{_SAFE}masked_std  # 0 where fewer than two values are kept"
+    ),
     ("fully-masked-softmax", "log_softmax"): f"{_SAFE}masked_log_softmax\ny = masked_log_softmax(scores, keep, dim=-1)",
 }
+
+#: Where everything is masked there is nothing to choose from: what stands for "nothing" is chosen by hand.
+_EXTREMES: dict[tuple[str, str], str] = {
+    ("empty-reduction", op): (
+        f"y = {call}(torch.where(keep, x, torch.finfo(x.dtype).{bound}), dim=-1)\n"
+        "y = torch.where(keep.any(dim=-1), y, 0.0)  # 0, without a gradient, where nothing is kept"
+    )
+    for op, call, bound in (
+        ("amax", "torch.amax", "min"),
+        ("max", "torch.amax", "min"),
+        ("amin", "torch.amin", "max"),
+        ("min", "torch.amin", "max"),
+    )
+}
+_BY_OPERATION.update(_EXTREMES)
 
 _BY_CAUSE: dict[str, str] = {
     "bad-custom-backward": (
@@ -79,10 +101,10 @@ _BY_CAUSE: dict[str, str] = {
         "# a mask constant must fit its dtype: scores.masked_fill(~keep, torch.finfo(scores.dtype).min)"
     ),
     "float16-underflow": (
-        "eps = torch.finfo(x.dtype).eps  # 1e-8 is 0 in float16\n"
-        "y = operation(x.float() + 1e-8)  # or compute it in float32"
+        "eps = torch.finfo(x.dtype).eps  # 1e-3 in float16, where 1e-8 is 0\n"
+        "y = operation(x.float().clamp(min=eps))  # in float32, with a gradient of 0 below eps"
     ),
-    "fully-masked-softmax": f"{_SAFE}masked_softmax\nweights = masked_softmax(scores, keep, dim=-1)  # 0 where all is masked",
+    "fully-masked-softmax": f"{_SAFE}masked_softmax\ny = masked_softmax(scores, keep, dim=-1)  # 0 where all is masked",
     "input-not-finite": (
         "from datacheck.torch import SafeDataset\n"
         "loader = DataLoader(SafeDataset(dataset), batch_size=batch_size)  # replaces and names bad samples\n"

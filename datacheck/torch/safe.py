@@ -4,9 +4,9 @@ They follow two rules. *The input is made safe before the operation*, never its 
 branch that is not taken is 0 times infinity. *A NaN stays a NaN*: these forms are for values at the edge of a domain, not
 for hiding values that are already lost.
 
-All take and give real floating-point tensors of any dtype (integers are converted to the default dtype), broadcast as
-torch does, and compile without graph breaks. Where nothing is said, a value is bit for bit that of the plain operation
-inside its domain.
+All take and give real floating-point tensors of any dtype (integers are converted to the default dtype, complex numbers are
+refused), broadcast as torch does, and compile without graph breaks. Where nothing is said, a value is bit for bit that of
+the plain operation inside its domain.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from datacheck.errors import UsageError
 
 __all__ = [
     "masked_log_softmax",
@@ -41,10 +43,18 @@ Dims = int | Sequence[int] | None
 
 def _floating(x: Tensor | float) -> Tensor:
     tensor = x if isinstance(x, Tensor) else torch.as_tensor(x)
+    if tensor.dtype.is_complex:
+        raise UsageError(
+            f"the safe forms are for real numbers, not {tensor.dtype}: give them x.abs(), x.real or x.imag"
+        )
     return tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
 
 
 def _broadcast(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    if keep.dtype is not torch.bool:
+        raise UsageError(
+            f"keep must be boolean, True for what takes part, not {keep.dtype}: give it as keep > 0, or keep.bool()"
+        )
     x, keep = torch.broadcast_tensors(x, keep)  # type: ignore[no-untyped-call]
     return x, keep
 
@@ -111,6 +121,9 @@ def safe_norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """
     x = _floating(x)
     dims = tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    if any(x.shape[dim] == 0 for dim in dims):
+        # There is no largest of no values; their norm is 0.
+        return x.sum(dim=dims, keepdim=keepdim)
     largest = x.detach().abs().amax(dim=dims, keepdim=True)
     scale = torch.where((largest == 0) | torch.isinf(largest), 1.0, largest)
     root = safe_sqrt((x / scale).square().sum(dim=dims, keepdim=True)) * scale
@@ -219,8 +232,11 @@ def _var(x: Tensor, keep: Tensor, dim: Dims, correction: int, keepdim: bool) -> 
     dims = _dims(x, dim)
     wide = _wide(x)
     away = torch.where(keep, wide - _mean(wide, keep, dims, keepdim=True), 0.0)
-    freedom = keep.sum(dim=dims, keepdim=keepdim) - correction
-    total = away.square().sum(dim=dims, keepdim=keepdim)
+    num_kept = keep.sum(dim=dims, keepdim=keepdim)
+    freedom = num_kept - correction
+    # The mean is rounded: what the distances from it then sum to is taken off again.
+    rounding = away.sum(dim=dims, keepdim=keepdim).square() / num_kept.clamp(min=1)
+    total = (away.square().sum(dim=dims, keepdim=keepdim) - rounding).clamp(min=0.0)
     return torch.where(freedom > 0, total / freedom.clamp(min=1), 0.0)
 
 

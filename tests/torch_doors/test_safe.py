@@ -12,6 +12,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.autograd import gradcheck  # noqa: E402
 
+from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import safe  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -234,3 +235,34 @@ def test_masked_forms_compile_without_a_graph_break():
 def test_integers_are_converted():
     assert safe.safe_log(torch.tensor([1, 0])).dtype == torch.get_default_dtype()
     assert safe.masked_mean(torch.tensor([1, 2, 3]), torch.tensor([True, True, False])) == 1.5
+
+
+def test_complex_numbers_are_refused_and_not_made_real():
+    with pytest.raises(UsageError, match=r"real numbers, not torch\.complex64"):
+        safe.safe_log(torch.tensor([1j]))
+
+
+@pytest.mark.parametrize("keep", [[1, 0], [1.0, 0.0], [0.0, -INF]])
+def test_a_mask_that_is_not_boolean_is_refused(keep):
+    with pytest.raises(UsageError, match="keep must be boolean"):
+        safe.masked_softmax(torch.zeros(2), torch.tensor(keep))
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((0,), None), ((3, 0), 1), ((0, 3), 0), ((2, 0, 3), (1, 2))])
+def test_norm_of_no_values_is_zero(shape, dim):
+    x = torch.empty(shape, requires_grad=True)
+    expected = torch.linalg.vector_norm(x.detach(), dim=dim)
+    found = safe.safe_norm(x, dim=dim)
+    found.sum().backward()
+    assert torch.equal(found.detach(), expected)
+    assert safe.safe_norm(x, dim=dim, keepdim=True).dim() == len(shape)
+
+
+@pytest.mark.parametrize("mean", [1e4, 1e6, 1e8])
+def test_masked_variance_of_values_whose_mean_is_rounded(mean):
+    x = torch.tensor([mean, mean + 8, mean + 16, 0.0])
+    keep = torch.tensor([True, True, False, False])
+    exact = np.var(x[:2].double().numpy(), ddof=1)
+    torch.testing.assert_close(safe.masked_var(x, keep).double().item(), float(exact), rtol=1e-6, atol=0)
+    wide = x.double().requires_grad_()
+    assert gradcheck(lambda value: safe.masked_var(value, keep), (wide,), eps=mean * 1e-6, atol=1e-2)
