@@ -191,7 +191,7 @@ class Diagnosis:
             num_violations=max(bad, 1),
             num_checked=max(checked, 1),
             rule=self.cause,
-            detail=self.explanation,
+            detail="; ".join(self.explanation.splitlines()),
         )
 
     def __str__(self) -> str:

@@ -103,9 +103,9 @@ class Guard:
         self._num_parts += 1
         is_last = self._num_parts >= self.config.accumulation_steps if update is None else update
         if self._num_parts == 1:
-            driver.begin()
             for optimizer in driver.training.optimizers:
                 optimizer.zero_grad()
+            driver.begin()
         try:
             if driver.closure_optimizer is not None:
                 self._num_parts = 0
@@ -191,7 +191,9 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            if error is None:
                 self._driver.read_late()
+            else:
+                self._driver.explain_escape(error)
         finally:
             self.remove()

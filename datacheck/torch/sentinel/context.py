@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datacheck.torch.sentinel.layers import tensors_in
 from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.recall import RandomState
-from datacheck.torch.sentinel.rerun import CallSite
+from datacheck.torch.sentinel.rerun import CallSite, has_memory
 
 __all__ = ["LossFunction", "Part", "StepContext", "as_it_was", "detached", "probe_loss", "probe_part"]
 
@@ -41,16 +41,22 @@ class Part(NamedTuple):
 class StepContext:
     """The parts of the step that runs, and the closure that an optimizer evaluates, where it does."""
 
-    __slots__ = ("closure", "losses", "num_left_out", "parts")
+    __slots__ = ("closure", "error", "is_past", "losses", "num_left_out", "parts")
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.losses: list[Tensor] = []
         self.num_left_out = 0
         self.closure: Callable[[], Any] | None = None
+        #: What ended the loop in this step.
+        self.error: BaseException | None = None
+        #: Whether the loop has gone on: its names no longer hold what they held in the step.
+        self.is_past = False
 
     def clear(self) -> None:
         self.closure = None
+        self.error = None
+        self.is_past = False
         self.parts.clear()
         self.losses.clear()
         self.num_left_out = 0
@@ -92,6 +98,9 @@ def probe_part(
 def as_it_was(now: Any, then: Any) -> Any:
     """The arguments of a call that is made again: what was captured, but for tensors that must keep their graph."""
     if isinstance(now, Tensor) and isinstance(then, Tensor):
+        if not has_memory(then):
+            # Stood in for a tensor inside a vmap or a grad that has ended.
+            return now
         has_graph = now.grad_fn is not None and then.requires_grad
         return now if has_graph or _are_equal(now, then) else then
     if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():

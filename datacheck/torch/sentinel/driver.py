@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,13 +20,15 @@ from datacheck.torch.sentinel.actions import OnTrip, read_actions
 from datacheck.torch.sentinel.bundle import write_bundle
 from datacheck.torch.sentinel.config import GuardConfig
 from datacheck.torch.sentinel.context import LossFunction, StepContext
-from datacheck.torch.sentinel.explain import Explainer
+from datacheck.torch.sentinel.explain import Explainer, explain_stale_gradients
 from datacheck.torch.sentinel.layers import LayerWatch
 from datacheck.torch.sentinel.log import GuardLog
 from datacheck.torch.sentinel.lookout import Lookout
 from datacheck.torch.sentinel.loop import LoopHooks, needs_closure
+from datacheck.torch.sentinel.measure import count_nonfinite
 from datacheck.torch.sentinel.names import NamedParameter, bare_model
 from datacheck.torch.sentinel.response import Response
+from datacheck.torch.sentinel.state import BadTensor
 from datacheck.torch.sentinel.training import Scaler, Stateful, Training
 from datacheck.torch.sentinel.trip import Signals, Trip
 
@@ -33,6 +36,10 @@ __all__ = ["Driver"]
 
 #: A scaler's steps in a row that overflow, as few as its first ones often do, before one is looked at without a scale.
 OVERFLOWS_TO_DOUBT = 3
+#: Steps of a loop that its scaler left out, of which every one is looked at without a scale.
+MAX_DOUBTS = 16
+#: What a program raises that has met such a value, a check of the user's own among them.
+_ERRORS = (ArithmeticError, AssertionError, RuntimeError, ValueError)
 #: What the message of an error that a NaN has caused says.
 _HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
 
@@ -68,6 +75,9 @@ class Driver:
             self.training, self.log, None if config.schema is None else load_schema(config.schema)
         )
         self._overflows_in_row = 0
+        self._num_doubts = 0
+        #: The step, and its diagnosis, whose bad gradients the present step was begun with.
+        self._stale: tuple[int, Diagnosis | None] | None = None
         self._is_prepared = False
         self._is_late = False
         self._parameters: Sequence[NamedParameter] = ()
@@ -115,8 +125,21 @@ class Driver:
         self._is_prepared = False
         self._is_late = late
         self.context.clear()
-        self._last_trip = None
+        if self._last_trip is not None:
+            self._note_stale_gradients(self._last_trip)
+            self._last_trip = None
+        elif self._stale is not None:
+            self._stale = None
         self._hooks.opened()
+
+    def _note_stale_gradients(self, trip: Trip) -> None:
+        """Whether gradients of a step that tripped are there still: what is added to them stays bad."""
+        gradients = (parameter.tensor.grad for parameter in self.training.parameters)
+        if not any(gradient is not None and count_nonfinite(gradient)[0] for gradient in gradients):
+            self._stale = None
+        elif self._stale is None:
+            last = self.last_diagnosis
+            self._stale = (trip.step, last if last is not None and last.step == trip.step else None)
 
     def _take_in_changes(self) -> None:
         """Parameters have come or gone, and with them it may be modules and buffers."""
@@ -153,10 +176,8 @@ class Driver:
         """The loss; None where a value that is not finite made the code raise, and the actions go on with training."""
         try:
             loss = loss_fn(self.training.model, batch)
-        except (ArithmeticError, RuntimeError, ValueError) as error:
-            if self.training.peers is not None or not any(hint in str(error).lower() for hint in _HINTS):
-                raise
-            if self._is_made_by_nonfinite(error):
+        except _ERRORS as error:
+            if self._may_be_made_by_nonfinite(error) and self._is_made_by_nonfinite(error):
                 return None
             raise
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -166,17 +187,43 @@ class Driver:
             )
         return loss
 
+    def explain_escape(self, error: BaseException) -> None:
+        """Add to an error that ended a loop of the user's, before its update, what the microscope finds behind it."""
+        if isinstance(error, NonFiniteError) or not (isinstance(error, _ERRORS) and self._hooks.is_open):
+            return
+        if not self.context.parts or not self._may_be_made_by_nonfinite(error):
+            return
+        trip = self._trip_of(error)
+        self.context.error = error
+        found = self._explained(trip)
+        if found is not None:
+            self._last_trip, self.last_diagnosis = trip, found
+            self.log.add_trip(trip)
+            self.log.add_diagnosis(found)
+            bundle = self._bundle_of(trip)
+            error.add_note(str(NonFiniteError(found, bundle)))
+
+    def _may_be_made_by_nonfinite(self, error: Exception) -> bool:
+        return self.training.peers is None and any(hint in str(error).lower() for hint in _HINTS)
+
+    def _trip_of(self, error: Exception) -> Trip:
+        signals = Signals(self.training.step, float("nan"), None)
+        return Trip(code="DC450", signals=signals, detail=f"{type(error).__name__} was raised: {error}")
+
     def _is_made_by_nonfinite(self, error: Exception) -> bool:
         """Whether the microscope finds a value that is not finite behind an error; if so it is a trip."""
-        signals = Signals(self.training.step, float("nan"), None)
-        trip = Trip(code="DC450", signals=signals, detail=f"{type(error).__name__} was raised: {error}")
-        with self._hooks_off():
-            found = self._explainer.explain_error(trip, self.context)
+        trip = self._trip_of(error)
+        found = self._explained(trip)
         if found is None:
             return False
         self.lookout.history.add_step(self.training.step, float("nan"), None)
         self._resolve(trip, found)
         return True
+
+    def _explained(self, trip: Trip) -> Diagnosis | None:
+        """What the microscope alone says of a step; None where its replay is finite."""
+        with self._hooks_off():
+            return self._explainer.explain_error(trip, self.context)
 
     def finish(self) -> None:
         """Check the gradients that are there and, unless the actions have it otherwise, update."""
@@ -199,11 +246,16 @@ class Driver:
             tensors = [parameter.tensor for parameter in training.parameters]
             torch.nn.utils.clip_grad_norm_(tensors, self.config.max_grad_norm)
         self.lookout.before_update()
-        for optimizer in training.optimizers:
-            if scaler is None:
-                optimizer.step()
-            else:
-                scaler.step(optimizer)
+        try:
+            for optimizer in training.optimizers:
+                if scaler is None:
+                    optimizer.step()
+                else:
+                    scaler.step(optimizer)
+        except BaseException:
+            # No hook is called after a step that raised.
+            self._hooks.put_back()
+            raise
         if scaler is not None:
             scaler.update()
         if reading.is_overflow:
@@ -234,6 +286,8 @@ class Driver:
 
     def updated(self) -> None:
         """An update was made: look at what it left behind, unless it was made in spite of what was seen."""
+        self._overflows_in_row = 0
+        self.training.num_updates += 1
         trip = self._last_trip
         is_forced = trip is not None and not trip.is_spike and not self.response.was_settled
         late = self.lookout.after_update(look=not is_forced)
@@ -242,8 +296,29 @@ class Driver:
         elif self._last_trip is None:
             self.response.after_update()
 
+    def left_out_by_scaler(self) -> None:
+        """Judge a step of a loop that the scaler left out: an overflow is its own affair, anything else is a trip."""
+        self.context.is_past = True
+        self._overflows_in_row += 1
+        trip, found = self.lookout.look_left_out(self.context.losses), None
+        # Each is replayed, which costs a step; where that found nothing so often, only a third in a row still is.
+        if trip is None and (self._num_doubts < MAX_DOUBTS or self._overflows_in_row == OVERFLOWS_TO_DOUBT):
+            self._num_doubts += 1
+            if self._is_bad_without_scale():
+                trip = self.lookout.trip_left_out()
+                found = self._explained(trip) if self.training.peers is None else None
+                if found is not None and found.phase == "backward" and found.chain:
+                    origin = found.chain[0]
+                    bad = BadTensor("gradient", found.module or origin.op, origin.num_bad, origin.num_values)
+                    trip = replace(trip, code="DC451", bad=(bad,))
+        if trip is not None:
+            self._resolve(trip, found)
+        else:
+            self.check_scale()
+
     def read_late(self) -> None:
         """Look at what the last update left behind, if that is still to be read."""
+        self._hooks.look_back()
         if self.training.peers is None:
             late = self.lookout.read_late()
             if late is not None:
@@ -277,10 +352,11 @@ class Driver:
 
         def explain(tripped: Trip) -> Diagnosis:
             with self._hooks_off():
-                self.last_diagnosis = found or self._explainer.explain(
-                    tripped, self.context, self.lookout.history.view()
-                )
-            return self.last_diagnosis
+                diagnosis = found or self._explainer.explain(tripped, self.context, self.lookout.history.view())
+            if self._stale is not None and diagnosis.cause in ("not-reproducible", "unknown"):
+                diagnosis = explain_stale_gradients(*self._stale, tripped.step)
+            self.last_diagnosis = diagnosis
+            return diagnosis
 
         def stop(tripped: Trip, diagnosis: Diagnosis | None) -> NoReturn:
             if diagnosis is None:

@@ -24,13 +24,16 @@ from datacheck.torch.sentinel.trip import Trip
 from datacheck.torch.sentinel.unsharded import unsharded_copy
 from datacheck.torch.sentinel.update_fault import explain_update
 
-__all__ = ["Explainer", "examine_part"]
+__all__ = ["Explainer", "examine_part", "explain_stale_gradients"]
 
 #: The scale that a GradScaler begins with.
 INITIAL_SCALE = 2.0**16
 
 #: Causes that are an effect of diverged weights as often as a defect of the operation: the history decides.
 SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflow", "parameter-not-finite", "unknown"})
+
+#: Causes that lie in the steps before, and in no sample of this one.
+DIVERGENCE = frozenset({"exploding-gradient", "learning-rate-too-high", "optimizer-epsilon"})
 
 
 class Explainer:
@@ -56,7 +59,7 @@ class Explainer:
         else:
             found = self._replay(trip, context)
             if found is not None:
-                found = _with_history(found, verdict).at_step(trip.step)
+                found = _without_scapegoats(_with_history(found, verdict)).at_step(trip.step)
         if training.peers is not None:
             found = self._shared(found)
         return found or self._not_repeated(trip, context, verdict)
@@ -77,9 +80,11 @@ class Explainer:
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
         with training.buffers.replaying():
             for part in context.parts:
-                with training.random.replaying(part.random):
-                    if is_harmed(partial(part.loss_fn, model, part.batch), True, 1.0, trained):
-                        return True
+                replay = partial(part.loss_fn, model, part.batch)
+                for in_gradient in (False, True):
+                    with training.random.replaying(part.random):
+                        if is_harmed(replay, in_gradient, 1.0, trained):
+                            return True
         return False
 
     def _replay(self, trip: Trip, context: StepContext) -> Diagnosis | None:
@@ -100,20 +105,24 @@ class Explainer:
         with training.buffers.replaying() as lost:
             if lost:
                 self._log.add_note("the replay", f"{join_limited(lost)} had not been kept as they were before the step")
-            found = self._rerun(context, model)
+            found = None if context.is_past else self._rerun(context, model)
+            found = found or self._examine_parts(context, model, 1.0)
+            if found is not None or trip.code != "DC454":
+                return found
+            # What makes a scale collapse is wrong with every batch, so the code may run on what the loop holds by now. Only
+            # what is finite without a scale is the scale's fault.
+            return self._rerun(context, model) or self._examine_parts(context, model, INITIAL_SCALE)
+
+    def _examine_parts(self, context: StepContext, model: nn.Module, scale: float) -> Diagnosis | None:
+        for part in context.parts:
+            try:
+                with self._training.random.replaying(part.random):
+                    found = examine_part(part, model, scale, self._schema)
+            except Exception as error:  # the user's code, out of place: what tripped must be told all the same
+                self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
+                continue
             if found is not None:
                 return found
-            # A collapsed scale is looked at without a scale first: only what is finite then is the scale's fault.
-            for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
-                for part in context.parts:
-                    try:
-                        with training.random.replaying(part.random):
-                            found = examine_part(part, model, scale, self._schema)
-                    except Exception as error:  # the user's code, out of place: what tripped must be told all the same
-                        self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
-                        continue
-                    if found is not None:
-                        return found
         return None
 
     def _rerun(self, context: StepContext, model: nn.Module) -> Diagnosis | None:
@@ -125,7 +134,9 @@ class Explainer:
         training = self._training
         calls = [part.sites for part in context.parts]
         replaced = {id(training.model): model}
-        found = find_rerun(calls, context.closure, replaced, must_replace=training.peers is not None)
+        found = find_rerun(
+            calls, context.closure, replaced, must_replace=training.peers is not None, error=context.error
+        )
         if found is None:
             return None
         rerun, num_calls = found
@@ -253,6 +264,28 @@ def _with_history(found: Diagnosis, verdict: DynamicsVerdict | None) -> Diagnosi
         explanation=f"{verdict.explanation}. Then: {found.explanation}",
         remedy=verdict.remedy,
     )
+
+
+def _without_scapegoats(found: Diagnosis) -> Diagnosis:
+    """No sample is to blame for weights that have diverged, whichever was the first to overflow."""
+    if found.cause not in DIVERGENCE:
+        return found
+    return replace(found, field=None, samples=(), origins=())
+
+
+def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> Diagnosis:
+    """The diagnosis of a step that is sound, and was begun with the bad gradients of the step ``origin``."""
+    explanation = (
+        f"the gradients were not finite when the step began: those of step {origin} are in them still, and whatever is added"
+        " to a NaN is NaN; the step's own loss and gradients are finite"
+    )
+    remedy = "optimizer.zero_grad()  # in every step, after one that was skipped too"
+    if known is None:
+        return Diagnosis(
+            code="DC403", phase="backward", cause="unknown", explanation=explanation, remedy=remedy, step=step
+        )
+    told = f"{explanation}\nIn step {origin}: {known.explanation}"
+    return replace(known, explanation=told, remedy=f"{remedy}\n{known.remedy}", step=step)
 
 
 def _explain_spike(trip: Trip, verdict: DynamicsVerdict | None) -> Diagnosis:

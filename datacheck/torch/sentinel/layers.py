@@ -139,16 +139,20 @@ class LayerWatch:
                     value = output.detach()
                     compiled_sums[index].add_(torch.linalg.vector_norm(value, dtype=_wide(value)).to(torch.float32))
                 return
-            # In a backward pass this is a recomputation of activation checkpointing: seen already.
-            if self.is_paused or not (self.is_on or torch.is_grad_enabled()) or graph_task() != -1:
+            if self.is_paused or not (self.is_on or torch.is_grad_enabled()):
                 return
-            self._order[index] = None
+            # In a backward pass this is a recomputation of activation checkpointing: its outputs were seen already, but
+            # the gradients may pass here and nowhere else.
+            is_again = graph_task() != -1
+            take = self._take_again if is_again else self._take
+            if not is_again:
+                self._order[index] = None
             try:
                 if type(output) is Tensor:
-                    self._take(index, output, gradient_hook)
+                    take(index, output, gradient_hook)
                 else:
                     for tensor in tensors_in(output):
-                        self._take(index, tensor, gradient_hook)
+                        take(index, tensor, gradient_hook)
             except (NotImplementedError, RuntimeError, TypeError):
                 # A tensor without values of its own: of vmap, or of a subclass that knows no norm.
                 self.blind_spots.add(self.names[index])
@@ -169,6 +173,16 @@ class LayerWatch:
         self._add(self._outputs, index, tensor, 0)
         self._output_sizes[index] += tensor.numel()
         if tensor.requires_grad:
+            tensor.register_hook(gradient_hook)  # type: ignore[no-untyped-call]
+
+    def _take_again(
+        self,
+        index: int,  # noqa: ARG002 - as _take
+        tensor: Tensor,
+        gradient_hook: Hook,
+    ) -> None:
+        if tensor.requires_grad and self._last() is not tensor:
+            self._last = weakref.ref(tensor)
             tensor.register_hook(gradient_hook)  # type: ignore[no-untyped-call]
 
     def _make_gradient_hook(self, index: int) -> Callable[[Tensor | None], None]:

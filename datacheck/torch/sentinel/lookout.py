@@ -146,6 +146,35 @@ class Lookout:
             self._unread_ratio = None
         return _Numbers(loss_value if losses else None, squares_value, scale_value, state_value)
 
+    def look_left_out(self, losses: Sequence[Tensor]) -> Trip | None:
+        """Judge the losses of a step whose gradients are gone, since a scaler left it out."""
+        step = self._training.step
+        values = [float(loss) for loss in losses]
+        bad = [value for value in values if not math.isfinite(value)]
+        ranks = self._ranks_with(bool(bad))
+        if not bad and not ranks:
+            return None
+        loss = bad[0] if bad else math.nan
+        self.history.add_step(step, loss, None)
+        detail = f"it is {loss}; the scaler left the update out"
+        return Trip(code="DC450", signals=Signals(step, loss, None), detail=detail, ranks=ranks)
+
+    def trip_left_out(self) -> Trip:
+        """A step that a scaler left out, whose replay is not finite without a scale either."""
+        step = self._training.step
+        self.history.add_step(step, None, None)
+        detail = "so is its replay without a loss scale; the scaler left the update out"
+        return Trip(code="DC450", signals=Signals(step, None, None), detail=detail, ranks=self._ranks_with(True))
+
+    def _ranks_with(self, flag: bool) -> tuple[int, ...]:
+        """The ranks on which ``flag`` is true; none where there is one process only."""
+        peers = self._training.peers
+        if peers is None:
+            return _NO_RANKS
+        seen = [0.0] * peers.size
+        seen[peers.rank] = float(flag)
+        return tuple(rank for rank, seen_there in enumerate(peers.sum(seen)) if seen_there)
+
     def _judge(self, loss: float | None, norm: float, which: int) -> Reading:
         step = self._training.step
         self.history.add_step(step, loss, norm)

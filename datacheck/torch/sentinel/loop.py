@@ -53,6 +53,11 @@ class LoopHooks:
     def is_attached(self) -> bool:
         return bool(self._handles)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a step has begun whose update has not been made."""
+        return self._is_open and not self._stepped
+
     def attach(self) -> None:
         if self._handles:
             return
@@ -74,8 +79,7 @@ class LoopHooks:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for optimizer in self._driver.training.optimizers:
-            self._put_back(optimizer)
+        self.put_back()
         self._is_open = False
 
     def opened(self) -> None:
@@ -99,6 +103,8 @@ class LoopHooks:
             if torch.compiler.is_compiling():
                 return None
             driver = self._driver
+            if driver.layers is not None and torch._C._current_graph_task_id() == -1:
+                driver.layers.is_on = torch.is_grad_enabled()
             if driver.is_driving or self._whole is not None:
                 return None
             if self.substitutes:
@@ -111,20 +117,24 @@ class LoopHooks:
         driver = self._driver
         if torch._C._current_graph_task_id() != -1:
             return
-        is_training = torch.is_grad_enabled()
-        if driver.layers is not None:
-            driver.layers.is_on = is_training
-        if not is_training:
+        if not torch.is_grad_enabled():
             return
         training = driver.training
-        was_scaled = self._is_open and self._version_of_scale() != self._scale_version
-        if not self._is_open or self._stepped or was_scaled:
-            if was_scaled and not self._stepped and training.scaler is not None:
-                # The scaler left the step out, and no optimizer was called.
-                driver.check_scale()
+        if not self._is_open or self._stepped or self._was_left_out():
+            self.look_back()
             driver.begin()
         random = training.random.read() if driver.context.parts else training.random.state
         driver.context.add(probe_part(root, (detached(args), detached(kwargs)), random, call_sites()))
+
+    def _was_left_out(self) -> bool:
+        """Whether the scaler has left the step out that is open: no optimizer was called, yet the scale was updated."""
+        return self._is_open and not self._stepped and self._version_of_scale() != self._scale_version
+
+    def look_back(self) -> None:
+        """Look at the last step, if the scaler left it out: no optimizer's hook was called then."""
+        if self._was_left_out():
+            self._is_open = False
+            self._driver.left_out_by_scaler()
 
     def note_loss(self, loss: Tensor) -> None:
         """The user's loop has a loss."""
@@ -225,6 +235,11 @@ class LoopHooks:
 
         self._held[-number] = put_back
 
+    def put_back(self) -> None:
+        """Give back what was taken for the length of a step that was never over."""
+        for optimizer in self._driver.training.optimizers:
+            self._put_back(optimizer)
+
     def _put_back(self, optimizer: Optimizer) -> bool:
         """Give back what was taken for the length of a step; whether the update was held."""
         rates, gradients = self._held.pop(-id(optimizer), None), self._held.pop(id(optimizer), None)
@@ -286,13 +301,10 @@ class _ClosureRun:
         except NonFiniteError:
             self.undo()
             raise
-        if self.is_held:
-            if id(self._optimizer) not in hooks._held:
-                hooks.hold(self._optimizer)
-            self._last = torch.zeros(()) if self._last is None else self._last
-        else:
-            self._last = value
-        return self._last
+        if self.is_held and id(self._optimizer) not in hooks._held:
+            hooks.hold(self._optimizer)
+        self._last = value
+        return value
 
     def undo(self) -> None:
         if self._image is not None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datacheck.torch.sentinel.layers import tensors_in
 from datacheck.torch.sentinel.slicing import RESULT, find_loss_code
 
-__all__ = ["CallSite", "Rerun", "Scope", "call_sites", "find_rerun", "scope_of"]
+__all__ = ["CallSite", "Rerun", "Scope", "call_sites", "find_rerun", "has_memory", "scope_of"]
 
 #: Where a call was made: the code of a function, and how far in it the call is; the line costs more to find.
 CallSite = tuple[CodeType, int]
@@ -69,6 +69,18 @@ def _running_scopes() -> Iterator[Scope]:
         frame = frame.f_back
 
 
+def _scopes_of(error: BaseException) -> Iterator[Scope]:
+    """The functions that an error went through, the innermost first: those on the stack have left the line already."""
+    scopes = []
+    entry = error.__traceback__
+    while entry is not None:
+        frame = entry.tb_frame
+        if not frame.f_code.co_filename.startswith((_TORCH, _OWN)):
+            scopes.append(Scope(frame.f_code, entry.tb_lineno, {**frame.f_globals, **frame.f_locals}))
+        entry = entry.tb_next
+    return reversed(scopes)
+
+
 class Rerun:
     """The statements that made the loss, ready to be run again.
 
@@ -100,7 +112,12 @@ class Rerun:
     def reads(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the loop's own tensors are these, so that others can take their place."""
         own = {tensor.data_ptr() for tensor in tensors_in(self.batch)}
-        return all(tensor.data_ptr() in own for tensor in tensors)
+        return all(has_memory(tensor) and tensor.data_ptr() in own for tensor in tensors)
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor is none of those that functional transforms (vmap, grad) stand in for others."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -117,15 +134,18 @@ def find_rerun(
     replaced: Mapping[int, nn.Module],
     *,
     must_replace: bool,
+    error: BaseException | None = None,
 ) -> tuple[Rerun, int] | None:
     """The loss of the running loop, or of a ``closure``, and how many of the last ``calls`` of the model went into it.
 
     Each call is known by the sites that it was made from. ``replaced`` are models to take the place of others, by the
     identity of those: a bare one for a distributed one, which would wait for other ranks. With ``must_replace``, nothing
     is run where none of the names that are read is one of them. None where the code cannot be had.
+    ``error`` is what ended the loop, if it has ended.
     """
     inner = None if closure is None else scope_of(closure)
-    for scope in _running_scopes() if inner is None else (inner,):
+    scopes = _running_scopes() if error is None else _scopes_of(error)
+    for scope in scopes if inner is None else (inner,):
         lines = [_line_in(scope.code, sites) for sites in calls]
         if lines and lines[-1] is None:
             continue

@@ -163,7 +163,8 @@ def _slice(
 ) -> tuple[list[ast.stmt], set[str]]:
     wanted = set(needed)
     candidates = set()
-    for index in range(len(statements) - 1, -1, -1):
+    # An error may have ended the loop before the backward pass.
+    for index in range(min(len(statements), len(stores)) - 1, -1, -1):
         if stores[index] & wanted:
             candidates.add(index)
             wanted |= _read_first(statements[index])

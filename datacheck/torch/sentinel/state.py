@@ -192,10 +192,19 @@ class UpdateSample:
         self._num_moves += 1
         if self._num_moves % WEIGHT_STEPS == 1 or not moved < SMALL_MOVE * self._weight:
             self._weight = _VDOT(now.values, now.values).item()
+        if not math.isfinite(moved + self._weight):
+            return _ratio_in_double(before.values, now.values)
         return math.sqrt(moved / self._weight) if self._weight > 0 else moved
 
     def _has_other_memory(self) -> bool:
         return [tensor.data_ptr() for tensor in self._chosen] != self._pointers
+
+
+def _ratio_in_double(moved: Any, weights: Any) -> float:
+    """The ratio for values whose squares overflow; NaN where the values themselves are not finite."""
+    moved, weights = moved.astype(np.float64), weights.astype(np.float64)
+    weight = float(_VDOT(weights, weights))
+    return math.sqrt(float(_VDOT(moved, moved)) / weight) if weight > 0 else math.nan
 
 
 class _Copy:

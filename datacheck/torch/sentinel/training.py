@@ -35,7 +35,8 @@ class Training:
 
     ``lr_factor`` is multiplied into every learning rate for the length of each update and taken out again, so that no
     scheduler ever sees it. ``gradient_scale`` is what the gradients are multiplied with while a scaler's loss scale is
-    in them. ``step`` counts updates from 1, held ones too.
+    in them. ``step`` counts updates from 1, held ones too; ``num_updates`` those
+    that were made and not undone.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Training:
         self.lr_factor = 1.0
         self.gradient_scale = 1.0
         self.step = 0
+        self.num_updates = 0
         self._synchronize = synchronize
         self._peers: Peers | None = None
         self._peers_are_known = False

@@ -6,10 +6,10 @@ import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from datacheck.errors import UsageError
-from datacheck.text import quantity
+from datacheck.errors import SourceError, UsageError
+from datacheck.text import plain, quantity
 from datacheck.torch.sentinel.actions.base import Action, Outcome
 from datacheck.torch.sentinel.snapshot import restore_training, take_training
 from datacheck.torch.sentinel.training import Training
@@ -17,6 +17,14 @@ from datacheck.torch.sentinel.tree import read_tree, write_tree
 from datacheck.torch.sentinel.trip import Trip
 
 __all__ = ["Rollback"]
+
+
+class _Image(NamedTuple):
+    """A snapshot: after which step and how many updates it was taken, and the state or where it lies."""
+
+    step: int
+    num_updates: int
+    state: dict[str, Any] | Path
 
 
 class Rollback(Action):
@@ -46,14 +54,14 @@ class Rollback(Action):
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.directory = None if directory is None else Path(directory)
-        self._images: deque[tuple[int, dict[str, Any] | Path]] = deque()
+        self._images: deque[_Image] = deque()
         self._num_good = 0
         self._is_fresh = False
 
     @property
     def steps(self) -> list[int]:
         """The steps after which the kept snapshots were taken, oldest first."""
-        return [step for step, _ in self._images]
+        return [image.step for image in self._images]
 
     def before_step(self, training: Training, /) -> None:
         if not self._images and training.step == 0:
@@ -70,31 +78,48 @@ class Rollback(Action):
         return (training.peers.sum([num_bad])[0] if training.peers else num_bad) == 0
 
     def _keep(self, training: Training, /) -> None:
-        image: dict[str, Any] | Path = take_training(training)
+        state: dict[str, Any] | Path = take_training(training)
         if self.directory is not None:
-            image = self._write(image, training)
-        self._images.append((training.step, image))
+            state = self._write(state, training, self.directory)
+        self._images.append(_Image(training.step, training.num_updates, state))
         self._is_fresh = True
         while len(self._images) > self.keep:
-            _, old = self._images.popleft()
-            if isinstance(old, Path):
-                shutil.rmtree(old, ignore_errors=True)
+            old = self._images.popleft()
+            if isinstance(old.state, Path):
+                shutil.rmtree(old.state, ignore_errors=True)
 
-    def _write(self, image: Any, training: Training) -> Path:
-        assert self.directory is not None
-        self.directory.mkdir(parents=True, exist_ok=True)
+    @staticmethod
+    def _write(state: Any, training: Training, directory: Path) -> Path:
         rank = "" if training.peers is None else f"-rank{training.peers.rank}"
-        target = Path(tempfile.mkdtemp(prefix=f"step-{training.step:08d}{rank}-", dir=self.directory))
-        write_tree(image, target)
+        target = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            target = Path(tempfile.mkdtemp(prefix=f"step-{training.step:08d}{rank}-", dir=directory))
+            write_tree(state, target)
+        except OSError as error:
+            if target is not None:
+                shutil.rmtree(target, ignore_errors=True)
+            raise UsageError(
+                f"rollback: the snapshot of step {training.step} cannot be written to {plain(str(directory))}: "
+                f"{plain(str(error))}; give a directory that can be written to and has room, or none to keep it in memory"
+            ) from error
         return target
 
-    def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
+    def act(self, _trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         if not self._images:
             return Outcome.TELL, "there is no snapshot to go back to"
         if not self._is_fresh and len(self._images) > 1:
             self._images.pop()
-        step, image = self._images[-1]
-        restore_training(training, read_tree(image) if isinstance(image, Path) else image)
+        try:
+            image = self._images[-1]
+            state = read_tree(image.state) if isinstance(image.state, Path) else image.state
+        except SourceError as error:
+            self._images.pop()
+            if self._images:
+                return self.act(_trip, training)
+            return Outcome.TELL, f"no snapshot can be read any more: {error}"
+        restore_training(training, state)
         self._is_fresh = False
-        undone = quantity(max(trip.step - step - (not trip.is_late), 0), "update")
-        return Outcome.HOLD, f"back to the state after step {step}: {undone} undone"
+        undone = quantity(training.num_updates - image.num_updates, "update")
+        training.num_updates = image.num_updates
+        return Outcome.HOLD, f"back to the state after step {image.step}: {undone} undone"
