@@ -87,6 +87,10 @@ class Finding:
     @property
     def message(self) -> str:
         """The finding in one line, without its code: what, how many of how many, in which field and where."""
+        return self.describe()
+
+    def describe(self, more_rows: bool | None = None) -> str:
+        """The message; ``more_rows`` says whether other rows than those of the examples have it too, where that is known."""
         code = CODES[self.code]
         nameless = "the data frame" if self.code == "DC303" else "the array"
         field = nameless if self.field is None else f"'{plain(self.field)}'"
@@ -102,10 +106,10 @@ class Finding:
         text = message.format_map(parts)
         if self.detail and "{detail}" not in message:
             text = f"{text}: {parts['detail']}"
-        place = self._place()
+        place = self._place(more_rows)
         return f"{text} ({place})" if place else text
 
-    def _place(self) -> str:
+    def _place(self, more_rows: bool | None) -> str:
         uri = plain(self.uri)
         with_rows = [example for example in self.examples if example.row is not None]
         if not with_rows:
@@ -115,14 +119,16 @@ class Finding:
             rows = by_group.setdefault(example.row_group, [])
             if example.row is not None and example.row not in rows:
                 rows.append(example.row)
-        more = self.num_violations > len(with_rows)
+        more = self.num_violations > len(with_rows) if more_rows is None else more_rows
         groups = [
             ("" if group is None else f"row group {group}, ")
             + ordinal_list("row", rows, more and number == len(by_group))
             for number, (group, rows) in enumerate(by_group.items(), 1)
         ]
-        index = with_rows[0].index if len(with_rows) == 1 else ()
-        return ", ".join([uri, "; ".join(groups), *([f"index {list(index)}"] if index else [])])
+        is_one_row = len(with_rows) == 1 or (more_rows is False and [len(rows) for rows in by_group.values()] == [1])
+        index = with_rows[0].index if is_one_row else ()
+        and_more = ", …" if more_rows is False and self.num_violations > 1 else ""
+        return ", ".join([uri, "; ".join(groups), *([f"index {list(index)}{and_more}"] if index else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain JSON values."""

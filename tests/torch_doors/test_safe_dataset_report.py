@@ -77,6 +77,19 @@ def test_many_samples_are_counted_in_the_text() -> None:
     assert text.endswith("and 10 more: see .samples, to_json() or to_pandas()")
 
 
+def test_many_files_are_counted_in_the_text() -> None:
+    class Files(Numbered):
+        def origin(self, index: int) -> str:
+            return f"{index}.png"
+
+    lines = str(safe_of(Files(100, broken=tuple(range(100)))).check()).splitlines()
+    assert len(lines) == 44
+    assert [line for line in lines if "more" in line] == [
+        "  and 80 more findings",
+        "  and 80 more: see .samples, to_json() or to_pandas()",
+    ]
+
+
 def test_a_clean_set_is_ok() -> None:
     report = safe_of(Numbered(5)).check()
     assert report.ok
@@ -100,3 +113,18 @@ def test_hostile_messages_are_escaped() -> None:
     safe.check()
     assert "\x1b" not in str(safe.report())
     assert "\u202e" not in str(safe.report())
+
+
+def test_one_sample_is_one_row_however_much_of_it_is_bad() -> None:
+    bad = torch.full((40,), float("nan"))
+    one = safe_of(Listed([torch.ones(40), bad])).check()
+    assert str(one).splitlines() == [
+        "Listed, 2 samples, 2 seen: 1 bad",
+        "  DC101 40 of 40 values are NaN in the array (Listed, row 1, index [0], …)",
+        "samples:",
+        "  sample 1: DC101 40 of 40 values are NaN in the array (Listed, row 1, index [0], …)",
+    ]
+    three = safe_of(Listed([bad, bad, torch.ones(40), bad])).check()
+    assert "120 of 120 values are NaN in the array (Listed, rows 0, 1, 3)" in str(three)
+    many = safe_of(Listed([bad] * 9)).check()
+    assert "360 of 360 values are NaN in the array (Listed, rows 0, 1, 2, 3, 4, …)" in str(many)

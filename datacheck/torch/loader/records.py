@@ -70,7 +70,7 @@ class BadSample:
     @property
     def message(self) -> str:
         """The sample in one line: its index, and what is wrong with it."""
-        reasons = "; ".join(f"{finding.code} {finding.message}" for finding in self.findings)
+        reasons = "; ".join(f"{finding.code} {finding.describe(more_rows=False)}" for finding in self.findings)
         return f"sample {self.index}: {reasons}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from datacheck.findings import Finding, Severity, merge_findings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DatasetReport"]
 
-#: Samples that the text names one by one.
+#: Samples, and findings, that the text names one by one.
 MAX_LINES = 20
 
 
@@ -47,7 +47,10 @@ class DatasetReport(Report):
     ) -> DatasetReport:
         """The report of these samples, with a finding for each path that could not be looked into."""
         ordered = tuple(sorted(samples, key=lambda sample: (sample.index, sample.worker or 0, sample.verdict)))
-        found = merge_findings(finding for sample in ordered for finding in sample.findings)
+        # One example of each sample, so that as many samples as can be are among those of the merged finding.
+        found = merge_findings(
+            replace(finding, examples=finding.examples[:1]) for sample in ordered for finding in sample.findings
+        )
         hidden = [
             Finding("DC005", name, path or None, 1, 1, detail=problem, severity=Severity.WARNING)
             for path, problem in sorted(unchecked.items())
@@ -119,7 +122,12 @@ class DatasetReport(Report):
             if self.counts.get(name)
         ]
         lines = [f"{head} ({', '.join(done)})" if done else head]
-        lines += [f"  {finding.code} {finding.message}" for finding in self.findings]
+        num_samples = Counter(finding.key for sample in self.samples for finding in sample.findings)
+        for finding in self.findings[:MAX_LINES]:
+            is_more = num_samples[finding.key] > len(finding.examples)
+            lines.append(f"  {finding.code} {finding.describe(is_more)}")
+        if len(self.findings) > MAX_LINES:  # each sample may be a file of its own
+            lines.append(f"  and {len(self.findings) - MAX_LINES:,} more findings")
         if self.samples:
             lines.append("samples:")
         lines += [f"  {_line(sample)}" for sample in self.samples[:MAX_LINES]]
