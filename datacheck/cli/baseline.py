@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.given import configuration_of
-from datacheck.cli.options import Config, Exclude, Ignore, Paths, Schema, Select, SeverityOf, Workers
+from datacheck.cli.given import configured
+from datacheck.cli.options import Paths
 from datacheck.cli.output import working
+
+if TYPE_CHECKING:
+    from datacheck.gate.configuration import Configuration
 
 __all__ = ["write"]
 
 
+@configured(without=["baseline", "no_baseline", "cache", "cache_dir", "color"])
 def write(
+    configuration: Configuration,
     paths: Paths = None,
     output: Annotated[
         str | None,
@@ -26,13 +31,6 @@ def write(
             show_default="datacheck-baseline.json",
         ),
     ] = None,
-    schema: Schema = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    severity: SeverityOf = None,
-    exclude: Exclude = None,
-    workers: Workers = None,
-    config: Config = None,
 ) -> int:
     """Record what is found in PATH... now; from then on only what is new or has grown fails.
 
@@ -42,9 +40,6 @@ def write(
     from datacheck.gate.checking import rebase
     from datacheck.text import plain, quantity
 
-    configuration = configuration_of(
-        schema=schema, select=select, ignore=ignore, severity=severity, exclude=exclude, config=config, workers=workers
-    )
     set_name = configuration.settings.baseline or configuration.usual_baseline
     name = set_name if output is None else output
     with working() as progress:

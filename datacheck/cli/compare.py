@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.given import configuration_of
-from datacheck.cli.options import Color, Config, Formats, Ignore, Output, Schema, Select, SeverityOf, Workers
+from datacheck.cli.given import configured
+from datacheck.cli.options import Formats, Output
 from datacheck.cli.output import exit_code_of, working
 from datacheck.cli.outputs import pair_outputs, write_reports
+
+if TYPE_CHECKING:
+    from datacheck.gate.configuration import Configuration
 
 __all__ = ["compare"]
 
@@ -18,9 +21,14 @@ _EXCLUDE = "A field that is not compared; may be given several times."
 _ROW_EXCLUDE = "A column that does not tell rows apart, such as a row number; may be given several times."
 
 
+# Here --exclude is about fields; files are excluded by the configuration.
+@configured(without=["exclude", "baseline", "no_baseline", "cache", "cache_dir"])
 def compare(
     ctx: typer.Context,
-    train: Annotated[str, typer.Argument(help="The training data: a file, folder or glob.", show_default=False)],
+    configuration: Configuration,
+    train: Annotated[
+        str, typer.Argument(help="The training data: a file, folder or glob.", metavar="TRAIN", show_default=False)
+    ],
     others: Annotated[
         list[str], typer.Argument(help="Data to compare with it, each alike.", metavar="OTHER...", show_default=False)
     ],
@@ -47,32 +55,19 @@ def compare(
     drift: Annotated[
         bool, typer.Option("--drift/--no-drift", help="Whether distributions and rates are compared.")
     ] = True,
-    schema: Schema = None,
     format: Formats = None,  # noqa: A002 - the option's name
     output: Output = None,
-    color: Color = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    severity: SeverityOf = None,
-    workers: Workers = None,
-    config: Config = None,
 ) -> int:
     """Find rows and keys of TRAIN that stand in OTHER too, and fields that are otherwise there.
 
     Thresholds, keys and fields to leave out may also be set under 'compare' in datacheck.yaml or [tool.datacheck.compare].
+    The schema is that of TRAIN, by --schema or by the configuration.
     """
-    configuration = configuration_of(
-        schema=schema,
-        select=select,
-        ignore=ignore,
-        severity=severity,
-        exclude=None,
-        config=config,
-        color=color,
-        workers=workers,
-    )
     settings = configuration.settings
     outputs = pair_outputs(ctx, [chosen.value for chosen in format or ()], output or (), settings.format)
+
+    from datacheck.gate.comparing import compare_configured
+
     given = {
         "key": key,
         "exclude": exclude,
@@ -82,33 +77,7 @@ def compare(
         "distance": distance,
         "rate": rate,
     }
-
-    from dataclasses import replace
-
-    from datacheck.gate.selection import select as select_findings
-    from datacheck.profile.compare import compare as compare_data
-
     with working() as progress:
-        report = compare_data(
-            train,
-            *others,
-            schema=settings.schema_,
-            thresholds=_thresholds(settings.compare, configuration.origin("compare"), given),
-            drift=drift,
-            workers=settings.workers,
-            progress=progress,
-        )
-    report = replace(report, findings=select_findings(report.findings, settings).findings)
+        report = compare_configured(train, others, configuration, given=given, drift=drift, progress=progress)
     write_reports(report, outputs, settings.color)
     return exit_code_of(report)
-
-
-def _thresholds(configured: dict[str, Any], origin: str, given: dict[str, Any]) -> Any:
-    """What is set in the configuration, each in turn beaten by an option."""
-    from datacheck.profile.thresholds import read_thresholds
-
-    stated = {name: value for name, value in given.items() if value is not None}
-    read_thresholds(configured, f"{origin}: compare")
-    for name, value in stated.items():
-        read_thresholds({name: value}, f"--{name}")
-    return read_thresholds({**configured, **stated}, "compare")

@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datacheck.cli.given import configuration_of
-from datacheck.cli.options import (
-    Baseline,
-    CacheDir,
-    CacheSwitch,
-    Color,
-    Config,
-    Exclude,
-    Ignore,
-    NoBaseline,
-    Schema,
-    Select,
-    SeverityOf,
-    Workers,
-)
+from datacheck.cli.given import configured
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
@@ -29,23 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["config"]
 
 
+@configured()
 def config(
+    configuration: Configuration,
     paths: Annotated[
         list[str] | None,
         typer.Argument(help="Files, of which to say what holds for them.", metavar="[FILE...]", show_default=False),
     ] = None,
-    schema: Schema = None,
-    color: Color = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    severity: SeverityOf = None,
-    exclude: Exclude = None,
-    baseline: Baseline = None,
-    no_baseline: NoBaseline = False,
-    cache: CacheSwitch = None,
-    cache_dir: CacheDir = None,
-    workers: Workers = None,
-    config: Config = None,
 ) -> int:
     """Print every setting, its value, and where that came from: the command line, the environment, a file, or the default.
 
@@ -55,20 +31,6 @@ def config(
 
     from datacheck.gate.environment import unknown_variables
 
-    configuration = configuration_of(
-        schema=schema,
-        select=select,
-        ignore=ignore,
-        severity=severity,
-        exclude=exclude,
-        config=config,
-        baseline=baseline,
-        no_baseline=no_baseline,
-        cache=cache,
-        cache_dir=cache_dir,
-        color=color,
-        workers=workers,
-    )
     _print_table(list(_of_files(paths, configuration) if paths else _rows(configuration)))
     for problem in unknown_variables(os.environ):
         print(f"note: {problem}")
@@ -83,6 +45,8 @@ def _rows(configuration: Configuration) -> Iterator[tuple[str, str, str]]:
     for name, info in Settings.model_fields.items():
         key = info.alias or name
         value: Any = getattr(configuration.settings, name)
+        if key == "compare":
+            value = value.model_dump(by_alias=True, exclude_unset=True)
         if key == "baseline" and value is None and configuration.baseline is not None:
             yield key, _shown(configuration.baseline), "found there"
         elif key == "cache-dir" and value is None:
@@ -96,10 +60,9 @@ def _rows(configuration: Configuration) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_files(paths: Sequence[str], configuration: Configuration) -> Iterator[tuple[str, str, str]]:
-    from datacheck.gate.checking import schema_of
-    from datacheck.gate.patterns import PathPatterns
+    from datacheck.gate.checking import excluded_by, schema_of
 
-    excluded = PathPatterns(configuration.settings.exclude, configuration.exclude_root)
+    excluded = excluded_by(configuration)
     choose = schema_of(configuration)
     for path in paths:
         if excluded.match(path):

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from datacheck.cli.given import configuration_of
-from datacheck.cli.options import (
-    Baseline,
-    CacheDir,
-    CacheSwitch,
-    Color,
-    Config,
-    Exclude,
-    Formats,
-    Ignore,
-    NoBaseline,
-    Output,
-    Paths,
-    Schema,
-    Select,
-    SeverityOf,
-    Workers,
-)
+from datacheck.cli.given import configured
+from datacheck.cli.options import Formats, Output, Paths
 from datacheck.cli.output import exit_code_of, working
 from datacheck.cli.outputs import pair_outputs, write_reports
+
+if TYPE_CHECKING:
+    from datacheck.gate.configuration import Configuration
 
 __all__ = ["scan"]
 
 
+@configured()
 def scan(
     ctx: typer.Context,
+    configuration: Configuration,
     paths: Paths = None,
-    schema: Schema = None,
     format: Formats = None,  # noqa: A002 - the option's name
     output: Output = None,
-    color: Color = None,
-    select: Select = None,
-    ignore: Ignore = None,
-    severity: SeverityOf = None,
-    exclude: Exclude = None,
-    baseline: Baseline = None,
-    no_baseline: NoBaseline = False,
-    cache: CacheSwitch = None,
-    cache_dir: CacheDir = None,
-    workers: Workers = None,
-    config: Config = None,
 ) -> int:
     """Check every value of PATH... and say where the bad ones are.
 
@@ -53,20 +32,6 @@ def scan(
     What is not given here may be set by DATACHECK_ variables, in datacheck.yaml, or under [tool.datacheck] in pyproject.toml:
     see 'datacheck config'.
     """
-    configuration = configuration_of(
-        schema=schema,
-        select=select,
-        ignore=ignore,
-        severity=severity,
-        exclude=exclude,
-        config=config,
-        baseline=baseline,
-        no_baseline=no_baseline,
-        cache=cache,
-        cache_dir=cache_dir,
-        color=color,
-        workers=workers,
-    )
     settings = configuration.settings
     outputs = pair_outputs(ctx, [chosen.value for chosen in format or ()], output or (), settings.format)
 

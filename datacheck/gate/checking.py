@@ -25,7 +25,7 @@ from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.sources.suffixes import format_of_name
 
-__all__ = ["PathsLike", "check", "rebase", "schema_of"]
+__all__ = ["PathsLike", "check", "excluded_by", "rebase", "schema_of"]
 
 PathsLike = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
@@ -120,7 +120,7 @@ class _Looked:
 def _look(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Looked:
     settings = configuration.settings
     roots = _wanted(paths, configuration)
-    excluded = PathPatterns(settings.exclude, configuration.exclude_root)
+    excluded = excluded_by(configuration)
     files = [file for file in expand_inputs(roots) if not excluded.match(file.uri)]
     # Files of one schema are one data set: what must be unique is so over all of them.
     by_schema: dict[str | None, list[InputFile]] = {}
@@ -168,6 +168,11 @@ def schema_of(configuration: Configuration) -> Callable[[str], str | None]:
         return next((schema for patterns, schema in by_pattern if patterns.match(uri)), settings.schema_)
 
     return choose
+
+
+def excluded_by(configuration: Configuration) -> PathPatterns:
+    """The patterns of files that are left out."""
+    return PathPatterns(configuration.settings.exclude, configuration.exclude_root)
 
 
 @contextmanager

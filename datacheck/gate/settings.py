@@ -12,6 +12,7 @@ from datacheck.errors import nearest_name
 from datacheck.findings import Severity
 from datacheck.gate.limits import TOLERABLE, Limit
 from datacheck.gate.patterns import pattern_problem
+from datacheck.profile.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
 from datacheck.schema.validation import fault
 from datacheck.text import plain
@@ -149,4 +150,4 @@ class Settings(BaseModel):
     format: Annotated[str, AfterValidator(_known_format)] = "text"
     color: Color = "auto"
     workers: Annotated[int, Field(ge=1)] | None = None
-    compare: dict[str, Any] = {}
+    compare: Thresholds = Thresholds()

@@ -406,7 +406,7 @@ def test_the_command_is_configured_and_its_options_win(tmp_path: Path) -> None:
     (tmp_path / "datacheck.yaml").write_text("compare: {psi: -1}\n")
     wrong = run_command("compare", "train.parquet", "test.parquet", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert "datacheck.yaml: compare: psi" in wrong.stderr
+    assert "datacheck.yaml: compare.psi: must be greater than 0" in wrong.stderr
 
 
 def test_there_must_be_something_to_compare_with(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ LEVELS = {
     "__main__": 7,
 }
 #: Rooms of one level that may import each other. Level 0 is one room with several doors.
-SIBLINGS = {("gate", "job"), ("profile", "job"), ("sources", "numerics")}
+SIBLINGS = {("gate", "job"), ("gate", "profile"), ("profile", "job"), ("sources", "numerics")}
 #: What the training door may use, for it must work where there is no job: up to a level, and the reports and repairs,
 #: which doors share.
 HIGHEST_FOR_TORCH = 2
