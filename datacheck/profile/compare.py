@@ -21,7 +21,17 @@ from datacheck.leaves import FLOAT_FORMATS
 from datacheck.profile.dataset import DataProfile, FileSet, find_files, nameless_names, profile_files, profile_memory
 from datacheck.profile.differences import Side, field_findings, new_words
 from datacheck.profile.drift import require_scipy
-from datacheck.profile.overlap import RowColumns, check_keys, leaked, may_leak, require_columns, row_columns
+from datacheck.profile.likeness import Likeness, likeness_of
+from datacheck.profile.overlap import (
+    RowColumns,
+    check_keys,
+    leaked,
+    may_be_chance,
+    may_leak,
+    require_columns,
+    row_columns,
+    split_keys,
+)
 from datacheck.profile.thresholds import Keys, Thresholds, as_keys
 from datacheck.profile.unit import Asked
 from datacheck.reports.report import Report
@@ -30,6 +40,7 @@ from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.memory import MEMORY_URI
+from datacheck.text import quantity
 
 __all__ = ["compare"]
 
@@ -56,6 +67,8 @@ def compare(
     Rows and keys that stand in both are leaks (DC310, DC311). A field that is distributed otherwise (DC312), that has
     another part of nulls, NaN or infinities (DC313) or values that the training data has not (DC314) is a finding, and
     so is what could not be compared (DC315), and a field that is missing (DC001) or of another dtype (DC003).
+
+    A field that is a key by itself says which one a row is, not what it is like: its distribution is not compared.
 
     Distributions of numbers are compared by up to 8,192 values of each field and side, chosen without regard to
     their order; everything else is exact.
@@ -88,6 +101,8 @@ def compare(
     limits = thresholds or Thresholds()
     loaded = load_schema(schema)
     keys: Keys = as_keys(key) or limits.key or tuple(key for key in unique_keys(loaded) if key)
+    if not all(isinstance(key, tuple) and key and all(isinstance(name, str) for name in key) for key in keys):
+        raise UsageError(f"key={key!r} names no fields: write key='patient_id', key='a,b', or a list of such keys")
     comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or Silent(), options)
     report = comparison.run(train, others)
     return replace(report, seconds=time.perf_counter() - started)
@@ -127,10 +142,13 @@ class _Comparison:
                 names = {name for file in known.files for name in file.names if name is not None}
                 require_columns(self.keys, names, sets[0].name)
             findings += map(error_finding, known.errors)
-            side = Side(known, self.schema, self.limits, MAX_CATEGORIES)
+            identities = frozenset(key[0] for key in self.keys if len(key) == 1)
+            side = Side(known, self.schema, self.limits, MAX_CATEGORIES, identities)
+            findings += _if_empty(known, sets[0].name)
             for data, other in zip(sets[1:], rest, strict=True):
                 self._find_news(side, data, other)
                 findings += map(error_finding, other.errors)
+                findings += _if_empty(other, data.name)
                 findings += self._leaked(sets[0], known, data, other)
                 findings += field_findings(side, other, data.name, drift=self.drift)
             return Report(
@@ -159,9 +177,6 @@ class _Comparison:
         return sets
 
     def _asked(self) -> Asked:
-        stored = {
-            path: field.dtype for path, field in self.schema.fields.items() if path and field.dtype in FLOAT_FORMATS
-        }
         return Asked(
             MAX_CATEGORIES,
             codes=self._codes(),
@@ -170,9 +185,13 @@ class _Comparison:
             hash_rows=True,
             quick_rows=True,
             keys=self.keys,
-            stored_as={path: dtype for path, dtype in stored.items() if dtype is not None},
+            stored_as=self._stored_as(),
             not_rows=frozenset(self.limits.row_exclude),
         )
+
+    def _stored_as(self) -> dict[str, str]:
+        fields = self.schema.fields.items()
+        return {path: field.dtype for path, field in fields if path and field.dtype and field.dtype in FLOAT_FORMATS}
 
     def _codes(self) -> frozenset[str | None]:
         """The fields whose members the schema lists, and the values of such lists."""
@@ -206,19 +225,73 @@ class _Comparison:
                 file.news = seen.news
 
     def _leaked(self, train: _Data, known: DataProfile, data: _Data, other: DataProfile) -> Iterator[Finding]:
-        columns = row_columns(known, other, self.limits.row_exclude)
+        likeness = likeness_of(known, other)
+        columns = row_columns(known, other, self.limits.row_exclude, likeness.apart)
         yield from columns.findings(data.name)
-        if not columns.names:
-            pass
-        elif columns.is_partial or (known.is_quick and may_leak(known, other)):
-            # The splits have not the same fields, or few values of long rows were alike: the rows are read again.
-            yield from self._leaked_by(columns, train, data)
-        else:
-            yield from leaked(known, other, [()] if not known.is_quick else [])
-        yield from leaked(known, other, self.keys)
+        keys, notes = split_keys(self.keys, other, likeness.apart)
+        yield from notes
+        whole: list[tuple[str, ...]] = [()] if columns.names else []
+        rows_again = bool(whole) and (columns.is_partial or likeness.concerns(columns.names))
+        # Few values of long rows were alike: all of them are looked at.
+        rows_again = rows_again or (bool(whole) and known.is_quick and may_leak(known, other))
+        again = [*(whole if rows_again else []), *(key for key in keys if likeness.concerns(key))]
+        once = [key for key in [*whole, *keys] if key not in again]
+        for wanted in (again, once) if rows_again else (once, again):
+            if wanted:
+                yield from self._leaked_by(
+                    wanted, columns if wanted is again else None, likeness, (train, known), (data, other)
+                )
 
-    def _leaked_by(self, columns: RowColumns, train: _Data, data: _Data) -> Iterator[Finding]:
-        asked = Asked(0, with_extremes=False, hash_rows=True, columns=columns.names)
-        known, other = self._profile([train, data], asked)
-        with known, other:
-            yield from leaked(known, other, [()])
+    def _leaked_by(
+        self,
+        wanted: Sequence[tuple[str, ...]],
+        columns: RowColumns | None,
+        likeness: Likeness,
+        train: tuple[_Data, DataProfile],
+        other: tuple[_Data, DataProfile],
+    ) -> Iterator[Finding]:
+        """Leaked rows and keys; where ``columns`` are given, by what another look at the data says."""
+        with ExitStack() as stack:
+            profiles = (train[1], other[1])
+            if columns is not None:
+                profiles = self._look_again(wanted, columns, likeness, (train[0], other[0]), stack)
+            confirmed = None
+            if may_be_chance(*profiles) and any(may_leak(*profiles, key) for key in wanted):
+                confirmed = self._look_again(wanted, columns, likeness, (train[0], other[0]), stack, salt=1)
+            yield from leaked(*profiles, wanted, confirmed)
+
+    def _look_again(
+        self,
+        wanted: Sequence[tuple[str, ...]],
+        columns: RowColumns | None,
+        likeness: Likeness,
+        sets: tuple[_Data, _Data],
+        stack: ExitStack,
+        salt: int = 0,
+    ) -> tuple[DataProfile, DataProfile]:
+        asked = Asked(
+            0,
+            with_extremes=False,
+            hash_rows=() in wanted,
+            keys=tuple(key for key in wanted if key),
+            columns=None if columns is None else columns.names,
+            not_rows=frozenset(self.limits.row_exclude),
+            stored_as=self._stored_as(),
+            recast=likeness.recast,
+            slotwise=bool(likeness.slotwise),
+            salt=salt,
+        )
+        first, second = self._profile(sets, asked)
+        stack.callback(first.close)
+        stack.callback(second.close)
+        return first, second
+
+
+def _if_empty(profile: DataProfile, name: str) -> list[Finding]:
+    """That there was nothing to compare: no finding would look like no difference."""
+    if profile.num_rows or profile.errors:
+        return []
+    detail = (
+        f"{quantity(len(profile.files), 'file')} without a row, so nothing of it is compared; look at what wrote it"
+    )
+    return [Finding("DC306", name, None, 1, 1, detail=detail)]

@@ -35,18 +35,24 @@ _RATES = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The training data, and how other data is held to it."""
+    """The training data, and how other data is held to it.
+
+    ``identities`` are the fields that are keys by themselves: that their values are other ones is as it should be.
+    """
 
     train: DataProfile
     schema: Schema
     limits: Thresholds
     max_categories: int
+    identities: frozenset[str] = frozenset()
 
 
 def new_words(side: Side, other: DataProfile) -> dict[str | None, frozenset[Any]]:
     """The categories of the training data, of each field of which other data has further ones."""
     known: dict[str | None, frozenset[Any]] = {}
     for path in _paths(side.train):
+        if path in side.identities:
+            continue
         counts = _categories(path, side.train, side)
         if isinstance(counts, dict) and counts.keys() < counts.keys() | (_counts(other.of_path(path)) or {}).keys():
             known[path] = frozenset(counts)
@@ -95,7 +101,7 @@ class _Pair:
         yield from self._dtypes(kinds)
         if drift:
             yield from self._rates(train, other)
-        if not _present(train) or not _present(other):
+        if self.path in self.side.identities or not _present(train) or not _present(other):
             return
         if len(kinds) > 1 and not kinds <= set(_NUMBERS):
             yield self._finding("DC315", "its values are not of one kind")

@@ -41,28 +41,40 @@ def _null_term(seed: int) -> np.uint64:
     return np.uint64(coefficients(seed ^ _NULL, 1)[0])
 
 
+def _seed(leaf: Leaf, salt: int) -> int:
+    return seed_of(leaf.path, salt) if salt else seed_of(leaf.path)
+
+
 def chunk_rows(row_bytes: int) -> int:
     """How many rows are worked on together."""
     return max(1, _BLOCK_WORDS * 8 // max(8, row_bytes))
 
 
 def add_leaf(
-    leaf: Leaf, into: Hashes, slots: Hashes | None = None, *, quick: bool = False, has_nan: bool = True
+    leaf: Leaf,
+    into: Hashes,
+    slots: Hashes | None = None,
+    *,
+    quick: bool = False,
+    slotwise: bool = False,
+    has_nan: bool = True,
+    salt: int = 0,
 ) -> bool:
     """Add the terms of a leaf to the hashes of the rows that it is of, ``(rows,)``; whether all of its values counted.
 
     ``slots`` are the leaf's terms where they are known already (:func:`hash_slots`). ``quick`` takes few values of rows
-    that have many: rows that differ may then have the same hash, and equal ones always do. ``has_nan`` is false where it
-    is known that no value is NaN.
+    that have many: rows that differ may then have the same hash, and equal ones always do. With ``slotwise`` a list has
+    the same hash whether its type says how long it is or not. ``has_nan`` is false where it is known that no value is
+    NaN. Another ``salt`` makes other hashes, of which these say nothing.
     """
     if leaf.values is None or not len(leaf):
         return True
-    if leaf.is_numeric and leaf.levels and _lies_by_rows(leaf):
-        return _add_rows(leaf, into, quick=quick, has_nan=has_nan)
+    if leaf.is_numeric and leaf.levels and not slotwise and _lies_by_rows(leaf):
+        return _add_rows(leaf, into, quick=quick, has_nan=has_nan, salt=salt)
     if slots is None and leaf.is_numeric and not leaf.levels:
-        _add_numbers(leaf, into, has_nan=has_nan)
+        _add_numbers(leaf, into, has_nan=has_nan, salt=salt)
         return True
-    terms = hash_slots(leaf) if slots is None else slots
+    terms = hash_slots(leaf, salt=salt) if slots is None else slots
     if leaf.levels:
         _add_at(leaf, terms, np.arange(len(leaf)), into)
     else:
@@ -76,7 +88,7 @@ def _lies_by_rows(leaf: Leaf) -> bool:
     return isinstance(first, Regular) and all(isinstance(level, Picked) for level in others)
 
 
-def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool, has_nan: bool) -> bool:
+def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool, has_nan: bool, salt: int) -> bool:
     """Add arrays of one shape a row. How a row is hashed depends on the row alone: its like may be stored otherwise."""
     level = leaf.levels[0]
     assert isinstance(level, Regular)
@@ -89,7 +101,7 @@ def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool, has_nan: bool) -> bool:
     valid = None if leaf.validity is None else leaf.validity.reshape(shape, order=order)  # type: ignore[call-overload]
     # In Fortran order a row does not lie together, and is put together with its neighbours.
     step = shape[0] if values.flags.c_contiguous else chunk_rows(width * values.dtype.itemsize)
-    seed, is_whole = seed_of(leaf.path), True
+    seed, is_whole = _seed(leaf, salt), True
     for start in range(0, shape[0], step):
         matrix, places = values[start : start + step].reshape(-1, width), rows[start : start + step]
         if valid is not None:
@@ -99,7 +111,7 @@ def _add_rows(leaf: Leaf, into: Hashes, *, quick: bool, has_nan: bool) -> bool:
     if valid is not None:
         partial = ~valid.reshape(shape[0], -1).all(axis=1)
         positions = np.arange(len(leaf)).reshape(shape, order=order)[partial]  # type: ignore[call-overload]
-        _add_at(leaf, hash_slots(leaf), positions.reshape(-1), into)
+        _add_at(leaf, hash_slots(leaf, salt=salt), positions.reshape(-1), into)
     return is_whole
 
 
@@ -116,9 +128,9 @@ def _add_at(leaf: Leaf, terms: Hashes, positions: Array, into: Hashes) -> None:
         np.add.at(into, rows, found)
 
 
-def _add_numbers(leaf: Leaf, into: Hashes, *, has_nan: bool) -> None:
+def _add_numbers(leaf: Leaf, into: Hashes, *, has_nan: bool, salt: int) -> None:
     """Add numbers of which each row has one."""
-    seed = seed_of(leaf.path)
+    seed = _seed(leaf, salt)
     for part, terms in term_blocks(leaf.values, seed, has_nan=has_nan):
         if leaf.validity is not None:
             terms[~leaf.validity[part]] = _null_term(seed)
@@ -158,9 +170,9 @@ def _place_factors(index: Array) -> Hashes:
     return place | np.uint64(1)
 
 
-def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None) -> Hashes:
+def hash_slots(leaf: Leaf, encoded: pa.DictionaryArray | None = None, salt: int = 0) -> Hashes:
     """A term for each slot of a leaf, ``(slots,)``; ``encoded`` is the leaf's text by dictionary, where it is known."""
-    seed = seed_of(leaf.path)
+    seed = _seed(leaf, salt)
     if encoded is not None:
         terms = _hash_encoded(encoded, seed)
     elif leaf.is_numeric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,10 +20,21 @@ from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile
 from datacheck.text import join_limited, plain
 
-__all__ = ["RowColumns", "check_keys", "leaked", "may_leak", "require_columns", "row_columns"]
+__all__ = [
+    "RowColumns",
+    "check_keys",
+    "leaked",
+    "may_be_chance",
+    "may_leak",
+    "require_columns",
+    "row_columns",
+    "split_keys",
+]
 
 #: Places in the training data that a finding tells.
 _MAX_PAIRS = 3
+#: Pairs of rows from which on the chance that two different ones have the same hash is more than one in a million.
+_MANY_PAIRS = 1 << 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +86,10 @@ def _columns_of(info: InputInfo, columns: tuple[str, ...] | None) -> set[str]:
         return set(columns or ())
 
 
-def row_columns(train: DataProfile, other: DataProfile, exclude: Sequence[str]) -> RowColumns:
-    """Which columns whole rows of two data sets have in common."""
+def row_columns(
+    train: DataProfile, other: DataProfile, exclude: Sequence[str], apart: Mapping[str | None, str]
+) -> RowColumns:
+    """Which columns whole rows of two data sets have in common; those ``apart`` have no value in common."""
     notes: list[tuple[str | None, str]] = []
     sides: list[set[frozenset[str | None]]] = []
     for profile in (train, other):
@@ -94,32 +107,79 @@ def row_columns(train: DataProfile, other: DataProfile, exclude: Sequence[str]) 
     known, others = sides
     if not known or not others:
         return RowColumns(notes=tuple(notes))
-    if others <= known:
-        return RowColumns(frozenset.union(*others), notes=tuple(notes))
-    common = frozenset.intersection(*known, *others)
-    rest = sorted(str(name) for name in frozenset.union(*known, *others) - common)
-    if not common:
+    columns, rest = frozenset.union(*others), frozenset[str | None]()
+    if not others <= known:
+        columns = frozenset.intersection(*known, *others)
+        rest = frozenset.union(*known, *others) - columns
+    split = [f"{name} ({apart[name]})" for name in columns if name in apart]
+    columns -= apart.keys()
+    if not columns:
         return RowColumns(notes=(*notes, (None, "the two data sets have no columns in common")))
-    notes.append(
-        (None, f"not by {join_limited(rest)}, which are in one of the data sets only; by all other fields they are")
-    )
-    return RowColumns(common, is_partial=True, notes=tuple(notes))
+    if any(is_one_number(columns, file.fields) for file in other.files):
+        what = (
+            f"all that the two data sets have in common is {_listed(columns)}, one number, which may well stand twice"
+        )
+        return RowColumns(notes=(*notes, (None, what)))
+    if rest:
+        notes.append(
+            (None, f"not by {_listed(rest)}, which are in one of the data sets only; by all other fields they are")
+        )
+    if split:
+        what = f"not by {_listed(split)}, of which no value is equal to one of the other dtype; by all other fields they are"
+        notes.append((None, what))
+    return RowColumns(columns, is_partial=bool(rest or split), notes=tuple(notes))
 
 
-def may_leak(train: DataProfile, other: DataProfile) -> bool:
-    """Whether a row may stand in both: where not all values are in the hashes of rows, alike ones may yet differ."""
-    return () in train.keys and () in other.keys and len(matches(train.keys[()], other.keys[()])[0]) > 0
+def _listed(names: Iterable[str | None]) -> str:
+    return join_limited(sorted(map(str, names)))
 
 
-def leaked(train: DataProfile, other: DataProfile, keys: Iterable[tuple[str, ...]]) -> Iterator[Finding]:
-    """A finding for each file of ``other`` with rows that stand in the training data too; the empty key is the row."""
+def may_leak(train: DataProfile, other: DataProfile, key: tuple[str, ...] = ()) -> bool:
+    """Whether a row, or a key, has a hash that stands in both."""
+    return key in train.keys and key in other.keys and len(matches(train.keys[key], other.keys[key])[0]) > 0
+
+
+def may_be_chance(train: DataProfile, other: DataProfile) -> bool:
+    """Whether there are so many pairs of rows that two different ones may well have the same hash."""
+    return train.num_rows * other.num_rows > _MANY_PAIRS
+
+
+def split_keys(
+    keys: Iterable[tuple[str, ...]], other: DataProfile, apart: Mapping[str | None, str]
+) -> tuple[list[tuple[str, ...]], list[Finding]]:
+    """The keys of which values can be equal, and a note on each of the others."""
+    kept: list[tuple[str, ...]] = []
+    notes: list[Finding] = []
+    for key in keys:
+        reasons = [f"{name} is {apart[name]}" for name in key if name in apart]
+        if reasons:
+            detail = f"no value is equal to one of the other dtype: {', '.join(reasons)}"
+            notes.append(Finding("DC315", other.files[0].uri, ", ".join(key), 1, 1, detail=detail))
+        else:
+            kept.append(key)
+    return kept, notes
+
+
+def leaked(
+    train: DataProfile,
+    other: DataProfile,
+    keys: Iterable[tuple[str, ...]],
+    again: tuple[DataProfile, DataProfile] | None = None,
+) -> Iterator[Finding]:
+    """A finding for each file of ``other`` with rows that stand in the training data too; the empty key is the row.
+
+    ``again`` are both data sets with other hashes: only rows that are alike by these, too, count.
+    """
     for key in keys:
         if key not in train.keys or key not in other.keys:
-            if key and other.num_rows:
+            if key and other.num_rows and train.num_rows:
                 detail = "one of the data sets lacks a column of this key"
                 yield Finding("DC315", other.files[0].uri, ", ".join(key), 1, 1, detail=detail)
             continue
         here, there = matches(train.keys[key], other.keys[key])
+        if again is not None:
+            confirmed = np.isin(here, matches(again[0].keys[key], again[1].keys[key])[0])
+            here, there = here[confirmed], there[confirmed]
         yield from _by_file(key, here, there, train.segments[key], other.segments[key])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from datacheck.errors import ConfigurationError
 from datacheck.schema.validation import validate
@@ -23,7 +23,15 @@ def as_keys(written: Any) -> Any:
         written = [written]
     if not isinstance(written, list | tuple):
         return written
-    return tuple(_split(key) if isinstance(key, str) else key for key in written)
+    return tuple(
+        _split(key) if isinstance(key, str) else tuple(key) if isinstance(key, list) else key for key in written
+    )
+
+
+def _require_names(keys: Keys) -> Keys:
+    if not all(keys):
+        raise ValueError("must name a field in every key, as in a,b")
+    return keys
 
 
 def _split(key: str) -> tuple[str, ...]:
@@ -66,7 +74,7 @@ class Thresholds(BaseModel):
     distance: Annotated[float, Field(gt=0, le=1)] = 0.2
     rate: Annotated[float, Field(ge=0, le=1)] = 0.01
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    key: Annotated[Keys, BeforeValidator(as_keys)] = ()
+    key: Annotated[Keys, BeforeValidator(as_keys), AfterValidator(_require_names)] = ()
     exclude: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
     row_exclude: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(default=(), alias="row-exclude")
 

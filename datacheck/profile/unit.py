@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from datacheck.profile.hashing import add_leaf, hash_slots
 from datacheck.profile.joining import Groups, Joined, join_small
 from datacheck.profile.leaf import LeafProfile, is_text
 from datacheck.profile.numbers import Hashes
+from datacheck.profile.recast import recast
 from datacheck.profile.vocabulary import encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.sources import get_source
@@ -55,7 +57,8 @@ class Asked:
     ``find_unique`` looks for columns whose values are all different, ``hash_rows`` hashes whole rows, ``keys`` the
     columns of each key. With ``quick_rows`` few values stand for rows of many: equal rows have equal hashes even so.
     ``known`` are the vocabularies beyond which a value is news, ``stored_as`` the formats that
-    unsigned integers store, by path. ``columns`` are those that count for whole rows; None for all.
+    unsigned integers store, by path, ``recast`` the dtypes as which values are hashed. ``columns`` are those that count
+    for whole rows; None for all. ``slotwise`` and ``salt`` are those of :func:`~datacheck.profile.hashing.add_leaf`.
     """
 
     num_words: int
@@ -65,9 +68,12 @@ class Asked:
     find_unique: bool = False
     hash_rows: bool = False
     quick_rows: bool = False
+    slotwise: bool = False
+    salt: int = 0
     keys: tuple[tuple[str, ...], ...] = ()
     known: Mapping[str | None, frozenset[Any]] = field(default_factory=dict)
     stored_as: Mapping[str, str] = field(default_factory=dict)
+    recast: Mapping[str | None, str] = field(default_factory=dict)
     columns: frozenset[str | None] | None = None
     not_rows: frozenset[str] = frozenset()
 
@@ -248,13 +254,22 @@ class _Profiler:
         has_nan = profile.num_nan > num_nan
         if leaf.path in asked.known and words is not None and words.counts is not None:
             self._find_news(leaf, joined, words.counts, before)
-        terms = hash_slots(leaf, encoded) if encoded is not None and (rows is not None or keys) else None
-        if rows is not None and not add_leaf(leaf, rows, terms, quick=asked.quick_rows, has_nan=has_nan):
-            self._found.is_quick = True
-        for view in keys:
-            add_leaf(leaf, view, terms, has_nan=has_nan)
+        if rows is not None or keys:
+            self._hash(leaf, encoded, rows, keys, has_nan=has_nan)
         if asked.find_unique and is_column:
             self._keep_unique(leaf, encoded)
+
+    def _hash(self, leaf: Leaf, encoded: Any, rows: Hashes | None, keys: Sequence[Hashes], *, has_nan: bool) -> None:
+        """Add what the leaf says of its rows and of keys."""
+        asked = self._asked
+        terms = None if encoded is None else hash_slots(leaf, encoded, asked.salt)
+        if leaf.path in asked.recast:
+            leaf, has_nan = recast(leaf, asked.recast[leaf.path]), True
+        add = partial(add_leaf, leaf, slots=terms, slotwise=asked.slotwise, has_nan=has_nan, salt=asked.salt)
+        if rows is not None and not add(into=rows, quick=asked.quick_rows):
+            self._found.is_quick = True
+        for view in keys:
+            add(into=view)
 
     def _find_news(self, leaf: Leaf, joined: Joined, counts: Mapping[Any, int], before: Mapping[Any, int]) -> None:
         """Say where values stand that the known vocabulary does not have."""

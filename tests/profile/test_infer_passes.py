@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from profile_data import arrays, tables
 
@@ -42,7 +42,7 @@ def test_of_tables_in_memory(table: pa.Table) -> None:
     check(table)
 
 
-@given(arrays() | st.dictionaries(st.text(max_size=3), arrays(), max_size=3))
+@given(arrays() | st.dictionaries(st.text(max_size=3), arrays(), min_size=1, max_size=3))
 @settings(QUIET, max_examples=200)
 def test_of_arrays_in_memory(data: Any) -> None:
     with warnings.catch_warnings():
@@ -84,6 +84,7 @@ def test_of_csv_files_that_need_not_agree(tmp_path_factory: Any, files: list[lis
 
 
 @given(st.lists(arrays(), min_size=1, max_size=2))
+@example([np.array(1.5e40), np.array([], np.float16)])
 @settings(QUIET, max_examples=60)
 def test_of_npy_files_that_need_not_agree(tmp_path_factory: Any, arrays: list[np.ndarray[Any, Any]]) -> None:
     folder: Path = tmp_path_factory.mktemp("npy")

@@ -1,0 +1,152 @@
+"""Leaks are found whatever dtypes and layouts the two data sets are stored in."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import datacheck
+from datacheck import Report
+from datacheck.profile import overlap, unit
+from datacheck.profile.hashing import add_leaf
+
+compare = functools.partial(datacheck.compare, drift=False)
+
+
+def codes(report: Report, *wanted: str) -> list[tuple[str, str | None, int]]:
+    return [(found.code, found.field, found.num_violations) for found in report.findings if found.code in wanted]
+
+
+def table(column: pa.Array, first: int = 0) -> pa.Table:
+    return pa.table({"x": column, "n": [f"row {number}" for number in range(first, first + len(column))]})
+
+
+MOMENTS = [datetime.datetime(1960, 1, 2), None, datetime.datetime(2024, 2, 29), datetime.datetime(2200, 1, 1)]
+LISTS = [[1.0, -0.0], None, [np.nan, 3.0], [4.0, 5.0]]
+DECIMALS = [Decimal("-1.50"), None, Decimal("7"), Decimal("0.25")]
+
+#: The same four values, one of them null, as each of several types.
+ALIKE: dict[str, list[pa.Array]] = {
+    "whole numbers": [
+        *(pa.array([-1, None, 100, 0], kind) for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())),
+        pa.array([-1, None, 100, -0.0], pa.float16()),
+        pa.array([-1, None, 100, 0], pa.float32()),
+        pa.array([-1, None, 100, 0], pa.float64()),
+        pa.array([-1, None, 100, 0], pa.decimal128(5, 0)),
+    ],
+    "large whole numbers": [pa.array([2**62 + 1, None, 3, 4], kind) for kind in (pa.int64(), pa.uint64())],
+    "booleans": [pa.array([True, None, False, True]), pa.array([1, None, 0, 1], pa.int8())],
+    "fractions": [pa.array([0.1, None, 1e-3, np.nan], kind) for kind in (pa.float32(), pa.float64())],
+    "decimals": [
+        *(pa.array(DECIMALS, kind) for kind in (pa.decimal128(10, 2), pa.decimal128(20, 4), pa.decimal256(50, 2))),
+        pa.array(DECIMALS, pa.decimal32(5, 2)),
+        pa.array([-1.5, None, 7, 0.25]),
+    ],
+    "moments": [
+        *(pa.array(MOMENTS, pa.timestamp(one)) for one in ("s", "ms", "us", "ns")),
+        pa.array(MOMENTS, pa.timestamp("us", "UTC")),
+        pa.array(MOMENTS, pa.date32()),
+        pa.array(MOMENTS, pa.date64()),
+    ],
+    "durations": [pa.array([5, None, -7, 0], pa.duration("s")), pa.array([5000, None, -7000, 0], pa.duration("ms"))],
+    "texts": [
+        *(pa.array(["a", None, "", "b" * 300], kind) for kind in (pa.string(), pa.large_string(), pa.string_view())),
+        pa.array(["a", None, "", "b" * 300]).dictionary_encode(),
+    ],
+    "lists": [
+        pa.array(LISTS, pa.list_(pa.float32())),
+        pa.array(LISTS, pa.list_(pa.float32(), 2)),
+        pa.array(LISTS, pa.large_list(pa.float64())),
+    ],
+    "lists of lists": [
+        pa.array([[[1, 2]], None, [[3, 4]], [[5, 6]]], kind)
+        for kind in (pa.list_(pa.list_(pa.int32(), 2), 1), pa.list_(pa.list_(pa.int32())), pa.list_(pa.list_(pa.int8(), 2)))
+    ],
+    "structs": [
+        pa.array([{"a": 1}, None, {"a": None}, {"a": 4}], pa.struct([("a", kind)])) for kind in (pa.int32(), pa.float64())
+    ],
+}  # fmt: skip
+PAIRS = [
+    pytest.param(first, second, id=f"{name}: {first.type}, {second.type}")
+    for name, columns in ALIKE.items()
+    for first in columns
+    for second in columns
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_rows_and_keys_are_alike_in_all_types_that_hold_them(first: pa.Array, second: pa.Array) -> None:
+    values = second.to_pylist()
+    train, other = table(first), table(pa.array([values[place] for place in (2, 0, 1, 3)], second.type))
+    other = other.set_column(1, "n", pa.array(["row 2", "row 0", "row 1", "another"]))
+    found = codes(compare(train, other, key="x"), "DC310", "DC311")
+    assert found == [("DC310", None, 3), ("DC311", "x", 4)]
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=30), st.data())
+@settings(max_examples=40)
+def test_whole_numbers_leak_exactly_where_they_are_equal(numbers: list[int], data: st.DataObject) -> None:
+    others = data.draw(st.lists(st.sampled_from(numbers) | st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=30))
+    train = pa.table({"x": pa.array(numbers, pa.int64()), "n": ["a"] * len(numbers)})
+    other = pa.table({"x": pa.array(others, pa.int32()), "n": ["a"] * len(others)})
+    expected = sum(number in set(numbers) for number in others)
+    assert sum(count for _, _, count in codes(compare(train, other), "DC310")) == expected
+
+
+def test_files_of_one_data_set_may_have_other_dtypes_than_each_other(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    pq.write_table(table(pa.array([-1, -2], pa.int32())), tmp_path / "train" / "a.parquet")
+    pq.write_table(table(pa.array([-3, -4], pa.int64()), 2), tmp_path / "train" / "b.parquet")
+    pq.write_table(table(pa.array([-1, -2, -3, -4], pa.int64())), tmp_path / "test.parquet")
+    report = compare(tmp_path / "train", tmp_path / "test.parquet")
+    assert codes(report, "DC310") == [("DC310", None, 4)]
+
+
+def test_a_text_file_of_the_training_data_is_a_leak(tmp_path: Path) -> None:
+    """It has fractions as they are written, and not as float32 has them."""
+    values = np.random.default_rng(0).standard_normal(200)
+    train = pa.table(
+        {"x": values.astype(np.float32), "y": values, "id": np.arange(200, dtype=np.int16), "s": ["a"] * 200}
+    )
+    pq.write_table(train, tmp_path / "train.parquet")
+    pa.csv.write_csv(train.slice(50, 20), tmp_path / "test.csv")
+    report = compare(tmp_path / "train.parquet", tmp_path / "test.csv", key="id")
+    assert codes(report, "DC310", "DC311") == [("DC310", None, 20), ("DC311", "id", 20)]
+
+
+def test_columns_without_equal_values_are_left_out_and_named() -> None:
+    train = pa.table({"id": [1, 2, 3], "x": [0.5, 1.5, 2.5], "s": ["a", "b", "c"]})
+    other = pa.table({"id": ["1", "2"], "x": [0.5, 1.5], "s": ["a", "b"]})
+    report = compare(train, other, key=["id", "s"])
+    assert codes(report, "DC310", "DC311") == [("DC310", None, 2), ("DC311", "s", 2)]
+    notes = {found.field: found.detail for found in report.findings if found.code == "DC315"}
+    assert "not by 'id (int64 and string)'" in str(notes["whole rows"])
+    assert notes["id"] == "no value is equal to one of the other dtype: id is int64 and string"
+
+
+@pytest.mark.parametrize("key", ["", "x"])
+def test_where_chance_may_make_hashes_equal_they_are_confirmed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hashes that are all the same but for the second look, only rows that are the same are leaks."""
+
+    def collide(leaf: Any, into: Any, **options: Any) -> bool:
+        return bool(options.get("salt")) and add_leaf(leaf, into, **options)
+
+    monkeypatch.setattr(unit, "add_leaf", collide)
+    train, other = table(pa.array([1, 2, 3])), table(pa.array([9, 2, 8]))
+    assert codes(compare(train, other, key=key or None), "DC310") == [("DC310", None, 3)]
+    monkeypatch.setattr(overlap, "_MANY_PAIRS", 0)
+    assert codes(compare(train, other, key=key or None), "DC310", "DC311") == [
+        ("DC310", None, 1),
+        *([("DC311", "x", 1)] if key else []),
+    ]
