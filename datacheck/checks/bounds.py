@@ -115,11 +115,12 @@ def _limit(bound: Any, leaf: Leaf) -> Any:
         bound = arrow_scalar(bound, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py()
     if not leaf.may_be_nonfinite:
         return bound
-    if leaf.dtype in ("float32", "float64", "longdouble"):
-        return leaf.values.dtype.type(bound)
+    # A bound that is too large for the dtype is infinite, and holds for all of its values.
     with np.errstate(over="ignore"):
+        if leaf.dtype in ("float32", "float64", "longdouble"):
+            return leaf.values.dtype.type(bound)
         half = np.float16(bound) if leaf.dtype == "float16" else np.float16(np.inf)
-    return np.float32(half if np.isfinite(half) else bound)
+        return np.float32(half if np.isfinite(half) else bound)
 
 
 def _is_container(leaf: Leaf) -> bool:
