@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 #: Good samples of a stream that are kept, one of which is served again instead of a bad one.
 NUM_KEPT = 8
+#: States of the data set inside that are kept, and samples that are read again at most to have the good ones again.
+MAX_ANCHORS, MAX_READ_AGAIN = 64, 4096
 
 _END = object()
 
@@ -80,6 +82,9 @@ class _SafeIterator(Iterator[Any]):
         #: Bad samples that wait for the first good one, which is then served for them too.
         self._owed: list[int] = []
         self._copies: deque[tuple[Any, int]] = deque()
+        self._num_good = 0
+        #: States of the data set inside that were asked for, each with the numbers of samples given and good by then.
+        self._anchors: deque[tuple[Any, int, int]] = deque(maxlen=MAX_ANCHORS)
         self._has_raised = False
         self._is_silent = False
 
@@ -167,6 +172,7 @@ class _SafeIterator(Iterator[Any]):
         if settled is None:
             return self._instead(position, look)
         self._kept.append(settled.sample)
+        self._num_good += 1
         for owed in self._owed:
             core.recorder.count("replaced")
             self._copies.append((settled.sample, owed))
@@ -195,29 +201,52 @@ class _SafeIterator(Iterator[Any]):
         return sample
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the stream was read, and the state of the data set inside, where it has one."""
-        inner = self._inner()
+        """How far the stream was read, and the state of the data set inside, where it has one.
+
+        That state is one of a few samples ago: those are read again, for any of them may be served instead of a bad one.
+        """
+        state, given = self._inner_state()
         return {
             "version": 1,
             "given": self._num_given,
             "position": self._position,
-            "owed": [*(replaces for _, replaces in self._copies), *self._owed],
-            "inner": None if inner is None else inner.state_dict(),
+            "copies": [replaces for _, replaces in self._copies],
+            "owed": list(self._owed),
+            "inner": state,
+            "inner_given": given,
         }
+
+    def _inner_state(self) -> tuple[Any, int]:
+        """A state of the data set inside, and how many samples it had given then."""
+        inner = self._inner()
+        if inner is None:
+            return None, 0
+        state = copy.deepcopy(inner.state_dict())
+        known = min(self._num_good, NUM_KEPT)
+        before = [anchor for anchor in self._anchors if anchor[2] <= self._num_good - known]
+        self._anchors.append((state, self._num_given, self._num_good))
+        if before and self._num_given - before[-1][1] <= MAX_READ_AGAIN:
+            return before[-1][:2]
+        return state, self._num_given
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where :meth:`state_dict` was taken; what came before is passed over without a look."""
         if state.get("version") != 1:
             raise UsageError(f"the state of a stream is of version {state.get('version')!r}, and 1 is known")
         inner = self._inner()
+        given = self._num_given
         if state["inner"] is not None and inner is not None:
             inner.load_state_dict(state["inner"])
+            given = int(state["inner_given"])
             if inner is self._dataset:
                 self._iterator = iter(self._dataset)
-        else:
-            self._pass_over(int(state["given"]) - self._num_given)
+        self._pass_over(int(state["given"]) - given)
         self._num_given, self._position = int(state["given"]), int(state["position"])
-        self._owed = list(state["owed"])
+        self._num_good = len(self._kept)
+        self._anchors.clear()
+        # Copies are always of the last good sample.
+        self._owed = list(state["owed"]) if self._kept else [*state["copies"], *state["owed"]]
+        self._copies.extend((self._kept[-1], replaces) for replaces in (state["copies"] if self._kept else ()))
 
     def _pass_over(self, number: int) -> None:
         """Go past samples that were served before, and keep the last good ones, as they were kept then."""
