@@ -12,7 +12,7 @@ from datacheck import __version__
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.reports.gate_report import GateReport
-from datacheck.reports.places import folder_uri, is_inside, uri_of
+from datacheck.reports.places import is_inside, root_uri, uri_of
 from datacheck.reports.report import Report
 from datacheck.text import count, plain, quantity
 
@@ -47,7 +47,7 @@ def render(report: Report) -> str:
     run = {
         "tool": {"driver": {"name": "datacheck", "version": __version__, "rules": [_rule(code) for code in codes]}},
         "invocations": [{"executionSuccessful": True, **_left_out(total - len(results))}],
-        "originalUriBaseIds": {_ROOT: {"uri": folder_uri()}},
+        "originalUriBaseIds": {_ROOT: {"uri": root_uri()}},
         "columnKind": "unicodeCodePoints",
         "results": results,
     }
@@ -65,7 +65,9 @@ def _most_severe(new: Sequence[Finding], known: Sequence[Finding]) -> tuple[Sequ
 def _left_out(number: int) -> dict[str, Any]:
     if not number:
         return {}
-    text = f"{quantity(number, 'finding')} left out: code scanning takes {count(_MAX_RESULTS)}. The format json has all."
+    text = (
+        f"{quantity(number, 'finding')} left out: code scanning takes {count(_MAX_RESULTS)}. The format json has all."
+    )
     return {"toolExecutionNotifications": [{"level": "warning", "message": {"text": text}}]}
 
 

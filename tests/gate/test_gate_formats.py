@@ -367,6 +367,21 @@ def test_github_says_what_it_shows_in_the_log_alone(folder: Path) -> None:
     assert lines[-1] == "6 findings of these stand in this log alone: GitHub shows ten annotations of a level"
 
 
+def test_paths_are_those_in_the_repository_wherever_datacheck_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sub" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(folder / "sub")
+    for path in ("deep/a b.npy", "../sub/deep/a b.npy", str(folder / "sub/deep/a b.npy")):
+        ((_, properties, _), *_) = commands(render(report_of(path), "github"))
+        assert properties["file"] == "sub/deep/a b.npy"
+        assert json.loads(render(report_of(path), "gitlab"))[0]["location"]["path"] == "sub/deep/a b.npy"
+        assert artifacts(report_of(path)) == [{"uri": "sub/deep/a%20b.npy", "uriBaseId": "%SRCROOT%"}]
+        run = json.loads(render(report_of(path), "sarif"))["runs"][0]
+        assert run["originalUriBaseIds"]["%SRCROOT%"]["uri"] == f"{folder.as_uri()}/"
+    assert artifacts(report_of("../..a.npy")) == [{"uri": "..a.npy", "uriBaseId": "%SRCROOT%"}]
+
+
 def test_github_is_given_paths_from_the_current_folder(folder: Path) -> None:
     ((_, properties, _), *_) = commands(render(report_of(str(folder / "data" / "a,b:c.npy")), "github"))
     assert properties["file"] == "data/a,b:c.npy"

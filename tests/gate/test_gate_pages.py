@@ -294,6 +294,36 @@ def test_the_action_passes_and_remembers(save: Save, act: Callable[..., Any]) ->
     assert "unchanged" not in act(paths="data", cache="false")[1]
 
 
+def test_paths_are_one_a_line_or_words_of_a_single_line(save: Save, act: Callable[..., Any]) -> None:
+    for name in ("a b.npy", "c.npy", "-d.npy"):
+        save(name, [NAN])
+    assert "3 errors in 3 files" in act(paths="a b.npy\n\nc.npy\n-d.npy\n")[1]
+    assert "2 errors in 2 files" in act(paths=" c.npy  -d.npy ")[1]
+    assert "1 error in 1 file" in act(paths="a b.npy\n")[1]
+
+
+def test_an_input_sets_no_other_output(save: Save, act: Callable[..., Any]) -> None:
+    save("a.npy", [NAN])
+    assert act(paths="a.npy", sarif="x.sarif\nok=true")[2] == {"ok": "false", "sarif": "x.sarifok=true"}
+
+
+@pytest.mark.parametrize("inputs", [{"EXTRAS": "torch] @ https://example.com/x.zip #"}, {"VERSION": "1 --index-url=x"}])
+def test_what_is_installed_is_datacheck(tmp_path: Path, inputs: dict[str, str]) -> None:
+    (script,) = (step["run"] for step in action()["runs"]["steps"] if step["name"] == "Install datacheck")
+    environment = {
+        **os.environ,
+        "RUNNER_TEMP": str(tmp_path),
+        "EXTRAS": "",
+        "VERSION": "",
+        "ACTION_PATH": "x",
+        **inputs,
+    }
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:9]) == (2, "::error::")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_action_runs_nothing_that_an_input_says(save: Save, act: Callable[..., Any]) -> None:
     save("data/a.npy")
     code, _, outputs, _ = act(paths="data $(touch pwned) ; touch pwned", schema="`touch pwned`")
