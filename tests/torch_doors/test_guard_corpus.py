@@ -53,8 +53,13 @@ def build(program: Defect | Harmless) -> Step:
 @pytest.mark.parametrize("mode", ["step", "loop"])
 def test_a_guard_names_the_line_and_the_cause(program: Defect, mode: str) -> None:
     step = build(program)
-    with pytest.raises(NonFiniteError) as caught:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what a loop's own code raises is left as it is
         train(step, mode, "step")
+    if not isinstance(caught.value, NonFiniteError):
+        noted = "\n".join(caught.value.__notes__)
+        assert program.cause in noted
+        assert any(f"{Path(program.filename).name}:{line}" in noted for line in program.lines)
+        return
     diagnosis = caught.value.diagnosis
     assert diagnosis.cause == program.cause, str(diagnosis)
     assert Path(diagnosis.filename or "").name == Path(program.filename).name

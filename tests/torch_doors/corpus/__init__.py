@@ -1,8 +1,34 @@
 """Small training steps with planted defects, and harmless ones full of NaN and infinities."""
 
-from . import backward_only, data, half, harmless, loss_code, model_code, training_loops, weights
+from . import (
+    backward_only,
+    benign,
+    data,
+    half,
+    harmless,
+    hidden,
+    loss_code,
+    model_code,
+    reported,
+    training_loops,
+    unfamiliar,
+    weights,
+)
 from .program import DEFECTS, HARMLESS, TRAINING_DEFECTS, Defect, Harmless, Step, Training, TrainingDefect
 
 __all__ = ["DEFECTS", "HARMLESS", "TRAINING_DEFECTS", "Defect", "Harmless", "Step", "Training", "TrainingDefect"]
 
-_AREAS = (backward_only, data, half, harmless, loss_code, model_code, training_loops, weights)
+_AREAS = (
+    backward_only,
+    benign,
+    data,
+    half,
+    harmless,
+    hidden,
+    loss_code,
+    model_code,
+    reported,
+    training_loops,
+    unfamiliar,
+    weights,
+)

@@ -1,0 +1,73 @@
+"""Defects in code that counts on the batch's length, raises, nests transforms, or multiplies by what happens to be 0."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .program import Step, defect
+
+
+@defect("division-by-zero", "loss", "div", samples=(1,))
+def contrastive_pairs_of_a_fixed_batch():
+    def loss_fn(model, x):
+        z = model(x)
+        z = z / z.norm(dim=1, keepdim=True)  # BUG
+        return F.cross_entropy(z @ z.T / 0.1, torch.arange(5))
+
+    x = torch.rand(5, 4) + 0.1
+    x[1] = 0
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.abs_()
+    return Step(loss_fn, model, x)
+
+
+@defect("input-not-finite", "input", samples=(1,), field="x")
+def distribution_that_refuses_its_parameters():
+    def loss_fn(model, batch):
+        logits = model(batch["x"])  # BUG
+        return -torch.distributions.Categorical(logits=logits).log_prob(batch["action"]).mean()
+
+    x = torch.randn(4, 3)
+    x[1, 0] = float("nan")
+    return Step(loss_fn, nn.Linear(3, 4), {"x": x, "action": torch.arange(4)})
+
+
+@defect("sqrt-gradient-at-zero", "loss", "sqrt", samples=(1,))
+def force_of_an_energy_at_rest():
+    def loss_fn(model, x):
+        def energy(position):
+            return (model(position) ** 2).sum().sqrt()  # BUG
+
+        return torch.vmap(torch.func.grad(energy))(x).pow(2).mean()
+
+    x = torch.randn(4, 3)
+    x[1] = 0
+    return Step(loss_fn, nn.Linear(3, 3, bias=False), x)
+
+
+@defect("sqrt-gradient-at-zero", "backward", "sqrt", samples=(2,))
+def root_times_a_trained_factor_of_zero():
+    def loss_fn(model, x):
+        hidden = model(x)
+        return (hidden * hidden.norm(dim=-1, keepdim=True).sqrt()).sum()  # BUG
+
+    x = torch.randn(4, 3)
+    x[2] = 0
+    return Step(loss_fn, nn.Linear(3, 3, bias=False), x)
+
+
+@defect("sqrt-gradient-at-zero", "backward", "pow", samples=(2,))
+def focal_loss_of_a_certain_sample():
+    def loss_fn(model, batch):
+        log_p = F.log_softmax(model(batch["x"]), -1)[torch.arange(len(batch["y"])), batch["y"]]
+        weight = (1 - log_p.exp()) ** 0.5  # BUG
+        return -(weight * log_p).mean()
+
+    model = nn.Linear(3, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 0, 0]]))
+        model.bias.zero_()
+    x = torch.randn(4, 3)
+    x[2, 0] = 200
+    return Step(loss_fn, model, {"x": x, "y": torch.zeros(4, dtype=torch.long)})
