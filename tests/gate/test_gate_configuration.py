@@ -14,6 +14,7 @@ from datacheck.errors import ConfigurationError
 from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.environment import unknown_variables
 from datacheck.gate.settings import Settings
+from datacheck.profile.thresholds import Thresholds
 
 Save = Callable[..., Path]
 Write = Callable[[str, str], Path]
@@ -241,9 +242,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def test_the_two_examples_of_the_page_say_the_same(repository: Path) -> None:
     page = repository / "docs" / "configuration.md"
-    (toml,) = (tomllib.loads(block)["tool"]["datacheck"] for block in blocks(page, "toml"))
+    toml, compare = (tomllib.loads(block)["tool"]["datacheck"] for block in blocks(page, "toml"))
     (from_yaml,) = (yaml.safe_load(block) for block in blocks(page, "yaml"))
     assert Settings.model_validate(toml) == Settings.model_validate(from_yaml)
+    thresholds = Settings.model_validate(compare).compare
+    assert compare["compare"].keys() == {info.alias or name for name, info in Thresholds.model_fields.items()}
+    numbers = {name: value for name, value in compare["compare"].items() if isinstance(value, float)}
+    assert numbers == {name: getattr(Thresholds(), name) for name in numbers}
+    assert thresholds.key == (("patient_id",), ("site", "visit"))
 
 
 def test_every_key_is_on_the_page(repository: Path) -> None:

@@ -142,6 +142,21 @@ def test_the_kubernetes_job_and_the_workflow_mount_what_they_name() -> None:
         assert {mount["name"] for container in containers for mount in container["volumeMounts"]} <= volumes
 
 
+def test_the_kubernetes_job_and_the_pods_of_the_workflow_are_valid() -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="no schemas of Kubernetes are installed")
+    spec = example("Argo Workflows")["spec"]
+    containers = [{"name": part["name"], **part["container"]} for part in spec["templates"] if "container" in part]
+    # What Argo makes of the workflow: pods of these containers and volumes.
+    pod = {"volumes": spec["volumes"], "containers": containers}
+    for resource in (
+        example("Kubernetes"),
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod},
+    ):
+        validator.validate(resource, validator.latest_version(), strict=True)
+    with pytest.raises(validator.ValidationError):
+        validator.validate({**example("Kubernetes"), "spec": {"templat": {}}}, validator.latest_version(), strict=True)
+
+
 # The examples in Python, with stand-ins for what they run on
 
 
