@@ -6,6 +6,7 @@ Plain values without torch, so that a report can be read where no torch is insta
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -176,8 +177,8 @@ class Diagnosis:
         )
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The diagnosis as JSON; control characters in names come out as escapes."""
-        return json.dumps(self.to_dict(), indent=indent, default=str)
+        """The diagnosis as JSON; control characters in names come out as escapes, and numbers that JSON lacks as text."""
+        return json.dumps(_strict(self.to_dict()), indent=indent, default=str, allow_nan=False)
 
     def to_finding(self, uri: str | None = None) -> Finding:
         """The diagnosis as a finding, for the reports that all doors share."""
@@ -234,6 +235,14 @@ _PLAIN_FIELDS = (
     "field",
     "step",
 )
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _strict(inner) for key, inner in value.items()}
+    return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _tail(filename: str) -> str:
