@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import inspect
 import json
 import pickle
 import random
@@ -554,3 +555,9 @@ class TestBatchedPath:
         got = safe.__getitems__(list(range(99)))
         assert safe.report().bad_indices == (40, 41, 42, 43, 44)
         assert all(got[index] is samples[index] for index in range(99) if not 40 <= index <= 44)
+
+
+def test_the_type_of_a_sample_is_told_by_the_data_set() -> None:
+    # With Any among them, a type checker infers nothing from the argument.
+    told = inspect.signature(SafeDataset.__init__).parameters["dataset"].annotation
+    assert told == "Dataset[T] | Indexed[T] | Iterable[T]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch.utils.data import Dataset, IterableDataset, Subset
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["SafeDataset", "is_stream"]
 
 T = TypeVar("T")
+S = TypeVar("S", covariant=True)
+
+
+class Indexed(Protocol[S]):
+    """What has samples by their number, such as a list."""
+
+    def __getitem__(self, index: int, /) -> S: ...
 
 
 class SafeDataset(Dataset[T]):
@@ -80,7 +87,7 @@ class SafeDataset(Dataset[T]):
 
     def __init__(
         self,
-        dataset: Dataset[T] | Sequence[T] | Iterable[T] | Any,
+        dataset: Dataset[T] | Indexed[T] | Iterable[T],
         *,
         schema: SchemaLike = None,
         on_bad: OnBad = "replace",
@@ -159,7 +166,9 @@ class SafeDataset(Dataset[T]):
         return f"{type(self).__name__}({self.dataset!r}, on_bad={self._core.config.policy!r})"
 
     def __len__(self) -> int:
-        # Samplers ask for the length at the start of an epoch, which is when a main process can write things down.
+        # Samplers ask for the length at the start of an epoch, which is when a main process can write things down, and open
+        # what its forks then need not.
+        self._core.recorder.begin()
         self._core.write_quarantine(at_most_every=1.0)
         return len(self.dataset)
 

@@ -142,7 +142,7 @@ def screen_tensor(tensor: torch.Tensor) -> bool:
             return math.isfinite(sum(tensor.tolist()))
         if dtype in _SUMMED:
             # torch sums in any layout, at the speed of the memory, and without a copy to NumPy's world.
-            return math.isfinite(tensor.detach().sum().item())
+            return math.isfinite((tensor.detach() if tensor.requires_grad else tensor).sum().item())
         array = as_array(tensor)
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # sparse, nested, on no device
