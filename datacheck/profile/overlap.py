@@ -31,6 +31,9 @@ __all__ = [
     "split_keys",
 ]
 
+#: Ordinals of one data set, and where the same stands in the other.
+_Matches = Iterator[tuple[IntArray, IntArray]]
+
 #: Places in the training data that a finding tells.
 _MAX_PAIRS = 3
 #: Pairs of rows from which on the chance that two different ones have the same hash is more than one in a million.
@@ -136,7 +139,7 @@ def _listed(names: Iterable[str | None]) -> str:
 
 def may_leak(train: DataProfile, other: DataProfile, key: tuple[str, ...] = ()) -> bool:
     """Whether a row, or a key, has a hash that stands in both."""
-    return key in train.keys and key in other.keys and len(matches(train.keys[key], other.keys[key])[0]) > 0
+    return key in train.keys and key in other.keys and any(matches(train.keys[key], other.keys[key]))
 
 
 def may_be_chance(train: DataProfile, other: DataProfile) -> bool:
@@ -176,39 +179,50 @@ def leaked(
                 detail = "one of the data sets lacks a column of this key"
                 yield Finding("DC315", other.files[0].uri, ", ".join(key), 1, 1, detail=detail)
             continue
-        here, there = matches(train.keys[key], other.keys[key])
+        found = matches(train.keys[key], other.keys[key])
         if again is not None:
-            confirmed = np.isin(here, matches(again[0].keys[key], again[1].keys[key])[0])
-            here, there = here[confirmed], there[confirmed]
-        yield from _by_file(key, here, there, train.segments[key], other.segments[key])
+            found = _confirmed(found, matches(again[0].keys[key], again[1].keys[key]), other.keys[key].num_rows)
+        yield from _by_file(key, found, train.segments[key], other.segments[key])
+
+
+def _confirmed(found: _Matches, again: _Matches, num_rows: int) -> _Matches:
+    """The matches that are also found again."""
+    seen = np.zeros(num_rows, np.bool_)
+    for here, _ in again:
+        seen[here] = True
+    for here, there in found:
+        yield here[seen[here]], there[seen[here]]
 
 
 def _by_file(
-    key: tuple[str, ...],
-    here: IntArray,
-    there: IntArray,
-    train: Sequence[Segment],
-    other: Sequence[Segment],
+    key: tuple[str, ...], found: _Matches, train: Sequence[Segment], other: Sequence[Segment]
 ) -> Iterator[Finding]:
-    starts = np.array([segment.start for segment in other])
-    owners = np.searchsorted(starts, here, side="right") - 1
-    known_starts = np.array([segment.start for segment in train])
-    for uri in dict.fromkeys(segment.uri for segment in other):
-        owned = [index for index, segment in enumerate(other) if segment.uri == uri]
-        chosen = np.flatnonzero(np.isin(owners, owned))
-        if not len(chosen):
-            continue
+    numbers: dict[str, int] = {}
+    owners = np.array([numbers.setdefault(segment.uri, len(numbers)) for segment in other])
+    uris = list(numbers)
+    totals = np.bincount(owners, [len(segment.rows) for segment in other])
+    starts, known_starts = (np.array([segment.start for segment in side]) for side in (other, train))
+    counts = np.zeros(len(uris), np.int64)
+    first: list[list[tuple[int, int]]] = [[] for _ in uris]
+    for here, there in found:
+        files = owners[np.searchsorted(starts, here, side="right") - 1]
+        counts += np.bincount(files, minlength=len(uris))
+        for file in np.unique(files).tolist():
+            chosen = np.flatnonzero(files == file)[:MAX_EXAMPLES]
+            pairs = zip(here[chosen].tolist(), there[chosen].tolist(), strict=True)
+            first[file] = sorted([*first[file], *pairs])[:MAX_EXAMPLES]
+    code, field = ("DC311", ", ".join(key)) if key else ("DC310", None)
+    for file in np.flatnonzero(counts).tolist():
         examples: list[Example] = []
-        pairs: list[str] = []
-        for index in chosen[:MAX_EXAMPLES]:
-            _, row, group = _place(other, starts, int(here[index]))
-            origin, origin_row, _ = _place(train, known_starts, int(there[index]))
-            same = f"row {origin_row} of {plain(origin)}"
+        told: list[str] = []
+        for ordinal, origin in first[file]:
+            _, row, group = _place(other, starts, ordinal)
+            uri, origin_row, _ = _place(train, known_starts, origin)
+            same = f"row {origin_row} of {plain(uri)}"
             examples.append(Example(row, group, (), same))
-            pairs.append(f"row {row} is {'as ' if key else ''}{same}")
-        num_rows = sum(len(other[index].rows) for index in owned)
-        code, field = ("DC311", ", ".join(key)) if key else ("DC310", None)
-        yield Finding(code, uri, field, len(chosen), num_rows, tuple(examples), detail="; ".join(pairs[:_MAX_PAIRS]))
+            told.append(f"row {row} is {'as ' if key else ''}{same}")
+        detail = "; ".join(told[:_MAX_PAIRS])
+        yield Finding(code, uris[file], field, int(counts[file]), int(totals[file]), tuple(examples), detail=detail)
 
 
 def _place(segments: Sequence[Segment], starts: IntArray, ordinal: int) -> tuple[str, int, int | None]:

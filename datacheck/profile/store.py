@@ -16,8 +16,10 @@ from datacheck.profile.numbers import Hashes
 __all__ = ["HashStore", "matches"]
 
 #: Bytes of hashes that are kept in memory.
-SPILL_BYTES = 256 << 20
+SPILL_BYTES = 128 << 20
 _NUM_PARTITIONS = 64
+#: Rows that are put in order of their partitions and written together.
+_ROWS_WRITTEN = 1 << 20
 #: Hashes that are looked up together, and bits of them at most, for a table that stays in the cache.
 _BLOCK, _MAX_BITS = 1 << 16, 24
 _RECORD = np.dtype([("hash", "<u8"), ("ordinal", "<i8")])
@@ -67,16 +69,26 @@ class HashStore:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="datacheck-rows-")
             self._files = [(Path(self._folder.name) / f"{number:02d}").open("ab") for number in range(_NUM_PARTITIONS)]
-        records = np.empty(self._held_rows, _RECORD)
-        records["hash"] = np.concatenate(self._held) if self._held else np.empty(0, np.uint64)
-        records["ordinal"] = np.arange(self.num_rows - self._held_rows, self.num_rows)
-        self._held, self._held_rows = [], 0
-        partition = records["hash"] >> np.uint64(58)
-        order = np.argsort(partition, kind="stable")
-        ends = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1, dtype=np.uint64))
-        for number, file in enumerate(self._files):
-            records[order[ends[number] : ends[number + 1]]].tofile(file)
+        first = self.num_rows - self._held_rows
+        while self._held:
+            # One part after the other: all of them at once would take several times the memory that is to be spared.
+            first += self._write(self._held.pop(0), first)
+        self._held_rows = 0
+        for file in self._files:
             file.flush()
+
+    def _write(self, hashes: Hashes, first: int) -> int:
+        """Write hashes, of which the first has the ordinal ``first``, to their partitions; how many they are."""
+        for start in range(0, len(hashes), _ROWS_WRITTEN):
+            part = hashes[start : start + _ROWS_WRITTEN]
+            partition = (part >> np.uint64(58)).astype(np.uint8)
+            order = np.argsort(partition, kind="stable")
+            records = np.empty(len(part), _RECORD)
+            records["hash"], records["ordinal"] = part[order], order + (first + start)
+            ends = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1))
+            for number, file in enumerate(self._files):
+                records[ends[number] : ends[number + 1]].tofile(file)
+        return len(hashes)
 
     def parts(self) -> Iterator[tuple[Hashes, IntArray | None]]:
         """Hashes that may equal each other, and their ordinals; None where these are 0, 1, 2 and so on."""
@@ -100,12 +112,13 @@ def _has_equal(hashes: Hashes) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def matches(first: HashStore, second: HashStore) -> tuple[IntArray, IntArray]:
-    """The ordinals in ``second``, sorted, of hashes that stand in ``first``, and where each stands there first."""
+def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, IntArray]]:
+    """The ordinals in ``second`` of hashes that stand in ``first``, and where each stands there first.
+
+    They come in parts, each in order: all of them together may be more than memory holds.
+    """
     if first.is_on_disk is not second.is_on_disk:
         (second if first.is_on_disk else first).spill()
-    here: list[IntArray] = []
-    there: list[IntArray] = []
     for (left, left_ordinals), (right, right_ordinals) in zip(first.parts(), second.parts(), strict=True):
         # Nearly all hashes are ruled out by a few of their bits, and only the others have to be put in order.
         places = _may_be_in(left, right, 0)
@@ -118,13 +131,10 @@ def matches(first: HashStore, second: HashStore) -> tuple[IntArray, IntArray]:
         places = places[_mask_in_sorted(np.sort(right[found]), left[places])]
         distinct, where = np.unique(left[places], return_index=True)
         origin = places[where[np.searchsorted(distinct, right[found])]]
-        here.append(found if right_ordinals is None else right_ordinals[found])
-        there.append(origin if left_ordinals is None else left_ordinals[origin])
-    if not here:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    ordinals, origins = np.concatenate(here), np.concatenate(there)
-    order = np.argsort(ordinals)
-    return ordinals[order], origins[order]
+        yield (
+            found if right_ordinals is None else right_ordinals[found],
+            origin if left_ordinals is None else left_ordinals[origin],
+        )
 
 
 def _may_be_in(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
