@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,14 @@ class Quarantine:
             )
 
     def start(self) -> list[BadSample]:
-        """The samples that are known, with those that a run found which was killed before it could add them."""
+        """The samples that are known, with those that runs found which were killed before they could add them."""
         known = self.read()
         if not any(self._journals()):
             return known
         with self._locked():
-            left = [found for folder in self._journals() if (found := self._found_in(folder)) is not None]
+            left = [sample for sign in self._journals() for sample in self._found_in(sign)]
             if left:
-                self._merge(sample for found in left for sample in found)
+                self._merge(left)
         return self.read()
 
     def sign(self, journal: Journal) -> None:
@@ -96,22 +96,26 @@ class Quarantine:
         """The journals beside this list, of runs that are under way and of such as were killed."""
         return self.path.parent.glob(f".{glob.escape(self.path.name)}.*{SUFFIX}/{_SIGN}")
 
-    def _found_in(self, sign: Path) -> list[BadSample] | None:
-        """What a run found that was killed, whose journal is then removed; None for one that is not to be touched."""
+    def _found_in(self, sign: Path) -> list[BadSample]:
+        """What a run found, of whose journal this is the sign. It is removed where all processes of the run have ended.
+
+        Workers outlive a killed main process by seconds, so what they hold is read too; so is that of a run beside this one.
+        """
         folder = sign.parent
         try:
             lock = os.open(folder, os.O_RDONLY)
         except OSError:
-            return None
+            return []
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if json.loads(sign.read_bytes()).get("fingerprint") != self._head["fingerprint"]:
-                return None
+                return []
             records = [record for log in sorted(folder.glob("*.jsonl")) for record in read_log(log, 0)[0]]
             found = [BadSample.from_dict(record) for record in records if record.get("verdict") == Verdict.BAD]
-            shutil.rmtree(folder, ignore_errors=True)
-        except (OSError, KeyError, TypeError, ValueError):
-            return None  # its processes live, or it is none of ours
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            return []  # none of ours, or one that is being removed
         finally:
             os.close(lock)
         return found
