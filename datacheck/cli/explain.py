@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from datacheck.codes.code import Code
 
 __all__ = ["explain"]
 
@@ -13,7 +16,8 @@ def explain(
     codes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Codes such as DC101, or their names; all of them, a line each, unless given.", metavar="[CODE...]"
+            help="Codes such as DC101, or their names; a line each for a beginning such as DC1, and for all unless given.",
+            metavar="[CODE...]",
         ),
     ] = None,
 ) -> int:
@@ -22,15 +26,18 @@ def explain(
     from datacheck.errors import UsageError, nearest_name
 
     if not codes:
-        for code in CODES.values():
-            print(f"{code.code}  {code.name:<18} {code.finds}")
+        print("\n".join(map(_line, CODES.values())))
         return 0
     by_name = {code.name: code for code in CODES.values()}
     for position, wanted in enumerate(codes):
         found = CODES.get(wanted.upper()) or by_name.get(wanted.lower())
         if found is None:
+            family = [code for number, code in CODES.items() if number.startswith(wanted.upper())] if wanted else []
+            if family:
+                print("\n" * bool(position) + "\n".join(map(_line, family)))
+                continue
             hint = nearest_name(wanted.lower(), by_name) or nearest_name(wanted.upper(), CODES)
-            raise UsageError(f"there is no code {wanted!r}{hint}")
+            raise UsageError(f"there is no code {wanted!r}{hint or '; datacheck explain lists them all'}")
         print("\n" * bool(position) + f"{found.code} {found.name} ({found.severity})")
         for title, text in (
             ("Finds", found.finds),
@@ -40,3 +47,7 @@ def explain(
         ):
             print(f"\n{title}\n  " + text.strip().replace("\n", "\n  "))
     return 0
+
+
+def _line(code: Code) -> str:
+    return f"{code.code}  {code.name:<18} {code.finds}"

@@ -101,7 +101,8 @@ CODES = (
         example=(
             "A text file of 132 bytes stands where the data should be:\n"
             "\n"
-            "    DC906 is a pointer, not the data: a Git LFS pointer to 1,073,741,952 bytes (data/train.parquet)"
+            "    DC906 is a pointer, not the data: it is a Git LFS pointer; fetch the data with\n"
+            "    `git lfs pull --include=data/train.parquet` (data/train.parquet)"
         ),
         remedy="Fetch the data: `git lfs pull`, or `dvc pull`. In CI, set `lfs: true` on the checkout step.",
     ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from shlex import quote
 
 from datacheck.errors import SourceError
 
@@ -49,11 +50,12 @@ def read_head(uri: str) -> bytes:
 
 def _missing(uri: str) -> SourceError:
     if os.path.lexists(f"{uri}.dvc"):
-        return SourceError("DC906", uri, "only its DVC pointer is here", f"fetch the data with `dvc pull {uri}.dvc`")
+        remedy = f"fetch the data with `dvc pull {quote(f'{uri}.dvc')}`"
+        return SourceError("DC906", uri, "only its DVC pointer is here", remedy)
     if os.path.islink(uri):
         if "annex/objects" in os.readlink(uri):
             return SourceError(
-                "DC906", uri, "it is a git-annex link to data that is not here", f"run `git annex get {uri}`"
+                "DC906", uri, "it is a git-annex link to data that is not here", f"run `git annex get {quote(uri)}`"
             )
         return SourceError("DC902", uri, "it is a link to a file that is not there", "mend or remove the link")
     return SourceError("DC902", uri, "no such file", "check the path")
@@ -61,10 +63,11 @@ def _missing(uri: str) -> SourceError:
 
 def _pointer(uri: str, head: bytes, size: int) -> SourceError | None:
     if head.startswith(_LFS):
-        remedy = f'fetch the data with `git lfs pull --include="{uri}"`'
-        return SourceError("DC906", uri, "it is a Git LFS pointer, not the data", remedy)
+        # Quoted: the name of a file is not to become a command of whoever pastes this.
+        remedy = f"fetch the data with `git lfs pull --include={quote(uri)}`"
+        return SourceError("DC906", uri, "it is a Git LFS pointer", remedy)
     if size < HEAD_BYTES and head.startswith(_ANNEX):
-        return SourceError("DC906", uri, "it is a git-annex pointer, not the data", f"run `git annex get {uri}`")
+        return SourceError("DC906", uri, "it is a git-annex pointer", f"run `git annex get {quote(uri)}`")
     if uri.endswith(".dvc") and any(line in head for line in _DVC):
-        return SourceError("DC906", uri, "it is a DVC pointer, not the data", f"fetch the data with `dvc pull {uri}`")
+        return SourceError("DC906", uri, "it is a DVC pointer", f"fetch the data with `dvc pull {quote(uri)}`")
     return None

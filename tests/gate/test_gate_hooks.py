@@ -131,7 +131,7 @@ def test_pointers_of_git_lfs_and_dvc_are_named_as_such(write: Write, commit: Com
     write("b.npy.dvc", "outs:\n- md5: a304afb96060aad90176268345e10355\n  path: b.npy\n")
     refused = commit()
     assert refused.returncode == 1
-    assert "it is a Git LFS pointer, not the data; fetch the data with `git lfs pull" in refused.stderr
+    assert "it is a Git LFS pointer; fetch the data with `git lfs pull" in refused.stderr
     assert "only its DVC pointer is here; fetch the data with `dvc pull b.npy.dvc`" in refused.stderr
     write("datacheck.yaml", "severity: {DC906: warning}\n")
     assert commit().returncode == 0

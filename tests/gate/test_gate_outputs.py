@@ -285,6 +285,14 @@ def test_pointers_are_named_as_what_they_are(write: Write, run: Run) -> None:
     )
 
 
+def test_no_name_becomes_a_command_of_whoever_pastes_the_remedy(write: Write, run: Run) -> None:
+    write("a b;$(id).parquet", LFS)
+    write("c d.npy.dvc", DVC)
+    out = run("scan", "a b;$(id).parquet", "c d.npy.dvc").out
+    assert "`git lfs pull --include='a b;$(id).parquet'`" in out
+    assert "`dvc pull 'c d.npy.dvc'`" in out
+
+
 def test_the_data_beside_its_dvc_pointer_is_checked(save: Save, write: Write, run: Run) -> None:
     write("a.npy.dvc", DVC)
     save("a.npy", [NAN])

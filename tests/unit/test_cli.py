@@ -211,6 +211,21 @@ def test_explain_alone_lists_every_code(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split()[0] for line in out.splitlines()] == list(CODES)
 
 
+def test_explain_lists_a_family_by_the_beginning_of_its_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = outcome(capsys, "explain", "dc1")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [number for number in CODES if number.startswith("DC1")]
+
+
+@pytest.mark.parametrize("wanted", ["", "xyzzy"])
+def test_explain_says_where_the_codes_are_for_what_is_near_to_none(
+    wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = outcome(capsys, "explain", wanted)
+    assert (code, out) == (2, "")
+    assert err == f"datacheck: there is no code {wanted!r}; datacheck explain lists them all\n"
+
+
 def test_schemas_are_checked_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("wrong.yaml").write_text("fields: {x: {dtype: float64, ge: 3, le: 2}}\n")
     code, out, err = outcome(capsys, "schema", "check", "schema.yaml", "wrong.yaml")
