@@ -8,6 +8,7 @@ left alone. Then the time that a diagnosis takes, in training steps of a 10-mill
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import statistics
 import sys
@@ -115,7 +116,7 @@ def _by_anomaly_mode(step: Any) -> Named:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with torch.autograd.detect_anomaly():
+            with torch.autograd.detect_anomaly(), contextlib.suppress(ValueError):
                 loss = step.run()
                 if loss.requires_grad:
                     loss.backward()
@@ -149,7 +150,8 @@ def _by_first_not_finite(step: Any) -> Named:
                 found.append((frame.f_code.co_filename, frame.f_lineno))
             return result
 
-    with FirstNotFinite():
+    with FirstNotFinite(), contextlib.suppress(ValueError):
+        # Distributions refuse NaN: what came before counts.
         loss = step.run()
         if loss.requires_grad:
             loss.backward()
@@ -161,7 +163,8 @@ def _is_bad(value: Any) -> bool:
 
     if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point or value.layout is not torch.strided:
         return False
-    return not bool(torch.isfinite(value).all())
+    # A zero that functional transforms stand in for a gradient has no memory: isfinite of it ends the process.
+    return not value._is_zerotensor() and not bool(torch.isfinite(value).all())
 
 
 def _time_diagnosis() -> None:
