@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datacheck import __version__
-from datacheck.findings import Finding
+from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
 
 __all__ = ["MANIFEST_VERSION", "InputAccount", "RepairTotal", "RunReport"]
@@ -85,6 +85,20 @@ class RunReport(Report):
     def ok(self) -> bool:
         cleaned = all(account.status == "cleaned" and not account.left_by_code for account in self.accounts)
         return cleaned and not self.failed
+
+    def judged(self) -> RunReport:
+        """What was found in the inputs and is not in the output is a note: the run did what it was told to do about it."""
+        accounts = {uri: account for account in self.accounts for uri in (account.uri, *(account.files or {}).values())}
+        return replace(
+            self, findings=tuple(self._judge(finding, accounts.get(finding.uri)) for finding in self.findings)
+        )
+
+    def _judge(self, finding: Finding, account: InputAccount | None) -> Finding:
+        is_done = account is not None and account.status == "cleaned" and finding.code not in account.left_by_code
+        if not is_done or finding.code in self.failed or finding.severity is Severity.INFO:
+            return finding
+        detail = "; ".join(filter(None, (finding.detail, "nothing of it is in the output")))
+        return replace(finding, severity=Severity.INFO, detail=detail)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -22,6 +22,9 @@ FORMATS: dict[str, str] = {
     "markdown": "datacheck.reports.markdown:render",
 }
 
+#: Formats that are the report as it is; the others are for tools that fail by them.
+_AS_IT_IS = frozenset({"text", "json", "jsonl"})
+
 
 def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa: A002 - the option's name
     """The report in a format, without a newline at its end; raises ``UsageError`` for an unknown format.
@@ -32,7 +35,7 @@ def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa:
         raise UsageError(f"there is no report format {format!r}{nearest_name(format, FORMATS)} ({', '.join(FORMATS)})")
     module, _, name = FORMATS[format].partition(":")
     function: Callable[[Report], str] = getattr(importlib.import_module(module), name)
-    text = function(report)
+    text = function(report if format in _AS_IT_IS else report.judged())
     if not (color and format == "text"):
         return text
     from datacheck.reports.color import paint

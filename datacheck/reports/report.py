@@ -31,6 +31,10 @@ class Report:
         """Whether nothing was found that is an error."""
         return not any(finding.is_error for finding in self.findings)
 
+    def judged(self) -> Report:
+        """The report as the tools of CI are told: its errors are what makes it not ok, and nothing else."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values."""
         return {

@@ -194,8 +194,8 @@ def test_the_airflow_example_fails_for_good_on_a_nan(
     flights: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, "airflow")
-    stand_in(monkeypatch, "airflow.exceptions", AirflowFailException=FailError)
     stand_in(monkeypatch, "airflow.sdk", dag=decorator, task=decorator)
+    stand_in(monkeypatch, "airflow.sdk.exceptions", AirflowFailException=FailError)
     flights(2)
     run_example("Airflow")
     flights(NAN)

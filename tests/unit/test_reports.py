@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from datacheck.findings import Example, Finding
 from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
+from datacheck.reports.formats import render
 from datacheck.reports.report import Report
 from datacheck.reports.text import render_finding, size_in_words, summary
 
@@ -114,6 +116,37 @@ def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
 
 def test_findings_that_were_dealt_with_leave_a_run_ok() -> None:
     assert run_report().ok
+
+
+@pytest.mark.parametrize("format_", ["sarif", "junit", "github", "gitlab", "markdown"])
+@pytest.mark.parametrize("code", ["DC101", "DC202"])
+def test_what_a_tool_of_ci_fails_by_is_what_makes_a_run_not_ok(format_: str, code: str) -> None:
+    one = account("train", num_read=4, num_kept=4)
+    found = (Finding("DC101", "train.npy", "x", 3, 4), Finding("DC202", "x.npy", "x", 3, 4))
+    pair = InputAccount("val", "pair", "cleaned", {"a": "x.npy", "b": "y.npy"})
+    done = run_report(findings=found, accounts=(one, pair))
+    (pair if code == "DC202" else one).left_by_code[code] = 3
+    left = run_report(findings=found, accounts=(one, pair))
+    stopped = run_report(findings=found, accounts=(), failed={code: 3})
+    unread = run_report(findings=(Finding("DC901", "train.npy"),), accounts=(account("train", "unreadable"),))
+    assert [report.ok for report in (left, stopped, unread)] == [False] * 3
+    marks = {
+        "sarif": r'"level": "error",',
+        "junit": r"<failure ",
+        "github": r"^::error",
+        "gitlab": r'"severity": "critical"',
+        "markdown": r"^\| DC\d{3} [a-z-]+ \|",
+    }
+
+    def num_errors(report: RunReport) -> int:
+        return len(re.findall(marks[format_], render(report, format_), re.MULTILINE))
+
+    assert num_errors(left) == 1
+    assert num_errors(stopped) == 2
+    assert num_errors(unread) == 1
+    (pair if code == "DC202" else one).left_by_code.clear()
+    assert num_errors(done) == 0
+    assert json.loads(render(done, "json"))["findings"][0]["severity"] == "error"
 
 
 def test_a_run_reads_back_from_its_manifest() -> None:
