@@ -84,7 +84,12 @@ class Guard:
             raise UsageError(
                 "Guard needs an optimizer; to look at one loss without training, use diagnose(loss_fn, ...)"
             )
+        if scaler is not None and not all(hasattr(scaler, name) for name in ("is_enabled", "scale", "step", "update")):
+            raise UsageError(f"scaler: Guard needs a torch.amp.GradScaler, not {type(scaler).__name__}")
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
+        for each in schedulers:
+            if not hasattr(each, "state_dict") or not hasattr(each, "load_state_dict"):
+                raise UsageError(f"scheduler: Guard needs learning-rate schedulers, not {type(each).__name__}")
         self._driver = Driver(model, optimizers, on_trip, scaler, schedulers, self.config)
         self._driver.attach()
         self._num_parts = 0

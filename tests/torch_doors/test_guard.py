@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
+from datacheck.torch.sentinel.actions import Skip  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -327,6 +328,10 @@ def test_a_compiled_model_has_no_graph_break_and_the_same_weights(watch: str, in
             optimizer.step()
         if guard is not None:
             assert guard.report().ok
+            notes = [finding.detail or "" for finding in guard.report().findings]
+            assert ["the gradients with respect to them are not" in note for note in notes] == [True] * (
+                watch == "layers"
+            )
         return state_of(model, optimizer)
 
     with warnings.catch_warnings():
@@ -699,6 +704,12 @@ def test_a_loss_that_is_no_scalar_is_the_users_mistake() -> None:
         ({"accumulation_steps": 1.5}, "accumulation_steps=1.5"),
         ({"max_grad_norm": -1.0}, "max_grad_norm"),
         ({"evry_n_steps": 2}, "did you mean 'every_n_steps'"),
+        ({"on_trip": Skip}, r"Skip\(\), and not its class"),
+        ({"on_trip": ("warn", "skip", "skip")}, "twice"),
+        ({"bundle_dir": 3}, "bundle_dir=3"),
+        ({"synchronize": "yes"}, "synchronize='yes'"),
+        ({"scaler": 3}, "GradScaler, not int"),
+        ({"scheduler": [3]}, "schedulers, not int"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

@@ -381,3 +381,10 @@ def test_layers_inside_activation_checkpointing_are_seen_both_ways(use_reentrant
     seen = readings()
     for name in ("into", "inside.0", "inside.1", "inside.2"):
         assert seen[name] == pytest.approx(plain[name]), name
+
+
+def test_sparse_gradients_that_torch_cannot_clip_are_the_users_to_know() -> None:
+    model = nn.Embedding(5, 2, sparse=True)
+    guard = Guard(model, torch.optim.SparseAdam(model.parameters()), max_grad_norm=1.0)
+    with pytest.raises(UsageError, match="sparse=False"):
+        guard.step(lambda model, batch: model(batch).mean(), torch.tensor([0, 3]))

@@ -68,6 +68,10 @@ class GuardConfig:
         for name in ("max_grad_norm", "loss_spike", "grad_spike", "min_loss_scale"):
             if getattr(self, name) is not None:
                 _require(name, getattr(self, name), lambda value: value > 0, "a number above 0", (int, float))
+        if not isinstance(self.synchronize, bool):
+            raise UsageError(f"synchronize={self.synchronize!r}: it must be True or False")
+        if not isinstance(self.bundle_dir, (str, Path, type(None))):
+            raise UsageError(f"bundle_dir={self.bundle_dir!r}: it must be the path of a folder, or None")
 
 
 def _require(

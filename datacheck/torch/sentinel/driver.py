@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
+from datacheck.findings import Severity
 from datacheck.schema.loading import load_schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis import Diagnosis, NonFiniteError
@@ -162,6 +163,12 @@ class Driver:
             self.context.clear()
 
     def _note_blindness(self, layers: LayerWatch) -> None:
+        if layers.is_compiled():
+            self.log.add_note(
+                "the layers",
+                "inside torch.compile the outputs of modules are watched, and the gradients with respect to them are not",
+                Severity.WARNING,
+            )
         if layers.blind_spots:
             shown = join_limited(sorted(layers.blind_spots), 4)
             self.log.add_note("the layers", f"hooks do not see the values of {shown}, under vmap or in TorchScript")
@@ -244,7 +251,12 @@ class Driver:
                 if scaler is not None:
                     scaler.unscale_(optimizer)
             tensors = [parameter.tensor for parameter in training.parameters]
-            torch.nn.utils.clip_grad_norm_(tensors, self.config.max_grad_norm)
+            try:
+                torch.nn.utils.clip_grad_norm_(tensors, self.config.max_grad_norm)
+            except NotImplementedError as error:
+                raise UsageError(
+                    "max_grad_norm: torch cannot clip sparse gradients; leave it out, or give the embedding sparse=False"
+                ) from error
         self.lookout.before_update()
         try:
             for optimizer in training.optimizers:

@@ -209,7 +209,11 @@ class LayerWatch:
 
     def is_blind(self) -> bool:
         """Whether no module at all was seen in this step. This waits for an accelerator."""
-        return not self._order and (self._compiled_sums is None or not bool(self._compiled_sums.any()))
+        return not self._order and not self.is_compiled()
+
+    def is_compiled(self) -> bool:
+        """Whether modules were seen inside compiled code in this step. This waits for an accelerator."""
+        return self._compiled_sums is not None and bool(self._compiled_sums.any())
 
     def read(self) -> list[LayerReading]:
         """What the modules did in this step, in the order in which they finished. This waits for an accelerator."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from datacheck.findings import Finding
+from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
 from datacheck.reports.text import render_finding
 from datacheck.text import quantity
@@ -54,9 +54,11 @@ class GuardLog:
     def add_act(self, action: str, step: int, detail: str) -> None:
         self._add(Finding("DC460", f"step {step}", num_violations=1, num_checked=1, rule=action, detail=detail))
 
-    def add_note(self, field: str, detail: str) -> None:
+    def add_note(self, field: str, detail: str, severity: Severity | None = None) -> None:
         """Something that could not be watched or replayed: once."""
-        note = Finding("DC005", "training", field=field, num_violations=1, num_checked=1, detail=detail)
+        note = Finding(
+            "DC005", "training", field=field, num_violations=1, num_checked=1, detail=detail, severity=severity
+        )
         if note not in self._findings:
             self._add(note)
 

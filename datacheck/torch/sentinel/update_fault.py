@@ -70,7 +70,7 @@ def _judge(
         return (
             "optimizer-epsilon",
             f"{what}, and a gradient of 0 is divided by it: 0 / 0",
-            f"optimizer = torch.optim.{name}(model.parameters(), lr={rate or 1e-3:g}, eps=1e-8)  # float16: 1e-4",
+            f"optimizer = torch.optim.{name}(model.parameters(), lr={rate or 1e-3:g}, eps={_epsilon_of(dtype)})",
         )
     if rate is not None and (not math.isfinite(rate) or rate > LARGE_RATE):
         return (
@@ -92,6 +92,11 @@ def _judge(
         f"the update overflowed{shown}",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step(), and a lower lr",
     )
+
+
+def _epsilon_of(dtype: str) -> str:
+    """An epsilon that is not 0 in the dtype."""
+    return "1e-4" if dtype == "float16" else "1e-8"
 
 
 def _number(value: Any) -> float | None:

@@ -51,7 +51,8 @@ def read_actions(on_trip: OnTrip, max_skips: int) -> tuple[Action, ...]:
     actions = tuple(_read_action(one) for one in given)
     if not actions:
         raise UsageError('on_trip is empty; to be told only, say on_trip="warn"')
-    if len({id(action) for action in actions}) < len(actions):
+    names = [one for one in given if isinstance(one, str)]
+    if len({id(action) for action in actions}) < len(actions) or len(set(names)) < len(names):
         raise UsageError("on_trip: the same action is there twice")
     for action in actions:
         if isinstance(action, Skip) and action.max_in_row is None:
@@ -62,6 +63,8 @@ def read_actions(on_trip: OnTrip, max_skips: int) -> tuple[Action, ...]:
 def _read_action(given: str | Action | Callable[[Any], str | None]) -> Action:
     if isinstance(given, Action):
         return given
+    if isinstance(given, type):
+        raise UsageError(f"on_trip={given.__name__}: give an action, as in {given.__name__}(), and not its class")
     if isinstance(given, str):
         if given not in ACTIONS:
             known = ", ".join(map(repr, ACTIONS))
