@@ -419,6 +419,18 @@ def test_indices_are_those_of_a_sequence() -> None:
     assert not safe.report().samples
 
 
+def test_attributes_of_the_inner_set_are_reached_by_no_magic() -> None:
+    inner = Batched(5)
+    safe = safe_of(inner)
+    assert safe.dataset.size == 5
+    with pytest.raises(AttributeError):
+        safe.size  # noqa: B018
+    # What a loader would take to go round the checks, and what recursed without an end while it was unpickled.
+    assert safe.__getitems__.__func__ is SafeDataset.__getitems__
+    assert pickle.loads(pickle.dumps(safe)).dataset.size == 5
+    assert len(repr(safe_of([1.0] * 1000))) < 60
+
+
 def test_what_is_raised_beyond_the_end_is_no_bad_sample() -> None:
     class Files(Numbered):
         def __getitem__(self, index: int) -> Any:
@@ -464,6 +476,8 @@ def test_a_transform_is_inside_the_protection() -> None:
         ({"max_attempts": 0}, "max_attempts"),
         ({"retries": -1}, "retries"),
         ({"transform": 3}, "transform"),
+        ({"replace_from": []}, "one sample or more"),
+        ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, and Numbered has \d samples"),
         ({"cleaning": []}, "repairs nothing; set on_bad='repair'"),
         ({"statistics": "statistics.json"}, "cleaning='pipeline.yaml'"),
     ],

@@ -105,6 +105,16 @@ def test_texts_are_not_taken_for_files() -> None:
     assert [sample.origin for sample in safe.check().samples] == [None, None]
 
 
+def test_half_a_surrogate_in_an_error_is_text_in_every_form() -> None:
+    def read() -> Any:
+        raise FileNotFoundError("bird-\udce4.png")
+
+    report = safe_of(Listed([read, 1.0])).check()
+    assert "bird-\\udce4.png" in str(report)
+    assert "bird-\\\\udce4.png" in report.to_json()
+    assert "bird-\\udce4.png" in report.to_pandas()["traceback"][0]
+
+
 def test_hostile_messages_are_escaped() -> None:
     def hostile() -> Any:
         raise ValueError("\x1b[31mred\u202e")

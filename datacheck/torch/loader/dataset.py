@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from datacheck.errors import UsageError
@@ -149,7 +150,19 @@ class SafeDataset(Dataset[T]):
                 f"{self._core.name} has no length, so no sample can be drawn to replace a bad one; use on_bad='raise' "
                 "or 'skip'"
             )
+        if replace_from is not None and not streamed:
+            self._check_pool(replace_from)
         self._start()
+
+    def _check_pool(self, pool: Sequence[int]) -> None:
+        num_samples = self._core.num_samples()
+        indices = np.asarray(pool)
+        if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
+            raise UsageError("replace_from must be the indices of one sample or more")
+        if num_samples is not None and not (indices.min() >= 0 and indices.max() < num_samples):
+            raise UsageError(
+                f"replace_from has indices from {indices.min()} to {indices.max()}, and {self.name} has {num_samples:,} samples"
+            )
 
     def _start(self) -> None:
         self._is_clean = self._core.inspector.judge.is_clean
@@ -163,7 +176,8 @@ class SafeDataset(Dataset[T]):
         self._start()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.dataset!r}, on_bad={self._core.config.policy!r})"
+        inner = repr(self.dataset) if isinstance(self.dataset, Dataset) else type(self.dataset).__name__
+        return f"{type(self).__name__}({inner}, on_bad={self._core.config.policy!r})"
 
     def __len__(self) -> int:
         # Samplers ask for the length at the start of an epoch, which is when a main process can write things down, and open
@@ -256,7 +270,8 @@ class SafeDataset(Dataset[T]):
             key = operator.index(index)
         except TypeError:
             raise TypeError(
-                f"the index of a sample must be a whole number, not {type(index).__name__}: a bad sample is known by it"
+                f"the index of a sample must be a whole number, not {type(index).__name__}: a bad sample is known by it; "
+                "give a loader that is to ask for many samples at once a batch_size, or a batch_sampler"
             ) from None
         if key < 0:
             key += len(self.dataset)
@@ -324,8 +339,8 @@ class SafeDataset(Dataset[T]):
 
         A data set that has a ``set_epoch`` of its own is told too.
         """
-        if epoch < 0:
-            raise UsageError(f"an epoch is 0 or more, and this is {epoch}")
+        if not isinstance(epoch, int) or epoch < 0:
+            raise UsageError(f"an epoch is a whole number, 0 or more, and this is {epoch!r}")
         self._core.recorder.journal.epoch = epoch
         inner = getattr(self.dataset, "set_epoch", None)
         if callable(inner):

@@ -102,7 +102,8 @@ class BadSample:
 
 def describe_error(error: BaseException) -> SampleError:
     """An exception as text, with its traceback and its causes."""
-    text = "".join(traceback.format_exception(error))
+    # Half a surrogate, as file names may have it, is no text for JSON or pandas.
+    text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
     if len(text) > MAX_TRACEBACK:
         text = f"…{text[1 - MAX_TRACEBACK :]}"
     return SampleError(type(error).__name__, plain(str(error), 400), text)

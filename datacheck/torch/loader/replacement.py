@@ -22,7 +22,7 @@ def candidates(seed: int, epoch: int, index: int, pool: int | Sequence[int], att
     while given < attempts and attempt < 64 * attempts:
         place = _draw(seed, epoch, index, attempt) % max(size, 1)
         attempt += 1
-        chosen = place if isinstance(pool, int) else pool[place]
+        chosen = place if isinstance(pool, int) else int(pool[place])
         if size == 0 or chosen in taken:
             continue
         taken.add(chosen)
