@@ -180,7 +180,7 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
     if isinstance(array, np.ma.MaskedArray):
         validity = np.ascontiguousarray(~np.ma.getmaskarray(array)).reshape(-1)
         array = np.ascontiguousarray(array.data)
-    dtype, kind, shape = dtype or array.dtype.name, array.dtype.kind, array.shape
+    dtype, kind, shape = dtype or _name_of(array.dtype), array.dtype.kind, array.shape
     if dtype in FLOAT_FORMATS:
         array, kind = array.view(FLOAT_FORMATS[dtype]), "u"
     if kind in "?biufc":
@@ -198,6 +198,15 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
     else:
         problem = "an array of Python objects hides its values" if kind == "O" else f"dtype {dtype} is not known"
         yield Leaf(path, None, dtype, None, (), shape, problem)
+
+
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """NumPy's name for a dtype; long doubles it calls after the room that they take, which tells machines apart."""
+    if dtype.type is np.longdouble and dtype.itemsize > 8:
+        return "longdouble"
+    if dtype.type is np.clongdouble and dtype.itemsize > 16:
+        return "clongdouble"
+    return str(dtype.name)
 
 
 #: Units of time that Arrow has.

@@ -256,3 +256,13 @@ def test_the_command_prints_the_schema_unless_told_where(tmp_path: Path) -> None
     assert done.returncode == 0
     assert "  # seen: 1.5 .. 3, 2 values\n  x:\n    dtype: float64\n" in done.stdout
     assert run_command("schema", "infer", tmp_path / "none").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["longdouble", "float128"])
+def test_long_doubles_have_one_name_and_bounds_of_their_own(name: str) -> None:
+    values = np.array([0, 1, 2], np.longdouble)
+    assert datacheck.infer(values).fields[None].dtype == "longdouble"
+    schema = {"fields": {None: {"dtype": name, "le": 0.1}}}
+    assert datacheck.scan(values / np.longdouble(21), schema).ok
+    just_above = np.array([np.longdouble(0.1) + np.longdouble("1e-18")])
+    assert [found.code for found in datacheck.scan(just_above, schema).findings] == ["DC202"]
