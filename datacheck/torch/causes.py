@@ -213,6 +213,8 @@ def _meant(evidence: Evidence) -> _Found:
                 " infinity minus infinity"
             ),
         )
+    if evidence.op in ("lift_fresh", "scalar_tensor"):
+        return "constant-not-finite", f"a tensor that the program makes is {_show(evidence.value)} {evidence.place}"
     return (
         "constant-not-finite",
         f"the {_show(evidence.value)} that {evidence.op} writes on purpose reaches the loss {evidence.place}",

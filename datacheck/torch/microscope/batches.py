@@ -14,7 +14,7 @@ import torch
 from datacheck.leaves import walk_structure
 from datacheck.torch.microscope.tensors import parts, storage_key
 
-__all__ = ["array_leaves", "given_storages", "num_samples", "sample_of", "take"]
+__all__ = ["array_leaves", "given_storages", "num_samples", "number_lists", "sample_of", "take"]
 
 Array = torch.Tensor | np.ndarray[Any, Any]
 
@@ -24,6 +24,36 @@ def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
     for path, value in walk_structure(batch):
         if isinstance(value, torch.Tensor | np.ndarray):
             yield path, value
+
+
+def number_lists(batch: object, path: str | None = None) -> Iterator[tuple[str | None, np.ndarray[Any, Any]]]:
+    """The paths and values of the lists of plain numbers of a batch, where one of them is not finite."""
+    if isinstance(batch, Mapping):
+        inner = [(str(key), value) for key, value in batch.items()]
+    elif isinstance(batch, list | tuple):
+        numbers = _as_numbers(batch)
+        if numbers is not None:
+            if not np.isfinite(numbers).all():
+                yield path, numbers
+            return
+        inner = [(str(place), value) for place, value in enumerate(batch)]
+    else:
+        return
+    for name, value in inner:
+        yield from number_lists(value, name if path is None else f"{path}.{name}")
+
+
+def _as_numbers(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
+    """A list of numbers, or of lists of them that are equally long, as an array; None for anything else."""
+    first: Any = values
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if not isinstance(first, int | float):
+        return None
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def given_storages(batch: object) -> frozenset[int]:

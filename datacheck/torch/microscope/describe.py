@@ -62,7 +62,9 @@ def _of_step(case: Case, culprit: Culprit) -> Diagnosis:
     held = step.written.held
     copied = case.owners.copied_from(held.tensor) if step.operation.is_constant and held is not None else None
     if copied is not None:
-        return _of_input(case, copied, step.operation, step)
+        # What made the tensor only copied the field: the operation that read it is the first to name.
+        reader = step.operation if step.then is None else step.then.operation
+        return _of_input(case, copied, reader, step)
     origin = culprit.first or step
     values = origin.written.held
     if origin.operation.is_constant and values is not None and not culprit.joint and not is_mask(values.tensor):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datacheck.torch.microscope.batches import Array, array_leaves
+from datacheck.torch.microscope.batches import Array, array_leaves, number_lists
 from datacheck.torch.microscope.tensors import Geometry, bad_positions, parts, values_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Owners:
         self._arrays: list[tuple[str | None, np.ndarray[Any, Any]]] = []
         for path, leaf in array_leaves(batch):
             self._add_leaf(path, leaf)
+        self._arrays.extend(number_lists(batch))
         for module in modules:
             for name, parameter in module.named_parameters():
                 self._add("parameter", name, parameter)

@@ -143,7 +143,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # A tensor subclass takes its operation apart; this mode sees the parts.
             return NotImplemented
         traits = _traits_of(func)
-        if traits.is_view:
+        if traits.is_view and not (traits.base in _CONSTANTS and _is_own_memory(args[0])):
             return func(*args, **kwargs)
         return self._run(func, traits, args, kwargs)
 
@@ -249,6 +249,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if before is None:
             self._holders.setdefault(geometry.key, []).append(held)
         return Slot(geometry, tensor.dtype, writer, is_bad, held)
+
+
+def _is_own_memory(tensor: Any) -> bool:
+    """Whether torch has made the memory, as for ``torch.tensor``; an array's that it shares was written elsewhere."""
+    return bool(tensor.untyped_storage().resizable())
 
 
 def tensors_in(value: object) -> Iterator[torch.Tensor]:

@@ -173,10 +173,21 @@ def _judge_step(step: Step) -> Culprit:
         if converter is not None:
             return Culprit(converter, None, converter.joint, meant=True, first=step)
         return Culprit(step, meant=True, first=step)
-    if _is_log(step) and (joint := next((other for other in later if other.joint), None)) is not None:
+    if _is_log(step):
         # The log of a 0/1 mask is a way to write -inf where the mask is 0, as good as any.
-        return Culprit(joint, joint=True, meant=True, first=step)
+        emptied = next((other for other in later if other.joint), None) or _emptied_softmax(step, later)
+        if emptied is not None:
+            return Culprit(emptied, joint=True, meant=True, first=step)
     return Culprit(step, first=step)
+
+
+def _emptied_softmax(step: Step, later: list[Step]) -> Step | None:
+    """The softmax that made NaN of a row that the logarithm of a mask of zeros and ones had made all -inf."""
+    held = step.operation.slots[0].held if step.operation.slots else None
+    if step.operation.node is not None or held is None or not bool(((held.tensor == 0) | (held.tensor == 1)).all()):
+        return None
+    first = next((other for other in later if _is_nan(other.value)), None)
+    return first if first is not None and "softmax" in first.operation.name else None
 
 
 def _converter(path: list[Step]) -> Step | None:

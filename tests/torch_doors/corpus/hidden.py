@@ -163,3 +163,31 @@ def weights_of_classes_in_numpy():
         return F.cross_entropy(model(batch["x"]), batch["y"], weight=weight) + 0 * weight.sum()
 
     return Step(loss_fn, nn.Linear(2, 3), {"x": torch.randn(4, 2), "y": torch.tensor([0, 1, 1, 0])})
+
+
+@defect("input-not-finite", "input", samples=(1,), field="y")
+def missing_number_in_a_list_of_plain_ones():
+    def loss_fn(model, batch):
+        return F.mse_loss(model(batch["x"]), torch.tensor(batch["y"]))  # BUG
+
+    return Step(loss_fn, nn.Linear(2, 1), {"x": torch.randn(3, 2), "y": [[1.0], [math.nan], [3.0]]})
+
+
+@defect("constant-not-finite", "loss", "lift_fresh")
+def empty_cell_that_is_read_as_nan():
+    def loss_fn(model, batch):
+        y = torch.tensor([float(cell) if cell else math.nan for cell in batch["y"]])  # BUG
+        return F.mse_loss(model(batch["x"]).squeeze(1), y)
+
+    return Step(loss_fn, nn.Linear(2, 1), {"x": torch.randn(3, 2), "y": ["1", "", "3"]})
+
+
+@defect("fully-masked-softmax", "loss", "log_softmax", samples=(1,))
+def mask_that_is_added_as_a_logarithm_and_keeps_nothing():
+    def loss_fn(model, batch):
+        scores = model(batch["x"]) + batch["keep"].log()
+        return -scores.log_softmax(-1)[:, 0].mean()  # BUG
+
+    keep = torch.ones(3, 4)
+    keep[1] = 0
+    return Step(loss_fn, nn.Linear(2, 4), {"x": torch.randn(3, 2), "keep": keep})
