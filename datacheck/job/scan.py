@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Generator, Iterable, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
 from datacheck.errors import SourceError, UsageError
 from datacheck.job.executors import ExecutorLike, map_in_order
 from datacheck.job.files import Duplicates, FileScan, error_finding
 from datacheck.job.progress import Progress, Silent
+from datacheck.job.small_files import group_small, scan_small
 from datacheck.job.unit_scan import UnitScan, read_keys, scan_batches, scan_unit
 from datacheck.job.verdict import FileVerdict
 from datacheck.reports.report import Report
@@ -128,7 +129,8 @@ def scan_each(
     read.
     """
     files = [replace(file, options=read_options(file.options, schema)) for file in files]
-    progress.start("scan", len(files), sum(_size(file.uri) for file in files))
+    sizes = [_size(file.uri) for file in files]
+    progress.start("scan", len(files), sum(sizes))
     load_libraries(schema)
     rules = Rulebook(schema)
     keys = unique_keys(schema)
@@ -136,10 +138,11 @@ def scan_each(
     # Most files of a data set of many are one unit: read at once, they are opened once.
     look = partial(_look, rules=rules if not keys else None)
     looks: list[tuple[InputInfo | SourceError, UnitScan | None]] = []
-    for info, scanned in map_in_order(look, files, workers, executor):
-        looks.append((info, scanned))
-        if scanned is not None and isinstance(info, InputInfo):
-            progress.advance(1, scanned.num_rows, info.num_bytes)
+    for some in map_in_order(look, [files[group] for group in group_small(sizes)], workers, executor):
+        looks += some
+        for info, scanned in some:
+            if scanned is not None and isinstance(info, InputInfo):
+                progress.advance(1, scanned.num_rows, info.num_bytes)
     units = [
         (_limited(unit, columns), schema) if file.uri in only_keys else (unit, rules)
         for file, (info, done) in zip(files, looks, strict=True)
@@ -171,12 +174,25 @@ def _scan_or_read_keys(task: tuple[WorkUnit, Rulebook | Schema]) -> UnitScan:
     return scan_unit(unit, asked) if isinstance(asked, Rulebook) else read_keys(unit, asked)
 
 
-def _look(file: InputFile, rules: Rulebook | None) -> tuple[InputInfo | SourceError, UnitScan | None]:
-    """What the file's header says, and its scan where it is one unit and ``rules`` are given."""
-    info = inspect_file(file)
-    if rules is None or isinstance(info, SourceError) or len(info.units) != 1:
-        return info, None
-    return info, scan_unit(info.units[0], rules)
+def _look(files: Sequence[InputFile], rules: Rulebook | None) -> list[tuple[InputInfo | SourceError, UnitScan | None]]:
+    """What each file's header says, and its scan where it is one unit and ``rules`` are given."""
+    infos: list[InputInfo | SourceError] = []
+
+    def units() -> Iterator[WorkUnit]:
+        # One after the other: a file that was just looked at is still open.
+        for file in files:
+            info = inspect_file(file)
+            infos.append(info)
+            if _is_one_unit(info):
+                yield info.units[0]
+
+    scanned: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
+    results = iter(scanned)
+    return [(info, next(results) if _is_one_unit(info) else None) for info in infos]
+
+
+def _is_one_unit(info: InputInfo | SourceError) -> TypeGuard[InputInfo]:
+    return isinstance(info, InputInfo) and len(info.units) == 1
 
 
 def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
