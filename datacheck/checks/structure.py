@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datacheck.checks.base import Outcome
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
-from datacheck.schema.model import Schema
+from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
 
-__all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of"]
+__all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of", "is_of_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,10 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
         return
     if field is None:
         return
+    if facts.dtype == "struct" and is_of_values(field):
+        wanted = f"expected {field.dtype}" if field.dtype is not None else "and its rules are for values"
+        yield _fault("DC003", path, f"struct, {wanted}")
+        return
     is_container = facts.dtype == "struct" or facts.dtype.startswith("list<")
     if field.dtype is not None and not is_container and not dtype_matches(facts.dtype, field.dtype):
         yield _fault("DC003", path, f"{facts.dtype}, expected {field.dtype}")
@@ -127,6 +131,12 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
             shape = (num_rows, *shape[1:])
         if not shape_matches(shape, field.shape):
             yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
+
+
+def is_of_values(field: Field) -> bool:
+    """Whether a field says what values are, which a struct, with fields of its own, is not."""
+    rules = (field.dtype, field.ge, field.le, field.gt, field.lt, field.isin, field.str_matches)
+    return any(rule is not None for rule in rules)
 
 
 def dtype_matches(found: str, expected: str) -> bool:

@@ -67,6 +67,26 @@ def test_fields_inside_the_entries_are_those_of_a_file() -> None:
     assert found({"x": torch.tensor([[1.0], [-1.0]])}, {"fields": {"x[]": {"ge": 0}}}) == [("DC201", "x[][]")]
 
 
+@pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_lists(layout: torch.layout) -> None:
+    def nested(last: float) -> torch.Tensor:
+        return torch.nested.nested_tensor([torch.ones(2), torch.tensor([1.0, 2.0, last])], layout=layout)
+
+    assert found({"x": nested(3.0)}, {"fields": {"x": {"ge": 0}}}) == []
+    assert found({"x": nested(-3.0)}, {"fields": {"x": {"ge": 0}}}) == [("DC201", "x[][]")]
+
+
+@pytest.mark.parametrize("rules", [{"ge": 0}, {"dtype": "float32"}, {"isin": [1]}])
+def test_what_has_fields_of_its_own_is_no_value(rules: Any) -> None:
+    schema = {"fields": {"x": rules}}
+    assert found({"x": {"a": 1.0}}, schema) == [("DC003", "x")]
+    assert found({"x": [{"a": 1.0}]}, schema) == [("DC003", "x[]")]
+    for rows in ([{"a": 1.0}], [[{"a": 1.0}]]):
+        (finding,) = datacheck.scan(pa.table({"x": rows}), schema=schema).findings
+        assert finding.code == "DC003"
+
+
 def test_fields_that_name_one_entry_leave_the_others_alone() -> None:
     schema = {"fields": {"x.0": {"ge": 0}}}
     assert found({"x": [1, -1, "a"]}, schema) == []

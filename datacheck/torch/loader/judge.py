@@ -160,7 +160,7 @@ def _hidden_by_empty(schema: Schema, facts: Mapping[str | None, FieldFacts]) -> 
     """The fields inside nulls, and inside lists that have no entry: they are not missing."""
     empty = tuple(f"{path}{mark}" for path, fact in facts.items() if fact.dtype == _NOTHING for mark in ("[]", "."))
     names = [name for name in schema.fields if name is not None and name.startswith(empty)] if empty else []
-    return {name: FieldFacts("struct", top_level=False) for name in names}
+    return {name: FieldFacts(_NOTHING, top_level=False) for name in names}
 
 
 def _is_kind(dtype: str, field: Field) -> bool:

@@ -48,6 +48,8 @@ class ListPaths:
         """Whether the value at a path is a list that is taken as a whole."""
         if path in self.entered:
             return isinstance(value, list | tuple | set | frozenset | torch.Tensor | np.ndarray)
+        if isinstance(value, torch.Tensor):
+            return path in self.named and value.is_nested
         return path in self.named and self.may_hold(path, type(value))
 
     def may_hold(self, path: str | None, kind: type) -> bool:
@@ -84,7 +86,7 @@ def _is_plain_entry(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.detach().tolist()
+        return [part.tolist() for part in value.detach().unbind()] if value.is_nested else value.detach().tolist()
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, Mapping):

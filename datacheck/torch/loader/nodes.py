@@ -19,7 +19,7 @@ from numpy.ma import MaskedArray
 from datacheck.batch import Batch
 from datacheck.checks.checker import Rulebook
 from datacheck.checks.rules import run_rules
-from datacheck.checks.structure import dtype_matches, shape_matches
+from datacheck.checks.structure import dtype_matches, is_of_values, shape_matches
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field
@@ -91,7 +91,8 @@ class Node:
             is_array = kind is list and self.path not in self._lists.entered
             test = self._number_list_screen(self._field) if is_array and self._field is not None else never
         elif leaf is None and is_container(kind):
-            test = self._container_screen(kind)
+            is_mistaken = self._field is not None and self.path is not None and is_of_values(self._field)
+            test = never if is_mistaken else self._container_screen(kind)
         elif leaf is None:
             is_free = self._field is None and not self._rulebook.schema.strict
             test = self._told_screen() if is_free else never
