@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from datacheck.errors import UsageError
     from datacheck.torch.sentinel.bundle import Bundle
     from datacheck.torch.sentinel.replaying import Replayed
 
@@ -27,7 +29,7 @@ def replay(
     BUILD is ``package.module:function``; the function takes nothing and returns ``(model, loss_fn)``. It is your code and
     is run; nothing of the bundle is.
     """
-    from datacheck.errors import UsageError, nearest_name
+    from datacheck.errors import DatacheckError, UsageError, nearest_name
 
     if format not in FORMATS:
         raise UsageError(f"--format {format}: it is text or json{nearest_name(format, FORMATS)}")
@@ -45,9 +47,28 @@ def replay(
     function = import_reference(build)
     if not callable(function):
         raise UsageError(f"{build} is not a function; it must return (model, loss_fn)")
-    replayed = replay_bundle(held, function())
+    try:
+        built = function()
+    except Exception as error:  # the user's code
+        raise _raised(build, error) from error
+    try:
+        replayed = replay_bundle(held, built)
+    except DatacheckError:
+        raise
+    except Exception as error:  # the user's code, on the bundle's batch
+        raise _raised("the step", error) from error
     print(json.dumps(_record(bundle, held, replayed), indent=2) if format == "json" else _text(bundle, held, replayed))
     return 0 if replayed.diagnosis is None else 1
+
+
+def _raised(what: str, error: Exception) -> UsageError:
+    """An error of the user's code, with the line that raised it: a traceback would be mostly of other code."""
+    from datacheck.errors import UsageError
+    from datacheck.text import plain
+
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{last.filename}:{last.lineno}"
+    return UsageError(f"{what} raised {type(error).__name__}: {plain(str(error))} ({plain(where)})")
 
 
 def _record(path: Path, bundle: Bundle, replayed: Replayed) -> dict[str, Any]:

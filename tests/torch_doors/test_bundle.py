@@ -53,6 +53,22 @@ def loss_fn(model, batch):
 def build():
     torch.manual_seed(99)
     return Net(), loss_fn
+
+
+def build_badly():
+    raise OSError("no weights here")
+
+
+def build_for(device):
+    return build()
+
+
+def bad_loss(model, batch):
+    return batch["colour"]
+
+
+def build_with_bad_loss():
+    return Net(), bad_loss
 """
 
 
@@ -274,6 +290,50 @@ def test_a_broken_or_hostile_bundle_is_an_error_that_names_it(name: str, content
         read_bundle(tmp_path)
 
 
+def changed(parts: Any) -> Any:
+    def change(tree: dict[str, Any]) -> None:
+        tree["parts"] = parts(tree["parts"][0]) if callable(parts) else parts
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        changed([]),
+        changed({}),
+        changed([3]),
+        changed(lambda part: [{**part, "random": 1}]),
+        changed(lambda part: [{**part, "is_whole": "yes"}]),
+        changed(lambda part: [{**part, "is_whole": False, "batch": 3}]),
+        changed(lambda part: [{**part, "is_whole": False, "batch": ((), {1: 2})}]),
+        changed(lambda part: [{**part, "is_whole": False, "batch": ((), {}), "root": "__class__"}]),
+        changed(lambda part: [{**part, "random": {"os.system": 1}}]),
+        changed(lambda part: [{**part, "random": {"torch": "x"}}]),
+        changed(lambda part: [{**part, "random": {"python": (1, 2)}}]),
+        changed(lambda part: [{"batch": 1}]),
+    ],
+)
+def test_parts_that_no_guard_wrote_are_an_error(program: Any, tmp_path: Path, change: Any) -> None:
+    guard, _ = tripped(program)
+    tree = read_tree(guard.bundle(tmp_path / "sound"))
+    change(tree)
+    (tmp_path / "hostile").mkdir()
+    write_tree(tree, tmp_path / "hostile")
+    with pytest.raises((SourceError, UsageError)):
+        replay(tmp_path / "hostile", "bundled_program:build", "text")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.parametrize("name", ["tree.json", "tensors.safetensors"])
+def test_a_device_in_the_place_of_a_file_is_not_read(name: str, tmp_path: Path) -> None:
+    write_tree(torch.ones(2), tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match="not a regular file"):
+        read_bundle(tmp_path)
+
+
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is not there"):
         read_bundle(tmp_path)
@@ -304,6 +364,9 @@ def test_a_model_that_is_not_the_runs_is_refused_by_name(program: Any, tmp_path:
         ("bundled_program:nn", "not a function"),
         ("no_such_module:build", "no_such_module"),
         ("bundled_program:Net", "loss function"),
+        ("bundled_program:build_badly", r"build_badly raised OSError: no weights here \(.*bundled_program\.py:30\)"),
+        ("bundled_program:build_for", "build_for raised TypeError.*missing 1 required"),
+        ("bundled_program:build_with_bad_loss", r"the step raised KeyError: 'colour' \(.*bundled_program\.py:38\)"),
     ],
 )
 def test_a_build_that_cannot_serve_is_an_error(program: Any, tmp_path: Path, build: str, message: str) -> None:

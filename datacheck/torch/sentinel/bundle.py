@@ -123,6 +123,26 @@ def write_bundle(
     return path
 
 
+def _part(record: Any) -> Mapping[str, Any]:
+    """One part, if it is what :func:`write_bundle` wrote. Values of the user's are held to nothing."""
+    if not isinstance(record, dict):
+        raise ValueError("a part is no mapping")
+    batch, random, root = record["batch"], record["random"], record["root"]
+    if not isinstance(random, dict) or not all(isinstance(name, str) for name in random):
+        raise ValueError("random states are no mapping")
+    if not isinstance(root, str) or not isinstance(record["is_whole"], bool):
+        raise ValueError("a part does not say what it was")
+    if not record["is_whole"]:
+        args, kwargs = batch
+        if (
+            not isinstance(args, tuple)
+            or not isinstance(kwargs, dict)
+            or not all(isinstance(key, str) for key in kwargs)
+        ):
+            raise ValueError("the arguments of a call are none")
+    return record
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read a bundle. :class:`SourceError` says what is wrong with one that cannot be read."""
     tree = read_tree(path)
@@ -136,9 +156,11 @@ def read_bundle(path: Path) -> Bundle:
             f"this datacheck reads version {VERSION}",
         )
     try:
+        if not isinstance(tree["parts"], list) or not tree["parts"]:
+            raise ValueError("there are no parts of a step")
         return Bundle(
             step=int(tree["step"]),
-            parts=tuple(tree["parts"]),
+            parts=tuple(map(_part, tree["parts"])),
             tensors=dict(tree["tensors"]),
             modes=dict(tree["modes"]),
             optimizers=tuple(tree["optimizers"]),

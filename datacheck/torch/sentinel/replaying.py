@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from datacheck import __version__
 from datacheck.errors import UsageError
+from datacheck.text import plain
 from datacheck.torch.diagnosis import Diagnosis
 from datacheck.torch.sentinel.bundle import Bundle
 from datacheck.torch.sentinel.context import LossFunction, Part, probe_part
@@ -76,9 +77,14 @@ def _replay_part(
         if name in ("torch", "python", "numpy") or _is_here(name):
             random[name] = state
         else:
-            note = f"the random state of {name} is not used, for there is no such device here"
+            note = f"the random state of {plain(name)} is not used, for there is no such device here"
             differences.extend([note] if note not in differences else [])
-    write_random_state(random)
+    try:
+        write_random_state(random)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"the bundle's random states are not what datacheck writes: {plain(str(error))}") from error
+    if not is_whole and record["root"] not in dict(model.named_modules()):
+        raise UsageError(f"the model is not the one of the bundle: it has no part '{plain(record['root'])}'")
     batch = _moved(record["batch"], device)
     if is_whole and loss_fn is not None:
         return examine_part(Part(loss_fn, batch, random), model)
@@ -86,8 +92,12 @@ def _replay_part(
 
 
 def _is_here(device: str) -> bool:
-    kind = torch.device(device).type
-    return torch.accelerator.is_available() and torch.accelerator.current_accelerator() == torch.device(kind)
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"the bundle names a device that there is none of: '{plain(device)}'") from error
+    here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return here is not None and here.type == kind
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -56,6 +57,10 @@ def read_tree(directory: Path) -> Any:
 
     tree_file = directory / TREE_FILE
     try:
+        for file in (tree_file, directory / TENSOR_FILE):
+            if not stat.S_ISREG(file.stat().st_mode):
+                # A device or a pipe has no end.
+                raise SourceError("DC901", str(file), "is not a regular file")
         if tree_file.stat().st_size > MAX_TREE_BYTES:
             raise SourceError("DC904", str(tree_file), f"larger than {MAX_TREE_BYTES:,} bytes")
         record = json.loads(tree_file.read_text(encoding="utf-8"))
