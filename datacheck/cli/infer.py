@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import lexists
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def infer(
 
     if output == "-":
         output = None
-    if output and Path(output).exists() and not overwrite:
+    if output and lexists(output) and not overwrite:
         raise OutputError(f"{plain(output)} is there already; give --overwrite to replace it, or another name")
     name = Path(output).name.partition(".")[0] if output else None
     with working() as progress:

@@ -279,10 +279,15 @@ def test_a_pattern_that_can_match_nothing_is_a_mistake(folder: Path, key: str, p
         ["--baseline", ""],
         ["--cache-dir", " "],
         ["--config", ""],
+        ["--config", "x" * 300],
+        ["--schema", "x" * 300],
+        ["--schema", "x" * 300 + ":Model"],
+        ["--baseline", "x" * 300],
+        ["--cache-dir", "x" * 300],
     ],
-    ids=lambda arguments: " ".join(arguments),
+    ids=lambda arguments: " ".join(arguments)[:20],
 )
-def test_an_option_that_a_script_left_empty_is_a_mistake_and_no_silent_pass(
+def test_an_option_that_names_nothing_is_a_mistake_and_no_silent_pass(
     save: Save, run: Run, arguments: list[str]
 ) -> None:
     save("a.npy", [float("nan")])

@@ -88,7 +88,7 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_it(save: Save, run: R
     assert "nowhere" in done.err
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "sub", "a.npy", "link.json", "sub/a.npy/x"])
+@pytest.mark.parametrize("name", ["", " ", ".", "sub", "a.npy", "link.json", "sub/a.npy/x", "x" * 300])
 def test_what_is_no_place_for_a_report_is_an_error_and_data_is_never_replaced(save: Save, run: Run, name: str) -> None:
     path = save("a.npy", [NAN])
     save("sub/a.npy")
