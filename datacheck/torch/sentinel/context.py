@@ -98,7 +98,7 @@ def probe_part(
 def as_it_was(now: Any, then: Any) -> Any:
     """The arguments of a call that is made again: what was captured, but for tensors that must keep their graph."""
     if isinstance(now, Tensor) and isinstance(then, Tensor):
-        if not has_memory(then):
+        if not (has_memory(now) and has_memory(then)):
             # Stood in for a tensor inside a vmap or a grad that has ended.
             return now
         has_graph = now.grad_fn is not None and then.requires_grad

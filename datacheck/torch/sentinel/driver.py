@@ -28,6 +28,7 @@ from datacheck.torch.sentinel.lookout import Lookout
 from datacheck.torch.sentinel.loop import LoopHooks, needs_closure
 from datacheck.torch.sentinel.measure import count_nonfinite
 from datacheck.torch.sentinel.names import NamedParameter, bare_model
+from datacheck.torch.sentinel.peers import is_sharded
 from datacheck.torch.sentinel.response import Response
 from datacheck.torch.sentinel.state import BadTensor
 from datacheck.torch.sentinel.training import Scaler, Stateful, Training
@@ -316,6 +317,12 @@ class Driver:
         # Each is replayed, which costs a step; where that found nothing so often, only a third in a row still is.
         if trip is None and (self._num_doubts < MAX_DOUBTS or self._overflows_in_row == OVERFLOWS_TO_DOUBT):
             self._num_doubts += 1
+            if is_sharded(bare_model(self.training.model)):
+                self.log.add_note(
+                    "what the scaler leaves out",
+                    "the model is sharded, so such a step is not replayed; guard.backward(loss) makes its loss known",
+                    Severity.WARNING,
+                )
             if self._is_bad_without_scale():
                 trip = self.lookout.trip_left_out()
                 found = self._explained(trip) if self.training.peers is None else None

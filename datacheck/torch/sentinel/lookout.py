@@ -206,19 +206,23 @@ class Lookout:
         """Count exactly: squares of large finite values overflow too."""
         training, peers = self._training, self._training.peers
         bad = []
-        for parameter in parameters:
+        flags = [0.0] * len(parameters)
+        for position, parameter in enumerate(parameters):
             if parameter.tensor.grad is not None:
                 num_bad, num_values = count_nonfinite(parameter.tensor.grad)
                 if num_bad:
+                    flags[position] = 1.0
                     bad.append(BadTensor("gradient", parameter.name, num_bad, num_values))
         bad_losses = [value for value in map(float, losses) if not math.isfinite(value)]
         num_bad_gradients, num_bad_losses, ranks = len(bad), len(bad_losses), _NO_RANKS
         if peers is not None:
             seen = [0.0] * peers.size
             seen[peers.rank] = float(bool(bad or bad_losses))
-            gradients_sum, losses_sum, *all_seen = peers.sum([float(len(bad)), float(len(bad_losses)), *seen])
-            num_bad_gradients, num_bad_losses = int(gradients_sum), int(losses_sum)
-            ranks = tuple(rank for rank, flag in enumerate(all_seen) if flag)
+            losses_sum, *others = peers.sum([float(len(bad_losses)), *seen, *flags])
+            num_bad_losses = int(losses_sum)
+            ranks = tuple(rank for rank, flag in enumerate(others[: peers.size]) if flag)
+            # A parameter that is bad on several ranks is one parameter.
+            num_bad_gradients = sum(flag > 0 for flag in others[peers.size :])
         if not num_bad_gradients and not num_bad_losses:
             norm = self._exact_norm(parameters) / (numbers.scale or 1.0)
             return self._judge(numbers.loss, norm, which)
