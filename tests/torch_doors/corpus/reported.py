@@ -377,3 +377,19 @@ def hook_that_makes_gradients_unit_vectors():
         return (hidden * torch.tensor([[1.0, 1], [0, 0], [1, 1]])).sum()
 
     return Step(loss_fn, nn.Linear(2, 2), torch.randn(3, 2))
+
+
+@defect("division-by-zero", "loss", "div")
+def functional_gradient_of_a_ratio_to_a_bias_of_zero():
+    def loss_fn(model, x):
+        parameters = {name: value.detach() for name, value in model.named_parameters()}
+
+        def energy(parameters, x):
+            return (torch.func.functional_call(model, parameters, (x,)) / parameters["bias"]).sum()  # BUG
+
+        gradients = torch.func.grad(energy)(parameters, x)
+        return sum(value.pow(2).sum() for value in gradients.values()) + 0 * model(x).sum()
+
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.bias)
+    return Step(loss_fn, model, torch.randn(3, 2))
