@@ -92,6 +92,8 @@ for _name, _pattern, _first in _SCALARS:
 def load_yaml(path: str | os.PathLike[str], error_type: type[ConfigurationError] = SchemaError) -> dict[Any, Any]:
     """The mapping that a YAML file holds; raises ``error_type`` with the file, and the line where there is one."""
     place = plain(os.fspath(path))
+    if not os.fspath(path):
+        raise error_type("''", "the name of a file is needed here, and is empty")
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
