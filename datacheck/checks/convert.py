@@ -136,5 +136,7 @@ def _leads_back(before: pa.Array, after: pa.Array) -> pa.Array | None:
     """Where the value can be had back; None where that is everywhere."""
     if pa.types.is_floating(after.type):
         return pc.is_finite(after) if pc.any(pc.is_inf(after)).as_py() else None
+    if pa.types.is_decimal(before.type) and pa.types.is_integer(after.type):
+        return None  # Arrow refused a fraction, and a decimal of few digits does not hold every integer
     back = after.cast(before.type, safe=True)
     return None if back.equals(before) else pc.equal(back, before)

@@ -40,12 +40,16 @@ _NULL = np.uint64(0x6E756C6C)
 
 @dataclass(frozen=True, slots=True)
 class KeyHashes:
-    """The hashes ``(rows, 2)`` of one key in one batch, and the rows of the file that they belong to."""
+    """The hashes ``(rows, 2)`` of one key in one batch, and the rows of the file that they belong to.
+
+    ``num_unknown`` rows of the batch have none, since a part of their key did not convert.
+    """
 
     key: tuple[str, ...]
     hashes: Hashes
     rows: IntArray
     row_group: int | None
+    num_unknown: int = 0
 
 
 def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
@@ -58,21 +62,23 @@ def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
     for key in keys:
         if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
             nameless = [coerce_column(columns[None], schema)]
-            yield KeyHashes((), *_without_refused(_combined(nameless), rows, nameless), batch.row_group)
+            yield _without_refused(KeyHashes((), _combined(nameless), rows, batch.row_group), nameless)
             continue
         parts = [part for name in key if (part := _find_column(columns, name)) is not None]
         if key and len(parts) == len(key):
             parts = [coerce_column(part, schema) if part.name in columns else part for part in parts]
-            yield KeyHashes(key, *_without_refused(_combined(parts), rows, parts), batch.row_group)
+            yield _without_refused(KeyHashes(key, _combined(parts), rows, batch.row_group), parts)
 
 
-def _without_refused(hashes: Hashes, rows: IntArray, parts: Sequence[Column]) -> tuple[Hashes, IntArray]:
-    """Without the rows of which a part of the key did not convert: their key is not known."""
-    refused = [part.refused.reshape(len(rows), -1).any(axis=1) for part in parts if part.refused is not None]
+def _without_refused(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashes:
+    """Without the rows of which a part of the key did not convert."""
+    num_rows = len(keys.rows)
+    refused = [part.refused.reshape(num_rows, -1).any(axis=1) for part in parts if part.refused is not None]
     if not refused:
-        return hashes, rows
+        return keys
     known = ~np.logical_or.reduce(refused)
-    return hashes[known], rows[known]
+    num_unknown = int(num_rows - np.count_nonzero(known))
+    return replace(keys, hashes=keys.hashes[known], rows=keys.rows[known], num_unknown=num_unknown)
 
 
 def _find_column(columns: Mapping[str | None, Column], path: str) -> Column | None:

@@ -147,4 +147,4 @@ class Duplicates:
             yield Finding("DC301", found.uri, field, len(found.rows), checked, examples)
 
     def _num_rows(self, key: tuple[str, ...], uri: str) -> int:
-        return sum(len(where.rows) for _, owner, where in self._segments[key] if owner == uri)
+        return sum(len(where.rows) + where.num_unknown for _, owner, where in self._segments[key] if owner == uri)

@@ -111,7 +111,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
         rows = judged.kept
         kept = original if len(rows) == original.num_rows else original.take(rows)
         kept = coerce_batch(kept, schema)
-        _forbid_refused(kept, schema)
+        _forbid_refused(kept, schema, judge.plan)
         if plan is None and (len(rows) or not original.num_rows):
             plan = judge.bound()
         if plan is not None:
@@ -152,10 +152,10 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
     return record
 
 
-def _forbid_refused(kept: Batch, schema: Schema) -> None:
+def _forbid_refused(kept: Batch, schema: Schema, plan: CleaningPlan) -> None:
     """A value that is none of its field's dtype cannot stay in a column of that dtype."""
     for column in kept.columns:
-        if column.refused is not None:
+        if column.refused is not None and plan.decide(column.name, "DC003") is Action.REPORT:
             field = schema.field_for(column.name)
             dtype = "" if field is None else field.dtype
             raise CleaningError(

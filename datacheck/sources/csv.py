@@ -71,13 +71,12 @@ class CsvSource:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file, and what its header says: names, how many empty lines stand before them, and what is odd about them."""
+    """A file, and what its header says: names, and how many empty lines stand before them."""
 
     uri: str
     options: ReadOptions
     names: list[str]
     num_empty: int
-    problem: str = ""
 
     @property
     def wanted(self) -> list[int]:
@@ -141,8 +140,8 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _header(uri: str, options: ReadOptions) -> tuple[list[str], int, str]:
-    """The names in the first line that is not empty, how many empty lines stand before it, and what is odd about it."""
+def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
+    """The names in the first line that is not empty, and how many empty lines stand before it."""
     with _opened(uri, options) as file:
         head = file.read(MAX_HEADER_BYTES)
     if head.startswith(_UTF16):
@@ -160,11 +159,13 @@ def _header(uri: str, options: ReadOptions) -> tuple[list[str], int, str]:
     if not rows:
         raise SourceError("DC901", uri, "it holds no header, only empty lines", "write column names in its first line")
     num_empty, names = rows[0]
-    return names, num_empty, _other_delimiter(text, _delimiter(uri, options)) if len(names) == 1 else ""
+    if len(names) == 1:
+        _refuse_other_delimiter(uri, text, _delimiter(uri, options))
+    return names, num_empty
 
 
-def _other_delimiter(text: str, delimiter: str) -> str:
-    """That the one column of a file is several: where its first lines all have as many cells by another delimiter."""
+def _refuse_other_delimiter(uri: str, text: str, delimiter: str) -> None:
+    """Refuse a file of one column whose first lines all have as many cells by another delimiter: it would be all text."""
     for other in _DELIMITERS:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=other)
         try:
@@ -172,11 +173,8 @@ def _other_delimiter(text: str, delimiter: str) -> str:
         except csv.Error:
             continue
         if other != delimiter and len(counts) == 1 and 1 not in counts:
-            return (
-                f"its one column looks like {counts.pop()} that are divided by {other!r}, and it was read with"
-                f" {delimiter!r}; say csv_delimiter: {other!r}"
-            )
-    return ""
+            problem = f"its one column looks like {counts.pop()} that are divided by {other!r}, not {delimiter!r}"
+            raise SourceError("DC901", uri, problem, f"say csv_delimiter: {other!r}, in a pipeline under 'reading'")
 
 
 def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
@@ -193,12 +191,12 @@ def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
                 raise SourceError(
                     "DC901", uri, f"a value of {name!r} that was {kind} at first no longer is", "run again"
                 )
-            columns.append(Column(name, converted, problem=file.problem, untyped=untyped, is_mostly_numbers=numbers))
+            columns.append(Column(name, converted, untyped=untyped, is_mostly_numbers=numbers))
         yield Batch(tuple(columns), lines.num_rows, lines.row_start, rows=lines.rows, malformed=lines.malformed)
         is_empty = False
     if is_empty:
         kinds_of = zip(names, kinds.types, strict=True)
-        yield Batch(tuple(Column(name, pa.nulls(0, kind), problem=file.problem) for name, kind in kinds_of), 0)
+        yield Batch(tuple(Column(name, pa.nulls(0, kind)) for name, kind in kinds_of), 0)
 
 
 def _settle(file: _File, kinds: ColumnKinds) -> tuple[ColumnKinds, list[_Lines] | None]:

@@ -95,7 +95,7 @@ def test_a_value_that_does_not_convert_cannot_stay(folder: Path) -> None:
 def test_a_file_that_was_read_with_the_wrong_delimiter_is_not_passed(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
     report = datacheck.scan(tmp_path / "a.csv")
-    assert [finding.code for finding in report.findings] == ["DC005"]
+    assert [finding.code for finding in report.findings] == ["DC901"]
     assert "say csv_delimiter" in report.findings[0].message
     pipeline = write_pipeline(tmp_path, {"train": "a.csv"}, reading={"csv_delimiter": text[1]})
     assert [finding.code for finding in datacheck.run(pipeline).findings] == ["DC101"]
@@ -127,3 +127,24 @@ def test_a_refused_value_of_an_array_hides_none_beside_it() -> None:
         "DC101": [(1,)],
         "DC201": [(1,)],
     }
+
+
+@pytest.mark.parametrize("clean", [{"action": "fail", "codes": "DC003"}, {"action": "drop_field", "fields": "x"}])
+def test_other_rules_than_report_do_what_they_say_about_a_word(folder: Path, clean: dict[str, Any]) -> None:
+    schema = {"fields": {"x": {"dtype": "float32", "nullable": True, "allow_nan": True, "allow_inf": True}}}
+    output = {"path": "out", "format": "parquet"}
+    run = datacheck.run(write_pipeline(folder, {"train": "a.csv"}, [clean], schema=schema, output=output))
+    if clean["action"] == "fail":
+        assert run.failed == {"DC003": 2}
+        return
+    assert run.ok
+    assert kept_table(folder / "out").column_names == ["y"]
+    assert run.totals() == {"num_read": 10, "num_kept": 10, "num_dropped": 0, "num_quarantined": 0}
+
+
+def test_duplicates_are_counted_alike_in_a_scan_and_a_run(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,y\n1,1\nx,2\ny,3\n1,4\n")
+    schema = {"fields": {"id": {"dtype": "int64", "unique": True}}}
+    scanned = found(datacheck.scan(tmp_path / "a.csv", Schema.model_validate(schema)))
+    assert scanned["DC301"] == (1, 4, [3])
+    assert found(datacheck.run(write_pipeline(tmp_path, {"train": "a.csv"}, schema=schema))) == scanned

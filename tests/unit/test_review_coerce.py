@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_an_array_that_would_lose_something_keeps_its_dtype(values: list[Any], d
         (pa.array([0, 1, None]), "bool"),
         (pa.array([1, None]), "string"),
         (pa.array(["1.50", None]), "float64"),
+        (pa.array([Decimal("1.00"), None]), "int32"),
         (pa.array([86_400_000], pa.timestamp("ms")), "date32"),
         (pa.array(["a", "b"]).dictionary_encode(), "string"),
         (pa.array([], pa.float64()), "float16"),

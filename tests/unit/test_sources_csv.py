@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,10 @@ def test_a_column_of_numbers_that_few_words_make_text_is_known(
     ],
 )
 def test_a_file_with_another_delimiter_says_so(path: Path, text: str, seen: str) -> None:
-    problems = {one.problem for batch in read(path, text) for one in batch.columns}
-    assert len(problems) == 1
-    assert seen in problems.pop() if seen else problems == {""}
+    if not seen:
+        assert len(read(path, text)[0].names) == len(text.splitlines()[0].split(","))
+        return
+    with pytest.raises(SourceError, match=re.escape(seen)) as caught:
+        read(path, text)
+    assert caught.value.code == "DC901"
+    assert "csv_delimiter" in caught.value.remedy
