@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import random
 import sys
 import time
 import tracemalloc
@@ -109,7 +110,7 @@ def _mlp() -> tuple[Any, Any, Any, Any]:
 
 
 def _race(name: str, title: str, work: Work, targets: tuple[float, float], quick: bool) -> Section:
-    section = Section(name, title, ["Contenders take turns, one step each; ratios are of medians."])
+    section = Section(name, title, ["Contenders take turns in changing order, one step each; ratios are of medians."])
     runs = _contenders(work)
     # A guard looks at everything after each of the first ten updates, and at every tenth from then on.
     for run_name in (STEP, LOOP, LAYERS):
@@ -123,8 +124,11 @@ def _race(name: str, title: str, work: Work, targets: tuple[float, float], quick
     taken = (time.perf_counter() - started) / 2
     rounds = 3 if quick else max(11, min(4000, int(80 / taken)))
     seconds: dict[str, list[float]] = {run_name: [] for run_name in runs}
+    turns = list(runs.items())
     for _ in range(rounds):
-        for run_name, run in runs.items():
+        # In a fixed order each would find in the caches what the same one had left there.
+        random.Random(len(seconds[PLAIN])).shuffle(turns)
+        for run_name, run in turns:
             begin = time.perf_counter()
             run()
             seconds[run_name].append(time.perf_counter() - begin)
