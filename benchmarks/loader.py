@@ -268,7 +268,8 @@ def _jpegs(folder: Path, scale: float) -> list[Section]:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=90)
         (folder / f"{index:03d}.jpg").write_bytes(stream.getvalue())
-    size, rounds = int(800 * scale), max(2, int(21 * scale))
+    # What a worker does once, such as to touch memory that it has from its parent, is no rate: epochs are not too short.
+    size, rounds = int(2000 * scale), max(2, int(11 * scale))
     return [_jpeg_rate(folder, size, rounds), _bad_rate(folder, size, rounds)]
 
 

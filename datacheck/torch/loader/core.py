@@ -221,7 +221,11 @@ class Core:
         if self.config.policy == "raise":
             return
         recorder = self.recorder
-        numbers = (recorder.num_new, len(recorder.bad), recorder.totals()["seen"])
+        found = (recorder.num_new, len(recorder.bad))
+        # The more was seen, the more may be bad; what all processes have seen is asked only where it decides.
+        if not is_excess(*found, 0, self.num_samples(), self.config.max_bad_fraction):
+            return
+        numbers = (*found, recorder.totals()["seen"])
         if not self.is_distributed():
             self.raise_excess(*numbers)
         elif not self._has_warned and is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
