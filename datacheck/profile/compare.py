@@ -71,7 +71,8 @@ def compare(
     A field that is a key by itself says which one a row is, not what it is like: its distribution is not compared.
 
     Distributions of numbers are compared by up to 8,192 values of each field and side, chosen without regard to
-    their order; everything else is exact.
+    their order, which tells a Kolmogorov-Smirnov statistic to within 0.03; everything else is exact. Rows and keys are
+    compared across dtypes: as what both sides can hold, ``float32`` where one of them does.
 
     Args:
         train: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.

@@ -200,13 +200,18 @@ def _dtypes_in_words(seen: Seen) -> str:
 
 
 def _range_in_words(seen: Seen) -> str:
-    if seen.is_unique:
-        return "all different"
+    words = _values_in_words(seen)
+    return ", ".join(part for part in (words, "all different" if seen.is_unique else "") if part)
+
+
+def _values_in_words(seen: Seen) -> str:
     lengths = [length for profile in seen.profiles if profile.lengths is not None for length in profile.lengths]
     if lengths:
         return f"lists of {min(lengths)} .. {max(lengths)} values"
     profile = _only(seen.profiles, seen.dtype)
     if profile is not None and profile.vocabulary is not None:
+        if profile.dtype == "string" and seen.is_unique:
+            return ""
         if profile.dtype == "string":
             known = profile.vocabulary.counts
             return (

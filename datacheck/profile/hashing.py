@@ -2,10 +2,11 @@
 
 A row's hash is the sum, modulo 2**64, of a term for each of its values: the value's bits, mixed, times an odd number
 that belongs to the field and to the place in it. So fields may come in any order and in any number of batches, and what
-each adds is added. Equal rows have equal hashes; two rows that differ have the same one about once in 10^19 pairs.
+each adds is added. Equal rows have equal hashes; two rows that differ have the same one about once in 10^19 pairs. Where
+there are pairs enough for that, another ``salt`` gives hashes that confirm it.
 
 Zeros are equal whatever their sign, NaNs whatever their bits, and nulls equal each other. Beyond that, values are
-equal where their bits are, so the same number in another dtype is another value.
+equal where their bits are, so the same number in another dtype is another value until it is recast.
 """
 
 from __future__ import annotations

@@ -88,7 +88,11 @@ def _step(pad: Fraction) -> Fraction:
 
 def _float(bound: Fraction, seen: Fraction, outwards: float) -> int | float | None:
     """A bound of floating-point values, not inside of what was seen."""
-    number = float(bound)
+    try:
+        number = float(bound)
+    except OverflowError:
+        # Long doubles go further than what a schema can write.
+        return None
     if (Fraction(number) - seen) * (1 if outwards > 0 else -1) < 0:
         number = math.nextafter(number, outwards)
     if not math.isfinite(number):

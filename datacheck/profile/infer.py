@@ -117,10 +117,14 @@ def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
     fields: dict[str | None, dict[str, Any]] = {}
     notes: dict[str | None, str] = {}
     inner: set[str | None] = set()
+    twice = set(_named_twice(profile))
     for path, one in seen.items():
         if path in inner:
             continue
         words, note = words_of(one), describe(one)
+        if path in twice:
+            # The columns of one name need not have one shape.
+            words.pop("shape", None)
         values = seen.get(f"{path}[]") if path is not None and one.is_list else None
         if values is not None and _is_one_field(one, values):
             inner.add(values.path)

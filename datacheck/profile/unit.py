@@ -263,8 +263,10 @@ class _Profiler:
         """Add what the leaf says of its rows and of keys."""
         asked = self._asked
         terms = None if encoded is None else hash_slots(leaf, encoded, asked.salt)
-        if leaf.path in asked.recast:
-            leaf, has_nan = recast(leaf, asked.recast[leaf.path]), True
+        # Of formats that integers store, the bits do not say which values are equal.
+        dtype = asked.recast.get(leaf.path) or ("float32" if leaf.dtype in FLOAT_FORMATS else None)
+        if dtype is not None:
+            leaf, has_nan = recast(leaf, dtype), True
         add = partial(add_leaf, leaf, slots=terms, slotwise=asked.slotwise, has_nan=has_nan, salt=asked.salt)
         if rows is not None and not add(into=rows, quick=asked.quick_rows):
             self._found.is_quick = True

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 from datacheck.profile.drift import category_drift, number_drift, rate_chance
+from datacheck.profile.sample import SAMPLE_SIZE, Sample
 
 NUMBERS = st.lists(st.integers(-3, 3).map(float) | st.floats(-1e300, 1e300), min_size=1, max_size=60)
 
@@ -47,6 +48,35 @@ def test_the_stability_index_is_the_formula_over_deciles() -> None:
     assert found.psi == pytest.approx(np.sum((q - p) * np.log(q / p)), rel=1e-9)
     assert found.psi == pytest.approx(0.25, abs=0.05)  # of two normal distributions half a deviation apart
     assert found.psi_chance < 1e-9
+
+
+def sampled(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """What is kept of values that come in batches and units, as they do from files."""
+    whole = Sample()
+    for start in range(0, len(values), 250_000):
+        part = Sample()
+        for first in range(start, min(start + 250_000, len(values)), 50_000):
+            part.add(values[first : first + 50_000], "float32", None, first)
+        whole.merge(part)
+    return whole.values()
+
+
+@pytest.mark.parametrize("order", ["random", "sorted", "periodic"])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.3, 0.6])
+def test_samples_tell_the_drift_of_all_values_to_within_a_few_hundredths(shift: float, order: str) -> None:
+    """That is far below the limits of 0.2 and 0.25; what has not drifted is not told, and what has is."""
+    random = np.random.default_rng(5)
+    train, other = (random.standard_normal(1_000_000, np.float32) for _ in range(2))
+    other += np.float32(shift)
+    if order == "sorted":
+        train.sort()
+    elif order == "periodic":
+        other = np.sort(other).reshape(100, -1).T.reshape(-1)
+    exact, found = number_drift(train, other), number_drift(sampled(train), sampled(other))
+    assert SAMPLE_SIZE / 2 < min(found.sizes) <= max(found.sizes) <= SAMPLE_SIZE
+    assert found.ks == pytest.approx(exact.ks, abs=0.03)
+    assert found.psi == pytest.approx(exact.psi, abs=0.015 + 0.15 * exact.psi)
+    assert (found.ks_chance < 0.001) is (shift > 0)
 
 
 def test_few_values_are_bins_of_their_own_so_that_a_new_one_between_them_counts() -> None:

@@ -42,6 +42,8 @@ def test_of_tables_in_memory(table: pa.Table) -> None:
     check(table)
 
 
+@example(np.array([2, 3], np.longdouble) * np.longdouble("1e308"))
+@example(-np.array([2, 3], np.longdouble) * np.longdouble("1e4000"))
 @given(arrays() | st.dictionaries(st.text(max_size=3), arrays(), min_size=1, max_size=3))
 @settings(QUIET, max_examples=200)
 def test_of_arrays_in_memory(data: Any) -> None:

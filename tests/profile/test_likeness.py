@@ -125,6 +125,16 @@ def test_a_text_file_of_the_training_data_is_a_leak(tmp_path: Path) -> None:
     assert codes(report, "DC310", "DC311") == [("DC310", None, 20), ("DC311", "id", 20)]
 
 
+@pytest.mark.parametrize("other", ["bfloat16", "float32"])
+def test_bfloat16_is_compared_by_value(tmp_path: Path, other: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.array([[0.0, np.nan], [1.5, 2], [3, 4]], np.float32)
+    train = {"x": values.astype(ml_dtypes.bfloat16), "n": np.arange(3)}
+    turned = {"x": np.array([[-0.0, -np.nan], [1.5, -2]], np.float32).astype(ml_dtypes.bfloat16), "n": np.arange(2)}
+    turned["x"] = turned["x"].astype(other)
+    assert codes(compare(train, turned), "DC310") == [("DC310", None, 1)]
+
+
 def test_columns_without_equal_values_are_left_out_and_named() -> None:
     train = pa.table({"id": [1, 2, 3], "x": [0.5, 1.5, 2.5], "s": ["a", "b", "c"]})
     other = pa.table({"id": ["1", "2"], "x": [0.5, 1.5], "s": ["a", "b"]})
