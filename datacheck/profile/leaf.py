@@ -47,14 +47,25 @@ class LeafProfile:
 
     @classmethod
     def of(
-        cls, leaf: Leaf, num_words: int, *, with_sample: bool, with_extremes: bool = True, with_codes: bool = True
+        cls,
+        leaf: Leaf,
+        num_words: int,
+        *,
+        with_sample: bool,
+        with_extremes: bool = True,
+        with_codes: bool = True,
+        expected: int = 0,
     ) -> LeafProfile:
-        """An empty profile for leaves like this one; ``with_codes`` counts integers, too."""
+        """An empty profile for leaves like this one, of which there will be about ``expected`` values.
+
+        ``with_codes`` counts integers, too.
+        """
         profile = cls(leaf.path, leaf.dtype, with_extremes=with_extremes)
         if num_words and (is_text(leaf) or (with_codes and _is_whole(leaf)) or leaf.dtype == "bool"):
             profile.vocabulary = Vocabulary(num_words)
         if with_sample and is_ordered(leaf):
-            profile.sample = Sample()
+            # Of what has gaps more is looked at: it may be little that there is.
+            profile.sample = Sample(0 if leaf.num_nulls else expected)
         return profile
 
     @property

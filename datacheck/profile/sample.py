@@ -35,9 +35,10 @@ class Sample:
 
     __slots__ = ("_chunks", "_level", "_num_kept", "_seed")
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
+        """``expected`` is how many values there will be, as far as known: what would be thinned is not taken."""
         self._seed = 0
-        self._level = 0
+        self._level = max(0, (max(1, expected) - 1) // SAMPLE_SIZE).bit_length()
         self._num_kept = 0
         self._chunks: list[Array] = []
 

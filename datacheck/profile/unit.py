@@ -184,6 +184,7 @@ class _Profiler:
 
     def __init__(self, asked: Asked, num_rows: int) -> None:
         self._asked = asked
+        self._num_rows = num_rows
         self._found = UnitProfile()
         self._rows = _RowTable(num_rows)
         self._keys = {key: _RowTable(num_rows) for key in asked.keys}
@@ -239,6 +240,7 @@ class _Profiler:
                 with_sample=asked.with_samples,
                 with_extremes=asked.with_extremes,
                 with_codes=asked.codes is None or leaf.path in asked.codes,
+                expected=self._num_rows * len(leaf) // max(1, joined.batch.num_rows),
             )
             self._found.leaves[key] = profile
         encoded = None
