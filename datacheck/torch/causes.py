@@ -123,6 +123,11 @@ class Evidence:
         return self.dtype in ("float16", "bfloat16")
 
     @property
+    def position(self) -> str:
+        """Where in the output, with a space before it; empty where the output is one value."""
+        return f" at {list(self.index)}" if self.index else ""
+
+    @property
     def place(self) -> str:
         counted = f"{count(self.num_bad)} of {count(self.num_values)} values"
         return f"at {list(self.index)} ({counted})" if self.index else f"({counted})"
@@ -150,7 +155,8 @@ def judge(evidence: Evidence) -> Verdict:
         found = rule(evidence)
         if found is not None:
             cause, explanation = found
-            return Verdict(cause, explanation, remedy_for(cause, evidence.op))
+            grows_forward = cause == "exploding-gradient" and not evidence.in_backward
+            return Verdict(cause, explanation, remedy_for(cause, "forward" if grows_forward else evidence.op))
     return Verdict(
         "unknown", f"{evidence.op} made {_show(evidence.value)} {evidence.place}", remedy_for("unknown", evidence.op)
     )
@@ -166,6 +172,9 @@ def _show(value: complex | float) -> str:
 def _received(evidence: Evidence) -> str:
     """``log received 0.0``, with the values that went in where they are known."""
     values = evidence.inputs if len(evidence.inputs) > 1 else (*evidence.inputs, *evidence.scalars[:1])
+    if not evidence.inputs and evidence.num_reduced is not None:
+        # The plain numbers of a reduction are dimensions and modes.
+        values = ()
     shown = " and ".join(_show(value) for value in values[:3])
     return f"{evidence.op} received {shown}" if shown else f"{evidence.op} made {_show(evidence.value)}"
 
@@ -272,13 +281,13 @@ def _empty(evidence: Evidence) -> _Found:
         if evidence.num_reduced == 1 and not evidence.in_backward:
             return "variance-of-one", f"{evidence.op} over a single value divides 0 by 0 {evidence.place}"
         if evidence.num_reduced == 0:
-            return "empty-reduction", f"{evidence.op} over no values at all {evidence.place}"
+            return "empty-reduction", f"{evidence.op} over no values at all{evidence.position}"
     if evidence.op.startswith("nll_loss"):
         return "empty-reduction", "every target is ignored (ignore_index, or a weight of 0): the mean is over nothing"
     if evidence.op in _GROUPED and all(abs(value) < math.inf for value in evidence.inputs) and not evidence.in_backward:
         return "empty-reduction", f"{evidence.op} over a group without values {evidence.place}"
     if evidence.num_reduced == 0 and evidence.op in _MEANS | _EXTREMES:
-        return "empty-reduction", f"{evidence.op} over no values at all {evidence.place}"
+        return "empty-reduction", f"{evidence.op} over no values at all{evidence.position}"
     return None
 
 
@@ -329,8 +338,14 @@ def _in_forward(evidence: Evidence) -> _Found:
         return "domain-error", f"{_received(evidence)} {evidence.place}, at or beyond the edge of its domain"
     if op in _EXPONENTIALS:
         return "exp-overflow", f"{_received(evidence)} {evidence.place}: the result is beyond {evidence.dtype}"
-    if op.strip("_").startswith("ctc_loss"):
-        return "domain-error", "a target is longer than its input, so that no alignment exists and the loss is infinite"
+    if "ctc_loss" in op:
+        return (
+            "domain-error",
+            (
+                "a target needs more frames than its input has (one for each label, and one between equal labels), so that no"
+                " alignment exists and the loss is infinite"
+            ),
+        )
     if op in ("mul", "add", "sub") and any(math.isinf(number) for number in evidence.scalars):
         return (
             "domain-error",
@@ -375,10 +390,14 @@ def _power(evidence: Evidence) -> _Found:
 def _overflow(evidence: Evidence) -> _Found:
     """Finite values whose sum or product is beyond the dtype."""
     if evidence.num_reduced == 0:
-        return "empty-reduction", f"{evidence.op} over no values at all {evidence.place}"
+        return "empty-reduction", f"{evidence.op} over no values at all{evidence.position}"
     parameter = evidence.largest_parameter
     grown = "" if not evidence.times_repeated else f"; the same line had run {evidence.times_repeated} times before"
-    shown = f"{_received(evidence)} {evidence.place}: the result is beyond {evidence.dtype}{grown}"
+    made = _received(evidence)
+    if evidence.in_backward:
+        # What went in forward is no reason: the gradient that came in is.
+        made = f"the gradient of {evidence.op} became {_show(evidence.value)}"
+    shown = f"{made} {evidence.place}: the result is beyond {evidence.dtype}{grown}"
     if parameter is not None and parameter[1] > 1e6:
         return (
             "learning-rate-too-high",

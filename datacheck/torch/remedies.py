@@ -31,6 +31,15 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
     ("domain-error", "atanh"): f"{_SAFE}safe_atanh\ny = safe_atanh(x)  # x is clamped to [-1 + eps, 1 - eps]",
     ("domain-error", "atan2"): f"{_SAFE}safe_atan2\ny = safe_atan2(y, x)  # 0 with a gradient of 0 at the origin",
     ("domain-error", "logit"): "y = torch.logit(p, eps=1e-6)  # or keep the logits, and never make p",
+    ("domain-error", "erfinv"): "y = torch.erfinv(x.clamp(-1 + 1e-6, 1 - 1e-6))  # infinite at -1 and 1",
+    (
+        "domain-error",
+        "lgamma",
+    ): "y = torch.lgamma(x.clamp(min=1e-6))  # infinite at 0; F.softplus(z) + 1e-6 is positive",
+    (
+        "domain-error",
+        "digamma",
+    ): "y = torch.digamma(x.clamp(min=1e-6))  # infinite at 0; F.softplus(z) + 1e-6 is positive",
     ("sqrt-gradient-at-zero", "norm"): f"{_SAFE}safe_norm\ny = safe_norm(x, dim=-1)  # gradient 0 at x = 0",
     (
         "sqrt-gradient-at-zero",
@@ -48,8 +57,47 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "y = x.std(dim, correction=0)  # or skip batches of one: DataLoader(..., drop_last=True)\n"
         f"{_SAFE}masked_std  # 0 where fewer than two values are kept"
     ),
+    ("exploding-gradient", "forward"): (
+        "# the values themselves grow at each pass of this line, so that clipping gradients comes too late:\n"
+        "h = F.layer_norm(h, h.shape[-1:])  # after each pass; or a bounded activation such as torch.tanh\n"
+        "torch.nn.init.orthogonal_(weight)  # before training: keeps the length of what it multiplies"
+    ),
+    ("buffer-not-finite", "running"): (
+        "module.reset_running_stats()  # BatchNorm; or load the buffer from a checkpoint where it is finite\n"
+        "guard = Guard(model, optimizer, on_trip='skip')  # restores buffers when it skips a step"
+    ),
+    ("fully-masked-softmax", "multi_head_attention"): (
+        "# before the layer: a sample without any key may attend to all of them, and is left out of the loss\n"
+        "key_padding_mask = key_padding_mask & ~key_padding_mask.all(dim=1, keepdim=True)"
+    ),
     ("fully-masked-softmax", "log_softmax"): f"{_SAFE}masked_log_softmax\ny = masked_log_softmax(scores, keep, dim=-1)",
 }
+
+#: Losses over a selection that may be empty.
+_LOSSES: dict[tuple[str, str], str] = {
+    ("empty-reduction", op): (
+        f"loss = F.{call}(prediction, target, reduction='sum')\n"
+        "loss = loss / max(prediction.numel(), 1)  # 0, with gradients of 0, where nothing is selected"
+    )
+    for op, call in (
+        ("binary_cross_entropy", "binary_cross_entropy"),
+        ("binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits"),
+        ("huber_loss", "huber_loss"),
+        ("mse_loss", "mse_loss"),
+        ("smooth_l1_loss", "smooth_l1_loss"),
+    )
+}
+_BY_OPERATION.update(_LOSSES)
+
+#: An infinite loss that no number put in its way prevents: the sample has to go.
+_ALIGNMENTS: dict[tuple[str, str], str] = {
+    ("domain-error", op): (
+        "loss = F.ctc_loss(log_probs, targets, input_lengths, target_lengths, zero_infinity=True)\n"
+        "# such a sample counts 0 then; better leave it out of the data, or subsample the input less"
+    )
+    for op in ("ctc_loss", "cudnn_ctc_loss")
+}
+_BY_OPERATION.update(_ALIGNMENTS)
 
 #: Where everything is masked there is nothing to choose from: what stands for "nothing" is chosen by hand.
 _EXTREMES: dict[tuple[str, str], str] = {
@@ -72,8 +120,8 @@ _BY_CAUSE: dict[str, str] = {
         "torch.autograd.gradcheck(MyFunction.apply, (x.double().requires_grad_(),))"
     ),
     "buffer-not-finite": (
-        "module.reset_running_stats()  # BatchNorm; or load the buffer from a checkpoint where it is finite\n"
-        "guard = Guard(model, optimizer, on_trip='skip')  # restores buffers when it skips a step"
+        "model.load_state_dict(last_good_checkpoint)  # or compute the buffer again, from finite data alone:\n"
+        "data = data[torch.isfinite(data).all(dim=-1)]"
     ),
     "constant-not-finite": (
         "# do not let a value that was masked with -inf be the target, or take part in the loss:\n"
@@ -122,7 +170,8 @@ _BY_CAUSE: dict[str, str] = {
     "log-of-zero-or-negative": (
         f"{_SAFE}safe_log\n"
         "y = safe_log(x)  # finite, with a finite gradient, for every x\n"
-        "# of a softmax: F.log_softmax(logits, dim=-1); of a sigmoid: F.logsigmoid(logits)"
+        "# of a softmax: F.log_softmax(logits, dim=-1); of a sum of exponentials: torch.logsumexp(x, dim=-1);\n"
+        "# of a sigmoid: F.logsigmoid(logits); of 1 - sigmoid: F.logsigmoid(-logits)"
     ),
     "masked-branch-gradient": (
         "# make the input safe before the operation, not its output after it:\n"

@@ -98,6 +98,18 @@ def test_an_explanation_has_the_numbers():
     assert judge(evidence).explanation == "log received 0 at [3, 17] (1 of 512 values)"
 
 
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ({"op": "mse_loss", "value": INF, "scalars": (2.0,), "num_reduced": 192}, "mse_loss made inf"),
+        ({"op": "mul", "value": INF, "inputs": (20.0,), "in_backward": True}, "the gradient of mul became inf"),
+        ({"op": "cudnn_ctc_loss", "value": INF}, "a target needs more frames"),
+    ],
+)
+def test_an_explanation_names_no_number_that_is_no_reason(evidence, said):
+    assert judge(Evidence(ran=evidence["op"], **evidence)).explanation.startswith(said)
+
+
 REMEDIES = {**{str(key): text for key, text in remedies._BY_OPERATION.items()}, **remedies._BY_CAUSE}
 
 

@@ -48,10 +48,13 @@ EXPRESSIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "acosh": ("domain-error", "x.acosh()", {"x": leaf(0.5, 2.0)}),
     "atanh": ("domain-error", "x.atanh()", {"x": leaf(1.0, 0.0)}),
     "logit": ("domain-error", "torch.logit(p)", {"p": leaf(0.0, 0.5)}),
-    "erfinv": (
+    "erfinv": ("domain-error", "torch.erfinv(x)", {"x": leaf(1.0, 0.0)}),
+    "lgamma": ("domain-error", "torch.lgamma(x)", {"x": leaf(0.0, 2.0)}),
+    "digamma": ("domain-error", "torch.digamma(x)", {"x": leaf(0.0, 2.0)}),
+    "another domain": (
         "domain-error",
         "operation(x)",
-        {"x": leaf(1.0, 0.0), "operation": torch.erfinv, "low": -1.0, "high": 1.0},
+        {"x": leaf(1.0, 0.5), "operation": torch.special.ndtri, "low": 0.0, "high": 1.0},
     ),
     "sqrt at 0": ("sqrt-gradient-at-zero", "x.sqrt()", {"x": leaf(0.0, 2.0)}),
     "half a power": ("sqrt-gradient-at-zero", "x**0.5", {"x": leaf(0.0, 2.0)}),
@@ -137,6 +140,96 @@ def test_cross_entropy_without_a_target():
     found = diagnose(lambda: F.cross_entropy(names["logits"], names["target"]))
     assert found is not None
     assert diagnose(lambda: run(found.remedy + "\ny = loss", names)) is None
+
+
+def test_a_target_that_is_too_long_for_its_input():
+    names = {
+        "log_probs": leaf(*[[[0.0, 0.0, 0.0]]] * 3),
+        "targets": torch.tensor([[1, 1]]),
+        "input_lengths": torch.tensor([2]),
+        "target_lengths": torch.tensor([2]),
+    }
+    arguments = "log_probs, targets, input_lengths, target_lengths"
+    found = diagnose(lambda: run(f"y = F.ctc_loss({arguments})", names))
+    assert found is not None
+    assert "between equal labels" in found.explanation
+    assert diagnose(lambda: run(found.remedy + "\ny = loss", names)) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
+)
+def test_a_loss_over_an_empty_selection(name):
+    weight = leaf(0.2, 0.3)
+    keep = torch.tensor([False, False])
+
+    def step(code: str) -> torch.Tensor:
+        return run(f"{code}\ny = loss", {"prediction": weight[keep], "target": torch.ones(2)[keep]})
+
+    found = diagnose(lambda: step(f"loss = F.{name}(prediction, target)"))
+    assert found is not None
+    assert found.cause == "empty-reduction"
+    assert "values at all" in found.explanation
+    assert "1 of 1" not in found.explanation
+    assert diagnose(lambda: step(found.remedy)) is None
+
+
+def test_attention_of_a_layer_to_a_sample_that_is_all_padding():
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(8, 2, batch_first=True)
+    batch = {"x": torch.randn(3, 5, 8), "padding": torch.zeros(3, 5, dtype=torch.bool)}
+    batch["padding"][1] = True
+
+    def loss_fn(model: nn.Module, batch: dict[str, torch.Tensor], remedy: str = "") -> torch.Tensor:
+        given = {"key_padding_mask": batch["padding"]}
+        exec(remedy, given)
+        x = batch["x"]
+        loss: torch.Tensor = model(x, x, x, key_padding_mask=given["key_padding_mask"])[0].square().mean()
+        return loss
+
+    found = diagnose(loss_fn, layer, batch)
+    assert found is not None
+    assert found.cause == "fully-masked-softmax"
+    assert diagnose(lambda m, b: loss_fn(m, b, found.remedy), layer, batch) is None
+
+
+def test_values_that_grow_at_each_pass_of_a_line():
+    weight = torch.full((4, 4), 3.0, requires_grad=True)
+
+    def step(remedy: str = "") -> torch.Tensor:
+        h = torch.ones(2, 4)
+        for _ in range(100):
+            given = {"h": h @ weight, "weight": weight, "torch": torch, "F": F}
+            exec(remedy, given)
+            h = given["h"]
+        return h.square().mean()
+
+    found = diagnose(step)
+    assert found is not None
+    assert found.cause == "exploding-gradient"
+    cure = [line for line in found.remedy.splitlines() if line.startswith("h = ")]
+    assert diagnose(lambda: step(*cure)) is None
+
+
+def test_buffer_of_a_standardiser():
+    class Standardise(nn.Module):
+        def __init__(self, data: torch.Tensor) -> None:
+            super().__init__()
+            self.register_buffer("mean", data.mean(0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - self.mean
+
+    data = torch.randn(9, 2)
+    data[4, 1] = math.nan
+    model = nn.Sequential(Standardise(data), nn.Linear(2, 1))
+    names = {"torch": torch, "data": data, "model": model, "last_good_checkpoint": model.state_dict()}
+    found = diagnose(lambda m, x: m(x).sum(), model, torch.randn(4, 2))
+    assert found is not None
+    assert "nan at [1]" in found.explanation
+    assert "running" not in found.remedy
+    exec(found.remedy, names)
+    assert torch.isfinite(Standardise(names["data"]).mean).all()
 
 
 def test_degenerate_decomposition():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.causes import judge
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from datacheck.torch.microscope.trace import Culprit, Source, Step
 
 __all__ = ["describe"]
+
+#: Operations that may lie between a field and what was made of it alone.
+MAX_MAKERS = 16
 
 
 def describe(case: Case, culprit: Culprit) -> Diagnosis:
@@ -85,7 +89,11 @@ def _of_step(case: Case, culprit: Culprit) -> Diagnosis:
         samples=samples_of_scene(case, scene),
         chain=case.chain(step),
     )
-    return _placed(case, step.operation, diagnosis)
+    placed = _placed(case, step.operation, diagnosis)
+    if placed.cause == "fully-masked-softmax" and isinstance(case.names.module(placed.module), nn.MultiheadAttention):
+        # The softmax is torch's own: what can be changed is the mask that the layer is given.
+        return replace(placed, remedy=remedy_for(placed.cause, "multi_head_attention"))
+    return placed
 
 
 def _placed(case: Case, operation: Operation | None, diagnosis: Diagnosis) -> Diagnosis:
@@ -100,12 +108,29 @@ def _placed(case: Case, operation: Operation | None, diagnosis: Diagnosis) -> Di
 
 
 def _field_read(case: Case, operation: Operation) -> str | None:
-    """The field of the batch that an operation reads directly."""
+    """The field of the batch that an operation reads directly, or the one that all it reads was made of."""
     for slot in operation.slots:
         owner = case.owners.find(slot.geometry.start)
         if owner.kind == "input":
             return owner.name
-    return None
+    return _only_field_behind(case, operation)
+
+
+def _only_field_behind(case: Case, operation: Operation) -> str | None:
+    """The one field of the batch from which alone, in a few operations, everything that an operation reads was made."""
+    names: set[str | None] = set()
+    pending, seen = [operation], {operation.index}
+    while pending:
+        for slot in pending.pop().slots:
+            owner = case.owners.find(slot.geometry.start)
+            if owner.kind == "input":
+                names.add(owner.name)
+            elif slot.writer is None or len(seen) > MAX_MAKERS:
+                return None
+            elif slot.writer not in seen:
+                seen.add(slot.writer)
+                pending.append(case.tape.operations[slot.writer])
+    return names.pop() if len(names) == 1 else None
 
 
 def _of_input(case: Case, owner: Owner, reader: Operation | None, first: Step | None) -> Diagnosis:
@@ -153,7 +178,7 @@ def _of_state(case: Case, owner: Owner, source: Source, first: Step | None) -> D
         phase=phase,
         cause=cause,
         explanation=counted.format(name=name, were="were not finite before the step"),
-        remedy=remedy_for(cause, ""),
+        remedy=remedy_for(cause, "running" if "running_" in (owner.name or "") else ""),
         op=None if reader is None else reader.name,
         module=owner.name.rpartition(".")[0] or None if owner.name else None,
         chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *case.chain(first)),
@@ -166,7 +191,10 @@ def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
     if tensor is None:
         return 0, 0, "values of {name} {were}"
     bad = bad_positions(tensor)
-    value = f": {element(tensor, int(bad[0]))} at flat position {bad[0]}" if len(bad) else ""
+    value = ""
+    if len(bad):
+        index = [int(digit) for digit in np.unravel_index(int(bad[0]), tensor.shape)] if tensor.dim() else []
+        value = f": {element(tensor, int(bad[0]))}{f' at {index}' if index else ''}"
     return len(bad), tensor.numel(), f"{count(len(bad))} of {count(tensor.numel())} values of {{name}} {{were}}{value}"
 
 

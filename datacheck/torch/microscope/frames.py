@@ -87,6 +87,15 @@ class ModuleNames:
     def roots(self) -> list[nn.Module]:
         return self._roots
 
+    def module(self, name: str | None) -> nn.Module | None:
+        """The module of a name that :meth:`find` gave; None where there is none."""
+        if name is not None:
+            for root in self._roots:
+                for module in root.modules():
+                    if self.find([module])[0] == name:
+                        return module
+        return None
+
     def find(self, modules: list[nn.Module]) -> tuple[str | None, bool]:
         """The name of the innermost known module of a stack, innermost first, and whether one was known."""
         if not modules:

@@ -253,7 +253,8 @@ def _replayed_loss(training: Training, context: StepContext) -> str:
 
 
 def _with_history(found: Diagnosis, verdict: DynamicsVerdict | None) -> Diagnosis:
-    if verdict is None:
+    if verdict is None or (verdict.cause == "exploding-gradient" and found.phase not in ("backward", "optimizer")):
+        # A loss that is not finite has a gradient norm that is not: its effect, and no second fault.
         return found
     if found.cause not in SHARED_WITH_DIVERGENCE:
         return replace(found, explanation=f"{found.explanation}\nBefore that, {verdict.explanation}")

@@ -118,3 +118,38 @@ def a_fault_that_comes_from_outside_the_step():
 
     model = mlp()
     return Training(model, torch.optim.AdamW(model.parameters(), lr=1e-3), loss_fn, batches(20))
+
+
+@training_defect("exp-overflow", phase="loss")
+def a_count_whose_rate_is_beyond_float32():
+    def loss_fn(model, batch):
+        log_rate = model(batch["x"])
+        return (log_rate.exp() - batch["y"].abs() * log_rate).mean()
+
+    def outlier():
+        for step, batch in enumerate(batches(20)):
+            if step == 12:
+                batch["x"][5] = 1e5
+            yield batch
+
+    model = nn.Linear(4, 1)
+    nn.init.constant_(model.weight, 0.1)
+    return Training(model, torch.optim.SGD(model.parameters(), lr=1e-3), loss_fn, outlier())
+
+
+@training_defect("log-of-zero-or-negative", phase="loss")
+def a_probability_that_became_zero_in_a_run_that_went_well():
+    def loss_fn(model, batch):
+        probability = torch.softmax(model(batch["x"]), dim=-1)
+        return -torch.log(probability[:, 0]).mean()
+
+    def outlier():
+        for step, batch in enumerate(batches(20)):
+            if step == 12:
+                batch["x"][5] = -1e5
+            yield batch
+
+    model = nn.Linear(4, 2)
+    with torch.no_grad():
+        model.weight[0], model.weight[1] = 0.1, -0.1
+    return Training(model, torch.optim.SGD(model.parameters(), lr=1e-3), loss_fn, outlier())

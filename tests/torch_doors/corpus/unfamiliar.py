@@ -71,3 +71,38 @@ def focal_loss_of_a_certain_sample():
     x = torch.randn(4, 3)
     x[2, 0] = 200
     return Step(loss_fn, model, {"x": x, "y": torch.zeros(4, dtype=torch.long)})
+
+
+@defect("log-of-zero-or-negative", "forward", "log", samples=(2,), field="price")
+def log_of_returns_of_a_worthless_share():
+    def loss_fn(model, batch):
+        returns = torch.log(batch["price"][:, 1:] / batch["price"][:, :-1])  # BUG
+        return F.mse_loss(model(returns), batch["target"])
+
+    price = torch.rand(5, 10) + 1
+    price[2, 4] = 0
+    return Step(loss_fn, nn.Linear(9, 1), {"price": price, "target": torch.randn(5, 1)})
+
+
+@defect("division-by-zero", "forward", "div", field="x")
+def standardised_constant_column():
+    def loss_fn(model, batch):
+        x = batch["x"]
+        z = (x - x.mean(0)) / x.std(0)  # BUG
+        return F.cross_entropy(model(z), batch["label"])
+
+    x = torch.randn(16, 4)
+    x[:, 3] = 1.0
+    return Step(loss_fn, nn.Linear(4, 2), {"x": x, "label": torch.randint(2, (16,))})
+
+
+@defect("division-by-zero", "loss", "div", samples=(1,))
+def dice_of_an_empty_mask():
+    def loss_fn(model, batch):
+        prediction = (model(batch["image"]) > 1e3).float() + 0 * model(batch["image"])
+        inside = (prediction * batch["mask"]).sum(1)
+        return (1 - 2 * inside / (prediction.sum(1) + batch["mask"].sum(1))).mean()  # BUG
+
+    mask = torch.ones(3, 6)
+    mask[1] = 0
+    return Step(loss_fn, nn.Linear(4, 6), {"image": torch.rand(3, 4), "mask": mask})
