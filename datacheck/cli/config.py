@@ -27,13 +27,7 @@ def config(
 
     With FILE..., print which schema holds for each, or that it is excluded.
     """
-    import os
-
-    from datacheck.gate.environment import unknown_variables
-
     _print_table(list(_of_files(paths, configuration) if paths else _rows(configuration)))
-    for problem in unknown_variables(os.environ):
-        print(f"note: {problem}")
     return 0
 
 

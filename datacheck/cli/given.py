@@ -82,9 +82,15 @@ def _configuration_of(
     workers: int | None = None,
 ) -> Configuration:
     """The configuration that holds for a command; raises ``ConfigurationError`` and ``UsageError``."""
+    import os
+    import sys
+
     from datacheck.errors import UsageError
     from datacheck.gate.configuration import configure
-    from datacheck.gate.environment import parse_pairs, split_list
+    from datacheck.gate.environment import parse_pairs, split_list, unknown_variables
+
+    for problem in unknown_variables(os.environ):
+        print(f"datacheck: {problem}", file=sys.stderr)
 
     if baseline is not None and no_baseline:
         raise UsageError("--baseline and --no-baseline contradict each other; give one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ __all__ = ["CONFIG", "PREFIX", "parse_pairs", "read_environment", "split_list", 
 PREFIX = "DATACHECK_"
 #: Names the configuration file itself.
 CONFIG = f"{PREFIX}CONFIG"
+
+#: What Kubernetes sets in every pod beside a service called datacheck.
+_OF_A_SERVICE = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -81,5 +85,5 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return [
         f"{plain(name)} is not a variable that is known{nearest_name(name, known)}"
         for name in sorted(environment)
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known and not _OF_A_SERVICE.fullmatch(name)
     ]

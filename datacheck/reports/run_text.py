@@ -13,7 +13,7 @@ from datacheck.text import plain, quantity
 
 __all__ = ["render_run"]
 
-#: Codes of whole files, whose details are worth a line each.
+#: Codes of whole files, whose details are worth a line each unless they name rows.
 _OF_FILES = ("DC0", "DC304", "DC306", "DC9")
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 
@@ -42,7 +42,8 @@ def _found(findings: Sequence[Finding]) -> Iterable[str]:
     """Findings on values and rows summed over files; those on whole files as they are."""
     by_field: dict[tuple[str, str | None, str | None], list[Finding]] = {}
     for finding in findings:
-        if finding.code.startswith(_OF_FILES):
+        of_values = any(example.row is not None for example in finding.examples)
+        if finding.code.startswith(_OF_FILES) and not of_values:
             yield render_finding(finding)
         else:
             by_field.setdefault((finding.code, finding.field, finding.rule), []).append(finding)

@@ -171,12 +171,25 @@ def test_a_broken_pyproject_is_named(write: Write, content: str, message: str) -
     assert str(caught.value).startswith("pyproject.toml: ")
 
 
-def test_variables_that_mean_nothing_are_noticed_and_do_no_harm(folder: Path) -> None:
-    # Kubernetes sets such variables for a service called datacheck.
-    environment = {"DATACHECK_SERVICE_HOST": "10.0.0.1", "DATACHECK_SELCT": "DC1", "PATH": "/bin"}
+def test_variables_that_mean_nothing_are_told_and_those_of_a_service_are_not(folder: Path) -> None:
+    environment = {"DATACHECK_SELCT": "DC1", "PATH": "/bin"}
+    # Kubernetes sets these in every pod beside a service called datacheck.
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+        environment[f"DATACHECK_{name}"] = "10.0.0.1"
     assert configured(**environment).settings == Settings()
-    (first, _) = unknown_variables(environment)
-    assert first == "DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?"
+    (line,) = unknown_variables(environment)
+    assert line == "DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?"
+
+
+@pytest.mark.parametrize("command", ["scan", "config"])
+def test_commands_tell_of_a_misspelt_variable(
+    save: Save, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    save("x.npy")
+    monkeypatch.setenv("DATACHECK_SELCT", "DC1")
+    done = run(command, "x.npy")
+    assert done.code == 0
+    assert done.err == "datacheck: DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?\n"
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,15 @@ def test_a_run_sums_what_was_found_by_field_and_shows_broken_files_each() -> Non
     assert line.split() == ["DC101", "nan", "x", "7", "4,196", "2", "files"]
 
 
+def test_a_run_sums_values_that_do_not_convert_and_shows_columns_that_do_not_each() -> None:
+    values = [Finding("DC003", f"{name}.csv", "x", 2, 50, (Example(7, None, (), "?"),)) for name in "ab"]
+    column = Finding("DC003", "c.csv", "x", 1, 1, detail="string where the schema says float32")
+    lines = str(run_report(findings=(*values, column))).splitlines()
+    (summed,) = [line.split() for line in lines if line.startswith("DC003") and "c.csv" not in line]
+    assert summed == ["DC003", "dtype", "x", "4", "100", "2", "files"]
+    assert any("c.csv" in line for line in lines)
+
+
 def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
     left = account("train", num_read=1, num_kept=1)
     left.left_by_code.update({"DC202": 3})
