@@ -53,6 +53,8 @@ _EXTREMES = frozenset({"max", "min", "amax", "amin", "aminmax", "maximum", "mini
 _ROOTS = frozenset({"sqrt", "norm", "linalg_vector_norm", "cdist", "cdist_forward", "hypot", "pdist_forward", "std"})
 #: Operations that fail where an input is 0.
 EDGE_AT_ZERO = _LOGS | _DIVISIONS | _ROOTS | {"pow"}
+#: A line that ran this often before is part of a recurrence.
+REPEATED = 3
 _DECOMPOSITIONS = (
     "linalg_",
     "cholesky",
@@ -306,7 +308,13 @@ def _in_backward(evidence: Evidence) -> _Found:
     if not evidence.in_backward:
         return None
     op = evidence.op
-    if op in _ROOTS or _is_root_power(evidence):
+    root = _root_exponent(evidence)
+    if root is not None and root != 0.5:
+        return (
+            "sqrt-gradient-at-zero",
+            f"{op} is 0 {evidence.place}, where its gradient is infinite: {root:g} * 0 ** {root - 1:g}",
+        )
+    if op in _ROOTS or root is not None:
         return (
             "sqrt-gradient-at-zero",
             f"{op} is 0 {evidence.place}, where its gradient is infinite: 1 / (2 * sqrt(0))",
@@ -320,8 +328,9 @@ def _in_backward(evidence: Evidence) -> _Found:
     return _overflow(evidence)
 
 
-def _is_root_power(evidence: Evidence) -> bool:
-    return evidence.op == "pow" and any(0 < exponent < 1 for exponent in evidence.scalars)
+def _root_exponent(evidence: Evidence) -> float | None:
+    """The exponent of a power that is a root: between 0 and 1."""
+    return next((exponent for exponent in evidence.scalars if evidence.op == "pow" and 0 < exponent < 1), None)
 
 
 def _in_forward(evidence: Evidence) -> _Found:
@@ -351,6 +360,8 @@ def _in_forward(evidence: Evidence) -> _Found:
             "domain-error",
             f"{_received(evidence)} {evidence.place}: 0 times infinity, or infinity minus infinity, is NaN",
         )
+    if op.startswith("weight_norm"):
+        return "division-by-zero", f"{op} divides a row of the weight by its length, which is 0, {evidence.place}"
     if "_norm" in op and _is_nan(evidence.value):
         return (
             "division-by-zero",
@@ -392,7 +403,9 @@ def _overflow(evidence: Evidence) -> _Found:
     if evidence.num_reduced == 0:
         return "empty-reduction", f"{evidence.op} over no values at all{evidence.position}"
     parameter = evidence.largest_parameter
-    grown = "" if not evidence.times_repeated else f"; the same line had run {evidence.times_repeated} times before"
+    grown = (
+        "" if evidence.times_repeated < REPEATED else f"; the same line had run {evidence.times_repeated} times before"
+    )
     made = _received(evidence)
     if evidence.in_backward:
         # What went in forward is no reason: the gradient that came in is.
@@ -403,7 +416,7 @@ def _overflow(evidence: Evidence) -> _Found:
             "learning-rate-too-high",
             f"{shown}; the parameter '{parameter[0]}' has grown to {parameter[1]:.3g}: earlier updates were too large",
         )
-    if evidence.in_backward or evidence.times_repeated > 2:
+    if evidence.in_backward or evidence.times_repeated >= REPEATED:
         return "exploding-gradient", shown
     return "overflow", shown
 

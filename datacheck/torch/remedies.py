@@ -16,7 +16,10 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "division-by-zero",
         "rsqrt",
     ): f"{_SAFE}safe_div, safe_sqrt\ny = safe_div(1.0, safe_sqrt(x))  # instead of x.rsqrt()",
-    ("division-by-zero", "pow"): f"{_SAFE}safe_pow\ny = safe_pow(x, exponent)  # instead of x ** exponent",
+    ("division-by-zero", "pow"): f"{_SAFE}safe_pow\ny = safe_pow(x, exponent, eps=1e-6)  # instead of x ** exponent",
+    ("division-by-zero", "weight_norm_interface"): (
+        "nn.init.normal_(layer.parametrizations.weight.original1, std=0.02)  # no row of it may be 0"
+    ),
     ("domain-error", "pow"): f"{_SAFE}safe_pow\ny = safe_pow(x, exponent)  # the base is clamped to at least eps",
     ("domain-error", "sqrt"): f"{_SAFE}safe_sqrt\ny = safe_sqrt(x)  # 0 for x <= 0, with a gradient of 0 there",
     (
@@ -45,7 +48,10 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "sqrt-gradient-at-zero",
         "linalg_vector_norm",
     ): f"{_SAFE}safe_norm\ny = safe_norm(x, dim=-1)  # gradient 0 at x = 0",
-    ("sqrt-gradient-at-zero", "pow"): f"{_SAFE}safe_sqrt\ny = safe_sqrt(x)  # instead of x ** 0.5",
+    (
+        "sqrt-gradient-at-zero",
+        "pow",
+    ): f"{_SAFE}safe_pow\ny = safe_pow(x, exponent)  # instead of x ** exponent; gradient 0 at 0",
     ("empty-reduction", "nll_loss_forward"): (
         "loss = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction='sum')\n"
         "loss = loss / (target != ignore_index).sum().clamp(min=1)"
@@ -72,6 +78,18 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
     ),
     ("fully-masked-softmax", "log_softmax"): f"{_SAFE}masked_log_softmax\ny = masked_log_softmax(scores, keep, dim=-1)",
 }
+
+#: Layers that divide by a deviation.
+_LAYERS: dict[tuple[str, str], str] = {
+    ("division-by-zero", op): f"layer = {layer}  # an eps above 0; 1e-3 in float16"
+    for op, layer in (
+        ("native_group_norm", "nn.GroupNorm(num_groups, num_channels, eps=1e-5)"),
+        ("native_layer_norm", "nn.LayerNorm(normalized_shape, eps=1e-5)"),
+    )
+}
+_BY_OPERATION.update(_LAYERS)
+for _op in ("cudnn_batch_norm", "native_batch_norm"):
+    _BY_OPERATION["division-by-zero", _op] = "layer.reset_running_stats()  # its running_var plus eps is 0 or negative"
 
 #: Losses over a selection that may be empty.
 _LOSSES: dict[tuple[str, str], str] = {
@@ -136,8 +154,9 @@ _BY_CAUSE: dict[str, str] = {
     "domain-error": "x = x.clamp(low + eps, high - eps)  # before the operation, not after it",
     "empty-reduction": f"{_SAFE}masked_mean\ny = masked_mean(x, keep, dim=None)  # 0 where nothing is kept",
     "exp-overflow": (
-        "y = torch.exp(x.clamp(max=80.0))  # 10.0 in float16; for probabilities use F.softmax, F.softplus or\n"
-        "# torch.logsumexp, which subtract the maximum first"
+        "y = torch.exp(x.clamp(max=80.0))  # 10.0 in float16\n"
+        "# better, where it is a part of one of these: torch.sigmoid, torch.tanh, F.softplus, F.softmax, torch.logsumexp,\n"
+        "# which do not overflow"
     ),
     "exploding-gradient": (
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()\n"
@@ -156,7 +175,8 @@ _BY_CAUSE: dict[str, str] = {
     "input-not-finite": (
         "from datacheck.torch import SafeDataset\n"
         "loader = DataLoader(SafeDataset(dataset), batch_size=batch_size)  # replaces and names bad samples\n"
-        "# or clean the files once: datacheck run pipeline.yaml"
+        "# or clean the files once: datacheck run pipeline.yaml\n"
+        "# where it is masked on purpose: select by x[keep] or torch.where before computing with it; 0 * NaN is NaN"
     ),
     "input-out-of-schema": (
         "from datacheck.torch import SafeDataset\n"

@@ -57,7 +57,9 @@ EXPRESSIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"x": leaf(1.0, 0.5), "operation": torch.special.ndtri, "low": 0.0, "high": 1.0},
     ),
     "sqrt at 0": ("sqrt-gradient-at-zero", "x.sqrt()", {"x": leaf(0.0, 2.0)}),
-    "half a power": ("sqrt-gradient-at-zero", "x**0.5", {"x": leaf(0.0, 2.0)}),
+    "half a power": ("sqrt-gradient-at-zero", "x**exponent", {"x": leaf(0.0, 2.0), "exponent": 0.5}),
+    "quarter of a power": ("sqrt-gradient-at-zero", "x**exponent", {"x": leaf(0.0, 2.0), "exponent": 0.25}),
+    "sigmoid by hand": ("exp-overflow", "1 / (1 + torch.exp(-x))", {"x": leaf(-200.0, 1.0)}),
     "exp": ("exp-overflow", "x.exp()", {"x": leaf(200.0, 1.0)}),
     "half overflow": (
         "float16-overflow",
@@ -116,6 +118,8 @@ def test_pasted_in_the_place_of_the_expression_it_cures(cause, broken, names):
     found = diagnose(lambda: run(f"y = {broken}", names))
     assert found is not None
     assert found.cause == cause
+    if names.get("exponent") == 0.25:
+        assert "0.25 * 0 ** -0.75" in found.explanation
     # What only makes the input safe is pasted before the expression.
     after = "" if "y = " in found.remedy else f"y = {broken}"
     assert diagnose(lambda: run(f"{found.remedy}\n{after}", names)) is None
@@ -209,6 +213,46 @@ def test_values_that_grow_at_each_pass_of_a_line():
     assert found.cause == "exploding-gradient"
     cure = [line for line in found.remedy.splitlines() if line.startswith("h = ")]
     assert diagnose(lambda: step(*cure)) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        (nn.LayerNorm(4, eps=0.0), {"normalized_shape": 4}),
+        (nn.GroupNorm(2, 4, eps=0.0), {"num_groups": 2, "num_channels": 4}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_that_divides_by_a_deviation_of_zero(layer, names):
+    x = torch.ones(3, 4)
+    weight = torch.ones(4, requires_grad=True)
+    found = diagnose(lambda: layer(x * weight).sum())
+    assert found is not None
+    assert found.cause == "division-by-zero"
+    given = {"nn": nn, **names}
+    exec(found.remedy, given)
+    assert diagnose(lambda: given["layer"](x * weight).sum()) is None
+
+
+def test_batch_norm_of_a_negative_variance():
+    layer = nn.BatchNorm1d(4).eval()
+    layer.running_var.fill_(-1.0)
+    found = diagnose(lambda m, x: m(x).sum(), layer, torch.ones(3, 4))
+    assert found is not None
+    assert found.cause == "division-by-zero"
+    exec(found.remedy, {"layer": layer})
+    assert diagnose(lambda m, x: m(x).sum(), layer, torch.ones(3, 4)) is None
+
+
+def test_weight_norm_of_a_row_of_zeros():
+    layer = nn.Linear(3, 2)
+    nn.init.zeros_(layer.weight)
+    layer = nn.utils.parametrizations.weight_norm(layer)
+    found = diagnose(lambda m, x: m(x).sum(), layer, torch.ones(4, 3))
+    assert found is not None
+    assert "divides a row of the weight by its length, which is 0" in found.explanation
+    exec(found.remedy, {"nn": nn, "layer": layer})
+    assert diagnose(lambda m, x: m(x).sum(), layer, torch.ones(4, 3)) is None
 
 
 def test_buffer_of_a_standardiser():

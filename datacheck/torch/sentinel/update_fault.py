@@ -132,7 +132,10 @@ def _buffer(bad: BadTensor, step: int) -> Diagnosis:
             f"{count(bad.num_bad)} of {count(bad.num_values)} values of the buffer '{bad.name}' became not finite in this "
             "step, although its loss and gradients were finite: evaluation, which reads it, will be NaN"
         ),
-        remedy='Guard(model, optimizer, on_trip="rollback")  # or reset_running_stats() of the module',
+        remedy=(
+            'Guard(model, optimizer, on_trip="rollback")  # or '
+            + ("reset_running_stats() of the module" if "running_" in bad.name else "keep what is not finite out of it")
+        ),
         module=_module_of(bad.name),
         field=bad.name,
         step=step,
