@@ -72,6 +72,10 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "module.reset_running_stats()  # BatchNorm; or load the buffer from a checkpoint where it is finite\n"
         "guard = Guard(model, optimizer, on_trip='skip')  # restores buffers when it skips a step"
     ),
+    ("constant-not-finite", "nan"): (
+        "# it was made before the step, or of random numbers that were drawn there; made inside loss_fn, its line is found:\n"
+        "guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)"
+    ),
     ("fully-masked-softmax", "multi_head_attention"): (
         "# before the layer: a sample without any key may attend to all of them, and is left out of the loss\n"
         "key_padding_mask = key_padding_mask & ~key_padding_mask.all(dim=1, keepdim=True)"

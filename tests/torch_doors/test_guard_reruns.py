@@ -354,3 +354,41 @@ def test_samples_are_named_and_no_other_batch_is_fetched(by_next: bool) -> None:
     assert (diagnosis.cause, diagnosis.samples) == ("input-not-finite", (3,))
     assert (diagnosis.field or "").endswith("x")
     assert len(fetched) == 2
+
+
+def test_a_loss_that_is_finite_when_its_code_is_run_again_did_not_repeat() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    factors = iter([math.nan, 1.0])
+
+    def loop() -> None:
+        loss = (model(X).squeeze(-1) * next(factors)).mean()
+        loss.backward()
+        optimizer.step()
+
+    with Guard(model, optimizer), pytest.raises(NonFiniteError) as caught:
+        loop()
+    assert caught.value.diagnosis.cause == "not-reproducible"
+    assert "not known to the guard" not in caught.value.diagnosis.explanation
+
+
+def test_an_input_that_is_made_otherwise_when_it_is_made_again_is_named_as_what_it_is() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    inputs = iter([torch.sqrt(X), X])
+
+    def loss_of(model: nn.Module) -> torch.Tensor:
+        loss: torch.Tensor = model(next(inputs) * 1.0).mean()
+        return loss
+
+    def loop() -> None:
+        loss = loss_of(model)
+        loss.backward()
+        optimizer.step()
+
+    with Guard(model, optimizer), pytest.raises(NonFiniteError) as caught:
+        loop()
+    diagnosis = caught.value.diagnosis
+    assert diagnosis.cause == "constant-not-finite"
+    assert "a tensor from outside the replay" in diagnosis.explanation
+    assert "guard.step(loss_fn, batch)" in diagnosis.remedy

@@ -171,19 +171,26 @@ def _of_state(case: Case, owner: Owner, source: Source, first: Step | None) -> D
     phase = owner.kind if owner.kind in ("parameter", "buffer") else "forward"
     if phase == "forward" and reader is not None:
         phase = "backward" if case.in_gradient else case.phase_of(reader)
-    name = f"{owner.kind} '{plain(owner.name)}'" if owner.name else "a constant of the program"
+    name = f"{owner.kind} '{plain(owner.name)}'" if owner.name else "a tensor from outside the replay"
     num_bad, num_values, counted = _counted(tensor)
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
         phase=phase,
         cause=cause,
         explanation=counted.format(name=name, were="were not finite before the step"),
-        remedy=remedy_for(cause, "running" if "running_" in (owner.name or "") else ""),
+        remedy=remedy_for(cause, _kind_of_state(owner, tensor)),
         op=None if reader is None else reader.name,
         module=owner.name.rpartition(".")[0] or None if owner.name else None,
         chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *case.chain(first)),
     )
     return _placed(case, reader, diagnosis)
+
+
+def _kind_of_state(owner: Owner, tensor: torch.Tensor | None) -> str:
+    """What tells remedies of one cause apart, in the place of an operation."""
+    if owner.kind == "constant":
+        return "nan" if tensor is not None and bool(tensor.isnan().any()) else ""
+    return "running" if "running_" in (owner.name or "") else ""
 
 
 def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:

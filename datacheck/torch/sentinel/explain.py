@@ -45,10 +45,13 @@ class Explainer:
         self._training = training
         self._log = log
         self._schema = schema
+        #: Whether the loop's code for the loss was run once more, and was finite.
+        self._ran_clean = False
 
     def explain(self, trip: Trip, context: StepContext, history: History) -> Diagnosis:
         """The diagnosis of a trip; where ranks train together, that of the first rank that has one of its own."""
         verdict = classify_dynamics(history)
+        self._ran_clean = False
         if trip.is_spike:
             return _explain_spike(trip, verdict)
         training = self._training
@@ -154,12 +157,14 @@ class Explainer:
         replay_on = rerun.run_on if rerun.reads(data) else None
         try:
             with training.random.replaying(parts[0].random if parts else training.random.state):
-                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
+                found_again = examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
         except Exception as error:  # the user's code, out of place: the model alone is replayed then
             self._log.add_note(
                 "the loop's loss", f"its code raised when it was run again: {type(error).__name__}: {error}"
             )
             return None
+        self._ran_clean = found_again is None
+        return found_again
 
     def _shared(self, found: Diagnosis | None) -> Diagnosis | None:
         peers = self._training.peers
@@ -179,7 +184,7 @@ class Explainer:
         if trip.code == "DC454":
             return _collapsed(trip)
         seen = _seen(trip)
-        if not context.parts or not all(part.is_whole for part in context.parts):
+        if not self._ran_clean and not (context.parts and all(part.is_whole for part in context.parts)):
             phase = "loss" if trip.code == "DC450" else "backward"
             return Diagnosis(
                 code="DC401" if phase == "loss" else "DC403",
@@ -240,7 +245,7 @@ def _seen(trip: Trip) -> str:
 
 def _replayed_loss(training: Training, context: StepContext) -> str:
     """The loss of the replay, to be held against the one of the run."""
-    if len(context.parts) != 1 or is_sharded(training.model):
+    if len(context.parts) != 1 or not context.parts[0].is_whole or is_sharded(training.model):
         return ""
     part = context.parts[0]
     model = bare_model(training.model)
