@@ -392,3 +392,36 @@ def test_an_input_that_is_made_otherwise_when_it_is_made_again_is_named_as_what_
     assert diagnosis.cause == "constant-not-finite"
     assert "a tensor from outside the replay" in diagnosis.explanation
     assert "guard.step(loss_fn, batch)" in diagnosis.remedy
+
+
+@pytest.mark.parametrize("num_sound", [0, 1, 5])
+@pytest.mark.parametrize("goes_into", ["the model", "the loss"])
+def test_numbers_that_are_drawn_before_the_model_is_called_are_drawn_again(num_sound: int, goes_into: str) -> None:
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    schedule = torch.linspace(1.001, 0.5, 64)
+
+    def loss_of(model: nn.Module, x: torch.Tensor, limit: float) -> torch.Tensor:
+        share = schedule[torch.randint(0, 64, (4, 1))]
+        noise = torch.sqrt(1 - share.clamp(max=limit))  # BUG
+        loss: torch.Tensor
+        if goes_into == "the model":
+            loss = model(x * share + noise * torch.randn(4, 3)).square().mean()
+        else:
+            loss = (model(x) * noise).mean()
+        return loss
+
+    def loop() -> None:
+        for step in range(400):
+            optimizer.zero_grad()
+            loss = loss_of(model, X, 1.0 if step < num_sound else 2.0)
+            loss.backward()
+            optimizer.step()
+
+    torch.manual_seed(0)
+    with Guard(model, optimizer), pytest.raises(NonFiniteError) as caught:
+        loop()
+    diagnosis = caught.value.diagnosis
+    source, start = inspect.getsourcelines(test_numbers_that_are_drawn_before_the_model_is_called_are_drawn_again)
+    assert diagnosis.cause == "domain-error"
+    assert diagnosis.lineno in {start + number for number, line in enumerate(source) if "# BUG" in line}

@@ -18,6 +18,7 @@ from datacheck.torch.sentinel.layers import tensors_in
 from datacheck.torch.sentinel.log import GuardLog
 from datacheck.torch.sentinel.names import bare_model
 from datacheck.torch.sentinel.peers import is_sharded
+from datacheck.torch.sentinel.recall import RandomState, same_draws
 from datacheck.torch.sentinel.rerun import find_rerun
 from datacheck.torch.sentinel.training import Training
 from datacheck.torch.sentinel.trip import Trip
@@ -155,14 +156,26 @@ class Explainer:
 
         data = [tensor for tensor in tensors_in(given) if not tensor.requires_grad]
         replay_on = rerun.run_on if rerun.reads(data) else None
+
+        def examine_from(random: RandomState) -> Diagnosis | None:
+            with training.random.replaying(random):
+                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
+
+        found_again: Diagnosis | None = None
+        random = parts[0].random if parts else training.random.state
         try:
-            with training.random.replaying(parts[0].random if parts else training.random.state):
-                found_again = examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
+            found_again = examine_from(random)
+            is_unclear = found_again is None or found_again.cause == "constant-not-finite"
+            if is_unclear and not same_draws(random, training.random.between):
+                # It may come of numbers that were drawn before the model was called, where the step is noticed.
+                earlier = examine_from(training.random.between)
+                if earlier is not None and earlier.cause != "constant-not-finite":
+                    found_again = earlier
         except Exception as error:  # the user's code, out of place: the model alone is replayed then
             self._log.add_note(
                 "the loop's loss", f"its code raised when it was run again: {type(error).__name__}: {error}"
             )
-            return None
+            return found_again
         self._ran_clean = found_again is None
         return found_again
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["BufferRecall", "RandomRecall", "RandomState", "read_random_state", "write_random_state"]
+__all__ = ["BufferRecall", "RandomRecall", "RandomState", "read_random_state", "same_draws", "write_random_state"]
 
 #: How many steps a thing is watched for before it counts as constant.
 TRIAL_STEPS = 8
@@ -63,6 +63,12 @@ def write_random_state(state: Mapping[str, Any]) -> None:
             torch.get_device_module(name).set_rng_state(value, name)
 
 
+def same_draws(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether torch's generators would draw the same from two states."""
+    names = {name for name in (*first, *second) if name not in ("python", "numpy")}
+    return all(name in first and name in second and torch.equal(first[name], second[name]) for name in names)
+
+
 class RandomRecall:
     """The random states at the start of the step.
 
@@ -70,7 +76,7 @@ class RandomRecall:
     them: they are read in the first steps, and from then on only if one of these drew from them.
     """
 
-    __slots__ = ("_devices", "_host_is_used", "_host_was_read", "_steps", "state")
+    __slots__ = ("_devices", "_host_is_used", "_host_was_read", "_steps", "between", "state")
 
     def __init__(self, devices: frozenset[torch.device]) -> None:
         self._devices = devices
@@ -78,6 +84,8 @@ class RandomRecall:
         self._host_was_read = False
         self._steps = 0
         self.state: RandomState = {}
+        #: Those of torch when the step before was over: what a loop draws before it calls the model is drawn from them.
+        self.between: RandomState = read_random_state(devices, with_host=False)
 
     def begin(self) -> None:
         """Keep the states that the step begins from."""
@@ -94,7 +102,10 @@ class RandomRecall:
         return read_random_state(self._devices, with_host=self._host_was_read)
 
     def end(self) -> None:
-        """Learn from a step that is over whether it drew from the host's generators."""
+        """Keep what lies between two steps; learn whether the one that is over drew from the host's generators."""
+        self.between = (
+            read_random_state(self._devices, with_host=False) if self._devices else {"torch": _GENERATOR.get_state()}
+        )
         if self._host_was_read and not self._host_is_used:
             self._host_is_used = self.state["python"] != random.getstate() or not _same_numpy(
                 self.state["numpy"], _numpy_state()
