@@ -143,10 +143,13 @@ def test_skip_leaves_bad_samples_out_through_the_collate() -> None:
     assert safe.report().counts["skipped"] == 2
 
 
-def test_skip_without_the_collate_says_what_to_do() -> None:
-    safe = safe_of(Numbered(6, nan=(3,)), on_bad="skip")
-    assert "SafeCollate" in repr(safe[3])
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize("skipped", [0, 3])
+@pytest.mark.parametrize("shape", [torch.tensor, float, np.array, lambda value: (value, 1), lambda value: {"x": value}])
+def test_skip_without_the_collate_says_what_to_do(shape: Any, skipped: int) -> None:
+    values = [shape(float("nan") if index == skipped else float(index)) for index in range(6)]
+    safe = safe_of(Listed(values), on_bad="skip")
+    assert "SafeCollate" in repr(safe[skipped])
+    with pytest.raises(UsageError, match=rf"sample {skipped} is bad .* collate_fn=SafeCollate\(\)"):
         list(DataLoader(safe, batch_size=6))
 
 
@@ -315,6 +318,13 @@ def test_exceptions_of_the_users_choice_pass_too() -> None:
     assert not safe.report().samples
 
 
+def test_one_exception_need_not_be_a_tuple() -> None:
+    good = torch.ones(2)
+    safe = safe_of(Listed([FailsFirst(KeyError("lease"), 1, good)]), retry_on=KeyError)
+    assert safe[0] is good
+    assert not safe.report().samples
+
+
 def test_interrupts_are_no_bad_samples() -> None:
     def interrupt() -> Any:
         raise KeyboardInterrupt
@@ -475,6 +485,14 @@ def test_a_transform_is_inside_the_protection() -> None:
         ({"max_bad_fraction": 2}, "from 0 to 1"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"retries": -1}, "retries"),
+        ({"on_bad": None}, "no policy None"),
+        ({"max_bad_fraction": "1%"}, "from 0 to 1, and is '1%'"),
+        ({"max_attempts": 1.5}, "max_attempts must be a whole number"),
+        ({"retries": 1.5}, "retries must be a whole number"),
+        ({"backoff": "1s"}, "backoff must be seconds"),
+        ({"seed": "a"}, "seed must be a whole number"),
+        ({"retry_on": ("OSError",)}, "retry_on must be a tuple of classes of exceptions"),
+        ({"retry_on": int}, "retry_on must be a tuple of classes of exceptions"),
         ({"transform": 3}, "transform"),
         ({"replace_from": []}, "one sample or more"),
         ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, and Numbered has \d samples"),

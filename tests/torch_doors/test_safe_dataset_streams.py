@@ -101,6 +101,7 @@ def test_workers_report_their_shares() -> None:
     assert sorted(indices) == [index for index in range(40) if index not in (4, 7, 20)]
     # Worker 0 has the even numbers: 4 is its third sample, and 20 its eleventh.
     assert {(sample.worker, sample.index) for sample in safe.report().samples} == {(0, 2), (1, 3), (0, 10)}
+    assert all(f"[worker {sample.worker}]" in str(safe.report()) for sample in safe.report().samples)
 
 
 def test_a_generator_that_raises_is_over_and_that_is_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, get_args
 
 from datacheck.errors import UsageError, nearest_name
@@ -16,7 +17,7 @@ OnBad: TypeAlias = Policy | Sequence[Policy]
 
 def parse_policies(on_bad: OnBad) -> tuple[Policy, ...]:
     """One policy, or ``("repair", other)``; raises ``UsageError`` for anything else."""
-    named: tuple[Any, ...] = (on_bad,) if isinstance(on_bad, str) else tuple(on_bad)
+    named: tuple[Any, ...] = tuple(on_bad) if isinstance(on_bad, list | tuple) else (on_bad,)
     known = get_args(Policy)
     for name in named:
         if name not in known:
@@ -50,11 +51,30 @@ class SafeConfig:
     transform: Callable[[Any], Any] | None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise UsageError(f"max_bad_fraction must be from 0 to 1, and is {self.max_bad_fraction}")
-        if self.max_attempts < 1:
-            raise UsageError(f"max_attempts must be 1 or more, and is {self.max_attempts}")
-        if self.retries < 0 or self.backoff < 0:
-            raise UsageError(f"retries and backoff must be 0 or more, and are {self.retries} and {self.backoff}")
+        # What is wrong here would otherwise show in a worker, hours later, at the first bad sample.
+        if not (_is_number(self.max_bad_fraction) and 0 <= self.max_bad_fraction <= 1):
+            raise UsageError(f"max_bad_fraction must be from 0 to 1, and is {self.max_bad_fraction!r}")
+        if not (_is_whole(self.max_attempts) and self.max_attempts >= 1):
+            raise UsageError(f"max_attempts must be a whole number, 1 or more, and is {self.max_attempts!r}")
+        if not (_is_whole(self.retries) and self.retries >= 0):
+            raise UsageError(f"retries must be a whole number, 0 or more, and is {self.retries!r}")
+        if not (_is_number(self.backoff) and self.backoff >= 0):
+            raise UsageError(f"backoff must be seconds, 0 or more, and is {self.backoff!r}")
+        if not _is_whole(self.seed):
+            raise UsageError(f"seed must be a whole number, and is {self.seed!r}")
+        if not (isinstance(self.retry_on, tuple) and all(_is_exception(kind) for kind in self.retry_on)):
+            raise UsageError(f"retry_on must be a tuple of classes of exceptions, and is {self.retry_on!r}")
         if self.transform is not None and not callable(self.transform):
             raise UsageError(f"transform must be a function of a sample, not {type(self.transform).__name__}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_exception(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

@@ -100,7 +100,7 @@ class SafeDataset(Dataset[T]):
         max_attempts: int = 10,
         retries: int = 3,
         backoff: float = 0.1,
-        retry_on: tuple[type[BaseException], ...] = (),
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
         seed: int = 0,
         replace_from: Sequence[int] | None = None,
         transform: Callable[[Any], Any] | None = None,
@@ -116,6 +116,8 @@ class SafeDataset(Dataset[T]):
             raise UsageError(f"cleaning is for repairs, and on_bad={on_bad!r} repairs nothing; set on_bad='repair'")
         if statistics is not None and cleaning is None:
             raise UsageError("statistics are those of cleaning rules: give these too, as cleaning='pipeline.yaml'")
+        if isinstance(retry_on, type):
+            retry_on = (retry_on,)
         config = SafeConfig(
             policy=policies[-1],
             repairs="repair" in policies,

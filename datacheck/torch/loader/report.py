@@ -130,15 +130,16 @@ class DatasetReport(Report):
             lines.append(f"  and {len(self.findings) - MAX_LINES:,} more findings")
         if self.samples:
             lines.append("samples:")
-        lines += [f"  {_line(sample)}" for sample in self.samples[:MAX_LINES]]
+        lines += [f"  {self._line(sample)}" for sample in self.samples[:MAX_LINES]]
         if len(self.samples) > MAX_LINES:
             lines.append(f"  and {len(self.samples) - MAX_LINES:,} more: see .samples, to_json() or to_pandas()")
         return lines
 
-
-def _line(sample: BadSample) -> str:
-    verdict = "" if sample.verdict is Verdict.BAD else f" [{sample.verdict.value}]"
-    return f"{sample.message}{verdict}"
+    def _line(self, sample: BadSample) -> str:
+        notes = [] if sample.verdict is Verdict.BAD else [sample.verdict.value]
+        if self.num_samples is None and sample.worker is not None:  # each worker counts its own part of a stream
+            notes.append(f"worker {sample.worker}")
+        return f"{sample.message} [{', '.join(notes)}]" if notes else sample.message
 
 
 _COLUMNS = {
