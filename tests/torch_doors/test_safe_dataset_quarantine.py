@@ -134,7 +134,8 @@ from torch.utils.data import DataLoader
 safe = safe_of(Numbered(40, nan=(3, 9), broken=(30,)), quarantine={str(path)!r})
 if __name__ == "__main__":
     loader = DataLoader(safe, batch_size=8, num_workers=2, multiprocessing_context="fork", persistent_workers=True)
-    list(loader)
+    for _ in loader:  # list() would ask for the length when workers may have found something, and have it written down
+        pass
     for worker in loader._iterator._workers:
         os.kill(worker.pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
