@@ -494,6 +494,7 @@ def test_a_transform_is_inside_the_protection() -> None:
         ({"retry_on": ("OSError",)}, "retry_on must be a tuple of classes of exceptions"),
         ({"retry_on": int}, "retry_on must be a tuple of classes of exceptions"),
         ({"transform": 3}, "transform"),
+        ({"quarantine": 3}, "the path of a JSON file"),
         ({"replace_from": []}, "one sample or more"),
         ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, and Numbered has \d samples"),
         ({"cleaning": []}, "repairs nothing; set on_bad='repair'"),
@@ -508,6 +509,10 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
 def test_what_is_no_data_set_is_refused() -> None:
     with pytest.raises(UsageError, match="no data set"):
         SafeDataset(3)
+    with pytest.raises(UsageError, match="open_dataset opens a path"):
+        SafeDataset("data/train")
+    with pytest.raises(UsageError, match="wrap its data set"):
+        SafeDataset(DataLoader(Numbered(3)))
     with pytest.raises(SchemaError):
         SafeDataset(Numbered(3), schema={"fields": {"x": {"dtype": "flot32"}}})
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from datacheck.errors import UsageError
 from datacheck.schema.loading import SchemaLike, load_schema
@@ -106,6 +106,14 @@ class SafeDataset(Dataset[T]):
         transform: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> None:
+        if isinstance(dataset, DataLoader):
+            raise UsageError(
+                "a DataLoader serves batches; wrap its data set: DataLoader(SafeDataset(loader.dataset), ...)"
+            )
+        if isinstance(dataset, str | bytes | os.PathLike):
+            raise UsageError(f"{dataset!r} is no data set; datacheck.torch.open_dataset opens a path")
+        if not isinstance(quarantine, str | os.PathLike | None):
+            raise UsageError(f"quarantine is the path of a JSON file, and is {quarantine!r}")
         streamed = is_stream(dataset)
         if not streamed and not hasattr(dataset, "__getitem__"):
             raise UsageError(f"{type(dataset).__name__} is no data set: it has neither __getitem__ nor __iter__")
