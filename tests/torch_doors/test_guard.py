@@ -20,8 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from datacheck.errors import UsageError  # noqa: E402
-from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.sentinel.actions import Skip  # noqa: E402
+from datacheck.torch import (  # noqa: E402
+    Guard,
+    NonFiniteError,
+    Skip,
+)
 
 pytestmark = pytest.mark.torch
 

@@ -18,8 +18,7 @@ from torch import nn  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from datacheck.errors import UsageError  # noqa: E402
-from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.sentinel.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip  # noqa: E402
+from datacheck.torch import Clip, Guard, GuardWarning, NonFiniteError, ReduceLR, Rollback, Skip  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
