@@ -219,7 +219,7 @@ CODES = (
     Code(
         code="DC314",
         name="new-category",
-        message="{violations} values of {field} are none that the training data has: {detail}",
+        message="{violations} of {checked} values in {field} are none that the training data has: {detail}",
         finds="Values of a field of few distinct values that the training split does not have.",
         why=(
             "An encoder that was fitted on the training split raises on them, or maps them all to one index that means"
@@ -228,8 +228,8 @@ CODES = (
         example=(
             "An airport opened after the training data was taken:\n"
             "\n"
-            "    DC314 31 values of 'dest' are none that the training data has: 'LEX', 'ANC' (data/test/2013-11.parquet, row"
-            " group 0, rows 812, 4419)"
+            "    DC314 31 of 27,268 values in 'dest' are none that the training data has: 'LEX', 'ANC' "
+            "(data/test/2013-11.parquet, row group 0, rows 812, 4419)"
         ),
         remedy=(
             "Correct the value if it is a misspelling. Otherwise train with it, or give unknown values an index of their"
