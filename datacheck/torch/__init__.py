@@ -77,7 +77,12 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(home)
+    try:
+        module = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ModuleNotFoundError(f"{name} needs torch: pip install 'datacheck-ml[torch]'", name="torch") from None
     value = module if home == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value

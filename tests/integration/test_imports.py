@@ -23,6 +23,20 @@ print(datacheck.scan({path!r}, schema, workers=8).ok)
 """
 
 
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+try:
+    from datacheck.torch import Guard
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_the_training_door_says_what_to_install(run_python: Callable[[str], str]) -> None:
+    assert run_python(WITHOUT_TORCH).strip() == "Guard needs torch: pip install 'datacheck-ml[torch]'"
+
+
 def test_a_scan_of_nested_columns_with_nulls_imports_no_pandas(
     tmp_path: Path, run_python: Callable[[str], str]
 ) -> None:
