@@ -20,7 +20,7 @@ from benchmarks.inputs import plant, write_npy, write_parquet
 from benchmarks.jobs import MEAN, write_pipeline
 from benchmarks.results import Claim, Section
 from benchmarks.timing import Timing
-from datacheck.job.executors import default_workers
+from datacheck.jobs.executors.local import default_workers
 
 __all__ = ["Peak", "measure", "measure_peak"]
 

@@ -13,23 +13,24 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from datacheck._version import __version__
+
 if TYPE_CHECKING:
-    from datacheck.cleaning.statistics import Statistics
+    from datacheck.cleaning.fit.statistics import Statistics
     from datacheck.errors import DatacheckError
     from datacheck.findings import Example, Finding, Severity
     from datacheck.gate.checking import check
-    from datacheck.job.pipeline import Pipeline, load_pipeline
-    from datacheck.job.run import clean, fit, run
-    from datacheck.job.scan import scan
-    from datacheck.profile.compare import compare
-    from datacheck.profile.infer import infer
-    from datacheck.profile.thresholds import Thresholds
+    from datacheck.jobs.pipeline import Pipeline, load_pipeline
+    from datacheck.jobs.run import clean, fit, run
+    from datacheck.jobs.scan import scan
+    from datacheck.profile.compare.compare import compare
+    from datacheck.profile.compare.thresholds import Thresholds
+    from datacheck.profile.infer.infer import infer
     from datacheck.reports.accounts import RunReport
     from datacheck.reports.report import Report
     from datacheck.schema import Field, Schema, load_schema
     from datacheck.sources.base import ReadOptions
 
-__version__ = "0.1.0"
 
 __all__ = [
     "DatacheckError",
@@ -62,23 +63,23 @@ _HOMES = {
     "Example": "datacheck.findings",
     "Field": "datacheck.schema",
     "Finding": "datacheck.findings",
-    "Pipeline": "datacheck.job.pipeline",
+    "Pipeline": "datacheck.jobs.pipeline",
     "ReadOptions": "datacheck.sources.base",
     "Report": "datacheck.reports.report",
     "RunReport": "datacheck.reports.accounts",
     "Schema": "datacheck.schema",
     "Severity": "datacheck.findings",
-    "Statistics": "datacheck.cleaning.statistics",
-    "Thresholds": "datacheck.profile.thresholds",
+    "Statistics": "datacheck.cleaning.fit.statistics",
+    "Thresholds": "datacheck.profile.compare.thresholds",
     "check": "datacheck.gate.checking",
-    "clean": "datacheck.job.run",
-    "compare": "datacheck.profile.compare",
-    "fit": "datacheck.job.run",
-    "infer": "datacheck.profile.infer",
-    "load_pipeline": "datacheck.job.pipeline",
+    "clean": "datacheck.jobs.run",
+    "compare": "datacheck.profile.compare.compare",
+    "fit": "datacheck.jobs.run",
+    "infer": "datacheck.profile.infer.infer",
+    "load_pipeline": "datacheck.jobs.pipeline",
     "load_schema": "datacheck.schema",
-    "run": "datacheck.job.run",
-    "scan": "datacheck.job.scan",
+    "run": "datacheck.jobs.run",
+    "scan": "datacheck.jobs.scan",
 }
 
 

@@ -17,8 +17,8 @@ from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import missing_rules
+from datacheck.checks.mixed_text import stray_words
 from datacheck.checks.rules import LeafRules, run_rules
-from datacheck.checks.stray_words import stray_words
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.checks.unique import unique_keys
 from datacheck.leaves import FLOAT_FORMATS, Leaf

@@ -21,7 +21,7 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_bits
 from datacheck.schema.model import Schema
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.words import is_text
+from datacheck.sources.text_parsing import is_text
 
 __all__ = ["coerce_batch", "coerce_column", "refusals"]
 

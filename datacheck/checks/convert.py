@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from datacheck.batch import walk_arrow
 from datacheck.leaves import BoolArray
-from datacheck.sources.words import clean_words, convert, is_text, parse, parse_words
+from datacheck.sources.text_parsing import clean_words, convert, is_text, parse, parse_words
 
 __all__ = ["convert_arrow", "convert_numbers"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from datacheck.cleaning.fit.statistics import Learned
 from datacheck.cleaning.masks import name_of
 from datacheck.cleaning.plan import Step
 from datacheck.cleaning.rules import Clip
-from datacheck.cleaning.statistics import Learned
 from datacheck.cleaning.values import encode, family_of, inward, largest_of, neighbour, storage_of
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS, Leaf

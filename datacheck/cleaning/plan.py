@@ -138,7 +138,7 @@ class CleaningPlan:
         Raises ``PipelineError`` for a rule that contradicts itself, the fields or the schema, and ``CleaningError``
         for a repair that a field's dtype cannot take.
         """
-        from datacheck.cleaning.binding import bind
+        from datacheck.cleaning.validate_plan import bind
 
         return bind(self, fields, schema)
 

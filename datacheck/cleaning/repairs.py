@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.cleaning.draft import LeafDraft, RepairCount
+from datacheck.cleaning.fit.statistics import Statistics
+from datacheck.cleaning.leaf_repair import LeafDraft, RepairCount
 from datacheck.cleaning.masks import governed, is_container, may_be_repaired, name_of
 from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
-from datacheck.cleaning.statistics import Statistics
 from datacheck.cleaning.values import why_not
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf

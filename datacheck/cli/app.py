@@ -9,7 +9,7 @@ from typing import ParamSpec
 
 import typer
 
-from datacheck import __version__
+from datacheck._version import __version__
 from datacheck.cli import INTERRUPTED, baseline, compare, config, diff, explain, infer, replay, run, scan, schema
 from datacheck.cli.output import printing
 from datacheck.cli.outputs import OrderedCommand

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.given import configured
+from datacheck.cli.config_options import configured
 from datacheck.cli.options import Paths
 from datacheck.cli.output import working
 

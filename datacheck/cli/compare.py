@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.given import configured
+from datacheck.cli.config_options import configured
 from datacheck.cli.options import Formats, Output
 from datacheck.cli.output import exit_code_of, working
 from datacheck.cli.outputs import pair_outputs, write_reports

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datacheck.cli.given import configured
+from datacheck.cli.config_options import configured
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration

@@ -28,7 +28,7 @@ def diff(
 
     Exit codes: 0 the same, 1 different, 2 could not run.
     """
-    from datacheck.profile.schema_diff import diff_schemas
+    from datacheck.schema.diff import diff_schemas
     from datacheck.schema.loading import load_schema
 
     found = diff_schemas(load_schema(first), load_schema(second))

@@ -29,8 +29,8 @@ def infer(
     before you use it: it says what the data was, not what it should be.
     """
     from datacheck.errors import OutputError
-    from datacheck.profile.infer import infer_with_notes
-    from datacheck.sinks.named import write_named
+    from datacheck.profile.infer.infer import infer_with_notes
+    from datacheck.publishing.named_file import write_named
     from datacheck.text import plain, quantity
 
     if output == "-":

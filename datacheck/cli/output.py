@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from datacheck.cli.options import OutputFormat
 from datacheck.errors import OutputError
-from datacheck.job.progress import Progress, Silent
+from datacheck.jobs.progress import Progress, Silent
 from datacheck.reports.report import Report
 
 __all__ = ["exit_code_of", "printing", "show_report", "working"]
@@ -51,7 +51,7 @@ def working() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield Silent()
         return
-    from datacheck.cli.bar import Bar
+    from datacheck.cli.progress_bar import Bar
 
     with Bar() as bar:
         yield bar

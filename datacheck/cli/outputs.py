@@ -75,8 +75,8 @@ def _check(outputs: Sequence[ReportOutput]) -> None:
 
 def write_reports(report: Report, outputs: Sequence[ReportOutput], color: str) -> None:
     """Write files first, each at once or not at all, then print; raises ``OutputError``."""
+    from datacheck.publishing.named_file import write_named
     from datacheck.reports.formats import render
-    from datacheck.sinks.named import write_named
 
     for output in outputs:
         if output.path is not None:

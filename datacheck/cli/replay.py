@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from datacheck.errors import UsageError
-    from datacheck.torch.sentinel.bundle import Bundle
-    from datacheck.torch.sentinel.replaying import Replayed
+    from datacheck.torch.guard.bundle import Bundle
+    from datacheck.torch.guard.bundle_replay import Replayed
 
 __all__ = ["replay"]
 
@@ -38,8 +38,8 @@ def replay(
     except ModuleNotFoundError:
         raise UsageError("replay needs torch: pip install 'datacheck-ml[torch,safetensors]'") from None
     from datacheck.schema.loading import import_reference
-    from datacheck.torch.sentinel.bundle import read_bundle
-    from datacheck.torch.sentinel.replaying import replay_bundle
+    from datacheck.torch.guard.bundle import read_bundle
+    from datacheck.torch.guard.bundle_replay import replay_bundle
 
     held = read_bundle(bundle)
     if ":" not in build:

@@ -23,7 +23,7 @@ def run(
     Killed at any instant and run again, it does only what is left. Exit code 0 says that every input was read and that no
     violation is left in the output.
     """
-    from datacheck.job.run import run as run_pipeline
+    from datacheck.jobs.run import run as run_pipeline
 
     with working() as progress:
         report = run_pipeline(pipeline, workers=workers, progress=progress, overwrite=overwrite)
@@ -37,8 +37,8 @@ def fit(
     workers: Workers = None,
 ) -> int:
     """Learn what the repairs of a pipeline need, from its training split alone, and write it to a JSON file."""
-    from datacheck.job.run import fit as fit_pipeline
-    from datacheck.sinks.named import write_named
+    from datacheck.jobs.run import fit as fit_pipeline
+    from datacheck.publishing.named_file import write_named
 
     with working() as progress:
         statistics = fit_pipeline(pipeline, workers=workers, progress=progress)
@@ -67,7 +67,7 @@ def clean(
     overwrite: Overwrite = False,
 ) -> int:
     """Clean any data with statistics that were learned before. Nothing is learned from it."""
-    from datacheck.job.run import clean as clean_data
+    from datacheck.jobs.run import clean as clean_data
 
     with working() as progress:
         report = clean_data(

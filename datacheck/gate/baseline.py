@@ -18,8 +18,8 @@ from typing import Any
 from datacheck.errors import ConfigurationError
 from datacheck.findings import Finding, Severity
 from datacheck.gate.patterns import relative_to
+from datacheck.publishing.named_file import write_named
 from datacheck.reports.gate_report import Fixed
-from datacheck.sinks.named import write_named
 from datacheck.text import count, plain
 
 __all__ = ["Baseline", "Compared", "LookedAt", "load_baseline", "save_baseline"]

@@ -18,8 +18,8 @@ from datacheck.gate.fingerprints import file_hash
 from datacheck.gate.patterns import PathPatterns
 from datacheck.gate.scanning import Scanned, scan_changed
 from datacheck.gate.selection import Selected, select
-from datacheck.job.executors import ExecutorLike
-from datacheck.job.progress import Progress, Silent
+from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.progress import Progress, Silent
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs

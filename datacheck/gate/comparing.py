@@ -10,9 +10,9 @@ from datacheck.errors import UsageError
 from datacheck.gate.checking import excluded_by, schema_of
 from datacheck.gate.configuration import Configuration
 from datacheck.gate.selection import select
-from datacheck.job.progress import Progress
-from datacheck.profile.compare import compare
-from datacheck.profile.thresholds import Thresholds, read_thresholds
+from datacheck.jobs.progress import Progress
+from datacheck.profile.compare.compare import compare
+from datacheck.profile.compare.thresholds import Thresholds, read_thresholds
 from datacheck.reports.report import Report
 from datacheck.sources.discover import expand_inputs
 from datacheck.text import join_limited, plain

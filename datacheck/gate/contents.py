@@ -11,7 +11,7 @@ from typing import Any
 
 from datacheck.gate.cache import Cache
 from datacheck.gate.fingerprints import State, hash_content, is_at_rest
-from datacheck.job.executors import map_in_order
+from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
 from datacheck.sources.suffixes import format_of_name
 

@@ -76,7 +76,7 @@ def _check_configuration(path: str) -> str:
 
 
 def _check_pipeline(path: str) -> str:
-    from datacheck.job.pipeline import load_pipeline
+    from datacheck.jobs.pipeline import load_pipeline
 
     pipeline = load_pipeline(path)
     return f"a pipeline of {quantity(len(pipeline.inputs), 'split')}, {quantity(len(pipeline.plan.rules), 'rule')}"

@@ -19,9 +19,9 @@ from datacheck.gate.verdicts import (
     set_to_json,
     to_json,
 )
-from datacheck.job.executors import ExecutorLike
-from datacheck.job.progress import Progress
-from datacheck.job.verdict import FileVerdict
+from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.file_verdict import FileVerdict
+from datacheck.jobs.progress import Progress
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
@@ -70,8 +70,8 @@ def scan_changed(
     if not wanted:
         return Scanned([verdict for verdict in known if verdict is not None], together or (), len(files))
 
-    from datacheck.job.files import Duplicates
-    from datacheck.job.scan import scan_each
+    from datacheck.jobs.file_results import Duplicates
+    from datacheck.jobs.scan import scan_each
 
     only_keys = {file.uri for file, verdict in zip(files, known, strict=True) if verdict is not None}
     verdicts: list[FileVerdict] = []

@@ -12,7 +12,7 @@ from datacheck.errors import nearest_name
 from datacheck.findings import Severity
 from datacheck.gate.limits import TOLERABLE, Limit
 from datacheck.gate.patterns import pattern_problem
-from datacheck.profile.thresholds import Thresholds
+from datacheck.profile.compare.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
 from datacheck.schema.validation import fault
 from datacheck.text import plain

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import datacheck
+from datacheck._version import __version__
 from datacheck.findings import Finding
-from datacheck.job.verdict import FileVerdict
+from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.schema.loading import dump_schema
 from datacheck.schema.model import Schema
 from datacheck.schema.words import BUILTIN_CHECKS, canonical_check
@@ -106,7 +107,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
     except importlib.metadata.PackageNotFoundError:
         lines = ["numpy", "pandas", "pandera", "pyarrow", "safetensors", "torch"]
     names = sorted({_name(line) for line in lines} - {_DISTRIBUTION})
-    own = ("datacheck", f"{datacheck.__version__} {_source_stamp()}")
+    own = ("datacheck", f"{__version__} {_source_stamp()}")
     return (("python", platform.python_version()), own, *((name, _version(name)) for name in names))
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from datacheck.batch import Batch
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
-from datacheck.job.executors import ExecutorLike, map_in_order
-from datacheck.job.progress import Progress
-from datacheck.job.scan import inspect_file, unit_bytes
-from datacheck.profile.joining import Groups
+from datacheck.hashing.store import HashStore
+from datacheck.jobs.executors.local import ExecutorLike, map_in_order
+from datacheck.jobs.progress import Progress
+from datacheck.jobs.scan import inspect_file, unit_bytes
+from datacheck.profile.coalesce_batches import Groups
 from datacheck.profile.leaf import LeafProfile
-from datacheck.profile.store import HashStore
 from datacheck.profile.unit import (
     Asked,
     LeafKey,

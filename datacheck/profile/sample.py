@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from datacheck.hashing.numbers import mixed, seed_of
 from datacheck.leaves import BoolArray
 from datacheck.numerics import to_float
-from datacheck.profile.numbers import mixed, seed_of
 
 __all__ = ["SAMPLE_SIZE", "Sample"]
 

@@ -15,12 +15,12 @@ from datacheck.checks.rules import format_value
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.hashing.numbers import Hashes
+from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
-from datacheck.profile.hashing import add_leaf, hash_slots
-from datacheck.profile.joining import Groups, Joined, join_small
+from datacheck.profile.coalesce_batches import Groups, Joined, join_small
+from datacheck.profile.compare.cast import recast
 from datacheck.profile.leaf import LeafProfile, is_text
-from datacheck.profile.numbers import Hashes
-from datacheck.profile.recast import recast
 from datacheck.profile.vocabulary import encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.sources import get_source
@@ -58,7 +58,7 @@ class Asked:
     columns of each key. With ``quick_rows`` few values stand for rows of many: equal rows have equal hashes even so.
     ``known`` are the vocabularies beyond which a value is news, ``stored_as`` the formats that
     unsigned integers store, by path, ``recast`` the dtypes as which values are hashed. ``columns`` are those that count
-    for whole rows; None for all. ``slotwise`` and ``salt`` are those of :func:`~datacheck.profile.hashing.add_leaf`.
+    for whole rows; None for all. ``slotwise`` and ``salt`` are those of :func:`~datacheck.hashing.rows.add_leaf`.
     """
 
     num_words: int

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datacheck import __version__
+from datacheck._version import __version__
 from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
 

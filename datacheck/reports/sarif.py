@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datacheck import __version__
+from datacheck._version import __version__
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.reports.gate_report import GateReport

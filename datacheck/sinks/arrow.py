@@ -17,9 +17,9 @@ from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.leaves import arrow_validity
 from datacheck.sinks.columns import arrow_batch, arrow_schema
-from datacheck.sinks.failures import output_errors
 from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["ArrowSink", "ArrowWriter"]

@@ -17,9 +17,9 @@ import numpy as np
 
 from datacheck.errors import OutputError
 from datacheck.leaves import FLOAT_FORMATS
+from datacheck.publishing.atomic import write_file
 from datacheck.sinks.arrays import SAFETENSORS_DTYPES, Segment, StoredArray, write_npy, write_npz, write_safetensors
-from datacheck.sinks.failures import output_errors
-from datacheck.sinks.publish import write_file
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited, plain
 
 __all__ = ["concatenate", "concatenate_npy", "supports_concatenation"]

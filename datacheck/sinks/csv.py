@@ -20,8 +20,8 @@ import pyarrow.csv
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError, UsageError
 from datacheck.sinks.columns import arrow_array, cannot_hold, check_types, column_name, logical_dtype
-from datacheck.sinks.failures import output_errors
 from datacheck.sinks.writer import FileWriter
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["CsvSink", "CsvWriter"]

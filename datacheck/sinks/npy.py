@@ -11,8 +11,8 @@ from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import npy_header, raw_bytes
 from datacheck.sinks.columns import check_types, numpy_array
-from datacheck.sinks.failures import output_errors
 from datacheck.sinks.writer import FileWriter
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited
 
 __all__ = ["NpySink", "NpyWriter"]

@@ -10,8 +10,8 @@ from typing import BinaryIO, ClassVar
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, npy_header, write_npz
+from datacheck.sinks.buffered_arrays import SpoolingWriter
 from datacheck.sinks.columns import numpy_array
-from datacheck.sinks.spool import SpoolingWriter
 from datacheck.text import plain
 
 __all__ = ["NpzSink", "NpzWriter"]

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_batch, arrow_schema, cannot_hold
-from datacheck.sinks.failures import output_errors
 from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["ROW_GROUP_BYTES", "ROW_GROUP_ROWS", "ParquetSink", "ParquetWriter", "leaf_paths"]

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import AccountingError, OutputError
 from datacheck.sinks.arrow import ArrowSink, ArrowWriter
-from datacheck.sinks.choices import Choices
+from datacheck.sinks.categorical import Choices
 from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
 from datacheck.text import plain

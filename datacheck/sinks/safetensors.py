@@ -10,8 +10,8 @@ from typing import BinaryIO, ClassVar
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, safetensors_dtype, write_safetensors
+from datacheck.sinks.buffered_arrays import SpoolingWriter
 from datacheck.sinks.columns import cannot_hold, column_name, logical_dtype, numpy_array
-from datacheck.sinks.spool import SpoolingWriter
 
 __all__ = ["SafetensorsSink", "SafetensorsWriter"]
 

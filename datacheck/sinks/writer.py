@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.sinks.failures import output_errors
-from datacheck.sinks.publish import partial_path, sync_file
+from datacheck.publishing.atomic import partial_path, sync_file
+from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["FileWriter"]

@@ -11,7 +11,7 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
-from datacheck.sources.guard import guard_read
+from datacheck.sources.error_translation import guard_read
 from datacheck.sources.npy import NpySource
 
 __all__ = ["AlignedSource", "inspect_aligned"]

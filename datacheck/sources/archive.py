@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from datacheck.errors import SourceError
 from datacheck.sources.base import ReadOptions
-from datacheck.sources.guard import check_expansion
+from datacheck.sources.error_translation import check_expansion
 
 __all__ = ["check_zip", "data_offset", "verify_stored"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from datacheck.batch import Column
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
-from datacheck.sources.guard import check_rows
+from datacheck.sources.error_translation import check_rows
 
 __all__ = ["Place", "check_place", "iter_rows", "parse_npy_header", "row_ranges", "rows_of"]
 

@@ -25,7 +25,7 @@ from datacheck.sources.base import (
     WorkUnit,
     split_rows,
 )
-from datacheck.sources.guard import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
 
 __all__ = ["ArrowSource"]
 

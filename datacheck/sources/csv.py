@@ -26,8 +26,8 @@ from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.csv_types import ColumnKinds
-from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
-from datacheck.sources.words import convert
+from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
+from datacheck.sources.text_parsing import convert
 from datacheck.text import quantity
 
 __all__ = ["CsvSource"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.words import clean_words, convert, parse_words
+from datacheck.sources.text_parsing import clean_words, convert, parse_words
 
 __all__ = ["ColumnKinds"]
 

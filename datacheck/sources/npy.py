@@ -11,7 +11,7 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_header
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
-from datacheck.sources.guard import guard_inspect, guard_read
+from datacheck.sources.error_translation import guard_inspect, guard_read
 
 __all__ = ["NpySource"]
 

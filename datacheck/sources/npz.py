@@ -30,7 +30,7 @@ from datacheck.sources.base import (
     WorkUnit,
     split_rows,
 )
-from datacheck.sources.guard import guard_inspect, guard_read
+from datacheck.sources.error_translation import guard_inspect, guard_read
 from datacheck.sources.members import Member, plan_members
 
 __all__ = ["NpzSource"]

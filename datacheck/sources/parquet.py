@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.guard import guard_inspect, guard_read
+from datacheck.sources.error_translation import guard_inspect, guard_read
 
 __all__ = ["ParquetSource"]
 

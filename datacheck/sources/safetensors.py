@@ -18,7 +18,7 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import Place, check_place, iter_rows
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.guard import check_expansion, guard_inspect, guard_read
+from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
 from datacheck.sources.members import Member, plan_members
 from datacheck.text import plain
 

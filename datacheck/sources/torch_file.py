@@ -19,7 +19,7 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip
 from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.guard import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
 from datacheck.sources.members import plan_members
 from datacheck.sources.structure import Found, batches_alone, batches_together, find_tensors
 from datacheck.text import plain

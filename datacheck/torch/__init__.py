@@ -9,41 +9,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datacheck.torch.diagnosis import ChainLink, Diagnosis, NonFiniteError
-    from datacheck.torch.guard import Guard
+    from datacheck.torch.diagnosis.diagnose_step import diagnose
+    from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis, NonFiniteError
+    from datacheck.torch.guard.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip
+    from datacheck.torch.guard.guard import Guard
     from datacheck.torch.loader.collate import SafeCollate
     from datacheck.torch.loader.dataset import SafeDataset
     from datacheck.torch.loader.errors import BadSampleError, BadSampleWarning, TooManyBadSamplesError
-    from datacheck.torch.loader.opened import open_dataset
+    from datacheck.torch.loader.file_dataset import open_dataset
     from datacheck.torch.loader.provenance import SampleOrigin, batch_origins
     from datacheck.torch.loader.records import BadSample
     from datacheck.torch.loader.report import DatasetReport
     from datacheck.torch.loader.stream import continue_and_report
-    from datacheck.torch.microscope import diagnose
-    from datacheck.torch.sentinel.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip
 
 _HOMES = {
     "BadSample": "datacheck.torch.loader.records",
     "BadSampleError": "datacheck.torch.loader.errors",
     "BadSampleWarning": "datacheck.torch.loader.errors",
-    "ChainLink": "datacheck.torch.diagnosis",
-    "Clip": "datacheck.torch.sentinel.actions",
+    "ChainLink": "datacheck.torch.diagnosis.diagnosis",
+    "Clip": "datacheck.torch.guard.actions",
     "DatasetReport": "datacheck.torch.loader.report",
-    "Diagnosis": "datacheck.torch.diagnosis",
-    "Guard": "datacheck.torch.guard",
-    "GuardWarning": "datacheck.torch.sentinel.actions",
-    "NonFiniteError": "datacheck.torch.diagnosis",
-    "ReduceLR": "datacheck.torch.sentinel.actions",
-    "Rollback": "datacheck.torch.sentinel.actions",
+    "Diagnosis": "datacheck.torch.diagnosis.diagnosis",
+    "Guard": "datacheck.torch.guard.guard",
+    "GuardWarning": "datacheck.torch.guard.actions",
+    "NonFiniteError": "datacheck.torch.diagnosis.diagnosis",
+    "ReduceLR": "datacheck.torch.guard.actions",
+    "Rollback": "datacheck.torch.guard.actions",
     "SafeCollate": "datacheck.torch.loader.collate",
     "SafeDataset": "datacheck.torch.loader.dataset",
     "SampleOrigin": "datacheck.torch.loader.provenance",
-    "Skip": "datacheck.torch.sentinel.actions",
+    "Skip": "datacheck.torch.guard.actions",
     "TooManyBadSamplesError": "datacheck.torch.loader.errors",
     "batch_origins": "datacheck.torch.loader.provenance",
     "continue_and_report": "datacheck.torch.loader.stream",
-    "diagnose": "datacheck.torch.microscope",
-    "open_dataset": "datacheck.torch.loader.opened",
+    "diagnose": "datacheck.torch.diagnosis.diagnose_step",
+    "open_dataset": "datacheck.torch.loader.file_dataset",
     "safe": "datacheck.torch.safe",
 }
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from job_files import contents, write_pipeline, write_table
 
-from datacheck.job import run as job
+from datacheck.jobs import run as job
 
 IMPUTE = {"action": "impute", "strategy": "median", "fields": "x", "codes": ["DC101", "DC104"]}
 ASIDE = {"action": "quarantine", "codes": ["DC102", "DC301"]}

@@ -24,8 +24,8 @@ from test_publishing import mount, small_disk
 
 import datacheck
 from datacheck.errors import OutputError
-from datacheck.job import run as job
-from datacheck.job.publishing import Publisher
+from datacheck.jobs import run as job
+from datacheck.publishing.publisher import Publisher
 
 __all__ = ["small_disk"]
 
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up_while_publishing_leaves_no_manifest_and_is_gone_on
         raise OutputError("the disk is full; free space and run again: finished parts are kept")
 
     with monkeypatch.context() as patch:
-        patch.setattr("datacheck.job.publishing.publish_all", full)
+        patch.setattr("datacheck.publishing.publisher.publish_all", full)
         with pytest.raises(OutputError, match="the disk is full"):
             datacheck.run(path)
     assert not (tmp_path / "out" / "manifest.json").exists()

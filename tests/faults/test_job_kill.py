@@ -23,7 +23,7 @@ KILLER = Path(__file__).with_name("kill_a_job.py")
 #: ``datacheck`` that stops after two units until the file ``hold`` is gone, so that something can be done to it there.
 HELD = """
 import glob, os, time
-from datacheck.job import run
+from datacheck.jobs import run
 clean_unit = run.clean_unit
 def held(*arguments, **options):
     while os.path.exists("hold") and len(glob.glob("out/.datacheck/units/*.json")) >= 2:

@@ -14,10 +14,10 @@ import pytest
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
+from datacheck.publishing.atomic import write_atomically
+from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
-from datacheck.sinks.publish import write_atomically
-from datacheck.sinks.staging import StagingArea
 
 FORMATS = ("arrow", "csv", "npy", "npz", "parquet", "safetensors")
 KILLER = Path(__file__).with_name("kill_while_publishing.py")
@@ -132,7 +132,7 @@ FORBIDDEN = """
     from test_publishing import FORMATS, write_large
     from datacheck.errors import OutputError
     from datacheck.sinks import get_sink
-    from datacheck.sinks.staging import StagingArea
+    from datacheck.publishing.staging import StagingArea
     for fmt in FORMATS:
         get_sink(fmt)
     os.chdir(sys.argv[1])

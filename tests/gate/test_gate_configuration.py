@@ -14,7 +14,7 @@ from datacheck.errors import ConfigurationError
 from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.environment import unknown_variables
 from datacheck.gate.settings import Settings
-from datacheck.profile.thresholds import Thresholds
+from datacheck.profile.compare.thresholds import Thresholds
 
 Save = Callable[..., Path]
 Write = Callable[[str, str], Path]

@@ -112,7 +112,7 @@ def test_a_fresh_copy_is_hashed_and_not_checked(folder: Path, save: Save, monkey
     first = check("tree")
     # A fresh checkout: other inodes and times, even another place.
     shutil.copytree("tree", "copy")
-    monkeypatch.setattr("datacheck.job.scan.scan_each", _never)
+    monkeypatch.setattr("datacheck.jobs.scan.scan_each", _never)
     again = check("copy")
     assert again.num_unchanged == 2
     assert [finding.uri for finding in again.findings] == ["copy/a.npy", "copy/b.npy"]
@@ -387,10 +387,10 @@ def test_a_remembered_file_whose_key_can_no_longer_be_read_is_told(
     check(schema=schema)
     save_table(folder, "b.parquet", id=[7], x=[2.0])
     from datacheck.errors import SourceError
-    from datacheck.job import scan
+    from datacheck.jobs import scan
 
     def fail(unit: Any, rules: Any) -> Any:
-        from datacheck.job.unit_scan import UnitScan
+        from datacheck.jobs.units.scan import UnitScan
 
         return UnitScan(error=SourceError("DC902", unit.uri, "Input/output error"))
 

@@ -14,8 +14,8 @@ from job_files import contents, kept_table, manifest_of, write_pipeline, write_t
 
 import datacheck
 from datacheck.errors import OutputError
-from datacheck.job.publishing import Publisher
-from datacheck.sinks.staging import StagingArea
+from datacheck.publishing.publisher import Publisher
+from datacheck.publishing.staging import StagingArea
 
 DROP = [{"action": "drop_row"}]
 IMPUTE = [{"action": "impute", "strategy": "mean"}]
@@ -231,7 +231,7 @@ def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_anothe
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("datacheck.job.publishing.write_atomically", _dies_at_manifest(die))
+        patch.setattr("datacheck.publishing.publisher.write_atomically", _dies_at_manifest(die))
         with pytest.raises(Killed):
             datacheck.run(pipeline(job))
     assert list((job / "out" / "train").iterdir())
@@ -243,7 +243,7 @@ def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_anothe
 
 
 def _dies_at_manifest(die: Any) -> Any:
-    from datacheck.sinks.publish import write_atomically
+    from datacheck.publishing.atomic import write_atomically
 
     def write(path: Path, content: bytes, **options: Any) -> None:
         if path.name == "manifest.json":

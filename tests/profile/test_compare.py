@@ -16,7 +16,7 @@ import datacheck
 from datacheck import Report, Schema, Thresholds
 from datacheck.errors import ConfigurationError, UsageError
 from datacheck.findings import Finding
-from datacheck.profile.thresholds import read_thresholds
+from datacheck.profile.compare.thresholds import read_thresholds
 
 pytest.importorskip("scipy")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from datacheck.profile.drift import category_drift, number_drift, rate_chance
+from datacheck.profile.compare.drift import category_drift, number_drift, rate_chance
 from datacheck.profile.sample import SAMPLE_SIZE, Sample
 
 NUMBERS = st.lists(st.integers(-3, 3).map(float) | st.floats(-1e300, 1e300), min_size=1, max_size=60)

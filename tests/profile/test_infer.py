@@ -16,8 +16,8 @@ from job_files import run_command, write_table
 
 import datacheck
 from datacheck.errors import SourceError, UsageError
-from datacheck.profile.headroom import bounds_of, float_bounds
-from datacheck.profile.infer import infer_with_notes
+from datacheck.profile.infer.infer import infer_with_notes
+from datacheck.profile.infer.suggested_bounds import bounds_of, float_bounds
 from datacheck.schema import load_schema, parse_schema
 from datacheck.schema.yaml_file import parse_yaml
 
@@ -198,11 +198,11 @@ def test_a_hostile_path_does_not_end_its_comment(tmp_path: Path) -> None:
 def test_more_fields_than_a_file_holds_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     inference = infer_with_notes({f"field_{number}": np.zeros(1) for number in range(20)})
     assert "# seen" in inference.to_yaml()
-    monkeypatch.setattr("datacheck.profile.infer.MAX_FILE_BYTES", len(inference.to_yaml()) - 1)
+    monkeypatch.setattr("datacheck.profile.infer.infer.MAX_FILE_BYTES", len(inference.to_yaml()) - 1)
     text = inference.to_yaml()
     assert "# seen" not in text
     assert parse_schema(parse_yaml(text, "x"), "x") == inference.schema
-    monkeypatch.setattr("datacheck.profile.infer.MAX_FILE_BYTES", 500)
+    monkeypatch.setattr("datacheck.profile.infer.infer.MAX_FILE_BYTES", 500)
     with pytest.raises(UsageError, match="a schema of 20 fields does not fit a file of 500 bytes"):
         inference.to_yaml()
 

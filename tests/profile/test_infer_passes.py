@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from profile_data import arrays, tables
 
 import datacheck
-from datacheck.profile.infer import infer_with_notes
+from datacheck.profile.infer.infer import infer_with_notes
 from datacheck.schema import parse_schema
 from datacheck.schema.yaml_file import parse_yaml
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 import datacheck
 from datacheck import Report
-from datacheck.profile import overlap, unit
-from datacheck.profile.hashing import add_leaf
+from datacheck.hashing.rows import add_leaf
+from datacheck.profile import unit
+from datacheck.profile.compare import leakage as overlap
 
 compare = functools.partial(datacheck.compare, drift=False)
 

@@ -16,7 +16,7 @@ from job_files import run_command
 import datacheck
 from datacheck import Schema
 from datacheck.errors import SchemaError
-from datacheck.profile.schema_diff import diff_schemas
+from datacheck.schema.diff import diff_schemas
 
 BOUND = st.integers(-2, 4)
 WORDS = st.fixed_dictionaries(

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacheck.batch import Batch, Column
+from datacheck.hashing.store import HashStore, matches
 from datacheck.profile import sample as sample_module
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.sample import Sample
-from datacheck.profile.store import HashStore, matches
 from datacheck.profile.unit import Asked, UnitProfile, profile_batches
 
 FLOATS = st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan])

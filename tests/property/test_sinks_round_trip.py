@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from datacheck.batch import Batch, Column
+from datacheck.publishing.output_paths import safe_part_name
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
 from datacheck.sinks.ledger import kept_rows, read_ledger, write_ledger
-from datacheck.sinks.paths import safe_part_name
 from datacheck.sinks.quarantine import QuarantineWriter, read_quarantine
 
 FLOATS = {"float16": np.uint16, "float32": np.uint32, "float64": np.uint64}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import datacheck
 from datacheck import Schema
-from datacheck.job import small_files
-from datacheck.job.small_files import MAX_FILES, SMALL_FILE_BYTES, group_small
+from datacheck.jobs.units import small_files
+from datacheck.jobs.units.small_files import MAX_FILES, SMALL_FILE_BYTES, group_small
 
 VALUES = st.sampled_from([0.0, 1.0, -5.0, float("nan"), float("inf"), 1e300])
 SCHEMA = Schema(

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datacheck.batch import Batch, Column
-from datacheck.cleaning.frequencies import Frequencies
-from datacheck.cleaning.learner import Learner
+from datacheck.cleaning.fit.accumulator import MemoryLimits
+from datacheck.cleaning.fit.frequencies import Frequencies
+from datacheck.cleaning.fit.learner import Learner
+from datacheck.cleaning.fit.quantiles import SKETCH_RANK_ERROR, Quantiles
+from datacheck.cleaning.fit.statistics import Statistics
+from datacheck.cleaning.fit.sums import ExactSum
 from datacheck.cleaning.plan import parse_plan
-from datacheck.cleaning.population import MemoryLimits
-from datacheck.cleaning.quantiles import SKETCH_RANK_ERROR, Quantiles
-from datacheck.cleaning.statistics import Statistics
-from datacheck.cleaning.sums import ExactSum
 from datacheck.schema.model import Schema
 
 Array = np.ndarray[Any, Any]
@@ -212,7 +212,7 @@ def test_a_sketch_is_the_same_however_its_parts_travel_and_are_batched() -> None
 
 def test_a_sketch_is_the_same_in_another_process() -> None:
     script = (
-        "import numpy as np; from datacheck.cleaning.quantiles import Quantiles\n"
+        "import numpy as np; from datacheck.cleaning.fit.quantiles import Quantiles\n"
         "values = np.random.default_rng(1).standard_normal(300_000)\n"
         "q = Quantiles(values.dtype, 1000); q.add(values); print(q.find([0.1, 0.5, 0.9]))"
     )

@@ -21,8 +21,8 @@ from torch import nn  # noqa: E402
 
 from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.sentinel.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip, Warn  # noqa: E402
-from datacheck.torch.sentinel.history import SpikeWatch  # noqa: E402
+from datacheck.torch.guard.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip, Warn  # noqa: E402
+from datacheck.torch.guard.history import SpikeWatch  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

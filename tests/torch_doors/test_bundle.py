@@ -22,8 +22,8 @@ from torch import nn  # noqa: E402
 from datacheck.cli.replay import replay  # noqa: E402
 from datacheck.errors import SourceError, UsageError  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.sentinel.bundle import read_bundle  # noqa: E402
-from datacheck.torch.sentinel.tree import read_tree, write_tree  # noqa: E402
+from datacheck.torch.guard.bundle import read_bundle  # noqa: E402
+from datacheck.torch.guard.tree_file import read_tree, write_tree  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

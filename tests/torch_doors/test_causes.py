@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from datacheck.torch import causes, diagnosis, remedies
-from datacheck.torch.causes import Evidence, judge
-from datacheck.torch.diagnosis import CAUSES
+from datacheck.torch.diagnosis import causes, diagnosis
+from datacheck.torch.diagnosis import fixes as remedies
+from datacheck.torch.diagnosis.causes import Evidence, judge
+from datacheck.torch.diagnosis.diagnosis import CAUSES
 
 NAN, INF = math.nan, math.inf
 

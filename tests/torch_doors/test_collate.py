@@ -288,7 +288,7 @@ def test_nothing_is_noted_for_those_who_do_not_ask(run_python: Any) -> None:
     program = """
 import torch
 from datacheck.torch import SafeDataset, SafeCollate
-from datacheck.torch.loader import served
+from datacheck.torch.loader import index_tracking as served
 safe = SafeDataset([torch.ones(2)] * 4)
 list(safe)
 assert not served._served.notes

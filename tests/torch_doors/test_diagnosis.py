@@ -9,7 +9,7 @@ import pytest
 
 import datacheck.torch
 from datacheck.codes import CODES
-from datacheck.torch.diagnosis import CAUSES, PHASE_CODES, PHASES, ChainLink, Diagnosis, NonFiniteError
+from datacheck.torch.diagnosis.diagnosis import CAUSES, PHASE_CODES, PHASES, ChainLink, Diagnosis, NonFiniteError
 
 
 def example(**changes) -> Diagnosis:
@@ -120,6 +120,6 @@ def test_public_names_are_sorted_and_there():
 def test_reading_a_diagnosis_needs_no_torch():
     code = (
         "import sys\nfrom datacheck.torch import ChainLink, Diagnosis, NonFiniteError\n"
-        "import datacheck.torch.causes, datacheck.torch.dynamics\nassert 'torch' not in sys.modules"
+        "import datacheck.torch.diagnosis.causes, datacheck.torch.diagnosis.dynamics\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from datacheck.torch.dynamics import History, classify_dynamics
+from datacheck.torch.diagnosis.dynamics import History, classify_dynamics
 
 NAN, INF = math.nan, math.inf
 

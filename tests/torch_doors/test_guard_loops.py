@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.sentinel.layers import LayerWatch  # noqa: E402
+from datacheck.torch.guard.layer_monitor import LayerWatch  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

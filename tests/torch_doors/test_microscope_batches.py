@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from datacheck.torch.microscope.batches import num_samples, sample_of, take  # noqa: E402
-from datacheck.torch.microscope.samples import blame_samples  # noqa: E402
+from datacheck.torch.diagnosis.batches import num_samples, sample_of, take  # noqa: E402
+from datacheck.torch.diagnosis.samples import blame_samples  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

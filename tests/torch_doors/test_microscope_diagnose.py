@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402
 from datacheck.errors import UsageError  # noqa: E402
 from datacheck.schema.model import Field, Schema  # noqa: E402
 from datacheck.torch import Diagnosis, diagnose  # noqa: E402
-from datacheck.torch.microscope import examine  # noqa: E402
+from datacheck.torch.diagnosis.examine import examine  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -277,7 +277,7 @@ class TestWhereItHolds:
         assert found(lambda: torch.zeros(3).log().sum()).phase == "forward"
 
     def test_with_no_room_to_keep_values_the_operation_is_still_named(self, monkeypatch):
-        monkeypatch.setattr(sys.modules["datacheck.torch.microscope.examine"], "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(sys.modules["datacheck.torch.diagnosis.examine"], "MAX_KEPT_BYTES", 0)
         diagnosis = found(mean_of, model_with_a_log(), torch.randn(5, 4))
         assert diagnosis.op == "aten.log.default"
         assert diagnosis.module == "2"

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from datacheck.torch.microscope.tensors import (  # noqa: E402
+from datacheck.torch.diagnosis.tensors import (  # noqa: E402
     Geometry,
     bad_positions,
     count_bad,

@@ -16,7 +16,7 @@ from torch.autograd.gradcheck import GradcheckError  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from datacheck.torch import Guard, diagnose  # noqa: E402
-from datacheck.torch.remedies import remedy_for  # noqa: E402
+from datacheck.torch.diagnosis.fixes import remedy_for  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -22,9 +22,9 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 from datacheck.errors import CleaningError, PipelineError, SchemaError, UsageError
 from datacheck.torch import BadSampleError, BadSampleWarning, SafeCollate, SafeDataset, TooManyBadSamplesError
-from datacheck.torch.loader.good import GoodIndices
-from datacheck.torch.loader.passing import is_passing
+from datacheck.torch.loader.index_complement import GoodIndices
 from datacheck.torch.loader.replacement import candidates
+from datacheck.torch.loader.retry import is_passing
 
 pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
 

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_sequence
 import datacheck
 from datacheck.schema.loading import load_schema
 from datacheck.torch import BadSampleError, BadSampleWarning
-from datacheck.torch.loader.judge import SampleJudge
+from datacheck.torch.loader.sample_check import SampleJudge
 
 NAN, INF = float("nan"), float("inf")
 Pair = namedtuple("Pair", ["left", "right"])

@@ -13,7 +13,7 @@ from loader_sets import Batched, BatchedKillsItsWorker, Flaky, KillsItsWorker, N
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler, random_split
 
 from datacheck.torch import SafeCollate, SafeDataset, batch_origins
-from datacheck.torch.loader.journal import Journal
+from datacheck.torch.loader.event_log import Journal
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning"),

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from datacheck.torch import Guard, NonFiniteError
-from datacheck.torch.sentinel.actions import Clip, Rollback
+from datacheck.torch.guard.actions import Clip, Rollback
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

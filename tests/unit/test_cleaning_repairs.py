@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from datacheck.batch import Batch, Column
-from datacheck.cleaning.learner import Learner
+from datacheck.cleaning.fit.learner import Learner
+from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import fields_of, parse_plan
 from datacheck.cleaning.repairs import RepairCount, apply, apply_repairs, drop_fields
-from datacheck.cleaning.statistics import Statistics
 from datacheck.errors import CleaningError
 from datacheck.schema.model import Field, Schema
 

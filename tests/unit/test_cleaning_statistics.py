@@ -13,11 +13,11 @@ import pytest
 
 from datacheck import __version__
 from datacheck.batch import Batch, Column
-from datacheck.cleaning.learner import Learner, Partial
+from datacheck.cleaning.fit.accumulator import MemoryLimits
+from datacheck.cleaning.fit.learner import Learner, Partial
+from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
 from datacheck.cleaning.plan import parse_plan
-from datacheck.cleaning.population import MemoryLimits
 from datacheck.cleaning.repairs import apply
-from datacheck.cleaning.statistics import Learned, LearnedFrom, Statistics
 from datacheck.errors import CleaningError
 from datacheck.schema.model import Field, Schema
 from datacheck.sources.base import Fingerprint

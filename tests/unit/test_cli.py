@@ -281,7 +281,7 @@ def test_names_that_are_no_unicode_are_named_all_the_same(folder: Path) -> None:
 
 SLOW_SCAN = """
 import time
-from datacheck.job import scan
+from datacheck.jobs import scan
 scan_unit = scan.scan_unit
 def slowly(*arguments, **options):
     time.sleep(0.25)
@@ -357,7 +357,7 @@ def test_only_a_command_that_goes_on_says_that_it_does(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("datacheck.job.run.run", interrupt)
+    monkeypatch.setattr("datacheck.jobs.run.run", interrupt)
     monkeypatch.setattr("datacheck.sources.discover.os.path.lexists", interrupt)
     code, out, err = outcome(capsys, name, "pipeline.yaml" if goes_on else "dirty.npy")
     assert (code, out) == (130, "")

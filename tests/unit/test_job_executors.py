@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from datacheck.errors import UsageError
-from datacheck.job.executors import ExecutorLike, default_workers, map_in_order
+from datacheck.jobs.executors.local import ExecutorLike, default_workers, map_in_order
 
 
 def square(number: int) -> int:

@@ -16,14 +16,14 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.cleaning.plan import Action, parse_plan
 from datacheck.errors import OutputError
 from datacheck.findings import Example, Finding
-from datacheck.job import records
-from datacheck.job.final_names import FinalNames, kind_of
-from datacheck.job.inputs import Input
-from datacheck.job.judge import Labels, Mark, label
-from datacheck.job.manifest import damage_of, files_of, read_manifest, sum_counts
-from datacheck.job.unit_clean import UnitRecord
-from datacheck.job.unit_judge import CleanTask
-from datacheck.job.unit_scan import UnitScan
+from datacheck.jobs.inputs import Input
+from datacheck.jobs.units import records
+from datacheck.jobs.units.clean import UnitRecord
+from datacheck.jobs.units.label import CleanTask
+from datacheck.jobs.units.row_labels import Labels, Mark, label
+from datacheck.jobs.units.scan import UnitScan
+from datacheck.publishing.manifest import damage_of, files_of, read_manifest, sum_counts
+from datacheck.publishing.output_names import FinalNames, kind_of
 from datacheck.reports.accounts import RepairTotal
 from datacheck.sources.base import Fingerprint, WorkUnit
 

@@ -19,7 +19,7 @@ from datacheck.checks.custom import build_row_checks
 from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
 from datacheck.findings import Finding, Severity, merge_findings
-from datacheck.job.judge import Labels, label
+from datacheck.jobs.units.row_labels import Labels, label
 from datacheck.schema import Field, Schema, load_schema
 
 NAN, INF = float("nan"), float("inf")

@@ -18,7 +18,7 @@ import datacheck
 from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.rules import DropField
 from datacheck.codes import CODES, Code
-from datacheck.job.pipeline import load_pipeline
+from datacheck.jobs.pipeline import load_pipeline
 from datacheck.schema import load_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent

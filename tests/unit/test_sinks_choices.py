@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacheck.sinks.choices import Choices
+from datacheck.sinks.categorical import Choices
 
 items = st.lists(st.sampled_from([(), ("DC101",), ("DC101", "DC202")]), max_size=20)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from datacheck.errors import OutputError
-from datacheck.sinks.paths import check_output_outside_inputs, safe_part_name
-from datacheck.sinks.publish import (
+from datacheck.publishing.atomic import (
     publish,
     publish_all,
     remove_partials,
@@ -23,7 +22,8 @@ from datacheck.sinks.publish import (
     write_atomically,
     write_file,
 )
-from datacheck.sinks.staging import StagingArea
+from datacheck.publishing.output_paths import check_output_outside_inputs, safe_part_name
+from datacheck.publishing.staging import StagingArea
 
 
 def names(folder: Path) -> list[str]:
@@ -176,7 +176,7 @@ def test_a_lock_dies_with_its_process(tmp_path):
     program = f"""
         import os, signal
         from pathlib import Path
-        from datacheck.sinks.staging import StagingArea
+        from datacheck.publishing.staging import StagingArea
         area = StagingArea(Path({str(tmp_path)!r}))
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -189,7 +189,7 @@ def test_a_worker_that_outlives_its_run_does_not_hold_the_lock(tmp_path):
     program = f"""
         import os, signal, time
         from pathlib import Path
-        from datacheck.sinks.staging import StagingArea
+        from datacheck.publishing.staging import StagingArea
         area = StagingArea(Path({str(tmp_path)!r}))
         worker = os.fork()
         if worker == 0:

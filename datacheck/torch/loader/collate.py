@@ -11,8 +11,8 @@ from torch.utils.data import default_collate, get_worker_info
 from datacheck.errors import UsageError
 from datacheck.text import ordinal_list
 from datacheck.torch.loader.errors import BadSampleError
+from datacheck.torch.loader.index_tracking import claim_served, start_noting
 from datacheck.torch.loader.provenance import Mark, Note, SampleOrigin, deliver, marks_of
-from datacheck.torch.loader.served import claim_served, start_noting
 from datacheck.torch.loader.skipped import SkippedSample
 
 __all__ = ["SafeCollate"]

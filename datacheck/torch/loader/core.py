@@ -21,9 +21,7 @@ from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.inspector import Inspector, Look, describe
-from datacheck.torch.loader.judge import UNIQUE, SampleJudge
 from datacheck.torch.loader.origins import origin_of, origin_of_streamed
-from datacheck.torch.loader.passing import Retries
 from datacheck.torch.loader.provenance import SampleOrigin, register_origins
 from datacheck.torch.loader.quarantine import Quarantine
 from datacheck.torch.loader.ranks import Ranks
@@ -31,6 +29,8 @@ from datacheck.torch.loader.recorder import Recorder, describe_excess, is_excess
 from datacheck.torch.loader.records import BadSample, Verdict, unreadable
 from datacheck.torch.loader.repair import Repairer
 from datacheck.torch.loader.report import DatasetReport
+from datacheck.torch.loader.retry import Retries
+from datacheck.torch.loader.sample_check import UNIQUE, SampleJudge
 
 __all__ = ["Core"]
 

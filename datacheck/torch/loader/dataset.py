@@ -15,14 +15,14 @@ from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.torch.loader.batched import has_batched_path, load_together
 from datacheck.torch.loader.config import OnBad, SafeConfig, parse_policies
 from datacheck.torch.loader.core import Core
-from datacheck.torch.loader.good import GoodIndices
+from datacheck.torch.loader.index_complement import GoodIndices
+from datacheck.torch.loader.index_tracking import is_noting, note_served
 from datacheck.torch.loader.inspector import Look
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.repair import Repairer, load_cleaning, load_statistics, schema_reference
 from datacheck.torch.loader.replacement import candidates
 from datacheck.torch.loader.report import DatasetReport
 from datacheck.torch.loader.scan import Progress, scan_all
-from datacheck.torch.loader.served import is_noting, note_served
 from datacheck.torch.loader.skipped import SkippedSample
 
 if TYPE_CHECKING:

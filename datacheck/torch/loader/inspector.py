@@ -9,10 +9,10 @@ from typing import Any
 from datacheck.errors import OutputError
 from datacheck.findings import Finding
 from datacheck.torch.loader.errors import TooManyBadSamplesError
-from datacheck.torch.loader.judge import SampleJudge
-from datacheck.torch.loader.passing import Retries
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.records import BadSample, Verdict, describe_error, error_finding
+from datacheck.torch.loader.retry import Retries
+from datacheck.torch.loader.sample_check import SampleJudge
 
 __all__ = ["Inspector", "Look", "describe"]
 

@@ -21,7 +21,7 @@ from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.text import join_limited, plain
-from datacheck.torch.loader.good import GoodIndices
+from datacheck.torch.loader.index_complement import GoodIndices
 from datacheck.torch.loader.provenance import SampleOrigin
 
 __all__ = ["Part", "parts_of_files", "parts_of_output", "parts_of_table"]

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from datacheck import __version__
+from datacheck._version import __version__
 from datacheck.errors import OutputError, UsageError
 from datacheck.text import plain
-from datacheck.torch.loader.journal import SUFFIX, Journal, read_log
+from datacheck.torch.loader.event_log import SUFFIX, Journal, read_log
 from datacheck.torch.loader.records import BadSample, Verdict
 
 __all__ = ["Quarantine"]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from datacheck.torch.guard.distributed import Peers
 from datacheck.torch.loader.recorder import Recorder
 from datacheck.torch.loader.records import BadSample
-from datacheck.torch.sentinel.peers import Peers
 
 __all__ = ["Ranks", "Shared"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.text import quantity
-from datacheck.torch.loader.journal import COUNTERS, LOADING, NUM_LOADING, Journal
+from datacheck.torch.loader.event_log import COUNTERS, LOADING, NUM_LOADING, Journal
 from datacheck.torch.loader.records import BadSample, Verdict
 
 __all__ = ["Recorder", "describe_excess", "is_excess"]
@@ -75,7 +75,7 @@ class Recorder:
             self.note_killed()
 
     def count(self, name: str, number: int = 1) -> None:
-        """Add to a counter of this process; see :data:`~datacheck.torch.loader.journal.COUNTERS`."""
+        """Add to a counter of this process; see :data:`~datacheck.torch.loader.event_log.COUNTERS`."""
         self._counts[_PLACES[name]] += number
 
     def start(self, index: int, number: int = 1) -> None:

@@ -21,10 +21,10 @@ from datacheck.torch.loader.rewrite import rewritten
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
 if TYPE_CHECKING:
+    from datacheck.cleaning.fit.statistics import Statistics
     from datacheck.cleaning.plan import CleaningPlan
-    from datacheck.cleaning.statistics import Statistics
     from datacheck.schema.model import Schema
-    from datacheck.torch.loader.judge import SampleJudge
+    from datacheck.torch.loader.sample_check import SampleJudge
 
     #: The path of a pipeline file, its rules as plain values, or a plan.
     CleaningLike: TypeAlias = str | os.PathLike[str] | Sequence[Mapping[str, Any]] | CleaningPlan
@@ -60,7 +60,7 @@ def schema_reference(cleaning: CleaningLike) -> Any:
 
 def load_statistics(statistics: StatisticsLike | None) -> Statistics | None:
     """The statistics of a file, or as they are; raises ``CleaningError`` for what is no such file."""
-    from datacheck.cleaning.statistics import Statistics
+    from datacheck.cleaning.fit.statistics import Statistics
 
     if statistics is None or isinstance(statistics, Statistics):
         return statistics

@@ -15,11 +15,11 @@ from datacheck.errors import UsageError
 from datacheck.torch.loader.core import Core
 from datacheck.torch.loader.dataset import SafeDataset
 from datacheck.torch.loader.errors import warn_of
+from datacheck.torch.loader.index_tracking import is_noting, note_served
 from datacheck.torch.loader.inspector import Look
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.replacement import candidates
 from datacheck.torch.loader.report import DatasetReport
-from datacheck.torch.loader.served import is_noting, note_served
 
 __all__ = ["SafeIterableDataset", "continue_and_report"]
 

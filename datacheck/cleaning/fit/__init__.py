@@ -1,0 +1,1 @@
+"""Statistics that are fitted on the training split."""

@@ -1,0 +1,148 @@
+"""Learning statistics from the training split: batch by batch, in parts that merge.
+
+A rule's statistic is learned from data that the rules before it have repaired, so a field with two learned rules takes
+two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`). Every pass is the same: ``learn`` each batch,
+``merge`` the parts of a unit in the order of its batches and those of all units in the order of units, ``finish``, and
+give the statistics to the next pass's learner. Sums and counts are exact, so they do not depend on that order nor on
+how the data is split; quantiles do only beyond the memory bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from datacheck._version import __version__
+from datacheck.batch import Batch
+from datacheck.cleaning.fit.accumulator import MemoryLimits, Population
+from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
+from datacheck.cleaning.leaf_repair import LeafDraft
+from datacheck.cleaning.masks import broken_rule, governed, is_container, may_be_repaired, require_features
+from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
+from datacheck.cleaning.rules import Clip, Impute
+from datacheck.cleaning.values import why_not
+from datacheck.errors import CleaningError
+from datacheck.leaves import Leaf, Regular
+from datacheck.schema.model import Field, Schema
+
+__all__ = ["Learner", "Partial"]
+
+
+@dataclass(slots=True)
+class Partial:
+    """What one part of the data says: a population for each rule and leaf that is being learned."""
+
+    num_rows: int = 0
+    populations: dict[tuple[int, str | None], Population] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """One pass of learning.
+
+    ``statistics`` are those of the passes before; ``limits`` say how much memory a field may take. ``num_rows`` is how
+    many rows will be learned from, where that is known: a field whose values cannot be kept is then sketched from the
+    start, by the workers. Give every worker of a pass a plan that is bound to the same fields, and the same options.
+    """
+
+    plan: CleaningPlan
+    schema: Schema
+    statistics: Statistics | None = None
+    limits: MemoryLimits | None = None
+    num_rows: int | None = None
+    _limits: MemoryLimits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_limits", self.limits or MemoryLimits.shared(self.plan))
+
+    def learn(self, batch: Batch) -> Partial:
+        """What one batch of the training split says."""
+        partial = Partial(batch.num_rows if batch.counts_rows else 0)
+        for column in batch.columns:
+            for leaf in column.leaves() if may_be_repaired(column, self.plan) else ():
+                if leaf.values is not None and self.plan.repairs_for(leaf.path):
+                    self._learn_leaf(*governed(leaf, self.schema), batch.num_rows, partial)
+        return partial
+
+    def merge(self, partials: Iterable[Partial]) -> Partial:
+        """The parts as one. None of them is changed, but the result shares memory with them."""
+        merged = Partial()
+        for partial in partials:
+            merged.num_rows += partial.num_rows
+            for key, population in partial.populations.items():
+                if key not in merged.populations:
+                    merged.populations[key] = population.empty_like()
+                merged.populations[key].merge(population)
+        return merged
+
+    def finish(self, partial: Partial, source: Iterable[LearnedFrom] = ()) -> Statistics:
+        """The statistics so far with what this pass learned.
+
+        Raises ``CleaningError`` where there was nothing to learn from, or where what was learned cannot be used.
+        """
+        before = self.statistics or Statistics(self.plan.fingerprint)
+        before.check_plan(self.plan)
+        if before.learned and before.num_rows != partial.num_rows:
+            raise CleaningError(
+                f"the training split had {before.num_rows:,} rows in the first pass and {partial.num_rows:,} in this "
+                "one; run again when nothing writes to it"
+            )
+        learned = [self._finish_one(population) for population in partial.populations.values()]
+        learned = sorted([*before.learned, *learned], key=lambda entry: (entry.rule, entry.field or ""))
+        return Statistics(
+            self.plan.fingerprint, partial.num_rows, tuple(learned), tuple(source) or before.source, __version__
+        )
+
+    def _learn_leaf(self, leaf: Leaf, governing: Field, num_rows: int, partial: Partial) -> None:
+        if is_container(leaf):
+            return
+        draft = LeafDraft(leaf, governing)
+        for step in self.plan.repairs_for(leaf.path):
+            if is_learned(step.rule) and why_not(step.rule, leaf.dtype) is None and not self._knows(step, leaf):
+                self._collect(step, draft.leaf, governing, num_rows, partial)
+                return
+            draft.run(step, self.statistics)
+
+    def _knows(self, step: Step, leaf: Leaf) -> bool:
+        return self.statistics is not None and self.statistics.find(step.index, leaf.path) is not None
+
+    def _collect(self, step: Step, leaf: Leaf, governing: Field, num_rows: int, partial: Partial) -> None:
+        key = (step.index, leaf.path)
+        width = None
+        if isinstance(step.rule, Clip | Impute) and step.rule.per_feature:
+            width = require_features(leaf, step.place)
+        population = partial.populations.get(key)
+        if population is None:
+            population = Population(step, leaf.path, leaf.dtype, width, self._limits)
+            partial.populations[key] = population
+            if self._is_too_large(leaf, num_rows):
+                population.start_sketch()
+        population.add(leaf, governing)
+
+    def _is_too_large(self, leaf: Leaf, num_rows: int) -> bool:
+        if self.num_rows is None or not num_rows or not leaf.is_numeric:
+            return False
+        if not all(isinstance(level, Regular) for level in leaf.levels):
+            return False
+        num_values = self.num_rows * (len(leaf) // num_rows)
+        return num_values * int(leaf.values.dtype.itemsize) > self._limits.kept_bytes
+
+    def _finish_one(self, population: Population) -> Learned:
+        learned = population.learn()
+        later = [step.rule for step in self.plan.repairs_for(population.path) if step.index > learned.rule]
+        governing = self.schema.field_for(population.path)
+        if (
+            governing is not None
+            and learned.statistic != "quantiles"
+            and not any(isinstance(rule, Clip) for rule in later)
+        ):
+            for (value,) in learned.values:
+                broken = broken_rule(value, population.dtype, governing)
+                if broken is not None:
+                    statistic = learned.statistic.replace("_", " ")
+                    raise CleaningError(
+                        f"{population.step.place}: the {statistic} of {population.name} is {value!r}, which the schema "
+                        f"does not allow ({broken}); name {broken} in the rule's codes, so that such values are not "
+                        "learned from, or use another strategy"
+                    )
+        return learned

@@ -1,0 +1,220 @@
+"""What was learned from the training split: a small versioned JSON file that says from which data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+from pydantic import Field as ModelField
+
+from datacheck.cleaning.plan import CleaningPlan
+from datacheck.cleaning.rules import Scalar
+from datacheck.errors import CleaningError, PipelineError
+from datacheck.schema.validation import fault, validate
+from datacheck.sources.base import Fingerprint
+from datacheck.text import plain
+
+__all__ = ["STATISTICS_VERSION", "Learned", "LearnedFrom", "StatisticName", "Statistics"]
+
+STATISTICS_VERSION = 1
+
+StatisticName = Literal["mean", "median", "most_frequent", "quantiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one rule learned of one leaf.
+
+    ``values`` has a value for each feature, of ``quantiles`` the lower and the upper one; a single feature unless the
+    rule is ``per_feature``. ``num_values`` says for each feature how many values it was learned from. ``exact`` is
+    False for quantiles of a sketch.
+    """
+
+    rule: int
+    field: str | None
+    statistic: StatisticName
+    per_feature: bool
+    exact: bool
+    num_values: tuple[int, ...]
+    values: tuple[tuple[Scalar, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedFrom:
+    """An input that was learned from."""
+
+    uri: str
+    fingerprint: Fingerprint
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Everything that was learned for a plan, by :class:`~datacheck.cleaning.fit.learner.Learner`."""
+
+    plan: str
+    num_rows: int = 0
+    learned: tuple[Learned, ...] = ()
+    source: tuple[LearnedFrom, ...] = ()
+    datacheck: str = ""
+    _index: dict[tuple[int, str | None], Learned] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._index.update({(entry.rule, entry.field): entry for entry in self.learned})
+
+    def find(self, rule: int, path: str | None) -> Learned | None:
+        """What the rule with that number learned of a leaf."""
+        return self._index.get((rule, path))
+
+    def check_plan(self, plan: CleaningPlan, place: str = "the statistics") -> None:
+        """Raise ``CleaningError`` where the statistics were learned for other rules."""
+        if self.plan != plan.fingerprint:
+            raise CleaningError(
+                f"{place}: learned for other cleaning rules than these; run 'datacheck fit' again with this pipeline"
+            )
+
+    def to_json(self) -> str:
+        """The statistics as JSON: the same statistics give the same bytes, and every float reads back as it was."""
+        head = {
+            "version": STATISTICS_VERSION,
+            "datacheck": self.datacheck,
+            "plan": self.plan,
+            "num_rows": self.num_rows,
+        }
+        source = [
+            {
+                "uri": source.uri,
+                "size": source.fingerprint.size,
+                "mtime_ns": source.fingerprint.mtime_ns,
+                "inode": source.fingerprint.inode,
+                "num_rows": source.num_rows,
+            }
+            for source in self.source
+        ]
+        fields = [
+            {
+                "field": entry.field,
+                "rule": entry.rule,
+                "statistic": entry.statistic,
+                "per_feature": entry.per_feature,
+                "exact": entry.exact,
+                "num_values": entry.num_values,
+                "values": entry.values,
+            }
+            for entry in self.learned
+        ]
+        lines = [f'  "{key}": {_line(value)}' for key, value in head.items()]
+        lines += [f'  "{key}": {_lines(records)}' for key, records in (("source", source), ("fields", fields))]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, place: str = "the statistics") -> Statistics:
+        """The statistics that :meth:`to_json` wrote; raises ``CleaningError``, naming ``place``, for anything else."""
+        try:
+            record = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise CleaningError(
+                f"{place}: not a statistics file: {plain(str(error))}; run 'datacheck fit' again"
+            ) from None
+        version = record.get("version") if isinstance(record, dict) else None
+        if version is None:
+            raise CleaningError(f"{place}: not a statistics file: it has no version; run 'datacheck fit' to make one")
+        if version != STATISTICS_VERSION or isinstance(version, bool):
+            raise CleaningError(
+                f"{place}: version {plain(repr(version), 40)} is not known, {STATISTICS_VERSION} is; "
+                "run 'datacheck fit' again with this datacheck"
+            )
+        try:
+            document = validate(_Document, record, place, PipelineError)
+        except PipelineError as error:
+            raise CleaningError(str(error)) from None
+        return document.to_statistics()
+
+
+def _line(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=True)
+
+
+def _lines(records: Sequence[object]) -> str:
+    """A list with one record a line, for people and for diffs."""
+    return "[\n" + ",\n".join(f"    {_line(record)}" for record in records) + "\n  ]" if records else "[]"
+
+
+def _refuse_constant(token: str) -> Any:
+    raise ValueError(f"{token} is no number of JSON")
+
+
+def _finite(value: Scalar) -> Scalar:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("is beyond the largest number of 64 bits")
+    return value
+
+
+_Count = Annotated[StrictInt, ModelField(ge=0)]
+_Value = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, AfterValidator(_finite)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _SourceRecord(_Strict):
+    uri: StrictStr
+    size: _Count
+    mtime_ns: StrictInt
+    inode: _Count
+    num_rows: _Count
+
+
+class _FieldRecord(_Strict):
+    field: StrictStr | None
+    rule: _Count
+    statistic: StatisticName
+    per_feature: StrictBool
+    exact: StrictBool
+    num_values: tuple[_Count, ...]
+    values: tuple[tuple[_Value, ...], ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> _FieldRecord:
+        width = 2 if self.statistic == "quantiles" else 1
+        if len(self.values) != len(self.num_values) or not self.values:
+            raise fault("values", f"has {len(self.values)} features, and num_values {len(self.num_values)}")
+        if any(len(values) != width for values in self.values):
+            raise fault("values", f"must have {width} for each feature")
+        return self
+
+
+class _Document(_Strict):
+    version: Literal[1]
+    datacheck: StrictStr
+    plan: StrictStr
+    num_rows: _Count
+    source: tuple[_SourceRecord, ...]
+    fields: tuple[_FieldRecord, ...]
+
+    def to_statistics(self) -> Statistics:
+        learned = tuple(
+            Learned(
+                entry.rule, entry.field, entry.statistic, entry.per_feature, entry.exact, entry.num_values, entry.values
+            )
+            for entry in self.fields
+        )
+        source = tuple(
+            LearnedFrom(entry.uri, Fingerprint(entry.size, entry.mtime_ns, entry.inode), entry.num_rows)
+            for entry in self.source
+        )
+        return Statistics(self.plan, self.num_rows, learned, source, self.datacheck)

@@ -1,0 +1,233 @@
+"""A leaf under repair: the input's own memory until the first value is replaced, then a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.checks.checker import UNMENTIONED
+from datacheck.cleaning.fit.statistics import Learned, Statistics
+from datacheck.cleaning.limits import Limits, find_limits
+from datacheck.cleaning.masks import as_features, code_mask, name_of, num_features, parts_to_look_at, require_features
+from datacheck.cleaning.plan import Step, is_learned
+from datacheck.cleaning.rules import Clip, Impute, NanToNum, Scalar
+from datacheck.cleaning.values import encode, family_of, why_not
+from datacheck.errors import CleaningError
+from datacheck.leaves import BoolArray, Leaf
+from datacheck.numerics import neginf_mask, posinf_mask, suspicious, to_float
+from datacheck.schema.model import Field
+from datacheck.text import quantity
+
+__all__ = ["LeafDraft", "RepairCount"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairCount:
+    """How many values of a field one rule replaced; ``code`` says which were wrong, None for values beyond bounds."""
+
+    rule: int
+    action: str
+    field: str | None
+    code: str | None
+    num_values: int
+
+
+class LeafDraft:
+    """Takes the repairs of one leaf, one after the other.
+
+    ``leaf`` is what there is so far. Nothing is copied before something is replaced, and what was given is never
+    written to: it may be a map of the input, and quarantine needs it as it was.
+    """
+
+    def __init__(self, leaf: Leaf, field: Field) -> None:
+        self.leaf = leaf
+        self.field = field
+        self.changed = False
+        self.counts: list[RepairCount] = []
+
+    def run(self, step: Step, statistics: Statistics | None) -> BoolArray | None:
+        """Do one repair; the mask of what was replaced, for a rule that wants an indicator."""
+        rule = step.rule
+        problem = why_not(rule, self.leaf.dtype)
+        if problem is not None:
+            self._refuse(step, problem)
+            return None
+        learned = self._find_learned(step, statistics) if is_learned(rule) else None
+        if isinstance(rule, Clip):
+            self._clip(step, find_limits(step, self.leaf, self.field, learned))
+            return None
+        if isinstance(rule, NanToNum) and family_of(self.leaf.dtype) == "complex":
+            self._replace_parts(step)
+            return None
+        return self._replace(
+            step, self._fills(step, learned), keep_mask=isinstance(rule, Impute) and rule.indicator is not False
+        )
+
+    def _find_learned(self, step: Step, statistics: Statistics | None) -> Learned:
+        learned = None if statistics is None else statistics.find(step.index, self.leaf.path)
+        if learned is None:
+            raise CleaningError(
+                f"{step.place}: there are no statistics for {name_of(self.leaf.path)}; "
+                "run 'datacheck fit' on the training split, with this field in it"
+            )
+        if learned.per_feature and len(learned.values) != require_features(self.leaf, step.place):
+            raise CleaningError(
+                f"{step.place}: {name_of(self.leaf.path)} has {num_features(self.leaf)} features here, "
+                f"and the statistics were learned from {len(learned.values)}"
+            )
+        return learned
+
+    def _refuse(self, step: Step, problem: str) -> None:
+        """Raise where there is a value to repair and no way to do it.
+
+        Nulls of a field that the schema says to be nullable need none.
+        """
+        if isinstance(step.rule, NanToNum):
+            return
+        allowed = {"DC104"} if self.field.nullable and self.field is not UNMENTIONED else set()
+        codes = sorted(step.codes - allowed)
+        for part in parts_to_look_at(self.leaf, codes, self.field):
+            for code in codes:
+                found = int(np.count_nonzero(code_mask(self.leaf, code, self.field, part)))
+                if found:
+                    raise CleaningError(
+                        f"{step.place}: {quantity(found, 'value')} of {name_of(self.leaf.path)} ({code}) cannot be "
+                        f"repaired so: {problem}; or give the field a rule of its own before this one"
+                    )
+
+    def _fills(self, step: Step, learned: Learned | None) -> list[tuple[str, Any]]:
+        """For each code the value to write: a scalar of the leaf's dtype, or an array of one for each feature."""
+        rule, codes = step.rule, sorted(step.codes)
+        if isinstance(rule, NanToNum):
+            said = rule.replacements
+            return [(code, self._encode(step, said[code])) for code in codes]
+        if learned is None:
+            assert isinstance(rule, Impute)
+            assert rule.value is not None
+            fill = self._encode(step, rule.value)
+        elif learned.per_feature:
+            fill = np.array([self._encode(step, values[0]) for values in learned.values])
+        else:
+            fill = self._encode(step, learned.values[0][0])
+        return [(code, fill) for code in codes]
+
+    def _encode(self, step: Step, value: Scalar) -> Any:
+        what = f"{step.place}: the value for {name_of(self.leaf.path)}"
+        if family_of(self.leaf.dtype) != "string":
+            return encode(value, self.leaf.dtype, what)
+        if not isinstance(value, str):
+            raise CleaningError(f"{what} is {value!r}, which is no text")
+        return value
+
+    def _replace(self, step: Step, fills: Sequence[tuple[str, Any]], *, keep_mask: bool) -> BoolArray | None:
+        replaced = np.zeros(len(self.leaf), np.bool_) if keep_mask else None
+        codes = [code for code, _ in fills]
+        counts = dict.fromkeys(codes, 0)
+        for part in self._parts(list(parts_to_look_at(self.leaf, codes, self.field)), fills):
+            masks = [code_mask(self.leaf, code, self.field, part) for code in codes]
+            free = np.ones(part.stop - part.start, np.bool_)
+            for (code, fill), mask in zip(fills, masks, strict=True):
+                mask &= free
+                found = int(np.count_nonzero(mask))
+                if found:
+                    free &= ~mask
+                    counts[code] += found
+                    self._put(part, mask, fill)
+            if replaced is not None:
+                replaced[part] = ~free
+        self._count(step, counts)
+        return replaced
+
+    def _parts(self, parts: list[slice], fills: Sequence[tuple[str, Any]]) -> list[slice]:
+        """All as one, where values of a part have no place of their own: text, and features of a row."""
+        by_part = self.leaf.is_numeric and not any(isinstance(fill, np.ndarray) and fill.ndim for _, fill in fills)
+        return parts if by_part or not parts else [slice(0, len(self.leaf))]
+
+    def _replace_parts(self, step: Step) -> None:
+        """Replace in the real and the imaginary part by themselves, as NumPy does."""
+        values = np.ascontiguousarray(self.leaf.values)
+        parts = values.view(values.real.dtype)
+        validity = None if self.leaf.validity is None else np.repeat(self.leaf.validity, 2)
+        inner = LeafDraft(
+            replace(self.leaf, values=parts, dtype=parts.dtype.name, validity=validity, levels=()), self.field
+        )
+        inner.run(step, None)
+        self.counts.extend(inner.counts)
+        if inner.changed:
+            self.leaf = replace(self.leaf, values=inner.leaf.values.view(values.dtype))
+            self.changed = True
+
+    def _clip(self, step: Step, limits: Limits) -> None:
+        counts: dict[str | None, int] = {None: 0, "DC102": 0, "DC103": 0}
+        if limits.per_feature:
+            parts = [slice(0, len(self.leaf))]
+        else:
+            parts = list(suspicious(self.leaf.values, self.leaf.dtype, limits.bounds()))
+        for part in parts:
+            stored = self.leaf.values[part]
+            values = to_float(stored, self.leaf.dtype)
+            infinite = [posinf_mask(stored, self.leaf.dtype), neginf_mask(stored, self.leaf.dtype)]
+            for side, mask in zip((limits.upper, limits.lower), infinite, strict=True):
+                if side is not None and side.takes_infinity:
+                    counts[side.infinity] += self._put_valid(part, mask, side.fill)
+            for side, mask in zip((limits.upper, limits.lower), infinite, strict=True):
+                if side is not None and side.takes_finite:
+                    beyond = self._beyond(values, side.limit, above=side is limits.upper)
+                    counts[None] += self._put_valid(part, beyond & ~mask, side.fill)
+        self._count(step, counts)
+
+    def _beyond(self, values: Array, limit: Any, *, above: bool) -> BoolArray:
+        compare = np.greater if above else np.less
+        with np.errstate(invalid="ignore"):
+            if not isinstance(limit, np.ndarray) or limit.ndim == 0:
+                mask: BoolArray = compare(values, limit)
+                return mask
+            mask = np.empty(len(values), np.bool_)
+            compare(as_features(values, self.leaf), limit, out=as_features(mask, self.leaf))
+        return mask
+
+    def _put_valid(self, part: slice, mask: BoolArray, fill: Any) -> int:
+        if self.leaf.validity is not None:
+            mask = mask & self.leaf.validity[part]
+        found = int(np.count_nonzero(mask))
+        if found:
+            self._put(part, mask, fill)
+        return found
+
+    def _put(self, part: slice, mask: BoolArray, fill: Any) -> None:
+        """Write ``fill`` where ``mask`` is true, and make it present there."""
+        self._own()
+        leaf = self.leaf
+        if not leaf.is_numeric:
+            leaf = self.leaf = replace(leaf, values=_fill_arrow(leaf.values, mask, fill))
+        elif isinstance(fill, np.ndarray) and fill.ndim:
+            np.copyto(as_features(leaf.values, leaf), fill, where=as_features(mask, leaf))
+        else:
+            np.copyto(leaf.values[part], fill, where=mask)
+        if leaf.validity is not None:
+            leaf.validity[part] |= mask
+
+    def _own(self) -> None:
+        if not self.changed:
+            values = self.leaf.values.copy() if self.leaf.is_numeric else self.leaf.values
+            validity = None if self.leaf.validity is None else self.leaf.validity.copy()
+            self.leaf = replace(self.leaf, values=values, validity=validity)
+            self.changed = True
+
+    def _count(self, step: Step, counts: dict[str | None, int] | dict[str, int]) -> None:
+        self.counts.extend(
+            RepairCount(step.index, step.rule.action, self.leaf.path, code, found)
+            for code, found in counts.items()
+            if found
+        )
+
+
+def _fill_arrow(values: pa.Array, mask: BoolArray, fill: str) -> pa.Array:
+    return pc.if_else(pa.array(mask), pa.scalar(fill, values.type), values)

@@ -1,0 +1,1 @@
+"""Row hashes and the store that keeps them, in memory or spilled to disk."""

@@ -1,0 +1,150 @@
+"""From the units of a file back to the file: counts added, findings merged, facts of the whole file judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from datacheck.checks.structure import FieldFacts, check_structure
+from datacheck.checks.unique import DuplicateFinder, KeyHashes
+from datacheck.errors import SourceError
+from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
+from datacheck.jobs.units.scan import UnitScan
+from datacheck.leaves import IntArray
+from datacheck.schema.keys import key_field
+from datacheck.schema.model import Schema
+
+__all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
+
+#: Codes of rules on values, whose findings say how many values the whole file has, and whether nulls count among them.
+_VALUE_CODES = {"DC003": False, "DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
+
+
+def error_finding(error: SourceError) -> Finding:
+    """The finding for an input that cannot be read."""
+    detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
+    return Finding(error.code, error.uri, None, 1, 1, detail=detail)
+
+
+class FileScan:
+    """Collects the units of one file, in order."""
+
+    def __init__(self, uri: str, schema: Schema, *, is_file: bool = True) -> None:
+        self.uri = uri
+        self._is_file = is_file
+        self.num_rows = 0
+        self.error: SourceError | None = None
+        self._schema = schema
+        self._findings: list[Finding] = []
+        self._fields: dict[str | None, FieldFacts] = {}
+        self._names: dict[str | None, int] = {}
+        self._num_values: dict[str | None, tuple[int, int]] = {}
+
+    def add(self, unit: UnitScan) -> None:
+        """Add the next unit."""
+        self.num_rows += unit.num_rows
+        self.error = self.error or unit.error
+        self._findings = merge_findings([*self._findings, *unit.findings], keep_clean=True)
+        for path, facts in unit.fields.items():
+            known = self._fields.get(path)
+            self._fields[path] = known.followed_by(facts) if known else facts
+        for name in unit.names:
+            self._names[name] = max(self._names.get(name, 0), unit.names.count(name))
+        for path, (slots, present) in unit.num_values.items():
+            before = self._num_values.get(path, (0, 0))
+            self._num_values[path] = (before[0] + slots, before[1] + present)
+
+    def unread(self) -> list[Finding]:
+        """That the file could not be read through, where it could not."""
+        return [error_finding(self.error)] if self.error else []
+
+    def findings(self) -> list[Finding]:
+        """The findings of the file."""
+        found = self.unread()
+        if self._fields:
+            names = [name for name, times in self._names.items() for _ in range(times)]
+            structure = check_structure(self._schema, self._fields, names, None)
+            found += [outcome.to_finding(self.uri) for outcome in structure]
+        found += [self._with_count(finding) for finding in merge_findings(self._findings)]
+        if not self.num_rows and not self.error:
+            about_file = "the file is whole and empty; leave it out, or look at what wrote it"
+            detail = about_file if self._is_file else "the data is empty; look at what selected it"
+            found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))
+        return found
+
+    def _with_count(self, finding: Finding) -> Finding:
+        if finding.code == "DC305":
+            return replace(finding, num_checked=self.num_rows)
+        with_nulls = _VALUE_CODES.get(finding.code, False)
+        is_value_rule = finding.code in _VALUE_CODES or (finding.code.startswith("DC2") and finding.rule is None)
+        if not is_value_rule or finding.field not in self._num_values:
+            return finding
+        slots, present = self._num_values[finding.field]
+        if finding.code == "DC003":  # values that did not convert are not present
+            return replace(finding, num_checked=present + finding.num_violations)
+        return replace(finding, num_checked=slots if with_nulls else present)
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateRows:
+    """Rows of one file that repeat an earlier row's key."""
+
+    key: tuple[str, ...]
+    uri: str
+    rows: IntArray
+    row_groups: tuple[int | None, ...]
+
+
+class Duplicates:
+    """Finds rows that repeat a key over all files. A context manager, for what it keeps on disk."""
+
+    def __init__(self) -> None:
+        self._finders: dict[tuple[str, ...], DuplicateFinder] = {}
+        self._segments: dict[tuple[str, ...], list[tuple[int, str, KeyHashes]]] = {}
+
+    def __enter__(self) -> Duplicates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for finder in self._finders.values():
+            finder.__exit__()
+
+    def add(self, uri: str, keys: Iterable[KeyHashes]) -> None:
+        """Add the keys of the next unit, in the order of the data set."""
+        for key in keys:
+            finder = self._finders.setdefault(key.key, DuplicateFinder())
+            # The hashes go to the finder; what stays is where the rows are.
+            where = replace(key, hashes=np.empty((0, 2), np.uint64))
+            self._segments.setdefault(key.key, []).append((finder.num_rows, uri, where))
+            finder.add(key.hashes)
+
+    def rows(self) -> Iterator[DuplicateRows]:
+        """The repeated rows of each key and file, in order."""
+        for key, finder in self._finders.items():
+            segments = self._segments[key]
+            ordinals = finder.repeated()
+            starts = np.array([start for start, _, _ in segments])
+            owner = np.searchsorted(starts, ordinals, side="right") - 1
+            by_file: dict[str, tuple[list[IntArray], list[int | None]]] = {}
+            for index in np.unique(owner):
+                start, uri, where = segments[index]
+                rows = where.rows[ordinals[owner == index] - start]
+                collected, groups = by_file.setdefault(uri, ([], []))
+                collected.append(rows)
+                groups += [where.row_group] * len(rows)
+            for uri, (parts, groups) in by_file.items():
+                yield DuplicateRows(key, uri, np.concatenate(parts), tuple(groups))
+
+    def findings(self) -> Iterator[Finding]:
+        """One finding for each key and file that repeats one."""
+        for found in self.rows():
+            rows, groups = found.rows[:MAX_EXAMPLES], found.row_groups[:MAX_EXAMPLES]
+            examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))
+            field = key_field(found.key)
+            checked = self._num_rows(found.key, found.uri)
+            yield Finding("DC301", found.uri, field, len(found.rows), checked, examples)
+
+    def _num_rows(self, key: tuple[str, ...], uri: str) -> int:
+        return sum(len(where.rows) + where.num_unknown for _, owner, where in self._segments[key] if owner == uri)

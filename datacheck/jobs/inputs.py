@@ -1,0 +1,198 @@
+"""The inputs of a pipeline: found, looked at, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from datacheck._version import __version__
+from datacheck.errors import SourceError, UsageError
+from datacheck.jobs.executors.local import ExecutorLike, map_in_order
+from datacheck.jobs.file_results import Duplicates
+from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.progress import Progress
+from datacheck.jobs.scan import inspect_file, read_options
+from datacheck.jobs.units.label import CleanTask
+from datacheck.jobs.units.scan import read_keys
+from datacheck.leaves import IntArray
+from datacheck.publishing.output_paths import safe_part_name
+from datacheck.schema.keys import key_columns, key_field, unique_keys
+from datacheck.schema.model import Schema
+from datacheck.sources.aligned import inspect_aligned
+from datacheck.sources.base import InputInfo
+from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.text import plain
+
+__all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
+
+#: What the output's format is where the input's cannot be written again without risk.
+_WRITTEN_AS = {"aligned": "npy", "torch": "safetensors"}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a split: a file, or array files that belong together by field (``files``).
+
+    ``info`` is what its header says; where it cannot be read, ``error`` says why and there is no info. ``identity`` is its
+    path from the pipeline's folder, the same from wherever the command runs.
+    """
+
+    split: str
+    uri: str
+    files: dict[str, str] | None = None
+    info: InputInfo | None = None
+    error: SourceError | None = None
+    identity: str = ""
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.uri] if self.files is None else list(self.files.values())
+
+    def format(self, wanted: str | None) -> str:
+        """The format that it is written in."""
+        own = self.info.format if self.info else "parquet"
+        return wanted or _WRITTEN_AS.get(own, own)
+
+
+def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike) -> list[Input]:
+    """Every input of every split, in order, looked at. Raises ``UsageError`` for a path that stands for nothing."""
+    options = replace(read_options(pipeline.reading, pipeline.schema), by_columns=False)
+    found: list[Input] = []
+    for split, paths in pipeline.inputs.items():
+        if isinstance(paths, Mapping):
+            files = {field: _one_file(path) for field, path in paths.items()}
+            try:
+                info = inspect_aligned(files, options)
+                found.append(Input(split, info.uri, files, info))
+            except SourceError as error:
+                found.append(Input(split, next(iter(files.values())), files, error=error))
+            continue
+        infos = map_in_order(inspect_file, listed := expand_inputs(paths, options), workers, executor)
+        found += [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
+    seen: dict[str, str] = {}
+    for item in found:
+        for path in item.paths:
+            split = seen.setdefault(os.path.realpath(path), item.split)
+            if split != item.split:
+                raise UsageError(f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
+    return [replace(item, identity=_from_pipeline(item.uri, pipeline)) for item in found]
+
+
+def _from_pipeline(path: str, pipeline: Pipeline) -> str:
+    return os.path.relpath(path, pipeline.folder)
+
+
+def _one_file(path: str) -> str:
+    files = expand_inputs(path)
+    if len(files) != 1:
+        raise UsageError(f"{path} stands for {len(files)} files; an array of a table is one .npy file")
+    return files[0].uri
+
+
+def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
+    if isinstance(info, SourceError):
+        return Input(split, file.uri, error=info)
+    if not info.aligned:
+        problem = f"its arrays are not rows of one table: {info.problem}"
+        error = SourceError(
+            "DC304",
+            file.uri,
+            problem,
+            "clean each array that has rows in a file of its own; a scan takes them as they are",
+        )
+        return Input(split, file.uri, error=error)
+    return Input(split, file.uri, info=info)
+
+
+def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str) -> str:
+    """What tells one run from another: version, schema, rules, output format, inputs as they are, given statistics."""
+    record: dict[str, Any] = {
+        "datacheck": __version__,
+        "schema": pipeline.schema.model_dump(mode="json"),
+        "rules": pipeline.plan.fingerprint,
+        "otherwise": pipeline.plan.otherwise,
+        "fit": pipeline.fit,
+        "format": pipeline.format,
+        "options": dict(pipeline.format_options),
+        "statistics": statistics,
+        "inputs": [
+            [item.split, [_from_pipeline(path, pipeline) for path in item.paths], list(item.files or ()), _states(item)]
+            for item in inputs
+        ],
+    }
+    text = json.dumps(record, sort_keys=True, default=str)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _states(item: Input) -> list[Any]:
+    if item.error is not None:
+        return [item.error.code, item.error.problem]
+    return [[state["size"], state["mtime_ns"]] for state in fingerprints(item)]
+
+
+def fingerprints(item: Input) -> list[dict[str, Any]]:
+    """The state of each file of an input that was looked at: path, size in bytes, change time in nanoseconds."""
+    if item.info is None:
+        return []
+    unit = item.info.units[0]
+    states = [(uri, state) for _, uri, state in unit.arrays] or [(unit.uri, unit.fingerprint)]
+    return [{"uri": uri, "size": state.size, "mtime_ns": state.mtime_ns} for uri, state in states]
+
+
+def tasks_of(
+    item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str | None, IntArray]]]
+) -> list[CleanTask]:
+    """The units of an input as tasks; none for one that cannot be read."""
+    if item.info is None:
+        return []
+    repeated = tuple(duplicates.get(item.uri, ()))
+    return [
+        CleanTask(
+            f"{item.split}.{safe_part_name(item.identity, unit.index)}",
+            item.split,
+            unit,
+            item.info.num_rows,
+            format_,
+            repeated,
+        )
+        for unit in item.info.units
+    ]
+
+
+def find_duplicates(
+    inputs: Sequence[Input], schema: Schema, workers: int | None, executor: ExecutorLike, progress: Progress
+) -> dict[str, list[tuple[str | None, IntArray]]]:
+    """For each input, the rows that repeat an earlier row's key, over all inputs in order; and nothing read without need.
+
+    An input that cannot be read through adds nothing here: cleaning it says why.
+    """
+    if not unique_keys(schema):
+        return {}
+    columns = key_columns(schema)
+    readable = [item for item in inputs if item.info is not None]
+    units = [
+        replace(unit, options=replace(unit.options, columns=columns))
+        for item in readable
+        for unit in (item.info.units if item.info else ())
+    ]
+    progress.start("look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info))
+    found: dict[str, list[tuple[str | None, IntArray]]] = {}
+    hashed = map_in_order(partial(read_keys, schema=schema), units, workers, executor)
+    with Duplicates() as duplicates, closing(hashed) as results:
+        for item in readable:
+            assert item.info is not None
+            scanned = [next(results) for _ in item.info.units]
+            progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
+            # Nothing of a file that cannot be read through is in the output, so nothing repeats its rows.
+            if not any(result.error for result in scanned):
+                for result in scanned:
+                    duplicates.add(item.uri, result.keys)
+        for rows in duplicates.rows():
+            found.setdefault(rows.uri, []).append((key_field(rows.key), rows.rows))
+    return found

@@ -1,0 +1,146 @@
+"""One unit, judged: read, checked, and each row labelled with what becomes of it. Learning and cleaning begin so alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from datacheck.batch import Batch
+from datacheck.checks.base import Outcome
+from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.structure import check_structure
+from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.errors import CleaningError, PipelineError
+from datacheck.findings import Finding
+from datacheck.jobs.units.row_labels import Labels, label
+from datacheck.jobs.units.scan import malformed_finding
+from datacheck.leaves import IntArray
+from datacheck.schema.model import Schema
+from datacheck.sources import get_source
+from datacheck.sources.base import WorkUnit
+
+__all__ = ["CleanTask", "Judge", "Judged"]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanTask:
+    """One unit of a split, what its parts are called, and which of its file's rows repeat an earlier key."""
+
+    name: str
+    split: str
+    unit: WorkUnit
+    num_file_rows: int | None
+    format: str
+    duplicates: tuple[tuple[str | None, IntArray], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch as it was read, and the labels of its rows.
+
+    ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
+    ``repeated`` are rows that repeat an earlier row's key and are left: no look at the batch alone would find them again.
+    """
+
+    original: Batch
+    labels: Labels
+    failed: Counter[str]
+    is_open: bool
+    repeated: IntArray
+
+    @property
+    def kept(self) -> IntArray:
+        return np.flatnonzero(self.labels.kept)
+
+
+class Judge:
+    """Judges the batches of a unit.
+
+    ``known_fields`` are those of another input: a rule may name a field that this one lacks.
+
+    Attributes:
+        plan: the rules, for the fields that there are as soon as the first batch is read.
+        checker: what looks at the batches, and remembers their fields.
+        found: the findings so far.
+    """
+
+    def __init__(
+        self, task: CleanTask, schema: Schema, plan: CleaningPlan, known_fields: Mapping[str | None, str]
+    ) -> None:
+        self.plan = plan
+        self.checker = Checker(Rulebook(schema, plan.forced), with_rows=True)
+        self.found: list[Finding] = []
+        self._task, self._schema, self._known_fields = task, schema, known_fields
+        self._uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
+        self._problem: CleaningError | PipelineError | None = None
+
+    def batches(self) -> Iterator[Judged]:
+        """The unit's batches, each row labelled. Raises ``SourceError``."""
+        is_first = True
+        for batch in get_source(self._task.unit.format).read(self._task.unit):
+            if is_first:
+                self._bind(batch)
+                is_first = False
+            yield self._judge(batch)
+
+    def bound(self) -> CleaningPlan:
+        """The plan for the fields of the batches; raises where it makes no sense there."""
+        if self._problem is not None:
+            raise self._problem
+        return self.plan
+
+    def _bind(self, batch: Batch) -> None:
+        """Let the rules know the fields; where they cannot go together, that matters only once a row stays."""
+        fields = {**self._known_fields, **fields_of(coerce_batch(batch, self._schema))}
+        try:
+            self.plan = self.plan.bind(fields, self._schema)
+        except (CleaningError, PipelineError) as error:
+            self._problem = error
+        self.checker = Checker(Rulebook(self._schema, self.plan.forced), with_rows=True)
+
+    def _judge(self, batch: Batch) -> Judged:
+        labels = Labels(batch.num_rows)
+        outcomes = [*self.checker.check(batch), *self._structure(batch), *self._duplicates(batch)]
+        failed = label(labels, outcomes, self.plan)
+        self.found += [
+            outcome.to_finding(self._uris.get(outcome.field, self._task.unit.uri))
+            for outcome in outcomes
+            if outcome.reported and not _is_of_file(outcome)
+        ]
+        if batch.malformed:
+            self.found.append(malformed_finding(batch, self._task.unit.uri))
+            if self.plan.decide(None, "DC305") is Action.FAIL:
+                failed["DC305"] += len(batch.malformed)
+        is_open = any(outcome.num_violations and self._is_left(outcome, Action.REPAIR) for outcome in outcomes)
+        repeated = [
+            outcome.rows
+            for outcome in outcomes
+            if outcome.code == "DC301" and outcome.rows is not None and self._is_left(outcome)
+        ]
+        return Judged(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
+
+    def _is_left(self, outcome: Outcome, *others: Action) -> bool:
+        return self.plan.decide(outcome.field, outcome.code) in (Action.REPORT, *others)
+
+    def _structure(self, batch: Batch) -> list[Outcome]:
+        return check_structure(self._schema, self.checker.fields, batch.names, self._task.num_file_rows)
+
+    def _duplicates(self, batch: Batch) -> Iterator[Outcome]:
+        if not self._task.duplicates:
+            return
+        file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
+        for key, repeated in self._task.duplicates:
+            rows = np.flatnonzero(np.isin(file_rows, repeated))
+            if len(rows):
+                yield Outcome("DC301", key, batch.num_rows, len(rows), rows)
+
+
+def _is_of_file(outcome: Outcome) -> bool:
+    """Whether the finding is made once for the whole file, when all of its units are known."""
+    return outcome.code == "DC301" or (
+        outcome.code.startswith("DC00") and outcome.rows is None and outcome.rule is None
+    )

@@ -1,0 +1,122 @@
+"""What becomes of each row: labelled once, from all that was found in it, then split on that label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datacheck.checks.base import Outcome
+from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.findings import Severity
+from datacheck.leaves import BoolArray, IntArray
+from datacheck.sinks.categorical import Choices
+from datacheck.text import plain
+
+__all__ = ["Labels", "Mark", "Removed", "label"]
+
+#: The infinity that is beyond a bound, by the code of the bound.
+_INFINITY_BEYOND = {"DC201": "DC103", "DC202": "DC102", "DC203": "DC103", "DC204": "DC102"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Rows of a batch that broke one rule; ``rank`` is the place of the cleaning rule that decides about them."""
+
+    code: str
+    field: str | None
+    rows: IntArray
+    action: Action
+    rank: int
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        where = "" if self.field is None else f" in '{plain(self.field)}'"
+        return f"{self.code}{where}{f': {self.detail}' if self.detail else ''}"
+
+
+@dataclass(slots=True)
+class Labels:
+    """The verdict on each row of a batch.
+
+    A row that several rules speak of goes where the first of them, in the order of the pipeline, sends it.
+    """
+
+    num_rows: int
+    marks: list[Mark] = field(default_factory=list)
+
+    def add(self, mark: Mark) -> None:
+        self.marks.append(mark)
+
+    @property
+    def kept(self) -> BoolArray:
+        """True for the rows that no rule takes out, ``(num_rows,)``."""
+        kept = np.ones(self.num_rows, np.bool_)
+        for mark in self.marks:
+            kept[mark.rows] = False
+        return kept
+
+    def removed(self) -> Removed:
+        """The rows that are taken out: which, where to, with which codes, and why."""
+        # Rows that broke the same rules are one kind: a kind is another one, and one mark more.
+        kind_of = np.zeros(self.num_rows, np.int64)
+        kinds: list[tuple[Mark, ...]] = [()]
+        for mark in self.marks:
+            before = kind_of[mark.rows]
+            is_there = np.bincount(before, minlength=len(kinds)) > 0
+            kind_of[mark.rows] = len(kinds) - 1 + np.cumsum(is_there)[before]
+            kinds += [(*kinds[kind], mark) for kind in np.flatnonzero(is_there).tolist()]
+        rows = np.flatnonzero(kind_of)
+        used, indices = np.unique(kind_of[rows], return_inverse=True)
+        marks = [kinds[kind] for kind in used.tolist()]
+        return Removed(
+            rows,
+            Choices(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
+            Choices(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
+            Choices(tuple("; ".join(mark.reason for mark in those) for those in marks), indices),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Rows of a batch that are taken out, and for each where to, the codes and the reason."""
+
+    rows: IntArray
+    actions: Choices[Action]
+    codes: Choices[tuple[str, ...]]
+    reasons: Choices[str]
+
+
+def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False) -> Counter[str]:
+    """Mark the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
+
+    Before repairs, a violation that a repair covers marks nothing. Afterwards (``repaired``) it does: what a repair left
+    is quarantined. An infinity is beyond every bound too: where it is to be repaired, the rows that it is in are judged by
+    the bound afterwards, unless the rule for what is beyond bounds comes first.
+    """
+    failed: Counter[str] = Counter()
+    broken = [outcome for outcome in outcomes if outcome.num_violations and outcome.severity is not Severity.WARNING]
+    by_place = {(outcome.field, outcome.code): outcome for outcome in broken}
+    for outcome in broken:
+        action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)
+        if action is Action.REPAIR:
+            if not repaired or plan.drops_leaf(outcome.field):
+                continue
+            action = Action.QUARANTINE
+        if action is Action.REPORT:
+            continue
+        if action is Action.FAIL:
+            failed[outcome.code] += outcome.num_violations
+            continue
+        rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
+        infinite = by_place.get((outcome.field, _INFINITY_BEYOND.get(outcome.code, "")))
+        if infinite is not None and not repaired and infinite.rows is not None:
+            is_repaired = plan.decide(infinite.field, infinite.code) is Action.REPAIR
+            if is_repaired and plan.rank(infinite.field, infinite.code) < rank:
+                rows = np.setdiff1d(rows, infinite.rows, assume_unique=True)
+        detail = ", ".join(filter(None, (outcome.rule or outcome.detail, "after repair" if repaired else "")))
+        labels.add(Mark(outcome.code, outcome.field, rows, action, rank, detail))
+    return failed

@@ -1,0 +1,142 @@
+"""Many small files at once: read one by one, checked together, and looked at alone only where something was found.
+
+What a check costs beside its values is the same for ten of them as for a million. Rows of files that have the same
+columns are checked as one batch; the files whose rows broke a rule are then checked again, each on its own, so that what
+is found does not depend on what else was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column
+from datacheck.checks.checker import Checker, Rulebook, has_row_checks
+from datacheck.checks.structure import FieldFacts
+from datacheck.errors import SourceError
+from datacheck.jobs.units.scan import UnitScan, scan_batches
+from datacheck.sources import get_source
+from datacheck.sources.base import WorkUnit
+
+__all__ = ["group_small", "scan_small"]
+
+#: Files of more bytes are read each on its own.
+SMALL_FILE_BYTES = 128 << 10
+#: Decoded bytes up to which the one batch of a small file waits for those of others.
+SMALL_BATCH_BYTES = 1 << 20
+#: How many files are read together.
+MAX_FILES = 32
+
+#: The types of numbers, by Arrow's number for each, and the bytes of the widest.
+_NUMBERS = frozenset(
+    kind().id for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64)
+) | frozenset(kind().id for kind in (pa.float16, pa.float32, pa.float64))
+_MAX_WIDTH = 8
+
+Layout = tuple[tuple[str | None, Any], ...]
+
+
+def group_small(sizes: Sequence[int]) -> Iterator[slice]:
+    """Neighbours that are read together, by the sizes of files."""
+    start = 0
+    for stop, size in enumerate(sizes):
+        if size > SMALL_FILE_BYTES or stop - start == MAX_FILES:
+            if stop > start:
+                yield slice(start, stop)
+            start = stop
+        if size > SMALL_FILE_BYTES:
+            yield slice(stop, stop + 1)
+            start = stop + 1
+    if start < len(sizes):
+        yield slice(start, len(sizes))
+
+
+def scan_small(units: Iterable[WorkUnit], rules: Rulebook) -> list[UnitScan]:
+    """What :func:`scan_unit` gives for each unit, each the only one of its file."""
+    found: dict[int, UnitScan] = {}
+    waiting: dict[Layout, list[tuple[int, Batch]]] = {}
+    can_wait = not has_row_checks(rules.schema)
+    uris: list[str] = []
+    for index, unit in enumerate(units):
+        uris.append(unit.uri)
+        try:
+            batches = get_source(unit.format).read(unit)
+            begun = list(islice(batches, 1))
+            layout = _layout(begun[0]) if begun and can_wait else None
+            if layout is not None:
+                begun += islice(batches, 1)
+            if layout is not None and len(begun) == 1:
+                waiting.setdefault(layout, []).append((index, begun[0]))
+            else:
+                found[index] = scan_batches(chain(begun, batches), unit.uri, rules)
+        except SourceError as error:
+            found[index] = UnitScan(error=error)
+    for some in waiting.values():
+        scanned = _scan_together([batch for _, batch in some], [uris[index] for index, _ in some], rules)
+        found.update(zip((index for index, _ in some), scanned, strict=True))
+    return [found[index] for index in range(len(uris))]
+
+
+def _layout(batch: Batch) -> Layout | None:
+    """What batches must have alike to be checked as one; None for one that is checked alone."""
+    if batch.malformed or not batch.num_rows or not batch.columns:
+        return None
+    layout = []
+    num_bytes = 0
+    for column in batch.columns:
+        kind = _kind(column)
+        if kind is None:
+            return None
+        layout.append((column.name, kind))
+        # To ask Arrow for the bytes of a column takes longer than to add the most that there can be.
+        num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.data.nbytes
+    return tuple(layout) if num_bytes <= SMALL_BATCH_BYTES else None
+
+
+def _kind(column: Column) -> Any:
+    data = column.data
+    if column.problem or column.untyped or column.is_mostly_numbers or column.dtype is not None:
+        return None
+    if isinstance(data, np.ndarray):
+        is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"
+        return (data.dtype, data.shape[1:]) if is_plain else None
+    kind = data.type
+    if kind.id in _NUMBERS:
+        return kind.id
+    is_plain = not (kind.num_fields or pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType))
+    return kind if is_plain else None
+
+
+def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: Rulebook) -> Iterable[UnitScan]:
+    checker = Checker(rules, with_rows=True)
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    columns = tuple(map(_joined, zip(*(batch.columns for batch in batches), strict=True)))
+    outcomes = [one for one in checker.check(Batch(columns, int(starts[-1]))) if one.num_violations]
+    rows = [one.rows for one in outcomes if one.rows is not None]
+    if len(rows) < len(outcomes):
+        dirty = set(range(len(batches)))
+    else:
+        dirty = {int(row) for some in rows for row in np.unique(np.searchsorted(starts, some, side="right") - 1)}
+    for index, batch in enumerate(batches):
+        if index in dirty:
+            yield scan_batches([batch], uris[index], rules)
+        else:
+            fields = {path: _of_file(facts, batch.num_rows) for path, facts in checker.fields.items()}
+            yield UnitScan(batch.num_rows, fields=fields, names=tuple(batch.names))
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    data = [column.data for column in columns]
+    joined = np.concatenate(data) if isinstance(data[0], np.ndarray) else pa.concat_arrays(data)
+    return replace(columns[0], data=joined)
+
+
+def _of_file(facts: FieldFacts, num_rows: int) -> FieldFacts:
+    if not facts.is_array or facts.shape is None:
+        return facts
+    return replace(facts, shape=(num_rows, *facts.shape[1:]))

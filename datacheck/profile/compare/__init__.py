@@ -1,0 +1,1 @@
+"""Comparison of datasets: leakage and drift."""

@@ -1,0 +1,1 @@
+"""Publishing: staging, atomic publish, output names, resume, manifest."""

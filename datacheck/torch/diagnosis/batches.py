@@ -1,0 +1,140 @@
+"""Batches of any structure: their leaves, how many samples they hold, and the same batch with some samples only."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+
+from datacheck.leaves import walk_structure
+from datacheck.torch.diagnosis.tensors import parts, storage_key
+
+__all__ = ["array_leaves", "given_storages", "num_samples", "number_lists", "sample_of", "take"]
+
+Array = torch.Tensor | np.ndarray[Any, Any]
+
+
+def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
+    """The paths and values of the tensors and arrays of a batch."""
+    for path, value in walk_structure(batch):
+        if isinstance(value, torch.Tensor | np.ndarray):
+            yield path, value
+
+
+def number_lists(batch: object, path: str | None = None) -> Iterator[tuple[str | None, np.ndarray[Any, Any]]]:
+    """The paths and values of the lists of plain numbers of a batch, where one of them is not finite."""
+    if isinstance(batch, Mapping):
+        inner = [(str(key), value) for key, value in batch.items()]
+    elif isinstance(batch, list | tuple):
+        numbers = _as_numbers(batch)
+        if numbers is not None:
+            if not np.isfinite(numbers).all():
+                yield path, numbers
+            return
+        inner = [(str(place), value) for place, value in enumerate(batch)]
+    else:
+        return
+    for name, value in inner:
+        yield from number_lists(value, name if path is None else f"{path}.{name}")
+
+
+def _as_numbers(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
+    """A list of numbers, or of lists of them that are equally long, as an array; None for anything else."""
+    first: Any = values
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if not isinstance(first, int | float):
+        return None
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def given_storages(batch: object) -> frozenset[int]:
+    """The storages of the tensors of a batch."""
+    tensors = (leaf for _, leaf in array_leaves(batch) if isinstance(leaf, torch.Tensor))
+    return frozenset(storage_key(part) for tensor in tensors for part in parts(tensor))
+
+
+def num_samples(batch: object) -> int | None:
+    """How many samples a batch holds; None where that cannot be told.
+
+    A list of samples (mappings, tuples or dataclasses) has as many as it is long. Otherwise it is the first dimension that
+    the tensors agree on.
+    """
+    if _is_list_of_samples(batch):
+        return len(batch)
+    sizes = Counter(leaf.shape[0] for _, leaf in array_leaves(batch) if len(leaf.shape) > 0)
+    if not sizes:
+        return None
+    (size, votes), *others = sizes.most_common()
+    return None if others and others[0][1] == votes else int(size)
+
+
+def sample_of(batch: object, path: str | None) -> int | None:
+    """The sample that a path leads into, where the batch is a list of samples."""
+    if path is None or not _is_list_of_samples(batch):
+        return None
+    first = path.split(".")[0]
+    return int(first) if first.isdecimal() else None
+
+
+def take(batch: Any, positions: Sequence[int], size: int) -> Any:
+    """The batch with only the samples at these positions; what is not one value a sample stays as it is."""
+    if _is_list_of_samples(batch):
+        return type(batch)(batch[position] for position in positions)
+    return _take(batch, list(positions), size)
+
+
+def _take(value: Any, positions: list[int], size: int) -> Any:
+    if isinstance(value, torch.Tensor):
+        whole = value.dim() == 0 or value.shape[0] != size
+        if whole:
+            return value
+        taken = value.detach().index_select(0, torch.tensor(positions, device=value.device))
+        return taken.requires_grad_(value.requires_grad) if value.is_floating_point() else taken
+    if isinstance(value, np.ndarray):
+        return value if value.ndim == 0 or value.shape[0] != size else value[positions]
+    if isinstance(value, dict):
+        return {key: _take(inner, positions, size) for key, inner in value.items()}
+    if isinstance(value, Mapping):
+        return _take_mapping(value, positions, size)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(
+            value,
+            **{field.name: _take(getattr(value, field.name), positions, size) for field in fields(value) if field.init},
+        )
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_take(inner, positions, size) for inner in value))
+    if isinstance(value, list | tuple):
+        if len(value) == size and not any(isinstance(inner, torch.Tensor | np.ndarray) for inner in value):
+            return type(value)(value[position] for position in positions)
+        return type(value)(_take(inner, positions, size) for inner in value)
+    return value
+
+
+def _take_mapping(value: Mapping[Any, Any], positions: list[int], size: int) -> Any:
+    taken = copy.copy(value)
+    # A mapping that is not a dict keeps its items where only it knows; one that can be written is copied and written.
+    if hasattr(taken, "data") and isinstance(taken.data, dict):
+        taken.data = {key: _take(inner, positions, size) for key, inner in value.items()}
+        return taken
+    return {key: _take(inner, positions, size) for key, inner in value.items()}
+
+
+def _is_list_of_samples(batch: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    if not isinstance(batch, list | tuple) or hasattr(batch, "_fields") or not batch:
+        return False
+    if all(isinstance(sample, Mapping) or is_dataclass(sample) for sample in batch):
+        return True
+    if isinstance(batch, list) and all(isinstance(sample, tuple) for sample in batch):
+        return len({len(sample) for sample in batch}) == 1
+    tensors = isinstance(batch, list) and all(isinstance(sample, torch.Tensor) for sample in batch)
+    # A list of tensors with different first dimensions is ragged: one tensor a sample.
+    return tensors and len({sample.shape[:1] for sample in batch}) > 1

@@ -1,0 +1,46 @@
+"""Asking once: what is wrong with this step?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from datacheck.errors import UsageError
+from datacheck.torch.diagnosis.examine import examine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datacheck.schema.model import Schema
+    from datacheck.torch.diagnosis.diagnosis import Diagnosis
+
+__all__ = ["diagnose"]
+
+
+def diagnose(
+    loss_fn: Callable[..., torch.Tensor], model: Any = None, batch: Any = None, *, schema: Schema | None = None
+) -> Diagnosis | None:
+    """Run a training step's forward and backward pass, and say what makes its loss or a gradient not finite.
+
+    ``diagnose(loss_fn, model, batch)`` calls ``loss_fn(model, batch)``; ``diagnose(fn)`` calls ``fn()``, which needs
+    neither a module nor an optimizer: gradients are taken with respect to whatever leaf tensors it uses. It must return
+    a tensor with one value. Weights, buffers, gradients and random state are as before when it returns. With ``schema``,
+    samples to blame that break it make it a fault of the data.
+
+    Returns None if the loss and every gradient are finite. Raises :class:`~datacheck.errors.UsageError` for a loss that
+    is no scalar; what the function itself raises comes through, unless a value that is not finite made it raise.
+    """
+    if not callable(loss_fn):
+        raise UsageError(f"diagnose needs a function that returns the loss, not {type(loss_fn).__name__}")
+    if model is None and batch is None:
+        return examine(loss_fn)
+    modules = model if isinstance(model, nn.Module) else None
+    return examine(
+        lambda: loss_fn(model, batch),
+        model=modules,
+        batch=batch,
+        replay_on=lambda part: loss_fn(model, part),
+        schema=schema,
+    )

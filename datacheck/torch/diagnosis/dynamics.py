@@ -1,0 +1,175 @@
+"""Telling divergence by its history: the learning rate, the recurrence, or the optimizer's epsilon.
+
+No single operation is to blame when training diverges, so these causes are read from what a guard kept of the steps
+before: pure Python over short lists of numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+from datacheck.torch.diagnosis.diagnosis import Diagnosis
+
+__all__ = ["DynamicsVerdict", "History", "classify_dynamics"]
+
+#: An update this large against the weights it changes is destructive whatever the model.
+DESTRUCTIVE_UPDATE = 0.5
+#: How far the loss must have climbed from its lowest point to call it a climb.
+CLIMB_FACTOR = 3.0
+#: In how many steps at least, and in what part of them it must have risen.
+CLIMB_STEPS = 3
+CLIMB_SHARE = 0.6
+#: A gradient norm this many times its median has exploded.
+EXPLOSION_FACTOR = 1e3
+#: An update this many times its median, under a gradient that is not larger than usual, was made by a denominator.
+EPSILON_FACTOR = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a guard remembers of the last steps, oldest first; the last entries are of the step that tripped.
+
+    A value that was not known at a step is None; one that was not finite is kept as it was. Lists may differ in
+    length: they are aligned at their ends, except that ``update_ratios`` (the norm of an update over that of the
+    weights) and ``learning_rates`` end with the last update that was made.
+    """
+
+    losses: Sequence[float | None] = ()
+    gradient_norms: Sequence[float | None] = ()
+    update_ratios: Sequence[float | None] = ()
+    learning_rates: Sequence[float | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicsVerdict:
+    """A cause told from the history: ``learning-rate-too-high``, ``exploding-gradient`` or ``optimizer-epsilon``."""
+
+    cause: str
+    explanation: str
+    remedy: str
+
+    def to_diagnosis(self, phase: str = "optimizer", step: int | None = None) -> Diagnosis:
+        """The verdict as a diagnosis (DC408): no operation is to blame, so none is named."""
+        return Diagnosis(
+            code="DC408", phase=phase, cause=self.cause, explanation=self.explanation, remedy=self.remedy, step=step
+        )
+
+
+def classify_dynamics(history: History) -> DynamicsVerdict | None:
+    """What the history says about a step that went wrong; None where it says nothing.
+
+    A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate; a
+    large update under an ordinary gradient is the optimizer's denominator; a norm that explodes within one step is the
+    recurrence.
+    """
+    ratios = _known(history.update_ratios)
+    return _epsilon(history, ratios) or _learning_rate(history, ratios) or _explosion(history)
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _epsilon(history: History, ratios: list[float]) -> DynamicsVerdict | None:
+    norms = _finite(history.gradient_norms)
+    if len(ratios) < 3 or len(norms) < 3:
+        return None
+    before = _finite(ratios[:-1])
+    last = ratios[-1]
+    if not before:
+        return None
+    usual, usual_norm = median(before), median(norms[:-1])
+    jumped = not math.isfinite(last) or last > max(EPSILON_FACTOR * usual, DESTRUCTIVE_UPDATE)
+    if not jumped or norms[-1] > 2 * usual_norm:
+        return None
+    return DynamicsVerdict(
+        "optimizer-epsilon",
+        f"the last update was {last:.3g} of the weights (usually {usual:.3g}) under a gradient norm of {norms[-1]:.3g},"
+        f" which is not more than usual ({usual_norm:.3g}): the denominator of the update is near 0",
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=lr, eps=1e-6)  # 1e-4 where weights are float16",
+    )
+
+
+def _learning_rate(history: History, ratios: list[float]) -> DynamicsVerdict | None:
+    rate = next((value for value in reversed(_known(history.learning_rates))), None)
+    lower = f"{rate / 10:.3g}" if rate else "a tenth of the present one"
+    remedy = (
+        f"lr = {lower}  # from a checkpoint before the climb\n"
+        "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=500)  # warm up\n"
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()"
+    )
+    shown = "" if rate is None else f" at a learning rate of {rate:.3g}"
+    climbed = _climb(_finite(history.losses))
+    growing = _growth(_finite(ratios))
+    destructive = max(_finite(ratios)[-5:], default=0.0)
+    if climbed is not None and (growing is None or growing > 1.5 or destructive > DESTRUCTIVE_UPDATE / 5):
+        lowest, last, num_steps = climbed
+        updates = "" if growing is None else f", while updates grew to {destructive:.3g} of the weights"
+        return DynamicsVerdict(
+            "learning-rate-too-high",
+            f"the loss climbed from {lowest:.4g} to {last:.4g} over {num_steps} steps{updates}{shown}",
+            remedy,
+        )
+    if destructive > DESTRUCTIVE_UPDATE:
+        return DynamicsVerdict(
+            "learning-rate-too-high",
+            f"an update changed the weights by {destructive:.3g} times their own norm{shown}; 0.001 is usual",
+            remedy,
+        )
+    return None
+
+
+def _climb(losses: list[float]) -> tuple[float, float, int] | None:
+    """The lowest loss, the last one and the steps between, where the loss has climbed ever since the lowest."""
+    if len(losses) < CLIMB_STEPS + 1:
+        return None
+    lowest = min(losses)
+    start = len(losses) - 1 - losses[::-1].index(lowest)
+    rising = losses[start:]
+    num_steps = len(rising) - 1
+    if num_steps < CLIMB_STEPS:
+        return None
+    rises = sum(later > earlier for earlier, later in pairwise(rising))
+    spread = max(abs(lowest), 1e-3)
+    if rises < CLIMB_SHARE * num_steps or rising[-1] - lowest < (CLIMB_FACTOR - 1) * spread:
+        return None
+    # A climb that happens all in its last step is a spike, not a trend.
+    if rising[-2] - lowest < 0.5 * spread:
+        return None
+    return lowest, rising[-1], num_steps
+
+
+def _growth(values: list[float]) -> float | None:
+    """How many times larger the last values are than the ones before; None where too few are known."""
+    if len(values) < 4:
+        return None
+    half = len(values) // 2
+    before = median(values[:half])
+    return max(values[-3:]) / before if before > 0 else None
+
+
+def _explosion(history: History) -> DynamicsVerdict | None:
+    known = _known(history.gradient_norms)
+    if len(known) < 2:
+        return None
+    before, last = _finite(known[:-1]), known[-1]
+    if not before or not (last > EXPLOSION_FACTOR * median(before) or math.isinf(last)):
+        return None
+    return DynamicsVerdict(
+        "exploding-gradient",
+        f"the gradient norm went from {median(before):.4g} (median of {len(before)} steps) to {last:.4g} in one step,"
+        " with no climb of the loss before it",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()\n"
+        "# in a recurrence: an orthogonal or small initial weight, a bounded activation, or truncated backpropagation",
+    )

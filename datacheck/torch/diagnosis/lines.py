@@ -1,0 +1,112 @@
+"""Finding the line of Python that made a bad value where no operation of torch did: code in NumPy, mostly."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from datacheck.torch.diagnosis.frames import Place, Whereabouts, kind_of, locate
+from datacheck.torch.diagnosis.recorded_replay import is_harmed
+from datacheck.torch.diagnosis.tensors import bad_positions, is_comparable, is_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, FrameType
+
+    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.frames import ModuleNames
+
+__all__ = ["line_in_method", "line_that_made"]
+
+#: Arrays above this size are not looked into after every line.
+MAX_VALUES = 1 << 22
+#: Items of a tuple or list that are looked at.
+MAX_ITEMS = 16
+
+
+def line_in_method(case: Case, owner: type, method: str) -> Whereabouts | None:
+    """The line of a method after which it held a value that is not finite, and none before."""
+    code = getattr(getattr(owner, method, None), "__code__", None)
+    return None if code is None else _watch(case, lambda current: current is code, _is_bad)
+
+
+def line_that_made(case: Case, values: torch.Tensor) -> Whereabouts | None:
+    """The first line of the user's code after which one of its arrays was as long as ``values``, and bad in the same places."""
+    bad = bad_positions(values)
+
+    def is_it(value: object) -> bool:
+        if not isinstance(value, np.ndarray) or value.size != values.numel() or not _is_bad(value):
+            return False
+        return np.array_equal(np.flatnonzero(~np.isfinite(value)), bad)
+
+    return _watch(case, lambda current: kind_of(current.co_filename) == "user", is_it)
+
+
+def _watch(case: Case, is_watched: Callable[[CodeType], bool], is_it: Callable[[object], bool]) -> Whereabouts | None:
+    watch = _LineWatch(case.names, is_watched, is_it)
+    case.restorer.restore()
+    before = sys.gettrace()
+    sys.settrace(watch.enter)
+    try:
+        is_harmed(case.replay, case.in_gradient, case.scale)
+    finally:
+        sys.settrace(before)
+    return watch.found
+
+
+class _LineWatch:
+    """A trace function: looks at the local variables of watched functions after every line."""
+
+    def __init__(
+        self, names: ModuleNames, is_watched: Callable[[CodeType], bool], is_it: Callable[[object], bool]
+    ) -> None:
+        self.found: Whereabouts | None = None
+        self._names = names
+        self._is_watched = is_watched
+        self._is_it = is_it
+
+    def enter(self, frame: FrameType, _event: str, _argument: Any, /) -> Callable[[FrameType, str, Any], Any] | None:
+        """Called for every function that is entered; watches the lines of those that are asked for."""
+        if self.found is not None or not self._is_watched(frame.f_code):
+            return None
+        given = {id(value) for value in frame.f_locals.values() if self._holds(value)}
+        last = before = frame.f_lineno
+
+        def step(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal last, before
+            if self.found is not None:
+                return None
+            values = [value for value in frame.f_locals.values() if id(value) not in given]
+            if event == "return":
+                values.append(argument)
+            if event in ("line", "return") and any(self._holds(value) for value in values):
+                where = locate(self._names, is_harmed.__code__, False, frame)
+                place = Place(frame.f_code.co_filename, last, frame.f_code.co_name)
+                if event == "return" and (place.source or "").startswith("with "):
+                    # What a block returns is made before the block is left, which counts as its first line again.
+                    place = replace(place, lineno=before)
+                self.found = replace(where, place=place, code=frame.f_code)
+                return None
+            last, before = frame.f_lineno, last
+            return step
+
+        return step
+
+    def _holds(self, value: object) -> bool:
+        items = value[:MAX_ITEMS] if isinstance(value, list | tuple) else [value]
+        return any(self._is_it(item) for item in items)
+
+
+def _is_bad(value: object) -> bool:
+    if isinstance(value, float | np.floating):
+        return not math.isfinite(value)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fc" and value.size <= MAX_VALUES and not np.isfinite(value).all()
+    if isinstance(value, torch.Tensor):
+        return is_comparable(value) and value.numel() <= MAX_VALUES and not is_finite(value)
+    return False

@@ -1,0 +1,138 @@
+"""What made a gradient 0: something that picks or masks, or chance."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from datacheck.torch.diagnosis.probe import Probe, can_run_again
+from datacheck.torch.diagnosis.tensors import element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.record import NodeRef, Operation, Slot, Tape
+
+__all__ = ["discarded_by"]
+
+#: How many writers back the source of a gradient of 0 is looked for.
+MAX_LOOKBACK = 64
+
+#: Derivatives that make a gradient 0 where something else was chosen, by the name of their node.
+_SELECTORS = {
+    "where": "where",
+    "maskedfill": "masked_fill",
+    "maskedselect": "masked_select",
+    "maskedscatter": "masked_scatter",
+    "mul": "a product with 0",
+    "index": "an index",
+    "indexselect": "an index",
+    "indexput": "an assignment",
+    "indexfill": "index_fill",
+    "indexcopy": "an assignment",
+    "copyslices": "an assignment",
+    "select": "an index",
+    "selectscatter": "an assignment",
+    "slice": "a slice",
+    "slicescatter": "an assignment",
+    "split": "a slice",
+    "unbind": "an index",
+    "gather": "gather",
+    "take": "an index",
+    "scatter": "scatter",
+    "tril": "tril",
+    "triu": "triu",
+    "max": "max",
+    "min": "min",
+    "amax": "max",
+    "amin": "min",
+    "topk": "topk",
+    "sort": "sort",
+    "median": "median",
+    "nllloss": "nll_loss",
+    "nllloss2d": "nll_loss",
+    "clamp": "clamp",
+    "clampmin": "clamp_min",
+    "clampmax": "clamp_max",
+    "relu": "relu",
+    "threshold": "threshold",
+    "hardtanh": "hardtanh",
+    "maximum": "maximum",
+    "minimum": "minimum",
+    "nantonum": "nan_to_num",
+}
+#: Stands for a factor, a saturated function or a value too small: none of them was meant as a mask.
+CHANCE = "a factor of 0"
+
+
+def discarded_by(case: Case, slot: Slot, operation: Operation, position: int | None) -> str:
+    """What made the incoming gradient in a slot of an operation 0, at a position of it.
+
+    That is the nearest derivative behind it that would make 0 of any gradient there.
+    """
+    node = operation.node
+    writers = list(_writers(case.tape, slot))
+    kept = case.record_again(frozenset(writer.index for writer in writers))
+    shape = slot.geometry.shape
+    for writer in writers:
+        number = _gradient(case.tape, writer)
+        again = None if kept is None else kept.operations[writer.index]
+        name = "" if writer.node is None else re.sub(r"Backward\d*$", "", writer.node.name).lower()
+        is_own = writer.node is not None and node is not None and writer.node.sequence == node.sequence
+        if not is_own and (name in _SELECTORS if again is None else _blocks(again, number, position)):
+            # Where both factors are trained, neither is a mask: one of them just happens to be 0.
+            is_factor = name == "mul" and _num_products(case.tape, writer) > 1
+            return CHANCE if is_factor else _SELECTORS.get(name, CHANCE)
+        before = writer.slots[number].geometry.shape
+        position = position if before == shape else None
+        shape = before
+    return CHANCE
+
+
+def _blocks(operation: Operation, number: int, position: int | None) -> bool:
+    """Whether a derivative gives 0 at a position (everywhere, if it is not known) whatever gradient it is given."""
+    held = operation.slots[number].held
+    if held is None or not can_run_again(operation):
+        return False
+    probe = Probe(operation, 0, (), 0, whole=True)
+    probe.replace(number, torch.ones_like(held.tensor))
+    output = probe.output({})
+    if output is None:
+        return False
+    if position is not None and position < output.numel():
+        return element(output, position) == 0
+    return not bool(output.any())
+
+
+def _writers(tape: Tape, slot: Slot) -> Iterator[Operation]:
+    """The operations that a gradient comes from, nearest first, back to the loss."""
+    for _ in range(MAX_LOOKBACK):
+        if slot.writer is None:
+            return
+        operation = tape.operations[slot.writer]
+        if operation.node is None or not operation.slots:
+            return
+        yield operation
+        slot = operation.slots[_gradient(tape, operation)]
+
+
+def _gradient(tape: Tape, operation: Operation) -> int:
+    """The number of the slot that holds the incoming gradient: the first that the backward pass made of something."""
+    for number, slot in enumerate(operation.slots):
+        if slot.writer is not None and (slot.dtype.is_floating_point or slot.dtype.is_complex):
+            writer = tape.operations[slot.writer]
+            if writer.slots and (writer.node is not None or writer.in_backward):
+                return number
+    return 0
+
+
+def _num_products(tape: Tape, product: Operation) -> int:
+    """How many factors of a product a gradient was made for."""
+    node: NodeRef | None = product.node
+    if node is None:
+        return 0
+    same = (other for other in tape.operations if other.node is not None and other.node.sequence == node.sequence)
+    return sum(other.name.split(".")[1].strip("_") == "mul" for other in same)

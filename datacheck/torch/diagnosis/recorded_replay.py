@@ -1,0 +1,230 @@
+"""One replay under the recorder, forward and backward, and the harm that it did."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from datacheck.errors import UsageError
+from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES, Recorder
+from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, run_backward
+from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, is_finite, parts, storage_key
+from datacheck.torch.diagnosis.trace import Harm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from datacheck.torch.diagnosis.frames import ModuleNames
+    from datacheck.torch.diagnosis.record import Tape
+    from datacheck.torch.diagnosis.restore import Restorer
+
+__all__ = ["Recording", "check_loss", "is_harmed", "record"]
+
+#: Gradients whose harm is traced: the culprits of the rest are nearly always the same.
+MAX_HARMS = 8
+
+#: An assertion is about what was compared at most this many operations before it.
+RECENT = 8
+
+RAN_BACKWARD = (
+    "the loss function ran backward() itself; let it return the loss, and leave the backward pass to the caller"
+)
+
+#: Letters by which two errors are told to be the same.
+OPENING = 40
+
+#: What errors say that a bad value has caused.
+_HINTS = re.compile(
+    r"\bnan\b|\binf\b|infinit|finite|converge|constraint|probability|singular|ill-conditioned|positive.definite",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True)
+class Recording:
+    """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients of ``leaves``."""
+
+    tape: Tape
+    harms: list[Harm] = field(default_factory=list)
+    in_gradient: bool = False
+    error: str | None = None
+    leaves: list[torch.Tensor] = field(default_factory=list)
+
+
+def check_loss(loss: object) -> torch.Tensor:
+    """The loss, if it is a tensor of one value."""
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        shown = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise UsageError(
+            f"the loss function returned {shown}; it must return a tensor with one value, such as loss.mean()"
+        )
+    return loss
+
+
+def record(
+    replay: Callable[[], torch.Tensor],
+    names: ModuleNames,
+    scale: float,
+    max_bytes: int = MAX_KEPT_BYTES,
+    capture: frozenset[int] = frozenset(),
+    given: frozenset[int] = frozenset(),
+    restorer: Restorer | None = None,
+) -> Recording:
+    """Run the replay under the recorder, and backward from its loss if that is finite.
+
+    ``max_bytes``, ``capture`` and ``restorer`` are the recorder's. ``given`` are the storages of the batch: a gradient with
+    respect to it does no harm, where anything else is trained.
+    """
+    recorder = Recorder(names, record.__code__, max_bytes, capture, restorer)
+    recording = Recording(recorder.tape)
+    with force_eager(), torch.enable_grad():
+        try:
+            with recorder:
+                loss = check_loss(replay())
+        except (UsageError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            recording.harms = _harm_behind(recorder, error)
+            if not recording.harms:
+                raise
+            recording.error = _shown(error)
+            return recording
+        if not is_finite(loss):
+            recording.harms = [Harm(Geometry.of(loss), 0)]
+            return recording
+        if not loss.requires_grad and restorer is not None and restorer.has_new_gradients:
+            raise UsageError(RAN_BACKWARD)
+        if loss.requires_grad:
+            recording.in_gradient = True
+            _record_backward(recorder, recording, loss, scale, given)
+    return recording
+
+
+def _record_backward(
+    recorder: Recorder, recording: Recording, loss: torch.Tensor, scale: float, given: frozenset[int]
+) -> None:
+    leaves = leaves_of(loss)
+    passing = given | recorder.written
+    trained = [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) or storage_key(leaf) not in passing]
+    recording.leaves = trained or leaves
+    handles = [node.register_hook(_CustomWatch(recorder, node)) for node in _custom_nodes(recorder, loss)]
+    recorder.in_backward = True
+    try:
+        with isolated_gradients(leaves):
+            try:
+                with recorder:
+                    run_backward(loss, scale)
+            except RuntimeError as error:
+                if "backward through the graph a second time" in str(error):
+                    raise UsageError(RAN_BACKWARD) from error
+                raise
+            for leaf in recording.leaves:
+                recording.harms.extend(_harms_in(leaf.grad))
+    finally:
+        for handle in handles:
+            handle.remove()
+    recording.harms.sort(key=lambda harm: _last_write(recording.tape, harm))
+    del recording.harms[MAX_HARMS:]
+
+
+def _last_write(tape: Tape, harm: Harm) -> int:
+    found = tape.writer_of(harm.geometry.key, harm.geometry.address(harm.position), len(tape.operations))
+    return -1 if found is None else found[0].index
+
+
+def _harms_in(gradient: torch.Tensor | None) -> Iterator[Harm]:
+    if gradient is None:
+        return
+    for part in parts(gradient):
+        if not is_finite(part):
+            yield Harm(Geometry.of(part), int(bad_positions(part)[0]))
+
+
+def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
+    """The nodes of custom Functions, whose sequence numbers the recorder is told."""
+    seen: set[Any] = set()
+    todo: list[Any] = [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        owner = getattr(node, "_forward_cls", None)
+        if isinstance(owner, type):
+            recorder.name_custom(node._sequence_nr(), owner)
+            yield node
+        todo.extend(following for following, _ in node.next_functions)
+
+
+class _CustomWatch:
+    """A hook on the node of a custom Function: notes bad gradients that no operation made, as NumPy code makes them."""
+
+    def __init__(self, recorder: Recorder, node: Any) -> None:
+        self._recorder = recorder
+        self._sequence = node._sequence_nr()
+        self._name = node.name()
+
+    def __call__(self, produced: Any, received: Any) -> None:
+        if all(gradient is None or is_finite(gradient) for gradient in received):
+            self._recorder.note_custom(self._name, self._sequence, [part for part in produced if part is not None])
+
+
+def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
+    """The bad value that made an operation raise, where there is one."""
+    hinted = _HINTS.search(str(error)) is not None
+    for tensor in recorder.last_inputs:
+        if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
+            return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    since, compared = recorder.last_compared
+    if isinstance(error, AssertionError | ArithmeticError) and len(recorder.tape.operations) - since <= RECENT:
+        for tensor in compared:
+            if not is_finite(tensor):
+                return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    if not hinted:
+        return []
+    for operation in reversed(recorder.tape.operations):
+        for written in operation.written:
+            if written.held is not None:
+                return [Harm(written.geometry, int(bad_positions(written.held.tensor)[0]))]
+    return []
+
+
+def is_harmed(
+    replay: Callable[[], torch.Tensor],
+    in_gradient: bool,
+    scale: float,
+    trained: frozenset[int] = frozenset(),
+    raised: str | None = None,
+) -> bool | None:
+    """Whether a replay is harmed in the same way, without recording; None where it cannot be run.
+
+    ``trained`` are the ids of the leaves whose gradients count; all do where none are given. ``raised`` is the error that
+    the harm made the program raise: raising it again is the same harm.
+    """
+    try:
+        with force_eager(), torch.enable_grad():
+            loss = check_loss(replay())
+            if not in_gradient:
+                return not is_finite(loss)
+            if not is_finite(loss) or not loss.requires_grad:
+                return None
+            leaves = leaves_of(loss)
+            with isolated_gradients(leaves):
+                run_backward(loss, scale)
+                counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
+                return any(True for leaf in counted for _ in _harms_in(leaf.grad))
+    except Exception as error:  # a part of a batch may break any code: it then tells nothing
+        return True if raised is not None and _opening(_shown(error)) == _opening(raised) else None
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _opening(message: str) -> str:
+    """How an error begins, without the numbers in it: shapes and values differ with the batch."""
+    return re.sub(r"[\d.]+", "0", message)[:OPENING]

@@ -1,0 +1,300 @@
+"""Recording a replay: every operation, forward and backward, with what it read and wrote.
+
+A dispatch mode sees every operation that is not compiled, also inside libraries and the backward engine. Clean
+operations leave a few words each. Operations whose output is not finite keep what they read, so that they can be run
+again with some of the bad values taken out.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from datacheck.torch.diagnosis.frames import ModuleNames, Whereabouts, definition, locate
+from datacheck.torch.diagnosis.record import Held, NodeRef, Operation, Slot, SlotRef, Tape, Written
+from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, count_bad, is_finite, parts, storage_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import CodeType
+
+    from datacheck.torch.diagnosis.restore import Restorer
+
+__all__ = ["MAX_KEPT_BYTES", "Recorder", "tensors_in"]
+
+#: Bytes of values that are kept for running operations again. Beyond it, provenance is by tensor, not by value.
+MAX_KEPT_BYTES = 16 << 30
+
+#: Running statistics are written by these, which their schemas do not say.
+_UNDECLARED_WRITES = {
+    "native_batch_norm": ("running_mean", "running_var"),
+    "cudnn_batch_norm": ("running_mean", "running_var"),
+    "miopen_batch_norm": ("running_mean", "running_var"),
+}
+#: Stands for the code of a function whose line was not seen running.
+_MARK = (lambda: None).__code__
+_UNINITIALISED = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted"})
+_COMPARISONS = frozenset({"eq", "ne", "isnan", "isinf", "isposinf", "isneginf"})
+_CONSTANTS = frozenset({"lift_fresh", "scalar_tensor"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What the schema of an operation says about memory."""
+
+    name: str
+    base: str
+    mutates: tuple[int | str, ...]
+    is_view: bool
+
+
+_traits: dict[Any, _Traits] = {}
+
+
+def _traits_of(func: Any) -> _Traits:
+    known = _traits.get(func)
+    if known is None:
+        schema = func._schema
+        written: list[int | str] = []
+        base = schema.name.split("::")[-1]
+        undeclared = _UNDECLARED_WRITES.get(base, ())
+        for number, argument in enumerate(schema.arguments):
+            writes = argument.alias_info is not None and argument.alias_info.is_write
+            if writes or argument.name in undeclared:
+                written.append(argument.name if argument.kwarg_only else number)
+        aliased = [value.alias_info is not None and not value.alias_info.is_write for value in schema.returns]
+        name = f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"
+        known = _Traits(name, base, tuple(written), bool(aliased) and all(aliased))
+        _traits[func] = known
+    return known
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records what runs under it on ``tape``.
+
+    ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
+    bounds what is kept. What the operations with the indices ``capture`` read is kept even where nothing is wrong with it.
+    ``restorer`` is told of generators that operations are given, and of tensors overwritten that were there before.
+    """
+
+    def __init__(
+        self,
+        names: ModuleNames,
+        boundary: CodeType,
+        max_bytes: int = MAX_KEPT_BYTES,
+        capture: frozenset[int] = frozenset(),
+        restorer: Restorer | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = Tape()
+        self.in_backward = False
+        self.last_inputs: list[torch.Tensor] = []
+        #: What was compared last, and when: programs that test for NaN raise soon after.
+        self.last_compared: tuple[int, list[torch.Tensor]] = (-1, [])
+        self._names = names
+        self._boundary = boundary
+        self._max_bytes = max_bytes
+        self._capture = capture
+        self._restorer = restorer
+        self._num_bytes = 0
+        # Each device's part of a backward pass runs on a thread of its own.
+        self._lock = threading.Lock()
+        self._last_writer: dict[int, int] = {}
+        self._holders: dict[int, list[Held]] = {}
+        self._owners: dict[int, type] = {}
+
+    @property
+    def written(self) -> frozenset[int]:
+        """The storages that operations of the replay have written."""
+        return frozenset(self._last_writer)
+
+    def name_custom(self, sequence: int, owner: type) -> None:
+        """Say that the graph node with this sequence number belongs to a custom Function."""
+        self._owners[sequence] = owner
+
+    def note_custom(self, name: str, sequence: int, produced: list[torch.Tensor]) -> None:
+        """Note bad gradients that a custom Function returned and that no operation was seen to write."""
+        node = NodeRef(name, sequence, self._owners.get(sequence))
+        forward = self.tape.forward_of(node)
+        place = None if node.owner is None else definition(node.owner, "backward")
+        module = None if forward is None else forward.where.module
+        for number, tensor in enumerate(produced):
+            if is_finite(tensor):
+                continue
+            geometry, position = Geometry.of(tensor), int(bad_positions(tensor)[0])
+            if self.tape.writer_of(geometry.key, geometry.address(position), len(self.tape.operations)) is None:
+                where = Whereabouts(place, module, module is not None, _MARK)
+                operation = Operation(
+                    len(self.tape.operations), None, f"python.{name}.default", where, (), {}, [], node
+                )
+                operation.in_backward, operation.is_opaque = True, True
+                self.tape.operations.append(operation)
+                self._note(operation, tensor, number)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if any(kind not in (torch.Tensor, torch.nn.Parameter) for kind in types):
+            # A tensor subclass takes its operation apart; this mode sees the parts.
+            return NotImplemented
+        traits = _traits_of(func)
+        if traits.is_view and not (traits.base in _CONSTANTS and _is_own_memory(args[0])):
+            return func(*args, **kwargs)
+        return self._run(func, traits, args, kwargs)
+
+    def _run(self, func: Any, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs: list[torch.Tensor] = []
+        refs = tuple(_replace(value, inputs) for value in args)
+        named = {name: _replace(value, inputs) for name, value in kwargs.items()}
+        mutated = tuple(_mutated(traits, refs, named))
+        before: dict[int, torch.Tensor] = {}
+        for number in mutated:
+            tensor = inputs[number]
+            for held in self._holders.pop(storage_key(tensor), ()):
+                held.detach_from()
+            before[number] = tensor.detach().clone()
+            if self._restorer is not None and storage_key(tensor) not in self._last_writer:
+                self._restorer.keep_overwritten(tensor, before[number])
+        if self._restorer is not None and isinstance(kwargs.get("generator"), torch.Generator):
+            self._restorer.keep_generator(kwargs["generator"])
+        self.last_inputs = inputs
+        result = func(*args, **kwargs)
+        operation = self._remember(func, traits, refs, named)
+        if traits.base in _COMPARISONS:
+            self.last_compared = (operation.index, inputs)
+        operation.mutated = mutated
+        operation.is_opaque = _has_opaque(args) or _has_opaque(kwargs.values())
+        fresh = self._note_outputs(operation, traits, result, inputs)
+        look = operation.is_bad or operation.index in self._capture
+        keep = look and self._may_keep(inputs)
+        for number, tensor in enumerate(inputs):
+            operation.slots.append(self._slot(tensor, before.get(number), look, keep))
+        for tensor in fresh:
+            self._last_writer[storage_key(tensor)] = operation.index
+        return result
+
+    def _remember(self, func: Any, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
+        current = torch._C._current_autograd_node()
+        node = None
+        if current is not None:
+            sequence = current._sequence_nr()
+            node = NodeRef(current.name(), sequence, self._owners.get(sequence))
+        where = locate(self._names, self._boundary, current is not None)
+        with self._lock:
+            index = len(self.tape.operations)
+            operation = Operation(index, func, traits.name, where, args, kwargs, [], node, in_backward=self.in_backward)
+            self.tape.operations.append(operation)
+        operation.is_constant = traits.base in _CONSTANTS
+        if node is None or where.place is not None:
+            operation.sequence = torch._C._autograd._get_sequence_nr() - 1
+            self.tape.by_sequence.setdefault(operation.sequence, []).append(index)
+        return operation
+
+    def _note_outputs(
+        self, operation: Operation, traits: _Traits, result: Any, inputs: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Note what was written and is not finite, and return all that was written."""
+        written: list[torch.Tensor] = []
+        read = {storage_key(tensor) for tensor in inputs}
+        for number, tensor in enumerate(tensors_in(result)):
+            # What shares memory with an input is a view of it, or the mutated argument itself.
+            if storage_key(tensor) in read and not operation.is_constant:
+                continue
+            written.append(tensor)
+            if traits.base not in _UNINITIALISED:
+                self._note(operation, tensor, number)
+        for number, slot in enumerate(operation.mutated):
+            written.append(inputs[slot])
+            self._note(operation, inputs[slot], -1 - number)
+        if written:
+            operation.lost_epsilon = _lost_epsilon(operation, written[0].dtype)
+        return written
+
+    def _note(self, operation: Operation, tensor: torch.Tensor, output: int) -> None:
+        """Note a tensor that was written, where it is not finite: output ``output``, or mutated argument ``-1 - output``."""
+        if is_finite(tensor):
+            return
+        geometry = Geometry.of(tensor)
+        held = None
+        if self._may_keep([tensor]):
+            held = Held(tensor.detach())
+            self._holders.setdefault(geometry.key, []).append(held)
+            self.tape.kept.append(tensor.untyped_storage())
+        entry = Written(output, geometry, tensor.dtype, count_bad(tensor), held)
+        self.tape.writes.setdefault(geometry.key, []).append((operation.index, len(operation.written)))
+        operation.written.append(entry)
+
+    def _may_keep(self, tensors: list[torch.Tensor]) -> bool:
+        """Whether there is room for these tensors. What autograd keeps anyway counts too: it may be freed before."""
+        self._num_bytes += sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
+        return self._num_bytes <= self._max_bytes
+
+    def _slot(self, tensor: torch.Tensor, before: torch.Tensor | None, look: bool, keep: bool) -> Slot:
+        geometry = Geometry.of(tensor)
+        writer = self._last_writer.get(geometry.key)
+        if not look:
+            return Slot(geometry, tensor.dtype, writer)
+        seen = tensor.detach() if before is None else before
+        is_bad = not is_finite(seen)
+        if not keep:
+            first = bad_positions(seen)[0] if is_bad else 0
+            return Slot(geometry, tensor.dtype, writer, is_bad, first_bad=int(first))
+        self.tape.kept.append(tensor.untyped_storage())
+        held = Held(seen)
+        if before is None:
+            self._holders.setdefault(geometry.key, []).append(held)
+        return Slot(geometry, tensor.dtype, writer, is_bad, held)
+
+
+def _is_own_memory(tensor: Any) -> bool:
+    """Whether torch has made the memory, as for ``torch.tensor``; an array's that it shares was written elsewhere."""
+    return bool(tensor.untyped_storage().resizable())
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    """The dense tensors of an operation's result, in order."""
+    if isinstance(value, torch.Tensor):
+        yield from parts(value)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from tensors_in(inner)
+
+
+def _replace(value: Any, inputs: list[torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        inputs.extend(parts(value))
+        return SlotRef(len(inputs) - 1)
+    if isinstance(value, list | tuple) and any(isinstance(inner, torch.Tensor) for inner in value):
+        return [_replace(inner, inputs) for inner in value]
+    return value
+
+
+def _has_opaque(values: Iterable[Any]) -> bool:
+    return any(
+        value.layout is not torch.strided or value.is_nested
+        if isinstance(value, torch.Tensor)
+        else isinstance(value, list | tuple) and _has_opaque(value)
+        for value in values
+    )
+
+
+def _mutated(traits: _Traits, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[int]:
+    """The slots of the arguments that the operation writes."""
+    for place in traits.mutates:
+        value = kwargs.get(place) if isinstance(place, str) else args[place] if place < len(args) else None
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, SlotRef):
+                yield inner.number
+
+
+def _lost_epsilon(operation: Operation, dtype: torch.dtype) -> float | None:
+    """A number among the arguments that is not 0 and that the dtype of the output rounds to 0."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return None
+    half_of_smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps / 2
+    return next((value for value in operation.scalars if 0 < abs(value) <= half_of_smallest), None)

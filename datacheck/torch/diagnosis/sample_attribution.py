@@ -1,0 +1,163 @@
+"""Which samples are to blame, where they came from, and whether they break the schema."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from datacheck.batch import Batch, Column
+from datacheck.checks.checker import Checker, Rulebook
+from datacheck.torch.diagnosis.batches import array_leaves, given_storages, num_samples, sample_of, take
+from datacheck.torch.diagnosis.recorded_replay import is_harmed
+from datacheck.torch.diagnosis.samples import blame_samples
+from datacheck.torch.diagnosis.tensors import bad_positions, storage_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datacheck.schema.model import Schema
+    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.evidence import Scene
+    from datacheck.torch.diagnosis.probe import Positions
+    from datacheck.torch.diagnosis.tensor_sources import Owner
+
+__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_scene", "samples_of_values"]
+
+#: Replays of parts of the batch may take this many times as long as the recorded replay.
+SAMPLE_TIME = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A field of the batch that breaks the schema, in which rows."""
+
+    field: str | None
+    message: str
+    num_violations: int
+    num_checked: int
+    rows: tuple[int, ...]
+
+
+def samples_of_scene(case: Case, scene: Scene) -> tuple[int, ...]:
+    """The samples whose values an operation went bad on; none where it does so for all of them, whatever they hold."""
+    size = num_samples(case.batch)
+    if size is None:
+        return ()
+    everything = len(scene.born) == scene.evidence.num_values
+    if everything and size in scene.shape:
+        return ()
+    found = _blame(case, size, _guesses(size, scene.shape, scene.born))
+    return () if len(found) == size else found
+
+
+def samples_of_field(case: Case, owner: Owner, bad: Positions) -> tuple[int, ...]:
+    """The samples that a field's bad values belong to, less those whose bad values do no harm."""
+    size, own, tensor = num_samples(case.batch), sample_of(case.batch, owner.name), owner.tensor
+    if size is None or tensor is None:
+        return ()
+    if own is not None:
+        rows = [own]
+    elif tensor.dim() and tensor.shape[0] == size:
+        rows = [int(row) for row in np.unique(bad // max(tensor[0].numel(), 1))]
+    else:
+        return ()
+    found = _blame(case, size, [rows])
+    return found or (tuple(rows) if len(rows) == size or case.replay_on is None else ())
+
+
+def samples_of_values(case: Case, tensor: torch.Tensor) -> tuple[int, ...]:
+    """The samples that the bad values of an array of the program's belong to; none where it is bad for all of them."""
+    size = num_samples(case.batch)
+    if size is None:
+        return ()
+    found = _blame(case, size, _guesses(size, tuple(tensor.shape), bad_positions(tensor)))
+    return () if len(found) == size else found
+
+
+def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    replay_on = case.replay_on
+    if replay_on is None:
+        return ()
+
+    given = given_storages(case.batch)
+    trained = frozenset(id(leaf) for leaf in case.recording.leaves if storage_key(leaf) not in given)
+
+    def harmed(positions: Sequence[int]) -> bool | None:
+        verdict = replayed(positions)
+        if verdict is None and len(positions) < size:
+            # Code that counts on the length of its batch is given as many samples, some of them several times.
+            verdict = replayed([positions[number % len(positions)] for number in range(size)])
+        return verdict
+
+    def replayed(positions: Sequence[int]) -> bool | None:
+        case.restorer.restore()
+        try:
+            part = take(case.batch, positions, size)
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
+            # A batch of the user's own type that cannot be made with some of its samples only.
+            return None
+        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale, trained, case.recording.error)
+
+    return blame_samples(size, harmed, guesses, max(case.seconds * SAMPLE_TIME, 0.5))
+
+
+def _guesses(size: int, shape: tuple[int, ...], bad: Positions) -> list[list[int]]:
+    """Samples that positions in the output may stand for: along each dimension that the batch's length divides."""
+    if not shape or not len(bad):
+        return []
+    coordinates = np.unravel_index(bad, shape)
+    guesses: list[list[int]] = []
+    for dim, length in enumerate(shape):
+        if length == size:
+            guesses.append(_unique(coordinates[dim]))
+        elif length > size and length % size == 0:
+            guesses.append(_unique(coordinates[dim] // (length // size)))
+            guesses.append(_unique(coordinates[dim] % size))
+    return guesses
+
+
+def _unique(rows: np.ndarray[Any, Any]) -> list[int]:
+    return [int(row) for row in np.unique(rows)]
+
+
+def origins_of(batch: object, samples: Sequence[int]) -> tuple[dict[str, Any], ...]:
+    """Data set index, file and row of samples, where the batch is known to the loader that made it."""
+    if not samples:
+        return ()
+    from datacheck.torch.loader.provenance import batch_origins
+
+    origins = batch_origins(batch)
+    if origins is None or max(samples) >= len(origins):
+        return ()
+    return tuple(asdict(origins[sample]) for sample in samples)
+
+
+def find_violation(batch: object, schema: Schema, samples: Sequence[int]) -> Violation | None:
+    """The first field of the batch that breaks the schema in one of the samples; in any row, if none are given."""
+    for path, leaf in array_leaves(batch):
+        array = _as_array(leaf)
+        if array is None:
+            continue
+        column = Column(path, array)
+        checker = Checker(Rulebook(schema), with_rows=True)
+        for outcome in checker.check(Batch((column,), len(column))):
+            rows = () if outcome.rows is None else tuple(int(row) for row in outcome.rows)
+            shared = tuple(row for row in rows if row in set(samples)) if samples else rows
+            if outcome.num_violations and shared:
+                message = outcome.to_finding("the batch").message
+                return Violation(path, message, outcome.num_violations, outcome.num_checked, shared)
+    return None
+
+
+def _as_array(leaf: torch.Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    if isinstance(leaf, np.ndarray):
+        return leaf
+    if leaf.layout is not torch.strided or leaf.is_nested or leaf.is_quantized or leaf.device.type == "meta":
+        return None
+    values = leaf.detach().cpu()
+    # NumPy has neither bfloat16 nor float8; float32 holds their values exactly.
+    narrow = values.dtype.is_floating_point and values.dtype not in (torch.float16, torch.float32, torch.float64)
+    return (values.float() if narrow else values).resolve_conj().resolve_neg().numpy()

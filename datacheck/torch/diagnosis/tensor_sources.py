@@ -1,0 +1,104 @@
+"""Whose memory it is: a parameter, a buffer, a field of the batch, or a constant of the program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from datacheck.torch.diagnosis.batches import Array, array_leaves, number_lists
+from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, parts, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Owner", "Owners", "is_mask"]
+
+#: Floating-point dtypes of NumPy whose memory torch can share.
+_SHARED = frozenset({"float16", "float32", "float64", "complex64", "complex128"})
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """``kind`` is ``parameter``, ``buffer``, ``input`` or ``constant``; ``name`` its qualified name or path."""
+
+    kind: str
+    name: str | None = None
+    geometry: Geometry | None = None
+    tensor: torch.Tensor | None = None
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it looks like an additive mask."""
+        return self.tensor is not None and is_mask(self.tensor)
+
+
+def is_mask(tensor: torch.Tensor) -> bool:
+    """Whether a tensor looks like an additive mask: every value is 0 or -inf (1 or -inf for a multiplied one)."""
+    values = values_of(tensor)
+    finite = values[torch.isfinite(values)]
+    only_meant = (values == -torch.inf) | torch.isfinite(values)
+    return bool(only_meant.all()) and bool(((finite == 0) | (finite == 1)).all())
+
+
+class Owners:
+    """Finds the owner of an address."""
+
+    def __init__(self, modules: Iterable[nn.Module], batch: object) -> None:
+        self._owners: list[tuple[int, int, Owner]] = []
+        self._arrays: list[tuple[str | None, np.ndarray[Any, Any]]] = []
+        for path, leaf in array_leaves(batch):
+            self._add_leaf(path, leaf)
+        self._arrays.extend(number_lists(batch))
+        for module in modules:
+            for name, parameter in module.named_parameters():
+                self._add("parameter", name, parameter)
+            for name, buffer in module.named_buffers():
+                self._add("buffer", name, buffer)
+
+    def _add_leaf(self, path: str | None, leaf: Array) -> None:
+        if isinstance(leaf, np.ndarray):
+            if leaf.dtype.kind not in "fc":
+                return
+            self._arrays.append((path, leaf))
+            if leaf.dtype.name not in _SHARED or not leaf.dtype.isnative or any(stride < 0 for stride in leaf.strides):
+                # torch cannot share this memory, so a tensor made of it is a copy.
+                return
+            leaf = torch.from_numpy(leaf if leaf.flags.writeable else leaf.copy())
+        self._add("input", path, leaf)
+
+    def _add(self, kind: str, name: str | None, tensor: torch.Tensor) -> None:
+        for part in parts(tensor.detach()):
+            if part.numel() and part.device.type != "meta":
+                geometry = Geometry.of(part)
+                last = geometry.address(geometry.num_values - 1) + geometry.itemsize
+                self._owners.append((geometry.start, last, Owner(kind, name, geometry, part)))
+
+    def find(self, address: int) -> Owner:
+        """The owner of an address; a constant of the program where nothing else owns it."""
+        for start, stop, owner in self._owners:
+            if start <= address < stop and owner.geometry is not None and owner.geometry.position(address) is not None:
+                return owner
+        return Owner("constant")
+
+    def copied_from(self, values: torch.Tensor) -> Owner | None:
+        """The field of the batch that a tensor is a copy of: the same shape, and bad in the same places."""
+        bad = bad_positions(values)
+        for path, array in self._arrays:
+            if array.shape == tuple(values.shape):
+                found = np.flatnonzero(~np.isfinite(array).reshape(-1))
+                if len(found) and np.array_equal(found, bad):
+                    return Owner("input", path, Geometry.of(values), values)
+        for _, _, owner in self._owners:
+            given = owner.tensor if owner.kind == "input" else None
+            if (
+                given is not None
+                and given.shape == values.shape
+                and len(bad)
+                and np.array_equal(bad_positions(given), bad)
+            ):
+                return owner
+        return None

@@ -1,0 +1,58 @@
+"""Ask a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from datacheck.errors import UsageError, nearest_name
+from datacheck.text import plain
+from datacheck.torch.guard.actions.base import Action, Outcome
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["ANSWERS", "Call"]
+
+#: What the function may answer besides None: the update is made, is left out, or training stops.
+ANSWERS = ("make", "skip", "raise")
+
+
+class Call(Action):
+    """Call ``function(trip)``.
+
+    It answers ``"make"`` (make the update as it is), ``"skip"``, ``"raise"``, or None, which leaves it to the other
+    actions. With no other action, None leaves out an update that is not finite. Under ``torch.distributed`` the
+    strictest answer of all ranks holds on every rank.
+    """
+
+    name = "call"
+    settles = False
+    answers_late = True
+
+    def __init__(self, function: Callable[[Trip], str | None], *, limit: int | None = None) -> None:
+        super().__init__(limit=limit)
+        self.function = function
+        self.answer: str | None = None
+
+    def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
+        answer = self.function(trip)
+        if answer is not None and answer not in ANSWERS:
+            raise UsageError(
+                f"on_trip: the function answered {answer!r}; it answers None, {', '.join(map(repr, ANSWERS))}"
+                + nearest_name(str(answer), ANSWERS)
+            )
+        if training.peers is not None:
+            answer = self._strictest(answer, training)
+        self.answer = answer
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        said = "None" if answer is None else repr(answer)
+        outcome = {"make": Outcome.MAKE, "skip": Outcome.HOLD, "raise": Outcome.HOLD}.get(answer or "", Outcome.TELL)
+        if outcome is Outcome.HOLD:
+            training.buffers.restore()
+        return outcome, f"{plain(name, 80)} answered {said} at step {trip.step}"
+
+    @staticmethod
+    def _strictest(answer: str | None, training: Training) -> str | None:
+        assert training.peers is not None
+        votes = training.peers.sum([1.0 if answer == known else 0.0 for known in ANSWERS])
+        chosen = [known for known, count in zip(ANSWERS, votes, strict=True) if count]
+        return chosen[-1] if chosen else None

@@ -1,0 +1,72 @@
+"""Make the gradient finite and small, and update with that."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from datacheck.errors import UsageError
+from datacheck.text import quantity
+from datacheck.torch.guard.actions.base import Action, Outcome
+from datacheck.torch.guard.norms import count_nonfinite, exact_squares, mend, plain_tensor
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["Clip"]
+
+
+class Clip(Action):
+    """Write 0 for gradient values that are not finite, clip the rest to ``max_norm`` or ``max_value``, and update.
+
+    A loss that is not finite leaves no gradient worth an update: where every gradient value is bad, the step is held.
+    """
+
+    name = "clip"
+    settles = True
+
+    def __init__(
+        self, max_norm: float | None = None, *, max_value: float | None = None, limit: int | None = None
+    ) -> None:
+        super().__init__(limit=limit)
+        if max_norm is not None and max_value is not None:
+            raise UsageError("clip: give max_norm or max_value, not both")
+        for name, value in (("max_norm", max_norm), ("max_value", max_value)):
+            if value is not None and not value > 0:
+                raise UsageError(f"clip: {name}={value!r}: it must be above 0")
+        self.max_value = max_value
+        self.max_norm = 1.0 if max_norm is None and max_value is None else max_norm
+
+    @torch.no_grad()
+    def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
+        gradients = [p.tensor.grad for p in training.parameters if p.tensor.grad is not None]
+        shares = [
+            share for p, share in zip(training.parameters, training.shares, strict=True) if p.tensor.grad is not None
+        ]
+        counts = [count_nonfinite(gradient) for gradient in gradients]
+        num_bad, num_values = sum(bad for bad, _ in counts), sum(total for _, total in counts)
+        for gradient, (bad, _) in zip(gradients, counts, strict=True):
+            if bad:
+                mend(gradient)
+        total = sum(exact_squares([g]) * share for g, share in zip(gradients, shares, strict=True))
+        if training.peers is not None:
+            total, all_bad, all_values = training.peers.sum([total, float(num_bad), float(num_values)])
+            num_bad, num_values = int(all_bad), int(all_values)
+        mended = f"{quantity(num_bad, 'gradient value')} that {'was' if num_bad == 1 else 'were'} not finite set to 0"
+        if num_bad == num_values:
+            training.buffers.restore()
+            return Outcome.HOLD, f"no gradient value of step {trip.step} was finite: the update was not made"
+        scale = training.gradient_scale
+        norm = math.sqrt(total) / scale
+        if self.max_value is not None:
+            for gradient in gradients:
+                plain_tensor(gradient).clamp_(-self.max_value * scale, self.max_value * scale)
+            done = f"values clipped to {self.max_value:g}"
+        else:
+            assert self.max_norm is not None
+            factor = min(1.0, self.max_norm / (norm + 1e-6))
+            if factor < 1.0:
+                for gradient in gradients:
+                    plain_tensor(gradient).mul_(factor)
+            done = f"norm clipped from {norm:.4g} to {min(norm, self.max_norm):.4g}"
+        return Outcome.MAKE, f"{mended}, {done}" if num_bad else done

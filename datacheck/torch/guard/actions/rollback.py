@@ -1,0 +1,125 @@
+"""Go back to a state of before."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datacheck.errors import SourceError, UsageError
+from datacheck.text import plain, quantity
+from datacheck.torch.guard.actions.base import Action, Outcome
+from datacheck.torch.guard.snapshot import restore_training, take_training
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.tree_file import read_tree, write_tree
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["Rollback"]
+
+
+class _Image(NamedTuple):
+    """A snapshot: after which step and how many updates it was taken, and the state or where it lies."""
+
+    step: int
+    num_updates: int
+    state: dict[str, Any] | Path
+
+
+class Rollback(Action):
+    """Keep a snapshot of model, optimizers, scaler, schedulers and random states, and go back to it.
+
+    One is kept before the first step and after every ``every_n_steps`` good updates, the last ``keep`` of them: in host
+    memory, or under ``directory`` on disk. A state that is not finite is never kept. A second trip before a new
+    snapshot was due goes back one further. Data goes on where it was: the bad batch does not come again by this.
+    """
+
+    name = "rollback"
+    settles = True
+    answers_late = True
+
+    def __init__(
+        self,
+        every_n_steps: int = 100,
+        *,
+        keep: int = 1,
+        directory: str | Path | None = None,
+        limit: int | None = 3,
+    ) -> None:
+        super().__init__(limit=limit)
+        for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"rollback: {name}={value!r}: it must be a whole number of at least 1")
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.directory = None if directory is None else Path(directory)
+        self._images: deque[_Image] = deque()
+        self._num_good = 0
+        self._is_fresh = False
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps after which the kept snapshots were taken, oldest first."""
+        return [image.step for image in self._images]
+
+    def before_step(self, training: Training, /) -> None:
+        if not self._images and training.step == 0:
+            self._keep(training)
+
+    def after_update(self, training: Training, /) -> None:
+        self._num_good += 1
+        if self._num_good % self.every_n_steps == 0 and self._is_finite(training):
+            self._keep(training)
+
+    def _is_finite(self, training: Training) -> bool:
+        """Whether everything is finite, on every rank."""
+        num_bad = float(len(training.state.find()))
+        return (training.peers.sum([num_bad])[0] if training.peers else num_bad) == 0
+
+    def _keep(self, training: Training, /) -> None:
+        state: dict[str, Any] | Path = take_training(training)
+        if self.directory is not None:
+            state = self._write(state, training, self.directory)
+        self._images.append(_Image(training.step, training.num_updates, state))
+        self._is_fresh = True
+        while len(self._images) > self.keep:
+            old = self._images.popleft()
+            if isinstance(old.state, Path):
+                shutil.rmtree(old.state, ignore_errors=True)
+
+    @staticmethod
+    def _write(state: Any, training: Training, directory: Path) -> Path:
+        rank = "" if training.peers is None else f"-rank{training.peers.rank}"
+        target = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            target = Path(tempfile.mkdtemp(prefix=f"step-{training.step:08d}{rank}-", dir=directory))
+            write_tree(state, target)
+        except OSError as error:
+            if target is not None:
+                shutil.rmtree(target, ignore_errors=True)
+            raise UsageError(
+                f"rollback: the snapshot of step {training.step} cannot be written to {plain(str(directory))}: "
+                f"{plain(str(error))}; give a directory that can be written to and has room, or none to keep it in memory"
+            ) from error
+        return target
+
+    def act(self, _trip: Trip, training: Training, /) -> tuple[Outcome, str]:
+        if not self._images:
+            return Outcome.TELL, "there is no snapshot to go back to"
+        if not self._is_fresh and len(self._images) > 1:
+            self._images.pop()
+        try:
+            image = self._images[-1]
+            state = read_tree(image.state) if isinstance(image.state, Path) else image.state
+        except SourceError as error:
+            self._images.pop()
+            if self._images:
+                return self.act(_trip, training)
+            return Outcome.TELL, f"no snapshot can be read any more: {error}"
+        restore_training(training, state)
+        self._is_fresh = False
+        undone = quantity(training.num_updates - image.num_updates, "update")
+        training.num_updates = image.num_updates
+        return Outcome.HOLD, f"back to the state after step {image.step}: {undone} undone"

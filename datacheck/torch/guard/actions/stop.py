@@ -1,0 +1,24 @@
+"""Stop training with an error that says why."""
+
+from __future__ import annotations
+
+from datacheck.torch.guard.actions.base import Action, Outcome
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["Raise"]
+
+
+class Raise(Action):
+    """Raise :class:`~datacheck.torch.NonFiniteError` with the diagnosis; nothing has been harmed yet.
+
+    Buffers are put back to the start of the step, and random states are those after it.
+    """
+
+    name = "raise"
+    settles = True
+    answers_late = True
+
+    def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
+        training.buffers.restore()
+        return Outcome.HOLD, f"training stopped at step {trip.step}"

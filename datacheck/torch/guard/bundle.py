@@ -1,0 +1,173 @@
+"""A folder that replays a step elsewhere: ``tree.json`` and ``tensors.safetensors``, plain values and tensors only."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import datacheck
+from datacheck.errors import SourceError, UsageError
+from datacheck.text import join_limited, plain
+from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.history import HistoryBuffer
+from datacheck.torch.guard.names import bare_model, bare_name
+from datacheck.torch.guard.snapshot import take_optimizer
+from datacheck.torch.guard.step_context import StepContext
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.tree_file import read_tree, write_tree
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["Bundle", "read_bundle", "write_bundle"]
+
+FORMAT = "datacheck-bundle"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read.
+
+    ``parts`` are the step's micro-batches, each a mapping with ``batch``, ``random`` and ``is_whole``: where that is
+    false, ``batch`` is the ``(args, kwargs)`` that the model, or its part ``root``, was called with. ``tensors`` are
+    parameters and buffers by name, as they were when the step began, and ``modes`` says of each module whether it was
+    training.
+    """
+
+    step: int
+    parts: tuple[Mapping[str, Any], ...]
+    tensors: Mapping[str, Tensor]
+    modes: Mapping[str, bool]
+    optimizers: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+    trip: Mapping[str, Any] | None
+    diagnosis: Diagnosis | None
+    history: Mapping[str, Any]
+
+    def load_into(self, model: nn.Module) -> None:
+        """Give a model the weights, buffers and modes of the step. :class:`UsageError` says which do not fit."""
+        now = dict([*model.named_parameters(), *model.named_buffers()])
+        missing = [name for name in self.tensors if name not in now]
+        unknown = [name for name, _ in model.named_parameters() if name not in self.tensors]
+        if missing or unknown:
+            parts = [f"it lacks {join_limited(missing, 4)}"] if missing else []
+            parts += [f"it has {join_limited(unknown, 4)} besides"] if unknown else []
+            raise UsageError(f"the model is not the one of the bundle: {'; '.join(parts)}")
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                if now[name].shape != tensor.shape:
+                    shapes = f"{tuple(now[name].shape)}, in the bundle {tuple(tensor.shape)}"
+                    raise UsageError(f"the model is not the one of the bundle: '{plain(name)}' has shape {shapes}")
+                now[name].copy_(tensor)
+        for name, module in model.named_modules():
+            module.training = self.modes.get(name, module.training)
+
+
+def write_bundle(
+    path: Path,
+    training: Training,
+    context: StepContext,
+    trip: Trip | None,
+    diagnosis: Diagnosis | None,
+    history: HistoryBuffer,
+) -> Path:
+    """Write the step to a new folder ``path``, all of it or nothing."""
+    if path.exists():
+        raise UsageError(f"{plain(str(path))} is there already; a bundle is never written over")
+    model = bare_model(training.model)
+    with training.buffers.replaying():
+        tensors = dict([*model.named_parameters(), *model.named_buffers()])
+        tree = {
+            "format": FORMAT,
+            "version": VERSION,
+            "step": training.step,
+            "parts": [
+                {"batch": part.batch, "random": part.random, "is_whole": part.is_whole, "root": part.root}
+                for part in context.parts
+            ],
+            "tensors": {bare_name(name): tensor for name, tensor in tensors.items() if tensor.device.type != "meta"},
+            "modes": {bare_name(name): module.training for name, module in model.named_modules()},
+            "optimizers": [
+                {"class": type(optimizer).__qualname__, **take_optimizer(optimizer)}
+                for optimizer in training.optimizers
+            ],
+            "scaler": None if training.scaler is None else training.scaler.state_dict(),
+            "versions": {
+                "datacheck": datacheck.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "device": ", ".join(map(str, sorted(training.devices(), key=str))) or "cpu",
+            },
+            "trip": None if trip is None else trip.to_finding().to_dict(),
+            "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
+            "history": history.to_dict(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            write_tree(tree, draft)
+            draft.replace(path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    return path
+
+
+def _part(record: Any) -> Mapping[str, Any]:
+    """One part, if it is what :func:`write_bundle` wrote. Values of the user's are held to nothing."""
+    if not isinstance(record, dict):
+        raise ValueError("a part is no mapping")
+    batch, random, root = record["batch"], record["random"], record["root"]
+    if not isinstance(random, dict) or not all(isinstance(name, str) for name in random):
+        raise ValueError("random states are no mapping")
+    if not isinstance(root, str) or not isinstance(record["is_whole"], bool):
+        raise ValueError("a part does not say what it was")
+    if not record["is_whole"]:
+        args, kwargs = batch
+        if (
+            not isinstance(args, tuple)
+            or not isinstance(kwargs, dict)
+            or not all(isinstance(key, str) for key in kwargs)
+        ):
+            raise ValueError("the arguments of a call are none")
+    return record
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle. :class:`SourceError` says what is wrong with one that cannot be read."""
+    tree = read_tree(path)
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise SourceError("DC909", str(path), "is not a datacheck bundle")
+    if tree.get("version") != VERSION:
+        raise SourceError(
+            "DC909",
+            str(path),
+            f"is of version {plain(str(tree.get('version')))}",
+            f"this datacheck reads version {VERSION}",
+        )
+    try:
+        if not isinstance(tree["parts"], list) or not tree["parts"]:
+            raise ValueError("there are no parts of a step")
+        return Bundle(
+            step=int(tree["step"]),
+            parts=tuple(map(_part, tree["parts"])),
+            tensors=dict(tree["tensors"]),
+            modes=dict(tree["modes"]),
+            optimizers=tuple(tree["optimizers"]),
+            versions=dict(tree["versions"]),
+            trip=tree["trip"],
+            diagnosis=None if tree["diagnosis"] is None else Diagnosis.from_dict(tree["diagnosis"]),
+            history=dict(tree["history"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError("DC901", str(path), f"is not what datacheck writes: {plain(str(error))}") from error

@@ -1,0 +1,254 @@
+"""What every module gave, and what came back to it: sums of squares a step, kept as scalars and never as tensors.
+
+The hooks are on modules for the outputs and on the output tensors for the gradients. A full backward hook on the module
+would fail before an in-place operation and is silent for outputs that are not tensors or tuples of tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from datacheck.torch.guard.hooks import Hook
+from datacheck.torch.guard.norms import is_watched, plain_tensor, squares, total_norm
+
+__all__ = ["LayerReading", "LayerWatch", "tensors_in"]
+
+#: How deep a module's output is looked into.
+MAX_DEPTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReading:
+    """One module in one step: the root mean squares of its outputs and of the gradient with respect to them.
+
+    ``order`` counts the modules in the order in which they finished. A value is not finite where an output or a gradient
+    was not; None where there was none.
+    """
+
+    name: str
+    order: int
+    output: float | None
+    gradient: float | None
+
+
+def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
+    """The tensors in a module's output: in tuples, lists, mappings, dataclasses, and objects that iterate like these."""
+    if isinstance(value, Tensor):
+        yield value
+    elif value is None or isinstance(value, (str, bytes, int, float)) or depth >= MAX_DEPTH:
+        return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item, depth + 1)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item, depth + 1)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from tensors_in(getattr(value, field.name), depth + 1)
+
+
+class LayerWatch:
+    """Hooks on every module of a model, and what they saw in the step that runs.
+
+    On an accelerator nothing waits: sums stay in one tensor a device and are read only when asked for. Inside a compiled
+    model the outputs are watched by the same in-place addition, which the compiler keeps; gradients are not, and the
+    added kernels cost a few percent of a step.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.names: list[str] = []
+        self._modules: list[nn.Module] = []
+        self._handles: list[RemovableHandle] = []
+        self._device_sums: dict[torch.device, Tensor] = {}
+        self._compiled_sums: Tensor | None = None
+        self.is_on = False
+        self.is_paused = False
+        #: Modules that cannot be watched.
+        self.blind_spots: set[str] = set()
+        self._find()
+
+    def _clear(self) -> None:
+        size = len(self.names)
+        self._outputs = [0.0] * size
+        self._output_sizes = [0] * size
+        self._gradients = [0.0] * size
+        self._gradient_sizes = [0] * size
+        self._order: dict[int, None] = {}
+        self._last: Callable[[], Tensor | None] = _nothing
+        self._last_index = 0
+
+    def begin(self) -> None:
+        """Forget the step before."""
+        self._clear()
+        for sums in self._device_sums.values():
+            sums.zero_()
+        if self._compiled_sums is not None:
+            self._compiled_sums.zero_()
+
+    def attach(self) -> None:
+        if self._handles:
+            return
+        home = next((p.device for p in self._modules[0].parameters()), torch.device("cpu"))
+        if home.type != "meta":
+            self._compiled_sums = torch.zeros(len(self.names), device=home)
+        for index, module in enumerate(self._modules):
+            try:
+                self._handles.append(module.register_forward_hook(Hook(self._make_hook(index))))
+            except RuntimeError:
+                # TorchScript takes no hooks.
+                self.blind_spots.add(self.names[index])
+
+    def _find(self) -> None:
+        named = list(self._model.named_modules())
+        self.names = [name or type(module).__name__ for name, module in named]
+        self._modules = [module for _, module in named]
+        self._device_sums.clear()
+        self._clear()
+
+    def refresh(self) -> None:
+        """Watch the modules that the model has now, if they are others than before."""
+        if [id(module) for module in self._model.modules()] != [id(module) for module in self._modules]:
+            self.remove()
+            self._find()
+            self.attach()
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _make_hook(self, index: int) -> Callable[[nn.Module, Any, Any], None]:
+        graph_task = torch._C._current_graph_task_id
+        compiling = torch.compiler.is_compiling
+        compiled_sums = self._compiled_sums
+        gradient_hook = Hook(self._make_gradient_hook(index))
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            if compiling():
+                if compiled_sums is not None and isinstance(output, Tensor) and output.is_floating_point():
+                    value = output.detach()
+                    compiled_sums[index].add_(torch.linalg.vector_norm(value, dtype=_wide(value)).to(torch.float32))
+                return
+            if self.is_paused or not (self.is_on or torch.is_grad_enabled()):
+                return
+            # In a backward pass this is a recomputation of activation checkpointing: its outputs were seen already, but
+            # the gradients may pass here and nowhere else.
+            is_again = graph_task() != -1
+            take = self._take_again if is_again else self._take
+            if not is_again:
+                self._order[index] = None
+            try:
+                if type(output) is Tensor:
+                    take(index, output, gradient_hook)
+                else:
+                    for tensor in tensors_in(output):
+                        take(index, tensor, gradient_hook)
+            except (NotImplementedError, RuntimeError, TypeError):
+                # A tensor without values of its own: of vmap, or of a subclass that knows no norm.
+                self.blind_spots.add(self.names[index])
+
+        return hook
+
+    def _take(self, index: int, tensor: Tensor, gradient_hook: Hook) -> None:
+        dtype = tensor.dtype
+        if not (dtype.is_floating_point or dtype.is_complex):
+            return
+        if self._last() is tensor and len(self._order) > 1:
+            # A container that hands on its last child's output: the child's numbers are its own.
+            child = self._last_index
+            self._outputs[index] += self._outputs[child]
+            self._output_sizes[index] += self._output_sizes[child]
+            return
+        self._last, self._last_index = weakref.ref(tensor), index
+        self._add(self._outputs, index, tensor, 0)
+        self._output_sizes[index] += tensor.numel()
+        if tensor.requires_grad:
+            tensor.register_hook(gradient_hook)  # type: ignore[no-untyped-call]
+
+    def _take_again(
+        self,
+        index: int,  # noqa: ARG002 - as _take
+        tensor: Tensor,
+        gradient_hook: Hook,
+    ) -> None:
+        if tensor.requires_grad and self._last() is not tensor:
+            self._last = weakref.ref(tensor)
+            tensor.register_hook(gradient_hook)  # type: ignore[no-untyped-call]
+
+    def _make_gradient_hook(self, index: int) -> Callable[[Tensor | None], None]:
+        def hook(gradient: Tensor | None) -> None:
+            if gradient is None or torch.compiler.is_compiling():
+                return
+            try:
+                self._add(self._gradients, index, gradient, len(self.names))
+                self._gradient_sizes[index] += gradient.numel()
+            except (NotImplementedError, RuntimeError, TypeError):
+                self.blind_spots.add(self.names[index])
+
+        return hook
+
+    def _add(self, sums: list[float], index: int, tensor: Tensor, offset: int) -> None:
+        if tensor.is_cpu:
+            sums[index] += squares(tensor)
+        elif is_watched(tensor):
+            device_sums = self._device_sums.get(tensor.device)
+            if device_sums is None:
+                device_sums = torch.zeros(2 * len(self.names), device=tensor.device)
+                self._device_sums[tensor.device] = device_sums
+            device_sums[index + offset].add_(total_norm([plain_tensor(tensor)]).square_())
+
+    def is_blind(self) -> bool:
+        """Whether no module at all was seen in this step. This waits for an accelerator."""
+        return not self._order and not self.is_compiled()
+
+    def is_compiled(self) -> bool:
+        """Whether modules were seen inside compiled code in this step. This waits for an accelerator."""
+        return self._compiled_sums is not None and bool(self._compiled_sums.any())
+
+    def read(self) -> list[LayerReading]:
+        """What the modules did in this step, in the order in which they finished. This waits for an accelerator."""
+        size = len(self.names)
+        outputs, gradients = list(self._outputs), list(self._gradients)
+        for sums in self._device_sums.values():
+            values = sums.tolist()
+            outputs = [a + b for a, b in zip(outputs, values[:size], strict=True)]
+            gradients = [a + b for a, b in zip(gradients, values[size:], strict=True)]
+        if self._compiled_sums is not None:
+            compiled = self._compiled_sums.tolist()
+            for index, norm in enumerate(compiled):
+                if norm != 0.0 and index not in self._order:
+                    self._order[index] = None
+                    outputs[index], self._output_sizes[index] = norm * norm, 1
+        readings = []
+        for order, index in enumerate(self._order):
+            output = _root_mean(outputs[index], self._output_sizes[index])
+            readings.append(
+                LayerReading(
+                    self.names[index], order, output, _root_mean(gradients[index], self._gradient_sizes[index])
+                )
+            )
+        return readings
+
+
+def _nothing() -> None:
+    return None
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype is torch.float64 else torch.float32
+
+
+def _root_mean(total: float, size: int) -> float | None:
+    if size == 0:
+        return None
+    return math.sqrt(total / size) if math.isfinite(total) else total

@@ -1,0 +1,80 @@
+"""What a guard saw and did, as findings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from datacheck.findings import Finding, Severity
+from datacheck.reports.report import Report
+from datacheck.reports.text import render_finding
+from datacheck.text import quantity
+from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["GuardLog", "GuardReport"]
+
+#: Findings that are kept; the others are counted.
+MAX_FINDINGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReport(Report):
+    """A report of a training run: ``num_rows`` counts its steps. ``diagnoses`` are those that were made, in order."""
+
+    diagnoses: tuple[Diagnosis, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [render_finding(finding) for finding in self.findings]
+        errors = sum(finding.is_error for finding in self.findings)
+        found = "no findings" if not self.findings else quantity(errors, "error")
+        if len(self.findings) > errors:
+            found += f", {quantity(len(self.findings) - errors, 'other finding')}"
+        lines.append(f"{found} in {quantity(self.num_rows, 'step')} ({self.seconds:.2f} s)")
+        return "\n".join(lines)
+
+
+class GuardLog:
+    """Collects findings in bounded memory."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._findings: list[Finding] = []
+        self._num_left_out: dict[str, int] = {}
+        self._diagnoses: list[Diagnosis] = []
+
+    def add_trip(self, trip: Trip) -> None:
+        self._add(trip.to_finding())
+
+    def add_diagnosis(self, diagnosis: Diagnosis) -> None:
+        self._diagnoses.append(diagnosis)
+        del self._diagnoses[:-MAX_FINDINGS]
+        self._add(diagnosis.to_finding())
+
+    def add_act(self, action: str, step: int, detail: str) -> None:
+        self._add(Finding("DC460", f"step {step}", num_violations=1, num_checked=1, rule=action, detail=detail))
+
+    def add_note(self, field: str, detail: str, severity: Severity | None = None) -> None:
+        """Something that could not be watched or replayed: once."""
+        note = Finding(
+            "DC005", "training", field=field, num_violations=1, num_checked=1, detail=detail, severity=severity
+        )
+        if note not in self._findings:
+            self._add(note)
+
+    def _add(self, finding: Finding) -> None:
+        if len(self._findings) < MAX_FINDINGS:
+            self._findings.append(finding)
+        else:
+            self._num_left_out[finding.code] = self._num_left_out.get(finding.code, 0) + 1
+
+    def report(self, num_steps: int) -> GuardReport:
+        findings = list(self._findings)
+        for code, number in self._num_left_out.items():
+            findings.append(
+                Finding(
+                    code, "training", num_violations=number, num_checked=number, rule="more", detail=f"{number:,} more"
+                )
+            )
+        seconds = time.monotonic() - self._started
+        return GuardReport(tuple(findings), num_rows=num_steps, seconds=seconds, diagnoses=tuple(self._diagnoses))

@@ -1,0 +1,175 @@
+"""The loss of a loop that the guard does not drive: its code is found in the loop and run once more, at a trip only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datacheck.torch.guard.layer_monitor import tensors_in
+from datacheck.torch.guard.loss_source import RESULT, find_loss_code
+
+__all__ = ["CallSite", "Rerun", "Scope", "call_sites", "find_rerun", "has_memory", "scope_of"]
+
+#: Where a call was made: the code of a function, and how far in it the call is; the line costs more to find.
+CallSite = tuple[CodeType, int]
+#: Frames that are looked at from a call of the model upwards.
+MAX_FRAMES = 24
+
+_TORCH = str(Path(torch.__file__).parent)
+_OWN = str(Path(__file__).parents[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A function that runs or has run: its code, the line that it stands in, and its names."""
+
+    code: CodeType
+    line: int
+    names: Mapping[str, Any]
+
+
+def call_sites() -> tuple[CallSite, ...]:
+    """The calls that led here, innermost first, and libraries' calls among them: which is which is asked at a trip."""
+    sites: list[CallSite] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(sites) < MAX_FRAMES:
+        sites.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(sites)
+
+
+def scope_of(function: Callable[..., Any]) -> Scope | None:
+    """The scope of a closure that has returned: the names that it shares with the function around it."""
+    if not isinstance(function, FunctionType):
+        return None
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    names = dict(function.__globals__)
+    for name, cell in cells:
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:
+            # Not assigned yet.
+            continue
+    return Scope(function.__code__, sys.maxsize, names)
+
+
+def _running_scopes() -> Iterator[Scope]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith((_TORCH, _OWN)):
+            yield Scope(frame.f_code, frame.f_lineno, {**frame.f_globals, **frame.f_locals})
+        frame = frame.f_back
+
+
+def _scopes_of(error: BaseException) -> Iterator[Scope]:
+    """The functions that an error went through, the innermost first: those on the stack have left the line already."""
+    scopes = []
+    entry = error.__traceback__
+    while entry is not None:
+        frame = entry.tb_frame
+        if not frame.f_code.co_filename.startswith((_TORCH, _OWN)):
+            scopes.append(Scope(frame.f_code, entry.tb_lineno, {**frame.f_globals, **frame.f_locals}))
+        entry = entry.tb_next
+    return reversed(scopes)
+
+
+class Rerun:
+    """The statements that made the loss, ready to be run again.
+
+    ``batch`` are the tensors that they read, by name; the one object where there is only one.
+    """
+
+    def __init__(self, code: CodeType, names: Mapping[str, Any], inputs: Sequence[str]) -> None:
+        self._code = code
+        self._names = dict(names)
+        self._inputs = [name for name in sorted(inputs) if _holds_tensors(self._names.get(name))]
+        held = {name: self._names[name] for name in self._inputs}
+        self.batch: Any = next(iter(held.values())) if len(held) == 1 else held
+
+    def run(self) -> Tensor:
+        """The loss."""
+        return self._run(self._names)
+
+    def run_on(self, batch: Any) -> Tensor:
+        """The loss on other tensors than the loop's."""
+        held = {self._inputs[0]: batch} if len(self._inputs) == 1 else batch
+        return self._run({**self._names, **held})
+
+    def _run(self, names: Mapping[str, Any]) -> Tensor:
+        namespace = dict(names)
+        exec(self._code, namespace)  # noqa: S102 - the user's own code, from the file that it was run from
+        loss: Tensor = namespace[RESULT]
+        return loss
+
+    def reads(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the loop's own tensors are these, so that others can take their place."""
+        own = {tensor.data_ptr() for tensor in tensors_in(self.batch)}
+        return all(has_memory(tensor) and tensor.data_ptr() in own for tensor in tensors)
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor is none of those that functional transforms (vmap, grad) stand in for others."""
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (nn.Module, nn.Parameter)):
+        return False
+    if isinstance(value, np.ndarray) or (isinstance(value, Mapping) and any(map(_holds_tensors, value.values()))):
+        return True
+    return any(not isinstance(tensor, nn.Parameter) and tensor.grad_fn is None for tensor in tensors_in(value))
+
+
+def find_rerun(
+    calls: Sequence[Sequence[CallSite]],
+    closure: Callable[..., Any] | None,
+    replaced: Mapping[int, nn.Module],
+    *,
+    must_replace: bool,
+    error: BaseException | None = None,
+) -> tuple[Rerun, int] | None:
+    """The loss of the running loop, or of a ``closure``, and how many of the last ``calls`` of the model went into it.
+
+    Each call is known by the sites that it was made from. ``replaced`` are models to take the place of others, by the
+    identity of those: a bare one for a distributed one, which would wait for other ranks. With ``must_replace``, nothing
+    is run where none of the names that are read is one of them. None where the code cannot be had.
+    ``error`` is what ended the loop, if it has ended.
+    """
+    inner = None if closure is None else scope_of(closure)
+    scopes = _running_scopes() if error is None else _scopes_of(error)
+    for scope in scopes if inner is None else (inner,):
+        lines = [_line_in(scope.code, sites) for sites in calls]
+        if lines and lines[-1] is None:
+            continue
+        first = max(len(lines) - 1, 0)
+        # A line that comes before the one after it: an earlier call of the same loss. Otherwise a micro-batch before.
+        while first and _is_before(lines[first - 1], lines[first]):
+            first -= 1
+        found = find_loss_code(scope.code, lines[first] if lines else None, scope.line, scope.names)
+        if found is None:
+            continue
+        names = {name: replaced.get(id(value), value) for name, value in scope.names.items()}
+        if must_replace and not any(names[name] is not scope.names[name] for name in found.inputs if name in names):
+            return None
+        return Rerun(found.code, names, sorted(found.inputs)), len(lines) - first
+    return None
+
+
+def _line_in(code: CodeType, sites: Sequence[CallSite]) -> int | None:
+    """The line of ``code`` that a call came from, by its innermost frame."""
+    place = next((place for other, place in sites if other is code), None)
+    if place is None:
+        return None
+    return next((line for start, end, line in code.co_lines() if start <= place < end), None)
+
+
+def _is_before(first: int | None, second: int | None) -> bool:
+    return first is not None and second is not None and first < second

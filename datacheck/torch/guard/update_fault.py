@@ -1,0 +1,153 @@
+"""Why an update made something not finite although the gradients were finite: read from the optimizer's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datacheck.text import count
+from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis
+from datacheck.torch.diagnosis.dynamics import DynamicsVerdict
+from datacheck.torch.guard.names import NamedParameter
+from datacheck.torch.guard.update_monitor import BadTensor
+
+__all__ = ["explain_update"]
+
+#: A learning rate that no optimizer is meant for.
+LARGE_RATE = 10.0
+
+
+def explain_update(
+    bad: Sequence[BadTensor],
+    parameters: Sequence[NamedParameter],
+    optimizers: Sequence[Optimizer],
+    verdict: DynamicsVerdict | None,
+    step: int,
+) -> Diagnosis:
+    """The diagnosis of tensors that are not finite after an update."""
+    if not bad:
+        return _elsewhere(step)
+    first = bad[0]
+    if first.kind == "buffer":
+        return _buffer(first, step)
+    owner = next((p for p in parameters if first.name == p.name or first.name.startswith(f"{p.name}.")), parameters[0])
+    optimizer = optimizers[owner.optimizer]
+    group = next(g for g in optimizer.param_groups if any(p is owner.tensor for p in g["params"]))
+    cause, reason, remedy = _judge(optimizer, group, owner.tensor, verdict)
+    name = type(optimizer).__name__
+    kind = "parameter" if first.kind == "parameter" else "optimizer state"
+    explanation = (
+        f"the gradients were finite; after {name}.step {count(first.num_bad)} of {count(first.num_values)} values of the "
+        f"{kind} '{first.name}' are not: {reason}"
+    )
+    link = ChainLink(f"{name}.step", "optimizer", _module_of(owner.name), None, None, first.num_bad, first.num_values)
+    return Diagnosis(
+        code="DC406",
+        phase="optimizer",
+        cause=cause,
+        explanation=explanation,
+        remedy=remedy,
+        module=_module_of(owner.name),
+        op=f"{name}.step",
+        field=owner.name,
+        chain=(link,),
+        step=step,
+    )
+
+
+def _judge(
+    optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: DynamicsVerdict | None
+) -> tuple[str, str, str]:
+    name, rate, epsilon = type(optimizer).__name__, _number(group.get("lr")), _number(group.get("eps"))
+    if epsilon is not None and float(torch.tensor(epsilon, dtype=_dtype(optimizer, parameter))) == 0.0:
+        dtype = str(_dtype(optimizer, parameter)).removeprefix("torch.")
+        what = "eps is 0" if epsilon == 0 else f"eps={epsilon:g} is 0 in {dtype}"
+        return (
+            "optimizer-epsilon",
+            f"{what}, and a gradient of 0 is divided by it: 0 / 0",
+            f"optimizer = torch.optim.{name}(model.parameters(), lr={rate or 1e-3:g}, eps={_epsilon_of(dtype)})",
+        )
+    if rate is not None and (not math.isfinite(rate) or rate > LARGE_RATE):
+        return (
+            "learning-rate-too-high",
+            f"the learning rate is {rate:g}",
+            f"optimizer = torch.optim.{name}(model.parameters(), lr=1e-3)",
+        )
+    if verdict is not None:
+        return verdict.cause, verdict.explanation, verdict.remedy
+    if _moment_overflows(optimizer.state.get(parameter, {})):
+        return (
+            "exploding-gradient",
+            "the square of a gradient overflowed in the optimizer's second moment",
+            "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
+        )
+    shown = "" if rate is None else f" at a learning rate of {rate:g}"
+    return (
+        "learning-rate-too-high",
+        f"the update overflowed{shown}",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step(), and a lower lr",
+    )
+
+
+def _epsilon_of(dtype: str) -> str:
+    """An epsilon that is not 0 in the dtype."""
+    return "1e-4" if dtype == "float16" else "1e-8"
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1):
+        return float(value)
+    return None
+
+
+def _dtype(optimizer: Optimizer, parameter: Tensor) -> torch.dtype:
+    """The dtype that the denominator is computed in: that of the second moment."""
+    for key in ("exp_avg_sq", "square_avg", "sum"):
+        moment = optimizer.state.get(parameter, {}).get(key)
+        if isinstance(moment, Tensor) and moment.dtype.is_floating_point:
+            return moment.dtype
+    return parameter.dtype if parameter.dtype.is_floating_point else torch.float32
+
+
+def _moment_overflows(state: dict[str, Any]) -> bool:
+    moments = [state[key] for key in ("exp_avg_sq", "square_avg", "sum") if isinstance(state.get(key), Tensor)]
+    return any(bool(moment.isinf().any()) for moment in moments if moment.layout is torch.strided)
+
+
+def _module_of(name: str) -> str | None:
+    return name.rpartition(".")[0] or None
+
+
+def _buffer(bad: BadTensor, step: int) -> Diagnosis:
+    return Diagnosis(
+        code="DC405",
+        phase="buffer",
+        cause="buffer-not-finite",
+        explanation=(
+            f"{count(bad.num_bad)} of {count(bad.num_values)} values of the buffer '{bad.name}' became not finite in this "
+            "step, although its loss and gradients were finite: evaluation, which reads it, will be NaN"
+        ),
+        remedy=(
+            'Guard(model, optimizer, on_trip="rollback")  # or '
+            + ("reset_running_stats() of the module" if "running_" in bad.name else "keep what is not finite out of it")
+        ),
+        module=_module_of(bad.name),
+        field=bad.name,
+        step=step,
+    )
+
+
+def _elsewhere(step: int) -> Diagnosis:
+    return Diagnosis(
+        code="DC406",
+        phase="optimizer",
+        cause="unknown",
+        explanation="what the update left is not finite on another rank",
+        remedy="read the error of the rank that the finding names",
+        step=step,
+    )

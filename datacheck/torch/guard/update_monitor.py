@@ -1,0 +1,243 @@
+"""What an update left behind: parameters, buffers and optimizer state, and how far the weights moved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from datacheck.torch.guard.names import NamedParameter
+from datacheck.torch.guard.norms import count_nonfinite, is_watched, plain_tensor, squares, sum_squares, total_norm
+
+__all__ = ["BadTensor", "StateWatch", "UpdateSample"]
+
+#: An update is measured on so many values of so many parameters, in runs of a cache line: 128 KiB of copies at most.
+SAMPLED_PARAMETERS = 16
+SAMPLED_VALUES = 1024
+RUN_LENGTH = 16
+#: The weights' own norm, which changes slowly, is measured once in so many updates, and where one moved them by a tenth.
+WEIGHT_STEPS = 10
+SMALL_MOVE = 0.01
+
+_VDOT = np.vdot
+_NOTHING: dict[str, Any] = {}
+
+
+class BadTensor:
+    """A tensor that is not finite: its kind (``parameter``, ``buffer`` or ``optimizer``), name and counts."""
+
+    __slots__ = ("kind", "name", "num_bad", "num_values")
+
+    def __init__(self, kind: str, name: str, num_bad: int, num_values: int) -> None:
+        self.kind = kind
+        self.name = name
+        self.num_bad = num_bad
+        self.num_values = num_values
+
+
+class StateWatch:
+    """Looks at parameters, buffers and optimizer state.
+
+    What was not finite before the first step (a mask of -inf that is kept as a buffer) is left out: if it does harm,
+    the loss or a gradient shows it. ``before`` is the watch whose place this one takes, when parameters have come or gone.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Sequence[NamedParameter],
+        optimizers: Sequence[Optimizer],
+        before: StateWatch | None = None,
+    ) -> None:
+        self._model = model
+        self.parameters = parameters
+        self._optimizers = optimizers
+        self._expected: frozenset[tuple[str, str]] | None = None
+        self._known: frozenset[tuple[str, str]] = frozenset()
+        if before is not None and before._expected is not None:
+            self._expected = before._expected
+            new = (bad for bad in self._count() if (bad.kind, bad.name) not in before._known)
+            self._expected |= {(bad.kind, bad.name) for bad in new if bad.kind != "optimizer"}
+            self._note_known()
+
+    def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
+        for parameter in self.parameters:
+            yield "parameter", parameter.name, parameter.tensor
+        for name, buffer in self._model.named_buffers():
+            yield "buffer", name, buffer
+        for parameter in self.parameters:
+            state = self._optimizers[parameter.optimizer].state.get(parameter.tensor)
+            for key, value in (state or {}).items():
+                yield from _state_tensors(parameter.name, str(key), value)
+
+    def _unexpected(self) -> Iterator[Tensor]:
+        """What should be finite. Names are made only where something is left out."""
+        if self._expected:
+            yield from (tensor for kind, name, tensor in self._tensors() if (kind, name) not in self._expected)
+            return
+        yield from (parameter.tensor for parameter in self.parameters)
+        yield from self._model.buffers()
+        for parameter in self.parameters:
+            for value in self._optimizers[parameter.optimizer].state.get(parameter.tensor, _NOTHING).values():
+                if type(value) is Tensor:
+                    yield value
+                else:
+                    yield from (tensor for _, _, tensor in _state_tensors("", "", value))
+
+    def learn(self) -> None:
+        """Note what is not finite before training starts."""
+        if self._expected is None:
+            self._expected = frozenset((bad.kind, bad.name) for bad in self._count())
+            self._note_known()
+
+    def _note_known(self) -> None:
+        self._known = frozenset((kind, name) for kind, name, _ in self._tensors())
+
+    def _count(self) -> Iterator[BadTensor]:
+        for kind, name, tensor in self._tensors():
+            if not is_watched(tensor) or (tensor.is_cpu and math.isfinite(squares(tensor))):
+                continue
+            num_bad, num_values = count_nonfinite(tensor)
+            if num_bad:
+                yield BadTensor(kind, name, num_bad, num_values)
+
+    def measure(self) -> tuple[float, Tensor | None]:
+        """A sum of squares over everything in host memory, and a norm that an accelerator will know later."""
+        here: list[Tensor] = []
+        elsewhere: list[Tensor] = []
+        for tensor in self._unexpected():
+            if tensor.is_cpu:
+                here.append(tensor)
+            elif is_watched(tensor):
+                elsewhere.append(tensor)
+        total = sum_squares(here) or 0.0
+        return total, total_norm(elsewhere) if elsewhere else None
+
+    def find(self) -> list[BadTensor]:
+        """Exactly what is not finite and was before; parameters first."""
+        return [bad for bad in self._count() if (bad.kind, bad.name) not in (self._expected or ())]
+
+
+def _state_tensors(parameter: str, key: str, value: Any) -> Iterator[tuple[str, str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield "optimizer", f"{parameter}.{key}", value
+    elif isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            yield from _state_tensors(parameter, f"{key}.{position}", item)
+
+
+class UpdateSample:
+    """The norm of an update over the norm of the weights, on a fixed sample of the weights.
+
+    A copy of all weights would double their memory; the sample is spread evenly over the largest parameters, in runs of
+    neighbours, since single values of a large parameter would each cost a cache miss. The sample after one update is the
+    one before the next, so each update is read once.
+    """
+
+    def __init__(self, parameters: Sequence[NamedParameter]) -> None:
+        floats = [p.tensor for p in parameters if p.tensor.dtype.is_floating_point and p.tensor.requires_grad]
+        dense = [t for t in floats if t.device.type != "meta" and t.numel() and _flat(t) is not None]
+        self._chosen = sorted(dense, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
+        self._pointers: list[int] = []
+        self._views: list[Any] = []
+        self._now: Any = None
+        self._before: Any = None
+        self._is_numpy = False
+        self._weight = 0.0
+        self._num_moves = 0
+        if self._chosen:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Views into the weights; made again when a parameter was given other memory (``model.to``)."""
+        self._pointers = [tensor.data_ptr() for tensor in self._chosen]
+        views = [_spread(flat) for flat in map(_flat, self._chosen) if flat is not None]
+        self._is_numpy = all(view.is_cpu and view.dtype is torch.float32 for view in views)
+        if self._is_numpy:
+            self._views = [view.numpy() for view in views]
+            self._before, self._now = _Copy(self._views), _Copy(self._views)
+            self._num_moves = 0
+        else:
+            self._views = views
+            self._before = [view.float() for view in views]
+
+    def moved(self) -> float | Tensor | None:
+        """How far the weights moved since the last call; on an accelerator a tensor that it will know later."""
+        if not self._chosen:
+            return None
+        if not self._is_numpy:
+            if self._has_other_memory():
+                self._prepare()
+                return None
+            now = [view.float() for view in self._views]
+            torch._foreach_sub_(self._before, now)
+            ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
+            self._before = now
+            return ratio
+        now, before = self._now, self._before
+        now.fill(self._views)
+        # Torch subtracts without a word about infinities, which NumPy would warn of; so does vdot, unlike ndarray.dot.
+        before.tensor.sub_(now.tensor)
+        moved = _VDOT(before.values, before.values).item()
+        self._now, self._before = before, now
+        if moved == 0.0 and self._has_other_memory():
+            # What was looked at is no longer the weights. Asked only where nothing moved: the question costs as much.
+            self._prepare()
+            return None
+        self._num_moves += 1
+        if self._num_moves % WEIGHT_STEPS == 1 or not moved < SMALL_MOVE * self._weight:
+            self._weight = _VDOT(now.values, now.values).item()
+        if not math.isfinite(moved + self._weight):
+            return _ratio_in_double(before.values, now.values)
+        return math.sqrt(moved / self._weight) if self._weight > 0 else moved
+
+    def _has_other_memory(self) -> bool:
+        return [tensor.data_ptr() for tensor in self._chosen] != self._pointers
+
+
+def _ratio_in_double(moved: Any, weights: Any) -> float:
+    """The ratio for values whose squares overflow; NaN where the values themselves are not finite."""
+    moved, weights = moved.astype(np.float64), weights.astype(np.float64)
+    weight = float(_VDOT(weights, weights))
+    return math.sqrt(float(_VDOT(moved, moved)) / weight) if weight > 0 else math.nan
+
+
+class _Copy:
+    """The sampled values in one vector, written piece by piece."""
+
+    __slots__ = ("_pieces", "tensor", "values")
+
+    def __init__(self, views: Sequence[Any]) -> None:
+        self.values: Any = np.empty(sum(view.size for view in views), np.float32)
+        self.tensor = torch.from_numpy(self.values)
+        self._pieces = []
+        start = 0
+        for view in views:
+            self._pieces.append(self.values[start : start + view.size].reshape(view.shape))
+            start += view.size
+        self.fill(views)
+
+    def fill(self, views: Sequence[Any]) -> None:
+        for piece, view in zip(self._pieces, views, strict=True):
+            piece[...] = view
+
+
+def _flat(tensor: Tensor) -> Tensor | None:
+    """A dense tensor's values as a vector in the order of its memory, channels last or transposed as it may be."""
+    tensor = plain_tensor(tensor)
+    if not tensor.is_contiguous():
+        tensor = tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True))
+    return tensor.view(-1) if tensor.is_contiguous() else None
+
+
+def _spread(flat: Tensor) -> Tensor:
+    """Runs of neighbours, evenly spread over a vector; all of a short one."""
+    number = SAMPLED_VALUES // RUN_LENGTH
+    if flat.numel() <= SAMPLED_VALUES:
+        return flat
+    return flat.as_strided((number, RUN_LENGTH), (flat.numel() // number, 1))

@@ -1,1 +1,0 @@
-"""What a guard is made of: measures, watchers, histories, actions, snapshots and bundles."""
