@@ -44,6 +44,7 @@ SIBLINGS = {
     ("gate", "profile"),
     ("profile", "jobs"),
     ("publishing", "jobs"),
+    ("publishing", "reports"),
     ("publishing", "sinks"),
     ("sinks", "publishing"),
     ("sources", "numerics"),
