@@ -1,13 +1,13 @@
-"""What a step began from: random states and buffers, kept so that the step can be replayed or undone.
+"""Random states and buffers at the start of a step, kept so that the step can be replayed or undone.
 
-Keeping must cost next to nothing, since almost no step is ever recalled. So what no step has changed so far is not
-copied again: a buffer whose version counter stood still, a random generator that was not drawn from.
+Keeping them must cost next to nothing, since almost no step is ever replayed. What has not changed is not copied again: a
+buffer whose version counter stood still, a random generator that drew nothing.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +16,41 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import UninitializedBuffer
 
-__all__ = ["BufferRecall", "RandomRecall", "RandomState", "read_random_state", "same_draws", "write_random_state"]
+__all__ = [
+    "RandomState",
+    "SavedBuffers",
+    "StepBuffers",
+    "StepRandomState",
+    "draws_same_values",
+    "initialized_accelerators",
+    "read_random_state",
+    "write_random_state",
+]
 
-#: How many steps a thing is watched for before it counts as constant.
+#: Steps for which a buffer or generator is watched before it counts as constant.
 TRIAL_STEPS = 8
-#: A random generator that counts as unused is looked at again once in so many steps.
+#: Steps between two checks of a random generator that counts as unused.
 RETRY_STEPS = 256
 
-#: What ``torch.get_rng_state`` asks.
+#: The generator behind ``torch.get_rng_state``.
 _GENERATOR = torch.default_generator
 
 RandomState = dict[str, Any]
+
+
+def initialized_accelerators() -> frozenset[torch.device]:
+    """Every accelerator that this process has already used; none is initialized by asking."""
+    if not torch.accelerator.is_available():
+        return frozenset()
+    kind = torch.accelerator.current_accelerator()
+    module = None if kind is None else torch.get_device_module(kind)
+    if kind is None or not getattr(module, "is_initialized", lambda: True)():
+        return frozenset()
+    if not hasattr(module, "get_rng_state"):
+        return frozenset()
+    return frozenset(torch.device(kind.type, index) for index in range(torch.accelerator.device_count()))
 
 
 def _accelerators(devices: frozenset[torch.device]) -> list[torch.device]:
@@ -35,7 +58,7 @@ def _accelerators(devices: frozenset[torch.device]) -> list[torch.device]:
 
 
 def read_random_state(devices: frozenset[torch.device], *, with_host: bool = True) -> RandomState:
-    """The states of torch's generators on the host and on ``devices`` and, ``with_host``, of Python's and NumPy's."""
+    """The states of torch's generators on the CPU and on ``devices`` and, ``with_host``, of Python's and NumPy's."""
     state: RandomState = {"torch": torch.get_rng_state()}
     for device in _accelerators(devices):
         state[str(device)] = torch.get_device_module(device).get_rng_state(device)
@@ -51,7 +74,7 @@ def _numpy_state() -> Any:
 
 
 def write_random_state(state: Mapping[str, Any]) -> None:
-    """Set every generator that ``state`` has a state of."""
+    """Set every generator that ``state`` covers."""
     for name, value in state.items():
         if name == "torch":
             torch.set_rng_state(value)
@@ -63,20 +86,20 @@ def write_random_state(state: Mapping[str, Any]) -> None:
             torch.get_device_module(name).set_rng_state(value, name)
 
 
-def same_draws(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether torch's generators would draw the same from two states."""
+def draws_same_values(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether torch's generators would draw the same values from both states."""
     names = {name for name in (*first, *second) if name not in ("python", "numpy")}
     return all(name in first and name in second and torch.equal(first[name], second[name]) for name in names)
 
 
-class RandomRecall:
+class StepRandomState:
     """The random states at the start of the step.
 
-    Python's and NumPy's states cost more to read than a small step's whole check, and few training steps draw from
-    them: they are read in the first steps, and from then on only if one of these drew from them.
+    Reading Python's and NumPy's states costs more than checking a small step, and few training steps draw from them.
+    They are read in the first steps, and afterwards only if one of those drew from them.
     """
 
-    __slots__ = ("_devices", "_host_is_used", "_host_was_read", "_steps", "between", "state")
+    __slots__ = ("_devices", "_host_is_used", "_host_was_read", "_steps", "after_last_step", "state")
 
     def __init__(self, devices: frozenset[torch.device]) -> None:
         self._devices = devices
@@ -84,11 +107,11 @@ class RandomRecall:
         self._host_was_read = False
         self._steps = 0
         self.state: RandomState = {}
-        #: Those of torch when the step before was over: what a loop draws before it calls the model is drawn from them.
-        self.between: RandomState = read_random_state(devices, with_host=False)
+        #: Torch's states when the previous step ended: a loop that draws before it calls the model draws from these.
+        self.after_last_step: RandomState = read_random_state(devices, with_host=False)
 
     def begin(self) -> None:
-        """Keep the states that the step begins from."""
+        """Keep the states at the start of the step."""
         trial = self._steps % RETRY_STEPS < TRIAL_STEPS
         self._host_was_read = trial or self._host_is_used
         if not self._host_was_read and not self._devices:
@@ -98,12 +121,12 @@ class RandomRecall:
         self._steps += 1
 
     def read(self) -> RandomState:
-        """The present states: those that a later part of the step begins from."""
+        """The current states: those at the start of a later part of the step."""
         return read_random_state(self._devices, with_host=self._host_was_read)
 
     def end(self) -> None:
-        """Keep what lies between two steps; learn whether the one that is over drew from the host's generators."""
-        self.between = (
+        """Keep the states after the step, and learn whether the step drew from Python's or NumPy's generator."""
+        self.after_last_step = (
             read_random_state(self._devices, with_host=False) if self._devices else {"torch": _GENERATOR.get_state()}
         )
         if self._host_was_read and not self._host_is_used:
@@ -112,14 +135,14 @@ class RandomRecall:
             )
 
     @contextmanager
-    def replaying(self, state: RandomState) -> Iterator[None]:
-        """Run what is inside from ``state``; what it draws is not drawn from the run's generators."""
-        now = read_random_state(self._devices)
+    def replay_from(self, state: RandomState) -> Iterator[None]:
+        """Run the block from ``state``, without drawing from the run's generators."""
+        current = read_random_state(self._devices)
         write_random_state(state)
         try:
             yield
         finally:
-            write_random_state(now)
+            write_random_state(current)
 
 
 def _same_numpy(first: Any, second: Any) -> bool:
@@ -128,9 +151,40 @@ def _same_numpy(first: Any, second: Any) -> bool:
     return same_key and one.get("pos") == other.get("pos") and first.get("gauss") == second.get("gauss")
 
 
+class SavedBuffers:
+    """The buffers of some modules as they are now: which tensors they are, and their values."""
+
+    __slots__ = ("_buffers", "_values")
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._buffers = [(module, dict(module._buffers.items())) for module in modules]
+        self._values = [
+            (buffer, buffer.detach().clone())
+            for _, buffers in self._buffers
+            for buffer in buffers.values()
+            if buffer is not None and buffer.layout is torch.strided and not isinstance(buffer, UninitializedBuffer)
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put back the same tensors with the same values."""
+        for module, buffers in self._buffers:
+            # TorchScript gives out its buffers, but does not let them be replaced.
+            if not isinstance(module, torch.jit.ScriptModule) and not _are_same_objects(module._buffers, buffers):
+                module._buffers.clear()
+                module._buffers.update(buffers)
+        for buffer, value in self._values:
+            if buffer.shape == value.shape:
+                buffer.copy_(value)
+
+
+def _are_same_objects(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(first[name] is second[name] for name in first)
+
+
 @dataclass(slots=True)
-class _Slot:
-    """One buffer's place in its module, and what it held at the start of the step."""
+class _StepBuffer:
+    """One buffer, and its value at the start of the step."""
 
     name: str
     module: nn.Module
@@ -140,25 +194,30 @@ class _Slot:
     copy: Tensor | None = None
     changes: bool = False
 
+    def is_unchanged(self) -> bool:
+        """Whether it is the same tensor, and no operation that counts versions has written it since."""
+        current = self.module._buffers.get(self.key)
+        return current is not None and current is self.buffer and current._version == self.version
 
-class BufferRecall:
+
+class StepBuffers:
     """The buffers at the start of the step.
 
-    A buffer that never changed in the first steps (a mask, a table of positions) is not kept any longer. If it is
-    changed later, that one step cannot be undone in it, and it is kept from then on. A version counter tells of most
-    changes, but not of the kernels that update a normalisation's running statistics: those are always kept.
+    A buffer that did not change in the first steps (a mask, a table of positions) is not kept any longer. If it changes
+    later, that one step cannot be undone in it, and it is kept from then on. A version counter reveals most changes, but
+    not those by the kernels that update a normalization's running statistics: these are always kept.
     """
 
-    __slots__ = ("_is_stale", "_model", "_slots", "_steps")
+    __slots__ = ("_buffers", "_is_stale", "_model", "_steps")
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._is_stale = False
         self._steps = 0
-        self._slots: list[_Slot] = []
+        self._buffers: list[_StepBuffer] = []
 
-    def look_again(self) -> None:
-        """The model has changed: find its buffers anew."""
+    def invalidate(self) -> None:
+        """The model has changed: find its buffers again before the next step."""
         self._is_stale = True
 
     def begin(self) -> None:
@@ -169,69 +228,62 @@ class BufferRecall:
         elif self._steps == TRIAL_STEPS:
             self._drop_constants()
         self._steps += 1
-        for slot in self._slots:
-            buffer = slot.module._buffers.get(slot.key)
+        for kept in self._buffers:
+            buffer = kept.module._buffers.get(kept.key)
             if buffer is None:
                 continue
-            is_same = buffer is slot.buffer and buffer._version == slot.version
-            if is_same and not slot.changes:
+            is_same = buffer is kept.buffer and buffer._version == kept.version
+            if is_same and not kept.changes:
                 continue
-            slot.changes = slot.changes or slot.buffer is not None
-            slot.buffer, slot.version = buffer, buffer._version
-            if slot.copy is not None and slot.copy.shape == buffer.shape and slot.copy.dtype is buffer.dtype:
-                slot.copy.copy_(buffer.detach())
+            kept.changes = kept.changes or kept.buffer is not None
+            kept.buffer, kept.version = buffer, buffer._version
+            if kept.copy is not None and kept.copy.shape == buffer.shape and kept.copy.dtype is buffer.dtype:
+                kept.copy.copy_(buffer.detach())
             else:
-                slot.copy = buffer.detach().clone()
+                kept.copy = buffer.detach().clone()
 
     def _drop_constants(self) -> None:
-        for slot in self._slots:
-            if not slot.changes and slot.copy is not None and slot.buffer is not None:
-                slot.changes = not torch.equal(slot.copy.nan_to_num(), slot.buffer.nan_to_num())
-                if not slot.changes:
-                    slot.copy = None
+        for kept in self._buffers:
+            if not kept.changes and kept.copy is not None and kept.buffer is not None:
+                kept.changes = not torch.equal(kept.copy.nan_to_num(), kept.buffer.nan_to_num())
+                if not kept.changes:
+                    kept.copy = None
 
     def _find(self) -> None:
-        known = {(id(slot.module), slot.key): slot for slot in self._slots}
-        self._slots = []
+        known = {(id(kept.module), kept.key): kept for kept in self._buffers}
+        self._buffers = []
         for path, module in self._model.named_modules():
             for key, buffer in module._buffers.items():
                 if buffer is not None and buffer.device.type != "meta":
                     name = f"{path}.{key}" if path else key
-                    slot = known.get((id(module), key)) or _Slot(name, module, key)
-                    slot.changes = slot.changes or isinstance(module, _NormBase)
-                    self._slots.append(slot)
+                    kept = known.get((id(module), key)) or _StepBuffer(name, module, key)
+                    kept.changes = kept.changes or isinstance(module, _NormBase)
+                    self._buffers.append(kept)
 
     def restore(self) -> list[str]:
-        """Give every buffer the values that it had at the start of the step; the names of those that were not kept."""
+        """Give every buffer its value at the start of the step; returns the names of those that were not kept."""
         lost = []
         with torch.no_grad():
-            for slot in self._slots:
-                now = slot.module._buffers.get(slot.key)
-                is_same = now is slot.buffer and slot.buffer is not None and slot.buffer._version == slot.version
-                if slot.buffer is None or (is_same and not slot.changes):
+            for kept in self._buffers:
+                if kept.buffer is None or (kept.is_unchanged() and not kept.changes):
                     continue
-                if slot.copy is None:
-                    lost.append(slot.name)
+                if kept.copy is None:
+                    lost.append(kept.name)
                     continue
-                slot.buffer.copy_(slot.copy)
-                slot.version = slot.buffer._version
-                slot.module._buffers[slot.key] = slot.buffer
+                kept.buffer.copy_(kept.copy)
+                kept.version = kept.buffer._version
+                kept.module._buffers[kept.key] = kept.buffer
         return lost
 
     @contextmanager
-    def replaying(self) -> Iterator[list[str]]:
-        """Run what is inside from the buffers at the start of the step, and put the present ones back afterwards.
+    def replay(self) -> Iterator[list[str]]:
+        """Run the block with the buffers at the start of the step, and put the current ones back afterwards.
 
         Yields the names of the buffers that were not kept.
         """
-        now = [(slot, slot.module._buffers.get(slot.key)) for slot in self._slots]
-        values = [None if buffer is None else buffer.detach().clone() for _, buffer in now]
+        current = SavedBuffers(self._model.modules())
         lost = self.restore()
         try:
             yield lost
         finally:
-            with torch.no_grad():
-                for (slot, buffer), value in zip(now, values, strict=True):
-                    slot.module._buffers[slot.key] = buffer
-                    if buffer is not None and value is not None:
-                        buffer.copy_(value)
+            current.restore()

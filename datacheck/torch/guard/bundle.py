@@ -83,7 +83,7 @@ def write_bundle(
     if path.exists():
         raise UsageError(f"{plain(str(path))} is there already; a bundle is never written over")
     model = bare_model(training.model)
-    with training.buffers.replaying():
+    with training.buffers.replay():
         tensors = dict([*model.named_parameters(), *model.named_buffers()])
         tree = {
             "format": FORMAT,

@@ -23,7 +23,7 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unsharded import unsharded_copy
 from datacheck.torch.guard.update_fault import explain_update
-from datacheck.torch.replay_state import RandomState, same_draws
+from datacheck.torch.replay_state import RandomState, draws_same_values
 
 __all__ = ["Explainer", "examine_part", "explain_stale_gradients"]
 
@@ -82,11 +82,11 @@ class Explainer:
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
-        with training.buffers.replaying():
+        with training.buffers.replay():
             for part in context.parts:
                 replay = partial(part.loss_fn, model, part.batch)
                 for in_gradient in (False, True):
-                    with training.random.replaying(part.random):
+                    with training.random.replay_from(part.random):
                         if is_harmed(replay, in_gradient, 1.0, trained):
                             return True
         return False
@@ -106,7 +106,7 @@ class Explainer:
             return None
         if context.num_left_out:
             self._log.add_note("the replay", f"{context.num_left_out} of the step's parts were not kept")
-        with training.buffers.replaying() as lost:
+        with training.buffers.replay() as lost:
             if lost:
                 self._log.add_note("the replay", f"{join_limited(lost)} had not been kept as they were before the step")
             found = None if context.is_past else self._rerun(context, model)
@@ -120,7 +120,7 @@ class Explainer:
     def _examine_parts(self, context: StepContext, model: nn.Module, scale: float) -> Diagnosis | None:
         for part in context.parts:
             try:
-                with self._training.random.replaying(part.random):
+                with self._training.random.replay_from(part.random):
                     found = examine_part(part, model, scale, self._schema)
             except Exception as error:  # the user's code, out of place: what tripped must be told all the same
                 self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
@@ -158,7 +158,7 @@ class Explainer:
         replay_on = rerun.run_on if rerun.reads(data) else None
 
         def examine_from(random: RandomState) -> Diagnosis | None:
-            with training.random.replaying(random):
+            with training.random.replay_from(random):
                 return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
 
         found_again: Diagnosis | None = None
@@ -166,9 +166,9 @@ class Explainer:
         try:
             found_again = examine_from(random)
             is_unclear = found_again is None or found_again.cause == "constant-not-finite"
-            if is_unclear and not same_draws(random, training.random.between):
+            if is_unclear and not draws_same_values(random, training.random.after_last_step):
                 # It may come of numbers that were drawn before the model was called, where the step is noticed.
-                earlier = examine_from(training.random.between)
+                earlier = examine_from(training.random.after_last_step)
                 if earlier is not None and earlier.cause != "constant-not-finite":
                     found_again = earlier
         except Exception as error:  # the user's code, out of place: the model alone is replayed then
@@ -263,7 +263,7 @@ def _replayed_loss(training: Training, context: StepContext) -> str:
     part = context.parts[0]
     model = bare_model(training.model)
     try:
-        with training.buffers.replaying(), training.random.replaying(part.random), torch.no_grad():
+        with training.buffers.replay(), training.random.replay_from(part.random), torch.no_grad():
             return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"
     except RuntimeError:
         # Code that asks for gradients inside the loss does not run without them.

@@ -148,7 +148,7 @@ class Driver:
         is_first, self._parameters = not self._parameters, self.training.parameters
         if is_first:
             return
-        self.training.buffers.look_again()
+        self.training.buffers.invalidate()
         if self.layers is not None:
             self.layers.refresh()
 

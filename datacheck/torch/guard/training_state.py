@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from datacheck.torch.guard.distributed import Peers, find_peers, share_of
 from datacheck.torch.guard.names import NamedParameter, named_parameters
 from datacheck.torch.guard.update_monitor import StateWatch
-from datacheck.torch.replay_state import BufferRecall, RandomRecall
+from datacheck.torch.replay_state import StepBuffers, StepRandomState
 
 __all__ = ["Scaler", "Stateful", "Training"]
 
@@ -64,8 +64,8 @@ class Training:
         self._shares: list[float] = []
         self._shares_by_parameter: dict[int, float] = {}
         self._state: StateWatch | None = None
-        self.buffers = BufferRecall(model)
-        self.random = RandomRecall(frozenset(self.devices()))
+        self.buffers = StepBuffers(model)
+        self.random = StepRandomState(frozenset(self.devices()))
 
     def devices(self) -> set[torch.device]:
         """The accelerators that the model lives on; empty for a model in host memory."""
