@@ -23,14 +23,15 @@ from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerpri
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, split_problem
 from datacheck.jobs.progress import Progress, Silent
 from datacheck.jobs.scan import unit_bytes
+from datacheck.jobs.units import records
 from datacheck.jobs.units.clean import Cleaning, UnitRecord, clean_unit
 from datacheck.jobs.units.label import CleanTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.atomic import write_atomically
 from datacheck.publishing.manifest import STATISTICS_NAME, sum_counts
 from datacheck.publishing.output_paths import check_output_outside_inputs
-from datacheck.publishing.publisher import Publisher
-from datacheck.publishing.resume import clear_rest, find_output
+from datacheck.publishing.publisher import Publisher, WrittenUnit
+from datacheck.publishing.resume import clear_leftovers, find_output
 from datacheck.publishing.staging import StagingArea
 from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
 from datacheck.sinks import get_sink
@@ -180,28 +181,30 @@ def _run(
     folders = [path for path in given if Path(path).is_dir()]
     check_output_outside_inputs(pipeline.output, [*folders, *(path for item in inputs for path in item.paths)])
     fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
-    before = find_output(pipeline.output, fingerprint, overwrite=overwrite)
-    if isinstance(before, RunReport):
-        clear_rest(pipeline.output, fingerprint)
-        return replace(before, seconds=time.perf_counter() - started)
+    found = find_output(pipeline.output, fingerprint, overwrite=overwrite)
+    if found is not None and found.is_current:
+        clear_leftovers(pipeline.output, fingerprint)
+        report = RunReport.from_manifest(found.manifest, pipeline.output)
+        return replace(report, seconds=time.perf_counter() - started)
     for format_ in {item.format(pipeline.format) for item in inputs}:
         get_sink(format_, pipeline.format_options)
     fields = bind_to(inputs, pipeline.plan, pipeline.schema)
     is_new = not pipeline.output.exists()
     try:
         with StagingArea(pipeline.output) as staging:
-            # Another run may have ended between the look at its output and the lock.
-            before = find_output(pipeline.output, fingerprint, overwrite=overwrite)
-            if isinstance(before, RunReport):
+            # Another run may have finished between the check above and the lock.
+            found = find_output(pipeline.output, fingerprint, overwrite=overwrite)
+            if found is not None and found.is_current:
                 staging.clear()
-                return replace(before, seconds=time.perf_counter() - started)
-            publisher = Publisher(staging, fingerprint, before)
+                report = RunReport.from_manifest(found.manifest, pipeline.output)
+                return replace(report, seconds=time.perf_counter() - started)
+            publisher = Publisher(staging, fingerprint, found.manifest if found else None)
             try:
                 publisher.check_folders(pipeline.inputs)
                 report = _work(pipeline, inputs, fields, statistics, publisher, workers, executor, progress)
             except BaseException:
                 if publisher.is_empty:
-                    publisher.give_up()
+                    publisher.abandon()
                 raise
     finally:
         if is_new:
@@ -227,7 +230,7 @@ def _work(
         statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
     tasks = [task for item in inputs for task in tasks_of(item, formats[item.uri], repeated)]
-    done = publisher.finished(tasks)
+    done = records.read_finished(publisher.staging.finished_units(), tasks, publisher.has_part)
     cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
     progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))
@@ -240,7 +243,11 @@ def _work(
             scanned.error = item.error
             failed = _failed_by(item.error, pipeline.plan)
             for task in tasks_of(item, formats[item.uri], repeated):
-                record = done.get(task.name) or publisher.record(next(results))
+                record = done.get(task.name)
+                if record is None:
+                    record = next(results)
+                    if record.error is None and not record.failed:
+                        publisher.record(record.name, records.to_json(record))
                 scanned.add(record.scan)
                 failed = record.failed or _failed_by(record.error, pipeline.plan)
                 if failed:
@@ -249,7 +256,7 @@ def _work(
                 progress.advance(1, record.num_read, unit_bytes(task.unit, item.info) if item.info else 0)
             if failed:
                 results.close()
-                publisher.give_up()
+                publisher.abandon()
                 findings += scanned.findings()
                 report = _report(pipeline, accounts, findings, inputs[: len(accounts) + 1])
                 return replace(report, num_rows=report.num_rows + scanned.num_rows, accounts=(), failed=failed)
@@ -257,13 +264,17 @@ def _work(
             findings += found
             findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
             if scanned.error is not None:
-                publisher.discard(units)
+                for _, record in units:
+                    if record.error is None:
+                        publisher.discard(record.name, record.parts)
                 accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
                 continue
-            outputs = publisher.place(item, units, formats[item.uri])
+            written = [_written(task, record) for task, record in units]
+            is_aligned = item.files is not None
+            outputs = publisher.plan_output(item.split, item.uri, written, formats[item.uri], is_aligned=is_aligned)
             accounts.append(_account(item, units, outputs, _left_in(found, pipeline.plan)))
     if not any(account.status == "cleaned" for account in accounts):
-        publisher.give_up()
+        publisher.abandon()
         return _report(pipeline, accounts, findings, inputs)
     report = _report(pipeline, accounts, findings, inputs)
     record_of_schema = schema.model_dump(mode="json", exclude_defaults=True)
@@ -315,6 +326,18 @@ def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
 def _failed_by(error: SourceError | None, plan: CleaningPlan) -> dict[str, int]:
     """The code of an input that cannot be read, where a rule says that the run is then to fail."""
     return {error.code: 1} if error is not None and plan.decide(None, error.code) is Action.FAIL else {}
+
+
+def _written(task: CleanTask, record: UnitRecord) -> WrittenUnit:
+    return WrittenUnit(
+        task.unit.row_start,
+        record.num_read,
+        record.num_kept,
+        record.num_dropped,
+        record.num_quarantined,
+        record.parts,
+        record.arrays,
+    )
 
 
 def _account(

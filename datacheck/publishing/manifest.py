@@ -1,4 +1,4 @@
-"""The manifest, the last file that a run writes: whoever finds one finds a whole output."""
+"""The manifest, the last file that a run writes: if it exists, the output is complete."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ STATISTICS_NAME = "statistics.json"
 
 
 def read_manifest(output: Path) -> dict[str, Any] | None:
-    """The manifest of an output folder; None where there is none. Raises ``OutputError`` for one that is broken."""
+    """The manifest of an output folder; None if there is none. Raises ``OutputError`` if it is invalid."""
     path = output / MANIFEST_NAME
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         if record["version"] != MANIFEST_VERSION:
-            raise OutputError(f"{plain(str(path))}: is of version {record['version']}; remove the folder and run again")
+            raise OutputError(
+                f"{plain(str(path))}: manifest version {record['version']}, expected {MANIFEST_VERSION};"
+                " remove the folder and run again"
+            )
         if not isinstance(record["fingerprint"], str) or not all(isinstance(name, str) for name in files_of(record)):
-            raise ValueError("it lacks what a manifest says")
+            raise ValueError("incomplete manifest")
         return record
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = plain(f"{type(error).__name__}: {error}")
-        raise OutputError(
-            f"{plain(str(path))}: is no manifest of datacheck ({problem}); choose another output"
-        ) from None
+        raise OutputError(f"{plain(str(path))}: not a datacheck manifest ({problem}); choose another output") from None
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[str]:
-    """The files that a manifest names, relative to its folder."""
+    """The files that a manifest lists, relative to its folder."""
     parts = [part["path"] for account in manifest["inputs"] for part in account["outputs"]]
     return parts if manifest["statistics"] is None else [*parts, manifest["statistics"]]
 
 
 def damage_of(output: Path, manifest: Mapping[str, Any]) -> str:
-    """What is wrong with the files of an output, by their sizes: an empty string where all of them are whole."""
+    """The first missing or truncated file of an output, as a message; empty if every file has its recorded size."""
     for account in manifest["inputs"]:
         for part in account["outputs"]:
             path = output / part["path"]
@@ -53,12 +54,12 @@ def damage_of(output: Path, manifest: Mapping[str, Any]) -> str:
             except OSError as error:
                 return f"{plain(str(path))}: {error.strerror}"
             if size != part["num_bytes"]:
-                return f"{plain(str(path))}: has {size:,} bytes, and had {part['num_bytes']:,} when it was written"
+                return f"{plain(str(path))}: expected {part['num_bytes']:,} bytes, got {size:,}"
     return ""
 
 
 def sum_counts(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    """Counts by name, added."""
+    """The sum of counts by name, sorted by name."""
     total: Counter[str] = Counter()
     for part in counts:
         total.update(part)

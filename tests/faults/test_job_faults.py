@@ -195,11 +195,11 @@ def test_an_input_that_changes_while_the_job_runs_is_told_and_left_out(
     if when == "between its units":
         record = Publisher.record
 
-        def then_change(self: Publisher, unit: Any) -> Any:
-            if unit.uri.endswith(f"b{suffix}") and victim.exists() and victim.stat().st_size:
+        def then_change(self: Publisher, name: str, unit: Any) -> Any:
+            if unit["uri"].endswith(f"b{suffix}") and victim.exists() and victim.stat().st_size:
                 change(victim)
                 monkeypatch.setattr(Publisher, "record", record)
-            return record(self, unit)
+            return record(self, name, unit)
 
         monkeypatch.setattr(Publisher, "record", then_change)
     else:

@@ -117,7 +117,7 @@ def test_a_damaged_output_is_not_called_done_and_can_be_written_again(job: Path)
     whole = contents(job / "out")
     victim = next((job / "out" / "train").iterdir())
     victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(OutputError, match=r"bytes, and had .* --overwrite"):
+    with pytest.raises(OutputError, match=r"expected .* bytes, got .* --overwrite"):
         datacheck.run(pipeline(job))
     victim.unlink()
     with pytest.raises(OutputError, match=r"No such file .* --overwrite"):
@@ -260,11 +260,11 @@ def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monke
     record = Publisher.record
     done: list[str] = []
 
-    def dies_at_the_fourth(self: Publisher, unit: Any) -> Any:
+    def dies_at_the_fourth(self: Publisher, name: str, unit: Any) -> Any:
         if len(done) == 3:
             raise Killed
-        done.append(unit.name)
-        return record(self, unit)
+        done.append(name)
+        return record(self, name, unit)
 
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "record", dies_at_the_fourth)
@@ -275,9 +275,9 @@ def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monke
     assert len(records) == 3
     again: list[str] = []
 
-    def note(self: Publisher, unit: Any) -> Any:
-        again.append(unit.name)
-        return record(self, unit)
+    def note(self: Publisher, name: str, unit: Any) -> Any:
+        again.append(name)
+        return record(self, name, unit)
 
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "record", note)
@@ -300,11 +300,11 @@ def test_a_run_that_is_gone_on_with_from_another_folder_speaks_of_its_inputs_in_
     record = Publisher.record
     done: list[str] = []
 
-    def dies_at_the_third(self: Publisher, unit: Any) -> Any:
+    def dies_at_the_third(self: Publisher, name: str, unit: Any) -> Any:
         if len(done) == 2:
             raise Killed
-        done.append(unit.name)
-        return record(self, unit)
+        done.append(name)
+        return record(self, name, unit)
 
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "record", dies_at_the_third)

@@ -16,26 +16,19 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.cleaning.plan import Action, parse_plan
 from datacheck.errors import OutputError
 from datacheck.findings import Example, Finding
-from datacheck.jobs.inputs import Input
 from datacheck.jobs.units import records
 from datacheck.jobs.units.clean import UnitRecord
-from datacheck.jobs.units.label import CleanTask
 from datacheck.jobs.units.row_labels import Labels, Mark, label
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.publishing.manifest import damage_of, files_of, read_manifest, sum_counts
-from datacheck.publishing.output_names import FinalNames, kind_of
+from datacheck.publishing.output_names import OutputNames, kind_of
 from datacheck.reports.accounts import RepairTotal
-from datacheck.sources.base import Fingerprint, WorkUnit
-
-
-def task(name: str = "train.t-0123-00000", split: str = "train") -> CleanTask:
-    return CleanTask(name, split, WorkUnit("t.parquet", "parquet", 0, Fingerprint(1, 2, 3)), 1, "parquet")
 
 
 def test_parts_of_rows_go_to_their_split_and_the_rest_to_folders_of_their_own() -> None:
-    names = FinalNames()
+    names = OutputNames()
     found = {
-        kind_of(part): names.of_part(task(), part)
+        kind_of(part): names.of_part("train", part)
         for part in (
             "train.t-0123-00000.parquet",
             "train.t-0123-00000.quarantine.parquet",
@@ -50,20 +43,19 @@ def test_parts_of_rows_go_to_their_split_and_the_rest_to_folders_of_their_own() 
 
 
 def test_no_two_inputs_get_one_name_even_where_one_is_called_as_another_would_be() -> None:
-    names = FinalNames()
+    names = OutputNames()
     uris = ["a/x.npy", "b/x.npy", "b/x-2.npy", "c/x-3.npy", "c/x.npy", "d/x-2.npy"]
-    given = [names.of_array(Input("train", uri), None, ".npy") for uri in uris]
+    given = [names.of_array("train", uri, None, ".npy", is_aligned=False) for uri in uris]
     assert len(set(given)) == len(uris)
     assert given[:2] == ["train/x.npy", "train/x-2.npy"]
-    again = FinalNames()
-    assert [again.of_array(Input("train", uri), None, ".npy") for uri in uris] == given
+    again = OutputNames()
+    assert [again.of_array("train", uri, None, ".npy", is_aligned=False) for uri in uris] == given
 
 
 @pytest.mark.parametrize("field", ["../../etc/x", "/abs", "a\\b", "..", ".", "\x00", "a\nb", "x" * 500, ""])
 def test_a_field_s_name_is_made_the_name_of_one_file(field: str) -> None:
-    aligned = Input("train", "w.npy", {field: "w.npy", "y": "y.npy"})
-    for item in (aligned, Input("train", "t.parquet")):
-        path = Path(FinalNames().of_array(item, field, ".npy"))
+    for uri, is_aligned in (("w.npy", True), ("t.parquet", False)):
+        path = Path(OutputNames().of_array("train", uri, field, ".npy", is_aligned=is_aligned))
         assert path.parent == Path("train")
         assert path.suffix == ".npy" or path.name == ".npy"
         assert len(path.name) < 200
@@ -126,7 +118,7 @@ def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: 
     assert files_of(manifest) == ["train/x.npy", "statistics.json"]
     assert damage_of(tmp_path, manifest) == ""
     (tmp_path / "train" / "x.npy").write_bytes(b"1234")
-    assert "has 4 bytes, and had 5" in damage_of(tmp_path, manifest)
+    assert "expected 5 bytes, got 4" in damage_of(tmp_path, manifest)
     (tmp_path / "train" / "x.npy").unlink()
     assert "No such file" in damage_of(tmp_path, manifest)
     assert files_of({**manifest, "statistics": None}) == ["train/x.npy"]
@@ -135,7 +127,7 @@ def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: 
 @pytest.mark.parametrize("change", [{"fingerprint": None}, {"inputs": 3}, {"inputs": [{"outputs": [{"path": 3}]}]}])
 def test_what_only_looks_like_a_manifest_is_none(change: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({**make_manifest(tmp_path), **change}))
-    with pytest.raises(OutputError, match="is no manifest of datacheck"):
+    with pytest.raises(OutputError, match="not a datacheck manifest"):
         read_manifest(tmp_path)
 
 

@@ -43,7 +43,6 @@ SIBLINGS = {
     ("gate", "jobs"),
     ("gate", "profile"),
     ("profile", "jobs"),
-    ("publishing", "jobs"),
     ("publishing", "reports"),
     ("publishing", "sinks"),
     ("sinks", "publishing"),

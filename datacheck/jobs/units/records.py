@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
 from datacheck.findings import Finding
 from datacheck.jobs.units.clean import UnitRecord
+from datacheck.jobs.units.label import CleanTask
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.reports.accounts import RepairTotal
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["from_json", "read_finished", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 _FACTS = ("problem", "top_level", "is_array", "is_shared")
@@ -63,3 +65,20 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
     for name in _MAPPINGS:
         setattr(read, name, dict(record[name]))
     return read
+
+
+def read_finished(
+    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[CleanTask], has_part: Callable[[str, int], bool]
+) -> dict[str, UnitRecord]:
+    """The units that an earlier, killed run of the same job finished and whose parts still exist, by task name.
+
+    A run from another folder used other paths for the inputs, which its parts contain: those units are cleaned again.
+    """
+    uris = {task.name: task.unit.uri for task in tasks}
+    finished = {}
+    for name, record in recorded.items():
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            read = from_json(record)
+            if read.uri == uris.get(name) and all(has_part(part, size) for part, size in read.parts.items()):
+                finished[name] = read
+    return finished
