@@ -11,29 +11,29 @@ import pyarrow as pa
 
 from datacheck.leaves import IntArray
 
-__all__ = ["Choices"]
+__all__ = ["Categorical"]
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Choices(Sequence[Value], Generic[Value]):
+class Categorical(Sequence[Value], Generic[Value]):
     """A sequence whose item ``i`` is ``values[indices[i]]``: millions of items cost no more than their indices."""
 
     values: tuple[Value, ...]
     indices: IntArray
 
     @classmethod
-    def of(cls, items: Sequence[Value]) -> Choices[Value]:
+    def of(cls, items: Sequence[Value]) -> Categorical[Value]:
         """Any sequence of values that can be hashed."""
-        if isinstance(items, Choices):
+        if isinstance(items, Categorical):
             return items
         places: dict[Value, int] = {}
         indices = np.fromiter((places.setdefault(item, len(places)) for item in items), np.int64, count=len(items))
         return cls(tuple(places), indices)
 
     @classmethod
-    def joined(cls, parts: Iterable[Choices[Value]]) -> Choices[Value]:
+    def joined(cls, parts: Iterable[Categorical[Value]]) -> Categorical[Value]:
         """Several sequences, one after the other."""
         places: dict[Value, int] = {}
         indices = [np.empty(0, np.int64)]
@@ -49,16 +49,16 @@ class Choices(Sequence[Value], Generic[Value]):
     def __getitem__(self, item: int) -> Value: ...
 
     @overload
-    def __getitem__(self, item: slice) -> Choices[Value]: ...
+    def __getitem__(self, item: slice) -> Categorical[Value]: ...
 
-    def __getitem__(self, item: int | slice) -> Value | Choices[Value]:
+    def __getitem__(self, item: int | slice) -> Value | Categorical[Value]:
         if isinstance(item, slice):
-            return Choices(self.values, self.indices[item])
+            return Categorical(self.values, self.indices[item])
         return self.values[int(self.indices[item])]
 
-    def take(self, rows: IntArray) -> Choices[Value]:
+    def take(self, rows: IntArray) -> Categorical[Value]:
         """The items at ``rows``, in that order."""
-        return Choices(self.values, self.indices[rows])
+        return Categorical(self.values, self.indices[rows])
 
     def counts(self) -> list[tuple[Value, int]]:
         """Each value that there is, and how many items are it."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from datacheck.errors import AccountingError, OutputError
 from datacheck.leaves import IntArray
 from datacheck.publishing.atomic import write_file
-from datacheck.sinks.categorical import Choices
+from datacheck.sinks.categorical import Categorical
 from datacheck.text import plain
 
 __all__ = ["DROPPED", "LEDGER_SCHEMA", "QUARANTINED", "kept_rows", "read_ledger", "write_ledger"]
@@ -53,7 +53,7 @@ def write_ledger(
         raise AccountingError(
             f"{plain(str(path))}: the ledger's columns have {sorted(lengths)} rows, not one number of them"
         )
-    chosen = Choices.of(verdicts)
+    chosen = Categorical.of(verdicts)
     unknown = {verdict for verdict, _ in chosen.counts()} - set(_VERDICTS)
     if unknown:
         raise AccountingError(f"{plain(str(path))}: {sorted(unknown)} are no verdicts of a ledger")
@@ -67,7 +67,7 @@ def write_ledger(
             groups,
             pa.array(places),
             pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(_VERDICTS)),
-            Choices.of(codes).to_arrow(LEDGER_SCHEMA.field("codes").type),
+            Categorical.of(codes).to_arrow(LEDGER_SCHEMA.field("codes").type),
         ],
         schema=LEDGER_SCHEMA,
     )

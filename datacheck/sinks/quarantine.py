@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import AccountingError, OutputError
 from datacheck.sinks.arrow import ArrowSink, ArrowWriter
-from datacheck.sinks.categorical import Choices
+from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
 from datacheck.text import plain
@@ -105,10 +105,10 @@ class QuarantineWriter:
         count = len(rows)
         if not count:
             return
-        why = Choices.of(reasons)
+        why = Categorical.of(reasons)
         extras = {
-            "codes": Choices.of(codes).to_arrow(_EXTRA_TYPES["codes"]),
-            "reason": Choices(tuple(map(_valid_text, why.values)), why.indices).to_arrow(pa.string()),
+            "codes": Categorical.of(codes).to_arrow(_EXTRA_TYPES["codes"]),
+            "reason": Categorical(tuple(map(_valid_text, why.values)), why.indices).to_arrow(pa.string()),
             "file": pa.repeat(pa.scalar(_valid_text(self.uri)), count),
             "row_group": pa.nulls(count, pa.int32())
             if row_group is None

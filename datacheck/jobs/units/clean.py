@@ -32,7 +32,7 @@ from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.sinks import get_sink
 from datacheck.sinks.base import PartWriter
-from datacheck.sinks.categorical import Choices
+from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
 from datacheck.text import plain
@@ -179,7 +179,7 @@ class _Parts:
         self._arrays: list[str | None] = []
         self._quarantine: QuarantineWriter | None = None
         self._num_kept = 0
-        self._removed: list[tuple[IntArray, pa.Array, Choices[str], Choices[tuple[str, ...]]]] = []
+        self._removed: list[tuple[IntArray, pa.Array, Categorical[str], Categorical[tuple[str, ...]]]] = []
         self._closed = False
 
     def __enter__(self) -> _Parts:
@@ -236,7 +236,7 @@ class _Parts:
             lines = original.malformed
             same = np.zeros(len(lines), np.int64)
             numbers = np.array([line.row for line in lines], np.int64)
-            self._note(numbers, None, Choices((action,), same), Choices((("DC305",),), same))
+            self._note(numbers, None, Categorical((action,), same), Categorical((("DC305",),), same))
             if action is not Action.DROP_ROW:
                 self._aside(original).write_malformed(lines)
 
@@ -247,7 +247,7 @@ class _Parts:
         return self._quarantine
 
     def _note(
-        self, rows: IntArray, row_group: int | None, actions: Choices[Action], codes: Choices[tuple[str, ...]]
+        self, rows: IntArray, row_group: int | None, actions: Categorical[Action], codes: Categorical[tuple[str, ...]]
     ) -> None:
         verdicts = tuple(DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions.values)
         group = (
@@ -255,7 +255,7 @@ class _Parts:
             if row_group is None
             else pa.repeat(pa.scalar(row_group, pa.int32()), len(rows))
         )
-        self._removed.append((rows, group, Choices(verdicts, actions.indices), codes))
+        self._removed.append((rows, group, Categorical(verdicts, actions.indices), codes))
 
     def close(self, record: UnitRecord) -> None:
         """Finish every file, and write into the record what they hold."""
@@ -263,8 +263,8 @@ class _Parts:
             record.parts[name] = writer.close()
         if self._quarantine is not None:
             record.parts[self._quarantine.path.name] = self._quarantine.close()
-        verdicts = Choices.joined(verdicts for _, _, verdicts, _ in self._removed)
-        codes = Choices.joined(codes for _, _, _, codes in self._removed)
+        verdicts = Categorical.joined(verdicts for _, _, verdicts, _ in self._removed)
+        codes = Categorical.joined(codes for _, _, _, codes in self._removed)
         if len(verdicts):
             name = f"{self._task.name}.ledger.parquet"
             rows = np.concatenate([rows for rows, _, _, _ in self._removed])

@@ -12,7 +12,7 @@ from datacheck.checks.base import Outcome
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, IntArray
-from datacheck.sinks.categorical import Choices
+from datacheck.sinks.categorical import Categorical
 from datacheck.text import plain
 
 __all__ = ["Labels", "Mark", "Removed", "label"]
@@ -74,9 +74,9 @@ class Labels:
         marks = [kinds[kind] for kind in used.tolist()]
         return Removed(
             rows,
-            Choices(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
-            Choices(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
-            Choices(tuple("; ".join(mark.reason for mark in those) for those in marks), indices),
+            Categorical(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
+            Categorical(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
+            Categorical(tuple("; ".join(mark.reason for mark in those) for those in marks), indices),
         )
 
 
@@ -85,9 +85,9 @@ class Removed:
     """Rows of a batch that are taken out, and for each where to, the codes and the reason."""
 
     rows: IntArray
-    actions: Choices[Action]
-    codes: Choices[tuple[str, ...]]
-    reasons: Choices[str]
+    actions: Categorical[Action]
+    codes: Categorical[tuple[str, ...]]
+    reasons: Categorical[str]
 
 
 def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False) -> Counter[str]:

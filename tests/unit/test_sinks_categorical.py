@@ -7,14 +7,14 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacheck.sinks.categorical import Choices
+from datacheck.sinks.categorical import Categorical
 
 items = st.lists(st.sampled_from([(), ("DC101",), ("DC101", "DC202")]), max_size=20)
 
 
 @given(st.lists(items, max_size=4))
 def test_joined_they_are_the_lists_joined(parts: list[list[tuple[str, ...]]]) -> None:
-    joined = Choices.joined(map(Choices.of, parts))
+    joined = Categorical.joined(map(Categorical.of, parts))
     plain = [item for part in parts for item in part]
     assert list(joined) == plain
     assert len(set(joined.values)) == len(joined.values)
@@ -24,8 +24,8 @@ def test_joined_they_are_the_lists_joined(parts: list[list[tuple[str, ...]]]) ->
 
 @given(items, st.data())
 def test_items_are_taken_as_from_a_list(plain: list[tuple[str, ...]], data: st.DataObject) -> None:
-    choices = Choices.of(plain)
-    assert Choices.of(choices) is choices
+    choices = Categorical.of(plain)
+    assert Categorical.of(choices) is choices
     rows = data.draw(st.lists(st.integers(0, len(plain) - 1), max_size=5)) if plain else []
     assert list(choices.take(np.array(rows, np.int64))) == [plain[row] for row in rows]
     assert list(choices[2:7]) == plain[2:7]
