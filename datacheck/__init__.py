@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from datacheck.profile.compare.compare import compare
     from datacheck.profile.compare.thresholds import Thresholds
     from datacheck.profile.infer.infer import infer
-    from datacheck.reports.accounts import RunReport
     from datacheck.reports.report import Report
+    from datacheck.reports.run_report import RunReport
     from datacheck.schema import Field, Schema, load_schema
     from datacheck.sources.base import ReadOptions
 
@@ -66,7 +66,7 @@ _HOMES = {
     "Pipeline": "datacheck.jobs.pipeline",
     "ReadOptions": "datacheck.sources.base",
     "Report": "datacheck.reports.report",
-    "RunReport": "datacheck.reports.accounts",
+    "RunReport": "datacheck.reports.run_report",
     "Schema": "datacheck.schema",
     "Severity": "datacheck.findings",
     "Statistics": "datacheck.cleaning.fit.statistics",

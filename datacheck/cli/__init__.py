@@ -1,13 +1,12 @@
-"""The command line: one command a file, thin over the Python functions."""
+"""The command line: one command per file, thin over the Python functions."""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["INTERRUPTED", "main"]
+from datacheck.cli.exit_codes import INTERRUPTED
 
-#: What a shell reports for a process that SIGINT ended.
-INTERRUPTED = 130
+__all__ = ["main"]
 
 
 def main() -> None:
@@ -17,7 +16,7 @@ def main() -> None:
 
         code = run()
     except KeyboardInterrupt:
-        # Before a command began, or while it ended.
+        # Before a command started, or while it was ending.
         print("datacheck: interrupted", file=sys.stderr)
         code = INTERRUPTED
     sys.exit(code)

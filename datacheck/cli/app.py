@@ -10,15 +10,14 @@ from typing import ParamSpec
 import typer
 
 from datacheck._version import __version__
-from datacheck.cli import INTERRUPTED, baseline, compare, config, diff, explain, infer, replay, run, scan, schema
+from datacheck.cli import baseline, compare, config, diff, explain, infer, replay, run, scan, schema
+from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
 from datacheck.cli.output import printing
 from datacheck.cli.outputs import OrderedCommand
 from datacheck.errors import DatacheckError
 from datacheck.text import plain
 
-__all__ = ["COULD_NOT_RUN", "app", "main"]
-
-COULD_NOT_RUN = 2
+__all__ = ["app", "main"]
 
 _GO_ON = "interrupted; nothing partial was published. The same command again goes on from here."
 

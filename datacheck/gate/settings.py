@@ -41,7 +41,7 @@ def _known_code(prefix: str) -> str:
 
 def _known_format(name: str) -> str:
     if name not in FORMATS:
-        raise ValueError(f"there is no report format {plain(name)!r}{nearest_name(name, FORMATS)}")
+        raise ValueError(f"unknown report format {plain(name)!r}{nearest_name(name, FORMATS)}")
     return name
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datacheck
+from datacheck import _version
 from datacheck._version import __version__
 from datacheck.findings import Finding
 from datacheck.jobs.file_verdict import FileVerdict
@@ -108,7 +108,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
         lines = ["numpy", "pandas", "pandera", "pyarrow", "safetensors", "torch"]
     names = sorted({_name(line) for line in lines} - {_DISTRIBUTION})
     own = ("datacheck", f"{__version__} {_source_stamp()}")
-    return (("python", platform.python_version()), own, *((name, _version(name)) for name in names))
+    return (("python", platform.python_version()), own, *((name, _installed_version(name)) for name in names))
 
 
 def _name(requirement: str) -> str:
@@ -116,7 +116,7 @@ def _name(requirement: str) -> str:
     return requirement[:end]
 
 
-def _version(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -125,7 +125,7 @@ def _version(name: str) -> str:
 
 def _source_stamp() -> str:
     """What tells one state of a working copy of datacheck from another; nothing for an installed one."""
-    package = Path(datacheck.__file__).parent
+    package = Path(_version.__file__).parent
     if not (package.parent / "pyproject.toml").is_file():
         return ""
     states = [(str(path), path.stat()) for path in sorted(package.rglob("*.py"))]

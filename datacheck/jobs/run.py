@@ -33,7 +33,8 @@ from datacheck.publishing.output_paths import check_output_outside_inputs
 from datacheck.publishing.publisher import Publisher, WrittenUnit
 from datacheck.publishing.resume import clear_leftovers, find_output
 from datacheck.publishing.staging import StagingArea
-from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
+from datacheck.reports.accounts import InputAccount, RepairTotal
+from datacheck.reports.run_report import RunReport
 from datacheck.sinks import get_sink
 from datacheck.text import plain
 

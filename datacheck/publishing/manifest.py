@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import OutputError
-from datacheck.reports.accounts import MANIFEST_VERSION
+from datacheck.reports.run_report import MANIFEST_VERSION
 from datacheck.text import plain
 
 __all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "read_manifest", "sum_counts"]

@@ -1,4 +1,4 @@
-"""Reports: one output format a file."""
+"""Reports, and one file for each output format."""
 
 from datacheck.reports.report import Report
 

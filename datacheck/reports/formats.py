@@ -1,4 +1,4 @@
-"""The table of report formats: what each one is for, and the module that writes it, loaded when it is asked for."""
+"""The report formats, and the module that writes each one, imported when first used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FORMATS", "render"]
 
 #: Format -> ``module:function`` from a report to text.
 FORMATS: dict[str, str] = {
-    "text": "datacheck.reports.text:render",
+    "text": "builtins:str",
     "json": "datacheck.reports.jsons:render_json",
     "jsonl": "datacheck.reports.jsons:render_jsonl",
     "sarif": "datacheck.reports.sarif:render",
@@ -22,22 +22,25 @@ FORMATS: dict[str, str] = {
     "markdown": "datacheck.reports.markdown:render",
 }
 
-#: Formats that are the report as it is; the others are for tools that fail by them.
-_AS_IT_IS = frozenset({"text", "json", "jsonl"})
+#: Formats that show the report unchanged. The others are for CI tools, which fail on any error in them.
+_UNCHANGED = frozenset({"text", "json", "jsonl"})
 
 
 def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa: A002 - the option's name
-    """The report in a format, without a newline at its end; raises ``UsageError`` for an unknown format.
+    """Render a report in one of :data:`FORMATS`, without a final newline. ``color`` adds ANSI colors to text.
 
-    Text is coloured where ``color`` says so, with the codes that terminals know.
+    Raises:
+        UsageError: unknown format.
     """
     if format not in FORMATS:
-        raise UsageError(f"there is no report format {format!r}{nearest_name(format, FORMATS)} ({', '.join(FORMATS)})")
+        raise UsageError(
+            f"unknown report format {format!r}{nearest_name(format, FORMATS)}; expected one of {', '.join(FORMATS)}"
+        )
     module, _, name = FORMATS[format].partition(":")
     function: Callable[[Report], str] = getattr(importlib.import_module(module), name)
-    text = function(report if format in _AS_IT_IS else report.judged())
+    text = function(report if format in _UNCHANGED else report.for_ci())
     if not (color and format == "text"):
         return text
-    from datacheck.reports.color import paint
+    from datacheck.reports.color import colorize
 
-    return paint(text)
+    return colorize(text)

@@ -1,32 +1,31 @@
-"""Workflow commands of GitHub Actions: findings as annotations of a pull request."""
+"""GitHub Actions workflow commands: findings as annotations of a pull request."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from datacheck.findings import Finding
-from datacheck.reports.gate_text import summary_in_full
-from datacheck.reports.places import inside_path
 from datacheck.reports.report import Report
+from datacheck.reports.repository_paths import path_in_repository
 from datacheck.text import plain, quantity
 
 __all__ = ["render"]
 
-#: Annotations that GitHub shows of each level in a step.
-_SHOWN = 10
+#: How many annotations of a level GitHub shows for a step.
+_NUM_SHOWN = 10
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(report: Report) -> str:
-    """One command a finding, then the summary as a plain line of the log.
+    """One command per finding, then the summary as a plain line of the log.
 
-    GitHub makes annotations of the first ten of each level in a step, and the log has all: the last line says so.
+    GitHub shows only the first ten annotations of each level in a step. The last line says how many are hidden.
     """
-    lines = [*map(_command, report.findings), _data(summary_in_full(report))]
-    hidden = sum(max(0, number - _SHOWN) for number in Counter(map(_level, report.findings)).values())
+    lines = [*map(_command, report.findings), _data(report.summary())]
+    hidden = sum(max(0, number - _NUM_SHOWN) for number in Counter(map(_level, report.findings)).values())
     if hidden:
         lines.append(
-            f"{quantity(hidden, 'finding')} of these stand in this log alone: GitHub shows ten annotations of a level"
+            f"{quantity(hidden, 'finding')} shown only in this log: GitHub annotates the first {_NUM_SHOWN} of each level"
         )
     return "\n".join(lines)
 
@@ -36,8 +35,8 @@ def _level(finding: Finding) -> str:
 
 
 def _command(finding: Finding) -> str:
-    title = f"{finding.code} {finding.name}"
-    return f"::{_level(finding)} file={_property(inside_path(finding.uri))},title={_property(title)}::{_data(finding.message)}"
+    path, title = _property(path_in_repository(finding.uri)), _property(f"{finding.code} {finding.name}")
+    return f"::{_level(finding)} file={path},title={title}::{_data(finding.message)}"
 
 
 def _data(text: str) -> str:

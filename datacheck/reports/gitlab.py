@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from datacheck.findings import Finding
-from datacheck.reports.places import inside_path
 from datacheck.reports.report import Report
+from datacheck.reports.repository_paths import path_in_repository
 from datacheck.reports.sarif import fingerprint
 
 __all__ = ["render"]
@@ -16,7 +16,7 @@ _SEVERITIES = {"error": "critical", "warning": "minor", "info": "info"}
 
 
 def render(report: Report) -> str:
-    """The findings as a list of issues; GitLab wants a path in the repository, and a line, which data has not."""
+    """The findings as a list of issues. GitLab requires a line number, which data does not have: it is always 1."""
     return json.dumps([_issue(finding) for finding in report.findings], indent=2, allow_nan=False)
 
 
@@ -26,5 +26,5 @@ def _issue(finding: Finding) -> dict[str, Any]:
         "check_name": f"{finding.code} {finding.name}",
         "fingerprint": fingerprint(finding.key),
         "severity": _SEVERITIES[finding.severity.value if finding.severity else "error"],
-        "location": {"path": inside_path(finding.uri), "lines": {"begin": 1}},
+        "location": {"path": path_in_repository(finding.uri), "lines": {"begin": 1}},
     }

@@ -1,4 +1,4 @@
-"""JSON, and JSON lines: a finding a line, for tools that read streams."""
+"""JSON, and JSON Lines with one finding per line for tools that read streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def render_json(report: Report) -> str:
 
 
 def render_jsonl(report: Report) -> str:
-    """One object a finding, in order; the last line is the summary, told by its key ``ok``."""
+    """One object per finding, in order. The last line is the summary, recognizable by its key ``ok``."""
     lines = [json.dumps(finding.to_dict(), allow_nan=False) for finding in report.findings]
     summary = report.to_dict()
     del summary["findings"]

@@ -1,4 +1,4 @@
-"""JUnit XML: a test suite a file, a test case a finding; for Jenkins, GitLab and whatever shows tests."""
+"""JUnit XML for Jenkins, GitLab and other test viewers: one suite per file, one test case per finding."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from datacheck.text import plain, quantity
 
 __all__ = ["render"]
 
-#: What XML 1.0 cannot hold, even escaped.
+#: Characters that XML 1.0 forbids, even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(report: Report) -> str:
-    """The report as ``<testsuites>``. A report without findings is one passed test case, so that no run looks empty.
+    """The report as ``<testsuites>``.
 
-    Errors are failures, warnings and notes pass with their text, and what a baseline knows is skipped.
+    Errors fail, warnings and notes pass with their text, and known findings are skipped. A report without findings has
+    one passed test case, so that no run looks empty.
     """
     known = report.known if isinstance(report, GateReport) else ()
     root = ElementTree.Element("testsuites", name="datacheck", time=f"{report.seconds:.3f}")
     _add_counts(root, report.findings, known)
-    # The schema of Jenkins has this attribute on suites alone.
+    # Jenkins allows this attribute only on suites.
     del root.attrib["skipped"]
     by_file: dict[str, tuple[list[Finding], list[Finding]]] = {}
-    for place, findings in enumerate((report.findings, known)):
+    for kind, findings in enumerate((report.findings, known)):
         for finding in findings:
-            by_file.setdefault(finding.uri, ([], []))[place].append(finding)
+            by_file.setdefault(finding.uri, ([], []))[kind].append(finding)
     for uri, (new_here, known_here) in by_file.items():
         suite = ElementTree.SubElement(root, "testsuite", name=_text(uri))
         _add_counts(suite, new_here, known_here)

@@ -1,4 +1,4 @@
-"""Markdown: a table for a pull request's comment or a job's summary. Names from data cannot leave their cell."""
+"""Markdown: a table for a pull request comment or a job summary. Names from data cannot break out of their cell."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import re
 from collections.abc import Iterator, Sequence
 
 from datacheck.findings import Finding
-from datacheck.reports.gate_text import summary_in_full
 from datacheck.reports.report import Report
 from datacheck.text import count, ordinal_list, plain, quantity
 
 __all__ = ["render"]
 
-#: What may mean something to Markdown, to HTML or to a table. Inside of code tags, where no mention, issue number or
-#: address becomes a link, everything else is only itself.
+#: Characters with a meaning in Markdown, HTML or a table. Everything else is literal inside code tags, where mentions,
+#: issue numbers and addresses do not become links.
 _SPECIAL = re.compile(r"[!-+:-@\[-`{-~]|(?<=www)\.", re.IGNORECASE)
-
-
-#: A summary of a job on GitHub holds 1 MiB; a larger one is not shown at all.
+#: GitHub shows no job summary above 1 MiB.
 _MAX_BYTES = 900_000
 
 
 def render(report: Report) -> str:
-    """A line that sums up, and a table with a row a finding; what a baseline knows is counted."""
-    lines = [f"**datacheck:** {summary_in_full(report)}"]
+    """The summary, then a table with one row per finding. Known findings are only counted."""
+    lines = [f"**datacheck:** {report.summary()}"]
     if report.findings:
         lines += ["", "| code | file | field | violations | of | where |", "|---|---|---|---:|---:|---|"]
         lines += _rows(report.findings)
@@ -32,11 +29,11 @@ def render(report: Report) -> str:
 
 def _rows(findings: Sequence[Finding]) -> Iterator[str]:
     size = 0
-    for place, finding in enumerate(findings):
+    for position, finding in enumerate(findings):
         row = _row(finding)
         size += len(row.encode()) + 1
         if size > _MAX_BYTES:
-            yield f"\n{quantity(len(findings) - place, 'more finding')}, for which there is no room here."
+            yield f"\n{quantity(len(findings) - position, 'more finding')} omitted to stay below the size limit."
             return
         yield row
 
@@ -57,7 +54,7 @@ def _row(finding: Finding) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as code, with everything that could mean something written as a number."""
+    """Text in code tags, with every special character as a numeric reference."""
     if not text:
         return ""
     return f"<code>{_SPECIAL.sub(lambda match: f'&#{ord(match[0])};', plain(text, 400))}</code>"

@@ -1,4 +1,4 @@
-"""The report: all findings, counts and the time that it took, whatever door they came through."""
+"""The report: all findings, counts and the time taken."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacheck.findings import Finding
+from datacheck.reports.text import format_size, format_volume, num_by_severity, render_finding
 
 __all__ = ["Report"]
 
@@ -16,8 +17,8 @@ __all__ = ["Report"]
 class Report:
     """What a scan or a run found.
 
-    ``num_rows`` are the rows that were read, ``num_bytes`` the bytes of the inputs on disk (in memory, for data that was
-    there), ``seconds`` the wall time.
+    ``num_rows`` counts the rows read. ``num_bytes`` is the size of the inputs on disk, or in memory for data that was
+    already there. ``seconds`` is wall time.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -28,11 +29,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found that is an error."""
+        """Whether there are no errors. Warnings and notes do not count."""
         return not any(finding.is_error for finding in self.findings)
 
-    def judged(self) -> Report:
-        """The report as the tools of CI are told: its errors are what makes it not ok, and nothing else."""
+    def for_ci(self) -> Report:
+        """The report for CI tools, which fail on any error: it has errors only if the report is not ``ok``."""
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,16 +48,23 @@ class Report:
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The report as JSON that any reader takes: no NaN or Infinity tokens, ASCII only."""
+        """The report as strict JSON: ASCII only, without NaN or Infinity tokens."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Report:
-        """The report that :meth:`to_dict` wrote."""
+        """Read what :meth:`to_dict` wrote."""
         findings = tuple(Finding.from_dict(finding) for finding in record["findings"])
         return cls(findings, record["num_files"], record["num_rows"], record["num_bytes"], record["seconds"])
 
-    def __str__(self) -> str:
-        from datacheck.reports.text import render_text
+    def summary(self) -> str:
+        """One line: the number of findings, what was read, and how fast."""
+        return self._summary(with_rate=True)
 
-        return render_text(self)
+    def _summary(self, *, with_rate: bool) -> str:
+        rate = f", {format_size(self.num_bytes / self.seconds)}/s" if with_rate and self.seconds > 0 else ""
+        volume = format_volume(self.num_files, self.num_rows, self.num_bytes)
+        return f"{num_by_severity(self.findings)} in {volume} ({self.seconds:.2f} s{rate})"
+
+    def __str__(self) -> str:
+        return "\n".join([*map(render_finding, self.findings), self.summary()])

@@ -1,28 +1,17 @@
-"""A report for people: one line a finding, then one line that sums up."""
+"""Plain text for people: findings, sizes and tables as every report writes them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from datacheck.findings import Finding, Severity
-from datacheck.reports.report import Report
 from datacheck.text import quantity
 
-__all__ = ["render", "render_finding", "render_text", "size_in_words", "summary"]
+__all__ = ["append_detail", "format_size", "format_table", "format_volume", "num_by_severity", "render_finding"]
 
-_WORDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+_SEVERITY_NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-
-
-def render(report: Report) -> str:
-    """The report as its own kind shows itself: a scan by finding, a run by field and split."""
-    return str(report)
-
-
-def render_text(report: Report) -> str:
-    """Every finding in a line, then the summary."""
-    return "\n".join([*map(render_finding, report.findings), summary(report)])
 
 
 def render_finding(finding: Finding) -> str:
@@ -31,28 +20,42 @@ def render_finding(finding: Finding) -> str:
     return f"{finding.code} {mark}{finding.message}"
 
 
-def summary(report: Report, *, with_rate: bool = True) -> str:
-    """What was read, how fast, and what came of it; no rate where not all of it was read."""
-    found = ", ".join(_numbers(report.findings)) or "no findings"
-    rate = f", {size_in_words(report.num_bytes / report.seconds)}/s" if with_rate and report.seconds > 0 else ""
-    read = (
-        f"{quantity(report.num_files, 'file')}, {quantity(report.num_rows, 'row')}, {size_in_words(report.num_bytes)}"
+def append_detail(finding: Finding, text: str) -> str:
+    """The finding's detail followed by ``text``."""
+    return "; ".join(filter(None, (finding.detail, text)))
+
+
+def num_by_severity(findings: Iterable[Finding]) -> str:
+    """``2 errors, 1 warning``; errors are counted even where there are none, beside other findings."""
+    counts = Counter(finding.severity for finding in findings)
+    shown = (
+        quantity(counts[severity], noun)
+        for severity, noun in _SEVERITY_NOUNS.items()
+        if counts[severity] or (counts and severity is Severity.ERROR)
     )
-    return f"{found} in {read} ({report.seconds:.2f} s{rate})"
+    return ", ".join(shown) or "no findings"
 
 
-def _numbers(findings: Sequence[Finding]) -> Iterable[str]:
-    """How many errors, warnings and notes there are; errors also where there is none beside others."""
-    severities = Counter(finding.severity for finding in findings)
-    for severity, word in _WORDS.items():
-        if severities[severity] or (findings and severity is Severity.ERROR):
-            yield quantity(severities[severity], word)
+def format_volume(num_files: int, num_rows: int, num_bytes: int) -> str:
+    """``3 files, 1,015 rows, 1.0 MiB``."""
+    return f"{quantity(num_files, 'file')}, {quantity(num_rows, 'row')}, {format_size(num_bytes)}"
 
 
-def size_in_words(num_bytes: float) -> str:
+def format_size(num_bytes: float) -> str:
     """``1536`` as ``1.5 KiB``."""
     for unit in _UNITS[:-1]:
         if num_bytes < 1024:
             return f"{num_bytes:,.0f} {unit}" if unit == "bytes" else f"{num_bytes:,.1f} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:,.1f} {_UNITS[-1]}"
+
+
+def format_table(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
+    """One line for each row. ``alignment`` has one letter for each column: ``l`` for left, ``r`` for right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, alignment, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()

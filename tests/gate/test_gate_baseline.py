@@ -31,7 +31,7 @@ def test_from_the_first_writing_on_only_new_findings_fail(save: Save, run: Run) 
     assert run("baseline", "write", "data").out == f"{NAME}: 1 known finding in 1 file\n"
     done = run("scan", "data")
     assert done.code == 0
-    assert done.out.splitlines()[0] == f"1 finding known, in {NAME}"
+    assert done.out.splitlines()[0] == f"1 known finding in {NAME}"
     save("data/b.npy", [INF])
     done = run("scan", "data")
     assert done.code == 1
@@ -62,7 +62,7 @@ def test_what_is_fixed_is_told(save: Save, run: Run) -> None:
         "fixed: DC101 nan, 2 known, 1 left (./a.npy)",
         "fixed: DC102 pos-inf, 1 known, none left (./a.npy)",
         "fixed: DC101 nan, 1 known, none left (b.npy)",
-        "3 known findings fixed; 'datacheck baseline write' takes note of it",
+        "3 known findings fixed; record it with 'datacheck baseline write'",
     ]
     run("baseline", "write", ".")
     assert "fixed" not in run("scan", ".").out

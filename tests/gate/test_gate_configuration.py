@@ -118,7 +118,7 @@ def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
         ("tolerances: {x: {DC0: 3}}", "tolerances.x.DC0: DC0 counts no values"),
         ("tolerances: {x: {DC1: -1}}", "tolerances.x.DC1: must be a number of violations"),
         ("tolerances: [x]", "tolerances: must be a mapping of fields to limits"),
-        ("format: sariff", "format: there is no report format 'sariff'; did you mean 'sarif'?"),
+        ("format: sariff", "format: unknown report format 'sariff'; did you mean 'sarif'?"),
         ("color: sometimes", "color: must be 'auto', 'always' or 'never', and is 'sometimes'"),
         ("workers: 0", "workers: must be greater than or equal to 1, and is 0"),
         ("schemas: [x]", "schemas: must be a mapping, and is a list"),
@@ -145,7 +145,7 @@ def test_every_mistake_of_a_file_is_told(write: Write) -> None:
         ("SELECT", "DC1,X", "there is no code 'X'"),
         ("SEVERITY", "DC104", "must be CODE=LEVEL, such as DC104=warning, and is 'DC104'"),
         ("WORKERS", "many", "must be a whole number, and is 'many'"),
-        ("FORMAT", "jason", "there is no report format 'jason'; did you mean 'json'?"),
+        ("FORMAT", "jason", "unknown report format 'jason'; did you mean 'json'?"),
         ("CONFIG", "nowhere.yaml", "there is no such configuration file"),
     ],
 )

@@ -99,7 +99,7 @@ def test_every_format_renders_every_report(name: str, report: Report) -> None:
 
 
 def test_a_format_that_is_not_there_is_an_error_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"there is no report format 'serif'; did you mean 'sarif'\?"):
+    with pytest.raises(UsageError, match=r"unknown report format 'serif'; did you mean 'sarif'\?"):
         render(Report(), "serif")
 
 
@@ -285,7 +285,7 @@ def test_of_more_results_than_code_scanning_takes_the_lesser_ones_are_left_out_a
     ]
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["DC101", "DC302"]
     ((notice,),) = (invocation["toolExecutionNotifications"] for invocation in run["invocations"])
-    assert notice["message"]["text"].startswith("8 findings left out: code scanning takes 4.")
+    assert notice["message"]["text"].startswith("8 findings omitted: code scanning takes 4.")
     assert "toolExecutionNotifications" not in render(report_of("a"), "sarif")
 
 
@@ -364,7 +364,7 @@ def test_github_says_what_it_shows_in_the_log_alone(folder: Path) -> None:
     assert "of these stand" not in render(report_of(*map(str, range(10))), "github")
     lines = render(report_of(*map(str, range(12))), "github").splitlines()
     assert len(lines) == 12 * 3 + 2
-    assert lines[-1] == "6 findings of these stand in this log alone: GitHub shows ten annotations of a level"
+    assert lines[-1] == "6 findings shown only in this log: GitHub annotates the first 10 of each level"
 
 
 def test_paths_are_those_in_the_repository_wherever_datacheck_runs(
@@ -467,7 +467,11 @@ def test_markdown_stays_as_small_as_a_summary_may_be_and_says_what_is_left_out()
     *_, last, empty, note = text.splitlines()
     shown = text.count("\n| DC")
     assert 0 < shown < 900
-    assert (last[:4], empty, note) == ("| DC", "", f"{900 - shown:,} more findings, for which there is no room here.")
+    assert (last[:4], empty, note) == (
+        "| DC",
+        "",
+        f"{900 - shown:,} more findings omitted to stay below the size limit.",
+    )
 
 
 def test_markdown_is_a_table_that_other_tools_read(folder: Path) -> None:

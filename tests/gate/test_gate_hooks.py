@@ -162,7 +162,7 @@ def test_files_that_did_not_change_are_not_read_again(save: Save, commit: Commit
     again = call(sys.executable, "-m", "pre_commit", "run", "datacheck", "--all-files", "--verbose")
     assert again.returncode == 0, again.stderr
     assert "no findings in 40 files, 40 rows" in again.stdout
-    assert "40 files unchanged since last checked" in again.stdout
+    assert "40 files unchanged since the last check" in again.stdout
 
 
 # The offer itself

@@ -305,7 +305,7 @@ def test_the_action_passes_and_remembers(save: Save, act: Callable[..., Any]) ->
     )
     code, log, _, summary = act(paths="data", schema="", summary="false")
     assert (code, summary) == (0, "")
-    assert "1 file unchanged since last checked" in log
+    assert "1 file unchanged since the last check" in log
     assert "unchanged" not in act(paths="data", cache="false")[1]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from datacheck.findings import Example, Finding
-from datacheck.reports.accounts import InputAccount, RepairTotal, RunReport
+from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.formats import render
 from datacheck.reports.report import Report
-from datacheck.reports.text import render_finding, size_in_words, summary
+from datacheck.reports.run_report import RunReport
+from datacheck.reports.text import format_size, render_finding
 
 NAN = Finding("DC101", "train.parquet", "x", 3, 4096, tuple(Example(row, 2, (), "nan") for row in (17, 90, 91)))
 EMPTY = Finding("DC306", "empty.npy", None, 1, 1, detail="look at what wrote it")
@@ -35,7 +36,7 @@ def test_a_finding_is_one_line_with_what_how_many_of_how_many_and_where() -> Non
     ],
 )
 def test_a_report_ends_with_what_was_read_and_what_came_of_it(report: Report, text: str) -> None:
-    assert summary(report) == text
+    assert report.summary() == text
     assert str(report).splitlines()[-1] == text
     assert len(str(report).splitlines()) == len(report.findings) + 1
 
@@ -59,7 +60,7 @@ def test_only_errors_make_a_report_not_ok() -> None:
     ],
 )
 def test_sizes_are_said_in_words(size: int, words: str) -> None:
-    assert size_in_words(size) == words
+    assert format_size(size) == words
 
 
 def account(split: str, status: str = "cleaned", **counts: int) -> InputAccount:
@@ -113,10 +114,10 @@ def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
     left.left_by_code.update({"DC202": 3})
     report = run_report(accounts=(left,))
     assert not report.ok
-    assert "left in the output, as a report rule says: DC202 3" in str(report)
+    assert "left in the output by a report rule: DC202 3" in str(report)
     report = run_report(accounts=(account("train"), account("val", "unreadable")))
     assert not report.ok
-    assert "1 input could not be read, and nothing of it is in the output" in str(report)
+    assert "1 input could not be read and left out of the output" in str(report)
     report = run_report(accounts=(), failed={"DC101": 5})
     assert not report.ok
     assert "stopped by a fail rule (DC101 5)" in str(report)

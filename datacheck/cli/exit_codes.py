@@ -1,0 +1,11 @@
+"""The exit codes of the ``datacheck`` command."""
+
+from __future__ import annotations
+
+__all__ = ["CLEAN", "COULD_NOT_RUN", "FINDINGS", "INTERRUPTED"]
+
+CLEAN = 0
+FINDINGS = 1
+COULD_NOT_RUN = 2
+#: What a shell reports for a process that SIGINT ended.
+INTERRUPTED = 130

@@ -1,0 +1,187 @@
+"""The report of a run: what was found, what was done about it, and where every row went."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from datacheck._version import __version__
+from datacheck.codes import CODES
+from datacheck.findings import Finding, Severity
+from datacheck.reports.accounts import InputAccount, RepairTotal
+from datacheck.reports.report import Report
+from datacheck.reports.text import append_detail, format_table, format_volume, render_finding
+from datacheck.text import plain, quantity
+
+__all__ = ["MANIFEST_VERSION", "RunReport"]
+
+MANIFEST_VERSION = 1
+
+#: Codes of whole files, whose details are worth a line each unless they name rows.
+_OF_FILES = ("DC0", "DC304", "DC306", "DC9")
+_COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport(Report):
+    """What a run found, and what it did with every row.
+
+    ``ok`` means that every input was read and the output has no violation: everything found was repaired, dropped or
+    quarantined as the pipeline says. ``failed`` counts violations that stopped the run, by code. ``is_new`` is false if
+    the output had already been published.
+    """
+
+    name: str = ""
+    output: str = ""
+    accounts: tuple[InputAccount, ...] = ()
+    failed: dict[str, int] = field(default_factory=dict)
+    is_new: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed and all(account.is_cleaned and not account.left_by_code for account in self.accounts)
+
+    def for_ci(self) -> RunReport:
+        """The report with every finding that is absent from the output reduced to a note."""
+        accounts = {uri: account for account in self.accounts for uri in (account.uri, *(account.files or {}).values())}
+        findings = (
+            _as_resolved(finding) if self._is_resolved(finding, accounts.get(finding.uri)) else finding
+            for finding in self.findings
+        )
+        return replace(self, findings=tuple(findings))
+
+    def _is_resolved(self, finding: Finding, account: InputAccount | None) -> bool:
+        if account is None or finding.code in self.failed:
+            return False
+        return account.is_cleaned and finding.code not in account.left_by_code
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **Report.to_dict(self),
+            "output": self.output,
+            "failed": self.failed,
+            "inputs": [account.to_dict() for account in self.accounts],
+        }
+
+    def totals(self) -> dict[str, int]:
+        """Rows read, kept, dropped and quarantined, over all inputs."""
+        return {name: sum(getattr(account, name) for account in self.accounts) for name in _COUNTS}
+
+    def to_manifest(self, fingerprint: str, schema: dict[str, Any], statistics: str | None) -> bytes:
+        """The bytes of the manifest. They hold no time and no number of workers: equal runs write equal bytes."""
+        record = {
+            "version": MANIFEST_VERSION,
+            "datacheck": __version__,
+            "name": self.name,
+            "fingerprint": fingerprint,
+            "schema": schema,
+            "statistics": statistics,
+            **self.totals(),
+            "num_files": self.num_files,
+            "num_bytes": self.num_bytes,
+            "inputs": [account.to_dict() for account in self.accounts],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+        return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_manifest(cls, record: dict[str, Any], output: Path) -> RunReport:
+        """The report of the run that wrote a manifest."""
+        return cls(
+            tuple(Finding.from_dict(finding) for finding in record["findings"]),
+            record["num_files"],
+            record["num_read"],
+            record["num_bytes"],
+            name=record["name"],
+            output=str(output),
+            accounts=tuple(map(InputAccount.from_dict, record["inputs"])),
+            is_new=False,
+        )
+
+    def __str__(self) -> str:
+        lines = [*_finding_lines(self.findings), ""]
+        if self.accounts:
+            lines += [*_row_table(self), ""]
+        for line in _repair_lines(self.accounts):
+            lines += [line, ""]
+        left: Counter[str] = Counter()
+        for account in self.accounts:
+            left.update(account.left_by_code)
+        if left:
+            lines.append(f"left in the output by a report rule: {_counts_by_code(left)}")
+        num_unread = sum(not account.is_cleaned for account in self.accounts)
+        if num_unread:
+            lines.append(f"{quantity(num_unread, 'input')} could not be read and left out of the output; see above")
+        lines.append(_outcome(self))
+        return "\n".join(lines)
+
+
+def _as_resolved(finding: Finding) -> Finding:
+    if finding.severity is Severity.INFO:
+        return finding
+    return replace(finding, severity=Severity.INFO, detail=append_detail(finding, "not in the output"))
+
+
+def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line for each finding on a whole file, then a table of the others, summed over files.
+
+    The table has a row for each code and field, so that its length does not depend on the number of files.
+    """
+    by_field: dict[tuple[str, str | None, str | None], list[Finding]] = {}
+    for finding in findings:
+        has_rows = any(example.row is not None for example in finding.examples)
+        if finding.code.startswith(_OF_FILES) and not has_rows:
+            yield render_finding(finding)
+        else:
+            by_field.setdefault((finding.code, finding.field, finding.rule), []).append(finding)
+    rows = [
+        (
+            code,
+            CODES[code].name,
+            plain(rule or field or "-", 40),
+            f"{sum(finding.num_violations for finding in group):,}",
+            f"{sum(finding.num_checked for finding in group):,}",
+            quantity(len(group), "file"),
+        )
+        for (code, field, rule), group in sorted(by_field.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+    ]
+    if rows:
+        yield from format_table([("found", "", "field", "violations", "of", "in"), *rows], "lllrrr")
+
+
+def _row_table(report: RunReport) -> Iterator[str]:
+    splits: dict[str, Counter[str]] = {}
+    for account in report.accounts:
+        counts = splits.setdefault(account.split, Counter())
+        counts.update({name: getattr(account, name) for name in _COUNTS})
+    rows = [(plain(split), *(f"{counts[name]:,}" for name in _COUNTS)) for split, counts in splits.items()]
+    if len(rows) > 1:
+        rows.append(("all", *(f"{number:,}" for number in report.totals().values())))
+    return format_table([("split", "read", "= kept", "+ dropped", "+ quarantined"), *rows], "lrrrr")
+
+
+def _repair_lines(accounts: Sequence[InputAccount]) -> Iterator[str]:
+    by_action: dict[str, list[str]] = {}
+    for total in RepairTotal.add(total for account in accounts for total in account.repairs):
+        name = "the array" if total.field is None else plain(total.field)
+        by_action.setdefault(total.action, []).append(f"{name} {total.num_values:,}")
+    for action, repaired in by_action.items():
+        yield f"values repaired by {action}: {', '.join(repaired)}"
+
+
+def _counts_by_code(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{code} {number:,}" for code, number in sorted(counts.items()))
+
+
+def _outcome(report: RunReport) -> str:
+    volume = format_volume(report.num_files, report.num_rows, report.num_bytes)
+    if report.failed:
+        return f"stopped by a fail rule ({_counts_by_code(report.failed)}) after {volume}; nothing was published"
+    if not any(account.is_cleaned for account in report.accounts):
+        return f"no input could be read; nothing was published ({report.seconds:.2f} s)"
+    outcome = "published to" if report.is_new else "nothing to do: the output of these inputs is already in"
+    return f"{outcome} {plain(report.output)}: {volume} ({report.seconds:.2f} s)"
