@@ -14,7 +14,6 @@ from datacheck.findings import Finding
 from datacheck.gate.baseline import Baseline, Compared, LookedAt, load_baseline
 from datacheck.gate.cache import Cache
 from datacheck.gate.configuration import Configuration, configure
-from datacheck.gate.fingerprints import file_hash
 from datacheck.gate.patterns import PathPatterns
 from datacheck.gate.scanning import Scanned, scan_changed
 from datacheck.gate.selection import Selected, select
@@ -24,6 +23,7 @@ from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.sources.suffixes import format_of_name
+from datacheck.storage import storage_of
 
 __all__ = ["PathsLike", "check", "excluded_by", "rebase", "schema_of"]
 
@@ -186,6 +186,6 @@ def _cache(configuration: Configuration) -> Iterator[Cache | None]:
 
 def _content_of(uri: str) -> str | None:
     try:
-        return file_hash(uri)
+        return storage_of(uri).content_hash(uri)
     except OSError:
         return None

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from datacheck.gate.cache import Cache
-from datacheck.gate.fingerprints import State, hash_content, is_at_rest
 from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
 from datacheck.sources.suffixes import format_of_name
+from datacheck.storage import Fingerprint, storage_of
 
 __all__ = ["Content", "name_contents"]
 
@@ -28,58 +28,75 @@ _SLOW = frozenset({"csv", "npz"})
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file holds: its name (a hash), and the state that the file had when it was so."""
+    """What a file holds: its name (a hash), and the file's fingerprint when it was so."""
 
     name: str
-    state: State
+    fingerprint: Fingerprint
 
     def still_holds(self, uri: str) -> bool:
-        """Whether the file is as it was."""
-        return State.of(uri) == self.state
+        """Whether the file has not changed since."""
+        now = _fingerprint(uri)
+        return now is not None and now.proof == self.fingerprint.proof
 
 
 def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None) -> list[Content | None]:
-    """The content of each file; None for one that cannot be named: no regular file, of another format, or just changed.
+    """The content of each file; None for one that cannot be named: not a regular file, of another format, or just changed.
 
-    A file whose state is the one that was remembered is not opened.
+    A file whose fingerprint is the remembered one is not opened.
     """
-    states = [State.of(file.uri) if format_of_name(file.uri) in _SELF_CONTAINED else None for file in files]
+    fingerprints = [_fingerprint(file.uri) if format_of_name(file.uri) in _SELF_CONTAINED else None for file in files]
     keys = [_key(file.uri) for file in files]
-    remembered = cache.get(key for key, state in zip(keys, states, strict=True) if state is not None)
+    remembered = cache.get(key for key, found in zip(keys, fingerprints, strict=True) if found is not None)
     contents: list[Content | None] = [None] * len(files)
     unknown: list[int] = []
-    for position, (key, state) in enumerate(zip(keys, states, strict=True)):
-        if state is None:
+    for position, (file, key, fingerprint) in enumerate(zip(files, keys, fingerprints, strict=True)):
+        if fingerprint is None:
             continue
-        name = _remembered(remembered.get(key), state)
+        name = _remembered(remembered.get(key), fingerprint)
         if name is not None:
-            contents[position] = Content(name, state)
-        elif state.size > _SMALL_BYTES and format_of_name(files[position].uri) not in _SLOW:
-            if is_at_rest(files[position].uri, state):
-                contents[position] = Content(f"state:{key}:{state.numbers}", state)
-        else:
+            contents[position] = Content(name, fingerprint)
+        elif fingerprint.size <= _SMALL_BYTES or format_of_name(file.uri) in _SLOW:
             unknown.append(position)
-    hashes = map_in_order(partial(_hash, files, states), unknown, workers)
+        elif storage_of(file.uri).is_settled(file.uri, fingerprint):
+            contents[position] = Content(f"state:{key}:{fingerprint.proof}", fingerprint)
+    hashes = map_in_order(partial(_hash, files, fingerprints), unknown, workers)
     for position, digest in zip(unknown, hashes, strict=True):
-        state = states[position]
-        if state is not None and digest is not None:
-            contents[position] = Content(digest, state)
-            cache.put(keys[position], {"state": state.numbers, "content": digest})
+        fingerprint = fingerprints[position]
+        if fingerprint is not None and digest is not None:
+            contents[position] = Content(digest, fingerprint)
+            cache.put(keys[position], {"state": fingerprint.proof, "content": digest})
     return contents
 
 
-def _hash(files: Sequence[InputFile], states: Sequence[State | None], position: int) -> str | None:
-    state = states[position]
-    return None if state is None else hash_content(files[position].uri, state)
+def _fingerprint(uri: str) -> Fingerprint | None:
+    """The fingerprint of a regular file; None for anything else."""
+    try:
+        info = storage_of(uri).stat(uri)
+    except (OSError, ValueError):
+        return None
+    return info.fingerprint if info.kind == "file" else None
 
 
-def _remembered(entry: Any, state: State) -> str | None:
-    if not isinstance(entry, Mapping) or entry.get("state") != list(state.numbers):
+def _hash(files: Sequence[InputFile], fingerprints: Sequence[Fingerprint | None], position: int) -> str | None:
+    """A hash of a file; None where it cannot be read, changes meanwhile, or has only just changed."""
+    uri, fingerprint = files[position].uri, fingerprints[position]
+    storage = storage_of(uri)
+    if fingerprint is None or not storage.is_settled(uri, fingerprint):
+        return None
+    try:
+        digest = storage.content_hash(uri)
+    except OSError:
+        return None
+    return digest if Content(digest, fingerprint).still_holds(uri) else None
+
+
+def _remembered(entry: Any, fingerprint: Fingerprint) -> str | None:
+    if not isinstance(entry, Mapping) or entry.get("state") != list(fingerprint.proof):
         return None
     name = entry.get("content")
     return name if isinstance(name, str) else None
 
 
 def _key(uri: str) -> str:
-    path = os.path.abspath(uri)  # noqa: PTH100 - called for every file of every run
+    path = os.path.abspath(uri) if storage_of(uri).local_path(uri) else uri  # noqa: PTH100 - called for every file of every run
     return f"path:{hashlib.sha256(os.fsencode(path)).hexdigest()}"

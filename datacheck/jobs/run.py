@@ -27,7 +27,6 @@ from datacheck.jobs.units import records
 from datacheck.jobs.units.clean import Cleaning, UnitRecord, clean_unit
 from datacheck.jobs.units.label import CleanTask
 from datacheck.leaves import IntArray
-from datacheck.publishing.atomic import write_atomically
 from datacheck.publishing.manifest import STATISTICS_NAME, sum_counts
 from datacheck.publishing.output_paths import check_output_outside_inputs
 from datacheck.publishing.publisher import Publisher, WrittenUnit
@@ -36,6 +35,7 @@ from datacheck.publishing.staging import StagingArea
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 from datacheck.sinks import get_sink
+from datacheck.storage.atomic import write_atomically
 from datacheck.text import plain
 
 __all__ = ["PipelineLike", "clean", "fit", "run"]

@@ -22,7 +22,7 @@ from datacheck.schema.keys import key_columns, unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources import expand_inputs, source_for
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.discover import InputFile
 
 __all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files"]
@@ -203,7 +203,7 @@ def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
 
 def _size(uri: str) -> int:
     try:
-        return Fingerprint.of(uri).size
+        return fingerprint_of(uri).size
     except SourceError:
         return 0
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import publish_all, sync_directory, write_atomically
 from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
 from datacheck.publishing.output_names import LEDGER, QUARANTINE, ROWS, OutputNames, kind_of
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
+from datacheck.storage.atomic import publish_all, sync_directory, write_atomically
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import make_folder, remove_partials, sync_directory, write_atomically
+from datacheck.storage.atomic import make_folder, remove_partials, sync_directory, write_atomically
 from datacheck.storage.os_errors import output_error, output_errors
 from datacheck.text import plain
 

@@ -10,10 +10,10 @@ from typing import BinaryIO, ClassVar
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import partial_path
 from datacheck.sinks.arrays import Array, Segment, StoredArray, raw_bytes
 from datacheck.sinks.columns import check_types, column_name, logical_dtype, numpy_array
 from datacheck.sinks.writer import FileWriter
+from datacheck.storage.atomic import partial_path
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 

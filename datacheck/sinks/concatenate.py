@@ -17,8 +17,8 @@ import numpy as np
 
 from datacheck.errors import OutputError
 from datacheck.leaves import FLOAT_FORMATS
-from datacheck.publishing.atomic import write_file
 from datacheck.sinks.arrays import SAFETENSORS_DTYPES, Segment, StoredArray, write_npy, write_npz, write_safetensors
+from datacheck.storage.atomic import write_file
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited, plain
 

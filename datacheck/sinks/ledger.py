@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from datacheck.errors import AccountingError, OutputError
 from datacheck.leaves import IntArray
-from datacheck.publishing.atomic import write_file
 from datacheck.sinks.categorical import Categorical
+from datacheck.storage.atomic import write_file
 from datacheck.text import plain
 
 __all__ = ["DROPPED", "LEDGER_SCHEMA", "QUARANTINED", "kept_rows", "read_ledger", "write_ledger"]

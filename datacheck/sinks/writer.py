@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import partial_path, sync_file
+from datacheck.storage.atomic import partial_path, sync_file
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 

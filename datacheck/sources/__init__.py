@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from datacheck.errors import SourceError, UsageError, nearest_name
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, Source, WorkUnit
+from datacheck.sources.base import InputInfo, ReadOptions, Source, WorkUnit
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.sources.plugins import plugin_format, plugin_sources
 from datacheck.sources.probe import read_head
@@ -17,7 +17,6 @@ from datacheck.text import plain
 
 __all__ = [
     "BUILT_IN",
-    "Fingerprint",
     "InputFile",
     "InputInfo",
     "ReadOptions",

@@ -10,9 +10,10 @@ import numpy as np
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, split_rows
 from datacheck.sources.error_translation import guard_read
 from datacheck.sources.npy import NpySource
+from datacheck.storage.base import Fingerprint
 
 __all__ = ["AlignedSource", "inspect_aligned"]
 

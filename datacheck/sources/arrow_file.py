@@ -19,10 +19,10 @@ from datacheck.sources.arrow_messages import Contents, read_contents
 from datacheck.sources.base import (
     TARGET_BATCH_BYTES,
     TARGET_UNIT_BYTES,
-    Fingerprint,
     InputInfo,
     ReadOptions,
     WorkUnit,
+    fingerprint_of,
     split_rows,
 )
 from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
@@ -42,7 +42,7 @@ class ArrowSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         is_stream = _is_stream(uri)
         with pa.memory_map(uri) as source:
             source.seek(0 if is_stream else 8)

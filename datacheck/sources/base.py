@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from datacheck.errors import SourceError
+from datacheck.storage.base import Fingerprint
+from datacheck.storage.registry import storage_of
 
 if TYPE_CHECKING:
     # Whoever only lists files loads neither NumPy nor Arrow.
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 __all__ = [
     "TARGET_BATCH_BYTES",
     "TARGET_UNIT_BYTES",
-    "Fingerprint",
     "InputInfo",
     "ReadOptions",
     "Source",
     "WorkUnit",
+    "check_unchanged",
+    "fingerprint_of",
     "split_rows",
 ]
 
@@ -28,36 +30,6 @@ __all__ = [
 TARGET_UNIT_BYTES = 64 << 20
 #: How many bytes of decoded values a batch should hold.
 TARGET_BATCH_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What tells one state of a file from another without reading it: size in bytes, change time in ns, inode."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, uri: str) -> Fingerprint:
-        """The fingerprint of a file now; raises ``SourceError`` (DC902) where it cannot be looked at."""
-        try:
-            status = os.stat(uri)  # noqa: PTH116 - called once or more a file
-        except OSError as error:
-            raise SourceError(
-                "DC902", uri, error.strerror or str(error), "check the path and its permissions"
-            ) from None
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
-
-    def check(self, uri: str) -> None:
-        """Raise ``SourceError`` (DC908) where the file is no longer what it was."""
-        try:
-            now = Fingerprint.of(uri)
-        except SourceError as error:
-            raise SourceError("DC908", uri, f"it vanished while it was read ({error.problem})", "run again") from None
-        if now != self:
-            problem = f"{self.size:,} bytes at the start, {now.size:,} bytes now, or a newer change time"
-            raise SourceError("DC908", uri, problem, "run again when nothing writes to it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +107,25 @@ class Source(Protocol):
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         """The unit's rows in order, in batches of about ``TARGET_BATCH_BYTES``; raises ``SourceError``."""
         ...
+
+
+def fingerprint_of(uri: str) -> Fingerprint:
+    """The current fingerprint of a file; raises ``SourceError`` (DC902) where it cannot be read."""
+    try:
+        return storage_of(uri).stat(uri).fingerprint
+    except OSError as error:
+        raise SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions") from None
+
+
+def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
+    """Raise ``SourceError`` (DC908) where a file no longer has this fingerprint."""
+    try:
+        now = fingerprint_of(uri)
+    except SourceError as error:
+        raise SourceError("DC908", uri, f"it vanished while it was read ({error.problem})", "run again") from None
+    if now != fingerprint:
+        problem = f"{fingerprint.size:,} bytes at the start, {now.size:,} bytes now, or a newer modification time"
+        raise SourceError("DC908", uri, problem, "run again when nothing writes to it")
 
 
 def split_rows(num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES) -> list[tuple[int, int]]:

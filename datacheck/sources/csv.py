@@ -24,7 +24,7 @@ import pyarrow.csv as pa_csv
 
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
-from datacheck.sources.base import TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.csv_types import ColumnKinds
 from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
 from datacheck.sources.text_parsing import convert
@@ -56,7 +56,7 @@ class CsvSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         _header(uri, options)
         unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
         return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
@@ -128,7 +128,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, uri: str, stream: _Stream, options: ReadOptions) -> None:
         self._uri, self._stream, self._options = uri, stream, options
-        self._packed, self._expanded = Fingerprint.of(uri).size, 0
+        self._packed, self._expanded = fingerprint_of(uri).size, 0
 
     def readable(self) -> bool:
         return True

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.probe import read_head
 from datacheck.text import plain
@@ -52,19 +52,19 @@ def guard_read(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, W
 
     @functools.wraps(read)
     def guarded(self: S, unit: WorkUnit) -> Iterator[Batch]:
-        unit.fingerprint.check(unit.uri)
+        check_unchanged(unit.uri, unit.fingerprint)
         try:
             for batch in read(self, unit):
-                unit.fingerprint.check(unit.uri)
+                check_unchanged(unit.uri, unit.fingerprint)
                 yield _with_partitions(batch, unit) if unit.options.partitions and batch.counts_rows else batch
         except DatacheckError:
-            unit.fingerprint.check(unit.uri)
+            check_unchanged(unit.uri, unit.fingerprint)
             raise
         except Exception as error:
             # A reader that is given hostile bytes may raise anything. A file that changed explains all of it.
-            unit.fingerprint.check(unit.uri)
+            check_unchanged(unit.uri, unit.fingerprint)
             raise translated(unit.uri, error) from error
-        unit.fingerprint.check(unit.uri)
+        check_unchanged(unit.uri, unit.fingerprint)
 
     return guarded
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datacheck.sources.base import (
-    TARGET_UNIT_BYTES,
-    Fingerprint,
-    InputInfo,
-    ReadOptions,
-    WorkUnit,
-    split_rows,
-)
+from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.storage.base import Fingerprint
 from datacheck.text import join_limited, quantity
 
 __all__ = ["Member", "plan_members"]

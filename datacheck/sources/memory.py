@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import UsageError
-from datacheck.sources.base import Fingerprint, ReadOptions, split_rows
+from datacheck.sources.base import ReadOptions, split_rows
 from datacheck.sources.members import plan_members
 from datacheck.sources.pandas_columns import pandas_columns
 from datacheck.sources.structure import batches_alone, batches_together, find_tensors
+from datacheck.storage.base import Fingerprint
 
 __all__ = ["MEMORY_URI", "batches_of"]
 
@@ -169,7 +170,7 @@ def _of_structure(data: object, *, is_all: bool = False) -> Iterator[Batch]:
     found = find_tensors(MEMORY_URI, data, options.max_members)
     if is_all and not found:
         raise UsageError(_nothing_in(data))
-    info = plan_members(MEMORY_URI, "memory", Fingerprint(0, 0, 0), [one.member() for one in found], options)
+    info = plan_members(MEMORY_URI, "memory", Fingerprint(0), [one.member() for one in found], options)
     if info.aligned:
         num_rows = info.num_rows or 0
         yield from batches_together(found, 0, num_rows)

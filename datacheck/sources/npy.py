@@ -10,8 +10,9 @@ from typing import ClassVar
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_header
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
 from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.storage.base import Fingerprint
 
 __all__ = ["NpySource"]
 
@@ -24,7 +25,7 @@ class NpySource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         place = _place(uri, fingerprint)
         check_place(uri, place, fingerprint.size - place.offset)
         if place.offset + place.num_bytes != fingerprint.size:

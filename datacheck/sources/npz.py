@@ -24,10 +24,10 @@ from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_he
 from datacheck.sources.base import (
     TARGET_BATCH_BYTES,
     TARGET_UNIT_BYTES,
-    Fingerprint,
     InputInfo,
     ReadOptions,
     WorkUnit,
+    fingerprint_of,
     split_rows,
 )
 from datacheck.sources.error_translation import guard_inspect, guard_read
@@ -50,7 +50,7 @@ class NpzSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         with Path(uri).open("rb") as file, zipfile.ZipFile(file) as archive:
             entries = check_zip(uri, archive, fingerprint.size, options)
             members = [_member(uri, archive, file, entry) for entry in entries]

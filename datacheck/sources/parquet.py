@@ -14,8 +14,16 @@ import pyarrow.parquet as pq
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import (
+    TARGET_BATCH_BYTES,
+    TARGET_UNIT_BYTES,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    fingerprint_of,
+)
 from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.storage.base import Fingerprint
 
 __all__ = ["ParquetSource"]
 
@@ -38,7 +46,7 @@ class ParquetSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         metadata = _open(uri, fingerprint).metadata
         sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]

@@ -17,7 +17,7 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import Place, check_place, iter_rows
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
 from datacheck.sources.members import Member, plan_members
 from datacheck.text import plain
@@ -56,7 +56,7 @@ class SafetensorsSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         with Path(uri).open("rb") as file:
             places = _places(uri, file, fingerprint.size)
         check_expansion(uri, fingerprint.size, fingerprint.size, len(places), options)

@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip
-from datacheck.sources.base import Fingerprint, InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
 from datacheck.sources.members import plan_members
 from datacheck.sources.structure import Found, batches_alone, batches_together, find_tensors
+from datacheck.storage.base import Fingerprint
 from datacheck.text import plain
 
 __all__ = ["TorchSource"]
@@ -44,7 +45,7 @@ class TorchSource:
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        fingerprint = Fingerprint.of(uri)
+        fingerprint = fingerprint_of(uri)
         found = _load(uri, options)
         expanded = sum(one.num_rows * one.row_bytes for one in found)
         check_expansion(uri, expanded, fingerprint.size, len(found), options)
@@ -75,7 +76,7 @@ class TorchSource:
 
 def _load(uri: str, options: ReadOptions) -> list[Found]:
     torch = _import_torch(uri)
-    size = Fingerprint.of(uri).size
+    size = fingerprint_of(uri).size
     with Path(uri).open("rb") as file:
         is_zip = file.read(2) == b"PK"
     records = _check_archive(uri, size, options) if is_zip else None

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from datacheck.batch import Batch, Column
-from datacheck.publishing.atomic import publish_all, write_atomically
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
+from datacheck.storage.atomic import publish_all, write_atomically
 
 UNITS = 6
 FORMATS = ("parquet", "arrow", "csv", "npy", "npz", "safetensors")

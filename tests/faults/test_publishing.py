@@ -14,10 +14,10 @@ import pytest
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import write_atomically
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
+from datacheck.storage.atomic import write_atomically
 
 FORMATS = ("arrow", "csv", "npy", "npz", "parquet", "safetensors")
 KILLER = Path(__file__).with_name("kill_while_publishing.py")

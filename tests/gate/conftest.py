@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from datacheck.cli.app import main
-from datacheck.gate import fingerprints
+from datacheck.storage import change_detection
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are settled after one tick of the clocks that Linux stamps files by, which is at most 10 ms."""
-    monkeypatch.setattr(fingerprints, "_FINE_TICK", 12_000_000)
+    monkeypatch.setattr(change_detection, "_FINE_TICK", 12_000_000)
 
 
 @pytest.fixture

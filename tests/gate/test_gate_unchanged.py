@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from job_files import command, run_command
 
 import datacheck
-from datacheck.gate import contents, fingerprints, scanning
+from datacheck.gate import contents, scanning
 from datacheck.gate.cache import STORE_NAME
-from datacheck.gate.fingerprints import State
 from datacheck.reports.gate_report import GateReport
+from datacheck.storage import Fingerprint, change_detection, storage_of
+from datacheck.storage.local import LocalStorage
 
 Save = Callable[..., Path]
 Write = Callable[[str, str], Path]
@@ -236,11 +237,11 @@ def test_code_of_the_users_own_is_run_every_time(
 
 
 def test_nothing_is_remembered_of_a_file_that_was_changed_just_now(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprints, "_FINE_TICK", 10**12)
+    monkeypatch.setattr(change_detection, "_FINE_TICK", 10**12)
     save("a.npy")
     assert check().ok
     assert check().num_unchanged == 0
-    monkeypatch.setattr(fingerprints, "_FINE_TICK", 12_000_000)
+    monkeypatch.setattr(change_detection, "_FINE_TICK", 12_000_000)
     assert check().num_unchanged == 0
     assert check().num_unchanged == 1
 
@@ -255,11 +256,11 @@ def test_nothing_is_remembered_of_a_file_that_was_changed_just_now(save: Save, m
         (5_000_000_000, 3 * 10**9, True),
     ],
 )
-def test_a_state_is_settled_after_a_tick_of_its_file_system(
+def test_a_file_is_settled_after_a_tick_of_its_file_system(
     monkeypatch: pytest.MonkeyPatch, ctime: int, later: int, expected: bool
 ) -> None:
-    monkeypatch.setattr(fingerprints, "_FINE_TICK", 100_000_000)
-    assert State(1, 0, ctime, 1, 1).is_settled(ctime + later) is expected
+    monkeypatch.setattr(change_detection, "_FINE_TICK", 100_000_000)
+    assert change_detection.ticked_since(Fingerprint(1, ctime_ns=ctime), ctime + later) is expected
 
 
 def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +279,7 @@ def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, m
 
 def test_a_large_file_is_known_by_its_state_and_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "_SMALL_BYTES", 100)
-    monkeypatch.setattr(contents, "hash_content", _never)
+    monkeypatch.setattr(LocalStorage, "content_hash", _never)
     path = save("a.npy", np.arange(100))
     check()
     assert check().num_unchanged == 1
@@ -453,10 +454,9 @@ def test_a_file_that_somebody_writes_to_through_a_map_is_not_remembered(save: Sa
     assert [check().num_unchanged, check().num_unchanged] == [0, 1]
 
 
-def test_whoever_opens_a_file_while_it_is_looked_at_is_not_kept_waiting_and_ends_nobody(save: Save) -> None:
+def test_a_process_that_opens_a_file_while_its_writers_are_looked_for_neither_waits_nor_kills(save: Save) -> None:
     path = save("a.npy")
-    state = State.of(str(path))
-    assert state is not None
+    fingerprint = storage_of(str(path)).stat(str(path)).fingerprint
     done = threading.Event()
 
     def write() -> None:
@@ -468,7 +468,7 @@ def test_whoever_opens_a_file_while_it_is_looked_at_is_not_kept_waiting_and_ends
     writer.start()
     try:
         for _ in range(300):
-            fingerprints.is_at_rest(str(path), state)
+            change_detection.is_settled(str(path), fingerprint)
     finally:
         done.set()
         writer.join()

@@ -243,7 +243,7 @@ def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_anothe
 
 
 def _dies_at_manifest(die: Any) -> Any:
-    from datacheck.publishing.atomic import write_atomically
+    from datacheck.storage.atomic import write_atomically
 
     def write(path: Path, content: bytes, **options: Any) -> None:
         if path.name == "manifest.json":

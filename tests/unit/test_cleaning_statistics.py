@@ -20,7 +20,7 @@ from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.repairs import apply
 from datacheck.errors import CleaningError
 from datacheck.schema.model import Field, Schema
-from datacheck.sources.base import Fingerprint
+from datacheck.storage.base import Fingerprint
 
 NAN, INF = math.nan, math.inf
 NO_SCHEMA = Schema()

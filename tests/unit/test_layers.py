@@ -47,6 +47,7 @@ SIBLINGS = {
     ("publishing", "sinks"),
     ("sinks", "publishing"),
     ("sources", "numerics"),
+    ("sources", "storage"),
 }
 #: What the training door may use, for it must work where there is no job: up to a level, and the reports and repairs,
 #: which doors share.

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from datacheck.errors import OutputError
-from datacheck.publishing.atomic import (
+from datacheck.publishing.output_paths import check_output_outside_inputs, safe_part_name
+from datacheck.publishing.staging import StagingArea
+from datacheck.storage.atomic import (
     publish,
     publish_all,
     remove_partials,
@@ -22,8 +24,6 @@ from datacheck.publishing.atomic import (
     write_atomically,
     write_file,
 )
-from datacheck.publishing.output_paths import check_output_outside_inputs, safe_part_name
-from datacheck.publishing.staging import StagingArea
 
 
 def names(folder: Path) -> list[str]:

@@ -24,7 +24,7 @@ from datacheck.cleaning.plan import CleaningPlan
 from datacheck.cleaning.rules import Scalar
 from datacheck.errors import CleaningError, PipelineError
 from datacheck.schema.validation import fault, validate
-from datacheck.sources.base import Fingerprint
+from datacheck.storage.base import Fingerprint
 from datacheck.text import plain
 
 __all__ = ["STATISTICS_VERSION", "Learned", "LearnedFrom", "StatisticName", "Statistics"]

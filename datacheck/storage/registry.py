@@ -1,0 +1,22 @@
+"""Which storage holds a URI."""
+
+from __future__ import annotations
+
+from datacheck.storage.base import Storage
+from datacheck.storage.local import LocalStorage
+
+__all__ = ["LOCAL", "register_storage", "storage_of"]
+
+LOCAL = LocalStorage()
+_by_scheme: dict[str, Storage] = {}
+
+
+def register_storage(scheme: str, storage: Storage) -> None:
+    """Use a storage for every URI that begins with ``scheme://``; a storage of the same scheme is replaced."""
+    _by_scheme[scheme] = storage
+
+
+def storage_of(uri: str) -> Storage:
+    """The storage that holds a URI: that of its scheme, the local file system where no storage has that scheme."""
+    scheme, separator, _ = uri.partition("://")
+    return _by_scheme.get(scheme, LOCAL) if separator else LOCAL
