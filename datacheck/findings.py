@@ -92,8 +92,7 @@ class Finding:
     def describe(self, more_rows: bool | None = None) -> str:
         """The message; ``more_rows`` says whether other rows than those of the examples have it too, where that is known."""
         code = CODES[self.code]
-        nameless = "the data frame" if self.code == "DC303" else "the array"
-        field = nameless if self.field is None else f"'{plain(self.field)}'"
+        field = code.nameless_field if self.field is None else f"'{plain(self.field)}'"
         parts = {
             "violations": count(self.num_violations),
             "checked": count(self.num_checked),

@@ -14,6 +14,7 @@ from datacheck.cleaning.masks import name_of
 from datacheck.cleaning.plan import Step
 from datacheck.cleaning.rules import Clip
 from datacheck.cleaning.values import encode, family_of, inward, largest_of, neighbour, storage_of
+from datacheck.codes import CODES
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.numerics import Bounds, neginf_mask, posinf_mask, suspicious, to_float
@@ -97,8 +98,8 @@ def find_limits(step: Step, leaf: Leaf, field: Field, learned: Learned | None) -
 def _side(step: Step, leaf: Leaf, raw: Sequence[float] | None, per_feature: bool, *, above: bool) -> Side | None:
     if raw is None:
         return None
-    covered = step.rule.covered & ({"DC202", "DC204"} if above else {"DC201", "DC203"})
-    infinity = "DC102" if above else "DC103"
+    side, infinity = ("upper", "DC102") if above else ("lower", "DC103")
+    covered = {code for code in step.rule.covered if CODES[code].side == side and code != infinity}
     takes_finite = bool(covered) and covered <= step.codes
     takes_infinity = infinity in step.codes
     if not (takes_finite or takes_infinity):

@@ -22,8 +22,9 @@ __all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "fields_of", "is_learn
 
 Otherwise = Literal["quarantine", "drop_row", "fail", "report"]
 
-#: The codes of values that a schema may allow, and that a rule may still ask for.
-_ALLOWABLE = ("DC101", "DC102", "DC103", "DC104")
+
+#: The codes of values that a schema can allow, and that a rule can ask for all the same.
+_ALLOWABLE = tuple(number for number, code in CODES.items() if code.allowable)
 
 
 class Action(StrEnum):
@@ -74,7 +75,7 @@ class CleaningPlan:
         """What is done about a violation of ``code`` in a field or leaf: what the first rule that speaks of it says."""
         rule = self._first_rule(path, code)
         if rule is None:
-            return Action(self.otherwise) if CODES[code].severity == "error" else Action.REPORT
+            return Action(self.otherwise) if CODES[code].is_error else Action.REPORT
         return Action.REPAIR if is_repair(rule) or isinstance(rule, DropField) else Action(rule.action)
 
     def rank(self, path: str | None, code: str) -> int:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic import Field as ModelField
 
-from datacheck.codes import CODES
+from datacheck.codes import CODES, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.schema.validation import fault
 from datacheck.text import join_limited, plain
@@ -48,11 +48,13 @@ __all__ = [
 #: A value that a rule writes, or that was learned.
 Scalar: TypeAlias = bool | int | float | str
 
-#: The codes whose values an impute rule can tell one by one, and so replace.
-IMPUTABLE = ("DC101", "DC102", "DC103", "DC104", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206")
-_LOWER, _UPPER = frozenset({"DC201", "DC203"}), frozenset({"DC202", "DC204"})
-#: What a rule without codes speaks of. Of a warning only a rule that names it does.
-_ALL_CODES = frozenset(code for code, what in CODES.items() if what.severity == "error")
+#: The codes whose values an impute rule can replace.
+_REPAIRABLE = {number: code for number, code in CODES.items() if code.repairable}
+#: The codes that a clip rule can repair, by the end of the range that the values lie beyond.
+_BELOW = frozenset(number for number, code in CODES.items() if code.side == "lower")
+_ABOVE = frozenset(number for number, code in CODES.items() if code.side == "upper")
+#: The codes that a rule without codes covers. A warning must be named.
+_ALL_CODES = frozenset(number for number, code in CODES.items() if code.is_error)
 
 
 def _listed(value: Any) -> Any:
@@ -61,7 +63,7 @@ def _listed(value: Any) -> Any:
 
 def _known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
     for code in codes:
-        if not (code.startswith("DC") and any(known.startswith(code) for known in CODES)):
+        if not (code.startswith("DC") and codes_with_prefix(code)):
             raise ValueError(f"{plain(code)!r} is no code and the start of none{nearest_name(code, CODES)}")
     return codes
 
@@ -102,7 +104,7 @@ class _Rule(BaseModel):
     @property
     def covered(self) -> frozenset[str]:
         """The codes that the rule speaks of: without ``codes`` all that are errors."""
-        return _ALL_CODES if self.codes is None else _starting_with(self.codes)
+        return _ALL_CODES if self.codes is None else codes_with_prefix(*self.codes)
 
 
 class DropRow(_Rule):
@@ -187,15 +189,16 @@ class Impute(_Rule):
         if self.strategy == "constant" and self.per_feature:
             raise fault("per_feature", "a constant is the same for every feature; give each its own rule")
         for code in self.codes:
-            if not _starting_with((code,)) & set(IMPUTABLE):
-                raise fault("codes", f"{code} does not say which values are missing; known are {', '.join(IMPUTABLE)}")
+            if not codes_with_prefix(code) & _REPAIRABLE.keys():
+                known = ", ".join(_REPAIRABLE)
+                raise fault("codes", f"{code} does not say which values are missing; known are {known}")
         if isinstance(self.indicator, str) and not _is_template(self.indicator):
             raise fault("indicator", "must be true or a name with {field} in it, such as '{field}_missing'")
         return self
 
     @property
     def covered(self) -> frozenset[str]:
-        return _starting_with(self.codes) & set(IMPUTABLE)
+        return codes_with_prefix(*self.codes) & _REPAIRABLE.keys()
 
     def indicator_name(self, path: str | None) -> str | None:
         """The name of the missing-indicator of a leaf; None for a rule without one."""
@@ -234,8 +237,8 @@ class Clip(_Rule):
             raise fault("quantiles", f"must be two numbers that rise from 0 to 1, and is {list(self.quantiles)}")
         if self.per_feature and self.quantiles is None:
             raise fault("per_feature", "only quantiles are learned; ge and le are the same for every feature")
-        missing = {"DC102", *_UPPER} if self.ge is not None and self.le is None else set()
-        missing |= {"DC103", *_LOWER} if self.le is not None and self.ge is None else set()
+        missing = _ABOVE if self.ge is not None and self.le is None else frozenset()
+        missing |= _BELOW if self.le is not None and self.ge is None else frozenset()
         if not self.covered or (self.codes is not None and self.covered <= missing):
             raise fault("codes", "names nothing that the rule could move: DC102, DC103, DC201 to DC204")
         return self
@@ -246,9 +249,12 @@ class Clip(_Rule):
 
     @property
     def covered(self) -> frozenset[str]:
-        named = _LOWER | _UPPER if self.codes is None else _starting_with(self.codes)
-        below = {"DC103", *_LOWER} if self.ge is not None or self.le is None else set()
-        above = {"DC102", *_UPPER} if self.le is not None or self.ge is None else set()
+        if self.codes is None:
+            named = frozenset(code for code in _BELOW | _ABOVE if not CODES[code].allowable)
+        else:
+            named = codes_with_prefix(*self.codes)
+        below = _BELOW if self.ge is not None or self.le is None else frozenset()
+        above = _ABOVE if self.le is not None or self.ge is None else frozenset()
         return named & (below | above)
 
 
@@ -318,13 +324,8 @@ def _compiled(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
-@lru_cache(maxsize=1024)
-def _starting_with(starts: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(code for code in CODES if code.startswith(starts))
-
-
 def _names_code(codes: tuple[str, ...] | None, code: str) -> bool:
-    return codes is None or code.startswith(codes)
+    return codes is None or code in codes_with_prefix(*codes)
 
 
 def _is_template(text: str) -> bool:

@@ -22,7 +22,7 @@ def explain(
     ] = None,
 ) -> int:
     """Say what CODE means and what to do about it."""
-    from datacheck.codes import CODES
+    from datacheck.codes import CODES, codes_with_prefix
     from datacheck.errors import UsageError, nearest_name
 
     if not codes:
@@ -32,9 +32,9 @@ def explain(
     for position, wanted in enumerate(codes):
         found = CODES.get(wanted.upper()) or by_name.get(wanted.lower())
         if found is None:
-            family = [code for number, code in CODES.items() if number.startswith(wanted.upper())] if wanted else []
-            if family:
-                print("\n" * bool(position) + "\n".join(map(_line, family)))
+            selected = codes_with_prefix(wanted.upper()) if wanted else ()
+            if selected:
+                print("\n" * bool(position) + "\n".join(_line(CODES[number]) for number in sorted(selected)))
                 continue
             hint = nearest_name(wanted.lower(), by_name) or nearest_name(wanted.upper(), CODES)
             raise UsageError(f"there is no code {wanted!r}{hint or '; datacheck explain lists them all'}")

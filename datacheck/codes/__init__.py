@@ -1,17 +1,33 @@
-"""The table of codes: what each one finds, why that is bad, an example and how to mend it.
+"""The table of codes, one family a file: the source of ``datacheck explain`` and of every decision that depends on a code.
 
-It is the one source of ``datacheck explain``, one family of codes a file. Codes are stable: a released code keeps its
-number and its meaning.
+Codes are stable: a released code keeps its number and its meaning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from datacheck.codes import bounds, guard, numbers, rows, structure, training, unreadable
-from datacheck.codes.code import Code
+from datacheck.codes.code import Code, Family, Level
 
-__all__ = ["CODES", "Code"]
+__all__ = ["CODES", "DUPLICATE_ROW", "MALFORMED_ROW", "Code", "Family", "Level", "codes_with_prefix", "longest_prefix"]
 
-_FAMILIES = (structure.CODES, numbers.CODES, bounds.CODES, rows.CODES, training.CODES, guard.CODES, unreadable.CODES)
+_TABLES = (structure.CODES, numbers.CODES, bounds.CODES, rows.CODES, training.CODES, guard.CODES, unreadable.CODES)
 
 #: Every code by its number.
-CODES: dict[str, Code] = {entry.code: entry for family in _FAMILIES for entry in family}
+CODES: dict[str, Code] = {entry.code: entry for table in _TABLES for entry in table}
+
+#: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
+DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"
+
+
+@lru_cache(maxsize=1024)
+def codes_with_prefix(*prefixes: str) -> frozenset[str]:
+    """The codes that a user selects with ``prefixes``, such as ``DC2`` or ``DC101``."""
+    return frozenset(code for code in CODES if code.startswith(prefixes))
+
+
+def longest_prefix(code: str, prefixes: Iterable[str]) -> str | None:
+    """The most specific of ``prefixes`` that selects ``code``; None if none does."""
+    return max((prefix for prefix in prefixes if code.startswith(prefix)), key=len, default=None)

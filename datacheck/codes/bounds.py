@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.BOUNDS, level="value", tolerable=True)
+
 CODES = (
-    Code(
+    _code(
         code="DC201",
         name="ge",
+        repairable=True,
+        side="lower",
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value below the lower bound `ge`.",
         why=(
@@ -29,9 +35,11 @@ CODES = (
             "    - {action: quarantine, codes: DC2}"
         ),
     ),
-    Code(
+    _code(
         code="DC202",
         name="le",
+        repairable=True,
+        side="upper",
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value above the upper bound `le`.",
         why=(
@@ -52,9 +60,11 @@ CODES = (
             "If the bound is too narrow for true values, widen it in the schema."
         ),
     ),
-    Code(
+    _code(
         code="DC203",
         name="gt",
+        repairable=True,
+        side="lower",
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value at or below the exclusive lower bound `gt`.",
         why=(
@@ -74,9 +84,11 @@ CODES = (
             "    - {action: impute, strategy: median, fields: distance, codes: DC203}"
         ),
     ),
-    Code(
+    _code(
         code="DC204",
         name="lt",
+        repairable=True,
+        side="upper",
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value at or above the exclusive upper bound `lt`.",
         why=(
@@ -94,9 +106,10 @@ CODES = (
             "    - {action: quarantine, fields: label, codes: DC204}"
         ),
     ),
-    Code(
+    _code(
         code="DC205",
         name="isin",
+        repairable=True,
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value outside the list `isin`.",
         why=(
@@ -117,9 +130,10 @@ CODES = (
             "    - {action: quarantine, fields: origin, codes: DC205}"
         ),
     ),
-    Code(
+    _code(
         code="DC206",
         name="str-matches",
+        repairable=True,
         message="{violations} of {checked} values in {field} do not match {detail}",
         finds="A string that the regular expression `str_matches` does not match from its start.",
         why=(
@@ -139,7 +153,7 @@ CODES = (
             "    - {action: quarantine, fields: tailnum, codes: DC206}"
         ),
     ),
-    Code(
+    _code(
         code="DC207",
         name="check",
         message="{violations} of {checked} values in {field} fail {rule}",

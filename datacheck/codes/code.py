@@ -1,24 +1,54 @@
-"""What a code is."""
+"""One code, with everything that the rest of datacheck needs to know about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
-__all__ = ["Code"]
+__all__ = ["Code", "Family", "Level"]
+
+#: What a finding of a code is about. ``file``: the file, or a whole column of it.
+Level = Literal["value", "row", "file", "dataset", "training"]
+
+
+class Family(StrEnum):
+    """A family of codes, which share their first digit."""
+
+    STRUCTURE = "Structure"
+    MISSING = "NaN, infinities and nulls"
+    BOUNDS = "Bounds and membership"
+    ROWS = "Rows and datasets"
+    TRAINING = "Training"
+    UNREADABLE = "Unreadable inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """One code.
+    """One code: its text for ``datacheck explain``, and how findings with it are counted, kept and acted on.
 
-    ``message`` is the line that a finding prints, with ``{violations}``, ``{checked}``, ``{field}``, ``{rule}`` and
-    ``{detail}`` to be filled in; ``message_of_values`` is that of a finding about single values, where there are two
-    kinds. ``finds``, ``why``, ``example`` and ``remedy`` are what ``datacheck explain`` prints;
-    an indented line in an example is what is printed, and in a remedy is YAML to copy.
+    Attributes:
+        message: the line that a finding prints, with the placeholders ``{violations}``, ``{checked}``, ``{field}``,
+            ``{rule}`` and ``{detail}``.
+        message_of_values: the line of a finding about single values, for a code that is otherwise about a file.
+        finds, why, example, remedy: the sections of ``datacheck explain``. An indented line is output in an example,
+            and YAML to copy in a remedy.
+        nameless_field: what ``{field}`` is in a finding without a field.
+        counts_nulls: whether ``num_checked`` includes nulls.
+        becomes_null: whether coercion turns the violating values into nulls, so that they are not among the values
+            that are present.
+        cacheable: whether a verdict with this code depends on the content of the file alone. It doesn't where it
+            depends on permissions, on installed libraries or on the moment.
+        tolerable: whether a part of the values or rows may violate the rule (``tolerances``).
+        allowable: whether a schema can allow the values (``allow_nan``, ``allow_inf``, ``nullable``).
+        repairable: whether the violating values can be told one by one, so that a rule can replace them.
+        side: the end of the range that the values lie beyond.
     """
 
     code: str
     name: str
+    family: Family
+    level: Level
     message: str
     finds: str
     why: str
@@ -26,3 +56,20 @@ class Code:
     remedy: str
     severity: str = "error"
     message_of_values: str = ""
+    nameless_field: str = "the array"
+    counts_nulls: bool = False
+    becomes_null: bool = False
+    cacheable: bool = True
+    tolerable: bool = False
+    allowable: bool = False
+    repairable: bool = False
+    side: Literal["lower", "upper"] | None = None
+
+    @property
+    def counts_values(self) -> bool:
+        """Whether findings may be about single values."""
+        return self.level == "value" or bool(self.message_of_values)
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == "error"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.TRAINING, level="training")
+
 CODES = (
-    Code(
+    _code(
         code="DC450",
         name="loss-not-finite",
         message="the loss is not finite: {detail}",
@@ -23,7 +27,7 @@ CODES = (
             ' `Guard(model, optimizer, on_trip="skip")`.'
         ),
     ),
-    Code(
+    _code(
         code="DC451",
         name="gradient-not-finite",
         message="{violations} of {checked} gradient values are not finite, first in {field}: {detail}",
@@ -37,7 +41,7 @@ CODES = (
         ),
         remedy="Read the diagnosis of the step: it names the forward line whose derivative is not finite there.",
     ),
-    Code(
+    _code(
         code="DC452",
         name="loss-spike",
         severity="warning",
@@ -51,7 +55,7 @@ CODES = (
         ),
         remedy='Look at the batch. `Guard(..., on_trip="skip")`, or `"clip"`, keeps such a step from the weights.',
     ),
-    Code(
+    _code(
         code="DC453",
         name="gradient-spike",
         severity="warning",
@@ -66,7 +70,7 @@ CODES = (
         ),
         remedy="Clip gradients (`torch.nn.utils.clip_grad_norm_`), lower the learning rate, or look at the batch.",
     ),
-    Code(
+    _code(
         code="DC454",
         name="loss-scale-collapsed",
         message="the loss scale fell to {detail}",
@@ -79,7 +83,7 @@ CODES = (
         ),
         remedy="The gradients are not finite for another reason than the scale: read the diagnosis of the step.",
     ),
-    Code(
+    _code(
         code="DC455",
         name="state-not-finite",
         message="{violations} of {checked} values are not finite in {field} after the update: {detail}",
@@ -95,7 +99,7 @@ CODES = (
             " its learning rate, as the diagnosis says."
         ),
     ),
-    Code(
+    _code(
         code="DC460",
         name="guard-acted",
         severity="info",

@@ -18,14 +18,6 @@ _HEAD = """\
 `datacheck explain CODE` prints the same. A code means the same in a file, in a sample and in a layer's output, and keeps
 its number and its meaning. Codes can be chosen by their beginning: `--select DC1` is all of NaN, infinities and nulls.
 """
-_FAMILIES = {
-    "DC0": "Structure",
-    "DC1": "NaN, infinities and nulls",
-    "DC2": "Bounds and membership",
-    "DC3": "Rows and data sets",
-    "DC4": "Training",
-    "DC9": "Inputs that cannot be read",
-}
 
 
 def render_codes() -> str:
@@ -46,8 +38,7 @@ def _table() -> Iterator[str]:
     yield "| code | name | severity | family |"
     yield "|---|---|---|---|"
     for code in CODES.values():
-        family = next((words for prefix, words in _FAMILIES.items() if code.code.startswith(prefix)), "")
-        yield f"| [{code.code}](#{_anchor(code)}) | `{code.name}` | {code.severity} | {family} |"
+        yield f"| [{code.code}](#{_anchor(code)}) | `{code.name}` | {code.severity} | {code.family} |"
     yield ""
 
 

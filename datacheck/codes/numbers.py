@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.MISSING, level="value", tolerable=True, allowable=True, repairable=True)
+
 CODES = (
-    Code(
+    _code(
         code="DC101",
         name="nan",
         message="{violations} of {checked} values are NaN in {field}",
@@ -33,9 +37,10 @@ CODES = (
             "If NaN is a value that your model handles, allow it in the schema with `allow_nan: true`."
         ),
     ),
-    Code(
+    _code(
         code="DC102",
         name="pos-inf",
+        side="upper",
         message="{violations} of {checked} values are +inf in {field}",
         finds="A floating-point or complex value that is +inf.",
         why=(
@@ -58,9 +63,10 @@ CODES = (
             "If infinities are meant, allow them in the schema with `allow_inf: true`."
         ),
     ),
-    Code(
+    _code(
         code="DC103",
         name="neg-inf",
+        side="lower",
         message="{violations} of {checked} values are -inf in {field}",
         finds="A floating-point or complex value that is -inf.",
         why=(
@@ -81,9 +87,10 @@ CODES = (
             "If infinities are meant, allow them in the schema with `allow_inf: true`."
         ),
     ),
-    Code(
+    _code(
         code="DC104",
         name="null",
+        counts_nulls=True,
         message="{violations} of {checked} values are null in {field}",
         finds="A null (an Arrow null, an empty CSV cell, a NaT, a masked value) in a field that is not nullable.",
         why=(

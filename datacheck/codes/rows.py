@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.ROWS)
+
 CODES = (
-    Code(
+    _code(
         code="DC301",
         name="duplicate",
+        level="dataset",
+        tolerable=True,
         message="{violations} of {checked} rows repeat an earlier {field}",
         finds="A row whose key stood in an earlier row of the data set, in this file or another.",
         why=(
@@ -30,9 +36,11 @@ CODES = (
             "If the key needs more than one field, name them all: `unique: [[carrier, flight, time_hour]]`."
         ),
     ),
-    Code(
+    _code(
         code="DC302",
         name="expression",
+        level="row",
+        tolerable=True,
         message="{violations} of {checked} rows break {rule}: {detail}",
         finds="A row for which one of the schema's cross-field expressions is false.",
         why=(
@@ -51,9 +59,12 @@ CODES = (
             "    - {action: quarantine, codes: DC302}"
         ),
     ),
-    Code(
+    _code(
         code="DC303",
         name="pandera",
+        level="row",
+        tolerable=True,
+        nameless_field="the data frame",
         message="{violations} of {checked} rows fail {rule} in {field}",
         finds="A row that the pandera schema named by `pandera:` refuses.",
         why="Your own schema says that the row is not what the model is meant to learn from.",
@@ -70,9 +81,10 @@ CODES = (
             "    - {action: quarantine, codes: DC303}"
         ),
     ),
-    Code(
+    _code(
         code="DC304",
         name="unequal-lengths",
+        level="file",
         message="the arrays are not rows of one table: {detail}",
         finds="Arrays that are cleaned together and have unequal numbers of rows.",
         why=(
@@ -89,9 +101,11 @@ CODES = (
             " on its own; to clean them, put them in files of their own."
         ),
     ),
-    Code(
+    _code(
         code="DC305",
         name="malformed-row",
+        level="row",
+        tolerable=True,
         message="{violations} of {checked} lines do not have the columns of the header: {detail}",
         finds="A line of a CSV file with more or fewer cells than the header.",
         why=(
@@ -111,9 +125,10 @@ CODES = (
             "    - {action: quarantine, codes: DC305}"
         ),
     ),
-    Code(
+    _code(
         code="DC306",
         name="no-rows",
+        level="file",
         severity="warning",
         message="no rows: {detail}",
         finds="A file that can be read and holds no row.",
@@ -130,9 +145,10 @@ CODES = (
             "Check what wrote the file. Delete it if it should not be there. It is a warning and does not fail a job."
         ),
     ),
-    Code(
+    _code(
         code="DC310",
         name="leaked-row",
+        level="dataset",
         message="{violations} of {checked} rows stand in the training data too: {detail}",
         finds="A row of another split that is, value for value, also a row of the training split.",
         why=(
@@ -151,9 +167,10 @@ CODES = (
             " leak: leave them out with `--row-exclude row_id`."
         ),
     ),
-    Code(
+    _code(
         code="DC311",
         name="leaked-key",
+        level="dataset",
         message="{violations} of {checked} rows have a {field} that is in the training data too: {detail}",
         finds="A row of another split whose key stands in the training split.",
         why=(
@@ -172,9 +189,10 @@ CODES = (
             " configuration; a schema given with `--schema` names its unique keys, too."
         ),
     ),
-    Code(
+    _code(
         code="DC312",
         name="drift",
+        level="dataset",
         message="{field} is distributed otherwise than in the training data: {detail}",
         finds=(
             "A field whose values are spread otherwise than those of the training split, by more than a threshold and by"
@@ -196,9 +214,10 @@ CODES = (
             " PSI above 0.25 is commonly called a major shift, below 0.1 none."
         ),
     ),
-    Code(
+    _code(
         code="DC313",
         name="rate-change",
+        level="dataset",
         message="the part of {rule} in {field} is not that of the training data: {detail}",
         finds="A field with a markedly larger or smaller part of nulls, NaN or infinities than in the training split.",
         why=(
@@ -216,9 +235,10 @@ CODES = (
             " 0.05` is five percentage points)."
         ),
     ),
-    Code(
+    _code(
         code="DC314",
         name="new-category",
+        level="dataset",
         message="{violations} of {checked} values in {field} are none that the training data has: {detail}",
         finds="Values of a field of few distinct values that the training split does not have.",
         why=(
@@ -238,9 +258,10 @@ CODES = (
             "    origin: {dtype: string, isin: [EWR, JFK, LGA]}"
         ),
     ),
-    Code(
+    _code(
         code="DC315",
         name="not-compared",
+        level="dataset",
         severity="info",
         message="{field} is not compared: {detail}",
         finds="Something of two data sets that could not be compared, and why.",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.STRUCTURE, level="file")
+
 CODES = (
-    Code(
+    _code(
         code="DC001",
         name="missing-field",
         message="{field} is missing: {detail}",
@@ -28,7 +32,7 @@ CODES = (
             "    dep_delay: {dtype: float32, required: false}"
         ),
     ),
-    Code(
+    _code(
         code="DC002",
         name="extra-field",
         message="{field} is not in the schema, which is strict",
@@ -48,9 +52,10 @@ CODES = (
             "    - {action: drop_field, fields: arr_time}"
         ),
     ),
-    Code(
+    _code(
         code="DC003",
         name="dtype",
+        becomes_null=True,
         message="{field} has the wrong dtype: {detail}",
         message_of_values="{violations} of {checked} values in {field} are {detail}",
         finds=(
@@ -78,7 +83,7 @@ CODES = (
             "    distance: {dtype: float32, coerce: true}"
         ),
     ),
-    Code(
+    _code(
         code="DC004",
         name="shape",
         message="{field} has the wrong shape: {detail}",
@@ -100,9 +105,10 @@ CODES = (
             "    windows: {dtype: float32, shape: [null, 24, 5]}"
         ),
     ),
-    Code(
+    _code(
         code="DC005",
         name="not-checked",
+        cacheable=False,
         message="{field} could not be checked: {detail}",
         finds="A field that may hold NaN or infinities and that datacheck cannot look into.",
         why=(
@@ -120,7 +126,7 @@ CODES = (
             "    - {action: drop_field, fields: payload}"
         ),
     ),
-    Code(
+    _code(
         code="DC006",
         name="duplicate-field",
         message="{field} names more than one column: {detail}",
@@ -139,7 +145,7 @@ CODES = (
         ),
         remedy="Write the file again with one column for each name. datacheck does not choose for you.",
     ),
-    Code(
+    _code(
         code="DC007",
         name="stray-words",
         severity="warning",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.TRAINING, level="training")
+
 CODES = (
-    Code(
+    _code(
         code="DC401",
         name="unstable-loss",
         message="the loss is not finite: {detail}",
@@ -27,7 +31,7 @@ CODES = (
             " paste."
         ),
     ),
-    Code(
+    _code(
         code="DC402",
         name="unstable-forward",
         message="the forward pass is not finite: {detail}",
@@ -43,7 +47,7 @@ CODES = (
             " like. NaN and infinities that never reach the loss or a gradient are not reported."
         ),
     ),
-    Code(
+    _code(
         code="DC403",
         name="unstable-backward",
         message="a gradient is not finite: {detail}",
@@ -62,7 +66,7 @@ CODES = (
             " torch.log(torch.where(x > 0, x, 1.0)), 0.0)`, or the form in `datacheck.torch.safe`."
         ),
     ),
-    Code(
+    _code(
         code="DC404",
         name="parameter-not-finite",
         message="a parameter is not finite: {detail}",
@@ -79,7 +83,7 @@ CODES = (
             " weight made with `torch.empty` must be initialised."
         ),
     ),
-    Code(
+    _code(
         code="DC405",
         name="buffer-not-finite",
         message="a buffer is not finite: {detail}",
@@ -98,7 +102,7 @@ CODES = (
             ' before evaluating. `Guard(..., on_trip="skip")` restores buffers when it skips a step.'
         ),
     ),
-    Code(
+    _code(
         code="DC406",
         name="unstable-update",
         message="the update is not finite: {detail}",
@@ -114,7 +118,7 @@ CODES = (
             " master weights in float32, and lower the learning rate."
         ),
     ),
-    Code(
+    _code(
         code="DC407",
         name="bad-batch",
         message="the batch is bad: {detail}",
@@ -130,7 +134,7 @@ CODES = (
             " diagnosis names the samples, and their file and row where the batch carries them."
         ),
     ),
-    Code(
+    _code(
         code="DC408",
         name="divergence",
         message="training diverges: {detail}",
@@ -146,7 +150,7 @@ CODES = (
             " clip the gradient norm with `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`."
         ),
     ),
-    Code(
+    _code(
         code="DC409",
         name="not-reproducible",
         message="the fault did not repeat: {detail}",

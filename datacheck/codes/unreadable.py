@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datacheck.codes.code import Code
+from functools import partial
+
+from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
+_code = partial(Code, family=Family.UNREADABLE, level="file", cacheable=False)
+
 CODES = (
-    Code(
+    _code(
         code="DC901",
         name="unreadable",
         message="cannot be read: {detail}",
@@ -26,7 +30,7 @@ CODES = (
             " job are done meanwhile, and the next run does only this one."
         ),
     ),
-    Code(
+    _code(
         code="DC902",
         name="not-found",
         message="cannot be opened: {detail}",
@@ -42,7 +46,7 @@ CODES = (
             " program clear the folder while a job runs."
         ),
     ),
-    Code(
+    _code(
         code="DC903",
         name="executable",
         message="asks to run code when it is loaded: {detail}",
@@ -61,7 +65,7 @@ CODES = (
             " dictionary of tensors, or better `safetensors`. If you do not, delete it."
         ),
     ),
-    Code(
+    _code(
         code="DC904",
         name="expands-too-far",
         message="expands beyond its limits: {detail}",
@@ -76,7 +80,7 @@ CODES = (
         ),
         remedy="If the file is what it should be, store it without compression (`np.savez`), or as `.npy` or Parquet.",
     ),
-    Code(
+    _code(
         code="DC905",
         name="encrypted",
         message="is encrypted: {detail}",
@@ -89,7 +93,7 @@ CODES = (
         ),
         remedy="Decrypt the file to a place that only the job can read, and give the job that path.",
     ),
-    Code(
+    _code(
         code="DC906",
         name="pointer",
         message="is a pointer, not the data: {detail}",
@@ -106,7 +110,7 @@ CODES = (
         ),
         remedy="Fetch the data: `git lfs pull`, or `dvc pull`. In CI, set `lfs: true` on the checkout step.",
     ),
-    Code(
+    _code(
         code="DC907",
         name="empty-file",
         message="holds no bytes: {detail}",
@@ -119,7 +123,7 @@ CODES = (
         ),
         remedy="Make the file again, or delete it if it should not be there. Check the log of what wrote it.",
     ),
-    Code(
+    _code(
         code="DC908",
         name="changed",
         message="changed while it was read: {detail}",
@@ -140,7 +144,7 @@ CODES = (
             " again."
         ),
     ),
-    Code(
+    _code(
         code="DC909",
         name="unknown-format",
         message="is of no format that datacheck reads: {detail}",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from datacheck.codes import CODES, Family
 from datacheck.errors import ConfigurationError
 from datacheck.findings import Finding, Severity
 from datacheck.gate.patterns import relative_to
@@ -88,7 +89,7 @@ class Baseline:
 
     def _fixed(self, looked_at: LookedAt, view: _View) -> Iterable[Fixed]:
         now = {(finding.uri, _identity(finding)): finding.num_violations for finding in looked_at.findings}
-        unread = {finding.uri for finding in looked_at.findings if finding.code.startswith("DC9")}
+        unread = {finding.uri for finding in looked_at.findings if CODES[finding.code].family is Family.UNREADABLE}
         by_path = {relative_to(uri, self.root): uri for uri in looked_at.uris if uri not in unread}
         for path, known in self.files.items():
             uri = by_path.get(path)

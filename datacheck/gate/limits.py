@@ -9,10 +9,7 @@ from typing import Any
 
 from datacheck.findings import Finding
 
-__all__ = ["TOLERABLE", "Limit"]
-
-#: Codes whose findings count values or rows; the others are facts of a file, of which there is no part.
-TOLERABLE = ("DC1", "DC2", "DC301", "DC302", "DC303", "DC305")
+__all__ = ["Limit"]
 
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 

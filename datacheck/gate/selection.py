@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from datacheck.codes import longest_prefix
 from datacheck.findings import Finding, Severity
 from datacheck.gate.limits import Limit
 from datacheck.gate.settings import Settings, Tolerances
@@ -41,9 +42,8 @@ def select(findings: Iterable[Finding], settings: Settings) -> Selected:
 
 
 def _is_ignored(code: str, settings: Settings) -> bool:
-    selected = max((len(prefix) for prefix in settings.select if code.startswith(prefix)), default=0)
-    ignored = max((len(prefix) for prefix in settings.ignore if code.startswith(prefix)), default=0)
-    return selected == 0 or ignored >= selected
+    selected, ignored = longest_prefix(code, settings.select), longest_prefix(code, settings.ignore)
+    return selected is None or (ignored is not None and len(ignored) >= len(selected))
 
 
 def _with_severity(finding: Finding, severities: Mapping[str, Severity]) -> Finding:
@@ -71,5 +71,5 @@ def _limit(finding: Finding, tolerances: Tolerances) -> Limit | None:
 
 def _by_longest(code: str, by_prefix: Mapping[str, T]) -> T | None:
     """What the longest beginning of a code says; None where there is none."""
-    matching = [prefix for prefix in by_prefix if code.startswith(prefix)]
-    return by_prefix[max(matching, key=len)] if matching else None
+    prefix = longest_prefix(code, by_prefix)
+    return None if prefix is None else by_prefix[prefix]

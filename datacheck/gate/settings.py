@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from datacheck.codes import CODES
+from datacheck.codes import CODES, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.findings import Severity
-from datacheck.gate.limits import TOLERABLE, Limit
+from datacheck.gate.limits import Limit
 from datacheck.gate.patterns import pattern_problem
 from datacheck.profile.compare.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
@@ -25,12 +25,13 @@ Color = Literal["auto", "always", "never"]
 Tolerances = Mapping[str | None, Mapping[str, Limit]]
 
 _NAMES = {code.name: code.code for code in CODES.values()}
+_TOLERABLE = {number: code for number, code in CODES.items() if code.tolerable}
 
 
 def _known_code(prefix: str) -> str:
     """A code, or the beginning of one, of which there is at least one."""
     upper = prefix.upper()
-    if upper.startswith("DC") and any(code.startswith(upper) for code in CODES):
+    if upper.startswith("DC") and codes_with_prefix(upper):
         return upper
     if prefix.lower() in _NAMES:
         raise ValueError(f"write {_NAMES[prefix.lower()]} for {prefix!r}")
@@ -79,7 +80,7 @@ def _parse_tolerances(written: Any) -> Tolerances:
 
 def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
     """Limits by code; a limit alone is for every code that can be tolerated."""
-    by_code = written if isinstance(written, Mapping) else dict.fromkeys(TOLERABLE, written)
+    by_code = written if isinstance(written, Mapping) else dict.fromkeys(_TOLERABLE, written)
     limits: dict[str, Limit] = {}
     for code, limit in by_code.items():
         place = (field, code) if isinstance(written, Mapping) else (field,)
@@ -88,7 +89,7 @@ def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
             limits[known] = Limit.parse(limit)
         except ValueError as error:
             raise fault(place, str(error)) from None
-        if not any(known.startswith(family) or family.startswith(known) for family in TOLERABLE):
+        if not codes_with_prefix(known) & _TOLERABLE.keys():
             problem = f"{known} counts no values, so nothing of it can be tolerated; use 'ignore' or 'severity'"
             raise fault(place, problem)
     return limits

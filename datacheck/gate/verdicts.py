@@ -13,6 +13,7 @@ from typing import Any
 
 from datacheck import _version
 from datacheck._version import __version__
+from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.schema.loading import dump_schema
@@ -24,8 +25,6 @@ __all__ = ["file_key", "from_json", "is_kept", "rules_of", "set_findings", "set_
 
 #: The number of the form in which verdicts are kept.
 _FORM = 1
-#: Codes that may depend on more than the content of the file: on rights, on what is installed, on the moment.
-_OF_THE_MOMENT = ("DC005", "DC9")
 _DISTRIBUTION = "datacheck-ml"
 
 
@@ -53,7 +52,7 @@ def set_key(rules: str, files: Sequence[InputFile], contents: Sequence[str]) -> 
 
 def is_kept(verdict: FileVerdict) -> bool:
     """Whether the verdict will hold as long as the file's content does."""
-    return not any(finding.code.startswith(_OF_THE_MOMENT) for finding in verdict.findings)
+    return all(CODES[finding.code].cacheable for finding in verdict.findings)
 
 
 def to_json(verdict: FileVerdict) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.checks.unique import DuplicateFinder, KeyHashes
+from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.jobs.units.scan import UnitScan
@@ -17,9 +18,6 @@ from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 
 __all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
-
-#: Codes of rules on values, whose findings say how many values the whole file has, and whether nulls count among them.
-_VALUE_CODES = {"DC003": False, "DC004": False, "DC101": False, "DC102": False, "DC103": False, "DC104": True}
 
 
 def error_finding(error: SourceError) -> Finding:
@@ -75,16 +73,18 @@ class FileScan:
         return found
 
     def _with_count(self, finding: Finding) -> Finding:
-        if finding.code == "DC305":
+        """A finding of the units with the number of rows or values in the file; a named rule counts for itself."""
+        code = CODES[finding.code]
+        if finding.rule is not None:
+            return finding
+        if code.level == "row":
             return replace(finding, num_checked=self.num_rows)
-        with_nulls = _VALUE_CODES.get(finding.code, False)
-        is_value_rule = finding.code in _VALUE_CODES or (finding.code.startswith("DC2") and finding.rule is None)
-        if not is_value_rule or finding.field not in self._num_values:
+        if not code.counts_values or finding.field not in self._num_values:
             return finding
         slots, present = self._num_values[finding.field]
-        if finding.code == "DC003":  # values that did not convert are not present
-            return replace(finding, num_checked=present + finding.num_violations)
-        return replace(finding, num_checked=slots if with_nulls else present)
+        if code.becomes_null:
+            present += finding.num_violations
+        return replace(finding, num_checked=slots if code.counts_nulls else present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Duplicates:
             examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))
             field = key_field(found.key)
             checked = self._num_rows(found.key, found.uri)
-            yield Finding("DC301", found.uri, field, len(found.rows), checked, examples)
+            yield Finding(DUPLICATE_ROW, found.uri, field, len(found.rows), checked, examples)
 
     def _num_rows(self, key: tuple[str, ...], uri: str) -> int:
         return sum(len(where.rows) + where.num_unknown for _, owner, where in self._segments[key] if owner == uri)

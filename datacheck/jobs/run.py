@@ -14,6 +14,7 @@ from typing import Any
 from datacheck.checks.checker import load_libraries
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import Action, CleaningPlan, is_learned
+from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import CleaningError, SourceError, UsageError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
@@ -319,7 +320,7 @@ def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
         finding.code: 1
         for finding in findings
         if finding.is_error
-        and finding.code.startswith("DC00")
+        and CODES[finding.code].level == "file"
         and plan.decide(finding.field, finding.code) is Action.REPORT
     }
 
@@ -367,7 +368,7 @@ def _account(
 
 def _duplicate_findings(uri: str, repeated: Repeated, num_rows: int) -> list[Finding]:
     return [
-        Finding("DC301", uri, key, len(rows), num_rows, tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES]))
+        Finding(DUPLICATE_ROW, uri, key, len(rows), num_rows, tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES]))
         for key, rows in repeated.get(uri, ())
     ]
 

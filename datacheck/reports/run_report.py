@@ -21,8 +21,6 @@ __all__ = ["MANIFEST_VERSION", "RunReport"]
 
 MANIFEST_VERSION = 1
 
-#: Codes of whole files, whose details are worth a line each unless they name rows.
-_OF_FILES = ("DC0", "DC304", "DC306", "DC9")
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 
 
@@ -134,7 +132,7 @@ def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
     by_field: dict[tuple[str, str | None, str | None], list[Finding]] = {}
     for finding in findings:
         has_rows = any(example.row is not None for example in finding.examples)
-        if finding.code.startswith(_OF_FILES) and not has_rows:
+        if CODES[finding.code].level == "file" and not has_rows:
             yield render_finding(finding)
         else:
             by_field.setdefault((finding.code, finding.field, finding.rule), []).append(finding)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import AccountingError, OutputError
 from datacheck.sinks.arrow import ArrowSink, ArrowWriter
 from datacheck.sinks.categorical import Categorical
@@ -31,9 +32,8 @@ from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tens
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
 from datacheck.text import plain
 
-__all__ = ["MALFORMED_CODE", "NUMPY_KEY", "QuarantineWriter", "read_quarantine"]
+__all__ = ["NUMPY_KEY", "QuarantineWriter", "read_quarantine"]
 
-MALFORMED_CODE = "DC305"
 #: Schema metadata: JSON that gives, for each column that stands for a NumPy array without an Arrow type, its dtype and
 #: the shape of a row.
 NUMPY_KEY = b"datacheck:numpy"
@@ -87,7 +87,7 @@ class QuarantineWriter:
         rows = batch.file_rows(np.arange(batch.num_rows))
         self._append([*columns], codes, reasons, rows, batch.row_group)
 
-    def write_malformed(self, malformed: Sequence[MalformedRow], codes: tuple[str, ...] = (MALFORMED_CODE,)) -> None:
+    def write_malformed(self, malformed: Sequence[MalformedRow], codes: tuple[str, ...] = (MALFORMED_ROW,)) -> None:
         """Append lines that are no rows: nulls in the data's columns, and what is wrong and the text as the reason."""
         columns = [_nulls(column, len(malformed)) for column in self._template.columns]
         reasons = [f"{line.problem}: {line.text}" for line in malformed]

@@ -22,6 +22,7 @@ from datacheck.checks.coerce import coerce_batch
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.repairs import apply
+from datacheck.codes import DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.errors import AccountingError, CleaningError, SourceError
 from datacheck.findings import merge_findings
 from datacheck.jobs.units.label import CleanTask, Judge
@@ -135,7 +136,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             stays = again.kept
             num_repeated = int(np.count_nonzero(np.isin(rows[stays], judged.repeated)))
             if num_repeated:
-                left["DC301"] += num_repeated
+                left[DUPLICATE_ROW] += num_repeated
             parts.keep(repaired if stays.all() else repaired.take(np.flatnonzero(stays)))
         parts.remove(original, labels, judge.plan)
         record.num_read += original.num_rows + len(original.malformed)
@@ -232,11 +233,11 @@ class _Parts:
             chosen = original.take(removed.rows[aside])
             self._aside(original).write(chosen, removed.codes.take(aside), removed.reasons.take(aside))
         if original.malformed:
-            action = plan.decide(None, "DC305")
+            action = plan.decide(None, MALFORMED_ROW)
             lines = original.malformed
             same = np.zeros(len(lines), np.int64)
             numbers = np.array([line.row for line in lines], np.int64)
-            self._note(numbers, None, Categorical((action,), same), Categorical((("DC305",),), same))
+            self._note(numbers, None, Categorical((action,), same), Categorical(((MALFORMED_ROW,),), same))
             if action is not Action.DROP_ROW:
                 self._aside(original).write_malformed(lines)
 

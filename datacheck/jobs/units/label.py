@@ -14,6 +14,7 @@ from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.errors import CleaningError, PipelineError
 from datacheck.findings import Finding
 from datacheck.jobs.units.row_labels import Labels, label
@@ -113,13 +114,13 @@ class Judge:
         ]
         if batch.malformed:
             self.found.append(malformed_finding(batch, self._task.unit.uri))
-            if self.plan.decide(None, "DC305") is Action.FAIL:
-                failed["DC305"] += len(batch.malformed)
+            if self.plan.decide(None, MALFORMED_ROW) is Action.FAIL:
+                failed[MALFORMED_ROW] += len(batch.malformed)
         is_open = any(outcome.num_violations and self._is_left(outcome, Action.REPAIR) for outcome in outcomes)
         repeated = [
             outcome.rows
             for outcome in outcomes
-            if outcome.code == "DC301" and outcome.rows is not None and self._is_left(outcome)
+            if CODES[outcome.code].level == "dataset" and outcome.rows is not None and self._is_left(outcome)
         ]
         return Judged(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
 
@@ -136,11 +137,10 @@ class Judge:
         for key, repeated in self._task.duplicates:
             rows = np.flatnonzero(np.isin(file_rows, repeated))
             if len(rows):
-                yield Outcome("DC301", key, batch.num_rows, len(rows), rows)
+                yield Outcome(DUPLICATE_ROW, key, batch.num_rows, len(rows), rows)
 
 
 def _is_of_file(outcome: Outcome) -> bool:
     """Whether the finding is made once for the whole file, when all of its units are known."""
-    return outcome.code == "DC301" or (
-        outcome.code.startswith("DC00") and outcome.rows is None and outcome.rule is None
-    )
+    level = CODES[outcome.code].level
+    return level == "dataset" or (level == "file" and outcome.rows is None and outcome.rule is None)

@@ -10,6 +10,7 @@ import numpy as np
 
 from datacheck.checks.base import Outcome
 from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.codes import CODES
 from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.sinks.categorical import Categorical
@@ -17,8 +18,8 @@ from datacheck.text import plain
 
 __all__ = ["Labels", "Mark", "Removed", "label"]
 
-#: The infinity that is beyond a bound, by the code of the bound.
-_INFINITY_BEYOND = {"DC201": "DC103", "DC202": "DC102", "DC203": "DC103", "DC204": "DC102"}
+#: The infinity beyond each end of a range, by :attr:`Code.side`.
+_INFINITIES: dict[str, str] = {code.side: code.code for code in CODES.values() if code.side and code.allowable}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
             failed[outcome.code] += outcome.num_violations
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
-        infinite = by_place.get((outcome.field, _INFINITY_BEYOND.get(outcome.code, "")))
+        infinite = by_place.get((outcome.field, _INFINITIES.get(CODES[outcome.code].side or "", "")))
         if infinite is not None and not repaired and infinite.rows is not None:
             is_repaired = plan.decide(infinite.field, infinite.code) is Action.REPAIR
             if is_repaired and plan.rank(infinite.field, infinite.code) < rank:

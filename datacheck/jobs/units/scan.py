@@ -10,6 +10,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, Rulebook
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.unique import KeyHashes, hash_keys
+from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
 from datacheck.schema.model import Schema
@@ -93,4 +94,4 @@ def malformed_finding(batch: Batch, uri: str) -> Finding:
     """The finding for the lines of a batch that are no rows."""
     lines = batch.malformed
     examples = tuple(Example(line.row, None, (), line.text[:80]) for line in lines[:5])
-    return Finding("DC305", uri, None, len(lines), batch.num_rows + len(lines), examples, detail=lines[0].problem)
+    return Finding(MALFORMED_ROW, uri, None, len(lines), batch.num_rows + len(lines), examples, detail=lines[0].problem)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from datacheck.codes import CODES, Family
 from datacheck.text import quantity
 from datacheck.torch.loader.event_log import COUNTERS, LOADING, NUM_LOADING, Journal
 from datacheck.torch.loader.records import BadSample, Verdict
@@ -250,5 +251,5 @@ def describe_excess(
 
 def _reason(finding: dict[str, Any]) -> str:
     where = f" in '{finding['field']}'" if finding["field"] is not None else ""
-    detail = f" ({finding['detail']})" if finding["code"].startswith("DC9") else ""
+    detail = f" ({finding['detail']})" if CODES[finding["code"]].family is Family.UNREADABLE else ""
     return f"{finding['code']} {finding['name']}{where}{detail}"

@@ -1,0 +1,55 @@
+"""What the rest of datacheck asks of a code, over the whole table, and how users select codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from datacheck.codes import CODES, Code, Family, codes_with_prefix, longest_prefix
+
+every_code = pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
+
+
+@every_code
+def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
+    levels = {
+        "value": ("DC1", "DC2"),
+        "row": ("DC302", "DC303", "DC305"),
+        "file": ("DC0", "DC304", "DC306", "DC9"),
+        "dataset": ("DC301", "DC31"),
+        "training": ("DC4",),
+    }
+    assert [level for level, prefixes in levels.items() if code.code.startswith(prefixes)] == [code.level]
+
+
+@every_code
+def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
+    number = code.code
+    assert code.counts_values == number.startswith(("DC003", "DC004", "DC1", "DC2"))
+    assert code.counts_nulls == (number == "DC104")
+    assert code.becomes_null == (number == "DC003")
+    assert code.cacheable == (not number.startswith(("DC005", "DC9")))
+    assert code.tolerable == number.startswith(("DC1", "DC2", "DC301", "DC302", "DC303", "DC305"))
+    assert code.allowable == (number in ("DC101", "DC102", "DC103", "DC104"))
+    assert code.repairable == number.startswith(("DC10", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206"))
+    assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
+    assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
+    assert code.nameless_field == ("the data frame" if number == "DC303" else "the array")
+
+
+@every_code
+def test_a_family_shares_its_first_digit(code: Code) -> None:
+    digits = {"0": "STRUCTURE", "1": "MISSING", "2": "BOUNDS", "3": "ROWS", "4": "TRAINING", "9": "UNREADABLE"}
+    assert code.family is Family[digits[code.code[2]]]
+
+
+def test_prefixes_select_codes() -> None:
+    assert codes_with_prefix("DC101") == {"DC101"}
+    assert codes_with_prefix("DC10", "DC201") == {"DC101", "DC102", "DC103", "DC104", "DC201"}
+    assert codes_with_prefix("DC") == CODES.keys()
+    assert not codes_with_prefix("DC8")
+    assert not codes_with_prefix()
+
+
+def test_the_longest_prefix_is_the_most_specific() -> None:
+    assert longest_prefix("DC101", ("DC1", "DC101", "DC")) == "DC101"
+    assert longest_prefix("DC101", ("DC2",)) is None
