@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datacheck.text import plain
+from datacheck.torch import _compat
 from datacheck.torch.diagnosis.batches import given_storages
 from datacheck.torch.diagnosis.context import Case
 from datacheck.torch.diagnosis.describe import describe
+from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, Diagnosis
 from datacheck.torch.diagnosis.frames import ModuleNames
 from datacheck.torch.diagnosis.lines import line_in_method, line_that_made
 from datacheck.torch.diagnosis.masked_inf import behind_a_zero
-from datacheck.torch.diagnosis.recorded_replay import Recording, record
+from datacheck.torch.diagnosis.recorded_replay import Recording, is_harmed, record
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES
 from datacheck.torch.diagnosis.restore import Restorer
 from datacheck.torch.diagnosis.tensor_sources import Owners, is_mask
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from datacheck.schema.model import Schema
-    from datacheck.torch.diagnosis.diagnosis import Diagnosis
     from datacheck.torch.diagnosis.trace import Source
 
 __all__ = ["examine"]
@@ -52,7 +53,11 @@ def examine(
     names = ModuleNames(model)
     restorer = Restorer([] if model is None else [model])
     started = time.monotonic()
+    _compat.warn_missing("diagnosis")
     try:
+        problem = _compat.recording_problem()
+        if problem is not None:
+            return _without_recording(replay, scale, problem)
         recording = _record(replay, names, scale, restorer, given_storages(batch))
         if not recording.harms:
             return None
@@ -73,6 +78,19 @@ def examine(
         return replace(diagnosis, explanation=f"{diagnosis.explanation}\n{raised}")
     finally:
         restorer.restore()
+
+
+def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem: str) -> Diagnosis | None:
+    """What one plain replay tells, where operations cannot be recorded."""
+    for phase, what in (("loss", "the loss is"), ("backward", "a gradient is")):
+        if is_harmed(replay, phase == "backward", scale):
+            return Diagnosis(
+                code=PHASE_CODES[phase],
+                phase=phase,
+                cause="unknown",
+                explanation=f"{what} non-finite; the operation that made it so is not known, for {problem}",
+            )
+    return None
 
 
 def _record(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from datacheck.errors import UsageError
+from datacheck.torch import _compat
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES, Recorder
 from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, run_backward
 from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, is_finite, parts, storage_key
@@ -153,9 +154,9 @@ def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        owner = getattr(node, "_forward_cls", None)
-        if isinstance(owner, type):
-            recorder.name_custom(node._sequence_nr(), owner)
+        owner = _compat.forward_class(node)
+        if owner is not None:
+            recorder.name_custom(_compat.sequence_number(node), owner)
             yield node
         todo.extend(following for following, _ in node.next_functions)
 
@@ -165,7 +166,7 @@ class _CustomWatch:
 
     def __init__(self, recorder: Recorder, node: Any) -> None:
         self._recorder = recorder
-        self._sequence = node._sequence_nr()
+        self._sequence = _compat.sequence_number(node)
         self._name = node.name()
 
     def __call__(self, produced: Any, received: Any) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from datacheck.torch import _compat
 from datacheck.torch.diagnosis.frames import ModuleNames, Whereabouts, definition, locate
 from datacheck.torch.diagnosis.record import Held, NodeRef, Operation, Slot, SlotRef, Tape, Written
 from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, count_bad, is_finite, parts, storage_key
@@ -58,7 +58,7 @@ _traits: dict[Any, _Traits] = {}
 def _traits_of(func: Any) -> _Traits:
     known = _traits.get(func)
     if known is None:
-        schema = func._schema
+        schema = _compat.schema_of(func)
         written: list[int | str] = []
         base = schema.name.split("::")[-1]
         undeclared = _UNDECLARED_WRITES.get(base, ())
@@ -73,7 +73,7 @@ def _traits_of(func: Any) -> _Traits:
     return known
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
     """Records what runs under it on ``tape``.
 
     ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
@@ -179,10 +179,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _remember(self, func: Any, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
-        current = torch._C._current_autograd_node()
+        current = _compat.current_node()
         node = None
         if current is not None:
-            sequence = current._sequence_nr()
+            sequence = _compat.sequence_number(current)
             node = NodeRef(current.name(), sequence, self._owners.get(sequence))
         where = locate(self._names, self._boundary, current is not None)
         with self._lock:
@@ -191,7 +191,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tape.operations.append(operation)
         operation.is_constant = traits.base in _CONSTANTS
         if node is None or where.place is not None:
-            operation.sequence = torch._C._autograd._get_sequence_nr() - 1
+            operation.sequence = _compat.forward_sequence_number()
             self.tape.by_sequence.setdefault(operation.sequence, []).append(index)
         return operation
 

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer
 
+from datacheck.torch import _compat
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, MutableMapping
 
 __all__ = ["Restorer", "force_eager", "isolated_gradients", "leaves_of", "run_backward"]
 
@@ -83,7 +85,7 @@ class _ModuleState:
         self._module = module
         #: Compiled to TorchScript, a module gives out its attributes, but does not let them be replaced.
         self._is_open = not isinstance(module, torch.jit.ScriptModule)
-        self._buffers = dict(module._buffers.items())
+        self._buffers = dict(_compat.buffers_of(module))
         self._plain = {name: value for name, value in module.__dict__.items() if isinstance(value, _PLAIN)}
         self._values = [
             (buffer, buffer.detach().clone())
@@ -99,9 +101,10 @@ class _ModuleState:
                 buffer.copy_(before)
 
     def _restore_attributes(self) -> None:
-        if not _same_objects(self._module._buffers, self._buffers):
-            self._module._buffers.clear()
-            self._module._buffers.update(self._buffers)
+        buffers = _compat.buffers_of(self._module)
+        if not _same_objects(buffers, self._buffers):
+            buffers.clear()
+            buffers.update(self._buffers)
         attributes = self._module.__dict__
         for name in [name for name, value in attributes.items() if isinstance(value, _PLAIN)]:
             if name not in self._plain:
@@ -152,10 +155,10 @@ def leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
 @contextmanager
 def isolated_gradients(leaves: Iterable[torch.Tensor]) -> Iterator[None]:
     """Empty gradients for a while, and no hooks on accumulation: one of them may step an optimizer."""
-    saved: list[tuple[torch.Tensor, torch.Tensor | None, dict[Any, Any]]] = []
+    saved: list[tuple[torch.Tensor, torch.Tensor | None, MutableMapping[Any, Any] | None, dict[Any, Any]]] = []
     for leaf in leaves:
-        hooks = getattr(leaf, "_post_accumulate_grad_hooks", None)
-        saved.append((leaf, leaf.grad, dict(hooks or {})))
+        hooks = _compat.gradient_hooks(leaf)
+        saved.append((leaf, leaf.grad, hooks, dict(hooks or {})))
         leaf.grad = None
         if hooks:
             # The graph keeps the dictionary that it saw, so it is emptied and not replaced.
@@ -163,7 +166,7 @@ def isolated_gradients(leaves: Iterable[torch.Tensor]) -> Iterator[None]:
     try:
         yield
     finally:
-        for leaf, gradient, kept in saved:
+        for leaf, gradient, hooks, kept in saved:
             leaf.grad = gradient
-            if kept:
-                leaf._post_accumulate_grad_hooks.update(kept)
+            if hooks is not None and kept:
+                hooks.update(kept)

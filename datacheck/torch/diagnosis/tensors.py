@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from datacheck import numerics
+from datacheck.torch import _compat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,7 @@ def is_comparable(tensor: torch.Tensor) -> bool:
         and not tensor.is_quantized
         and not tensor.is_nested
         # Functional transforms stand zeros in for gradients that are not there; they have no memory.
-        and not tensor._is_zerotensor()
+        and not _compat.is_zero_tensor(tensor)
     )
 
 
@@ -67,7 +68,7 @@ def parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """The dense tensors whose memory holds the values: the tensor itself, or the values of a sparse or nested one."""
     layout = tensor.layout
     if layout is torch.sparse_coo:
-        yield tensor._values()
+        yield _compat.sparse_parts(tensor)[1]
     elif layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
         yield tensor.values()
     elif layout is torch.strided and not tensor.is_nested:
@@ -76,7 +77,7 @@ def parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def storage_key(tensor: torch.Tensor) -> int:
     """What tells storages apart while they live."""
-    return int(tensor.untyped_storage()._cdata)
+    return _compat.storage_id(tensor)
 
 
 def flatten_memory(tensor: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from torch.utils.data._utils.collate import default_collate_fn_map
-
 from datacheck.errors import UsageError
+from datacheck.torch import _compat
 
 __all__ = ["SkippedSample"]
 
@@ -40,4 +39,4 @@ def _refuse_batch(batch: Sequence[Any], **_: Any) -> NoReturn:
     raise batch[0].refusal()
 
 
-default_collate_fn_map[SkippedSample] = _refuse_batch  # the place that torch names for types of one's own
+_compat.collate_functions()[SkippedSample] = _refuse_batch

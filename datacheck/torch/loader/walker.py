@@ -17,6 +17,7 @@ import torch
 
 from datacheck.batch import Column
 from datacheck.leaves import IntArray, Leaf, Level, Regular
+from datacheck.torch import _compat
 from datacheck.torch.loader.lists import ListPaths, as_arrow_list
 from datacheck.torch.loader.screens import HARMLESS, as_array, dtype_of, is_image
 
@@ -198,7 +199,7 @@ def _walk_tensor(path: str | None, value: torch.Tensor) -> Iterator[SampleLeaf]:
             yield from _walk_tensor(f"{path}.{place}" if path else str(place), part)
         return
     elif tensor.layout is torch.sparse_coo:
-        yield _of_sparse(path, value, tensor._values(), tensor._indices())
+        yield _of_sparse(path, value, *reversed(_compat.sparse_parts(tensor)))
         return
     elif tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
         yield _of_sparse(path, value, tensor.values(), None)
