@@ -174,6 +174,17 @@ def sgd(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.05, **options)
 
 
+class TwoPrecisions(nn.Module):
+    """Float32 weights beside float64 ones, which are sampled tensor by tensor as they are on an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.single, self.double_ = nn.Linear(6, 8), nn.Linear(8, 1).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.double_(self.single(x).double()).float()
+
+
 RECIPES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], torch.optim.Optimizer], Callable[..., Any]]] = {
     "sgd": (Net, lambda model: sgd(model, momentum=0.9, weight_decay=0.1), mean_squares),
     "adamw": (Net, adamw, mean_squares),
@@ -187,6 +198,7 @@ RECIPES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], torch.op
     "shared and unused": (Shared, adamw, mean_squares),
     "structured outputs": (Structured, adamw, mean_squares),
     "sparse gradients": (Embedded, lambda model: torch.optim.SparseAdam(model.parameters(), lr=0.1), mean_squares),
+    "two precisions": (TwoPrecisions, adamw, mean_squares),
     "double": (lambda: Net().double(), adamw, lambda m, b: mean_squares(m, (b[0].double(), b[1].double()))),
 }
 

@@ -164,7 +164,7 @@ class UpdateSample:
             self._num_moves = 0
         else:
             self._views = views
-            self._before = [view.float() for view in views]
+            self._before = [view.to(torch.float32, copy=True) for view in views]
 
     def moved(self) -> float | Tensor | None:
         """How far the weights moved since the last call; on an accelerator a tensor that it will know later."""
@@ -174,7 +174,7 @@ class UpdateSample:
             if self._has_other_memory():
                 self._prepare()
                 return None
-            now = [view.float() for view in self._views]
+            now = [view.to(torch.float32, copy=True) for view in self._views]
             torch._foreach_sub_(self._before, now)
             ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
             self._before = now
