@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from datacheck.errors import UsageError
     from datacheck.torch.guard.bundle import Bundle
-    from datacheck.torch.guard.bundle_replay import Replayed
+    from datacheck.torch.guard.bundle_replay import BundleReplay
 
 __all__ = ["replay"]
 
@@ -71,7 +71,7 @@ def _raised(what: str, error: Exception) -> UsageError:
     return UsageError(f"{what} raised {type(error).__name__}: {plain(str(error))} ({plain(where)})")
 
 
-def _record(path: Path, bundle: Bundle, replayed: Replayed) -> dict[str, Any]:
+def _record(path: Path, bundle: Bundle, replayed: BundleReplay) -> dict[str, Any]:
     return {
         "bundle": str(path),
         "step": bundle.step,
@@ -83,7 +83,7 @@ def _record(path: Path, bundle: Bundle, replayed: Replayed) -> dict[str, Any]:
     }
 
 
-def _text(path: Path, bundle: Bundle, replayed: Replayed) -> str:
+def _text(path: Path, bundle: Bundle, replayed: BundleReplay) -> str:
     from datacheck.text import plain
 
     lines = [f"not as in the run: {plain(difference)}" for difference in replayed.differences]

@@ -22,7 +22,7 @@ from torch import nn  # noqa: E402
 from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
 from datacheck.torch.guard.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip, Warn  # noqa: E402
-from datacheck.torch.guard.history import SpikeWatch  # noqa: E402
+from datacheck.torch.guard.history import SpikeDetector  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -243,7 +243,7 @@ def test_a_spike_that_raises_has_a_diagnosis() -> None:
     poison=st.lists(st.sampled_from([float("nan"), float("inf"), -float("inf"), None]), max_size=60),
 )
 def test_statistics_of_spikes_cannot_be_poisoned(values: list[float], poison: list[float | None]) -> None:
-    poisoned, clean = SpikeWatch(10.0), SpikeWatch(10.0)
+    poisoned, clean = SpikeDetector(10.0), SpikeDetector(10.0)
     for value in values:
         assert poisoned.look(value) == clean.look(value)
     for value in poison:
@@ -256,7 +256,7 @@ def test_statistics_of_spikes_cannot_be_poisoned(values: list[float], poison: li
 
 
 def test_a_lasting_change_of_level_is_accepted() -> None:
-    watch = SpikeWatch(10.0, window=32)
+    watch = SpikeDetector(10.0, window=32)
     for value in [1.0, 1.1, 0.9] * 10:
         watch.look(value)
     spikes = [watch.look(50.0 + value) is not None for value in [1.0, 1.1, 0.9] * 16]

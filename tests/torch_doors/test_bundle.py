@@ -132,7 +132,7 @@ def test_text_is_one_screen(program: Any, tmp_path: Path, capsys: pytest.Capture
 
 def test_a_bundle_restores_weights_buffers_and_random_states_of_the_step(program: Any, tmp_path: Path) -> None:
     guard, _ = tripped(program)
-    model = guard._driver.training.model
+    model = guard._runner.training.model
     bundle = read_bundle(guard.bundle(tmp_path / "here"))
     other, _ = program.build()
     assert not torch.equal(other.first.weight, model.first.weight)
@@ -143,7 +143,7 @@ def test_a_bundle_restores_weights_buffers_and_random_states_of_the_step(program
     assert part["batch"]["name"] == "a"
     assert set(part["random"]) == {"torch", "python", "numpy"}
     moments = bundle.optimizers[0]["state"][0]
-    assert torch.equal(moments["exp_avg"], next(iter(guard._driver.training.optimizers[0].state.values()))["exp_avg"])
+    assert torch.equal(moments["exp_avg"], next(iter(guard._runner.training.optimizers[0].state.values()))["exp_avg"])
 
 
 def test_a_clean_replay_says_so(program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

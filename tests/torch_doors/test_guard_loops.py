@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.guard.layer_monitor import LayerWatch  # noqa: E402
+from datacheck.torch.guard.layer_monitor import LayerMonitor  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -201,7 +201,7 @@ def test_layers_tell_which_module_was_first() -> None:
     model = nn.Sequential(nn.Linear(2, 2), Late(), nn.Linear(2, 2))
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
-    watch = LayerWatch(model)
+    watch = LayerMonitor(model)
     watch.attach()
     watch.begin()
     model(torch.ones(1, 2)).sum().backward()
@@ -230,7 +230,7 @@ def test_recomputation_is_not_counted_twice() -> None:
     layer = nn.Linear(2, 2)
     readings = []
     for reentrant in (None, False, True):
-        watch = LayerWatch(layer)
+        watch = LayerMonitor(layer)
         watch.attach()
         watch.is_on = True
         watch.begin()

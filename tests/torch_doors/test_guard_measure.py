@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
-from datacheck.torch.guard.layer_monitor import LayerWatch  # noqa: E402
-from datacheck.torch.guard.norms import count_nonfinite, mend, squares, total_norm  # noqa: E402
+from datacheck.torch.guard.layer_monitor import LayerMonitor  # noqa: E402
+from datacheck.torch.guard.norms import count_nonfinite, squares, total_norm, zero_nonfinite  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_bad_is_passed_over(dtype: torch.dtype) -> None:
 def test_mending_writes_zero_where_a_value_is_bad_and_nowhere_else(dtype: torch.dtype) -> None:
     tensor = with_bad(dtype, math.inf, 5).mT
     expected = torch.where(torch.isfinite(tensor), tensor, torch.zeros((), dtype=dtype))
-    mend(tensor)
+    zero_nonfinite(tensor)
     assert torch.equal(tensor, expected)
 
 
@@ -160,7 +160,7 @@ def test_a_bad_gradient_of_a_device_stops_the_update() -> None:
 
 def test_layers_of_a_device_are_summed_there_and_read_when_asked() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    watch = LayerWatch(model)
+    watch = LayerMonitor(model)
     watch._order[1] = None
     for _ in range(2):
         watch._add(watch._outputs, 1, move(torch.full((4,), 3.0)), 0)
@@ -180,10 +180,10 @@ def test_what_an_update_left_on_a_device_is_read_with_the_next_step() -> None:
     model, optimizer, step = on_a_device()
     guard = Guard(model, optimizer)
     step()
-    lookout = guard._driver.lookout
+    monitor = guard._runner.monitor
     with torch.no_grad():
         model.bias[0] = math.nan
-    lookout._unread_state = (1, 0.0, torch.tensor(math.nan))
+    monitor._unread_state = (1, 0.0, torch.tensor(math.nan))
     with pytest.raises(NonFiniteError):
         step()
     finding = guard.report().findings[0]

@@ -19,9 +19,9 @@ from datacheck.errors import SourceError, UsageError
 from datacheck.text import join_limited, plain
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.history import HistoryBuffer
-from datacheck.torch.guard.names import bare_model, bare_name
-from datacheck.torch.guard.snapshot import take_optimizer
-from datacheck.torch.guard.step_context import StepContext
+from datacheck.torch.guard.names import unwrap_model, unwrapped_name
+from datacheck.torch.guard.snapshot import copy_optimizer
+from datacheck.torch.guard.step_state import StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.tree_file import read_tree, write_tree
 from datacheck.torch.guard.trip import Trip
@@ -74,7 +74,7 @@ class Bundle:
 def write_bundle(
     path: Path,
     training: Training,
-    context: StepContext,
+    context: StepState,
     trip: Trip | None,
     diagnosis: Diagnosis | None,
     history: HistoryBuffer,
@@ -82,7 +82,7 @@ def write_bundle(
     """Write the step to a new folder ``path``, all of it or nothing."""
     if path.exists():
         raise UsageError(f"{plain(str(path))} is there already; a bundle is never written over")
-    model = bare_model(training.model)
+    model = unwrap_model(training.model)
     with training.buffers.replay():
         tensors = dict([*model.named_parameters(), *model.named_buffers()])
         tree = {
@@ -93,10 +93,12 @@ def write_bundle(
                 {"batch": part.batch, "random": part.random, "is_whole": part.is_whole, "root": part.root}
                 for part in context.parts
             ],
-            "tensors": {bare_name(name): tensor for name, tensor in tensors.items() if tensor.device.type != "meta"},
-            "modes": {bare_name(name): module.training for name, module in model.named_modules()},
+            "tensors": {
+                unwrapped_name(name): tensor for name, tensor in tensors.items() if tensor.device.type != "meta"
+            },
+            "modes": {unwrapped_name(name): module.training for name, module in model.named_modules()},
             "optimizers": [
-                {"class": type(optimizer).__qualname__, **take_optimizer(optimizer)}
+                {"class": type(optimizer).__qualname__, **copy_optimizer(optimizer)}
                 for optimizer in training.optimizers
             ],
             "scaler": None if training.scaler is None else training.scaler.state_dict(),

@@ -17,28 +17,28 @@ from datacheck.text import plain
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bundle import Bundle
 from datacheck.torch.guard.explain import examine_part
-from datacheck.torch.guard.names import bare_model
-from datacheck.torch.guard.step_context import LossFunction, Part, probe_part
+from datacheck.torch.guard.names import unwrap_model
+from datacheck.torch.guard.step_state import LossFunction, Part, probe_part
 from datacheck.torch.replay_state import read_random_state, write_random_state
 
-__all__ = ["Replayed", "replay_bundle"]
+__all__ = ["BundleReplay", "replay_bundle"]
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class BundleReplay:
     """What a replay gave: the diagnosis made here, None where all is finite here, and what is not as it was."""
 
     diagnosis: Diagnosis | None
     differences: list[str] = field(default_factory=list)
 
 
-def replay_bundle(bundle: Bundle, built: Any) -> Replayed:
+def replay_bundle(bundle: Bundle, built: Any) -> BundleReplay:
     """Replay a bundle with what the user's ``build`` returned: ``(model, loss_fn)``, or a mapping with these names.
 
     A bundle of a loop that the guard did not drive needs the model alone.
     """
     model, loss_fn = _model_and_loss(built)
-    model = bare_model(model)
+    model = unwrap_model(model)
     bundle.load_into(model)
     differences = _differences(bundle, model)
     now = read_random_state(frozenset())
@@ -46,10 +46,10 @@ def replay_bundle(bundle: Bundle, built: Any) -> Replayed:
         for part in bundle.parts:
             found = _replay_part(part, model, loss_fn, differences)
             if found is not None:
-                return Replayed(found.at_step(bundle.step), differences)
+                return BundleReplay(found.at_step(bundle.step), differences)
     finally:
         write_random_state(now)
-    return Replayed(None, differences)
+    return BundleReplay(None, differences)
 
 
 def _model_and_loss(built: Any) -> tuple[nn.Module, LossFunction | None]:

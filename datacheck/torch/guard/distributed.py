@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Peers", "find_peers", "is_sharded", "share_of"]
+__all__ = ["RankGroup", "find_rank_group", "is_sharded", "share_of"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -33,7 +33,7 @@ def share_of(tensor: Tensor, size: int) -> float:
     return 1.0 / copies
 
 
-class Peers:
+class RankGroup:
     """A process group of more than one rank, on which all ranks check the same steps."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
@@ -69,9 +69,9 @@ class Peers:
         return [json.loads(text) for text in texts]
 
 
-def find_peers(model: nn.Module) -> Peers | None:
+def find_rank_group(model: nn.Module) -> RankGroup | None:
     """The ranks that train this model together; None for a run of one process."""
     if not dist.is_available() or not dist.is_initialized():
         return None
     group = model.process_group if isinstance(model, DistributedDataParallel) else None
-    return Peers(group) if dist.get_world_size(group) > 1 else None
+    return RankGroup(group) if dist.get_world_size(group) > 1 else None

@@ -16,9 +16,9 @@ from datacheck.torch.diagnosis.dynamics import DynamicsVerdict, History, classif
 from datacheck.torch.guard.distributed import is_sharded
 from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.log import GuardLog
-from datacheck.torch.guard.loop_loss import find_rerun
-from datacheck.torch.guard.names import bare_model
-from datacheck.torch.guard.step_context import Part, StepContext
+from datacheck.torch.guard.loss_replay import find_loss_replay
+from datacheck.torch.guard.names import unwrap_model
+from datacheck.torch.guard.step_state import Part, StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unsharded import unsharded_copy
@@ -49,7 +49,7 @@ class Explainer:
         #: Whether the loop's code for the loss was run once more, and was finite.
         self._ran_clean = False
 
-    def explain(self, trip: Trip, context: StepContext, history: History) -> Diagnosis:
+    def explain(self, trip: Trip, context: StepState, history: History) -> Diagnosis:
         """The diagnosis of a trip; where ranks train together, that of the first rank that has one of its own."""
         verdict = classify_dynamics(history)
         self._ran_clean = False
@@ -64,21 +64,21 @@ class Explainer:
             found = self._replay(trip, context)
             if found is not None:
                 found = _without_scapegoats(_with_history(found, verdict)).at_step(trip.step)
-        if training.peers is not None:
+        if training.rank_group is not None:
             found = self._shared(found)
         return found or self._not_repeated(trip, context, verdict)
 
-    def explain_error(self, trip: Trip, context: StepContext) -> Diagnosis | None:
+    def explain_error(self, trip: Trip, context: StepState) -> Diagnosis | None:
         """The diagnosis of a step whose code raised; None where no value that is not finite is behind it."""
         found = self._replay(trip, context)
         return None if found is None else found.at_step(trip.step)
 
-    def is_harmed(self, context: StepContext) -> bool:
+    def is_harmed(self, context: StepState) -> bool:
         """Whether the step has a bad loss or gradient without a loss scale too; False where that cannot be told."""
         from datacheck.torch.diagnosis.recorded_replay import is_harmed
 
         training = self._training
-        model = bare_model(training.model)
+        model = unwrap_model(training.model)
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
@@ -91,9 +91,9 @@ class Explainer:
                             return True
         return False
 
-    def _replay(self, trip: Trip, context: StepContext) -> Diagnosis | None:
+    def _replay(self, trip: Trip, context: StepState) -> Diagnosis | None:
         training = self._training
-        model: nn.Module | None = bare_model(training.model)
+        model: nn.Module | None = unwrap_model(training.model)
         assert model is not None
         if is_sharded(model):
             # Gathers the weights: a collective, so all ranks are here.
@@ -101,7 +101,7 @@ class Explainer:
             if model is None:
                 self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
                 return None
-        own = training.peers is None or training.peers.rank in trip.ranks
+        own = training.rank_group is None or training.rank_group.rank in trip.ranks
         if not own:
             return None
         if context.num_left_out:
@@ -117,7 +117,7 @@ class Explainer:
             # what is finite without a scale is the scale's fault.
             return self._rerun(context, model) or self._examine_parts(context, model, INITIAL_SCALE)
 
-    def _examine_parts(self, context: StepContext, model: nn.Module, scale: float) -> Diagnosis | None:
+    def _examine_parts(self, context: StepState, model: nn.Module, scale: float) -> Diagnosis | None:
         for part in context.parts:
             try:
                 with self._training.random.replay_from(part.random):
@@ -129,7 +129,7 @@ class Explainer:
                 return found
         return None
 
-    def _rerun(self, context: StepContext, model: nn.Module) -> Diagnosis | None:
+    def _rerun(self, context: StepState, model: nn.Module) -> Diagnosis | None:
         """The diagnosis of a loop of the user's, whose code for the loss is run once more."""
         from datacheck.torch.diagnosis.examine import examine
 
@@ -138,8 +138,8 @@ class Explainer:
         training = self._training
         calls = [part.sites for part in context.parts]
         replaced = {id(training.model): model}
-        found = find_rerun(
-            calls, context.closure, replaced, must_replace=training.peers is not None, error=context.error
+        found = find_loss_replay(
+            calls, context.closure, replaced, must_replace=training.rank_group is not None, error=context.error
         )
         if found is None:
             return None
@@ -180,9 +180,9 @@ class Explainer:
         return found_again
 
     def _shared(self, found: Diagnosis | None) -> Diagnosis | None:
-        peers = self._training.peers
-        assert peers is not None
-        records = peers.gather(None if found is None else found.to_dict())
+        rank_group = self._training.rank_group
+        assert rank_group is not None
+        records = rank_group.gather(None if found is None else found.to_dict())
         if found is not None:
             return found
         for rank, record in enumerate(records):
@@ -191,7 +191,7 @@ class Explainer:
                 return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
         return None
 
-    def _not_repeated(self, trip: Trip, context: StepContext, verdict: DynamicsVerdict | None) -> Diagnosis:
+    def _not_repeated(self, trip: Trip, context: StepState, verdict: DynamicsVerdict | None) -> Diagnosis:
         if verdict is not None:
             return verdict.to_diagnosis(step=trip.step)
         if trip.code == "DC454":
@@ -256,12 +256,12 @@ def _seen(trip: Trip) -> str:
     return seen
 
 
-def _replayed_loss(training: Training, context: StepContext) -> str:
+def _replayed_loss(training: Training, context: StepState) -> str:
     """The loss of the replay, to be held against the one of the run."""
     if len(context.parts) != 1 or not context.parts[0].is_whole or is_sharded(training.model):
         return ""
     part = context.parts[0]
-    model = bare_model(training.model)
+    model = unwrap_model(training.model)
     try:
         with training.buffers.replay(), training.random.replay_from(part.random), torch.no_grad():
             return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"

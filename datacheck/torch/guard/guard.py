@@ -18,8 +18,8 @@ from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.log import GuardReport
-from datacheck.torch.guard.step_context import LossFunction, Part
-from datacheck.torch.guard.step_runner import Driver
+from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.step_state import LossFunction, Part
 from datacheck.torch.guard.training_state import Scaler, Stateful
 
 __all__ = ["Guard"]
@@ -90,8 +90,8 @@ class Guard:
         for each in schedulers:
             if not hasattr(each, "state_dict") or not hasattr(each, "load_state_dict"):
                 raise UsageError(f"scheduler: Guard needs learning-rate schedulers, not {type(each).__name__}")
-        self._driver = Driver(model, optimizers, on_trip, scaler, schedulers, self.config)
-        self._driver.attach()
+        self._runner = StepRunner(model, optimizers, on_trip, scaler, schedulers, self.config)
+        self._runner.attach()
         self._num_parts = 0
 
     def step(self, loss_fn: LossFunction, batch: Any, *, update: bool | None = None) -> Tensor:
@@ -103,30 +103,30 @@ class Guard:
         Returns the loss, detached. Raises :class:`~datacheck.torch.NonFiniteError` where the actions have it so, and
         :class:`~datacheck.errors.UsageError` for a loss that is no scalar. Learning-rate schedulers are left to you.
         """
-        driver = self._driver
-        driver.require_attached()
+        runner = self._runner
+        runner.require_attached()
         self._num_parts += 1
         is_last = self._num_parts >= self.config.accumulation_steps if update is None else update
         if self._num_parts == 1:
-            for optimizer in driver.training.optimizers:
+            for optimizer in runner.training.optimizers:
                 optimizer.zero_grad()
-            driver.begin()
+            runner.begin()
         try:
-            if driver.closure_optimizer is not None:
+            if runner.closure_optimizer is not None:
                 self._num_parts = 0
-                return driver.step_with_closure(loss_fn, batch)
+                return runner.step_with_closure(loss_fn, batch)
             return self._step_part(loss_fn, batch, is_last)
         except BaseException:
             self._num_parts = 0
             raise
         finally:
-            driver.is_driving = False
+            runner.is_driving = False
 
     def _step_part(self, loss_fn: LossFunction, batch: Any, is_last: bool) -> Tensor:
-        driver, training = self._driver, self._driver.training
-        driver.is_driving = True
+        runner, training = self._runner, self._runner.training
+        runner.is_driving = True
         random = training.random.state if self._num_parts == 1 else training.random.read()
-        driver.context.add(Part(loss_fn, batch, random))
+        runner.context.add(Part(loss_fn, batch, random))
         if not is_last and isinstance(training.model, DistributedDataParallel):
             with training.model.no_sync():
                 loss = self._backward_part(loss_fn, batch)
@@ -135,18 +135,18 @@ class Guard:
         if loss is None:
             self._num_parts = 0
             return torch.full((), float("nan"))
-        driver.context.losses.append(loss)
+        runner.context.losses.append(loss)
         if is_last:
             self._num_parts = 0
-            driver.finish()
+            runner.finish()
         return loss
 
     def _backward_part(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
         """The loss, detached, after its backward pass; None where the step is over already."""
-        loss = self._driver.forward(loss_fn, batch)
+        loss = self._runner.forward(loss_fn, batch)
         if loss is None:
             return None
-        num_parts, scaler = self.config.accumulation_steps, self._driver.training.scaler
+        num_parts, scaler = self.config.accumulation_steps, self._runner.training.scaler
         part = loss if num_parts == 1 else loss / num_parts
         (part if scaler is None else scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -156,24 +156,24 @@ class Guard:
 
         With a ``scaler``, give the loss unscaled: it is scaled here.
         """
-        self._driver.require_attached()
-        self._driver.note_loss(loss)
-        scaler = self._driver.training.scaler
+        self._runner.require_attached()
+        self._runner.note_loss(loss)
+        scaler = self._runner.training.scaler
         (loss if scaler is None else scaler.scale(loss)).backward(**kwargs)  # type: ignore[no-untyped-call]
 
     def report(self) -> GuardReport:
         """Everything that the guard saw and did so far, as findings. ``str(guard.report())`` is for people."""
-        return self._driver.log.report(self._driver.training.step)
+        return self._runner.log.report(self._runner.training.step)
 
     @property
     def history(self) -> History:
         """Losses, gradient norms, update-to-weight ratios and learning rates of the last steps."""
-        return self._driver.lookout.history.view()
+        return self._runner.monitor.history.view()
 
     @property
     def last_diagnosis(self) -> Diagnosis | None:
         """The diagnosis of the last trip that was explained."""
-        return self._driver.last_diagnosis
+        return self._runner.last_diagnosis
 
     def bundle(self, path: str | Path) -> Path:
         """Write what replays the present step elsewhere: batch, random states, weights, buffers, optimizer state.
@@ -182,14 +182,14 @@ class Guard:
         reads it. Raises :class:`~datacheck.errors.UsageError` if no step is there or the batch cannot be written. Under
         ``fully_shard`` all ranks must call it.
         """
-        return self._driver.bundle(Path(path))
+        return self._runner.bundle(Path(path))
 
     def remove(self) -> None:
         """Take every hook away; the model and the optimizers are as they were before the guard."""
-        self._driver.detach()
+        self._runner.detach()
 
     def __enter__(self) -> Self:
-        self._driver.attach()
+        self._runner.attach()
         return self
 
     def __exit__(
@@ -197,8 +197,8 @@ class Guard:
     ) -> None:
         try:
             if error is None:
-                self._driver.read_late()
+                self._runner.read_late()
             else:
-                self._driver.explain_escape(error)
+                self._runner.explain_escape(error)
         finally:
             self.remove()

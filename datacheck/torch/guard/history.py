@@ -10,7 +10,7 @@ from typing import Any
 
 from datacheck.torch.diagnosis.dynamics import History
 
-__all__ = ["HistoryBuffer", "Spike", "SpikeWatch"]
+__all__ = ["HistoryBuffer", "Spike", "SpikeDetector"]
 
 #: A median absolute deviation is this much of a normal distribution's standard deviation.
 NORMAL_MAD = 0.6745
@@ -82,7 +82,7 @@ class Spike:
     deviations: float
 
 
-class SpikeWatch:
+class SpikeDetector:
     """Tells a spike by the median and the median absolute deviation of the last finite values.
 
     A mean would be poisoned by one NaN and dragged along by one spike; a median needs half the window to be bad. Spikes

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.norms import is_watched, plain_tensor, squares, total_norm
 
-__all__ = ["LayerReading", "LayerWatch", "tensors_in"]
+__all__ = ["LayerMonitor", "LayerReading", "tensors_in"]
 
 #: How deep a module's output is looked into.
 MAX_DEPTH = 6
@@ -56,7 +56,7 @@ def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
             yield from tensors_in(getattr(value, field.name), depth + 1)
 
 
-class LayerWatch:
+class LayerMonitor:
     """Hooks on every module of a model, and what they saw in the step that runs.
 
     On an accelerator nothing waits: sums stay in one tensor a device and are read only when asked for. Inside a compiled

@@ -13,13 +13,13 @@ from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch.diagnosis.diagnosis import NonFiniteError
 from datacheck.torch.guard.hooks import Hook
-from datacheck.torch.guard.loop_loss import call_sites
+from datacheck.torch.guard.loss_replay import call_sites
 from datacheck.torch.guard.names import NamedParameter
-from datacheck.torch.guard.snapshot import restore_optimizer, take_optimizer
-from datacheck.torch.guard.step_context import LossFunction, Part, as_it_was, detached, probe_part
+from datacheck.torch.guard.snapshot import copy_optimizer, restore_optimizer
+from datacheck.torch.guard.step_state import LossFunction, Part, detach_all, probe_part, restore_captured
 
 if TYPE_CHECKING:
-    from datacheck.torch.guard.step_runner import Driver
+    from datacheck.torch.guard.step_runner import StepRunner
 
 __all__ = ["LoopHooks", "needs_closure"]
 
@@ -37,8 +37,8 @@ class LoopHooks:
     length of ``step``: optimizers pass over parameters without one, so neither moments nor weight decay move.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, runner: StepRunner) -> None:
+        self._runner = runner
         self._handles: list[RemovableHandle] = []
         self._is_open = False
         self._stepped: set[int] = set()
@@ -61,7 +61,7 @@ class LoopHooks:
     def attach(self) -> None:
         if self._handles:
             return
-        training = self._driver.training
+        training = self._runner.training
         for optimizer in training.optimizers:
             self._handles.append(optimizer.register_step_pre_hook(Hook(self._before_update)))
             self._handles.append(optimizer.register_step_post_hook(Hook(self._after_update)))
@@ -94,7 +94,7 @@ class LoopHooks:
 
     def _version_of_scale(self) -> int:
         # The scale's version counter tells without a host sync whether the scaler was updated.
-        scaler = self._driver.training.scaler
+        scaler = self._runner.training.scaler
         scale = None if scaler is None else getattr(scaler, "_scale", None)
         return scale._version if isinstance(scale, Tensor) else -1
 
@@ -102,29 +102,29 @@ class LoopHooks:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if torch.compiler.is_compiling():
                 return None
-            driver = self._driver
-            if driver.layers is not None and torch._C._current_graph_task_id() == -1:
-                driver.layers.is_on = torch.is_grad_enabled()
-            if driver.is_driving or self._whole is not None:
+            runner = self._runner
+            if runner.layers is not None and torch._C._current_graph_task_id() == -1:
+                runner.layers.is_on = torch.is_grad_enabled()
+            if runner.is_driving or self._whole is not None:
                 return None
             if self.substitutes:
-                return as_it_was((args, kwargs), self.substitutes.pop(0))
-            return None if driver.is_replaying else self._before_forward(root, args, kwargs)
+                return restore_captured((args, kwargs), self.substitutes.pop(0))
+            return None if runner.is_replaying else self._before_forward(root, args, kwargs)
 
         return hook
 
     def _before_forward(self, root: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        driver = self._driver
+        runner = self._runner
         if torch._C._current_graph_task_id() != -1:
             return
         if not torch.is_grad_enabled():
             return
-        training = driver.training
+        training = runner.training
         if not self._is_open or self._stepped or self._was_left_out():
             self.look_back()
-            driver.begin()
-        random = training.random.read() if driver.context.parts else training.random.state
-        driver.context.add(probe_part(root, (detached(args), detached(kwargs)), random, call_sites()))
+            runner.begin()
+        random = training.random.read() if runner.context.parts else training.random.state
+        runner.context.add(probe_part(root, (detach_all(args), detach_all(kwargs)), random, call_sites()))
 
     def _was_left_out(self) -> bool:
         """Whether the scaler has left the step out that is open: no optimizer was called, yet the scale was updated."""
@@ -134,35 +134,35 @@ class LoopHooks:
         """Look at the last step, if the scaler left it out: no optimizer's hook was called then."""
         if self._was_left_out():
             self._is_open = False
-            self._driver.left_out_by_scaler()
+            self._runner.left_out_by_scaler()
 
     def note_loss(self, loss: Tensor) -> None:
         """The user's loop has a loss."""
         if not self._is_open or self._stepped:
-            self._driver.begin(late=True)
-        self._driver.context.losses.append(loss.detach())
+            self._runner.begin(late=True)
+        self._runner.context.losses.append(loss.detach())
 
     def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
-        training = self._driver.training
+        training = self._runner.training
         number = training.optimizers.index(optimizer)
         if len(training.optimizers) == 1:
             return training.parameters
         return [parameter for parameter in training.parameters if parameter.optimizer == number]
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        driver = self._driver
+        runner = self._runner
         if self._held:
             self._put_back(optimizer)
-        if driver.is_driving:
-            if driver.training.lr_factor != 1.0:
+        if runner.is_driving:
+            if runner.training.lr_factor != 1.0:
                 self._scale_rates(optimizer)
             return None
-        driver.training.refresh()
+        runner.training.refresh()
         if not self._is_open or id(optimizer) in self._stepped:
-            driver.begin(late=True)
+            runner.begin(late=True)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is not None:
-            driver.lookout.before_update()
+            runner.monitor.before_update()
             self._scale_rates(optimizer)
             self._closure = _ClosureRun(self, optimizer, closure)
             if len(args) > 1:
@@ -171,15 +171,15 @@ class LoopHooks:
         # A fused optimizer under a GradScaler gets gradients that are scaled, and is told if they overflowed.
         scale = getattr(optimizer, "grad_scale", None)
         may_overflow = getattr(optimizer, "found_inf", None) is not None
-        make = driver.check_before(
+        make = runner.check_before(
             self._parameters_of(optimizer),
-            driver.context.losses,
+            runner.context.losses,
             1.0 if scale is None else scale,
             may_overflow=may_overflow,
-            which=driver.training.optimizers.index(optimizer),
+            which=runner.training.optimizers.index(optimizer),
         )
         if make:
-            driver.lookout.before_update()
+            runner.monitor.before_update()
             self._scale_rates(optimizer)
         else:
             self.hold(optimizer)
@@ -187,8 +187,8 @@ class LoopHooks:
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
         was_held = bool(self._held) and self._put_back(optimizer)
-        driver = self._driver
-        if driver.is_driving:
+        runner = self._runner
+        if runner.is_driving:
             return
         self._stepped.add(id(optimizer))
         if self._closure is not None:
@@ -197,9 +197,9 @@ class LoopHooks:
                 self._closure.undo()
             self._closure = None
         if not was_held:
-            driver.updated()
-        if len(self._stepped) == len(driver.training.optimizers):
-            driver.close()
+            runner.updated()
+        if len(self._stepped) == len(runner.training.optimizers):
+            runner.close()
 
     def hold(self, optimizer: Optimizer) -> None:
         """Keep ``optimizer.step`` from changing anything until it is over."""
@@ -221,7 +221,7 @@ class LoopHooks:
 
     def _scale_rates(self, optimizer: Optimizer) -> None:
         """Take the reduced learning rate in for the length of this update."""
-        factor = self._driver.training.lr_factor
+        factor = self._runner.training.lr_factor
         if factor == 1.0:
             return
         rates = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
@@ -237,7 +237,7 @@ class LoopHooks:
 
     def put_back(self) -> None:
         """Give back what was taken for the length of a step that was never over."""
-        for optimizer in self._driver.training.optimizers:
+        for optimizer in self._runner.training.optimizers:
             self._put_back(optimizer)
 
     def _put_back(self, optimizer: Optimizer) -> bool:
@@ -275,7 +275,7 @@ class _ClosureRun:
         self._optimizer = optimizer
         self._closure = closure
         self._image = (
-            take_optimizer(optimizer, offload=False, with_parameters=True) if needs_closure(optimizer) else None
+            copy_optimizer(optimizer, offload=False, with_parameters=True) if needs_closure(optimizer) else None
         )
         self._last: Any = None
         self.is_held = False
@@ -283,8 +283,8 @@ class _ClosureRun:
     def __call__(self) -> Any:
         if self.is_held:
             return self._last
-        driver, hooks = self._hooks._driver, self._hooks
-        training, context = driver.training, driver.context
+        runner, hooks = self._hooks._runner, self._hooks
+        training, context = runner.training, runner.context
         context.clear()
         training.random.begin()
         if hooks._whole is not None:
@@ -297,7 +297,7 @@ class _ClosureRun:
                 is_loss = isinstance(value, Tensor) and value.numel() == 1
                 losses = [value.detach()] if is_loss else context.losses
                 parameters = hooks._parameters_of(self._optimizer)
-                self.is_held = not driver.check_before(parameters, losses, 1.0)
+                self.is_held = not runner.check_before(parameters, losses, 1.0)
         except NonFiniteError:
             self.undo()
             raise

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from datacheck.text import count, join_limited, quantity
 from datacheck.torch.guard.config import GuardConfig
-from datacheck.torch.guard.history import HistoryBuffer, SpikeWatch
-from datacheck.torch.guard.layer_monitor import LayerWatch
+from datacheck.torch.guard.history import HistoryBuffer, SpikeDetector
+from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import (
     count_nonfinite,
@@ -25,7 +25,7 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import BadTensor, UpdateSample
 
-__all__ = ["Lookout", "Reading"]
+__all__ = ["Monitor", "Reading"]
 
 #: So many first updates are all looked at afterwards: a bad epsilon or initial value shows there.
 EARLY_UPDATES = 10
@@ -54,16 +54,16 @@ class _Numbers:
     left_behind: float = 0.0
 
 
-class Lookout:
+class Monitor:
     """Reads the loss and the gradients of a step, and the state after its update, and keeps the histories."""
 
-    def __init__(self, training: Training, config: GuardConfig, layers: LayerWatch | None) -> None:
+    def __init__(self, training: Training, config: GuardConfig, layers: LayerMonitor | None) -> None:
         self._training = training
         self._config = config
         self._layers = layers
         self.history = HistoryBuffer(config.history_length)
-        self._loss_spikes = _spike_watch(config.loss_spike, config)
-        self._gradient_spikes: dict[int, SpikeWatch | None] = {}
+        self._loss_spikes = _spike_detector(config.loss_spike, config)
+        self._gradient_spikes: dict[int, SpikeDetector | None] = {}
         self._watches_spikes = config.loss_spike is not None or config.grad_spike is not None
         self._num_updates = 0
         self._sampled: Sequence[NamedParameter] = ()
@@ -88,7 +88,7 @@ class Lookout:
         """
         training = self._training
         numbers = None
-        if training.peers is None and self._unread_state is None and self._unread_ratio is None:
+        if training.rank_group is None and self._unread_state is None and self._unread_ratio is None:
             numbers = _read_host(losses, parameters, scale)
         if numbers is None:
             numbers = self._read_anywhere(losses, parameters, scale)
@@ -107,8 +107,8 @@ class Lookout:
         self, losses: Sequence[Tensor], parameters: Sequence[NamedParameter], scale: Tensor | float
     ) -> _Numbers:
         """Everything in one transfer. A sum over ranks carries a NaN of one of them to all of them."""
-        training, peers = self._training, self._training.peers
-        shares = training.shares_by_parameter if peers is not None else {}
+        training, rank_group = self._training, self._training.rank_group
+        shares = training.shares_by_parameter if rank_group is not None else {}
         total = 0.0
         elsewhere: list[tuple[Tensor, float]] = []
         for parameter in parameters:
@@ -122,7 +122,7 @@ class Lookout:
         state, ratio = self._unread_state, self._unread_ratio
         state_squares = 0.0 if state is None else state[1]
         on_device = [loss for loss in losses if not loss.is_cpu]
-        size = peers.size if peers else 1
+        size = rank_group.size if rank_group else 1
         loss_sum = sum(float(loss) for loss in losses if loss.is_cpu) / (max(len(losses), 1) * size)
         shared = [torch.tensor([loss_sum, total, state_squares], dtype=torch.float64)]
         shared.extend(_padded(loss / (len(losses) * size), 0) for loss in on_device)
@@ -137,8 +137,8 @@ class Lookout:
         home = next((t.device for t in [*own, *shared] if not t.is_cpu), torch.device("cpu"))
         dtype = torch.float32 if home.type == "mps" else torch.float64
         reduced = torch.stack([part.to(home, dtype, non_blocking=True) for part in shared]).sum(0)
-        if peers is not None:
-            reduced = peers.add(reduced)
+        if rank_group is not None:
+            reduced = rank_group.add(reduced)
         rest = torch.stack([part.reshape(()).to(reduced.device, dtype, non_blocking=True) for part in own])
         loss_value, squares_value, state_value, scale_value, *ratios = torch.cat([reduced, rest]).tolist()
         if ratio is not None:
@@ -168,12 +168,12 @@ class Lookout:
 
     def _ranks_with(self, flag: bool) -> tuple[int, ...]:
         """The ranks on which ``flag`` is true; none where there is one process only."""
-        peers = self._training.peers
-        if peers is None:
+        rank_group = self._training.rank_group
+        if rank_group is None:
             return _NO_RANKS
-        seen = [0.0] * peers.size
-        seen[peers.rank] = float(flag)
-        return tuple(rank for rank, seen_there in enumerate(peers.sum(seen)) if seen_there)
+        seen = [0.0] * rank_group.size
+        seen[rank_group.rank] = float(flag)
+        return tuple(rank for rank, seen_there in enumerate(rank_group.sum(seen)) if seen_there)
 
     def _judge(self, loss: float | None, norm: float, which: int) -> Reading:
         step = self._training.step
@@ -183,7 +183,7 @@ class Lookout:
         # Both take every step in, whether or not the other one trips.
         loss_spike = self._loss_spikes.look(loss) if self._loss_spikes else None
         if which not in self._gradient_spikes:
-            self._gradient_spikes[which] = _spike_watch(self._config.grad_spike, self._config)
+            self._gradient_spikes[which] = _spike_detector(self._config.grad_spike, self._config)
         watch = self._gradient_spikes[which]
         gradient_spike = watch.look(norm) if watch else None
         for code, spike in (("DC452", loss_spike), ("DC453", gradient_spike)):
@@ -204,7 +204,7 @@ class Lookout:
         which: int,
     ) -> Reading:
         """Count exactly: squares of large finite values overflow too."""
-        training, peers = self._training, self._training.peers
+        training, rank_group = self._training, self._training.rank_group
         bad = []
         flags = [0.0] * len(parameters)
         for position, parameter in enumerate(parameters):
@@ -215,14 +215,14 @@ class Lookout:
                     bad.append(BadTensor("gradient", parameter.name, num_bad, num_values))
         bad_losses = [value for value in map(float, losses) if not math.isfinite(value)]
         num_bad_gradients, num_bad_losses, ranks = len(bad), len(bad_losses), _NO_RANKS
-        if peers is not None:
-            seen = [0.0] * peers.size
-            seen[peers.rank] = float(bool(bad or bad_losses))
-            losses_sum, *others = peers.sum([float(len(bad_losses)), *seen, *flags])
+        if rank_group is not None:
+            seen = [0.0] * rank_group.size
+            seen[rank_group.rank] = float(bool(bad or bad_losses))
+            losses_sum, *others = rank_group.sum([float(len(bad_losses)), *seen, *flags])
             num_bad_losses = int(losses_sum)
-            ranks = tuple(rank for rank, flag in enumerate(others[: peers.size]) if flag)
+            ranks = tuple(rank for rank, flag in enumerate(others[: rank_group.size]) if flag)
             # A parameter that is bad on several ranks is one parameter.
-            num_bad_gradients = sum(flag > 0 for flag in others[peers.size :])
+            num_bad_gradients = sum(flag > 0 for flag in others[rank_group.size :])
         if not num_bad_gradients and not num_bad_losses:
             norm = self._exact_norm(parameters) / (numbers.scale or 1.0)
             return self._judge(numbers.loss, norm, which)
@@ -232,7 +232,7 @@ class Lookout:
             self.history.add_step(training.step, numbers.loss, None)
             return _OVERFLOW
         self.history.add_step(training.step, numbers.loss, gradient_norm)
-        where = f", on {_ranks(ranks)}" if peers is not None else ""
+        where = f", on {_ranks(ranks)}" if rank_group is not None else ""
         if num_bad_losses:
             value = bad_losses[0] if bad_losses else numbers.loss
             gradients = quantity(num_bad_gradients, "parameter")
@@ -248,14 +248,14 @@ class Lookout:
         return Reading(trip)
 
     def _exact_norm(self, parameters: Sequence[NamedParameter]) -> float:
-        training, peers = self._training, self._training.peers
-        shares = training.shares_by_parameter if peers is not None else {}
+        training, rank_group = self._training, self._training.rank_group
+        shares = training.shares_by_parameter if rank_group is not None else {}
         total = sum(
             exact_squares([parameter.tensor.grad]) * shares.get(id(parameter.tensor), 1.0)
             for parameter in parameters
             if parameter.tensor.grad is not None
         )
-        return math.sqrt(peers.sum([total])[0] if peers else total)
+        return math.sqrt(rank_group.sum([total])[0] if rank_group else total)
 
     def _bad_layers(self) -> tuple[str, ...]:
         if self._layers is None:
@@ -284,7 +284,7 @@ class Lookout:
         if not look or not is_due:
             return None
         total, norm = training.state.measure()
-        if norm is not None or training.peers is not None:
+        if norm is not None or training.rank_group is not None:
             self._unread_state = (step, total, norm)
             return None
         self._unread_state = (step, total, None)
@@ -301,16 +301,16 @@ class Lookout:
         return self._late_trip()
 
     def _late_trip(self) -> Trip | None:
-        training, peers = self._training, self._training.peers
+        training, rank_group = self._training, self._training.rank_group
         step = training.step if self._unread_state is None else self._unread_state[0]
         self._unread_state = None
         bad = training.state.find()
         num_bad = len(bad)
         ranks: tuple[int, ...] = ()
-        if peers is not None:
-            seen = [0.0] * peers.size
-            seen[peers.rank] = float(num_bad)
-            all_bad = peers.sum(seen)
+        if rank_group is not None:
+            seen = [0.0] * rank_group.size
+            seen[rank_group.rank] = float(num_bad)
+            all_bad = rank_group.sum(seen)
             num_bad, ranks = int(sum(all_bad)), tuple(rank for rank, flag in enumerate(all_bad) if flag)
         if not num_bad:
             return None
@@ -319,7 +319,7 @@ class Lookout:
         detail = f"step {count(step)}"
         if len(bad) > 1:
             detail += f"; also {join_limited([other.name for other in bad[1:]], 4)}"
-        if peers is not None:
+        if rank_group is not None:
             detail += f"; on {_ranks(ranks)}"
         return Trip(code="DC455", signals=signals, detail=detail, bad=tuple(bad), ranks=ranks)
 
@@ -341,8 +341,8 @@ def _read_host(
     return None if total_squares is None else _Numbers(loss, total_squares, float(scale))
 
 
-def _spike_watch(threshold: float | None, config: GuardConfig) -> SpikeWatch | None:
-    return None if threshold is None else SpikeWatch(threshold, warmup=config.warmup_steps)
+def _spike_detector(threshold: float | None, config: GuardConfig) -> SpikeDetector | None:
+    return None if threshold is None else SpikeDetector(threshold, warmup=config.warmup_steps)
 
 
 def _padded(value: Tensor, position: int) -> Tensor:

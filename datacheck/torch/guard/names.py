@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-__all__ = ["NamedParameter", "bare_model", "bare_name", "named_parameters"]
+__all__ = ["NamedParameter", "named_parameters", "unwrap_model", "unwrapped_name"]
 
 #: What wrappers put in front of a module's or a parameter's name.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -24,7 +24,7 @@ class NamedParameter:
     optimizer: int
 
 
-def bare_name(name: str) -> str:
+def unwrapped_name(name: str) -> str:
     """A name without what wrappers put in: ``encoder.weight`` for ``module._orig_mod.encoder.weight``."""
     if "module" not in name and "_orig_mod" not in name:
         return name
@@ -33,7 +33,7 @@ def bare_name(name: str) -> str:
     return ".".join(kept)
 
 
-def bare_model(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel and torch.compile."""
     while True:
         if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
@@ -46,7 +46,7 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 def named_parameters(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
     """Every parameter that an optimizer has, once. Those that are no part of the model get a name by their place."""
-    names = {id(parameter): bare_name(name) for name, parameter in model.named_parameters()}
+    names = {id(parameter): unwrapped_name(name) for name, parameter in model.named_parameters()}
     found: dict[int, NamedParameter] = {}
     for number, optimizer in enumerate(optimizers):
         for group_number, group in enumerate(optimizer.param_groups):

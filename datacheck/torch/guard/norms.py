@@ -21,12 +21,12 @@ __all__ = [
     "count_nonfinite",
     "exact_squares",
     "is_watched",
-    "mend",
     "nonfinite_mask",
     "plain_tensor",
     "squares",
     "sum_squares",
     "total_norm",
+    "zero_nonfinite",
 ]
 
 #: The dtypes that BLAS has a dot product for.
@@ -150,7 +150,7 @@ def count_nonfinite(tensor: Tensor) -> tuple[int, int]:
     return int(nonfinite_mask(tensor).sum()), tensor.numel()
 
 
-def mend(tensor: Tensor) -> None:
+def zero_nonfinite(tensor: Tensor) -> None:
     """Write 0 where a value is not finite, in place; a product with 0 would leave the NaN."""
     values = plain_tensor(tensor)
     if is_watched(values):

@@ -10,7 +10,7 @@ from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Response"]
+__all__ = ["Policy"]
 
 #: Diagnoses a trip.
 Explain = Callable[[Trip], Diagnosis]
@@ -18,11 +18,11 @@ Explain = Callable[[Trip], Diagnosis]
 Stop = Callable[[Trip, Diagnosis | None], None]
 
 
-class Response:
+class Policy:
     """Lets actions act in order.
 
     Of the actions that settle a step (clip, skip, rollback, raise), the first that suits the trip and is not spent does;
-    the others (warn, reduce_lr, a function) all act. Where the only settling actions are spent, or none suits, the
+    the others (warn, reduce_lr, a function) all act. Where the only settling actions are spent, or none applies_to, the
     guard raises. An update that is not finite is made only where ``"warn"`` stands alone, or a function says "make".
     """
 
@@ -36,12 +36,12 @@ class Response:
         self._before_step = [a.before_step for a in actions if type(a).before_step is not Action.before_step]
         self._after_update = [a.after_update for a in actions if type(a).after_update is not Action.after_update]
         #: Whether the last trip was answered by an action that leaves nothing bad in the gradients.
-        self.was_settled = False
+        self.was_resolved = False
 
     def resolve(self, trip: Trip, explain: Explain, stop: Stop) -> bool:
         """Act on a trip; whether the update is to be made. ``stop`` raises."""
         self._log.add_trip(trip)
-        settler = next((a for a in self.actions if a.settles and a.suits(trip) and not a.is_spent()), None)
+        settler = next((a for a in self.actions if a.is_terminal and a.applies_to(trip) and not a.is_exhausted()), None)
         diagnosis = None
         if self._may_stop(trip, settler) or (not trip.is_spike and self._num_diagnoses < self._max_diagnoses):
             self._num_diagnoses += 1
@@ -49,7 +49,7 @@ class Response:
             self._log.add_diagnosis(diagnosis)
         settled = asked = eased = None
         for action in self.actions:
-            if action.is_spent() or not action.suits(trip) or (action.settles and action is not settler):
+            if action.is_exhausted() or not action.applies_to(trip) or (action.is_terminal and action is not settler):
                 continue
             action.num_acts += 1
             outcome, detail = action.act(trip, self._training)
@@ -58,13 +58,13 @@ class Response:
                 stop(trip, diagnosis)
             if outcome is Outcome.TELL:
                 continue
-            if action.settles:
+            if action.is_terminal:
                 settled = outcome
             elif isinstance(action, Call):
                 asked = outcome
             else:
                 eased = outcome
-        self.was_settled = settled is not None
+        self.was_resolved = settled is not None
         decision = settled or asked or (None if trip.is_late else eased)
         if decision is not None:
             return decision is Outcome.MAKE
@@ -87,7 +87,7 @@ class Response:
 
     @property
     def _has_settlers(self) -> bool:
-        return any(action.settles for action in self.actions)
+        return any(action.is_terminal for action in self.actions)
 
     def before_step(self) -> None:
         for prepare in self._before_step:

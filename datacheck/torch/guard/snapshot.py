@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.replay_state import read_random_state, write_random_state
 
-__all__ = ["restore_optimizer", "restore_training", "take_optimizer", "take_training"]
+__all__ = ["copy_optimizer", "copy_training", "restore_optimizer", "restore_training"]
 
 
 def _taken(value: Any, *, offload: bool) -> Any:
@@ -43,7 +43,7 @@ def _put_back(now: Any, then: Any, device: torch.device) -> Any:
     return copy.deepcopy(then)
 
 
-def take_optimizer(optimizer: Optimizer, *, offload: bool = True, with_parameters: bool = False) -> dict[str, Any]:
+def copy_optimizer(optimizer: Optimizer, *, offload: bool = True, with_parameters: bool = False) -> dict[str, Any]:
     """An optimizer's state by the position of each parameter, and its groups' options; the weights too if asked."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     image: dict[str, Any] = {
@@ -87,12 +87,12 @@ def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in named if tensor.device.type != "meta"}
 
 
-def take_training(training: Training) -> dict[str, Any]:
+def copy_training(training: Training) -> dict[str, Any]:
     """The whole state as a tree of plain values and tensors in host memory."""
     return {
         "step": training.step,
         "model": {name: _taken(tensor, offload=True) for name, tensor in _tensors_of(training.model).items()},
-        "optimizers": [take_optimizer(optimizer) for optimizer in training.optimizers],
+        "optimizers": [copy_optimizer(optimizer) for optimizer in training.optimizers],
         "scaler": None if training.scaler is None else copy.deepcopy(training.scaler.state_dict()),
         "schedulers": [_taken(scheduler.state_dict(), offload=True) for scheduler in training.schedulers],
         "random": read_random_state(frozenset(training.devices())),

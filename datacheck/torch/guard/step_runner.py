@@ -22,19 +22,19 @@ from datacheck.torch.guard.bundle import write_bundle
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.distributed import is_sharded
 from datacheck.torch.guard.explain import Explainer, explain_stale_gradients
-from datacheck.torch.guard.layer_monitor import LayerWatch
+from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_hooks import LoopHooks, needs_closure
-from datacheck.torch.guard.monitor import Lookout
-from datacheck.torch.guard.names import NamedParameter, bare_model
+from datacheck.torch.guard.monitor import Monitor
+from datacheck.torch.guard.names import NamedParameter, unwrap_model
 from datacheck.torch.guard.norms import count_nonfinite
-from datacheck.torch.guard.policy import Response
-from datacheck.torch.guard.step_context import LossFunction, StepContext
+from datacheck.torch.guard.policy import Policy
+from datacheck.torch.guard.step_state import LossFunction, StepState
 from datacheck.torch.guard.training_state import Scaler, Stateful, Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import BadTensor
 
-__all__ = ["Driver"]
+__all__ = ["StepRunner"]
 
 #: A scaler's steps in a row that overflow, as few as its first ones often do, before one is looked at without a scale.
 OVERFLOWS_TO_DOUBT = 3
@@ -46,7 +46,7 @@ _ERRORS = (ArithmeticError, AssertionError, RuntimeError, ValueError)
 _HINTS = ("nan", "inf", "finite", "converge", "constraint", "probability", "singular", "positive")
 
 
-class Driver:
+class StepRunner:
     """Everything behind a guard."""
 
     def __init__(
@@ -67,10 +67,10 @@ class Driver:
             synchronize=config.synchronize,
         )
         self.log = GuardLog()
-        self.context = StepContext()
-        self.layers = LayerWatch(bare_model(model)) if config.watch == "layers" else None
-        self.lookout = Lookout(self.training, config, self.layers)
-        self.response = Response(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
+        self.context = StepState()
+        self.layers = LayerMonitor(unwrap_model(model)) if config.watch == "layers" else None
+        self.monitor = Monitor(self.training, config, self.layers)
+        self.response = Policy(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
         self.last_diagnosis: Diagnosis | None = None
         self._last_trip: Trip | None = None
         self._explainer = Explainer(
@@ -163,7 +163,7 @@ class Driver:
         if self._last_trip is None:
             self.context.clear()
 
-    def _note_blindness(self, layers: LayerWatch) -> None:
+    def _note_blindness(self, layers: LayerMonitor) -> None:
         if layers.is_compiled():
             self.log.add_note(
                 "the layers",
@@ -212,7 +212,7 @@ class Driver:
             error.add_note(str(NonFiniteError(found, bundle)))
 
     def _may_be_made_by_nonfinite(self, error: Exception) -> bool:
-        return self.training.peers is None and any(hint in str(error).lower() for hint in _HINTS)
+        return self.training.rank_group is None and any(hint in str(error).lower() for hint in _HINTS)
 
     def _trip_of(self, error: Exception) -> Trip:
         signals = Signals(self.training.step, float("nan"), None)
@@ -224,7 +224,7 @@ class Driver:
         found = self._explained(trip)
         if found is None:
             return False
-        self.lookout.history.add_step(self.training.step, float("nan"), None)
+        self.monitor.history.add_step(self.training.step, float("nan"), None)
         self._resolve(trip, found)
         return True
 
@@ -238,10 +238,10 @@ class Driver:
         training, scaler = self.training, self.training.scaler
         training.refresh()
         scale: Tensor | float = 1.0 if scaler is None else scaler.scale(_one(training))
-        reading = self.lookout.look(self.context.losses, training.parameters, scale, may_overflow=scaler is not None)
+        reading = self.monitor.look(self.context.losses, training.parameters, scale, may_overflow=scaler is not None)
         self._overflows_in_row = self._overflows_in_row + 1 if reading.is_overflow else 0
         if self._overflows_in_row == OVERFLOWS_TO_DOUBT and self._is_bad_without_scale():
-            reading = self.lookout.look(self.context.losses, training.parameters, scale)
+            reading = self.monitor.look(self.context.losses, training.parameters, scale)
         if reading.trip is not None and not self._resolve(reading.trip):
             for optimizer in training.optimizers:
                 # A scheduler would warn that it was stepped before its optimizer.
@@ -258,7 +258,7 @@ class Driver:
                 raise UsageError(
                     "max_grad_norm: torch cannot clip sparse gradients; leave it out, or give the embedding sparse=False"
                 ) from error
-        self.lookout.before_update()
+        self.monitor.before_update()
         try:
             for optimizer in training.optimizers:
                 if scaler is None:
@@ -281,8 +281,8 @@ class Driver:
         """Whether the step's gradients are not finite without a loss scale either: lowering it will not help then."""
         with self._hooks_off():
             is_bad = self._explainer.is_harmed(self.context)
-        peers = self.training.peers
-        return is_bad if peers is None else peers.sum([float(is_bad)])[0] > 0
+        rank_group = self.training.rank_group
+        return is_bad if rank_group is None else rank_group.sum([float(is_bad)])[0] > 0
 
     def check_before(
         self,
@@ -294,7 +294,7 @@ class Driver:
         which: int = 0,
     ) -> bool:
         """Check before one optimizer's update in a loop of the user's; whether to make the update."""
-        reading = self.lookout.look(losses, parameters, scale, may_overflow=may_overflow, which=which)
+        reading = self.monitor.look(losses, parameters, scale, may_overflow=may_overflow, which=which)
         return reading.trip is None or self._resolve(reading.trip)
 
     def updated(self) -> None:
@@ -302,8 +302,8 @@ class Driver:
         self._overflows_in_row = 0
         self.training.num_updates += 1
         trip = self._last_trip
-        is_forced = trip is not None and not trip.is_spike and not self.response.was_settled
-        late = self.lookout.after_update(look=not is_forced)
+        is_forced = trip is not None and not trip.is_spike and not self.response.was_resolved
+        late = self.monitor.after_update(look=not is_forced)
         if late is not None:
             self._resolve(late)
         elif self._last_trip is None:
@@ -313,19 +313,19 @@ class Driver:
         """Judge a step of a loop that the scaler left out: an overflow is its own affair, anything else is a trip."""
         self.context.is_past = True
         self._overflows_in_row += 1
-        trip, found = self.lookout.look_left_out(self.context.losses), None
+        trip, found = self.monitor.look_left_out(self.context.losses), None
         # Each is replayed, which costs a step; where that found nothing so often, only a third in a row still is.
         if trip is None and (self._num_doubts < MAX_DOUBTS or self._overflows_in_row == OVERFLOWS_TO_DOUBT):
             self._num_doubts += 1
-            if is_sharded(bare_model(self.training.model)):
+            if is_sharded(unwrap_model(self.training.model)):
                 self.log.add_note(
                     "what the scaler leaves out",
                     "the model is sharded, so such a step is not replayed; guard.backward(loss) makes its loss known",
                     Severity.WARNING,
                 )
             if self._is_bad_without_scale():
-                trip = self.lookout.trip_left_out()
-                found = self._explained(trip) if self.training.peers is None else None
+                trip = self.monitor.trip_left_out()
+                found = self._explained(trip) if self.training.rank_group is None else None
                 if found is not None and found.phase == "backward" and found.chain:
                     origin = found.chain[0]
                     bad = BadTensor("gradient", found.module or origin.op, origin.num_bad, origin.num_values)
@@ -338,8 +338,8 @@ class Driver:
     def read_late(self) -> None:
         """Look at what the last update left behind, if that is still to be read."""
         self._hooks.look_back()
-        if self.training.peers is None:
-            late = self.lookout.read_late()
+        if self.training.rank_group is None:
+            late = self.monitor.read_late()
             if late is not None:
                 self._resolve(late)
 
@@ -371,7 +371,7 @@ class Driver:
 
         def explain(tripped: Trip) -> Diagnosis:
             with self._hooks_off():
-                diagnosis = found or self._explainer.explain(tripped, self.context, self.lookout.history.view())
+                diagnosis = found or self._explainer.explain(tripped, self.context, self.monitor.history.view())
             if self._stale is not None and diagnosis.cause in ("not-reproducible", "unknown"):
                 diagnosis = explain_stale_gradients(*self._stale, tripped.step)
             self.last_diagnosis = diagnosis
@@ -390,7 +390,7 @@ class Driver:
     def _bundle_of(self, trip: Trip) -> str | None:
         if self.config.bundle_dir is None:
             return None
-        rank = "" if self.training.peers is None else f"-rank{self.training.peers.rank}"
+        rank = "" if self.training.rank_group is None else f"-rank{self.training.rank_group.rank}"
         path = Path(self.config.bundle_dir) / f"step-{trip.step:08d}{rank}"
         try:
             return str(self.bundle(path))
@@ -406,7 +406,7 @@ class Driver:
                 "bundle_dir= writes it at once"
             )
         return write_bundle(
-            path, self.training, self.context, self._last_trip, self.last_diagnosis, self.lookout.history
+            path, self.training, self.context, self._last_trip, self.last_diagnosis, self.monitor.history
         )
 
     def note_loss(self, loss: Tensor) -> None:

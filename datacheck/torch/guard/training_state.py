@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from datacheck.torch.guard.distributed import Peers, find_peers, share_of
+from datacheck.torch.guard.distributed import RankGroup, find_rank_group, share_of
 from datacheck.torch.guard.names import NamedParameter, named_parameters
-from datacheck.torch.guard.update_monitor import StateWatch
+from datacheck.torch.guard.update_monitor import StateMonitor
 from datacheck.torch.replay_state import StepBuffers, StepRandomState
 
 __all__ = ["Scaler", "Stateful", "Training"]
@@ -57,13 +57,13 @@ class Training:
         self.step = 0
         self.num_updates = 0
         self._synchronize = synchronize
-        self._peers: Peers | None = None
+        self._peers: RankGroup | None = None
         self._peers_are_known = False
         self._groups: list[list[torch.Tensor]] = []
         self._parameters: list[NamedParameter] = []
         self._shares: list[float] = []
         self._shares_by_parameter: dict[int, float] = {}
-        self._state: StateWatch | None = None
+        self._state: StateMonitor | None = None
         self.buffers = StepBuffers(model)
         self.random = StepRandomState(frozenset(self.devices()))
 
@@ -97,25 +97,25 @@ class Training:
         return True
 
     @property
-    def state(self) -> StateWatch:
+    def state(self) -> StateMonitor:
         parameters = self.parameters
         if self._state is None or self._state.parameters is not parameters:
-            self._state = StateWatch(self.model, parameters, self.optimizers, self._state)
+            self._state = StateMonitor(self.model, parameters, self.optimizers, self._state)
         return self._state
 
     @property
-    def peers(self) -> Peers | None:
+    def rank_group(self) -> RankGroup | None:
         """The other ranks, looked for at the first step."""
         if not self._peers_are_known:
             self._peers_are_known = True
-            self._peers = find_peers(self.model) if self._synchronize else None
+            self._peers = find_rank_group(self.model) if self._synchronize else None
         return self._peers
 
     @property
     def shares(self) -> list[float]:
         """What part of each parameter's squares this rank adds to the global sum."""
         if not self._shares:
-            size = self.peers.size if self.peers else 1
+            size = self.rank_group.size if self.rank_group else 1
             self._shares = [share_of(parameter.tensor, size) for parameter in self.parameters]
         return self._shares
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import count_nonfinite, is_watched, plain_tensor, squares, sum_squares, total_norm
 
-__all__ = ["BadTensor", "StateWatch", "UpdateSample"]
+__all__ = ["BadTensor", "StateMonitor", "UpdateSample"]
 
 #: An update is measured on so many values of so many parameters, in runs of a cache line: 128 KiB of copies at most.
 SAMPLED_PARAMETERS = 16
@@ -40,7 +40,7 @@ class BadTensor:
         self.num_values = num_values
 
 
-class StateWatch:
+class StateMonitor:
     """Looks at parameters, buffers and optimizer state.
 
     What was not finite before the first step (a mask of -inf that is kept as a buffer) is left out: if it does harm,
@@ -52,7 +52,7 @@ class StateWatch:
         model: nn.Module,
         parameters: Sequence[NamedParameter],
         optimizers: Sequence[Optimizer],
-        before: StateWatch | None = None,
+        before: StateMonitor | None = None,
     ) -> None:
         self._model = model
         self.parameters = parameters

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacheck.torch.guard.distributed import Peers
+from datacheck.torch.guard.distributed import RankGroup
 from datacheck.torch.loader.recorder import Recorder
 from datacheck.torch.loader.records import BadSample
 
@@ -37,7 +37,7 @@ class Ranks:
             for sample in recorder.samples(new_only=True)
             if (sample.verdict.value, sample.index) not in self._sent
         ]
-        gathered = Peers(None).gather(
+        gathered = RankGroup(None).gather(
             {
                 # Ranks of one machine may share a journal; its counts are then counted once.
                 "journal": f"{socket.gethostname()}:{recorder.journal.folder}",
@@ -56,7 +56,7 @@ class Ranks:
 
     def compare(self, indices: Sequence[int]) -> list[int] | None:
         """How many indices each rank has, where they are not the same; None where they are."""
-        gathered: list[Any] = Peers(None).gather(list(indices))
+        gathered: list[Any] = RankGroup(None).gather(list(indices))
         return None if all(rank == gathered[0] for rank in gathered) else [len(rank) for rank in gathered]
 
 

@@ -26,14 +26,14 @@ class Outcome(Enum):
 class Action(ABC):
     """One thing to do about a trip.
 
-    Of the actions that ``settles`` is true for, the first that is not spent decides about the update; the others all
+    Of the actions that ``is_terminal`` is true for, the first that is not spent decides about the update; the others all
     act. ``limit`` is how many times it acts in a run, None for no limit.
     """
 
     name: ClassVar[str]
-    settles: ClassVar[bool]
+    is_terminal: ClassVar[bool]
     #: Whether it has an answer where the update has been made already: that cannot be skipped any more.
-    answers_late: ClassVar[bool] = False
+    handles_late: ClassVar[bool] = False
 
     def __init__(self, *, limit: int | None = None) -> None:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -41,13 +41,13 @@ class Action(ABC):
         self.limit = limit
         self.num_acts = 0
 
-    def is_spent(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether it may act no more."""
         return self.limit is not None and self.num_acts >= self.limit
 
-    def suits(self, trip: Trip) -> bool:
+    def applies_to(self, trip: Trip) -> bool:
         """Whether it has an answer to this trip."""
-        return self.answers_late or not trip.is_late
+        return self.handles_late or not trip.is_late
 
     @abstractmethod
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:

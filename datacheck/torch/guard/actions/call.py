@@ -25,8 +25,8 @@ class Call(Action):
     """
 
     name = "call"
-    settles = False
-    answers_late = True
+    is_terminal = False
+    handles_late = True
 
     def __init__(self, function: Callable[[Trip], str | None], *, limit: int | None = None) -> None:
         super().__init__(limit=limit)
@@ -40,7 +40,7 @@ class Call(Action):
                 f"on_trip: the function answered {answer!r}; it answers None, {', '.join(map(repr, ANSWERS))}"
                 + nearest_name(str(answer), ANSWERS)
             )
-        if training.peers is not None:
+        if training.rank_group is not None:
             answer = self._strictest(answer, training)
         self.answer = answer
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
@@ -52,7 +52,7 @@ class Call(Action):
 
     @staticmethod
     def _strictest(answer: str | None, training: Training) -> str | None:
-        assert training.peers is not None
-        votes = training.peers.sum([1.0 if answer == known else 0.0 for known in ANSWERS])
+        assert training.rank_group is not None
+        votes = training.rank_group.sum([1.0 if answer == known else 0.0 for known in ANSWERS])
         chosen = [known for known, count in zip(ANSWERS, votes, strict=True) if count]
         return chosen[-1] if chosen else None

@@ -9,7 +9,7 @@ import torch
 from datacheck.errors import UsageError
 from datacheck.text import quantity
 from datacheck.torch.guard.actions.base import Action, Outcome
-from datacheck.torch.guard.norms import count_nonfinite, exact_squares, mend, plain_tensor
+from datacheck.torch.guard.norms import count_nonfinite, exact_squares, plain_tensor, zero_nonfinite
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
@@ -23,7 +23,7 @@ class Clip(Action):
     """
 
     name = "clip"
-    settles = True
+    is_terminal = True
 
     def __init__(
         self, max_norm: float | None = None, *, max_value: float | None = None, limit: int | None = None
@@ -47,10 +47,10 @@ class Clip(Action):
         num_bad, num_values = sum(bad for bad, _ in counts), sum(total for _, total in counts)
         for gradient, (bad, _) in zip(gradients, counts, strict=True):
             if bad:
-                mend(gradient)
+                zero_nonfinite(gradient)
         total = sum(exact_squares([g]) * share for g, share in zip(gradients, shares, strict=True))
-        if training.peers is not None:
-            total, all_bad, all_values = training.peers.sum([total, float(num_bad), float(num_values)])
+        if training.rank_group is not None:
+            total, all_bad, all_values = training.rank_group.sum([total, float(num_bad), float(num_values)])
             num_bad, num_values = int(all_bad), int(all_values)
         mended = f"{quantity(num_bad, 'gradient value')} that {'was' if num_bad == 1 else 'were'} not finite set to 0"
         if num_bad == num_values:

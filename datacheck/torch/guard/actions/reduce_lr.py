@@ -18,8 +18,8 @@ class ReduceLR(Action):
     """
 
     name = "reduce_lr"
-    settles = False
-    answers_late = True
+    is_terminal = False
+    handles_late = True
 
     def __init__(
         self,

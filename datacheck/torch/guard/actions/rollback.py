@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain, quantity
 from datacheck.torch.guard.actions.base import Action, Outcome
-from datacheck.torch.guard.snapshot import restore_training, take_training
+from datacheck.torch.guard.snapshot import copy_training, restore_training
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.tree_file import read_tree, write_tree
 from datacheck.torch.guard.trip import Trip
@@ -36,8 +36,8 @@ class Rollback(Action):
     """
 
     name = "rollback"
-    settles = True
-    answers_late = True
+    is_terminal = True
+    handles_late = True
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class Rollback(Action):
     def _is_finite(self, training: Training) -> bool:
         """Whether everything is finite, on every rank."""
         num_bad = float(len(training.state.find()))
-        return (training.peers.sum([num_bad])[0] if training.peers else num_bad) == 0
+        return (training.rank_group.sum([num_bad])[0] if training.rank_group else num_bad) == 0
 
     def _keep(self, training: Training, /) -> None:
-        state: dict[str, Any] | Path = take_training(training)
+        state: dict[str, Any] | Path = copy_training(training)
         if self.directory is not None:
             state = self._write(state, training, self.directory)
         self._images.append(_Image(training.step, training.num_updates, state))
@@ -90,7 +90,7 @@ class Rollback(Action):
 
     @staticmethod
     def _write(state: Any, training: Training, directory: Path) -> Path:
-        rank = "" if training.peers is None else f"-rank{training.peers.rank}"
+        rank = "" if training.rank_group is None else f"-rank{training.rank_group.rank}"
         target = None
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ class Skip(Action):
     """
 
     name = "skip"
-    settles = True
+    is_terminal = True
 
     def __init__(self, max_in_row: int | None = None, *, limit: int | None = None) -> None:
         super().__init__(limit=limit)
@@ -28,8 +28,8 @@ class Skip(Action):
         self.max_in_row = max_in_row
         self.num_in_row = 0
 
-    def is_spent(self) -> bool:
-        return super().is_spent() or (self.max_in_row is not None and self.num_in_row >= self.max_in_row)
+    def is_exhausted(self) -> bool:
+        return super().is_exhausted() or (self.max_in_row is not None and self.num_in_row >= self.max_in_row)
 
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         self.num_in_row += 1

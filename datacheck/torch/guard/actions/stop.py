@@ -16,8 +16,8 @@ class Raise(Action):
     """
 
     name = "raise"
-    settles = True
-    answers_late = True
+    is_terminal = True
+    handles_late = True
 
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         training.buffers.restore()

@@ -22,8 +22,8 @@ class Warn(Action):
     """
 
     name = "warn"
-    settles = False
-    answers_late = True
+    is_terminal = False
+    handles_late = True
 
     def act(self, trip: Trip, _training: Training, /) -> tuple[Outcome, str]:
         warnings.warn(f"step {trip.step}: {trip}", GuardWarning, stacklevel=2)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.torch.guard.layer_monitor import tensors_in
-from datacheck.torch.guard.loop_loss import CallSite, has_memory
-from datacheck.torch.guard.names import bare_model
+from datacheck.torch.guard.loss_replay import CallSite, has_memory
+from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.replay_state import RandomState
 
-__all__ = ["LossFunction", "Part", "StepContext", "as_it_was", "detached", "probe_loss", "probe_part"]
+__all__ = ["LossFunction", "Part", "StepState", "detach_all", "probe_loss", "probe_part", "restore_captured"]
 
 #: ``loss_fn(model, batch)`` gives the loss.
 LossFunction = Callable[[Any, Any], Tensor]
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     sites: tuple[CallSite, ...] = ()
 
 
-class StepContext:
+class StepState:
     """The parts of the step that runs, and the closure that an optimizer evaluates, where it does."""
 
     __slots__ = ("closure", "error", "is_past", "losses", "num_left_out", "parts")
@@ -69,16 +69,16 @@ class StepContext:
         self.parts.append(part)
 
 
-def detached(value: Any) -> Any:
+def detach_all(value: Any) -> Any:
     """The same structure with tensors that hold no graph alive."""
     if isinstance(value, Tensor):
         return value.detach().requires_grad_(value.requires_grad) if value.grad_fn is not None else value
     if isinstance(value, dict):
-        return {key: detached(item) for key, item in value.items()}
+        return {key: detach_all(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(detached(item) for item in value)
+        return type(value)(detach_all(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        changed = {field.name: detached(getattr(value, field.name)) for field in fields(value) if field.init}
+        changed = {field.name: detach_all(getattr(value, field.name)) for field in fields(value) if field.init}
         if any(changed[name] is not getattr(value, name) for name in changed):
             return replace(value, **changed)
     return value
@@ -90,12 +90,12 @@ def probe_part(
     """One call of the model, or of the part of it that ``root`` names."""
 
     def loss_fn(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
-        return probe_loss(bare_model(model.get_submodule(root)), batch)
+        return probe_loss(unwrap_model(model.get_submodule(root)), batch)
 
     return Part(loss_fn, batch, random, is_whole=False, root=root, sites=sites)
 
 
-def as_it_was(now: Any, then: Any) -> Any:
+def restore_captured(now: Any, then: Any) -> Any:
     """The arguments of a call that is made again: what was captured, but for tensors that must keep their graph."""
     if isinstance(now, Tensor) and isinstance(then, Tensor):
         if not (has_memory(now) and has_memory(then)):
@@ -104,9 +104,9 @@ def as_it_was(now: Any, then: Any) -> Any:
         has_graph = now.grad_fn is not None and then.requires_grad
         return now if has_graph or _are_equal(now, then) else then
     if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():
-        return {key: as_it_was(now[key], then[key]) for key in now}
+        return {key: restore_captured(now[key], then[key]) for key in now}
     if type(now) in (list, tuple) and type(now) is type(then) and len(now) == len(then):
-        return type(now)(as_it_was(*pair) for pair in zip(now, then, strict=True))
+        return type(now)(restore_captured(*pair) for pair in zip(now, then, strict=True))
     return now
 
 

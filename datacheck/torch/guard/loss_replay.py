@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.loss_source import RESULT, find_loss_code
 
-__all__ = ["CallSite", "Rerun", "Scope", "call_sites", "find_rerun", "has_memory", "scope_of"]
+__all__ = ["CallSite", "LossReplay", "Scope", "call_sites", "find_loss_replay", "has_memory", "scope_of"]
 
 #: Where a call was made: the code of a function, and how far in it the call is; the line costs more to find.
 CallSite = tuple[CodeType, int]
@@ -81,7 +81,7 @@ def _scopes_of(error: BaseException) -> Iterator[Scope]:
     return reversed(scopes)
 
 
-class Rerun:
+class LossReplay:
     """The statements that made the loss, ready to be run again.
 
     ``batch`` are the tensors that they read, by name; the one object where there is only one.
@@ -128,14 +128,14 @@ def _holds_tensors(value: Any) -> bool:
     return any(not isinstance(tensor, nn.Parameter) and tensor.grad_fn is None for tensor in tensors_in(value))
 
 
-def find_rerun(
+def find_loss_replay(
     calls: Sequence[Sequence[CallSite]],
     closure: Callable[..., Any] | None,
     replaced: Mapping[int, nn.Module],
     *,
     must_replace: bool,
     error: BaseException | None = None,
-) -> tuple[Rerun, int] | None:
+) -> tuple[LossReplay, int] | None:
     """The loss of the running loop, or of a ``closure``, and how many of the last ``calls`` of the model went into it.
 
     Each call is known by the sites that it was made from. ``replaced`` are models to take the place of others, by the
@@ -159,7 +159,7 @@ def find_rerun(
         names = {name: replaced.get(id(value), value) for name, value in scope.names.items()}
         if must_replace and not any(names[name] is not scope.names[name] for name in found.inputs if name in names):
             return None
-        return Rerun(found.code, names, sorted(found.inputs)), len(lines) - first
+        return LossReplay(found.code, names, sorted(found.inputs)), len(lines) - first
     return None
 
 
