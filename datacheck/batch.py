@@ -57,7 +57,7 @@ class Column:
     ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype where the storage does not say it
     (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be looked into, where they cannot.
     ``untyped`` says that text is all that the format could say: it may stand for values of another dtype.
-    ``is_mostly_numbers`` says that few words kept a column of numbers from being one. ``refused``,
+    ``is_mostly_numbers`` says that few words kept a column of numbers from being one. ``unconvertible``,
     of the shape of ``data``, is True where a value that was read could not be converted, and there is none now; that is
     no null.
     """
@@ -68,7 +68,7 @@ class Column:
     problem: str = ""
     untyped: bool = False
     is_mostly_numbers: bool = False
-    refused: BoolArray | None = None
+    unconvertible: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -79,28 +79,28 @@ class Column:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
             leaves = walk_array(self.name, self.data, self.dtype)
-            return leaves if self.refused is None else self._without_refused(leaves)
+            return leaves if self.unconvertible is None else self._mark_unconvertible(leaves)
         leaves = walk_arrow(self.name or "", self.data)
-        if self.refused is not None:
-            leaves = self._without_refused(leaves)
+        if self.unconvertible is not None:
+            leaves = self._mark_unconvertible(leaves)
         return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
 
-    def _without_refused(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
+    def _mark_unconvertible(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
         """The one leaf of a converted column, whose validity is in the order of the rows."""
-        assert self.refused is not None
-        refused = np.ascontiguousarray(self.refused).reshape(-1)
-        return (replace(leaf, refused=refused) for leaf in leaves)
+        assert self.unconvertible is not None
+        unconvertible = np.ascontiguousarray(self.unconvertible).reshape(-1)
+        return (replace(leaf, unconvertible=unconvertible) for leaf in leaves)
 
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""
-        refused = None if self.refused is None else self.refused[rows]
+        unconvertible = None if self.unconvertible is None else self.unconvertible[rows]
         if isinstance(self.data, np.ndarray):
-            return replace(self, data=self.data[rows], refused=refused)
+            return replace(self, data=self.data[rows], unconvertible=unconvertible)
         kind = self.data.type
         if kind in _WITH_KERNELS:
             data = self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind)
-            return replace(self, data=data, refused=refused)
-        return replace(self, data=self.data.take(pa.array(rows)), refused=refused)
+            return replace(self, data=data, unconvertible=unconvertible)
+        return replace(self, data=self.data.take(pa.array(rows)), unconvertible=unconvertible)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Leaf:
     ``shape`` is the shape of the value that the field names, where there is one: the whole array for an array, the
     value of a row for a column.
 
-    ``refused`` is True where a value could not be converted to ``dtype``: it is not valid, and no null either.
+    ``unconvertible`` is True where a value could not be converted to ``dtype``: it is not valid, and no null either.
     """
 
     path: str | None
@@ -126,7 +126,7 @@ class Leaf:
     levels: tuple[Level, ...] = ()
     shape: tuple[int | None, ...] | None = None
     problem: str = ""
-    refused: BoolArray | None = None
+    unconvertible: BoolArray | None = None
 
     def __len__(self) -> int:
         return 0 if self.values is None else len(self.values)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.checks.rules import ValueRule, impossible
+from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import Bounds, to_float
 from datacheck.schema.model import Field
@@ -50,7 +50,7 @@ def bound_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         try:
             mask = _mask_of(leaf, word, field)
         except ValueError as error:
-            rules.append(impossible(code, f"{word}: {error}"))
+            rules.append(uncheckable(code, f"{word}: {error}"))
         else:
             rules.append(ValueRule(code, mask, f"{_SYMBOLS[word]} {bound}", screened=leaf.is_numeric))
     return rules

@@ -12,7 +12,7 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
-from datacheck.checks.coerce import coerce_batch, refusals
+from datacheck.checks.coerce import coerce_batch, find_unconvertible
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
@@ -24,7 +24,7 @@ from datacheck.checks.unique import unique_keys
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["UNMENTIONED", "Checker", "Rulebook", "has_row_checks", "load_libraries"]
+__all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries"]
 
 #: What holds for a field that no schema mentions: no NaN, no infinity; nulls are not judged.
 UNMENTIONED = Field(nullable=True)
@@ -32,7 +32,7 @@ UNMENTIONED = Field(nullable=True)
 _NOTHING: frozenset[str] = frozenset()
 
 
-class Rulebook:
+class RuleSet:
     """The rules of a schema for each leaf that was met so far: made once, used for all units of a job.
 
     ``forced`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
@@ -43,8 +43,8 @@ class Rulebook:
         self._forced = forced
         self._rules: dict[tuple[str | None, Any], LeafRules] = {}
 
-    def __reduce__(self) -> tuple[type[Rulebook], tuple[Any, ...]]:
-        return Rulebook, (self.schema, self._forced)
+    def __reduce__(self) -> tuple[type[RuleSet], tuple[Any, ...]]:
+        return RuleSet, (self.schema, self._forced)
 
     def rules_for(self, leaf: Leaf) -> LeafRules:
         """The rules that hold for a leaf."""
@@ -77,7 +77,7 @@ class Rulebook:
 
 
 class Checker:
-    """Runs every check of a rulebook that looks at values or rows, and remembers what it saw.
+    """Runs every check of a rule_set that looks at values or rows, and remembers what it saw.
 
     ``with_rows`` also says which rows have violations; without it a scan of dirty data is faster.
 
@@ -86,19 +86,19 @@ class Checker:
         num_values: for each path, how many slots were seen and how many of them held a value.
     """
 
-    def __init__(self, rules: Rulebook, *, with_rows: bool = False) -> None:
+    def __init__(self, rules: RuleSet, *, with_rows: bool = False) -> None:
         self.schema = rules.schema
         self.fields: dict[str | None, FieldFacts] = {}
         self.num_values: dict[str | None, tuple[int, int]] = {}
         self._owners: dict[str | None, str | None] = {}
-        self._rulebook = rules
+        self._rule_set = rules
         self._with_rows = with_rows
         self._row_checks: list[RowCheck] | None = None
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
         read, batch = batch, coerce_batch(batch, self.schema)
-        outcomes = [] if batch is read else list(refusals(read, batch, self.schema))
+        outcomes = [] if batch is read else list(find_unconvertible(read, batch, self.schema))
         outcomes += stray_words(batch, self.schema)
         seen: set[str | None] = set()
         for column in batch.columns:
@@ -123,8 +123,8 @@ class Checker:
     def _check_leaf(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))
         self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
-        leaf = self._rulebook.as_meant(leaf)
-        rules = self._rulebook.rules_for(leaf)
+        leaf = self._rule_set.as_meant(leaf)
+        rules = self._rule_set.rules_for(leaf)
         return run_rules(leaf, rules, batch, with_rows=self._with_rows) if rules.rules else []
 
     def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:

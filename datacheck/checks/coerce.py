@@ -23,13 +23,13 @@ from datacheck.schema.model import Schema
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.text_parsing import is_text
 
-__all__ = ["coerce_batch", "coerce_column", "refusals"]
+__all__ = ["coerce_batch", "coerce_column", "find_unconvertible"]
 
 
 def coerce_batch(batch: Batch, schema: Schema) -> Batch:
     """The batch with every column that its field lets convert in the field's dtype.
 
-    A value that does not convert is no value there, and marked as ``refused``. A column whose type converts to the
+    A value that does not convert is no value there, and marked as ``unconvertible``. A column whose type converts to the
     field's in no case stays as it is: its dtype is then a finding.
     """
     converts = schema.coerce or any(field.coerce for field in schema.fields.values())
@@ -55,13 +55,18 @@ def coerce_column(column: Column, schema: Schema) -> Column:
     converted = convert_arrow(data, target, is_untyped=column.untyped, is_loose=is_loose)
     if converted is None:
         return column
-    refused = None
+    unconvertible = None
     if converted.null_count > data.null_count:
         gone = pc.and_(pc.is_null(converted), pc.is_valid(data))
         if column.untyped and is_text(data.type):  # an empty word is a null
             gone = pc.and_(gone, pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(data, "")), ""))
-        refused = arrow_bits(gone)
-    return replace(column, data=converted, untyped=False, refused=refused if refused is None or refused.any() else None)
+        unconvertible = arrow_bits(gone)
+    return replace(
+        column,
+        data=converted,
+        untyped=False,
+        unconvertible=unconvertible if unconvertible is None or unconvertible.any() else None,
+    )
 
 
 def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Column:
@@ -72,33 +77,33 @@ def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Co
     if data.dtype == target or data.dtype.kind not in "biuf" or target.kind not in "biufc":
         return column
     masked = isinstance(data, np.ma.MaskedArray)
-    converted, refused = convert_numbers(np.ma.getdata(data), target)
+    converted, unconvertible = convert_numbers(np.ma.getdata(data), target)
     mask = np.ma.getmaskarray(data) if masked else None
-    if refused is not None and mask is not None:
-        refused &= ~mask
-    if refused is None or not refused.any():
+    if unconvertible is not None and mask is not None:
+        unconvertible &= ~mask
+    if unconvertible is None or not unconvertible.any():
         return replace(column, data=converted if mask is None else np.ma.MaskedArray(converted, mask))
-    mask = refused if mask is None else mask | refused
-    return replace(column, data=np.ma.MaskedArray(converted, mask), refused=refused)
+    mask = unconvertible if mask is None else mask | unconvertible
+    return replace(column, data=np.ma.MaskedArray(converted, mask), unconvertible=unconvertible)
 
 
-def refusals(before: Batch, after: Batch, schema: Schema) -> Iterator[Outcome]:
+def find_unconvertible(before: Batch, after: Batch, schema: Schema) -> Iterator[Outcome]:
     """DC003 for each column with values that did not convert: which rows, and what they hold."""
     for read, converted in zip(before.columns, after.columns, strict=True):
-        if converted.refused is not None:
+        if converted.unconvertible is not None:
             field = schema.field_for(read.name)
             dtype = "" if field is None else field.dtype
-            yield _refusal(read, converted.refused, before, f"not {dtype}")
+            yield _unconvertible_outcome(read, converted.unconvertible, before, f"not {dtype}")
 
 
-def _refusal(column: Column, refused: BoolArray, batch: Batch, detail: str) -> Outcome:
+def _unconvertible_outcome(column: Column, unconvertible: BoolArray, batch: Batch, detail: str) -> Outcome:
     data = column.data
     if isinstance(data, np.ndarray):
         num_checked = int(np.ma.count(data))
-        places = np.argwhere(refused if refused.ndim else refused.reshape(1))
+        places = np.argwhere(unconvertible if unconvertible.ndim else unconvertible.reshape(1))
     else:
         num_checked = len(data) - data.null_count
-        places = np.flatnonzero(refused)[:, None]
+        places = np.flatnonzero(unconvertible)[:, None]
     first = places[:MAX_EXAMPLES]
     values = [data[tuple(place)] if isinstance(data, np.ndarray) and data.ndim else data for place in first.tolist()]
     if not isinstance(data, np.ndarray):

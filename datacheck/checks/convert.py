@@ -57,10 +57,10 @@ def _is_castable(source: pa.DataType, target: pa.DataType) -> bool:
 
 def _from_numbers(values: pa.Array, target: pa.DataType) -> pa.Array:
     (leaf,) = walk_arrow("", values)
-    converted, refused = convert_numbers(leaf.values, np.dtype(target.to_pandas_dtype()))
+    converted, unconvertible = convert_numbers(leaf.values, np.dtype(target.to_pandas_dtype()))
     valid = leaf.validity
-    if refused is not None:
-        valid = ~refused if valid is None else valid & ~refused
+    if unconvertible is not None:
+        valid = ~unconvertible if valid is None else valid & ~unconvertible
     bits = None if valid is None else _packed(valid)
     data = _packed(converted) if converted.dtype == np.bool_ else pa.py_buffer(np.ascontiguousarray(converted))
     return pa.Array.from_buffers(target, len(values), [bits, data])
@@ -137,6 +137,6 @@ def _leads_back(before: pa.Array, after: pa.Array) -> pa.Array | None:
     if pa.types.is_floating(after.type):
         return pc.is_finite(after) if pc.any(pc.is_inf(after)).as_py() else None
     if pa.types.is_decimal(before.type) and pa.types.is_integer(after.type):
-        return None  # Arrow refused a fraction, and a decimal of few digits does not hold every integer
+        return None  # Arrow refuses a fraction, and a decimal of few digits does not hold every integer
     back = after.cast(before.type, safe=True)
     return None if back.equals(before) else pc.equal(back, before)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.checks.rules import ValueRule, impossible
+from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import nan_mask, to_float
 from datacheck.schema.model import Field
@@ -30,12 +30,12 @@ def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         try:
             rules.append(ValueRule("DC205", _isin(leaf, field.isin), detail, screened=False))
         except ValueError as error:
-            rules.append(impossible("DC205", f"isin: {error}"))
+            rules.append(uncheckable("DC205", f"isin: {error}"))
     if field.str_matches is not None:
         if leaf.dtype == "string":
             rules.append(ValueRule("DC206", _matches(field.str_matches), repr(field.str_matches), screened=False))
         else:
-            rules.append(impossible("DC206", f"str_matches: the values are {leaf.dtype}, not text"))
+            rules.append(uncheckable("DC206", f"str_matches: the values are {leaf.dtype}, not text"))
     return rules
 
 

@@ -21,7 +21,7 @@ from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
 
-__all__ = ["LeafRules", "ValueRule", "format_value", "impossible", "run_rules"]
+__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ValueRule:
     problem: str = ""
 
 
-def impossible(code: str, problem: str) -> ValueRule:
+def uncheckable(code: str, problem: str) -> ValueRule:
     """The rule that cannot be held against a leaf: a finding that says so, and never a silent pass."""
     return ValueRule(code, _nothing, problem=problem)
 
@@ -121,8 +121,8 @@ class _Violations:
         mask = self.rule.mask(self.leaf, part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
-        elif self.leaf.refused is not None and self.rule.on_nulls:
-            mask = mask & ~self.leaf.refused[part]
+        elif self.leaf.unconvertible is not None and self.rule.on_nulls:
+            mask = mask & ~self.leaf.unconvertible[part]
         found = int(np.count_nonzero(mask))
         if not found:
             return

@@ -62,21 +62,23 @@ def hash_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
     for key in keys:
         if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
             nameless = [coerce_column(columns[None], schema)]
-            yield _without_refused(KeyHashes((), _combined(nameless), rows, batch.row_group), nameless)
+            yield _without_unconvertible(KeyHashes((), _combined(nameless), rows, batch.row_group), nameless)
             continue
         parts = [part for name in key if (part := _find_column(columns, name)) is not None]
         if key and len(parts) == len(key):
             parts = [coerce_column(part, schema) if part.name in columns else part for part in parts]
-            yield _without_refused(KeyHashes(key, _combined(parts), rows, batch.row_group), parts)
+            yield _without_unconvertible(KeyHashes(key, _combined(parts), rows, batch.row_group), parts)
 
 
-def _without_refused(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashes:
+def _without_unconvertible(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashes:
     """Without the rows of which a part of the key did not convert."""
     num_rows = len(keys.rows)
-    refused = [part.refused.reshape(num_rows, -1).any(axis=1) for part in parts if part.refused is not None]
-    if not refused:
+    unconvertible = [
+        part.unconvertible.reshape(num_rows, -1).any(axis=1) for part in parts if part.unconvertible is not None
+    ]
+    if not unconvertible:
         return keys
-    known = ~np.logical_or.reduce(refused)
+    known = ~np.logical_or.reduce(unconvertible)
     num_unknown = int(num_rows - np.count_nonzero(known))
     return replace(keys, hashes=keys.hashes[known], rows=keys.rows[known], num_unknown=num_unknown)
 

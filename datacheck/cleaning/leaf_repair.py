@@ -23,7 +23,7 @@ from datacheck.numerics import neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.schema.model import Field
 from datacheck.text import quantity
 
-__all__ = ["LeafDraft", "RepairCount"]
+__all__ = ["LeafRepair", "RepairCount"]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +39,7 @@ class RepairCount:
     num_values: int
 
 
-class LeafDraft:
+class LeafRepair:
     """Takes the repairs of one leaf, one after the other.
 
     ``leaf`` is what there is so far. Nothing is copied before something is replaced, and what was given is never
@@ -155,7 +155,7 @@ class LeafDraft:
         values = np.ascontiguousarray(self.leaf.values)
         parts = values.view(values.real.dtype)
         validity = None if self.leaf.validity is None else np.repeat(self.leaf.validity, 2)
-        inner = LeafDraft(
+        inner = LeafRepair(
             replace(self.leaf, values=parts, dtype=parts.dtype.name, validity=validity, levels=()), self.field
         )
         inner.run(step, None)

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Column
 from datacheck.checks.bounds import BOUND_CODES, numeric_bounds, violation_mask
 from datacheck.checks.checker import UNMENTIONED
 from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.structure import dtype_matches
-from datacheck.cleaning.plan import CleaningPlan
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import encode, family_of, storage_of
 from datacheck.errors import CleaningError
@@ -30,7 +28,6 @@ __all__ = [
     "code_mask",
     "governed",
     "is_container",
-    "may_be_repaired",
     "name_of",
     "num_features",
     "parts_to_look_at",
@@ -59,17 +56,6 @@ def governed(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
     if field.dtype is not None and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):
         leaf = replace(leaf, dtype=field.dtype)
     return leaf, field
-
-
-def may_be_repaired(column: Column, plan: CleaningPlan) -> bool:
-    """Whether the plan may have a repair for something in a column: walking some columns costs a pass."""
-    data = column.data
-    if isinstance(data, np.ndarray):
-        is_flat = data.dtype.names is None
-    else:
-        kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
-        is_flat = not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
-    return not is_flat or bool(plan.repairs_for(column.name))
 
 
 def is_container(leaf: Leaf) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from datacheck.batch import Batch
+from datacheck.batch import Batch, Column
 from datacheck.cleaning.rules import Clip, DropField, Impute, Repair, Rule, is_repair
 from datacheck.codes import CODES
 from datacheck.errors import PipelineError
-from datacheck.schema.model import Schema
 from datacheck.schema.validation import validate
 
 __all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "fields_of", "is_learned", "parse_plan"]
@@ -53,12 +54,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class CleaningPlan:
-    """The rules in order, and what is done where none speaks.
+    """The cleaning rules in order, and the default action.
 
-    :meth:`bind` gives the plan for the fields that there are: ``paths`` are then their leaves, ``containers`` those of
-    lists and structs, whose nulls no value can replace, ``keys`` those of keys that must be unique, which a repair could
-    make equal, and ``nameless`` is the name that the schema gives to the one array of an ``.npy``. ``file`` names the
-    pipeline file in errors.
+    :func:`~datacheck.cleaning.validate_plan.validate_plan` resolves a plan for the fields of a dataset:
+
+    Attributes:
+        file: the pipeline file, for error messages.
+        paths: the leaf paths of the data.
+        containers: the paths of lists and structs, whose nulls no value can replace.
+        keys: the paths of unique keys, which a repair could make equal.
+        nameless: the schema's name for the one array of an ``.npy``.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -133,19 +138,15 @@ class CleaningPlan:
         path = f"clean[{index}]{f'.{key}' if key else ''}"
         return f"{self.file}: {path}" if self.file else path
 
-    def bind(self, fields: Mapping[str | None, str], schema: Schema) -> CleaningPlan:
-        """The plan for data with ``fields`` (leaf paths and logical dtypes), once it is known to make sense there.
-
-        Raises ``PipelineError`` for a rule that contradicts itself, the fields or the schema, and ``CleaningError``
-        for a repair that a field's dtype cannot take.
-        """
-        from datacheck.cleaning.validate_plan import bind
-
-        return bind(self, fields, schema)
-
-    def validate(self, fields: Mapping[str | None, str], schema: Schema) -> None:
-        """Raise what :meth:`bind` raises."""
-        self.bind(fields, schema)
+    def may_repair(self, column: Column) -> bool:
+        """Whether a repair may apply to something in a column. Cheap: a nested column is not walked for it."""
+        data = column.data
+        if isinstance(data, np.ndarray):
+            is_flat = data.dtype.names is None
+        else:
+            kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
+            is_flat = not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
+        return not is_flat or bool(self.repairs_for(column.name))
 
     def _first_rule(self, path: str | None, code: str) -> Rule | None:
         for rule in self.rules:
@@ -210,5 +211,5 @@ def is_learned(rule: Rule) -> bool:
 
 
 def fields_of(batch: Batch) -> dict[str | None, str]:
-    """The leaf paths of a batch, with their logical dtypes: what :meth:`CleaningPlan.bind` asks for."""
+    """The leaf paths of a batch, with their logical dtypes: what ``validate_plan`` expects."""
     return {leaf.path: leaf.dtype for column in batch.columns for leaf in column.leaves()}

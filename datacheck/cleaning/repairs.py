@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.cleaning.fit.statistics import Statistics
-from datacheck.cleaning.leaf_repair import LeafDraft, RepairCount
-from datacheck.cleaning.masks import governed, is_container, may_be_repaired, name_of
+from datacheck.cleaning.leaf_repair import LeafRepair, RepairCount
+from datacheck.cleaning.masks import governed, is_container, name_of
 from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
@@ -47,7 +47,7 @@ def apply_repairs(
     indicators: list[Column] = []
     counts: list[RepairCount] = []
     for column in batch.columns:
-        if not may_be_repaired(column, plan):
+        if not plan.may_repair(column):
             columns.append(column)
             continue
         repair = _ColumnRepair(column, plan, schema, statistics, batch.num_rows)
@@ -85,13 +85,13 @@ class _ColumnRepair:
             if is_container(leaf):
                 self._refuse_null_containers(leaf, field, steps)
                 continue
-            draft = LeafDraft(leaf, field)
+            repair = LeafRepair(leaf, field)
             for step in steps:
-                replaced = draft.run(step, self._statistics)
-                self._indicate(step, draft.leaf, replaced)
-            self.counts.extend(draft.counts)
-            if draft.changed:
-                self.leaves[place] = draft.leaf
+                replaced = repair.run(step, self._statistics)
+                self._indicate(step, repair.leaf, replaced)
+            self.counts.extend(repair.counts)
+            if repair.changed:
+                self.leaves[place] = repair.leaf
 
     def _indicate(self, step: Step, leaf: Leaf, replaced: BoolArray | None) -> None:
         if not isinstance(step.rule, Impute) or replaced is None or why_not(step.rule, leaf.dtype) is not None:

@@ -26,17 +26,25 @@ from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
 
-__all__ = ["bind"]
+__all__ = ["validate_plan"]
 
 _NO_FIELD = Field(nullable=True)
 
 
-def bind(plan: CleaningPlan, fields: Mapping[str | None, str], schema: Schema) -> CleaningPlan:
-    """See :meth:`CleaningPlan.bind`."""
+def validate_plan(plan: CleaningPlan, fields: Mapping[str | None, str], schema: Schema) -> CleaningPlan:
+    """Check a plan against the fields of a dataset, and return it resolved for them.
+
+    Args:
+        fields: the leaf paths of the data, and the logical dtype of each.
+
+    Raises:
+        PipelineError: a rule contradicts itself, the fields or the schema.
+        CleaningError: a repair does not apply to the dtype of its field.
+    """
     containers = frozenset(path for path, dtype in fields.items() if path and family_of(dtype) == "container")
     bound = replace(plan, paths=frozenset(fields), containers=containers, nameless=_name_of_nameless(fields, schema))
     bound = replace(bound, keys=frozenset(_paths_of_keys(bound, schema)))
-    _Binding(bound, fields, schema).check()
+    _Validator(bound, fields, schema).check()
     return bound
 
 
@@ -61,7 +69,7 @@ def _paths_of_keys(plan: CleaningPlan, schema: Schema) -> Iterator[str | None]:
             yield path
 
 
-class _Binding:
+class _Validator:
     def __init__(self, plan: CleaningPlan, fields: Mapping[str | None, str], schema: Schema) -> None:
         self.plan = plan
         self.schema = schema

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from datacheck.cli.options import OutputFormat
 from datacheck.errors import OutputError
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.reports.report import Report
 
 __all__ = ["exit_code_of", "printing", "show_report", "working"]
@@ -49,7 +49,7 @@ def exit_code_of(report: Report) -> int:
 def working() -> Iterator[Progress]:
     """Progress for a job: a bar with rows, bytes and rate on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield Silent()
+        yield NullProgress()
         return
     from datacheck.cli.progress_bar import Bar
 

@@ -18,7 +18,7 @@ from datacheck.gate.patterns import PathPatterns
 from datacheck.gate.scanning import Scanned, scan_changed
 from datacheck.gate.selection import Selected, select
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs
@@ -63,7 +63,7 @@ def check(
         configuration = configure(given, place="check({}=)".format)
     elif settings:
         raise UsageError(f"give a configuration or settings, not both: {', '.join(sorted(settings))}")
-    looked = _look(paths, configuration, executor, progress or Silent())
+    looked = _look(paths, configuration, executor, progress or NullProgress())
     selected = select(looked.findings, configuration.settings)
     compared, name = Compared(selected.findings, (), ()), configuration.baseline
     if name is not None:
@@ -86,7 +86,7 @@ def rebase(
     paths: PathsLike, configuration: Configuration, baseline: str, *, progress: Progress | None = None
 ) -> Baseline:
     """The baseline of a file, brought up to date with what is found now; the file itself is left as it is."""
-    looked = _look(paths, configuration, "threads", progress or Silent())
+    looked = _look(paths, configuration, "threads", progress or NullProgress())
     selected: Selected = select(looked.findings, configuration.settings)
     return load_baseline(baseline, must_exist=False).updated(selected.findings, looked.looked_at)
 

@@ -13,14 +13,16 @@ from datacheck._version import __version__
 from datacheck.batch import Batch
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure, facts_of
-from datacheck.cleaning.fit.learner import Learner, Partial
+from datacheck.cleaning.fit.learner import Learner, PartialStatistics
 from datacheck.cleaning.fit.statistics import LearnedFrom, Statistics
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, SourceError
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.inputs import Input, tasks_of
 from datacheck.jobs.progress import Progress
-from datacheck.jobs.units.label import CleanTask, Judge
+from datacheck.jobs.units.label import Judge
+from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
@@ -45,7 +47,7 @@ def bind_to(inputs: Sequence[Input], plan: CleaningPlan, schema: Schema) -> dict
         first = coerce_batch(first, schema)
         if _stays(first, item.info.num_rows, plan, schema):
             fields = fields_of(first)
-            plan.bind(fields, schema)
+            validate_plan(plan, fields, schema)
             return fields
     return {}
 
@@ -62,10 +64,10 @@ def _stays(batch: Batch, num_rows: int | None, plan: CleaningPlan, schema: Schem
 
 
 @dataclass(frozen=True, slots=True)
-class _Lesson:
+class UnitStatistics:
     """What one unit taught: None where no row of it stays."""
 
-    partial: Partial | None
+    partial: PartialStatistics | None
     num_rows: int
     error: SourceError | None = None
 
@@ -90,12 +92,12 @@ def learn(
     fields = bind_to(inputs, plan, schema)
     readable = [item for item in inputs if item.info is not None]
     sources: tuple[LearnedFrom, ...] = ()
-    for _ in range(plan.bind(fields, schema).num_rounds(fields) if fields else 0):
+    for _ in range(validate_plan(plan, fields, schema).num_rounds(fields) if fields else 0):
         tasks = [task for item in readable for task in tasks_of(item, "parquet", duplicates)]
         progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
         learn_one = partial(_learn_unit, plan=plan, schema=schema, statistics=statistics, known_fields=fields)
-        learner = Learner(plan.bind(fields, schema), schema, statistics)
-        learned: Partial | None = None
+        learner = Learner(validate_plan(plan, fields, schema), schema, statistics)
+        learned: PartialStatistics | None = None
         sources = ()
         with closing(map_in_order(learn_one, tasks, workers, executor)) as lessons:
             for item in readable:
@@ -122,15 +124,15 @@ def learn(
 
 
 def _learn_unit(
-    task: CleanTask,
+    task: UnitTask,
     plan: CleaningPlan,
     schema: Schema,
     statistics: Statistics,
     known_fields: Mapping[str | None, str],
-) -> _Lesson:
+) -> UnitStatistics:
     judge = Judge(task, schema, plan, known_fields)
     learner: Learner | None = None
-    partials: list[Partial] = []
+    partials: list[PartialStatistics] = []
     num_rows = 0
     try:
         for judged in judge.batches():
@@ -145,5 +147,5 @@ def _learn_unit(
             partials.append(learner.learn(kept))
             num_rows += len(rows)
     except SourceError as error:
-        return _Lesson(None, 0, error)
-    return _Lesson(learner.merge(partials) if learner else None, num_rows)
+        return UnitStatistics(None, 0, error)
+    return UnitStatistics(learner.merge(partials) if learner else None, num_rows)

@@ -18,8 +18,8 @@ from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.scan import inspect_file, read_options
-from datacheck.jobs.units.label import CleanTask
 from datacheck.jobs.units.scan import read_keys
+from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_paths import safe_part_name
 from datacheck.schema.keys import key_columns, key_field, unique_keys
@@ -147,13 +147,13 @@ def fingerprints(item: Input) -> list[dict[str, Any]]:
 
 def tasks_of(
     item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str | None, IntArray]]]
-) -> list[CleanTask]:
+) -> list[UnitTask]:
     """The units of an input as tasks; none for one that cannot be read."""
     if item.info is None:
         return []
     repeated = tuple(duplicates.get(item.uri, ()))
     return [
-        CleanTask(
+        UnitTask(
             f"{item.split}.{safe_part_name(item.identity, unit.index)}",
             item.split,
             unit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Progress", "Silent"]
+__all__ = ["NullProgress", "Progress"]
 
 
 class Progress(Protocol):
@@ -19,7 +19,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class NullProgress:
     """Tells nobody."""
 
     def start(self, task: str, num_units: int, num_bytes: int) -> None:

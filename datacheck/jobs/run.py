@@ -22,11 +22,11 @@ from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.fit import bind_to, learn
 from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, split_problem
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import unit_bytes
-from datacheck.jobs.units import records
-from datacheck.jobs.units.clean import Cleaning, UnitRecord, clean_unit
-from datacheck.jobs.units.label import CleanTask
+from datacheck.jobs.units.clean import Cleaning, clean_unit
+from datacheck.jobs.units.result import UnitResult, read_finished, to_json
+from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.manifest import STATISTICS_NAME, sum_counts
 from datacheck.publishing.output_paths import check_output_outside_inputs
@@ -75,7 +75,7 @@ def run(
         CleaningError: a repair cannot be learned or applied.
         OutputError: the output cannot be written, or holds another run's.
     """
-    return _run(_loaded(pipeline), None, workers, executor, progress or Silent(), overwrite)
+    return _run(_loaded(pipeline), None, workers, executor, progress or NullProgress(), overwrite)
 
 
 def fit(
@@ -97,7 +97,7 @@ def fit(
     for item in inputs:
         if item.error is not None:
             raise item.error
-    repeated = find_duplicates(inputs, loaded.schema, workers, executor, progress or Silent())
+    repeated = find_duplicates(inputs, loaded.schema, workers, executor, progress or NullProgress())
     return learn(
         inputs,
         loaded.plan,
@@ -105,7 +105,7 @@ def fit(
         repeated,
         workers,
         executor,
-        progress or Silent(),
+        progress or NullProgress(),
         skip_unreadable=False,
     )
 
@@ -145,7 +145,7 @@ def clean(
         loaded = replace(loaded, output=Path(output))
     learned = statistics if isinstance(statistics, Statistics) else _read_statistics(statistics)
     learned.check_plan(loaded.plan)
-    return _run(loaded, learned, workers, executor, progress or Silent(), overwrite)
+    return _run(loaded, learned, workers, executor, progress or NullProgress(), overwrite)
 
 
 def _loaded(pipeline: PipelineLike) -> Pipeline:
@@ -232,7 +232,7 @@ def _work(
         statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
     formats = {item.uri: item.format(pipeline.format) for item in inputs}
     tasks = [task for item in inputs for task in tasks_of(item, formats[item.uri], repeated)]
-    done = records.read_finished(publisher.staging.finished_units(), tasks, publisher.has_part)
+    done = read_finished(publisher.staging.finished_units(), tasks, publisher.has_part)
     cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     left = [task for task in tasks if task.name not in done]
     progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))
@@ -240,7 +240,7 @@ def _work(
     findings: list[Finding] = []
     with closing(map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)) as results:
         for item in inputs:
-            units: list[tuple[CleanTask, UnitRecord]] = []
+            units: list[tuple[UnitTask, UnitResult]] = []
             scanned = FileScan(item.uri, schema)
             scanned.error = item.error
             failed = _failed_by(item.error, pipeline.plan)
@@ -249,7 +249,7 @@ def _work(
                 if record is None:
                     record = next(results)
                     if record.error is None and not record.failed:
-                        publisher.record(record.name, records.to_json(record))
+                        publisher.record(record.name, to_json(record))
                 scanned.add(record.scan)
                 failed = record.failed or _failed_by(record.error, pipeline.plan)
                 if failed:
@@ -330,7 +330,7 @@ def _failed_by(error: SourceError | None, plan: CleaningPlan) -> dict[str, int]:
     return {error.code: 1} if error is not None and plan.decide(None, error.code) is Action.FAIL else {}
 
 
-def _written(task: CleanTask, record: UnitRecord) -> WrittenUnit:
+def _written(task: UnitTask, record: UnitResult) -> WrittenUnit:
     return WrittenUnit(
         task.unit.row_start,
         record.num_read,
@@ -344,7 +344,7 @@ def _written(task: CleanTask, record: UnitRecord) -> WrittenUnit:
 
 def _account(
     item: Input,
-    units: Sequence[tuple[CleanTask, UnitRecord]],
+    units: Sequence[tuple[UnitTask, UnitResult]],
     outputs: list[dict[str, Any]],
     left_in_file: Mapping[str, int],
 ) -> InputAccount:

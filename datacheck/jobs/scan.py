@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeGuard
 
-from datacheck.checks.checker import Rulebook, has_row_checks, load_libraries
+from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
 from datacheck.jobs.file_verdict import FileVerdict
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.units.scan import UnitScan, read_keys, scan_batches, scan_unit
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
@@ -60,7 +60,7 @@ def scan(
     loaded = load_schema(schema)
     if are_paths(data):
         files = expand_inputs(data, options)
-        report = scan_files(files, loaded, workers=workers, executor=executor, progress=progress or Silent())
+        report = scan_files(files, loaded, workers=workers, executor=executor, progress=progress or NullProgress())
     else:
         report = _scan_memory(data, loaded)
     return replace(report, seconds=time.perf_counter() - started)
@@ -132,7 +132,7 @@ def scan_each(
     sizes = [_size(file.uri) for file in files]
     progress.start("scan", len(files), sum(sizes))
     load_libraries(schema)
-    rules = Rulebook(schema)
+    rules = RuleSet(schema)
     keys = unique_keys(schema)
     columns = key_columns(schema)
     # Most files of a data set of many are one unit: read at once, they are opened once.
@@ -169,12 +169,12 @@ def _limited(unit: WorkUnit, columns: tuple[str, ...]) -> WorkUnit:
     return replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
 
 
-def _scan_or_read_keys(task: tuple[WorkUnit, Rulebook | Schema]) -> UnitScan:
+def _scan_or_read_keys(task: tuple[WorkUnit, RuleSet | Schema]) -> UnitScan:
     unit, asked = task
-    return scan_unit(unit, asked) if isinstance(asked, Rulebook) else read_keys(unit, asked)
+    return scan_unit(unit, asked) if isinstance(asked, RuleSet) else read_keys(unit, asked)
 
 
-def _look(files: Sequence[InputFile], rules: Rulebook | None) -> list[tuple[InputInfo | SourceError, UnitScan | None]]:
+def _look(files: Sequence[InputFile], rules: RuleSet | None) -> list[tuple[InputInfo | SourceError, UnitScan | None]]:
     """What each file's header says, and its scan where it is one unit and ``rules`` are given."""
     infos: list[InputInfo | SourceError] = []
 
@@ -215,7 +215,7 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     scanned = FileScan(uri, schema, is_file=False)
     counter = _ByteCounter()
     with Duplicates() as duplicates:
-        result: UnitScan = scan_batches(counter.count(batches), uri, Rulebook(schema))
+        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema))
         scanned.add(result)
         duplicates.add(uri, result.keys)
         findings = [*scanned.findings(), *duplicates.findings()]

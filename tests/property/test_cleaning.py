@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.repairs import apply
 from datacheck.numerics import SCREEN_WIDTH
@@ -147,4 +147,4 @@ def test_after_the_repairs_the_checks_find_nothing(
     ]
     batch = batch_of(pa.array(values, mask=~np.array(present[: len(values)])))
     repaired, _ = apply(batch, parse_plan(rules), schema)
-    assert not any(outcome.num_violations for outcome in Checker(Rulebook(schema)).check(repaired))
+    assert not any(outcome.num_violations for outcome in Checker(RuleSet(schema)).check(repaired))

@@ -84,13 +84,16 @@ CASES += [(kind, values, dtype, True) for kind, values, dtypes in KINDS[:2] for 
 
 
 def converted(data: Any, dtype: str, *, untyped: bool) -> list[Any]:
-    """Each value as it is after the conversion, in words; what did not convert as ``refused``."""
+    """Each value as it is after the conversion, in words; what did not convert as ``unconvertible``."""
     schema = Schema(fields={"x": {"dtype": dtype, "coerce": True}})
     (column,) = coerce_batch(Batch((Column("x", data, untyped=untyped),), len(data)), schema).columns
-    refused = np.zeros(len(data), bool) if column.refused is None else column.refused
+    unconvertible = np.zeros(len(data), bool) if column.unconvertible is None else column.unconvertible
     found = column.data.tolist() if isinstance(column.data, np.ndarray) else column.data.to_pylist()
     words = [str(value) for value in found]
-    return [(str(column.dtype), "refused" if bad else word) for word, bad in zip(words, refused.tolist(), strict=True)]
+    return [
+        (str(column.dtype), "unconvertible" if bad else word)
+        for word, bad in zip(words, unconvertible.tolist(), strict=True)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "values", "dtype", "untyped"), CASES)
@@ -104,7 +107,7 @@ def test_a_value_converts_alike_alone_and_in_company(
     together = converted(array, dtype, untyped=untyped)
     alone = [converted(array[row : row + 1], dtype, untyped=untyped)[0] for row in range(len(array))]
     assert together == alone
-    assert all(word != "refused" for value, (_, word) in zip(drawn, together, strict=True) if value is None)
+    assert all(word != "unconvertible" for value, (_, word) in zip(drawn, together, strict=True) if value is None)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint64", "float16", "float32", "complex64"])
@@ -128,7 +131,7 @@ def test_a_number_is_an_integer_where_python_says_so(drawn: list[float], dtype: 
     limits = np.iinfo(dtype)
     array = np.array(drawn, np.float64)
     expected = [
-        str(int(x)) if np.isfinite(x) and x == int(x) and limits.min <= int(x) <= limits.max else "refused"
+        str(int(x)) if np.isfinite(x) and x == int(x) and limits.min <= int(x) <= limits.max else "unconvertible"
         for x in array
     ]
     assert [word for _, word in converted(array, dtype, untyped=False)] == expected

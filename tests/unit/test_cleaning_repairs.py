@@ -18,6 +18,7 @@ from datacheck.cleaning.fit.learner import Learner
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import fields_of, parse_plan
 from datacheck.cleaning.repairs import RepairCount, apply, apply_repairs, drop_fields
+from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError
 from datacheck.schema.model import Field, Schema
 
@@ -548,7 +549,9 @@ def test_null_lists_are_never_imputed_in_silence() -> None:
     with pytest.raises(CleaningError, match=r"1 values of 'x' are null, and no value can stand for a whole list"):
         apply(batch, plan, Schema(fields={"x": Field()}))
     assert apply_repairs(batch, plan, Schema(fields={"x": Field(nullable=True)}))[0] is batch
-    assert apply_repairs(batch, plan.bind(fields_of(batch), Schema()), Schema(fields={"x": Field()}))[0] is batch
+    assert (
+        apply_repairs(batch, validate_plan(plan, fields_of(batch), Schema()), Schema(fields={"x": Field()}))[0] is batch
+    )
 
 
 def test_infinities_without_a_bound_to_move_to_are_an_error() -> None:

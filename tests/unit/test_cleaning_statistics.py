@@ -14,10 +14,11 @@ import pytest
 from datacheck import __version__
 from datacheck.batch import Batch, Column
 from datacheck.cleaning.fit.accumulator import MemoryLimits
-from datacheck.cleaning.fit.learner import Learner, Partial
+from datacheck.cleaning.fit.learner import Learner, PartialStatistics
 from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
 from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.repairs import apply
+from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError
 from datacheck.schema.model import Field, Schema
 from datacheck.storage.base import Fingerprint
@@ -188,7 +189,7 @@ def test_merging_changes_no_part() -> None:
     first = learner.finish(learner.merge(parts)).to_json()
     assert learner.finish(learner.merge(parts)).to_json() == first
     assert learner.finish(learner.merge(pickle.loads(pickle.dumps(parts)))).to_json() == first
-    assert learner.merge([]) == Partial()
+    assert learner.merge([]) == PartialStatistics()
 
 
 def test_further_columns_of_known_rows_are_no_further_rows() -> None:
@@ -251,9 +252,11 @@ def test_a_file_that_is_no_statistics_says_why(change: Any, message: str) -> Non
 def test_many_fields_share_the_memory_for_exact_medians() -> None:
     plan = parse_plan([impute("median", fields="m*"), impute("mean", fields="x*")])
     fields: dict[str | None, str] = {f"m{i}": "float32" for i in range(8)} | {f"x{i}": "float32" for i in range(100)}
-    assert MemoryLimits.shared(plan) == MemoryLimits.shared(plan.bind({"m0": "float32", "x0": "float32"}, NO_SCHEMA))
+    assert MemoryLimits.shared(plan) == MemoryLimits.shared(
+        validate_plan(plan, {"m0": "float32", "x0": "float32"}, NO_SCHEMA)
+    )
     assert MemoryLimits.shared(plan).kept_bytes == 64 << 20
-    assert MemoryLimits.shared(plan.bind(fields, NO_SCHEMA)).kept_bytes == 32 << 20
+    assert MemoryLimits.shared(validate_plan(plan, fields, NO_SCHEMA)).kept_bytes == 32 << 20
 
 
 @pytest.mark.parametrize("per_feature", [False, True])

@@ -16,9 +16,9 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.cleaning.plan import Action, parse_plan
 from datacheck.errors import OutputError
 from datacheck.findings import Example, Finding
-from datacheck.jobs.units import records
-from datacheck.jobs.units.clean import UnitRecord
-from datacheck.jobs.units.row_labels import Labels, Mark, label
+from datacheck.jobs.units import result
+from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.row_labels import RowLabel, RowLabels, label_rows
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.publishing.manifest import damage_of, files_of, read_manifest, sum_counts
 from datacheck.publishing.output_names import OutputNames, kind_of
@@ -61,7 +61,7 @@ def test_a_field_s_name_is_made_the_name_of_one_file(field: str) -> None:
         assert len(path.name) < 200
 
 
-def make_record() -> UnitRecord:
+def make_record() -> UnitResult:
     finding = Finding("DC101", "t.parquet", "x", 2, 9, (Example(3, 0, (1,), "nan"),), detail="d")
     fields = {
         None: FieldFacts("float32", (4, 2), is_array=True),
@@ -69,7 +69,7 @@ def make_record() -> UnitRecord:
         "l": FieldFacts("list<float64>", (None,), problem="p"),
     }
     scan = UnitScan(5, (finding,), fields, (None, "x", "x"), {None: (8, 7), "x": (9, 9)})
-    return UnitRecord(
+    return UnitResult(
         "train.t-0",
         "t.parquet",
         5,
@@ -89,18 +89,18 @@ def make_record() -> UnitRecord:
 def test_a_record_reads_back_as_it_was_with_its_parts_in_order() -> None:
     record = make_record()
     # As the staging area writes it: keys sorted.
-    read = records.from_json(json.loads(json.dumps(records.to_json(record), sort_keys=True)))
+    read = result.from_json(json.loads(json.dumps(result.to_json(record), sort_keys=True)))
     assert read == record
     assert list(read.parts) == list(record.parts)
 
 
 @pytest.mark.parametrize("broken", [{}, {"name": "x"}, {"parts": 3}, {"fields": [[1, 2]]}, {"findings": [{}]}])
 def test_a_record_that_is_not_whole_is_an_error_that_a_run_expects(broken: dict[str, Any]) -> None:
-    record = {**records.to_json(make_record()), **broken} if broken else {}
+    record = {**result.to_json(make_record()), **broken} if broken else {}
     if broken == {"name": "x"}:
         del record["uri"]
     with pytest.raises((KeyError, TypeError, ValueError)):
-        records.from_json(record)
+        result.from_json(record)
 
 
 def make_manifest(folder: Path) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def outcome(code: str, field: str, rows: list[int], detail: str = "") -> Outcome
 
 def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its_reasons() -> None:
     plan = parse_plan([{"action": "quarantine", "codes": "DC2"}, {"action": "drop_row", "codes": "DC101"}])
-    labels = Labels(4)
+    labels = RowLabels(4)
     outcomes = [outcome("DC101", "x", [0, 1, 2]), outcome("DC202", "y", [1, 3], "<= 3"), outcome("DC104", "z", [2])]
-    assert not label(labels, outcomes, plan)
+    assert not label_rows(labels, outcomes, plan)
     removed = labels.removed()
     assert removed.rows.tolist() == [0, 1, 2, 3]
     assert list(removed.actions) == [Action.DROP_ROW, Action.QUARANTINE, Action.DROP_ROW, Action.QUARANTINE]
@@ -154,10 +154,10 @@ def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its
 
 def test_what_a_repair_left_is_set_aside_and_says_so() -> None:
     plan = parse_plan([{"action": "clip"}])
-    labels = Labels(2)
-    label(labels, [outcome("DC202", "x", [0], "<= 3")], plan)
+    labels = RowLabels(2)
+    label_rows(labels, [outcome("DC202", "x", [0], "<= 3")], plan)
     assert labels.kept.all()
-    label(labels, [outcome("DC202", "x", [0], "<= 3"), outcome("DC104", "y", [1])], plan, repaired=True)
+    label_rows(labels, [outcome("DC202", "x", [0], "<= 3"), outcome("DC104", "y", [1])], plan, repaired=True)
     assert list(labels.removed().reasons) == ["DC202 in 'x': <= 3, after repair", "DC104 in 'y': after repair"]
 
 
@@ -170,14 +170,14 @@ def test_an_infinity_that_is_repaired_is_not_judged_by_the_bound_before() -> Non
         ([{"action": "drop_row", "codes": "DC202"}, repair], [0, 1, 2]),
         ([{"action": "report", "codes": "DC102"}], [0, 1, 2]),
     ):
-        labels = Labels(3)
-        label(labels, found, parse_plan(rules))
+        labels = RowLabels(3)
+        label_rows(labels, found, parse_plan(rules))
         assert labels.removed().rows.tolist() == removed
 
 
 def test_a_fail_rule_counts_and_marks_nothing() -> None:
-    labels = Labels(3)
-    failed = label(labels, [outcome("DC101", "x", [0, 2])], parse_plan([{"action": "fail", "codes": "DC101"}]))
+    labels = RowLabels(3)
+    failed = label_rows(labels, [outcome("DC101", "x", [0, 2])], parse_plan([{"action": "fail", "codes": "DC101"}]))
     assert failed == {"DC101": 2}
     assert labels.kept.all()
 
@@ -191,9 +191,9 @@ def test_a_fail_rule_counts_and_marks_nothing() -> None:
 )
 def test_rows_are_taken_out_as_if_each_were_looked_at_alone(marks: list[tuple[str, set[int], int]]) -> None:
     actions = [Action.DROP_ROW, Action.QUARANTINE]
-    labels = Labels(10)
+    labels = RowLabels(10)
     for number, (code, rows, rank) in enumerate(marks):
-        labels.add(Mark(code, f"f{number}", np.array(sorted(rows), np.int64), actions[rank % 2], rank))
+        labels.add(RowLabel(code, f"f{number}", np.array(sorted(rows), np.int64), actions[rank % 2], rank))
     removed = labels.removed()
     assert removed.rows.tolist() == sorted(set().union(*(rows for _, rows, _ in marks)))
     for place, row in enumerate(removed.rows.tolist()):

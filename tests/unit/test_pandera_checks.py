@@ -19,7 +19,7 @@ from datacheck.checks.custom import build_row_checks
 from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
 from datacheck.findings import Finding, Severity, merge_findings
-from datacheck.jobs.units.row_labels import Labels, label
+from datacheck.jobs.units.row_labels import RowLabels, label_rows
 from datacheck.schema import Field, Schema, load_schema
 
 NAN, INF = float("nan"), float("inf")
@@ -187,8 +187,8 @@ def test_a_check_that_is_to_warn_warns_and_takes_no_row_out() -> None:
     report = datacheck.scan(pa.table({"a": [1, 2]}), schema)
     assert [(finding.severity, finding.num_violations) for finding in report.findings] == [("warning", 1), ("error", 2)]
     warned = run_arrow(frame_schema(a=column(CHECK(is_even, raise_warning=True))), a=[1, 2])
-    labels = Labels(2)
-    label(labels, warned.values(), parse_plan([{"action": "drop_row"}]))
+    labels = RowLabels(2)
+    label_rows(labels, warned.values(), parse_plan([{"action": "drop_row"}]))
     assert labels.kept.all()
 
 

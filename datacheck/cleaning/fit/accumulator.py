@@ -24,7 +24,7 @@ from datacheck.numerics import to_float
 from datacheck.schema.model import Field
 from datacheck.text import count
 
-__all__ = ["MemoryLimits", "Population", "statistic_of"]
+__all__ = ["Accumulator", "MemoryLimits", "statistic_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -62,10 +62,10 @@ def statistic_of(step: Step) -> StatisticName:
     return rule.strategy
 
 
-class Population:
-    """Grows by leaves and by other populations of the same field; tells one rule's statistic.
+class Accumulator:
+    """Grows by leaves and by other accumulators of the same field; tells one rule's statistic.
 
-    ``width`` is the number of features of a rule that learns each by itself, None for one population of all values.
+    ``width`` is the number of features of a rule that learns each by itself, None for one accumulator of all values.
     """
 
     def __init__(self, step: Step, path: str | None, dtype: str, width: int | None, limits: MemoryLimits) -> None:
@@ -91,9 +91,9 @@ class Population:
     def name(self) -> str:
         return name_of(self.path)
 
-    def empty_like(self) -> Population:
-        """A population of the same field with nothing in it."""
-        return Population(self.step, self.path, self.dtype, self.width, self.limits)
+    def empty_like(self) -> Accumulator:
+        """An accumulator of the same field with nothing in it."""
+        return Accumulator(self.step, self.path, self.dtype, self.width, self.limits)
 
     def start_sketch(self) -> None:
         """Say that the field is known not to fit the memory bound."""
@@ -119,8 +119,8 @@ class Population:
         for code in sorted({*_MISSING_WORDS, *self.step.codes}):
             self.unusable[code] += int(np.count_nonzero(code_mask(leaf, code, field, part)))
 
-    def merge(self, other: Population) -> None:
-        """Add what another population of the same field has."""
+    def merge(self, other: Accumulator) -> None:
+        """Add what another accumulator of the same field has."""
         self._require_same(other.dtype)
         if other.width != self.width:
             raise CleaningError(

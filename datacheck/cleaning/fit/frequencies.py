@@ -22,7 +22,7 @@ _PENDING = 1 << 18
 
 
 class Frequencies:
-    """How often each value stands in one population of numbers, booleans or texts, none of them NaN or null.
+    """How often each value occurs in one set of numbers, booleans or texts, none of them NaN or null.
 
     ``name`` says of what, in errors.
     """

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from datacheck._version import __version__
 from datacheck.batch import Batch
-from datacheck.cleaning.fit.accumulator import MemoryLimits, Population
+from datacheck.cleaning.fit.accumulator import Accumulator, MemoryLimits
 from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
-from datacheck.cleaning.leaf_repair import LeafDraft
-from datacheck.cleaning.masks import broken_rule, governed, is_container, may_be_repaired, require_features
+from datacheck.cleaning.leaf_repair import LeafRepair
+from datacheck.cleaning.masks import broken_rule, governed, is_container, require_features
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute
 from datacheck.cleaning.values import why_not
@@ -25,15 +25,15 @@ from datacheck.errors import CleaningError
 from datacheck.leaves import Leaf, Regular
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["Learner", "Partial"]
+__all__ = ["Learner", "PartialStatistics"]
 
 
 @dataclass(slots=True)
-class Partial:
-    """What one part of the data says: a population for each rule and leaf that is being learned."""
+class PartialStatistics:
+    """What one part of the data says: an accumulator for each rule and leaf that is being learned."""
 
     num_rows: int = 0
-    populations: dict[tuple[int, str | None], Population] = field(default_factory=dict)
+    accumulators: dict[tuple[int, str | None], Accumulator] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +55,27 @@ class Learner:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_limits", self.limits or MemoryLimits.shared(self.plan))
 
-    def learn(self, batch: Batch) -> Partial:
+    def learn(self, batch: Batch) -> PartialStatistics:
         """What one batch of the training split says."""
-        partial = Partial(batch.num_rows if batch.counts_rows else 0)
+        partial = PartialStatistics(batch.num_rows if batch.counts_rows else 0)
         for column in batch.columns:
-            for leaf in column.leaves() if may_be_repaired(column, self.plan) else ():
+            for leaf in column.leaves() if self.plan.may_repair(column) else ():
                 if leaf.values is not None and self.plan.repairs_for(leaf.path):
                     self._learn_leaf(*governed(leaf, self.schema), batch.num_rows, partial)
         return partial
 
-    def merge(self, partials: Iterable[Partial]) -> Partial:
+    def merge(self, partials: Iterable[PartialStatistics]) -> PartialStatistics:
         """The parts as one. None of them is changed, but the result shares memory with them."""
-        merged = Partial()
+        merged = PartialStatistics()
         for partial in partials:
             merged.num_rows += partial.num_rows
-            for key, population in partial.populations.items():
-                if key not in merged.populations:
-                    merged.populations[key] = population.empty_like()
-                merged.populations[key].merge(population)
+            for key, accumulator in partial.accumulators.items():
+                if key not in merged.accumulators:
+                    merged.accumulators[key] = accumulator.empty_like()
+                merged.accumulators[key].merge(accumulator)
         return merged
 
-    def finish(self, partial: Partial, source: Iterable[LearnedFrom] = ()) -> Statistics:
+    def finish(self, partial: PartialStatistics, source: Iterable[LearnedFrom] = ()) -> Statistics:
         """The statistics so far with what this pass learned.
 
         Raises ``CleaningError`` where there was nothing to learn from, or where what was learned cannot be used.
@@ -87,37 +87,37 @@ class Learner:
                 f"the training split had {before.num_rows:,} rows in the first pass and {partial.num_rows:,} in this "
                 "one; run again when nothing writes to it"
             )
-        learned = [self._finish_one(population) for population in partial.populations.values()]
+        learned = [self._finish_one(accumulator) for accumulator in partial.accumulators.values()]
         learned = sorted([*before.learned, *learned], key=lambda entry: (entry.rule, entry.field or ""))
         return Statistics(
             self.plan.fingerprint, partial.num_rows, tuple(learned), tuple(source) or before.source, __version__
         )
 
-    def _learn_leaf(self, leaf: Leaf, governing: Field, num_rows: int, partial: Partial) -> None:
+    def _learn_leaf(self, leaf: Leaf, governing: Field, num_rows: int, partial: PartialStatistics) -> None:
         if is_container(leaf):
             return
-        draft = LeafDraft(leaf, governing)
+        repair = LeafRepair(leaf, governing)
         for step in self.plan.repairs_for(leaf.path):
             if is_learned(step.rule) and why_not(step.rule, leaf.dtype) is None and not self._knows(step, leaf):
-                self._collect(step, draft.leaf, governing, num_rows, partial)
+                self._collect(step, repair.leaf, governing, num_rows, partial)
                 return
-            draft.run(step, self.statistics)
+            repair.run(step, self.statistics)
 
     def _knows(self, step: Step, leaf: Leaf) -> bool:
         return self.statistics is not None and self.statistics.find(step.index, leaf.path) is not None
 
-    def _collect(self, step: Step, leaf: Leaf, governing: Field, num_rows: int, partial: Partial) -> None:
+    def _collect(self, step: Step, leaf: Leaf, governing: Field, num_rows: int, partial: PartialStatistics) -> None:
         key = (step.index, leaf.path)
         width = None
         if isinstance(step.rule, Clip | Impute) and step.rule.per_feature:
             width = require_features(leaf, step.place)
-        population = partial.populations.get(key)
-        if population is None:
-            population = Population(step, leaf.path, leaf.dtype, width, self._limits)
-            partial.populations[key] = population
+        accumulator = partial.accumulators.get(key)
+        if accumulator is None:
+            accumulator = Accumulator(step, leaf.path, leaf.dtype, width, self._limits)
+            partial.accumulators[key] = accumulator
             if self._is_too_large(leaf, num_rows):
-                population.start_sketch()
-        population.add(leaf, governing)
+                accumulator.start_sketch()
+        accumulator.add(leaf, governing)
 
     def _is_too_large(self, leaf: Leaf, num_rows: int) -> bool:
         if self.num_rows is None or not num_rows or not leaf.is_numeric:
@@ -127,21 +127,21 @@ class Learner:
         num_values = self.num_rows * (len(leaf) // num_rows)
         return num_values * int(leaf.values.dtype.itemsize) > self._limits.kept_bytes
 
-    def _finish_one(self, population: Population) -> Learned:
-        learned = population.learn()
-        later = [step.rule for step in self.plan.repairs_for(population.path) if step.index > learned.rule]
-        governing = self.schema.field_for(population.path)
+    def _finish_one(self, accumulator: Accumulator) -> Learned:
+        learned = accumulator.learn()
+        later = [step.rule for step in self.plan.repairs_for(accumulator.path) if step.index > learned.rule]
+        governing = self.schema.field_for(accumulator.path)
         if (
             governing is not None
             and learned.statistic != "quantiles"
             and not any(isinstance(rule, Clip) for rule in later)
         ):
             for (value,) in learned.values:
-                broken = broken_rule(value, population.dtype, governing)
+                broken = broken_rule(value, accumulator.dtype, governing)
                 if broken is not None:
                     statistic = learned.statistic.replace("_", " ")
                     raise CleaningError(
-                        f"{population.step.place}: the {statistic} of {population.name} is {value!r}, which the schema "
+                        f"{accumulator.step.place}: the {statistic} of {accumulator.name} is {value!r}, which the schema "
                         f"does not allow ({broken}); name {broken} in the rule's codes, so that such values are not "
                         "learned from, or use another strategy"
                     )

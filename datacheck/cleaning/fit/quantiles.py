@@ -37,7 +37,7 @@ _SKETCH_BLOCK = 1 << 20
 
 
 class Quantiles:
-    """The distribution of one population of finite numbers.
+    """The distribution of one set of finite numbers.
 
     ``dtype`` is the dtype of all values that are added: a floating-point or integer dtype.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch
-from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.coerce import coerce_batch
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import Action, CleaningPlan
@@ -25,9 +25,11 @@ from datacheck.cleaning.repairs import apply
 from datacheck.codes import DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.errors import AccountingError, CleaningError, SourceError
 from datacheck.findings import merge_findings
-from datacheck.jobs.units.label import CleanTask, Judge
-from datacheck.jobs.units.row_labels import Labels, label
+from datacheck.jobs.units.label import Judge
+from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.row_labels import RowLabels, label_rows
 from datacheck.jobs.units.scan import UnitScan
+from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
@@ -38,7 +40,7 @@ from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
 from datacheck.text import plain
 
-__all__ = ["Cleaning", "UnitRecord", "clean_unit"]
+__all__ = ["Cleaning", "clean_unit"]
 
 _ONE_ARRAY_A_FILE = ("npy",)
 
@@ -58,48 +60,21 @@ class Cleaning:
     format_options: Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class UnitRecord:
-    """What became of one unit: rows by verdict, why, what was repaired, which parts were written, and what was found.
-
-    ``arrays`` names, for each part of rows, the one array that it holds; None for an array without a name, and for a part
-    that holds all fields.
-    """
-
-    name: str
-    uri: str = ""
-    num_read: int = 0
-    num_kept: int = 0
-    num_dropped: int = 0
-    num_quarantined: int = 0
-    removed_by_code: dict[str, int] = field(default_factory=dict)
-    repairs: list[RepairTotal] = field(default_factory=list)
-    parts: dict[str, int] = field(default_factory=dict)
-    arrays: list[str | None] = field(default_factory=list)
-    scan: UnitScan = field(default_factory=UnitScan)
-    failed: dict[str, int] = field(default_factory=dict)
-    left: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def error(self) -> SourceError | None:
-        return self.scan.error
-
-
-def clean_unit(task: CleanTask, cleaning: Cleaning) -> UnitRecord:
+def clean_unit(task: UnitTask, cleaning: Cleaning) -> UnitResult:
     """Clean a unit and write its parts. An input that cannot be read comes back as the record's ``error``."""
     try:
         with _Parts(task, cleaning) as parts:
             return _clean(task, cleaning, parts)
     except SourceError as error:
-        return UnitRecord(task.name, task.unit.uri, scan=UnitScan(error=error))
+        return UnitResult(task.name, task.unit.uri, scan=UnitScan(error=error))
     except CleaningError as error:
         raise CleaningError(f"{plain(task.unit.uri)}: {error}") from error
 
 
-def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
-    schema, record = cleaning.schema, UnitRecord(task.name, task.unit.uri)
+def _clean(task: UnitTask, cleaning: Cleaning, parts: _Parts) -> UnitResult:
+    schema, record = cleaning.schema, UnitResult(task.name, task.unit.uri)
     judge = Judge(task, schema, cleaning.plan, cleaning.fields)
-    recheck = Checker(Rulebook(schema), with_rows=True)
+    recheck = Checker(RuleSet(schema), with_rows=True)
     plan: CleaningPlan | None = None
     repairs: Counter[tuple[str, str | None]] = Counter()
     failed: Counter[str] = Counter()
@@ -112,7 +87,7 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
         rows = judged.kept
         kept = original if len(rows) == original.num_rows else original.take(rows)
         kept = coerce_batch(kept, schema)
-        _forbid_refused(kept, schema, judge.plan)
+        _forbid_unconvertible(kept, schema, judge.plan)
         if plan is None and (len(rows) or not original.num_rows):
             plan = judge.bound()
         if plan is not None:
@@ -120,8 +95,8 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
             # Rows that broke nothing and were not touched are as they were judged.
             is_open = judged.is_open or any(count.num_values for count in counts)
             outcomes = recheck.check(_with_dropped(repaired, kept, plan)) if is_open else []
-            again = Labels(repaired.num_rows)
-            failed += label(again, outcomes, plan, repaired=True)
+            again = RowLabels(repaired.num_rows)
+            failed += label_rows(again, outcomes, plan, repaired=True)
             for mark in again.marks:
                 labels.add(replace(mark, rows=rows[mark.rows]))
             for outcome in outcomes:
@@ -153,14 +128,14 @@ def _clean(task: CleanTask, cleaning: Cleaning, parts: _Parts) -> UnitRecord:
     return record
 
 
-def _forbid_refused(kept: Batch, schema: Schema, plan: CleaningPlan) -> None:
+def _forbid_unconvertible(kept: Batch, schema: Schema, plan: CleaningPlan) -> None:
     """A value that is none of its field's dtype cannot stay in a column of that dtype."""
     for column in kept.columns:
-        if column.refused is not None and plan.decide(column.name, "DC003") is Action.REPORT:
+        if column.unconvertible is not None and plan.decide(column.name, "DC003") is Action.REPORT:
             field = schema.field_for(column.name)
             dtype = "" if field is None else field.dtype
             raise CleaningError(
-                f"{int(column.refused.sum()):,} values of {plain(repr(column.name))} are not {dtype}, and 'report' would"
+                f"{int(column.unconvertible.sum()):,} values of {plain(repr(column.name))} are not {dtype}, and 'report' would"
                 f" leave them where only {dtype} can be; quarantine or drop DC003 there"
             )
 
@@ -174,7 +149,7 @@ def _with_dropped(repaired: Batch, before: Batch, plan: CleaningPlan) -> Batch:
 class _Parts:
     """The files of one unit: the rows that are kept, the quarantine, the ledger. All of them, or none."""
 
-    def __init__(self, task: CleanTask, cleaning: Cleaning) -> None:
+    def __init__(self, task: UnitTask, cleaning: Cleaning) -> None:
         self._task, self._cleaning = task, cleaning
         self._writers: list[tuple[str, PartWriter]] = []
         self._arrays: list[str | None] = []
@@ -222,7 +197,7 @@ class _Parts:
             return [batch]
         return [batch.with_columns((column,)) for column in batch.columns]
 
-    def remove(self, original: Batch, labels: Labels, plan: CleaningPlan) -> None:
+    def remove(self, original: Batch, labels: RowLabels, plan: CleaningPlan) -> None:
         """Write down rows that do not stay, and set aside those that are quarantined."""
         removed = labels.removed()
         file_rows = original.file_rows(removed.rows)
@@ -258,7 +233,7 @@ class _Parts:
         )
         self._removed.append((rows, group, Categorical(verdicts, actions.indices), codes))
 
-    def close(self, record: UnitRecord) -> None:
+    def close(self, record: UnitResult) -> None:
         """Finish every file, and write into the record what they hold."""
         for name, writer in self._writers:
             record.parts[name] = writer.close()

@@ -10,37 +10,26 @@ import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.errors import CleaningError, PipelineError
 from datacheck.findings import Finding
-from datacheck.jobs.units.row_labels import Labels, label
+from datacheck.jobs.units.row_labels import RowLabels, label_rows
 from datacheck.jobs.units.scan import malformed_finding
+from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
-from datacheck.sources.base import WorkUnit
 
-__all__ = ["CleanTask", "Judge", "Judged"]
-
-
-@dataclass(frozen=True, slots=True)
-class CleanTask:
-    """One unit of a split, what its parts are called, and which of its file's rows repeat an earlier key."""
-
-    name: str
-    split: str
-    unit: WorkUnit
-    num_file_rows: int | None
-    format: str
-    duplicates: tuple[tuple[str | None, IntArray], ...] = ()
+__all__ = ["Judge", "LabelledBatch"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LabelledBatch:
     """A batch as it was read, and the labels of its rows.
 
     ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
@@ -48,7 +37,7 @@ class Judged:
     """
 
     original: Batch
-    labels: Labels
+    labels: RowLabels
     failed: Counter[str]
     is_open: bool
     repeated: IntArray
@@ -70,16 +59,16 @@ class Judge:
     """
 
     def __init__(
-        self, task: CleanTask, schema: Schema, plan: CleaningPlan, known_fields: Mapping[str | None, str]
+        self, task: UnitTask, schema: Schema, plan: CleaningPlan, known_fields: Mapping[str | None, str]
     ) -> None:
         self.plan = plan
-        self.checker = Checker(Rulebook(schema, plan.forced), with_rows=True)
+        self.checker = Checker(RuleSet(schema, plan.forced), with_rows=True)
         self.found: list[Finding] = []
         self._task, self._schema, self._known_fields = task, schema, known_fields
         self._uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
         self._problem: CleaningError | PipelineError | None = None
 
-    def batches(self) -> Iterator[Judged]:
+    def batches(self) -> Iterator[LabelledBatch]:
         """The unit's batches, each row labelled. Raises ``SourceError``."""
         is_first = True
         for batch in get_source(self._task.unit.format).read(self._task.unit):
@@ -98,15 +87,15 @@ class Judge:
         """Let the rules know the fields; where they cannot go together, that matters only once a row stays."""
         fields = {**self._known_fields, **fields_of(coerce_batch(batch, self._schema))}
         try:
-            self.plan = self.plan.bind(fields, self._schema)
+            self.plan = validate_plan(self.plan, fields, self._schema)
         except (CleaningError, PipelineError) as error:
             self._problem = error
-        self.checker = Checker(Rulebook(self._schema, self.plan.forced), with_rows=True)
+        self.checker = Checker(RuleSet(self._schema, self.plan.forced), with_rows=True)
 
-    def _judge(self, batch: Batch) -> Judged:
-        labels = Labels(batch.num_rows)
+    def _judge(self, batch: Batch) -> LabelledBatch:
+        labels = RowLabels(batch.num_rows)
         outcomes = [*self.checker.check(batch), *self._structure(batch), *self._duplicates(batch)]
-        failed = label(labels, outcomes, self.plan)
+        failed = label_rows(labels, outcomes, self.plan)
         self.found += [
             outcome.to_finding(self._uris.get(outcome.field, self._task.unit.uri))
             for outcome in outcomes
@@ -122,7 +111,7 @@ class Judge:
             for outcome in outcomes
             if CODES[outcome.code].level == "dataset" and outcome.rows is not None and self._is_left(outcome)
         ]
-        return Judged(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
+        return LabelledBatch(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
 
     def _is_left(self, outcome: Outcome, *others: Action) -> bool:
         return self.plan.decide(outcome.field, outcome.code) in (Action.REPORT, *others)

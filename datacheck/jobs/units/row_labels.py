@@ -16,14 +16,14 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.sinks.categorical import Categorical
 from datacheck.text import plain
 
-__all__ = ["Labels", "Mark", "Removed", "label"]
+__all__ = ["RemovedRows", "RowLabel", "RowLabels", "label_rows"]
 
 #: The infinity beyond each end of a range, by :attr:`Code.side`.
 _INFINITIES: dict[str, str] = {code.side: code.code for code in CODES.values() if code.side and code.allowable}
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RowLabel:
     """Rows of a batch that broke one rule; ``rank`` is the place of the cleaning rule that decides about them."""
 
     code: str
@@ -40,16 +40,16 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Labels:
+class RowLabels:
     """The verdict on each row of a batch.
 
     A row that several rules speak of goes where the first of them, in the order of the pipeline, sends it.
     """
 
     num_rows: int
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[RowLabel] = field(default_factory=list)
 
-    def add(self, mark: Mark) -> None:
+    def add(self, mark: RowLabel) -> None:
         self.marks.append(mark)
 
     @property
@@ -60,11 +60,11 @@ class Labels:
             kept[mark.rows] = False
         return kept
 
-    def removed(self) -> Removed:
+    def removed(self) -> RemovedRows:
         """The rows that are taken out: which, where to, with which codes, and why."""
         # Rows that broke the same rules are one kind: a kind is another one, and one mark more.
         kind_of = np.zeros(self.num_rows, np.int64)
-        kinds: list[tuple[Mark, ...]] = [()]
+        kinds: list[tuple[RowLabel, ...]] = [()]
         for mark in self.marks:
             before = kind_of[mark.rows]
             is_there = np.bincount(before, minlength=len(kinds)) > 0
@@ -73,7 +73,7 @@ class Labels:
         rows = np.flatnonzero(kind_of)
         used, indices = np.unique(kind_of[rows], return_inverse=True)
         marks = [kinds[kind] for kind in used.tolist()]
-        return Removed(
+        return RemovedRows(
             rows,
             Categorical(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
             Categorical(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
@@ -82,7 +82,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovedRows:
     """Rows of a batch that are taken out, and for each where to, the codes and the reason."""
 
     rows: IntArray
@@ -91,8 +91,10 @@ class Removed:
     reasons: Categorical[str]
 
 
-def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False) -> Counter[str]:
-    """Mark the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
+def label_rows(
+    labels: RowLabels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False
+) -> Counter[str]:
+    """RowLabel the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
 
     Before repairs, a violation that a repair covers marks nothing. Afterwards (``repaired``) it does: what a repair left
     is quarantined. An infinity is beyond every bound too: where it is to be repaired, the rows that it is in are judged by
@@ -119,5 +121,5 @@ def label(labels: Labels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, re
             if is_repaired and plan.rank(infinite.field, infinite.code) < rank:
                 rows = np.setdiff1d(rows, infinite.rows, assume_unique=True)
         detail = ", ".join(filter(None, (outcome.rule or outcome.detail, "after repair" if repaired else "")))
-        labels.add(Mark(outcome.code, outcome.field, rows, action, rank, detail))
+        labels.add(RowLabel(outcome.code, outcome.field, rows, action, rank, detail))
     return failed

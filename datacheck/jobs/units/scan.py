@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.unique import KeyHashes, hash_keys
 from datacheck.codes import MALFORMED_ROW
@@ -37,7 +37,7 @@ class UnitScan:
     error: SourceError | None = None
 
 
-def scan_unit(unit: WorkUnit, rules: Rulebook) -> UnitScan:
+def scan_unit(unit: WorkUnit, rules: RuleSet) -> UnitScan:
     """Read a unit and check it. An input that cannot be read comes back as ``error``, never as an exception."""
     try:
         return scan_batches(get_source(unit.format).read(unit), unit.uri, rules)
@@ -58,7 +58,7 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
     return UnitScan(num_rows, keys=tuple(keys))
 
 
-def scan_batches(batches: Iterable[Batch], uri: str, rules: Rulebook) -> UnitScan:
+def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet) -> UnitScan:
     """Check batches that belong to one input, in row order."""
     checker = Checker(rules)
     findings: list[Finding] = []

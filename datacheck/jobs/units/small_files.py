@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, Rulebook, has_row_checks
+from datacheck.checks.checker import Checker, RuleSet, has_row_checks
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.jobs.units.scan import UnitScan, scan_batches
@@ -56,7 +56,7 @@ def group_small(sizes: Sequence[int]) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def scan_small(units: Iterable[WorkUnit], rules: Rulebook) -> list[UnitScan]:
+def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     """What :func:`scan_unit` gives for each unit, each the only one of its file."""
     found: dict[int, UnitScan] = {}
     waiting: dict[Layout, list[tuple[int, Batch]]] = {}
@@ -112,7 +112,7 @@ def _kind(column: Column) -> Any:
     return kind if is_plain else None
 
 
-def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: Rulebook) -> Iterable[UnitScan]:
+def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: RuleSet) -> Iterable[UnitScan]:
     checker = Checker(rules, with_rows=True)
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
     columns = tuple(map(_joined, zip(*(batch.columns for batch in batches), strict=True)))

@@ -15,7 +15,7 @@ from datacheck.errors import UsageError
 from datacheck.findings import Finding
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import error_finding
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.profile.compare.differences import Side, field_findings, new_words
@@ -104,7 +104,7 @@ def compare(
     keys: Keys = as_keys(key) or limits.key or tuple(key for key in unique_keys(loaded) if key)
     if not all(isinstance(key, tuple) and key and all(isinstance(name, str) for name in key) for key in keys):
         raise UsageError(f"key={key!r} names no fields: write key='patient_id', key='a,b', or a list of such keys")
-    comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or Silent(), options)
+    comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or NullProgress(), options)
     report = comparison.run(train, others)
     return replace(report, seconds=time.perf_counter() - started)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from datacheck.errors import UsageError
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.progress import Progress, Silent
+from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
 from datacheck.profile.dataset import DataProfile, FileSet, find_files, profile_files, profile_memory, stem_of
 from datacheck.profile.infer.fields import MAX_WORDS, Seen, describe, words_of
@@ -103,7 +103,9 @@ def infer_with_notes(
     asked = Asked(MAX_WORDS, find_unique=True)
     if are_paths(data):
         files = FileSet.of(find_files(data, options))
-        (profile,) = profile_files([files], asked, workers=workers, executor=executor, progress=progress or Silent())
+        (profile,) = profile_files(
+            [files], asked, workers=workers, executor=executor, progress=progress or NullProgress()
+        )
     else:
         profile = profile_memory(data, asked)
     with profile:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, Rulebook
+from datacheck.checks.checker import Checker, RuleSet
 from datacheck.torch.diagnosis.batches import array_leaves, given_storages, num_samples, sample_of, take
 from datacheck.torch.diagnosis.recorded_replay import is_harmed
 from datacheck.torch.diagnosis.samples import blame_samples
@@ -142,7 +142,7 @@ def find_violation(batch: object, schema: Schema, samples: Sequence[int]) -> Vio
         if array is None:
             continue
         column = Column(path, array)
-        checker = Checker(Rulebook(schema), with_rows=True)
+        checker = Checker(RuleSet(schema), with_rows=True)
         for outcome in checker.check(Batch((column,), len(column))):
             rows = () if outcome.rows is None else tuple(int(row) for row in outcome.rows)
             shared = tuple(row for row in rows if row in set(samples)) if samples else rows

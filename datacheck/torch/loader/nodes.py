@@ -17,7 +17,7 @@ import torch
 from numpy.ma import MaskedArray
 
 from datacheck.batch import Batch
-from datacheck.checks.checker import Rulebook
+from datacheck.checks.checker import RuleSet
 from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import dtype_matches, is_of_values, shape_matches
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -50,11 +50,11 @@ class Node:
     ``is_uniform`` says that there is no schema, so that every place is the same node.
     """
 
-    __slots__ = ("_children", "_field", "_lists", "_required", "_rulebook", "is_uniform", "path", "screens", "told")
+    __slots__ = ("_children", "_field", "_lists", "_required", "_rule_set", "is_uniform", "path", "screens", "told")
 
     def __init__(
         self,
-        rulebook: Rulebook,
+        rule_set: RuleSet,
         path: str | None,
         lists: ListPaths,
         *,
@@ -66,17 +66,17 @@ class Node:
         #: The types that cannot be looked into and of which that was said; one set for all nodes.
         self.told: set[type] = set() if told is None else told
         self.screens: dict[type, Screen] = {}
-        self._rulebook = rulebook
+        self._rule_set = rule_set
         self.is_uniform = is_uniform
         self._children: dict[Any, Node] = {}
-        self._field = rulebook.schema.field_for(path)
-        self._required = _required_names(rulebook, path)
+        self._field = rule_set.schema.field_for(path)
+        self._required = _required_names(rule_set, path)
 
     @classmethod
-    def root(cls, rulebook: Rulebook, lists: ListPaths) -> Node:
+    def root(cls, rule_set: RuleSet, lists: ListPaths) -> Node:
         """The node of the whole sample; ``lists`` are taken as a whole."""
-        schema = rulebook.schema
-        return cls(rulebook, None, lists, is_uniform=not schema.fields and not schema.strict)
+        schema = rule_set.schema
+        return cls(rule_set, None, lists, is_uniform=not schema.fields and not schema.strict)
 
     def screen(self, value: Any) -> bool:
         """Whether a value at this place is surely clean."""
@@ -94,7 +94,7 @@ class Node:
             is_mistaken = self._field is not None and self.path is not None and is_of_values(self._field)
             test = never if is_mistaken else self._container_screen(kind)
         elif leaf is None:
-            is_free = self._field is None and not self._rulebook.schema.strict
+            is_free = self._field is None and not self._rule_set.schema.strict
             test = self._told_screen() if is_free else never
         else:
             test = leaf if self.is_uniform else self._leaf_screen(kind, leaf)
@@ -108,7 +108,7 @@ class Node:
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = Node(self._rulebook, path, self._lists, is_uniform=False, told=self.told)
+            node = Node(self._rule_set, path, self._lists, is_uniform=False, told=self.told)
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node
@@ -184,7 +184,7 @@ class Node:
 
     def _leaf_screen(self, kind: type, finite: Screen) -> Screen:
         """The screen of a leaf under a schema."""
-        schema, field = self._rulebook.schema, self._field
+        schema, field = self._rule_set.schema, self._field
         if field is None:
             is_extra = schema.strict and self.path is not None and "." not in self.path
             return never if is_extra else finite
@@ -203,7 +203,7 @@ class Node:
         dtype = _PYTHON_NUMBERS[kind]
         if (field.dtype is not None and dtype_kind(field.dtype) != dtype_kind(dtype)) or not shape_fits((), field):
             return never
-        rules = self._rulebook.rules_for(Leaf(self.path, np.empty(0, dtype), dtype))
+        rules = self._rule_set.rules_for(Leaf(self.path, np.empty(0, dtype), dtype))
         if rules.unscreened:
             return self._remembering_screen(field)
         if rules.bounds is not None:
@@ -227,7 +227,7 @@ class Node:
             except OverflowError:
                 return False
 
-        return screen if not (field.coerce or self._rulebook.schema.coerce) else never
+        return screen if not (field.coerce or self._rule_set.schema.coerce) else never
 
     def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
         """The screen of tensors or arrays of one dtype."""
@@ -241,8 +241,8 @@ class Node:
             return never
         if storage.kind not in "?biufc":
             return never
-        leaf = self._rulebook.as_meant(Leaf(self.path, np.empty(0, storage), name))
-        rules, meant = self._rulebook.rules_for(leaf), leaf.dtype
+        leaf = self._rule_set.as_meant(Leaf(self.path, np.empty(0, storage), name))
+        rules, meant = self._rule_set.rules_for(leaf), leaf.dtype
         if rules.unscreened:
             return never
         if rules.bounds is not None:
@@ -265,7 +265,7 @@ class Node:
         return screen
 
     def _is_good(self, one: SampleLeaf, field: Field) -> bool:
-        leaves = [self._rulebook.as_meant(leaf) for leaf in one.leaves()]
+        leaves = [self._rule_set.as_meant(leaf) for leaf in one.leaves()]
         if (
             one.is_typed
             and field.dtype is not None
@@ -273,7 +273,7 @@ class Node:
         ):
             return False
         row = Batch((), 1)
-        return not any(run_rules(leaf, self._rulebook.rules_for(leaf), row, with_rows=False) for leaf in leaves)
+        return not any(run_rules(leaf, self._rule_set.rules_for(leaf), row, with_rows=False) for leaf in leaves)
 
 
 class TypedScreen:
@@ -324,8 +324,8 @@ def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None
     return (None, *shape) if is_of_rows else shape
 
 
-def _required_names(rulebook: Rulebook, path: str | None) -> set[str]:
+def _required_names(rule_set: RuleSet, path: str | None) -> set[str]:
     """The parts that a container at a path must have."""
     start = "" if path is None else f"{path}."
-    paths = [name for name, field in rulebook.schema.fields.items() if name is not None and field.required]
+    paths = [name for name, field in rule_set.schema.fields.items() if name is not None and field.required]
     return {name.removeprefix(start).partition(".")[0].partition("[]")[0] for name in paths if name.startswith(start)}

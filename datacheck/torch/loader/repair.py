@@ -129,11 +129,12 @@ class Repairer:
 
     def _plan_for(self, batch: Batch) -> CleaningPlan:
         from datacheck.cleaning.plan import fields_of
+        from datacheck.cleaning.validate_plan import validate_plan
 
         fields = fields_of(batch)
         key = tuple(fields.items())
         if key not in self._bound:
-            self._bound[key] = self.plan.bind(fields, self.schema)
+            self._bound[key] = validate_plan(self.plan, fields, self.schema)
         return self._bound[key]
 
 

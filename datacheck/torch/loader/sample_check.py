@@ -8,7 +8,7 @@ from typing import Any
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
-from datacheck.checks.checker import Rulebook, has_row_checks
+from datacheck.checks.checker import RuleSet, has_row_checks
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.custom import build_row_checks
 from datacheck.checks.rules import run_rules
@@ -43,8 +43,8 @@ class SampleJudge:
         self.schema = schema
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
         self.lists = ListPaths.of(schema)
-        self._rulebook = Rulebook(schema)
-        self._root = Node.root(self._rulebook, self.lists)
+        self._rule_set = RuleSet(schema)
+        self._root = Node.root(self._rule_set, self.lists)
         self._has_structure = bool(schema.fields) or schema.strict
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
 
@@ -99,7 +99,7 @@ class SampleJudge:
             return
         one = self._coerced(one)
         for leaf in one.leaves():
-            leaf = self._rulebook.as_meant(leaf)
+            leaf = self._rule_set.as_meant(leaf)
             if leaf.problem:
                 if field is None:
                     self.unchecked.setdefault(leaf.path or "", leaf.problem)
@@ -110,13 +110,13 @@ class SampleJudge:
                     example = Example(place.row_start, place.row_group, (), "null")
                     yield Outcome("DC104", leaf.path, len(leaf.values), len(leaf.values), examples=(example,))
                 continue
-            yield from run_rules(leaf, self._rulebook.rules_for(leaf), place, with_rows=False)
+            yield from run_rules(leaf, self._rule_set.rules_for(leaf), place, with_rows=False)
 
     def _coerced(self, one: SampleLeaf) -> SampleLeaf:
         """The value as its field lets it be read: an integer where a whole float is accepted."""
         assert one.column is not None
         (column,) = coerce_batch(Batch((one.column,), 1), self.schema).columns
-        return one if column is one.column or column.refused is not None else replace(one, column=column)
+        return one if column is one.column or column.unconvertible is not None else replace(one, column=column)
 
     def _facts(self, found: Sequence[SampleLeaf]) -> Iterator[tuple[str | None, FieldFacts]]:
         for one in found:

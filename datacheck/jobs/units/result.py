@@ -1,34 +1,66 @@
-"""Unit records as JSON and back: what a run that was killed finds of what it did."""
+"""The result of one unit, and its JSON: what a restarted run reads of the units that are already done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
+from datacheck.errors import SourceError
 from datacheck.findings import Finding
-from datacheck.jobs.units.clean import UnitRecord
-from datacheck.jobs.units.label import CleanTask
 from datacheck.jobs.units.scan import UnitScan
+from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
 
-__all__ = ["from_json", "read_finished", "to_json"]
+__all__ = ["UnitResult", "from_json", "read_finished", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 _FACTS = ("problem", "top_level", "is_array", "is_shared")
 _MAPPINGS = ("removed_by_code", "failed", "left")
 
 
-def to_json(record: UnitRecord) -> dict[str, Any]:
-    """The record of a unit that was read, as plain JSON values."""
+@dataclass(slots=True)
+class UnitResult:
+    """Rows by outcome, reasons, repairs, written parts and findings of one unit.
+
+    Attributes:
+        removed_by_code: the number of removed rows for each code they broke.
+        parts: the size in bytes of each file that was written.
+        arrays: for each part that holds rows, the name of its one array; None for an array without a name, and for a
+            part that holds all fields.
+        failed: the number of violations of each code whose rule is ``fail``.
+        left: the number of violations of each code that a ``report`` rule leaves in the output.
+    """
+
+    name: str
+    uri: str = ""
+    num_read: int = 0
+    num_kept: int = 0
+    num_dropped: int = 0
+    num_quarantined: int = 0
+    removed_by_code: dict[str, int] = field(default_factory=dict)
+    repairs: list[RepairTotal] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
+    arrays: list[str | None] = field(default_factory=list)
+    scan: UnitScan = field(default_factory=UnitScan)
+    failed: dict[str, int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def error(self) -> SourceError | None:
+        return self.scan.error
+
+
+def to_json(record: UnitResult) -> dict[str, Any]:
+    """The result of a unit that was read, as plain JSON values."""
     scan = record.scan
     return {
         "name": record.name,
         "uri": record.uri,
         **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
-        # Pairs, since the order of the parts is that of the manifest, and the keys of an object have none.
+        # Pairs, because the manifest keeps the order of the parts, and JSON objects have no order.
         "parts": [list(part) for part in record.parts.items()],
         "arrays": list(record.arrays),
         "repairs": [asdict(total) for total in record.repairs],
@@ -42,8 +74,8 @@ def to_json(record: UnitRecord) -> dict[str, Any]:
     }
 
 
-def from_json(record: Mapping[str, Any]) -> UnitRecord:
-    """The record that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+def from_json(record: Mapping[str, Any]) -> UnitResult:
+    """The result that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
     fields = {
         path: FieldFacts(dtype, None if shape is None else tuple(shape), **dict(zip(_FACTS, others, strict=True)))
         for path, dtype, shape, *others in record["fields"]
@@ -55,7 +87,7 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
         tuple(record["names"]),
         {path: (slots, present) for path, slots, present in record["num_values"]},
     )
-    read = UnitRecord(
+    read = UnitResult(
         record["name"], str(record["uri"]), repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan
     )
     read.parts = {part: int(size) for part, size in record["parts"]}
@@ -68,8 +100,8 @@ def from_json(record: Mapping[str, Any]) -> UnitRecord:
 
 
 def read_finished(
-    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[CleanTask], has_part: Callable[[str, int], bool]
-) -> dict[str, UnitRecord]:
+    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[UnitTask], has_part: Callable[[str, int], bool]
+) -> dict[str, UnitResult]:
     """The units that an earlier, killed run of the same job finished and whose parts still exist, by task name.
 
     A run from another folder used other paths for the inputs, which its parts contain: those units are cleaned again.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from datacheck.cleaning.plan import Action, parse_plan
+from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, PipelineError
 from datacheck.schema.model import Field, Schema
 
@@ -80,7 +81,7 @@ def impute(strategy: str, fields: Any = None, **more: Any) -> dict[str, Any]:
 )
 def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(rules: list[Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        parse_plan(rules, file="p.yaml").validate(FIELDS, SCHEMA)
+        validate_plan(parse_plan(rules, file="p.yaml"), FIELDS, SCHEMA)
     assert str(caught.value).startswith(f"p.yaml: {message}")
 
 
@@ -117,7 +118,7 @@ def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(r
 )
 def test_a_repair_that_a_named_field_cannot_take_is_an_error(rule: dict[str, Any], message: str) -> None:
     with pytest.raises(CleaningError) as caught:
-        parse_plan([rule]).validate(FIELDS, SCHEMA)
+        validate_plan(parse_plan([rule]), FIELDS, SCHEMA)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"clean[0] ({rule['action']}): ")
 
@@ -142,26 +143,26 @@ def test_a_repair_that_a_named_field_cannot_take_is_an_error(rule: dict[str, Any
     ],
 )
 def test_rules_that_fit_are_accepted(rule: dict[str, Any]) -> None:
-    parse_plan([rule]).validate(FIELDS, SCHEMA)
+    validate_plan(parse_plan([rule]), FIELDS, SCHEMA)
 
 
 def test_a_field_whose_inside_is_not_known_may_be_spoken_of() -> None:
-    parse_plan([impute("mean", ["s.x", "emb[]"])]).validate(
-        {"s": "struct<x: float>", "emb": "list<item: float>"}, Schema()
+    validate_plan(
+        parse_plan([impute("mean", ["s.x", "emb[]"])]), {"s": "struct<x: float>", "emb": "list<item: float>"}, Schema()
     )
 
 
 def test_a_bound_plan_leaves_null_lists_to_the_rules_about_rows() -> None:
     plan = parse_plan([impute("constant", value=0.5), {"action": "drop_row"}])
     assert plan.decide("emb", "DC104") is Action.REPAIR
-    bound = plan.bind(FIELDS, SCHEMA)
+    bound = validate_plan(plan, FIELDS, SCHEMA)
     assert bound.decide("emb", "DC104") is Action.DROP_ROW
     assert bound.decide("emb[]", "DC104") is Action.REPAIR
     assert bound.decide("s", "DC104") is Action.DROP_ROW
 
 
 def test_what_lies_inside_a_dropped_field_needs_no_repair() -> None:
-    plan = parse_plan([{"action": "drop_field", "fields": ["s", "emb"]}]).bind(FIELDS, SCHEMA)
+    plan = validate_plan(parse_plan([{"action": "drop_field", "fields": ["s", "emb"]}]), FIELDS, SCHEMA)
     assert plan.decide("s.age", "DC201") is Action.REPAIR
     assert plan.decide("emb[]", "DC101") is Action.REPAIR
     assert plan.drops_leaf("s.age")
@@ -170,12 +171,12 @@ def test_what_lies_inside_a_dropped_field_needs_no_repair() -> None:
 
 def test_the_nameless_array_goes_by_the_name_that_the_schema_has_for_it() -> None:
     schema = Schema(fields={"windows": Field(ge=0)})
-    plan = parse_plan([impute("mean", "windows")]).bind({None: "float32"}, schema)
+    plan = validate_plan(parse_plan([impute("mean", "windows")]), {None: "float32"}, schema)
     assert plan.decide(None, "DC101") is Action.REPAIR
     assert plan.num_rounds([None]) == 1
     with pytest.raises(PipelineError, match="an indicator has no place to go"):
-        parse_plan([impute("mean", indicator=True)]).validate({None: "float32"}, schema)
+        validate_plan(parse_plan([impute("mean", indicator=True)]), {None: "float32"}, schema)
     with pytest.raises(PipelineError, match="the array has no name; leave fields out"):
-        parse_plan([impute("mean", "windows")]).validate({None: "float32"}, Schema())
+        validate_plan(parse_plan([impute("mean", "windows")]), {None: "float32"}, Schema())
     with pytest.raises(PipelineError, match="nothing would be left"):
-        parse_plan([{"action": "drop_field", "fields": "windows"}]).validate({None: "float32"}, schema)
+        validate_plan(parse_plan([{"action": "drop_field", "fields": "windows"}]), {None: "float32"}, schema)

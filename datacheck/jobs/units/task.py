@@ -1,0 +1,31 @@
+"""One unit of a job, with everything that differs from unit to unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datacheck.leaves import IntArray
+from datacheck.sources.base import WorkUnit
+
+__all__ = ["UnitTask"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTask:
+    """One unit to clean or to learn from.
+
+    Attributes:
+        name: the start of the names of its parts.
+        split: the split it belongs to.
+        unit: what to read.
+        num_file_rows: the number of rows of its file, where known.
+        format: the format to write.
+        duplicates: for each unique key, the rows of the file that repeat an earlier row's key.
+    """
+
+    name: str
+    split: str
+    unit: WorkUnit
+    num_file_rows: int | None
+    format: str
+    duplicates: tuple[tuple[str | None, IntArray], ...] = ()
