@@ -15,7 +15,7 @@ from datacheck.gate.baseline import Baseline, Compared, LookedAt, load_baseline
 from datacheck.gate.cache import Cache
 from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.patterns import PathPatterns
-from datacheck.gate.scanning import Scanned, scan_changed
+from datacheck.gate.scanning import ChangedScan, scan_changed
 from datacheck.gate.selection import Selected, select
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
@@ -97,7 +97,7 @@ class _Looked:
 
     files: Sequence[InputFile]
     roots: Sequence[str]
-    scans: Sequence[Scanned]
+    scans: Sequence[ChangedScan]
     findings: Sequence[Finding]
 
     @property
@@ -138,11 +138,11 @@ def _look(paths: PathsLike, configuration: Configuration, executor: ExecutorLike
     return _Looked(files, roots, scans, _findings(files, scans))
 
 
-def _findings(files: Sequence[InputFile], scans: Sequence[Scanned]) -> list[Finding]:
+def _findings(files: Sequence[InputFile], scans: Sequence[ChangedScan]) -> list[Finding]:
     """Those on files one by one, in the order of the files, then those on files together."""
     by_uri = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
     alone = [finding for file in files for finding in by_uri[file.uri].findings]
-    return [*alone, *(finding for scan in scans for finding in scan.together)]
+    return [*alone, *(finding for scan in scans for finding in scan.cross_file)]
 
 
 def _wanted(paths: PathsLike, configuration: Configuration) -> list[str]:

@@ -1,23 +1,22 @@
-"""Scanning what has changed, and remembering the verdict on everything else."""
+"""Scanning only what changed: every other file keeps its cached verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 from datacheck.findings import Finding
 from datacheck.gate.cache import Cache
 from datacheck.gate.contents import Content, name_contents
 from datacheck.gate.verdicts import (
+    cross_file_from_json,
+    cross_file_key,
+    cross_file_to_json,
+    digest_rules,
     file_key,
-    from_json,
-    is_kept,
-    rules_of,
-    set_findings,
-    set_key,
-    set_to_json,
-    to_json,
+    is_cacheable,
+    verdict_from_json,
+    verdict_to_json,
 )
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_verdict import FileVerdict
@@ -26,26 +25,34 @@ from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
 
-__all__ = ["Scanned", "scan_changed"]
+__all__ = ["ChangedScan", "scan_changed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scanned:
-    """A verdict on each file, in order; findings about all of them together; how many verdicts were remembered."""
+class ChangedScan:
+    """The verdict on each file in order, the findings across files, and how many verdicts came from the cache."""
 
     verdicts: list[FileVerdict]
-    together: tuple[Finding, ...]
+    cross_file: tuple[Finding, ...]
     num_unchanged: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    """What is known of files before any is read: the verdict on each, or None, and the one on all together."""
+class _Cached:
+    """What the cache knows. ``file_keys`` and ``verdicts`` have an entry for each file, None where there is none.
 
-    rules: str
+    ``contents`` are the files as they were before anything was read.
+    """
+
     contents: Sequence[Content | None]
+    file_keys: Sequence[str | None]
     verdicts: Sequence[FileVerdict | None]
-    together: tuple[Finding, ...] | None
+    cross_file_key: str | None = None
+    cross_file: tuple[Finding, ...] | None = None
+
+    @classmethod
+    def nothing(cls, num_files: int) -> _Cached:
+        return cls([None] * num_files, [None] * num_files, [None] * num_files)
 
 
 def scan_changed(
@@ -56,83 +63,98 @@ def scan_changed(
     workers: int | None,
     executor: ExecutorLike,
     progress: Progress,
-) -> Scanned:
-    """Scan files, but for those whose verdict the cache holds.
+) -> ChangedScan:
+    """Scan the files that have no cached verdict.
 
-    Where keys must be unique over all files, what was found of them together is remembered as well. It holds for exactly
-    these files in this order; for any others the keys of all are read again, and nothing else of the unchanged ones.
+    Duplicate keys across files are cached for exactly these files in this order. For any other list of files the key
+    columns of all files are read again, and nothing else of unchanged files.
     """
-    remembered = None if cache is None else _remember(files, schema, cache, workers)
-    known: Sequence[FileVerdict | None] = [None] * len(files) if remembered is None else remembered.verdicts
-    together = None if remembered is None else remembered.together
-    needs_all = together is None and bool(unique_keys(schema))
-    wanted = [file for file, verdict in zip(files, known, strict=True) if verdict is None or needs_all]
-    if not wanted:
-        return Scanned([verdict for verdict in known if verdict is not None], together or (), len(files))
-
-    from datacheck.jobs.file_results import Duplicates
-    from datacheck.jobs.scan import scan_each
-
-    only_keys = {file.uri for file, verdict in zip(files, known, strict=True) if verdict is not None}
-    verdicts: list[FileVerdict] = []
-    with Duplicates() as duplicates:
-        scanned = scan_each(
-            wanted, schema, duplicates, only_keys=only_keys, workers=workers, executor=executor, progress=progress
-        )
-        with closing(scanned):
-            for verdict in known:
-                if verdict is not None and not needs_all:
-                    verdicts.append(verdict)
-                    continue
-                fresh = next(scanned)
-                # Of a file whose keys alone were read, nothing is found but that they could not be.
-                verdicts.append(fresh if verdict is None or fresh.findings else verdict)
-        if needs_all:
-            together = tuple(duplicates.findings())
-    if cache is not None and remembered is not None:
-        _keep(files, verdicts, together if needs_all else None, remembered, cache)
-    num_unchanged = sum(verdict is before for verdict, before in zip(verdicts, known, strict=True))
-    return Scanned(verdicts, together or (), num_unchanged)
+    cached = _Cached.nothing(len(files)) if cache is None else _look_up(files, schema, cache, workers)
+    rereads_keys = bool(unique_keys(schema)) and cached.cross_file is None
+    to_read = [file for file, verdict in zip(files, cached.verdicts, strict=True) if verdict is None or rereads_keys]
+    if not to_read:
+        # Return before the scanner is imported.
+        verdicts = [verdict for verdict in cached.verdicts if verdict is not None]
+        return ChangedScan(verdicts, cached.cross_file or (), len(verdicts))
+    unchanged = {file.uri for file, verdict in zip(files, cached.verdicts, strict=True) if verdict is not None}
+    fresh, duplicates = _scan(to_read, schema, unchanged, workers, executor, progress)
+    verdicts = _merge(cached.verdicts, fresh, rereads_keys)
+    if cache is not None:
+        _store(files, verdicts, duplicates if rereads_keys else None, cached, cache)
+    num_unchanged = sum(verdict is before for verdict, before in zip(verdicts, cached.verdicts, strict=True))
+    return ChangedScan(verdicts, duplicates if rereads_keys else cached.cross_file or (), num_unchanged)
 
 
-def _remember(files: Sequence[InputFile], schema: Schema, cache: Cache, workers: int | None) -> _Remembered | None:
-    """What the cache knows of files; None where nothing may be kept about them."""
-    rules = rules_of(schema)
+def _look_up(files: Sequence[InputFile], schema: Schema, cache: Cache, workers: int | None) -> _Cached:
+    """What the cache knows about files: nothing if the schema runs code of the user's."""
+    rules = digest_rules(schema)
     if rules is None:
-        return None
+        return _Cached.nothing(len(files))
     contents = name_contents(files, cache, workers)
     keys = [
         None if content is None else file_key(rules, file, content.name)
         for file, content in zip(files, contents, strict=True)
     ]
-    together_key = _set_key(rules, files, contents) if unique_keys(schema) else None
-    entries = cache.get(key for key in (*keys, together_key) if key is not None)
+    known_keys = [key for key in keys if key is not None]
+    across = cross_file_key(known_keys) if unique_keys(schema) and len(known_keys) == len(keys) else None
+    entries = cache.get(key for key in (*known_keys, across) if key is not None)
     verdicts = [
-        from_json(entries[key], file.uri) if key in entries else None for file, key in zip(files, keys, strict=True)
+        verdict_from_json(entries[key], file.uri) if key in entries else None
+        for file, key in zip(files, keys, strict=True)
     ]
-    together = set_findings(entries[together_key], files) if together_key in entries else None
-    return _Remembered(rules, contents, verdicts, together)
+    cross_file = cross_file_from_json(entries[across], files) if across in entries else None
+    return _Cached(contents, keys, verdicts, across, cross_file)
 
 
-def _set_key(rules: str, files: Sequence[InputFile], contents: Sequence[Content | None]) -> str | None:
-    names = [content.name for content in contents if content is not None]
-    return set_key(rules, files, names) if len(names) == len(files) else None
+def _scan(
+    files: Sequence[InputFile],
+    schema: Schema,
+    only_keys: set[str],
+    workers: int | None,
+    executor: ExecutorLike,
+    progress: Progress,
+) -> tuple[list[FileVerdict], tuple[Finding, ...]]:
+    """The verdict on each file, and duplicate keys across files. Of files in ``only_keys`` only key columns are read."""
+    from datacheck.jobs.file_results import Duplicates
+    from datacheck.jobs.scan import scan_each
+
+    with Duplicates() as duplicates:
+        verdicts = list(
+            scan_each(
+                files, schema, duplicates, only_keys=only_keys, workers=workers, executor=executor, progress=progress
+            )
+        )
+        return verdicts, tuple(duplicates.findings())
 
 
-def _keep(
+def _merge(cached: Sequence[FileVerdict | None], fresh: Sequence[FileVerdict], rereads_keys: bool) -> list[FileVerdict]:
+    """The verdict on each file in order, fresh ones in place of missing ones."""
+    remaining = iter(fresh)
+    verdicts: list[FileVerdict] = []
+    for before in cached:
+        if before is not None and not rereads_keys:
+            verdicts.append(before)
+            continue
+        now = next(remaining)
+        # Reading only the keys of an unchanged file finds nothing, unless they cannot be read.
+        verdicts.append(now if before is None or now.findings else before)
+    return verdicts
+
+
+def _store(
     files: Sequence[InputFile],
     verdicts: Sequence[FileVerdict],
-    together: Sequence[Finding] | None,
-    before: _Remembered,
+    duplicates: Sequence[Finding] | None,
+    cached: _Cached,
     cache: Cache,
 ) -> None:
-    """Keep what was found of files that are still as they were before they were read."""
-    all_kept = True
-    for file, verdict, content, known in zip(files, verdicts, before.contents, before.verdicts, strict=True):
-        if content is None or not is_kept(verdict) or not content.still_holds(file.uri):
-            all_kept = False
-        elif verdict is not known:
-            cache.put(file_key(before.rules, file, content.name), to_json(verdict))
-    key = _set_key(before.rules, files, before.contents)
-    if together is not None and all_kept and key is not None:
-        cache.put(key, set_to_json(together, files))
+    """Cache the verdicts on files that are still as they were before they were read."""
+    all_cacheable = True
+    for position, (file, verdict) in enumerate(zip(files, verdicts, strict=True)):
+        content, key = cached.contents[position], cached.file_keys[position]
+        if content is None or key is None or not is_cacheable(verdict) or not content.still_holds(file.uri):
+            all_cacheable = False
+        elif verdict is not cached.verdicts[position]:
+            cache.put(key, verdict_to_json(verdict))
+    if duplicates is not None and all_cacheable and cached.cross_file_key is not None:
+        cache.put(cached.cross_file_key, cross_file_to_json(duplicates, files))

@@ -1,4 +1,4 @@
-"""Verdicts to keep: under which key, and as plain JSON. They know no path: the same content anywhere is the same verdict."""
+"""Verdicts in the cache: their keys and their JSON. Keys hold no path: equal content has one verdict, wherever it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,41 +22,50 @@ from datacheck.schema.model import Schema
 from datacheck.schema.words import BUILTIN_CHECKS, canonical_check
 from datacheck.sources.discover import InputFile
 
-__all__ = ["file_key", "from_json", "is_kept", "rules_of", "set_findings", "set_key", "set_to_json", "to_json"]
+__all__ = [
+    "cross_file_from_json",
+    "cross_file_key",
+    "cross_file_to_json",
+    "digest_rules",
+    "file_key",
+    "is_cacheable",
+    "verdict_from_json",
+    "verdict_to_json",
+]
 
-#: The number of the form in which verdicts are kept.
-_FORM = 1
+#: The version of the keys and the JSON below.
+_VERSION = 1
 _DISTRIBUTION = "datacheck-ml"
 
 
-def rules_of(schema: Schema) -> str | None:
-    """What tells these rules from others: the schema, and the versions of whatever holds data to it.
+def digest_rules(schema: Schema) -> str | None:
+    """Identifies the schema and the versions of all libraries that check it.
 
-    None where code of somebody else is among them, which may change without notice.
+    None if the schema runs user code (pandera models, registered checks), which may change without notice.
     """
     if schema.pandera is not None or schema.pandera_object is not None:
         return None
     if any(canonical_check(name) not in BUILTIN_CHECKS for field in schema.fields.values() for name in field.checks):
         return None
-    return _digest(_FORM, _versions(), dump_schema(schema))
+    return _digest(_VERSION, _versions(), dump_schema(schema))
 
 
 def file_key(rules: str, file: InputFile, content: str) -> str:
-    """The key of a file's verdict. Its suffixes say how it is read, its folders which columns are added."""
+    """The key of a file's verdict. The suffixes determine how it is read; ``options`` may add columns from its folders."""
     return f"file:{_digest(rules, content, Path(file.uri.lower()).suffixes, file.options)}"
 
 
-def set_key(rules: str, files: Sequence[InputFile], contents: Sequence[str]) -> str:
-    """The key of what there is to say of files together, in their order."""
-    return f"set:{_digest(rules, [file_key(rules, *pair) for pair in zip(files, contents, strict=True)])}"
+def cross_file_key(file_keys: Sequence[str]) -> str:
+    """The key of the findings across files, in this order."""
+    return f"set:{_digest(*file_keys)}"
 
 
-def is_kept(verdict: FileVerdict) -> bool:
-    """Whether the verdict will hold as long as the file's content does."""
+def is_cacheable(verdict: FileVerdict) -> bool:
+    """Whether the verdict depends on nothing but the file's content."""
     return all(CODES[finding.code].cacheable for finding in verdict.findings)
 
 
-def to_json(verdict: FileVerdict) -> dict[str, Any]:
+def verdict_to_json(verdict: FileVerdict) -> dict[str, Any]:
     """A verdict as plain JSON values."""
     return {
         "num_rows": verdict.num_rows,
@@ -64,8 +74,8 @@ def to_json(verdict: FileVerdict) -> dict[str, Any]:
     }
 
 
-def from_json(record: Any, uri: str) -> FileVerdict | None:
-    """The verdict that :func:`to_json` wrote, for the file ``uri``; None for anything else."""
+def verdict_from_json(record: Any, uri: str) -> FileVerdict | None:
+    """Read what :func:`verdict_to_json` wrote, for the file ``uri``; None for anything else."""
     try:
         findings = tuple(Finding.from_dict({**finding, "uri": uri}) for finding in record["findings"])
         return FileVerdict(uri, findings, int(record["num_rows"]), int(record["num_bytes"]))
@@ -73,14 +83,14 @@ def from_json(record: Any, uri: str) -> FileVerdict | None:
         return None
 
 
-def set_to_json(findings: Sequence[Finding], files: Sequence[InputFile]) -> list[dict[str, Any]]:
-    """Findings about files together, as plain JSON values."""
-    places = {file.uri: place for place, file in enumerate(files)}
-    return [{**_without_uri(finding), "file": places[finding.uri]} for finding in findings]
+def cross_file_to_json(findings: Sequence[Finding], files: Sequence[InputFile]) -> list[dict[str, Any]]:
+    """Findings across files as plain JSON values, with the position of each one's file."""
+    positions = {file.uri: position for position, file in enumerate(files)}
+    return [{**_without_uri(finding), "file": positions[finding.uri]} for finding in findings]
 
 
-def set_findings(records: Any, files: Sequence[InputFile]) -> tuple[Finding, ...] | None:
-    """The findings that :func:`set_to_json` wrote; None for anything else."""
+def cross_file_from_json(records: Any, files: Sequence[InputFile]) -> tuple[Finding, ...] | None:
+    """Read what :func:`cross_file_to_json` wrote; None for anything else."""
     try:
         return tuple(Finding.from_dict({**record, "uri": files[record["file"]].uri}) for record in records)
     except (KeyError, IndexError, TypeError, ValueError):
@@ -100,7 +110,7 @@ def _digest(*parts: object) -> str:
 
 @functools.cache
 def _versions() -> tuple[tuple[str, str], ...]:
-    """Python, datacheck and every library that it names, with their versions."""
+    """The versions of Python, datacheck and every library that it depends on."""
     try:
         lines = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -111,8 +121,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def _name(requirement: str) -> str:
-    end = next((place for place, character in enumerate(requirement) if character in "<>=!~;[ ("), len(requirement))
-    return requirement[:end]
+    return re.split(r"[<>=!~;\[ (]", requirement, maxsplit=1)[0]
 
 
 def _installed_version(name: str) -> str:
@@ -123,7 +132,7 @@ def _installed_version(name: str) -> str:
 
 
 def _source_stamp() -> str:
-    """What tells one state of a working copy of datacheck from another; nothing for an installed one."""
+    """Identifies the state of the source code in a checkout of datacheck; empty for an installed package."""
     package = Path(_version.__file__).parent
     if not (package.parent / "pyproject.toml").is_file():
         return ""

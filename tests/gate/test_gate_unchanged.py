@@ -265,15 +265,15 @@ def test_a_file_is_settled_after_a_tick_of_its_file_system(
 
 def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save("a.npy")
-    keep = scanning._keep
+    store = scanning._store
 
-    def change_then_keep(*arguments: Any) -> None:
+    def change_then_store(*arguments: Any) -> None:
         np.save(path, np.array([NAN], np.float32))
-        keep(*arguments)
+        store(*arguments)
 
-    monkeypatch.setattr(scanning, "_keep", change_then_keep)
+    monkeypatch.setattr(scanning, "_store", change_then_store)
     assert check().ok
-    monkeypatch.setattr(scanning, "_keep", keep)
+    monkeypatch.setattr(scanning, "_store", store)
     assert not check().ok
 
 
@@ -313,7 +313,7 @@ def test_a_corrupt_cache_changes_nothing_but_the_time(folder: Path, save: Save, 
 )
 def test_a_verdict_of_another_form_is_not_taken(save: Save, monkeypatch: pytest.MonkeyPatch, forged: Any) -> None:
     save("a.npy", [1, NAN])
-    monkeypatch.setattr(scanning, "to_json", lambda verdict: forged)
+    monkeypatch.setattr(scanning, "verdict_to_json", lambda verdict: forged)
     check()
     assert same_as_a_scan(check())
 
