@@ -37,7 +37,7 @@ def replay(
         import torch  # noqa: F401 - whether it is there
     except ModuleNotFoundError:
         raise UsageError("replay needs torch: pip install 'datacheck-ml[torch,safetensors]'") from None
-    from datacheck.schema.loading import import_reference
+    from datacheck.schema.references import import_reference
     from datacheck.torch.guard.bundle import read_bundle
     from datacheck.torch.guard.bundle_replay import replay_bundle
 

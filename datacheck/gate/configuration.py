@@ -12,7 +12,7 @@ from datacheck.errors import ConfigurationError
 from datacheck.gate.environment import CONFIG, PREFIX, read_environment
 from datacheck.gate.locate import ConfigurationFile, find_file, load_file
 from datacheck.gate.settings import Settings
-from datacheck.schema.model import REFERENCE
+from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import validate
 from datacheck.text import plain
 

@@ -13,7 +13,8 @@ from datacheck.errors import ConfigurationError
 from datacheck.gate.locate import PYPROJECT, YAML, load_file
 from datacheck.gate.settings import Settings
 from datacheck.schema.loading import load_schema
-from datacheck.schema.model import REFERENCE, Schema
+from datacheck.schema.model import Schema
+from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import validate
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, load_yaml
 from datacheck.text import quantity

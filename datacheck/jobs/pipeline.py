@@ -16,7 +16,8 @@ from datacheck.cleaning.plan import CleaningPlan, Otherwise
 from datacheck.cleaning.rules import Rule
 from datacheck.errors import PipelineError, nearest_name
 from datacheck.schema.loading import load_schema
-from datacheck.schema.model import REFERENCE, Schema
+from datacheck.schema.model import Schema
+from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault, validate
 from datacheck.schema.yaml_file import load_yaml
 from datacheck.sources.base import ReadOptions

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from operator import ge, gt, le, lt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datacheck.schema.dtypes import dtype_kind, integer_range, largest_float
+from datacheck.schema.protocols import FieldProtocol
 from datacheck.schema.times import Moment, parse_clock, parse_moment
 from datacheck.schema.validation import fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from datacheck.schema.model import Field
 
 __all__ = ["check_field", "number_of"]
 
@@ -38,7 +35,7 @@ def number_of(value: object, kind: str | None) -> object:
     return value
 
 
-def check_field(field: Field) -> None:
+def check_field(field: FieldProtocol) -> None:
     """Raise a fault for the first contradiction between a field's words."""
     kind = dtype_kind(field.dtype)
     _check_flags(field, kind)
@@ -53,7 +50,7 @@ def check_field(field: Field) -> None:
     _check_pattern(field, kind)
 
 
-def _check_flags(field: Field, kind: str | None) -> None:
+def _check_flags(field: FieldProtocol, kind: str | None) -> None:
     for word in ("allow_nan", "allow_inf"):
         if getattr(field, word) and kind not in (None, "float", "complex"):
             raise fault(word, f"{field.dtype} has no NaN and no infinity; leave '{word}' out")
@@ -124,7 +121,7 @@ def _sort_key(kind: str | None) -> Callable[[Any], Any]:
     return lambda value: value
 
 
-def _check_order(field: Field, kind: str | None) -> None:
+def _check_order(field: FieldProtocol, kind: str | None) -> None:
     """Refuse bounds that leave nothing between them."""
     key = _sort_key(kind)
     stated = {word: getattr(field, word) for word in _BOUNDS if getattr(field, word) is not None}
@@ -142,7 +139,7 @@ def _check_order(field: Field, kind: str | None) -> None:
                 raise fault(low_word, f"{stated[low_word]} is {relation} {other}: no value could pass")
 
 
-def _check_reach(field: Field, kind: str | None) -> None:
+def _check_reach(field: FieldProtocol, kind: str | None) -> None:
     """Refuse bounds that no value of the dtype can meet."""
     least: float
     greatest: float
@@ -160,7 +157,7 @@ def _check_reach(field: Field, kind: str | None) -> None:
             raise fault(word, f"no value of {field.dtype} is {_SYMBOLS[word]} {bound}; {reach}")
 
 
-def _check_members(field: Field, kind: str | None) -> None:
+def _check_members(field: FieldProtocol, kind: str | None) -> None:
     members = field.isin or ()
     if not members:
         raise fault("isin", "the list is empty, so no value could pass; list what is allowed, or leave 'isin' out")
@@ -185,7 +182,7 @@ def _check_member_exists(at: tuple[str | int, ...], value: Any, dtype: str | Non
             raise fault(at, f"{value!r} is not a value that {dtype} can hold")
 
 
-def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: Field, kind: str | None) -> None:
+def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: FieldProtocol, kind: str | None) -> None:
     key = _sort_key(kind)
     for word, test in _PASSES.items():
         bound = getattr(field, word)
@@ -197,7 +194,7 @@ def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: Field,
             raise fault(at, f"{value!r} could never pass, since '{word}' asks for {_SYMBOLS[word]} {bound}")
 
 
-def _check_pattern(field: Field, kind: str | None) -> None:
+def _check_pattern(field: FieldProtocol, kind: str | None) -> None:
     if field.str_matches is None:
         return
     if kind not in (None, "string"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datacheck.errors import SchemaError, UsageError, nearest_name
-from datacheck.schema.model import REFERENCE, Schema
+from datacheck.errors import SchemaError, UsageError
+from datacheck.schema.model import Schema
+from datacheck.schema.references import REFERENCE, import_reference
 from datacheck.schema.yaml_file import dump_yaml, load_yaml, validate
 from datacheck.text import plain
 
-__all__ = ["SchemaLike", "dump_schema", "import_reference", "load_schema", "parse_schema", "save_schema"]
+__all__ = ["SchemaLike", "dump_schema", "load_schema", "parse_schema", "save_schema"]
 
 _FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\w.]*)")
 
@@ -68,32 +67,6 @@ def save_schema(schema: Schema, path: str | os.PathLike[str]) -> None:
     Path(path).write_text(dump_schema(schema), encoding="utf-8")
 
 
-def import_reference(reference: str) -> Any:
-    """The object that ``package.module:Name`` names; raises ``SchemaError`` where it cannot be had."""
-    module_name, _, attributes = reference.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        wanted = error.name or module_name
-        if module_name == wanted or module_name.startswith(f"{wanted}."):
-            problem = f"there is no file of that name, and no module '{wanted}' on the path"
-        else:
-            problem = f"the module '{module_name}' needs '{wanted}', which is not installed"
-        raise SchemaError(reference, problem) from None
-    except Exception as error:  # whatever the user's own module raises is a fault of the configuration
-        kind = type(error).__name__
-        raise SchemaError(reference, f"importing '{module_name}' failed: {kind}: {plain(str(error))}") from error
-    for attribute in attributes.split("."):
-        if not hasattr(found, attribute):
-            hint = nearest_name(attribute, [name for name in dir(found) if not name.startswith("_")])
-            raise SchemaError(reference, f"'{module_name}' has no '{attribute}'{hint}")
-        found = getattr(found, attribute)
-    return found
-
-
 def _from_path(path: str) -> Schema:
     if not os.path.exists(path):  # noqa: PTH110 (a path with a NUL is no error here)
         if match := _FILE_REFERENCE.fullmatch(path):
@@ -112,7 +85,7 @@ def _from_object(found: object, place: str) -> Schema:
             f"{place}: {type(found).__name__} is not a schema; give a YAML file, package.module:Model, a Schema, "
             "or a pandera schema or model"
         )
-    from datacheck.schema.pandera import from_pandera
+    from datacheck.schema.pandera_reading import from_pandera
 
     return from_pandera(found, reference=place if REFERENCE.fullmatch(place) else None)
 
@@ -126,6 +99,6 @@ def _with_pandera(schema: Schema, place: str) -> Schema:
     """The schema with what its ``pandera:`` says folded in where it has our words."""
     if schema.pandera is None:
         return schema
-    from datacheck.schema.pandera import fold_pandera
+    from datacheck.schema.pandera_reading import fold_pandera
 
     return fold_pandera(schema, place)

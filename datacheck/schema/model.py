@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
@@ -21,14 +20,12 @@ from datacheck.errors import SchemaError, nearest_name
 from datacheck.schema.constraints import check_field, number_of
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
+from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import describe_errors, fault
 from datacheck.schema.values import Bound, Keys, Plain, Scalar, as_expression, as_field, unwrapped
 from datacheck.schema.words import check_problem
 
-__all__ = ["REFERENCE", "Expression", "Field", "Schema"]
-
-#: The form of a reference to a Python object: ``package.module:Name``.
-REFERENCE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+__all__ = ["Expression", "Field", "Schema"]
 
 _MAX_SIZE: Final = 1 << 40
 
@@ -242,6 +239,20 @@ class Schema(_Model):
         copied = self.model_copy()
         copied._pandera_object = pandera_schema
         return copied
+
+    def to_pandera(self) -> Any:
+        """Convert into a pandera ``DataFrameSchema``, with which pandas users can validate data frames.
+
+        It rejects NaN and infinities where the schema does, as far as pandas can tell: in a NumPy column a NaN and a
+        null are the same, so a field that allows one accepts both. Values inside lists and structs have no column in a
+        data frame, and are not checked there. The checks of the schema's own ``pandera`` are included.
+
+        Raises:
+            SchemaError: for a schema with the nameless field ``null``, which a data frame cannot have.
+        """
+        from datacheck.schema.pandera_writing import to_pandera
+
+        return to_pandera(self)
 
     @field_validator("version")
     @classmethod

@@ -5,13 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datacheck.batch import arrow_dtype
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
-
-if TYPE_CHECKING:
-    from datacheck.schema.model import Field
+from datacheck.schema.protocols import FieldProtocol
 
 __all__ = ["pandas_value", "pandera_dtype", "plain_value", "word_of_dtype"]
 
@@ -64,7 +62,7 @@ def _innermost(name: str) -> str:
     return {"float": "float32", "halffloat": "float16"}.get(name, name)
 
 
-def pandera_dtype(field: Field) -> Any:
+def pandera_dtype(field: FieldProtocol) -> Any:
     """What pandera should ask of a column of the field; None where pandas has no dtype that says it."""
     from pandera.engines import pandas_engine
 

@@ -1,4 +1,8 @@
-"""To pandera: a schema as a ``DataFrameSchema`` that pandas users can validate data frames with."""
+"""To pandera: a schema as a ``DataFrameSchema``, with which pandas users can validate data frames.
+
+What pandera has no word for (``allow_nan``, ``allow_inf``, ``shape``) travels in pandera's ``metadata`` under the key
+``datacheck``, and is read back from there.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,17 @@ from datacheck.errors import SchemaError
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
-from datacheck.schema.model import Field, Schema
 from datacheck.schema.operands import Operand, operand_of
 from datacheck.schema.pandera_dtypes import pandas_value, pandera_dtype
-from datacheck.schema.pandera_reading import CARRIED, OWN_CHECK, words_of_column, words_of_schema
+from datacheck.schema.pandera_remainder import left_to_pandera
+from datacheck.schema.pandera_words import CARRIED, OWN_CHECK, words_of_column, words_of_schema
+from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 from datacheck.schema.words import arguments_of, canonical_check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["build_column", "build_schema"]
+__all__ = ["to_pandera"]
 
 _BOUNDS = {
     "ge": "greater_than_or_equal_to",
@@ -27,17 +32,35 @@ _BOUNDS = {
 }
 
 
-def build_schema(schema: Schema) -> Any:
-    """The schema as a pandera ``DataFrameSchema``, without what its ``pandera`` adds."""
+def to_pandera(schema: SchemaProtocol) -> Any:
+    """Convert a schema into a pandera ``DataFrameSchema``; see :meth:`datacheck.Schema.to_pandera`."""
+    made = _build_schema(schema)
+    left = left_to_pandera(schema)
+    if left is None:
+        return made
+    for name, column in left.columns.items():
+        if name in made.columns and not column.regex:
+            made.columns[name].checks = [*made.columns[name].checks, *column.checks]
+            made.columns[name].parsers = [*made.columns[name].parsers, *column.parsers]
+        else:
+            made = made.add_columns({name: column})
+    made.checks = [*made.checks, *left.checks]
+    made.parsers = [*made.parsers, *left.parsers]
+    made.ordered = left.ordered
+    return made
+
+
+def _build_schema(schema: SchemaProtocol) -> Any:
+    """The schema as a ``DataFrameSchema``, without what its ``pandera`` adds."""
     import pandera.pandas as pandera
 
     if None in schema.fields:
-        raise SchemaError("to_pandera", "the schema has a field without a name, and a data frame has no such column")
+        raise SchemaError("to_pandera", "the schema has a field without a name, which a data frame cannot have")
     names = [name for name in schema.fields if name is not None]
     nested = [name for name in names if _is_nested(name, schema)]
     keys = [list(key) for key in schema.unique]
     made = pandera.DataFrameSchema(
-        {name: build_column(schema.fields[name]) for name in names if name not in nested},
+        {name: _build_column(schema.fields[name]) for name in names if name not in nested},
         checks=[*_expressions(schema), *_further_keys(keys[1:])],
         strict=schema.strict,
         coerce=schema.coerce,
@@ -63,8 +86,8 @@ def build_schema(schema: Schema) -> Any:
     return made
 
 
-def build_column(field: Field) -> Any:
-    """The field as a pandera ``Column``; words that pandera lacks travel in its metadata."""
+def _build_column(field: FieldProtocol) -> Any:
+    """The field as a pandera ``Column``; words that pandera lacks go into its metadata."""
     import pandera.pandas as pandera
 
     kind = dtype_kind(field.dtype)
@@ -74,7 +97,7 @@ def build_column(field: Field) -> Any:
         []
         if field.shape is not None
         else [*_finite_checks(field, may_be_nan), *_value_checks(field, kind, may_be_nan)],
-        # pandas cannot tell a NaN of NumPy's from a null, so whoever allows the one must let the other through.
+        # pandas cannot tell a NumPy NaN from a null, so a field that allows one must accept the other.
         nullable=field.nullable or (field.allow_nan and may_be_nan),
         unique=field.unique,
         coerce=field.coerce,
@@ -83,26 +106,22 @@ def build_column(field: Field) -> Any:
         description=field.description,
         metadata=field.metadata or None,
     )
-    said = Field.model_validate(words_of_column(column).words)
-    carried = {
-        word: value
-        for word, value in field.model_dump(mode="json").items()
-        if value != said.model_dump(mode="json")[word]
-    }
+    said = type(field).model_validate(words_of_column(column).words).model_dump(mode="json")
+    carried = {word: value for word, value in field.model_dump(mode="json").items() if value != said[word]}
     if carried:
         column.metadata = {**field.metadata, CARRIED: carried}
     return column
 
 
-def _is_nested(name: str, schema: Schema) -> bool:
-    """Whether a path leads into a column: it has no column of its own in a data frame."""
+def _is_nested(name: str, schema: SchemaProtocol) -> bool:
+    """Whether a path leads into a column, so that a data frame has no column for it."""
     if "[]" in name:
         return True
     parts = name.split(".")
     return any(".".join(parts[:length]) in schema.fields for length in range(1, len(parts)))
 
 
-def _finite_checks(field: Field, may_be_nan: bool) -> list[Any]:
+def _finite_checks(field: FieldProtocol, may_be_nan: bool) -> list[Any]:
     from pandera.api.checks import Check
 
     checks = []
@@ -115,11 +134,11 @@ def _finite_checks(field: Field, may_be_nan: bool) -> list[Any]:
     return checks
 
 
-def _value_checks(field: Field, kind: str | None, may_be_nan: bool) -> list[Any]:
+def _value_checks(field: FieldProtocol, kind: str | None, may_be_nan: bool) -> list[Any]:
     from pandera.api.checks import Check
 
     checks = []
-    # pandera's own bounds refuse what the field allows, and a duration has no form that pandera's statistics keep.
+    # pandera's own bounds reject NaN and infinities that the field allows, and its statistics cannot hold a duration.
     is_own = kind == "duration" or (may_be_nan and (field.allow_nan or field.allow_inf))
     for word, check in _BOUNDS.items():
         bound = getattr(field, word)
@@ -142,7 +161,7 @@ def _value_checks(field: Field, kind: str | None, may_be_nan: bool) -> list[Any]
     return checks
 
 
-def _expressions(schema: Schema) -> list[Any]:
+def _expressions(schema: SchemaProtocol) -> list[Any]:
     from pandera.api.checks import Check
 
     return [
@@ -158,7 +177,7 @@ def _further_keys(keys: Sequence[list[str]]) -> list[Any]:
 
 
 def _floats(series: Any) -> tuple[Any, Any] | None:
-    """The values of a series of floats as NumPy has them and which of them are there; None for other dtypes."""
+    """The values of a float series and which of them are present; None for other dtypes."""
     import numpy as np
     import pandas as pd
 
@@ -171,7 +190,7 @@ def _floats(series: Any) -> tuple[Any, Any] | None:
 
 
 def _operand(series: Any) -> Operand:
-    """A series as the evaluator takes it; NaN stays NaN where the dtype can tell it from a null."""
+    """A series for the evaluator; NaN stays NaN where the dtype can tell it from a null."""
     import numpy as np
     import pyarrow as pa
 
@@ -214,7 +233,7 @@ def has_no_infinity(series: Any) -> Any:
 
 
 def is_within(series: Any, *, bound: Any, check: str, inf: bool) -> Any:
-    """True where a value is within a bound, is not there, is NaN, or is an infinity that is allowed."""
+    """True where a value is within the bound, null, NaN, or an infinity that is allowed."""
     import operator
 
     import numpy as np

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from datacheck.errors import SchemaError
 from datacheck.schema import Field, Schema, dump_schema, parse_schema
 from datacheck.schema.dtypes import known_dtypes
-from datacheck.schema.pandera import from_pandera, to_pandera
+from datacheck.schema.pandera_reading import from_pandera
 from datacheck.schema.yaml_file import parse_yaml
 
 TEXT = st.text(max_size=12)
@@ -77,7 +77,7 @@ def test_a_schema_that_was_written_loads_back_equal(schema: Schema) -> None:
 
 @given(schemas(NAMES))
 def test_a_schema_comes_back_from_pandera(schema: Schema) -> None:
-    assert from_pandera(to_pandera(schema)) == schema
+    assert from_pandera(schema.to_pandera()) == schema
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))

@@ -17,8 +17,8 @@ from pandera.typing import Series
 
 from datacheck.errors import SchemaError
 from datacheck.schema import Field, Schema, dump_schema, load_schema
-from datacheck.schema.pandera import from_pandera, left_to_pandera, to_pandera
-from datacheck.schema.pandera_reading import remainder
+from datacheck.schema.pandera_reading import from_pandera, remainder
+from datacheck.schema.pandera_remainder import left_to_pandera
 
 NAN, INF = float("nan"), float("inf")
 
@@ -50,14 +50,14 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_field_survives_the_way_to_pandera_and_back(name: str) -> None:
+def test_a_field_survives_conversion_to_pandera_and_back(name: str) -> None:
     schema = Schema(fields={name: FIELDS[name]})
-    there = to_pandera(schema)
+    there = schema.to_pandera()
     assert from_pandera(there) == schema
     assert from_pandera(pickle.loads(pickle.dumps(there))) == schema
 
 
-def test_a_schema_survives_the_way_to_pandera_and_back() -> None:
+def test_a_schema_survives_conversion_to_pandera_and_back() -> None:
     schema = Schema(
         name="all",
         description="everything",
@@ -68,17 +68,17 @@ def test_a_schema_survives_the_way_to_pandera_and_back() -> None:
         checks=["bounds < exclusive", {"expr": "`untyped` > 0", "name": "positive", "description": "why"}],
         metadata={"owner": "me"},
     )
-    assert from_pandera(to_pandera(schema)) == schema
+    assert from_pandera(schema.to_pandera()) == schema
 
 
 def test_a_field_without_a_name_has_no_column() -> None:
     with pytest.raises(SchemaError, match="a field without a name"):
-        to_pandera(Schema(fields={None: Field()}))
+        Schema(fields={None: Field()}).to_pandera()
 
 
 def verdict(schema: Schema, frame: pd.DataFrame) -> bool:
     try:
-        to_pandera(schema).validate(frame, lazy=True)
+        schema.to_pandera().validate(frame, lazy=True)
     except SchemaErrors:
         return False
     return True
@@ -346,9 +346,9 @@ def test_what_a_schema_says_more_loosely_stays_with_pandera() -> None:
     assert [check.name for check in rest.checks] == ["greater_than_or_equal_to"]
 
 
-def test_to_pandera_includes_what_the_pandera_object_asks_for() -> None:
+def test_to_pandera_includes_the_checks_of_the_pandera_object() -> None:
     schema = from_pandera(pandera.DataFrameSchema({"a": pandera.Column(int, [CHECK.ge(0), CHECK(even)])}))
-    made = to_pandera(schema)
+    made = schema.to_pandera()
     made.validate(pd.DataFrame({"a": [2]}))
     with pytest.raises(pandera.errors.SchemaError, match="even"):
         made.validate(pd.DataFrame({"a": [3]}))
@@ -360,18 +360,18 @@ def test_to_pandera_includes_what_the_pandera_object_asks_for() -> None:
     [
         (lambda: pandera.DataFrameSchema({}, index=pandera.Index(int)), "has an index"),
         (lambda: pandera.DataFrameSchema({1: pandera.Column()}), "has a column 1"),
-        (lambda: pandera.DataFrameSchema({"a": pandera.Column(checks=CHECK.unique_values_eq([1]))}), "whole data set"),
-        (lambda: pandera.DataFrameSchema({"a.*": pandera.Column(regex=True, unique=True)}), "name each of them"),
+        (lambda: pandera.DataFrameSchema({"a": pandera.Column(checks=CHECK.unique_values_eq([1]))}), "whole dataset"),
+        (lambda: pandera.DataFrameSchema({"a.*": pandera.Column(regex=True, unique=True)}), "name each unique column"),
         (
             lambda: pandera.DataFrameSchema(
                 {"a": pandera.Column(checks=pandera.Hypothesis(lambda x: (0, 1), relationship=lambda s, p: True))}
             ),
-            "whole data set",
+            "whole dataset",
         ),
-        (lambda: pandera.SeriesSchema(int), "a pandera.pandas DataFrameSchema or DataFrameModel is needed"),
+        (lambda: pandera.SeriesSchema(int), "expected a pandera.pandas DataFrameSchema or DataFrameModel"),
     ],
 )
-def test_what_batches_cannot_judge_is_refused(make: Any, problem: str) -> None:
+def test_checks_that_need_the_whole_dataset_are_refused(make: Any, problem: str) -> None:
     with pytest.raises(SchemaError) as error:
         from_pandera(make())
     assert problem in str(error.value)

@@ -66,15 +66,15 @@ def test_a_file_whose_name_has_the_form_of_a_reference_is_read_and_nothing_is_im
 @pytest.mark.parametrize(
     ("reference", "problem"),
     [
-        ("no_such_module:Model", "there is no file of that name, and no module 'no_such_module'"),
-        ("my_schemas.inner:Model", "no module 'my_schemas.inner'"),
-        ("my_schemas:Modle", "'my_schemas' has no 'Modle'; did you mean 'Model'?"),
+        ("no_such_module:Model", "no such file, and no module named 'no_such_module'"),
+        ("my_schemas.inner:Model", "no module named 'my_schemas.inner'"),
+        ("my_schemas:Modle", "'my_schemas' has no attribute 'Modle'; did you mean 'Model'?"),
         ("needs:Model", "needs 'no_such_thing', which is not installed"),
         ("broken:Model", "importing 'broken' failed: ZeroDivisionError: division by zero"),
         ("syntax:Model", "importing 'syntax' failed: SyntaxError"),
     ],
 )
-def test_a_reference_that_cannot_be_had_says_why(module_folder: Path, reference: str, problem: str) -> None:
+def test_a_reference_that_cannot_be_imported_says_why(module_folder: Path, reference: str, problem: str) -> None:
     (module_folder / "my_schemas.py").write_text("Model = None")
     (module_folder / "needs.py").write_text("import no_such_thing")
     (module_folder / "broken.py").write_text("1 / 0")
@@ -123,6 +123,6 @@ def test_a_schema_file_and_its_pandera_model_must_agree_on_dtypes(module_folder:
     )
     (module_folder / "s.yaml").write_text("pandera: models:M\nfields: {a: {dtype: float64}}")
     with pytest.raises(
-        SchemaError, match=r"s\.yaml: fields\.a\.dtype: the schema says float64, and models:M says float32"
+        SchemaError, match=r"s\.yaml: fields\.a\.dtype: the schema says float64, but models:M says float32"
     ):
         load_schema("s.yaml")
