@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from datacheck.batch import Batch
-from datacheck.sources import BUILT_IN, InputInfo, ReadOptions, base, get_source, source_for
+from datacheck.formats import BUILT_IN
+from datacheck.sources import InputInfo, ReadOptions, base, get_source, source_for
 
 Table = dict[str, np.ndarray[Any, Any]]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from datacheck.errors import UsageError
 from datacheck.findings import Finding
+from datacheck.formats import format_of_name
 from datacheck.gate.baseline import Baseline, Compared, LookedAt, load_baseline
 from datacheck.gate.cache import Cache
 from datacheck.gate.configuration import Configuration, configure
@@ -22,7 +23,6 @@ from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs
-from datacheck.sources.suffixes import format_of_name
 from datacheck.storage import storage_of
 
 __all__ = ["PathsLike", "check", "excluded_by", "rebase", "schema_of"]

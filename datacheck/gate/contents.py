@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from datacheck.formats import Format, format_of_name
 from datacheck.gate.cache import Cache
 from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
-from datacheck.sources.suffixes import format_of_name
 from datacheck.storage import Fingerprint, storage_of
 
 __all__ = ["Content", "name_contents"]
 
-#: Formats of which everything that is checked lies in the one file. Nothing is remembered of any other.
-_SELF_CONTAINED = frozenset({"arrow", "csv", "npy", "npz", "parquet", "safetensors", "torch"})
-#: Small files are always hashed, since that costs next to nothing.
+#: Smaller files are always hashed, since that costs next to nothing. A larger file is hashed only if its format is slow to
+#: check; any other is checked about as fast as it is hashed, so it is recognized by its fingerprint alone.
 _SMALL_BYTES = 16 << 20
-#: Formats that take much longer to check than to hash. A large file of any other is checked about as fast, so a hash of it
-#: would be a loss: it is known again by its state alone.
-_SLOW = frozenset({"csv", "npz"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +40,37 @@ def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None)
 
     A file whose fingerprint is the remembered one is not opened.
     """
-    fingerprints = [_fingerprint(file.uri) if format_of_name(file.uri) in _SELF_CONTAINED else None for file in files]
+    formats = [format_of_name(file.uri) for file in files]
+    fingerprints = [
+        _fingerprint(file.uri) if one is not None and one.is_cacheable else None
+        for file, one in zip(files, formats, strict=True)
+    ]
     keys = [_key(file.uri) for file in files]
     remembered = cache.get(key for key, found in zip(keys, fingerprints, strict=True) if found is not None)
     contents: list[Content | None] = [None] * len(files)
     unknown: list[int] = []
-    for position, (file, key, fingerprint) in enumerate(zip(files, keys, fingerprints, strict=True)):
-        if fingerprint is None:
+    for position, (file, one, key, fingerprint) in enumerate(zip(files, formats, keys, fingerprints, strict=True)):
+        if one is None or fingerprint is None:
             continue
         name = _remembered(remembered.get(key), fingerprint)
         if name is not None:
-            contents[position] = Content(name, fingerprint)
-        elif fingerprint.size <= _SMALL_BYTES or format_of_name(file.uri) in _SLOW:
+            contents[position] = Content(_qualified(one, name), fingerprint)
+        elif fingerprint.size <= _SMALL_BYTES or one.is_slow_to_check:
             unknown.append(position)
         elif storage_of(file.uri).is_settled(file.uri, fingerprint):
-            contents[position] = Content(f"state:{key}:{fingerprint.proof}", fingerprint)
+            contents[position] = Content(_qualified(one, f"state:{key}:{fingerprint.proof}"), fingerprint)
     hashes = map_in_order(partial(_hash, files, fingerprints), unknown, workers)
     for position, digest in zip(unknown, hashes, strict=True):
-        fingerprint = fingerprints[position]
-        if fingerprint is not None and digest is not None:
-            contents[position] = Content(digest, fingerprint)
+        one, fingerprint = formats[position], fingerprints[position]
+        if one is not None and fingerprint is not None and digest is not None:
+            contents[position] = Content(_qualified(one, digest), fingerprint)
             cache.put(keys[position], {"state": fingerprint.proof, "content": digest})
     return contents
+
+
+def _qualified(format_: Format, name: str) -> str:
+    """The name of a content, with the package that reads it where that is not datacheck: another may find other values."""
+    return f"{format_.provider}:{name}" if format_.provider else name
 
 
 def _fingerprint(uri: str) -> Fingerprint | None:

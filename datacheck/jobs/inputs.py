@@ -13,6 +13,7 @@ from typing import Any
 
 from datacheck._version import __version__
 from datacheck.errors import SourceError, UsageError
+from datacheck.formats import get_format
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
@@ -30,9 +31,6 @@ from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.text import plain
 
 __all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
-
-#: What the output's format is where the input's cannot be written again without risk.
-_WRITTEN_AS = {"aligned": "npy", "torch": "safetensors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,7 @@ class Input:
 
     def format(self, wanted: str | None) -> str:
         """The format that it is written in."""
-        own = self.info.format if self.info else "parquet"
-        return wanted or _WRITTEN_AS.get(own, own)
+        return wanted or (get_format(self.info.format).output_name if self.info else "parquet")
 
 
 def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike) -> list[Input]:

@@ -12,6 +12,7 @@ from typing import Any
 from datacheck.batch import Batch
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
+from datacheck.formats import find_format, format_of_name
 from datacheck.hashing.store import HashStore
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.progress import Progress
@@ -31,7 +32,6 @@ from datacheck.profile.unit import (
 from datacheck.sources import expand_inputs
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.sources.discover import InputFile
-from datacheck.sources.suffixes import TABULAR_FORMATS, format_of_name
 
 __all__ = [
     "DataProfile",
@@ -70,6 +70,12 @@ class FileProfile:
     news: dict[str | None, News] = field(default_factory=dict)
     aligned: bool = True
     error: SourceError | None = None
+
+    @property
+    def has_dtypes(self) -> bool:
+        """Whether the file itself says which dtypes its columns have."""
+        record = find_format(self.format) if self.format else None
+        return record is None or record.has_dtypes
 
 
 @dataclass(slots=True)
@@ -185,7 +191,7 @@ class FileSet:
         are_columns = not any("." in path or "[]" in path for path in columns)
         files = [
             replace(file, options=replace(file.options, columns=columns))
-            if are_columns and not file.options.partitions and format_of_name(file.uri) in TABULAR_FORMATS
+            if are_columns and not file.options.partitions and _is_tabular(file.uri)
             else file
             for file in self.files
         ]
@@ -281,8 +287,18 @@ def _counted(batches: Iterable[Batch], file: FileProfile) -> Iterator[Batch]:
 
 def nameless_names(files: Sequence[InputFile], train: Sequence[InputFile]) -> list[str | None]:
     """What nameless arrays are called: by their files, where the training data has several kinds of them."""
-    kinds = {stem_of(file.uri) for file in train if format_of_name(file.uri) == "npy"}
-    return [stem_of(file.uri) if len(kinds) > 1 and format_of_name(file.uri) == "npy" else None for file in files]
+    kinds = {stem_of(file.uri) for file in train if _is_one_array(file.uri)}
+    return [stem_of(file.uri) if len(kinds) > 1 and _is_one_array(file.uri) else None for file in files]
+
+
+def _is_one_array(uri: str) -> bool:
+    record = format_of_name(uri)
+    return record is not None and record.is_one_array
+
+
+def _is_tabular(uri: str) -> bool:
+    record = format_of_name(uri)
+    return record is not None and record.is_tabular
 
 
 def stem_of(uri: str) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from datacheck.errors import OutputError
-from datacheck.sources.suffixes import format_of_name
+from datacheck.formats import format_of_name
 from datacheck.storage.atomic import write_atomically
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import cast
 
 from datacheck.errors import OutputError, UsageError, nearest_name
+from datacheck.formats import BUILT_IN, load, plugin_formats
 from datacheck.sinks.base import PartWriter, Sink
 from datacheck.text import plain
 
 __all__ = ["PartWriter", "Sink", "get_sink", "sink_formats"]
 
-#: The group of entry points in which other packages register sinks: a format's name to ``module:Class``.
-ENTRY_POINT_GROUP = "datacheck.sinks"
-
-_SINKS = {
-    "arrow": "datacheck.sinks.arrow:ArrowSink",
-    "csv": "datacheck.sinks.csv:CsvSink",
-    "npy": "datacheck.sinks.npy:NpySink",
-    "npz": "datacheck.sinks.npz:NpzSink",
-    "parquet": "datacheck.sinks.parquet:ParquetSink",
-    "safetensors": "datacheck.sinks.safetensors:SafetensorsSink",
-}
 _PICKLED = frozenset({"bin", "ckpt", "pkl", "pt", "pth", "torch"})
 
 
 def sink_formats() -> tuple[str, ...]:
     """The formats that can be written, sorted: datacheck's own and those of other packages."""
-    return tuple(sorted({*_SINKS, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
+    return tuple(
+        sorted(
+            {
+                *(name for name, record in BUILT_IN.items() if record.sink),
+                *(name for name, record in plugin_formats().items() if record.sink),
+            }
+        )
+    )
 
 
 def get_sink(format: str, options: Mapping[str, object] | None = None) -> Sink:  # noqa: A002 - the word of pipeline files
@@ -49,12 +44,9 @@ def get_sink(format: str, options: Mapping[str, object] | None = None) -> Sink: 
 
 
 def _load(format: str) -> type[Sink]:  # noqa: A002
-    target = _SINKS.get(format)
-    if target is not None:
-        module, _, name = target.partition(":")
-        return cast("type[Sink]", getattr(import_module(module), name))
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=format):
-        return cast("type[Sink]", point.load())
+    for formats in (BUILT_IN, plugin_formats()):
+        if format in formats and formats[format].sink:
+            return cast("type[Sink]", load(formats[format].sink))
     if format in _PICKLED:
         raise OutputError(f"format '{format}' is not written, since reading it can run code; write safetensors")
     known = sink_formats()

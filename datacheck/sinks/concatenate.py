@@ -9,28 +9,37 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from datacheck.errors import OutputError
+from datacheck.formats import get_format, load
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.sinks.arrays import SAFETENSORS_DTYPES, Segment, StoredArray, write_npy, write_npz, write_safetensors
 from datacheck.storage.atomic import write_file
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited, plain
 
-__all__ = ["concatenate", "concatenate_npy", "supports_concatenation"]
+__all__ = ["Concatenator", "concatenate", "concatenate_npy", "supports_concatenation"]
 
 #: A local file header of a zip up to its name and extra field, whose lengths are its last two numbers.
 _LOCAL_HEADER_SIZE = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Concatenator:
+    """How the parts of one format become one file: ``read`` finds the arrays of a part, ``write`` writes joined ones."""
+
+    read: Callable[[Path], list[StoredArray]]
+    write: Callable[[BinaryIO, list[StoredArray]], None]
+
+
 def supports_concatenation(format: str) -> bool:  # noqa: A002 - the word of pipeline files
     """Whether parts of a format can be joined into one file: npy, npz and safetensors."""
-    return format in _FORMATS
+    return bool(get_format(format).concatenator)
 
 
 def concatenate(format: str, parts: Sequence[Path], target: Path) -> int:  # noqa: A002
@@ -39,16 +48,16 @@ def concatenate(format: str, parts: Sequence[Path], target: Path) -> int:  # noq
     Raises ``OutputError`` where the format keeps its parts, where there is none, and where the arrays of one part
     differ from another's in name, dtype or row shape.
     """
-    if format not in _FORMATS:
+    if not supports_concatenation(format):
         raise OutputError(f"parts of {format} are not joined: readers take the folder of parts as one table")
     if not parts:
         raise OutputError(f"{plain(str(target))}: there are no parts to join")
-    read, write = _FORMATS[format]
+    concatenator: Concatenator = load(get_format(format).concatenator)
     joined: list[StoredArray] | None = None
     segments: list[list[Segment]] = []
     for part in parts:
         with output_errors(part):
-            arrays = _read_part(read, part)
+            arrays = _read_part(concatenator.read, part)
         if joined is None:
             joined, segments = arrays, [list(array.segments) for array in arrays]
             continue
@@ -57,7 +66,7 @@ def concatenate(format: str, parts: Sequence[Path], target: Path) -> int:  # noq
             segments[place].extend(array.segments)
             joined[place] = replace(joined[place], num_rows=joined[place].num_rows + array.num_rows)
     whole = [replace(array, segments=tuple(pieces)) for array, pieces in zip(joined or [], segments, strict=True)]
-    return write_file(target, lambda file: write(file, whole))
+    return write_file(target, lambda file: concatenator.write(file, whole))
 
 
 def concatenate_npy(parts: Sequence[Path], target: Path) -> int:
@@ -153,8 +162,6 @@ def _safetensors_array(name: str, record: dict[str, Any], part: Path, start: int
     return StoredArray(name, dtype, tuple(row_shape), num_rows, (segment,), logical)
 
 
-_FORMATS: dict[str, tuple[Callable[[Path], list[StoredArray]], Callable[[BinaryIO, list[StoredArray]], None]]] = {
-    "npy": (_read_npy, lambda file, arrays: write_npy(file, arrays[0])),
-    "npz": (_read_npz, write_npz),
-    "safetensors": (_read_safetensors, write_safetensors),
-}
+NPY = Concatenator(_read_npy, lambda file, arrays: write_npy(file, arrays[0]))
+NPZ = Concatenator(_read_npz, write_npz)
+SAFETENSORS = Concatenator(_read_safetensors, write_safetensors)

@@ -10,20 +10,21 @@ import numpy as np
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, split_rows
+from datacheck.formats import format_of_name
+from datacheck.sources.base import InputInfo, ReadOptions, Source, WorkUnit, split_rows
+from datacheck.sources.detect import get_source
 from datacheck.sources.error_translation import guard_read
-from datacheck.sources.npy import NpySource
 from datacheck.storage.base import Fingerprint
 
 __all__ = ["AlignedSource", "inspect_aligned"]
 
 
 def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo:
-    """Look at ``.npy`` files by field name; raises ``SourceError`` (DC304) where their numbers of rows differ.
+    """Look at files of one array each, by field name; raises ``SourceError`` (DC304) where their numbers of rows differ.
 
     The first file stands for all where one name is needed.
     """
-    infos = {field: NpySource().inspect(uri, options) for field, uri in files.items()}
+    infos = {field: _source_of_array(uri).inspect(uri, options) for field, uri in files.items()}
     lengths = {field: info.num_rows or 0 for field, info in infos.items()}
     first = next(iter(files.values()))
     for field, info in infos.items():
@@ -42,10 +43,9 @@ def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo
 
 
 class AlignedSource:
-    """Reads a range of rows of several ``.npy`` files at once."""
+    """Reads a range of rows of several array files at once."""
 
     format: ClassVar[str] = "aligned"
-    suffixes: ClassVar[tuple[str, ...]] = ()
 
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         """A file alone is aligned with nothing; see :func:`inspect_aligned`."""
@@ -57,9 +57,16 @@ class AlignedSource:
         yield Batch(columns, unit.num_rows or 0, unit.row_start)
 
 
+def _source_of_array(uri: str) -> Source:
+    """The source of a file of one array; a file of any other name is read as ``.npy``, and refused by its reader."""
+    record = format_of_name(uri)
+    return get_source(record.name if record is not None and record.is_one_array else "npy")
+
+
 def _read_column(unit: WorkUnit, field: str, uri: str, fingerprint: Fingerprint) -> Column:
-    part = replace(unit, uri=uri, format=NpySource.format, fingerprint=fingerprint, arrays=())
-    columns = [batch.columns[0] for batch in NpySource().read(part)]
+    source = _source_of_array(uri)
+    part = replace(unit, uri=uri, format=source.format, fingerprint=fingerprint, arrays=())
+    columns = [batch.columns[0] for batch in source.read(part)]
     if len(columns) == 1:
         return replace(columns[0], name=field)
     pieces = [np.asarray(column.data) for column in columns]

@@ -38,7 +38,6 @@ class ArrowSource:
     """Reads Arrow IPC files and streams."""
 
     format: ClassVar[str] = "arrow"
-    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".arrows", ".feather", ".ipc")
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

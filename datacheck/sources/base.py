@@ -98,7 +98,6 @@ class Source(Protocol):
     """Reads one format. Stateless: everything it needs is in the unit, which travels between processes."""
 
     format: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]]
 
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         """Look at the file's header and split it into units; raises ``SourceError``."""

@@ -52,7 +52,6 @@ class CsvSource:
     """
 
     format: ClassVar[str] = "csv"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from datacheck.errors import UsageError, nearest_name
+from datacheck.formats import format_of_name, known_suffixes
 from datacheck.sources.base import ReadOptions
-from datacheck.sources.plugins import plugin_format
-from datacheck.sources.suffixes import BUILT_IN_SUFFIXES, TABULAR_FORMATS, format_of_name
 from datacheck.text import plain
 
 __all__ = ["InputFile", "expand_inputs"]
@@ -55,7 +54,8 @@ def expand_inputs(
 
 
 def _input_file(uri: str, options: ReadOptions) -> InputFile:
-    if format_of_name(uri) in TABULAR_FORMATS and (partitions := _partitions(uri)):
+    record = format_of_name(uri)
+    if record is not None and record.is_tabular and (partitions := _partitions(uri)):
         options = replace(options, partitions=partitions)
     return InputFile(uri, options)
 
@@ -77,8 +77,8 @@ def _expand(path: str) -> list[str]:
     if os.path.isdir(path):
         files = [uri for uri in _walk(path, _above(path)) if _is_wanted(uri)]
         if not files:
-            known = " ".join(sorted(BUILT_IN_SUFFIXES))
-            raise UsageError(f"{plain(path)}: the folder holds no file of a known format; known suffixes: {known}")
+            known = " ".join(known_suffixes())
+            raise UsageError(f"{plain(path)}: the folder has no file of a known format; known suffixes: {known}")
         return files
     if os.path.lexists(path) or os.path.lexists(f"{path}.dvc"):
         return [path]
@@ -210,12 +210,8 @@ def _is_wanted(uri: str) -> bool:
     """Whether a file of a folder is an input: its suffix is known, or it is the DVC pointer of one that is missing."""
     if uri.endswith(".dvc"):
         data = uri.removesuffix(".dvc")
-        return _is_known(data) and not os.path.lexists(data)
-    return _is_known(uri)
-
-
-def _is_known(uri: str) -> bool:
-    return (format_of_name(uri) or plugin_format(uri)) is not None
+        return format_of_name(data) is not None and not os.path.lexists(data)
+    return format_of_name(uri) is not None
 
 
 def _order(path: str) -> list[str]:

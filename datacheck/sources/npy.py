@@ -21,7 +21,6 @@ class NpySource:
     """Reads ``.npy`` files: a unit is one batch, a view of the file's pages."""
 
     format: ClassVar[str] = "npy"
-    suffixes: ClassVar[tuple[str, ...]] = (".npy",)
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

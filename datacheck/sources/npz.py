@@ -46,7 +46,6 @@ class NpzSource:
     """Reads ``.npz`` files: as columns of one table where all arrays have as many rows, else each array on its own."""
 
     format: ClassVar[str] = "npz"
-    suffixes: ClassVar[tuple[str, ...]] = (".npz",)
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

@@ -42,7 +42,6 @@ class ParquetSource:
     """Reads Parquet files in bounded memory."""
 
     format: ClassVar[str] = "parquet"
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

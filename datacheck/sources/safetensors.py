@@ -52,7 +52,6 @@ class SafetensorsSource:
     """Reads ``.safetensors`` files; tensors with equal numbers of rows are columns, others are read each on its own."""
 
     format: ClassVar[str] = "safetensors"
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

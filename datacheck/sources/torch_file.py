@@ -41,7 +41,6 @@ class TorchSource:
     """Reads files of ``torch.save``: dicts, lists and tuples of tensors, state dicts, and data sets of tensors."""
 
     format: ClassVar[str] = "torch"
-    suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth")
 
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:

@@ -22,11 +22,11 @@ from source_files import FORMATS, Format, inspect, join, make_table, parameters,
 
 from datacheck.codes import CODES
 from datacheck.errors import SourceError
+from datacheck.formats import known_suffixes
 from datacheck.sources import ReadOptions, source_for
-from datacheck.sources.suffixes import BUILT_IN_SUFFIXES
 
 every_format = pytest.mark.parametrize("form", parameters())
-every_suffix = pytest.mark.parametrize("suffix", sorted(BUILT_IN_SUFFIXES))
+every_suffix = pytest.mark.parametrize("suffix", known_suffixes())
 
 
 def read_or_code(path: Path) -> tuple[str, dict[str | None, np.ndarray[Any, Any]]]:
@@ -148,7 +148,7 @@ def test_a_name_that_says_nothing_is_told_which_do(tmp_path: Path) -> None:
     assert caught.value.code == "DC909"
     packed = tmp_path / "x.npy.gz"
     packed.write_bytes(b"\x1f\x8b")
-    with pytest.raises(SourceError, match="is packed"):
+    with pytest.raises(SourceError, match="unpack it first"):
         source_for(str(packed))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from datacheck.sources import known_suffixes
+from datacheck.formats import known_suffixes
 
 Save = Callable[..., Path]
 Write = Callable[[str, str], Path]

@@ -18,6 +18,7 @@ LEVELS = {
     "codes": 0,
     "errors": 0,
     "findings": 0,
+    "formats": 1,
     "leaves": 0,
     "schema": 0,
     "text": 0,
@@ -47,6 +48,7 @@ SIBLINGS = {
     ("publishing", "sinks"),
     ("sinks", "publishing"),
     ("sources", "numerics"),
+    ("sources", "formats"),
     ("sources", "storage"),
 }
 #: What the training door may use, for it must work where there is no job: up to a level, and the reports and repairs,

@@ -12,9 +12,11 @@ import pytest
 from source_files import FORMATS, Format, inspect, join, make_table, parameters, read_batches, read_table, shrink_units
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.sources import BUILT_IN, ReadOptions, format_of, get_source, known_suffixes, source_for
-from datacheck.sources.suffixes import BUILT_IN_SUFFIXES
+from datacheck.formats import BUILT_IN, known_suffixes
+from datacheck.sources import ReadOptions, format_of, get_source, source_for
 
+#: Suffix -> name of its format.
+SUFFIXES = {suffix: record.name for record in BUILT_IN.values() for suffix in record.suffixes}
 every_format = pytest.mark.parametrize("form", parameters())
 
 
@@ -118,8 +120,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_believed(
 def test_a_file_under_the_name_of_another_format_is_refused(form: Format, tmp_path: Path) -> None:
     original = tmp_path / f"data{form.suffix}"
     form.write(original, make_table())
-    for suffix, named in BUILT_IN_SUFFIXES.items():
-        if BUILT_IN_SUFFIXES[form.suffix] == named and suffix.endswith(".gz") == form.suffix.endswith(".gz"):
+    for suffix, named in SUFFIXES.items():
+        if SUFFIXES[form.suffix] == named and suffix.endswith(".gz") == form.suffix.endswith(".gz"):
             continue
         path = tmp_path / f"wrong{suffix}"
         path.write_bytes(original.read_bytes())
@@ -138,7 +140,7 @@ def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: 
             format_of(str(nameless))
         assert caught.value.code == "DC909"
     else:
-        assert format_of(str(nameless)) == BUILT_IN_SUFFIXES[form.suffix]
+        assert format_of(str(nameless)).name == SUFFIXES[form.suffix]
 
 
 @every_format
@@ -158,8 +160,7 @@ def test_reading_a_part_gives_that_part(form: Format, tmp_path: Path) -> None:
 def test_the_table_of_suffixes_is_what_the_sources_say(name: str) -> None:
     source = get_source(name)
     assert source.format == name
-    assert {suffix for suffix, named in BUILT_IN_SUFFIXES.items() if named == name} == set(source.suffixes)
-    assert set(source.suffixes) <= set(known_suffixes())
+    assert set(BUILT_IN[name].suffixes) <= set(known_suffixes())
 
 
 def test_an_unknown_format_is_named_with_the_nearest() -> None:
@@ -168,4 +169,4 @@ def test_an_unknown_format_is_named_with_the_nearest() -> None:
 
 
 def test_every_format_of_the_table_is_tried_here() -> None:
-    assert {BUILT_IN_SUFFIXES[form.suffix] for form in FORMATS.values()} | {"npy"} == set(BUILT_IN_SUFFIXES.values())
+    assert {SUFFIXES[form.suffix] for form in FORMATS.values()} | {"npy"} == set(SUFFIXES.values())

@@ -13,8 +13,8 @@ import pytest
 from source_files import inspect, read_batches
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.sources import InputFile, ReadOptions, expand_inputs, get_source, known_suffixes, source_for
-from datacheck.sources.plugins import plugin_sources
+from datacheck.formats import known_suffixes, plugin_formats
+from datacheck.sources import InputFile, ReadOptions, expand_inputs, get_source, source_for
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
@@ -132,7 +132,7 @@ def test_a_link_to_nothing_is_an_input_that_cannot_be_opened(tree: Path) -> None
         ("s3://bucket/key.parquet", "only files of this machine are read"),
         ("", "name a file, a folder or a glob"),
         ("a\0b", "name a file, a folder or a glob"),
-        ("empty", "the folder holds no file of a known format; known suffixes: .arrow"),
+        ("empty", "the folder has no file of a known format; known suffixes: .arrow"),
     ],
 )
 def test_a_path_that_stands_for_nothing_is_a_usage_error(tree: Path, path: str, message: str) -> None:
@@ -222,10 +222,10 @@ class OtherSource:
 def other_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     point = EntryPoint("other", f"{__name__}:OtherSource", "datacheck.sources")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == point.group else [])
-    for cached in (plugin_sources, get_source):
+    for cached in (plugin_formats, get_source):
         cached.cache_clear()
     yield
-    for cached in (plugin_sources, get_source):
+    for cached in (plugin_formats, get_source):
         cached.cache_clear()
 
 

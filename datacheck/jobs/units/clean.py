@@ -25,6 +25,7 @@ from datacheck.cleaning.repairs import apply
 from datacheck.codes import DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.errors import AccountingError, CleaningError, SourceError
 from datacheck.findings import merge_findings
+from datacheck.formats import get_format
 from datacheck.jobs.units.label import Judge
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
@@ -41,8 +42,6 @@ from datacheck.sinks.quarantine import QuarantineWriter
 from datacheck.text import plain
 
 __all__ = ["Cleaning", "clean_unit"]
-
-_ONE_ARRAY_A_FILE = ("npy",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +187,12 @@ class _Parts:
             ending = f".{index:03d}" if len(divided) > 1 else ""
             name = f"{self._task.name}{ending}{sink.suffix}"
             self._writers.append((name, sink.open(self._cleaning.parts / name, part)))
-        is_by_array = self._task.format in _ONE_ARRAY_A_FILE
+        is_by_array = get_format(self._task.format).is_one_array
         self._arrays = list(template.names) if is_by_array else [None] * len(divided)
 
     def _divided(self, batch: Batch) -> list[Batch]:
         """One batch a file: arrays that are aligned are written to files of their own."""
-        if self._task.format not in _ONE_ARRAY_A_FILE:
+        if not get_format(self._task.format).is_one_array:
             return [batch]
         return [batch.with_columns((column,)) for column in batch.columns]
 

@@ -248,7 +248,7 @@ def _dtypes(profile: DataProfile, path: str | None) -> list[str]:
 
 
 def _is_csv(profile: DataProfile, path: str | None) -> bool:
-    return any(file.format == "csv" for file in profile.files if path in file.fields)
+    return any(not file.has_dtypes for file in profile.files if path in file.fields)
 
 
 def _rate(profiles: list[LeafProfile], numbers: tuple[str, ...], of: str) -> tuple[int, int]:

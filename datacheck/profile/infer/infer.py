@@ -149,7 +149,7 @@ def _collect(profile: DataProfile) -> dict[str | None, Seen]:
             if not facts.problem:
                 one = seen.setdefault(path, Seen(path))
                 one.facts.append(facts)
-                one.is_csv = one.is_csv and file.format == "csv"
+                one.is_csv = one.is_csv and not file.has_dtypes
     twice = _named_twice(profile)
     for path, one in seen.items():
         one.profiles = profile.of_path(path)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datacheck.errors import UsageError, nearest_name
+from datacheck.formats import format_of_name
 from datacheck.leaves import IntArray
 from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.aligned import inspect_aligned
@@ -61,7 +62,8 @@ def _group_ends(uri: str) -> tuple[int, ...] | None:
 
 
 def _row_group(uri: str, row: int) -> int | None:
-    ends = _group_ends(uri) if uri.lower().endswith((".parquet", ".parq", ".pq")) else None
+    record = format_of_name(uri)
+    ends = _group_ends(uri) if record is not None and record.name == "parquet" else None
     return None if ends is None else bisect.bisect_right(ends, row)
 
 
@@ -152,13 +154,18 @@ def _parts_of_account(
     gone = [_removed(_inside(folder, ledger["path"])) for ledger in ledgers]
     removed = np.sort(np.concatenate(gone)) if gone else np.empty(0, np.int64)
     uri = account["uri"]
-    if account["files"] and rows and all(part["path"].endswith(".npy") for part in rows):
+    if account["files"] and rows and all(_is_one_array(part["path"]) for part in rows):
         files = {Path(part["path"]).stem: str(_inside(folder, part["path"])) for part in rows}
         yield _part(inspect_aligned(files, options), rows[0], uri, removed)
         return
     for part in rows:
         file = str(_inside(folder, part["path"]))
         yield _part(source_for(file).inspect(file, options), part, uri, removed)
+
+
+def _is_one_array(path: str) -> bool:
+    record = format_of_name(path)
+    return record is not None and record.is_one_array
 
 
 def _part(info: InputInfo, record: Mapping[str, Any], uri: str, removed: IntArray) -> Part:

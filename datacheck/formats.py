@@ -1,0 +1,207 @@
+"""The table of formats: what the rest of datacheck must know about each file format.
+
+Readers and writers are named by dotted path and imported when they are first used. To add a format, add a record here, or
+let another package register one under the entry points ``datacheck.sources``::
+
+    [project.entry-points."datacheck.sources"]
+    zarr = "their_package:FORMAT"           # a Format, or a source class with ``suffixes``
+
+    [project.entry-points."datacheck.sinks"]
+    zarr = "their_package.sink:ZarrSink"    # where the record names no sink
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datacheck.errors import UsageError, nearest_name
+
+__all__ = [
+    "BUILT_IN",
+    "Format",
+    "find_format",
+    "format_of_name",
+    "get_format",
+    "known_suffixes",
+    "load",
+    "plugin_formats",
+]
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One file format. Dotted paths are written ``package.module:name``.
+
+    Attributes:
+        name: what pipelines and reports call it.
+        suffixes: of its files, in lower case.
+        magic: how its files begin; empty where files have no such mark.
+        requires_magic: whether a file without one of ``magic`` is not of this format.
+        recognizer: dotted path of ``(uri, head) -> bool``, for files whose name says nothing and where ``magic`` is not enough.
+        source: dotted path of the class that reads it; empty if it is only written.
+        sink: dotted path of the class that writes it; empty if it is only read.
+        concatenator: dotted path of a :class:`~datacheck.sinks.concatenate.Concatenator`; empty if the parts of a file stay
+            files of their own.
+        written_as: the format of cleaned files where that is not this format.
+        is_tabular: whether files have named columns that can be read alone, to which ``key=value`` folders add columns.
+        is_one_array: whether a file holds one array without a name, so that a table is one file per column.
+        has_dtypes: whether files say which dtype a column has.
+        is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
+        is_slow_to_check: whether checking a file takes much longer than hashing it.
+        provider: the package that registered it, with its version; empty for built-in formats.
+    """
+
+    name: str
+    suffixes: tuple[str, ...] = ()
+    magic: tuple[bytes, ...] = ()
+    requires_magic: bool = True
+    recognizer: str = ""
+    source: str = ""
+    sink: str = ""
+    concatenator: str = ""
+    written_as: str = ""
+    is_tabular: bool = False
+    is_one_array: bool = False
+    has_dtypes: bool = True
+    is_cacheable: bool = True
+    is_slow_to_check: bool = False
+    provider: str = ""
+
+    @property
+    def output_name(self) -> str:
+        """The name of the format that cleaned files get unless a pipeline chooses one."""
+        return self.written_as or self.name
+
+
+#: The built-in formats by name. A file without a known suffix is of the first format that recognizes it.
+BUILT_IN: dict[str, Format] = {
+    record.name: record
+    for record in (
+        Format(
+            name="torch",
+            suffixes=(".pt", ".pth"),
+            magic=(*_ZIP, b"\x80"),
+            recognizer="datacheck.sources.recognizers:is_torch_archive",
+            source="datacheck.sources.torch_file:TorchSource",
+            written_as="safetensors",
+        ),
+        Format(
+            name="npz",
+            suffixes=(".npz",),
+            magic=_ZIP,
+            source="datacheck.sources.npz:NpzSource",
+            sink="datacheck.sinks.npz:NpzSink",
+            concatenator="datacheck.sinks.concatenate:NPZ",
+            is_slow_to_check=True,
+        ),
+        Format(
+            name="safetensors",
+            suffixes=(".safetensors",),
+            recognizer="datacheck.sources.recognizers:is_safetensors",
+            source="datacheck.sources.safetensors:SafetensorsSource",
+            sink="datacheck.sinks.safetensors:SafetensorsSink",
+            concatenator="datacheck.sinks.concatenate:SAFETENSORS",
+        ),
+        Format(
+            name="parquet",
+            suffixes=(".parquet", ".parq", ".pq"),
+            magic=(b"PAR1", b"PARE"),
+            source="datacheck.sources.parquet:ParquetSource",
+            sink="datacheck.sinks.parquet:ParquetSink",
+            is_tabular=True,
+        ),
+        Format(
+            name="arrow",
+            suffixes=(".arrow", ".arrows", ".feather", ".ipc"),
+            # The last is the start of a stream, and of newer streams only.
+            magic=(b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"),
+            requires_magic=False,
+            source="datacheck.sources.arrow_file:ArrowSource",
+            sink="datacheck.sinks.arrow:ArrowSink",
+            is_tabular=True,
+        ),
+        Format(
+            name="npy",
+            suffixes=(".npy",),
+            magic=(b"\x93NUMPY",),
+            source="datacheck.sources.npy:NpySource",
+            sink="datacheck.sinks.npy:NpySink",
+            concatenator="datacheck.sinks.concatenate:NPY",
+            is_one_array=True,
+        ),
+        Format(
+            name="csv",
+            suffixes=(".csv", ".csv.gz", ".tsv", ".tsv.gz"),
+            source="datacheck.sources.csv:CsvSource",
+            sink="datacheck.sinks.csv:CsvSink",
+            is_tabular=True,
+            has_dtypes=False,
+            is_slow_to_check=True,
+        ),
+        # Files of one array each that belong together row by row.
+        Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),
+    )
+}
+
+
+@functools.cache
+def plugin_formats() -> dict[str, Format]:
+    """The formats that other packages register, by name; looked up once, when no built-in format matches."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Format] = {}
+    for point in entry_points(group="datacheck.sources"):
+        loaded = point.load()
+        if not isinstance(loaded, Format):
+            # Nothing says that such a source reads one file only, so its verdicts are not remembered.
+            path = f"{point.module}:{point.attr}"
+            loaded = Format(name=point.name, suffixes=tuple(loaded.suffixes), source=path, is_cacheable=False)
+        provider = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        found[point.name] = replace(loaded, name=point.name, provider=provider)
+    for point in entry_points(group="datacheck.sinks"):
+        record = found.get(point.name, Format(name=point.name))
+        found[point.name] = replace(record, sink=record.sink or f"{point.module}:{point.attr}")
+    return found
+
+
+def find_format(name: str) -> Format | None:
+    """The format of a name, built-in ones first; None for an unknown name."""
+    return BUILT_IN.get(name) or plugin_formats().get(name)
+
+
+def get_format(name: str) -> Format:
+    """The format of a name; raises ``UsageError`` for an unknown one."""
+    if record := find_format(name):
+        return record
+    known = sorted(record.name for record in _all_formats())
+    raise UsageError(f"unknown format {name!r}{nearest_name(name, known)}; known formats: {', '.join(known)}")
+
+
+def format_of_name(uri: str) -> Format | None:
+    """The format that the suffix of a file's name stands for; None where it stands for none."""
+    name = os.path.basename(uri).lower()  # noqa: PTH119 - called several times a file
+    return next((one for one in _all_formats() if one.suffixes and name.endswith(one.suffixes)), None)
+
+
+def known_suffixes() -> list[str]:
+    """The suffixes of all formats, sorted."""
+    return sorted({suffix for record in _all_formats() for suffix in record.suffixes})
+
+
+def load(path: str) -> Any:
+    """Import what a dotted path ``package.module:name`` names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _all_formats() -> Iterator[Format]:
+    """Built-in formats first; plugins are looked up only if the caller gets that far."""
+    yield from BUILT_IN.values()
+    yield from plugin_formats().values()

@@ -1,0 +1,77 @@
+"""Finds the format of a file, by its name and its first bytes, and the source that reads it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import PurePath
+
+from datacheck.errors import SourceError, UsageError
+from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load
+from datacheck.sources.base import Source
+from datacheck.sources.probe import read_head
+from datacheck.text import plain
+
+__all__ = ["format_of", "get_source", "source_for"]
+
+_PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
+
+
+@functools.cache
+def get_source(format: str) -> Source:  # noqa: A002 - the word that units and reports use
+    """The source of a format by its name; raises ``UsageError`` for an unknown one."""
+    record = get_format(format)
+    if not record.source:
+        raise UsageError(f"format {format!r} can be written, but not read")
+    source: Source = load(record.source)()
+    return source
+
+
+def source_for(uri: str) -> Source:
+    """The source that reads a file, by the suffix of its name and its first bytes; raises ``SourceError``."""
+    return get_source(format_of(uri).name)
+
+
+def format_of(uri: str) -> Format:
+    """The format of a file; raises ``SourceError``."""
+    head = read_head(uri)
+    record = format_of_name(uri)
+    if record is not None:
+        _confirm(uri, record, head)
+        return record
+    found = _recognize(uri, head)
+    if found is None:
+        raise SourceError("DC909", uri, _unknown(uri), f"known suffixes: {' '.join(known_suffixes())}")
+    return found
+
+
+def _confirm(uri: str, named: Format, head: bytes) -> None:
+    """Raise ``SourceError`` (DC901) where the first bytes of a file contradict its name."""
+    if head.startswith(b"PARE"):
+        raise SourceError("DC905", uri, "the Parquet file is encrypted", "decrypt it first: datacheck takes no keys")
+    if head.startswith(named.magic):
+        return
+    is_required = bool(named.magic) and named.requires_magic
+    other = _recognize(uri, head)
+    if other is not None and other.name != named.name and not is_required:
+        raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
+    if is_required:
+        instead = f"; they are those of {other.name}" if other else ""
+        fix = "rename it" if other else "write the file again, or remove it from the inputs"
+        raise SourceError("DC901", uri, f"its first bytes are not those of {named.name}{instead}", fix)
+
+
+def _recognize(uri: str, head: bytes) -> Format | None:
+    """The built-in format of a file by its first bytes."""
+    for record in BUILT_IN.values():
+        if record.magic and not head.startswith(record.magic):
+            continue
+        if load(record.recognizer)(uri, head) if record.recognizer else record.magic:
+            return record
+    return None
+
+
+def _unknown(uri: str) -> str:
+    name = plain(PurePath(uri).name)
+    if name.lower().endswith(_PACKED):
+        return f"{name!r} is compressed or an archive; unpack it first"
+    return f"neither the name {name!r} nor its first bytes are those of a known format"
