@@ -20,8 +20,8 @@ from datacheck.checks.missing import missing_rules
 from datacheck.checks.mixed_text import stray_words
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts, facts_of
-from datacheck.checks.unique import unique_keys
 from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Field, Schema
 
 __all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries"]

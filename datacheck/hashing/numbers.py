@@ -1,8 +1,8 @@
-"""Numbers as words of 64 bits, and a term for each: what the hash of a row is a sum of.
+"""Numbers as 64-bit words, and the term that each contributes to the hash of its row.
 
-A term is the number's bits times an odd number that belongs to its field, with the high half folded onto the low one:
-a bijection, in which every bit of the low half depends on all bits of the number. What is wider than 32 bits is folded
-before, too: the product hands bits upwards only.
+A term is the number's bits times an odd coefficient of its field, with the high half folded onto the low one: a
+bijection in which every bit of the low half depends on all bits of the number. Numbers wider than 32 bits are also folded
+first, because a product carries bits upwards only.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FACTORS", "Hashes", "coefficients", "fold", "mixed", "number_words", "seed_of", "term_blocks"]
+__all__ = ["FACTORS", "Hashes", "coefficients", "fold", "mix", "number_words", "seed_of", "term_blocks"]
 
 Array = np.ndarray[Any, Any]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-#: Numbers that are worked on together. Smaller blocks stay nearer to the processor, and their threads wait more for the
-#: interpreter than that saves.
+#: Numbers per block. Smaller blocks would fit a faster cache, but their threads would wait longer for the interpreter.
 _BLOCK = 1 << 16
 _HALF = np.uint64(32)
-#: Where high bits are folded to first: not onto those at the same place of a neighbour, with which they may change.
+#: The first fold shifts by 29, not 32: in two numbers packed in one word, bits at the same position often change together.
 _ASIDE = np.uint64(29)
 
 
 def seed_of(*names: object) -> int:
-    """64 bits that belong to names, the same in every process."""
+    """A 64-bit seed derived from names, the same in every process."""
     text = "\0".join(map(repr, names)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def mixed(values: Hashes) -> Hashes:
+def mix(values: Hashes) -> Hashes:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection after which every bit depends on all."""
     out = values + FACTORS[0]
     out ^= out >> np.uint64(30)
@@ -47,14 +46,14 @@ def mixed(values: Hashes) -> Hashes:
 
 @lru_cache(maxsize=1024)
 def coefficients(seed: int, count: int) -> Hashes:
-    """``count`` odd numbers that belong to a seed."""
-    numbers = mixed(np.arange(count, dtype=np.uint64) + np.uint64(seed)) | np.uint64(1)
+    """``count`` odd numbers derived from a seed."""
+    numbers = mix(np.arange(count, dtype=np.uint64) + np.uint64(seed)) | np.uint64(1)
     numbers.flags.writeable = False
     return numbers
 
 
 def fold(words: Hashes) -> Hashes:
-    """Words that may be overwritten, as words in which low bits depend on high ones."""
+    """Mix high bits into low ones, in place."""
     words ^= words >> _ASIDE
     words *= FACTORS[0]
     words ^= words >> _HALF
@@ -62,9 +61,9 @@ def fold(words: Hashes) -> Hashes:
 
 
 def term_blocks(values: Array, seed: int, *, has_nan: bool = True) -> Iterator[tuple[slice, Hashes]]:
-    """The terms of numbers, a block at a time; the next block overwrites them.
+    """Yield the terms of numbers a block at a time; the next block overwrites them.
 
-    ``has_nan`` is false where it is known that no value is NaN.
+    ``has_nan`` is False if it is known that no value is NaN, which saves a pass.
     """
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
@@ -94,7 +93,7 @@ def term_blocks(values: Array, seed: int, *, has_nan: bool = True) -> Iterator[t
 
 
 def _wide_blocks(values: Array, seed: int) -> Iterator[tuple[slice, Hashes]]:
-    """As :func:`term_blocks`, for numbers of more than eight bytes or more than one part."""
+    """As :func:`term_blocks`, for complex numbers and numbers of more than eight bytes."""
     for start in range(0, len(values), _BLOCK):
         block = values[start : start + _BLOCK]
         words = fold(number_words(block.reshape(-1, 1)))
@@ -103,7 +102,7 @@ def _wide_blocks(values: Array, seed: int) -> Iterator[tuple[slice, Hashes]]:
 
 
 def number_words(values: Array, *, has_nan: bool = True) -> Hashes:
-    """The bits of numbers ``(rows, width)`` as words ``(rows, words)`` that may be overwritten."""
+    """The bits of numbers ``(rows, width)`` as words ``(rows, words)``; the caller may overwrite them."""
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     values = np.ascontiguousarray(values)
@@ -127,7 +126,7 @@ def number_words(values: Array, *, has_nan: bool = True) -> Hashes:
 
 
 def _canonical(values: Array, out: Array, *, has_nan: bool) -> Array:
-    """A copy of floats, in ``out``, with one zero and one NaN."""
+    """Copy floats into ``out``, with one zero and one NaN."""
     if values.dtype.itemsize == 2:
         bits = out.view(np.uint16)
         bits[...] = values.view(np.uint16)
@@ -139,7 +138,7 @@ def _canonical(values: Array, out: Array, *, has_nan: bool) -> Array:
     if has_nan:
         absent = np.isnan(out)
         if absent.any():
-            # Most NaNs have the usual bits, and writing them is what takes time.
+            # Most NaNs already have the usual bits, and writing is the slow part.
             bits = out.view(f"u{out.dtype.itemsize}")
             unusual = absent & (bits != np.array(np.nan, out.dtype).view(bits.dtype))
             if unusual.any():
@@ -148,7 +147,7 @@ def _canonical(values: Array, out: Array, *, has_nan: bool) -> Array:
 
 
 def _long_double_words(values: Array) -> Hashes:
-    """Long doubles have bytes that mean nothing: each is told by a double and by what the double leaves."""
+    """Long doubles as pairs of doubles, nearest and remainder, because their padding bytes are arbitrary."""
     real = np.longdouble
     parts = values.view(real) if values.dtype.kind == "c" else values
     with np.errstate(all="ignore"):

@@ -1,11 +1,10 @@
-"""Hashes of rows, in memory or, beyond a bound, in partitions on disk: which are repeated, and which stand in both of two."""
+"""Row hashes, in memory or, beyond a limit, in partitions on disk: find repeated rows, and rows that two stores share."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -15,18 +14,20 @@ from datacheck.leaves import IntArray
 
 __all__ = ["HashStore", "matches"]
 
-#: Bytes of hashes that are kept in memory.
+#: Bytes of hashes that a store keeps in memory.
 SPILL_BYTES = 128 << 20
 _NUM_PARTITIONS = 64
-#: Rows that are put in order of their partitions and written together.
+#: Rows that are sorted by partition and written together.
 _ROWS_WRITTEN = 1 << 20
-#: Hashes that are looked up together, and bits of them at most, for a table that stays in the cache.
+#: Hashes that are looked up together, and the bits of a lookup table that still fits the cache.
 _BLOCK, _MAX_BITS = 1 << 16, 24
-_RECORD = np.dtype([("hash", "<u8"), ("ordinal", "<i8")])
 
 
 class HashStore:
-    """Hashes in the order of the data set. A context manager: what it keeps on disk goes with it."""
+    """Hashes of one or more words, ``(rows,)`` or ``(rows, words)``, in dataset order.
+
+    A row's ordinal is its position in that order. A context manager: leaving it deletes what was spilled to disk.
+    """
 
     def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
         self.num_rows = 0
@@ -35,17 +36,16 @@ class HashStore:
         self._held_rows = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._files: list[IO[bytes]] = []
+        self._record = _record_dtype(())
 
     def __enter__(self) -> HashStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release the memory and delete the files."""
         for file in self._files:
             file.close()
         if self._folder is not None:
@@ -57,33 +57,34 @@ class HashStore:
         return bool(self._files)
 
     def add(self, hashes: Hashes) -> None:
-        """Add the hashes ``(rows,)`` of the next rows."""
+        """Add the hashes of the next rows."""
         self._held.append(hashes)
         self._held_rows += len(hashes)
         self.num_rows += len(hashes)
-        if self._held_rows * 8 > self._spill_bytes:
+        if self._held_rows * hashes.itemsize * hashes[:1].size > self._spill_bytes:
             self.spill()
 
     def spill(self) -> None:
-        """Move what is in memory to disk."""
+        """Move the hashes in memory to disk."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="datacheck-rows-")
             self._files = [(Path(self._folder.name) / f"{number:02d}").open("ab") for number in range(_NUM_PARTITIONS)]
         first = self.num_rows - self._held_rows
         while self._held:
-            # One part after the other: all of them at once would take several times the memory that is to be spared.
+            # One part at a time: a copy of all of them would take the memory that spilling is meant to free.
             first += self._write(self._held.pop(0), first)
         self._held_rows = 0
         for file in self._files:
             file.flush()
 
     def _write(self, hashes: Hashes, first: int) -> int:
-        """Write hashes, of which the first has the ordinal ``first``, to their partitions; how many they are."""
+        """Write hashes to their partitions and return their number; ``first`` is the ordinal of the first one."""
+        self._record = _record_dtype(hashes.shape[1:])
         for start in range(0, len(hashes), _ROWS_WRITTEN):
             part = hashes[start : start + _ROWS_WRITTEN]
-            partition = (part >> np.uint64(58)).astype(np.uint8)
+            partition = (_first_words(part) >> np.uint64(58)).astype(np.uint8)
             order = np.argsort(partition, kind="stable")
-            records = np.empty(len(part), _RECORD)
+            records = np.empty(len(part), self._record)
             records["hash"], records["ordinal"] = part[order], order + (first + start)
             ends = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1))
             for number, file in enumerate(self._files):
@@ -91,7 +92,7 @@ class HashStore:
         return len(hashes)
 
     def parts(self) -> Iterator[tuple[Hashes, IntArray | None]]:
-        """Hashes that may equal each other, and their ordinals; None where these are 0, 1, 2 and so on."""
+        """Yield hashes that may equal each other, with their ordinals in order; None if these are 0, 1, 2 and so on."""
         if not self._files:
             if len(self._held) != 1:
                 self._held = [np.concatenate(self._held) if self._held else np.empty(0, np.uint64)]
@@ -99,48 +100,97 @@ class HashStore:
             return
         self.spill()
         for file in self._files:
-            records = np.fromfile(Path(file.name), _RECORD)
+            records = np.fromfile(Path(file.name), self._record)
             yield np.ascontiguousarray(records["hash"]), np.ascontiguousarray(records["ordinal"])
 
     def has_repeated(self) -> bool:
         """Whether two rows have the same hash."""
-        return any(_has_equal(hashes) for hashes, _ in self.parts())
+        return any(len(_repeated(hashes)) for hashes, _ in self.parts())
+
+    def repeated(self) -> IntArray:
+        """The ordinals, sorted, of the rows whose hash occurred in an earlier row."""
+        found = []
+        for hashes, ordinals in self.parts():
+            positions = _repeated(hashes)
+            found.append(positions if ordinals is None else ordinals[positions])
+        return np.sort(np.concatenate(found))
 
 
-def _has_equal(hashes: Hashes) -> bool:
-    ordered = np.sort(hashes)
-    return bool((ordered[1:] == ordered[:-1]).any())
+def _record_dtype(words: tuple[int, ...]) -> np.dtype[Any]:
+    return np.dtype([("hash", "<u8", words), ("ordinal", "<i8")])
+
+
+def _first_words(hashes: Hashes) -> Hashes:
+    return hashes if hashes.ndim == 1 else np.ascontiguousarray(hashes[:, 0])
+
+
+def _repeated_words(words: Hashes) -> Hashes:
+    """The words that occur more than once, sorted."""
+    ordered = np.sort(words)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def _repeated(hashes: Hashes) -> IntArray:
+    """The positions of hashes that occur at an earlier position."""
+    words = _first_words(hashes)
+    shared = _repeated_words(words)
+    if not len(shared):
+        return np.empty(0, np.int64)
+    candidates = np.flatnonzero(_mask_in_sorted(shared, words))
+    keys = hashes[candidates].reshape(len(candidates), -1)
+    # Stable sorts: among equal hashes the first position comes first.
+    order = np.argsort(keys[:, 0], kind="stable")
+    is_equal = _equals_previous(keys[order])
+    if not is_equal.all(axis=1)[is_equal[:, 0]].all():
+        order = np.lexsort(keys.T)
+        is_equal = _equals_previous(keys[order])
+    return candidates[order[1:][is_equal.all(axis=1)]]
+
+
+def _equals_previous(keys: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    mask: np.ndarray[Any, np.dtype[np.bool_]] = keys[1:] == keys[:-1]
+    return mask
 
 
 def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, IntArray]]:
-    """The ordinals in ``second`` of hashes that stand in ``first``, and where each stands there first.
+    """Yield the ordinals in ``second`` of hashes of one word that occur in ``first``, and their first ordinals there.
 
-    They come in parts, each in order: all of them together may be more than memory holds.
+    They come in parts, each in order, because all of them together may not fit in memory.
     """
     if first.is_on_disk is not second.is_on_disk:
         (second if first.is_on_disk else first).spill()
     for (left, left_ordinals), (right, right_ordinals) in zip(first.parts(), second.parts(), strict=True):
-        # Nearly all hashes are ruled out by a few of their bits, and only the others have to be put in order.
-        places = _may_be_in(left, right, 0)
-        found = _may_be_in(right, left[places], _MAX_BITS)
-        ordered = np.sort(left[places])
-        # In order, they are looked up many times faster, and most often there is none.
-        if not _mask_in_sorted(ordered, np.sort(right[found])).any():
-            continue
-        found = found[_mask_in_sorted(ordered, right[found])]
-        places = places[_mask_in_sorted(np.sort(right[found]), left[places])]
-        distinct, where = np.unique(left[places], return_index=True)
-        origin = places[where[np.searchsorted(distinct, right[found])]]
-        yield (
-            found if right_ordinals is None else right_ordinals[found],
-            origin if left_ordinals is None else left_ordinals[origin],
-        )
+        found, origins = _match(left, right)
+        if len(found):
+            yield (
+                found if right_ordinals is None else right_ordinals[found],
+                origins if left_ordinals is None else left_ordinals[origins],
+            )
 
 
-def _may_be_in(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
-    """The places, in order, of hashes that may be among others: all of those that are, and about an eighth of the rest.
+def _match(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
+    """The positions in ``right`` of hashes that occur in ``left``, in order, and the first position of each there."""
+    left_places, right_places = _candidates(left, right)
+    known = np.sort(left[left_places])
+    # Sorted hashes are looked up many times faster, and usually none is found.
+    if not _mask_in_sorted(known, np.sort(right[right_places])).any():
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    right_places = right_places[_mask_in_sorted(known, right[right_places])]
+    left_places = left_places[_mask_in_sorted(np.sort(right[right_places]), left[left_places])]
+    distinct, firsts = np.unique(left[left_places], return_index=True)
+    return right_places, left_places[firsts[np.searchsorted(distinct, right[right_places])]]
 
-    They are told by some bits, which begin at ``shift``.
+
+def _candidates(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
+    """The positions on either side of hashes that may occur on the other: nearly all others are ruled out by a few bits."""
+    left_places = _may_occur(left, right, 0)
+    return left_places, _may_occur(right, left[left_places], _MAX_BITS)
+
+
+def _may_occur(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
+    """The positions, in order, of hashes that may be among others: all that are, and about an eighth of the rest.
+
+    Hashes are compared by a few of their bits, from bit ``shift`` on.
     """
     num_bits = min(_MAX_BITS, (8 * len(others)).bit_length())
     mask, lowest = np.uint64((1 << num_bits) - 1), np.uint64(shift)
@@ -157,6 +207,6 @@ def _may_be_in(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
 def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if not len(ordered):
         return np.zeros(len(wanted), np.bool_)
-    places = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-    mask: np.ndarray[Any, np.dtype[np.bool_]] = ordered[places] == wanted
+    positions = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    mask: np.ndarray[Any, np.dtype[np.bool_]] = ordered[positions] == wanted
     return mask

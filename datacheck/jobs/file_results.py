@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.checks.unique import DuplicateFinder, KeyHashes
+from datacheck.checks.unique import KeyHashes
 from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
+from datacheck.hashing.store import HashStore
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.leaves import IntArray
 from datacheck.schema.keys import key_field
@@ -101,30 +102,30 @@ class Duplicates:
     """Finds rows that repeat a key over all files. A context manager, for what it keeps on disk."""
 
     def __init__(self) -> None:
-        self._finders: dict[tuple[str, ...], DuplicateFinder] = {}
+        self._stores: dict[tuple[str, ...], HashStore] = {}
         self._segments: dict[tuple[str, ...], list[tuple[int, str, KeyHashes]]] = {}
 
     def __enter__(self) -> Duplicates:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for finder in self._finders.values():
-            finder.__exit__()
+        for store in self._stores.values():
+            store.__exit__()
 
     def add(self, uri: str, keys: Iterable[KeyHashes]) -> None:
         """Add the keys of the next unit, in the order of the data set."""
         for key in keys:
-            finder = self._finders.setdefault(key.key, DuplicateFinder())
-            # The hashes go to the finder; what stays is where the rows are.
+            store = self._stores.setdefault(key.key, HashStore())
+            # The hashes go to the store; what stays is where the rows are.
             where = replace(key, hashes=np.empty((0, 2), np.uint64))
-            self._segments.setdefault(key.key, []).append((finder.num_rows, uri, where))
-            finder.add(key.hashes)
+            self._segments.setdefault(key.key, []).append((store.num_rows, uri, where))
+            store.add(key.hashes)
 
     def rows(self) -> Iterator[DuplicateRows]:
         """The repeated rows of each key and file, in order."""
-        for key, finder in self._finders.items():
+        for key, store in self._stores.items():
             segments = self._segments[key]
-            ordinals = finder.repeated()
+            ordinals = store.repeated()
             starts = np.array([start for start, _, _ in segments])
             owner = np.searchsorted(starts, ordinals, side="right") - 1
             by_file: dict[str, tuple[list[IntArray], list[int | None]]] = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from datacheck.hashing.numbers import mixed, seed_of
+from datacheck.hashing.numbers import mix, seed_of
 from datacheck.leaves import BoolArray
 from datacheck.numerics import to_float
 
@@ -22,7 +22,7 @@ __all__ = ["SAMPLE_SIZE", "Sample"]
 Array = np.ndarray[Any, Any]
 
 #: Random bits, from a place on that belongs to the values.
-_CHANCES = mixed(np.arange(1 << 16, dtype=np.uint64))
+_CHANCES = mix(np.arange(1 << 16, dtype=np.uint64))
 
 #: Values that are kept at most. A share of the values is told to within about one and a half percent.
 SAMPLE_SIZE = 1 << 13

@@ -15,11 +15,11 @@ from datacheck.checks.rules import format_value
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.hashing.cast import cast
 from datacheck.hashing.numbers import Hashes
 from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.profile.coalesce_batches import Groups, Joined, join_small
-from datacheck.profile.compare.cast import recast
 from datacheck.profile.leaf import LeafProfile, is_text
 from datacheck.profile.vocabulary import encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
@@ -268,7 +268,7 @@ class _Profiler:
         # Of formats that integers store, the bits do not say which values are equal.
         dtype = asked.recast.get(leaf.path) or ("float32" if leaf.dtype in FLOAT_FORMATS else None)
         if dtype is not None:
-            leaf, has_nan = recast(leaf, dtype), True
+            leaf, has_nan = cast(leaf, dtype), True
         add = partial(add_leaf, leaf, slots=terms, slotwise=asked.slotwise, has_nan=has_nan, salt=asked.salt)
         if rows is not None and not add(into=rows, quick=asked.quick_rows):
             self._found.is_quick = True

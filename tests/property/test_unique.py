@@ -1,7 +1,8 @@
-"""Rows that repeat an earlier key are found over all batches and files, in memory and on disk, as pandas finds them."""
+"""Rows that repeat an earlier key are found across batches and files, in memory and on disk, as pandas finds them."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.unique import DuplicateFinder, hash_keys
+from datacheck.checks.unique import hash_unique_keys
+from datacheck.hashing.store import HashStore
 from datacheck.schema import Field, Schema
 
 KEY = Schema(fields={"a": Field(unique=True, allow_nan=True, nullable=True)})
@@ -25,12 +27,12 @@ def repeated(schema: Schema, columns: dict[str, Any], cuts: list[int], spill_byt
     """The rows that repeat an earlier one, when the columns come in batches that end at ``cuts``."""
     length = len(next(iter(columns.values())))
     edges = [0, *sorted({cut % (length + 1) for cut in cuts}), length]
-    with DuplicateFinder(spill_bytes) as finder:
+    with HashStore(spill_bytes) as store:
         for start, stop in pairwise(edges):
             batch = Batch(tuple(Column(name, data[start:stop]) for name, data in columns.items()), stop - start, start)
-            for key in hash_keys(batch, schema):
-                finder.add(key.hashes)
-        return finder.repeated().tolist()
+            for key in hash_unique_keys(batch, schema):
+                store.add(key.hashes)
+        return store.repeated().tolist()
 
 
 def oracle(columns: dict[str, Any]) -> list[int]:
@@ -89,8 +91,45 @@ def test_rows_of_arrays_are_compared_as_a_whole() -> None:
 def test_strings_equal_across_encodings() -> None:
     plain = pa.array(["a", "b", "a"])
     mixed = pa.array(["b", "c"]).dictionary_encode()
-    with DuplicateFinder() as finder:
+    with HashStore() as store:
         for array in (plain, mixed, plain.cast(pa.large_string())):
-            for key in hash_keys(Batch((Column("a", array),), len(array)), KEY):
-                finder.add(key.hashes)
-        assert finder.repeated().tolist() == [2, 3, 5, 6, 7]
+            for key in hash_unique_keys(Batch((Column("a", array),), len(array)), KEY):
+                store.add(key.hashes)
+        assert store.repeated().tolist() == [2, 3, 5, 6, 7]
+
+
+SAME_KEYS: dict[str, list[Any]] = {
+    "integers": [np.array([3, -1], np.int8), pa.array([3, -1], pa.int64()), np.array([3, -1], ">i4")],
+    "floats": [np.array([0.5, -0.0], np.float16), pa.array([0.5, 0.0]), np.array([0.5, 0.0], np.float32)],
+    "decimals": [pa.array([Decimal("1.50"), None], kind) for kind in (pa.decimal32(5, 2), pa.decimal256(50, 2))],
+    "times": [
+        pa.array([86_400, 0], pa.timestamp("s")),
+        pa.array([86_400_000, 0], pa.timestamp("ms")),
+        np.array(["1970-01-02", "1970-01-01"], "M8[us]"),
+    ],
+    "bytes": [pa.array([b"ab", b"cd"]), pa.array([b"ab", b"cd"], pa.binary(2))],
+    "lists": [pa.array([[1, 2], None], kind) for kind in (pa.list_(pa.int8()), pa.list_(pa.int64(), 2))],
+    "objects": [np.array(["x", ("y", 1)], object), np.array(["x", ("y", 1)], object)],
+}
+
+
+@pytest.mark.parametrize("name", sorted(SAME_KEYS))
+def test_equal_keys_repeat_whatever_stores_them(name: str) -> None:
+    with HashStore() as store:
+        for array in SAME_KEYS[name]:
+            for key in hash_unique_keys(Batch((Column("a", array),), len(array)), KEY):
+                store.add(key.hashes)
+        assert store.repeated().tolist() == list(range(2, 2 * len(SAME_KEYS[name])))
+
+
+def test_masked_values_are_nulls() -> None:
+    assert repeated(KEY, {"a": np.ma.MaskedArray([1, 2, 1, 3], [False, True, False, True])}, []) == [2, 3]
+
+
+@pytest.mark.parametrize("spill_bytes", [1, 1 << 20])
+def test_hashes_that_share_only_one_word_are_different(spill_bytes: int) -> None:
+    with HashStore(spill_bytes) as store:
+        store.add(np.array([[1, 1], [1, 2], [2, 1], [1, 3]], np.uint64))
+        store.add(np.array([[1, 2], [2, 2], [1, 1]], np.uint64))
+        assert store.repeated().tolist() == [4, 6]
+        assert store.has_repeated()

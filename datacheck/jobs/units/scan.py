@@ -9,7 +9,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.structure import FieldFacts
-from datacheck.checks.unique import KeyHashes, hash_keys
+from datacheck.checks.unique import KeyHashes, hash_unique_keys
 from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
@@ -51,7 +51,7 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
     num_rows = 0
     try:
         for batch in get_source(unit.format).read(unit):
-            keys += hash_keys(batch, schema)
+            keys += hash_unique_keys(batch, schema)
             num_rows += batch.num_rows
     except SourceError as error:
         return UnitScan(error=error)
@@ -73,7 +73,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet) -> UnitScan
             names[name] = max(names.get(name, 0), batch.names.count(name))
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
-        keys += hash_keys(batch, rules.schema)
+        keys += hash_unique_keys(batch, rules.schema)
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
     return UnitScan(

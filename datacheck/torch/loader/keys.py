@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.checks.unique import DuplicateFinder, hash_keys
+from datacheck.checks.unique import hash_unique_keys
+from datacheck.hashing.store import HashStore
 from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 from datacheck.torch.loader.lists import ListPaths
@@ -24,34 +25,36 @@ KeyHashes: TypeAlias = dict[tuple[str, ...], np.ndarray[Any, np.dtype[np.uint64]
 def hashes_of_sample(sample: Any, schema: Schema, lists: ListPaths) -> KeyHashes:
     """The hashes of the keys that a sample has."""
     columns = [one.column for one in walk_sample(sample, lists=lists) if one.column is not None]
-    return {found.key: found.hashes for found in hash_keys(Batch(tuple(columns), 1), schema) if len(found.hashes)}
+    return {
+        found.key: found.hashes for found in hash_unique_keys(Batch(tuple(columns), 1), schema) if len(found.hashes)
+    }
 
 
 class RepeatedKeys:
     """Finds samples that repeat the key of an earlier one. A context manager, for what it keeps on disk."""
 
     def __init__(self) -> None:
-        self._finders: dict[tuple[str, ...], DuplicateFinder] = {}
+        self._stores: dict[tuple[str, ...], HashStore] = {}
         self._indices: dict[tuple[str, ...], array[int]] = {}
 
     def __enter__(self) -> RepeatedKeys:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for finder in self._finders.values():
-            finder.__exit__()
+        for store in self._stores.values():
+            store.__exit__()
 
     def add(self, found: Sequence[tuple[int, KeyHashes]]) -> None:
         """Add the next samples by their indices, in the order of the data set."""
         for key in dict.fromkeys(key for _, hashes in found for key in hashes):
             have = [(index, hashes[key]) for index, hashes in found if key in hashes]
-            self._finders.setdefault(key, DuplicateFinder()).add(np.concatenate([one for _, one in have]))
+            self._stores.setdefault(key, HashStore()).add(np.concatenate([one for _, one in have]))
             self._indices.setdefault(key, array("q")).extend(index for index, _ in have)
 
     def repeated(self) -> Iterator[tuple[int, list[str | None]]]:
         """The index of each sample that repeats a key, and which keys, as findings name them."""
         found: dict[int, list[str | None]] = {}
-        for key, finder in self._finders.items():
-            for ordinal in finder.repeated().tolist():
+        for key, store in self._stores.items():
+            for ordinal in store.repeated().tolist():
                 found.setdefault(self._indices[key][ordinal], []).append(key_field(key))
         yield from sorted(found.items())
