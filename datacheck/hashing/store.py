@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from datacheck.hashing.numbers import Hashes
-from datacheck.leaves import IntArray
+from datacheck.leaves import BoolArray, IntArray
 
 __all__ = ["HashStore", "matches"]
 
@@ -140,15 +140,15 @@ def _repeated(hashes: Hashes) -> IntArray:
     keys = hashes[candidates].reshape(len(candidates), -1)
     # Stable sorts: among equal hashes the first position comes first.
     order = np.argsort(keys[:, 0], kind="stable")
-    is_equal = _equals_previous(keys[order])
-    if not is_equal.all(axis=1)[is_equal[:, 0]].all():
+    is_repeated = _equals_previous(keys[order])
+    if not np.array_equal(is_repeated, _equals_previous(keys[order, :1])):
         order = np.lexsort(keys.T)
-        is_equal = _equals_previous(keys[order])
-    return candidates[order[1:][is_equal.all(axis=1)]]
+        is_repeated = _equals_previous(keys[order])
+    return candidates[order[1:][is_repeated]]
 
 
-def _equals_previous(keys: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    mask: np.ndarray[Any, np.dtype[np.bool_]] = keys[1:] == keys[:-1]
+def _equals_previous(keys: Hashes) -> BoolArray:
+    mask: BoolArray = np.logical_and.reduce(keys[1:] == keys[:-1], axis=1)
     return mask
 
 
@@ -204,9 +204,9 @@ def _may_occur(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> BoolArray:
     if not len(ordered):
         return np.zeros(len(wanted), np.bool_)
     positions = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-    mask: np.ndarray[Any, np.dtype[np.bool_]] = ordered[positions] == wanted
+    mask: BoolArray = ordered[positions] == wanted
     return mask
