@@ -37,17 +37,17 @@ def write(
     What the file says of other files that are still there stays in it.
     """
     from datacheck.gate.baseline import save_baseline
-    from datacheck.gate.checking import rebase
+    from datacheck.gate.checking import update_baseline
     from datacheck.text import plain, quantity
 
-    set_name = configuration.settings.baseline or configuration.usual_baseline
+    set_name = configuration.settings.baseline or configuration.default_baseline
     name = set_name if output is None else output
     with working() as progress:
-        baseline = rebase(paths, configuration, name, progress=progress)
+        baseline = update_baseline(paths, configuration, name, progress=progress)
     save_baseline(baseline, name)
     print(
         f"{plain(name)}: {quantity(baseline.num_findings, 'known finding')} in {quantity(len(baseline.files), 'file')}"
     )
-    if name not in (configuration.baseline, configuration.usual_baseline):
+    if name not in (configuration.baseline, configuration.default_baseline):
         print(f"use it with --baseline {plain(name)}, or set 'baseline' in the configuration")
     return 0

@@ -54,10 +54,10 @@ def _rows(configuration: Configuration) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_files(paths: Sequence[str], configuration: Configuration) -> Iterator[tuple[str, str, str]]:
-    from datacheck.gate.checking import excluded_by, schema_of
+    from datacheck.gate.checking import exclude_patterns, schema_chooser
 
-    excluded = excluded_by(configuration)
-    choose = schema_of(configuration)
+    excluded = exclude_patterns(configuration)
+    choose = schema_chooser(configuration)
     for path in paths:
         if excluded.match(path):
             yield path, "excluded", configuration.origin("exclude")

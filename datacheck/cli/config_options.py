@@ -111,4 +111,4 @@ def _configuration_of(
     named = {"cache": "--no-cache" if cache is False else "--cache"}
     if no_baseline:
         named["baseline"] = "--no-baseline"
-    return configure(given, config=config, place=lambda key: named.get(key, f"--{key}"))
+    return configure(given, config=config, place_of=lambda key: named.get(key, f"--{key}"))

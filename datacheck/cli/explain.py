@@ -37,7 +37,8 @@ def explain(
                 print("\n" * bool(position) + "\n".join(_line(CODES[number]) for number in sorted(selected)))
                 continue
             hint = nearest_name(wanted.lower(), by_name) or nearest_name(wanted.upper(), CODES)
-            raise UsageError(f"there is no code {wanted!r}{hint or '; datacheck explain lists them all'}")
+            hint = hint or "; 'datacheck explain' lists all codes"
+            raise UsageError(f"unknown code {wanted!r}{hint}")
         print("\n" * bool(position) + f"{found.code} {found.name} ({found.severity})")
         for title, text in (
             ("Finds", found.finds),

@@ -1,7 +1,7 @@
-"""A store of small JSON values in one SQLite file, for what can be made again: corrupt or locked, it is done without.
+"""A cache of small JSON values in one SQLite file. A corrupt file is replaced, and a locked one is ignored.
 
-Every entry carries a hash over its key and its value, so that what is read is what was written, whatever became of the
-file in between. Processes may share it. Nothing in it is ever executed.
+Every entry has a hash of its key and value, so that corruption never goes unnoticed. Several processes may share the
+file. Nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from datacheck.text import plain
 
 __all__ = ["STORE_NAME", "Cache", "default_folder"]
 
-#: The name of the store; its number changes with the form of what is in it.
+#: The name of the file. Its number changes with the format of the entries.
 STORE_NAME = "verdicts-1.sqlite"
-#: Entries that nobody asked for in so many days are dropped.
-_KEPT_DAYS = 90
-#: An entry's day of use is written again after so many days, so that most runs write nothing.
-_USE_DAYS = 7
+#: Entries expire after this many days without use.
+_EXPIRY_DAYS = 90
+#: The day of last use is updated only after this many days, so that most runs write nothing.
+_REFRESH_DAYS = 7
 _CHUNK = 500
 _LOCK_SECONDS = 2.0
-#: What says nothing against the store: it is in use, or cannot be opened or written, or the disk is full.
-_NO_CORRUPTION = frozenset(
+#: Errors that do not mean corruption: the file is in use, cannot be opened or written, or the disk is full.
+_ACCESS_ERRORS = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -53,19 +53,19 @@ Row = tuple[Any, Any, Any, Any]
 
 
 def default_folder() -> Path:
-    """Where caches of this user belong: ``$XDG_CACHE_HOME/datacheck``, or the same of the operating system."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    # A relative one is to be ignored, says the XDG base directory specification.
-    if named and Path(named).is_absolute():
-        return Path(named) / "datacheck"
+    """The user's cache folder: ``$XDG_CACHE_HOME/datacheck``, or the default of the operating system."""
+    folder = os.environ.get("XDG_CACHE_HOME")
+    # The XDG base directory specification says to ignore a relative path.
+    if folder and Path(folder).is_absolute():
+        return Path(folder) / "datacheck"
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "datacheck"
 
 
 class Cache:
-    """A store of values by key. A context manager, which writes what was put when it ends, however it ends.
+    """Values by key. A context manager: leaving it writes all new values, even after an exception.
 
-    With ``folder`` None it is in the user's own cache folder, and where there can be none it keeps nothing. A folder that
-    was asked for and cannot be made raises ``OutputError``.
+    The default ``folder`` is the user's cache folder; if it cannot be created, nothing is cached. A given folder that
+    cannot be created raises ``OutputError``.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
@@ -75,14 +75,14 @@ class Cache:
         self._store: sqlite3.Connection | None = None
         self._path: Path | None = None
         try:
-            place = default_folder() if folder is None else Path(folder)
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path = place / STORE_NAME
+            parent = default_folder() if folder is None else Path(folder)
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path = parent / STORE_NAME
         except (OSError, RuntimeError) as error:
             if folder is not None:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise OutputError(
-                    f"{plain(os.fspath(folder))}: no cache can be kept there: {reason}; name another, or use --no-cache"
+                    f"{plain(os.fspath(folder))}: cannot hold the cache: {reason}; choose another folder, or use --no-cache"
                 ) from None
 
     def __enter__(self) -> Cache:
@@ -90,21 +90,21 @@ class Cache:
 
     def __exit__(self, *_: object) -> None:
         if self._put or self._used:
-            self._do(self._write)
+            self._attempt(self._write)
         self._close()
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those keys that are there, whole, and as they were put."""
+        """The values of those keys that are present and intact."""
         found: dict[str, Any] = {}
-        for key, value, proof, used in self._do(lambda store: _select(store, list(dict.fromkeys(keys)))) or ():
+        for key, value, proof, used in self._attempt(lambda store: _select(store, list(dict.fromkeys(keys)))) or ():
             if isinstance(key, str) and isinstance(value, str) and proof == _proof(key, value):
                 found[key] = json.loads(value)
-                if not isinstance(used, int) or self._today - used >= _USE_DAYS:
+                if not isinstance(used, int) or self._today - used >= _REFRESH_DAYS:
                     self._used.add(key)
         return found
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a value of plain JSON, in place of what was there."""
+        """Set a value of plain JSON."""
         self._put[key] = json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def _write(self, store: sqlite3.Connection) -> None:
@@ -112,11 +112,11 @@ class Cache:
         store.execute("BEGIN IMMEDIATE")
         store.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
         store.executemany("UPDATE entries SET used = ? WHERE key = ?", [(self._today, key) for key in self._used])
-        store.execute("DELETE FROM entries WHERE used < ?", (self._today - _KEPT_DAYS,))
+        store.execute("DELETE FROM entries WHERE used < ?", (self._today - _EXPIRY_DAYS,))
         store.execute("COMMIT")
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do work on the store; None where that is not possible. A store that is corrupt is made anew, once."""
+    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Run ``work`` on the store; None if that is not possible. A corrupt store is replaced once."""
         for _ in range(2):
             if self._path is None:
                 return None
@@ -125,9 +125,9 @@ class Cache:
                     self._store = _connect(self._path)
                 return work(self._store)
             except (sqlite3.Error, UnicodeDecodeError) as error:
-                # The second: what a corrupt store says of itself need not even be text.
+                # UnicodeDecodeError: an error message from a corrupt store may contain arbitrary bytes.
                 self._close()
-                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _NO_CORRUPTION:
+                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _ACCESS_ERRORS:
                     self._path = None
                 else:
                     _remove(self._path)
@@ -143,7 +143,7 @@ class Cache:
 def _connect(path: Path) -> sqlite3.Connection:
     store = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)
     try:
-        # What a power failure corrupts is made again.
+        # Safe, because a store that a power failure corrupted is replaced.
         store.execute("PRAGMA synchronous = OFF")
         store.execute(_TABLE)
     except BaseException:
@@ -162,7 +162,7 @@ def _select(store: sqlite3.Connection, keys: Sequence[str]) -> list[Row]:
 
 
 def _remove(path: Path) -> None:
-    # A journal that stays would be played back into the new store.
+    # SQLite would replay a leftover journal into the new store.
     for name in (f"{path.name}-journal", path.name):
         with suppress(OSError):
             path.with_name(name).unlink()

@@ -1,23 +1,23 @@
-"""The gate: files by path, each held to the schema that the configuration gives it, and judged by what is known."""
+"""Checking files as the configuration says: each with its schema, against the cache and the baseline."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from datacheck.errors import UsageError
 from datacheck.findings import Finding
 from datacheck.formats import format_of_name
-from datacheck.gate.baseline import Baseline, Compared, LookedAt, load_baseline
+from datacheck.gate.baseline import Baseline, CheckedFiles, Comparison, load_baseline
 from datacheck.gate.cache import Cache
 from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.patterns import PathPatterns
 from datacheck.gate.scanning import ChangedScan, scan_changed
-from datacheck.gate.selection import Selected, select
+from datacheck.gate.selection import select
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.reports.gate_report import GateReport
@@ -25,11 +25,11 @@ from datacheck.schema.loading import load_schema
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.storage import storage_of
 
-__all__ = ["PathsLike", "check", "excluded_by", "rebase", "schema_of"]
+__all__ = ["PathsLike", "check", "exclude_patterns", "schema_chooser", "update_baseline"]
 
 PathsLike = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
-_POINTER = ".dvc"
+_POINTER_SUFFIX = ".dvc"
 
 
 def check(
@@ -40,127 +40,126 @@ def check(
     progress: Progress | None = None,
     **settings: Any,
 ) -> GateReport:
-    """Check files as the configuration of the current folder says: what ``datacheck scan`` does.
+    """Check files as the configuration of the current folder says. This is what ``datacheck scan`` does.
 
     Args:
-        paths: files, folders or globs; the ``paths`` of the configuration unless given.
-        configuration: what holds; made of ``settings``, the environment and the nearest configuration file unless given.
+        paths: files, folders or globs. Default: ``paths`` of the configuration.
+        configuration: a configuration to use as it is. Default: ``settings``, then the environment, then the nearest
+            configuration file.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: told as units end.
-        settings: what beats the environment and the file, such as ``schema="schemas/flights.yaml"``,
-            ``ignore=["DC104"]`` or ``cache=False``; dashes in names are written ``_``.
+        progress: receives rows and bytes as units of work finish.
+        settings: settings that override the environment and the file, such as ``schema="schemas/flights.yaml"``,
+            ``ignore=["DC104"]`` or ``cache=False``. Write ``_`` for the dashes in their names.
 
     Returns:
-        The report. Its ``ok`` says that nothing was found that is an error and is not in the baseline.
+        The report. It is ``ok`` if every error is in the baseline.
 
     Raises:
-        UsageError: a path stands for nothing.
+        UsageError: a path matches nothing, or both ``configuration`` and ``settings`` were given.
         ConfigurationError: the configuration, a schema or the baseline is wrong.
     """
     started = time.perf_counter()
     if configuration is None:
         given = {name.replace("_", "-"): value for name, value in settings.items()}
-        configuration = configure(given, place="check({}=)".format)
+        configuration = configure(given, place_of="check({}=)".format)
     elif settings:
-        raise UsageError(f"give a configuration or settings, not both: {', '.join(sorted(settings))}")
-    looked = _look(paths, configuration, executor, progress or NullProgress())
-    selected = select(looked.findings, configuration.settings)
-    compared, name = Compared(selected.findings, (), ()), configuration.baseline
-    if name is not None:
-        compared = load_baseline(name).compare(selected.findings, looked.looked_at)
+        raise UsageError(f"give either a configuration or settings, not both: {', '.join(sorted(settings))}")
+    scan = _scan(paths, configuration, executor, progress or NullProgress())
+    selected = select(scan.findings, configuration.settings)
+    comparison, baseline = Comparison(selected.findings), configuration.baseline
+    if baseline is not None:
+        comparison = load_baseline(baseline).compare(selected.findings, scan.checked)
     return GateReport(
-        compared.new,
-        len(looked.files),
-        looked.num_rows,
-        looked.num_bytes,
-        time.perf_counter() - started,
-        compared.known,
-        compared.fixed,
-        name,
-        selected.num_ignored,
-        looked.num_unchanged,
+        comparison.new,
+        num_files=len(scan.checked.uris),
+        num_rows=scan.num_rows,
+        num_bytes=scan.num_bytes,
+        seconds=time.perf_counter() - started,
+        known=comparison.known,
+        fixed=comparison.fixed,
+        baseline=baseline,
+        num_ignored=selected.num_ignored,
+        num_unchanged=scan.num_unchanged,
     )
 
 
-def rebase(
-    paths: PathsLike, configuration: Configuration, baseline: str, *, progress: Progress | None = None
+def update_baseline(
+    paths: PathsLike, configuration: Configuration, name: str, *, progress: Progress | None = None
 ) -> Baseline:
-    """The baseline of a file, brought up to date with what is found now; the file itself is left as it is."""
-    looked = _look(paths, configuration, "threads", progress or NullProgress())
-    selected: Selected = select(looked.findings, configuration.settings)
-    return load_baseline(baseline, must_exist=False).updated(selected.findings, looked.looked_at)
+    """The baseline in the file ``name``, updated with what is found now. The file itself is not written."""
+    scan = _scan(paths, configuration, "threads", progress or NullProgress())
+    selected = select(scan.findings, configuration.settings)
+    return load_baseline(name, must_exist=False).updated(selected.findings, scan.checked)
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """What was found, before anything is judged."""
+class _Scan:
+    """Everything that was found, before settings and baseline apply."""
 
-    files: Sequence[InputFile]
-    roots: Sequence[str]
-    scans: Sequence[ChangedScan]
-    findings: Sequence[Finding]
-
-    @property
-    def looked_at(self) -> LookedAt:
-        return LookedAt([file.uri for file in self.files], self.roots, self.findings, _content_of)
+    checked: CheckedFiles
+    num_rows: int
+    num_bytes: int
+    num_unchanged: int
 
     @property
-    def num_rows(self) -> int:
-        return sum(verdict.num_rows for scan in self.scans for verdict in scan.verdicts)
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(verdict.num_bytes for scan in self.scans for verdict in scan.verdicts)
-
-    @property
-    def num_unchanged(self) -> int:
-        return sum(scan.num_unchanged for scan in self.scans)
+    def findings(self) -> Sequence[Finding]:
+        return self.checked.findings
 
 
-def _look(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Looked:
-    settings = configuration.settings
-    roots = _wanted(paths, configuration)
-    excluded = excluded_by(configuration)
+def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Scan:
+    roots = _roots(paths, configuration)
+    excluded = exclude_patterns(configuration)
     files = [file for file in expand_inputs(roots) if not excluded.match(file.uri)]
-    # Files of one schema are one data set: what must be unique is so over all of them.
+    scans = _scan_by_schema(files, configuration, executor, progress)
+    verdicts = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
+    findings = [
+        *(finding for file in files for finding in verdicts[file.uri].findings),
+        *(finding for scan in scans for finding in scan.cross_file),
+    ]
+    return _Scan(
+        CheckedFiles([file.uri for file in files], roots, findings, _content_hash),
+        sum(verdict.num_rows for scan in scans for verdict in scan.verdicts),
+        sum(verdict.num_bytes for scan in scans for verdict in scan.verdicts),
+        sum(scan.num_unchanged for scan in scans),
+    )
+
+
+def _scan_by_schema(
+    files: Sequence[InputFile], configuration: Configuration, executor: ExecutorLike, progress: Progress
+) -> list[ChangedScan]:
+    """One scan per schema: its files are one dataset, and unique keys are unique over all of them."""
+    settings = configuration.settings
+    choose_schema = schema_chooser(configuration)
     by_schema: dict[str | None, list[InputFile]] = {}
-    schemas = schema_of(configuration)
     for file in files:
-        by_schema.setdefault(schemas(file.uri), []).append(file)
-    loaded = {reference: load_schema(reference) for reference in by_schema}
-    with _cache(configuration) as cache:
-        scans = [
+        by_schema.setdefault(choose_schema(file.uri), []).append(file)
+    schemas = {reference: load_schema(reference) for reference in by_schema}
+    with Cache(settings.cache_dir) if settings.cache else nullcontext() as cache:
+        return [
             scan_changed(
-                group, loaded[reference], cache, workers=settings.workers, executor=executor, progress=progress
+                group, schemas[reference], cache, workers=settings.workers, executor=executor, progress=progress
             )
             for reference, group in by_schema.items()
         ]
-    return _Looked(files, roots, scans, _findings(files, scans))
 
 
-def _findings(files: Sequence[InputFile], scans: Sequence[ChangedScan]) -> list[Finding]:
-    """Those on files one by one, in the order of the files, then those on files together."""
-    by_uri = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
-    alone = [finding for file in files for finding in by_uri[file.uri].findings]
-    return [*alone, *(finding for scan in scans for finding in scan.cross_file)]
+def _roots(paths: PathsLike, configuration: Configuration) -> list[str]:
+    """The paths to check, as given or configured."""
+    given: Iterable[str | os.PathLike[str]] = [paths] if isinstance(paths, str | os.PathLike) else paths or ()
+    roots = [os.fspath(path) for path in given] or list(configuration.settings.paths)
+    if not roots:
+        raise UsageError("nothing to check: name files or folders, or set 'paths' in the configuration")
+    return [_resolve_pointer(path) for path in roots]
 
 
-def _wanted(paths: PathsLike, configuration: Configuration) -> list[str]:
-    written: Iterable[str | os.PathLike[str]] = [paths] if isinstance(paths, str | os.PathLike) else paths or ()
-    wanted = [os.fspath(path) for path in written] or list(configuration.settings.paths)
-    if not wanted:
-        raise UsageError("there is nothing to check: name files or folders, or set 'paths' in the configuration")
-    return [_behind_pointer(path) for path in wanted]
+def _resolve_pointer(path: str) -> str:
+    """The data file of a DVC pointer; git tracks only the pointer."""
+    data = path.removesuffix(_POINTER_SUFFIX)
+    return data if path.endswith(_POINTER_SUFFIX) and format_of_name(data) else path
 
 
-def _behind_pointer(path: str) -> str:
-    """The data that a DVC pointer points to, where it would be; git knows only the pointer."""
-    data = path.removesuffix(_POINTER)
-    return data if path.endswith(_POINTER) and format_of_name(data) else path
-
-
-def schema_of(configuration: Configuration) -> Callable[[str], str | None]:
-    """Which schema holds for a file: that of the first pattern that matches, or else the one for all."""
+def schema_chooser(configuration: Configuration) -> Callable[[str], str | None]:
+    """A function from a file to its schema: that of the first matching pattern, or else the default one."""
     settings = configuration.settings
     by_pattern = [(PathPatterns([pattern], configuration.root), schema) for pattern, schema in settings.schemas.items()]
 
@@ -170,21 +169,12 @@ def schema_of(configuration: Configuration) -> Callable[[str], str | None]:
     return choose
 
 
-def excluded_by(configuration: Configuration) -> PathPatterns:
-    """The patterns of files that are left out."""
+def exclude_patterns(configuration: Configuration) -> PathPatterns:
+    """The patterns of excluded files."""
     return PathPatterns(configuration.settings.exclude, configuration.exclude_root)
 
 
-@contextmanager
-def _cache(configuration: Configuration) -> Iterator[Cache | None]:
-    if not configuration.settings.cache:
-        yield None
-        return
-    with Cache(configuration.settings.cache_dir) as cache:
-        yield cache
-
-
-def _content_of(uri: str) -> str | None:
+def _content_hash(uri: str) -> str | None:
     try:
         return storage_of(uri).content_hash(uri)
     except OSError:

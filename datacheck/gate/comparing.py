@@ -1,4 +1,4 @@
-"""Comparing data sets as the configuration says: by its schema and its thresholds, without what it excludes."""
+"""Compare datasets as the configuration says: with its schema and thresholds, without excluded files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from datacheck.errors import UsageError
-from datacheck.gate.checking import excluded_by, schema_of
+from datacheck.gate.checking import exclude_patterns, schema_chooser
 from datacheck.gate.configuration import Configuration
 from datacheck.gate.selection import select
 from datacheck.jobs.progress import Progress
@@ -29,19 +29,18 @@ def compare_configured(
     drift: bool = True,
     progress: Progress | None = None,
 ) -> Report:
-    """What ``datacheck compare`` does.
+    """Compare training data with other datasets. This is what ``datacheck compare`` does.
 
-    The schema is that of the training data, as for a scan of it; the other data sets are held against that data, whatever
-    their own schema. ``given`` are thresholds that beat those of the configuration, by the names of options; those that are
-    None do not.
+    The schema of the training data applies to all datasets. ``given`` holds thresholds by option name; those that are
+    not None override the configuration.
 
     Raises ``UsageError``, ``ConfigurationError`` and ``SchemaError``.
     """
-    thresholds = _thresholds(configuration.settings.compare, given or {})
-    schema = _schema(train, configuration)
+    thresholds = _merge_thresholds(configuration.settings.compare, given or {})
+    schema = _find_schema(train, configuration)
     report = compare(
-        _kept(train, configuration),
-        *(_kept(other, configuration) for other in others),
+        _without_excluded(train, configuration),
+        *(_without_excluded(other, configuration) for other in others),
         schema=schema,
         thresholds=thresholds,
         drift=drift,
@@ -51,29 +50,31 @@ def compare_configured(
     return replace(report, findings=select(report.findings, configuration.settings).findings)
 
 
-def _schema(train: str, configuration: Configuration) -> str | None:
-    """The schema that holds for every file of the training data."""
-    choose = schema_of(configuration)
-    excluded = excluded_by(configuration)
+def _find_schema(train: str, configuration: Configuration) -> str | None:
+    """The one schema of all training files."""
+    choose = schema_chooser(configuration)
+    excluded = exclude_patterns(configuration)
     found = {choose(file.uri): None for file in expand_inputs([train]) if not excluded.match(file.uri)}
     if len(found) > 1:
         names = join_limited(sorted(name or "none" for name in found))
-        raise UsageError(f"{plain(train)}: its files are held to different schemas, {names}; name one with --schema")
+        raise UsageError(f"{plain(train)}: its files have different schemas ({names}); choose one with --schema")
     return next(iter(found), None)
 
 
-def _kept(path: str, configuration: Configuration) -> str | list[str]:
-    """The data set without the files that are excluded; as it is written where none is."""
-    excluded = excluded_by(configuration)
+def _without_excluded(path: str, configuration: Configuration) -> str | list[str]:
+    """The files that are not excluded, or the path unchanged if no file is."""
+    excluded = exclude_patterns(configuration)
     files = [file.uri for file in expand_inputs([path])]
     kept = [uri for uri in files if not excluded.match(uri)]
     if not kept:
-        raise UsageError(f"{plain(path)}: 'exclude' of the configuration leaves nothing of it to compare")
+        raise UsageError(
+            f"{plain(path)}: nothing to compare, because 'exclude' in the configuration matches all of its files"
+        )
     return path if len(kept) == len(files) else kept
 
 
-def _thresholds(configured: Thresholds, given: Mapping[str, Any]) -> Thresholds:
-    """What is set in the configuration, each in turn beaten by an option."""
+def _merge_thresholds(configured: Thresholds, given: Mapping[str, Any]) -> Thresholds:
+    """The configured thresholds, overridden by the given ones."""
     stated = {name: value for name, value in given.items() if value is not None}
     for name, value in stated.items():
         read_thresholds({name: value}, f"--{name}")

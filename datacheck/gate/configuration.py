@@ -1,4 +1,4 @@
-"""What holds: the command line beats the environment, which beats the file, which beats the defaults."""
+"""The configuration: the command line overrides the environment, then the configuration file, then defaults."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from datacheck.text import plain
 
 __all__ = ["BASELINE_NAME", "DEFAULT", "Configuration", "configure"]
 
-#: The baseline that is used where one stands beside the configuration file, or else in the current folder.
+#: The default baseline, next to the configuration file or in the current folder. It is used if it exists.
 BASELINE_NAME = "datacheck-baseline.json"
 DEFAULT = "default"
 
 _KEYS = {name: info.alias or name for name, info in Settings.model_fields.items()}
-#: Settings of which every entry comes from its own place.
-_BY_ENTRY = ("severity",)
+#: Mappings that are merged entry by entry, so that each entry has its own origin.
+_MERGED = ("severity",)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The settings that hold. Paths in them are relative to the current folder, or absolute.
+    """The settings in effect. Their paths are absolute or relative to the current folder.
 
-    ``root`` is the folder that the patterns of ``schemas`` are relative to, ``exclude_root`` that of ``exclude``.
-    ``origins`` says where each setting comes from, by its key; an entry of ``severity`` is ``severity.DC104``. A
-    setting without an origin is a default.
+    The patterns of ``schemas`` are relative to ``root``, those of ``exclude`` to ``exclude_root``. ``origins`` maps each
+    key, or an entry such as ``severity.DC104``, to where it was set. A setting without an origin is a default.
     """
 
     settings: Settings
@@ -42,22 +41,21 @@ class Configuration:
     exclude_root: Path
 
     def origin(self, key: str) -> str:
-        """Where a setting comes from."""
+        """Where a setting was set."""
         return self.origins.get(key, DEFAULT)
 
     @property
     def baseline(self) -> str | None:
-        """The baseline to judge by: the one that is set, or the one of the usual name if it is there."""
+        """The baseline to compare with: the configured one, or the default one if it exists."""
         if self.settings.baseline is False:
             return None
         if self.settings.baseline is not None:
             return self.settings.baseline
-        usual = self.usual_baseline
-        return usual if Path(usual).is_file() else None
+        return self.default_baseline if Path(self.default_baseline).is_file() else None
 
     @property
-    def usual_baseline(self) -> str:
-        return _relative(self.root / BASELINE_NAME)
+    def default_baseline(self) -> str:
+        return _shorten(self.root / BASELINE_NAME)
 
 
 def configure(
@@ -65,24 +63,24 @@ def configure(
     *,
     config: str | os.PathLike[str] | None = None,
     environment: Mapping[str, str] | None = None,
-    place: Callable[[str], str] = "--{}".format,
+    place_of: Callable[[str], str] = "--{}".format,
 ) -> Configuration:
-    """The configuration that holds in the current folder.
+    """The configuration for the current folder.
 
     Args:
-        given: settings that were given for this call, by key; those that are None are not.
-        config: the configuration file; the nearest one unless set here or by ``DATACHECK_CONFIG``.
-        environment: the variables; those of the process unless given.
-        place: what a setting of ``given`` is called in messages and origins.
+        given: settings for this call, by key. None means not given.
+        config: the configuration file. Default: ``DATACHECK_CONFIG``, or else the nearest one.
+        environment: environment variables. Default: those of the process.
+        place_of: how messages and origins name a key of ``given``.
 
     Raises:
-        ConfigurationError: a setting is wrong; the message says in which place.
+        ConfigurationError: a setting is wrong; the message names its place.
     """
     variables = os.environ if environment is None else environment
     here = Path.cwd()
-    file = _file(config, variables, here)
+    file = _find_file(config, variables, here)
     stated = {key: value for key, value in (given or {}).items() if value is not None}
-    layers = [_Layer(read_environment(variables), here, _variable), _Layer(stated, here, place)]
+    layers = [_Layer(read_environment(variables), here, _variable_name), _Layer(stated, here, place_of)]
     if file is not None:
         layers.insert(0, _Layer(file.content, file.folder, file.place))
 
@@ -90,8 +88,8 @@ def configure(
     origins: dict[str, str] = {}
     folders: dict[str, Path] = {}
     for layer in layers:
-        for key, value in layer.checked().items():
-            _set(merged, origins, key, _resolved(key, value, layer.folder), layer.origin(key))
+        for key, value in layer.validate().items():
+            _merge(merged, origins, key, _resolve_paths(key, value, layer.folder), layer.origin(key))
             folders[key] = layer.folder
     root = here if file is None else file.folder
     return Configuration(Settings.model_validate(merged), root, origins, folders.get("exclude", root))
@@ -99,7 +97,7 @@ def configure(
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Settings that one place makes. Its name is that of the place, or is made of each setting's key."""
+    """Settings from one place. ``place`` names the place of all of them, or of each one given its key."""
 
     content: Mapping[Any, Any]
     folder: Path
@@ -108,8 +106,8 @@ class _Layer:
     def origin(self, key: str) -> str:
         return self.place if isinstance(self.place, str) else self.place(key)
 
-    def checked(self) -> dict[str, Any]:
-        """The settings by key; those of a file are checked together, for then every problem is told."""
+    def validate(self) -> dict[str, Any]:
+        """The settings by key. Those of a file are validated together, so that every mistake is reported."""
         if isinstance(self.place, str):
             parts = [validate(Settings, self.content, self.place, ConfigurationError)]
         else:
@@ -120,7 +118,7 @@ class _Layer:
         return {_KEYS[name]: getattr(part, name) for part in parts for name in part.model_fields_set}
 
 
-def _file(
+def _find_file(
     config: str | os.PathLike[str] | None, environment: Mapping[str, str], here: Path
 ) -> ConfigurationFile | None:
     named = environment.get(CONFIG) or None if config is None else config
@@ -128,49 +126,49 @@ def _file(
         return find_file(here)
     path = here / named
     if not os.path.isfile(path):  # noqa: PTH113 - no error for a name that is too long
-        raise ConfigurationError(plain(os.fspath(named)), "there is no such configuration file; check the path")
+        raise ConfigurationError(plain(os.fspath(named)), "no such configuration file; check the path")
     loaded = load_file(path)
     if loaded is None:
-        raise ConfigurationError(plain(os.fspath(named)), "has no table [tool.datacheck]")
+        raise ConfigurationError(plain(os.fspath(named)), "the table [tool.datacheck] is missing")
     return loaded
 
 
-def _set(merged: dict[str, Any], origins: dict[str, str], key: str, value: Any, origin: str) -> None:
-    if key in _BY_ENTRY:
+def _merge(merged: dict[str, Any], origins: dict[str, str], key: str, value: Any, origin: str) -> None:
+    if key in _MERGED:
         merged[key] = {**merged.get(key, {}), **value}
         origins.update({f"{key}.{entry}": origin for entry in value})
         return
     merged[key], origins[key] = value, origin
     if key == "schema" and origins.get("schemas", origin) != origin:
-        # A schema that is named for this call is meant for all of its files.
+        # A schema from a higher layer applies to all files, whatever the patterns of a lower one.
         merged["schemas"], origins["schemas"] = {}, origin
 
 
-def _resolved(key: str, value: Any, folder: Path) -> Any:
-    """The value with its paths written from the current folder."""
+def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
+    """The value with its paths relative to the current folder."""
     if key in ("cache-dir", "baseline") and isinstance(value, str):
-        return _relative(folder / Path(value).expanduser())
+        return _shorten(folder / Path(value).expanduser())
     if key == "paths":
-        return tuple(_relative(folder / Path(path).expanduser()) for path in value)
+        return tuple(_shorten(folder / Path(path).expanduser()) for path in value)
     if key == "schema":
-        return _schema(value, folder)
+        return _resolve_schema(value, folder)
     if key == "schemas":
-        return {pattern: _schema(reference, folder) for pattern, reference in value.items()}
+        return {pattern: _resolve_schema(reference, folder) for pattern, reference in value.items()}
     return value
 
 
-def _schema(reference: str, folder: Path) -> str:
+def _resolve_schema(reference: str, folder: Path) -> str:
     path = folder / Path(reference).expanduser()
     if REFERENCE.fullmatch(reference) and not os.path.exists(path):  # noqa: PTH110 - no error for a name that is too long
         return reference
-    return _relative(path)
+    return _shorten(path)
 
 
-def _relative(path: Path) -> str:
-    """A path as short as it can be written from the current folder; absolute where it lies elsewhere."""
+def _shorten(path: Path) -> str:
+    """The path relative to the current folder if it is inside it, otherwise absolute."""
     relative = os.path.relpath(path)
     return os.path.normpath(path) if relative.startswith(os.pardir) else relative
 
 
-def _variable(key: str) -> str:
+def _variable_name(key: str) -> str:
     return PREFIX + key.replace("-", "_").upper()

@@ -1,4 +1,4 @@
-"""YAML files of datacheck by their content: schemas, pipelines, configurations; each checked as what it is."""
+"""Check schemas, pipelines and configuration files, and tell them apart by their content."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from datacheck.text import quantity
 
 __all__ = ["check_document", "kind_of"]
 
-_OURS = re.compile(rb"^(?:fields|inputs|pandera):", re.MULTILINE)
+_DATACHECK_KEY = re.compile(rb"^(?:fields|inputs|pandera):", re.MULTILINE)
 _YAML_SUFFIXES = (".yaml", ".yml")
-#: Keys that no schema has, and every pipeline.
-_OF_PIPELINES = frozenset({"inputs", "output"})
-#: Keys of a schema, and what other tools call them, that no file of another kind is likely to have at its top.
-_OF_SCHEMAS = frozenset({"fields", "pandera", *Schema.SYNONYMS})
+#: Keys of every pipeline, and of no schema.
+_PIPELINE_KEYS = frozenset({"inputs", "output"})
+#: Top-level keys of a schema, and their names in other tools. Other YAML files are unlikely to have them.
+_SCHEMA_KEYS = frozenset({"fields", "pandera", *Schema.SYNONYMS})
 
 
 def check_document(reference: str, *, skip_others: bool = False) -> str:
-    """What a file holds, in a few words; a schema may also be named ``package.module:Model``.
+    """Check a file and describe it in a few words. A schema may also be named as ``package.module:Model``.
 
-    A file that is neither is checked as a schema, which says what is wrong with it; with ``skip_others`` it is passed over.
+    A file of another kind is checked as a schema, so that the error lists its unknown keys. ``skip_others`` skips it.
     Raises ``ConfigurationError``.
     """
     name = os.path.basename(reference)  # noqa: PTH119 - a reference need not be a path
@@ -43,44 +43,44 @@ def check_document(reference: str, *, skip_others: bool = False) -> str:
     try:
         content = load_yaml(reference)
     except ConfigurationError:
-        if skip_others and Path(reference).is_file() and not _speaks_of_us(reference):
-            return "no YAML of datacheck, passed over"
+        if skip_others and Path(reference).is_file() and not _mentions_datacheck_keys(reference):
+            return "not a datacheck file, skipped"
         raise
     kind = kind_of(content)
     if kind == "pipeline":
         return _check_pipeline(reference)
     if kind is None and skip_others:
-        return "neither a schema nor a pipeline, passed over"
+        return "neither a schema nor a pipeline, skipped"
     return _describe(load_schema(reference))
 
 
-def _speaks_of_us(path: str) -> bool:
-    """Whether a file that is no valid YAML looks as if it was meant for datacheck."""
+def _mentions_datacheck_keys(path: str) -> bool:
+    """Whether a file with a YAML syntax error looks like a schema or a pipeline."""
     with suppress(OSError), Path(path).open("rb") as file:
-        return _OURS.search(file.read(MAX_FILE_BYTES)) is not None
+        return _DATACHECK_KEY.search(file.read(MAX_FILE_BYTES)) is not None
     return False
 
 
 def kind_of(content: Mapping[Any, Any]) -> str | None:
-    """Whether the content of a YAML file is a ``schema`` or a ``pipeline``; None where it is neither."""
-    if _OF_PIPELINES & content.keys():
-        return "pipeline" if content.keys() >= _OF_PIPELINES or "clean" in content else None
-    return "schema" if _OF_SCHEMAS & content.keys() else None
+    """``"schema"`` or ``"pipeline"``; None for other YAML files."""
+    if _PIPELINE_KEYS & content.keys():
+        return "pipeline" if content.keys() >= _PIPELINE_KEYS or "clean" in content else None
+    return "schema" if _SCHEMA_KEYS & content.keys() else None
 
 
 def _check_configuration(path: str) -> str:
     file = load_file(Path(path))
     if file is None:
-        return "no table [tool.datacheck]"
+        return "no [tool.datacheck] table"
     settings = validate(Settings, file.content, file.place, ConfigurationError)
-    return f"a configuration of {quantity(len(settings.model_fields_set), 'setting')}"
+    return f"configuration with {quantity(len(settings.model_fields_set), 'setting')}"
 
 
 def _check_pipeline(path: str) -> str:
     from datacheck.jobs.pipeline import load_pipeline
 
     pipeline = load_pipeline(path)
-    return f"a pipeline of {quantity(len(pipeline.inputs), 'split')}, {quantity(len(pipeline.plan.rules), 'rule')}"
+    return f"pipeline with {quantity(len(pipeline.inputs), 'split')}, {quantity(len(pipeline.plan.rules), 'rule')}"
 
 
 def _describe(schema: Schema) -> str:

@@ -1,4 +1,4 @@
-"""Tolerances: how many violations of a field are let through, as a number or as a share of the values."""
+"""Limits for tolerances: an allowed number of violations, or an allowed percentage of the values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from datacheck.findings import Finding
 
 __all__ = ["Limit"]
 
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
+_PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``number`` violations, or at most ``percent`` of a hundred of what was checked."""
+    """At most ``number`` violations, or at most ``percent`` percent of the checked values. One of the two is set."""
 
     number: int | None = None
     percent: Fraction | None = None
 
     @classmethod
     def parse(cls, written: Any) -> Limit:
-        """The limit that ``3`` or ``'0.5%'`` stands for; raises ``ValueError``."""
+        """Parse ``3`` or ``'0.5%'``. Raises ``ValueError``."""
         if isinstance(written, Limit):
             return written
         if isinstance(written, int) and not isinstance(written, bool) and written >= 0:
@@ -31,16 +31,16 @@ class Limit:
         if isinstance(written, str):
             if written.strip().isdecimal():
                 return cls(number=int(written))
-            share = _SHARE.fullmatch(written.strip())
-            if share is not None and (percent := Fraction(share[1])) <= 100:
+            match = _PERCENTAGE.fullmatch(written.strip())
+            if match is not None and (percent := Fraction(match[1])) <= 100:
                 return cls(percent=percent)
         hint = ""
         if isinstance(written, float) and 0 < written < 1:
             hint = f"; did you mean '{written * 100:g}%'?"
-        raise ValueError(f"must be a number of violations such as 3, or a share such as '0.5%'{hint}")
+        raise ValueError(f"must be a number of violations such as 3, or a percentage such as '0.5%'{hint}")
 
     def admits(self, finding: Finding) -> bool:
-        """Whether a finding stays within the limit."""
+        """Whether a finding is within the limit."""
         if self.number is not None:
             return finding.num_violations <= self.number
         percent = self.percent or Fraction(0)

@@ -1,4 +1,4 @@
-"""The configuration file: ``datacheck.yaml``, or ``[tool.datacheck]`` in ``pyproject.toml``, the nearest one upwards."""
+"""Find and read the configuration file: the nearest ``datacheck.yaml``, or ``pyproject.toml`` with ``[tool.datacheck]``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ YAML = "datacheck.yaml"
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFile:
-    """What a configuration file says, unchecked. ``place`` names the file, and the table in it, in messages."""
+    """The content of a configuration file, not yet validated. ``place`` names the file and its table in messages."""
 
     path: Path
     place: str
@@ -32,17 +32,16 @@ class ConfigurationFile:
 
 
 def find_file(start: Path) -> ConfigurationFile | None:
-    """The file that holds in ``start``: in it or above, no further up than the repository's root.
+    """The configuration file for the folder ``start``: in it or in a folder above, up to the root of the repository.
 
-    Raises ``ConfigurationError`` for a file that cannot be read, and for a folder that holds both.
+    Raises ``ConfigurationError`` for a file that cannot be read, and for a folder with both kinds of file.
     """
     for folder in (start, *start.parents):
         yaml, pyproject = folder / YAML, folder / PYPROJECT
         table = load_file(pyproject) if pyproject.is_file() else None
         if yaml.is_file():
             if table is not None:
-                problem = f"stands beside {YAML}, which sets the same; keep one of them"
-                raise ConfigurationError(table.place, problem)
+                raise ConfigurationError(table.place, f"{YAML} is in the same folder; keep one of the two")
             return load_file(yaml)
         if table is not None:
             return table
@@ -52,8 +51,8 @@ def find_file(start: Path) -> ConfigurationFile | None:
 
 
 def load_file(path: Path) -> ConfigurationFile | None:
-    """What a file says; None for a ``.toml`` file without a table for datacheck. Raises ``ConfigurationError``."""
-    place = plain(_shown(path))
+    """Read a file; None for a ``.toml`` file without ``[tool.datacheck]``. Raises ``ConfigurationError``."""
+    place = plain(_display_path(path))
     if path.suffix != ".toml":
         return ConfigurationFile(path, place, load_yaml(path, ConfigurationError))
     try:
@@ -63,26 +62,26 @@ def load_file(path: Path) -> ConfigurationFile | None:
         raise ConfigurationError(place, f"cannot be opened: {error.strerror}; check the path") from None
     if b"datacheck" not in content:
         return None
-    table = _table(content, place)
+    table = _parse_table(content, place)
     return None if table is None else ConfigurationFile(path, f"{place}: tool.datacheck", table)
 
 
-def _table(content: bytes, place: str) -> Mapping[str, Any] | None:
+def _parse_table(content: bytes, place: str) -> Mapping[str, Any] | None:
     import tomllib
 
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(place, f"is larger than {MAX_FILE_BYTES:,} bytes; is it a configuration file?")
+        raise ConfigurationError(place, f"is larger than {MAX_FILE_BYTES:,} bytes; expected a configuration file")
     try:
-        whole = tomllib.loads(content.decode("utf-8"))
+        document = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(place, f"is not valid TOML: {plain(str(error))}") from None
-    tools = whole.get("tool")
+    tools = document.get("tool")
     table = tools.get("datacheck") if isinstance(tools, dict) else None
     if table is not None and not isinstance(table, dict):
         raise ConfigurationError(f"{place}: tool.datacheck", "must be a table")
     return table
 
 
-def _shown(path: Path) -> str:
+def _display_path(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith(os.pardir) else relative

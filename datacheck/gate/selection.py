@@ -1,4 +1,4 @@
-"""What a finding counts for: its severity, what is tolerated of it, and whether it counts at all."""
+"""Apply settings to findings: which ones count, their severity, and tolerances."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datacheck.codes import longest_prefix
 from datacheck.findings import Finding, Severity
 from datacheck.gate.limits import Limit
 from datacheck.gate.settings import Settings, Tolerances
+from datacheck.reports.text import append_detail
 
 __all__ = ["Selected", "select"]
 
@@ -19,17 +20,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The findings that count, and how many do not."""
+    """The findings that count, and the number of ignored ones."""
 
     findings: tuple[Finding, ...]
     num_ignored: int
 
 
 def select(findings: Iterable[Finding], settings: Settings) -> Selected:
-    """Judge findings by settings.
+    """Apply ``select``, ``ignore``, ``severity`` and ``tolerances``.
 
-    Of ``select`` and ``ignore`` the longer code decides, and ``ignore`` where both are equally long. A finding within its
-    tolerance stays, as a note that says so: nothing is passed in silence.
+    If a code matches both ``select`` and ``ignore``, the longer prefix wins, and ``ignore`` wins a tie. A finding within
+    its tolerance stays in the report as a note.
     """
     counted: list[Finding] = []
     num_ignored = 0
@@ -37,7 +38,7 @@ def select(findings: Iterable[Finding], settings: Settings) -> Selected:
         if _is_ignored(finding.code, settings):
             num_ignored += 1
         else:
-            counted.append(_tolerated(_with_severity(finding, settings.severity), settings.tolerances))
+            counted.append(_apply_tolerance(_apply_severity(finding, settings.severity), settings.tolerances))
     return Selected(tuple(counted), num_ignored)
 
 
@@ -46,30 +47,29 @@ def _is_ignored(code: str, settings: Settings) -> bool:
     return selected is None or (ignored is not None and len(ignored) >= len(selected))
 
 
-def _with_severity(finding: Finding, severities: Mapping[str, Severity]) -> Finding:
-    severity = _by_longest(finding.code, severities)
+def _apply_severity(finding: Finding, severities: Mapping[str, Severity]) -> Finding:
+    severity = _get_by_prefix(finding.code, severities)
     return finding if severity is None else replace(finding, severity=severity)
 
 
-def _tolerated(finding: Finding, tolerances: Tolerances) -> Finding:
-    limit = _limit(finding, tolerances)
+def _apply_tolerance(finding: Finding, tolerances: Tolerances) -> Finding:
+    limit = _find_limit(finding, tolerances)
     if limit is None or not limit.admits(finding) or finding.severity is Severity.INFO:
         return finding
-    detail = "; ".join(filter(None, (finding.detail, f"within the tolerance of {limit}")))
-    return replace(finding, severity=Severity.INFO, detail=detail)
+    return replace(finding, severity=Severity.INFO, detail=append_detail(finding, f"within the tolerance of {limit}"))
 
 
-def _limit(finding: Finding, tolerances: Tolerances) -> Limit | None:
-    """The limit that holds for a finding: that of the field's own name, or of the first pattern that matches it."""
+def _find_limit(finding: Finding, tolerances: Tolerances) -> Limit | None:
+    """The limit for the finding's field: by its exact name, or else by the first matching pattern."""
     if finding.field in tolerances:
-        return _by_longest(finding.code, tolerances[finding.field])
+        return _get_by_prefix(finding.code, tolerances[finding.field])
     for pattern, limits in tolerances.items():
         if pattern is not None and fnmatch.fnmatchcase(finding.field or "", pattern):
-            return _by_longest(finding.code, limits)
+            return _get_by_prefix(finding.code, limits)
     return None
 
 
-def _by_longest(code: str, by_prefix: Mapping[str, T]) -> T | None:
-    """What the longest beginning of a code says; None where there is none."""
+def _get_by_prefix(code: str, by_prefix: Mapping[str, T]) -> T | None:
+    """The value of the longest prefix of ``code``; None if there is none."""
     prefix = longest_prefix(code, by_prefix)
     return None if prefix is None else by_prefix[prefix]

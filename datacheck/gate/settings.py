@@ -1,4 +1,4 @@
-"""What can be set, with the names that ``pyproject.toml`` and ``datacheck.yaml`` use."""
+"""All settings, with their names in ``pyproject.toml`` and ``datacheck.yaml``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Color", "Settings", "Tolerances"]
 
 Color = Literal["auto", "always", "never"]
 
-#: Field, or a pattern of fields, to limits by code; the nameless array is None.
+#: Field name or pattern -> limits by code. None stands for an unnamed array.
 Tolerances = Mapping[str | None, Mapping[str, Limit]]
 
 _NAMES = {code.name: code.code for code in CODES.values()}
@@ -29,15 +29,15 @@ _TOLERABLE = {number: code for number, code in CODES.items() if code.tolerable}
 
 
 def _known_code(prefix: str) -> str:
-    """A code, or the beginning of one, of which there is at least one."""
+    """Validate a code or a prefix of one."""
     upper = prefix.upper()
     if upper.startswith("DC") and codes_with_prefix(upper):
         return upper
     if prefix.lower() in _NAMES:
-        raise ValueError(f"write {_NAMES[prefix.lower()]} for {prefix!r}")
+        raise ValueError(f"write {_NAMES[prefix.lower()]} instead of {prefix!r}")
     near = nearest_name(upper, CODES) if len(upper) > 4 else ""
-    hint = near or "; write a code such as DC101, or the beginning of one such as DC1 ('datacheck explain' lists them)"
-    raise ValueError(f"there is no code {plain(prefix)!r}{hint}")
+    hint = near or "; expected a code such as DC101 or a prefix such as DC1 ('datacheck explain' lists all codes)"
+    raise ValueError(f"unknown code {plain(prefix)!r}{hint}")
 
 
 def _known_format(name: str) -> str:
@@ -53,33 +53,33 @@ def _known_pattern(pattern: str) -> str:
     return pattern
 
 
-def _named(text: str) -> str:
-    """What is not there by mistake, such as an unset variable of a script, must not be taken for the current folder."""
+def _not_empty(text: str) -> str:
+    """Reject an empty path, perhaps an unset shell variable, which would otherwise mean the current folder."""
     if not text.strip():
-        raise ValueError("is empty; name it, or leave it out")
+        raise ValueError("is empty; give a value, or leave it out")
     return text
 
 
-def _some(codes: tuple[str, ...]) -> tuple[str, ...]:
+def _at_least_one(codes: tuple[str, ...]) -> tuple[str, ...]:
     if not codes:
-        raise ValueError("names no code, so nothing would count; leave it out to select all")
+        raise ValueError("is empty, so no finding would count; leave it out to select all codes")
     return codes
 
 
 def _as_list(value: Any) -> Any:
-    """A single text stands for a list of one."""
+    """Accept a single string for a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 def _parse_tolerances(written: Any) -> Tolerances:
     if not isinstance(written, Mapping):
         raise ValueError("must be a mapping of fields to limits, such as {gust = '5%'}")
-    # TOML has no null, so the nameless array of an .npy is the empty name there.
-    return {field or None: _limits_of(field, limits) for field, limits in written.items()}
+    # TOML has no null: there the unnamed array of an .npy file is the empty name.
+    return {field or None: _parse_limits(field, limits) for field, limits in written.items()}
 
 
-def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
-    """Limits by code; a limit alone is for every code that can be tolerated."""
+def _parse_limits(field: str | None, written: Any) -> Mapping[str, Limit]:
+    """Limits by code. A limit without codes applies to every tolerable code."""
     by_code = written if isinstance(written, Mapping) else dict.fromkeys(_TOLERABLE, written)
     limits: dict[str, Limit] = {}
     for code, limit in by_code.items():
@@ -90,36 +90,36 @@ def _limits_of(field: str | None, written: Any) -> Mapping[str, Limit]:
         except ValueError as error:
             raise fault(place, str(error)) from None
         if not codes_with_prefix(known) & _TOLERABLE.keys():
-            problem = f"{known} counts no values, so nothing of it can be tolerated; use 'ignore' or 'severity'"
+            problem = f"{known} does not count values, so it has no tolerance; use 'ignore' or 'severity'"
             raise fault(place, problem)
     return limits
 
 
 CodePrefix = Annotated[str, AfterValidator(_known_code)]
 Codes = Annotated[tuple[CodePrefix, ...], BeforeValidator(_as_list)]
-Name = Annotated[str, AfterValidator(_named)]
+Name = Annotated[str, AfterValidator(_not_empty)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list)]
 Pattern = Annotated[str, AfterValidator(_known_pattern)]
 
 
 class Settings(BaseModel):
-    """The settings of one place: a file, the environment, a command line. What it does not set, others may.
+    """The settings from one place: a file, the environment, or a command line.
 
     Attributes:
-        paths: what is checked where no path is given.
-        schema_: the schema of every file that no pattern of ``schemas`` matches.
-        schemas: pattern of paths to schema; the first pattern that matches a file decides.
-        exclude: patterns of paths that are left out.
-        select, ignore: codes, or their beginnings, that count and that do not; the longer one decides.
-        severity: code, or its beginning, to ``error``, ``warning`` or ``info``.
-        tolerances: field, or a pattern of fields, to how many violations of it are let through in a file: ``3``,
-            ``'0.5%'``, or a mapping of codes to such limits.
-        baseline: the file of findings that are known; ``false`` for none.
-        cache: whether verdicts of files are kept.
-        cache_dir: where they are kept.
-        format: how the report is printed.
-        color: whether text is coloured.
-        workers: how many parts are worked on at a time.
+        paths: what to check if no path is given.
+        schema_: the schema of every file that no pattern in ``schemas`` matches.
+        schemas: path pattern -> schema. The first matching pattern decides.
+        exclude: path patterns of files to skip.
+        select, ignore: codes, or prefixes of codes, that count and that do not. The longer prefix wins.
+        severity: code or prefix -> ``error``, ``warning`` or ``info``.
+        tolerances: field name or pattern -> the violations to allow in each file: ``3``, ``'0.5%'``, or a mapping of
+            codes to such limits.
+        baseline: the file of known findings. ``false`` disables it.
+        cache: whether to reuse verdicts on unchanged files.
+        cache_dir: the folder of cached verdicts.
+        format: the format of the printed report.
+        color: whether to color text.
+        workers: how many units of work run at the same time.
         compare: thresholds of ``datacheck compare``.
     """
 
@@ -141,7 +141,7 @@ class Settings(BaseModel):
     schema_: Name | None = Field(default=None, alias="schema")
     schemas: dict[Pattern, Name] = {}
     exclude: Annotated[tuple[Pattern, ...], BeforeValidator(_as_list)] = ()
-    select: Annotated[Codes, AfterValidator(_some)] = ("DC",)
+    select: Annotated[Codes, AfterValidator(_at_least_one)] = ("DC",)
     ignore: Codes = ()
     severity: dict[CodePrefix, Severity] = {}
     tolerances: Annotated[Tolerances, PlainValidator(_parse_tolerances)] = {}

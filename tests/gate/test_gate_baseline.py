@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datacheck import Finding, Severity
 from datacheck.errors import ConfigurationError
-from datacheck.gate.baseline import Baseline, LookedAt, load_baseline, save_baseline
+from datacheck.gate.baseline import Baseline, CheckedFiles, load_baseline, save_baseline
 
 Save = Callable[..., Path]
 Write = Callable[[str, str], Path]
@@ -70,7 +70,7 @@ def test_what_is_fixed_is_told(save: Save, run: Run) -> None:
     assert run("scan", ".").code == 1
 
 
-def test_nothing_is_said_of_files_that_were_not_looked_at(save: Save, run: Run) -> None:
+def test_nothing_is_said_of_files_that_were_not_checked_files(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     save("b.npy", [NAN])
     run("baseline", "write", ".")
@@ -155,21 +155,21 @@ def test_another_name_is_told_how_to_be_used(save: Save, run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no baseline"),
-        ("[]", "is no baseline"),
-        ("<<<<<<< HEAD\n", "is no baseline"),
-        ('{"version": 1}', "is no baseline (it lacks 'files')"),
-        ('{"version": 1, "files": {"a": {}}}', "is no baseline (it lacks 'findings')"),
-        ('{"version": 1, "files": {"a": {"content": null, "findings": [{}]}}}', "is no baseline (it lacks 'field')"),
+        ("{", "not a baseline"),
+        ("[]", "not a baseline"),
+        ("<<<<<<< HEAD\n", "not a baseline"),
+        ('{"version": 1}', "not a baseline ('files' is missing)"),
+        ('{"version": 1, "files": {"a": {}}}', "not a baseline ('findings' is missing)"),
+        ('{"version": 1, "files": {"a": {"content": null, "findings": [{}]}}}', "not a baseline ('field' is missing)"),
         (
             '{"version": 1, "files": {"a": {"findings": [{"field": null, "code": "DC101", "num_violations": 1e999}]}}}',
-            "is no baseline (num_violations must be a whole number)",
+            "not a baseline (num_violations must be an integer)",
         ),
         (
             '{"version": 1, "files": {"a": {"content": 5, "findings": []}}}',
-            "is no baseline (field, rule and content must be text or null)",
+            "not a baseline (field, rule and content must be a string or null)",
         ),
-        ('{"version": 2, "files": {}}', "has version 2; this datacheck reads version 1"),
+        ('{"version": 2, "files": {}}', "unknown version 2; expected 1"),
     ],
 )
 def test_a_broken_baseline_is_an_error_that_says_what_to_do(write: Write, content: str, message: str) -> None:
@@ -183,7 +183,7 @@ def test_a_baseline_that_is_named_and_not_there_is_an_error(save: Save, run: Run
     save("a.npy")
     done = run("scan", "a.npy", "--baseline", "nowhere.json")
     assert (done.code, done.out) == (2, "")
-    assert done.err == ("datacheck: nowhere.json: there is no such file; write it with 'datacheck baseline write'\n")
+    assert done.err == ("datacheck: nowhere.json: no such file; create it with 'datacheck baseline write'\n")
     assert run("scan", "a.npy", "--baseline", "x", "--no-baseline").code == 2
 
 
@@ -200,8 +200,8 @@ def findings_of(found: dict[Any, int]) -> list[Finding]:
     ]
 
 
-def looked_at(findings: list[Finding]) -> LookedAt:
-    return LookedAt(["a.npy", "b\n.npy", "c\udc80"], ["."], findings, lambda uri: None)
+def checked_files(findings: list[Finding]) -> CheckedFiles:
+    return CheckedFiles(["a.npy", "b\n.npy", "c\udc80"], ["."], findings, lambda uri: None)
 
 
 @given(before=counts, now=counts)
@@ -209,12 +209,12 @@ def test_a_finding_fails_where_there_is_more_of_it_than_before_and_only_there(
     tmp_path_factory: pytest.TempPathFactory, before: dict[Any, int], now: dict[Any, int]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / NAME
-    baseline = Baseline(str(Path.cwd())).updated(findings_of(before), looked_at([]))
+    baseline = Baseline(str(Path.cwd())).updated(findings_of(before), checked_files([]))
     save_baseline(baseline, path)
     read = Baseline(baseline.root, load_baseline(path).files)
     assert read == baseline
     findings = findings_of(now)
-    compared = read.compare(findings, looked_at(findings))
+    compared = read.compare(findings, checked_files(findings))
     expected = {key for key, number in now.items() if number > before.get(key, 0)}
     assert {((f.uri, f.field), f.code) for f in compared.new} == expected
     assert {((f.uri, f.field), f.code) for f in compared.known} == now.keys() - expected
@@ -224,6 +224,6 @@ def test_a_finding_fails_where_there_is_more_of_it_than_before_and_only_there(
 
 def test_notes_are_never_known(folder: Path) -> None:
     note = Finding("DC101", "a.npy", None, 1, 1, severity=Severity.INFO)
-    baseline = Baseline(str(folder)).updated([note], looked_at([note]))
+    baseline = Baseline(str(folder)).updated([note], checked_files([note]))
     assert baseline.files == {}
-    assert baseline.compare([note], looked_at([note])).new == (note,)
+    assert baseline.compare([note], checked_files([note])).new == (note,)

@@ -176,7 +176,7 @@ def test_a_cache_that_cannot_be_had_keeps_nothing(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_that_was_asked_for_and_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="no cache can be kept there: Not a directory; name another, or use --no-cac"):
+    with pytest.raises(OutputError, match="cannot hold the cache: Not a directory; choose another folder"):
         Cache(tmp_path / "file" / "inside")
 
 

@@ -60,7 +60,10 @@ def test_files_that_are_excluded_are_not_compared(run: Run, write: Write) -> Non
     write("datacheck.yaml", "exclude: [data/test/]\n")
     done = run("compare", "data/train", "data/test")
     assert (done.code, done.out) == (2, "")
-    assert done.err == "datacheck: data/test: 'exclude' of the configuration leaves nothing of it to compare\n"
+    assert (
+        done.err
+        == "datacheck: data/test: nothing to compare, because 'exclude' in the configuration matches all of its files\n"
+    )
 
 
 @pytest.mark.usefixtures("splits")
@@ -70,7 +73,7 @@ def test_training_data_of_several_schemas_needs_one_to_be_named(run: Run, write:
     write("datacheck.yaml", "schemas: {data/train/a.parquet: s.yaml}\n")
     done = run("compare", "data/train", "data/test", "--no-drift")
     assert (done.code, done.out) == (2, "")
-    assert "data/train: its files are held to different schemas, 'none', 's.yaml'; name one with --schema" in done.err
+    assert "data/train: its files have different schemas ('none', 's.yaml'); choose one with --schema" in done.err
     assert compared(run, "--schema", "s.yaml") == [("DC311", "data/test/a.parquet", 1)]
 
 

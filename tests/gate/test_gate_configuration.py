@@ -100,7 +100,7 @@ def test_a_schema_for_one_call_is_that_of_every_file(write: Write) -> None:
 def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
     write("pyproject.toml", PYPROJECT)
     write("datacheck.yaml", "ignore: [DC1]\n")
-    with pytest.raises(ConfigurationError, match="stands beside datacheck"):
+    with pytest.raises(ConfigurationError, match=r"datacheck\.yaml is in the same folder"):
         configured()
 
 
@@ -109,13 +109,19 @@ def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
     [
         ("slect: [DC1]", "slect: is not a key that is known here; did you mean 'select'?"),
         ("cache_dir: x", "cache_dir: is not a key that is known here; write 'cache-dir'"),
-        ("select: [nan]", "select[0]: write DC101 for 'nan'"),
-        ("ignore: [DC999]", "ignore[0]: there is no code 'DC999'; did you mean 'DC909'?"),
-        ("ignore: [E501]", "ignore[0]: there is no code 'E501'; write a code such as DC101"),
+        ("select: [nan]", "select[0]: write DC101 instead of 'nan'"),
+        ("ignore: [DC999]", "ignore[0]: unknown code 'DC999'; did you mean 'DC909'?"),
+        ("ignore: [E501]", "ignore[0]: unknown code 'E501'; expected a code such as DC101"),
         ("severity: {DC104: warn}", "severity.DC104: must be 'error', 'warning' or 'info', and is 'warn'"),
-        ("tolerances: {x: 0.05}", "tolerances.x: must be a number of violations such as 3, or a share such as '0.5%'"),
-        ("tolerances: {x: 101%}", "tolerances.x: must be a number of violations such as 3, or a share such as '0.5%'"),
-        ("tolerances: {x: {DC0: 3}}", "tolerances.x.DC0: DC0 counts no values"),
+        (
+            "tolerances: {x: 0.05}",
+            "tolerances.x: must be a number of violations such as 3, or a percentage such as '0.5%'",
+        ),
+        (
+            "tolerances: {x: 101%}",
+            "tolerances.x: must be a number of violations such as 3, or a percentage such as '0.5%'",
+        ),
+        ("tolerances: {x: {DC0: 3}}", "tolerances.x.DC0: DC0 does not count values"),
         ("tolerances: {x: {DC1: -1}}", "tolerances.x.DC1: must be a number of violations"),
         ("tolerances: [x]", "tolerances: must be a mapping of fields to limits"),
         ("format: sariff", "format: unknown report format 'sariff'; did you mean 'sarif'?"),
@@ -142,11 +148,11 @@ def test_every_mistake_of_a_file_is_told(write: Write) -> None:
     ("variable", "value", "message"),
     [
         ("CACHE", "maybe", "must be true or false, and is 'maybe'"),
-        ("SELECT", "DC1,X", "there is no code 'X'"),
-        ("SEVERITY", "DC104", "must be CODE=LEVEL, such as DC104=warning, and is 'DC104'"),
+        ("SELECT", "DC1,X", "unknown code 'X'"),
+        ("SEVERITY", "DC104", "expected CODE=LEVEL such as DC104=warning, got 'DC104'"),
         ("WORKERS", "many", "must be a whole number, and is 'many'"),
         ("FORMAT", "jason", "unknown report format 'jason'; did you mean 'json'?"),
-        ("CONFIG", "nowhere.yaml", "there is no such configuration file"),
+        ("CONFIG", "nowhere.yaml", "no such configuration file"),
     ],
 )
 def test_a_mistake_in_a_variable_is_named_with_it(folder: Path, variable: str, value: str, message: str) -> None:
@@ -178,7 +184,7 @@ def test_variables_that_mean_nothing_are_told_and_those_of_a_service_are_not(fol
         environment[f"DATACHECK_{name}"] = "10.0.0.1"
     assert configured(**environment).settings == Settings()
     (line,) = unknown_variables(environment)
-    assert line == "DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?"
+    assert line == "unknown variable DATACHECK_SELCT; did you mean 'DATACHECK_SELECT'?"
 
 
 @pytest.mark.parametrize("command", ["scan", "config"])
@@ -189,7 +195,7 @@ def test_commands_tell_of_a_misspelt_variable(
     monkeypatch.setenv("DATACHECK_SELCT", "DC1")
     done = run(command, "x.npy")
     assert done.code == 0
-    assert done.err == "datacheck: DATACHECK_SELCT is not a variable that is known; did you mean 'DATACHECK_SELECT'?\n"
+    assert done.err == "datacheck: unknown variable DATACHECK_SELCT; did you mean 'DATACHECK_SELECT'?\n"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +285,7 @@ def test_every_key_is_on_the_page(repository: Path) -> None:
 @pytest.mark.parametrize("key", ["exclude", "schemas"])
 def test_a_pattern_that_can_match_nothing_is_a_mistake(folder: Path, key: str, pattern: str) -> None:
     value = [pattern] if key == "exclude" else {pattern: "x.yaml"}
-    with pytest.raises(ConfigurationError, match=r"is no pattern of paths as in \.gitignore, and matches nothing"):
+    with pytest.raises(ConfigurationError, match=r"is not a valid \.gitignore pattern, or matches nothing"):
         configure({key: value})
 
 

@@ -146,7 +146,7 @@ def test_a_wrong_schema_pipeline_or_configuration_is_refused(write: Write, commi
     assert refused.returncode == 1
     assert "schemas/s.yaml: fields.x.gee: is not a key that is known here; did you mean 'ge'?" in refused.stderr
     assert "pipelines/p.yaml: claen: is not a key that is known here; did you mean 'clean'?" in refused.stderr
-    assert "pipelines/ci.yml: neither a schema nor a pipeline, passed over" in refused.stderr
+    assert "pipelines/ci.yml: neither a schema nor a pipeline, skipped" in refused.stderr
     assert "other/s.yaml" not in refused.stderr
     write("schemas/s.yaml", "fields: {x: {ge: 1}}\n")
     write("pipelines/p.yaml", "inputs: data\noutput: {path: out}\nclean: []\n")

@@ -203,7 +203,7 @@ def test_color_on_a_terminal(save: Save, folder: Path, variables: dict[str, str]
 
 def test_the_paths_of_the_configuration_are_checked_where_none_is_given(save: Save, write: Write, run: Run) -> None:
     assert run("scan").err == (
-        "datacheck: there is nothing to check: name files or folders, or set 'paths' in the configuration\n"
+        "datacheck: nothing to check: name files or folders, or set 'paths' in the configuration\n"
     )
     save("data/a.npy", [NAN])
     save("b.npy", [NAN])

@@ -101,5 +101,5 @@ def test_a_limit_is_a_number_or_a_share(written: Any) -> None:
     if written == "5":
         assert Limit.parse(written) == Limit(number=5)
         return
-    with pytest.raises(ValueError, match="must be a number of violations such as 3, or a share"):
+    with pytest.raises(ValueError, match="must be a number of violations such as 3, or a percentage"):
         Limit.parse(written)

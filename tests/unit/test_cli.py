@@ -125,8 +125,8 @@ def test_what_cannot_be_done_is_said_on_stderr_with_exit_code_2(
     ("arguments", "message"),
     [
         (["scan", "clean.npi"], r"datacheck: clean\.npi: no such file or folder; did you mean 'clean\.npy'\?"),
-        (["explain", "DC9999"], r"datacheck: there is no code 'DC9999'; did you mean 'DC9\d\d'\?"),
-        (["explain", "duplicat"], r"datacheck: there is no code 'duplicat'; did you mean 'duplicate'\?"),
+        (["explain", "DC9999"], r"datacheck: unknown code 'DC9999'; did you mean 'DC9\d\d'\?"),
+        (["explain", "duplicat"], r"datacheck: unknown code 'duplicat'; did you mean 'duplicate'\?"),
         (["run", "pipelin.yaml"], r"datacheck: pipelin\.yaml: .*'pipeline\.yaml'"),
         (["clean", "pipeline.yaml"], r"datacheck: statistics\.json: .*learn them with 'datacheck fit'"),
         (["run", "schema.yaml"], r"datacheck: schema\.yaml: .*inputs"),
@@ -228,7 +228,7 @@ def test_explain_says_where_the_codes_are_for_what_is_near_to_none(
 ) -> None:
     code, out, err = outcome(capsys, "explain", wanted)
     assert (code, out) == (2, "")
-    assert err == f"datacheck: there is no code {wanted!r}; datacheck explain lists them all\n"
+    assert err == f"datacheck: unknown code {wanted!r}; 'datacheck explain' lists all codes\n"
 
 
 def test_schemas_are_checked_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
