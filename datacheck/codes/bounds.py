@@ -19,16 +19,17 @@ CODES = (
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value below the lower bound `ge`.",
         why=(
-            "A value that cannot be true is a sentinel (-999), a wrong unit or a broken sensor. One of them moves a"
-            " mean, squashes everything else when features are scaled, and makes gradients that dwarf all others."
+            "An impossible value is a placeholder (-999), a wrong unit or a broken sensor. One of them shifts a mean,"
+            " squashes all other values when features are scaled, and produces gradients that dwarf all others."
         ),
         example=(
-            "A sensor writes -999 when it has nothing to say, and the schema has `ge: 0`:\n"
+            "A sensor writes -999 for a missing value, and the schema has `ge: 0`:\n"
             "\n"
-            "    DC201 12 of 20,000 values in 'precip' are not >= 0 (train.parquet, row group 0, rows 5, 6, 7, 8, 9, …)"
+            "    DC201 12 of 20,000 values in 'precip' are not >= 0 (train.parquet, row group 0, rows 5, 6, 7, 8, 9,"
+            " …)"
         ),
         remedy=(
-            "Find out what the value stands for. Then choose a rule; `clip` uses the schema's own bounds:\n"
+            "Find out what the value means. Then choose a rule; `clip` uses the schema's bounds:\n"
             "\n"
             "    - {action: clip, fields: precip}\n"
             "    - {action: impute, strategy: median, fields: precip, codes: DC201}\n"
@@ -43,7 +44,7 @@ CODES = (
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value above the upper bound `le`.",
         why=(
-            "A value that cannot be true is a sentinel (9999), a wrong unit or a broken sensor. Its square in the loss"
+            "An impossible value is a placeholder (9999), a wrong unit or a broken sensor. Its square in the loss"
             " outweighs thousands of good rows."
         ),
         example=(
@@ -52,12 +53,12 @@ CODES = (
             "    DC202 3 of 20,000 values in 'wind_speed' are not <= 200 (train.parquet, row group 2, rows 11, 12, 13)"
         ),
         remedy=(
-            "Find out what the value stands for. Then choose a rule; `clip` uses the schema's own bounds:\n"
+            "Find out what the value means. Then choose a rule; `clip` uses the schema's bounds:\n"
             "\n"
             "    - {action: clip, fields: wind_speed}\n"
             "    - {action: quarantine, fields: wind_speed, codes: DC202}\n"
             "\n"
-            "If the bound is too narrow for true values, widen it in the schema."
+            "If the bound excludes real values, widen it in the schema."
         ),
     ),
     _code(
@@ -68,17 +69,17 @@ CODES = (
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value at or below the exclusive lower bound `gt`.",
         why=(
-            "Where zero or less is impossible, the logarithm, the root or the division that follows makes NaN or"
-            " infinity of it."
+            "If zero or less is impossible, the logarithm, root or division that follows turns the value into NaN or"
+            " infinity."
         ),
         example=(
-            "A flight of 0 miles, where the schema has `gt: 0`:\n"
+            "A flight of 0 miles, and the schema has `gt: 0`:\n"
             "\n"
             "    DC203 1 of 20,000 values in 'distance' are not > 0 (train.parquet, row group 4, row 88213)"
         ),
         remedy=(
-            "Set such rows aside or fill in a value. `clip` would move it to the nearest value inside the bound, which"
-            " for `gt: 0` is so small that its logarithm or inverse is no better:\n"
+            "Quarantine such rows or impute a value. `clip` would move the value to the nearest one inside the"
+            " bound, which for `gt: 0` is so small that its logarithm or inverse is no better:\n"
             "\n"
             "    - {action: quarantine, fields: distance, codes: DC203}\n"
             "    - {action: impute, strategy: median, fields: distance, codes: DC203}"
@@ -92,16 +93,17 @@ CODES = (
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value at or above the exclusive upper bound `lt`.",
         why=(
-            "Class numbers and positions start at 0, so the count itself is already too large: an embedding or a"
-            " cross-entropy indexes out of range, which on a GPU is an assertion that ends the process."
+            "Class labels and positions start at 0, so the number of classes itself is already too large: an"
+            " embedding or a cross-entropy indexes out of range, which on a GPU is an assertion that ends the"
+            " process."
         ),
         example=(
-            "Ten classes, labelled 1 to 10 instead of 0 to 9, where the schema has `lt: 10`:\n"
+            "Ten classes are labelled 1 to 10 instead of 0 to 9, and the schema has `lt: 10`:\n"
             "\n"
             "    DC204 6,012 of 60,000 values in 'label' are not < 10 (labels.npy, rows 3, 9, 14, 20, 31, …)"
         ),
         remedy=(
-            "Correct the numbering where the data is made. Single bad rows can be set aside:\n"
+            "Correct the numbering where the data is produced. A few bad rows can be quarantined:\n"
             "\n"
             "    - {action: quarantine, fields: label, codes: DC204}"
         ),
@@ -111,20 +113,19 @@ CODES = (
         name="isin",
         repairable=True,
         message="{violations} of {checked} values in {field} are not {detail}",
-        finds="A value outside the list `isin`.",
+        finds="A value that is not in the list `isin`.",
         why=(
-            "An unknown category has no row in the encoder: it raises in the middle of training, or it is mapped to"
-            " category 0 and mislabels what it stands for."
+            "An unknown category has no row in the encoder: it raises in the middle of training, or is mapped to"
+            " category 0 and mislabelled."
         ),
         example=(
-            "A trailing blank makes another airport of the same name:\n"
+            "A trailing space turns an airport into another one:\n"
             "\n"
             "    DC205 2 of 20,000 values in 'origin' are not one of 'EWR', 'JFK', 'LGA' (train.parquet, row group 0,"
             " rows 3, 8)"
         ),
         remedy=(
-            "Correct the spelling where the data is made, add a category that is new and true to `isin`, or choose a"
-            " rule:\n"
+            "Correct the spelling where the data is produced, add a valid new category to `isin`, or choose a rule:\n"
             "\n"
             "    - {action: impute, strategy: most_frequent, fields: origin, codes: DC205}\n"
             "    - {action: quarantine, fields: origin, codes: DC205}"
@@ -136,19 +137,16 @@ CODES = (
         repairable=True,
         message="{violations} of {checked} values in {field} do not match {detail}",
         finds="A string that the regular expression `str_matches` does not match from its start.",
-        why=(
-            "An identifier of another form joins with nothing, and the features that the join should bring are then"
-            " missing."
-        ),
+        why="An identifier in another form does not join, and the features from that join are then missing.",
         example=(
-            "Tail numbers start with N in this data, and the schema has `str_matches: '^N[0-9A-Z]+$'`:\n"
+            "Tail numbers in this data start with N, and the schema has `str_matches: '^N[0-9A-Z]+$'`:\n"
             "\n"
-            "    DC206 7 of 20,000 values in 'tailnum' do not match '^N[0-9A-Z]+$' (train.parquet, row group 0, rows 2,"
-            " 40, …)"
+            "    DC206 7 of 20,000 values in 'tailnum' do not match '^N[0-9A-Z]+$' (train.parquet, row group 0, rows"
+            " 2, 40, …)"
         ),
         remedy=(
-            "Correct the strings where the data is made, or the expression in the schema. End it with `$` to match"
-            " the whole string. Rows can be set aside:\n"
+            "Correct the strings where the data is produced, or the expression in the schema. End it with `$` to"
+            " match the whole string. Rows can be quarantined:\n"
             "\n"
             "    - {action: quarantine, fields: tailnum, codes: DC206}"
         ),
@@ -158,14 +156,17 @@ CODES = (
         name="check",
         message="{violations} of {checked} values in {field} fail {rule}",
         finds="A value that fails one of the pandera checks listed under the field's `checks`.",
-        why="The schema's author knows this rule to hold for good values; what breaks it was made in some other way.",
+        why=(
+            "The author of the schema knows that this rule holds for good values, so a value that breaks it was"
+            " produced in some other way."
+        ),
         example=(
             "The schema has `checks: {str_length: {min_value: 3, max_value: 3}}`:\n"
             "\n"
             "    DC207 1 of 20,000 values in 'dest' fail str_length(3, 3) (train.parquet, row group 0, row 19)"
         ),
         remedy=(
-            "Correct the values where the data is made, or the check in the schema. Rows can be set aside:\n"
+            "Correct the values where the data is produced, or the check in the schema. Rows can be quarantined:\n"
             "\n"
             "    - {action: quarantine, fields: dest, codes: DC207}"
         ),

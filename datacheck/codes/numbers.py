@@ -17,24 +17,23 @@ CODES = (
         message="{violations} of {checked} values are NaN in {field}",
         finds="A floating-point or complex value that is NaN.",
         why=(
-            "NaN spreads through every operation. One NaN in a batch makes the loss NaN, its gradients NaN, and after"
-            " one step every weight NaN. Comparisons with NaN are false, so a check such as `x < 0` lets it pass."
+            "NaN spreads through every operation. One NaN in a batch makes the loss NaN, then its gradients, and"
+            " after one step every weight. Comparisons with NaN are false, so a check such as `x < 0` lets it pass."
         ),
         example=(
-            "Row group 2 of a file has three embeddings with a NaN in them:\n"
+            "Row group 2 of a file has three embeddings with a NaN:\n"
             "\n"
             "    DC101 3 of 4,096 values are NaN in 'embedding' (train.parquet, row group 2, rows 17, 90, 91)"
         ),
         remedy=(
-            "Look for the division by zero, the logarithm of zero or the failed join that made it. Then choose a"
-            " rule:\n"
+            "Find its origin: a division by zero, a logarithm of zero, a failed join. Then choose a rule:\n"
             "\n"
             "    - {action: impute, strategy: median, fields: embedding}\n"
             "    - {action: nan_to_num, nan: 0.0, fields: embedding}\n"
             "    - {action: drop_row, codes: DC101}\n"
             "    - {action: quarantine, codes: DC101}\n"
             "\n"
-            "If NaN is a value that your model handles, allow it in the schema with `allow_nan: true`."
+            "If your model handles NaN, allow it in the schema with `allow_nan: true`."
         ),
     ),
     _code(
@@ -45,8 +44,8 @@ CODES = (
         finds="A floating-point or complex value that is +inf.",
         why=(
             "The next subtraction or product turns an infinity into NaN: `inf - inf`, `inf * 0`. A mean over it is"
-            " infinite too, and normalising with that mean spoils every row. A value beyond 65,504 becomes +inf in"
-            " float16."
+            " infinite too, and normalising with that mean destroys every row. In float16, values beyond 65,504"
+            " overflow to +inf."
         ),
         example=(
             "A rate was divided by a duration of zero in two rows:\n"
@@ -54,13 +53,14 @@ CODES = (
             "    DC102 2 of 100,000 values are +inf in 'speed' (train.parquet, row group 0, rows 4, 812)"
         ),
         remedy=(
-            "Mend the division or the overflow that made it. Then choose a rule; the value to put in is always yours:\n"
+            "Fix the division or overflow that produced it. Then choose a rule; the replacement value is always"
+            " yours to choose:\n"
             "\n"
             "    - {action: nan_to_num, posinf: 1000.0, fields: speed}\n"
             "    - {action: impute, strategy: median, fields: speed, codes: DC102}\n"
             "    - {action: quarantine, codes: [DC102, DC103]}\n"
             "\n"
-            "If infinities are meant, allow them in the schema with `allow_inf: true`."
+            "If infinities are intended, allow them in the schema with `allow_inf: true`."
         ),
     ),
     _code(
@@ -70,8 +70,8 @@ CODES = (
         message="{violations} of {checked} values are -inf in {field}",
         finds="A floating-point or complex value that is -inf.",
         why=(
-            "It turns into NaN as +inf does. It also hides well: a softmax maps one -inf to 0 without complaint, and a"
-            " row of nothing but -inf to NaN."
+            "It turns into NaN as +inf does, and it hides better: a softmax maps one -inf to 0 without complaint, and"
+            " a row of only -inf to NaN."
         ),
         example=(
             "The logarithm of a count of zero was stored:\n"
@@ -79,12 +79,12 @@ CODES = (
             "    DC103 1 of 100,000 values are -inf in 'log_count' (train.parquet, row group 3, row 31007)"
         ),
         remedy=(
-            "Store `log1p` instead of `log`, or choose a rule; the value to put in is always yours:\n"
+            "Store `log1p` instead of `log`, or choose a rule; the replacement value is always yours to choose:\n"
             "\n"
             "    - {action: nan_to_num, neginf: 0.0, fields: log_count}\n"
             "    - {action: drop_row, codes: DC103}\n"
             "\n"
-            "If infinities are meant, allow them in the schema with `allow_inf: true`."
+            "If infinities are intended, allow them in the schema with `allow_inf: true`."
         ),
     ),
     _code(
@@ -94,9 +94,8 @@ CODES = (
         message="{violations} of {checked} values are null in {field}",
         finds="A null (an Arrow null, an empty CSV cell, a NaT, a masked value) in a field that is not nullable.",
         why=(
-            "A null becomes whatever the next library makes of it: NaN in pandas, 0 or arbitrary bytes where a buffer"
-            " is read without its validity, an exception in a collate function. A row whose label is null teaches"
-            " nothing."
+            "What a null becomes depends on the next library: NaN in pandas, 0 or arbitrary bytes where a buffer is"
+            " read without its validity, an exception in a collate function. A row with a null label teaches nothing."
         ),
         example=(
             "Flights that never arrived have no arrival delay:\n"
@@ -105,12 +104,12 @@ CODES = (
             " 615)"
         ),
         remedy=(
-            "Drop rows without a label, fill in features:\n"
+            "Drop rows without a label, and impute features:\n"
             "\n"
             "    - {action: drop_row, fields: arr_delay, codes: DC104}\n"
             "    - {action: impute, strategy: median, fields: dep_delay, indicator: true}\n"
             "\n"
-            "If a null is a value that your code handles, allow it in the schema with `nullable: true`."
+            "If your code handles nulls, allow them in the schema with `nullable: true`."
         ),
     ),
 )

@@ -136,7 +136,7 @@ class _Pair:
                 continue
             difference = abs(here[0] / here[1] - known[0] / known[1])
             if difference > limits.rate and rate_chance(known, here) < limits.significance:
-                detail = f"{_rate_in_words(here)}, in the training data {_rate_in_words(known)}"
+                detail = f"{_rate_in_words(known)} in the training data to {_rate_in_words(here)}"
                 yield Finding("DC313", self.name, self.path, here[0] or 1, here[1], rule=word, detail=detail)
 
     def _numbers(self, train: list[LeafProfile], other: list[LeafProfile]) -> Iterator[Finding]:
