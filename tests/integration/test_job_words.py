@@ -36,7 +36,7 @@ def test_few_words_among_numbers_are_a_warning_that_names_them(folder: Path) -> 
     (finding,) = report.findings
     assert (finding.code, finding.severity, finding.field) == ("DC007", "warning", "x")
     assert [(example.row, example.value) for example in finding.examples] == [(1, "oops"), (6, "-")]
-    assert finding.message.startswith("2 of 9 values in 'x' are no numbers and make it text")
+    assert finding.message.startswith("2 of 9 values in 'x' are not numeric, so the column was read as text")
 
 
 def test_a_dtype_makes_each_word_a_violation_and_the_others_numbers(folder: Path) -> None:
