@@ -28,6 +28,7 @@ from datacheck.schema.model import Schema
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.storage import storage_of
 from datacheck.text import plain
 
 __all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
@@ -75,14 +76,15 @@ def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike)
     seen: dict[str, str] = {}
     for item in found:
         for path in item.paths:
-            split = seen.setdefault(os.path.realpath(path), item.split)
+            split = seen.setdefault(storage_of(path).resolve(path), item.split)
             if split != item.split:
                 raise UsageError(f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
     return [replace(item, identity=_from_pipeline(item.uri, pipeline)) for item in found]
 
 
 def _from_pipeline(path: str, pipeline: Pipeline) -> str:
-    return os.path.relpath(path, pipeline.folder)
+    local = storage_of(path).local_path(path)
+    return path if local is None else os.path.relpath(local, pipeline.folder)
 
 
 def _one_file(path: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections import Counter
-from typing import BinaryIO
 
 from datacheck.errors import SourceError
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.error_translation import check_expansion
+from datacheck.storage.base import DataFile
 
 __all__ = ["check_zip", "data_offset", "verify_stored"]
 
@@ -47,19 +46,19 @@ def check_zip(uri: str, archive: zipfile.ZipFile, size: int, options: ReadOption
     return files
 
 
-def data_offset(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
+def data_offset(file: DataFile, entry: zipfile.ZipInfo) -> int:
     """Where the bytes of a member begin."""
-    header = os.pread(file.fileno(), _LOCAL_HEADER_BYTES, entry.header_offset)
+    header = file.read_at(entry.header_offset, _LOCAL_HEADER_BYTES)
     name_bytes, extra_bytes = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
     return entry.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
 
 
-def verify_stored(uri: str, file: BinaryIO, entry: zipfile.ZipInfo) -> None:
+def verify_stored(uri: str, file: DataFile, entry: zipfile.ZipInfo) -> None:
     """Check the checksum of a stored member, which mapping its bytes does not; raises ``SourceError``."""
     offset = data_offset(file, entry)
     left, checksum = entry.file_size, 0
     while left:
-        chunk = os.pread(file.fileno(), min(left, 1 << 20), offset)
+        chunk = file.read_at(offset, min(left, 1 << 20))
         if not chunk:
             raise SourceError("DC901", uri, f"the file ends inside the member {entry.filename!r}", _BROKEN)
         checksum = zlib.crc32(chunk, checksum)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import math
-import mmap
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +15,9 @@ from datacheck.batch import Column
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
 from datacheck.sources.error_translation import check_rows
+from datacheck.storage.base import DataFile
 
-__all__ = ["Place", "check_place", "iter_rows", "parse_npy_header", "row_ranges", "rows_of"]
+__all__ = ["ArrayLayout", "check_layout", "iter_rows", "parse_npy_header", "row_ranges", "rows_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +33,7 @@ _BROKEN = "write the file again, or take it out of the inputs"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArrayLayout:
     """Where one array lies: from ``offset`` on, in C order, or in Fortran order where ``fortran``.
 
     ``logical`` is the logical dtype where ``dtype`` only stores it, ``problem`` why its values cannot be looked into.
@@ -69,10 +68,10 @@ class Place:
         return Column(self.name, data, self.logical)
 
 
-def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = None) -> tuple[Place, int]:
+def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = None) -> tuple[ArrayLayout, int]:
     """The array that an ``.npy`` header describes, and the length of the header; nothing is unpickled.
 
-    ``read`` reads a number of bytes of the stream. The offset of the place is the header's length. Raises
+    ``read`` reads a number of bytes of the stream. The offset of the layout is the header's length. Raises
     ``SourceError``: DC903 for an array of Python objects, DC901 for anything that is no header.
     """
     what = "the header" if name is None else f"the header of {name!r}"
@@ -96,7 +95,7 @@ def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = 
         raise SourceError(
             "DC903", uri, problem, "save it as numbers, or take it out of the inputs: it is never unpickled"
         )
-    return Place(name, dtype, shape, 8 + width + length, fortran), 8 + width + length
+    return ArrayLayout(name, dtype, shape, 8 + width + length, fortran), 8 + width + length
 
 
 def _parse_description(text: str, uri: str, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -116,78 +115,94 @@ def _parse_description(text: str, uri: str, what: str) -> tuple[tuple[int, ...],
     return shape, fortran, dtype
 
 
-def check_place(uri: str, place: Place, available: int) -> None:
+def check_layout(uri: str, layout: ArrayLayout, available: int) -> None:
     """Raise ``SourceError`` where an array claims more than the ``available`` bytes can hold."""
-    what = "the array" if place.name is None else f"the array {place.name!r}"
-    if place.num_bytes > available:
+    what = "the array" if layout.name is None else f"the array {layout.name!r}"
+    if layout.num_bytes > available:
         problem = (
-            f"{what} claims {place.num_bytes:,} bytes ({place.shape} of {place.dtype}), and {available:,} are there"
+            f"{what} claims {layout.num_bytes:,} bytes ({layout.shape} of {layout.dtype}), and {available:,} are there"
         )
         raise SourceError("DC901", uri, problem, "it is cut short: write it again")
-    check_rows(uri, max(place.num_rows, 0 if place.num_bytes else math.prod(place.shape)), place.num_bytes, what)
+    check_rows(uri, max(layout.num_rows, 0 if layout.num_bytes else math.prod(layout.shape)), layout.num_bytes, what)
 
 
-def row_ranges(places: list[Place], start: int, count: int) -> list[tuple[int, int]]:
+def row_ranges(layouts: list[ArrayLayout], start: int, count: int) -> list[tuple[int, int]]:
     """Ranges ``(start, count)`` of rows for batches."""
-    row_bytes = sum(place.row_bytes for place in places)
+    row_bytes = sum(layout.row_bytes for layout in layouts)
     return [(start + first, number) for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES)]
 
 
-def rows_of(file: BinaryIO, place: Place, start: int, count: int) -> Array:
-    """Some rows of an array: mapped where they lie together, copied where they do not or where they are few.
+def rows_of(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Array:
+    """Some rows of an array: mapped where they are contiguous and many, else copied.
 
-    Each call has a map of its own, which goes when the last array over it goes: pages that have been checked do not
+    Each call makes a map of its own, which goes when the last array over it goes: pages that have been checked do not
     stay in the process.
     """
-    shape = (count, *place.shape[1:]) if place.shape else ()
-    num_bytes = math.prod(shape) * place.dtype.itemsize
+    shape = (count, *layout.shape[1:]) if layout.shape else ()
+    num_bytes = math.prod(shape) * layout.dtype.itemsize
     if num_bytes == 0:
-        return np.zeros(shape, place.dtype)
-    if place.is_copied:
-        return _gathered(file, place, start, count)
-    begin = place.offset + start * place.row_bytes
-    if num_bytes < MAP_FROM_BYTES:
-        data = os.pread(file.fileno(), num_bytes, begin)
-        if len(data) < num_bytes:
-            raise EOFError("the file ends inside the array")
-        return np.frombuffer(data, place.dtype).reshape(shape)
-    return _mapped(file, place.dtype, begin, shape)
+        return np.zeros(shape, layout.dtype)
+    if layout.is_copied:
+        return _gather(file, layout, start, count)
+    mapped = _map_rows(file, layout, start, count) if num_bytes >= MAP_FROM_BYTES else None
+    if mapped is not None:
+        return mapped
+    return np.ndarray(shape, layout.dtype, _read_range(file, layout.offset + start * layout.row_bytes, num_bytes))
 
 
-def _mapped(
-    file: BinaryIO, dtype: np.dtype[Any], begin: int, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
-) -> Array:
-    """An array over the bytes of a file from ``begin`` on."""
-    page = begin - begin % mmap.ALLOCATIONGRANULARITY
-    span = math.prod(shape) * dtype.itemsize if strides is None else (shape[0] - 1) * strides[0] + shape[1] * strides[1]
-    window = mmap.mmap(file.fileno(), begin - page + span, access=mmap.ACCESS_READ, offset=page)
-    return np.ndarray(shape, dtype, window, begin - page, strides)
+def _read_range(file: DataFile, offset: int, num_bytes: int) -> bytes:
+    data = file.read_at(offset, num_bytes)
+    if len(data) < num_bytes:
+        raise EOFError("the file ends inside the array")
+    return data
 
 
-def _gathered(file: BinaryIO, place: Place, start: int, count: int) -> Array:
+def _map_rows(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Array | None:
+    """Contiguous rows as a view of the file's pages; None where the storage does not map."""
+    shape = (count, *layout.shape[1:]) if layout.shape else ()
+    view = file.map(layout.offset + start * layout.row_bytes, math.prod(shape) * layout.dtype.itemsize)
+    return None if view is None else np.ndarray(shape, layout.dtype, view)
+
+
+def _gather(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Array:
     """Rows of an array in Fortran order: the same piece of each of its columns, gathered in that order."""
-    num_columns, width = math.prod(place.shape[1:]), place.dtype.itemsize
-    column_bytes = place.num_rows * width
+    num_columns, width = math.prod(layout.shape[1:]), layout.dtype.itemsize
+    column_bytes = layout.num_rows * width
     step = max(1, TARGET_UNIT_BYTES // column_bytes)
-    gathered = np.empty((num_columns, count), place.dtype)
+    gathered = np.empty((num_columns, count), layout.dtype)
     for first in range(0, num_columns, step):
         shape = (min(step, num_columns - first), count)
-        begin = place.offset + first * column_bytes + start * width
-        gathered[first : first + step] = _mapped(file, place.dtype, begin, shape, (column_bytes, width))
-    return gathered.reshape(*reversed(place.shape[1:]), count).transpose()
+        begin = layout.offset + first * column_bytes + start * width
+        view = file.map(begin, (shape[0] - 1) * column_bytes + count * width)
+        if view is None:
+            pieces = [_read_range(file, begin + index * column_bytes, count * width) for index in range(shape[0])]
+            gathered[first : first + step] = np.ndarray(shape, layout.dtype, b"".join(pieces))
+        else:
+            gathered[first : first + step] = np.ndarray(shape, layout.dtype, view, 0, (column_bytes, width))
+    return gathered.reshape(*reversed(layout.shape[1:]), count).transpose()
 
 
-def iter_rows(file: BinaryIO, places: list[Place], start: int, count: int) -> Iterator[tuple[int, int, list[Column]]]:
+def iter_rows(
+    file: DataFile, layouts: list[ArrayLayout], start: int, count: int
+) -> Iterator[tuple[int, int, list[Column]]]:
     """``(row_start, num_rows, columns)`` over a range of rows of arrays of equal length."""
-    mapped = [None if place.is_copied else rows_of(file, place, start, count) for place in places]
-    for first, number in row_ranges(places, start, count):
-        # Batches of one map: whoever reads them looks at the file again between two, since to touch pages that are no
+    whole = [_all_rows(file, layout, start, count) for layout in layouts]
+    for first, number in row_ranges(layouts, start, count):
+        # Batches share one map. The fingerprint is checked between two batches, since touching mapped pages that are no
         # longer there ends the process.
         columns = [
-            place.column(rows_of(file, place, first, number) if rows is None else _part(rows, first - start, number))
-            for place, rows in zip(places, mapped, strict=True)
+            layout.column(rows_of(file, layout, first, number) if rows is None else _part(rows, first - start, number))
+            for layout, rows in zip(layouts, whole, strict=True)
         ]
         yield first, number, columns
+
+
+def _all_rows(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Array | None:
+    """All rows at once where that takes little memory: they are few, or mapped. Else None."""
+    if layout.is_copied:
+        return None
+    is_small = count * max(1, layout.row_bytes) < MAP_FROM_BYTES or layout.num_bytes == 0
+    return rows_of(file, layout, start, count) if is_small else _map_rows(file, layout, start, count)
 
 
 def _part(rows: Array, start: int, count: int) -> Array:

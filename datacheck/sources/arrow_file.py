@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from datacheck.sources.base import (
     split_rows,
 )
 from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.storage.registry import open_file, storage_of
 
 __all__ = ["ArrowSource"]
 
@@ -43,7 +43,7 @@ class ArrowSource:
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         is_stream = _is_stream(uri)
-        with pa.memory_map(uri) as source:
+        with _open(uri) as source:
             source.seek(0 if is_stream else 8)
             contents = read_contents(uri, source, is_stream=is_stream)
         with _opened(uri, options) as (reader, _names):
@@ -80,7 +80,7 @@ class ArrowSource:
 
 
 def _is_stream(uri: str) -> bool:
-    with Path(uri).open("rb") as file:
+    with open_file(uri) as file:
         head = file.read(8)
     if head.startswith(b"FEA1"):
         problem = "it is Feather V1, which is no longer read"
@@ -89,10 +89,16 @@ def _is_stream(uri: str) -> bool:
     return not head.startswith(_MAGIC)
 
 
+def _open(uri: str) -> pa.NativeFile:
+    """The file, mapped where it has a local path."""
+    path = storage_of(uri).local_path(uri)
+    return pa.PythonFile(open_file(uri), "r") if path is None else pa.memory_map(path)
+
+
 @contextmanager
 def _opened(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
     """A reader of the wanted columns, and their positions in what it reads."""
-    with pa.memory_map(uri) as source:
+    with _open(uri) as source:
         open_reader = ipc.open_stream if _is_stream(uri) else ipc.open_file
         reader = open_reader(source)
         if options.columns is None:

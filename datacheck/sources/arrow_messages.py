@@ -113,32 +113,32 @@ class _Table:
         (self._index_bytes,) = struct.unpack_from("<H", data, self._index)
 
     def _field(self, number: int) -> int | None:
-        place = 4 + 2 * number
-        if place >= self._index_bytes:
+        position = 4 + 2 * number
+        if position >= self._index_bytes:
             return None
-        (offset,) = struct.unpack_from("<H", self._data, self._index + place)
+        (offset,) = struct.unpack_from("<H", self._data, self._index + position)
         return self._position + offset if offset else None
 
     def byte(self, number: int) -> int:
-        place = self._field(number)
-        return 0 if place is None else self._data[place]
+        position = self._field(number)
+        return 0 if position is None else self._data[position]
 
     def long(self, number: int) -> int:
-        place = self._field(number)
-        if place is None:
+        position = self._field(number)
+        if position is None:
             return 0
-        (value,) = struct.unpack_from("<q", self._data, place)
+        (value,) = struct.unpack_from("<q", self._data, position)
         return int(value)
 
     def child(self, number: int) -> _Table | None:
-        place = self._field(number)
-        return None if place is None else _Table(self._data, place + _unsigned(self._data, place))
+        position = self._field(number)
+        return None if position is None else _Table(self._data, position + _unsigned(self._data, position))
 
     def pairs(self, number: int) -> list[tuple[int, int]]:
         """A vector of structs of two 64-bit integers."""
-        place = self._field(number)
-        if place is None:
+        position = self._field(number)
+        if position is None:
             return []
-        start = place + _unsigned(self._data, place)
+        start = position + _unsigned(self._data, position)
         values = struct.unpack_from(f"<{2 * _unsigned(self._data, start)}q", self._data, start + 4)
         return list(zip(values[::2], values[1::2], strict=True))

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -28,6 +27,7 @@ from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, Wo
 from datacheck.sources.csv_types import ColumnKinds
 from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
 from datacheck.sources.text_parsing import convert
+from datacheck.storage.registry import open_file
 from datacheck.text import quantity
 
 __all__ = ["CsvSource"]
@@ -110,7 +110,7 @@ def _delimiter(uri: str, options: ReadOptions) -> str:
 
 @contextmanager
 def _opened(uri: str, options: ReadOptions) -> Iterator[_Stream]:
-    with Path(uri).open("rb") as file:
+    with open_file(uri) as file:
         if uri.lower().endswith(".gz"):
             with gzip.open(file) as expanded:
                 yield _Bounded(uri, expanded, options)

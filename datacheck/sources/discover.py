@@ -1,14 +1,13 @@
-# A path stays as the user wrote it; pathlib would rewrite it.
-# ruff: noqa: PTH112, PTH114, PTH116, PTH118, PTH119, PTH120, PTH206, PTH208
-"""From the paths that a user wrote to the files that they stand for, always in the same order."""
+"""Expands the paths that a user wrote into files, always in the same order."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
 import os
+import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
@@ -16,6 +15,8 @@ from urllib.parse import unquote
 from datacheck.errors import UsageError, nearest_name
 from datacheck.formats import format_of_name, known_suffixes
 from datacheck.sources.base import ReadOptions
+from datacheck.storage.base import Entry, Storage
+from datacheck.storage.registry import LOCAL, storage_of
 from datacheck.text import plain
 
 __all__ = ["InputFile", "expand_inputs"]
@@ -25,7 +26,7 @@ _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read, named as the user wrote it or joined to the folder that he wrote, and how to read it."""
+    """One file to read, under the name that the user wrote or below the folder that the user wrote, and how to read it."""
 
     uri: str
     options: ReadOptions = field(default_factory=ReadOptions)
@@ -35,19 +36,18 @@ def expand_inputs(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     options: ReadOptions | None = None,
 ) -> list[InputFile]:
-    """The files that files, folders and globs stand for, each once, in the order of ``paths``.
+    """Expand files, folders and globs into files, each once, in the order of ``paths``.
 
-    A folder stands for every file below it whose suffix is known; names that begin with ``.`` or ``_`` are left out,
-    and so are links that lead back. A glob may use ``**``; what it matches is taken whether its suffix is known or not,
-    unless its last part says nothing about names. Folders named ``key=value`` right above a file add columns to a
-    table.
-    Raises ``UsageError`` for a path that stands for nothing.
+    A folder stands for every file below it with a known suffix; names that begin with ``.`` or ``_`` are skipped, and so
+    are links that lead back. A glob may use ``**``; every file that it matches is taken, whatever its suffix, unless its
+    last part matches any name. Folders named ``key=value`` right above a file add columns to a table.
+    Raises ``UsageError`` for a path that matches nothing.
     """
     written = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: dict[str, InputFile] = {}
     for path in written:
         for uri in _expand(os.fspath(path)):
-            key = os.path.normpath(uri)
+            key = posixpath.normpath(uri)
             if key not in found:
                 found[key] = _input_file(uri, options or ReadOptions())
     return list(found.values())
@@ -61,9 +61,9 @@ def _input_file(uri: str, options: ReadOptions) -> InputFile:
 
 
 def _partitions(uri: str) -> tuple[tuple[str, str], ...]:
-    """What the ``key=value`` folders right above a file say, outermost first."""
+    """The columns that the ``key=value`` folders right above a file add, outermost first."""
     pairs: list[tuple[str, str]] = []
-    for part in reversed(os.path.dirname(uri).split(os.sep)):
+    for part in reversed(posixpath.dirname(uri).split("/")):
         key, separator, value = part.partition("=")
         if not (key and separator):
             break
@@ -73,170 +73,163 @@ def _partitions(uri: str) -> tuple[tuple[str, str], ...]:
 
 def _expand(path: str) -> list[str]:
     if not path or "\0" in path:
-        raise UsageError("an input path is empty or holds a zero byte; name a file, a folder or a glob")
-    if os.path.isdir(path):
-        files = [uri for uri in _walk(path, _above(path)) if _is_wanted(uri)]
+        raise UsageError("an input path is empty or contains a zero byte; name a file, a folder or a glob")
+    storage = storage_of(path)
+    if _is_folder(storage, path):
+        files = [uri for uri in _files_below(storage, path, _keys_above(storage, path)) if _is_wanted(storage, uri)]
         if not files:
             known = " ".join(known_suffixes())
             raise UsageError(f"{plain(path)}: the folder has no file of a known format; known suffixes: {known}")
         return files
-    if os.path.lexists(path) or os.path.lexists(f"{path}.dvc"):
+    if storage.exists(path) or storage.exists(f"{path}.dvc"):
         return [path]
-    if _SCHEME.match(path):
+    scheme = _SCHEME.match(path)
+    if scheme and storage is LOCAL:
         raise UsageError(f"{plain(path)}: only files of this machine are read; copy it here, or mount it")
     if glob.has_magic(path):
-        return _expand_glob(path)
-    raise UsageError(f"{plain(path)}: no such file or folder{_nearest(path)}")
+        return _expand_glob(storage, path, scheme[0] if scheme else "/" if path.startswith("/") else "")
+    raise UsageError(f"{plain(path)}: no such file or folder{_suggestion(storage, path)}")
 
 
-def _expand_glob(pattern: str) -> list[str]:
-    root, parts = (
-        (os.sep, pattern.lstrip(os.sep).split(os.sep)) if pattern.startswith(os.sep) else ("", pattern.split(os.sep))
-    )
-    matches = sorted(set(_match(root, [part for part in parts if part])), key=_order)
-    selective = parts[-1].strip("*?") != ""
-    seen: set[tuple[int, int]] = set()
+def _expand_glob(storage: Storage, pattern: str, root: str) -> list[str]:
+    parts = [part for part in pattern[len(root) :].split("/") if part]
+    matches = sorted(set(_match(storage, root, parts)), key=_order)
+    is_selective = parts[-1].strip("*?") != "" and not pattern.endswith("/")
+    seen: set[Hashable] = set()
     files: list[str] = []
     for match in matches:
-        if os.path.isdir(match):
+        if _is_folder(storage, match):
             # A matched link to a folder that holds it leads back, too.
-            seen |= _above(match) | _holding(os.path.dirname(match))
-            files += [uri for uri in _walk(match, seen) if _is_wanted(uri)]
-        elif selective or _is_wanted(match):
+            parent = posixpath.dirname(match)
+            seen |= _keys_above(storage, match) | _keys_above(storage, parent) | {_key(storage, parent)}
+            files += [uri for uri in _files_below(storage, match, seen) if _is_wanted(storage, uri)]
+        elif is_selective or _is_wanted(storage, match):
             files.append(match)
     files = list(dict.fromkeys(files))
     if not files:
-        raise UsageError(f"{plain(pattern)}: nothing matches{_nearest(_fixed_part(parts, root))}")
+        raise UsageError(f"{plain(pattern)}: nothing matches{_suggestion(storage, _fixed_part(parts, root))}")
     return files
 
 
-def _match(folder: str, parts: list[str]) -> Iterator[str]:
+def _match(storage: Storage, folder: str, parts: list[str]) -> Iterator[str]:
     """Paths below ``folder`` that match the parts of a glob."""
     if not parts:
         yield folder
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for inner in _folders(folder, _above(folder)):
-            yield from _match(inner, rest or ["*"])
+        for inner, _ in _walk(storage, folder, _keys_above(storage, folder)):
+            yield from _match(storage, inner, rest or ["*"])
     elif not glob.has_magic(part):
-        path = os.path.join(folder, part)
-        if os.path.lexists(path):
-            yield from _match(path, rest)
+        path = posixpath.join(folder, part)
+        if storage.exists(path):
+            yield from _match(storage, path, rest)
     else:
-        for name in _names(folder):
-            hidden = name.startswith((".", "_")) and not part.startswith(name[0])
-            if (
-                not hidden
-                and fnmatch.fnmatchcase(name, part)
-                and (not rest or os.path.isdir(os.path.join(folder, name)))
-            ):
-                yield from _match(os.path.join(folder, name), rest)
+        for entry in _list(storage, folder):
+            is_hidden = entry.name.startswith((".", "_")) and not part.startswith(entry.name[0])
+            if not is_hidden and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_folder):
+                yield from _match(storage, posixpath.join(folder, entry.name), rest)
 
 
-def _folders(root: str, seen: set[tuple[int, int]]) -> list[str]:
-    """``root`` and every folder below it, none twice.
+def _walk(storage: Storage, root: str, seen: set[Hashable]) -> list[tuple[str, Sequence[Entry]]]:
+    """``root`` and every folder below it with what is in it, none twice.
 
-    Links are followed last, so that a folder goes by its own name where it has one here.
+    Links are followed last, so that a folder goes by its own name if it has one here.
     """
-    found: list[str] = []
+    found: list[tuple[str, Sequence[Entry]]] = []
     folders: list[str] = [root]
     links: list[str] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
-        if not _enter(folder, seen):
+        key = _key(storage, folder)
+        if key in seen:
             continue
-        found.append(folder)
-        for name in _names(folder):
-            path = os.path.join(folder, name)
-            if not name.startswith((".", "_")) and os.path.isdir(path):
-                (links if os.path.islink(path) else folders).append(path)
+        seen.add(key)
+        entries = _list(storage, folder)
+        found.append((folder, entries))
+        for entry in entries:
+            if entry.is_folder and not entry.name.startswith((".", "_")):
+                (links if entry.is_link else folders).append(posixpath.join(folder, entry.name))
     return found
 
 
-def _walk(folder: str, seen: set[tuple[int, int]]) -> list[str]:
+def _files_below(storage: Storage, folder: str, seen: set[Hashable]) -> list[str]:
     """Every file in ``folder`` and below it whose name does not begin with ``.`` or ``_``."""
     paths = (
-        os.path.join(inner, name)
-        for inner in _folders(folder, seen)
-        for name in _names(inner)
-        if not name.startswith((".", "_"))
+        posixpath.join(inner, entry.name)
+        for inner, entries in _walk(storage, folder, seen)
+        for entry in entries
+        if not entry.is_folder and not entry.name.startswith((".", "_"))
     )
-    return sorted((path for path in paths if not os.path.isdir(path)), key=_order)
+    return sorted(paths, key=_order)
 
 
-def _above(folder: str) -> set[tuple[int, int]]:
-    """The folders that hold ``folder``: a link to one of them leads back."""
-    seen: set[tuple[int, int]] = set()
-    path = os.path.realpath(folder or os.curdir)
-    while (parent := os.path.dirname(path)) != path:
-        # A folder that may not even be looked at leads nowhere.
+def _keys_above(storage: Storage, folder: str) -> set[Hashable]:
+    """The keys of the folders that hold ``folder``: a link to one of them leads back."""
+    keys: set[Hashable] = set()
+    path = storage.resolve(folder or os.curdir)
+    while (parent := posixpath.dirname(path)) != path:
+        # A folder that cannot be read leads nowhere.
         with suppress(UsageError):
-            _enter(parent, seen)
+            keys.add(_key(storage, parent))
         path = parent
-    return seen
+    return keys
 
 
-def _holding(folder: str) -> set[tuple[int, int]]:
-    seen = _above(folder)
-    _enter(folder, seen)
-    return seen
-
-
-def _enter(folder: str, seen: set[tuple[int, int]]) -> bool:
+def _key(storage: Storage, folder: str) -> Hashable:
     try:
-        status = os.stat(folder or os.curdir)
+        return storage.folder_key(folder)
     except OSError as error:
-        raise UsageError(
-            f"{plain(folder)}: the folder cannot be looked at ({error.strerror}); check its permissions"
-        ) from None
-    key = (status.st_dev, status.st_ino)
-    if key in seen:
+        raise UsageError(f"{plain(folder)}: cannot read the folder ({error.strerror}); check its permissions") from None
+
+
+def _list(storage: Storage, folder: str) -> Sequence[Entry]:
+    try:
+        return storage.list(folder)
+    except OSError as error:
+        raise UsageError(f"{plain(folder)}: cannot list the folder ({error.strerror}); check its permissions") from None
+
+
+def _is_folder(storage: Storage, path: str) -> bool:
+    try:
+        return storage.stat(path).kind == "folder"
+    except (OSError, ValueError):
         return False
-    seen.add(key)
-    return True
 
 
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder or os.curdir))
-    except OSError as error:
-        raise UsageError(
-            f"{plain(folder)}: the folder cannot be listed ({error.strerror}); check its permissions"
-        ) from None
-
-
-def _is_wanted(uri: str) -> bool:
+def _is_wanted(storage: Storage, uri: str) -> bool:
     """Whether a file of a folder is an input: its suffix is known, or it is the DVC pointer of one that is missing."""
     if uri.endswith(".dvc"):
         data = uri.removesuffix(".dvc")
-        return format_of_name(data) is not None and not os.path.lexists(data)
+        return format_of_name(data) is not None and not storage.exists(data)
     return format_of_name(uri) is not None
 
 
 def _order(path: str) -> list[str]:
-    return path.split(os.sep)
+    return path.split("/")
 
 
 def _fixed_part(parts: list[str], root: str) -> str:
+    """The folders of a glob before its first wildcard."""
     fixed = []
     for part in parts:
         if glob.has_magic(part):
             break
         fixed.append(part)
-    return os.path.join(root, *fixed) if fixed else root
+    return posixpath.join(root, *fixed) if fixed else root
 
 
-def _nearest(path: str) -> str:
+def _suggestion(storage: Storage, path: str) -> str:
     """A hint at the name nearest to the first part of ``path`` that does not exist."""
-    while path and not os.path.lexists(path):
-        parent = os.path.dirname(path.rstrip(os.sep))
+    while path and not storage.exists(path):
+        parent = posixpath.dirname(path.rstrip("/"))
         if parent == path:
             return ""
-        if not parent or os.path.isdir(parent):
+        if not parent or _is_folder(storage, parent):
             try:
-                return nearest_name(os.path.basename(path.rstrip(os.sep)), sorted(os.listdir(parent or os.curdir)))
+                names = [entry.name for entry in storage.list(parent)]
             except OSError:
                 return ""
+            return nearest_name(posixpath.basename(path.rstrip("/")), names)
         path = parent
     return ""

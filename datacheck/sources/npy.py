@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_header
+from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
 from datacheck.sources.error_translation import guard_inspect, guard_read
 from datacheck.storage.base import Fingerprint
+from datacheck.storage.registry import open_file
 
 __all__ = ["NpySource"]
 
@@ -25,40 +25,40 @@ class NpySource:
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        place = _place(uri, fingerprint)
-        check_place(uri, place, fingerprint.size - place.offset)
-        if place.offset + place.num_bytes != fingerprint.size:
-            _refuse_rest(uri, place, fingerprint.size)
+        layout = _layout(uri, fingerprint)
+        check_layout(uri, layout, fingerprint.size - layout.offset)
+        if layout.offset + layout.num_bytes != fingerprint.size:
+            _refuse_rest(uri, layout, fingerprint.size)
         units = tuple(
             WorkUnit(uri, self.format, index, fingerprint, start, count, options=options)
-            for index, (start, count) in enumerate(split_rows(place.num_rows, place.row_bytes))
+            for index, (start, count) in enumerate(split_rows(layout.num_rows, layout.row_bytes))
         )
-        problem = "" if place.shape else "it is one number, which has no rows"
+        problem = "" if layout.shape else "it is one number, which has no rows"
         return InputInfo(
-            uri, self.format, fingerprint.size, place.num_rows, units, aligned=not problem, problem=problem
+            uri, self.format, fingerprint.size, layout.num_rows, units, aligned=not problem, problem=problem
         )
 
     @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        place = _place(unit.uri, unit.fingerprint)
-        count = place.num_rows if unit.num_rows is None else unit.num_rows
-        with Path(unit.uri).open("rb", buffering=0) as file:
-            for start, number, columns in iter_rows(file, [place], unit.row_start, count):
+        layout = _layout(unit.uri, unit.fingerprint)
+        count = layout.num_rows if unit.num_rows is None else unit.num_rows
+        with open_file(unit.uri) as file:
+            for start, number, columns in iter_rows(file, [layout], unit.row_start, count):
                 yield Batch(tuple(columns), number, start)
 
 
 @functools.lru_cache(maxsize=64)
-def _place(uri: str, fingerprint: Fingerprint) -> Place:  # noqa: ARG001 - a file that changed is parsed again
+def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # noqa: ARG001 - a file that changed is parsed again
     """Where the array lies: the header is parsed once for a look at the file and for all of its units."""
-    with Path(uri).open("rb") as file:
+    with open_file(uri) as file:
         return parse_npy_header(file.read, uri)[0]
 
 
-def _refuse_rest(uri: str, place: Place, size: int) -> None:
-    with Path(uri).open("rb") as file:
-        file.seek(place.offset + place.num_bytes)
+def _refuse_rest(uri: str, layout: ArrayLayout, size: int) -> None:
+    with open_file(uri) as file:
+        file.seek(layout.offset + layout.num_bytes)
         rest = file.read(6)
-    extra = size - place.offset - place.num_bytes
+    extra = size - layout.offset - layout.num_bytes
     if rest == b"\x93NUMPY":
         problem = "it holds more than one array, and readers of .npy see only the first"
         raise SourceError("DC901", uri, problem, "save each to a file of its own, or all to an .npz")

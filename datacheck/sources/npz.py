@@ -12,15 +12,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any, BinaryIO, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip, data_offset, verify_stored
-from datacheck.sources.arrays import Place, check_place, iter_rows, parse_npy_header, rows_of
+from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header, rows_of
 from datacheck.sources.base import (
     TARGET_BATCH_BYTES,
     TARGET_UNIT_BYTES,
@@ -32,6 +31,9 @@ from datacheck.sources.base import (
 )
 from datacheck.sources.error_translation import guard_inspect, guard_read
 from datacheck.sources.members import Member, plan_members
+from datacheck.storage.base import DataFile
+from datacheck.storage.local import scratch_reader
+from datacheck.storage.registry import open_file
 
 __all__ = ["NpzSource"]
 
@@ -50,7 +52,7 @@ class NpzSource:
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        with Path(uri).open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_file(uri) as file, zipfile.ZipFile(file) as archive:
             entries = check_zip(uri, archive, fingerprint.size, options)
             members = [_member(uri, archive, file, entry) for entry in entries]
         total = sum(member.num_bytes for member in members)
@@ -61,7 +63,7 @@ class NpzSource:
 
     @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with Path(unit.uri).open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_file(unit.uri) as file, zipfile.ZipFile(file) as archive:
             entries = check_zip(unit.uri, archive, unit.fingerprint.size, unit.options)
             if unit.members:
                 by_name = {_name(entry): entry for entry in entries}
@@ -75,10 +77,10 @@ class NpzSource:
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """An array and the member that holds it; its place is that in the file for a stored member, else in the stream."""
+    """An array and the member that holds it; its layout is that in the file for a stored member, else in the stream."""
 
     entry: zipfile.ZipInfo
-    place: Place
+    layout: ArrayLayout
 
     @property
     def is_stored(self) -> bool:
@@ -89,99 +91,99 @@ def _name(entry: zipfile.ZipInfo) -> str:
     return entry.filename.removesuffix(".npy")
 
 
-def _member(uri: str, archive: zipfile.ZipFile, file: BinaryIO, entry: zipfile.ZipInfo) -> Member:
+def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Member:
     try:
         located = _locate(uri, archive, file, entry)
     except SourceError as error:
         # The other arrays are still read; the unit of this one raises the error.
         return Member(_name(entry), 0, 0, problem=error.problem)
-    place = located.place
-    return Member(_name(entry), place.num_rows, place.row_bytes, not place.shape, sequential=not located.is_stored)
+    layout = located.layout
+    return Member(_name(entry), layout.num_rows, layout.row_bytes, not layout.shape, sequential=not located.is_stored)
 
 
-def _locate(uri: str, archive: zipfile.ZipFile, file: BinaryIO, entry: zipfile.ZipInfo) -> _Located:
+def _locate(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> _Located:
     if not entry.filename.endswith(".npy"):
         raise SourceError("DC901", uri, f"the member {entry.filename!r} is no .npy array", "take it out of the archive")
     with archive.open(entry) as stream:
-        place, header_bytes = parse_npy_header(stream.read, uri, _name(entry))
-    check_place(uri, place, entry.file_size - header_bytes)
-    if header_bytes + place.num_bytes != entry.file_size:
+        layout, header_bytes = parse_npy_header(stream.read, uri, _name(entry))
+    check_layout(uri, layout, entry.file_size - header_bytes)
+    if header_bytes + layout.num_bytes != entry.file_size:
         problem = f"the header of {_name(entry)!r} describes fewer bytes than the member holds"
         raise SourceError("DC901", uri, problem, _BROKEN)
     if entry.compress_type == zipfile.ZIP_STORED:
-        place = replace(place, offset=data_offset(file, entry) + header_bytes)
-    return _Located(entry, place)
+        layout = replace(layout, offset=data_offset(file, entry) + header_bytes)
+    return _Located(entry, layout)
 
 
-def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: BinaryIO, entry: zipfile.ZipInfo) -> Iterator[Batch]:
+def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Iterator[Batch]:
     """One array, whole or (where it is the only one of the unit) the unit's rows of it."""
     located = _locate(unit.uri, archive, file, entry)
     is_whole = len(unit.members) > 1 or unit.num_rows is None
-    start, count = (0, located.place.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+    start, count = (0, located.layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
     yield from _batches(unit.uri, archive, file, [located], start, count)
 
 
 def _read_together(
-    unit: WorkUnit, archive: zipfile.ZipFile, file: BinaryIO, entries: list[zipfile.ZipInfo]
+    unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entries: list[zipfile.ZipInfo]
 ) -> Iterator[Batch]:
     """The unit's rows of all arrays, as columns."""
     located = [_locate(unit.uri, archive, file, entry) for entry in entries]
-    count = unit.num_rows if unit.num_rows is not None else max((one.place.num_rows for one in located), default=0)
+    count = unit.num_rows if unit.num_rows is not None else max((one.layout.num_rows for one in located), default=0)
     yield from _batches(unit.uri, archive, file, located, unit.row_start, count)
 
 
 def _batches(
-    uri: str, archive: zipfile.ZipFile, file: BinaryIO, located: list[_Located], start: int, count: int
+    uri: str, archive: zipfile.ZipFile, file: DataFile, located: list[_Located], start: int, count: int
 ) -> Iterator[Batch]:
     if all(one.is_stored for one in located):
         if start == 0:
             for one in located:
                 verify_stored(uri, file, one.entry)
-        for first, number, columns in iter_rows(file, [one.place for one in located], start, count):
+        for first, number, columns in iter_rows(file, [one.layout for one in located], start, count):
             yield Batch(tuple(columns), number, first)
         return
-    ranges = split_rows(count, sum(one.place.row_bytes for one in located), TARGET_BATCH_BYTES)
+    ranges = split_rows(count, sum(one.layout.row_bytes for one in located), TARGET_BATCH_BYTES)
     with ExitStack() as opened:
         if len(ranges) == 1:
             # One at a time: thousands of small arrays are not held open together.
-            columns = [one.place.column(_whole(archive, file, one)) for one in located]
+            columns = [one.layout.column(_whole(archive, file, one)) for one in located]
             yield Batch(tuple(columns), count, start)
             return
         readers = [_reader(archive, file, one, opened) for one in located]
         for first, number in ranges:
-            columns = [one.place.column(read(first, number)) for one, read in zip(located, readers, strict=True)]
+            columns = [one.layout.column(read(first, number)) for one, read in zip(located, readers, strict=True)]
             yield Batch(tuple(columns), number, first)
 
 
-def _whole(archive: zipfile.ZipFile, file: BinaryIO, located: _Located) -> Array:
+def _whole(archive: zipfile.ZipFile, file: DataFile, located: _Located) -> Array:
     with ExitStack() as opened:
-        return _reader(archive, file, located, opened)(0, located.place.num_rows)
+        return _reader(archive, file, located, opened)(0, located.layout.num_rows)
 
 
 def _reader(
-    archive: zipfile.ZipFile, file: BinaryIO, located: _Located, opened: ExitStack
+    archive: zipfile.ZipFile, file: DataFile, located: _Located, opened: ExitStack
 ) -> Callable[[int, int], Array]:
     """A function that reads ranges of rows of one member, in order."""
-    place = located.place
+    layout = located.layout
     if located.is_stored:
-        return lambda start, count: rows_of(file, place, start, count)
+        return lambda start, count: rows_of(file, layout, start, count)
     stream = opened.enter_context(archive.open(located.entry))
-    _read_exactly(stream, place.offset)
-    if place.is_copied or place.row_bytes > TARGET_UNIT_BYTES:
+    _read_exactly(stream, layout.offset)
+    if layout.is_copied or layout.row_bytes > TARGET_UNIT_BYTES:
         # The rows of an array in Fortran order can only be gathered once all of it is expanded, and a row that is
-        # larger than a unit has no place in memory.
+        # larger than a unit has no layout in memory.
         spooled = opened.enter_context(tempfile.TemporaryFile(prefix="datacheck-"))  # noqa: SIM115 - the stack closes it
-        left = place.num_bytes
+        left = layout.num_bytes
         while left:
             left -= spooled.write(_read_exactly(stream, min(left, 1 << 20)))
         spooled.flush()
-        moved = replace(place, offset=0)
-        return lambda start, count: rows_of(spooled, moved, start, count)
+        moved, scratch = replace(layout, offset=0), opened.enter_context(scratch_reader(spooled))
+        return lambda start, count: rows_of(scratch, moved, start, count)
 
     def read(_start: int, count: int) -> Array:
-        shape = (count, *place.shape[1:]) if place.shape else ()
-        data = _read_exactly(stream, math.prod(shape) * place.dtype.itemsize)
-        return np.frombuffer(data, place.dtype).reshape(shape) if data else np.zeros(shape, place.dtype)
+        shape = (count, *layout.shape[1:]) if layout.shape else ()
+        data = _read_exactly(stream, math.prod(shape) * layout.dtype.itemsize)
+        return np.frombuffer(data, layout.dtype).reshape(shape) if data else np.zeros(shape, layout.dtype)
 
     return read
 

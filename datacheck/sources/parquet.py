@@ -23,7 +23,8 @@ from datacheck.sources.base import (
     fingerprint_of,
 )
 from datacheck.sources.error_translation import guard_inspect, guard_read
-from datacheck.storage.base import Fingerprint
+from datacheck.storage.base import DataFile, Fingerprint
+from datacheck.storage.registry import open_file, storage_of
 
 __all__ = ["ParquetSource"]
 
@@ -87,12 +88,18 @@ class _LastOpened(threading.local):
 _last_opened = _LastOpened()
 
 
+def _path_or_file(uri: str) -> str | DataFile:
+    """The local path, which pyarrow reads without going through Python, or else the open file."""
+    path = storage_of(uri).local_path(uri)
+    return open_file(uri) if path is None else path
+
+
 def _open(uri: str, fingerprint: Fingerprint) -> pq.ParquetFile:
     if _last_opened.key == (uri, fingerprint):
         return _last_opened.file
     try:
         # Not memory-mapped: a file cut short while it is read would end the process with SIGBUS instead of an error.
-        file = pq.ParquetFile(uri, pre_buffer=False)
+        file = pq.ParquetFile(_path_or_file(uri), pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         if "ncrypt" not in str(error) and "decrypt" not in str(error):
             raise
@@ -196,5 +203,7 @@ def _batches(
         return
     rows = max(1024, int(target / max(1.0, total / max(1, num_rows))))
     buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
-    with pq.ParquetFile(uri, metadata=file.metadata, pre_buffer=False, buffer_size=buffer_bytes) as streamed:
+    with pq.ParquetFile(
+        _path_or_file(uri), metadata=file.metadata, pre_buffer=False, buffer_size=buffer_bytes
+    ) as streamed:
         yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)

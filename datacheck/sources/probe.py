@@ -1,14 +1,11 @@
-# A path stays as the user wrote it; pathlib would rewrite it.
-# ruff: noqa: PTH114, PTH115, PTH116, PTH123
-"""A look at a file before any reader: is it there, is it a file, and is it the data or only a pointer to it?"""
+"""The checks before any reader: does the file exist, is it a regular file, and is it the data or only a pointer to it?"""
 
 from __future__ import annotations
 
-import os
-import stat
 from shlex import quote
 
 from datacheck.errors import SourceError
+from datacheck.storage.registry import storage_of
 
 __all__ = ["HEAD_BYTES", "read_head"]
 
@@ -26,16 +23,15 @@ def read_head(uri: str) -> bytes:
     Raises ``SourceError``: DC902 for what is not there, is no regular file or may not be read, DC906 for a pointer of
     Git LFS, git-annex or DVC, DC907 for zero bytes.
     """
+    storage = storage_of(uri)
     try:
-        status = os.stat(uri)
-        if stat.S_ISDIR(status.st_mode):
-            raise SourceError(
-                "DC902", uri, "it is a folder where a file should be", "name the files in it, or the folder"
-            )
-        if not stat.S_ISREG(status.st_mode):
+        info = storage.stat(uri)
+        if info.kind == "folder":
+            raise SourceError("DC902", uri, "expected a file, got a folder", "name the files in it, or the folder")
+        if info.kind == "other":
             raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")
-        with open(uri, "rb", buffering=0) as file:
-            head = file.read(HEAD_BYTES)
+        with storage.open(uri) as file:
+            head = file.read_at(0, HEAD_BYTES)
     except FileNotFoundError:
         raise _missing(uri) from None
     except (OSError, ValueError) as error:
@@ -43,21 +39,23 @@ def read_head(uri: str) -> bytes:
         raise SourceError("DC902", uri, problem, "check the path and its permissions") from None
     if not head:
         raise SourceError("DC907", uri, "the file holds zero bytes", "write it again, or take it out of the inputs")
-    if pointer := _pointer(uri, head, status.st_size):
+    if pointer := _pointer(uri, head, info.fingerprint.size):
         raise pointer
     return head
 
 
 def _missing(uri: str) -> SourceError:
-    if os.path.lexists(f"{uri}.dvc"):
+    storage = storage_of(uri)
+    if storage.exists(f"{uri}.dvc"):
         remedy = f"fetch the data with `dvc pull {quote(f'{uri}.dvc')}`"
         return SourceError("DC906", uri, "only its DVC pointer is here", remedy)
-    if os.path.islink(uri):
-        if "annex/objects" in os.readlink(uri):
+    target = storage.link_target(uri)
+    if target is not None:
+        if "annex/objects" in target:
             return SourceError(
                 "DC906", uri, "it is a git-annex link to data that is not here", f"run `git annex get {quote(uri)}`"
             )
-        return SourceError("DC902", uri, "it is a link to a file that is not there", "mend or remove the link")
+        return SourceError("DC902", uri, "it is a link to a file that does not exist", "fix or remove the link")
     return SourceError("DC902", uri, "no such file", "check the path")
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
-from datacheck.sources.arrays import Place, check_place, iter_rows
+from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
 from datacheck.sources.members import Member, plan_members
+from datacheck.storage.base import DataFile
+from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
 __all__ = ["SafetensorsSource"]
@@ -56,69 +57,69 @@ class SafetensorsSource:
     @guard_inspect
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        with Path(uri).open("rb") as file:
-            places = _places(uri, file, fingerprint.size)
-        check_expansion(uri, fingerprint.size, fingerprint.size, len(places), options)
-        members = [_member(place) for place in places]
+        with open_file(uri) as file:
+            layouts = _read_layouts(uri, file, fingerprint.size)
+        check_expansion(uri, fingerprint.size, fingerprint.size, len(layouts), options)
+        members = [_member(layout) for layout in layouts]
         return plan_members(uri, self.format, fingerprint, members, options)
 
     @guard_read
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with Path(unit.uri).open("rb", buffering=0) as file:
-            places = {place.name: place for place in _places(unit.uri, file, unit.fingerprint.size)}
+        with open_file(unit.uri) as file:
+            layouts = {layout.name: layout for layout in _read_layouts(unit.uri, file, unit.fingerprint.size)}
             for name in unit.members:
-                yield from _read_alone(unit, file, places[name])
+                yield from _read_alone(unit, file, layouts[name])
             if not unit.members:
                 wanted = unit.options.columns
-                chosen = [place for name, place in places.items() if wanted is None or name in wanted]
+                chosen = [layout for name, layout in layouts.items() if wanted is None or name in wanted]
                 for start, count, columns in iter_rows(file, chosen, unit.row_start, unit.num_rows or 0):
                     yield Batch(tuple(columns), count, start)
 
 
-def _read_alone(unit: WorkUnit, file: BinaryIO, place: Place) -> Iterator[Batch]:
-    if place.problem:
-        yield Batch((Column(place.name, np.empty(0, np.uint8), place.logical, place.problem),), 0)
+def _read_alone(unit: WorkUnit, file: DataFile, layout: ArrayLayout) -> Iterator[Batch]:
+    if layout.problem:
+        yield Batch((Column(layout.name, np.empty(0, np.uint8), layout.logical, layout.problem),), 0)
         return
     is_whole = len(unit.members) > 1 or unit.num_rows is None
-    start, count = (0, place.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
-    for first, number, columns in iter_rows(file, [place], start, count):
+    start, count = (0, layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+    for first, number, columns in iter_rows(file, [layout], start, count):
         yield Batch(tuple(columns), number, first)
 
 
-def _member(place: Place) -> Member:
-    num_rows = 0 if place.problem else place.num_rows
-    return Member(place.name or "", num_rows, place.row_bytes, not place.shape, problem=place.problem)
+def _member(layout: ArrayLayout) -> Member:
+    num_rows = 0 if layout.problem else layout.num_rows
+    return Member(layout.name or "", num_rows, layout.row_bytes, not layout.shape, problem=layout.problem)
 
 
-def _places(uri: str, file: BinaryIO, size: int) -> list[Place]:
+def _read_layouts(uri: str, file: DataFile, size: int) -> list[ArrayLayout]:
     """Where the tensors lie, in the order of the file; raises ``SourceError`` for a header that does not hold."""
     header, data_start = _read_header(uri, file, size)
-    spans: list[tuple[int, int, Place]] = []
+    spans: list[tuple[int, int, ArrayLayout]] = []
     for name, entry in header.items():
         if name == "__metadata__":
             if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
                 raise _broken(uri, "the metadata in the header is not text")
             continue
-        begin, end, place = _parse_entry(uri, name, entry, data_start)
+        begin, end, layout = _parse_entry(uri, name, entry, data_start)
         if end > size - data_start:
             raise _broken(
                 uri, f"the tensor {plain(name)!r} claims bytes up to {end:,}, and {size - data_start:,} are there"
             )
-        spans.append((begin, end, place))
+        spans.append((begin, end, layout))
     spans.sort(key=lambda span: span[:2])
     expected = 0
-    for begin, end, place in spans:
+    for begin, end, layout in spans:
         if begin != expected:
             raise _broken(
-                uri, f"the tensor {plain(place.name or '')!r} overlaps another, or bytes before it belong to none"
+                uri, f"the tensor {plain(layout.name or '')!r} overlaps another, or bytes before it belong to none"
             )
         expected = end
     if expected != size - data_start:
         raise _broken(uri, f"{size - data_start - expected:,} bytes at the end belong to no tensor")
-    return [place for _, _, place in spans]
+    return [layout for _, _, layout in spans]
 
 
-def _read_header(uri: str, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+def _read_header(uri: str, file: DataFile, size: int) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
         raise _broken(uri, f"its first bytes claim a header of {length:,} bytes in a file of {size:,}")
@@ -141,7 +142,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse_entry(uri: str, name: str, entry: object, data_start: int) -> tuple[int, int, Place]:
+def _parse_entry(uri: str, name: str, entry: object, data_start: int) -> tuple[int, int, ArrayLayout]:
     what = f"the header's entry for {plain(name)!r}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _broken(uri, f"{what} does not give dtype, shape and data_offsets alone")
@@ -151,25 +152,25 @@ def _parse_entry(uri: str, name: str, entry: object, data_start: int) -> tuple[i
     begin, end = offsets
     if end < begin:
         raise _broken(uri, f"{what} ends before it begins")
-    place = _place(uri, name, dtype, tuple(shape), data_start + begin, end - begin)
-    num_bits = math.prod(shape) * _NARROW[dtype] if dtype in _NARROW else 8 * place.num_bytes
+    layout = _layout(uri, name, dtype, tuple(shape), data_start + begin, end - begin)
+    num_bits = math.prod(shape) * _NARROW[dtype] if dtype in _NARROW else 8 * layout.num_bytes
     if num_bits != 8 * (end - begin):
         raise _broken(uri, f"{what} gives {end - begin:,} bytes to {shape} of {plain(dtype)}")
-    check_place(uri, place, end - begin)
-    return begin, end, place
+    check_layout(uri, layout, end - begin)
+    return begin, end, layout
 
 
-def _place(uri: str, name: str, dtype: object, shape: tuple[int, ...], offset: int, num_bytes: int) -> Place:
+def _layout(uri: str, name: str, dtype: object, shape: tuple[int, ...], offset: int, num_bytes: int) -> ArrayLayout:
     if not isinstance(dtype, str):
         raise _broken(uri, f"the header's entry for {plain(name)!r} gives no valid dtype")
     if dtype in _PLAIN:
-        return Place(name, np.dtype(_PLAIN[dtype]), shape, offset)
+        return ArrayLayout(name, np.dtype(_PLAIN[dtype]), shape, offset)
     if dtype in _STORED_AS:
         logical, storage = _STORED_AS[dtype]
-        return Place(name, np.dtype(storage), shape, offset, logical=logical)
+        return ArrayLayout(name, np.dtype(storage), shape, offset, logical=logical)
     if dtype in _NARROW:
         problem = f"values of {dtype} do not fill a byte, and are not looked into"
-        return Place(name, np.dtype("u1"), (num_bytes,), offset, logical=_NARROW_NAMES[dtype], problem=problem)
+        return ArrayLayout(name, np.dtype("u1"), (num_bytes,), offset, logical=_NARROW_NAMES[dtype], problem=problem)
     raise _broken(uri, f"the tensor {plain(name)!r} has the dtype {plain(dtype)!r}, which the format does not know")
 
 

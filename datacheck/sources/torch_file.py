@@ -11,7 +11,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from datacheck.sources.error_translation import check_expansion, check_rows, gua
 from datacheck.sources.members import plan_members
 from datacheck.sources.structure import Found, batches_alone, batches_together, find_tensors
 from datacheck.storage.base import Fingerprint
+from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
 
 __all__ = ["TorchSource"]
@@ -76,8 +76,8 @@ class TorchSource:
 def _load(uri: str, options: ReadOptions) -> list[Found]:
     torch = _import_torch(uri)
     size = fingerprint_of(uri).size
-    with Path(uri).open("rb") as file:
-        is_zip = file.read(2) == b"PK"
+    with open_file(uri) as file:
+        is_zip = file.read_at(0, 2) == b"PK"
     records = _check_archive(uri, size, options) if is_zip else None
     if not is_zip and size > MAX_LEGACY_BYTES:
         problem = "it was saved in the format before torch 1.6, which has to be read as a whole"
@@ -85,13 +85,22 @@ def _load(uri: str, options: ReadOptions) -> list[Found]:
     with _LOADING, warnings.catch_warnings(), torch.serialization.safe_globals([_tensor_dataset()]):
         warnings.simplefilter("ignore")
         try:
-            structure = torch.load(uri, map_location="cpu", weights_only=True, mmap=is_zip)
+            structure = _load_safely(torch, uri, is_zip)
         except UnpicklingError as error:
             raise _unpickling_error(uri, str(error)) from None
     found = find_tensors(uri, structure, options.max_members)
     if records is not None:
         _check_storages(uri, found, records)
     return found
+
+
+def _load_safely(torch: Any, uri: str, is_zip: bool) -> Any:
+    """The unpickled structure; its tensors are mapped where the file has a local path, else read into memory."""
+    path = storage_of(uri).local_path(uri)
+    if path is not None:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    with open_file(uri) as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _import_torch(uri: str) -> Any:
@@ -115,7 +124,7 @@ def _tensor_dataset() -> type:
 
 def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
     """The sizes of an archive's members; raises ``SourceError`` where torch would map wrong bytes, or run code."""
-    with zipfile.ZipFile(uri) as archive:
+    with open_file(uri) as file, zipfile.ZipFile(file) as archive:
         entries = check_zip(uri, archive, size, options)
     for entry in entries:
         if entry.filename.endswith(("/constants.pkl", "/code/")) or "/code/" in entry.filename:

@@ -19,7 +19,7 @@ from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint
 from datacheck.storage.change_detection import hash_file, is_settled
 from datacheck.storage.lock import lock_file
 
-__all__ = ["LocalStorage"]
+__all__ = ["LocalStorage", "scratch_reader"]
 
 
 class LocalFile(DataFile):
@@ -33,6 +33,11 @@ class LocalFile(DataFile):
         # Each map goes when the last array over it goes, so pages that have been checked do not stay in the process.
         window = mmap.mmap(self.fileno(), offset - page + length, access=mmap.ACCESS_READ, offset=page)
         return memoryview(window)[offset - page :]
+
+
+def scratch_reader(file: BinaryIO) -> LocalFile:
+    """Read a temporary file by ranges and maps; it stays open when the reader is closed."""
+    return LocalFile(io.FileIO(file.fileno(), closefd=False))
 
 
 class LocalStorage:

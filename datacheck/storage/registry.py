@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datacheck.storage.base import Storage
+from datacheck.storage.base import DataFile, Storage
 from datacheck.storage.local import LocalStorage
 
-__all__ = ["LOCAL", "register_storage", "storage_of"]
+__all__ = ["LOCAL", "open_file", "register_storage", "storage_of"]
 
 LOCAL = LocalStorage()
 _by_scheme: dict[str, Storage] = {}
@@ -20,3 +20,8 @@ def storage_of(uri: str) -> Storage:
     """The storage that holds a URI: that of its scheme, the local file system where no storage has that scheme."""
     scheme, separator, _ = uri.partition("://")
     return _by_scheme.get(scheme, LOCAL) if separator else LOCAL
+
+
+def open_file(uri: str) -> DataFile:
+    """Open a file for reading, wherever it is stored; raises ``OSError``."""
+    return storage_of(uri).open(uri)

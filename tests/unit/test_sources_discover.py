@@ -116,7 +116,7 @@ def test_links_that_lead_back_are_not_followed(tree: Path) -> None:
 def test_a_link_to_nothing_is_an_input_that_cannot_be_opened(tree: Path) -> None:
     (tree / "other" / "gone.npy").symlink_to("nowhere")
     assert uris("other") == ["other/gone.npy", "other/z.npz"]
-    with pytest.raises(SourceError, match="link to a file that is not there") as caught:
+    with pytest.raises(SourceError, match="link to a file that does not exist") as caught:
         source_for("other/gone.npy")
     assert caught.value.code == "DC902"
 
