@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from memory_storage import memory
+
+__all__ = ["memory"]
 
 # A shared machine is slow now and then, so there is no deadline. CI looks at the same examples in every run, so that a
 # failure there is about the change at hand.

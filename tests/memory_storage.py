@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from datacheck.storage import DataFile, Entry, FileInfo, Fingerprint
+import pytest
+
+from datacheck.storage import DataFile, Entry, FileInfo, Fingerprint, registry
 
 SCHEME = "memory"
 ROOT = f"{SCHEME}://"
@@ -116,3 +118,11 @@ class MemoryStorage:
 
 def _prefix(folder: str) -> str:
     return folder if folder.endswith("/") else f"{folder}/"
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStorage:
+    """An empty storage for ``memory://``."""
+    storage = MemoryStorage()
+    monkeypatch.setitem(registry._by_scheme, SCHEME, storage)
+    return storage

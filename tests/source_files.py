@@ -142,7 +142,7 @@ def shrink_units(monkeypatch: pytest.MonkeyPatch, unit_bytes: int = 4096, batch_
                     monkeypatch.setattr(module, name, size)
 
 
-def inspect(path: Path, options: ReadOptions | None = None) -> InputInfo:
+def inspect(path: Path | str, options: ReadOptions | None = None) -> InputInfo:
     return source_for(str(path)).inspect(str(path), options or ReadOptions())
 
 
@@ -151,7 +151,7 @@ def read_batches(info: InputInfo) -> list[Batch]:
     return [batch for unit in info.units for batch in source.read(unit)]
 
 
-def read_table(path: Path, options: ReadOptions | None = None) -> dict[str | None, np.ndarray[Any, Any]]:
+def read_table(path: Path | str, options: ReadOptions | None = None) -> dict[str | None, np.ndarray[Any, Any]]:
     """All columns of a file, each as one array over all batches."""
     return join(read_batches(inspect(path, options)))
 

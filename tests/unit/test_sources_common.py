@@ -4,28 +4,60 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from source_files import FORMATS, Format, inspect, join, make_table, parameters, read_batches, read_table, shrink_units
+from memory_storage import ROOT, MemoryStorage
+from source_files import (
+    FORMATS,
+    Format,
+    Table,
+    inspect,
+    join,
+    make_table,
+    parameters,
+    read_batches,
+    read_table,
+    shrink_units,
+)
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import BUILT_IN, known_suffixes
 from datacheck.sources import ReadOptions, format_of, get_source, source_for
 
+Save: TypeAlias = Callable[..., str]
 #: Suffix -> name of its format.
 SUFFIXES = {suffix: record.name for record in BUILT_IN.values() for suffix in record.suffixes}
 every_format = pytest.mark.parametrize("form", parameters())
 
 
+@pytest.fixture(params=["local", "memory"])
+def save(request: pytest.FixtureRequest, tmp_path: Path, memory: MemoryStorage) -> Save:
+    """Writes a table in a format to a local file or to a storage without paths and maps; gives its URI."""
+
+    def write(form: Format, table: Table, name: str = "") -> str:
+        path = tmp_path / (name or f"data{form.suffix}")
+        written = path.with_name(f"written{form.suffix}")
+        form.write(written, table)
+        if request.param == "local":
+            written.rename(path)
+            return str(path)
+        uri = f"{ROOT}folder/{path.name}"
+        memory.files[uri] = written.read_bytes()
+        return uri
+
+    return write
+
+
 @every_format
 @pytest.mark.parametrize("num_rows", [1, 2, 1000, 4097])
-def test_rows_equal_what_was_written(form: Format, num_rows: int, tmp_path: Path) -> None:
-    path, table = tmp_path / f"data{form.suffix}", make_table(num_rows)
-    form.write(path, table)
-    read = read_table(path)
+def test_rows_equal_what_was_written(form: Format, num_rows: int, save: Save) -> None:
+    table = make_table(num_rows)
+    read = read_table(save(form, table))
     assert set(read) == set(table)
     for name, values in table.items():
         np.testing.assert_array_equal(read[name], values)
@@ -33,12 +65,12 @@ def test_rows_equal_what_was_written(form: Format, num_rows: int, tmp_path: Path
 
 @every_format
 def test_rows_and_their_numbers_do_not_depend_on_how_a_file_is_split(
-    form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: Format, save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, table = tmp_path / f"data{form.suffix}", make_table(3000)
-    form.write(path, table)
+    table = make_table(3000)
+    uri = save(form, table)
     shrink_units(monkeypatch)
-    info = inspect(path)
+    info = inspect(uri)
     batches = read_batches(info)
     assert len(info.units) > 3 or not form.splits
     assert len(batches) > 3
@@ -55,30 +87,27 @@ def test_rows_and_their_numbers_do_not_depend_on_how_a_file_is_split(
 
 
 @every_format
-def test_units_depend_on_the_file_alone_and_travel(form: Format, tmp_path: Path) -> None:
-    path = tmp_path / f"data{form.suffix}"
-    form.write(path, make_table())
-    info = inspect(path)
-    assert inspect(path) == info
+def test_units_depend_on_the_file_alone_and_travel(form: Format, save: Save) -> None:
+    uri = save(form, make_table())
+    info = inspect(uri)
+    assert inspect(uri) == info
     assert pickle.loads(pickle.dumps(info)) == info
     unit = pickle.loads(pickle.dumps(info.units[0]))
     assert join(list(get_source(unit.format).read(unit)))["count"][0] == 0
 
 
 @every_format
-def test_no_rows_still_give_the_names(form: Format, tmp_path: Path) -> None:
-    path, table = tmp_path / f"data{form.suffix}", make_table(0)
-    form.write(path, table)
-    batches = read_batches(inspect(path))
+def test_no_rows_still_give_the_names(form: Format, save: Save) -> None:
+    table = make_table(0)
+    batches = read_batches(inspect(save(form, table)))
     assert sum(batch.num_rows for batch in batches) == 0
     assert {name for batch in batches for name in batch.names} == set(table)
 
 
 @every_format
-def test_only_wanted_columns_are_read(form: Format, tmp_path: Path) -> None:
-    path, table = tmp_path / f"data{form.suffix}", make_table()
-    form.write(path, table)
-    read = read_table(path, ReadOptions(columns=("count", "absent")))
+def test_only_wanted_columns_are_read(form: Format, save: Save) -> None:
+    table = make_table()
+    read = read_table(save(form, table), ReadOptions(columns=("count", "absent")))
     assert list(read) == ["count"]
     np.testing.assert_array_equal(read["count"], table["count"])
 
@@ -117,49 +146,74 @@ def test_a_file_that_changes_while_it_is_read_is_not_believed(
 
 
 @every_format
-def test_a_file_under_the_name_of_another_format_is_refused(form: Format, tmp_path: Path) -> None:
-    original = tmp_path / f"data{form.suffix}"
-    form.write(original, make_table())
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("content", [b"another", None])
+def test_an_object_that_changes_while_it_is_read_is_not_believed(
+    form: Format, after: int, content: bytes | None, tmp_path: Path, memory: MemoryStorage
+) -> None:
+    form.write(tmp_path / f"data{form.suffix}", make_table())
+    memory.upload(tmp_path, f"{ROOT}a")
+    uri = f"{ROOT}a/data{form.suffix}"
+    batches = source_for(uri).read(inspect(uri).units[0])
+    for _ in range(after):
+        next(batches)
+    del memory.files[uri]
+    if content is not None:
+        memory.files[uri] = content
+    with pytest.raises(SourceError) as caught:
+        list(batches)
+    assert caught.value.code == "DC908"
+
+
+@every_format
+def test_a_file_under_the_name_of_another_format_is_refused(form: Format, save: Save) -> None:
     for suffix, named in SUFFIXES.items():
         if SUFFIXES[form.suffix] == named and suffix.endswith(".gz") == form.suffix.endswith(".gz"):
             continue
-        path = tmp_path / f"wrong{suffix}"
-        path.write_bytes(original.read_bytes())
+        uri = save(form, make_table(), f"wrong{suffix}")
         with pytest.raises(SourceError) as caught:
-            read_table(path)
+            read_table(uri)
         assert caught.value.code == "DC901", suffix
 
 
 @every_format
-def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: Format, tmp_path: Path) -> None:
-    path = tmp_path / f"data{form.suffix}"
-    form.write(path, make_table())
-    nameless = path.rename(tmp_path / "data.bin")
+def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: Format, save: Save) -> None:
+    nameless = save(form, make_table(), "data.bin")
     if form.suffix.startswith(".csv"):
         with pytest.raises(SourceError) as caught:
-            format_of(str(nameless))
+            format_of(nameless)
         assert caught.value.code == "DC909"
     else:
-        assert format_of(str(nameless)).name == SUFFIXES[form.suffix]
+        assert format_of(nameless).name == SUFFIXES[form.suffix]
 
 
 @every_format
-def test_reading_a_part_gives_that_part(form: Format, tmp_path: Path) -> None:
-    path, table = tmp_path / f"data{form.suffix}", make_table()
-    form.write(path, table)
-    unit = inspect(path).units[0]
+def test_reading_a_part_gives_that_part(form: Format, save: Save) -> None:
+    uri = save(form, make_table())
+    unit = inspect(uri).units[0]
     if not form.splits or form.suffix == ".parquet":
         pytest.skip("read from its start, or by row groups")
     part = replace(unit, row_start=333, num_rows=57)
-    batches = list(source_for(str(path)).read(part))
+    batches = list(source_for(uri).read(part))
     np.testing.assert_array_equal(join(batches)["count"], np.arange(333, 390))
     assert batches[0].row_start == 333
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "torch"] + ["torch"])
-def test_the_table_of_suffixes_is_what_the_sources_say(name: str) -> None:
-    source = get_source(name)
-    assert source.format == name
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(3000,), (300, 40), ()])
+def test_an_array_of_any_layout_is_read_without_maps(
+    shape: tuple[int, ...], order: Any, memory: MemoryStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.asarray(np.random.default_rng(0).standard_normal(shape), order=order)
+    np.save(tmp_path / "x.npy", array)
+    memory.upload(tmp_path, f"{ROOT}a")
+    monkeypatch.setattr("datacheck.sources.arrays.MAP_FROM_BYTES", 100)
+    np.testing.assert_array_equal(read_table(f"{ROOT}a/x.npy")[None], array)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_source_has_the_name_of_its_record(name: str) -> None:
+    assert get_source(name).format == name
     assert set(BUILT_IN[name].suffixes) <= set(known_suffixes())
 
 
