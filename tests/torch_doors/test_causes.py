@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from datacheck.torch.diagnosis import causes, diagnosis
-from datacheck.torch.diagnosis import fixes as remedies
-from datacheck.torch.diagnosis.causes import Evidence, judge
+from datacheck.torch.diagnosis import diagnosis, fixes
+from datacheck.torch.diagnosis.causes import masks, operations, precision, reductions
+from datacheck.torch.diagnosis.causes.classify import classify
+from datacheck.torch.diagnosis.causes.evidence import Evidence
 from datacheck.torch.diagnosis.diagnosis import CAUSES
 
 NAN, INF = math.nan, math.inf
@@ -49,16 +50,16 @@ NAN, INF = math.nan, math.inf
                 "in_backward": True,
                 "in_gradient": True,
                 "gradient": 0.0,
-                "discarded_by": "clamp",
+                "masked_by": "clamp",
             },
         ),
         ("masked-branch-gradient", {"op": "exp", "value": INF, "in_gradient": True, "gradient": 0.0}),
         ("exp-overflow", {"op": "exp", "value": INF, "in_gradient": True, "gradient": 1.0}),
-        ("fully-masked-softmax", {"op": "softmax", "value": NAN, "joint": True, "meant": True}),
-        ("fully-masked-softmax", {"op": "sub", "value": NAN, "meant": True, "inputs": (-INF, -INF)}),
-        ("domain-error", {"op": "sub", "value": NAN, "meant": True, "inputs": (INF, INF)}),
-        ("empty-reduction", {"op": "amin", "value": INF, "joint": True, "meant": True}),
-        ("constant-not-finite", {"op": "masked_fill", "value": -INF, "meant": True, "scalars": (-INF,)}),
+        ("fully-masked-softmax", {"op": "softmax", "value": NAN, "joint": True, "intended": True}),
+        ("fully-masked-softmax", {"op": "sub", "value": NAN, "intended": True, "inputs": (-INF, -INF)}),
+        ("domain-error", {"op": "sub", "value": NAN, "intended": True, "inputs": (INF, INF)}),
+        ("empty-reduction", {"op": "amin", "value": INF, "joint": True, "intended": True}),
+        ("constant-not-finite", {"op": "masked_fill", "value": -INF, "intended": True, "scalars": (-INF,)}),
         ("domain-error", {"op": "mul", "value": NAN, "inputs": (0.0,), "scalars": (-INF,)}),
         ("empty-reduction", {"op": "mean", "value": NAN, "num_reduced": 0}),
         ("empty-reduction", {"op": "nll_loss_forward", "value": NAN}),
@@ -88,41 +89,41 @@ NAN, INF = math.nan, math.inf
     ids=lambda value: value if isinstance(value, str) else value["op"],
 )
 def test_the_cause_behind_the_evidence(cause, evidence):
-    verdict = judge(Evidence(**{"ran": evidence["op"], **evidence}))
-    assert verdict.cause == cause
+    classification = classify(Evidence(**{"ran": evidence["op"], **evidence}))
+    assert classification.cause == cause
     assert cause in CAUSES
-    assert verdict.explanation
+    assert classification.explanation
 
 
 def test_an_explanation_has_the_numbers():
     evidence = Evidence(op="log", ran="log", value=-INF, inputs=(0.0,), index=(3, 17), num_bad=1, num_values=512)
-    assert judge(evidence).explanation == "log received 0 at [3, 17] (1 of 512 values)"
+    assert classify(evidence).explanation == "log received 0 at [3, 17] (1 of 512 values)"
 
 
 @pytest.mark.parametrize(
     ("evidence", "said"),
     [
-        ({"op": "mse_loss", "value": INF, "scalars": (2.0,), "num_reduced": 192}, "mse_loss made inf"),
+        ({"op": "mse_loss", "value": INF, "scalars": (2.0,), "num_reduced": 192}, "mse_loss produced inf"),
         ({"op": "mul", "value": INF, "inputs": (20.0,), "in_backward": True}, "the gradient of mul became inf"),
-        ({"op": "cudnn_ctc_loss", "value": INF}, "a target needs more frames"),
+        ({"op": "cudnn_ctc_loss", "value": INF}, "a target is too long"),
     ],
 )
-def test_an_explanation_names_no_number_that_is_no_reason(evidence, said):
-    assert judge(Evidence(ran=evidence["op"], **evidence)).explanation.startswith(said)
+def test_an_explanation_leaves_out_numbers_that_are_no_reason(evidence, said):
+    assert classify(Evidence(ran=evidence["op"], **evidence)).explanation.startswith(said)
 
 
-REMEDIES = {**{str(key): text for key, text in remedies._BY_OPERATION.items()}, **remedies._BY_CAUSE}
+FIXES = {**{str(key): text for key, text in fixes._BY_OPERATION.items()}, **fixes._BY_CAUSE}
 
 
-@pytest.mark.parametrize("text", REMEDIES.values(), ids=REMEDIES.keys())
-def test_a_remedy_is_code(text):
+@pytest.mark.parametrize("text", FIXES.values(), ids=FIXES.keys())
+def test_a_suggested_fix_is_code(text):
     assert len(text.splitlines()) <= 6
     ast.parse(text)
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("text", REMEDIES.values(), ids=REMEDIES.keys())
-def test_a_remedy_calls_safe_forms_as_they_are(text):
+@pytest.mark.parametrize("text", FIXES.values(), ids=FIXES.keys())
+def test_a_suggested_fix_calls_safe_operations_with_their_parameters(text):
     pytest.importorskip("torch")
     from datacheck.torch import safe
 
@@ -135,13 +136,13 @@ def test_a_remedy_calls_safe_forms_as_they_are(text):
             inspect.signature(function).bind(*node.args, **keywords)
 
 
-def test_every_cause_has_a_remedy_or_is_unknown():
-    without = {cause for cause in CAUSES if cause not in remedies._BY_CAUSE}
+def test_every_known_cause_has_a_suggested_fix():
+    without = {cause for cause in CAUSES if cause not in fixes._BY_CAUSE}
     assert without == {"unknown", "not-reproducible"}
 
 
 def test_causes_that_the_rules_name_are_known():
-    source = inspect.getsource(causes)
+    source = "".join(map(inspect.getsource, (masks, operations, precision, reductions)))
     named = set(re.findall(r'"([a-z0-9]+(?:-[a-z0-9]+)+)"', source))
     assert named <= set(CAUSES)
     assert list(CAUSES) == sorted(CAUSES)

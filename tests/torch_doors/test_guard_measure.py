@@ -18,7 +18,8 @@ from torch import nn  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
 from datacheck.torch.guard.layer_monitor import LayerMonitor  # noqa: E402
-from datacheck.torch.guard.norms import count_nonfinite, squares, total_norm, zero_nonfinite  # noqa: E402
+from datacheck.torch.guard.norms import squares, total_norm  # noqa: E402
+from datacheck.torch.values import count_nonfinite, zero_nonfinite  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from datacheck.leaves import walk_structure
-from datacheck.torch.diagnosis.tensors import parts, storage_key
+from datacheck.torch.diagnosis.memory import storage_key
+from datacheck.torch.values import dense_parts
 
 __all__ = ["array_leaves", "given_storages", "num_samples", "number_lists", "sample_of", "take"]
 
@@ -36,7 +37,7 @@ def number_lists(batch: object, path: str | None = None) -> Iterator[tuple[str |
             if not np.isfinite(numbers).all():
                 yield path, numbers
             return
-        inner = [(str(place), value) for place, value in enumerate(batch)]
+        inner = [(str(index), value) for index, value in enumerate(batch)]
     else:
         return
     for name, value in inner:
@@ -59,7 +60,7 @@ def _as_numbers(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
 def given_storages(batch: object) -> frozenset[int]:
     """The storages of the tensors of a batch."""
     tensors = (leaf for _, leaf in array_leaves(batch) if isinstance(leaf, torch.Tensor))
-    return frozenset(storage_key(part) for tensor in tensors for part in parts(tensor))
+    return frozenset(storage_key(part) for tensor in tensors for part in dense_parts(tensor))
 
 
 def num_samples(batch: object) -> int | None:

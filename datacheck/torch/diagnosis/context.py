@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datacheck.torch.diagnosis.diagnosis import ChainLink
+from datacheck.torch.diagnosis.origin import Origin, origin_of_initial
 from datacheck.torch.diagnosis.recorded_replay import record
 
 if TYPE_CHECKING:
@@ -14,26 +15,26 @@ if TYPE_CHECKING:
     import torch
 
     from datacheck.schema.model import Schema
-    from datacheck.torch.diagnosis.frames import ModuleNames, Place
-    from datacheck.torch.diagnosis.record import Operation, Tape
+    from datacheck.torch.diagnosis.frames import ModuleNames, SourceLine
+    from datacheck.torch.diagnosis.record import Operation, Trace
     from datacheck.torch.diagnosis.recorded_replay import Recording
     from datacheck.torch.diagnosis.restore import Restorer
-    from datacheck.torch.diagnosis.tensor_sources import Owners
-    from datacheck.torch.diagnosis.trace import Step
+    from datacheck.torch.diagnosis.root_cause import InitialValue, Step
+    from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
-__all__ = ["Case"]
+__all__ = ["Context"]
 
 #: Links that a chain has at most.
 MAX_LINKS = 64
 
 
 @dataclass(slots=True)
-class Case:
+class Context:
     """What an examination knows. ``seconds`` is what the recorded replay took."""
 
     recording: Recording
     names: ModuleNames
-    owners: Owners
+    tensor_sources: TensorSources
     restorer: Restorer
     has_model: bool
     replay: Callable[[], torch.Tensor]
@@ -44,43 +45,48 @@ class Case:
     schema: Schema | None = None
 
     @property
-    def tape(self) -> Tape:
-        return self.recording.tape
+    def trace(self) -> Trace:
+        return self.recording.trace
 
     @property
     def in_gradient(self) -> bool:
         return self.recording.in_gradient
 
-    def record_again(self, capture: frozenset[int]) -> Tape | None:
+    def record_again(self, capture: frozenset[int]) -> Trace | None:
         """The tape of another replay that keeps what some operations read; None where it does not run the same."""
         self.restorer.restore()
-        tape = record(self.replay, self.names, self.scale, capture=capture).tape
+        trace = record(self.replay, self.names, self.scale, capture=capture).trace
         same = all(
-            index < len(tape.operations) and tape.operations[index].name == self.tape.operations[index].name
+            index < len(trace.operations) and trace.operations[index].name == self.trace.operations[index].name
             for index in capture
         )
-        return tape if same else None
+        return trace if same else None
+
+    def origin_of(self, initial: InitialValue) -> Origin:
+        """The origin of a value that was bad before the step."""
+        source = self.tensor_sources.find(initial.address)
+        return origin_of_initial(source.kind, initial.tensor if source.tensor is None else source.tensor)
 
     def forward_of(self, operation: Operation) -> Operation:
         """The forward operation of a derivative; the operation itself where it is none, or the user's own code."""
-        if operation.node is None or operation.where.place is not None:
+        if operation.node is None or operation.where.line is not None:
             return operation
-        return self.tape.forward_of(operation.node) or operation
+        return self.trace.forward_of(operation.node) or operation
 
-    def place_of(self, operation: Operation) -> tuple[Place | None, str | None]:
+    def line_of(self, operation: Operation) -> tuple[SourceLine | None, str | None]:
         """The user's line and the module: of a custom backward the line in it, and the module that called it forward."""
-        if operation.where.place is not None and operation.node is not None:
-            origin = self.tape.forward_of(operation.node)
+        if operation.where.line is not None and operation.node is not None:
+            origin = self.trace.forward_of(operation.node)
             module = operation.where.module or (None if origin is None else origin.where.module)
-            return operation.where.place, module
+            return operation.where.line, module
         forward = self.forward_of(operation)
-        return forward.where.place, forward.where.module
+        return forward.where.line, forward.where.module
 
     def phase_of(self, operation: Operation) -> str:
         """Forward is what the model does and what it is given; the loss is what is made of its output."""
         if operation.where.in_model or not self.has_model:
             return "forward"
-        return "forward" if self.tape.reaches_model(operation) else "loss"
+        return "forward" if self.trace.reaches_model(operation) else "loss"
 
     def chain(self, step: Step | None) -> tuple[ChainLink, ...]:
         """The links from a step to the harm: of a long way its beginning and its end."""
@@ -92,14 +98,14 @@ class Case:
 
     def _link(self, step: Step) -> ChainLink:
         operation = step.operation
-        place, module = self.place_of(operation)
+        line, module = self.line_of(operation)
         is_backward = operation.in_backward and operation.node is not None
         return ChainLink(
             operation.name,
             "backward" if is_backward else self.phase_of(self.forward_of(operation)),
             module,
-            None if place is None else place.filename,
-            None if place is None else place.lineno,
+            None if line is None else line.filename,
+            None if line is None else line.lineno,
             step.written.num_bad,
             step.written.geometry.num_values,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 
-__all__ = ["DynamicsVerdict", "History", "classify_dynamics"]
+__all__ = ["Divergence", "History", "classify_dynamics"]
 
 #: An update this large against the weights it changes is destructive whatever the model.
 DESTRUCTIVE_UPDATE = 0.5
@@ -48,7 +48,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicsVerdict:
+class Divergence:
     """A cause told from the history: ``learning-rate-too-high``, ``exploding-gradient`` or ``optimizer-epsilon``."""
 
     cause: str
@@ -62,7 +62,7 @@ class DynamicsVerdict:
         )
 
 
-def classify_dynamics(history: History) -> DynamicsVerdict | None:
+def classify_dynamics(history: History) -> Divergence | None:
     """What the history says about a step that went wrong; None where it says nothing.
 
     A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate; a
@@ -70,7 +70,7 @@ def classify_dynamics(history: History) -> DynamicsVerdict | None:
     recurrence.
     """
     ratios = _known(history.update_ratios)
-    return _epsilon(history, ratios) or _learning_rate(history, ratios) or _explosion(history)
+    return _from_epsilon(history, ratios) or _learning_rate(history, ratios) or _explosion(history)
 
 
 def _known(values: Sequence[float | None]) -> list[float]:
@@ -81,7 +81,7 @@ def _finite(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _epsilon(history: History, ratios: list[float]) -> DynamicsVerdict | None:
+def _from_epsilon(history: History, ratios: list[float]) -> Divergence | None:
     norms = _finite(history.gradient_norms)
     if len(ratios) < 3 or len(norms) < 3:
         return None
@@ -93,7 +93,7 @@ def _epsilon(history: History, ratios: list[float]) -> DynamicsVerdict | None:
     jumped = not math.isfinite(last) or last > max(EPSILON_FACTOR * usual, DESTRUCTIVE_UPDATE)
     if not jumped or norms[-1] > 2 * usual_norm:
         return None
-    return DynamicsVerdict(
+    return Divergence(
         "optimizer-epsilon",
         f"the last update was {last:.3g} of the weights (usually {usual:.3g}) under a gradient norm of {norms[-1]:.3g},"
         f" which is not more than usual ({usual_norm:.3g}): the denominator of the update is near 0",
@@ -101,7 +101,7 @@ def _epsilon(history: History, ratios: list[float]) -> DynamicsVerdict | None:
     )
 
 
-def _learning_rate(history: History, ratios: list[float]) -> DynamicsVerdict | None:
+def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
     rate = next((value for value in reversed(_known(history.learning_rates))), None)
     lower = f"{rate / 10:.3g}" if rate else "a tenth of the present one"
     remedy = (
@@ -116,13 +116,13 @@ def _learning_rate(history: History, ratios: list[float]) -> DynamicsVerdict | N
     if climbed is not None and (growing is None or growing > 1.5 or destructive > DESTRUCTIVE_UPDATE / 5):
         lowest, last, num_steps = climbed
         updates = "" if growing is None else f", while updates grew to {destructive:.3g} of the weights"
-        return DynamicsVerdict(
+        return Divergence(
             "learning-rate-too-high",
             f"the loss climbed from {lowest:.4g} to {last:.4g} over {num_steps} steps{updates}{shown}",
             remedy,
         )
     if destructive > DESTRUCTIVE_UPDATE:
-        return DynamicsVerdict(
+        return Divergence(
             "learning-rate-too-high",
             f"an update changed the weights by {destructive:.3g} times their own norm{shown}; 0.001 is usual",
             remedy,
@@ -159,14 +159,14 @@ def _growth(values: list[float]) -> float | None:
     return max(values[-3:]) / before if before > 0 else None
 
 
-def _explosion(history: History) -> DynamicsVerdict | None:
+def _explosion(history: History) -> Divergence | None:
     known = _known(history.gradient_norms)
     if len(known) < 2:
         return None
     before, last = _finite(known[:-1]), known[-1]
     if not before or not (last > EXPLOSION_FACTOR * median(before) or math.isinf(last)):
         return None
-    return DynamicsVerdict(
+    return Divergence(
         "exploding-gradient",
         f"the gradient norm went from {median(before):.4g} (median of {len(before)} steps) to {last:.4g} in one step,"
         " with no climb of the loss before it",

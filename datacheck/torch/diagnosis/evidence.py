@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from datacheck.torch.diagnosis.causes import EDGE_AT_ZERO, Evidence
-from datacheck.torch.diagnosis.masked_gradient import discarded_by
+from datacheck.torch.diagnosis.causes.evidence import EDGE_AT_ZERO, Evidence
+from datacheck.torch.diagnosis.masked_gradient import masking_operation
+from datacheck.torch.diagnosis.memory import broadcast_position
 from datacheck.torch.diagnosis.probe import Positions, Probe, can_run_again, is_pointwise
-from datacheck.torch.diagnosis.tensors import bad_positions, broadcast_position, element
 from datacheck.torch.diagnosis.underflow import lost_epsilon, lost_value
+from datacheck.torch.values import bad_positions, element
 
 if TYPE_CHECKING:
-    from datacheck.torch.diagnosis.context import Case
-    from datacheck.torch.diagnosis.record import NodeRef, Operation, Slot, Tape
-    from datacheck.torch.diagnosis.tensor_sources import Owners
-    from datacheck.torch.diagnosis.trace import Step
+    from datacheck.torch.diagnosis.context import Context
+    from datacheck.torch.diagnosis.record import NodeRef, Operation, OpInput, Trace
+    from datacheck.torch.diagnosis.root_cause import Step
+    from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
-__all__ = ["Scene", "family_of", "survey"]
+__all__ = ["OpEvidence", "family_of", "gather_evidence"]
 
 #: How many operations of one node lie between its incoming gradient and the value that it meets.
 MAX_LOOKBACK = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class OpEvidence:
     """The operation to blame as it ran, and the forward operation and line that it stands for.
 
     ``born`` are the flat positions of its output that went bad in it.
@@ -37,7 +38,7 @@ class Scene:
     step: Step
     forward: Operation
     evidence: Evidence
-    born: Positions
+    new_bad: Positions
     shape: tuple[int, ...]
 
 
@@ -47,43 +48,43 @@ def family_of(name: str) -> str:
     return family.strip("_").removeprefix("foreach_").strip("_")
 
 
-def survey(case: Case, step: Step, *, joint: bool, meant: bool) -> Scene:
+def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool) -> OpEvidence:
     """The scene at a step that is to blame."""
-    tape, operation = case.tape, step.operation
-    forward = case.forward_of(operation)
-    is_derivative = operation.node is not None and operation.where.place is None
+    trace, operation = context.trace, step.operation
+    forward = context.forward_of(operation)
+    is_derivative = operation.node is not None and operation.where.line is None
     op = family_of(forward.name) if forward is not operation or not is_derivative else _family_of_node(operation.node)
     shape = step.written.geometry.shape
-    born = _born(step, joint or meant)
-    by_hand = operation.node is not None and operation.where.place is not None
-    gradient, discarded_by = (None, None) if by_hand else _incoming(case, step)
-    epsilon = lost_epsilon(case, operation)
-    may_be_lost = epsilon is None and op in EDGE_AT_ZERO and not (joint or meant)
+    new_bad = _new_bad_positions(step, joint or intended)
+    by_hand = operation.node is not None and operation.where.line is not None
+    gradient, masked_by = (None, None) if by_hand else _incoming(context, step)
+    epsilon = lost_epsilon(context, operation)
+    may_be_lost = epsilon is None and op in EDGE_AT_ZERO and not (joint or intended)
     evidence = Evidence(
         op=op,
         ran=family_of(operation.name),
         value=step.value,
-        inputs=_inputs(tape, step),
+        inputs=_inputs(trace, step),
         scalars=tuple(forward.scalars),
         index=tuple(int(digit) for digit in np.unravel_index(step.position, shape)) if shape else (),
-        num_bad=len(born),
+        num_bad=len(new_bad),
         num_values=step.written.geometry.num_values,
         dtype=str(step.written.dtype).removeprefix("torch."),
         in_backward=operation.node is not None and not by_hand,
-        in_gradient=case.in_gradient,
+        in_gradient=context.in_gradient,
         gradient=gradient,
-        discarded_by=discarded_by,
+        masked_by=masked_by,
         joint=joint,
-        meant=meant,
+        intended=intended,
         num_reduced=_num_reduced(step),
         finite_in_float32=_finite_in_float32(step),
         lost_epsilon=epsilon,
-        lost_value=lost_value(case, step) if may_be_lost else None,
+        lost_value=lost_value(context, step) if may_be_lost else None,
         is_custom_backward=operation.is_custom,
-        largest_parameter=_largest_parameter(operation, case.owners),
-        times_repeated=_times_repeated(tape, forward),
+        largest_parameter=_largest_parameter(operation, context.tensor_sources),
+        times_repeated=_times_repeated(trace, forward),
     )
-    return Scene(step, forward, evidence, born, shape)
+    return OpEvidence(step, forward, evidence, new_bad, shape)
 
 
 def _family_of_node(node: NodeRef | None) -> str:
@@ -93,85 +94,87 @@ def _family_of_node(node: NodeRef | None) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
 
 
-def _born(step: Step, was_bad_before: bool) -> Positions:
-    held = step.written.held
-    if held is None:
+def _new_bad_positions(step: Step, was_bad_before: bool) -> Positions:
+    saved = step.written.saved
+    if saved is None:
         return np.array([step.position])
     operation = step.operation
-    if not was_bad_before and operation.bad_slots and can_run_again(operation):
+    if not was_bad_before and operation.bad_inputs and can_run_again(operation):
         probe = Probe(operation, step.written.output, step.written.geometry.shape, step.position, whole=True)
-        born = probe.born_positions()
-        if len(born):
-            return born
-    return bad_positions(held.tensor)
+        new_bad = probe.new_bad_positions()
+        if len(new_bad):
+            return new_bad
+    return bad_positions(saved.tensor)
 
 
-def _place(slot: Slot, step: Step) -> int | None:
+def _input_position(op_input: OpInput, step: Step) -> int | None:
     """The position in an input that the step's position depends on, where the operation is pointwise."""
-    if slot.held is None or not is_pointwise(step.operation):
+    if op_input.saved is None or not is_pointwise(step.operation):
         return None
-    return broadcast_position(slot.geometry.shape, step.written.geometry.shape, step.position)
+    return broadcast_position(op_input.geometry.shape, step.written.geometry.shape, step.position)
 
 
-def _at(slot: Slot, step: Step) -> complex | float | None:
+def _at(op_input: OpInput, step: Step) -> complex | float | None:
     """The value of an input at the step's position, where the operation is pointwise."""
-    place = _place(slot, step)
-    return None if place is None or slot.held is None else element(slot.held.tensor, place)
+    at = _input_position(op_input, step)
+    return None if at is None or op_input.saved is None else element(op_input.saved.tensor, at)
 
 
-def _is_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
+def _is_gradient(trace: Trace, operation: Operation, op_input: OpInput) -> bool:
     """Whether a slot holds what came in from another node of the backward pass."""
-    if operation.node is None or slot.writer is None:
+    if operation.node is None or op_input.writer is None:
         return False
-    writer = tape.operations[slot.writer]
+    writer = trace.operations[op_input.writer]
     if writer.node is None:
         return writer.in_backward
     return writer.node.sequence != operation.node.sequence
 
 
-def _inputs(tape: Tape, step: Step) -> tuple[complex | float, ...]:
+def _inputs(trace: Trace, step: Step) -> tuple[complex | float, ...]:
     operation = step.operation
-    values = [_at(slot, step) for slot in operation.slots if not _is_gradient(tape, operation, slot)]
+    values = [_at(op_input, step) for op_input in operation.inputs if not _is_gradient(trace, operation, op_input)]
     return tuple(value for value in values if value is not None)
 
 
-def _incoming(case: Case, step: Step) -> tuple[complex | float | None, str | None]:
+def _incoming(context: Context, step: Step) -> tuple[complex | float | None, str | None]:
     """The gradient that met the bad value first, and what made it 0 where it is."""
-    tape = case.tape
+    trace = context.trace
     for later in step.path():
         operation = later.operation
         if operation.node is None:
             continue
-        for slot in operation.slots:
-            if not slot.is_bad and _carries_gradient(tape, operation, slot):
-                value = _at(slot, later)
+        for op_input in operation.inputs:
+            if not op_input.is_bad and _carries_gradient(trace, operation, op_input):
+                value = _at(op_input, later)
                 if value is not None:
-                    return value, discarded_by(case, slot, operation, _place(slot, later)) if value == 0 else None
+                    return value, masking_operation(
+                        context, op_input, operation, _input_position(op_input, later)
+                    ) if value == 0 else None
         if step.operation.node is not None and operation.node.sequence != step.operation.node.sequence:
             break
     return None, None
 
 
-def _carries_gradient(tape: Tape, operation: Operation, slot: Slot) -> bool:
+def _carries_gradient(trace: Trace, operation: Operation, op_input: OpInput) -> bool:
     """Whether a slot holds the incoming gradient, or what the same node made of it alone (its negative)."""
     for _ in range(MAX_LOOKBACK):
-        if _is_gradient(tape, operation, slot):
+        if _is_gradient(trace, operation, op_input):
             return True
-        if slot.writer is None or operation.node is None:
+        if op_input.writer is None or operation.node is None:
             return False
-        operation = tape.operations[slot.writer]
-        if len(operation.slots) != 1:
+        operation = trace.operations[op_input.writer]
+        if len(operation.inputs) != 1:
             return False
-        slot = operation.slots[0]
+        op_input = operation.inputs[0]
     return False
 
 
 def _num_reduced(step: Step) -> int | None:
     operation = step.operation
-    if is_pointwise(operation) or not operation.slots:
+    if is_pointwise(operation) or not operation.inputs:
         return None
     num_out = step.written.geometry.num_values
-    num_in = operation.slots[0].geometry.num_values
+    num_in = operation.inputs[0].geometry.num_values
     if num_in == 0:
         return 0
     return num_in // num_out if num_out and num_in % num_out == 0 else None
@@ -188,20 +191,20 @@ def _finite_in_float32(step: Step) -> bool | None:
     return bool(torch.isfinite(tensor.reshape(-1)[probe.position]))
 
 
-def _largest_parameter(operation: Operation, owners: Owners) -> tuple[str, float] | None:
+def _largest_parameter(operation: Operation, tensor_sources: TensorSources) -> tuple[str, float] | None:
     found: list[tuple[str, float]] = []
-    for slot in operation.slots:
-        owner = owners.find(slot.geometry.start) if slot.writer is None else None
-        if owner is not None and owner.kind == "parameter" and owner.tensor is not None:
-            found.append((owner.name or "", float(owner.tensor.detach().abs().max())))
+    for op_input in operation.inputs:
+        tensor_source = tensor_sources.find(op_input.geometry.start) if op_input.writer is None else None
+        if tensor_source is not None and tensor_source.kind == "parameter" and tensor_source.tensor is not None:
+            found.append((tensor_source.name or "", float(tensor_source.tensor.detach().abs().max())))
     return max(found, key=lambda entry: entry[1], default=None)
 
 
-def _times_repeated(tape: Tape, forward: Operation) -> int:
+def _times_repeated(trace: Trace, forward: Operation) -> int:
     """How often the same operation of the same line ran before it, in the same direction."""
-    if forward.where.place is None:
+    if forward.where.line is None:
         return 0
     same = 0
-    for other in tape.operations[: forward.index]:
-        same += other.func is forward.func and other.where.place == forward.where.place
+    for other in trace.operations[: forward.index]:
+        same += other.func is forward.func and other.where.line == forward.where.line
     return same

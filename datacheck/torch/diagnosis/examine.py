@@ -11,17 +11,18 @@ import torch
 from datacheck.text import plain
 from datacheck.torch import _compat
 from datacheck.torch.diagnosis.batches import given_storages
-from datacheck.torch.diagnosis.context import Case
+from datacheck.torch.diagnosis.context import Context
 from datacheck.torch.diagnosis.describe import describe
 from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, Diagnosis
 from datacheck.torch.diagnosis.frames import ModuleNames
-from datacheck.torch.diagnosis.lines import line_in_method, line_that_made
-from datacheck.torch.diagnosis.masked_inf import behind_a_zero
-from datacheck.torch.diagnosis.recorded_replay import Recording, is_harmed, record
+from datacheck.torch.diagnosis.lines import find_line_in_method, find_line_that_made
+from datacheck.torch.diagnosis.masked_inf import find_masked_infinity
+from datacheck.torch.diagnosis.origin import INTENDED, Origin
+from datacheck.torch.diagnosis.recorded_replay import Recording, record, reproduces
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES
 from datacheck.torch.diagnosis.restore import Restorer
-from datacheck.torch.diagnosis.tensor_sources import Owners, is_mask
-from datacheck.torch.diagnosis.trace import Culprit, trace
+from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, find_root_causes
+from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from datacheck.schema.model import Schema
-    from datacheck.torch.diagnosis.trace import Source
 
 __all__ = ["examine"]
 
@@ -59,19 +59,31 @@ def examine(
         if problem is not None:
             return _without_recording(replay, scale, problem)
         recording = _record(replay, names, scale, restorer, given_storages(batch))
-        if not recording.harms:
+        if not recording.bad_outputs:
             return None
         seconds = time.monotonic() - started
         modules = [*names.roots, *names.strangers]
-        owners = Owners(modules, batch)
-        case = Case(
-            recording, names, owners, restorer, model is not None, replay, batch, replay_on, scale, seconds, schema
+        tensor_sources = TensorSources(modules, batch)
+        context = Context(
+            recording,
+            names,
+            tensor_sources,
+            restorer,
+            model is not None,
+            replay,
+            batch,
+            replay_on,
+            scale,
+            seconds,
+            schema,
         )
-        culprits = [_resolve(case, culprit) for culprit in trace(recording.tape, recording.harms)]
-        culprit = min(culprits, key=lambda culprit: culprit.order)
-        culprit = behind_a_zero(case, culprit) or culprit
-        _find_line(case, culprit)
-        diagnosis = describe(case, culprit)
+        root_causes = [
+            _resolve(context, root_cause) for root_cause in find_root_causes(recording.trace, recording.bad_outputs)
+        ]
+        root_cause = min(root_causes, key=lambda root_cause: root_cause.order)
+        root_cause = find_masked_infinity(context, root_cause) or root_cause
+        _find_line(context, root_cause)
+        diagnosis = describe(context, root_cause)
         if recording.error is None:
             return diagnosis
         raised = f"it made the program raise {plain(recording.error, 160)}"
@@ -83,7 +95,7 @@ def examine(
 def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem: str) -> Diagnosis | None:
     """What one plain replay tells, where operations cannot be recorded."""
     for phase, what in (("loss", "the loss is"), ("backward", "a gradient is")):
-        if is_harmed(replay, phase == "backward", scale):
+        if reproduces(replay, phase == "backward", scale):
             return Diagnosis(
                 code=PHASE_CODES[phase],
                 phase=phase,
@@ -108,33 +120,32 @@ def _record(
     return record(replay, names, scale, 0, given=given, restorer=restorer)
 
 
-def _find_line(case: Case, culprit: Culprit) -> None:
+def _find_line(context: Context, root_cause: RootCause) -> None:
     """Name the line in a backward of the user's that no operation of torch's was seen to run in."""
-    operation = None if culprit.step is None else culprit.step.operation
+    operation = None if root_cause.step is None else root_cause.step.operation
     if (
         operation is not None
         and operation.func is None
         and operation.node is not None
-        and operation.node.owner is not None
+        and operation.node.function is not None
     ):
-        found = line_in_method(case, operation.node.owner, "backward")
+        found = find_line_in_method(context, operation.node.function, "backward")
         if found is not None:
-            operation.where = replace(operation.where, place=found.place)
+            operation.where = replace(operation.where, line=found.line)
 
 
-def _resolve(case: Case, culprit: Culprit) -> Culprit:
-    """Decide between a source of infinities and the operation that made NaN of them: were they meant?"""
-    source = culprit.source
-    if source is None or culprit.step is None:
-        return culprit
-    owner = case.owners.find(source.address)
-    meant = (
-        _is_meant_constant(case, source) if owner.kind == "constant" else owner.kind != "parameter" and owner.is_mask
-    )
-    return replace(culprit, source=None) if meant or culprit.joint else replace(culprit, step=None)
+def _resolve(context: Context, root_cause: RootCause) -> RootCause:
+    """Decide between initial infinities and the operation that turned them into NaN: were they intended?"""
+    initial = root_cause.initial
+    if initial is None or root_cause.step is None:
+        return root_cause
+    intended = context.origin_of(initial) in INTENDED and not _was_computed_in_python(context, initial)
+    return replace(root_cause, initial=None) if intended or root_cause.joint else replace(root_cause, step=None)
 
 
-def _is_meant_constant(case: Case, source: Source) -> bool:
-    """Whether a constant looks like a mask, or comes from where it cannot be seen being made."""
-    held = None if source.reader is None else source.reader.slots[source.slot].held
-    return held is None or is_mask(held.tensor) or line_that_made(case, held.tensor) is None
+def _was_computed_in_python(context: Context, initial: InitialValue) -> bool:
+    """Whether a constant without a mask's values was computed by a line of the program, in NumPy for instance."""
+    tensor = initial.tensor
+    if context.origin_of(initial) is not Origin.LITERAL or tensor is None:
+        return False
+    return find_line_that_made(context, tensor) is not None

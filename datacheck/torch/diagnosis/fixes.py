@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["remedy_for"]
+__all__ = ["suggest_fix"]
 
 _SAFE = "from datacheck.torch.safe import "
 
@@ -218,6 +218,6 @@ _BY_CAUSE: dict[str, str] = {
 }
 
 
-def remedy_for(cause: str, op: str) -> str:
+def suggest_fix(cause: str, op: str) -> str:
     """What to do about a cause in an operation; an empty string where nothing general can be said."""
     return _BY_OPERATION.get((cause, op)) or _BY_CAUSE.get(cause, "")

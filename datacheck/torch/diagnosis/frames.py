@@ -20,7 +20,7 @@ from torch import nn
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["ModuleNames", "Place", "Whereabouts", "definition", "kind_of", "locate"]
+__all__ = ["CodeLocation", "ModuleNames", "SourceLine", "definition", "kind_of", "locate"]
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _OWN = str(Path(__file__).parents[2]) + os.sep
@@ -32,7 +32,7 @@ _ENGINE = "_engine_run_backward"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLine:
     """A line of code, and the function it is in."""
 
     filename: str
@@ -46,16 +46,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class CodeLocation:
     """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's."""
 
-    place: Place | None
+    line: SourceLine | None
     module: str | None
     in_model: bool
     code: CodeType | None = None
 
 
-def definition(owner: type, method: str) -> Place | None:
+def definition(owner: type, method: str) -> SourceLine | None:
     """Where a method is defined."""
     code = getattr(getattr(owner, method, None), "__code__", None)
     if code is None:
@@ -63,7 +63,7 @@ def definition(owner: type, method: str) -> Place | None:
     lineno = code.co_firstlineno
     while linecache.getline(code.co_filename, lineno).lstrip().startswith("@"):
         lineno += 1
-    return Place(code.co_filename, lineno, code.co_name)
+    return SourceLine(code.co_filename, lineno, code.co_name)
 
 
 class ModuleNames:
@@ -135,7 +135,7 @@ def _is_method_of(code: CodeType, owner: nn.Module) -> bool:
     return any(defined_in == kind.__name__ for kind in type(owner).__mro__)
 
 
-def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: FrameType | None = None) -> Whereabouts:
+def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: FrameType | None = None) -> CodeLocation:
     """Where the operation that is being dispatched was called from.
 
     ``boundary`` is the code of the function that started the replay: the stack below it is not the program's. With
@@ -145,28 +145,28 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
     user's that called it.
     """
     frame = frame or sys._getframe(1)
-    place: Place | None = None
-    library: Place | None = None
+    line: SourceLine | None = None
+    library: SourceLine | None = None
     code: CodeType | None = None
     modules: list[nn.Module] = []
     while frame is not None:
         current = frame.f_code
         if current is boundary or (in_engine and current.co_name == _ENGINE):
             break
-        kind = "internal" if place is not None else kind_of(current.co_filename)
+        kind = "internal" if line is not None else kind_of(current.co_filename)
         if kind == "user" or (kind == "library" and library is None):
-            here = Place(current.co_filename, frame.f_lineno, current.co_name)
+            here = SourceLine(current.co_filename, frame.f_lineno, current.co_name)
             code = current
             if kind == "user":
-                place = here
+                line = here
             else:
                 library = here
         if current.co_argcount and current.co_filename != __file__:
             owner = frame.f_locals.get(current.co_varnames[0])
             if isinstance(owner, nn.Module) and _is_method_of(current, owner) and owner not in modules[-1:]:
                 modules.append(owner)
-                if kind == "library" and place is None:
-                    place = library
+                if kind == "library" and line is None:
+                    line = library
         frame = frame.f_back
     name, in_model = names.find(modules)
-    return Whereabouts(place or library, name, in_model, code)
+    return CodeLocation(line or library, name, in_model, code)

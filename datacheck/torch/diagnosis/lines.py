@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from datacheck.torch.diagnosis.frames import Place, Whereabouts, kind_of, locate
-from datacheck.torch.diagnosis.recorded_replay import is_harmed
-from datacheck.torch.diagnosis.tensors import bad_positions, is_comparable, is_finite
+from datacheck.torch.diagnosis.frames import CodeLocation, SourceLine, kind_of, locate
+from datacheck.torch.diagnosis.recorded_replay import reproduces
+from datacheck.torch.values import bad_positions, is_comparable, is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.frames import ModuleNames
 
-__all__ = ["line_in_method", "line_that_made"]
+__all__ = ["find_line_in_method", "find_line_that_made"]
 
 #: Arrays above this size are not looked into after every line.
 MAX_VALUES = 1 << 22
@@ -29,31 +29,33 @@ MAX_VALUES = 1 << 22
 MAX_ITEMS = 16
 
 
-def line_in_method(case: Case, owner: type, method: str) -> Whereabouts | None:
+def find_line_in_method(context: Context, owner: type, method: str) -> CodeLocation | None:
     """The line of a method after which it held a value that is not finite, and none before."""
     code = getattr(getattr(owner, method, None), "__code__", None)
-    return None if code is None else _watch(case, lambda current: current is code, _is_bad)
+    return None if code is None else _watch(context, lambda current: current is code, _is_bad)
 
 
-def line_that_made(case: Case, values: torch.Tensor) -> Whereabouts | None:
+def find_line_that_made(context: Context, values: torch.Tensor) -> CodeLocation | None:
     """The first line of the user's code after which one of its arrays was as long as ``values``, and bad in the same places."""
     bad = bad_positions(values)
 
-    def is_it(value: object) -> bool:
+    def is_match(value: object) -> bool:
         if not isinstance(value, np.ndarray) or value.size != values.numel() or not _is_bad(value):
             return False
         return np.array_equal(np.flatnonzero(~np.isfinite(value)), bad)
 
-    return _watch(case, lambda current: kind_of(current.co_filename) == "user", is_it)
+    return _watch(context, lambda current: kind_of(current.co_filename) == "user", is_match)
 
 
-def _watch(case: Case, is_watched: Callable[[CodeType], bool], is_it: Callable[[object], bool]) -> Whereabouts | None:
-    watch = _LineWatch(case.names, is_watched, is_it)
-    case.restorer.restore()
+def _watch(
+    context: Context, is_watched: Callable[[CodeType], bool], is_match: Callable[[object], bool]
+) -> CodeLocation | None:
+    watch = _LineWatch(context.names, is_watched, is_match)
+    context.restorer.restore()
     before = sys.gettrace()
     sys.settrace(watch.enter)
     try:
-        is_harmed(case.replay, case.in_gradient, case.scale)
+        reproduces(context.replay, context.in_gradient, context.scale)
     finally:
         sys.settrace(before)
     return watch.found
@@ -63,12 +65,12 @@ class _LineWatch:
     """A trace function: looks at the local variables of watched functions after every line."""
 
     def __init__(
-        self, names: ModuleNames, is_watched: Callable[[CodeType], bool], is_it: Callable[[object], bool]
+        self, names: ModuleNames, is_watched: Callable[[CodeType], bool], is_match: Callable[[object], bool]
     ) -> None:
-        self.found: Whereabouts | None = None
+        self.found: CodeLocation | None = None
         self._names = names
         self._is_watched = is_watched
-        self._is_it = is_it
+        self._is_match = is_match
 
     def enter(self, frame: FrameType, _event: str, _argument: Any, /) -> Callable[[FrameType, str, Any], Any] | None:
         """Called for every function that is entered; watches the lines of those that are asked for."""
@@ -85,12 +87,12 @@ class _LineWatch:
             if event == "return":
                 values.append(argument)
             if event in ("line", "return") and any(self._holds(value) for value in values):
-                where = locate(self._names, is_harmed.__code__, False, frame)
-                place = Place(frame.f_code.co_filename, last, frame.f_code.co_name)
-                if event == "return" and (place.source or "").startswith("with "):
+                where = locate(self._names, reproduces.__code__, False, frame)
+                line = SourceLine(frame.f_code.co_filename, last, frame.f_code.co_name)
+                if event == "return" and (line.source or "").startswith("with "):
                     # What a block returns is made before the block is left, which counts as its first line again.
-                    place = replace(place, lineno=before)
-                self.found = replace(where, place=place, code=frame.f_code)
+                    line = replace(line, lineno=before)
+                self.found = replace(where, line=line, code=frame.f_code)
                 return None
             last, before = frame.f_lineno, last
             return step
@@ -99,7 +101,7 @@ class _LineWatch:
 
     def _holds(self, value: object) -> bool:
         items = value[:MAX_ITEMS] if isinstance(value, list | tuple) else [value]
-        return any(self._is_it(item) for item in items)
+        return any(self._is_match(item) for item in items)
 
 
 def _is_bad(value: object) -> bool:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from datacheck.torch.diagnosis.probe import Probe, can_run_again
-from datacheck.torch.diagnosis.tensors import element
+from datacheck.torch.values import element
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datacheck.torch.diagnosis.context import Case
-    from datacheck.torch.diagnosis.record import NodeRef, Operation, Slot, Tape
+    from datacheck.torch.diagnosis.context import Context
+    from datacheck.torch.diagnosis.record import NodeRef, Operation, OpInput, Trace
 
-__all__ = ["discarded_by"]
+__all__ = ["masking_operation"]
 
 #: How many writers back the source of a gradient of 0 is looked for.
 MAX_LOOKBACK = 64
@@ -68,25 +68,25 @@ _SELECTORS = {
 CHANCE = "a factor of 0"
 
 
-def discarded_by(case: Case, slot: Slot, operation: Operation, position: int | None) -> str:
+def masking_operation(context: Context, op_input: OpInput, operation: Operation, position: int | None) -> str:
     """What made the incoming gradient in a slot of an operation 0, at a position of it.
 
     That is the nearest derivative behind it that would make 0 of any gradient there.
     """
     node = operation.node
-    writers = list(_writers(case.tape, slot))
-    kept = case.record_again(frozenset(writer.index for writer in writers))
-    shape = slot.geometry.shape
+    writers = list(_writers(context.trace, op_input))
+    kept = context.record_again(frozenset(writer.index for writer in writers))
+    shape = op_input.geometry.shape
     for writer in writers:
-        number = _gradient(case.tape, writer)
+        number = _gradient(context.trace, writer)
         again = None if kept is None else kept.operations[writer.index]
         name = "" if writer.node is None else re.sub(r"Backward\d*$", "", writer.node.name).lower()
         is_own = writer.node is not None and node is not None and writer.node.sequence == node.sequence
         if not is_own and (name in _SELECTORS if again is None else _blocks(again, number, position)):
             # Where both factors are trained, neither is a mask: one of them just happens to be 0.
-            is_factor = name == "mul" and _num_products(case.tape, writer) > 1
+            is_factor = name == "mul" and _num_products(context.trace, writer) > 1
             return CHANCE if is_factor else _SELECTORS.get(name, CHANCE)
-        before = writer.slots[number].geometry.shape
+        before = writer.inputs[number].geometry.shape
         position = position if before == shape else None
         shape = before
     return CHANCE
@@ -94,11 +94,11 @@ def discarded_by(case: Case, slot: Slot, operation: Operation, position: int | N
 
 def _blocks(operation: Operation, number: int, position: int | None) -> bool:
     """Whether a derivative gives 0 at a position (everywhere, if it is not known) whatever gradient it is given."""
-    held = operation.slots[number].held
-    if held is None or not can_run_again(operation):
+    saved = operation.inputs[number].saved
+    if saved is None or not can_run_again(operation):
         return False
     probe = Probe(operation, 0, (), 0, whole=True)
-    probe.replace(number, torch.ones_like(held.tensor))
+    probe.replace(number, torch.ones_like(saved.tensor))
     output = probe.output({})
     if output is None:
         return False
@@ -107,32 +107,32 @@ def _blocks(operation: Operation, number: int, position: int | None) -> bool:
     return not bool(output.any())
 
 
-def _writers(tape: Tape, slot: Slot) -> Iterator[Operation]:
+def _writers(trace: Trace, op_input: OpInput) -> Iterator[Operation]:
     """The operations that a gradient comes from, nearest first, back to the loss."""
     for _ in range(MAX_LOOKBACK):
-        if slot.writer is None:
+        if op_input.writer is None:
             return
-        operation = tape.operations[slot.writer]
-        if operation.node is None or not operation.slots:
+        operation = trace.operations[op_input.writer]
+        if operation.node is None or not operation.inputs:
             return
         yield operation
-        slot = operation.slots[_gradient(tape, operation)]
+        op_input = operation.inputs[_gradient(trace, operation)]
 
 
-def _gradient(tape: Tape, operation: Operation) -> int:
+def _gradient(trace: Trace, operation: Operation) -> int:
     """The number of the slot that holds the incoming gradient: the first that the backward pass made of something."""
-    for number, slot in enumerate(operation.slots):
-        if slot.writer is not None and (slot.dtype.is_floating_point or slot.dtype.is_complex):
-            writer = tape.operations[slot.writer]
-            if writer.slots and (writer.node is not None or writer.in_backward):
+    for number, op_input in enumerate(operation.inputs):
+        if op_input.writer is not None and (op_input.dtype.is_floating_point or op_input.dtype.is_complex):
+            writer = trace.operations[op_input.writer]
+            if writer.inputs and (writer.node is not None or writer.in_backward):
                 return number
     return 0
 
 
-def _num_products(tape: Tape, product: Operation) -> int:
+def _num_products(trace: Trace, product: Operation) -> int:
     """How many factors of a product a gradient was made for."""
     node: NodeRef | None = product.node
     if node is None:
         return 0
-    same = (other for other in tape.operations if other.node is not None and other.node.sequence == node.sequence)
+    same = (other for other in trace.operations if other.node is not None and other.node.sequence == node.sequence)
     return sum(other.name.split(".")[1].strip("_") == "mul" for other in same)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from datacheck.torch.diagnosis.causes import EDGE_AT_ZERO
+from datacheck.torch.diagnosis.causes.evidence import EDGE_AT_ZERO
 from datacheck.torch.diagnosis.evidence import family_of
+from datacheck.torch.diagnosis.memory import broadcast_position
+from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.probe import Probe, can_run_again, is_pointwise
-from datacheck.torch.diagnosis.tensors import broadcast_position, element
-from datacheck.torch.diagnosis.trace import Harm, trace
+from datacheck.torch.diagnosis.root_cause import BadOutput, find_root_causes
 from datacheck.torch.diagnosis.underflow import writers_of
+from datacheck.torch.values import element
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.record import Operation
-    from datacheck.torch.diagnosis.trace import Culprit, Step
+    from datacheck.torch.diagnosis.root_cause import RootCause, Step
 
-__all__ = ["behind_a_zero"]
+__all__ = ["find_masked_infinity"]
 
 #: Operations that make 0 of an infinite input.
 _HIDING = frozenset({"div", "reciprocal", "rsqrt", "exp", "exp2", "sigmoid", "pow", "mul", "softmax"})
@@ -27,58 +29,62 @@ _HIDING = frozenset({"div", "reciprocal", "rsqrt", "exp", "exp2", "sigmoid", "po
 _WEIGHTED = frozenset({"nll_loss_forward", "nll_loss2d_forward"})
 
 
-def behind_a_zero(case: Case, culprit: Culprit) -> Culprit | None:
+def find_masked_infinity(context: Context, root_cause: RootCause) -> RootCause | None:
     """What made the infinity that became the 0 on which an operation went bad; None where nothing did.
 
     Only infinities that nobody asked for count: the probability of what a mask of -inf leaves out is 0, and rightly.
     """
-    step = culprit.step
-    if step is None or culprit.joint or culprit.meant or not _met_a_zero(case, step):
+    step = root_cause.step
+    if step is None or root_cause.joint or root_cause.intended or not _met_a_zero(context, step):
         return None
-    tape = case.tape
-    operation = case.forward_of(step.operation)
-    hiding = [index for index in writers_of(case, operation) if _may_hide(case, tape.operations[index])]
-    kept = case.record_again(frozenset(hiding)) if hiding else None
+    trace = context.trace
+    operation = context.forward_of(step.operation)
+    hiding = [index for index in writers_of(context, operation) if _may_hide(context, trace.operations[index])]
+    kept = context.record_again(frozenset(hiding)) if hiding else None
     if kept is None:
         return None
     for index in hiding:
-        harms = list(_infinities(kept.operations[index], tape.operations[index], step))
-        found = [other for other in trace(tape, harms) if _is_fault(case, other)] if harms else []
+        bad_outputs = list(_infinities(kept.operations[index], trace.operations[index], step))
+        found = (
+            [other for other in find_root_causes(trace, bad_outputs) if _is_fault(context, other)]
+            if bad_outputs
+            else []
+        )
         if found:
             return min(found, key=lambda other: other.order)
     return None
 
 
-def _met_a_zero(case: Case, step: Step) -> bool:
-    family = family_of(case.forward_of(step.operation).name)
+def _met_a_zero(context: Context, step: Step) -> bool:
+    family = family_of(context.forward_of(step.operation).name)
     if family in _WEIGHTED or step.operation.node is not None:
         return True
     if family not in EDGE_AT_ZERO:
         return False
-    for slot in step.operation.slots:
-        place = broadcast_position(slot.geometry.shape, step.written.geometry.shape, step.position)
-        if slot.held is not None and (place is None or element(slot.held.tensor, place) == 0):
+    for op_input in step.operation.inputs:
+        at = broadcast_position(op_input.geometry.shape, step.written.geometry.shape, step.position)
+        if op_input.saved is not None and (at is None or element(op_input.saved.tensor, at) == 0):
             return True
     return False
 
 
-def _may_hide(case: Case, operation: Operation) -> bool:
+def _may_hide(context: Context, operation: Operation) -> bool:
     """Whether an operation may have made 0 of an infinity that it read, or of one that was given."""
     if operation.node is not None or family_of(operation.name) not in _HIDING:
         return False
-    for slot in operation.slots:
-        if slot.writer is None:
+    for op_input in operation.inputs:
+        if op_input.writer is None:
             return True
-        for index, number in case.tape.writes.get(slot.geometry.key, ()):
-            written = case.tape.operations[index].written[number]
-            if index < operation.index and written.geometry.overlaps(slot.geometry):
+        for index, number in context.trace.writes.get(op_input.geometry.key, ()):
+            written = context.trace.operations[index].written[number]
+            if index < operation.index and written.geometry.overlaps(op_input.geometry):
                 return True
     return False
 
 
-def _infinities(again: Operation, first: Operation, step: Step) -> Iterator[Harm]:
+def _infinities(again: Operation, first: Operation, step: Step) -> Iterator[BadOutput]:
     """For each input an infinity without which a 0 of the operation would be none."""
-    if not can_run_again(again) or not again.bad_slots:
+    if not can_run_again(again) or not again.bad_inputs:
         return
     probe = Probe(again, 0, (), 0, whole=True)
     actual, without = probe.output(probe.bad), probe.output({})
@@ -91,21 +97,17 @@ def _infinities(again: Operation, first: Operation, step: Step) -> Iterator[Harm
     same_place = shape == step.written.geometry.shape and bool((became_zero == step.position).any())
     zero = step.position if same_place else int(became_zero[0])
     for number, positions in probe.bad.items():
-        held = again.slots[number].held
-        place = broadcast_position(again.slots[number].geometry.shape, shape, zero) if is_pointwise(again) else None
-        position = int(positions[0]) if place is None else place
-        if held is not None and abs(element(held.tensor, position)) == math.inf:
-            yield Harm(first.slots[number].geometry, position, first, number, step)
+        saved = again.inputs[number].saved
+        at = broadcast_position(again.inputs[number].geometry.shape, shape, zero) if is_pointwise(again) else None
+        position = int(positions[0]) if at is None else at
+        if saved is not None and abs(element(saved.tensor, position)) == math.inf:
+            yield BadOutput(first.inputs[number].geometry, position, first, number, step)
 
 
-def _is_fault(case: Case, culprit: Culprit) -> bool:
+def _is_fault(context: Context, root_cause: RootCause) -> bool:
     """Whether an infinity was not asked for: neither written by the program as such, nor the log of a mask."""
-    if culprit.meant or culprit.joint:
+    if root_cause.intended or root_cause.joint:
         return False
-    if culprit.source is not None:
-        owner = case.owners.find(culprit.source.address)
-        return owner.kind != "constant" and not owner.is_mask
-    step = culprit.step
-    return step is not None and not (
-        family_of(step.operation.name) in ("log", "log2", "log10") and step.value == -math.inf
-    )
+    if root_cause.initial is not None:
+        return context.origin_of(root_cause.initial) is Origin.COMPUTED
+    return root_cause.step is not None and root_cause.step.origin is Origin.COMPUTED

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from datacheck.torch.diagnosis.record import Operation, SlotRef
+from datacheck.torch.diagnosis.memory import broadcast_position
+from datacheck.torch.diagnosis.record import InputRef, Operation
 from datacheck.torch.diagnosis.recorder import tensors_in
-from datacheck.torch.diagnosis.tensors import bad_positions, broadcast_position, is_comparable
+from datacheck.torch.values import bad_positions, is_comparable
 
 __all__ = ["FILLERS", "Positions", "Probe", "can_run_again", "is_pointwise"]
 
@@ -34,7 +35,7 @@ def can_run_again(operation: Operation) -> bool:
         return False
     if torch.Tag.nondeterministic_seeded in operation.func.tags:
         return False
-    return all(slot.held is not None for slot in operation.slots)
+    return all(input_number.saved is not None for input_number in operation.inputs)
 
 
 def is_pointwise(operation: Operation) -> bool:
@@ -57,10 +58,10 @@ class Probe:
     ) -> None:
         self._operation = operation
         self._output = output
-        self._place: int | None = None
+        self._list_index: int | None = None
         if operation.name.split(".")[1].startswith("_foreach"):
-            self._place = self._place_in_lists()
-        self._tensors = {number: _held(operation, number) for number in self._slots_used()}
+            self._list_index = self._index_in_lists()
+        self._tensors = {number: _saved(operation, number) for number in self._inputs_used()}
         self.position = position
         self.is_cut = False
         #: The flat position, in the whole tensor of a slot, of the one value that is left of it.
@@ -70,7 +71,7 @@ class Probe:
         self.bad: dict[int, Positions] = {}
         self._clean: dict[int, torch.Tensor] = {}
         for number, tensor in self._tensors.items():
-            positions = bad_positions(tensor) if operation.slots[number].is_bad else np.empty(0, np.int64)
+            positions = bad_positions(tensor) if operation.inputs[number].is_bad else np.empty(0, np.int64)
             if len(positions):
                 self.bad[number] = positions
                 self._clean[number] = tensor.clone(memory_format=torch.contiguous_format)
@@ -84,11 +85,11 @@ class Probe:
             return False
         return not bool(torch.isfinite(tensor.reshape(-1)[self.position]))
 
-    def is_born(self) -> bool:
+    def creates_bad_value(self) -> bool:
         """Whether the output value is bad though every input is finite."""
         return self.is_bad({}) and self._also_with_other_filler()
 
-    def born_positions(self) -> Positions:
+    def new_bad_positions(self) -> Positions:
         """The flat positions of the output that are bad though every input is finite."""
         tensor = self.output({})
         return np.empty(0, np.int64) if tensor is None else bad_positions(tensor)
@@ -121,8 +122,8 @@ class Probe:
         if self._output < 0:
             return given[self._operation.mutated[-1 - self._output]]
         outputs = list(tensors_in(result))
-        place = 0 if self._place is not None else self._output
-        return outputs[place] if place < len(outputs) else None
+        number = 0 if self._list_index is not None else self._output
+        return outputs[number] if number < len(outputs) else None
 
     def replace(self, number: int, tensor: torch.Tensor) -> None:
         """Give the operation another tensor in a slot from now on."""
@@ -143,51 +144,51 @@ class Probe:
             flat = self._clean[number].view(-1)
             flat[torch.from_numpy(positions).to(flat.device)] = filler
 
-    def _place_in_lists(self) -> int:
+    def _index_in_lists(self) -> int:
         """Which place in the lists of a multi-tensor operation its output is at."""
         if self._output >= 0:
             return self._output
-        slot = self._operation.mutated[-1 - self._output]
+        input_number = self._operation.mutated[-1 - self._output]
         for value in (*self._operation.args, *self._operation.kwargs.values()):
             if isinstance(value, list):
-                for place, inner in enumerate(value):
-                    if isinstance(inner, SlotRef) and inner.number == slot:
-                        return place
+                for index, inner in enumerate(value):
+                    if isinstance(inner, InputRef) and inner.number == input_number:
+                        return index
         return 0
 
     def _arguments(self) -> list[Any]:
         return [self._narrow(value) for value in (*self._operation.args, *self._operation.kwargs.values())]
 
     def _narrow(self, value: Any) -> Any:
-        if self._place is None or not isinstance(value, list | tuple) or len(value) <= self._place:
+        if self._list_index is None or not isinstance(value, list | tuple) or len(value) <= self._list_index:
             return value
-        return [value[self._place]]
+        return [value[self._list_index]]
 
-    def _slots_used(self) -> list[int]:
+    def _inputs_used(self) -> list[int]:
         numbers: list[int] = []
         for value in self._arguments():
             for inner in value if isinstance(value, list) else [value]:
-                if isinstance(inner, SlotRef):
+                if isinstance(inner, InputRef):
                     numbers.append(inner.number)
         return numbers
 
     def _cut(self, shape: tuple[int, ...], position: int) -> None:
         """Keep of every tensor only the value that is broadcast to the position."""
         cut: dict[int, torch.Tensor] = {}
-        places: dict[int, int] = {}
+        positions: dict[int, int] = {}
         for number, tensor in self._tensors.items():
-            place = broadcast_position(tuple(tensor.shape), shape, position)
-            if place is None:
+            index = broadcast_position(tuple(tensor.shape), shape, position)
+            if index is None:
                 return
-            digits = np.unravel_index(place, tensor.shape) if tensor.dim() else ()
+            digits = np.unravel_index(index, tensor.shape) if tensor.dim() else ()
             cut[number] = tensor[tuple(slice(int(digit), int(digit) + 1) for digit in digits)]
-            places[number] = place
-        self._tensors, self.cut = cut, places
+            positions[number] = index
+        self._tensors, self.cut = cut, positions
         self.is_cut, self.position = True, 0
 
     def _fill(self, value: Any, given: dict[int, torch.Tensor], dtype: torch.dtype | None) -> Any:
         value = self._narrow(value)
-        if isinstance(value, SlotRef):
+        if isinstance(value, InputRef):
             tensor = self._clean.get(value.number, self._tensors[value.number])
             if dtype is not None and tensor.dtype.is_floating_point:
                 tensor = tensor.to(dtype)
@@ -196,12 +197,12 @@ class Probe:
             given[value.number] = tensor
             return tensor
         if isinstance(value, list | tuple):
-            return [self._fill(inner, given, dtype) if isinstance(inner, SlotRef) else inner for inner in value]
+            return [self._fill(inner, given, dtype) if isinstance(inner, InputRef) else inner for inner in value]
         return value
 
 
-def _held(operation: Operation, number: int) -> torch.Tensor:
-    held = operation.slots[number].held
-    if held is None:
+def _saved(operation: Operation, number: int) -> torch.Tensor:
+    saved = operation.inputs[number].saved
+    if saved is None:
         raise LookupError(f"slot {number} of {operation.name} was not kept")
-    return held.tensor
+    return saved.tensor

@@ -1,24 +1,26 @@
-"""What is remembered of an operation: who called it, what it read, what it wrote, and what of that was not finite."""
+"""The trace of a replay: every operation, who called it, what it read, and which non-finite values it wrote."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from datacheck.torch.diagnosis.origin import Origin, refine
+
 if TYPE_CHECKING:
     import torch
 
-    from datacheck.torch.diagnosis.frames import Whereabouts
-    from datacheck.torch.diagnosis.tensors import Geometry
+    from datacheck.torch.diagnosis.frames import CodeLocation
+    from datacheck.torch.diagnosis.memory import Geometry
 
-__all__ = ["Held", "NodeRef", "Operation", "Slot", "Tape", "Written"]
+__all__ = ["BadWrite", "NodeRef", "OpInput", "Operation", "SavedTensor", "Trace"]
 
-#: Levels of nested transforms whose nodes are looked at for one operation.
+#: Levels of nested transforms that are searched for the node of one operation.
 MAX_LEVELS = 4
 
 
-class Held:
-    """A tensor that is kept as it was, also where its memory is written again: see :meth:`detach_from`."""
+class SavedTensor:
+    """A tensor that keeps its values although its memory is overwritten later: see :meth:`detach_from`."""
 
     __slots__ = ("tensor",)
 
@@ -26,66 +28,73 @@ class Held:
         self.tensor = tensor
 
     def detach_from(self) -> None:
-        """Take a copy, because the memory is about to change."""
+        """Copy the values, for the memory is about to change."""
         self.tensor = self.tensor.clone()
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class OpInput:
     """One tensor that an operation read.
 
     ``writer`` is the index of the operation that last wrote its storage, None where that was before the replay.
-    ``held`` is kept only for operations whose output is not finite; where there was no room for it, ``first_bad`` is the
-    flat position of its first value that is not finite.
+    ``saved`` is kept only for operations with non-finite output; where there was no room for it, ``first_bad`` is the flat
+    position of its first non-finite value.
     """
 
     geometry: Geometry
     dtype: torch.dtype
     writer: int | None
     is_bad: bool = False
-    held: Held | None = None
+    saved: SavedTensor | None = None
     first_bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One tensor that an operation wrote and that is not finite.
+class BadWrite:
+    """One tensor with non-finite values that an operation wrote.
 
-    ``output`` is its place among the outputs, or ``-1 - n`` for the n-th argument that was mutated.
+    ``output`` is its number among the outputs, or ``-1 - n`` for the n-th mutated argument. ``origin`` says where its bad
+    values come from, ``literals`` which of them are literals.
     """
 
     output: int
     geometry: Geometry
     dtype: torch.dtype
     num_bad: int
-    held: Held | None
+    saved: SavedTensor | None
+    origin: Origin = Origin.COMPUTED
+    literals: tuple[float, ...] = ()
+
+    def origin_of(self, value: complex | float) -> Origin:
+        """The origin of one of its bad values."""
+        return refine(self.origin, value, self.literals)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRef:
-    """The node of the autograd graph that an operation ran for. ``owner`` is a custom Function's class."""
+    """The node of the autograd graph that an operation ran for. ``function`` is the class of a custom Function."""
 
     name: str
     sequence: int
-    owner: type | None = None
+    function: type | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Operation:
     """One operation.
 
-    ``args`` and ``kwargs`` hold a :class:`SlotRef` where the operation was given a tensor. ``mutated`` are the slots that
-    it writes. ``is_opaque`` says that a tensor among them is not dense, so that the arguments cannot be made again.
+    ``args`` and ``kwargs`` hold an :class:`InputRef` in the place of each tensor. ``mutated`` are the numbers of the inputs
+    that it writes. ``is_opaque`` says that a tensor among them is not dense, so that the operation cannot be run again.
     ``lost_epsilon`` is a number among them that the dtype of the output rounds to 0.
     """
 
     index: int
     func: Any
     name: str
-    where: Whereabouts
+    where: CodeLocation
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    slots: list[Slot]
+    inputs: list[OpInput]
     node: NodeRef | None = None
     sequence: int = -1
     in_backward: bool = False
@@ -93,7 +102,7 @@ class Operation:
     is_opaque: bool = False
     mutated: tuple[int, ...] = ()
     lost_epsilon: float | None = None
-    written: list[Written] = field(default_factory=list)
+    written: list[BadWrite] = field(default_factory=list)
 
     @property
     def is_bad(self) -> bool:
@@ -103,17 +112,17 @@ class Operation:
     def is_custom(self) -> bool:
         """Whether it ran in the backward of the user's own autograd Function."""
         node = self.node
-        if node is None or node.owner is None or self.where.code is None:
+        if node is None or node.function is None or self.where.code is None:
             return False
-        return not node.owner.__module__.startswith("torch.")
+        return not node.function.__module__.startswith("torch.")
 
     @property
-    def bad_slots(self) -> list[int]:
-        return [number for number, slot in enumerate(self.slots) if slot.is_bad]
+    def bad_inputs(self) -> list[int]:
+        return [number for number, op_input in enumerate(self.inputs) if op_input.is_bad]
 
     @property
     def scalars(self) -> list[float]:
-        """The numbers among the arguments, in order; booleans are none."""
+        """The numbers among the arguments, in order, without booleans."""
         found: list[float] = []
         for value in (*self.args, *self.kwargs.values()):
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -122,27 +131,27 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotRef:
-    """Stands in recorded arguments for the tensor of a slot."""
+class InputRef:
+    """Stands for an input tensor in recorded arguments."""
 
     number: int
 
 
 @dataclass(slots=True)
-class Tape:
-    """Everything that a replay left: its operations, and who wrote what is not finite where."""
+class Trace:
+    """All operations of a replay, and which of them wrote non-finite values where."""
 
     operations: list[Operation] = field(default_factory=list)
-    #: For each storage the writes that left something not finite, in order: operation index, place in ``written``.
+    #: For each storage its bad writes, in order: the operation's index, and the index in its ``written``.
     writes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     #: Forward operations by the sequence number of their autograd node, oldest first.
     by_sequence: dict[int, list[int]] = field(default_factory=dict)
-    #: Storages that hold a bad value stay alive, so that an address means one thing.
+    #: Storages with a bad value stay alive, so that no address is used twice.
     kept: list[Any] = field(default_factory=list)
     last_in_model: int | None = None
 
-    def writer_of(self, key: int, address: int, before: int) -> tuple[Operation, Written, int] | None:
-        """The last operation before index ``before`` that left a bad value at an address, and the position there."""
+    def writer_of(self, key: int, address: int, before: int) -> tuple[Operation, BadWrite, int] | None:
+        """The last operation before index ``before`` that wrote a bad value at an address, and the position in its output."""
         for index, number in reversed(self.writes.get(key, ())):
             if index >= before:
                 continue
@@ -154,10 +163,10 @@ class Tape:
         return None
 
     def reaches_model(self, operation: Operation) -> bool:
-        """Whether what an operation wrote was read inside the model later."""
+        """Whether the output of an operation was later read inside the model."""
         touched = {operation.index}
         for later in self.operations[operation.index + 1 : self._last_in_model() + 1]:
-            if any(slot.writer in touched for slot in later.slots):
+            if any(op_input.writer in touched for op_input in later.inputs):
                 if later.where.in_model:
                     return True
                 touched.add(later.index)
@@ -170,7 +179,7 @@ class Tape:
         return self.last_in_model
 
     def forward_of(self, node: NodeRef) -> Operation | None:
-        """The forward operation that a node of the graph is the derivative of."""
+        """The forward operation whose derivative a node of the graph computes."""
         candidates = self.by_sequence.get(node.sequence, ())
         for index in reversed(candidates):
             if _is_derivative(node, self.operations[index]):

@@ -11,22 +11,23 @@ from torch import nn
 
 from datacheck.errors import UsageError
 from datacheck.torch import _compat
+from datacheck.torch.diagnosis.memory import Geometry, storage_key
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES, Recorder
 from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, run_backward
-from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, is_finite, parts, storage_key
-from datacheck.torch.diagnosis.trace import Harm
+from datacheck.torch.diagnosis.root_cause import BadOutput
+from datacheck.torch.values import bad_positions, dense_parts, is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from datacheck.torch.diagnosis.frames import ModuleNames
-    from datacheck.torch.diagnosis.record import Tape
+    from datacheck.torch.diagnosis.record import Trace
     from datacheck.torch.diagnosis.restore import Restorer
 
-__all__ = ["Recording", "check_loss", "is_harmed", "record"]
+__all__ = ["Recording", "check_loss", "record", "reproduces"]
 
 #: Gradients whose harm is traced: the culprits of the rest are nearly always the same.
-MAX_HARMS = 8
+MAX_BAD_OUTPUTS = 8
 
 #: An assertion is about what was compared at most this many operations before it.
 RECENT = 8
@@ -49,8 +50,8 @@ _HINTS = re.compile(
 class Recording:
     """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients of ``leaves``."""
 
-    tape: Tape
-    harms: list[Harm] = field(default_factory=list)
+    trace: Trace
+    bad_outputs: list[BadOutput] = field(default_factory=list)
     in_gradient: bool = False
     error: str | None = None
     leaves: list[torch.Tensor] = field(default_factory=list)
@@ -81,7 +82,7 @@ def record(
     respect to it does no harm, where anything else is trained.
     """
     recorder = Recorder(names, record.__code__, max_bytes, capture, restorer)
-    recording = Recording(recorder.tape)
+    recording = Recording(recorder.trace)
     with force_eager(), torch.enable_grad():
         try:
             with recorder:
@@ -89,13 +90,13 @@ def record(
         except (UsageError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            recording.harms = _harm_behind(recorder, error)
-            if not recording.harms:
+            recording.bad_outputs = _bad_input_of(recorder, error)
+            if not recording.bad_outputs:
                 raise
-            recording.error = _shown(error)
+            recording.error = _describe_error(error)
             return recording
         if not is_finite(loss):
-            recording.harms = [Harm(Geometry.of(loss), 0)]
+            recording.bad_outputs = [BadOutput(Geometry.of(loss), 0)]
             return recording
         if not loss.requires_grad and restorer is not None and restorer.has_new_gradients:
             raise UsageError(RAN_BACKWARD)
@@ -124,25 +125,27 @@ def _record_backward(
                     raise UsageError(RAN_BACKWARD) from error
                 raise
             for leaf in recording.leaves:
-                recording.harms.extend(_harms_in(leaf.grad))
+                recording.bad_outputs.extend(_bad_outputs_in(leaf.grad))
     finally:
         for handle in handles:
             handle.remove()
-    recording.harms.sort(key=lambda harm: _last_write(recording.tape, harm))
-    del recording.harms[MAX_HARMS:]
+    recording.bad_outputs.sort(key=lambda bad_output: _last_write(recording.trace, bad_output))
+    del recording.bad_outputs[MAX_BAD_OUTPUTS:]
 
 
-def _last_write(tape: Tape, harm: Harm) -> int:
-    found = tape.writer_of(harm.geometry.key, harm.geometry.address(harm.position), len(tape.operations))
+def _last_write(trace: Trace, bad_output: BadOutput) -> int:
+    found = trace.writer_of(
+        bad_output.geometry.key, bad_output.geometry.address(bad_output.position), len(trace.operations)
+    )
     return -1 if found is None else found[0].index
 
 
-def _harms_in(gradient: torch.Tensor | None) -> Iterator[Harm]:
+def _bad_outputs_in(gradient: torch.Tensor | None) -> Iterator[BadOutput]:
     if gradient is None:
         return
-    for part in parts(gradient):
+    for part in dense_parts(gradient):
         if not is_finite(part):
-            yield Harm(Geometry.of(part), int(bad_positions(part)[0]))
+            yield BadOutput(Geometry.of(part), int(bad_positions(part)[0]))
 
 
 def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
@@ -154,9 +157,9 @@ def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        owner = _compat.forward_class(node)
-        if owner is not None:
-            recorder.name_custom(_compat.sequence_number(node), owner)
+        function = _compat.forward_class(node)
+        if function is not None:
+            recorder.name_custom(_compat.sequence_number(node), function)
             yield node
         todo.extend(following for following, _ in node.next_functions)
 
@@ -174,27 +177,27 @@ class _CustomWatch:
             self._recorder.note_custom(self._name, self._sequence, [part for part in produced if part is not None])
 
 
-def _harm_behind(recorder: Recorder, error: Exception) -> list[Harm]:
+def _bad_input_of(recorder: Recorder, error: Exception) -> list[BadOutput]:
     """The bad value that made an operation raise, where there is one."""
     hinted = _HINTS.search(str(error)) is not None
     for tensor in recorder.last_inputs:
         if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
-            return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+            return [BadOutput(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
     since, compared = recorder.last_compared
-    if isinstance(error, AssertionError | ArithmeticError) and len(recorder.tape.operations) - since <= RECENT:
+    if isinstance(error, AssertionError | ArithmeticError) and len(recorder.trace.operations) - since <= RECENT:
         for tensor in compared:
             if not is_finite(tensor):
-                return [Harm(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+                return [BadOutput(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
     if not hinted:
         return []
-    for operation in reversed(recorder.tape.operations):
+    for operation in reversed(recorder.trace.operations):
         for written in operation.written:
-            if written.held is not None:
-                return [Harm(written.geometry, int(bad_positions(written.held.tensor)[0]))]
+            if written.saved is not None:
+                return [BadOutput(written.geometry, int(bad_positions(written.saved.tensor)[0]))]
     return []
 
 
-def is_harmed(
+def reproduces(
     replay: Callable[[], torch.Tensor],
     in_gradient: bool,
     scale: float,
@@ -217,12 +220,12 @@ def is_harmed(
             with isolated_gradients(leaves):
                 run_backward(loss, scale)
                 counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
-                return any(True for leaf in counted for _ in _harms_in(leaf.grad))
+                return any(True for leaf in counted for _ in _bad_outputs_in(leaf.grad))
     except Exception as error:  # a part of a batch may break any code: it then tells nothing
-        return True if raised is not None and _opening(_shown(error)) == _opening(raised) else None
+        return True if raised is not None and _opening(_describe_error(error)) == _opening(raised) else None
 
 
-def _shown(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 

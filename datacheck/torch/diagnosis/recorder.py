@@ -7,6 +7,7 @@ again with some of the bad values taken out.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datacheck.torch import _compat
-from datacheck.torch.diagnosis.frames import ModuleNames, Whereabouts, definition, locate
-from datacheck.torch.diagnosis.record import Held, NodeRef, Operation, Slot, SlotRef, Tape, Written
-from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, count_bad, is_finite, parts, storage_key
+from datacheck.torch.diagnosis.frames import CodeLocation, ModuleNames, definition, locate
+from datacheck.torch.diagnosis.memory import Geometry, storage_key
+from datacheck.torch.diagnosis.origin import origin_of_write
+from datacheck.torch.diagnosis.record import BadWrite, InputRef, NodeRef, Operation, OpInput, SavedTensor, Trace
+from datacheck.torch.values import bad_positions, count_bad, dense_parts, is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,7 +93,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         restorer: Restorer | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.tape = Tape()
+        self.trace = Trace()
         self.in_backward = False
         self.last_inputs: list[torch.Tensor] = []
         #: What was compared last, and when: programs that test for NaN raise soon after.
@@ -104,36 +107,36 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         # Each device's part of a backward pass runs on a thread of its own.
         self._lock = threading.Lock()
         self._last_writer: dict[int, int] = {}
-        self._holders: dict[int, list[Held]] = {}
-        self._owners: dict[int, type] = {}
+        self._holders: dict[int, list[SavedTensor]] = {}
+        self._functions: dict[int, type] = {}
 
     @property
     def written(self) -> frozenset[int]:
         """The storages that operations of the replay have written."""
         return frozenset(self._last_writer)
 
-    def name_custom(self, sequence: int, owner: type) -> None:
+    def name_custom(self, sequence: int, function: type) -> None:
         """Say that the graph node with this sequence number belongs to a custom Function."""
-        self._owners[sequence] = owner
+        self._functions[sequence] = function
 
     def note_custom(self, name: str, sequence: int, produced: list[torch.Tensor]) -> None:
         """Note bad gradients that a custom Function returned and that no operation was seen to write."""
-        node = NodeRef(name, sequence, self._owners.get(sequence))
-        forward = self.tape.forward_of(node)
-        place = None if node.owner is None else definition(node.owner, "backward")
+        node = NodeRef(name, sequence, self._functions.get(sequence))
+        forward = self.trace.forward_of(node)
+        line = None if node.function is None else definition(node.function, "backward")
         module = None if forward is None else forward.where.module
         for number, tensor in enumerate(produced):
             if is_finite(tensor):
                 continue
             geometry, position = Geometry.of(tensor), int(bad_positions(tensor)[0])
-            if self.tape.writer_of(geometry.key, geometry.address(position), len(self.tape.operations)) is None:
-                where = Whereabouts(place, module, module is not None, _MARK)
+            if self.trace.writer_of(geometry.key, geometry.address(position), len(self.trace.operations)) is None:
+                where = CodeLocation(line, module, module is not None, _MARK)
                 operation = Operation(
-                    len(self.tape.operations), None, f"python.{name}.default", where, (), {}, [], node
+                    len(self.trace.operations), None, f"python.{name}.default", where, (), {}, [], node
                 )
                 operation.in_backward, operation.is_opaque = True, True
-                self.tape.operations.append(operation)
-                self._note(operation, tensor, number)
+                self.trace.operations.append(operation)
+                self._note_write(operation, tensor, number)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -155,8 +158,8 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         before: dict[int, torch.Tensor] = {}
         for number in mutated:
             tensor = inputs[number]
-            for held in self._holders.pop(storage_key(tensor), ()):
-                held.detach_from()
+            for saved in self._holders.pop(storage_key(tensor), ()):
+                saved.detach_from()
             before[number] = tensor.detach().clone()
             if self._restorer is not None and storage_key(tensor) not in self._last_writer:
                 self._restorer.keep_overwritten(tensor, before[number])
@@ -173,7 +176,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         look = operation.is_bad or operation.index in self._capture
         keep = look and self._may_keep(inputs)
         for number, tensor in enumerate(inputs):
-            operation.slots.append(self._slot(tensor, before.get(number), look, keep))
+            operation.inputs.append(self._op_input(tensor, before.get(number), look, keep))
         for tensor in fresh:
             self._last_writer[storage_key(tensor)] = operation.index
         return result
@@ -183,16 +186,16 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         node = None
         if current is not None:
             sequence = _compat.sequence_number(current)
-            node = NodeRef(current.name(), sequence, self._owners.get(sequence))
+            node = NodeRef(current.name(), sequence, self._functions.get(sequence))
         where = locate(self._names, self._boundary, current is not None)
         with self._lock:
-            index = len(self.tape.operations)
+            index = len(self.trace.operations)
             operation = Operation(index, func, traits.name, where, args, kwargs, [], node, in_backward=self.in_backward)
-            self.tape.operations.append(operation)
+            self.trace.operations.append(operation)
         operation.is_constant = traits.base in _CONSTANTS
-        if node is None or where.place is not None:
+        if node is None or where.line is not None:
             operation.sequence = _compat.forward_sequence_number()
-            self.tape.by_sequence.setdefault(operation.sequence, []).append(index)
+            self.trace.by_sequence.setdefault(operation.sequence, []).append(index)
         return operation
 
     def _note_outputs(
@@ -207,26 +210,28 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
                 continue
             written.append(tensor)
             if traits.base not in _UNINITIALISED:
-                self._note(operation, tensor, number)
-        for number, slot in enumerate(operation.mutated):
-            written.append(inputs[slot])
-            self._note(operation, inputs[slot], -1 - number)
+                self._note_write(operation, tensor, number)
+        for number, input_number in enumerate(operation.mutated):
+            written.append(inputs[input_number])
+            self._note_write(operation, inputs[input_number], -1 - number)
         if written:
             operation.lost_epsilon = _lost_epsilon(operation, written[0].dtype)
         return written
 
-    def _note(self, operation: Operation, tensor: torch.Tensor, output: int) -> None:
+    def _note_write(self, operation: Operation, tensor: torch.Tensor, output: int) -> None:
         """Note a tensor that was written, where it is not finite: output ``output``, or mutated argument ``-1 - output``."""
         if is_finite(tensor):
             return
         geometry = Geometry.of(tensor)
-        held = None
+        saved = None
         if self._may_keep([tensor]):
-            held = Held(tensor.detach())
-            self._holders.setdefault(geometry.key, []).append(held)
-            self.tape.kept.append(tensor.untyped_storage())
-        entry = Written(output, geometry, tensor.dtype, count_bad(tensor), held)
-        self.tape.writes.setdefault(geometry.key, []).append((operation.index, len(operation.written)))
+            saved = SavedTensor(tensor.detach())
+            self._holders.setdefault(geometry.key, []).append(saved)
+            self.trace.kept.append(tensor.untyped_storage())
+        literals = tuple(number for number in operation.scalars if not math.isfinite(number))
+        origin = origin_of_write(operation, tensor)
+        entry = BadWrite(output, geometry, tensor.dtype, count_bad(tensor), saved, origin, literals)
+        self.trace.writes.setdefault(geometry.key, []).append((operation.index, len(operation.written)))
         operation.written.append(entry)
 
     def _may_keep(self, tensors: list[torch.Tensor]) -> bool:
@@ -234,21 +239,21 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         self._num_bytes += sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
         return self._num_bytes <= self._max_bytes
 
-    def _slot(self, tensor: torch.Tensor, before: torch.Tensor | None, look: bool, keep: bool) -> Slot:
+    def _op_input(self, tensor: torch.Tensor, before: torch.Tensor | None, look: bool, keep: bool) -> OpInput:
         geometry = Geometry.of(tensor)
         writer = self._last_writer.get(geometry.key)
         if not look:
-            return Slot(geometry, tensor.dtype, writer)
+            return OpInput(geometry, tensor.dtype, writer)
         seen = tensor.detach() if before is None else before
         is_bad = not is_finite(seen)
         if not keep:
             first = bad_positions(seen)[0] if is_bad else 0
-            return Slot(geometry, tensor.dtype, writer, is_bad, first_bad=int(first))
-        self.tape.kept.append(tensor.untyped_storage())
-        held = Held(seen)
+            return OpInput(geometry, tensor.dtype, writer, is_bad, first_bad=int(first))
+        self.trace.kept.append(tensor.untyped_storage())
+        saved = SavedTensor(seen)
         if before is None:
-            self._holders.setdefault(geometry.key, []).append(held)
-        return Slot(geometry, tensor.dtype, writer, is_bad, held)
+            self._holders.setdefault(geometry.key, []).append(saved)
+        return OpInput(geometry, tensor.dtype, writer, is_bad, saved)
 
 
 def _is_own_memory(tensor: Any) -> bool:
@@ -259,7 +264,7 @@ def _is_own_memory(tensor: Any) -> bool:
 def tensors_in(value: object) -> Iterator[torch.Tensor]:
     """The dense tensors of an operation's result, in order."""
     if isinstance(value, torch.Tensor):
-        yield from parts(value)
+        yield from dense_parts(value)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from tensors_in(inner)
@@ -267,8 +272,8 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
 
 def _replace(value: Any, inputs: list[torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        inputs.extend(parts(value))
-        return SlotRef(len(inputs) - 1)
+        inputs.extend(dense_parts(value))
+        return InputRef(len(inputs) - 1)
     if isinstance(value, list | tuple) and any(isinstance(inner, torch.Tensor) for inner in value):
         return [_replace(inner, inputs) for inner in value]
     return value
@@ -285,10 +290,10 @@ def _has_opaque(values: Iterable[Any]) -> bool:
 
 def _mutated(traits: _Traits, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[int]:
     """The slots of the arguments that the operation writes."""
-    for place in traits.mutates:
-        value = kwargs.get(place) if isinstance(place, str) else args[place] if place < len(args) else None
+    for line in traits.mutates:
+        value = kwargs.get(line) if isinstance(line, str) else args[line] if line < len(args) else None
         for inner in value if isinstance(value, list) else [value]:
-            if isinstance(inner, SlotRef):
+            if isinstance(inner, InputRef):
                 yield inner.number
 
 

@@ -11,20 +11,21 @@ import torch
 from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, RuleSet
 from datacheck.torch.diagnosis.batches import array_leaves, given_storages, num_samples, sample_of, take
-from datacheck.torch.diagnosis.recorded_replay import is_harmed
-from datacheck.torch.diagnosis.samples import blame_samples
-from datacheck.torch.diagnosis.tensors import bad_positions, storage_key
+from datacheck.torch.diagnosis.memory import storage_key
+from datacheck.torch.diagnosis.recorded_replay import reproduces
+from datacheck.torch.diagnosis.sample_search import attribute_samples
+from datacheck.torch.values import bad_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datacheck.schema.model import Schema
-    from datacheck.torch.diagnosis.context import Case
-    from datacheck.torch.diagnosis.evidence import Scene
+    from datacheck.torch.diagnosis.context import Context
+    from datacheck.torch.diagnosis.evidence import OpEvidence
     from datacheck.torch.diagnosis.probe import Positions
-    from datacheck.torch.diagnosis.tensor_sources import Owner
+    from datacheck.torch.diagnosis.tensor_sources import TensorSource
 
-__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_scene", "samples_of_values"]
+__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_operation", "samples_of_values"]
 
 #: Replays of parts of the batch may take this many times as long as the recorded replay.
 SAMPLE_TIME = 4.0
@@ -41,21 +42,21 @@ class Violation:
     rows: tuple[int, ...]
 
 
-def samples_of_scene(case: Case, scene: Scene) -> tuple[int, ...]:
+def samples_of_operation(context: Context, op_evidence: OpEvidence) -> tuple[int, ...]:
     """The samples whose values an operation went bad on; none where it does so for all of them, whatever they hold."""
-    size = num_samples(case.batch)
+    size = num_samples(context.batch)
     if size is None:
         return ()
-    everything = len(scene.born) == scene.evidence.num_values
-    if everything and size in scene.shape:
+    everything = len(op_evidence.new_bad) == op_evidence.evidence.num_values
+    if everything and size in op_evidence.shape:
         return ()
-    found = _blame(case, size, _guesses(size, scene.shape, scene.born))
+    found = _attribute(context, size, _guesses(size, op_evidence.shape, op_evidence.new_bad))
     return () if len(found) == size else found
 
 
-def samples_of_field(case: Case, owner: Owner, bad: Positions) -> tuple[int, ...]:
+def samples_of_field(context: Context, tensor_source: TensorSource, bad: Positions) -> tuple[int, ...]:
     """The samples that a field's bad values belong to, less those whose bad values do no harm."""
-    size, own, tensor = num_samples(case.batch), sample_of(case.batch, owner.name), owner.tensor
+    size, own, tensor = num_samples(context.batch), sample_of(context.batch, tensor_source.name), tensor_source.tensor
     if size is None or tensor is None:
         return ()
     if own is not None:
@@ -64,44 +65,44 @@ def samples_of_field(case: Case, owner: Owner, bad: Positions) -> tuple[int, ...
         rows = [int(row) for row in np.unique(bad // max(tensor[0].numel(), 1))]
     else:
         return ()
-    found = _blame(case, size, [rows])
-    return found or (tuple(rows) if len(rows) == size or case.replay_on is None else ())
+    found = _attribute(context, size, [rows])
+    return found or (tuple(rows) if len(rows) == size or context.replay_on is None else ())
 
 
-def samples_of_values(case: Case, tensor: torch.Tensor) -> tuple[int, ...]:
+def samples_of_values(context: Context, tensor: torch.Tensor) -> tuple[int, ...]:
     """The samples that the bad values of an array of the program's belong to; none where it is bad for all of them."""
-    size = num_samples(case.batch)
+    size = num_samples(context.batch)
     if size is None:
         return ()
-    found = _blame(case, size, _guesses(size, tuple(tensor.shape), bad_positions(tensor)))
+    found = _attribute(context, size, _guesses(size, tuple(tensor.shape), bad_positions(tensor)))
     return () if len(found) == size else found
 
 
-def _blame(case: Case, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    replay_on = case.replay_on
+def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    replay_on = context.replay_on
     if replay_on is None:
         return ()
 
-    given = given_storages(case.batch)
-    trained = frozenset(id(leaf) for leaf in case.recording.leaves if storage_key(leaf) not in given)
+    given = given_storages(context.batch)
+    trained = frozenset(id(leaf) for leaf in context.recording.leaves if storage_key(leaf) not in given)
 
-    def harmed(positions: Sequence[int]) -> bool | None:
-        verdict = replayed(positions)
-        if verdict is None and len(positions) < size:
+    def reproduces_on(positions: Sequence[int]) -> bool | None:
+        outcome = replayed(positions)
+        if outcome is None and len(positions) < size:
             # Code that counts on the length of its batch is given as many samples, some of them several times.
-            verdict = replayed([positions[number % len(positions)] for number in range(size)])
-        return verdict
+            outcome = replayed([positions[number % len(positions)] for number in range(size)])
+        return outcome
 
     def replayed(positions: Sequence[int]) -> bool | None:
-        case.restorer.restore()
+        context.restorer.restore()
         try:
-            part = take(case.batch, positions, size)
+            part = take(context.batch, positions, size)
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
             # A batch of the user's own type that cannot be made with some of its samples only.
             return None
-        return is_harmed(lambda: replay_on(part), case.in_gradient, case.scale, trained, case.recording.error)
+        return reproduces(lambda: replay_on(part), context.in_gradient, context.scale, trained, context.recording.error)
 
-    return blame_samples(size, harmed, guesses, max(case.seconds * SAMPLE_TIME, 0.5))
+    return attribute_samples(size, reproduces_on, guesses, max(context.seconds * SAMPLE_TIME, 0.5))
 
 
 def _guesses(size: int, shape: tuple[int, ...], bad: Positions) -> list[list[int]]:

@@ -10,19 +10,20 @@ import torch
 from torch import nn
 
 from datacheck.torch.diagnosis.batches import Array, array_leaves, number_lists
-from datacheck.torch.diagnosis.tensors import Geometry, bad_positions, parts, values_of
+from datacheck.torch.diagnosis.memory import Geometry
+from datacheck.torch.values import bad_positions, dense_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Owner", "Owners", "is_mask"]
+__all__ = ["TensorSource", "TensorSources"]
 
 #: Floating-point dtypes of NumPy whose memory torch can share.
 _SHARED = frozenset({"float16", "float32", "float64", "complex64", "complex128"})
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class TensorSource:
     """``kind`` is ``parameter``, ``buffer``, ``input`` or ``constant``; ``name`` its qualified name or path."""
 
     kind: str
@@ -30,25 +31,12 @@ class Owner:
     geometry: Geometry | None = None
     tensor: torch.Tensor | None = None
 
-    @property
-    def is_mask(self) -> bool:
-        """Whether it looks like an additive mask."""
-        return self.tensor is not None and is_mask(self.tensor)
 
-
-def is_mask(tensor: torch.Tensor) -> bool:
-    """Whether a tensor looks like an additive mask: every value is 0 or -inf (1 or -inf for a multiplied one)."""
-    values = values_of(tensor)
-    finite = values[torch.isfinite(values)]
-    only_meant = (values == -torch.inf) | torch.isfinite(values)
-    return bool(only_meant.all()) and bool(((finite == 0) | (finite == 1)).all())
-
-
-class Owners:
+class TensorSources:
     """Finds the owner of an address."""
 
     def __init__(self, modules: Iterable[nn.Module], batch: object) -> None:
-        self._owners: list[tuple[int, int, Owner]] = []
+        self._sources: list[tuple[int, int, TensorSource]] = []
         self._arrays: list[tuple[str | None, np.ndarray[Any, Any]]] = []
         for path, leaf in array_leaves(batch):
             self._add_leaf(path, leaf)
@@ -71,34 +59,38 @@ class Owners:
         self._add("input", path, leaf)
 
     def _add(self, kind: str, name: str | None, tensor: torch.Tensor) -> None:
-        for part in parts(tensor.detach()):
+        for part in dense_parts(tensor.detach()):
             if part.numel() and part.device.type != "meta":
                 geometry = Geometry.of(part)
                 last = geometry.address(geometry.num_values - 1) + geometry.itemsize
-                self._owners.append((geometry.start, last, Owner(kind, name, geometry, part)))
+                self._sources.append((geometry.start, last, TensorSource(kind, name, geometry, part)))
 
-    def find(self, address: int) -> Owner:
+    def find(self, address: int) -> TensorSource:
         """The owner of an address; a constant of the program where nothing else owns it."""
-        for start, stop, owner in self._owners:
-            if start <= address < stop and owner.geometry is not None and owner.geometry.position(address) is not None:
-                return owner
-        return Owner("constant")
+        for start, stop, tensor_source in self._sources:
+            if (
+                start <= address < stop
+                and tensor_source.geometry is not None
+                and tensor_source.geometry.position(address) is not None
+            ):
+                return tensor_source
+        return TensorSource("constant")
 
-    def copied_from(self, values: torch.Tensor) -> Owner | None:
+    def copied_from(self, values: torch.Tensor) -> TensorSource | None:
         """The field of the batch that a tensor is a copy of: the same shape, and bad in the same places."""
         bad = bad_positions(values)
         for path, array in self._arrays:
             if array.shape == tuple(values.shape):
                 found = np.flatnonzero(~np.isfinite(array).reshape(-1))
                 if len(found) and np.array_equal(found, bad):
-                    return Owner("input", path, Geometry.of(values), values)
-        for _, _, owner in self._owners:
-            given = owner.tensor if owner.kind == "input" else None
+                    return TensorSource("input", path, Geometry.of(values), values)
+        for _, _, tensor_source in self._sources:
+            given = tensor_source.tensor if tensor_source.kind == "input" else None
             if (
                 given is not None
                 and given.shape == values.shape
                 and len(bad)
                 and np.array_equal(bad_positions(given), bad)
             ):
-                return owner
+                return tensor_source
         return None

@@ -9,9 +9,9 @@ import torch
 from datacheck.torch.diagnosis.probe import Probe, can_run_again
 
 if TYPE_CHECKING:
-    from datacheck.torch.diagnosis.context import Case
+    from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.record import Operation
-    from datacheck.torch.diagnosis.trace import Step
+    from datacheck.torch.diagnosis.root_cause import Step
 
 __all__ = ["lost_epsilon", "lost_value", "writers_of"]
 
@@ -21,23 +21,23 @@ MAX_DEPTH = 4
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def lost_epsilon(case: Case, operation: Operation) -> float | None:
+def lost_epsilon(context: Context, operation: Operation) -> float | None:
     """An epsilon that was rounded to 0 on the way to one of the inputs."""
-    found = (case.tape.operations[index].lost_epsilon for index in writers_of(case, operation))
+    found = (context.trace.operations[index].lost_epsilon for index in writers_of(context, operation))
     return next((epsilon for epsilon in found if epsilon is not None), operation.lost_epsilon)
 
 
-def lost_value(case: Case, step: Step) -> str | None:
+def lost_value(context: Context, step: Step) -> str | None:
     """The operation, on the way to the step, whose result is 0 in half precision and is not in float32."""
     operation = step.operation
-    if all(slot.dtype not in _HALF for slot in operation.slots):
+    if all(op_input.dtype not in _HALF for op_input in operation.inputs):
         return None
-    tape = case.record_again(frozenset(writers_of(case, operation)))
-    if tape is None:
+    trace = context.record_again(frozenset(writers_of(context, operation)))
+    if trace is None:
         return None
-    for index in writers_of(case, operation):
-        writer = tape.operations[index]
-        if not can_run_again(writer) or writer.bad_slots:
+    for index in writers_of(context, operation):
+        writer = trace.operations[index]
+        if not can_run_again(writer) or writer.bad_inputs:
             continue
         probe = Probe(writer, 0, (), 0, whole=True)
         narrow, wide = probe.output({}), probe.output({}, torch.float32)
@@ -50,12 +50,12 @@ def lost_value(case: Case, step: Step) -> str | None:
     return None
 
 
-def writers_of(case: Case, operation: Operation) -> list[int]:
+def writers_of(context: Context, operation: Operation) -> list[int]:
     """The operations that the inputs come from, nearest first."""
     found: list[int] = []
     level = [operation]
     for _ in range(MAX_DEPTH):
-        writers = [slot.writer for current in level for slot in current.slots if slot.writer is not None]
-        level = [case.tape.operations[index] for index in dict.fromkeys(writers) if index not in found]
+        writers = [op_input.writer for current in level for op_input in current.inputs if op_input.writer is not None]
+        level = [context.trace.operations[index] for index in dict.fromkeys(writers) if index not in found]
         found.extend(current.index for current in level)
     return found

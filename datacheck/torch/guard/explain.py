@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
-from datacheck.torch.diagnosis.dynamics import DynamicsVerdict, History, classify_dynamics
+from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
 from datacheck.torch.guard.distributed import is_sharded
 from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.log import GuardLog
@@ -75,7 +75,7 @@ class Explainer:
 
     def is_harmed(self, context: StepState) -> bool:
         """Whether the step has a bad loss or gradient without a loss scale too; False where that cannot be told."""
-        from datacheck.torch.diagnosis.recorded_replay import is_harmed
+        from datacheck.torch.diagnosis.recorded_replay import reproduces
 
         training = self._training
         model = unwrap_model(training.model)
@@ -87,7 +87,7 @@ class Explainer:
                 replay = partial(part.loss_fn, model, part.batch)
                 for in_gradient in (False, True):
                     with training.random.replay_from(part.random):
-                        if is_harmed(replay, in_gradient, 1.0, trained):
+                        if reproduces(replay, in_gradient, 1.0, trained):
                             return True
         return False
 
@@ -191,7 +191,7 @@ class Explainer:
                 return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
         return None
 
-    def _not_repeated(self, trip: Trip, context: StepState, verdict: DynamicsVerdict | None) -> Diagnosis:
+    def _not_repeated(self, trip: Trip, context: StepState, verdict: Divergence | None) -> Diagnosis:
         if verdict is not None:
             return verdict.to_diagnosis(step=trip.step)
         if trip.code == "DC454":
@@ -270,7 +270,7 @@ def _replayed_loss(training: Training, context: StepState) -> str:
         return ""
 
 
-def _with_history(found: Diagnosis, verdict: DynamicsVerdict | None) -> Diagnosis:
+def _with_history(found: Diagnosis, verdict: Divergence | None) -> Diagnosis:
     if verdict is None or (verdict.cause == "exploding-gradient" and found.phase not in ("backward", "optimizer")):
         # A loss that is not finite has a gradient norm that is not: its effect, and no second fault.
         return found
@@ -307,7 +307,7 @@ def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> 
     return replace(known, explanation=told, remedy=f"{remedy}\n{known.remedy}", step=step)
 
 
-def _explain_spike(trip: Trip, verdict: DynamicsVerdict | None) -> Diagnosis:
+def _explain_spike(trip: Trip, verdict: Divergence | None) -> Diagnosis:
     if verdict is not None:
         return verdict.to_diagnosis(step=trip.step)
     is_loss = trip.code == "DC452"

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch.guard.hooks import Hook
-from datacheck.torch.guard.norms import is_watched, plain_tensor, squares, total_norm
+from datacheck.torch.guard.norms import squares, total_norm
+from datacheck.torch.values import can_be_nonfinite, plain_tensor
 
 __all__ = ["LayerMonitor", "LayerReading", "tensors_in"]
 
@@ -200,7 +201,7 @@ class LayerMonitor:
     def _add(self, sums: list[float], index: int, tensor: Tensor, offset: int) -> None:
         if tensor.is_cpu:
             sums[index] += squares(tensor)
-        elif is_watched(tensor):
+        elif can_be_nonfinite(tensor):
             device_sums = self._device_sums.get(tensor.device)
             if device_sums is None:
                 device_sums = torch.zeros(2 * len(self.names), device=tensor.device)

@@ -14,16 +14,11 @@ from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.history import HistoryBuffer, SpikeDetector
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.names import NamedParameter
-from datacheck.torch.guard.norms import (
-    count_nonfinite,
-    exact_squares,
-    squares,
-    sum_squares,
-    total_norm,
-)
+from datacheck.torch.guard.norms import exact_squares, squares, sum_squares, total_norm
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import BadTensor, UpdateSample
+from datacheck.torch.values import count_nonfinite
 
 __all__ = ["Monitor", "Reading"]
 

@@ -2,32 +2,21 @@
 
 The measure is the sum of squares: the gradient norm needs it anyway, a NaN or an infinity makes it non-finite and
 nothing that is added later makes it finite again. Finite values can overflow it (above about 1e17 in float32), so a
-measure that is not finite is a suspicion, which :func:`count_nonfinite` settles.
+measure that is not finite is a suspicion, which :func:`datacheck.torch.values.count_nonfinite` settles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datacheck.leaves import has_nonfinite
-from datacheck.numerics import is_finite, nan_mask, neginf_mask, posinf_mask
+from datacheck.torch import _compat
+from datacheck.torch.values import can_be_nonfinite, is_finite, plain_tensor
 
-__all__ = [
-    "count_nonfinite",
-    "exact_squares",
-    "is_watched",
-    "nonfinite_mask",
-    "plain_tensor",
-    "squares",
-    "sum_squares",
-    "total_norm",
-    "zero_nonfinite",
-]
+__all__ = ["exact_squares", "squares", "sum_squares", "total_norm"]
 
 #: The dtypes that BLAS has a dot product for.
 _DOT_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.complex128})
@@ -36,27 +25,6 @@ _HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
 _VDOT = np.vdot
 #: Subclasses of Tensor that are nothing but a tensor.
 _PLAIN_TYPES = frozenset({Tensor, nn.Parameter, nn.Buffer})
-
-
-def is_watched(tensor: Tensor) -> bool:
-    """Whether a tensor's dtype can hold NaN or an infinity at all."""
-    dtype = tensor.dtype
-    return (dtype.is_floating_point or dtype.is_complex) and tensor.device.type != "meta"
-
-
-def plain_tensor(tensor: Tensor) -> Tensor:
-    """The strided tensor that holds the values: this rank's part of a DTensor, the values of a sparse or nested one."""
-    if hasattr(tensor, "to_local"):
-        tensor = tensor.to_local()
-    tensor = tensor.detach()
-    if tensor.layout is torch.strided:
-        return tensor
-    if tensor.layout is torch.sparse_coo:
-        return tensor._values()
-    if tensor.is_mkldnn:
-        return tensor.to_dense()
-    values: Tensor = tensor.values()
-    return values
 
 
 def squares(tensor: Tensor) -> float:
@@ -92,13 +60,13 @@ def sum_squares(tensors: Iterable[Tensor]) -> float | None:
 def _squares_of_any(tensor: Tensor) -> float:
     tensor = plain_tensor(tensor)
     dtype = tensor.dtype
-    if not is_watched(tensor):
+    if not can_be_nonfinite(tensor):
         return 0.0
     if dtype in _HALF_DTYPES:
         return float(torch.linalg.vector_norm(tensor, dtype=torch.float32)) ** 2
     if dtype in _DOT_DTYPES:
         return float(torch.linalg.vector_norm(tensor)) ** 2
-    return 0.0 if is_finite(_bytes(tensor), _name(dtype)) else float("nan")
+    return 0.0 if is_finite(tensor) else float("nan")
 
 
 def exact_squares(tensors: Iterable[Tensor]) -> float:
@@ -117,13 +85,13 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
     for tensor in map(plain_tensor, tensors):
         if tensor.dtype in _DOT_DTYPES or tensor.dtype in _HALF_DTYPES:
             groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
-        elif is_watched(tensor):
+        elif can_be_nonfinite(tensor):
             groups.setdefault((tensor.device, torch.float32), []).append(tensor.to(torch.float32))
     norms: list[Tensor] = []
     for (_, dtype), group in groups.items():
         # Half precision would overflow at a norm of 65,504.
         wide = torch.float32 if dtype in _HALF_DTYPES else None
-        norms.extend(torch._foreach_norm(group, 2, dtype=wide))
+        norms.extend(_compat.foreach_norm(group, wide))
     if not norms:
         return torch.zeros(())
     home = norms[0].device
@@ -131,38 +99,3 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
         torch.stack([norm.to(home, torch.float32, non_blocking=True) for norm in norms])
     )
     return total
-
-
-def nonfinite_mask(tensor: Tensor) -> Tensor:
-    """True where a value of a strided tensor is NaN or infinite; float8 too, for which torch has no such test."""
-    if tensor.dtype in _HALF_DTYPES or tensor.dtype in _DOT_DTYPES:
-        return ~torch.isfinite(tensor)
-    name, values = _name(tensor.dtype), _bytes(tensor)
-    mask = nan_mask(values, name) | posinf_mask(values, name) | neginf_mask(values, name)
-    return torch.from_numpy(mask).reshape(tensor.shape).to(tensor.device)
-
-
-def count_nonfinite(tensor: Tensor) -> tuple[int, int]:
-    """How many of how many values are NaN or infinite, exactly."""
-    tensor = plain_tensor(tensor)
-    if not is_watched(tensor) or tensor.numel() == 0:
-        return 0, tensor.numel()
-    return int(nonfinite_mask(tensor).sum()), tensor.numel()
-
-
-def zero_nonfinite(tensor: Tensor) -> None:
-    """Write 0 where a value is not finite, in place; a product with 0 would leave the NaN."""
-    values = plain_tensor(tensor)
-    if is_watched(values):
-        values.masked_fill_(nonfinite_mask(values), 0)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _bytes(tensor: Tensor) -> np.ndarray[Any, Any]:
-    name = _name(tensor.dtype)
-    if not has_nonfinite(name):
-        return np.empty(0, np.uint8)
-    return tensor.detach().contiguous().view(torch.uint8).cpu().numpy().reshape(-1)

@@ -27,12 +27,12 @@ from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_hooks import LoopHooks, needs_closure
 from datacheck.torch.guard.monitor import Monitor
 from datacheck.torch.guard.names import NamedParameter, unwrap_model
-from datacheck.torch.guard.norms import count_nonfinite
 from datacheck.torch.guard.policy import Policy
 from datacheck.torch.guard.step_state import LossFunction, StepState
 from datacheck.torch.guard.training_state import Scaler, Stateful, Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import BadTensor
+from datacheck.torch.values import count_nonfinite
 
 __all__ = ["StepRunner"]
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from datacheck.text import count
 from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis
-from datacheck.torch.diagnosis.dynamics import DynamicsVerdict
+from datacheck.torch.diagnosis.dynamics import Divergence
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.update_monitor import BadTensor
 
@@ -26,7 +26,7 @@ def explain_update(
     bad: Sequence[BadTensor],
     parameters: Sequence[NamedParameter],
     optimizers: Sequence[Optimizer],
-    verdict: DynamicsVerdict | None,
+    verdict: Divergence | None,
     step: int,
 ) -> Diagnosis:
     """The diagnosis of tensors that are not finite after an update."""
@@ -61,7 +61,7 @@ def explain_update(
 
 
 def _judge(
-    optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: DynamicsVerdict | None
+    optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: Divergence | None
 ) -> tuple[str, str, str]:
     name, rate, epsilon = type(optimizer).__name__, _number(group.get("lr")), _number(group.get("eps"))
     if epsilon is not None and float(torch.tensor(epsilon, dtype=_dtype(optimizer, parameter))) == 0.0:

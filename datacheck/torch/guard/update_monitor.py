@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.torch.guard.names import NamedParameter
-from datacheck.torch.guard.norms import count_nonfinite, is_watched, plain_tensor, squares, sum_squares, total_norm
+from datacheck.torch.guard.norms import squares, sum_squares, total_norm
+from datacheck.torch.values import can_be_nonfinite, count_nonfinite, plain_tensor
 
 __all__ = ["BadTensor", "StateMonitor", "UpdateSample"]
 
@@ -100,7 +101,7 @@ class StateMonitor:
 
     def _count(self) -> Iterator[BadTensor]:
         for kind, name, tensor in self._tensors():
-            if not is_watched(tensor) or (tensor.is_cpu and math.isfinite(squares(tensor))):
+            if not can_be_nonfinite(tensor) or (tensor.is_cpu and math.isfinite(squares(tensor))):
                 continue
             num_bad, num_values = count_nonfinite(tensor)
             if num_bad:
@@ -113,7 +114,7 @@ class StateMonitor:
         for tensor in self._unexpected():
             if tensor.is_cpu:
                 here.append(tensor)
-            elif is_watched(tensor):
+            elif can_be_nonfinite(tensor):
                 elsewhere.append(tensor)
         total = sum_squares(here) or 0.0
         return total, total_norm(elsewhere) if elsewhere else None

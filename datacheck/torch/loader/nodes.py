@@ -24,17 +24,9 @@ from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field
 from datacheck.torch.loader.lists import ListPaths
-from datacheck.torch.loader.screens import (
-    NumberScreen,
-    Screen,
-    always,
-    dtype_of,
-    finite_screen,
-    never,
-    range_screen,
-    screen_kind,
-)
+from datacheck.torch.loader.screens import NumberScreen, Screen, always, finite_screen, never, range_screen, screen_kind
 from datacheck.torch.loader.walker import SampleLeaf, is_container, parts_of, walk_sample
+from datacheck.torch.values import dtype_name
 
 __all__ = ["Node", "TypedScreen", "as_declared", "shape_fits"]
 
@@ -232,7 +224,7 @@ class Node:
     def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
         """The screen of tensors or arrays of one dtype."""
         is_tensor = issubclass(kind, torch.Tensor)
-        name = dtype_of(dtype) if is_tensor else dtype.name
+        name = dtype_name(dtype) if is_tensor else dtype.name
         if field.dtype is not None and not dtype_matches(name, field.dtype):
             return never
         try:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from datacheck.leaves import FLOAT_FORMATS
-from datacheck.torch.loader.screens import dtype_of, is_image
+from datacheck.torch.loader.screens import is_image
 from datacheck.torch.loader.walker import parts_of
+from datacheck.torch.values import dtype_name
 
 __all__ = ["rewritten"]
 
@@ -79,7 +80,7 @@ def _converted(before: Any, column: Any) -> Any:
 
 def _tensor_like(before: torch.Tensor, array: np.ndarray[Any, Any]) -> torch.Tensor:
     tensor = torch.from_numpy(array.copy())
-    if dtype_of(before.dtype) in FLOAT_FORMATS:
+    if dtype_name(before.dtype) in FLOAT_FORMATS:
         tensor = tensor.view(before.dtype)
     tensor = tensor.reshape(before.shape).to(before.device, before.dtype).as_subclass(type(before))
     return tensor.requires_grad_(before.requires_grad) if before.requires_grad else tensor

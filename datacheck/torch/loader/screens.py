@@ -24,14 +24,13 @@ from numpy.ma import MaskedArray
 
 from datacheck.leaves import FLOAT_FORMATS, has_nonfinite
 from datacheck.numerics import SCREEN_WIDTH, Bounds, is_finite, to_float
+from datacheck.torch.values import as_numpy, dtype_name
 
 __all__ = [
     "HARMLESS",
     "NumberScreen",
     "Screen",
     "always",
-    "as_array",
-    "dtype_of",
     "finite_screen",
     "is_image",
     "never",
@@ -115,19 +114,6 @@ def screen_image(image: Any) -> bool:
     return image.mode != "F" or screen_array(np.asarray(image))
 
 
-_TENSORS_BY_BITS = {
-    dtype: torch.int16 if dtype.itemsize == 2 else torch.uint8
-    for dtype in (getattr(torch, name, None) for name in FLOAT_FORMATS)
-    if dtype is not None
-}
-_TENSORS_OF_NUMPY = frozenset({torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128})
-
-
-def dtype_of(dtype: torch.dtype) -> str:
-    """The logical dtype of a tensor's dtype."""
-    return str(dtype).removeprefix("torch.")
-
-
 _SUMMED = frozenset({torch.float32, torch.float64})
 
 
@@ -143,24 +129,10 @@ def screen_tensor(tensor: torch.Tensor) -> bool:
         if dtype in _SUMMED:
             # torch sums in any layout, at the speed of the memory, and without a copy to NumPy's world.
             return math.isfinite((tensor.detach() if tensor.requires_grad else tensor).sum().item())
-        array = as_array(tensor)
+        array = as_numpy(tensor)
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # sparse, nested, on no device
-    return screen_array_values(array, dtype_of(dtype))
-
-
-def as_array(tensor: torch.Tensor) -> Array:
-    """A dense tensor as an array, formats that NumPy lacks by their bits; without a copy where its memory allows."""
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    if tensor.dtype not in _TENSORS_OF_NUMPY:
-        bits = _TENSORS_BY_BITS.get(tensor.dtype)
-        if bits is not None:
-            tensor = tensor.view(bits)
-    try:
-        return tensor.numpy()
-    except (RuntimeError, TypeError):
-        return tensor.cpu().resolve_conj().resolve_neg().numpy()
+    return screen_array_values(array, dtype_name(dtype))
 
 
 def screen_array(array: Array) -> bool:
@@ -264,7 +236,7 @@ def _guarded(screen: Callable[[Array], bool], is_tensor: bool) -> Screen:
 
     def of_tensor(tensor: torch.Tensor) -> bool:
         try:
-            return screen(as_array(tensor))
+            return screen(as_numpy(tensor))
         except (RuntimeError, TypeError, NotImplementedError):
             return False  # sparse, nested, on no device
 

@@ -19,7 +19,8 @@ from datacheck.batch import Column
 from datacheck.leaves import IntArray, Leaf, Level, Regular
 from datacheck.torch import _compat
 from datacheck.torch.loader.lists import ListPaths, as_arrow_list
-from datacheck.torch.loader.screens import HARMLESS, as_array, dtype_of, is_image
+from datacheck.torch.loader.screens import HARMLESS, is_image
+from datacheck.torch.values import as_numpy, dtype_name
 
 __all__ = ["SampleLeaf", "is_container", "parts_of", "walk_sample"]
 
@@ -210,13 +211,13 @@ def _walk_tensor(path: str | None, value: torch.Tensor) -> Iterator[SampleLeaf]:
 
 
 def _of_dense(path: str | None, value: torch.Tensor, tensor: torch.Tensor) -> SampleLeaf:
-    dtype = dtype_of(tensor.dtype)
+    dtype = dtype_name(tensor.dtype)
     try:
         if tensor.is_quantized:
             tensor, dtype = tensor.dequantize(), "float32"
         if tensor.dtype is torch.complex32:
             tensor, dtype = torch.view_as_real(tensor.resolve_conj()), "float16"
-        array = as_array(tensor.as_subclass(torch.Tensor))
+        array = as_numpy(tensor.as_subclass(torch.Tensor))
     except (TypeError, RuntimeError, NotImplementedError):
         return SampleLeaf(path, value, problem=f"the dtype {dtype} is not looked into")
     return _of_array(path, value, array, dtype)

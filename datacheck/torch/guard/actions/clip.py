@@ -9,9 +9,10 @@ import torch
 from datacheck.errors import UsageError
 from datacheck.text import quantity
 from datacheck.torch.guard.actions.base import Action, Outcome
-from datacheck.torch.guard.norms import count_nonfinite, exact_squares, plain_tensor, zero_nonfinite
+from datacheck.torch.guard.norms import exact_squares
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
+from datacheck.torch.values import count_nonfinite, plain_tensor, zero_nonfinite
 
 __all__ = ["Clip"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["blame_samples"]
+__all__ = ["attribute_samples"]
 
 #: Replays of a part of the batch for one diagnosis, and the time that they may take in replays of the whole batch.
 MAX_REPLAYS = 80
@@ -13,10 +13,12 @@ MAX_REPLAYS = 80
 COMPANY = 3
 
 #: Says whether a batch of these samples alone is harmed in the same way; None where it cannot be run.
-Harmed = Callable[[Sequence[int]], bool | None]
+ReproducesOn = Callable[[Sequence[int]], bool | None]
 
 
-def blame_samples(size: int, harmed: Harmed, guesses: Iterable[Sequence[int]], max_seconds: float) -> tuple[int, ...]:
+def attribute_samples(
+    size: int, reproduces_on: ReproducesOn, guesses: Iterable[Sequence[int]], max_seconds: float
+) -> tuple[int, ...]:
     """The positions of the samples to blame, exactly; empty where that cannot be told.
 
     A set of samples is to blame if the others alone are clean, and each of them harms the others when it is added.
@@ -24,12 +26,12 @@ def blame_samples(size: int, harmed: Harmed, guesses: Iterable[Sequence[int]], m
     """
     if size == 1:
         return ()
-    search = _Search(size, harmed, time.monotonic() + max_seconds)
+    search = _Search(size, reproduces_on, time.monotonic() + max_seconds)
     for guess in guesses:
         chosen = sorted(set(guess))
         if chosen and len(chosen) < size and search.confirm(chosen):
             return tuple(chosen)
-    if search.is_harmed(range(size)):
+    if search.reproduces(range(size)):
         found = search.halve(list(range(size)))
         if found and len(found) < size and search.confirm(found):
             return tuple(found)
@@ -39,31 +41,31 @@ def blame_samples(size: int, harmed: Harmed, guesses: Iterable[Sequence[int]], m
 
 
 class _Search:
-    def __init__(self, size: int, harmed: Harmed, deadline: float) -> None:
+    def __init__(self, size: int, reproduces_on: ReproducesOn, deadline: float) -> None:
         self._size = size
-        self._harmed = harmed
+        self._reproduces_on = reproduces_on
         self._deadline = deadline
         self._known: dict[tuple[int, ...], bool | None] = {}
 
-    def is_harmed(self, samples: Iterable[int]) -> bool | None:
+    def reproduces(self, samples: Iterable[int]) -> bool | None:
         key = tuple(samples)
         if not key:
             return False
         if key not in self._known:
             if len(self._known) >= MAX_REPLAYS or time.monotonic() > self._deadline:
                 return None
-            self._known[key] = self._harmed(key)
+            self._known[key] = self._reproduces_on(key)
         return self._known[key]
 
     def confirm(self, chosen: Sequence[int]) -> bool:
         """Whether the other samples are clean alone, and harmed with any one of the chosen."""
-        to_blame = set(chosen)
-        others = [position for position in range(self._size) if position not in to_blame]
-        if self.is_harmed(others) is not False:
+        chosen_samples = set(chosen)
+        others = [position for position in range(self._size) if position not in chosen_samples]
+        if self.reproduces(others) is not False:
             return False
         # A few clean samples are company enough for code that cannot be given a batch of one.
         company = others[:COMPANY]
-        return all(self.is_harmed(sorted([*company, position])) is True for position in chosen)
+        return all(self.reproduces(sorted([*company, position])) is True for position in chosen)
 
     def halve(self, samples: list[int]) -> list[int] | None:
         """The samples that harm a batch on their own, by halving; None where a part could not be run."""
@@ -72,10 +74,10 @@ class _Search:
         found: list[int] = []
         middle = len(samples) // 2
         for part in (samples[:middle], samples[middle:]):
-            verdict = self.is_harmed(part)
-            if verdict is None:
+            outcome = self.reproduces(part)
+            if outcome is None:
                 return None
-            if verdict:
+            if outcome:
                 inner = self.halve(part)
                 if inner is None:
                     return None

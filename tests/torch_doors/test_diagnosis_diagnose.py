@@ -185,7 +185,7 @@ class TestWhatIsSaid:
         assert diagnosis.samples == (3,)
         assert "torch.log(batch" in (diagnosis.source or "")
         assert str(diagnosis).startswith(
-            "DC401 log-of-zero-or-negative (loss) in aten.log.default at torch_doors/test_micro"
+            "DC401 log-of-zero-or-negative (loss) in aten.log.default at torch_doors/test_diagn"
         )
 
     def test_renders_as_json_and_comes_back(self):

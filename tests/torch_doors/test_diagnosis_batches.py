@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from datacheck.torch.diagnosis.batches import num_samples, sample_of, take  # noqa: E402
-from datacheck.torch.diagnosis.samples import blame_samples  # noqa: E402
+from datacheck.torch.diagnosis.sample_search import attribute_samples  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -101,25 +101,25 @@ def test_knows_the_sample_that_a_path_leads_into():
 @pytest.mark.parametrize("guess", ["right", "wrong", "none"])
 def test_blames_exactly_the_bad_samples(bad, guess):
     guesses = {"right": [sorted(bad)], "wrong": [[4]], "none": []}[guess]
-    assert blame_samples(8, lambda samples: bool(bad & set(samples)), guesses, 10.0) == tuple(sorted(bad))
+    assert attribute_samples(8, lambda samples: bool(bad & set(samples)), guesses, 10.0) == tuple(sorted(bad))
 
 
 def test_blames_nobody_where_the_batch_as_a_whole_is_at_fault():
-    assert blame_samples(8, lambda samples: len(samples) == 8, [[1]], 10.0) == ()
+    assert attribute_samples(8, lambda samples: len(samples) == 8, [[1]], 10.0) == ()
 
 
 def test_blames_nobody_where_parts_cannot_be_run():
-    assert blame_samples(8, lambda samples: None if len(samples) < 8 else True, [[1]], 10.0) == ()
+    assert attribute_samples(8, lambda samples: None if len(samples) < 8 else True, [[1]], 10.0) == ()
 
 
 def test_samples_that_cannot_stand_alone_are_replayed_in_company():
     def harmed(samples):
         return None if len(samples) < 2 else 3 in samples
 
-    assert blame_samples(8, harmed, [[3]], 10.0) == (3,)
+    assert attribute_samples(8, harmed, [[3]], 10.0) == (3,)
 
 
 def test_gives_up_when_time_is_up():
     calls = []
-    assert blame_samples(64, lambda samples: calls.append(samples) or True, [[1]], -1.0) == ()
+    assert attribute_samples(64, lambda samples: calls.append(samples) or True, [[1]], -1.0) == ()
     assert calls == []

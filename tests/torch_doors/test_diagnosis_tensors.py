@@ -10,15 +10,8 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from datacheck.torch.diagnosis.tensors import (  # noqa: E402
-    Geometry,
-    bad_positions,
-    count_bad,
-    element,
-    flatten_memory,
-    is_finite,
-    parts,
-)
+from datacheck.torch.diagnosis.memory import Geometry  # noqa: E402
+from datacheck.torch.values import bad_positions, count_bad, dense_parts, element, flatten_memory, is_finite  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -97,7 +90,7 @@ def test_conjugate_and_negative_views():
 def test_parts_of_sparse_tensors_are_their_values():
     dense = torch.tensor([[0.0, math.nan], [1.0, 0.0]])
     for sparse in (dense.to_sparse(), dense.to_sparse_csr()):
-        (values,) = parts(sparse)
+        (values,) = dense_parts(sparse)
         assert count_bad(values) == 1
 
 

@@ -16,7 +16,7 @@ from torch.autograd.gradcheck import GradcheckError  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from datacheck.torch import Guard, diagnose  # noqa: E402
-from datacheck.torch.diagnosis.fixes import remedy_for  # noqa: E402
+from datacheck.torch.diagnosis.fixes import suggest_fix  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -135,7 +135,7 @@ def test_log_softmax_of_a_masked_row():
 
 def test_angle_of_the_origin():
     y, x = leaf(0.0, 1.0), leaf(0.0, 1.0)
-    cured = diagnose(lambda: run(remedy_for("domain-error", "atan2"), {"y": y, "x": x}))
+    cured = diagnose(lambda: run(suggest_fix("domain-error", "atan2"), {"y": y, "x": x}))
     assert cured is None
 
 
@@ -173,7 +173,7 @@ def test_a_loss_over_an_empty_selection(name):
     found = diagnose(lambda: step(f"loss = F.{name}(prediction, target)"))
     assert found is not None
     assert found.cause == "empty-reduction"
-    assert "values at all" in found.explanation
+    assert "of an empty tensor" in found.explanation
     assert "1 of 1" not in found.explanation
     assert diagnose(lambda: step(found.remedy)) is None
 
@@ -250,7 +250,7 @@ def test_weight_norm_of_a_row_of_zeros():
     layer = nn.utils.parametrizations.weight_norm(layer)
     found = diagnose(lambda m, x: m(x).sum(), layer, torch.ones(4, 3))
     assert found is not None
-    assert "divides a row of the weight by its length, which is 0" in found.explanation
+    assert "divides a row of the weight by its norm, which is 0" in found.explanation
     exec(found.remedy, {"nn": nn, "layer": layer})
     assert diagnose(lambda m, x: m(x).sum(), layer, torch.ones(4, 3)) is None
 
@@ -365,7 +365,7 @@ def test_input_that_is_not_finite():
 def test_an_optimizer_with_an_epsilon_survives_gradients_of_zero():
     model = nn.Linear(2, 1)
     names: dict[str, Any] = {"torch": torch, "model": model, "lr": 0.1}
-    exec(remedy_for("optimizer-epsilon", ""), names)
+    exec(suggest_fix("optimizer-epsilon", ""), names)
     model(torch.zeros(4, 2)).square().sum().backward()
     names["optimizer"].step()
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
@@ -377,7 +377,7 @@ def test_a_smaller_step(cause):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     (model(torch.ones(4, 2)).sum() * 1e6).backward()
-    exec(remedy_for(cause, ""), {"torch": torch, "model": model, "optimizer": optimizer})
+    exec(suggest_fix(cause, ""), {"torch": torch, "model": model, "optimizer": optimizer})
     optimizer.step()
     moved = [(after - old).norm() for after, old in zip(model.parameters(), before, strict=True)]
     assert max(moved) <= 1.0

@@ -1,0 +1,339 @@
+"""From a bad output back to its root cause: value by value, operation by operation.
+
+The walk follows single values, not tensors: a tensor may hold a bad value that never reaches the loss beside one that
+does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datacheck.torch.diagnosis.memory import Geometry, broadcast_position
+from datacheck.torch.diagnosis.origin import INTENDED, Origin
+from datacheck.torch.diagnosis.probe import Positions, Probe, can_run_again, is_pointwise
+from datacheck.torch.values import bad_positions, element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from datacheck.torch.diagnosis.record import BadWrite, Operation, Trace
+
+__all__ = ["BadOutput", "InitialValue", "RootCause", "Step", "find_root_causes"]
+
+#: Values that are visited in one walk, and inputs that are followed from one operation.
+MAX_STEPS = 200_000
+MAX_BRANCHES = 6
+#: Up to this many bad values of one input are tried one by one; more are halved.
+FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BadOutput:
+    """A bad value that the walk starts from: an element of the loss or of a gradient.
+
+    Where a bad value did its damage unseen (an infinity that a division turned into 0), ``reader`` is the operation that
+    read it as its input ``input_number``, and ``then`` the step that followed.
+    """
+
+    geometry: Geometry
+    position: int
+    reader: Operation | None = None
+    input_number: int = -1
+    then: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InitialValue:
+    """A bad value that was there before the replay, for no operation wrote it. ``reader`` read it first."""
+
+    geometry: Geometry
+    position: int
+    reader: Operation | None
+    input_number: int = -1
+
+    @property
+    def address(self) -> int:
+        return self.geometry.address(self.position)
+
+    @property
+    def tensor(self) -> torch.Tensor | None:
+        """The tensor that holds it, as it was read; None where it was not kept."""
+        saved = None if self.reader is None else self.reader.inputs[self.input_number].saved
+        return None if saved is None else saved.tensor
+
+    @property
+    def value(self) -> complex | float | None:
+        """None where the tensor was not kept."""
+        tensor = self.tensor
+        return None if tensor is None else element(tensor, self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One bad value on the propagation path. ``joint``: several bad values of the inputs together made it bad."""
+
+    operation: Operation
+    written: BadWrite
+    position: int
+    then: Step | None
+    joint: bool = False
+
+    @property
+    def value(self) -> complex | float:
+        saved = self.written.saved
+        return math.nan if saved is None else element(saved.tensor, self.position)
+
+    @property
+    def origin(self) -> Origin:
+        return self.written.origin_of(self.value)
+
+    def path(self) -> list[Step]:
+        """This step and those after it, towards the bad output."""
+        steps: list[Step] = []
+        step: Step | None = self
+        while step is not None:
+            steps.append(step)
+            step = step.then
+        return steps
+
+
+@dataclass(frozen=True, slots=True)
+class RootCause:
+    """A step whose operation made the value bad, or an initial value that was bad before.
+
+    ``joint`` says that the operation turned intended infinities into NaN (a softmax over a row that is all -inf);
+    ``intended`` that the bad value began as an infinity that was written on purpose, at the step ``first``.
+    """
+
+    step: Step | None
+    initial: InitialValue | None = None
+    joint: bool = False
+    intended: bool = False
+    first: Step | None = None
+
+    @property
+    def order(self) -> int:
+        """Its position in the program: of several root causes, the first is the one to report."""
+        if self.initial is not None:
+            return -1 if self.initial.reader is None else self.initial.reader.index
+        return 0 if self.step is None else self.step.operation.index
+
+
+@dataclass(frozen=True, slots=True)
+class _Carriers:
+    """The inputs (number and flat position) that made an output value bad; none if the operation itself did."""
+
+    inputs: list[tuple[int, int]]
+    joint: bool = False
+
+
+def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[RootCause]:
+    """The root causes of all bad outputs, in the order of the program."""
+    root_causes: list[RootCause] = []
+    seen: set[tuple[int, int, int]] = set()
+    todo = list(bad_outputs)[::-1]
+    step: Step | None = None
+    while todo and len(seen) < MAX_STEPS:
+        bad = todo.pop()
+        before = len(trace.operations) if bad.reader is None else bad.reader.index
+        found = trace.writer_of(bad.geometry.key, bad.geometry.address(bad.position), before)
+        if found is None:
+            initial = InitialValue(bad.geometry, bad.position, bad.reader, bad.input_number)
+            root_causes.append(_root_cause_from_initial(initial, bad.then))
+            continue
+        operation, written, position = found
+        mark = (operation.index, written.output, position)
+        if mark in seen:
+            continue
+        seen.add(mark)
+        carriers = _find_carriers(operation, written, position)
+        step = Step(operation, written, position, bad.then, carriers.joint)
+        if not carriers.inputs:
+            root_causes.append(_root_cause_from_step(step))
+        for number, carrier in carriers.inputs[:MAX_BRANCHES]:
+            todo.append(BadOutput(operation.inputs[number].geometry, carrier, operation, number, step))
+    if not root_causes and step is not None:
+        # The walk hit its limit: the furthest step is the best that is known.
+        root_causes.append(RootCause(step, first=step))
+    return sorted(root_causes, key=lambda root_cause: root_cause.order)
+
+
+def _root_cause_from_initial(initial: InitialValue, then: Step | None) -> RootCause:
+    """An initial NaN is a root cause; an initial infinity may be a mask, which :mod:`examine` decides."""
+    value = initial.value
+    if then is None or value is None or _is_nan(value):
+        return RootCause(None, initial, first=then)
+    converter = _converter(then.path())
+    if converter is None:
+        return RootCause(None, initial, first=then)
+    return RootCause(converter, initial, converter.joint, intended=True, first=then)
+
+
+def _root_cause_from_step(step: Step) -> RootCause:
+    """The step itself, unless it wrote an infinity on purpose and a later step turned that into NaN."""
+    later = step.path()[1:]
+    if step.origin in INTENDED:
+        converter = None if _is_nan(step.value) else _converter(later)
+        if converter is not None:
+            return RootCause(converter, None, converter.joint, intended=True, first=step)
+        return RootCause(step, intended=True, first=step)
+    if step.origin is Origin.LOG_OF_ZERO:
+        emptied = next((other for other in later if other.joint), None) or _emptied_softmax(step, later)
+        if emptied is not None:
+            return RootCause(emptied, joint=True, intended=True, first=step)
+    return RootCause(step, first=step)
+
+
+def _emptied_softmax(step: Step, later: list[Step]) -> Step | None:
+    """The softmax that made NaN of a row that the logarithm of a mask of zeros and ones had made all -inf."""
+    saved = step.operation.inputs[0].saved if step.operation.inputs else None
+    if step.operation.node is not None or saved is None or not bool(((saved.tensor == 0) | (saved.tensor == 1)).all()):
+        return None
+    first = next((other for other in later if _is_nan(other.value)), None)
+    return first if first is not None and "softmax" in first.operation.name else None
+
+
+def _converter(path: list[Step]) -> Step | None:
+    """The first step that turned intended infinities into NaN; else the first that had no other values.
+
+    The maximum, or the log of the sum of exponentials, of nothing but -inf is rightly -inf: it is the root cause only if
+    that -inf itself reaches the loss.
+    """
+    for step in path:
+        if _is_nan(step.value):
+            return step
+    return next((step for step in path if step.joint), None)
+
+
+def _is_nan(value: complex | float) -> bool:
+    return isinstance(value, complex) or math.isnan(value)
+
+
+def _find_carriers(operation: Operation, written: BadWrite, position: int) -> _Carriers:
+    bad = operation.bad_inputs
+    if not bad:
+        return _Carriers([])
+    if not can_run_again(operation):
+        return _Carriers(_guess_carriers(operation, written, position, bad))
+    only = _only_bad_input(operation, written, position, bad)
+    if only is not None:
+        return _Carriers([only])
+    probe = Probe(operation, written.output, written.geometry.shape, position)
+    if probe.is_cut:
+        return _pointwise_carriers(probe)
+    if not probe.bad or probe.creates_bad_value():
+        return _Carriers([])
+    return _probed_carriers(probe, operation, written, position) or _Carriers(
+        _guess_carriers(operation, written, position, bad)
+    )
+
+
+def _probed_carriers(probe: Probe, operation: Operation, written: BadWrite, position: int) -> _Carriers | None:
+    """The inputs that make the output value bad alone; else all of them, if they do so together."""
+    inputs: list[tuple[int, int]] = []
+    joint = False
+    for number, positions in probe.bad.items():
+        if probe.is_bad({number: positions}):
+            found, together = _narrow_down(probe, number, positions, operation, written, position)
+            inputs.append((number, found))
+            joint = joint or together
+    if inputs:
+        return _Carriers(inputs, joint)
+    if probe.is_bad(probe.bad):
+        return _Carriers([(number, int(positions[0])) for number, positions in probe.bad.items()], joint=True)
+    return None
+
+
+def _only_bad_input(operation: Operation, written: BadWrite, position: int, bad: list[int]) -> tuple[int, int] | None:
+    """The one bad value that a value of a pointwise operation was computed from; None where there is none, or several.
+
+    This settles nearly every step of a long path without running the operation again. An operation with an infinity among
+    its own arguments may have hidden what it read.
+    """
+    if not is_pointwise(operation) or any(not math.isfinite(number) for number in operation.scalars):
+        return None
+    target = written.geometry.shape
+    found: tuple[int, int] | None = None
+    for number in bad:
+        saved = operation.inputs[number].saved
+        at = broadcast_position(operation.inputs[number].geometry.shape, target, position)
+        if saved is None or at is None:
+            return None
+        value = element(saved.tensor, at)
+        if not math.isfinite(abs(value)):
+            if found is not None:
+                return None
+            found = (number, at)
+    return found
+
+
+def _pointwise_carriers(probe: Probe) -> _Carriers:
+    alone = [number for number, positions in probe.bad.items() if probe.is_bad({number: positions})]
+    return _Carriers(
+        [(number, probe.cut[number]) for number in alone or probe.bad],
+        joint=not alone and len(probe.bad) > 1,
+    )
+
+
+def _guess_carriers(operation: Operation, written: BadWrite, position: int, bad: list[int]) -> list[tuple[int, int]]:
+    """For an operation that cannot be run again: the value at the same position, or the first bad one of each input."""
+    guesses: list[tuple[int, int]] = []
+    for number in bad:
+        op_input = operation.inputs[number]
+        same_shape = op_input.geometry.shape == written.geometry.shape and is_pointwise(operation)
+        if op_input.saved is None:
+            guesses.append((number, op_input.first_bad))
+            continue
+        values = op_input.saved.tensor.reshape(-1)
+        if same_shape and not math.isfinite(abs(values[position].item())):
+            guesses.append((number, position))
+        elif not same_shape:
+            guesses.append((number, int(bad_positions(op_input.saved.tensor)[0])))
+    return guesses
+
+
+def _narrow_down(
+    probe: Probe, number: int, positions: Positions, operation: Operation, written: BadWrite, position: int
+) -> tuple[int, bool]:
+    """A bad value of an input that makes the output value bad alone; or the first, and that it takes several."""
+    positions = _nearby(probe, number, positions, operation, written, position)
+    while len(positions) > 1:
+        for candidate in positions[:FEW] if len(positions) <= FEW else positions[:1]:
+            if probe.is_bad({number: np.array([candidate])}):
+                return int(candidate), False
+        half = len(positions) // 2
+        if len(positions) <= FEW:
+            return int(positions[0]), True
+        for part in (positions[:half], positions[half:]):
+            if probe.is_bad({number: part}):
+                positions = part
+                break
+        else:
+            return int(positions[0]), True
+    return int(positions[0]), False
+
+
+def _nearby(
+    probe: Probe, number: int, positions: Positions, operation: Operation, written: BadWrite, position: int
+) -> Positions:
+    """The bad values that share leading indices with the output value, where these suffice: a good first guess."""
+    shape, target = operation.inputs[number].geometry.shape, written.geometry.shape
+    if len(positions) <= FEW or not shape or not target:
+        return positions
+    index = np.unravel_index(position, target)
+    coordinates = np.stack(np.unravel_index(positions, shape), axis=1)
+    num_shared = 0
+    while num_shared < min(len(shape), len(target)) and shape[num_shared] == target[num_shared]:
+        num_shared += 1
+    for depth in range(num_shared, 0, -1):
+        same = (coordinates[:, :depth] == np.array([int(digit) for digit in index[:depth]])).all(axis=1)
+        chosen: Positions = positions[same]
+        if len(chosen) and probe.is_bad({number: chosen}):
+            return chosen
+    return positions
