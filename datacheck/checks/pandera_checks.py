@@ -21,8 +21,8 @@ from datacheck.errors import SchemaError
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.numerics import nan_mask, neginf_mask, posinf_mask
+from datacheck.schema.builtin_checks import arguments_of, canonical_check, describe_check
 from datacheck.schema.pandera_remainder import left_to_pandera
-from datacheck.schema.words import arguments_of, canonical_check, describe_check
 from datacheck.text import plain, quantity
 
 if TYPE_CHECKING:

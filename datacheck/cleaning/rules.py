@@ -280,7 +280,7 @@ def _check_keys(rule: Any) -> Any:
         return rule
     action = rule.get("action")
     if action is None:
-        raise fault("action", f"is needed, and is not there; known are {join_limited(list(_MODELS))}")
+        raise fault("action", f"is required; known are {join_limited(list(_MODELS))}")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
         hint = nearest_name(str(action), _MODELS) or f"; known are {join_limited(list(_MODELS))}"

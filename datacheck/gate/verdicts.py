@@ -17,9 +17,9 @@ from datacheck._version import __version__
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.jobs.file_verdict import FileVerdict
+from datacheck.schema.builtin_checks import BUILTIN_CHECKS, canonical_check
 from datacheck.schema.loading import dump_schema
 from datacheck.schema.model import Schema
-from datacheck.schema.words import BUILTIN_CHECKS, canonical_check
 from datacheck.sources.discover import InputFile
 
 __all__ = [

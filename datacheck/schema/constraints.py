@@ -1,4 +1,4 @@
-"""What a field's words must agree on: bounds with the dtype and with each other, members with the bounds."""
+"""Checks that the constraints of a field agree: bounds with the dtype and each other, members with the bounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBERS = ("integer", "float", "decimal", "duration")
 
 
 def number_of(value: object, kind: str | None) -> object:
-    """A number that was written as text (``"1e5"``), as a number, where the dtype is one of numbers."""
+    """Convert a number written as a string (``"1e5"``), if the dtype is numeric."""
     if not isinstance(value, str) or kind not in _NUMBERS or kind == "decimal":
         return value
     for convert in (int, float):
@@ -36,7 +36,7 @@ def number_of(value: object, kind: str | None) -> object:
 
 
 def check_field(field: FieldProtocol) -> None:
-    """Raise a fault for the first contradiction between a field's words."""
+    """Raise a fault for the first contradiction between the constraints of a field."""
     kind = dtype_kind(field.dtype)
     _check_flags(field, kind)
     for word in _BOUNDS:
@@ -53,27 +53,27 @@ def check_field(field: FieldProtocol) -> None:
 def _check_flags(field: FieldProtocol, kind: str | None) -> None:
     for word in ("allow_nan", "allow_inf"):
         if getattr(field, word) and kind not in (None, "float", "complex"):
-            raise fault(word, f"{field.dtype} has no NaN and no infinity; leave '{word}' out")
+            raise fault(word, f"{field.dtype} has no NaN or infinity; leave '{word}' out")
 
 
 def _check_bound(word: str, bound: object, dtype: str | None, kind: str | None) -> None:
     if kind in ("bool", "complex", "binary", "other"):
-        remedy = "list what is allowed in 'isin'" if kind == "bool" else f"leave '{word}' out"
-        raise fault(word, f"values of {dtype} have no order that a bound could use; {remedy}")
+        remedy = "list the allowed values in 'isin'" if kind == "bool" else f"leave '{word}' out"
+        raise fault(word, f"values of {dtype} have no order, so they cannot have bounds; {remedy}")
     _check_value(word, bound, dtype, kind)
 
 
 def _check_value(word: str | tuple[str | int, ...], value: object, dtype: str | None, kind: str | None) -> None:
-    """Raise a fault where ``value`` cannot be compared with values of the dtype."""
+    """Raise a fault if ``value`` cannot be compared with values of the dtype."""
     is_text = isinstance(value, str)
     if kind in ("integer", "float", "duration") and (is_text or isinstance(value, bool)):
-        raise fault(word, f"{value!r} is not a number, and the dtype is {dtype}")
+        raise fault(word, f"{value!r} is not a number, but the dtype is {dtype}")
     if kind == "duration" and isinstance(value, float):
-        raise fault(word, f"{value!r} is not a whole number; a duration counts in the unit of its dtype, {dtype}")
+        raise fault(word, f"{value!r} is not an integer; a duration counts in the unit of its dtype, {dtype}")
     if kind == "decimal" and (isinstance(value, bool) or not _is_decimal(value)):
-        raise fault(word, f"{value!r} is not a number, and the dtype is {dtype}")
+        raise fault(word, f"{value!r} is not a number, but the dtype is {dtype}")
     if kind == "string" and not is_text:
-        raise fault(word, f"{value!r} is not text, and the dtype is {dtype}; put it in quotes")
+        raise fault(word, f"{value!r} is not a string, but the dtype is {dtype}; put it in quotes")
     if kind in ("date", "clock", "timestamp"):
         _check_time(word, value, str(dtype), kind)
 
@@ -89,17 +89,17 @@ def _check_time(word: str | tuple[str | int, ...], value: object, dtype: str, ki
     moment = _moment(value, kind)
     if moment is None:
         example = {"date": "2024-01-31", "clock": "12:30:00", "timestamp": "2024-01-31T12:30:00"}[kind]
-        raise fault(word, f"{value!r} is not a time in ISO form such as '{example}', and the dtype is {dtype}")
+        raise fault(word, f"{value!r} is not a time in ISO format such as '{example}', but the dtype is {dtype}")
     if kind == "date" and moment.has_clock:
-        raise fault(word, f"{value!r} has a time of day, and the dtype is {dtype}; write the date alone")
+        raise fault(word, f"{value!r} has a time of day, but the dtype is {dtype}; write only the date")
     if kind == "timestamp" and "tz=" in dtype and not moment.has_offset:
         remedy = f"add one, such as '{value}{_offset(moment)}'"
-        raise fault(word, f"{value!r} has no offset, and the dtype is {dtype}; {remedy}")
+        raise fault(word, f"{value!r} has no offset, but the dtype is {dtype}; {remedy}")
     if kind == "timestamp" and "tz=" not in dtype and moment.has_offset:
-        raise fault(word, f"{value!r} has an offset, and {dtype} has no time zone; leave the offset out")
+        raise fault(word, f"{value!r} has an offset, but {dtype} has no time zone; leave the offset out")
     unit = re.search(r"\[(s|ms|us|ns)", dtype)
     if unit and moment.num_digits > _UNIT_DIGITS[unit[1]]:
-        raise fault(word, f"{value!r} is finer than {dtype} can hold")
+        raise fault(word, f"{value!r} is more precise than {dtype} can hold")
 
 
 def _offset(moment: Moment) -> str:
@@ -113,7 +113,7 @@ def _moment(value: object, kind: str | None) -> Moment | None:
 
 
 def _sort_key(kind: str | None) -> Callable[[Any], Any]:
-    """What orders bounds and members: time, number or text."""
+    """The key that orders bounds and members: time, number or string."""
     if kind in ("date", "timestamp", "clock"):
         return lambda value: _moment(value, kind).nanoseconds  # type: ignore[union-attr]
     if kind == "decimal":
@@ -122,11 +122,11 @@ def _sort_key(kind: str | None) -> Callable[[Any], Any]:
 
 
 def _check_order(field: FieldProtocol, kind: str | None) -> None:
-    """Refuse bounds that leave nothing between them."""
+    """Refuse bounds without a value between them."""
     key = _sort_key(kind)
     stated = {word: getattr(field, word) for word in _BOUNDS if getattr(field, word) is not None}
     if kind is None and len({isinstance(bound, str) for bound in stated.values()}) > 1:
-        raise fault(next(iter(stated)), "one bound is text and another is a number; write both alike")
+        raise fault(next(iter(stated)), "one bound is a string and another is a number; use one of the two for both")
     for low_word in ("ge", "gt"):
         for high_word in ("le", "lt"):
             if low_word not in stated or high_word not in stated:
@@ -136,11 +136,11 @@ def _check_order(field: FieldProtocol, kind: str | None) -> None:
             if low > high or (strict and low == high):
                 relation = "above" if low > high else "the same as"
                 other = f"'{high_word}', which is {stated[high_word]}"
-                raise fault(low_word, f"{stated[low_word]} is {relation} {other}: no value could pass")
+                raise fault(low_word, f"{stated[low_word]} is {relation} {other}: no value can pass")
 
 
 def _check_reach(field: FieldProtocol, kind: str | None) -> None:
-    """Refuse bounds that no value of the dtype can meet."""
+    """Refuse bounds that no value of the dtype can satisfy."""
     least: float
     greatest: float
     if kind == "integer":
@@ -160,16 +160,16 @@ def _check_reach(field: FieldProtocol, kind: str | None) -> None:
 def _check_members(field: FieldProtocol, kind: str | None) -> None:
     members = field.isin or ()
     if not members:
-        raise fault("isin", "the list is empty, so no value could pass; list what is allowed, or leave 'isin' out")
+        raise fault("isin", "the list is empty, so no value can pass; list the allowed values, or leave 'isin' out")
     if kind in ("complex", "other", "binary"):
         raise fault("isin", f"values of {field.dtype} cannot be listed in a schema; leave 'isin' out")
     types = {bool if isinstance(value, bool) else str if isinstance(value, str) else float for value in members}
     if len(types) > 1:
-        raise fault("isin", "the list mixes text, numbers and booleans; values of one field are of one dtype")
+        raise fault("isin", "the list mixes strings, numbers and booleans; a field has one dtype")
     for position, value in enumerate(members):
         at = ("isin", position)
         if kind == "bool" and not isinstance(value, bool):
-            raise fault(at, f"{value!r} is not true or false, and the dtype is bool")
+            raise fault(at, f"{value!r} is not true or false, but the dtype is bool")
         _check_value(at, value, field.dtype, kind)
         _check_member_exists(at, value, field.dtype, kind)
         _check_member_in_bounds(at, value, field, kind)
@@ -191,20 +191,20 @@ def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: FieldP
         if isinstance(value, str) is not isinstance(bound, str) and kind != "decimal":
             raise fault(at, f"{value!r} cannot be compared with '{word}', which is {bound!r}")
         if not test(key(value), key(bound)):
-            raise fault(at, f"{value!r} could never pass, since '{word}' asks for {_SYMBOLS[word]} {bound}")
+            raise fault(at, f"{value!r} can never pass, because '{word}' requires {_SYMBOLS[word]} {bound}")
 
 
 def _check_pattern(field: FieldProtocol, kind: str | None) -> None:
     if field.str_matches is None:
         return
     if kind not in (None, "string"):
-        raise fault("str_matches", f"values of {field.dtype} are not text; leave 'str_matches' out")
+        raise fault("str_matches", f"values of {field.dtype} are not strings; leave 'str_matches' out")
     try:
         pattern = re.compile(field.str_matches)
     except (re.error, RecursionError, OverflowError) as error:
         raise fault("str_matches", f"{field.str_matches!r} is not a regular expression: {error}") from None
     for position, value in enumerate(field.isin or ()):
         if not isinstance(value, str):
-            raise fault("str_matches", "the members of 'isin' are not text, so none could pass both")
+            raise fault("str_matches", "the members of 'isin' are not strings, so none can pass both")
         if not pattern.match(value):
-            raise fault(("isin", position), f"{value!r} does not match {field.str_matches!r}, so it could never pass")
+            raise fault(("isin", position), f"{value!r} does not match {field.str_matches!r}, so it can never pass")

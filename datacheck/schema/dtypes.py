@@ -1,4 +1,4 @@
-"""The dtypes that a schema can name, and what kind each one is."""
+"""The dtypes that a schema can use, and the kind of each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _KINDS: Final[dict[str, str]] = {
     "null": "other",
 }
 
-#: Other tools' names for the same dtypes.
+#: Other tools' names of the same dtypes.
 ALIASES: Final[dict[str, str]] = {
     "boolean": "bool",
     "int": "int64",
@@ -61,7 +61,7 @@ ALIASES: Final[dict[str, str]] = {
     **{f"timedelta64[{unit}]": f"duration[{unit}]" for unit in ("s", "ms", "us", "ns")},
 }
 
-#: Dtypes with parameters: pattern, kind, how it is written.
+#: Dtypes with parameters: pattern, kind, canonical form.
 _PARAMETRIC: Final[tuple[tuple[re.Pattern[str], str, str], ...]] = (
     (
         re.compile(r"(?:timestamp|datetime64)\[(s|ms|us|ns), *(?:tz=)?([A-Za-z0-9_+\-/:]+)\]"),
@@ -85,7 +85,7 @@ _LARGEST: Final[dict[str, float]] = {
 
 
 def canonical_dtype(name: str) -> str | None:
-    """The dtype's own name for a name or an alias of it; None where it is unknown."""
+    """The canonical name of a dtype or of an alias; None if it is unknown."""
     name = ALIASES.get(name, name)
     if name in _KINDS:
         return name
@@ -96,7 +96,7 @@ def canonical_dtype(name: str) -> str | None:
 
 
 def dtype_kind(name: str | None) -> str | None:
-    """The kind of a dtype's own name; None for no dtype.
+    """The kind of a canonical dtype; None for no dtype.
 
     Kinds are ``integer``, ``float``, ``complex``, ``bool``, ``string``, ``binary``, ``date``, ``clock``, ``timestamp``,
     ``duration``, ``decimal`` and ``other``.
@@ -110,31 +110,31 @@ def dtype_kind(name: str | None) -> str | None:
 
 
 def dtype_problem(name: str) -> str:
-    """What to say of a name that is no dtype."""
+    """The error message for a name that is not a dtype."""
     if name in ("category", "categorical", "dictionary"):
-        return f"'{name}' is a way of storing values; name the dtype of the values, and list them in 'isin'"
+        return f"'{name}' is a storage form; give the dtype of the values, and list them in 'isin'"
     if name == "object":
-        return "'object' may hold anything; name the dtype of the values, or leave 'dtype' out"
+        return "'object' can hold anything; give the dtype of the values, or leave 'dtype' out"
     if name.startswith(("list", "struct", "map")):
-        return f"'{name}' is a container; name the dtype of its innermost values, and give their 'shape'"
+        return f"'{name}' is a container; give the dtype of its innermost values, and their 'shape'"
     hint = nearest_name(name, [*_KINDS, *ALIASES]) or nearest_name(name.lower(), [*_KINDS, *ALIASES])
-    known = "; known are the names of NumPy ('float32') and Arrow ('timestamp[us]', 'decimal128(10, 2)')"
-    return f"'{name}' is not a dtype that is known{hint or known}"
+    known = "; use a name of NumPy ('float32') or Arrow ('timestamp[us]', 'decimal128(10, 2)')"
+    return f"unknown dtype '{name}'{hint or known}"
 
 
 def integer_range(name: str) -> tuple[int, int]:
-    """The least and the greatest value of an integer dtype."""
+    """The smallest and the largest value of an integer dtype."""
     bits = int(name.lstrip("uint"))
     return (0, 2**bits - 1) if name.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def largest_float(name: str) -> float:
-    """The greatest finite value of a float dtype that is narrower than float64; infinity for the others."""
+    """The largest finite value of a float dtype narrower than float64; infinity for the others."""
     return _LARGEST.get(name, math.inf)
 
 
 def known_dtypes() -> list[str]:
-    """Every name of a dtype that has no parameters, aliases included."""
+    """Every name of a dtype without parameters, including aliases."""
     return [*_KINDS, *ALIASES]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from datacheck.schema.builtin_checks import BUILTIN_CHECKS
 from datacheck.schema.dtypes import known_dtypes, parametric_patterns
 from datacheck.schema.model import Schema
-from datacheck.schema.words import BUILTIN_CHECKS
 
 __all__ = ["DIALECT", "schema_json", "schema_json_text"]
 

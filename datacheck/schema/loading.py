@@ -1,4 +1,4 @@
-"""Where schemas come from and go to: YAML files, Python references, pandera objects."""
+"""Loads schemas from YAML files, Python references and pandera objects, and saves them as YAML."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["SchemaLike", "dump_schema", "load_schema", "parse_schema", "save_sch
 
 _FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\w.]*)")
 
-#: A path of a YAML file, ``package.module:Model``, a schema or the mapping of one, a pandera schema or model, or None.
+#: The path of a YAML file, ``package.module:Model``, a schema or its mapping, a pandera schema or model, or None.
 SchemaLike = str | os.PathLike[str] | Schema | Mapping[str, Any] | type | None
 
 
 def load_schema(reference: SchemaLike = None) -> Schema:
-    """The schema that ``reference`` names or is.
+    """Load a schema.
 
-    A text is the path of a YAML file, or ``package.module:Model`` where it has that form and no such file exists; only
-    then is anything imported, with the current folder on the path as ``python -m`` has it. None is the schema that
-    holds for all data: no NaN and no infinity. Raises ``SchemaError``.
+    A string is the path of a YAML file, or ``package.module:Model`` if it has that form and no such file exists. Only
+    then is anything imported, with the current folder on the import path as for ``python -m``. None is the default
+    schema: no NaN and no infinity. Raises ``SchemaError``.
     """
     if reference is None:
         return Schema()
@@ -42,14 +42,14 @@ def load_schema(reference: SchemaLike = None) -> Schema:
 
 
 def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
-    """The schema that a mapping, as read from YAML, describes; ``place`` names it in errors."""
+    """Build a schema from a mapping, as read from YAML; ``place`` is its name in errors."""
     return _with_pandera(validate(Schema, mapping, place, SchemaError), place)
 
 
 def dump_schema(schema: Schema) -> str:
     """The schema as YAML that loads back as an equal one. Only what differs from the defaults is written.
 
-    Beside a pandera schema, which speaks where the fields are silent, everything that they state is written.
+    With a ``pandera`` reference, which fills in what the fields leave out, everything they state is written.
     """
     record = {"version": schema.version, **schema.model_dump(mode="json", exclude_defaults=True)}
     all_stated = schema.pandera is not None
@@ -71,7 +71,7 @@ def _from_path(path: str) -> Schema:
     if not os.path.exists(path):  # noqa: PTH110 (a path with a NUL is no error here)
         if match := _FILE_REFERENCE.fullmatch(path):
             module = match[1].replace("/", ".")
-            raise SchemaError(path, f"names a file of Python; name the module, as in '{module}:{match[2]}'")
+            raise SchemaError(path, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
         if REFERENCE.fullmatch(path):
             return _from_object(import_reference(path), path)
     return parse_schema(load_yaml(path), plain(path))
@@ -82,8 +82,8 @@ def _from_object(found: object, place: str) -> Schema:
         return _with_pandera(found, place)
     if not _is_from_pandera(found if isinstance(found, type) else type(found)):
         raise UsageError(
-            f"{place}: {type(found).__name__} is not a schema; give a YAML file, package.module:Model, a Schema, "
-            "or a pandera schema or model"
+            f"{place}: expected a YAML file, package.module:Model, a Schema, or a pandera schema or model, "
+            f"got {type(found).__name__}"
         )
     from datacheck.schema.pandera_reading import from_pandera
 
@@ -91,12 +91,12 @@ def _from_object(found: object, place: str) -> Schema:
 
 
 def _is_from_pandera(kind: type) -> bool:
-    """Whether a class is one of pandera's, or derives from one; pandera need not be loaded to tell."""
+    """Whether a class is pandera's, or derives from one; told without importing pandera."""
     return any(base.__module__.partition(".")[0] == "pandera" for base in kind.__mro__)
 
 
 def _with_pandera(schema: Schema, place: str) -> Schema:
-    """The schema with what its ``pandera:`` says folded in where it has our words."""
+    """Fill in what the schema does not state from its ``pandera:`` reference."""
     if schema.pandera is None:
         return schema
     from datacheck.schema.pandera_reading import fold_pandera

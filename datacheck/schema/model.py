@@ -1,4 +1,4 @@
-"""The schema model: what the data must be, in pandera's words."""
+"""The schema model: what the data must be, in pandera's terms."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pydantic import (
 from pydantic import Field as Described
 
 from datacheck.errors import SchemaError, nearest_name
+from datacheck.schema.builtin_checks import check_problem
 from datacheck.schema.constraints import check_field, number_of
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import describe_errors, fault
 from datacheck.schema.values import Bound, Keys, Plain, Scalar, as_expression, as_field, unwrapped
-from datacheck.schema.words import check_problem
 
 __all__ = ["Expression", "Field", "Schema"]
 
@@ -31,7 +31,7 @@ _MAX_SIZE: Final = 1 << 40
 
 
 class _Model(BaseModel):
-    """What the parts of a schema share: no unknown keys, no change once made, errors that are ``SchemaError``."""
+    """The base of all parts of a schema: no unknown keys, immutable, errors raised as ``SchemaError``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, hide_input_in_errors=True)
 
@@ -46,7 +46,7 @@ class _Model(BaseModel):
                 place, _, first = lines[0].partition(": ")
                 raise SchemaError(place, "\n".join([first, *lines[1:]])) from None
 
-        # Without this mark pydantic would call __init__ for parts of a file too, and lose the path to them.
+        # Without this mark pydantic calls __init__ for the parts of a file too, and loses the path to them.
         __init__.__pydantic_base_init__ = True
 
 
@@ -54,23 +54,23 @@ class Field(_Model):
     """What one field must be.
 
     Attributes:
-        dtype: NumPy's name for numbers (``float32``), ``bfloat16`` and ``float8_*`` (also where an unsigned integer
-            stores them), ``string``, ``binary``, or Arrow's name for the rest (``timestamp[us]``). Of a list column:
-            that of its innermost values. Not checked unless set.
-        shape: the shape of the value that the field names, ``null`` for any length: of an array file the whole array,
-            rows first (``[null, 24, 5]``); of a column the value of one row (``[24, 5]``).
+        dtype: a NumPy name for numbers (``float32``), ``bfloat16`` and ``float8_*`` (also if stored as unsigned
+            integers), ``string``, ``binary``, or an Arrow name for the rest (``timestamp[us]``). For a list column, the
+            dtype of its innermost values. Not checked unless set.
+        shape: the shape, ``null`` for any length: for an array file the shape of the whole array, rows first
+            (``[null, 24, 5]``); for a column the shape of one row's value (``[24, 5]``).
         nullable: whether nulls are allowed.
         allow_nan: whether NaN is allowed.
         allow_inf: whether +inf and -inf are allowed.
-        required: whether the field must be there.
-        unique: whether a value may stand only once in the whole data set.
-        coerce: whether another dtype that converts without loss is accepted, and converted when the data is cleaned; a
-            fraction may be rounded.
-        ge, le, gt, lt: bounds on every value that is present and not NaN; where ``allow_inf`` is set, infinities are
-            allowed whatever the bounds say. Times are written in ISO form.
-        isin: the values that are allowed.
+        required: whether the field must exist.
+        unique: whether a value may occur only once in the whole dataset.
+        coerce: whether another dtype that converts without loss is accepted, and converted when the data is cleaned.
+            Fractions may be rounded.
+        ge, le, gt, lt: bounds on every value that is neither null nor NaN. With ``allow_inf`` infinities are allowed
+            whatever the bounds. Times are in ISO format.
+        isin: the allowed values.
         str_matches: a regular expression that a string must match from its start.
-        checks: further pandera checks by name, with their arguments.
+        checks: more pandera checks by name, with their arguments.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
@@ -100,34 +100,34 @@ class Field(_Model):
     }
 
     dtype: str | None = Described(
-        default=None, description="NumPy's or Arrow's name of the dtype, such as float32 or timestamp[us]."
+        default=None, description="The NumPy or Arrow name of the dtype, such as float32 or timestamp[us]."
     )
     shape: tuple[Annotated[int, Described(ge=0, le=_MAX_SIZE)] | None, ...] | None = Described(
         default=None,
-        description="The shape, null for any length: of an array with its rows first, of a column that of a value.",
+        description="The shape, null for any length: for an array with its rows first, for a column that of one value.",
     )
     nullable: bool = Described(default=False, strict=True, description="Whether nulls are allowed.")
     allow_nan: bool = Described(default=False, strict=True, description="Whether NaN is allowed.")
     allow_inf: bool = Described(default=False, strict=True, description="Whether +inf and -inf are allowed.")
-    required: bool = Described(default=True, strict=True, description="Whether the field must be there.")
+    required: bool = Described(default=True, strict=True, description="Whether the field must exist.")
     unique: bool = Described(
-        default=False, strict=True, description="Whether a value may stand only once in the whole data set."
+        default=False, strict=True, description="Whether a value may occur only once in the whole dataset."
     )
     coerce: bool = Described(
         default=False, strict=True, description="Whether another dtype that converts without loss is accepted."
     )
-    ge: Bound | None = Described(default=None, description="The lower bound. Times are written in ISO form.")
+    ge: Bound | None = Described(default=None, description="The lower bound. Times are in ISO format.")
     le: Bound | None = Described(default=None, description="The upper bound.")
-    gt: Bound | None = Described(default=None, description="The lower bound, itself not allowed.")
-    lt: Bound | None = Described(default=None, description="The upper bound, itself not allowed.")
-    isin: tuple[Scalar, ...] | None = Described(default=None, description="The values that are allowed.")
+    gt: Bound | None = Described(default=None, description="The exclusive lower bound.")
+    lt: Bound | None = Described(default=None, description="The exclusive upper bound.")
+    isin: tuple[Scalar, ...] | None = Described(default=None, description="The allowed values.")
     str_matches: str | None = Described(
-        default=None, description="A regular expression that text must match from its start."
+        default=None, description="A regular expression that a string must match from its start."
     )
-    checks: Plain = Described(default={}, description="Further pandera checks by name, with their arguments.")
-    title: str | None = Described(default=None, description="A short name for people.")
+    checks: Plain = Described(default={}, description="More pandera checks by name, with their arguments.")
+    title: str | None = Described(default=None, description="A short name for readers.")
     description: str | None = Described(default=None, description="What the field means.")
-    metadata: Plain = Described(default={}, description="Anything else; datacheck does not read it.")
+    metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
 
     @field_validator("dtype")
     @classmethod
@@ -145,7 +145,7 @@ class Field(_Model):
         if isinstance(shape, list | tuple):
             for position, size in enumerate(shape):
                 if isinstance(size, bool | str) or (size is not None and not isinstance(unwrapped(size), int)):
-                    raise fault((position,), f"must be a whole number, or null for any length, and is {size!r}")
+                    raise fault((position,), f"expected an integer, or null for any length, got {size!r}")
         return shape
 
     @model_validator(mode="before")
@@ -172,13 +172,13 @@ class Field(_Model):
 
 
 class Expression(_Model):
-    """A rule across fields that must hold in every row, such as ``arr_time > dep_time``."""
+    """A cross-field rule that must hold in every row, such as ``arr_time > dep_time``."""
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"expression": "'expr'", "rule": "'expr'", "check": "'expr'"}
 
     expr: str = Described(description="The rule, such as arr_time > dep_time.")
     name: str | None = Described(
-        default=None, min_length=1, description="What reports call it; the rule itself unless set."
+        default=None, min_length=1, description="The name in reports; the rule itself unless set."
     )
     description: str | None = Described(default=None, description="Why it must hold.")
 
@@ -193,49 +193,49 @@ class Expression(_Model):
 
     @property
     def label(self) -> str:
-        """What reports call the rule."""
+        """The name of the rule in reports."""
         return self.name or self.expr
 
 
 class Schema(_Model):
     """What the data must be.
 
-    Fields that the schema does not name are held to the rule that holds without a schema (no NaN, no infinity), and
-    are findings of their own where the schema is ``strict``.
+    Fields that are not in the schema are checked as without a schema (no NaN, no infinity), and are findings
+    themselves if the schema is ``strict``.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"columns": "'fields'", "features": "'fields'", "expressions": "'checks'"}
 
     version: int = Described(default=1, description="The version of this format.")
-    name: str | None = Described(default=None, description="What the data is called.")
+    name: str | None = Described(default=None, description="The name of the data.")
     description: str | None = Described(default=None, description="What the data is.")
     strict: bool = Described(
-        default=False, strict=True, description="Whether a field that is not named here is an error."
+        default=False, strict=True, description="Whether a field that is not listed here is an error."
     )
-    coerce: bool = Described(default=False, strict=True, description="The same as 'coerce: true' in every field.")
+    coerce: bool = Described(default=False, strict=True, description="The same as 'coerce: true' for every field.")
     unique: Keys = Described(
-        default=(), description="A key that may stand only once in the whole data set, or a list of keys."
+        default=(), description="A key that may occur only once in the whole dataset, or a list of keys."
     )
     fields: dict[str | None, Annotated[Field, BeforeValidator(as_field)]] = Described(
         default={}, description="The fields by name. The nameless array of an .npy file is the field null."
     )
     checks: tuple[Annotated[Expression, BeforeValidator(as_expression)], ...] = Described(
-        default=(), description="Rules across fields."
+        default=(), description="Cross-field rules."
     )
     pandera: str | None = Described(
-        default=None, description="A pandera schema or model that must hold as well: package.module:Name."
+        default=None, description="A pandera schema or model to check as well: package.module:Name."
     )
-    metadata: Plain = Described(default={}, description="Anything else; datacheck does not read it.")
+    metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
 
     _pandera_object: Any = PrivateAttr(default=None)
 
     @property
     def pandera_object(self) -> Any:
-        """A pandera ``DataFrameSchema`` given in memory, part of which has no word of ours; None without one."""
+        """A pandera ``DataFrameSchema`` that pandera itself must check in part; None without one."""
         return self._pandera_object
 
     def keep_pandera(self, pandera_schema: Any) -> Schema:
-        """A copy that keeps a pandera schema, to be checked as well."""
+        """A copy that keeps a pandera schema to check as well."""
         copied = self.model_copy()
         copied._pandera_object = pandera_schema
         return copied
@@ -258,14 +258,14 @@ class Schema(_Model):
     @classmethod
     def _known_version(cls, version: int) -> int:
         if version != 1:
-            raise ValueError(f"{version} is not a version that is known; this datacheck reads version 1")
+            raise ValueError(f"unknown version {version}; this datacheck reads version 1")
         return version
 
     @field_validator("pandera")
     @classmethod
     def _reference(cls, reference: str | None) -> str | None:
         if reference is not None and not REFERENCE.fullmatch(reference):
-            raise ValueError(f"must be 'package.module:Name', and is {reference!r}")
+            raise ValueError(f"expected 'package.module:Name', got {reference!r}")
         return reference
 
     @model_validator(mode="after")
@@ -284,27 +284,26 @@ class Schema(_Model):
     def _check_unique(self) -> None:
         for name, field in self.fields.items():
             if field.unique and name is not None and "[]" in name:
-                raise fault(("fields", name, "unique"), "a value inside a list is no row, so it cannot be a key")
+                raise fault(("fields", name, "unique"), "values inside a list are not rows, so they cannot be a key")
         for position, key in enumerate(self.unique):
             if not key:
-                raise fault(("unique", position), "names no field")
+                raise fault(("unique", position), "is empty; list at least one field")
             for name in key:
                 self._check_known(("unique", position), name)
                 if "[]" in name:
                     raise fault(("unique", position), f"'{name}' is inside a list, so it cannot be part of a key")
             if len(set(key)) < len(key):
-                raise fault(("unique", position), "names a field twice")
+                raise fault(("unique", position), "lists a field twice")
 
     def _check_known(self, at: tuple[str | int, ...], name: str) -> None:
         if self.fields and name not in self.fields:
             hint = nearest_name(name, [known for known in self.fields if known is not None])
-            raise fault(at, f"'{name}' is not one of the schema's fields{hint or '; add it to them'}")
+            raise fault(at, f"'{name}' is not a field of the schema{hint or '; add it to the fields'}")
 
     def field_for(self, path: str | None) -> Field | None:
-        """The field that governs a leaf: the exact path; for the values of a list also that of the list.
+        """The field for a leaf: the field with the same path, or for the values of a list that of the list.
 
-        The nameless array of an ``.npy`` is governed by the field ``null``, or by the one field of a schema that has
-        only one.
+        For the nameless array of an ``.npy`` it is the field ``null``, or the only field of a schema with one field.
         """
         if path is None:
             if None in self.fields:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from datacheck.schema.builtin_checks import BUILTIN_CHECKS
 from datacheck.schema.pandera_dtypes import plain_value, word_of_dtype
-from datacheck.schema.words import BUILTIN_CHECKS
 
 __all__ = ["CARRIED", "OWN_CHECK", "ColumnWords", "words_of_column", "words_of_schema"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from datacheck.errors import SchemaError
+from datacheck.schema.builtin_checks import arguments_of, canonical_check
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
@@ -17,7 +18,6 @@ from datacheck.schema.pandera_dtypes import pandas_value, pandera_dtype
 from datacheck.schema.pandera_remainder import left_to_pandera
 from datacheck.schema.pandera_words import CARRIED, OWN_CHECK, words_of_column, words_of_schema
 from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
-from datacheck.schema.words import arguments_of, canonical_check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

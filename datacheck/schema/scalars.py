@@ -1,4 +1,4 @@
-"""Bounds and members as Arrow compares them with the values of a column."""
+"""Bounds and members as Arrow scalars."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["arrow_scalar"]
 
 
 def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa.Scalar:
-    """A bound or a member of a schema as a scalar that compares with values of an Arrow type.
+    """Convert a bound or a member of a schema into a scalar that compares with values of an Arrow type.
 
-    A schema need not say a dtype, so a value may turn out not to fit: ``ValueError`` then says why.
+    Raises ``ValueError`` if the value does not fit the type, which happens for a field without a dtype.
     """
     types = pa.types
     if types.is_timestamp(arrow_type) or types.is_date(arrow_type):
@@ -26,17 +26,17 @@ def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa
     if types.is_duration(arrow_type):
         whole = _number(value, arrow_type)
         if whole != int(whole):
-            raise ValueError(f"{value!r} is not a whole number of the unit of {arrow_type}")
+            raise ValueError(f"{value!r} is not an integer in the unit of {arrow_type}")
         return pa.scalar(int(whole), arrow_type)
     if types.is_decimal(arrow_type):
         return pa.scalar(Decimal(str(_number(value, arrow_type))))
     if types.is_string(arrow_type) or types.is_large_string(arrow_type) or arrow_type == pa.string_view():
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not text, and the values are")
+            raise ValueError(f"{value!r} is not a string, but the values are")
         return pa.scalar(value, arrow_type)
     if types.is_boolean(arrow_type):
         if not isinstance(value, bool):
-            raise ValueError(f"{value!r} is not true or false, and the values are")
+            raise ValueError(f"{value!r} is not true or false, but the values are")
         return pa.scalar(value)
     if types.is_integer(arrow_type) or types.is_floating(arrow_type):
         number = _number(value, arrow_type)
@@ -47,9 +47,9 @@ def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa
 
 
 def _number(value: Any, arrow_type: pa.DataType) -> Any:
-    """A number, also one written as text where a schema has to write it so."""
+    """A number, which a schema may have to write as a string."""
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number, and the values are of {arrow_type}")
+        raise ValueError(f"{value!r} is not a number, but the values are {arrow_type}")
     if isinstance(value, int | float):
         return value
     try:
@@ -57,7 +57,7 @@ def _number(value: Any, arrow_type: pa.DataType) -> Any:
     except ArithmeticError:
         number = Decimal("NaN")
     if not number.is_finite() or not math.isfinite(float(number)):
-        raise ValueError(f"{value!r} is not a number, and the values are of {arrow_type}")
+        raise ValueError(f"{value!r} is not a number, but the values are {arrow_type}")
     return number if pa.types.is_decimal(arrow_type) else (int(number) if number == int(number) else float(number))
 
 
@@ -72,10 +72,10 @@ def _time_scalar(value: Any, arrow_type: pa.DataType) -> pa.Scalar:
 
 def _ticks(value: Any, moment: Moment | None, arrow_type: pa.DataType) -> pa.Scalar:
     if moment is None:
-        raise ValueError(f"{value!r} is not a time in ISO form, and the values are of {arrow_type}")
+        raise ValueError(f"{value!r} is not a time in ISO format, but the values are {arrow_type}")
     unit = getattr(arrow_type, "unit", None) or ("D" if pa.types.is_date32(arrow_type) else "ms")
     ticks, rest = divmod(moment.nanoseconds, NANOSECONDS[unit])
     if rest:
-        raise ValueError(f"{value!r} is finer than {arrow_type} can hold")
+        raise ValueError(f"{value!r} is more precise than {arrow_type} can hold")
     storage = pa.int32() if arrow_type.bit_width == 32 else pa.int64()
     return pa.array([ticks], storage).view(arrow_type)[0]

@@ -1,4 +1,4 @@
-"""Times in ISO 8601, exactly: nanoseconds as whole numbers."""
+"""Times in ISO 8601 as exact integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["NANOSECONDS", "Moment", "parse_clock", "parse_moment"]
 
-#: Nanoseconds in one of Arrow's units of time.
+#: Nanoseconds per Arrow unit of time.
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1, "D": 86_400 * 10**9}
 
 _CLOCK = r"(\d{2}:\d{2}(?::\d{2})?)(?:\.(\d{1,9}))?"
@@ -19,7 +19,7 @@ _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time: nanoseconds since 1970 (in UTC where there is an offset), digits of the fraction, what was written."""
+    """A time: nanoseconds since 1970 (in UTC if it has an offset), and which parts were written."""
 
     nanoseconds: int
     num_digits: int
@@ -28,7 +28,7 @@ class Moment:
 
 
 def parse_moment(text: str) -> Moment | None:
-    """A date, or a date with a time and perhaps an offset; None where ``text`` is no such thing."""
+    """Parse a date, or a date with a time and an optional offset; None if ``text`` is neither."""
     match = _MOMENT.fullmatch(text)
     if match is None:
         return None
@@ -47,7 +47,7 @@ def parse_moment(text: str) -> Moment | None:
 
 
 def parse_clock(text: str) -> Moment | None:
-    """A time of day, in nanoseconds since midnight; None where ``text`` is no such thing."""
+    """Parse a time of day, in nanoseconds since midnight; None if ``text`` is not one."""
     match = _CLOCK_ONLY.fullmatch(text)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""Holding a configuration to its pydantic model, with errors that name the path and the nearest valid name."""
+"""Validates a configuration with its pydantic model; errors give the path and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ ModelType = TypeVar("ModelType", bound=BaseModel)
 _MAX_PROBLEMS = 10
 _FAULT = "datacheck_fault"
 
-#: What a value must be, for pydantic's names of errors.
+#: What was expected, by pydantic's name of the error.
 _EXPECTED = {
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "dict_type": "a mapping",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "list_type": "a list",
-    "mapping_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "model_type": "a mapping",
-    "none_required": "left out",
-    "string_type": "text",
-    "tuple_type": "a list",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "dict_type": "expected a mapping",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "int_from_float": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_type": "expected an integer",
+    "list_type": "expected a list",
+    "mapping_type": "expected a mapping",
+    "model_attributes_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "none_required": "must be left out",
+    "string_type": "expected a string",
+    "tuple_type": "expected a list",
 }
 
 
 def fault(at: str | Sequence[str | int | None], problem: str) -> PydanticCustomError:
-    """What a validator of a model raises to put ``problem`` at the key ``at`` inside the model."""
+    """The error that a model's validator raises to report ``problem`` at the key ``at`` inside the model."""
     path = (at,) if isinstance(at, str) else tuple(at)
     return PydanticCustomError(_FAULT, "{problem}", {"problem": problem, "at": path})
 
@@ -48,10 +48,10 @@ def fault(at: str | Sequence[str | int | None], problem: str) -> PydanticCustomE
 def validate(
     model: type[ModelType], mapping: Mapping[Any, Any], place: str, error_type: type[ConfigurationError] = SchemaError
 ) -> ModelType:
-    """``mapping`` as an instance of ``model``; raises ``error_type`` that says ``place: dotted.path: problem``.
+    """Validate ``mapping`` as an instance of ``model``; raises ``error_type`` with ``place: dotted.path: problem``.
 
-    Every problem is told, one a line. An unknown key comes with the nearest name that the model knows; a model may
-    offer a class variable ``SYNONYMS``, from other tools' words to its own, for names that are not near.
+    Every problem is reported, one per line. An unknown key comes with the nearest known key; for names from other tools
+    a model can have a class variable ``SYNONYMS``, which maps them to its own.
     """
     try:
         return model.model_validate(mapping)
@@ -65,7 +65,7 @@ def validate(
 
 
 def describe_errors(model: type[BaseModel], data: object, error: ValidationError) -> list[tuple[str, str]]:
-    """A dotted path and a problem for each place that an error is about."""
+    """A dotted path and a problem for each part of a validation error."""
     found: dict[str, str] = {}
     for details in error.errors(include_url=False):
         context = details.get("ctx", {})
@@ -90,7 +90,7 @@ def join_path(parts: Iterable[object]) -> str:
 
 
 def _keys_of(data: object, details: ErrorDetails) -> tuple[list[object], list[object]]:
-    """The keys of an error's location that the user wrote: pydantic adds names of union members and functions."""
+    """The part of an error's location that the user wrote: pydantic adds names of union members and functions."""
     keys: list[object] = []
     location = [part for part in details["loc"] if part != "[key]"]
     current = data
@@ -118,16 +118,15 @@ def _describe(model: type[BaseModel], location: list[object], details: ErrorDeta
     if kind == "extra_forbidden":
         return _unknown_key(_model_at(model, location[:-1]), str(location[-1]))
     if kind == "missing":
-        return "is needed, and is not there"
+        return "is required"
     if kind == _FAULT:
         return str(details["ctx"]["problem"])
     if kind in ("value_error", "assertion_error"):
         return str(details["ctx"]["error"])
     expected = _EXPECTED.get(kind)
     if expected is None:
-        message = details["msg"].removeprefix("Input should be ")
-        return f"must be {message}, and is {_shown(details['input'])}"
-    return f"must be {expected}, and is {_shown(details['input'])}"
+        expected = details["msg"].replace("Input should be ", "must be ", 1)
+    return f"{expected}, got {_shown(details['input'])}"
 
 
 def _shown(value: object) -> str:
@@ -141,18 +140,18 @@ def _shown(value: object) -> str:
 
 
 def _unknown_key(model: type[BaseModel] | None, name: str) -> str:
+    unknown = f"unknown key '{plain(name, 60)}'"
     if model is None:
-        return "is not a key that is known here"
+        return unknown
     known = [field.alias or key for key, field in model.model_fields.items()]
     synonyms: Mapping[str, str] = getattr(model, "SYNONYMS", {})
     if name.lower() in synonyms:
-        return f"is not a key that is known here; write {synonyms[name.lower()]}"
-    hint = nearest_name(name, known)
-    return f"is not a key that is known here{hint or '; known are ' + join_limited(known, 30)}"
+        return f"{unknown}; write {synonyms[name.lower()]}"
+    return unknown + (nearest_name(name, known) or f"; known keys: {join_limited(known, 30)}")
 
 
 def _model_at(annotation: Any, location: Sequence[object]) -> type[BaseModel] | None:
-    """The model that governs a place; None where it is not one model."""
+    """The model for a location; None if it is not a single model."""
     if get_origin(annotation) is Annotated:
         return _model_at(get_args(annotation)[0], location)
     if get_origin(annotation) in (Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""The values that a schema is written with: bounds, members of a list, keys, metadata."""
+"""The values in a schema file: bounds, members of a list, keys, metadata."""
 
 from __future__ import annotations
 
@@ -23,39 +23,37 @@ def _bound(value: object) -> object:
         return str(value)
     value = unwrapped(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, or text for text and times, and is {_described(value)}")
+        raise ValueError(f"expected a number, or a string for strings and times, got {_described(value)}")
     if _is_huge(value):
-        raise ValueError("is larger than any number that data holds")
+        raise ValueError("is larger than any float64")
     if not math.isfinite(value):
-        raise ValueError(
-            f"must be finite, and is {value}; what is allowed beyond is said by 'allow_nan' and 'allow_inf'"
-        )
+        raise ValueError(f"must be finite, got {value}; use 'allow_nan' and 'allow_inf' to allow such values")
     return value
 
 
 def _member(value: object) -> object:
     if value is None:
-        raise ValueError("null is not a value; whether nulls are allowed is said by 'nullable'")
+        raise ValueError("null cannot be listed; use 'nullable' to allow nulls")
     value = unwrapped(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         word = "allow_nan" if math.isnan(value) else "allow_inf"
-        raise ValueError(f"{value} is not a member; whether it is allowed is said by '{word}'")
+        raise ValueError(f"{value} cannot be listed; use '{word}' to allow it")
     if _is_huge(value):
-        raise ValueError("is larger than any number that data holds")
+        raise ValueError("is larger than any float64")
     if not isinstance(value, bool | int | float | str):
-        raise ValueError(f"must be a number, text, true or false, and is {_described(value)}")
+        raise ValueError(f"expected a number, a string, true or false, got {_described(value)}")
     return value
 
 
 def _is_huge(value: object) -> bool:
-    """Whether an integer is beyond float64, which nothing could compare it with."""
+    """Whether an integer is beyond float64, so that it cannot be compared."""
     return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def unwrapped(value: object) -> object:
-    """A NumPy scalar as Python's own."""
+    """A NumPy scalar as a Python scalar."""
     item = getattr(value, "item", None)
     return item() if item is not None and getattr(value, "ndim", None) == 0 else value
 
@@ -67,7 +65,7 @@ def _described(value: object) -> str:
 
 
 def _as_key_lists(value: object) -> object:
-    """One composite key as pandera writes it (a list of names), or a list of keys."""
+    """Accept one composite key as in pandera (a list of names), or a list of keys."""
     if isinstance(value, str):
         return ((value,),)
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
@@ -84,20 +82,20 @@ def as_field(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Metadata must be writable as YAML."""
+    """Convert metadata to values that YAML can hold."""
     match value:
         case None | bool() | int() | float() | str():
             return value
         case Mapping():
             if not all(isinstance(key, str) for key in value):
-                raise ValueError("has a key that is not text")
+                raise ValueError("has a key that is not a string")
             return {key: _plain(inner) for key, inner in value.items()}
         case list() | tuple():
             return [_plain(inner) for inner in value]
     inner = unwrapped(value)
     if inner is not value:
         return _plain(inner)
-    raise ValueError(f"holds {value!r}, which cannot be written in a schema file")
+    raise ValueError(f"contains {value!r}, which a schema file cannot hold")
 
 
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]

@@ -1,9 +1,9 @@
-"""Reading a configuration file: YAML without its traps, and errors that name the file and the path inside it.
+"""Reads configuration files: YAML without its traps, and errors that give the file and the path inside it.
 
-Scalars mean what YAML 1.2 says they mean: only ``true`` and ``false`` are booleans, so that a field may be called
-``on`` or ``no``; ``1e5`` is a number; ``12:30`` and ``2024-01-31`` are text; ``010`` is ten. Keys are always text (or
-null). A key that stands twice is an error, since the first one would be lost in silence. Anchors, aliases and merge
-keys work, within bounds; tags do not, since nothing in a file may choose what is made of it.
+Scalars follow YAML 1.2: only ``true`` and ``false`` are booleans, so that a field can be called ``on`` or ``no``;
+``1e5`` is a number; ``12:30`` and ``2024-01-31`` are strings; ``010`` is ten. Keys are always strings (or null). A
+duplicate key is an error, since the first one would be lost silently. Anchors, aliases and merge keys work, within
+limits; tags do not, since a file must not choose which objects are created.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_FILE_BYTES", "dump_yaml", "fault", "load_yaml", "parse_yaml", "validate"]
 
-#: A configuration file is written by hand: a larger one is a mistake, or an attack.
+#: Configuration files are written by hand: a larger one is a mistake or an attack.
 MAX_FILE_BYTES = 1 << 20
-#: Values in a file after every alias has been followed.
+#: Values in a file after every alias is expanded.
 MAX_VALUES = 100_000
-#: Mappings and lists inside each other.
+#: Nesting of mappings and lists.
 MAX_DEPTH = 50
 
 _TAG = "tag:yaml.org,2002:"
@@ -56,11 +56,11 @@ _SCALARS: tuple[tuple[str, re.Pattern[str], list[str]], ...] = (
 
 
 class _Resolver(BaseResolver):
-    """What a plain scalar means."""
+    """Resolves plain scalars."""
 
 
 class _Loader(Reader, Scanner, Parser, Composer, _Resolver):
-    """From text to nodes; values are made by :class:`_Values`, which knows no tag but the plain ones."""
+    """Parses text into nodes; :class:`_Values` builds the values, and knows only the plain tags."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -71,14 +71,14 @@ class _Loader(Reader, Scanner, Parser, Composer, _Resolver):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1 or 1.2 would read as something other than text."""
+    """Quotes strings that YAML 1.1 or 1.2 would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
-    """Text; in double quotes, which escape, where YAML takes a character of it for the end of a line."""
+    """A string; in double quotes, which escape, if YAML takes one of its characters for a line break."""
     style = '"' if any(character in text for character in "\x85\u2028\u2029\ufeff") else None
     return dumper.represent_scalar(f"{_TAG}str", text, style)
 
@@ -90,15 +90,15 @@ for _name, _pattern, _first in _SCALARS:
 
 
 def load_yaml(path: str | os.PathLike[str], error_type: type[ConfigurationError] = SchemaError) -> dict[Any, Any]:
-    """The mapping that a YAML file holds; raises ``error_type`` with the file, and the line where there is one."""
+    """The mapping in a YAML file; raises ``error_type`` with the file, and the line if there is one."""
     place = plain(os.fspath(path))
     if not os.fspath(path):
-        raise error_type("''", "the name of a file is needed here, and is empty")
+        raise error_type("''", "expected the name of a file, got an empty string")
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise error_type(place, f"there is no such file{_nearest_file(Path(path))}") from None
+        raise error_type(place, f"no such file{_nearest_file(Path(path))}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise error_type(place, f"cannot be opened: {reason}; check the path and its permissions") from None
@@ -108,14 +108,14 @@ def load_yaml(path: str | os.PathLike[str], error_type: type[ConfigurationError]
 
 
 def parse_yaml(content: bytes | str, place: str, error_type: type[ConfigurationError] = SchemaError) -> dict[Any, Any]:
-    """The mapping that YAML text holds; ``place`` names it in errors."""
+    """The mapping in YAML text; ``place`` is its name in errors."""
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         node = _Loader(text).get_single_node()
         if node is None:
-            raise error_type(place, "is empty; a mapping such as 'fields:' is needed")
+            raise error_type(place, "is empty; expected a mapping such as 'fields:'")
         if not isinstance(node, MappingNode):
-            raise error_type(_at(place, node), f"holds {_kind(node)} where a mapping such as 'fields:' is needed")
+            raise error_type(_at(place, node), f"expected a mapping such as 'fields:', got {_kind(node)}")
         values = _Values(place, error_type)
         values.check_size(node)
         return values.mapping(node)
@@ -131,16 +131,16 @@ def parse_yaml(content: bytes | str, place: str, error_type: type[ConfigurationE
     except yaml.MarkedYAMLError as error:
         raise error_type(_marked_place(place, error), f"is not valid YAML: {_problem(error)}") from None
     except RecursionError:
-        raise error_type(place, f"nests deeper than {MAX_DEPTH} levels") from None
+        raise error_type(place, f"is nested more than {MAX_DEPTH} levels deep") from None
 
 
 def dump_yaml(value: Mapping[Any, Any]) -> str:
-    """YAML text that :func:`parse_yaml` reads back as the same value; the order of keys is kept."""
+    """YAML text that :func:`parse_yaml` reads back as an equal value, with keys in the same order."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 class _Values:
-    """Makes plain values of nodes."""
+    """Builds plain values from nodes."""
 
     def __init__(self, place: str, error_type: type[ConfigurationError]) -> None:
         self._place = place
@@ -150,7 +150,7 @@ class _Values:
         return self._error_type(_at(self._place, node), problem)
 
     def check_size(self, root: Node) -> None:
-        """Refuse a document that its aliases make endless, too deep or too large, before anything is made of it."""
+        """Refuse a document that its aliases make endless, too deep or too large, before any value is built."""
         sizes: dict[int, int] = {}
         open_nodes: set[int] = set()
 
@@ -158,9 +158,9 @@ class _Values:
             if isinstance(node, ScalarNode):
                 return 1
             if id(node) in open_nodes:
-                raise self.error(node, "an anchor holds an alias to itself")
+                raise self.error(node, "an anchor contains an alias to itself")
             if depth > MAX_DEPTH:
-                raise self.error(node, f"nests deeper than {MAX_DEPTH} levels")
+                raise self.error(node, f"is nested more than {MAX_DEPTH} levels deep")
             if id(node) not in sizes:
                 open_nodes.add(id(node))
                 sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in _children(node))
@@ -168,7 +168,7 @@ class _Values:
             return sizes[id(node)]
 
         if size(root, 1) > MAX_VALUES:
-            raise self.error(root, f"holds more than {count(MAX_VALUES)} values once its aliases are followed")
+            raise self.error(root, f"has more than {count(MAX_VALUES)} values once its aliases are expanded")
 
     def value(self, node: Node) -> Any:
         if isinstance(node, MappingNode):
@@ -189,7 +189,7 @@ class _Values:
                 continue
             key = self._key(key_node)
             if key in own:
-                raise self.error(key_node, f"the key {_shown(key)} stands twice; it is already in line {lines[key]}")
+                raise self.error(key_node, f"duplicate key {_shown(key)}, first in line {lines[key]}")
             own[key] = self.value(value_node)
             lines[key] = key_node.start_mark.line + 1
         return {**merged, **own}
@@ -199,13 +199,13 @@ class _Values:
         result: dict[Any, Any] = {}
         for part in parts:
             if not isinstance(part, MappingNode):
-                raise self.error(part, f"'<<' merges mappings, and this is {_kind(part)}")
+                raise self.error(part, f"'<<' merges mappings, got {_kind(part)}")
             result = {**self.mapping(part), **result}
         return result
 
     def _key(self, node: Node) -> str | None:
         if not isinstance(node, ScalarNode):
-            raise self.error(node, f"a key must be a name, and this is {_kind(node)}")
+            raise self.error(node, f"a key must be a name, got {_kind(node)}")
         return None if node.tag == f"{_TAG}null" else str(node.value)
 
     def _plain_tag(self, node: Node, tag: str) -> None:
@@ -225,7 +225,7 @@ class _Values:
                 try:
                     return _number(text, kind)
                 except ValueError:
-                    raise self.error(node, f"{plain(text, 40)!r} is not a number that can be read") from None
+                    raise self.error(node, f"{plain(text, 40)!r} is not a valid number") from None
         raise self.error(node, f"the tag {plain(node.tag)} is not allowed; write plain values")
 
 
@@ -268,7 +268,7 @@ def _marked_place(place: str, error: yaml.MarkedYAMLError) -> str:
 def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = plain(error.problem or error.context or "it cannot be parsed")
     if "'\\t'" in problem:
-        return "a tab stands where YAML wants spaces; indent with spaces"
+        return "a tab is used for indentation; indent with spaces"
     return problem
 
 
@@ -281,8 +281,8 @@ def _nearest_file(path: Path) -> str:
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     except OSError:
-        return f"; nor is there a folder '{plain(str(folder))}'"
+        return f"; the folder '{plain(str(folder))}' does not exist either"
     hint = nearest_name(path.name, names)
     if not hint:
-        return f"; the folder '{plain(str(folder))}' is there, with no file of a name like it"
+        return f"; the folder '{plain(str(folder))}' has no file with a similar name"
     return plain(hint)

@@ -90,8 +90,8 @@ def test_a_mistake_in_the_thresholds_is_told_by_every_command(run: Run, write: W
     write("datacheck.yaml", "compare: {psii: 1, ks: 2}\n")
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert "datacheck.yaml: compare.psii: is not a key that is known here; did you mean 'psi'?" in done.err
-    assert "datacheck.yaml: compare.ks: must be less than or equal to 1, and is 2" in done.err
+    assert "datacheck.yaml: compare.psii: unknown key 'psii'; did you mean 'psi'?" in done.err
+    assert "datacheck.yaml: compare.ks: must be less than or equal to 1, got 2" in done.err
     assert run("schema", "check", "datacheck.yaml").code == 2
 
 

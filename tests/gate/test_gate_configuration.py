@@ -107,12 +107,12 @@ def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slect: [DC1]", "slect: is not a key that is known here; did you mean 'select'?"),
-        ("cache_dir: x", "cache_dir: is not a key that is known here; write 'cache-dir'"),
+        ("slect: [DC1]", "slect: unknown key 'slect'; did you mean 'select'?"),
+        ("cache_dir: x", "cache_dir: unknown key 'cache_dir'; write 'cache-dir'"),
         ("select: [nan]", "select[0]: write DC101 instead of 'nan'"),
         ("ignore: [DC999]", "ignore[0]: unknown code 'DC999'; did you mean 'DC909'?"),
         ("ignore: [E501]", "ignore[0]: unknown code 'E501'; expected a code such as DC101"),
-        ("severity: {DC104: warn}", "severity.DC104: must be 'error', 'warning' or 'info', and is 'warn'"),
+        ("severity: {DC104: warn}", "severity.DC104: must be 'error', 'warning' or 'info', got 'warn'"),
         (
             "tolerances: {x: 0.05}",
             "tolerances.x: must be a number of violations such as 3, or a percentage such as '0.5%'",
@@ -125,9 +125,9 @@ def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
         ("tolerances: {x: {DC1: -1}}", "tolerances.x.DC1: must be a number of violations"),
         ("tolerances: [x]", "tolerances: must be a mapping of fields to limits"),
         ("format: sariff", "format: unknown report format 'sariff'; did you mean 'sarif'?"),
-        ("color: sometimes", "color: must be 'auto', 'always' or 'never', and is 'sometimes'"),
-        ("workers: 0", "workers: must be greater than or equal to 1, and is 0"),
-        ("schemas: [x]", "schemas: must be a mapping, and is a list"),
+        ("color: sometimes", "color: must be 'auto', 'always' or 'never', got 'sometimes'"),
+        ("workers: 0", "workers: must be greater than or equal to 1, got 0"),
+        ("schemas: [x]", "schemas: expected a mapping, got a list"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_its_place(write: Write, text: str, message: str) -> None:
@@ -147,10 +147,10 @@ def test_every_mistake_of_a_file_is_told(write: Write) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("CACHE", "maybe", "must be true or false, and is 'maybe'"),
+        ("CACHE", "maybe", "expected true or false, got 'maybe'"),
         ("SELECT", "DC1,X", "unknown code 'X'"),
         ("SEVERITY", "DC104", "expected CODE=LEVEL such as DC104=warning, got 'DC104'"),
-        ("WORKERS", "many", "must be a whole number, and is 'many'"),
+        ("WORKERS", "many", "expected an integer, got 'many'"),
         ("FORMAT", "jason", "unknown report format 'jason'; did you mean 'json'?"),
         ("CONFIG", "nowhere.yaml", "no such configuration file"),
     ],
@@ -167,7 +167,7 @@ def test_a_mistake_in_a_variable_is_named_with_it(folder: Path, variable: str, v
     [
         ("[tool.datacheck\n", "is not valid TOML"),
         ("[tool]\ndatacheck = 3\n", "must be a table"),
-        ("[tool.datacheck]\nselect = 3\n", "must be a list, and is 3"),
+        ("[tool.datacheck]\nselect = 3\n", "expected a list, got 3"),
     ],
 )
 def test_a_broken_pyproject_is_named(write: Write, content: str, message: str) -> None:
@@ -247,7 +247,7 @@ def test_config_says_which_schema_holds_for_a_file(write: Write, run: Run) -> No
 @pytest.mark.parametrize("arguments", [["config"], ["scan", "x.npy"], ["baseline", "write", "x.npy"]])
 def test_a_wrong_configuration_is_exit_code_2_without_a_traceback(write: Write, run: Run, arguments: list[str]) -> None:
     write("datacheck.yaml", "slect: [DC1]\n")
-    message = "datacheck: datacheck.yaml: slect: is not a key that is known here; did you mean 'select'?\n"
+    message = "datacheck: datacheck.yaml: slect: unknown key 'slect'; did you mean 'select'?\n"
     assert run(*arguments) == (2, "", message)
 
 

@@ -144,15 +144,15 @@ def test_a_wrong_schema_pipeline_or_configuration_is_refused(write: Write, commi
     write("other/s.yaml", "fields: {x: {gee: 1}}\n")
     refused = commit()
     assert refused.returncode == 1
-    assert "schemas/s.yaml: fields.x.gee: is not a key that is known here; did you mean 'ge'?" in refused.stderr
-    assert "pipelines/p.yaml: claen: is not a key that is known here; did you mean 'clean'?" in refused.stderr
+    assert "schemas/s.yaml: fields.x.gee: unknown key 'gee'; did you mean 'ge'?" in refused.stderr
+    assert "pipelines/p.yaml: claen: unknown key 'claen'; did you mean 'clean'?" in refused.stderr
     assert "pipelines/ci.yml: neither a schema nor a pipeline, skipped" in refused.stderr
     assert "other/s.yaml" not in refused.stderr
     write("schemas/s.yaml", "fields: {x: {ge: 1}}\n")
     write("pipelines/p.yaml", "inputs: data\noutput: {path: out}\nclean: []\n")
     assert commit().returncode == 0
     write("datacheck.yaml", "slect: [DC1]\n")
-    assert "datacheck.yaml: slect: is not a key" in commit().stderr
+    assert "datacheck.yaml: slect: unknown key" in commit().stderr
 
 
 def test_files_that_did_not_change_are_not_read_again(save: Save, commit: Commit) -> None:

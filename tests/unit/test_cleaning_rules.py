@@ -18,11 +18,11 @@ MEAN = {"action": "impute", "strategy": "mean"}
     ("rule", "message"),
     [
         ({"action": "imput"}, "clean[1].action: there is no action 'imput'; did you mean 'impute'?"),
-        ({"fields": "x"}, "clean[1].action: is needed, and is not there; known are 'nan_to_num'"),
-        ("impute", "clean[1]: must be a mapping, and is 'impute'"),
+        ({"fields": "x"}, "clean[1].action: is required; known are 'nan_to_num'"),
+        ("impute", "clean[1]: expected a mapping, got 'impute'"),
         ({**MEAN, "valu": 1}, "clean[1].valu: is not a key of impute; did you mean 'value'?"),
         ({**MEAN, "strategy": "meen"}, "clean[1].strategy: must be 'constant', 'mean', 'median' or 'most_frequent'"),
-        ({"action": "impute"}, "clean[1].strategy: is needed, and is not there"),
+        ({"action": "impute"}, "clean[1].strategy: is required"),
         ({**MEAN, "value": 1}, "clean[1].value: strategy 'mean' learns its value; leave this out"),
         ({"action": "impute", "strategy": "constant"}, "clean[1].value: strategy 'constant' needs the value to write"),
         ({"action": "impute", "strategy": "constant", "value": math.nan}, "clean[1].value: must be finite, and is nan"),
@@ -46,10 +46,10 @@ MEAN = {"action": "impute", "strategy": "mean"}
         ({"action": "clip", "le": 1, "codes": "DC201"}, "clean[1].codes: names nothing that the rule could move"),
         ({"action": "clip", "codes": "DC101"}, "clean[1].codes: names nothing that the rule could move"),
         ({"action": "clip", "ge": 0, "per_feature": True}, "clean[1].per_feature: only quantiles are learned"),
-        ({"action": "drop_field"}, "clean[1].fields: is needed, and is not there"),
+        ({"action": "drop_field"}, "clean[1].fields: is required"),
         (
             {"action": "drop_field", "fields": "x", "codes": "DC101"},
-            "clean[1].codes: must be left out, and is 'DC101'",
+            "clean[1].codes: must be left out, got 'DC101'",
         ),
     ],
 )

@@ -232,7 +232,7 @@ def test_statistics_read_back_as_they_were_written() -> None:
             lambda text: text.replace("0.30000000000000004", "1e999"),
             "fields[0].values[0][0]: is beyond the largest number",
         ),
-        (lambda text: text.replace("0.30000000000000004", "null"), "fields[0].values[0][0]: must be"),
+        (lambda text: text.replace("0.30000000000000004", "null"), "fields[0].values[0][0]: expected true or false"),
         (lambda text: text.replace("0.30000000000000004", "1, 2"), "fields[0].values: must have 1 for each feature"),
         (lambda text: text.replace('"mean"', '"meen"'), "fields[0].statistic: must be 'mean', 'median'"),
         (lambda text: text.replace('"num_values": [3, 4]', '"num_values": [3]'), "fields[1].values: has 2 features"),
@@ -240,7 +240,7 @@ def test_statistics_read_back_as_they_were_written() -> None:
             lambda text: text.replace('"num_rows": 10,\n', '"num_rows": -10,\n'),
             "num_rows: must be greater than or equal to 0",
         ),
-        (lambda text: text.replace('"plan"', '"plam"'), "plan: is needed, and is not there"),
+        (lambda text: text.replace('"plan"', '"plam"'), "plan: is required"),
     ],
 )
 def test_a_file_that_is_no_statistics_says_why(change: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""pandera's built-in checks by name: what a field's ``checks`` may say without importing pandera."""
+"""The names and arguments of pandera's built-in checks, for a field's ``checks``, without importing pandera."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datacheck.errors import nearest_name
 
 __all__ = ["BUILTIN_CHECKS", "arguments_of", "canonical_check", "check_problem", "describe_check"]
 
-#: Arguments of each built-in check, in order; those without a default stand before the bar.
+#: The required and the optional arguments of each built-in check, in order.
 BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "equal_to": (("value",), ()),
     "not_equal_to": (("value",), ()),
@@ -39,9 +39,9 @@ _SHORT: Final = {
 
 
 def arguments_of(name: str, given: object) -> dict[str, Any] | None:
-    """The arguments of a check by name, from what a schema says: a mapping, a list of them in order, or the only one.
+    """The arguments of a check by name, given as a mapping, as a list in order, or as a single value.
 
-    None where they do not fit, or where the check is not a built-in one and says no names.
+    None if they do not fit, or if the check is not built in and they are not named.
     """
     required, optional = BUILTIN_CHECKS.get(_SHORT.get(name, name), ((), ()))
     known = (*required, *optional)
@@ -61,24 +61,24 @@ def arguments_of(name: str, given: object) -> dict[str, Any] | None:
 
 
 def canonical_check(name: str) -> str:
-    """The long name that pandera gives a check."""
+    """The long name of a check, as pandera registers it."""
     return _SHORT.get(name, name)
 
 
 def check_problem(name: str, given: object) -> str | None:
-    """What is wrong with an entry of a field's ``checks``; None where nothing is."""
+    """The problem with an entry of a field's ``checks``; None if there is none."""
     long = canonical_check(name)
     if long == "unique_values_eq":
-        return "judges all values of the data set at once, which a batch cannot; use 'isin'"
+        return "needs the whole dataset, and datacheck checks it in batches; use 'isin'"
     if long not in BUILTIN_CHECKS:
         if _is_registered(name):
-            return None if given is None or isinstance(given, Mapping) else "takes its arguments as a mapping of names"
-        hint = nearest_name(name, BUILTIN_CHECKS) or f"; known are {', '.join(BUILTIN_CHECKS)}"
-        return f"is not a pandera check that is known{hint}"
+            return None if given is None or isinstance(given, Mapping) else "takes its arguments as a mapping"
+        hint = nearest_name(name, BUILTIN_CHECKS) or f"; known checks: {', '.join(BUILTIN_CHECKS)}"
+        return f"unknown pandera check{hint}"
     if arguments_of(name, given) is None:
         required, optional = BUILTIN_CHECKS[long]
         wanted = [*required, *(f"{name} (optional)" for name in optional)]
-        return f"does not have the arguments that {long} takes: {', '.join(wanted)}"
+        return f"expected the arguments of {long}: {', '.join(wanted)}"
     return None
 
 
@@ -90,5 +90,5 @@ def _is_registered(name: str) -> bool:
 
 
 def describe_check(name: str, arguments: Mapping[str, Any]) -> str:
-    """A check and its arguments in words, such as ``str_length(min_value=1)``."""
+    """A check with its arguments, such as ``str_length(min_value=1)``."""
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
