@@ -317,7 +317,7 @@ def test_the_function_does_what_the_command_does(save: Save, write: Write, run: 
 
 def test_a_setting_of_the_function_that_is_not_there_is_an_error(save: Save) -> None:
     save("a.npy")
-    with pytest.raises(ConfigurationError, match=r"check\(ignor=\): ignor: is not a key .*did you mean 'ignore'"):
+    with pytest.raises(ConfigurationError, match=r"check\(ignor=\): ignor: unknown key .*did you mean 'ignore'"):
         datacheck.check("a.npy", ignor=["DC1"])
     with pytest.raises(UsageError, match="not both: schema"):
         datacheck.check("a.npy", schema="x", configuration=_configuration())

@@ -91,7 +91,7 @@ def test_how_inputs_are_read_can_be_said(tmp_path: Path) -> None:
         (changed(output={"path": 3}), r"p\.yaml: output\.path"),
         (changed(output="out"), r"p\.yaml: output"),
         (changed(clean=[{"action": "drop_rows"}]), r"p\.yaml: clean\[0\]\.action: .*did you mean 'drop_row'\?"),
-        (changed(clean=[{"codes": "DC101"}]), r"p\.yaml: clean\[0\]\.action: is needed"),
+        (changed(clean=[{"codes": "DC101"}]), r"p\.yaml: clean\[0\]\.action: is required"),
         (changed(clean=[{"action": "impute"}]), r"p\.yaml: clean\[0\]\.strategy"),
         (changed(clean=[{"action": "drop_row", "code": "x"}]), r"p\.yaml: clean\[0\]\.code: .*did you mean 'codes'\?"),
         (changed(clean=[{"action": "drop_row", "codes": "DC999"}]), r"p\.yaml: clean\[0\]\.codes"),
