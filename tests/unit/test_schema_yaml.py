@@ -99,7 +99,7 @@ def test_a_missing_file_comes_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "flights.yaml").write_text("a: 1")
     with pytest.raises(SchemaError, match=r"flihgts\.yaml: no such file; did you mean 'flights\.yaml'\?"):
         load_yaml(tmp_path / "flihgts.yaml")
-    with pytest.raises(SchemaError, match="nor is there a folder"):
+    with pytest.raises(SchemaError, match="does not exist either"):
         load_yaml(tmp_path / "nowhere" / "flights.yaml")
     with pytest.raises(SchemaError, match=r"the folder .* is there, with no file of a name like it"):
         load_yaml(tmp_path / "zzz.txt")
