@@ -1,41 +1,42 @@
-"""The command ``datacheck``: its commands, its exit codes, and how errors are shown."""
+"""The command ``datacheck``: its subcommands, exit codes, and error messages."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 
 from datacheck._version import __version__
 from datacheck.cli import baseline, compare, config, diff, explain, infer, replay, run, scan, schema
 from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
-from datacheck.cli.output import printing
-from datacheck.cli.outputs import OrderedCommand
+from datacheck.cli.help import HelpCommand
+from datacheck.cli.report_outputs import OrderedCommand
+from datacheck.cli.terminal import flushed_stdout
 from datacheck.errors import DatacheckError
 from datacheck.text import plain
 
 __all__ = ["app", "main"]
 
-_GO_ON = "interrupted; nothing partial was published. The same command again goes on from here."
+_RESUMABLE = "interrupted; nothing partial was published. Run the same command again to continue from here."
 
 P = ParamSpec("P")
 
 
-def _ending(command: Callable[P, int], interrupted: str = "interrupted") -> Callable[P, None]:
-    """The command, ending the program with its exit code, and with a message instead of a traceback where it cannot run.
+def _with_exit_code(command: Callable[P, int], interrupted: str = "interrupted") -> Callable[P, None]:
+    """The command, exiting with the code that it returns, and printing errors without a traceback.
 
-    ``interrupted`` is what is said after Ctrl-C.
+    ``interrupted`` is the message after Ctrl-C.
     """
 
     @functools.wraps(command)
-    def ended(*args: P.args, **kwargs: P.kwargs) -> None:
+    def exiting(*args: P.args, **kwargs: P.kwargs) -> None:
         code = 0
         try:
             code = command(*args, **kwargs)
-            with printing():
+            with flushed_stdout():
                 pass
         except DatacheckError as error:
             message = "\n".join(plain(line, 4000) for line in str(error).splitlines())
@@ -45,11 +46,11 @@ def _ending(command: Callable[P, int], interrupted: str = "interrupted") -> Call
             print(f"datacheck: {interrupted}", file=sys.stderr)
             code = INTERRUPTED
         except BrokenPipeError:
-            # Whoever read our output has seen enough.
+            # The reader of our output, such as head, closed the pipe.
             pass
         raise typer.Exit(code)
 
-    return ended
+    return exiting
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,7 +60,9 @@ def _show_version(wanted: bool) -> None:
 
 
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     pass
 
@@ -68,43 +71,46 @@ def _group() -> None:
     pass
 
 
-def _typer(help_text: str, **options: str) -> typer.Typer:
+def _typer(help_text: str, epilog: str | None = None) -> typer.Typer:
     return typer.Typer(
         help=help_text,
+        epilog=epilog,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        **options,  # type: ignore[arg-type]
     )
 
 
 def _build() -> typer.Typer:
+    def add(group: typer.Typer, name: str, command: Callable[..., int], **options: Any) -> None:
+        group.command(name, cls=options.pop("cls", HelpCommand))(_with_exit_code(command, **options))
+
     built = _typer(
-        "Finds every value that would poison training, says exactly where it is, and does what it was told to do about it.",
+        "Find every value that would poison training, and show exactly where it is.",
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
     )
     built.callback()(_root)
-    built.command("run")(_ending(run.run, _GO_ON))
-    built.command("scan", cls=OrderedCommand)(_ending(scan.scan))
-    built.command("compare", cls=OrderedCommand)(_ending(compare.compare))
-    built.command("fit")(_ending(run.fit))
-    built.command("clean")(_ending(run.clean, _GO_ON))
-    schemas = _typer("Infer, compare and look at schemas.")
-    schemas.command("check")(_ending(printing()(schema.check)))
-    schemas.command("show")(_ending(printing()(schema.show)))
-    schemas.command("infer")(_ending(infer.infer))
-    schemas.command("diff")(_ending(printing()(diff.diff)))
+    add(built, "run", run.run, interrupted=_RESUMABLE)
+    add(built, "scan", scan.scan, cls=OrderedCommand)
+    add(built, "compare", compare.compare, cls=OrderedCommand)
+    add(built, "fit", run.fit)
+    add(built, "clean", run.clean, interrupted=_RESUMABLE)
+    schemas = _typer("Infer, check, compare and print schemas.")
+    add(schemas, "check", flushed_stdout()(schema.check))
+    add(schemas, "show", flushed_stdout()(schema.show))
+    add(schemas, "infer", infer.infer)
+    add(schemas, "diff", flushed_stdout()(diff.diff))
     built.add_typer(schemas, name="schema")
-    built.command("config")(_ending(printing()(config.config)))
-    baselines = _typer("Findings that are known, so that only new ones fail.")
-    # With one command only, a group would be that command.
+    add(built, "config", flushed_stdout()(config.config))
+    baselines = _typer("Record known findings, so that only new ones fail.")
+    # A group with a single command would become that command.
     baselines.callback()(_group)
-    baselines.command("write")(_ending(printing()(baseline.write)))
+    add(baselines, "write", flushed_stdout()(baseline.write))
     built.add_typer(baselines, name="baseline")
-    built.command("replay")(_ending(printing()(replay.replay)))
-    built.command("explain")(_ending(printing()(explain.explain)))
+    add(built, "replay", flushed_stdout()(replay.replay))
+    add(built, "explain", flushed_stdout()(explain.explain))
     return built
 
 
@@ -112,7 +118,7 @@ app = _build()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with ``argv`` (those of the process unless given) and return its exit code."""
+    """Run the command with ``argv``, by default the arguments of the process, and return its exit code."""
     try:
         app(args=None if argv is None else list(argv), prog_name="datacheck")
     except SystemExit as end:

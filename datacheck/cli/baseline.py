@@ -1,4 +1,4 @@
-"""``datacheck baseline``: findings that are known, so that only new ones fail."""
+"""``datacheck baseline``: record known findings, so that only new ones fail."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.config_options import configured
+from datacheck.cli.config_options import with_configuration
+from datacheck.cli.help import OUTPUT
 from datacheck.cli.options import Paths
-from datacheck.cli.output import working
+from datacheck.cli.terminal import progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
@@ -16,33 +17,37 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 
-@configured(without=["baseline", "no_baseline", "cache", "cache_dir", "color"])
+@with_configuration(without=["baseline", "no_baseline", "cache", "cache_dir", "color"])
 def write(
     configuration: Configuration,
     paths: Paths = None,
+    *,
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
             "--baseline",
-            help="The file to write.",
+            help="File to write.",
             metavar="FILE",
             show_default="datacheck-baseline.json",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> int:
-    """Record what is found in PATH... now; from then on only what is new or has grown fails.
+    """Record the current findings as known.
 
-    What the file says of other files that are still there stays in it.
+    From then on 'datacheck scan' fails only on new findings, and on known ones with more violations than recorded. An
+    existing baseline keeps its entries for other files.
+
+    Example: datacheck baseline write data
     """
     from datacheck.gate.baseline import save_baseline
     from datacheck.gate.checking import update_baseline
     from datacheck.text import plain, quantity
 
-    set_name = configuration.settings.baseline or configuration.default_baseline
-    name = set_name if output is None else output
-    with working() as progress:
+    name = output if output is not None else configuration.settings.baseline or configuration.default_baseline
+    with progress_on_terminal() as progress:
         baseline = update_baseline(paths, configuration, name, progress=progress)
     save_baseline(baseline, name)
     print(

@@ -1,4 +1,4 @@
-"""``datacheck compare``: a training split beside the other splits."""
+"""``datacheck compare``: compare a training split with other splits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datacheck.cli.config_options import configured
-from datacheck.cli.options import Formats, Output
-from datacheck.cli.output import exit_code_of, working
-from datacheck.cli.outputs import pair_outputs, write_reports
+from datacheck.cli.config_options import with_configuration
+from datacheck.cli.help import CHECKS
+from datacheck.cli.options import Formats, OutputFiles
+from datacheck.cli.report_outputs import pair_outputs, write_reports
+from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
 
 __all__ = ["compare"]
 
-_KEY = "Fields that together must not stand in both, as in a,b; may be given several times."
-_EXCLUDE = "A field that is not compared; may be given several times."
-_ROW_EXCLUDE = "A column that does not tell rows apart, such as a row number; may be given several times."
+
+def _threshold(help_text: str, default: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        help=help_text, metavar="NUMBER", show_default=default, rich_help_panel=CHECKS
+    )
+    return option
 
 
-# Here --exclude is about fields; files are excluded by the configuration.
-@configured(without=["exclude", "baseline", "no_baseline", "cache", "cache_dir"])
+# Here --exclude is about fields. The configuration can exclude files.
+@with_configuration(without=["exclude", "baseline", "no_baseline", "cache", "cache_dir"])
 def compare(
     ctx: typer.Context,
     configuration: Configuration,
@@ -30,41 +34,74 @@ def compare(
         str, typer.Argument(help="The training data: a file, folder or glob.", metavar="TRAIN", show_default=False)
     ],
     others: Annotated[
-        list[str], typer.Argument(help="Data to compare with it, each alike.", metavar="OTHER...", show_default=False)
+        list[str],
+        typer.Argument(help="The datasets to compare with it, such as test data.", metavar="OTHER", show_default=False),
     ],
+    *,
     key: Annotated[
-        list[str] | None, typer.Option("--key", help=_KEY, metavar="FIELD,...", show_default="unique keys of --schema")
+        list[str] | None,
+        typer.Option(
+            "--key",
+            help="Fields that together identify an example, such as site,visit. A key must not occur in both datasets. "
+            "Can be repeated.",
+            metavar="FIELDS",
+            show_default="unique keys of the schema",
+            rich_help_panel=CHECKS,
+        ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help=_EXCLUDE, metavar="FIELD", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            help="A field to leave out of the comparison. Can be repeated.",
+            metavar="FIELD",
+            show_default=False,
+            rich_help_panel=CHECKS,
+        ),
     ] = None,
     row_exclude: Annotated[
-        list[str] | None, typer.Option("--row-exclude", help=_ROW_EXCLUDE, metavar="FIELD", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--row-exclude",
+            help="A column to ignore when comparing whole rows, such as a row number. Can be repeated.",
+            metavar="FIELD",
+            show_default=False,
+            rich_help_panel=CHECKS,
+        ),
     ] = None,
     psi: Annotated[
-        float | None, typer.Option(help="Population stability index that is drift.", show_default="0.25")
+        float | None, _threshold("Population stability index above which numbers have drifted.", "0.25")
     ] = None,
-    ks: Annotated[float | None, typer.Option(help="Kolmogorov-Smirnov statistic that is.", show_default="0.2")] = None,
+    ks: Annotated[
+        float | None, _threshold("Kolmogorov-Smirnov statistic above which numbers have drifted.", "0.2")
+    ] = None,
     distance: Annotated[
-        float | None, typer.Option(help="Jensen-Shannon distance of categories that is.", show_default="0.2")
+        float | None, _threshold("Jensen-Shannon distance above which categories have drifted.", "0.2")
     ] = None,
     rate: Annotated[
-        float | None,
-        typer.Option(help="Difference of the parts of nulls, NaN or infinities that counts.", show_default="0.01"),
+        float | None, _threshold("Change of the NaN, null or infinity rate that is reported.", "0.01")
     ] = None,
     drift: Annotated[
-        bool, typer.Option("--drift/--no-drift", help="Whether distributions and rates are compared.")
+        bool,
+        typer.Option(
+            "--drift/--no-drift", help="Compare distributions and rates of bad values.", rich_help_panel=CHECKS
+        ),
     ] = True,
     format: Formats = None,  # noqa: A002 - the option's name
-    output: Output = None,
+    output: OutputFiles = None,
 ) -> int:
-    """Find rows and keys of TRAIN that stand in OTHER too, and fields that are otherwise there.
+    """Find leaks and drift between training data and other data.
 
-    Thresholds, keys and fields to leave out may also be set under 'compare' in datacheck.yaml or [tool.datacheck.compare].
-    The schema is that of TRAIN, by --schema or by the configuration.
+    A leak is a row or a key of TRAIN that also occurs in OTHER. Drift is a field with a different distribution or a
+    different rate of bad values.
+
+    Thresholds, keys and excluded fields can also be set under 'compare' in datacheck.yaml or [tool.datacheck.compare] in
+    pyproject.toml. The schema of TRAIN applies to all datasets.
+
+    Example: datacheck compare data/train data/test --key patient_id
     """
     settings = configuration.settings
-    outputs = pair_outputs(ctx, [chosen.value for chosen in format or ()], output or (), settings.format)
+    outputs = pair_outputs(ctx, format or (), output or (), settings.format)
 
     from datacheck.gate.comparing import compare_configured
 
@@ -77,7 +114,7 @@ def compare(
         "distance": distance,
         "rate": rate,
     }
-    with working() as progress:
+    with progress_on_terminal() as progress:
         report = compare_configured(train, others, configuration, given=given, drift=drift, progress=progress)
     write_reports(report, outputs, settings.color)
     return exit_code_of(report)

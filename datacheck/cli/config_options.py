@@ -1,4 +1,4 @@
-"""The options of a command line that are settings of the gate, for every command that has them."""
+"""Adds the options that override settings to a command, and passes it the resulting configuration."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from datacheck.cli.options import ColorChoice
     from datacheck.gate.configuration import Configuration
 
-__all__ = ["configured"]
+__all__ = ["with_configuration"]
 
 Command = Callable[..., int]
 
-#: Option -> how it is declared, and what it is where it is not given; in the order of the help.
+#: Option -> its declaration and default.
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "schema": (options.Schema, None),
     "select": (options.Select, None),
     "ignore": (options.Ignore, None),
-    "severity": (options.SeverityOf, None),
+    "severity": (options.Severity, None),
     "exclude": (options.Exclude, None),
     "baseline": (options.Baseline, None),
     "no_baseline": (options.NoBaseline, False),
-    "cache": (options.CacheSwitch, None),
+    "cache": (options.Cache, None),
     "cache_dir": (options.CacheDir, None),
     "color": (options.Color, None),
     "workers": (options.Workers, None),
@@ -34,12 +34,12 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def configured(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
-    """Gives a command these options, all but some, and calls it with the ``configuration`` that they come to."""
+def with_configuration(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Replace a command's parameter ``configuration`` by options, except those in ``without``, and build it from them."""
     names = [name for name in _OPTIONS if name not in without]
 
     def decorate(command: Command) -> Command:
-        # The class is there for type checkers alone: it is loaded when a command is called.
+        # Configuration is imported only for type checkers, to keep the start fast.
         hints = get_type_hints(command, localns={"Configuration": object}, include_extras=True)
         own = [
             part.replace(annotation=hints[part.name])
@@ -53,20 +53,20 @@ def configured(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
         ]
 
         @functools.wraps(command)
-        def with_configuration(*args: Any, **kwargs: Any) -> int:
+        def configured(*args: Any, **kwargs: Any) -> int:
             given = {name: kwargs.pop(name) for name in names}
-            return command(*args, configuration=_configuration_of(**given), **kwargs)
+            return command(*args, configuration=_build_configuration(**given), **kwargs)
 
-        # What typer reads: the parameters, and their types.
+        # typer reads parameters from the signature, and their types from the annotations.
         signature = inspect.Signature([*own, *shared], return_annotation=int)
-        with_configuration.__signature__ = signature  # type: ignore[attr-defined]
-        with_configuration.__annotations__ = {name: part.annotation for name, part in signature.parameters.items()}
-        return with_configuration
+        configured.__signature__ = signature  # type: ignore[attr-defined]
+        configured.__annotations__ = {name: part.annotation for name, part in signature.parameters.items()}
+        return configured
 
     return decorate
 
 
-def _configuration_of(
+def _build_configuration(
     *,
     schema: str | None,
     select: Sequence[str] | None,
@@ -81,7 +81,7 @@ def _configuration_of(
     color: ColorChoice | None = None,
     workers: int | None = None,
 ) -> Configuration:
-    """The configuration that holds for a command; raises ``ConfigurationError`` and ``UsageError``."""
+    """The configuration for a command. Raises ``ConfigurationError`` and ``UsageError``."""
     import os
     import sys
 
@@ -93,14 +93,17 @@ def _configuration_of(
         print(f"datacheck: {problem}", file=sys.stderr)
 
     if baseline is not None and no_baseline:
-        raise UsageError("--baseline and --no-baseline contradict each other; give one of them")
+        raise UsageError("--baseline and --no-baseline contradict each other; give only one of them")
+
+    def split(texts: Sequence[str] | None) -> list[str] | None:
+        return [part for text in texts for part in split_list(text)] if texts else None
+
+    pairs = split(severity)
     given = {
         "schema": schema,
-        "select": [code for text in select for code in split_list(text)] if select else None,
-        "ignore": [code for text in ignore for code in split_list(text)] if ignore else None,
-        "severity": parse_pairs([pair for text in severity for pair in split_list(text)], "--severity")
-        if severity
-        else None,
+        "select": split(select),
+        "ignore": split(ignore),
+        "severity": None if pairs is None else parse_pairs(pairs, "--severity"),
         "exclude": list(exclude) if exclude else None,
         "baseline": False if no_baseline else baseline,
         "cache": cache,

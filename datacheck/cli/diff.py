@@ -1,4 +1,4 @@
-"""``datacheck schema diff``: what is otherwise in one schema than in another."""
+"""``datacheck schema diff``: the differences between two schemas."""
 
 from __future__ import annotations
 
@@ -7,30 +7,38 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["diff"]
+from datacheck.cli.exit_codes import CLEAN, FINDINGS
+from datacheck.cli.help import OUTPUT
+from datacheck.cli.options import SCHEMA_HELP
 
-_HELP = "A schema file (YAML), or package.module:Model of pandera."
+__all__ = ["diff"]
 
 
 class DiffFormat(StrEnum):
-    """How the differences are printed."""
+    """The formats of a schema diff."""
 
     text = "text"
     json = "json"
 
 
 def diff(
-    first: Annotated[str, typer.Argument(help=_HELP, metavar="A", show_default=False)],
-    second: Annotated[str, typer.Argument(help=_HELP, metavar="B", show_default=False)],
-    format: Annotated[DiffFormat, typer.Option("--format", "-f", help="How it is printed.")] = DiffFormat.text,  # noqa: A002
+    first: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="OLD", show_default=False)],
+    second: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="NEW", show_default=False)],
+    *,
+    format: Annotated[  # noqa: A002 - the option's name
+        DiffFormat,
+        typer.Option("--format", "-f", help="Output format: text or json.", metavar="FORMAT", rich_help_panel=OUTPUT),
+    ] = DiffFormat.text,
 ) -> int:
-    """Say how B differs from A, and whether data that passes A may fail B.
+    """Show what changed between two schemas.
 
-    Exit codes: 0 the same, 1 different, 2 could not run.
+    Each change says whether data that passes OLD may fail NEW. Exit codes: 0 equal, 1 different, 2 could not run.
+
+    Example: datacheck schema diff old.yaml schemas/flights.yaml
     """
     from datacheck.schema.diff import diff_schemas
     from datacheck.schema.loading import load_schema
 
     found = diff_schemas(load_schema(first), load_schema(second))
     print(found.to_json() if format is DiffFormat.json else found)
-    return 1 if found.changes else 0
+    return FINDINGS if found.changes else CLEAN

@@ -1,4 +1,4 @@
-"""``datacheck explain``: what a code finds, why that is bad, an example, and how to mend it."""
+"""``datacheck explain``: what a code finds, why that is bad, an example, and a fix."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ def explain(
     codes: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Codes such as DC101, or their names; a line each for a beginning such as DC1, and for all unless given.",
-            metavar="[CODE...]",
+            help="Codes such as DC101, or their names. A prefix such as DC1 lists its codes.",
+            metavar="CODE",
+            show_default="list all codes",
         ),
     ] = None,
 ) -> int:
-    """Say what CODE means and what to do about it."""
+    """Explain what a code finds, why it is bad, and how to fix it.
+
+    Example: datacheck explain DC101
+    """
     from datacheck.codes import CODES, codes_with_prefix
     from datacheck.errors import UsageError, nearest_name
 

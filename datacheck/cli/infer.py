@@ -1,4 +1,4 @@
-"""``datacheck schema infer``: a schema for data that has none yet."""
+"""``datacheck schema infer``: suggest a schema for data that has none."""
 
 from __future__ import annotations
 
@@ -8,25 +8,40 @@ from typing import Annotated
 
 import typer
 
+from datacheck.cli.help import OUTPUT
 from datacheck.cli.options import Workers
-from datacheck.cli.output import printing, working
+from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 __all__ = ["infer"]
 
 
 def infer(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH...", show_default=False)],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH", show_default=False)],
+    *,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="The schema file to write.", show_default="standard output"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Schema file to write.",
+            metavar="FILE",
+            show_default="standard output",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel=OUTPUT)
+    ] = False,
     workers: Workers = None,
 ) -> int:
-    """Write the schema that PATH... suggest, with what was seen in comments. The data passes it.
+    """Suggest a schema that the data passes.
 
-    Bounds leave headroom; few distinct texts or codes become a list; fields whose values all differ become keys. Read it
-    before you use it: it says what the data was, not what it should be.
+    Bounds leave some room beyond the observed values, few distinct strings or codes become a list of allowed values, and
+    fields without duplicates become keys. Comments in the file show what was observed.
+
+    Review the schema before you use it: it describes the data as it was, not as it should be.
+
+    Example: datacheck schema infer data/train -o schemas/train.yaml
     """
     from datacheck.errors import OutputError
     from datacheck.profile.infer.infer import infer_with_notes
@@ -36,12 +51,12 @@ def infer(
     if output == "-":
         output = None
     if output and lexists(output) and not overwrite:
-        raise OutputError(f"{plain(output)} is there already; give --overwrite to replace it, or another name")
+        raise OutputError(f"{plain(output)} already exists; replace it with --overwrite, or choose another name")
     name = Path(output).name.partition(".")[0] if output else None
-    with working() as progress:
+    with progress_on_terminal() as progress:
         found = infer_with_notes(paths, name=name or None, workers=workers, progress=progress)
     text = found.to_yaml()
-    with printing():
+    with flushed_stdout():
         if output is None:
             print(text, end="")
         else:

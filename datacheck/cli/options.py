@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE
+
 __all__ = [
+    "SCHEMA_HELP",
     "Baseline",
+    "Cache",
     "CacheDir",
-    "CacheSwitch",
     "Color",
     "ColorChoice",
     "Config",
@@ -19,20 +22,23 @@ __all__ = [
     "Formats",
     "Ignore",
     "NoBaseline",
-    "Output",
+    "OutputFiles",
     "OutputFormat",
     "Overwrite",
     "Paths",
     "Pipeline",
     "Schema",
     "Select",
-    "SeverityOf",
+    "Severity",
     "Workers",
 ]
 
+SCHEMA_HELP = "Schema file (YAML), or a pandera model as package.module:Model."
+_FORMAT_HELP = "Report format: text, json, jsonl, sarif, junit, github, gitlab or markdown."
+
 
 class OutputFormat(StrEnum):
-    """How a report is printed."""
+    """The report formats."""
 
     text = "text"
     json = "json"
@@ -45,86 +51,155 @@ class OutputFormat(StrEnum):
 
 
 class ColorChoice(StrEnum):
-    """Whether text is coloured."""
+    """When to color text."""
 
     auto = "auto"
     always = "always"
     never = "never"
 
 
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        "--schema", "-s", help="A schema file (YAML), or package.module:Model of pandera.", show_default=False
-    ),
+Pipeline = Annotated[str, typer.Argument(help="Pipeline file (YAML).", metavar="PIPELINE", show_default=False)]
+Format = Annotated[
+    OutputFormat,
+    typer.Option("--format", "-f", help=_FORMAT_HELP, metavar="FORMAT", rich_help_panel=OUTPUT),
 ]
-Format = Annotated[OutputFormat, typer.Option("--format", "-f", help="How the report is printed.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the output of a different run in this folder.", rich_help_panel=OUTPUT),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-w", min=1, help="How many parts are worked on at a time.", show_default="one a processor"
+        "--workers",
+        "-w",
+        min=1,
+        help="Number of units of work (files or parts of files) to process at the same time.",
+        metavar="N",
+        show_default="number of processors, at most 16",
+        rich_help_panel=PERFORMANCE,
     ),
 ]
-Pipeline = Annotated[str, typer.Argument(help="A pipeline file (YAML).", metavar="PIPELINE", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of another run in the same folder.")]
 
-# Of the gate: what is left unset here may be set in the environment or in a file.
+# Settings: the environment or the configuration file may set them too.
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders or globs.", metavar="[PATH...]", show_default="'paths' of the configuration"),
+    typer.Argument(
+        help="Files, folders or globs to check.", metavar="PATH", show_default="'paths' in the configuration"
+    ),
 ]
 Formats = Annotated[
     list[OutputFormat] | None,
-    typer.Option("--format", "-f", help="How the report is written; may be given several times.", show_default="text"),
-]
-Output = Annotated[
-    list[str] | None,
     typer.Option(
-        "--output", "-o", help="The file for the --format before it.", metavar="FILE", show_default="standard output"
+        "--format",
+        "-f",
+        help=f"{_FORMAT_HELP} Repeat it for several reports.",
+        metavar="FORMAT",
+        show_default="text",
+        rich_help_panel=OUTPUT,
     ),
 ]
-Color = Annotated[ColorChoice | None, typer.Option("--color", help="Whether text is coloured.", show_default="auto")]
+OutputFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the report of the preceding --format to this file.",
+        metavar="FILE",
+        show_default="standard output",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Color = Annotated[
+    ColorChoice | None,
+    typer.Option(
+        "--color",
+        help="When to color text: auto, always or never.",
+        metavar="WHEN",
+        show_default="auto",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option("--schema", "-s", help=SCHEMA_HELP, metavar="SCHEMA", show_default=False, rich_help_panel=CHECKS),
+]
 Select = Annotated[
     list[str] | None,
     typer.Option(
-        "--select", help="Codes that count, or their beginnings: DC1,DC9.", metavar="CODES", show_default="all"
+        "--select",
+        help="Codes that count, or prefixes of codes, such as DC1,DC9.",
+        metavar="CODES",
+        show_default="all codes",
+        rich_help_panel=CHECKS,
     ),
 ]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(
-        "--ignore", help="Codes that do not count; the longer one decides.", metavar="CODES", show_default=False
+        "--ignore",
+        help="Codes or prefixes to ignore. The longer prefix wins over --select.",
+        metavar="CODES",
+        show_default=False,
+        rich_help_panel=CHECKS,
     ),
 ]
-SeverityOf = Annotated[
+Severity = Annotated[
     list[str] | None,
-    typer.Option("--severity", help="CODE=error, warning or info.", metavar="CODE=LEVEL", show_default=False),
+    typer.Option(
+        "--severity",
+        help="Change the severity of a code to error, warning or info, such as DC906=warning.",
+        metavar="CODE=LEVEL",
+        show_default=False,
+        rich_help_panel=CHECKS,
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option("--exclude", help="Paths to leave out, as in .gitignore.", metavar="PATTERN", show_default=False),
+    typer.Option(
+        "--exclude",
+        help="Skip files that match this pattern (.gitignore syntax). Can be repeated.",
+        metavar="PATTERN",
+        show_default=False,
+        rich_help_panel=INPUT,
+    ),
 ]
 Baseline = Annotated[
     str | None,
     typer.Option(
         "--baseline",
-        help="Known findings, which do not fail.",
+        help="File of known findings, which do not fail.",
         metavar="FILE",
-        show_default="datacheck-baseline.json, if it is there",
+        show_default="datacheck-baseline.json, if it exists",
+        rich_help_panel=CHECKS,
     ),
 ]
-NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Let known findings fail, too.")]
-CacheSwitch = Annotated[
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Fail on known findings too.", rich_help_panel=CHECKS)]
+Cache = Annotated[
     bool | None,
     typer.Option(
-        "--cache/--no-cache", help="Whether verdicts of unchanged files are used again.", show_default="cache"
+        "--cache/--no-cache",
+        help="Reuse the verdicts on unchanged files.",
+        show_default="cache",
+        rich_help_panel=PERFORMANCE,
     ),
 ]
 CacheDir = Annotated[
     str | None,
-    typer.Option("--cache-dir", help="Where verdicts are kept.", metavar="FOLDER", show_default="~/.cache/datacheck"),
+    typer.Option(
+        "--cache-dir",
+        help="Folder for cached verdicts.",
+        metavar="FOLDER",
+        show_default="~/.cache/datacheck",
+        rich_help_panel=PERFORMANCE,
+    ),
 ]
 Config = Annotated[
     str | None,
-    typer.Option("--config", help="The configuration file.", metavar="FILE", show_default="the nearest one"),
+    typer.Option(
+        "--config",
+        help="Configuration file (YAML or TOML).",
+        metavar="FILE",
+        show_default="the nearest datacheck.yaml or pyproject.toml",
+        rich_help_panel=INPUT,
+    ),
 ]

@@ -1,4 +1,4 @@
-"""The progress bar: rows, bytes and rate, on stderr."""
+"""The progress bar on stderr: rows, bytes and rate."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-__all__ = ["Bar"]
+__all__ = ["ProgressBar"]
 
 
-class Bar:
-    """Shows a job's progress while it is entered, and leaves nothing behind."""
+class ProgressBar:
+    """A transient progress bar for a job; a context manager."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -35,7 +35,7 @@ class Bar:
         self._task: TaskID | None = None
         self._num_rows = 0
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         self._progress.__enter__()
         return self
 

@@ -1,4 +1,4 @@
-"""``datacheck replay``: the step that a bundle holds, diagnosed here."""
+"""``datacheck replay``: diagnose a training step that a guard saved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from datacheck.cli.help import OUTPUT
 
 if TYPE_CHECKING:
     from datacheck.errors import UsageError
@@ -20,21 +22,33 @@ FORMATS = ("text", "json")
 
 
 def replay(
-    bundle: Annotated[Path, typer.Argument(help="A folder that a guard wrote.", metavar="BUNDLE", show_default=False)],
-    build: Annotated[str, typer.Argument(help="package.module:function.", metavar="BUILD", show_default=False)],
-    format: Annotated[str, typer.Option("--format", "-f", help="text or json.")] = "text",  # noqa: A002 - the option's name
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle folder that a guard wrote.", metavar="BUNDLE", show_default=False)
+    ],
+    build: Annotated[
+        str,
+        typer.Argument(
+            help="Function that builds the model, as package.module:function.", metavar="BUILD", show_default=False
+        ),
+    ],
+    format: Annotated[  # noqa: A002 - the option's name
+        str,
+        typer.Option("--format", "-f", help="Output format: text or json.", metavar="FORMAT", rich_help_panel=OUTPUT),
+    ] = "text",
 ) -> int:
-    """Replay the step in the folder BUNDLE with the model that BUILD makes, and say what is wrong with it.
+    """Replay a failed training step from a bundle and diagnose it.
 
-    BUILD is ``package.module:function``; the function takes nothing and returns ``(model, loss_fn)``. It is your code and
-    is run; nothing of the bundle is.
+    BUILD takes no arguments and returns (model, loss_fn). This is your own code, and it is executed. Nothing in the bundle
+    is executed.
+
+    Example: datacheck replay bundles/step-812 train:build
     """
     from datacheck.errors import DatacheckError, UsageError, nearest_name
 
     if format not in FORMATS:
-        raise UsageError(f"--format {format}: it is text or json{nearest_name(format, FORMATS)}")
+        raise UsageError(f"--format {format}: expected text or json{nearest_name(format, FORMATS)}")
     try:
-        import torch  # noqa: F401 - whether it is there
+        import torch  # noqa: F401 - is it installed?
     except ModuleNotFoundError:
         raise UsageError("replay needs torch: pip install 'datacheck-ml[torch,safetensors]'") from None
     from datacheck.schema.references import import_reference
@@ -43,10 +57,10 @@ def replay(
 
     held = read_bundle(bundle)
     if ":" not in build:
-        raise UsageError(f"{build}: name the function that builds the model, as in 'package.module:build'")
+        raise UsageError(f"{build}: expected the function that builds the model, such as package.module:build")
     function = import_reference(build)
     if not callable(function):
-        raise UsageError(f"{build} is not a function; it must return (model, loss_fn)")
+        raise UsageError(f"{build} is not a function; expected one that returns (model, loss_fn)")
     try:
         built = function()
     except Exception as error:  # the user's code
@@ -62,7 +76,7 @@ def replay(
 
 
 def _raised(what: str, error: Exception) -> UsageError:
-    """An error of the user's code, with the line that raised it: a traceback would be mostly of other code."""
+    """An error in user code, with the line that raised it. Most of the traceback would be datacheck's."""
     from datacheck.errors import UsageError
     from datacheck.text import plain
 
@@ -86,15 +100,15 @@ def _record(path: Path, bundle: Bundle, replayed: BundleReplay) -> dict[str, Any
 def _text(path: Path, bundle: Bundle, replayed: BundleReplay) -> str:
     from datacheck.text import plain
 
-    lines = [f"not as in the run: {plain(difference)}" for difference in replayed.differences]
+    lines = [f"differs from the run: {plain(difference)}" for difference in replayed.differences]
     if replayed.diagnosis is not None:
         lines.append(str(replayed.diagnosis))
         recorded = bundle.diagnosis
         if recorded is not None and recorded.cause != replayed.diagnosis.cause:
-            lines.append(f"the run itself was told: {recorded.headline}")
+            lines.append(f"diagnosis during the run: {recorded.headline}")
         return "\n".join(lines)
-    lines.append(f"{plain(str(path))}: step {bundle.step:,} is finite here, its loss and all gradients")
+    lines.append(f"{plain(str(path))}: step {bundle.step:,}: the loss and all gradients are finite here")
     if bundle.diagnosis is not None:
-        lines.append("what the run was told:")
+        lines.append("diagnosis during the run:")
         lines.append(str(bundle.diagnosis))
     return "\n".join(lines)

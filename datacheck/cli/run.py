@@ -1,4 +1,4 @@
-"""``datacheck run``, ``fit`` and ``clean``: the main job, whole and in its two halves."""
+"""``datacheck run``, ``fit`` and ``clean``: a pipeline as a whole, and its two halves."""
 
 from __future__ import annotations
 
@@ -6,41 +6,54 @@ from typing import Annotated
 
 import typer
 
-from datacheck.cli.options import Format, Overwrite, Pipeline, Workers
-from datacheck.cli.output import exit_code_of, show_report, working
+from datacheck.cli.help import INPUT, OUTPUT
+from datacheck.cli.options import Format, OutputFormat, Overwrite, Pipeline, Workers
+from datacheck.cli.terminal import exit_code_of, print_report, progress_on_terminal
 
 __all__ = ["clean", "fit", "run"]
 
 
 def run(
     pipeline: Pipeline,
-    format: Format = "text",  # type: ignore[assignment]  # noqa: A002 - the option's name
+    *,
+    format: Format = OutputFormat.text,  # noqa: A002 - the option's name
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> int:
-    """Scan, repair, split and publish what a pipeline names; account for every row.
+    """Run a pipeline: scan, repair, split and publish its inputs.
 
-    Killed at any instant and run again, it does only what is left. Exit code 0 says that every input was read and that no
-    violation is left in the output.
+    The report accounts for every row. An interrupted run can be repeated: it continues where it stopped. The exit code is
+    0 if every input was read and no violation is left in the output.
+
+    Example: datacheck run pipelines/flights.yaml
     """
     from datacheck.jobs.run import run as run_pipeline
 
-    with working() as progress:
+    with progress_on_terminal() as progress:
         report = run_pipeline(pipeline, workers=workers, progress=progress, overwrite=overwrite)
-    show_report(report, format)
+    print_report(report, format)
     return exit_code_of(report)
 
 
 def fit(
     pipeline: Pipeline,
-    output: Annotated[str, typer.Option("--output", "-o", help="The file to write.")] = "statistics.json",
+    *,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", help="File to write.", metavar="FILE", rich_help_panel=OUTPUT),
+    ] = "statistics.json",
     workers: Workers = None,
 ) -> int:
-    """Learn what the repairs of a pipeline need, from its training split alone, and write it to a JSON file."""
+    """Learn the statistics of a pipeline from its training split.
+
+    The repairs need these statistics (means, quantiles, categories). They are written to a JSON file for 'datacheck clean'.
+
+    Example: datacheck fit pipelines/flights.yaml -o statistics.json
+    """
     from datacheck.jobs.run import fit as fit_pipeline
     from datacheck.publishing.named_file import write_named
 
-    with working() as progress:
+    with progress_on_terminal() as progress:
         statistics = fit_pipeline(pipeline, workers=workers, progress=progress)
     write_named(output, statistics.to_json().encode())
     print(f"{output}: {len(statistics.learned):,} statistics from {statistics.num_rows:,} rows")
@@ -52,24 +65,47 @@ def clean(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders or globs; the pipeline's inputs unless given.", metavar="[PATH...]", show_default=False
+            help="Files, folders or globs to clean.", metavar="PATH", show_default="the inputs of the pipeline"
         ),
     ] = None,
+    *,
     statistics: Annotated[
-        str, typer.Option("--statistics", help="What 'datacheck fit' wrote for the same rules.")
+        str,
+        typer.Option(
+            "--statistics",
+            help="File that 'datacheck fit' wrote for the same cleaning rules.",
+            metavar="FILE",
+            rich_help_panel=INPUT,
+        ),
     ] = "statistics.json",
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="The folder to write.", show_default="the pipeline's")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to write.",
+            metavar="FOLDER",
+            show_default="the output of the pipeline",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="The folder in the output that PATH... go to.")] = "data",
-    format: Format = "text",  # type: ignore[assignment]  # noqa: A002 - the option's name
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Subfolder of the output for PATH.", metavar="NAME", rich_help_panel=OUTPUT),
+    ] = "data",
+    format: Format = OutputFormat.text,  # noqa: A002 - the option's name
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> int:
-    """Clean any data with statistics that were learned before. Nothing is learned from it."""
+    """Clean data with statistics that were learned before.
+
+    Nothing is learned from this data, so it is repaired exactly as the training data was.
+
+    Example: datacheck clean pipelines/flights.yaml new/*.csv -o cleaned
+    """
     from datacheck.jobs.run import clean as clean_data
 
-    with working() as progress:
+    with progress_on_terminal() as progress:
         report = clean_data(
             pipeline,
             statistics,
@@ -80,5 +116,5 @@ def clean(
             progress=progress,
             overwrite=overwrite,
         )
-    show_report(report, format)
+    print_report(report, format)
     return exit_code_of(report)

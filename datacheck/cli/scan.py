@@ -1,4 +1,4 @@
-"""``datacheck scan``: check files against a schema, or for NaN and infinities alone."""
+"""``datacheck scan``: check files, with or without a schema."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from datacheck.cli.config_options import configured
-from datacheck.cli.options import Formats, Output, Paths
-from datacheck.cli.output import exit_code_of, working
-from datacheck.cli.outputs import pair_outputs, write_reports
+from datacheck.cli.config_options import with_configuration
+from datacheck.cli.options import Formats, OutputFiles, Paths
+from datacheck.cli.report_outputs import pair_outputs, write_reports
+from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
@@ -17,27 +17,30 @@ if TYPE_CHECKING:
 __all__ = ["scan"]
 
 
-@configured()
+@with_configuration()
 def scan(
     ctx: typer.Context,
     configuration: Configuration,
     paths: Paths = None,
+    *,
     format: Formats = None,  # noqa: A002 - the option's name
-    output: Output = None,
+    output: OutputFiles = None,
 ) -> int:
-    """Check every value of PATH... and say where the bad ones are.
+    """Check every value of files and report the bad ones.
 
-    Without a schema: no NaN and no infinity in any floating-point or complex value.
+    Without a schema, NaN and infinity are errors in every floating-point and complex value.
 
-    What is not given here may be set by DATACHECK_ variables, in datacheck.yaml, or under [tool.datacheck] in pyproject.toml:
-    see 'datacheck config'.
+    Options can also be set by DATACHECK_ environment variables, in datacheck.yaml, or under [tool.datacheck] in
+    pyproject.toml. 'datacheck config' shows the settings in effect.
+
+    Example: datacheck scan data/train --schema schemas/flights.yaml
     """
     settings = configuration.settings
-    outputs = pair_outputs(ctx, [chosen.value for chosen in format or ()], output or (), settings.format)
+    outputs = pair_outputs(ctx, format or (), output or (), settings.format)
 
     from datacheck.gate.checking import check
 
-    with working() as progress:
+    with progress_on_terminal() as progress:
         report = check(paths, configuration=configuration, progress=progress)
     write_reports(report, outputs, settings.color)
     return exit_code_of(report)

@@ -1,4 +1,4 @@
-"""``datacheck schema``: look at schemas without data."""
+"""``datacheck schema check`` and ``show``: work with schemas without data."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["check", "show"]
+from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN
+from datacheck.cli.help import INPUT
+from datacheck.cli.options import SCHEMA_HELP
 
-References = Annotated[
-    list[str],
-    typer.Argument(
-        help="Schema files (YAML), or package.module:Model of pandera.", metavar="SCHEMA...", show_default=False
-    ),
-]
+__all__ = ["check", "show"]
 
 
 def check(
-    schemas: References,
+    schemas: Annotated[
+        list[str],
+        typer.Argument(
+            help="Schema, pipeline or configuration files, or pandera models as package.module:Model.",
+            metavar="SCHEMA",
+            show_default=False,
+        ),
+    ],
+    *,
     skip_others: Annotated[
-        bool, typer.Option("--skip-others", help="Pass over files that are neither a schema nor a pipeline.")
+        bool,
+        typer.Option(
+            "--skip-others", help="Skip files that are neither a schema nor a pipeline.", rich_help_panel=INPUT
+        ),
     ] = False,
 ) -> int:
-    """Say whether each SCHEMA is right, and where it is not.
+    """Check schema, pipeline and configuration files for errors.
 
-    Pipelines and datacheck.yaml are told by what is in them, and checked as what they are.
+    The kind of a file is recognized by its content. Every error names the file and the key.
+
+    Example: datacheck schema check schemas/flights.yaml
     """
     import sys
 
@@ -32,24 +42,27 @@ def check(
     from datacheck.gate.documents import check_document
     from datacheck.text import plain
 
-    wrong = 0
+    num_wrong = 0
     for reference in schemas:
         try:
-            words = check_document(reference, skip_others=skip_others)
+            description = check_document(reference, skip_others=skip_others)
         except ConfigurationError as error:
             print(error, file=sys.stderr)
-            wrong += 1
+            num_wrong += 1
         else:
-            print(f"{plain(reference)}: {words}")
-    return 2 if wrong else 0
+            print(f"{plain(reference)}: {description}")
+    return COULD_NOT_RUN if num_wrong else CLEAN
 
 
 def show(
-    schema: Annotated[
-        str, typer.Argument(help="A schema file (YAML), or package.module:Model of pandera.", metavar="SCHEMA")
-    ],
+    schema: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="SCHEMA", show_default=False)],
 ) -> int:
-    """Print SCHEMA as YAML, as datacheck understands it: a pandera model becomes a schema file."""
+    """Print a schema as YAML, as datacheck reads it.
+
+    This also converts a pandera model to a schema file.
+
+    Example: datacheck schema show schemas/flights.yaml
+    """
     from datacheck.schema.loading import dump_schema, load_schema
 
     print(dump_schema(load_schema(schema)), end="")

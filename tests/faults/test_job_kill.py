@@ -121,7 +121,9 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_partial(workers: str, job: 
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert out == ""
-    assert err == ("datacheck: interrupted; nothing partial was published. The same command again goes on from here.\n")
+    assert err == (
+        "datacheck: interrupted; nothing partial was published. Run the same command again to continue from here.\n"
+    )
     assert {path.name for path in (job / "out").iterdir()} == {".datacheck"}
     assert_ends_as_if_nothing_had_been(job, parts_of(job))
 

@@ -240,7 +240,7 @@ def test_config_says_which_schema_holds_for_a_file(write: Write, run: Run) -> No
         ["train/a.npy", "t.yaml"],
         ["other/a.npy", "o.yaml"],
         ["raw/a.npy", "excluded"],
-        ["a.csv", "no"],
+        ["a.csv", "none"],
     ]
 
 

@@ -51,10 +51,10 @@ def test_a_report_to_files_alone_prints_nothing(save: Save, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-o", "x"], "-o x belongs to no format; write --format FORMAT -o x"),
-        (["-o", "x", "-f", "json"], "-o x belongs to no format"),
-        (["-f", "json", "-o", "x", "-o", "y"], "-o y belongs to no format"),
-        (["-f", "json", "-f", "text"], "json and text would both go to standard output"),
+        (["-o", "x"], "-o x needs a format before it: --format FORMAT -o x"),
+        (["-o", "x", "-f", "json"], "-o x needs a format before it"),
+        (["-f", "json", "-o", "x", "-o", "y"], "-o y needs a format before it"),
+        (["-f", "json", "-f", "text"], "json and text would all go to standard output"),
         (["-f", "json", "-o", "x", "-f", "text", "-o", "x"], "-o x is given twice"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_dash_is_standard_output(save: Save, run: Run) -> None:
     assert json.loads(done.out.splitlines()[-1])["ok"] is False
     assert Path("x.txt").read_text().startswith("DC101")
     assert not Path("-").exists()
-    assert "would both go to standard output" in run("scan", "a.npy", "-f", "jsonl", "-o", "-", "-f", "text").err
+    assert "would all go to standard output" in run("scan", "a.npy", "-f", "jsonl", "-o", "-", "-f", "text").err
 
 
 @pytest.mark.parametrize("name", ["run", "clean"])

@@ -244,7 +244,7 @@ def test_the_command_writes_a_file_and_keeps_one_that_is_there(tmp_path: Path) -
     before = output.read_bytes()
     again = run_command("schema", "infer", data, "-o", output)
     assert again.returncode == 2
-    assert "is there already; give --overwrite" in again.stderr
+    assert "already exists; replace it with --overwrite" in again.stderr
     assert output.read_bytes() == before
     write_table(data, {"y": [1]})
     assert run_command("schema", "infer", data, "-o", output, "--overwrite").returncode == 0

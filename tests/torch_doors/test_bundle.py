@@ -159,7 +159,7 @@ def test_a_clean_replay_says_so(program: Any, tmp_path: Path, capsys: pytest.Cap
         guard.step(flaky, batch(bad=False))
     assert replay(guard.bundle(tmp_path / "here"), "bundled_program:build", "text") == 0
     printed = capsys.readouterr().out
-    assert "is finite here" in printed
+    assert "are finite here" in printed
     assert "not-reproducible" in printed
 
 
@@ -359,7 +359,7 @@ def test_a_model_that_is_not_the_runs_is_refused_by_name(program: Any, tmp_path:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        ("bundled_program", "name the function"),
+        ("bundled_program", "expected the function that builds"),
         ("bundled_program:buildd", "did you mean 'build'"),
         ("bundled_program:nn", "not a function"),
         ("no_such_module:build", "no_such_module"),

@@ -1,4 +1,4 @@
-"""Several reports of one check: ``--format sarif -o x.sarif --format text``, each file to the format before it."""
+"""Several reports from one check: ``--format sarif -o x.sarif --format text``. Each ``-o`` belongs to the format before it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand
-
-from datacheck.cli.output import printing
+from datacheck.cli.help import HelpCommand
+from datacheck.cli.terminal import flushed_stdout
 from datacheck.errors import UsageError
 from datacheck.text import plain
 
@@ -19,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["OrderedCommand", "ReportOutput", "pair_outputs", "write_reports"]
 
 _ORDER = "datacheck.order"
-#: The name by which standard output may be called.
+#: Stands for standard output.
 _STDOUT = "-"
 
 
-class OrderedCommand(TyperCommand):
-    """A command that knows in which order its options were given; see :func:`pair_outputs`."""
+class OrderedCommand(HelpCommand):
+    """A command that records the order of its options, for :func:`pair_outputs`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # Parsing changes the list, and is done again below.
+        # Parsing consumes the list, and super() parses again below.
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         ctx.meta[_ORDER] = [parameter.name for parameter in order]
         rest: list[str] = super().parse_args(ctx, args)
@@ -36,15 +35,15 @@ class OrderedCommand(TyperCommand):
 
 @dataclass(frozen=True, slots=True)
 class ReportOutput:
-    """A report in one format, to a file, or to standard output where ``path`` is None. ``is_placed``: an ``-o`` says so."""
+    """A report format and its file. ``path`` None is standard output. ``is_explicit``: an ``-o`` chose it."""
 
     format: str
     path: str | None = None
-    is_placed: bool = False
+    is_explicit: bool = False
 
 
 def pair_outputs(ctx: Any, formats: Sequence[str], paths: Sequence[str], default: str) -> list[ReportOutput]:
-    """Which format goes where. Raises ``UsageError`` for a file without a format, and for two formats to one place."""
+    """Pair formats with files. Raises ``UsageError`` for a file without a format, and for two formats to one file."""
     given_formats, given_paths = iter(formats), iter(paths)
     outputs: list[ReportOutput] = []
     for name in ctx.meta[_ORDER]:
@@ -52,47 +51,47 @@ def pair_outputs(ctx: Any, formats: Sequence[str], paths: Sequence[str], default
             outputs.append(ReportOutput(next(given_formats)))
         elif name == "output":
             path = next(given_paths)
-            if not outputs or outputs[-1].is_placed:
-                raise UsageError(f"-o {plain(path)} belongs to no format; write --format FORMAT -o {plain(path)}")
-            outputs[-1] = ReportOutput(outputs[-1].format, None if path == _STDOUT else path, is_placed=True)
+            if not outputs or outputs[-1].is_explicit:
+                raise UsageError(f"-o {plain(path)} needs a format before it: --format FORMAT -o {plain(path)}")
+            outputs[-1] = ReportOutput(outputs[-1].format, None if path == _STDOUT else path, is_explicit=True)
     outputs = outputs or [ReportOutput(default)]
-    _check(outputs)
+    _check_distinct(outputs)
     return outputs
 
 
-def _check(outputs: Sequence[ReportOutput]) -> None:
+def _check_distinct(outputs: Sequence[ReportOutput]) -> None:
     printed = [output.format for output in outputs if output.path is None]
     if len(printed) > 1:
         raise UsageError(
-            f"{' and '.join(printed)} would both go to standard output; give all but one a file, as in "
+            f"{' and '.join(printed)} would all go to standard output; give all but one of them a file, such as "
             f"--format {printed[0]} -o FILE"
         )
     files = [output.path for output in outputs if output.path is not None]
     for path in files:
         if files.count(path) > 1:
-            raise UsageError(f"-o {plain(path)} is given twice; each format needs a file of its own")
+            raise UsageError(f"-o {plain(path)} is given twice; each format needs its own file")
 
 
 def write_reports(report: Report, outputs: Sequence[ReportOutput], color: str) -> None:
-    """Write files first, each at once or not at all, then print; raises ``OutputError``."""
+    """Write files first, each one atomically, then print. Raises ``OutputError``."""
     from datacheck.publishing.named_file import write_named
     from datacheck.reports.formats import render
 
     for output in outputs:
         if output.path is not None:
             text = render(report, output.format, color=color == "always")
-            # Names that are not Unicode are written as escapes by every format; a lone surrogate here is a defect.
+            # Every format escapes names that are not Unicode, so a lone surrogate here is a bug.
             write_named(output.path, f"{text}\n".encode())
     for output in outputs:
         if output.path is None:
-            with suppress(BrokenPipeError), printing():
-                print(render(report, output.format, color=_shows_color(color)))
+            with suppress(BrokenPipeError), flushed_stdout():
+                print(render(report, output.format, color=_use_color(color)))
 
 
-def _shows_color(color: str) -> bool:
-    """What ``auto`` comes to: colour on a terminal that can show it.
+def _use_color(color: str) -> bool:
+    """Whether to color stdout. ``auto`` does so on a terminal.
 
-    NO_COLOR (no-color.org) forbids it, and FORCE_COLOR (force-color.org) asks for it everywhere; of both the first holds.
+    NO_COLOR (no-color.org) turns it off and FORCE_COLOR (force-color.org) turns it on. NO_COLOR wins.
     """
     import os
     import sys

@@ -1,0 +1,35 @@
+"""The layout of ``--help``: options in named groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "HelpCommand"]
+
+INPUT = "Input"
+CHECKS = "Checks"
+OUTPUT = "Output"
+PERFORMANCE = "Performance"
+
+_ORDER = ("Arguments", INPUT, CHECKS, OUTPUT, PERFORMANCE, "Options")
+
+
+class HelpCommand(TyperCommand):
+    """A command that lists its options by ``rich_help_panel``, in plain text."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                groups["Arguments"].append((parameter.metavar or record[0], record[1]))
+            else:
+                groups[getattr(parameter, "rich_help_panel", None) or "Options"].append(record)
+        for name, records in groups.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
