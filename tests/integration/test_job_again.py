@@ -148,7 +148,7 @@ def test_a_manifest_of_something_else_is_left_alone(text: str, tmp_path: Path) -
     np.save(tmp_path / "x.npy", np.ones(3))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text(text)
-    with pytest.raises(OutputError, match=r"manifest\.json: is (no manifest|of version 2)"):
+    with pytest.raises(OutputError, match=r"manifest\.json: (not a datacheck manifest|manifest version 2)"):
         datacheck.run(write_pipeline(tmp_path, "x.npy"), overwrite=True)
     assert contents(tmp_path / "out") == {"manifest.json": text.encode()}
 
