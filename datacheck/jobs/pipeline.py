@@ -23,7 +23,7 @@ from datacheck.schema.yaml_file import load_yaml
 from datacheck.sources.base import ReadOptions
 from datacheck.text import join_limited, plain
 
-__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "split_problem"]
+__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "output_uri", "split_problem"]
 
 #: Names that folders of an output have already.
 RESERVED_SPLITS = ("ledger", "quarantine")
@@ -126,7 +126,7 @@ class Pipeline:
     inputs: Mapping[str, tuple[str, ...] | Mapping[str, str]]
     fit: str | None
     plan: CleaningPlan
-    output: Path
+    output: str
     format: str | None
     format_options: Mapping[str, Any]
     reading: ReadOptions
@@ -151,7 +151,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
         {split: _resolved(paths, folder) for split, paths in written.inputs.items()},
         fit,
         CleaningPlan(written.clean, written.otherwise, place),
-        Path(_join(folder, written.output.path)),
+        output_uri(_join(folder, written.output.path)),
         written.output.format,
         written.output.options,
         ReadOptions(**written.reading.model_dump()),
@@ -178,7 +178,15 @@ def _resolved(paths: Paths, folder: Path) -> tuple[str, ...] | dict[str, str]:
     return tuple(_join(folder, path) for path in ((paths,) if isinstance(paths, str) else paths))
 
 
+def output_uri(path: str | os.PathLike[str]) -> str:
+    """An output folder's URI: a local path without redundant parts, or the URI of a storage as it is."""
+    uri = os.fspath(path)
+    return uri if "://" in uri else str(Path(uri))
+
+
 def _join(folder: Path, path: str) -> str:
     """``path`` from ``folder``, written as short as it can be from where the command runs."""
+    if "://" in path:
+        return path
     joined = os.path.normpath(folder / Path(path).expanduser())
     return joined if Path(path).is_absolute() else os.path.relpath(joined)

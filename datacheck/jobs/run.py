@@ -21,7 +21,7 @@ from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.fit import bind_to, learn
 from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
-from datacheck.jobs.pipeline import Pipeline, load_pipeline, split_problem
+from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import unit_bytes
 from datacheck.jobs.units.clean import Cleaning, clean_unit
@@ -36,7 +36,7 @@ from datacheck.publishing.staging import StagingArea
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 from datacheck.sinks import get_sink
-from datacheck.storage.atomic import write_atomically
+from datacheck.storage import storage_of
 from datacheck.text import plain
 
 __all__ = ["PipelineLike", "clean", "fit", "run"]
@@ -142,7 +142,7 @@ def clean(
         listed = (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
         loaded = replace(loaded, inputs={split: tuple(os.fspath(path) for path in listed)})
     if output is not None:
-        loaded = replace(loaded, output=Path(output))
+        loaded = replace(loaded, output=output_uri(output))
     learned = statistics if isinstance(statistics, Statistics) else _read_statistics(statistics)
     learned.check_plan(loaded.plan)
     return _run(loaded, learned, workers, executor, progress or NullProgress(), overwrite)
@@ -191,7 +191,7 @@ def _run(
     for format_ in {item.format(pipeline.format) for item in inputs}:
         get_sink(format_, pipeline.format_options)
     fields = bind_to(inputs, pipeline.plan, pipeline.schema)
-    is_new = not pipeline.output.exists()
+    is_new = not storage_of(pipeline.output).exists(pipeline.output)
     try:
         with StagingArea(pipeline.output) as staging:
             # Another run may have finished between the check above and the lock.
@@ -210,9 +210,7 @@ def _run(
                 raise
     finally:
         if is_new:
-            with suppress(OSError):
-                # Only a folder with nothing in it can be removed so.
-                pipeline.output.rmdir()
+            storage_of(pipeline.output).delete_empty_folder(pipeline.output)
     return replace(report, seconds=time.perf_counter() - started)
 
 
@@ -298,9 +296,9 @@ def _learned(
     """The statistics of this run: those that it learned before it was killed, or new ones; None where no rule needs any."""
     if not any(is_learned(rule) for rule in pipeline.plan.rules):
         return None
-    known = publisher.staging.folder / STATISTICS_NAME
-    with suppress(OSError, CleaningError):
-        return Statistics.from_json(known.read_bytes())
+    if (saved := publisher.saved_statistics()) is not None:
+        with suppress(CleaningError):
+            return Statistics.from_json(saved)
     split = _split_to_fit(pipeline)
     train = [item for item in inputs if item.split == split]
     if all(item.error is not None for item in train):
@@ -310,7 +308,7 @@ def _learned(
     statistics = learn(
         train, pipeline.plan, pipeline.schema, repeated, workers, executor, progress, skip_unreadable=True
     )
-    write_atomically(known, statistics.to_json().encode())
+    publisher.save_statistics(statistics.to_json())
     return statistics
 
 
@@ -382,6 +380,6 @@ def _report(
         sum(account.num_read for account in accounts),
         sum(item.info.num_bytes for item in inputs if item.info is not None),
         name=pipeline.name,
-        output=str(pipeline.output),
+        output=pipeline.output,
         accounts=tuple(accounts),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from datacheck.errors import OutputError
 from datacheck.reports.run_report import MANIFEST_VERSION
+from datacheck.storage import read_bytes, storage_of
 from datacheck.text import plain
 
 __all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "read_manifest", "sum_counts"]
@@ -18,14 +18,14 @@ MANIFEST_NAME = "manifest.json"
 STATISTICS_NAME = "statistics.json"
 
 
-def read_manifest(output: Path) -> dict[str, Any] | None:
+def read_manifest(output: str) -> dict[str, Any] | None:
     """The manifest of an output folder; None if there is none. Raises ``OutputError`` if it is invalid."""
-    path = output / MANIFEST_NAME
+    uri = f"{output}/{MANIFEST_NAME}"
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
+        record: dict[str, Any] = json.loads(read_bytes(uri))
         if record["version"] != MANIFEST_VERSION:
             raise OutputError(
-                f"{plain(str(path))}: manifest version {record['version']}, expected {MANIFEST_VERSION};"
+                f"{plain(uri)}: manifest version {record['version']}, expected {MANIFEST_VERSION};"
                 " remove the folder and run again"
             )
         if not isinstance(record["fingerprint"], str) or not all(isinstance(name, str) for name in files_of(record)):
@@ -35,7 +35,7 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = plain(f"{type(error).__name__}: {error}")
-        raise OutputError(f"{plain(str(path))}: not a datacheck manifest ({problem}); choose another output") from None
+        raise OutputError(f"{plain(uri)}: not a datacheck manifest ({problem}); choose another output") from None
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[str]:
@@ -44,17 +44,17 @@ def files_of(manifest: Mapping[str, Any]) -> list[str]:
     return parts if manifest["statistics"] is None else [*parts, manifest["statistics"]]
 
 
-def damage_of(output: Path, manifest: Mapping[str, Any]) -> str:
+def damage_of(output: str, manifest: Mapping[str, Any]) -> str:
     """The first missing or truncated file of an output, as a message; empty if every file has its recorded size."""
     for account in manifest["inputs"]:
         for part in account["outputs"]:
-            path = output / part["path"]
+            uri = f"{output}/{part['path']}"
             try:
-                size = path.stat().st_size
+                size = storage_of(uri).stat(uri).fingerprint.size
             except OSError as error:
-                return f"{plain(str(path))}: {error.strerror}"
+                return f"{plain(uri)}: {error.strerror or error}"
             if size != part["num_bytes"]:
-                return f"{plain(str(path))}: expected {part['num_bytes']:,} bytes, got {size:,}"
+                return f"{plain(uri)}: expected {part['num_bytes']:,} bytes, got {size:,}"
     return ""
 
 

@@ -1,14 +1,15 @@
-"""Which paths may be written, and what parts are called."""
+"""Which outputs may be written, and the names of parts."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Hashable, Iterable, Iterator
 
 from datacheck.errors import OutputError
+from datacheck.storage import storage_of
 from datacheck.text import plain
 
 __all__ = ["check_output_outside_inputs", "safe_part_name"]
@@ -16,13 +17,11 @@ __all__ = ["check_output_outside_inputs", "safe_part_name"]
 _STEM_LIMIT = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
-_Identity = tuple[int, int]
-
 
 def safe_part_name(uri: str, unit_index: int) -> str:
-    """The name of a unit's part, without a suffix: the input's own name, a hash of its whole path, the unit's index.
+    """The name of a unit's part, without a suffix: the input's name, a hash of its whole path, the unit's index.
 
-    It depends on its arguments alone, is plain ASCII, names no other folder, and differs for inputs of the same name.
+    It depends only on its arguments, is a plain ASCII file name, and differs for inputs of the same name.
 
     >>> safe_part_name("train/flights-2013.parquet", 3)
     'flights-2013-41441512c47d-00003'
@@ -35,41 +34,60 @@ def safe_part_name(uri: str, unit_index: int) -> str:
 
 
 def check_output_outside_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise ``OutputError`` where ``output``, a file or a folder, would overwrite an input or be read as one.
+    """Raise ``OutputError`` if ``output``, a file or a folder, would overwrite an input or be read as one.
 
-    That is: it is an input (by path, symbolic link or hard link), it lies inside an input folder, or an input lies
-    inside it. Links are followed, and folders are told by device and inode, so that no other spelling of a path passes.
+    That is, if it is an input (by path, symbolic link or hard link), lies inside an input folder, or contains an input.
+    Links are followed and folders are compared by identity, so that no spelling of a path gets through.
     """
-    target = Path(os.path.realpath(output))
-    lineage = [identity for folder in (target, *target.parents) if (identity := _identity(folder)) is not None]
-    itself = _identity(target)
-    for given in inputs:
-        source = Path(os.path.realpath(given))
-        identity = _identity(source)
-        if source == target or (identity is not None and identity == itself):
+    uri = os.fspath(output)
+    target = _Location(uri)
+    for given in map(os.fspath, inputs):
+        source = _Location(given)
+        if target.is_same(source):
             raise OutputError(
-                f"{_shown(output)}: is the input {_shown(given)}; choose another output: inputs are never overwritten"
+                f"{plain(uri)}: is the input {plain(given)}; choose another output: inputs are never overwritten"
             )
-        if source in target.parents or (identity in lineage and source.is_dir()):
+        if target.is_inside(source):
             raise OutputError(
-                f"{_shown(output)}: lies inside the input {_shown(given)} and would be read as one the next time;"
+                f"{plain(uri)}: lies inside the input {plain(given)} and would be read as input by the next run;"
                 " choose an output outside it"
             )
-        if target in source.parents or (itself is not None and itself in map(_identity, source.parents)):
+        if source.is_inside(target):
             raise OutputError(
-                f"{_shown(output)}: holds the input {_shown(given)}; choose a folder of its own:"
-                " inputs are never overwritten"
+                f"{plain(uri)}: contains the input {plain(given)}; choose a separate folder: inputs are never overwritten"
             )
 
 
-def _identity(path: Path) -> _Identity | None:
-    """Device and inode, or None where there is nothing (or nothing that may be looked at)."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+class _Location:
+    """A file or folder, possibly not yet existing, by its resolved name and its identity."""
+
+    def __init__(self, uri: str) -> None:
+        self._storage = storage_of(uri)
+        self._name = self._storage.resolve(uri)
+        self._key = self._key_of(self._name)
+        self._parents = list(_parents(self._name))
+
+    @functools.cached_property
+    def _parent_keys(self) -> list[Hashable | None]:
+        return [self._key_of(parent) for parent in self._parents]
+
+    def is_same(self, other: _Location) -> bool:
+        return self._name == other._name or (self._key is not None and self._key == other._key)
+
+    def is_inside(self, other: _Location) -> bool:
+        return other._name in self._parents or (other._key is not None and other._key in self._parent_keys)
+
+    def _key_of(self, uri: str) -> Hashable | None:
+        """The identity of a file or folder; None if it does not exist or is not accessible."""
+        try:
+            return self._storage, self._storage.folder_key(uri)
+        except OSError:
+            return None
 
 
-def _shown(path: str | os.PathLike[str]) -> str:
-    return plain(os.fspath(path))
+def _parents(uri: str) -> Iterator[str]:
+    while (cut := uri.rstrip("/").rpartition("/"))[1]:
+        uri = cut[0] or "/"
+        yield uri
+        if uri == "/" or uri.endswith(":/"):
+            return

@@ -8,10 +8,10 @@ moves and removals are saved first (``run.json`` in the staging area), so that n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from datacheck.errors import OutputError
@@ -19,8 +19,8 @@ from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_
 from datacheck.publishing.output_names import LEDGER, QUARANTINE, ROWS, OutputNames, kind_of
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
-from datacheck.storage.atomic import publish_all, sync_directory, write_atomically
-from datacheck.storage.os_errors import output_errors
+from datacheck.storage import read_bytes
+from datacheck.storage.os_errors import output_error, output_errors
 from datacheck.text import plain
 
 __all__ = ["Publisher", "WrittenUnit", "read_state"]
@@ -28,10 +28,10 @@ __all__ = ["Publisher", "WrittenUnit", "read_state"]
 _STATE_NAME = "run.json"
 
 
-def read_state(staging_folder: Path) -> dict[str, Any]:
+def read_state(staging_folder: str) -> dict[str, Any]:
     """What an unfinished run saved: ``fingerprint``, ``moves`` (part to final name) and ``replaces``; empty if none."""
     with suppress(OSError, ValueError):
-        state = json.loads((staging_folder / _STATE_NAME).read_bytes())
+        state = json.loads(read_bytes(f"{staging_folder}/{_STATE_NAME}"))
         if isinstance(state, dict):
             return state
     return {}
@@ -69,7 +69,8 @@ class Publisher:
         self.staging = staging
         self.fingerprint = fingerprint
         self.parts = staging.parts
-        self._output = staging.output_dir
+        self._storage = staging.storage
+        self._output = staging.output
         self._names = OutputNames()
         #: Each part's final name in the output folder.
         self._moves: dict[str, str] = {}
@@ -90,31 +91,40 @@ class Publisher:
 
     def check_folders(self, splits: Iterable[str]) -> None:
         """Raise ``OutputError`` if a folder of the output holds files of unknown origin: readers would take them for rows."""
-        known = {self._output / name for name in (*self._obsolete, *self._planned.values())}
+        known = {f"{self._output}/{name}" for name in (*self._obsolete, *self._planned.values())}
         for folder in (*splits, QUARANTINE, LEDGER):
-            with output_errors(self._output / folder):
-                for path in sorted((self._output / folder).rglob("*")):
-                    if path not in known and not path.name.startswith((".", "_")) and not path.is_dir():
-                        raise OutputError(
-                            f"{plain(str(path))}: was not written by datacheck; move it away, or choose another output"
-                        )
+            for uri in self._files_in(f"{self._output}/{folder}"):
+                if uri not in known:
+                    raise OutputError(
+                        f"{plain(uri)}: was not written by datacheck; move it away, or choose another output"
+                    )
+
+    def _files_in(self, folder: str) -> Iterator[str]:
+        """The visible files in a folder and its subfolders, sorted."""
+        with output_errors(folder), suppress(FileNotFoundError):
+            for entry in self._storage.list(folder):
+                uri = f"{folder}/{entry.name}"
+                if entry.is_folder and not entry.is_link:
+                    yield from self._files_in(uri)
+                elif not entry.is_folder and not entry.name.startswith((".", "_")):
+                    yield uri
 
     def has_part(self, part: str, size: int) -> bool:
         """Whether a part of ``size`` bytes exists, staged or already published."""
-        paths = [self.parts / part]
+        uris = [f"{self.parts}/{part}"]
         if part in self._planned:
-            paths.append(self._output / self._planned[part])
-        for path in paths:
+            uris.append(f"{self._output}/{self._planned[part]}")
+        for uri in uris:
             with suppress(OSError):
-                if path.stat().st_size == size:
+                if self._storage.stat(uri).fingerprint.size == size:
                     return True
         return False
 
     @property
     def is_empty(self) -> bool:
         """Whether the staging area holds nothing worth keeping: no finished unit, no statistics, no file to remove."""
-        has_manifest = (self._output / MANIFEST_NAME).exists()
-        has_statistics = (self.staging.folder / STATISTICS_NAME).exists()
+        has_manifest = self._storage.exists(f"{self._output}/{MANIFEST_NAME}")
+        has_statistics = self._storage.exists(self._statistics)
         is_waiting = bool(self._planned or self._obsolete) and not has_manifest
         return not (is_waiting or has_statistics or self.staging.finished_units())
 
@@ -127,7 +137,21 @@ class Publisher:
         self.staging.forget_unit(name)
         for part in parts:
             with suppress(OSError):
-                (self.parts / part).unlink()
+                self._storage.delete(f"{self.parts}/{part}")
+
+    @property
+    def _statistics(self) -> str:
+        return f"{self.staging.folder}/{STATISTICS_NAME}"
+
+    def saved_statistics(self) -> bytes | None:
+        """The statistics that this run saved before it was killed; None if there are none."""
+        with suppress(OSError):
+            return read_bytes(self._statistics)
+        return None
+
+    def save_statistics(self, statistics: str) -> None:
+        """Save learned statistics, so that a killed run does not learn them again."""
+        self._put(self._statistics, statistics.encode())
 
     def plan_output(
         self, split: str, uri: str, units: Sequence[WrittenUnit], format_: str, *, is_aligned: bool
@@ -153,7 +177,7 @@ class Publisher:
                 outputs.append(_output(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
         arrays = next((unit.arrays for unit in units if unit.arrays), [])
         for array, parts in zip(arrays, concatenated, strict=bool(concatenated)):
-            final = self._names.of_array(split, uri, array, Path(parts[0]).suffix, is_aligned=is_aligned)
+            final = self._names.of_array(split, uri, array, PurePosixPath(parts[0]).suffix, is_aligned=is_aligned)
             outputs.append(self._concatenate(final, parts, units, format_))
         return outputs
 
@@ -165,7 +189,7 @@ class Publisher:
         size = next(unit.parts[part] for unit in units if part in unit.parts)
         if len(parts) > 1:
             part = f"{parts[0]}.joined"
-            size = concatenate(format_, [self.parts / name for name in parts], self.parts / part)
+            size = concatenate(format_, [f"{self.parts}/{name}" for name in parts], f"{self.parts}/{part}")
         self._moves[part] = final
         num_rows = sum(unit.num_kept for unit in units)
         return _output(final, ROWS, num_rows, 0, sum(unit.num_read for unit in units), size)
@@ -176,11 +200,14 @@ class Publisher:
         self._obsolete = {}
         written = {} if statistics is None else {STATISTICS_NAME: STATISTICS_NAME}
         self._write_state({**self._moves, **written})
-        moves = [(self.parts / part, self._output / final) for part, final in self._moves.items()]
-        publish_all((staged, final) for staged, final in moves if staged.exists())
+        moves = [(f"{self.parts}/{part}", f"{self._output}/{final}") for part, final in self._moves.items()]
+        try:
+            self._storage.move_all((staged, final) for staged, final in moves if self._storage.exists(staged))
+        except OSError as error:
+            raise output_error(error, error.filename2 or error.filename or self._output) from error
         if statistics is not None:
-            write_atomically(self._output / STATISTICS_NAME, statistics.encode())
-        write_atomically(self._output / MANIFEST_NAME, manifest)
+            self._put(f"{self._output}/{STATISTICS_NAME}", statistics.encode())
+        self._put(f"{self._output}/{MANIFEST_NAME}", manifest)
         self.staging.clear()
 
     def abandon(self) -> None:
@@ -190,30 +217,34 @@ class Publisher:
     def _remove_obsolete(self) -> None:
         """Remove the previous run's output: its manifest first, so that a partial output never looks complete."""
         ours = set(self._planned.values())
-        root = self._output.resolve()
+        root = self._storage.resolve(self._output)
         with output_errors(self._output):
-            (self._output / MANIFEST_NAME).unlink(missing_ok=True)
-            sync_directory(self._output)
+            self._storage.delete(f"{self._output}/{MANIFEST_NAME}")
+            self._storage.sync(self._output)
             for name in self._obsolete:
-                path = self._output / name
-                if name not in ours and path.parent.resolve().is_relative_to(root):
-                    path.unlink(missing_ok=True)
-                    for folder in path.relative_to(self._output).parents[:-1]:
-                        with suppress(OSError):
-                            (self._output / folder).rmdir()
+                folders = [str(folder) for folder in PurePosixPath(name).parents[:-1]]
+                parent = self._storage.resolve(f"{self._output}/{folders[0]}" if folders else self._output)
+                if name not in ours and (parent == root or parent.startswith(f"{root}/")):
+                    self._storage.delete(f"{self._output}/{name}")
+                    for folder in folders:
+                        self._storage.delete_empty_folder(f"{self._output}/{folder}")
 
     def _write_state(self, moves: Mapping[str, str]) -> None:
         state = {"fingerprint": self.fingerprint, "moves": dict(moves), "replaces": list(self._obsolete)}
-        write_atomically(self.staging.folder / _STATE_NAME, json.dumps(state).encode())
+        self._put(f"{self.staging.folder}/{_STATE_NAME}", json.dumps(state).encode())
+
+    def _put(self, uri: str, content: bytes) -> None:
+        with output_errors(uri):
+            self._storage.put(uri, content)
 
     def _discard_all(self) -> None:
         """Discard the units and parts that a different run left in the staging area."""
         for name in self.staging.finished_units():
             self.staging.forget_unit(name)
         with output_errors(self.parts):
-            for part in self.parts.iterdir():
-                part.unlink()
-            (self.staging.folder / STATISTICS_NAME).unlink(missing_ok=True)
+            for entry in self._storage.list(self.parts):
+                self._storage.delete(f"{self.parts}/{entry.name}")
+            self._storage.delete(self._statistics)
 
 
 def _output(path: str, kind: str, num_rows: int, row_start: int, num_read: int, num_bytes: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class RunReport(Report):
         return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
     @classmethod
-    def from_manifest(cls, record: dict[str, Any], output: Path) -> RunReport:
+    def from_manifest(cls, record: dict[str, Any], output: str) -> RunReport:
         """The report of the run that wrote a manifest."""
         return cls(
             tuple(Finding.from_dict(finding) for finding in record["findings"]),
@@ -95,7 +95,7 @@ class RunReport(Report):
             record["num_read"],
             record["num_bytes"],
             name=record["name"],
-            output=str(output),
+            output=output,
             accounts=tuple(map(InputAccount.from_dict, record["inputs"])),
             is_new=False,
         )

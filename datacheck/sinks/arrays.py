@@ -1,7 +1,7 @@
-"""Arrays that lie in ranges of files, and the three array formats that are put together from such ranges.
+"""Arrays stored in byte ranges of files, and the three array formats that are assembled from such ranges.
 
-A writer spools its batches, and joining parts looks up where their values lie; both then copy the same ranges through
-the same functions, so a part that is written at once and parts that are joined give the same bytes.
+Writers buffer batches in a file; concatenation locates the values in finished parts. Both then copy byte ranges through
+the same functions, so that one writer and concatenated parts give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import math
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from datacheck.errors import OutputError
+from datacheck.storage import storage_of
 from datacheck.text import plain
 
 __all__ = [
@@ -37,10 +38,10 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 20
-#: What no zip entry is older than: the time of every member, so that the same arrays give the same bytes.
+#: The earliest time of a zip entry, used for every member so that the same arrays give the same bytes.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
-#: safetensors' names, in the order in which it lays tensors out (the last first), with the logical dtypes behind them.
+#: safetensors' dtype names and their logical dtypes, in reverse of the order in which it lays out tensors.
 SAFETENSORS_DTYPES: dict[str, str] = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -63,23 +64,23 @@ SAFETENSORS_DTYPES: dict[str, str] = {
     "U64": "uint64",
 }
 _SAFETENSORS_NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
-_LAYOUT_ORDER = {name: place for place, name in enumerate(SAFETENSORS_DTYPES)}
+_LAYOUT_ORDER = {name: position for position, name in enumerate(SAFETENSORS_DTYPES)}
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """``size`` bytes at ``offset`` of a file."""
+    """``size`` bytes at ``offset`` of a file, given by its URI or open."""
 
-    path: Path
+    source: str | BinaryIO
     offset: int
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array ``(num_rows, *row_shape)`` in C order whose bytes are ``segments``, one after the other.
+    """An array ``(num_rows, *row_shape)`` in C order whose bytes are the concatenated ``segments``.
 
-    ``logical`` is ``bfloat16`` or a float8 format where ``dtype`` only stores its bits.
+    ``logical`` is ``bfloat16`` or a float8 format if ``dtype`` only stores its bits.
     """
 
     name: str
@@ -98,41 +99,39 @@ class StoredArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def copy_to(self, file: BinaryIO) -> None:
-        """Write the array's bytes in bounded memory."""
+        """Write the array's bytes, in bounded memory."""
         for chunk in _chunks(self.segments):
             file.write(chunk)
 
 
 def _chunks(segments: Sequence[Segment]) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(_CHUNK))
-    for path, ranges in itertools.groupby(segments, key=lambda segment: segment.path):
-        with path.open("rb", buffering=0) as file:
+    for source, ranges in itertools.groupby(segments, key=lambda segment: segment.source):
+        with storage_of(source).open(source) if isinstance(source, str) else nullcontext(source) as file:
             for segment in ranges:
                 file.seek(segment.offset)
                 left = segment.size
                 while left:
-                    got = file.readinto(buffer[: min(left, _CHUNK)])
+                    got = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[union-attr]
                     if not got:
-                        raise OutputError(
-                            f"{plain(str(path))}: ends too early: it changed while it was read; run again"
-                        )
+                        raise OutputError(f"{plain(str(source))}: truncated while it was read; run again")
                     left -= got
                     yield buffer[:got]
 
 
 def raw_bytes(values: Array) -> memoryview:
-    """An array's bytes in C order, without a copy where it is contiguous."""
+    """An array's bytes in C order, without a copy if it is contiguous."""
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data if values.nbytes else memoryview(b"")
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """What an ``.npy`` starts with: magic, version and header, in NumPy's own bytes.
+    """The magic, version and header of an ``.npy``, exactly as NumPy writes them.
 
-    NumPy pads it for 21 digits of the first axis, so its length does not depend on the number of rows.
+    NumPy pads the header for 21 digits of the first axis, so its length does not depend on the number of rows.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Metadata of a dtype is not stored, which NumPy warns of; it has no part in the values.
+        # NumPy warns that a dtype's metadata is not stored; the values do not depend on it.
         warnings.simplefilter("ignore", UserWarning)
         description = np.lib.format.dtype_to_descr(dtype)
     header = {"descr": description, "fortran_order": False, "shape": shape}
@@ -155,7 +154,7 @@ def write_npy(file: BinaryIO, array: StoredArray) -> None:
 
 
 def write_npz(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
-    """Arrays as ``.npz``: stored, not compressed, every member of the same date."""
+    """Arrays as ``.npz``, uncompressed, every member with the same date."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for array in arrays:
             member = zipfile.ZipInfo(f"{array.name}.npy", _ZIP_EPOCH)
@@ -164,12 +163,12 @@ def write_npz(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
 
 
 def safetensors_dtype(dtype: np.dtype[Any], logical: str | None) -> str | None:
-    """The name that safetensors has for a dtype, or None where it has none."""
+    """safetensors' name for a dtype; None if it has none."""
     return _SAFETENSORS_NAMES.get(logical or dtype.name)
 
 
 def write_safetensors(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
-    """Arrays as safetensors: in the library's own order (widest dtype first, then by name), each aligned."""
+    """Arrays as safetensors, in the library's order: widest dtype first, then by name."""
     kinds = {array.name: _SAFETENSORS_NAMES[array.logical or array.dtype.name] for array in arrays}
     ordered = sorted(arrays, key=lambda array: (-_LAYOUT_ORDER[kinds[array.name]], array.name.encode()))
     header: dict[str, dict[str, object]] = {}

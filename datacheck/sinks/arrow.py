@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +16,6 @@ from datacheck.leaves import arrow_validity
 from datacheck.sinks.columns import arrow_batch, arrow_schema
 from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
-from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["ArrowSink", "ArrowWriter"]
@@ -41,30 +37,29 @@ class ArrowSink:
         check_compression("arrow", self.compression, _COMPRESSIONS)
         check_metadata("arrow", self.metadata)
 
-    def open(self, path: Path, template: Batch) -> ArrowWriter:
-        return ArrowWriter(path, template, self.compression, dict(self.metadata) or None)
+    def open(self, uri: str, template: Batch) -> ArrowWriter:
+        return ArrowWriter(uri, template, self.compression, dict(self.metadata) or None)
 
 
 class ArrowWriter(FileWriter):
     """Writes one Arrow IPC file.
 
-    What lies under a null is written as zeros: it is arbitrary memory, and the same data must give the same bytes. A
-    file holds one dictionary a column, so dictionaries that differ between batches grow into one, written as deltas.
+    Values under nulls are arbitrary memory and are written as zeros, so that the same data gives the same bytes. A file
+    has one dictionary per column, so batches with different dictionaries extend it with deltas.
     """
 
     def __init__(
-        self, path: Path, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
+        self, uri: str, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
     ) -> None:
-        super().__init__(path)
+        super().__init__(uri)
         self.schema = arrow_schema(template, metadata)
         self._dictionaries: dict[int, pa.Array] = {}
         options = pa.ipc.IpcWriteOptions(
             compression=None if compression == "none" else compression, emit_dictionary_deltas=True
         )
-        with output_errors(path):
-            self._file = pa.OSFile(os.fsencode(self.partial), "wb")
+        file = self._open()
         with self._guarded():
-            self._writer = pa.ipc.new_file(self._file, self.schema, options=options)
+            self._writer = pa.ipc.new_file(file, self.schema, options=options)
 
     def _write(self, batch: Batch) -> None:
         self.write_arrow(arrow_batch(batch, self.schema))
@@ -91,65 +86,60 @@ class ArrowWriter(FileWriter):
             return array
         new = array.dictionary.filter(pc.invert(pc.is_in(array.dictionary, value_set=known)))
         common = pa.concat_arrays([known, pc.unique(new)])
-        places = pc.index_in(array.dictionary, value_set=common)
+        positions = pc.index_in(array.dictionary, value_set=common)
         try:
-            indices = places.take(array.indices).cast(array.type.index_type)
+            indices = positions.take(array.indices).cast(array.type.index_type)
         except pa.ArrowInvalid:
             raise OutputError(
-                f"column '{plain(self.schema.field(index).name)}' has {len(common):,} categories in all, more than its"
-                f" {array.type.index_type} indices can count; parquet can hold it"
+                f"column '{plain(self.schema.field(index).name)}' has {len(common):,} categories in total, more than its"
+                f" {array.type.index_type} indices can address; parquet can hold it"
             ) from None
         self._dictionaries[index] = common
         return pa.DictionaryArray.from_arrays(indices, common, ordered=array.type.ordered)
 
     def _finish(self) -> None:
         self._writer.close()
-        self._file.close()
-
-    def _discard(self) -> None:
-        with suppress(OSError):
-            self._file.close()
 
 
 def with_zeros_under_nulls(array: pa.Array) -> pa.Array:
-    """The array with zeros in the slots of nulls, through structs, fixed-size lists and extension types.
+    """The array with zeros in its null slots, also inside structs, fixed-size lists and extension types.
 
-    Lists and strings of variable length hold nothing under a null, or what their reader wrote there.
+    Null slots of variable-length lists and strings are empty, or hold what their reader wrote there.
     """
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         storage = with_zeros_under_nulls(array.storage)
         return array if storage is array.storage else pa.ExtensionArray.from_storage(kind, storage)
-    if not _may_hide(array):
+    if not _may_have_nulls(array):
         return array
     if pa.types.is_dictionary(kind):
         indices = with_zeros_under_nulls(array.indices)
         return pa.DictionaryArray.from_arrays(indices, array.dictionary, ordered=kind.ordered)
     if pa.types.is_struct(kind):
-        # ``flatten`` gives the struct's nulls to its children.
+        # ``flatten`` propagates the struct's nulls to its children.
         children = [with_zeros_under_nulls(child) for child in array.flatten()]
         return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
     if pa.types.is_fixed_size_list(kind):
         if not kind.list_size:
             return array
-        # To take a null gives null children, whose slots can be cleared in their turn.
+        # Taking a null gives null children, whose slots can then be zeroed too.
         rows = array.take(pc.if_else(array.is_valid(), pa.array(np.arange(len(array))), None))
         values = rows.values.slice(rows.offset * kind.list_size, len(rows) * kind.list_size)
         return pa.FixedSizeListArray.from_arrays(with_zeros_under_nulls(values), type=kind, mask=array.is_null())
     return _zeroed(array)
 
 
-def _may_hide(array: pa.Array) -> bool:
+def _may_have_nulls(array: pa.Array) -> bool:
     if array.null_count:
         return True
     kind = array.type
     if pa.types.is_struct(kind):
-        return any(_may_hide(child) for child in array.flatten())
-    return bool(pa.types.is_fixed_size_list(kind) and _may_hide(array.flatten()))
+        return any(_may_have_nulls(child) for child in array.flatten())
+    return bool(pa.types.is_fixed_size_list(kind) and _may_have_nulls(array.flatten()))
 
 
 def _zeroed(array: pa.Array) -> pa.Array:
-    """An array of a fixed width with zeros under its nulls; any other as it is."""
+    """A fixed-width array with zeros in its null slots; any other array unchanged."""
     kind = array.type
     if pa.types.is_boolean(kind):
         values = pc.fill_null(array, False).to_numpy(zero_copy_only=False)

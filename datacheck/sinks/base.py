@@ -1,35 +1,34 @@
-"""What a sink is: it writes the batches of one part to one file."""
+"""The interface of a sink: it writes the batches of one part to one file."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    # Whoever only publishes a file loads neither NumPy nor Arrow.
+    # Publishing a file must not load NumPy or Arrow.
     from datacheck.batch import Batch
 
 __all__ = ["PartWriter", "Sink"]
 
 
 class PartWriter(Protocol):
-    """Writes one part. Nothing is complete before ``close`` returns; ``abort`` removes what was written."""
+    """Writes one part, which is complete only after ``close``; ``abort`` removes what was written."""
 
     def write(self, batch: Batch) -> None: ...
 
     def close(self) -> int:
-        """Finish and sync the file to disk; the number of bytes that it holds."""
+        """Finish the part and make it durable; returns its size in bytes."""
         ...
 
     def abort(self) -> None: ...
 
 
 class Sink(Protocol):
-    """Writes one format. The same batches give the same bytes, always."""
+    """Writes one format. The same batches always give the same bytes."""
 
     format: ClassVar[str]
     suffix: ClassVar[str]
 
-    def open(self, path: Path, template: Batch) -> PartWriter:
-        """A writer for one part; ``template`` is a batch of no rows that gives names and types."""
+    def open(self, uri: str, template: Batch) -> PartWriter:
+        """A writer for one part; ``template`` is an empty batch that gives names and types."""
         ...

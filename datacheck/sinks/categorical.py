@@ -1,4 +1,4 @@
-"""For each of many rows one of a few values: what becomes of it, with which codes, and why."""
+"""Sequences with few distinct values, such as the verdict, codes and reason of every row."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Categorical(Sequence[Value], Generic[Value]):
-    """A sequence whose item ``i`` is ``values[indices[i]]``: millions of items cost no more than their indices."""
+    """A sequence whose item ``i`` is ``values[indices[i]]``, so that millions of items cost only their indices."""
 
     values: tuple[Value, ...]
     indices: IntArray
 
     @classmethod
     def of(cls, items: Sequence[Value]) -> Categorical[Value]:
-        """Any sequence of values that can be hashed."""
+        """From a sequence of hashable values."""
         if isinstance(items, Categorical):
             return items
-        places: dict[Value, int] = {}
-        indices = np.fromiter((places.setdefault(item, len(places)) for item in items), np.int64, count=len(items))
-        return cls(tuple(places), indices)
+        index_of: dict[Value, int] = {}
+        indices = np.fromiter((index_of.setdefault(item, len(index_of)) for item in items), np.int64, count=len(items))
+        return cls(tuple(index_of), indices)
 
     @classmethod
-    def joined(cls, parts: Iterable[Categorical[Value]]) -> Categorical[Value]:
+    def concatenate(cls, parts: Iterable[Categorical[Value]]) -> Categorical[Value]:
         """Several sequences, one after the other."""
-        places: dict[Value, int] = {}
+        index_of: dict[Value, int] = {}
         indices = [np.empty(0, np.int64)]
         for part in parts:
-            there = [places.setdefault(value, len(places)) for value in part.values]
-            indices.append(np.array(there, np.int64)[part.indices])
-        return cls(tuple(places), np.concatenate(indices))
+            mapping = [index_of.setdefault(value, len(index_of)) for value in part.values]
+            indices.append(np.array(mapping, np.int64)[part.indices])
+        return cls(tuple(index_of), np.concatenate(indices))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -61,11 +61,11 @@ class Categorical(Sequence[Value], Generic[Value]):
         return Categorical(self.values, self.indices[rows])
 
     def counts(self) -> list[tuple[Value, int]]:
-        """Each value that there is, and how many items are it."""
-        found = np.bincount(self.indices, minlength=len(self.values)).tolist()
-        return [(value, number) for value, number in zip(self.values, found, strict=True) if number]
+        """Each value that occurs, with its count."""
+        counts = np.bincount(self.indices, minlength=len(self.values)).tolist()
+        return [(value, count) for value, count in zip(self.values, counts, strict=True) if count]
 
     def to_arrow(self, kind: pa.DataType) -> Any:
-        """The items as an Arrow array; tuples as lists."""
+        """The items as an Arrow array, with tuples as lists."""
         values = [list(value) if isinstance(value, tuple) else value for value in self.values]
         return pa.array(values, kind).take(pa.array(self.indices))

@@ -1,4 +1,4 @@
-"""Columns as Arrow and as NumPy arrays, bit for bit, or an ``OutputError`` that says which format can hold them."""
+"""Columns as Arrow and NumPy arrays, bit for bit. Raises an ``OutputError`` that names a format that can hold them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-#: What the one array of an ``.npy`` is called in a format that wants names.
+#: The name of an ``.npy``'s array in formats that need names.
 NAMELESS = "array"
-#: The Arrow field metadata that names the format behind an unsigned integer column, such as ``bfloat16``.
+#: Arrow field metadata: the dtype, such as ``bfloat16``, that an unsigned integer column stores.
 LOGICAL_DTYPE_KEY = b"datacheck:dtype"
 
 
@@ -41,7 +41,7 @@ def column_name(column: Column) -> str:
 
 
 def logical_dtype(column: Column) -> str | None:
-    """``bfloat16`` or one of the float8 formats where the column is stored as unsigned integers, else None."""
+    """``bfloat16`` or a float8 format if the column stores it as unsigned integers, else None."""
     if column.dtype in FLOAT_FORMATS:
         return column.dtype
     if isinstance(column.data, np.ndarray) and column.data.dtype.name in FLOAT_FORMATS:
@@ -50,27 +50,27 @@ def logical_dtype(column: Column) -> str | None:
 
 
 def cannot_hold(column: Column, kind: object, holder: str, why: str = "") -> OutputError:
-    """The error for a column that a format cannot hold: ``holder`` says which formats can."""
+    """The error for a column that a format cannot hold; ``holder`` names the formats that can."""
     explanation = f" ({why})" if why else ""
     return OutputError(f"column '{plain(column_name(column))}' is {plain(str(kind))}{explanation}; {holder}")
 
 
 def arrow_schema(template: Batch, metadata: dict[str | bytes, str | bytes] | None = None) -> pa.Schema:
-    """The Arrow schema of a batch; names stay as they are, doubles included."""
+    """The Arrow schema of a batch, with unchanged names, duplicates included."""
     return pa.schema([_arrow_field(column, arrow_array(column).type) for column in template.columns], metadata)
 
 
 def arrow_batch(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch as an Arrow record batch of ``schema``, without a copy where the memory allows."""
+    """The batch as an Arrow record batch of ``schema``, without a copy where possible."""
     arrays = [arrow_array(column) for column in batch.columns]
     check_types(batch, [array.type for array in arrays], schema.types)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def check_types(batch: Batch, found: Sequence[object], expected: Sequence[object]) -> None:
-    """Raise ``OutputError`` where the types of a batch are not those that its part was opened with."""
+    """Raise ``OutputError`` if a batch's types differ from those that its part was opened with."""
     if len(found) != len(expected):
-        raise OutputError(f"a batch has {len(found)} columns where the first had {len(expected)}")
+        raise OutputError(f"expected a batch of {len(expected)} columns, as the first, got {len(found)}")
     for column, kind, wanted in zip(batch.columns, found, expected, strict=True):
         if kind != wanted:
             raise OutputError(
@@ -85,7 +85,7 @@ def _arrow_field(column: Column, kind: pa.DataType) -> pa.Field:
 
 
 def arrow_array(column: Column) -> pa.Array:
-    """A column as an Arrow array: ``(rows,)`` as it is, more dimensions as a ``fixed_shape_tensor``."""
+    """A column as an Arrow array: ``(rows,)`` unchanged, more dimensions as a ``fixed_shape_tensor``."""
     _check_readable(column)
     if not isinstance(column.data, np.ndarray):
         return column.data
@@ -105,10 +105,10 @@ def _check_readable(column: Column) -> None:
 
 
 def tensor_array(values: Array) -> pa.Array:
-    """An array ``(rows, ...)`` as a fixed-shape tensor column, without a copy where it is contiguous."""
+    """An array ``(rows, ...)`` as a fixed-shape tensor column, without a copy if it is contiguous."""
     shape = values.shape[1:]
     if 0 in shape:
-        raise pa.ArrowInvalid("a tensor of no elements")
+        raise pa.ArrowInvalid("empty tensor")
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     storage_type = pa.list_(flat.type, math.prod(shape))
     storage = pa.Array.from_buffers(storage_type, len(values), [None], children=[flat])
@@ -116,7 +116,7 @@ def tensor_array(values: Array) -> pa.Array:
 
 
 def _plain_storage(values: Array) -> Array:
-    """Native byte order, at least one axis, and unsigned integers for the formats that NumPy has no dtype for."""
+    """Native byte order, at least one axis, and unsigned integers for float formats that NumPy lacks."""
     if values.ndim == 0:
         values = values.reshape(1)
     if values.dtype.name in FLOAT_FORMATS:
@@ -128,9 +128,9 @@ _HOLDS_ALL = "parquet and arrow can hold it"
 
 
 def numpy_array(column: Column) -> Array:
-    """A column as a NumPy array ``(rows, ...)``, byte order kept, without a copy where the memory allows.
+    """A column as a NumPy array ``(rows, ...)``, byte order preserved, without a copy where possible.
 
-    Raises ``OutputError`` for what has no NumPy dtype of a fixed size: nulls, strings, lists of unequal length.
+    Raises ``OutputError`` for values without a fixed-size NumPy dtype: nulls, strings, variable-length lists.
     """
     _check_readable(column)
     if isinstance(column.data, np.ndarray):
@@ -141,7 +141,7 @@ def numpy_array(column: Column) -> Array:
 def _from_arrow(column: Column, array: pa.Array) -> Array:
     kind = array.type
     if array.null_count:
-        holder = f"an array file cannot: {_HOLDS_ALL}, or impute or drop the nulls"
+        holder = f"array files cannot hold nulls: {_HOLDS_ALL}, or impute or drop the nulls"
         raise cannot_hold(column, f"{kind} with {array.null_count:,} nulls", holder)
     if isinstance(kind, pa.FixedShapeTensorType):
         if not len(array):
@@ -158,7 +158,7 @@ def _from_arrow(column: Column, array: pa.Array) -> Array:
         inner = _from_arrow(column, array.flatten())
         return inner.reshape(len(array), kind.list_size, *inner.shape[1:])
     if not _has_numpy_dtype(kind):
-        raise cannot_hold(column, kind, f"an array file cannot hold that: {_HOLDS_ALL}")
+        raise cannot_hold(column, kind, f"array files cannot hold it: {_HOLDS_ALL}")
     flat: Array = array.to_numpy(zero_copy_only=False)
     return flat
 

@@ -1,16 +1,13 @@
-"""CSV in which null, NaN, the infinities and the empty text stay four things.
+"""CSV that keeps null, NaN, the infinities and the empty string apart.
 
-A null is an empty cell, NaN is ``nan``, the infinities are ``inf`` and ``-inf``, the empty text is ``""``: text is
-always quoted, nothing else is. Numbers have the fewest digits that read back to the same bits; only the sign and the
-payload of a NaN, which have no spelling, are lost.
+A null is an empty cell, NaN is ``nan``, the infinities are ``inf`` and ``-inf``, an empty string is ``""``: strings are
+always quoted and nothing else is. Numbers have the fewest digits that read back to the same bits; only the sign and
+payload of a NaN, which CSV cannot express, are lost.
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
@@ -21,7 +18,6 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError, UsageError
 from datacheck.sinks.columns import arrow_array, cannot_hold, check_types, column_name, logical_dtype
 from datacheck.sinks.writer import FileWriter
-from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["CsvSink", "CsvWriter"]
@@ -29,7 +25,7 @@ __all__ = ["CsvSink", "CsvWriter"]
 
 @dataclass(frozen=True, slots=True)
 class CsvSink:
-    """Writes CSV with a header line; ``delimiter`` is one character."""
+    """Writes CSV with a header line; ``delimiter`` is a single ASCII character."""
 
     format: ClassVar[str] = "csv"
     suffix: ClassVar[str] = ".csv"
@@ -43,49 +39,45 @@ class CsvSink:
             or not self.delimiter.isascii()
             or self.delimiter in '"\r\n'
         ):
-            raise UsageError(f"csv cannot be delimited by {self.delimiter!r}; use one character, such as ',' or '\\t'")
+            raise UsageError(
+                f"csv: expected a single character as delimiter, such as ',' or '\\t', got {self.delimiter!r}"
+            )
 
-    def open(self, path: Path, template: Batch) -> CsvWriter:
-        return CsvWriter(path, template, self.delimiter)
+    def open(self, uri: str, template: Batch) -> CsvWriter:
+        return CsvWriter(uri, template, self.delimiter)
 
 
 class CsvWriter(FileWriter):
     """Writes one CSV file."""
 
-    def __init__(self, path: Path, template: Batch, delimiter: str) -> None:
-        super().__init__(path)
+    def __init__(self, uri: str, template: Batch, delimiter: str) -> None:
+        super().__init__(uri)
         arrays = [arrow_array(column) for column in template.columns]
         self._types = [array.type for array in arrays]
         kinds = [_text_type(column, kind) for column, kind in zip(template.columns, self._types, strict=True)]
         self.schema = pa.schema(list(zip(map(column_name, template.columns), kinds, strict=True)))
         options = pyarrow.csv.WriteOptions(include_header=True, delimiter=delimiter, quoting_style="needed")
-        with output_errors(path):
-            self._file = pa.OSFile(os.fsencode(self.partial), "wb")
+        file = self._open()
         with self._guarded():
-            self._writer = pyarrow.csv.CSVWriter(self._file, self.schema, write_options=options)
+            self._writer = pyarrow.csv.CSVWriter(file, self.schema, write_options=options)
 
     def _write(self, batch: Batch) -> None:
         arrays = [arrow_array(column) for column in batch.columns]
         check_types(batch, [array.type for array in arrays], self._types)
         if len(arrays) == 1 and arrays[0].null_count:
             raise OutputError(
-                f"column '{plain(self.schema.names[0])}' is the only one and holds nulls, and csv readers pass over"
-                " empty lines; parquet and arrow can hold it"
+                f"column '{plain(self.schema.names[0])}' is the only column and has nulls, which become empty lines"
+                " that csv readers skip; parquet and arrow can hold it"
             )
         converted = [_as_text_type(array, kind) for array, kind in zip(arrays, self.schema.types, strict=True)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(converted, schema=self.schema))
 
     def _finish(self) -> None:
         self._writer.close()
-        self._file.close()
-
-    def _discard(self) -> None:
-        with suppress(OSError):
-            self._file.close()
 
 
 def _text_type(column: Column, kind: pa.DataType) -> pa.DataType:
-    """The type that a column is written as; raises ``OutputError`` where a cell cannot hold its values."""
+    """The type that a column is written as; raises ``OutputError`` if a cell cannot hold its values."""
     types = pa.types
     if logical_dtype(column) is not None:
         raise cannot_hold(
@@ -93,7 +85,7 @@ def _text_type(column: Column, kind: pa.DataType) -> pa.DataType:
         )
     if isinstance(kind, pa.FixedShapeTensorType):
         raise cannot_hold(
-            column, f"an array of shape {tuple(kind.shape)} a row", "csv cannot hold it; parquet, npy and npz can"
+            column, f"an array of shape {tuple(kind.shape)} per row", "csv cannot hold it; parquet, npy and npz can"
         )
     if isinstance(kind, pa.BaseExtensionType):
         return _text_type(column, kind.storage_type)

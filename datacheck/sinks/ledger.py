@@ -1,25 +1,23 @@
-"""The ledger of a unit: every row that was read and not kept, with what became of it and why.
+"""The ledger of a unit: every row that was read but not kept, with its verdict and codes.
 
-Together with the unit's rows it says which row of the input each kept row is, so an output needs no extra column for
-its provenance.
+It also gives the input row of each kept row, so that outputs need no provenance column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datacheck.errors import AccountingError, OutputError
+from datacheck.errors import AccountingError
 from datacheck.leaves import IntArray
 from datacheck.sinks.categorical import Categorical
-from datacheck.storage.atomic import write_file
+from datacheck.sinks.writer import write_file
 from datacheck.text import plain
 
-__all__ = ["DROPPED", "LEDGER_SCHEMA", "QUARANTINED", "kept_rows", "read_ledger", "write_ledger"]
+__all__ = ["DROPPED", "LEDGER_SCHEMA", "QUARANTINED", "write_ledger"]
 
 DROPPED, QUARANTINED = "dropped", "quarantined"
 _VERDICTS = (DROPPED, QUARANTINED)
@@ -35,37 +33,35 @@ LEDGER_SCHEMA = pa.schema(
 
 
 def write_ledger(
-    path: Path,
+    uri: str,
     rows: Sequence[int] | IntArray,
     verdicts: Sequence[str],
     codes: Sequence[tuple[str, ...]],
     row_groups: Sequence[int | None] | IntArray | pa.Array | None = None,
 ) -> int:
-    """Write the ledger of a unit as Parquet, atomically, in the order of the rows; its size in bytes.
+    """Write the ledger of a unit as Parquet, atomically, sorted by row; returns its size in bytes.
 
-    All sequences are as long as ``rows``; a verdict is ``"dropped"`` or ``"quarantined"``. Raises ``AccountingError``
-    where they are not, or a row is named twice, and ``OutputError`` where the file cannot be written.
+    All sequences have the length of ``rows``; a verdict is ``"dropped"`` or ``"quarantined"``. Raises ``AccountingError``
+    for other lengths, other verdicts and duplicate rows, and ``OutputError`` if the file cannot be written.
     """
-    places = np.asarray(rows, np.int64)
-    groups: pa.Array = _groups(row_groups, len(places))
-    lengths = {len(places), len(verdicts), len(codes), len(groups)}
+    numbers = np.asarray(rows, np.int64)
+    groups: pa.Array = _groups(row_groups, len(numbers))
+    lengths = {len(numbers), len(verdicts), len(codes), len(groups)}
     if len(lengths) != 1:
-        raise AccountingError(
-            f"{plain(str(path))}: the ledger's columns have {sorted(lengths)} rows, not one number of them"
-        )
+        raise AccountingError(f"{plain(uri)}: expected ledger columns of equal length, got lengths {sorted(lengths)}")
     chosen = Categorical.of(verdicts)
     unknown = {verdict for verdict, _ in chosen.counts()} - set(_VERDICTS)
     if unknown:
-        raise AccountingError(f"{plain(str(path))}: {sorted(unknown)} are no verdicts of a ledger")
-    order = None if (places[1:] > places[:-1]).all() else np.argsort(places, kind="stable")
-    if order is not None and (np.diff(places[order]) == 0).any():
-        raise AccountingError(f"{plain(str(path))}: a row has two verdicts")
-    number_of = {verdict: number for number, verdict in enumerate(_VERDICTS)}
-    indices = np.array([number_of.get(verdict, 0) for verdict in chosen.values], np.int8)[chosen.indices]
+        raise AccountingError(f"{plain(uri)}: unknown ledger verdicts {sorted(unknown)}")
+    order = None if (numbers[1:] > numbers[:-1]).all() else np.argsort(numbers, kind="stable")
+    if order is not None and (np.diff(numbers[order]) == 0).any():
+        raise AccountingError(f"{plain(uri)}: duplicate row in the ledger")
+    index_of = {verdict: index for index, verdict in enumerate(_VERDICTS)}
+    indices = np.array([index_of.get(verdict, 0) for verdict in chosen.values], np.int8)[chosen.indices]
     table = pa.Table.from_arrays(
         [
             groups,
-            pa.array(places),
+            pa.array(numbers),
             pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(_VERDICTS)),
             Categorical.of(codes).to_arrow(LEDGER_SCHEMA.field("codes").type),
         ],
@@ -74,7 +70,7 @@ def write_ledger(
     if order is not None:
         table = table.take(pa.array(order))
     return write_file(
-        path,
+        uri,
         lambda file: pq.write_table(
             table,
             file,
@@ -89,21 +85,3 @@ def _groups(row_groups: Sequence[int | None] | IntArray | pa.Array | None, count
     if row_groups is None:
         return pa.nulls(count, pa.int32())
     return row_groups if isinstance(row_groups, pa.Array) else pa.array(row_groups, pa.int32())
-
-
-def read_ledger(path: Path) -> pa.Table:
-    """A ledger as a table of ``LEDGER_SCHEMA``; raises ``OutputError`` where there is none to read."""
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise OutputError(f"{plain(str(path))}: cannot be read as a ledger: {plain(str(error))}; run again") from error
-
-
-def kept_rows(ledger: pa.Table, start: int, count: int) -> IntArray:
-    """The row of the input that each kept row is, ascending, of a unit of ``count`` rows from ``start``."""
-    kept = np.ones(count, np.bool_)
-    gone = ledger.column("row").to_numpy() - start
-    kept[gone[(gone >= 0) & (gone < count)]] = False
-    rows: IntArray = np.flatnonzero(kept) + start
-    return rows

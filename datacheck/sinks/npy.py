@@ -1,10 +1,8 @@
-"""One array as ``.npy``, streamed: the header is written again at the end, when the number of rows is known."""
+"""One array as ``.npy``, streamed: the header is rewritten at the end, when the number of rows is known."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from datacheck.batch import Batch
@@ -12,7 +10,6 @@ from datacheck.errors import OutputError
 from datacheck.sinks.arrays import npy_header, raw_bytes
 from datacheck.sinks.columns import check_types, numpy_array
 from datacheck.sinks.writer import FileWriter
-from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited
 
 __all__ = ["NpySink", "NpyWriter"]
@@ -20,35 +17,34 @@ __all__ = ["NpySink", "NpyWriter"]
 
 @dataclass(frozen=True, slots=True)
 class NpySink:
-    """Writes ``.npy``: one array, in C order, in the byte order that it had.
+    """Writes ``.npy``: one array in C order, byte order preserved.
 
-    bfloat16 and float8 are written as the unsigned integers that store them: the format has no names for them, so the
-    schema must say which they are.
+    bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them; a schema gives their
+    dtype.
     """
 
     format: ClassVar[str] = "npy"
     suffix: ClassVar[str] = ".npy"
 
-    def open(self, path: Path, template: Batch) -> NpyWriter:
-        return NpyWriter(path, template)
+    def open(self, uri: str, template: Batch) -> NpyWriter:
+        return NpyWriter(uri, template)
 
 
 class NpyWriter(FileWriter):
     """Writes one ``.npy`` file."""
 
-    def __init__(self, path: Path, template: Batch) -> None:
-        super().__init__(path)
+    def __init__(self, uri: str, template: Batch) -> None:
+        super().__init__(uri)
         if len(template.columns) != 1:
             names = join_limited([name or "" for name in template.names])
             raise OutputError(
-                f"npy holds one array and there are {len(template.columns)} columns ({names}); npz and safetensors hold"
-                " several arrays, parquet a table"
+                f"npy holds one array, got {len(template.columns)} columns ({names}); npz and safetensors hold several"
+                " arrays, parquet holds a table"
             )
         values = numpy_array(template.columns[0])
         self._dtype, self._row_shape = values.dtype, values.shape[1:]
         self._num_rows = 0
-        with output_errors(path):
-            self._file = self.partial.open("xb")
+        self._file = self._open()
         with self._guarded():
             self._file.write(npy_header(self._dtype, (0, *self._row_shape)))
 
@@ -61,8 +57,3 @@ class NpyWriter(FileWriter):
     def _finish(self) -> None:
         self._file.seek(0)
         self._file.write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
-        self._file.close()
-
-    def _discard(self) -> None:
-        with suppress(OSError):
-            self._file.close()

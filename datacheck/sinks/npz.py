@@ -1,16 +1,15 @@
-"""Several arrays as ``.npz``: a zip of ``.npy`` members, stored without compression."""
+"""Several arrays as ``.npz``: an uncompressed zip of ``.npy`` members."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, npy_header, write_npz
-from datacheck.sinks.buffered_arrays import SpoolingWriter
+from datacheck.sinks.buffered_arrays import BufferedArraysWriter
 from datacheck.sinks.columns import numpy_array
 from datacheck.text import plain
 
@@ -22,16 +21,16 @@ _NAME_LIMIT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class NpzSink:
-    """Writes ``.npz``; bfloat16 and float8 as the unsigned integers that store them, for want of names."""
+    """Writes ``.npz``. bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them."""
 
     format: ClassVar[str] = "npz"
     suffix: ClassVar[str] = ".npz"
 
-    def open(self, path: Path, template: Batch) -> NpzWriter:
-        return NpzWriter(path, template)
+    def open(self, uri: str, template: Batch) -> NpzWriter:
+        return NpzWriter(uri, template)
 
 
-class NpzWriter(SpoolingWriter):
+class NpzWriter(BufferedArraysWriter):
     """Writes one ``.npz`` file."""
 
     format: ClassVar[str] = "npz"
@@ -39,7 +38,7 @@ class NpzWriter(SpoolingWriter):
     def checked_name(self, column: Column) -> str:
         name = super().checked_name(column)
         if "\0" in name or len(name.encode()) + len(".npy") > _NAME_LIMIT:
-            raise OutputError(f"npz cannot hold an array called '{plain(name)}'; rename it, or write parquet")
+            raise OutputError(f"npz cannot hold an array named '{plain(name)}'; rename it, or write parquet")
         return name
 
     def checked_array(self, column: Column) -> Array:

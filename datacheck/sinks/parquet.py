@@ -1,14 +1,11 @@
-"""Parquet, written in whole batches: a row group holds about a million rows or 64 MiB, whichever comes first."""
+"""Parquet files. Row groups consist of whole batches and hold about a million rows or 64 MiB, whichever comes first."""
 
 from __future__ import annotations
 
 import functools
 import io
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +17,6 @@ from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_batch, arrow_schema, cannot_hold
 from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
-from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["ROW_GROUP_BYTES", "ROW_GROUP_ROWS", "ParquetSink", "ParquetWriter", "leaf_paths"]
@@ -28,7 +24,7 @@ __all__ = ["ROW_GROUP_BYTES", "ROW_GROUP_ROWS", "ParquetSink", "ParquetWriter", 
 ROW_GROUP_ROWS = 1 << 20
 ROW_GROUP_BYTES = 64 << 20
 _COMPRESSIONS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
-#: Values looked at before a column is dictionary-encoded, and the share of different ones from which it is not.
+#: How many values are sampled to decide about dictionary encoding, and the share of distinct values that rules it out.
 _SAMPLE = 8192
 _DISTINCT_SHARE = 0.9
 _HOLDER = "parquet cannot hold it, arrow can"
@@ -38,8 +34,8 @@ _HOLDER = "parquet cannot hold it, arrow can"
 class ParquetSink:
     """Writes Parquet: ``compression`` is snappy (the default), zstd, lz4, gzip, brotli or none.
 
-    Columns that are nearly all different numbers are written plain: a dictionary would be tried, outgrown and thrown
-    away, which takes longer than all the rest. ``metadata`` is the key-value metadata of the schema.
+    Columns of nearly all distinct numbers are not dictionary-encoded: building and discarding a dictionary would take
+    longer than all the rest. ``metadata`` is the key-value metadata of the schema.
     """
 
     format: ClassVar[str] = "parquet"
@@ -52,25 +48,24 @@ class ParquetSink:
         check_compression("parquet", self.compression, _COMPRESSIONS)
         check_metadata("parquet", self.metadata)
 
-    def open(self, path: Path, template: Batch) -> ParquetWriter:
-        return ParquetWriter(path, template, self.compression, dict(self.metadata) or None)
+    def open(self, uri: str, template: Batch) -> ParquetWriter:
+        return ParquetWriter(uri, template, self.compression, dict(self.metadata) or None)
 
 
 class ParquetWriter(FileWriter):
-    """Writes one Parquet file; at most a row group is held in memory, as the batches that came, uncopied."""
+    """Writes one Parquet file. Holds at most one row group in memory, as the batches it was given, without a copy."""
 
     def __init__(
-        self, path: Path, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
+        self, uri: str, template: Batch, compression: str, metadata: dict[str | bytes, str | bytes] | None
     ) -> None:
-        super().__init__(path)
+        super().__init__(uri)
         self.schema = arrow_schema(template, metadata)
         self._compression = compression
         self._paths = leaf_paths(self.schema, template.columns)
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = self._pending_bytes = 0
         self._writer: pq.ParquetWriter | None = None
-        with output_errors(path):
-            self._file = pa.OSFile(os.fsencode(self.partial), "wb")
+        self._file = self._open()
 
     def _write(self, batch: Batch) -> None:
         self.write_arrow(arrow_batch(batch, self.schema))
@@ -105,15 +100,12 @@ class ParquetWriter(FileWriter):
         if self._writer is None:
             self._writer = self._start(self.schema.empty_table())
         self._writer.close()
-        self._file.close()
 
     def _discard(self) -> None:
         self._pending = []
         if self._writer is not None:
-            # Its finalizer would write a footer to a file that is being given up.
+            # Otherwise its finalizer would write a footer to the removed file.
             self._writer.is_open = False
-        with suppress(OSError):
-            self._file.close()
 
 
 def _num_bytes(batch: pa.RecordBatch) -> int:
@@ -124,7 +116,7 @@ def _num_bytes(batch: pa.RecordBatch) -> int:
 
 
 def leaf_paths(schema: pa.Schema, columns: tuple[Column, ...]) -> list[list[str]]:
-    """The Parquet paths of the leaves of each column; raises ``OutputError`` for a type that Parquet cannot hold."""
+    """The Parquet paths of each column's leaves; raises ``OutputError`` for a type that Parquet cannot hold."""
     try:
         paths = _paths(schema)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -150,14 +142,14 @@ def _paths(schema: pa.Schema) -> tuple[str, ...]:
 
 def _dictionary_columns(table: pa.Table, paths: list[list[str]]) -> bool | list[str]:
     """Which leaves to dictionary-encode: True for all of them."""
-    plain = {
+    plain_encoded = {
         path[0] for column, path in zip(table.columns, paths, strict=True) if len(path) == 1 and _is_diverse(column)
     }
-    return [path for group in paths for path in group if path not in plain] if plain else True
+    return [path for group in paths for path in group if path not in plain_encoded] if plain_encoded else True
 
 
 def _is_diverse(column: pa.ChunkedArray) -> bool:
-    """Whether nearly all numbers of a column differ, judged by a sample over the whole of its first chunk."""
+    """Whether nearly all numbers of a column are distinct, estimated from a sample of its first chunk."""
     if not column.num_chunks:
         return False
     chunk = column.chunk(0)

@@ -1,13 +1,13 @@
-"""The quarantine: original rows, unrepaired and bit for bit, each with its codes, a reason and where it came from.
+"""The quarantine: original, unrepaired rows, bit for bit, each with its codes, reason and origin.
 
-It is Parquet, whatever the input was, so that one tool opens all of it. The columns are those of the input and then
-``codes`` (list of strings), ``reason``, ``file``, ``row_group`` and ``row``. One of these whose name the data has
-already is called ``datacheck_codes`` and so on; of columns of one name in the input, the second is called ``name.2``,
-since hardly a reader opens a file with two of them. What Parquet has no type for is written as
+It is Parquet whatever the input's format, so that one tool opens all of it. The input's columns are followed by ``codes``
+(list of strings), ``reason``, ``file``, ``row_group`` and ``row``. If the data already has a column of that name, it is
+``datacheck_codes`` and so on. The second of two input columns with the same name becomes ``name.2``, since few readers
+accept duplicate names. Types that Parquet lacks are stored as follows:
 
-- floats with a last axis of 2 (complex numbers) or raw bytes (long doubles, structured dtypes), with dtype and shape in
-  the schema's metadata, from NumPy arrays;
-- an Arrow IPC file instead of a Parquet file, for Arrow columns (unions, intervals).
+- NumPy arrays as floats with a last axis of 2 (complex numbers) or as raw bytes (long doubles, structured dtypes), with
+  dtype and shape in the schema's metadata;
+- Arrow columns (unions, intervals) in an Arrow IPC file instead of a Parquet file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.codes import MALFORMED_ROW
@@ -32,10 +30,9 @@ from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tens
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
 from datacheck.text import plain
 
-__all__ = ["NUMPY_KEY", "QuarantineWriter", "read_quarantine"]
+__all__ = ["NUMPY_KEY", "QuarantineWriter"]
 
-#: Schema metadata: JSON that gives, for each column that stands for a NumPy array without an Arrow type, its dtype and
-#: the shape of a row.
+#: Schema metadata: JSON with the NumPy dtype and row shape of each column that Arrow has no type for.
 NUMPY_KEY = b"datacheck:numpy"
 _EXTRA_TYPES: dict[str, pa.DataType] = {
     "codes": pa.list_(pa.string()),
@@ -48,36 +45,35 @@ _PREFIX = "datacheck_"
 
 
 class QuarantineWriter:
-    """Writes the quarantined rows of one unit to ``<path_base>.parquet``.
+    """Writes the quarantined rows of one unit of ``input_uri`` to ``<uri_base>.parquet``.
 
-    The file is made when the first row comes; without a row there is none. ``template`` gives the columns, ``uri`` the
-    input that the rows are of.
+    The file is created with the first row; without rows there is none. ``template`` gives the columns.
     """
 
-    def __init__(self, path_base: Path, template: Batch, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri_base: str, template: Batch, input_uri: str) -> None:
+        self.input_uri = input_uri
         self.num_rows = 0
         named = _with_unique_names(template)
         self._template = _storable(named)
-        stand_ins = {
+        replaced = {
             column_name(column): _numpy_kind(column.data)
             for column, stored in zip(named.columns, self._template.columns, strict=True)
             if isinstance(column.data, np.ndarray) and stored is not column
         }
-        metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(stand_ins).encode()} if stand_ins else {}
+        metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(replaced).encode()} if replaced else {}
         self._sink: ParquetSink | ArrowSink = ParquetSink(metadata=metadata)
         try:
             leaf_paths(arrow_schema(self._template), self._template.columns)
         except OutputError:
             self._sink = ArrowSink(metadata=metadata)
-        self.path = path_base.with_name(path_base.name + self._sink.suffix)
+        self.uri = uri_base + self._sink.suffix
         self._names = _extra_names({column_name(column) for column in self._template.columns})
         self._writer: ParquetWriter | ArrowWriter | None = None
 
     def write(self, batch: Batch, codes: Sequence[tuple[str, ...]], reasons: Sequence[str]) -> None:
-        """Append rows as they were read, each with its codes and its reason; raises ``OutputError``.
+        """Append rows as they were read, each with its codes and reason; raises ``OutputError``.
 
-        Malformed lines that the batch carries are no rows of it: hand them to ``write_malformed``.
+        The batch's malformed lines are not among its rows: pass them to ``write_malformed``.
         """
         if not len(codes) == len(reasons) == batch.num_rows:
             raise AccountingError(
@@ -88,7 +84,7 @@ class QuarantineWriter:
         self._append([*columns], codes, reasons, rows, batch.row_group)
 
     def write_malformed(self, malformed: Sequence[MalformedRow], codes: tuple[str, ...] = (MALFORMED_ROW,)) -> None:
-        """Append lines that are no rows: nulls in the data's columns, and what is wrong and the text as the reason."""
+        """Append malformed lines: nulls in the data's columns, the problem and the line's text as the reason."""
         columns = [_nulls(column, len(malformed)) for column in self._template.columns]
         reasons = [f"{line.problem}: {line.text}" for line in malformed]
         rows = np.array([line.row for line in malformed], np.int64)
@@ -105,11 +101,11 @@ class QuarantineWriter:
         count = len(rows)
         if not count:
             return
-        why = Categorical.of(reasons)
+        texts = Categorical.of(reasons)
         extras = {
             "codes": Categorical.of(codes).to_arrow(_EXTRA_TYPES["codes"]),
-            "reason": Categorical(tuple(map(_valid_text, why.values)), why.indices).to_arrow(pa.string()),
-            "file": pa.repeat(pa.scalar(_valid_text(self.uri)), count),
+            "reason": Categorical(tuple(map(_valid_text, texts.values)), texts.indices).to_arrow(pa.string()),
+            "file": pa.repeat(pa.scalar(_valid_text(self.input_uri)), count),
             "row_group": pa.nulls(count, pa.int32())
             if row_group is None
             else pa.repeat(pa.scalar(row_group, pa.int32()), count),
@@ -117,7 +113,7 @@ class QuarantineWriter:
         }
         columns += [Column(self._names[name], array) for name, array in extras.items()]
         if self._writer is None:
-            self._writer = self._sink.open(self.path, self._whole_template())
+            self._writer = self._sink.open(self.uri, self._whole_template())
         self._writer.write(Batch(tuple(columns), count))
         self.num_rows += count
 
@@ -126,25 +122,13 @@ class QuarantineWriter:
         return Batch((*self._template.columns, *extras), 0)
 
     def close(self) -> int:
-        """Finish and sync the file; its size in bytes, 0 where no row came and there is no file."""
+        """Finish the file; returns its size in bytes, 0 if there were no rows and there is no file."""
         return self._writer.close() if self._writer is not None else 0
 
     def abort(self) -> None:
         """Remove what was written."""
         if self._writer is not None:
             self._writer.abort()
-
-
-def read_quarantine(path: Path) -> pa.Table:
-    """A quarantine file as a table; raises ``OutputError`` where it cannot be read."""
-    try:
-        if path.suffix == ArrowSink.suffix:
-            with pa.ipc.open_file(path) as reader:
-                return reader.read_all()
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise OutputError(f"{plain(str(path))}: cannot be read as a quarantine: {plain(str(error))}") from error
 
 
 def _extra_names(taken: set[str]) -> dict[str, str]:
@@ -159,7 +143,7 @@ def _extra_names(taken: set[str]) -> dict[str, str]:
 
 
 def _with_unique_names(batch: Batch) -> Batch:
-    """The batch with later columns of a name that was there already called ``name.2``, ``name.3`` and so on."""
+    """The batch with unique column names: the second ``name`` becomes ``name.2``, and so on."""
     taken = {column_name(column) for column in batch.columns}
     if len(taken) == len(batch.columns):
         return batch
@@ -176,11 +160,11 @@ def _with_unique_names(batch: Batch) -> Batch:
 
 
 def _storable(batch: Batch) -> Batch:
-    """The batch with stand-ins for NumPy arrays that Arrow has no type for."""
-    return batch.with_columns(tuple(map(_stand_in, batch.columns)))
+    """The batch with replacements for NumPy arrays that Arrow has no type for."""
+    return batch.with_columns(tuple(map(_replacement, batch.columns)))
 
 
-def _stand_in(column: Column) -> Column:
+def _replacement(column: Column) -> Column:
     if not isinstance(column.data, np.ndarray):
         return column
     try:
@@ -211,5 +195,5 @@ def _nulls(column: Column, count: int) -> Column:
 
 
 def _valid_text(text: str) -> str:
-    """Text that Arrow can hold: surrogates, which stand for bytes that are no UTF-8, as escapes."""
+    """Text that Arrow can hold: surrogates, which stand for bytes that are not UTF-8, become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,16 +1,15 @@
-"""Several arrays as safetensors, bfloat16 and float8 under their own names. The safetensors package is not needed."""
+"""Several arrays as safetensors, with bfloat16 and float8 dtypes. Does not need the safetensors package."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, safetensors_dtype, write_safetensors
-from datacheck.sinks.buffered_arrays import SpoolingWriter
+from datacheck.sinks.buffered_arrays import BufferedArraysWriter
 from datacheck.sinks.columns import cannot_hold, column_name, logical_dtype, numpy_array
 
 __all__ = ["SafetensorsSink", "SafetensorsWriter"]
@@ -18,23 +17,23 @@ __all__ = ["SafetensorsSink", "SafetensorsWriter"]
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsSink:
-    """Writes safetensors, in the bytes that its library would write; big-endian arrays become little-endian."""
+    """Writes safetensors, byte for byte as its library does; big-endian arrays become little-endian."""
 
     format: ClassVar[str] = "safetensors"
     suffix: ClassVar[str] = ".safetensors"
 
-    def open(self, path: Path, template: Batch) -> SafetensorsWriter:
-        return SafetensorsWriter(path, template)
+    def open(self, uri: str, template: Batch) -> SafetensorsWriter:
+        return SafetensorsWriter(uri, template)
 
 
-class SafetensorsWriter(SpoolingWriter):
+class SafetensorsWriter(BufferedArraysWriter):
     """Writes one safetensors file."""
 
     format: ClassVar[str] = "safetensors"
 
     def checked_name(self, column: Column) -> str:
         if column_name(column) == "__metadata__":
-            raise OutputError("safetensors cannot hold an array called '__metadata__', its own word; rename it")
+            raise OutputError("safetensors cannot hold an array named '__metadata__', a reserved name; rename it")
         return super().checked_name(column)
 
     def checked_array(self, column: Column) -> Array:

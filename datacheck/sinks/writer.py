@@ -1,37 +1,44 @@
-"""What every part writer shares: a temporary name until the part is whole and synced, and nothing left on failure."""
+"""What all part writers share: a part appears whole when it is closed, and nothing is left on failure."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import BinaryIO
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.storage.atomic import partial_path, sync_file
+from datacheck.storage import storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
-__all__ = ["FileWriter"]
+__all__ = ["FileWriter", "write_file"]
+
+
+def write_file(uri: str, fill: Callable[[BinaryIO], None]) -> int:
+    """Write a file atomically with what ``fill`` writes to it; returns its size in bytes. Raises ``OutputError``."""
+    storage = storage_of(uri)
+    with output_errors(uri):
+        with storage.create(uri) as file:
+            fill(file)
+        return storage.stat(uri).fingerprint.size
 
 
 class FileWriter(ABC):
-    """Writes one part to a temporary file beside ``path``; ``close`` syncs it and gives it its name.
+    """Writes one part, which appears under ``uri`` when the writer is closed.
 
-    Whatever fails, an interrupt included, removes the temporary file; an ``OSError`` becomes an ``OutputError``. A
-    format implements ``_write``, ``_finish`` (all bytes handed to the system) and ``_discard`` (handles closed,
-    whatever they say).
+    Any failure, interrupts included, removes what was written; an ``OSError`` becomes an ``OutputError``. A subclass
+    checks its template, calls ``_open``, and implements ``_write`` and ``_finish``; ``_discard`` drops what it holds when
+    the part is aborted.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = partial_path(path)
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._storage = storage_of(uri)
+        self._pending = ExitStack()
         self._num_bytes: int | None = None
         self._failed = False
-        with output_errors(path), suppress(FileNotFoundError):
-            # A name that is too long or forbidden is said now, not after the work is done.
-            path.lstat()
 
     def write(self, batch: Batch) -> None:
         """Append the rows of ``batch``; raises ``OutputError``."""
@@ -39,31 +46,39 @@ class FileWriter(ABC):
             self._write(batch)
 
     def close(self) -> int:
-        """Finish and sync the part and give it its name; its size in bytes. The folder is synced by who records it."""
+        """Finish the part and give it its name; returns its size in bytes.
+
+        Its content is durable. Its name is durable once the folder is synced, which whoever records the part does.
+        """
         if self._num_bytes is None:
             with self._guarded():
                 self._finish()
-                self._num_bytes = sync_file(self.partial)
-                self.partial.replace(self.path)
+                self._pending.close()
+                self._num_bytes = self._storage.stat(self.uri).fingerprint.size
         return self._num_bytes
 
     def abort(self) -> None:
-        """Remove what was written, a part that was closed already included."""
-        if self._num_bytes is None:
-            self._failed = True
-            self._discard()
-            written = self.partial
-        else:
-            written = self.path
+        """Remove what was written, including a part that was closed."""
+        if self._num_bytes is not None:
+            with suppress(OSError):
+                self._storage.delete(self.uri)
+            return
+        self._failed = True
+        self._discard()
         with suppress(OSError):
-            written.unlink()
+            self._pending.__exit__(_Aborted, _Aborted(), None)
+
+    def _open(self) -> BinaryIO:
+        """The file to write, removed if the part is aborted."""
+        with output_errors(self.uri):
+            return self._pending.enter_context(self._storage.create(self.uri))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         if self._failed or self._num_bytes is not None:
-            raise OutputError(f"{plain(str(self.path))}: was written to after it was closed")
+            raise OutputError(f"{plain(self.uri)}: cannot be written to after it was closed")
         try:
-            with output_errors(self.path):
+            with output_errors(self.uri):
                 yield
         except BaseException:
             self.abort()
@@ -73,7 +88,12 @@ class FileWriter(ABC):
     def _write(self, batch: Batch) -> None: ...
 
     @abstractmethod
-    def _finish(self) -> None: ...
+    def _finish(self) -> None:
+        """Hand all bytes to the file, without closing it."""
 
-    @abstractmethod
-    def _discard(self) -> None: ...
+    def _discard(self) -> None:
+        """Drop buffered rows and other resources; the file is removed afterwards."""
+
+
+class _Aborted(Exception):
+    """Tells the storage that a file was not completed."""

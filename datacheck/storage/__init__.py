@@ -1,6 +1,16 @@
 """Storage: local files, and whatever else is registered, behind one protocol."""
 
 from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint, Storage
-from datacheck.storage.registry import open_file, register_storage, storage_of
+from datacheck.storage.registry import open_file, read_bytes, register_storage, storage_of
 
-__all__ = ["DataFile", "Entry", "FileInfo", "Fingerprint", "Storage", "open_file", "register_storage", "storage_of"]
+__all__ = [
+    "DataFile",
+    "Entry",
+    "FileInfo",
+    "Fingerprint",
+    "Storage",
+    "open_file",
+    "read_bytes",
+    "register_storage",
+    "storage_of",
+]

@@ -157,6 +157,10 @@ class Storage(Protocol):
         """Delete a folder and everything in it; nothing happens where there is none."""
         ...
 
+    def delete_empty_folder(self, folder: str) -> None:
+        """Delete a folder if it exists and is empty; nothing happens otherwise."""
+        ...
+
     def make_folder(self, folder: str) -> None:
         """Create a folder and those above it, durably; nothing happens where it exists."""
         ...

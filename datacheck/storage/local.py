@@ -85,6 +85,9 @@ class LocalStorage:
     @contextmanager
     def create(self, uri: str) -> Iterator[BinaryIO]:
         path = Path(uri)
+        with suppress(FileNotFoundError):
+            # A name that is too long or forbidden fails now, not after the work is done.
+            path.lstat()
         partial = atomic.partial_path(path)
         try:
             with partial.open("xb") as file:
@@ -131,6 +134,10 @@ class LocalStorage:
     def delete_folder(self, folder: str) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+    def delete_empty_folder(self, folder: str) -> None:
+        with suppress(OSError):
+            Path(folder).rmdir()
 
     def make_folder(self, folder: str) -> None:
         atomic.make_folder(Path(folder))

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from datacheck.errors import OutputError
 from datacheck.text import plain
@@ -49,7 +48,7 @@ def output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raise every ``OSError`` of the block as an ``OutputError`` about ``path``."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datacheck.storage.base import DataFile, Storage
 from datacheck.storage.local import LocalStorage
 
-__all__ = ["LOCAL", "open_file", "register_storage", "storage_of"]
+__all__ = ["LOCAL", "open_file", "read_bytes", "register_storage", "storage_of"]
 
 LOCAL = LocalStorage()
 _by_scheme: dict[str, Storage] = {}
@@ -25,3 +25,9 @@ def storage_of(uri: str) -> Storage:
 def open_file(uri: str) -> DataFile:
     """Open a file for reading, wherever it is stored; raises ``OSError``."""
     return storage_of(uri).open(uri)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a small file; raises ``OSError``."""
+    with open_file(uri) as file:
+        return file.read()

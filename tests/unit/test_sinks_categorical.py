@@ -14,7 +14,7 @@ items = st.lists(st.sampled_from([(), ("DC101",), ("DC101", "DC202")]), max_size
 
 @given(st.lists(items, max_size=4))
 def test_joined_they_are_the_lists_joined(parts: list[list[tuple[str, ...]]]) -> None:
-    joined = Categorical.joined(map(Categorical.of, parts))
+    joined = Categorical.concatenate(map(Categorical.of, parts))
     plain = [item for part in parts for item in part]
     assert list(joined) == plain
     assert len(set(joined.values)) == len(joined.values)

@@ -238,8 +238,8 @@ class _Parts:
             record.parts[name] = writer.close()
         if self._quarantine is not None:
             record.parts[self._quarantine.path.name] = self._quarantine.close()
-        verdicts = Categorical.joined(verdicts for _, _, verdicts, _ in self._removed)
-        codes = Categorical.joined(codes for _, _, _, codes in self._removed)
+        verdicts = Categorical.concatenate(verdicts for _, _, verdicts, _ in self._removed)
+        codes = Categorical.concatenate(codes for _, _, _, codes in self._removed)
         if len(verdicts):
             name = f"{self._task.name}.ledger.parquet"
             rows = np.concatenate([rows for rows, _, _, _ in self._removed])
