@@ -41,7 +41,8 @@ def check_output_outside_inputs(output: str | os.PathLike[str], inputs: Iterable
     """
     uri = os.fspath(output)
     target = _Location(uri)
-    for given in map(os.fspath, inputs):
+    for path in inputs:
+        given = os.fspath(path)
         source = _Location(given)
         if target.is_same(source):
             raise OutputError(

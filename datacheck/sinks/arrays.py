@@ -112,7 +112,7 @@ def _chunks(segments: Sequence[Segment]) -> Iterator[memoryview]:
                 file.seek(segment.offset)
                 left = segment.size
                 while left:
-                    got = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[union-attr]
+                    got = file.readinto(buffer[: min(left, _CHUNK)])
                     if not got:
                         raise OutputError(f"{plain(str(source))}: truncated while it was read; run again")
                     left -= got
@@ -163,7 +163,7 @@ def write_npz(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
 
 
 def safetensors_dtype(dtype: np.dtype[Any], logical: str | None) -> str | None:
-    """safetensors' name for a dtype; None if it has none."""
+    """Safetensors' name for a dtype; None if it has none."""
     return _SAFETENSORS_NAMES.get(logical or dtype.name)
 
 

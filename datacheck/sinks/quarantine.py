@@ -28,7 +28,6 @@ from datacheck.sinks.arrow import ArrowSink, ArrowWriter
 from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
-from datacheck.text import plain
 
 __all__ = ["NUMPY_KEY", "QuarantineWriter"]
 

@@ -36,7 +36,7 @@ class FileWriter(ABC):
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._storage = storage_of(uri)
-        self._pending = ExitStack()
+        self._created = ExitStack()
         self._num_bytes: int | None = None
         self._failed = False
 
@@ -53,7 +53,7 @@ class FileWriter(ABC):
         if self._num_bytes is None:
             with self._guarded():
                 self._finish()
-                self._pending.close()
+                self._created.close()
                 self._num_bytes = self._storage.stat(self.uri).fingerprint.size
         return self._num_bytes
 
@@ -66,12 +66,12 @@ class FileWriter(ABC):
         self._failed = True
         self._discard()
         with suppress(OSError):
-            self._pending.__exit__(_Aborted, _Aborted(), None)
+            self._created.__exit__(_AbortedError, _AbortedError(), None)
 
     def _open(self) -> BinaryIO:
         """The file to write, removed if the part is aborted."""
         with output_errors(self.uri):
-            return self._pending.enter_context(self._storage.create(self.uri))
+            return self._created.enter_context(self._storage.create(self.uri))
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -91,9 +91,9 @@ class FileWriter(ABC):
     def _finish(self) -> None:
         """Hand all bytes to the file, without closing it."""
 
-    def _discard(self) -> None:
+    def _discard(self) -> None:  # noqa: B027 - optional
         """Drop buffered rows and other resources; the file is removed afterwards."""
 
 
-class _Aborted(Exception):
+class _AbortedError(Exception):
     """Tells the storage that a file was not completed."""

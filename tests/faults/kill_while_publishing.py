@@ -19,8 +19,9 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
-from datacheck.storage.atomic import publish_all, write_atomically
+from datacheck.storage.local import LocalStorage
 
+STORAGE = LocalStorage()
 UNITS = 6
 FORMATS = ("parquet", "arrow", "csv", "npy", "npz", "safetensors")
 
@@ -46,21 +47,21 @@ def old_or_new(folder: Path, rounds: int) -> int:
     """A file that is replaced over and over is always one of the whole ones."""
     contents = [bytes([letter]) * 300_000 for letter in b"abc"]
     target = folder / "target"
-    write_atomically(target, contents[0])
+    STORAGE.put(str(target), contents[0])
 
     def replace_for_ever() -> None:
         while True:
             for content in contents:
-                write_atomically(target, content)
+                STORAGE.put(str(target), content)
 
     kills = 0
     for seconds in durations(rounds, 0.02):
         kills += killed_after(seconds, replace_for_ever)
-        check(target, contents)
+        check_content(target, contents)
     return kills
 
 
-def check(target: Path, contents: list[bytes]) -> None:
+def check_content(target: Path, contents: list[bytes]) -> None:
     if target.read_bytes() not in contents:
         raise SystemExit(f"a partial file of {target.stat().st_size} bytes was published")
 
@@ -72,24 +73,24 @@ def unit_batch(unit: int) -> Batch:
 
 def small_job(output: Path, fmt: str) -> None:
     """What a job does with a sink and a staging area: parts, records, publishing, each done once."""
-    with StagingArea(output) as area:
+    with StagingArea(str(output)) as area:
         finished = area.finished_units()
         for unit in range(UNITS):
             name = f"unit{unit}"
             if name in finished:
                 continue
             batch = unit_batch(unit)
-            writer = get_sink(fmt).open(area.part_path(name), batch.take(np.arange(0)))
+            writer = get_sink(fmt).open(area.part_uri(name), batch.take(np.arange(0)))
             for start in range(0, batch.num_rows, 6000):
                 writer.write(batch.take(np.arange(start, min(start + 6000, batch.num_rows))))
             area.record_unit(name, {"size": writer.close()})
-        moves = [(area.part_path(f"unit{unit}"), output / f"unit{unit}") for unit in range(UNITS)]
-        publish_all(move for move in moves if move[0].exists())
-        write_atomically(output / "manifest.json", json.dumps(area.finished_units()).encode())
+        moves = [(area.part_uri(f"unit{unit}"), str(output / f"unit{unit}")) for unit in range(UNITS)]
+        STORAGE.move_all(move for move in moves if Path(move[0]).exists())
+        STORAGE.put(str(output / "manifest.json"), json.dumps(area.finished_units()).encode())
         area.clear()
 
 
-def killed_and_gone_on_with(folder: Path, rounds: int) -> int:
+def killed_and_resumed(folder: Path, rounds: int) -> int:
     """A small job that is killed again and again ends with the bytes of one that never was."""
     kills = 0
     for fmt in FORMATS:
@@ -102,7 +103,7 @@ def killed_and_gone_on_with(folder: Path, rounds: int) -> int:
             output = folder / f"{fmt}-{place}"
             for again in (seconds, seconds / 2, seconds / 3):
                 kills += killed_after(again, lambda output=output, fmt=fmt: small_job(output, fmt))
-                look_at_records(output)
+                check_records(output)
             if not (output / "manifest.json").exists() or (output / ".datacheck").exists():
                 small_job(output, fmt)
             if content(output) != expected:
@@ -110,7 +111,7 @@ def killed_and_gone_on_with(folder: Path, rounds: int) -> int:
     return kills
 
 
-def look_at_records(output: Path) -> None:
+def check_records(output: Path) -> None:
     for record in (output / ".datacheck" / "units").glob("*.json"):
         size = json.loads(record.read_bytes())["size"]
         staged, final = output / ".datacheck" / "parts" / record.stem, output / record.stem
@@ -123,5 +124,5 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    scenario = {"old_or_new": old_or_new, "killed_and_gone_on_with": killed_and_gone_on_with}[sys.argv[1]]
+    scenario = {"old_or_new": old_or_new, "killed_and_resumed": killed_and_resumed}[sys.argv[1]]
     print(scenario(Path(sys.argv[2]), int(sys.argv[3])))

@@ -167,7 +167,7 @@ def test_a_second_run_at_the_same_time_is_told_so_and_the_first_ends_well(job: P
     with held_run(job) as process:
         second = run_command("run", "pipeline.yaml", cwd=job)
         assert second.returncode == 2
-        assert f"another run (process {process.pid}) is writing there; wait for it to end" in second.stderr
+        assert f"another run (process {process.pid}) is writing there; wait for it to finish" in second.stderr
         assert "Traceback" not in second.stderr
         (job / "hold").unlink()
         out, err = process.communicate(timeout=60)

@@ -17,7 +17,8 @@ from datacheck.errors import OutputError
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
-from datacheck.storage.atomic import write_atomically
+from datacheck.storage.local import LocalStorage
+from datacheck.storage.os_errors import output_errors
 
 FORMATS = ("arrow", "csv", "npy", "npz", "parquet", "safetensors")
 KILLER = Path(__file__).with_name("kill_while_publishing.py")
@@ -46,9 +47,14 @@ def large_batch() -> Batch:
     return Batch((Column("x", values),), len(values))
 
 
+def put(path: Path, content: bytes) -> None:
+    with output_errors(path):
+        LocalStorage().put(str(path), content)
+
+
 def write_large(fmt: str, path: Path) -> None:
     batch = large_batch()
-    writer = get_sink(fmt).open(path, batch.take(np.arange(0)))
+    writer = get_sink(fmt).open(str(path), batch.take(np.arange(0)))
     for start in range(0, batch.num_rows, 50_000):
         writer.write(batch.take(np.arange(start, start + 50_000)))
     writer.close()
@@ -66,22 +72,22 @@ def test_a_full_disk_is_said_and_finished_parts_are_kept(fmt, small_disk):
 
 
 def test_a_full_disk_stops_an_atomic_write_before_the_old_file_is_touched(small_disk):
-    write_atomically(small_disk / "f", b"old")
+    put(small_disk / "f", b"old")
     with pytest.raises(OutputError, match="the disk is full"):
-        write_atomically(small_disk / "f", b"x" * (2 << 20))
+        put(small_disk / "f", b"x" * (2 << 20))
     assert (small_disk / "f").read_bytes() == b"old"
     assert [path.name for path in small_disk.iterdir()] == ["f"]
 
 
-def test_a_full_disk_stops_a_join(small_disk, tmp_path):
+def test_a_full_disk_stops_a_concatenation(small_disk, tmp_path):
     write_large("npy", tmp_path / "part")
     with pytest.raises(OutputError, match="the disk is full"):
-        concatenate("npy", [tmp_path / "part"], small_disk / "joined")
+        concatenate("npy", [str(tmp_path / "part")], str(small_disk / "joined"))
     assert list(small_disk.iterdir()) == []
 
 
 def test_a_full_disk_stops_a_record_and_the_unit_is_not_done(small_disk):
-    with StagingArea(small_disk) as area:
+    with StagingArea(str(small_disk)) as area:
         with pytest.raises(OutputError, match="the disk is full"):
             area.record_unit("u", {"note": "x" * (2 << 20)})
         assert area.finished_units() == {}
@@ -95,7 +101,7 @@ def test_a_read_only_file_system_is_said(fmt, small_disk):
     with pytest.raises(OutputError, match="the file system is read-only"):
         write_large(fmt, small_disk / "part")
     with pytest.raises(OutputError, match="the file system is read-only"):
-        StagingArea(small_disk)
+        StagingArea(str(small_disk))
     mount("-o", "remount,rw", str(small_disk))
 
 
@@ -138,7 +144,7 @@ FORBIDDEN = """
     os.chdir(sys.argv[1])
     if os.geteuid() == 0:
         os.setuid(65534)
-    for write in (*(lambda fmt=fmt: write_large(fmt, Path("part")) for fmt in FORMATS), lambda: StagingArea(Path("."))):
+    for write in (*(lambda fmt=fmt: write_large(fmt, Path("part")) for fmt in FORMATS), lambda: StagingArea(".")):
         try:
             write()
         except OutputError as error:
@@ -155,7 +161,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
     assert all("permission denied; make the folder writable" in line for line in lines)
 
 
-@pytest.mark.parametrize(("scenario", "rounds"), [("old_or_new", 100), ("killed_and_gone_on_with", 8)])
+@pytest.mark.parametrize(("scenario", "rounds"), [("old_or_new", 100), ("killed_and_resumed", 8)])
 def test_a_kill_at_any_instant_leaves_nothing_partial(scenario, rounds, tmp_path):
     command = [sys.executable, str(KILLER), scenario, str(tmp_path), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

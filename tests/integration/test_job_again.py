@@ -16,6 +16,7 @@ import datacheck
 from datacheck.errors import OutputError
 from datacheck.publishing.publisher import Publisher
 from datacheck.publishing.staging import StagingArea
+from datacheck.storage.local import LocalStorage
 
 DROP = [{"action": "drop_row"}]
 IMPUTE = [{"action": "impute", "strategy": "mean"}]
@@ -184,8 +185,8 @@ def test_an_output_that_is_a_file_is_said(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_on_one_output_do_not_meet(job: Path) -> None:
-    with StagingArea(job / "out"):
-        with pytest.raises(OutputError, match=r"another run \(process \d+\) is writing there; wait for it to end"):
+    with StagingArea(str(job / "out")):
+        with pytest.raises(OutputError, match=r"another run \(process \d+\) is writing there; wait for it to finish"):
             datacheck.run(pipeline(job, DROP), overwrite=True)
         assert not datacheck.run(pipeline(job)).is_new
 
@@ -231,7 +232,7 @@ def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_anothe
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("datacheck.publishing.publisher.write_atomically", _dies_at_manifest(die))
+        patch.setattr(LocalStorage, "put", _dies_at_manifest(die))
         with pytest.raises(Killed):
             datacheck.run(pipeline(job))
     assert list((job / "out" / "train").iterdir())
@@ -243,14 +244,14 @@ def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_anothe
 
 
 def _dies_at_manifest(die: Any) -> Any:
-    from datacheck.storage.atomic import write_atomically
+    put = LocalStorage.put
 
-    def write(path: Path, content: bytes, **options: Any) -> None:
-        if path.name == "manifest.json":
+    def put_or_die(self: LocalStorage, uri: str, content: bytes, **options: Any) -> None:
+        if uri.endswith("/manifest.json"):
             die()
-        write_atomically(path, content, **options)
+        put(self, uri, content, **options)
 
-    return write
+    return put_or_die
 
 
 def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def template(batch: Batch) -> Batch:
 
 def write(fmt: str, path: Path, columns: list[Column], size: int = 4, **options: object) -> Path:
     parts = batches(*columns, size=size)
-    writer = get_sink(fmt, options).open(path, template(Batch(tuple(columns), len(columns[0]))))
+    writer = get_sink(fmt, options).open(str(path), template(Batch(tuple(columns), len(columns[0]))))
     for batch in parts:
         writer.write(batch)
     assert writer.close() == path.stat().st_size

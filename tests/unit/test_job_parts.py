@@ -112,15 +112,15 @@ def make_manifest(folder: Path) -> dict[str, Any]:
 
 def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path)
-    assert read_manifest(tmp_path) is None
+    assert read_manifest(str(tmp_path)) is None
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert read_manifest(tmp_path) == manifest
+    assert read_manifest(str(tmp_path)) == manifest
     assert files_of(manifest) == ["train/x.npy", "statistics.json"]
-    assert damage_of(tmp_path, manifest) == ""
+    assert damage_of(str(tmp_path), manifest) == ""
     (tmp_path / "train" / "x.npy").write_bytes(b"1234")
-    assert "expected 5 bytes, got 4" in damage_of(tmp_path, manifest)
+    assert "expected 5 bytes, got 4" in damage_of(str(tmp_path), manifest)
     (tmp_path / "train" / "x.npy").unlink()
-    assert "No such file" in damage_of(tmp_path, manifest)
+    assert "No such file" in damage_of(str(tmp_path), manifest)
     assert files_of({**manifest, "statistics": None}) == ["train/x.npy"]
 
 
@@ -128,7 +128,7 @@ def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: 
 def test_what_only_looks_like_a_manifest_is_none(change: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({**make_manifest(tmp_path), **change}))
     with pytest.raises(OutputError, match="not a datacheck manifest"):
-        read_manifest(tmp_path)
+        read_manifest(str(tmp_path))
 
 
 def test_counts_are_added_by_name() -> None:

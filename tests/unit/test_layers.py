@@ -47,7 +47,6 @@ SIBLINGS = {
     ("profile", "jobs"),
     ("publishing", "reports"),
     ("publishing", "sinks"),
-    ("sinks", "publishing"),
     ("sources", "numerics"),
     ("sources", "formats"),
     ("sources", "storage"),

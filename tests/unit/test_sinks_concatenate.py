@@ -11,7 +11,7 @@ from sink_files import ARRAYS, bits, read_arrays, special, write
 
 from datacheck.batch import Column
 from datacheck.errors import OutputError
-from datacheck.sinks.concatenate import concatenate, concatenate_npy, supports_concatenation
+from datacheck.sinks.concatenate import concatenate, supports_concatenation
 
 
 def columns(start, stop):
@@ -34,7 +34,7 @@ def test_joined_parts_are_the_file_of_one_writer(fmt, cuts, tmp_path):
         write(fmt, tmp_path / f"part{place}", cut(fmt, start, stop))
         for place, (start, stop) in enumerate(itertools.pairwise(cuts))
     ]
-    size = concatenate(fmt, parts, tmp_path / "joined")
+    size = concatenate(fmt, [*map(str, parts)], str(tmp_path / "joined"))
     whole = write(fmt, tmp_path / "whole", cut(fmt, 0, 20))
     assert (tmp_path / "joined").read_bytes() == whole.read_bytes()
     assert size == whole.stat().st_size
@@ -43,7 +43,7 @@ def test_joined_parts_are_the_file_of_one_writer(fmt, cuts, tmp_path):
 def test_npy_parts_read_back_in_numpy(tmp_path):
     values = np.resize(special("float64"), (11, 2, 2))
     parts = [write("npy", tmp_path / f"{i}", [Column(None, values[i : i + 4])]) for i in range(0, 11, 4)]
-    concatenate_npy(parts, tmp_path / "joined")
+    concatenate("npy", [*map(str, parts)], str(tmp_path / "joined"))
     read = np.load(tmp_path / "joined", mmap_mode="r")
     assert read.shape == values.shape
     assert np.array_equal(bits(read), bits(values))
@@ -54,7 +54,7 @@ def test_bfloat16_keeps_its_name_through_a_join(tmp_path):
         write("safetensors", tmp_path / f"{i}", [Column("x", np.arange(i, dtype=np.uint16), "bfloat16")])
         for i in (2, 3)
     ]
-    concatenate("safetensors", parts, tmp_path / "joined")
+    concatenate("safetensors", [*map(str, parts)], str(tmp_path / "joined"))
     assert b'"dtype":"BF16","shape":[5]' in (tmp_path / "joined").read_bytes()
 
 
@@ -63,7 +63,7 @@ def test_parts_larger_than_the_copy_buffer_are_joined_whole(tmp_path):
     parts = [
         write("npz", tmp_path / f"{i}", [Column("x", half)], size=10**6) for i, half in enumerate(np.split(values, 2))
     ]
-    concatenate("npz", parts, tmp_path / "joined")
+    concatenate("npz", [*map(str, parts)], str(tmp_path / "joined"))
     assert np.array_equal(read_arrays("npz", tmp_path / "joined")["x"], values)
 
 
@@ -74,14 +74,14 @@ def test_parts_that_disagree_are_refused(other, tmp_path):
         write("npy", tmp_path / "b", [Column(None, other)]),
     ]
     with pytest.raises(OutputError, match="arrays of one file must agree"):
-        concatenate("npy", parts, tmp_path / "joined")
+        concatenate("npy", [*map(str, parts)], str(tmp_path / "joined"))
     assert not (tmp_path / "joined").exists()
 
 
 def test_parts_of_other_names_are_refused(tmp_path):
     parts = [write("npz", tmp_path / name, [Column(name, np.zeros(2))]) for name in "ab"]
     with pytest.raises(OutputError, match=r"has the arrays 'b', .* has 'a'"):
-        concatenate("npz", parts, tmp_path / "joined")
+        concatenate("npz", [*map(str, parts)], str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "garbage", "empty"])
@@ -95,40 +95,40 @@ def test_a_damaged_part_is_refused_and_nothing_left(fmt, damage, tmp_path):
     if fmt == "npz" and damage == "longer":
         part.write_bytes(content.replace(b"(20, 3)", b"(90, 3)"))
     with pytest.raises(OutputError, match="run again"):
-        concatenate(fmt, [part], tmp_path / "joined")
+        concatenate(fmt, [str(part)], str(tmp_path / "joined"))
     assert [path.name for path in tmp_path.iterdir()] == ["part"]
 
 
 def test_a_compressed_npz_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "part.npz", x=np.zeros(100))
     with pytest.raises(OutputError, match=r"member x\.npy is compressed"):
-        concatenate("npz", [tmp_path / "part.npz"], tmp_path / "joined")
+        concatenate("npz", [str(tmp_path / "part.npz")], str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize("value", [np.asfortranarray(np.ones((3, 2))), np.array(1.0)])
 def test_an_npy_that_is_no_array_of_rows_in_c_order_is_refused(value, tmp_path):
     np.save(tmp_path / "part.npy", value)
     with pytest.raises(OutputError, match="not an array of rows in C order"):
-        concatenate("npy", [tmp_path / "part.npy"], tmp_path / "joined")
+        concatenate("npy", [str(tmp_path / "part.npy")], str(tmp_path / "joined"))
 
 
 def test_a_pickled_npy_is_refused(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], object), allow_pickle=True)
     (tmp_path / "part").write_bytes(buffer.getvalue())
-    with pytest.raises(OutputError, match="no part that can be joined"):
-        concatenate("npy", [tmp_path / "part"], tmp_path / "joined")
+    with pytest.raises(OutputError, match="not a part that can be concatenated"):
+        concatenate("npy", [str(tmp_path / "part")], str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize("fmt", ["arrow", "csv", "parquet"])
 def test_parts_of_tables_stay_parts(fmt, tmp_path):
     assert not supports_concatenation(fmt)
-    with pytest.raises(OutputError, match=f"parts of {fmt} are not joined"):
-        concatenate(fmt, [tmp_path / "part"], tmp_path / "joined")
+    with pytest.raises(OutputError, match=f"parts of {fmt} are not concatenated"):
+        concatenate(fmt, [str(tmp_path / "part")], str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize("fmt", ARRAYS)
 def test_no_parts_make_no_file(fmt, tmp_path):
     assert supports_concatenation(fmt)
-    with pytest.raises(OutputError, match="no parts to join"):
-        concatenate(fmt, [], tmp_path / "joined")
+    with pytest.raises(OutputError, match="no parts to concatenate"):
+        concatenate(fmt, [], str(tmp_path / "joined"))

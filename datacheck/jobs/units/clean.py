@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,7 @@ class Cleaning:
     plan: CleaningPlan
     fields: Mapping[str | None, str]
     statistics: Statistics | None
-    parts: Path
+    parts: str
     format_options: Mapping[str, Any]
 
 
@@ -186,7 +185,7 @@ class _Parts:
         for index, part in enumerate(divided):
             ending = f".{index:03d}" if len(divided) > 1 else ""
             name = f"{self._task.name}{ending}{sink.suffix}"
-            self._writers.append((name, sink.open(self._cleaning.parts / name, part)))
+            self._writers.append((name, sink.open(f"{self._cleaning.parts}/{name}", part)))
         is_by_array = get_format(self._task.format).is_one_array
         self._arrays = list(template.names) if is_by_array else [None] * len(divided)
 
@@ -217,7 +216,7 @@ class _Parts:
 
     def _aside(self, template: Batch) -> QuarantineWriter:
         if self._quarantine is None:
-            base = self._cleaning.parts / f"{self._task.name}.quarantine"
+            base = f"{self._cleaning.parts}/{self._task.name}.quarantine"
             self._quarantine = QuarantineWriter(base, template.take(np.empty(0, np.int64)), self._task.unit.uri)
         return self._quarantine
 
@@ -237,14 +236,14 @@ class _Parts:
         for name, writer in self._writers:
             record.parts[name] = writer.close()
         if self._quarantine is not None:
-            record.parts[self._quarantine.path.name] = self._quarantine.close()
+            record.parts[self._quarantine.uri.rpartition("/")[2]] = self._quarantine.close()
         verdicts = Categorical.concatenate(verdicts for _, _, verdicts, _ in self._removed)
         codes = Categorical.concatenate(codes for _, _, _, codes in self._removed)
         if len(verdicts):
             name = f"{self._task.name}.ledger.parquet"
             rows = np.concatenate([rows for rows, _, _, _ in self._removed])
             groups = pa.concat_arrays([group for _, group, _, _ in self._removed])
-            record.parts[name] = write_ledger(self._cleaning.parts / name, rows, verdicts, codes, groups)
+            record.parts[name] = write_ledger(f"{self._cleaning.parts}/{name}", rows, verdicts, codes, groups)
         record.arrays = self._arrays
         record.num_kept = self._num_kept
         by_verdict, by_code = Counter(dict(verdicts.counts())), Counter[str]()
