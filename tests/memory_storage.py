@@ -55,8 +55,9 @@ class MemoryStorage:
         return None
 
     def list(self, folder: str) -> list[Entry]:
-        names = {name[len(_prefix(folder)) :].partition("/")[::2] for name in self._below(folder)}
-        return sorted((Entry(name, bool(rest)) for name, rest in names), key=lambda entry: entry.name)
+        paths = [name[len(_prefix(folder)) :].partition("/") for name in self._below(folder)]
+        entries = {Entry(name, bool(rest)) for name, _, rest in paths}
+        return sorted(entries, key=lambda entry: entry.name)
 
     def folder_key(self, folder: str) -> Hashable:
         return folder.rstrip("/")
@@ -96,6 +97,9 @@ class MemoryStorage:
     def delete_folder(self, folder: str) -> None:
         for name in self._below(folder):
             del self.files[name]
+
+    def delete_empty_folder(self, folder: str) -> None:
+        pass
 
     def make_folder(self, folder: str) -> None:
         pass
