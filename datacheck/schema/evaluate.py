@@ -1,10 +1,10 @@
-"""Evaluating an expression over columns: whole vectors first, then exactly the rows that a vector cannot hold.
+"""Evaluates expressions over columns: as whole vectors first, then exactly for the rows that a vector cannot represent.
 
-Arithmetic is int64 among integers and float64 otherwise. Rows where an integer would overflow, lose digits in a
-comparison with a float, or be divided by zero are evaluated again one at a time with Python's integers, so that nothing
-wraps around in silence. ``/`` and ``**`` are float64, and ``x / 0`` is an infinity or NaN as IEEE 754 says; ``x // 0``
-and ``x % 0`` of integers are NaN. A decimal is the nearest float64. The difference of two times is a number of seconds,
-and so is a duration. A constant beside a float32 or float16 field is rounded to the field's dtype, as NumPy does.
+Arithmetic is int64 between integers and float64 otherwise. Rows where an integer would overflow, lose digits in a
+comparison with a float, or be divided by zero are evaluated again, one by one, with Python's integers, so that nothing
+wraps around silently. ``/`` and ``**`` are float64, and ``x / 0`` is an infinity or NaN (IEEE 754); ``x // 0`` and
+``x % 0`` of integers are NaN. A decimal is the nearest float64. The difference of two times is in seconds, and so is a
+duration. A constant compared with a float32 or float16 field is rounded to the field's dtype, as in NumPy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import copy
 import math
-import operator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 from datacheck.schema.exact import ExactAlgebra
 from datacheck.schema.expression import ParsedExpression, fold
 from datacheck.schema.operands import TIMES, ExpressionTypeError, Operand
+from datacheck.schema.operators import CALCULATE, COMPARE
 from datacheck.schema.times import parse_clock, parse_moment
 
 if TYPE_CHECKING:
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 _COMPARE_TEXT: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "<": pc.less,
     "<=": pc.less_equal,
@@ -47,27 +39,18 @@ _COMPARE_TEXT: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "==": pc.equal,
     "!=": pc.not_equal,
 }
-_CALCULATE: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "+": np.add,
-    "-": np.subtract,
-    "*": np.multiply,
-    "/": np.true_divide,
-    "//": np.floor_divide,
-    "%": np.remainder,
-    "**": np.power,
-}
-#: Above this an integer may not be what its float64 says.
+#: From here on float64 does not represent every integer.
 _EXACT_FLOAT: Final = 2**53
-#: Just below the ends of int64, by more than the rounding of an estimate in float64.
+#: Below the limits of int64 by more than the rounding error of a float64 estimate.
 _SAFE_INT: Final = 9.2e18
 
 
 def evaluate(
     expression: ParsedExpression, columns: Mapping[str, Operand], num_rows: int
 ) -> tuple[BoolArray, BoolArray]:
-    """Where the rule is true, and where it is known (not touched by a null), each ``(num_rows,)``.
+    """Where the rule is true, and where it is known (no null involved), each of shape ``(num_rows,)``.
 
-    Raises :class:`ExpressionTypeError` where the columns' dtypes do not have what the expression asks of them.
+    Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of the columns.
     """
     tree = _round_constants(expression.tree, columns)
     vectors = _VectorAlgebra(columns, num_rows)
@@ -75,17 +58,17 @@ def evaluate(
         result = fold(tree, vectors)
         if result.kind == "null":
             return np.zeros(num_rows, np.bool_), np.zeros(num_rows, np.bool_)
-        _need(result, "bool", "is not true or false; compare it with something")
+        _require_kind(result, "bool", "is not true or false; compare it with something")
         truth = np.array(np.broadcast_to(result.values, (num_rows,)))
         known = np.ones(num_rows, np.bool_) if result.valid is None else np.array(result.valid)
-        for row in np.flatnonzero(vectors.doubtful).tolist():
+        for row in np.flatnonzero(vectors.inexact).tolist():
             verdict = fold(tree, ExactAlgebra({name: columns[name].value_at(row) for name in expression.names}))
             truth[row], known[row] = bool(verdict), verdict is not None
     return truth & known, known
 
 
 def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr:
-    """The tree with constants beside a narrow float field rounded to its dtype, where that leaves them finite."""
+    """Round constants that are compared with a narrow float field to its dtype, if they stay finite."""
 
     def narrow_of(node: ast.expr) -> np.dtype[Any] | None:
         match node:
@@ -123,7 +106,7 @@ def _rounded(node: ast.expr, dtype: np.dtype[Any] | None) -> ast.expr:
     return node
 
 
-def _need(value: Operand, kind: str, problem: str) -> None:
+def _require_kind(value: Operand, kind: str, problem: str) -> None:
     if value.kind != kind:
         raise ExpressionTypeError(f"{_described(value)} {problem}")
 
@@ -132,7 +115,7 @@ def _described(value: Operand) -> str:
     return {
         "number": "a number",
         "bool": "true or false",
-        "text": "text",
+        "text": "a string",
         "time": "a time without a zone",
         "instant": "a time with a zone",
         "clock": "a time of day",
@@ -141,16 +124,16 @@ def _described(value: Operand) -> str:
 
 
 class _VectorAlgebra:
-    """Operations on whole columns; collects the rows that it cannot be sure of."""
+    """Operations on whole columns; collects the rows that need exact evaluation."""
 
     def __init__(self, columns: Mapping[str, Operand], num_rows: int) -> None:
         self._columns = columns
-        self.doubtful = np.zeros(num_rows, np.bool_)
+        self.inexact = np.zeros(num_rows, np.bool_)
 
     def name(self, name: str) -> Operand:
         column = self._columns[name]
-        if column.doubtful is not None:
-            self._doubt(column.doubtful, column.valid)
+        if column.inexact is not None:
+            self._mark_inexact(column.inexact, column.valid)
         return column
 
     def constant(self, value: bool | int | float | str) -> Operand:
@@ -164,40 +147,38 @@ class _VectorAlgebra:
 
     def compare(self, operator: str, left: Operand, right: Operand) -> Operand:
         if "null" in (left.kind, right.kind):
-            return self._nothing()
+            return self._null()
         left, right = _as_times(left, right), _as_times(right, left)
-        valid = _both(left.valid, right.valid)
+        valid = _both_valid(left.valid, right.valid)
         if left.kind == right.kind == "text":
             return self._compare_text(operator, left, right, valid)
         if left.kind == right.kind and left.kind in TIMES:
-            return Operand("bool", _COMPARE[operator](left.values, right.values), valid)
+            return Operand("bool", COMPARE[operator](left.values, right.values), valid)
         problem = f"{_described(left)} cannot be compared with {_described(right)}"
         first, second = _number(left, problem), _number(right, problem)
         if first.dtype != second.dtype:
             for integers in (first, second):
                 if integers.dtype.kind == "i":
-                    self._doubt(abs(integers.astype(np.float64)) >= _EXACT_FLOAT, valid)
-        return Operand("bool", _COMPARE[operator](first, second), valid)
+                    self._mark_inexact(abs(integers.astype(np.float64)) >= _EXACT_FLOAT, valid)
+        return Operand("bool", COMPARE[operator](first, second), valid)
 
     def arithmetic(self, operator: str, left: Operand, right: Operand) -> Operand:
         if "null" in (left.kind, right.kind):
-            return self._nothing()
-        valid = _both(left.valid, right.valid)
+            return self._null()
+        valid = _both_valid(left.valid, right.valid)
         if operator == "-" and left.kind == right.kind and left.kind in TIMES:
             difference = self._integers("-", left.values, right.values, valid)
-            self._doubt(abs(difference.astype(np.float64)) >= _EXACT_FLOAT, valid)
+            self._mark_inexact(abs(difference.astype(np.float64)) >= _EXACT_FLOAT, valid)
             return Operand("number", difference / 1e9, valid)
-        problem = f"{_described(left)} {operator} {_described(right)} has no meaning; numbers are needed"
+        problem = f"{_described(left)} {operator} {_described(right)} is undefined; both must be numbers"
         first, second = _number(left, problem), _number(right, problem)
-        if operator == "**":
-            return Operand("number", np.power(first.astype(np.float64), second.astype(np.float64)), valid)
-        if first.dtype.kind == second.dtype.kind == "i":
+        if operator != "**" and first.dtype.kind == second.dtype.kind == "i":
             if operator == "/":
-                self._doubt(abs(first.astype(np.float64)) >= _EXACT_FLOAT, valid)
-                self._doubt(abs(second.astype(np.float64)) >= _EXACT_FLOAT, valid)
-                return Operand("number", np.true_divide(first, second), valid)
+                self._mark_inexact(abs(first.astype(np.float64)) >= _EXACT_FLOAT, valid)
+                self._mark_inexact(abs(second.astype(np.float64)) >= _EXACT_FLOAT, valid)
+                return Operand("number", CALCULATE["/"](first, second), valid)
             return Operand("number", self._integers(operator, first, second, valid), valid)
-        return Operand("number", _CALCULATE[operator](first.astype(np.float64), second.astype(np.float64)), valid)
+        return Operand("number", CALCULATE[operator](first.astype(np.float64), second.astype(np.float64)), valid)
 
     def negative(self, value: Operand) -> Operand:
         return self.arithmetic("-", Operand("number", np.int64(0)), value) if _is_integer(value) else _negated(value)
@@ -210,11 +191,11 @@ class _VectorAlgebra:
             if value.kind == "null":
                 unknown = np.bool_(True)
                 continue
-            _need(value, "bool", "stands where true or false is needed; compare it with something")
+            _require_kind(value, "bool", "is used as true or false; compare it with something")
             valid = np.bool_(True) if value.valid is None else value.valid
             false = false | (valid & ~value.values)
             unknown = unknown | ~valid
-        return Operand("bool", ~false & ~unknown, self._whole(false | ~unknown))
+        return Operand("bool", ~false & ~unknown, self._validity(false | ~unknown))
 
     def disjunction(self, values: Sequence[Operand]) -> Operand:
         return self.negation(self.conjunction([self.negation(value) for value in values]))
@@ -222,7 +203,7 @@ class _VectorAlgebra:
     def negation(self, value: Operand) -> Operand:
         if value.kind == "null":
             return value
-        _need(value, "bool", "stands where true or false is needed; compare it with something")
+        _require_kind(value, "bool", "is used as true or false; compare it with something")
         return Operand("bool", ~value.values, value.valid)
 
     def member(self, value: Operand, members: Sequence[bool | int | float | str]) -> Operand:
@@ -230,7 +211,7 @@ class _VectorAlgebra:
             array = value.values if isinstance(value.values, pa.Array) else pa.array([value.values])
             found = pc.is_in(array, pa.array(members, array.type)).to_numpy(zero_copy_only=False)
             return Operand(
-                "bool", found if len(found) != 1 else np.broadcast_to(found, self.doubtful.shape), value.valid
+                "bool", found if len(found) != 1 else np.broadcast_to(found, self.inexact.shape), value.valid
             )
         return self.disjunction([self.compare("==", value, self.constant(member)) for member in members])
 
@@ -239,15 +220,15 @@ class _VectorAlgebra:
         if function == "is_null":
             return Operand("bool", np.bool_(False) if first.valid is None else ~first.valid)
         if any(argument.kind == "null" for argument in arguments):
-            return self._nothing()
+            return self._null()
         if function == "len":
             return _length(first)
         if function in ("min", "max"):
             return self._extreme(function, arguments)
-        values = _number(first, f"{function}() needs a number, and is given {_described(first)}")
+        values = _number(first, f"{function}() expects a number, got {_described(first)}")
         if function == "abs":
             if values.dtype.kind == "i":
-                self._doubt(values == np.iinfo(np.int64).min, first.valid)
+                self._mark_inexact(values == np.iinfo(np.int64).min, first.valid)
             return Operand("number", abs(values), first.valid)
         test = {"is_nan": np.isnan, "is_finite": np.isfinite}[function]
         return Operand("bool", test(values.astype(np.float64)), first.valid)
@@ -260,39 +241,39 @@ class _VectorAlgebra:
                 raise ExpressionTypeError(f"{function}() mixes times with other values")
         else:
             kind = "number"
-            problem = f"{function}() needs numbers or times"
+            problem = f"{function}() expects numbers or times"
             values = _number(arguments[0], problem)
         for argument in arguments[1:]:
             following = argument.values if kind != "number" else _number(argument, problem)
-            valid = _both(valid, argument.valid)
+            valid = _both_valid(valid, argument.valid)
             for integers, other in ((values, following), (following, values)):
                 if integers.dtype.kind == "i" and other.dtype.kind == "f":
-                    self._doubt(abs(integers.astype(np.float64)) >= _EXACT_FLOAT, valid)
+                    self._mark_inexact(abs(integers.astype(np.float64)) >= _EXACT_FLOAT, valid)
             values = choose(values, following)
         return Operand(kind, values, valid)
 
     def _integers(self, operator: str, first: Any, second: Any, valid: BoolArray | None) -> Any:
-        """Integer arithmetic, with doubt wherever it would leave int64 or divide by zero."""
+        """Integer arithmetic; rows that overflow int64 or divide by zero are marked."""
         if operator in ("//", "%"):
-            self._doubt(second == 0, valid)
-            self._doubt((second == -1) & (first == np.iinfo(np.int64).min), valid)
+            self._mark_inexact(second == 0, valid)
+            self._mark_inexact((second == -1) & (first == np.iinfo(np.int64).min), valid)
         else:
-            estimate = _CALCULATE[operator](first.astype(np.float64), second.astype(np.float64))
-            self._doubt(abs(estimate) >= _SAFE_INT, valid)
-        return _CALCULATE[operator](first, second)
+            estimate = CALCULATE[operator](first.astype(np.float64), second.astype(np.float64))
+            self._mark_inexact(abs(estimate) >= _SAFE_INT, valid)
+        return CALCULATE[operator](first, second)
 
-    def _doubt(self, rows: Any, valid: BoolArray | None) -> None:
-        self.doubtful |= rows if valid is None else rows & valid
+    def _mark_inexact(self, rows: Any, valid: BoolArray | None) -> None:
+        self.inexact |= rows if valid is None else rows & valid
 
-    def _nothing(self) -> Operand:
-        return Operand("null", np.bool_(False), np.zeros_like(self.doubtful))
+    def _null(self) -> Operand:
+        return Operand("null", np.bool_(False), np.zeros_like(self.inexact))
 
-    def _whole(self, mask: Any) -> BoolArray | None:
-        return None if np.all(mask) else np.broadcast_to(mask, self.doubtful.shape)
+    def _validity(self, mask: Any) -> BoolArray | None:
+        return None if np.all(mask) else np.broadcast_to(mask, self.inexact.shape)
 
     def _compare_text(self, operator: str, left: Operand, right: Operand, valid: BoolArray | None) -> Operand:
         if isinstance(left.values, str) and isinstance(right.values, str):
-            return Operand("bool", np.bool_(_COMPARE[operator](left.values, right.values)))
+            return Operand("bool", np.bool_(COMPARE[operator](left.values, right.values)))
         outcome = _COMPARE_TEXT[operator](left.values, right.values)
         return Operand("bool", outcome.fill_null(False).to_numpy(zero_copy_only=False), valid)
 
@@ -304,10 +285,10 @@ def _is_integer(value: Operand) -> bool:
 def _negated(value: Operand) -> Operand:
     if value.kind == "null":
         return value
-    return Operand("number", -_number(value, f"-({_described(value)}) has no meaning"), value.valid)
+    return Operand("number", -_number(value, f"-({_described(value)}) is undefined"), value.valid)
 
 
-def _both(first: BoolArray | None, second: BoolArray | None) -> BoolArray | None:
+def _both_valid(first: BoolArray | None, second: BoolArray | None) -> BoolArray | None:
     if first is None or second is None:
         return second if first is None else first
     return first & second
@@ -323,18 +304,18 @@ def _number(value: Operand, problem: str) -> Any:
 
 
 def _as_times(value: Operand, other: Operand) -> Operand:
-    """A text constant beside a time, as the time that it writes."""
+    """A string constant that is compared with a time, as a time."""
     if other.kind not in TIMES or not isinstance(value.values, str):
         return value
     moment = parse_clock(value.values) if other.kind == "clock" else parse_moment(value.values)
     if moment is None:
         example = "12:30:00" if other.kind == "clock" else "2024-01-31T12:30:00"
-        raise ExpressionTypeError(f"{value.values!r} is not a time in ISO form such as '{example}'")
+        raise ExpressionTypeError(f"{value.values!r} is not a time in ISO format such as '{example}'")
     if moment.has_offset is not (other.kind == "instant"):
         remedy = "add one, such as 'Z'" if other.kind == "instant" else "leave it out"
         have = "an" if moment.has_offset else "no"
         raise ExpressionTypeError(
-            f"{value.values!r} has {have} offset, and is compared with {_described(other)}; {remedy}"
+            f"{value.values!r} has {have} offset, but is compared with {_described(other)}; {remedy}"
         )
     return Operand(other.kind, np.int64(moment.nanoseconds))
 
@@ -343,7 +324,7 @@ def _length(value: Operand) -> Operand:
     if value.kind == "list":
         return Operand("number", value.values, value.valid)
     if value.kind != "text":
-        raise ExpressionTypeError(f"len() needs text or a list, and is given {_described(value)}")
+        raise ExpressionTypeError(f"len() expects a string or a list, got {_described(value)}")
     if isinstance(value.values, str):
         return Operand("number", np.int64(len(value.values)))
     lengths = pc.utf8_length(value.values).cast(pa.int64()).fill_null(0)

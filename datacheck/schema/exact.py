@@ -1,39 +1,23 @@
-"""Evaluating an expression for one row, with Python's integers: slow, exact, and the same in every other respect."""
+"""Evaluates an expression for one row with Python's integers: slow and exact, otherwise as the vectors do."""
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from datacheck.schema.operands import Instant
+from datacheck.schema.operators import CALCULATE, COMPARE
 from datacheck.schema.times import parse_clock, parse_moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["ExactAlgebra"]
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-_CALCULATE: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "//": operator.floordiv,
-    "%": operator.mod,
-}
-
 
 class ExactAlgebra:
-    """Operations on the values of one row; None is null. Types have been checked by the vectors before."""
+    """Operations on the values of one row; None is null. The vectors have already checked the types."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self._row = row
@@ -51,26 +35,20 @@ class ExactAlgebra:
             right = _instant(right)
         elif isinstance(right, Instant) and isinstance(left, str):
             left = _instant(left)
-        return _COMPARE[operator](left, right)
+        return COMPARE[operator](left, right)
 
     def arithmetic(self, operator: str, left: Any, right: Any) -> Any:
         if left is None or right is None:
             return None
         if isinstance(left, Instant):
             return (left.nanoseconds - right.nanoseconds) / 10**9
-        both_integers = isinstance(left, int) and isinstance(right, int)
-        if both_integers and operator in _CALCULATE:
-            if operator in ("//", "%") and right == 0:
-                return float("nan")
-            return _CALCULATE[operator](int(left), int(right))
-        if both_integers and operator == "/" and right != 0:
-            return _quotient(left, right)
-        first, second = _float(left), _float(right)
-        if operator == "**":
-            return float(np.power(first, second))
-        if operator == "/":
-            return float(np.true_divide(first, second))
-        return float(_CALCULATE[operator](first, second))
+        if isinstance(left, int) and isinstance(right, int) and operator != "**":
+            if operator != "/":
+                is_undefined = operator in ("//", "%") and right == 0
+                return float("nan") if is_undefined else CALCULATE[operator](int(left), int(right))
+            if right != 0:
+                return _quotient(left, right)
+        return float(CALCULATE[operator](_float(left), _float(right)))
 
     def negative(self, value: Any) -> Any:
         return None if value is None else -value
@@ -105,7 +83,7 @@ class ExactAlgebra:
         return bool(test(_float(value)))
 
     def _extreme(self, function: str, arguments: Sequence[Any]) -> Any:
-        """A NaN among the arguments is the outcome, as NumPy has it."""
+        """The smallest or largest argument; NaN if any argument is NaN, as in NumPy."""
         unordered = [value for value in arguments if isinstance(value, float) and np.isnan(value)]
         if unordered:
             return unordered[0]

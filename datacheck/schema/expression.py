@@ -1,4 +1,4 @@
-"""Cross-field expressions: a small language with Python's spelling, of which nothing is ever executed.
+"""Cross-field expressions: a small language with Python's syntax. Nothing in it is ever executed.
 
 ::
 
@@ -7,11 +7,11 @@
     abs(dep_delay - arr_delay) < 600 and carrier in ["UA", "AA"]
     `odd name` == field("another one")
 
-There are comparisons (also chained), ``and``, ``or``, ``not``, ``+ - * / // % **``, ``in [..]``, numbers, text in
-quotes, ``True`` and ``False``, names of fields, and the functions of :data:`FUNCTIONS`.
+The language has comparisons (also chained), ``and``, ``or``, ``not``, ``+ - * / // % **``, ``in [..]``, numbers,
+strings in quotes, ``True`` and ``False``, names of fields, and the functions in :data:`FUNCTIONS`.
 
-What a null touches is unknown (SQL's three-valued logic), and a row whose verdict is unknown does not break the rule.
-A NaN compares false with everything, as IEEE 754 has it, so it does.
+An operation with a null is unknown (SQL's three-valued logic), and a row with an unknown result does not break the
+rule. Every comparison with a NaN is false (IEEE 754), so it does break the rule.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FUNCTIONS", "Algebra", "ExpressionSyntaxError", "ParsedExpression", "fold", "parse_expression"]
 
-#: The functions, with the least and the greatest number of arguments.
+#: The functions, with their minimum and maximum number of arguments.
 FUNCTIONS: Final[dict[str, tuple[int, int]]] = {
     "abs": (1, 1),
     "is_finite": (1, 1),
@@ -71,7 +71,7 @@ _HINTS: Final[dict[type[ast.AST], str]] = {
     ast.Is: "write is_null(x) instead of 'x is None'",
     ast.IsNot: "write not is_null(x) instead of 'x is not None'",
     ast.Attribute: 'write field("a.b") for a field whose name has a dot',
-    ast.Subscript: "values inside a list cannot be reached",
+    ast.Subscript: "values inside a list cannot be accessed",
     ast.IfExp: "write '(test and a) or (not test and b)'",
 }
 
@@ -79,12 +79,12 @@ Value = TypeVar("Value")
 
 
 class ExpressionSyntaxError(ValueError):
-    """The text is not an expression of this language; the message says why."""
+    """The text is not a valid expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedExpression:
-    """An expression that was read and found well-formed; ``names`` are its fields in order of appearance."""
+    """A valid expression; ``names`` are its fields in order of appearance."""
 
     text: str
     tree: ast.expr
@@ -92,7 +92,7 @@ class ParsedExpression:
 
 
 class Algebra(Protocol[Value]):
-    """What the operations of the language mean for one kind of values."""
+    """The operations of the language on one kind of values."""
 
     def name(self, name: str) -> Value: ...
 
@@ -117,7 +117,7 @@ class Algebra(Protocol[Value]):
 
 @lru_cache(maxsize=256)
 def parse_expression(text: str) -> ParsedExpression:
-    """Read an expression; raises :class:`ExpressionSyntaxError` that says what is wrong."""
+    """Parse an expression; raises :class:`ExpressionSyntaxError`."""
     if len(text) > MAX_CHARACTERS:
         raise ExpressionSyntaxError(f"is longer than {MAX_CHARACTERS:,} characters; split it into several rules")
     source, quoted = _replace_backticks(text.strip())
@@ -128,7 +128,7 @@ def parse_expression(text: str) -> ParsedExpression:
     except SyntaxError as error:
         raise ExpressionSyntaxError(f"is not an expression: {error.msg}{_syntax_hint(source)}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ExpressionSyntaxError(f"is not an expression: {error or 'it nests too deeply'}") from None
+        raise ExpressionSyntaxError(f"is not an expression: {error or 'it is nested too deeply'}") from None
     if _depth(body) > MAX_DEPTH or sum(1 for _ in ast.walk(body)) > MAX_NODES * 3:
         raise ExpressionSyntaxError(
             f"is too large (at most {MAX_NODES} parts, {MAX_DEPTH} deep); split it into several rules"
@@ -136,12 +136,12 @@ def parse_expression(text: str) -> ParsedExpression:
     reader = _Reader(quoted)
     tree = reader.truth(body)
     if not reader.names:
-        raise ExpressionSyntaxError("names no field, so it says nothing about the data")
+        raise ExpressionSyntaxError("has no field, so it says nothing about the data")
     return ParsedExpression(text, tree, tuple(reader.names))
 
 
 def fold(node: ast.expr, algebra: Algebra[Value]) -> Value:
-    """The value of a parsed expression in an algebra."""
+    """Evaluate a parsed expression in an algebra."""
     match node:
         case ast.Name(id=name):
             return algebra.name(name)
@@ -161,7 +161,7 @@ def fold(node: ast.expr, algebra: Algebra[Value]) -> Value:
             return _fold_comparisons(left, operators, comparators, algebra)
         case ast.Call(func=ast.Name(id=function), args=arguments):
             return algebra.call(function, [fold(argument, algebra) for argument in arguments])
-    raise AssertionError(f"the reader let {ast.dump(node)} through")
+    raise AssertionError(f"the reader accepted {ast.dump(node)}")
 
 
 def _fold_comparisons(
@@ -182,14 +182,14 @@ def _fold_comparisons(
 
 
 class _Reader:
-    """Lets through the nodes of the language, in a normal form: names for fields, constants with their sign."""
+    """Accepts the nodes of the language and normalises them: names for fields, constants with their sign."""
 
     def __init__(self, quoted: Sequence[str]) -> None:
         self._quoted = {f"{_PLACEHOLDER}{number}": name for number, name in enumerate(quoted)}
         self.names: dict[str, None] = {}
 
     def truth(self, node: ast.expr) -> ast.expr:
-        """A node that is true or false; a bare field may be a boolean one."""
+        """A node that is true or false; a bare field may be boolean."""
         match node:
             case ast.BoolOp(op=operator, values=values):
                 return ast.BoolOp(operator, [self.truth(value) for value in values])
@@ -200,7 +200,7 @@ class _Reader:
             case ast.Call(func=ast.Name(id=name)) if name in _TRUTH_FUNCTIONS or name == "field":
                 return self.value(node)
             case ast.Constant(value=bool()):
-                raise self.error(node, "is a constant, so it is no rule")
+                raise self.error(node, "is a constant, not a rule")
             case ast.BinOp() | ast.Constant() | ast.Call() | ast.UnaryOp():
                 self.value(node)
                 raise self.error(node, "is a value, not a rule; compare it with something")
@@ -229,7 +229,9 @@ class _Reader:
         text = ast.unparse(node)
         for placeholder, name in self._quoted.items():
             text = text.replace(placeholder, f"`{name}`")
-        return ExpressionSyntaxError(f"{text!r} {problem}" if len(text) <= 80 else f"a part of it {problem}")
+        return ExpressionSyntaxError(
+            f"{text!r} {problem}" if len(text) <= 80 else f"a part of the expression {problem}"
+        )
 
     def _refusal(self, node: ast.expr) -> ExpressionSyntaxError:
         keys = [type(node), type(getattr(node, "op", None))]
@@ -242,13 +244,13 @@ class _Reader:
 
     def _constant(self, node: ast.expr, value: object) -> ast.expr:
         if value is None:
-            raise self.error(node, "cannot be compared with; write is_null(x)")
+            raise self.error(node, "cannot be compared; write is_null(x)")
         if not isinstance(value, bool | int | float | str):
-            raise self.error(node, "is not a number, text, True or False")
+            raise self.error(node, "is not a number, string, True or False")
         if isinstance(value, float) and not math.isfinite(value):
-            raise self.error(node, "is not finite; write is_finite(x)")
+            raise self.error(node, "is non-finite; write is_finite(x)")
         if isinstance(value, int) and abs(value) >= 2**64:
-            raise self.error(node, "is larger than any integer that data holds")
+            raise self.error(node, "is larger than any 64-bit integer")
         return ast.Constant(value)
 
     def _signed(self, sign: ast.unaryop, operand: ast.expr) -> ast.expr:
@@ -262,7 +264,7 @@ class _Reader:
 
     def _number(self, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bool):
-            raise self.error(node, "is not a number, and stands where one is needed")
+            raise self.error(node, "is used as a number, but is not one")
         return self.value(node)
 
     def _comparison(self, left: ast.expr, operators: list[ast.cmpop], comparators: list[ast.expr]) -> ast.expr:
@@ -270,7 +272,7 @@ class _Reader:
         for position, (operator, comparator) in enumerate(zip(operators, comparators, strict=True)):
             if isinstance(operator, ast.In | ast.NotIn):
                 if position != len(operators) - 1:
-                    raise ExpressionSyntaxError("compares the outcome of 'in'; put 'in' last, or in parentheses")
+                    raise ExpressionSyntaxError("compares the result of 'in'; put 'in' last, or in parentheses")
                 parts.append(self._members(comparator))
             elif type(operator) in _COMPARISONS:
                 parts.append(self.value(comparator))
@@ -282,10 +284,10 @@ class _Reader:
 
     def _members(self, node: ast.expr) -> ast.expr:
         if not isinstance(node, ast.List | ast.Tuple | ast.Set) or not node.elts:
-            raise self.error(node, "stands after 'in', where a list of constants such as [1, 2] is needed")
+            raise self.error(node, "follows 'in', which expects a list of constants such as [1, 2]")
         members = [self.value(element) for element in node.elts]
         if not all(isinstance(member, ast.Constant) for member in members):
-            raise self.error(node, "holds more than constants")
+            raise self.error(node, "contains more than constants")
         return ast.List(members)
 
     def _call(self, node: ast.Call) -> ast.expr:
@@ -296,14 +298,14 @@ class _Reader:
             match arguments:
                 case [ast.Constant(value=str() as path)] if not node.keywords:
                     return self._field(path)
-            raise self.error(node, 'takes one name in quotes, such as field("odd name")')
+            raise self.error(node, 'expects one name in quotes, such as field("odd name")')
         if name not in FUNCTIONS:
-            hint = nearest_name(name, FUNCTIONS) or f"; known are {join_limited([*FUNCTIONS, 'field'], 20)}"
-            raise self.error(node, f"calls '{name}', which is not a function that is known{hint}")
+            hint = nearest_name(name, FUNCTIONS) or f"; known functions: {join_limited([*FUNCTIONS, 'field'], 20)}"
+            raise self.error(node, f"calls an unknown function '{name}'{hint}")
         least, most = FUNCTIONS[name]
         if node.keywords or not least <= len(arguments) <= most:
             wanted = "one argument" if most == 1 else f"{least} to {most} arguments"
-            raise self.error(node, f"does not have {wanted}")
+            raise self.error(node, f"must have {wanted}")
         return ast.Call(ast.Name(name), [self.value(argument) for argument in arguments], [])
 
 
@@ -311,7 +313,7 @@ _PLACEHOLDER: Final = "__datacheck_field_"
 
 
 def _replace_backticks(text: str) -> tuple[str, list[str]]:
-    """Names in back-ticks become placeholders, outside of text in quotes."""
+    """Replace names in back-ticks by placeholders, outside quoted strings."""
     names: list[str] = []
     pieces: list[str] = []
     position, quote = 0, ""
@@ -325,7 +327,7 @@ def _replace_backticks(text: str) -> tuple[str, list[str]]:
         elif character == "`":
             end = text.find("`", position + 1)
             if end < 0:
-                raise ExpressionSyntaxError("opens a back-tick that it does not close")
+                raise ExpressionSyntaxError("has an unclosed back-tick")
             pieces.append(f" {_PLACEHOLDER}{len(names)} ")
             names.append(text[position + 1 : end])
             position = end + 1

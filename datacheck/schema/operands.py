@@ -1,4 +1,4 @@
-"""Columns as the evaluator of expressions takes them: one plain representation for each kind of value."""
+"""Columns as operands of expressions: one plain representation for each kind of value."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["TIMES", "ExpressionTypeError", "Instant", "Operand", "operand_of"]
 
 Array = np.ndarray[Any, Any]
 
-#: Kinds of times, which do not mix: without a zone, with one, of day.
+#: Kinds of times, which do not mix: without a time zone, with one, time of day.
 TIMES = ("time", "instant", "clock")
 
 _INT64_MAX = np.iinfo(np.int64).max
 
 
 class ExpressionTypeError(ValueError):
-    """An expression asks of a column what its dtype does not have; the message says what."""
+    """An expression does not fit the dtype of a column."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,20 +38,20 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Values of one kind, in a vector or, for a constant, as one value.
+    """Values of one kind, as a vector or, for a constant, as one value.
 
-    ``kind`` is ``number`` (int64 or float64), ``bool``, ``text`` (an Arrow array, or a ``str``), those of :data:`TIMES`
-    (nanoseconds as int64), ``list`` (the lengths as int64), ``null`` (no value at all), or why it can take part in
-    nothing but ``is_null``. ``valid`` is None where nothing is null.
+    ``kind`` is ``number`` (int64 or float64), ``bool``, ``text`` (an Arrow array, or a ``str``), one of :data:`TIMES`
+    (nanoseconds as int64), ``list`` (the lengths as int64), ``null`` (no values), or a description of a column that
+    only ``is_null`` accepts. ``valid`` is None if nothing is null.
 
-    ``doubtful`` marks rows whose value does not fit the representation; ``exact`` gives the value of a row as a Python
+    ``inexact`` marks rows whose value the representation cannot hold; ``exact`` gives the value of a row as a Python
     number, text or :class:`Instant`. ``narrow`` is the dtype of a column of floats that is narrower than float64.
     """
 
     kind: str
     values: Any
     valid: BoolArray | None = None
-    doubtful: BoolArray | None = None
+    inexact: BoolArray | None = None
     exact: Callable[[int], Any] | None = None
     narrow: np.dtype[Any] | None = None
 
@@ -69,7 +69,7 @@ class Operand:
 
 
 def operand_of(data: pa.Array | Array) -> Operand:
-    """A column as an operand."""
+    """Convert a column into an operand."""
     return _of_array(data) if isinstance(data, np.ndarray) else _of_arrow(data)
 
 
@@ -123,9 +123,9 @@ def _of_arrow(array: pa.Array) -> Operand:
 
 
 def _filled(array: pa.Array, value: object) -> Array:
-    """The values in NumPy's own dtype, with ``value`` where there is a null."""
+    """The values in NumPy's own dtype, with ``value`` for each null."""
     if pa.types.is_float16(array.type):
-        # Arrow fills no nulls of float16.
+        # Arrow cannot fill nulls of float16.
         bits = array.view(pa.uint16()).fill_null(0)
         return bits.to_numpy(zero_copy_only=False).view(np.float16)  # type: ignore[no-any-return]
     filled: Array = (array.fill_null(value) if array.null_count else array).to_numpy(zero_copy_only=False)

@@ -101,7 +101,7 @@ def test_a_missing_file_comes_with_the_nearest_name(tmp_path: Path) -> None:
         load_yaml(tmp_path / "flihgts.yaml")
     with pytest.raises(SchemaError, match="does not exist either"):
         load_yaml(tmp_path / "nowhere" / "flights.yaml")
-    with pytest.raises(SchemaError, match=r"the folder .* is there, with no file of a name like it"):
+    with pytest.raises(SchemaError, match=r"the folder .* has no file with a similar name"):
         load_yaml(tmp_path / "zzz.txt")
 
 
