@@ -94,6 +94,8 @@ class Column:
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""
         unconvertible = None if self.unconvertible is None else self.unconvertible[rows]
+        if unconvertible is not None and not unconvertible.any():
+            unconvertible = None
         if isinstance(self.data, np.ndarray):
             return replace(self, data=self.data[rows], unconvertible=unconvertible)
         kind = self.data.type

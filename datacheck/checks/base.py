@@ -8,9 +8,21 @@ from typing import Protocol
 from datacheck.batch import Batch
 from datacheck.codes import CODES
 from datacheck.findings import Example, Finding, Severity
-from datacheck.leaves import IntArray
+from datacheck.leaves import IntArray, Leaf
 
-__all__ = ["Outcome", "RowCheck"]
+__all__ = ["LeafPositions", "Outcome", "RowCheck"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafPositions:
+    """Values of one leaf of a batch, by their flat positions in it, sorted.
+
+    ``leaf_id`` is the index of the column in the batch, and of the leaf in the column.
+    """
+
+    leaf: Leaf
+    positions: IntArray
+    leaf_id: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class Outcome:
     detail: str = ""
     reported: bool = True
     severity: Severity | None = None
+    values: LeafPositions | None = None
 
     @property
     def is_error(self) -> bool:

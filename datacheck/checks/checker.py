@@ -35,16 +35,16 @@ _NOTHING: frozenset[str] = frozenset()
 class RuleSet:
     """The rules of a schema for each leaf that was met so far: made once, used for all units of a job.
 
-    ``forced`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
+    ``requested`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
     """
 
-    def __init__(self, schema: Schema, forced: Callable[[str | None], frozenset[str]] | None = None) -> None:
+    def __init__(self, schema: Schema, requested: Callable[[str | None], frozenset[str]] | None = None) -> None:
         self.schema = schema
-        self._forced = forced
+        self._requested = requested
         self._rules: dict[tuple[str | None, Any], LeafRules] = {}
 
     def __reduce__(self) -> tuple[type[RuleSet], tuple[Any, ...]]:
-        return RuleSet, (self.schema, self._forced)
+        return RuleSet, (self.schema, self._requested)
 
     def rules_for(self, leaf: Leaf) -> LeafRules:
         """The rules that hold for a leaf."""
@@ -65,10 +65,10 @@ class RuleSet:
 
     def _make(self, leaf: Leaf) -> LeafRules:
         field = self.schema.field_for(leaf.path) or UNMENTIONED
-        forced = self._forced(leaf.path) if self._forced else _NOTHING
+        requested = self._requested(leaf.path) if self._requested else _NOTHING
         rules = (
-            *finite_rules(leaf, field, forced),
-            *missing_rules(field, forced),
+            *finite_rules(leaf, field, requested),
+            *missing_rules(field, requested),
             *bound_rules(leaf, field),
             *membership_rules(leaf, field),
             *list_rules(leaf, field),
@@ -97,17 +97,20 @@ class Checker:
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
-        read, batch = batch, coerce_batch(batch, self.schema)
+        return self.check_coerced(batch, coerce_batch(batch, self.schema))
+
+    def check_coerced(self, read: Batch, batch: Batch) -> list[Outcome]:
+        """:meth:`check` of a batch as it was read, and as :func:`coerce_batch` converted it."""
         outcomes = [] if batch is read else list(find_unconvertible(read, batch, self.schema))
         outcomes += stray_words(batch, self.schema)
         seen: set[str | None] = set()
-        for column in batch.columns:
-            for leaf in column.leaves():
+        for column_index, column in enumerate(batch.columns):
+            for leaf_index, leaf in enumerate(column.leaves()):
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
                 self._note(leaf, leaf.path == column.name, is_shared, is_array=isinstance(column.data, np.ndarray))
                 if leaf.values is not None:
-                    outcomes += self._check_leaf(leaf, batch)
+                    outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         return outcomes
@@ -120,12 +123,17 @@ class Checker:
             facts = facts_of(leaf, top_level, is_array)
             self.fields[leaf.path] = known.followed_by(facts) if known else facts
 
-    def _check_leaf(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
+    def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))
         self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
         leaf = self._rule_set.as_meant(leaf)
         rules = self._rule_set.rules_for(leaf)
-        return run_rules(leaf, rules, batch, with_rows=self._with_rows) if rules.rules else []
+        if not rules.rules:
+            return []
+        outcomes = run_rules(leaf, rules, batch, with_rows=self._with_rows)
+        return [
+            one if one.values is None else replace(one, values=replace(one.values, leaf_id=leaf_id)) for one in outcomes
+        ]
 
     def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:
         if self._row_checks is None:

@@ -20,15 +20,15 @@ NONFINITE_MASKS: dict[str, Callable[[Any, str], BoolArray]] = {
 }
 
 
-def finite_rules(leaf: Leaf, field: Field, forced: frozenset[str]) -> list[ValueRule]:
-    """A rule for each kind of non-finite value that the field does not allow, or that ``forced`` asks for."""
+def finite_rules(leaf: Leaf, field: Field, requested: frozenset[str]) -> list[ValueRule]:
+    """A rule for each kind of non-finite value that the field does not allow, or that ``requested`` asks for."""
     if not (leaf.is_numeric and leaf.may_be_nonfinite):
         return []
     allowed = {"DC101": field.allow_nan, "DC102": field.allow_inf, "DC103": field.allow_inf}
     return [
         ValueRule(code, partial(_mask, find), reported=not allowed[code])
         for code, find in NONFINITE_MASKS.items()
-        if code in forced or not allowed[code]
+        if code in requested or not allowed[code]
     ]
 
 

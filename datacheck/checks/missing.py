@@ -11,9 +11,9 @@ from datacheck.schema.model import Field
 __all__ = ["missing_rules"]
 
 
-def missing_rules(field: Field, forced: frozenset[str]) -> list[ValueRule]:
-    """The rule against nulls, where the field is not nullable or ``forced`` asks for it."""
-    if field.nullable and "DC104" not in forced:
+def missing_rules(field: Field, requested: frozenset[str]) -> list[ValueRule]:
+    """The rule against nulls, where the field is not nullable or ``requested`` asks for it."""
+    if field.nullable and "DC104" not in requested:
         return []
     return [ValueRule("DC104", _mask, reported=not field.nullable, on_nulls=True)]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch
-from datacheck.checks.base import Outcome
+from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
@@ -148,6 +148,7 @@ class _Violations:
             _examples(leaf, self._first(positions), batch),
             detail=rule.detail,
             reported=rule.reported,
+            values=LeafPositions(leaf, positions) if self.keep_all else None,
         )
 
     def _first(self, positions: IntArray) -> IntArray:

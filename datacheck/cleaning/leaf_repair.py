@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from datacheck.checks.checker import UNMENTIONED
 from datacheck.cleaning.fit.statistics import Learned, Statistics
 from datacheck.cleaning.limits import Limits, find_limits
-from datacheck.cleaning.masks import as_features, code_mask, name_of, num_features, parts_to_look_at, require_features
+from datacheck.cleaning.masks import as_features, feature_indices, name_of, num_features, require_features
 from datacheck.cleaning.plan import Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute, NanToNum, Scalar
 from datacheck.cleaning.values import encode, family_of, why_not
+from datacheck.cleaning.violations import LeafViolations, find_violations
 from datacheck.errors import CleaningError
-from datacheck.leaves import BoolArray, Leaf
+from datacheck.leaves import BoolArray, IntArray, Leaf
 from datacheck.numerics import neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.schema.model import Field
 from datacheck.text import quantity
@@ -26,6 +27,8 @@ from datacheck.text import quantity
 __all__ = ["LeafRepair", "RepairCount"]
 
 Array = np.ndarray[Any, Any]
+
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ class LeafRepair:
     written to: it may be a map of the input, and quarantine needs it as it was.
     """
 
-    def __init__(self, leaf: Leaf, field: Field) -> None:
+    def __init__(self, leaf: Leaf, field: Field, violations: LeafViolations | None = None) -> None:
         self.leaf = leaf
         self.field = field
+        self._violations = violations
         self.changed = False
         self.counts: list[RepairCount] = []
 
@@ -93,14 +97,18 @@ class LeafRepair:
             return
         allowed = {"DC104"} if self.field.nullable and self.field is not UNMENTIONED else set()
         codes = sorted(step.codes - allowed)
-        for part in parts_to_look_at(self.leaf, codes, self.field):
-            for code in codes:
-                found = int(np.count_nonzero(code_mask(self.leaf, code, self.field, part)))
-                if found:
-                    raise CleaningError(
-                        f"{step.place}: {quantity(found, 'value')} of {name_of(self.leaf.path)} ({code}) cannot be "
-                        f"repaired so: {problem}; or give the field a rule of its own before this one"
-                    )
+        for code, positions in self._find(codes).items():
+            if len(positions):
+                raise CleaningError(
+                    f"{step.place}: {quantity(len(positions), 'value')} of {name_of(self.leaf.path)} ({code}) cannot be "
+                    f"repaired: {problem}; or give the field its own rule before this one"
+                )
+
+    def _find(self, codes: Sequence[str]) -> LeafViolations:
+        """The values that violate ``codes``: those found while labelling, until a repair has changed the leaf."""
+        if self._violations is None or self.changed:
+            return find_violations(self.leaf, codes, self.field)
+        return {code: self._violations.get(code, _NONE) for code in codes}
 
     def _fills(self, step: Step, learned: Learned | None) -> list[tuple[str, Any]]:
         """For each code the value to write: a scalar of the leaf's dtype, or an array of one for each feature."""
@@ -127,28 +135,18 @@ class LeafRepair:
         return value
 
     def _replace(self, step: Step, fills: Sequence[tuple[str, Any]], *, keep_mask: bool) -> BoolArray | None:
-        replaced = np.zeros(len(self.leaf), np.bool_) if keep_mask else None
-        codes = [code for code, _ in fills]
-        counts = dict.fromkeys(codes, 0)
-        for part in self._parts(list(parts_to_look_at(self.leaf, codes, self.field)), fills):
-            masks = [code_mask(self.leaf, code, self.field, part) for code in codes]
-            free = np.ones(part.stop - part.start, np.bool_)
-            for (code, fill), mask in zip(fills, masks, strict=True):
-                mask &= free
-                found = int(np.count_nonzero(mask))
-                if found:
-                    free &= ~mask
-                    counts[code] += found
-                    self._put(part, mask, fill)
-            if replaced is not None:
-                replaced[part] = ~free
+        found = self._find([code for code, _ in fills])
+        if not keep_mask and not any(len(positions) for positions in found.values()):
+            return None
+        replaced = np.zeros(len(self.leaf), np.bool_)
+        counts: dict[str | None, int] = {}
+        for code, fill in fills:
+            # A value that violates several codes is replaced, and counted, once.
+            positions = found[code][~replaced[found[code]]]
+            replaced[positions] = True
+            counts[code] = self._put(positions, fill)
         self._count(step, counts)
-        return replaced
-
-    def _parts(self, parts: list[slice], fills: Sequence[tuple[str, Any]]) -> list[slice]:
-        """All as one, where values of a part have no place of their own: text, and features of a row."""
-        by_part = self.leaf.is_numeric and not any(isinstance(fill, np.ndarray) and fill.ndim for _, fill in fills)
-        return parts if by_part or not parts else [slice(0, len(self.leaf))]
+        return replaced if keep_mask else None
 
     def _replace_parts(self, step: Step) -> None:
         """Replace in the real and the imaginary part by themselves, as NumPy does."""
@@ -196,23 +194,25 @@ class LeafRepair:
     def _put_valid(self, part: slice, mask: BoolArray, fill: Any) -> int:
         if self.leaf.validity is not None:
             mask = mask & self.leaf.validity[part]
-        found = int(np.count_nonzero(mask))
-        if found:
-            self._put(part, mask, fill)
-        return found
+        return self._put(np.flatnonzero(mask) + part.start, fill)
 
-    def _put(self, part: slice, mask: BoolArray, fill: Any) -> None:
-        """Write ``fill`` where ``mask`` is true, and make it present there."""
+    def _put(self, positions: IntArray, fill: Any) -> int:
+        """Write ``fill`` at flat positions, make the values there valid, and return how many there are."""
+        if not len(positions):
+            return 0
         self._own()
         leaf = self.leaf
         if not leaf.is_numeric:
+            mask = np.zeros(len(leaf), np.bool_)
+            mask[positions] = True
             leaf = self.leaf = replace(leaf, values=_fill_arrow(leaf.values, mask, fill))
         elif isinstance(fill, np.ndarray) and fill.ndim:
-            np.copyto(as_features(leaf.values, leaf), fill, where=as_features(mask, leaf))
+            leaf.values[positions] = fill[feature_indices(positions, leaf)]
         else:
-            np.copyto(leaf.values[part], fill, where=mask)
+            leaf.values[positions] = fill
         if leaf.validity is not None:
-            leaf.validity[part] |= mask
+            leaf.validity[positions] = True
+        return len(positions)
 
     def _own(self) -> None:
         if not self.changed:
@@ -221,7 +221,7 @@ class LeafRepair:
             self.leaf = replace(self.leaf, values=values, validity=validity)
             self.changed = True
 
-    def _count(self, step: Step, counts: dict[str | None, int] | dict[str, int]) -> None:
+    def _count(self, step: Step, counts: dict[str | None, int]) -> None:
         self.counts.extend(
             RepairCount(step.index, step.rule.action, self.leaf.path, code, found)
             for code, found in counts.items()

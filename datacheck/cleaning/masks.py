@@ -17,7 +17,7 @@ from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import encode, family_of, storage_of
 from datacheck.errors import CleaningError
-from datacheck.leaves import BoolArray, Leaf, Regular
+from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, suspicious
 from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
@@ -26,6 +26,7 @@ __all__ = [
     "as_features",
     "broken_rule",
     "code_mask",
+    "feature_indices",
     "governed",
     "is_container",
     "name_of",
@@ -147,6 +148,15 @@ def as_features(values: Array, leaf: Leaf) -> Array:
     if isinstance(level, Regular) and level.order == "F":
         return values.reshape(width, -1).T
     return values.reshape(-1, width)
+
+
+def feature_indices(positions: IntArray, leaf: Leaf) -> IntArray:
+    """The feature of each flat position, as in :func:`as_features`."""
+    width = num_features(leaf)
+    assert width is not None
+    level = leaf.levels[0]
+    is_fortran = isinstance(level, Regular) and level.order == "F"
+    return positions // (len(leaf) // width) if is_fortran else positions % width
 
 
 def _part_of(leaf: Leaf, part: slice) -> Leaf:

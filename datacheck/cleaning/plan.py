@@ -88,17 +88,19 @@ class CleaningPlan:
         rule = self._first_rule(path, code)
         return len(self.rules) if rule is None else self.rules.index(rule)
 
-    def forced(self, path: str | None) -> frozenset[str]:
-        """The codes of NaN, infinities and nulls that a rule about rows names.
+    def requested_codes(self, path: str | None) -> frozenset[str]:
+        """The codes of NaN, infinities and nulls to look for in a leaf even where the schema allows them.
 
-        Such a rule asks for these values whatever the schema allows.
+        A rule about rows requests the codes that it names, a repair those that it replaces.
         """
-        asked = set()
+        requested = set()
         for code in _ALLOWABLE:
             rule = self._first_rule(path, code)
             if rule is not None and rule.codes is not None and rule.action in ("drop_row", "quarantine", "fail"):
-                asked.add(code)
-        return frozenset(asked)
+                requested.add(code)
+        if path not in self.containers:
+            requested.update(code for step in self.repairs_for(path) for code in step.codes if code in _ALLOWABLE)
+        return frozenset(requested)
 
     def repairs_for(self, path: str | None) -> tuple[Step, ...]:
         """The repairs of a leaf, in order, up to where its field is dropped.

@@ -15,6 +15,7 @@ from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
 from datacheck.cleaning.values import why_not
+from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field, Schema
@@ -23,15 +24,23 @@ __all__ = ["RepairCount", "apply", "apply_repairs", "drop_fields"]
 
 
 def apply(
-    batch: Batch, plan: CleaningPlan, schema: Schema, statistics: Statistics | None = None
+    batch: Batch,
+    plan: CleaningPlan,
+    schema: Schema,
+    statistics: Statistics | None = None,
+    violations: BatchViolations | None = None,
 ) -> tuple[Batch, list[RepairCount]]:
-    """``batch`` as the output is to have it: :func:`apply_repairs`, then :func:`drop_fields`."""
-    repaired, counts = apply_repairs(batch, plan, schema, statistics)
+    """Clean a batch for the output: :func:`apply_repairs`, then :func:`drop_fields`."""
+    repaired, counts = apply_repairs(batch, plan, schema, statistics, violations)
     return drop_fields(repaired, plan), counts
 
 
 def apply_repairs(
-    batch: Batch, plan: CleaningPlan, schema: Schema, statistics: Statistics | None = None
+    batch: Batch,
+    plan: CleaningPlan,
+    schema: Schema,
+    statistics: Statistics | None = None,
+    violations: BatchViolations | None = None,
 ) -> tuple[Batch, list[RepairCount]]:
     """``batch`` repaired as ``plan`` says, and how many values were replaced by which rule.
 
@@ -39,19 +48,21 @@ def apply_repairs(
     repaired is the same object, and so is the batch where nothing is; its memory is never written to. Give the rows
     that are kept: a violation that a rule about rows should have taken out is repaired where a later rule speaks of it.
 
-    Raises ``CleaningError`` where a repair is needed that cannot be done, or was not learned.
+    ``violations`` says where the values to repair are, if the batch was labelled; otherwise they are searched for.
+
+    Raises ``CleaningError`` for a repair that doesn't apply to the dtype, or whose statistic was not learned.
     """
     if statistics is not None:
         statistics.check_plan(plan)
     columns: list[Column] = []
     indicators: list[Column] = []
     counts: list[RepairCount] = []
-    for column in batch.columns:
+    for index, column in enumerate(batch.columns):
         if not plan.may_repair(column):
             columns.append(column)
             continue
         repair = _ColumnRepair(column, plan, schema, statistics, batch.num_rows)
-        repair.run()
+        repair.run(index, violations)
         counts.extend(repair.counts)
         indicators.extend(repair.indicators)
         columns.append(rebuild(column, repair.leaves))
@@ -76,8 +87,8 @@ class _ColumnRepair:
         self.indicators: list[Column] = []
         self.counts: list[RepairCount] = []
 
-    def run(self) -> None:
-        for place, leaf in enumerate(self._column.leaves()):
+    def run(self, column_index: int, violations: BatchViolations | None) -> None:
+        for leaf_index, leaf in enumerate(self._column.leaves()):
             steps = self._plan.repairs_for(leaf.path)
             if not steps or leaf.values is None:
                 continue
@@ -85,13 +96,13 @@ class _ColumnRepair:
             if is_container(leaf):
                 self._refuse_null_containers(leaf, field, steps)
                 continue
-            repair = LeafRepair(leaf, field)
+            repair = LeafRepair(leaf, field, violations_of_leaf(violations, (column_index, leaf_index)))
             for step in steps:
                 replaced = repair.run(step, self._statistics)
                 self._indicate(step, repair.leaf, replaced)
             self.counts.extend(repair.counts)
             if repair.changed:
-                self.leaves[place] = repair.leaf
+                self.leaves[leaf_index] = repair.leaf
 
     def _indicate(self, step: Step, leaf: Leaf, replaced: BoolArray | None) -> None:
         if not isinstance(step.rule, Impute) or replaced is None or why_not(step.rule, leaf.dtype) is not None:

@@ -129,7 +129,7 @@ class _Validator:
                 self._check_values(index, rule, path, dtype)
                 self._check_indicator(index, rule, path)
             elif self._is_named(rule, path):
-                raise CleaningError(f"{self._place(index, rule)}: {name_of(path)} cannot be repaired so: {problem}")
+                raise CleaningError(f"{self._place(index, rule)}: {name_of(path)} cannot be repaired: {problem}")
 
     def _is_named(self, rule: Repair, path: str | None) -> bool:
         """Whether a rule names a field itself, so that it must be able to repair it."""

@@ -14,10 +14,9 @@ from typing import Any
 from datacheck._version import __version__
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import get_format
-from datacheck.jobs.executors.local import ExecutorLike, map_in_order
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
-from datacheck.jobs.progress import Progress
 from datacheck.jobs.scan import inspect_file, read_options
 from datacheck.jobs.units.scan import read_keys
 from datacheck.jobs.units.task import UnitTask
@@ -58,7 +57,7 @@ class Input:
         return wanted or (get_format(self.info.format).output_name if self.info else "parquet")
 
 
-def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike) -> list[Input]:
+def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
     """Every input of every split, in order, looked at. Raises ``UsageError`` for a path that stands for nothing."""
     options = replace(read_options(pipeline.reading, pipeline.schema), by_columns=False)
     found: list[Input] = []
@@ -71,7 +70,7 @@ def find_inputs(pipeline: Pipeline, workers: int | None, executor: ExecutorLike)
             except SourceError as error:
                 found.append(Input(split, next(iter(files.values())), files, error=error))
             continue
-        infos = map_in_order(inspect_file, listed := expand_inputs(paths, options), workers, executor)
+        infos = execution.map(inspect_file, listed := expand_inputs(paths, options))
         found += [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
     seen: dict[str, str] = {}
     for item in found:
@@ -165,7 +164,7 @@ def tasks_of(
 
 
 def find_duplicates(
-    inputs: Sequence[Input], schema: Schema, workers: int | None, executor: ExecutorLike, progress: Progress
+    inputs: Sequence[Input], schema: Schema, execution: Execution
 ) -> dict[str, list[tuple[str | None, IntArray]]]:
     """For each input, the rows that repeat an earlier row's key, over all inputs in order; and nothing read without need.
 
@@ -180,14 +179,16 @@ def find_duplicates(
         for item in readable
         for unit in (item.info.units if item.info else ())
     ]
-    progress.start("look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info))
+    execution.progress.start(
+        "look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info)
+    )
     found: dict[str, list[tuple[str | None, IntArray]]] = {}
-    hashed = map_in_order(partial(read_keys, schema=schema), units, workers, executor)
+    hashed = execution.map(partial(read_keys, schema=schema), units)
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None
             scanned = [next(results) for _ in item.info.units]
-            progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
+            execution.progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
             # Nothing of a file that cannot be read through is in the output, so nothing repeats its rows.
             if not any(result.error for result in scanned):
                 for result in scanned:

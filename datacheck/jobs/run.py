@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datacheck.checks.checker import load_libraries
 from datacheck.cleaning.fit.statistics import Statistics
-from datacheck.cleaning.plan import Action, CleaningPlan, is_learned
-from datacheck.codes import CODES, DUPLICATE_ROW
-from datacheck.errors import CleaningError, SourceError, UsageError
-from datacheck.findings import MAX_EXAMPLES, Example, Finding
-from datacheck.jobs.executors.local import ExecutorLike, map_in_order
-from datacheck.jobs.file_results import FileScan
-from datacheck.jobs.fit import bind_to, learn
-from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerprint_of, fingerprints, tasks_of
+from datacheck.cleaning.plan import is_learned
+from datacheck.errors import CleaningError, UsageError
+from datacheck.jobs.execution import Execution
+from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.fit import Duplicates, find_fields, learn
+from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerprint_of, tasks_of
+from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
-from datacheck.jobs.scan import unit_bytes
-from datacheck.jobs.units.clean import Cleaning, clean_unit
+from datacheck.jobs.units.plan import UnitPlan
+from datacheck.jobs.units.process import process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
 from datacheck.jobs.units.task import UnitTask
-from datacheck.leaves import IntArray
-from datacheck.publishing.manifest import STATISTICS_NAME, sum_counts
+from datacheck.publishing.manifest import STATISTICS_NAME
 from datacheck.publishing.output_paths import check_output_outside_inputs
-from datacheck.publishing.publisher import Publisher, WrittenUnit
+from datacheck.publishing.publisher import Publisher
 from datacheck.publishing.resume import clear_leftovers, find_output
 from datacheck.publishing.staging import StagingArea
-from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 from datacheck.sinks import get_sink
 from datacheck.storage import storage_of
@@ -43,7 +40,6 @@ __all__ = ["PipelineLike", "clean", "fit", "run"]
 
 PipelineLike = str | os.PathLike[str] | Pipeline
 StatisticsLike = str | os.PathLike[str] | Statistics
-Repeated = Mapping[str, Sequence[tuple[str | None, IntArray]]]
 
 
 def run(
@@ -75,7 +71,7 @@ def run(
         CleaningError: a repair cannot be learned or applied.
         OutputError: the output cannot be written, or holds another run's.
     """
-    return _run(_loaded(pipeline), None, workers, executor, progress or NullProgress(), overwrite)
+    return _run(_loaded(pipeline), None, Execution(workers, executor, progress or NullProgress()), overwrite=overwrite)
 
 
 def fit(
@@ -93,21 +89,13 @@ def fit(
     split = _split_to_fit(loaded)
     loaded = replace(loaded, inputs={split: loaded.inputs[split]})
     load_libraries(loaded.schema)
-    inputs = find_inputs(loaded, workers, executor)
+    execution = Execution(workers, executor, progress or NullProgress())
+    inputs = find_inputs(loaded, execution)
     for item in inputs:
         if item.error is not None:
             raise item.error
-    repeated = find_duplicates(inputs, loaded.schema, workers, executor, progress or NullProgress())
-    return learn(
-        inputs,
-        loaded.plan,
-        loaded.schema,
-        repeated,
-        workers,
-        executor,
-        progress or NullProgress(),
-        skip_unreadable=False,
-    )
+    duplicates = find_duplicates(inputs, loaded.schema, execution)
+    return learn(inputs, loaded.plan, loaded.schema, duplicates, execution, skip_unreadable=False)
 
 
 def clean(
@@ -145,7 +133,7 @@ def clean(
         loaded = replace(loaded, output=output_uri(output))
     learned = statistics if isinstance(statistics, Statistics) else _read_statistics(statistics)
     learned.check_plan(loaded.plan)
-    return _run(loaded, learned, workers, executor, progress or NullProgress(), overwrite)
+    return _run(loaded, learned, Execution(workers, executor, progress or NullProgress()), overwrite=overwrite)
 
 
 def _loaded(pipeline: PipelineLike) -> Pipeline:
@@ -168,218 +156,157 @@ def _split_to_fit(pipeline: Pipeline) -> str:
     return pipeline.fit
 
 
-def _run(
-    pipeline: Pipeline,
-    statistics: Statistics | None,
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
-    overwrite: bool,
-) -> RunReport:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A run that is about to start: what it reads and writes, and what identifies it."""
+
+    pipeline: Pipeline
+    inputs: Sequence[Input]
+    statistics: Statistics | None
+    fingerprint: str
+    execution: Execution
+    overwrite: bool
+
+
+def _run(pipeline: Pipeline, statistics: Statistics | None, execution: Execution, *, overwrite: bool) -> RunReport:
     started = time.perf_counter()
     load_libraries(pipeline.schema)
-    inputs = find_inputs(pipeline, workers, executor)
+    inputs = find_inputs(pipeline, execution)
+    _check_output(pipeline, inputs)
+    fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
+    job = _Job(pipeline, inputs, statistics, fingerprint, execution, overwrite)
+    return replace(_report_of(job), seconds=time.perf_counter() - started)
+
+
+def _check_output(pipeline: Pipeline, inputs: Sequence[Input]) -> None:
     given = [path for paths in pipeline.inputs.values() if isinstance(paths, tuple) for path in paths]
     folders = [path for path in given if Path(path).is_dir()]
     check_output_outside_inputs(pipeline.output, [*folders, *(path for item in inputs for path in item.paths)])
-    fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
-    found = find_output(pipeline.output, fingerprint, overwrite=overwrite)
+
+
+def _report_of(job: _Job) -> RunReport:
+    """Run the job, unless its output has been published already."""
+    pipeline = job.pipeline
+    found = find_output(pipeline.output, job.fingerprint, overwrite=job.overwrite)
     if found is not None and found.is_current:
-        clear_leftovers(pipeline.output, fingerprint)
-        report = RunReport.from_manifest(found.manifest, pipeline.output)
-        return replace(report, seconds=time.perf_counter() - started)
-    for format_ in {item.format(pipeline.format) for item in inputs}:
+        clear_leftovers(pipeline.output, job.fingerprint)
+        return RunReport.from_manifest(found.manifest, pipeline.output)
+    for format_ in {item.format(pipeline.format) for item in job.inputs}:
         get_sink(format_, pipeline.format_options)
-    fields = bind_to(inputs, pipeline.plan, pipeline.schema)
-    is_new = not storage_of(pipeline.output).exists(pipeline.output)
+    fields = find_fields(job.inputs, pipeline.plan, pipeline.schema)
+    storage = storage_of(pipeline.output)
+    is_new = not storage.exists(pipeline.output)
     try:
         with StagingArea(pipeline.output) as staging:
-            # Another run may have finished between the check above and the lock.
-            found = find_output(pipeline.output, fingerprint, overwrite=overwrite)
-            if found is not None and found.is_current:
-                staging.clear()
-                report = RunReport.from_manifest(found.manifest, pipeline.output)
-                return replace(report, seconds=time.perf_counter() - started)
-            publisher = Publisher(staging, fingerprint, found.manifest if found else None)
-            try:
-                publisher.check_folders(pipeline.inputs)
-                report = _work(pipeline, inputs, fields, statistics, publisher, workers, executor, progress)
-            except BaseException:
-                if publisher.is_empty:
-                    publisher.abandon()
-                raise
+            return _run_in_staging_area(job, fields, staging)
     finally:
         if is_new:
-            storage_of(pipeline.output).delete_empty_folder(pipeline.output)
-    return replace(report, seconds=time.perf_counter() - started)
+            storage.delete_empty_folder(pipeline.output)
 
 
-def _work(
-    pipeline: Pipeline,
-    inputs: Sequence[Input],
-    fields: Mapping[str | None, str],
-    statistics: Statistics | None,
-    publisher: Publisher,
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
-) -> RunReport:
-    schema = pipeline.schema
-    repeated = find_duplicates(inputs, schema, workers, executor, progress)
-    if statistics is None:
-        statistics = _learned(pipeline, inputs, repeated, publisher, workers, executor, progress)
-    formats = {item.uri: item.format(pipeline.format) for item in inputs}
-    tasks = [task for item in inputs for task in tasks_of(item, formats[item.uri], repeated)]
-    done = read_finished(publisher.staging.finished_units(), tasks, publisher.has_part)
-    cleaning = Cleaning(schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
-    left = [task for task in tasks if task.name not in done]
-    progress.start("clean", len(tasks), sum(item.info.num_bytes for item in inputs if item.info is not None))
-    accounts: list[InputAccount] = []
-    findings: list[Finding] = []
-    with closing(map_in_order(partial(clean_unit, cleaning=cleaning), left, workers, executor)) as results:
-        for item in inputs:
-            units: list[tuple[UnitTask, UnitResult]] = []
-            scanned = FileScan(item.uri, schema)
-            scanned.error = item.error
-            failed = _failed_by(item.error, pipeline.plan)
-            for task in tasks_of(item, formats[item.uri], repeated):
-                record = done.get(task.name)
-                if record is None:
-                    record = next(results)
-                    if record.error is None and not record.failed:
-                        publisher.record(record.name, to_json(record))
-                scanned.add(record.scan)
-                failed = record.failed or _failed_by(record.error, pipeline.plan)
-                if failed:
-                    break
-                units.append((task, record))
-                progress.advance(1, record.num_read, unit_bytes(task.unit, item.info) if item.info else 0)
-            if failed:
-                results.close()
+def _run_in_staging_area(job: _Job, fields: Mapping[str | None, str], staging: StagingArea) -> RunReport:
+    # Another run may have finished between the first check and the lock.
+    found = find_output(job.pipeline.output, job.fingerprint, overwrite=job.overwrite)
+    if found is not None and found.is_current:
+        staging.clear()
+        return RunReport.from_manifest(found.manifest, job.pipeline.output)
+    publisher = Publisher(staging, job.fingerprint, found.manifest if found else None)
+    try:
+        publisher.check_folders(job.pipeline.inputs)
+        return _work(job, fields, publisher)
+    except BaseException:
+        if publisher.is_empty:
+            publisher.abandon()
+        raise
+
+
+def _work(job: _Job, fields: Mapping[str | None, str], publisher: Publisher) -> RunReport:
+    """Find duplicates, learn, process every unit, and publish."""
+    pipeline = job.pipeline
+    duplicates = find_duplicates(job.inputs, pipeline.schema, job.execution)
+    statistics = job.statistics or _learned(job, duplicates, publisher)
+    plan = UnitPlan(pipeline.schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
+    result = RunResult(pipeline, job.inputs)
+    with closing(_process_inputs(job, plan, duplicates, publisher)) as processed:
+        for merged in processed:
+            if merged.failed:
+                processed.close()
                 publisher.abandon()
-                findings += scanned.findings()
-                report = _report(pipeline, accounts, findings, inputs[: len(accounts) + 1])
-                return replace(report, num_rows=report.num_rows + scanned.num_rows, accounts=(), failed=failed)
-            found = scanned.findings()
-            findings += found
-            findings += _duplicate_findings(item.uri, repeated, scanned.num_rows)
-            if scanned.error is not None:
-                for _, record in units:
-                    if record.error is None:
-                        publisher.discard(record.name, record.parts)
-                accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
-                continue
-            written = [_written(task, record) for task, record in units]
-            is_aligned = item.files is not None
-            outputs = publisher.plan_output(item.split, item.uri, written, formats[item.uri], is_aligned=is_aligned)
-            accounts.append(_account(item, units, outputs, _left_in(found, pipeline.plan)))
-    if not any(account.status == "cleaned" for account in accounts):
+                return result.report_failure(merged)
+            result.add(merged, duplicates.get(merged.item.uri, ()), _plan_output(merged, pipeline, publisher))
+    if result.is_empty:
         publisher.abandon()
-        return _report(pipeline, accounts, findings, inputs)
-    report = _report(pipeline, accounts, findings, inputs)
-    record_of_schema = schema.model_dump(mode="json", exclude_defaults=True)
-    has_learned = bool(statistics and statistics.learned)
-    manifest = report.to_manifest(publisher.fingerprint, record_of_schema, STATISTICS_NAME if has_learned else None)
-    publisher.publish(manifest, statistics.to_json() if has_learned and statistics else None)
+        return result.report()
+    return _publish(job, result.report(), statistics, publisher)
+
+
+def _process_inputs(
+    job: _Job, plan: UnitPlan, duplicates: Duplicates, publisher: Publisher
+) -> Generator[InputResult, None, None]:
+    """Process the units that no earlier run finished; the results of all units, merged by input and in order."""
+    pipeline, execution = job.pipeline, job.execution
+    tasks = [tasks_of(item, item.format(pipeline.format), duplicates) for item in job.inputs]
+    all_tasks = [task for some in tasks for task in some]
+    finished = read_finished(publisher.staging.finished_units(), all_tasks, publisher.has_part)
+    num_bytes = sum(item.info.num_bytes for item in job.inputs if item.info is not None)
+    execution.progress.start("clean", len(all_tasks), num_bytes)
+    left = [task for task in all_tasks if task.name not in finished]
+    with closing(execution.map(partial(process_unit, plan=plan), left)) as processed:
+        results = _all_results(all_tasks, finished, processed, publisher)
+        for item, some in zip(job.inputs, tasks, strict=True):
+            yield merge_units(item, some, results, pipeline, execution.progress)
+
+
+def _all_results(
+    tasks: Sequence[UnitTask],
+    finished: Mapping[str, UnitResult],
+    processed: Iterator[UnitResult],
+    publisher: Publisher,
+) -> Iterator[UnitResult]:
+    """The results in the order of the tasks. Those of units that were just processed are saved."""
+    for task in tasks:
+        result = finished.get(task.name)
+        if result is None:
+            result = next(processed)
+            if result.is_complete:
+                publisher.record(result.name, to_json(result))
+        yield result
+
+
+def _plan_output(merged: InputResult, pipeline: Pipeline, publisher: Publisher) -> list[dict[str, Any]] | None:
+    """The manifest's entries for an input's files. The files of an input that cannot be read are discarded."""
+    if not merged.is_readable:
+        for _, result in merged.units:
+            if result.error is None:
+                publisher.discard(result.name, result.parts)
+        return None
+    item = merged.item
+    format_, is_aligned = item.format(pipeline.format), item.files is not None
+    return publisher.plan_output(item.split, item.uri, merged.written_units(), format_, is_aligned=is_aligned)
+
+
+def _publish(job: _Job, report: RunReport, statistics: Statistics | None, publisher: Publisher) -> RunReport:
+    schema = job.pipeline.schema.model_dump(mode="json", exclude_defaults=True)
+    learned = statistics.to_json() if statistics is not None and statistics.learned else None
+    manifest = report.to_manifest(publisher.fingerprint, schema, None if learned is None else STATISTICS_NAME)
+    publisher.publish(manifest, learned)
     return report
 
 
-def _learned(
-    pipeline: Pipeline,
-    inputs: Sequence[Input],
-    repeated: Repeated,
-    publisher: Publisher,
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
-) -> Statistics | None:
-    """The statistics of this run: those that it learned before it was killed, or new ones; None where no rule needs any."""
+def _learned(job: _Job, duplicates: Duplicates, publisher: Publisher) -> Statistics | None:
+    """The statistics of this run: saved before it was killed, or learned now; None if no rule needs any."""
+    pipeline = job.pipeline
     if not any(is_learned(rule) for rule in pipeline.plan.rules):
         return None
     if (saved := publisher.saved_statistics()) is not None:
         with suppress(CleaningError):
             return Statistics.from_json(saved)
     split = _split_to_fit(pipeline)
-    train = [item for item in inputs if item.split == split]
+    train = [item for item in job.inputs if item.split == split]
     if all(item.error is not None for item in train):
         raise CleaningError(
             f"no input of the split {split!r} can be read, so there is nothing to learn: {train[0].error}"
         )
-    statistics = learn(
-        train, pipeline.plan, pipeline.schema, repeated, workers, executor, progress, skip_unreadable=True
-    )
+    statistics = learn(train, pipeline.plan, pipeline.schema, duplicates, job.execution, skip_unreadable=True)
     publisher.save_statistics(statistics.to_json())
     return statistics
-
-
-def _left_in(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
-    """The faults of a whole file (a field that is missing, say) that a ``report`` rule leaves as they are."""
-    return {
-        finding.code: 1
-        for finding in findings
-        if finding.is_error
-        and CODES[finding.code].level == "file"
-        and plan.decide(finding.field, finding.code) is Action.REPORT
-    }
-
-
-def _failed_by(error: SourceError | None, plan: CleaningPlan) -> dict[str, int]:
-    """The code of an input that cannot be read, where a rule says that the run is then to fail."""
-    return {error.code: 1} if error is not None and plan.decide(None, error.code) is Action.FAIL else {}
-
-
-def _written(task: UnitTask, record: UnitResult) -> WrittenUnit:
-    return WrittenUnit(
-        task.unit.row_start,
-        record.num_read,
-        record.num_kept,
-        record.num_dropped,
-        record.num_quarantined,
-        record.parts,
-        record.arrays,
-    )
-
-
-def _account(
-    item: Input,
-    units: Sequence[tuple[UnitTask, UnitResult]],
-    outputs: list[dict[str, Any]],
-    left_in_file: Mapping[str, int],
-) -> InputAccount:
-    records_ = [record for _, record in units]
-    return InputAccount(
-        item.split,
-        item.uri,
-        "cleaned",
-        item.files,
-        fingerprints(item),
-        sum(record.num_read for record in records_),
-        sum(record.num_kept for record in records_),
-        sum(record.num_dropped for record in records_),
-        sum(record.num_quarantined for record in records_),
-        sum_counts([record.removed_by_code for record in records_]),
-        RepairTotal.add(total for record in records_ for total in record.repairs),
-        {**left_in_file, **sum_counts([record.left for record in records_])},
-        outputs,
-    )
-
-
-def _duplicate_findings(uri: str, repeated: Repeated, num_rows: int) -> list[Finding]:
-    return [
-        Finding(DUPLICATE_ROW, uri, key, len(rows), num_rows, tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES]))
-        for key, rows in repeated.get(uri, ())
-    ]
-
-
-def _report(
-    pipeline: Pipeline, accounts: Sequence[InputAccount], findings: Sequence[Finding], inputs: Sequence[Input]
-) -> RunReport:
-    return RunReport(
-        tuple(findings),
-        len(inputs),
-        sum(account.num_read for account in accounts),
-        sum(item.info.num_bytes for item in inputs if item.info is not None),
-        name=pipeline.name,
-        output=pipeline.output,
-        accounts=tuple(accounts),
-    )

@@ -203,7 +203,7 @@ def test_an_input_that_changes_while_the_job_runs_is_told_and_left_out(
 
         monkeypatch.setattr(Publisher, "record", then_change)
     else:
-        name = "bind_to" if when == "before it is read" else "Cleaning"
+        name = "find_fields" if when == "before it is read" else "UnitPlan"
         original = getattr(job, name)
 
         def after_change(*arguments: Any) -> Any:

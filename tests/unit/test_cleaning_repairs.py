@@ -518,12 +518,12 @@ def test_an_indicator_outlives_its_field() -> None:
         (
             pa.array([1, None]),
             {"strategy": "mean"},
-            "1 value of 'x' (DC104) cannot be repaired so: a mean would change its dtype",
+            "1 value of 'x' (DC104) cannot be repaired: a mean would change its dtype",
         ),
         (
             pa.array(["a", None]),
             {"strategy": "median"},
-            "1 value of 'x' (DC104) cannot be repaired so: string has no median",
+            "1 value of 'x' (DC104) cannot be repaired: string has no median",
         ),
         (pa.array([True, None]), {"strategy": "constant", "value": 0}, "0 would change its dtype, bool"),
     ],

@@ -116,7 +116,7 @@ def test_the_first_rule_that_speaks_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "forced"),
+    ("rules", "requested"),
     [
         ([{"action": "drop_row", "codes": "DC104"}], {"DC104"}),
         ([{"action": "quarantine", "codes": "DC1"}], {"DC101", "DC102", "DC103", "DC104"}),
@@ -124,11 +124,12 @@ def test_the_first_rule_that_speaks_decides() -> None:
         ([{"action": "drop_row"}], set()),
         ([{"action": "report", "codes": "DC101"}], set()),
         ([{"action": "drop_row", "fields": "y", "codes": "DC101"}], set()),
-        ([MEAN, {"action": "drop_row", "codes": ["DC101", "DC102"]}], {"DC102"}),
+        ([MEAN, {"action": "drop_row", "codes": ["DC101", "DC102"]}], {"DC101", "DC102", "DC104"}),
+        ([{"action": "report", "codes": "DC101"}, MEAN], {"DC104"}),
     ],
 )
-def test_a_rule_about_rows_that_names_a_code_asks_for_it(rules: list[object], forced: set[str]) -> None:
-    assert parse_plan(rules).forced("x") == forced
+def test_rules_request_the_codes_that_they_name_or_replace(rules: list[object], requested: set[str]) -> None:
+    assert parse_plan(rules).requested_codes("x") == requested
 
 
 def test_what_an_earlier_rule_reports_is_not_repaired() -> None:

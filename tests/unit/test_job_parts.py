@@ -197,8 +197,8 @@ def test_rows_are_taken_out_as_if_each_were_looked_at_alone(marks: list[tuple[st
     removed = labels.removed()
     assert removed.rows.tolist() == sorted(set().union(*(rows for _, rows, _ in marks)))
     for place, row in enumerate(removed.rows.tolist()):
-        broken = [mark for mark in labels.marks if row in mark.rows]
-        first = min(broken, key=lambda mark: mark.rank)
+        broken = [label for label in labels.labels if row in label.rows]
+        first = min(broken, key=lambda label: label.rank)
         assert removed.actions[place] is first.action
-        assert removed.codes[place] == tuple(sorted({mark.code for mark in broken}))
-        assert removed.reasons[place] == "; ".join(mark.reason for mark in broken)
+        assert removed.codes[place] == tuple(sorted({label.code for label in broken}))
+        assert removed.reasons[place] == "; ".join(label.reason for label in broken)

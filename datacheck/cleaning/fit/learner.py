@@ -21,6 +21,7 @@ from datacheck.cleaning.masks import broken_rule, governed, is_container, requir
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute
 from datacheck.cleaning.values import why_not
+from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
 from datacheck.errors import CleaningError
 from datacheck.leaves import Leaf, Regular
 from datacheck.schema.model import Field, Schema
@@ -55,13 +56,15 @@ class Learner:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_limits", self.limits or MemoryLimits.shared(self.plan))
 
-    def learn(self, batch: Batch) -> PartialStatistics:
-        """What one batch of the training split says."""
+    def learn(self, batch: Batch, violations: BatchViolations | None = None) -> PartialStatistics:
+        """The statistics of one batch of the training split. ``violations`` is as for ``apply_repairs``."""
         partial = PartialStatistics(batch.num_rows if batch.counts_rows else 0)
-        for column in batch.columns:
-            for leaf in column.leaves() if self.plan.may_repair(column) else ():
+        for column_index, column in enumerate(batch.columns):
+            for leaf_index, leaf in enumerate(column.leaves() if self.plan.may_repair(column) else ()):
                 if leaf.values is not None and self.plan.repairs_for(leaf.path):
-                    self._learn_leaf(*governed(leaf, self.schema), batch.num_rows, partial)
+                    leaf, governing = governed(leaf, self.schema)
+                    known = violations_of_leaf(violations, (column_index, leaf_index))
+                    self._learn_leaf(LeafRepair(leaf, governing, known), batch.num_rows, partial)
         return partial
 
     def merge(self, partials: Iterable[PartialStatistics]) -> PartialStatistics:
@@ -93,13 +96,13 @@ class Learner:
             self.plan.fingerprint, partial.num_rows, tuple(learned), tuple(source) or before.source, __version__
         )
 
-    def _learn_leaf(self, leaf: Leaf, governing: Field, num_rows: int, partial: PartialStatistics) -> None:
+    def _learn_leaf(self, repair: LeafRepair, num_rows: int, partial: PartialStatistics) -> None:
+        leaf = repair.leaf
         if is_container(leaf):
             return
-        repair = LeafRepair(leaf, governing)
         for step in self.plan.repairs_for(leaf.path):
             if is_learned(step.rule) and why_not(step.rule, leaf.dtype) is None and not self._knows(step, leaf):
-                self._collect(step, repair.leaf, governing, num_rows, partial)
+                self._collect(step, repair.leaf, repair.field, num_rows, partial)
                 return
             repair.run(step, self.statistics)
 

@@ -1,135 +1,139 @@
-"""One unit, judged: read, checked, and each row labelled with what becomes of it. Learning and cleaning begin so alike."""
+"""Labelling: check a batch, and decide for each row whether it is kept. Learning and cleaning both start with this."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker, RuleSet
+from datacheck.checks.checker import Checker
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure
 from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
-from datacheck.cleaning.validate_plan import validate_plan
+from datacheck.cleaning.violations import BatchViolations, violations_in_kept_rows
 from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
-from datacheck.errors import CleaningError, PipelineError
 from datacheck.findings import Finding
+from datacheck.jobs.units.plan import ResolvedRules, UnitPlan
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
 from datacheck.jobs.units.scan import malformed_finding
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
-from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 
-__all__ = ["Judge", "LabelledBatch"]
+__all__ = ["LabelledBatch", "label_unit"]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledBatch:
-    """A batch as it was read, and the labels of its rows.
+    """A batch, and what was decided about its rows.
 
-    ``is_open`` says that something was found that is to be repaired or left: whether it still holds is to be looked at.
-    ``repeated`` are rows that repeat an earlier row's key and are left: no look at the batch alone would find them again.
+    Attributes:
+        original: the batch as it was read.
+        labels: the labels of its rows.
+        kept_rows: the rows that no rule removes.
+        kept: those rows, in the dtypes of the schema.
+        violations: where ``kept`` has values to repair.
+        findings: what was found.
+        failed: the number of violations of each code whose rule is ``fail``.
+        needs_recheck: whether a violation is to be repaired or left, so that the repaired batch must be checked again.
+        repeated: rows that repeat an earlier row's key and are kept. No check of a single batch finds them.
+        rules: the rules of its unit.
+        checker: what is known of the unit's fields so far.
     """
 
     original: Batch
     labels: RowLabels
+    kept_rows: IntArray
+    kept: Batch
+    violations: BatchViolations
+    findings: tuple[Finding, ...]
     failed: Counter[str]
-    is_open: bool
+    needs_recheck: bool
     repeated: IntArray
-
-    @property
-    def kept(self) -> IntArray:
-        return np.flatnonzero(self.labels.kept)
+    rules: ResolvedRules
+    checker: Checker
 
 
-class Judge:
-    """Judges the batches of a unit.
-
-    ``known_fields`` are those of another input: a rule may name a field that this one lacks.
-
-    Attributes:
-        plan: the rules, for the fields that there are as soon as the first batch is read.
-        checker: what looks at the batches, and remembers their fields.
-        found: the findings so far.
-    """
-
-    def __init__(
-        self, task: UnitTask, schema: Schema, plan: CleaningPlan, known_fields: Mapping[str | None, str]
-    ) -> None:
-        self.plan = plan
-        self.checker = Checker(RuleSet(schema, plan.forced), with_rows=True)
-        self.found: list[Finding] = []
-        self._task, self._schema, self._known_fields = task, schema, known_fields
-        self._uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
-        self._problem: CleaningError | PipelineError | None = None
-
-    def batches(self) -> Iterator[LabelledBatch]:
-        """The unit's batches, each row labelled. Raises ``SourceError``."""
-        is_first = True
-        for batch in get_source(self._task.unit.format).read(self._task.unit):
-            if is_first:
-                self._bind(batch)
-                is_first = False
-            yield self._judge(batch)
-
-    def bound(self) -> CleaningPlan:
-        """The plan for the fields of the batches; raises where it makes no sense there."""
-        if self._problem is not None:
-            raise self._problem
-        return self.plan
-
-    def _bind(self, batch: Batch) -> None:
-        """Let the rules know the fields; where they cannot go together, that matters only once a row stays."""
-        fields = {**self._known_fields, **fields_of(coerce_batch(batch, self._schema))}
-        try:
-            self.plan = validate_plan(self.plan, fields, self._schema)
-        except (CleaningError, PipelineError) as error:
-            self._problem = error
-        self.checker = Checker(RuleSet(self._schema, self.plan.forced), with_rows=True)
-
-    def _judge(self, batch: Batch) -> LabelledBatch:
-        labels = RowLabels(batch.num_rows)
-        outcomes = [*self.checker.check(batch), *self._structure(batch), *self._duplicates(batch)]
-        failed = label_rows(labels, outcomes, self.plan)
-        self.found += [
-            outcome.to_finding(self._uris.get(outcome.field, self._task.unit.uri))
-            for outcome in outcomes
-            if outcome.reported and not _is_of_file(outcome)
-        ]
-        if batch.malformed:
-            self.found.append(malformed_finding(batch, self._task.unit.uri))
-            if self.plan.decide(None, MALFORMED_ROW) is Action.FAIL:
-                failed[MALFORMED_ROW] += len(batch.malformed)
-        is_open = any(outcome.num_violations and self._is_left(outcome, Action.REPAIR) for outcome in outcomes)
-        repeated = [
-            outcome.rows
-            for outcome in outcomes
-            if CODES[outcome.code].level == "dataset" and outcome.rows is not None and self._is_left(outcome)
-        ]
-        return LabelledBatch(batch, labels, failed, is_open, np.concatenate([np.empty(0, np.int64), *repeated]))
-
-    def _is_left(self, outcome: Outcome, *others: Action) -> bool:
-        return self.plan.decide(outcome.field, outcome.code) in (Action.REPORT, *others)
-
-    def _structure(self, batch: Batch) -> list[Outcome]:
-        return check_structure(self._schema, self.checker.fields, batch.names, self._task.num_file_rows)
-
-    def _duplicates(self, batch: Batch) -> Iterator[Outcome]:
-        if not self._task.duplicates:
-            return
-        file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
-        for key, repeated in self._task.duplicates:
-            rows = np.flatnonzero(np.isin(file_rows, repeated))
-            if len(rows):
-                yield Outcome(DUPLICATE_ROW, key, batch.num_rows, len(rows), rows)
+def label_unit(task: UnitTask, plan: UnitPlan) -> Iterator[LabelledBatch]:
+    """Read a unit and label its batches. Raises ``SourceError``."""
+    rules: ResolvedRules | None = None
+    checker = Checker(plan.checks, with_rows=True)
+    for batch in get_source(task.unit.format).read(task.unit):
+        coerced = coerce_batch(batch, plan.schema)
+        if rules is None:
+            rules = plan.resolve(fields_of(coerced))
+            checker = Checker(rules.checks, with_rows=True)
+        yield _label_batch(batch, coerced, task, rules, checker)
 
 
-def _is_of_file(outcome: Outcome) -> bool:
-    """Whether the finding is made once for the whole file, when all of its units are known."""
+def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRules, checker: Checker) -> LabelledBatch:
+    """Check a batch, given as read and in the dtypes of the schema, and label its rows."""
+    plan = rules.plan
+    outcomes = [
+        *checker.check_coerced(batch, coerced),
+        *check_structure(checker.schema, checker.fields, batch.names, task.num_file_rows),
+        *_find_duplicates(batch, task),
+    ]
+    labels = RowLabels(batch.num_rows)
+    failed = label_rows(labels, outcomes, plan)
+    if batch.malformed and plan.decide(None, MALFORMED_ROW) is Action.FAIL:
+        failed[MALFORMED_ROW] += len(batch.malformed)
+    kept_rows = np.flatnonzero(labels.kept)
+    kept = coerced if len(kept_rows) == batch.num_rows else coerced.take(kept_rows)
+    return LabelledBatch(
+        batch,
+        labels,
+        kept_rows,
+        kept,
+        violations_in_kept_rows(outcomes, labels.kept),
+        tuple(_findings(outcomes, batch, task)),
+        failed,
+        any(one.num_violations and one.reported and _stays(one, plan, repair=True) for one in outcomes),
+        _kept_duplicates(outcomes, plan),
+        rules,
+        checker,
+    )
+
+
+def _find_duplicates(batch: Batch, task: UnitTask) -> Iterator[Outcome]:
+    if not task.duplicates:
+        return
+    file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
+    for key, repeated in task.duplicates:
+        rows = np.flatnonzero(np.isin(file_rows, repeated))
+        if len(rows):
+            yield Outcome(DUPLICATE_ROW, key, batch.num_rows, len(rows), rows)
+
+
+def _findings(outcomes: Iterable[Outcome], batch: Batch, task: UnitTask) -> Iterator[Finding]:
+    uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
+    for outcome in outcomes:
+        if outcome.reported and not _is_about_file(outcome):
+            yield outcome.to_finding(uris.get(outcome.field, task.unit.uri))
+    if batch.malformed:
+        yield malformed_finding(batch, task.unit.uri)
+
+
+def _is_about_file(outcome: Outcome) -> bool:
+    """Whether the finding is reported once per file, after all of its units."""
     level = CODES[outcome.code].level
     return level == "dataset" or (level == "file" and outcome.rows is None and outcome.rule is None)
+
+
+def _kept_duplicates(outcomes: Iterable[Outcome], plan: CleaningPlan) -> IntArray:
+    rows = [
+        outcome.rows
+        for outcome in outcomes
+        if CODES[outcome.code].level == "dataset" and outcome.rows is not None and _stays(outcome, plan)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _stays(outcome: Outcome, plan: CleaningPlan, *, repair: bool = False) -> bool:
+    """Whether the violations are still in the batch after labelling: reported only or, with ``repair``, to be repaired."""
+    action = plan.decide(outcome.field, outcome.code)
+    return action is Action.REPORT or (repair and action is Action.REPAIR)

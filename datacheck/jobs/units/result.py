@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
-from datacheck.errors import SourceError
+from datacheck.errors import DatacheckError, SourceError
 from datacheck.findings import Finding
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.jobs.units.task import UnitTask
@@ -32,6 +32,7 @@ class UnitResult:
             part that holds all fields.
         failed: the number of violations of each code whose rule is ``fail``.
         left: the number of violations of each code that a ``report`` rule leaves in the output.
+        failure: the error that must stop the run. An input that cannot be read does not: see ``error``.
     """
 
     name: str
@@ -47,10 +48,17 @@ class UnitResult:
     scan: UnitScan = field(default_factory=UnitScan)
     failed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    failure: DatacheckError | None = None
 
     @property
     def error(self) -> SourceError | None:
+        """Why the input cannot be read."""
         return self.scan.error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a restarted run can use this result instead of processing the unit again."""
+        return self.error is None and self.failure is None and not self.failed
 
 
 def to_json(record: UnitResult) -> dict[str, Any]:

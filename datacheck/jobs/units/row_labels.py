@@ -47,37 +47,37 @@ class RowLabels:
     """
 
     num_rows: int
-    marks: list[RowLabel] = field(default_factory=list)
+    labels: list[RowLabel] = field(default_factory=list)
 
-    def add(self, mark: RowLabel) -> None:
-        self.marks.append(mark)
+    def add(self, label: RowLabel) -> None:
+        self.labels.append(label)
 
     @property
     def kept(self) -> BoolArray:
         """True for the rows that no rule takes out, ``(num_rows,)``."""
         kept = np.ones(self.num_rows, np.bool_)
-        for mark in self.marks:
-            kept[mark.rows] = False
+        for label in self.labels:
+            kept[label.rows] = False
         return kept
 
     def removed(self) -> RemovedRows:
         """The rows that are taken out: which, where to, with which codes, and why."""
-        # Rows that broke the same rules are one kind: a kind is another one, and one mark more.
+        # Rows that broke the same rules are one kind: a kind is another one, and one label more.
         kind_of = np.zeros(self.num_rows, np.int64)
         kinds: list[tuple[RowLabel, ...]] = [()]
-        for mark in self.marks:
-            before = kind_of[mark.rows]
+        for label in self.labels:
+            before = kind_of[label.rows]
             is_there = np.bincount(before, minlength=len(kinds)) > 0
-            kind_of[mark.rows] = len(kinds) - 1 + np.cumsum(is_there)[before]
-            kinds += [(*kinds[kind], mark) for kind in np.flatnonzero(is_there).tolist()]
+            kind_of[label.rows] = len(kinds) - 1 + np.cumsum(is_there)[before]
+            kinds += [(*kinds[kind], label) for kind in np.flatnonzero(is_there).tolist()]
         rows = np.flatnonzero(kind_of)
         used, indices = np.unique(kind_of[rows], return_inverse=True)
-        marks = [kinds[kind] for kind in used.tolist()]
+        labels = [kinds[kind] for kind in used.tolist()]
         return RemovedRows(
             rows,
-            Categorical(tuple(min(those, key=lambda mark: mark.rank).action for those in marks), indices),
-            Categorical(tuple(tuple(sorted({mark.code for mark in those})) for those in marks), indices),
-            Categorical(tuple("; ".join(mark.reason for mark in those) for those in marks), indices),
+            Categorical(tuple(min(those, key=lambda label: label.rank).action for those in labels), indices),
+            Categorical(tuple(tuple(sorted({label.code for label in those})) for those in labels), indices),
+            Categorical(tuple("; ".join(label.reason for label in those) for those in labels), indices),
         )
 
 
@@ -96,7 +96,7 @@ def label_rows(
 ) -> Counter[str]:
     """RowLabel the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
 
-    Before repairs, a violation that a repair covers marks nothing. Afterwards (``repaired``) it does: what a repair left
+    Before repairs, a violation that a repair covers labels nothing. Afterwards (``repaired``) it does: what a repair left
     is quarantined. An infinity is beyond every bound too: where it is to be repaired, the rows that it is in are judged by
     the bound afterwards, unless the rule for what is beyond bounds comes first.
     """
@@ -116,7 +116,7 @@ def label_rows(
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
         infinite = by_place.get((outcome.field, _INFINITIES.get(CODES[outcome.code].side or "", "")))
-        if infinite is not None and not repaired and infinite.rows is not None:
+        if infinite is not None and infinite.reported and not repaired and infinite.rows is not None:
             is_repaired = plan.decide(infinite.field, infinite.code) is Action.REPAIR
             if is_repaired and plan.rank(infinite.field, infinite.code) < rank:
                 rows = np.setdiff1d(rows, infinite.rows, assume_unique=True)

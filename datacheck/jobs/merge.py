@@ -1,0 +1,176 @@
+"""Merging the results of units into the results of their inputs, and those into the report of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.codes import CODES, DUPLICATE_ROW
+from datacheck.errors import SourceError
+from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.jobs.file_results import FileScan
+from datacheck.jobs.inputs import Input, fingerprints
+from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.progress import Progress
+from datacheck.jobs.scan import unit_bytes
+from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.task import UnitTask
+from datacheck.leaves import IntArray
+from datacheck.publishing.manifest import sum_counts
+from datacheck.publishing.publisher import WrittenUnit
+from datacheck.reports.accounts import InputAccount, RepairTotal
+from datacheck.reports.run_report import RunReport
+
+__all__ = ["InputResult", "RunResult", "merge_units"]
+
+
+@dataclass(slots=True)
+class InputResult:
+    """The merged results of one input's units.
+
+    ``failed`` is not empty if a ``fail`` rule stops the run here: the number of violations of each code.
+    """
+
+    item: Input
+    scan: FileScan
+    units: list[tuple[UnitTask, UnitResult]] = field(default_factory=list)
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_readable(self) -> bool:
+        return self.scan.error is None
+
+    def written_units(self) -> list[WrittenUnit]:
+        """The finished units, for publishing."""
+        return [
+            WrittenUnit(
+                task.unit.row_start,
+                result.num_read,
+                result.num_kept,
+                result.num_dropped,
+                result.num_quarantined,
+                result.parts,
+                result.arrays,
+            )
+            for task, result in self.units
+        ]
+
+
+def merge_units(
+    item: Input, tasks: Sequence[UnitTask], results: Iterator[UnitResult], pipeline: Pipeline, progress: Progress
+) -> InputResult:
+    """Merge the next results, which are those of ``tasks``; stop at the first that fails the run.
+
+    Raises the error of a unit that could not be processed.
+    """
+    merged = InputResult(item, FileScan(item.uri, pipeline.schema))
+    merged.scan.error = item.error
+    merged.failed = _failed_by_error(item.error, pipeline.plan)
+    for task in tasks:
+        result = next(results)
+        if result.failure is not None:
+            raise result.failure
+        merged.scan.add(result.scan)
+        merged.failed = result.failed or _failed_by_error(result.error, pipeline.plan)
+        if merged.failed:
+            break
+        merged.units.append((task, result))
+        progress.advance(1, result.num_read, unit_bytes(task.unit, item.info) if item.info else 0)
+    return merged
+
+
+def _failed_by_error(error: SourceError | None, plan: CleaningPlan) -> dict[str, int]:
+    """The code of an input that cannot be read, if a rule says that this fails the run."""
+    return {error.code: 1} if error is not None and plan.decide(None, error.code) is Action.FAIL else {}
+
+
+class RunResult:
+    """Adds up the results of the inputs of a run, in order."""
+
+    def __init__(self, pipeline: Pipeline, inputs: Sequence[Input]) -> None:
+        self._pipeline, self._inputs = pipeline, inputs
+        self._accounts: list[InputAccount] = []
+        self._findings: list[Finding] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no input could be cleaned."""
+        return not any(account.is_cleaned for account in self._accounts)
+
+    def add(
+        self,
+        merged: InputResult,
+        repeated: Iterable[tuple[str | None, IntArray]],
+        outputs: list[dict[str, Any]] | None,
+    ) -> None:
+        """Add an input.
+
+        ``repeated`` are the rows that repeat an earlier row's key, ``outputs`` the manifest's entries for its files;
+        None for an input that cannot be read.
+        """
+        item, findings = merged.item, merged.scan.findings()
+        self._findings += findings
+        self._findings += _duplicate_findings(merged, repeated)
+        if outputs is None:
+            self._accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
+        else:
+            self._accounts.append(_account(merged, outputs, _left_in_file(findings, self._pipeline.plan)))
+
+    def report_failure(self, merged: InputResult) -> RunReport:
+        """The report of a run that ``merged`` stopped."""
+        self._findings += merged.scan.findings()
+        report = self._report(self._inputs[: len(self._accounts) + 1])
+        num_rows = report.num_rows + merged.scan.num_rows
+        return replace(report, num_rows=num_rows, accounts=(), failed=dict(merged.failed))
+
+    def report(self) -> RunReport:
+        return self._report(self._inputs)
+
+    def _report(self, inputs: Sequence[Input]) -> RunReport:
+        return RunReport(
+            tuple(self._findings),
+            len(inputs),
+            sum(account.num_read for account in self._accounts),
+            sum(item.info.num_bytes for item in inputs if item.info is not None),
+            name=self._pipeline.name,
+            output=self._pipeline.output,
+            accounts=tuple(self._accounts),
+        )
+
+
+def _account(merged: InputResult, outputs: list[dict[str, Any]], left_in_file: Mapping[str, int]) -> InputAccount:
+    item, results = merged.item, [result for _, result in merged.units]
+    return InputAccount(
+        item.split,
+        item.uri,
+        "cleaned",
+        item.files,
+        fingerprints(item),
+        sum(result.num_read for result in results),
+        sum(result.num_kept for result in results),
+        sum(result.num_dropped for result in results),
+        sum(result.num_quarantined for result in results),
+        sum_counts([result.removed_by_code for result in results]),
+        RepairTotal.add(total for result in results for total in result.repairs),
+        {**left_in_file, **sum_counts([result.left for result in results])},
+        outputs,
+    )
+
+
+def _left_in_file(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
+    """The violations by the whole file, such as a missing field, that a ``report`` rule leaves as they are."""
+    return {
+        finding.code: 1
+        for finding in findings
+        if finding.is_error
+        and CODES[finding.code].level == "file"
+        and plan.decide(finding.field, finding.code) is Action.REPORT
+    }
+
+
+def _duplicate_findings(merged: InputResult, repeated: Iterable[tuple[str | None, IntArray]]) -> Iterator[Finding]:
+    for key, rows in repeated:
+        examples = tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES])
+        yield Finding(DUPLICATE_ROW, merged.item.uri, key, len(rows), merged.scan.num_rows, examples)

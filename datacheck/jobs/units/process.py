@@ -1,0 +1,155 @@
+"""Processing one unit: read, label, repair, check again, write.
+
+:func:`process_unit` is a pure function of a task and a plan. Its result holds plain values, which the run saves once the
+unit's files are complete: a restarted run processes only the units without a saved result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from datacheck.batch import Batch
+from datacheck.checks.base import Outcome
+from datacheck.checks.checker import Checker
+from datacheck.checks.structure import FieldMap
+from datacheck.cleaning.plan import Action, CleaningPlan
+from datacheck.cleaning.repairs import apply
+from datacheck.codes import DUPLICATE_ROW
+from datacheck.errors import AccountingError, CleaningError, DatacheckError, SourceError
+from datacheck.findings import Finding, merge_findings
+from datacheck.jobs.units.label import LabelledBatch, label_unit
+from datacheck.jobs.units.parts import PartFiles
+from datacheck.jobs.units.plan import UnitPlan
+from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.row_labels import RowLabels, label_rows
+from datacheck.jobs.units.scan import UnitScan
+from datacheck.jobs.units.task import UnitTask
+from datacheck.reports.accounts import RepairTotal
+from datacheck.schema.model import Schema
+from datacheck.text import plain
+
+__all__ = ["process_unit"]
+
+
+def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
+    """Clean one unit and write its files. Every error comes back in the result."""
+    uri = task.unit.uri
+    try:
+        with PartFiles(task, plan) as parts:
+            return _UnitCleaner(task, plan, parts).run()
+    except SourceError as error:
+        return UnitResult(task.name, uri, scan=UnitScan(error=error))
+    except CleaningError as error:
+        return UnitResult(task.name, uri, failure=CleaningError(f"{plain(uri)}: {error}"))
+    except DatacheckError as error:
+        return UnitResult(task.name, uri, failure=error)
+
+
+class _UnitCleaner:
+    """Takes the batches of one unit through all stages, and adds up what happened to them."""
+
+    def __init__(self, task: UnitTask, plan: UnitPlan, parts: PartFiles) -> None:
+        self._task, self._plan, self._parts = task, plan, parts
+        #: Known once a row is kept: only then do the rules have to apply to the fields.
+        self._cleaning_plan: CleaningPlan | None = None
+        self._rechecker = Checker(plan.checks, with_rows=True)
+        self._num_read = 0
+        self._names: tuple[str | None, ...] = ()
+        self._fields: FieldMap = {}
+        self._num_values: Mapping[str | None, tuple[int, int]] = {}
+        self._findings: list[Finding] = []
+        self._repairs: Counter[tuple[str, str | None]] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._left: Counter[str] = Counter()
+
+    def run(self) -> UnitResult:
+        for labelled in label_unit(self._task, self._plan):
+            self._process(labelled)
+        return self._result()
+
+    def _process(self, labelled: LabelledBatch) -> None:
+        batch, rules = labelled.original, labelled.rules
+        self._num_read += batch.num_rows + len(batch.malformed)
+        self._names = tuple(batch.names)
+        self._fields, self._num_values = labelled.checker.fields, labelled.checker.num_values
+        self._findings += labelled.findings
+        self._failed += labelled.failed
+        _forbid_unconvertible(labelled.kept, self._plan.schema, rules.plan)
+        if self._cleaning_plan is None and (len(labelled.kept_rows) or not batch.num_rows):
+            self._cleaning_plan = rules.require_plan()
+        if self._cleaning_plan is not None:
+            self._repair_and_write(labelled, self._cleaning_plan)
+        self._parts.remove(batch, labelled.labels, rules.plan)
+
+    def _repair_and_write(self, labelled: LabelledBatch, plan: CleaningPlan) -> None:
+        kept, rows = labelled.kept, labelled.kept_rows
+        repaired, counts = apply(kept, plan, self._plan.schema, self._plan.statistics, labelled.violations)
+        for count in counts:
+            self._repairs[count.action, count.field] += count.num_values
+        outcomes: list[Outcome] = []
+        # Rows without violations and repairs are as they were labelled.
+        if labelled.needs_recheck or any(count.num_values for count in counts):
+            outcomes = self._rechecker.check(_with_dropped_fields(repaired, kept, plan))
+        relabelled = RowLabels(repaired.num_rows)
+        self._failed += label_rows(relabelled, outcomes, plan, repaired=True)
+        for label in relabelled.labels:
+            labelled.labels.add(replace(label, rows=rows[label.rows]))
+        still_kept = relabelled.kept
+        self._count_left(outcomes, plan)
+        num_repeated = int(np.count_nonzero(np.isin(rows[still_kept], labelled.repeated)))
+        if num_repeated:
+            self._left[DUPLICATE_ROW] += num_repeated
+        self._parts.keep(repaired if still_kept.all() else repaired.take(np.flatnonzero(still_kept)))
+
+    def _count_left(self, outcomes: list[Outcome], plan: CleaningPlan) -> None:
+        for outcome in outcomes:
+            is_left = outcome.is_error and plan.decide(outcome.field, outcome.code) is Action.REPORT
+            if outcome.num_violations and is_left:
+                self._left[outcome.code] += outcome.num_violations
+
+    def _result(self) -> UnitResult:
+        written = self._parts.close()
+        num_placed = written.num_kept + written.num_dropped + written.num_quarantined
+        if self._num_read != num_placed:
+            raise AccountingError(
+                f"{plain(self._task.unit.uri)}: {self._num_read:,} rows were read, {written.num_kept:,} kept, "
+                f"{written.num_dropped:,} dropped and {written.num_quarantined:,} quarantined; nothing was published"
+            )
+        findings = tuple(merge_findings(self._findings, keep_clean=True))
+        return UnitResult(
+            self._task.name,
+            self._task.unit.uri,
+            self._num_read,
+            written.num_kept,
+            written.num_dropped,
+            written.num_quarantined,
+            dict(written.removed_by_code),
+            [RepairTotal(*what, number) for what, number in self._repairs.items() if number],
+            dict(written.parts),
+            written.arrays,
+            UnitScan(self._num_read, findings, self._fields, self._names, self._num_values),
+            dict(self._failed),
+            dict(self._left),
+        )
+
+
+def _forbid_unconvertible(kept: Batch, schema: Schema, plan: CleaningPlan) -> None:
+    """Raise if a ``report`` rule keeps a value that doesn't convert to the dtype of its column."""
+    for column in kept.columns:
+        if column.unconvertible is not None and plan.decide(column.name, "DC003") is Action.REPORT:
+            field = schema.field_for(column.name)
+            dtype = "" if field is None else field.dtype
+            raise CleaningError(
+                f"{int(column.unconvertible.sum()):,} values of {plain(repr(column.name))} are not {dtype}, and 'report'"
+                f" would leave them in a column that can only hold {dtype}; quarantine or drop rows with DC003 there"
+            )
+
+
+def _with_dropped_fields(repaired: Batch, before: Batch, plan: CleaningPlan) -> Batch:
+    """The repaired batch with the dropped fields, which rules across fields may need."""
+    dropped = tuple(column for column in before.columns if plan.drops(column.name))
+    return repaired.with_columns((*repaired.columns, *dropped)) if dropped else repaired
