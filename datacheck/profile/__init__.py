@@ -1,1 +1,1 @@
-"""Profiles of data in one streaming pass, and what is made of them: inferred schemas, comparisons of data sets."""
+"""Profile data in one streaming pass, to infer schemas and compare datasets."""

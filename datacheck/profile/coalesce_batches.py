@@ -1,4 +1,4 @@
-"""Small batches put together: what it costs to look at a batch at all is then paid once for many of them."""
+"""Small batches coalesced into larger ones, so that the fixed cost of profiling a batch is paid once for many."""
 
 from __future__ import annotations
 
@@ -9,65 +9,66 @@ import pyarrow as pa
 
 from datacheck.batch import Batch
 
-__all__ = ["Groups", "Joined", "join_small"]
+__all__ = ["CoalescedBatch", "RowGroupStarts", "coalesce_batches"]
 
-#: Where row groups begin among the rows of a batch, and which ones they are.
-Groups = tuple[tuple[int, int | None], ...]
+#: The row of a batch where each row group starts, and the number of the row group.
+RowGroupStarts = tuple[tuple[int, int | None], ...]
 
-#: Rows that are put together at most.
-_ENOUGH = 1 << 15
+#: Rows of a coalesced batch at most.
+_MAX_ROWS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """A batch, and the row groups that its rows are of."""
+class CoalescedBatch:
+    """A batch, and the row groups of its rows."""
 
     batch: Batch
-    groups: Groups
+    groups: RowGroupStarts
 
     def group_of(self, row: int) -> int | None:
         """The row group of a row of the batch."""
         return next(group for start, group in reversed(self.groups) if start <= row)
 
 
-def join_small(batches: Iterable[Batch]) -> Iterator[Joined]:
-    """The batches in order, those of few rows put together where they follow each other."""
+def coalesce_batches(batches: Iterable[Batch]) -> Iterator[CoalescedBatch]:
+    """Yield the batches in order, with consecutive small ones concatenated."""
     held: list[Batch] = []
     num_held = 0
     for batch in batches:
-        if held and (num_held + batch.num_rows > _ENOUGH or not _follows(held[-1], batch)):
-            yield _joined(held)
+        if held and (num_held + batch.num_rows > _MAX_ROWS or not _is_consecutive(held[-1], batch)):
+            yield _concatenate(held)
             held, num_held = [], 0
-        if batch.num_rows and batch.num_rows * 2 <= _ENOUGH and _is_simple(batch):
+        if batch.num_rows and batch.num_rows * 2 <= _MAX_ROWS and _can_concatenate(batch):
             held.append(batch)
             num_held += batch.num_rows
         else:
             if held:
-                yield _joined(held)
+                yield _concatenate(held)
                 held, num_held = [], 0
-            yield Joined(batch, ((0, batch.row_group),))
+            yield CoalescedBatch(batch, ((0, batch.row_group),))
     if held:
-        yield _joined(held)
+        yield _concatenate(held)
 
 
-def _is_simple(batch: Batch) -> bool:
-    """Whether the batch is whole rows, and its columns are put together by copying their memory."""
+def _can_concatenate(batch: Batch) -> bool:
+    """Whether the batch consists of whole rows, in columns whose memory can simply be copied."""
     return (
         batch.counts_rows
         and batch.rows is None
         and not batch.malformed
         and all(
-            isinstance(column.data, pa.Array) and not column.problem and _copies(column.data.type)
+            isinstance(column.data, pa.Array) and not column.problem and _is_flat(column.data.type)
             for column in batch.columns
         )
     )
 
 
-def _copies(kind: pa.DataType) -> bool:
+def _is_flat(kind: pa.DataType) -> bool:
     return bool(pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _follows(first: Batch, second: Batch) -> bool:
+def _is_consecutive(first: Batch, second: Batch) -> bool:
+    """Whether the rows of the second batch follow those of the first, in columns of the same names and types."""
     return (
         second.row_start == first.row_start + first.num_rows
         and first.names == second.names
@@ -80,14 +81,14 @@ def _follows(first: Batch, second: Batch) -> bool:
     )
 
 
-def _joined(batches: list[Batch]) -> Joined:
+def _concatenate(batches: list[Batch]) -> CoalescedBatch:
     first = batches[0]
     groups = tuple((batch.row_start - first.row_start, batch.row_group) for batch in batches)
     if len(batches) == 1:
-        return Joined(first, groups)
+        return CoalescedBatch(first, groups)
     columns = tuple(
         replace(column, data=pa.concat_arrays([batch.columns[index].data for batch in batches]))
         for index, column in enumerate(first.columns)
     )
     whole = Batch(columns, sum(batch.num_rows for batch in batches), first.row_start, first.row_group)
-    return Joined(whole, groups)
+    return CoalescedBatch(whole, groups)

@@ -1,4 +1,4 @@
-"""What one pass learns of one leaf: counts, extremes, list lengths, small vocabularies and a sample, all mergeable."""
+"""Profiles of leaves: counts, extremes, list lengths, small vocabularies and samples, all from one pass and mergeable."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UNORDERED = ("complex64", "complex128", "clongdouble")
 
 @dataclass(slots=True)
 class LeafProfile:
-    """What is known of the leaves of one path and dtype.
+    """The profile of the leaves of one path and dtype.
 
-    ``low`` and ``high`` are the extremes of what is present and finite, exactly: integers, floats (long doubles as
-    such), decimals, or the ticks of times; None where there is none, where the dtype has no order, or where they were not
-    asked for. ``lengths`` are
-    the least and greatest length of lists. ``vocabulary`` and ``sample`` are None where they were not asked for.
+    ``low`` and ``high`` are the exact extremes of the present, finite values: integers, floats (long doubles as such),
+    decimals, or the ticks of times. They are None if there is no such value, if the dtype has no order, or if they were
+    not requested. ``lengths`` are the least and greatest length of lists. ``vocabulary`` and ``sample`` are None if they
+    were not requested.
     """
 
     path: str | None
@@ -49,22 +49,22 @@ class LeafProfile:
     def of(
         cls,
         leaf: Leaf,
-        num_words: int,
+        max_distinct: int,
         *,
         with_sample: bool,
         with_extremes: bool = True,
         with_codes: bool = True,
         expected: int = 0,
     ) -> LeafProfile:
-        """An empty profile for leaves like this one, of which there will be about ``expected`` values.
+        """Create an empty profile for leaves like this one, with about ``expected`` values in total.
 
-        ``with_codes`` counts integers, too.
+        ``with_codes`` gives integers a vocabulary, too.
         """
         profile = cls(leaf.path, leaf.dtype, with_extremes=with_extremes)
-        if num_words and (is_text(leaf) or (with_codes and _is_whole(leaf)) or leaf.dtype == "bool"):
-            profile.vocabulary = Vocabulary(num_words)
+        if max_distinct and (is_text(leaf) or (with_codes and _is_integer(leaf)) or leaf.dtype == "bool"):
+            profile.vocabulary = Vocabulary(max_distinct)
         if with_sample and is_ordered(leaf):
-            # Of what has gaps more is looked at: it may be little that there is.
+            # If some values are null, their number is not known yet, so none is left out in advance.
             profile.sample = Sample(0 if leaf.num_nulls else expected)
         return profile
 
@@ -78,9 +78,9 @@ class LeafProfile:
         return self.num_posinf + self.num_neginf
 
     def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, start: int, seed: int = 0) -> None:
-        """Look at a leaf; ``encoded`` is its text by dictionary, ``start`` tells this part of the data from others.
+        """Add a leaf. ``encoded`` is its text by dictionary; ``start`` tells this part of the data from others.
 
-        ``seed`` is that of the samples of the same rows, where there are others.
+        ``seed`` is that of other samples of the same rows; 0 if there are none.
         """
         self.num_slots += len(leaf)
         self.num_nulls += leaf.num_nulls
@@ -96,23 +96,23 @@ class LeafProfile:
             self._add_ordered(leaf.values, start, seed)
 
     def merge(self, other: LeafProfile) -> None:
-        """Add what another profile of the same path and dtype has; it is used up."""
+        """Merge another profile of the same path and dtype, which must not be used afterwards."""
         for name in ("num_slots", "num_nulls", "num_nan", "num_posinf", "num_neginf"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.low is not None:
-            self._reach(other.low, other.high)
+            self._extend_range(other.low, other.high)
         if other.lengths is not None:
-            self._reach_lengths(*other.lengths)
+            self._extend_lengths(*other.lengths)
         if self.vocabulary is not None and other.vocabulary is not None:
             self.vocabulary.merge(other.vocabulary)
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
 
-    def _reach(self, low: Any, high: Any) -> None:
+    def _extend_range(self, low: Any, high: Any) -> None:
         self.low = low if self.low is None or low < self.low else self.low
         self.high = high if self.high is None or high > self.high else self.high
 
-    def _reach_lengths(self, low: int, high: int) -> None:
+    def _extend_lengths(self, low: int, high: int) -> None:
         known = self.lengths or (low, high)
         self.lengths = (min(known[0], low), max(known[1], high))
 
@@ -135,7 +135,7 @@ class LeafProfile:
         elif self.with_extremes or self.vocabulary is not None:
             present = values if validity is None else values[validity]
             low, high = int(np.minimum.reduce(present)), int(np.maximum.reduce(present))
-            self._reach(low, high)
+            self._extend_range(low, high)
             if self.vocabulary is not None:
                 self.vocabulary.add_integers(values, validity, low, high)
         if self.sample is not None:
@@ -149,7 +149,7 @@ class LeafProfile:
                 continue
             numbers = to_float(chunk, dtype)
             with np.errstate(invalid="ignore"):
-                # These propagate NaN, and the other two leave it out.
+                # minimum and maximum propagate NaN; fmin and fmax ignore it.
                 low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
                 if np.isnan(low):
                     self.num_nan += int(np.count_nonzero(np.isnan(numbers)))
@@ -162,7 +162,7 @@ class LeafProfile:
                     continue
                 low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
             is_wide = numbers.dtype.itemsize > 8
-            self._reach(low if is_wide else float(low), high if is_wide else float(high))
+            self._extend_range(low if is_wide else float(low), high if is_wide else float(high))
 
     def _count_nonfinite(self, present: Array, dtype: str) -> None:
         self.num_nan += int(np.count_nonzero(nan_mask(present, dtype)))
@@ -174,7 +174,7 @@ class LeafProfile:
             return
         found = pc.min_max(pc.list_value_length(values)).as_py()
         if found["min"] is not None:
-            self._reach_lengths(found["min"], found["max"])
+            self._extend_lengths(found["min"], found["max"])
 
     def _add_ordered(self, values: pa.Array, start: int, seed: int) -> None:
         """The extremes of times and decimals."""
@@ -187,7 +187,7 @@ class LeafProfile:
             numbers = values.cast(pa.decimal128(38, values.type.scale))
         if self.with_extremes:
             found = pc.min_max(numbers)
-            self._reach(found["min"].as_py(), found["max"].as_py())
+            self._extend_range(found["min"].as_py(), found["max"].as_py())
         if self.sample is not None:
             validity = arrow_validity(values)
             flat = (numbers if is_time else numbers.cast(pa.float64())).fill_null(0).to_numpy(zero_copy_only=False)
@@ -203,8 +203,8 @@ def _ticks(kind: pa.DataType) -> pa.DataType:
     return pa.int32() if kind.bit_width == 32 else pa.int64()
 
 
-def _is_whole(leaf: Leaf) -> bool:
-    """Whether the values are integers, and not another format that integers store."""
+def _is_integer(leaf: Leaf) -> bool:
+    """Whether the values are integers, not another format stored as integers."""
     return leaf.is_numeric and leaf.dtype.startswith(("int", "uint"))
 
 
@@ -214,7 +214,7 @@ def is_text(leaf: Leaf) -> bool:
 
 
 def is_ordered(leaf: Leaf) -> bool:
-    """Whether the values are numbers or times that can be put in an order, booleans aside."""
+    """Whether the values are numbers or times that have an order; booleans do not count."""
     if leaf.values is None:
         return False
     if leaf.is_numeric:

@@ -1,9 +1,9 @@
-"""A bounded sample of the finite numbers of a field: mergeable, unbiased, and the same whoever took its parts.
+"""A bounded sample of the finite numbers of a field: mergeable, unbiased, and the same for any number of workers.
 
-Of every ``2**level`` neighbours one is kept, at a place that a hash chooses. When there are too many, the level rises,
-and of every two neighbours one stays. So every value had the same chance, no pattern in the data is in step with the
-choice, and as long as the values are few all of them are there. A quantile sketch would keep no ties, which counts and
-codes are full of, and costs several times what reading the data does.
+The sample keeps one of every ``2**level`` neighbours, at a position that a hash chooses. When it holds too many values,
+the level rises by one, and one of every two neighbours stays. So every value has the same chance, a periodic pattern in
+the data cannot be in step with the choice, and small data is kept completely. A quantile sketch would keep no ties, which
+counts and codes are full of, and costs several times as much as reading the data.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["SAMPLE_SIZE", "Sample"]
 
 Array = np.ndarray[Any, Any]
 
-#: Random bits, from a place on that belongs to the values.
-_CHANCES = mix(np.arange(1 << 16, dtype=np.uint64))
+#: Random bits, read from an offset that depends on the values.
+_RANDOM_BITS = mix(np.arange(1 << 16, dtype=np.uint64))
 
-#: Values that are kept at most. A share of the values is told to within about one and a half percent.
+#: Values kept at most. They give a quantile's rank to within about one and a half percent.
 SAMPLE_SIZE = 1 << 13
-#: Values that decide how a part is thinned.
+#: Leading values whose hash decides how a part is thinned.
 _HEAD = 64
 
 
@@ -36,7 +36,7 @@ class Sample:
     __slots__ = ("_chunks", "_level", "_num_kept", "_seed")
 
     def __init__(self, expected: int = 0) -> None:
-        """``expected`` is how many values there will be, as far as known: what would be thinned is not taken."""
+        """``expected`` is the number of values to come, 0 if unknown; values that would be thinned anyway are not taken."""
         self._seed = 0
         self._level = max(0, (max(1, expected) - 1) // SAMPLE_SIZE).bit_length()
         self._num_kept = 0
@@ -44,35 +44,35 @@ class Sample:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds every value."""
+        """Whether the sample holds every value."""
         return self._level == 0
 
     def values(self) -> Array:
-        """The values that were kept, in the order of the data."""
+        """The values in the sample, in the order of the data."""
         if len(self._chunks) != 1:
             self._chunks = [np.concatenate(self._chunks)] if self._chunks else [np.empty(0)]
         return self._chunks[0]
 
     @property
     def seed(self) -> int:
-        """What decided where values are taken; 0 as long as there are none."""
+        """The seed of the choice of values; 0 until there are any."""
         return self._seed
 
     def add(self, values: Array, dtype: str, validity: BoolArray | None, start: int, seed: int = 0) -> None:
         """Add numbers of a logical dtype; ``start`` tells this part of the data from others.
 
-        Columns of one table share a ``seed``: they are then sampled in the same rows, which are chosen once.
+        Columns of one table share a ``seed``, so that the rows to sample are chosen only once.
         """
         if not self._seed and len(values):
-            # Parts that are thinned alike would add up their errors. The same values are always thinned alike.
+            # Parts get different seeds, or their errors would add up; equal values always get the same seed.
             self._seed = seed or seed_of(len(values), np.ascontiguousarray(values[:_HEAD]).tobytes())
         while len(values) >> self._level > SAMPLE_SIZE:
             self._thin()
         if self._level == 0:
             chosen, present = values, validity
         else:
-            places = self._choose(len(values), self._level, start)
-            chosen, present = values[places], None if validity is None else validity[places]
+            positions = self._choose(len(values), self._level, start)
+            chosen, present = values[positions], None if validity is None else validity[positions]
         if present is not None:
             chosen = chosen[present]
         with np.errstate(all="ignore"):
@@ -81,7 +81,7 @@ class Sample:
         self._keep(numbers if finite.all() else numbers[finite])
 
     def merge(self, other: Sample) -> None:
-        """Add what another has, which is used up."""
+        """Merge another sample, which must not be used afterwards."""
         while other._level < self._level:
             other._thin()
         while self._level < other._level:
@@ -99,20 +99,20 @@ class Sample:
     def _thin(self) -> None:
         self._level += 1
         kept = self.values()
-        places = self._choose(len(kept), 1, self._level)
-        self._chunks = [kept[places]]
+        positions = self._choose(len(kept), 1, self._level)
+        self._chunks = [kept[positions]]
         self._num_kept = len(self._chunks[0])
 
     def _choose(self, length: int, level: int, start: int) -> Array:
-        return _places(length, level, (self._seed + start * 0x9E3779B97F4A7C15) % len(_CHANCES))
+        return _positions(length, level, (self._seed + start * 0x9E3779B97F4A7C15) % len(_RANDOM_BITS))
 
 
 @lru_cache(maxsize=64)
-def _places(length: int, level: int, begin: int) -> Array:
-    """One place of every ``2**level``; of the last and shorter stretch one with the chance that it deserves."""
+def _positions(length: int, level: int, begin: int) -> Array:
+    """Choose one position of every ``2**level``, and one of the shorter rest with a chance proportional to its length."""
     firsts = np.arange(0, length, 1 << level)
-    chances = np.take(_CHANCES, np.arange(begin, begin + len(firsts)), mode="wrap")
-    places: Array = firsts + (chances >> np.uint64(64 - level)).astype(np.int64)
-    places = places[places < length] if len(places) and places[-1] >= length else places
-    places.flags.writeable = False
-    return places
+    bits = np.take(_RANDOM_BITS, np.arange(begin, begin + len(firsts)), mode="wrap")
+    positions: Array = firsts + (bits >> np.uint64(64 - level)).astype(np.int64)
+    positions = positions[positions < length] if len(positions) and positions[-1] >= length else positions
+    positions.flags.writeable = False
+    return positions

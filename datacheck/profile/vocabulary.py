@@ -1,4 +1,4 @@
-"""The distinct values of a field and how often each stands, exactly, while there are few of them."""
+"""The distinct values of a field with their exact counts, as long as there are few of them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Vocabulary", "encode_text"]
 
 Array = np.ndarray[Any, Any]
 
-#: Values that are looked at first: where they have too many distinct ones already, the rest is not counted.
+#: Leading values to probe: if they already have too many distinct ones, the rest is not counted.
 _PROBE = 4096
-#: Bytes of a text beyond which it is no word of a vocabulary.
-_LONGEST = 200
-#: Integers so close together are counted by their place.
+#: Longer texts, in bytes, are not counted.
+_MAX_BYTES = 200
+#: Integers within so small a range are counted by their offset from the least one.
 _SPAN = 4096
 
 
 class Vocabulary:
     """Counts of at most ``limit`` distinct integers, booleans or texts.
 
-    ``counts`` is None once there were more, or a text that cannot be listed.
+    ``counts`` is None once there are more, or a text is too long or not valid UTF-8.
     """
 
     __slots__ = ("counts", "limit")
@@ -36,14 +36,14 @@ class Vocabulary:
         self.counts: dict[Any, int] | None = {}
 
     def merge(self, other: Vocabulary) -> None:
-        """Add what another has counted."""
+        """Add the counts of another vocabulary."""
         if other.counts is None:
             self.counts = None
         else:
             self._count(other.counts.items())
 
     def add_booleans(self, values: Array) -> None:
-        """Count booleans that are present."""
+        """Count booleans, none of them null."""
         true = int(np.count_nonzero(values))
         self._count((value, count) for value, count in ((False, len(values) - true), (True, true)) if count)
 
@@ -60,11 +60,11 @@ class Vocabulary:
             # Differences of unsigned integers do not wrap, and those of int64 are small.
             near = values - values.dtype.type(low) if values.dtype.kind == "u" else values.astype(np.int64) - low
             counts = np.bincount(near.astype(np.int64, copy=False))
-            places = np.flatnonzero(counts)
-            if len(places) > self.limit:
+            offsets = np.flatnonzero(counts)
+            if len(offsets) > self.limit:
                 self.counts = None
                 return
-            self._count(zip((low + place for place in places.tolist()), counts[places].tolist(), strict=True))
+            self._count(zip((low + offset for offset in offsets.tolist()), counts[offsets].tolist(), strict=True))
         else:
             distinct, counts = np.unique(values, return_counts=True)
             if len(distinct) > self.limit:
@@ -73,7 +73,7 @@ class Vocabulary:
             self._count(zip(distinct.tolist(), counts.tolist(), strict=True))
 
     def add_text(self, encoded: pa.DictionaryArray | None) -> None:
-        """Count texts by their dictionary; None where it has too many."""
+        """Count texts by their dictionary; None stands for texts with too many distinct values."""
         if self.counts is None:
             return
         if encoded is None or len(encoded.dictionary) > self.limit:
@@ -83,15 +83,15 @@ class Vocabulary:
             return
         longest = pc.max(pc.binary_length(encoded.dictionary)).as_py()
         try:
-            words = encoded.dictionary.to_pylist() if longest <= _LONGEST else None
+            texts = encoded.dictionary.to_pylist() if longest <= _MAX_BYTES else None
         except UnicodeDecodeError:
-            words = None
-        if words is None:
+            texts = None
+        if texts is None:
             self.counts = None
             return
         indices = encoded.indices.drop_null().to_numpy(zero_copy_only=False)
-        counts = np.bincount(indices, minlength=len(words)).tolist()
-        self._count((word, count) for word, count in zip(words, counts, strict=True) if count)
+        counts = np.bincount(indices, minlength=len(texts)).tolist()
+        self._count((text, count) for text, count in zip(texts, counts, strict=True) if count)
 
     def _count(self, counted: Iterable[tuple[Any, int]]) -> None:
         if self.counts is None:
@@ -103,7 +103,7 @@ class Vocabulary:
 
 
 def encode_text(values: pa.Array, limit: int) -> pa.DictionaryArray | None:
-    """Texts by dictionary; None where there are more than ``limit`` of them, which is seen from the first ones if it can."""
+    """Encode texts by dictionary; None if there are more than ``limit`` distinct ones, which the first ones may show."""
     if len(values) > _PROBE and pc.count_distinct(values.slice(0, _PROBE), mode="only_valid").as_py() > limit:
         return None
     encoded = values.dictionary_encode()

@@ -1,4 +1,4 @@
-"""Inferring and comparing on the example data, against what pandas says of the same rows."""
+"""Inferring and comparing on the example data, checked against pandas."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def read(folder: Path) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True)
 
 
-def test_the_flights_pass_the_schema_that_they_suggest(flights: Path, inferred: Schema) -> None:
+def test_the_flights_pass_their_inferred_schema(flights: Path, inferred: Schema) -> None:
     assert datacheck.scan(flights, inferred).findings == ()
 
 
-def test_the_suggested_schema_of_the_flights_is_what_pandas_sees(flights: Path, inferred: Schema) -> None:
+def test_the_inferred_schema_of_the_flights_agrees_with_pandas(flights: Path, inferred: Schema) -> None:
     table = pd.concat([read(flights / split) for split in ("train", "val", "test")])
     assert list(inferred.fields) == list(table.columns)
     for name, field in inferred.fields.items():
@@ -54,7 +54,7 @@ def test_train_and_test_share_no_flight(months_apart: Report) -> None:
     assert months_apart.num_rows == 307_887
 
 
-def test_what_differs_between_train_and_test_is_what_pandas_sees(flights: Path, months_apart: Report) -> None:
+def test_differences_between_train_and_test_agree_with_pandas(flights: Path, months_apart: Report) -> None:
     train, test = read(flights / "train"), read(flights / "test")
     (new,) = [finding for finding in months_apart.findings if finding.code == "DC314"]
     unknown = sorted(set(test.dest) - set(train.dest))
@@ -70,7 +70,7 @@ def test_what_differs_between_train_and_test_is_what_pandas_sees(flights: Path, 
         assert (name in rates) is bool(abs(share) > 0.01)
 
 
-def test_a_month_that_is_also_in_the_training_data_is_a_leak_row_by_row(flights: Path, tmp_path: Path) -> None:
+def test_every_row_of_a_training_month_is_a_leak(flights: Path, tmp_path: Path) -> None:
     month = flights / "train" / "2013-03.parquet"
     report = datacheck.compare(flights / "train", month, drift=False)
     (found,) = [finding for finding in report.findings if finding.code == "DC310"]

@@ -1,4 +1,4 @@
-"""Keys that must be unique: of arrays without a name, inside structs, and against repairs."""
+"""Unique keys: nameless arrays, fields inside structs, and keys that a repair would change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def duplicates(report: Any) -> list[tuple[str | None, int, list[int]]]:
     ("array", "repeated"),
     [(np.array([1, 2, 1, 1]), [2, 3]), (np.array([[1.0, NAN], [2, 3], [1, NAN]]), [2]), (np.arange(4), [])],
 )
-def test_the_rows_of_an_array_without_a_name_are_held_to_unique(
+def test_rows_of_a_nameless_array_are_checked_for_uniqueness(
     tmp_path: Path, name: str | None, array: np.ndarray, repeated: list[int]
 ) -> None:
     np.save(tmp_path / "a.npy", array)
@@ -39,7 +39,7 @@ def test_the_rows_of_an_array_without_a_name_are_held_to_unique(
     assert duplicates(datacheck.scan(array, schema)) == expected
 
 
-def test_rows_of_an_array_that_repeat_are_quarantined(tmp_path: Path) -> None:
+def test_repeated_rows_of_an_array_are_quarantined(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([7, 8, 7]))
     schema = {"fields": {None: {"unique": True}}}
     report = datacheck.run(write_pipeline(tmp_path, {"train": "a.npy"}, schema=schema), workers=1)
@@ -48,7 +48,7 @@ def test_rows_of_an_array_that_repeat_are_quarantined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "repeated"), [("s.a", [1, 4]), ("s.in.b", [1, 3, 4])])
-def test_a_field_inside_a_struct_is_held_to_unique(tmp_path: Path, path: str, repeated: list[int]) -> None:
+def test_a_field_inside_a_struct_is_checked_for_uniqueness(tmp_path: Path, path: str, repeated: list[int]) -> None:
     table = pa.table({"s": STRUCTS, "s.other": [1] * 5})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
     schema = Schema(fields={path: {"unique": True, "nullable": True}})
@@ -56,7 +56,7 @@ def test_a_field_inside_a_struct_is_held_to_unique(tmp_path: Path, path: str, re
         assert duplicates(datacheck.scan(data, schema)) == [(path, len(repeated), repeated)]
 
 
-def test_a_field_of_a_structured_array_is_held_to_unique() -> None:
+def test_a_field_of_a_structured_array_is_checked_for_uniqueness() -> None:
     array = np.array([(1, (2, 3)), (4, (2, 5)), (6, (7, 8))], [("a", "i4"), ("in", [("b", "i4"), ("c", ">f8")])])
     schema = Schema(unique=[["in.b"], ["a"], ["in.c", "in.b"]], fields={"a": {}, "in.b": {}, "in.c": {}})
     assert duplicates(datacheck.scan({"r": array}, schema)) == []
@@ -64,7 +64,7 @@ def test_a_field_of_a_structured_array_is_held_to_unique() -> None:
     assert duplicates(datacheck.scan({"r": array}, schema)) == [("r.in.b", 1, [1])]
 
 
-def test_rows_whose_key_inside_a_struct_repeats_are_quarantined(tmp_path: Path) -> None:
+def test_rows_with_a_repeated_key_inside_a_struct_are_quarantined(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet", {"s": STRUCTS})
     schema = {"fields": {"s.a": {"unique": True, "nullable": True}}}
     report = datacheck.run(write_pipeline(tmp_path, {"train": "t.parquet"}, schema=schema), workers=1)
@@ -82,12 +82,12 @@ FILL = {"action": "impute", "strategy": "constant", "value": 2}
 @pytest.mark.parametrize(
     "schema", [{"fields": {"k": {"unique": True}}}, {"unique": ["k", "x"], "fields": {"k": {}, "x": {}}}]
 )
-def test_a_repair_that_names_a_field_of_a_key_is_an_error(tmp_path: Path, schema: dict[str, Any]) -> None:
+def test_a_repair_of_a_key_field_is_an_error(tmp_path: Path, schema: dict[str, Any]) -> None:
     with pytest.raises(PipelineError, match=r"clean\[0\].fields: 'k' is of a key that must be unique"):
         run_with(tmp_path, [{**FILL, "fields": "k"}], **schema)
 
 
-def test_a_repair_of_all_fields_leaves_keys_to_the_next_rule(tmp_path: Path) -> None:
+def test_a_repair_of_all_fields_skips_key_fields(tmp_path: Path) -> None:
     report = run_with(tmp_path, [FILL], fields={"k": {"unique": True}})
     assert report.ok
     assert kept_table(tmp_path / "out").to_pydict() == {"k": [1.0, 2.0], "x": [2.0, 1.0]}
@@ -96,7 +96,7 @@ def test_a_repair_of_all_fields_leaves_keys_to_the_next_rule(tmp_path: Path) -> 
     assert aside["codes"].to_pylist() == [["DC101"]]
 
 
-def test_keys_whose_repetition_is_only_reported_may_be_repaired(tmp_path: Path) -> None:
+def test_a_key_may_be_repaired_if_its_repetition_is_only_reported(tmp_path: Path) -> None:
     report = run_with(tmp_path, [{"action": "report", "codes": "DC301"}, FILL], fields={"k": {"unique": True}})
     assert report.totals()["num_kept"] == 3
     assert kept_table(tmp_path / "out")["k"].to_pylist() == [1.0, 2.0, 2.0]

@@ -1,4 +1,4 @@
-"""Two data sets side by side: leaks, drift, rates, categories, and what cannot be compared."""
+"""Comparing two datasets: leaks, drift, rates, categories, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def random(seed: int = 0) -> np.random.Generator:
 
 
 def people(num_rows: int, seed: int, **columns: Any) -> dict[str, Any]:
-    """A table of whose rows no two are alike."""
+    """A table without repeated rows."""
     source = random(seed)
     return {
         "person": source.permutation(num_rows) + seed * 10**6,
@@ -49,13 +49,13 @@ def arrow(columns: dict[str, Any]) -> pa.Table:
     return pa.table(columns)
 
 
-def test_like_data_has_no_findings(tmp_path: Path) -> None:
+def test_similar_datasets_have_no_findings(tmp_path: Path) -> None:
     train = write_table(tmp_path / "train.parquet", people(5000, 1), 700)
     test = write_table(tmp_path / "test.parquet", people(2000, 2), 300)
     report = datacheck.compare(train, test)
     assert codes(report) == [("DC312", "person")]
     assert datacheck.compare(train, test, thresholds=Thresholds(exclude=("person",))).findings == ()
-    # A key says which one it is, not what it is like.
+    # A key identifies rows, so its distribution is not compared.
     assert datacheck.compare(train, test, key="person").findings == ()
     assert codes(datacheck.compare(train, test, key="person,town")) == [("DC312", "person")]
     assert (report.num_files, report.num_rows) == (2, 7000)
@@ -65,7 +65,7 @@ def test_like_data_has_no_findings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row_group_size", [50, 100_000])
-def test_rows_in_both_are_told_with_their_places_on_both_sides(tmp_path: Path, row_group_size: int) -> None:
+def test_leaked_rows_are_located_in_both_datasets(tmp_path: Path, row_group_size: int) -> None:
     train, test = people(1000, 1), people(200, 2)
     for name in train:
         test[name][[7, 120]] = train[name][[950, 3]]
@@ -86,14 +86,14 @@ def test_rows_in_both_are_told_with_their_places_on_both_sides(tmp_path: Path, r
     assert found.is_error
 
 
-def test_keys_in_both_are_told_also_where_the_rows_differ(tmp_path: Path) -> None:
+def test_leaked_keys_are_found_even_if_the_rows_differ(tmp_path: Path) -> None:
     train, test = people(1000, 1), people(200, 2)
     test["person"][[5, 6]] = train["person"][[10, 11]]
     first, second = write_table(tmp_path / "a.parquet", train), write_table(tmp_path / "b.parquet", test)
     report = datacheck.compare(first, second, key=["person", "person,town"], drift=False)
     by_key = {finding.field: finding for finding in report.findings}
     assert by_key["person"].num_violations == 2
-    assert by_key["person"].detail.startswith(f"row 5 is as row 10 of {first}")
+    assert by_key["person"].detail.startswith(f"row 5 matches row 10 of {first}")
     same_town = int((test["town"][[5, 6]] == train["town"][[10, 11]]).sum())
     assert ("person, town" in by_key) is (same_town > 0)
 
@@ -108,19 +108,17 @@ def test_unique_fields_of_a_schema_are_keys_unless_others_are_named() -> None:
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_a_key_that_is_no_column_is_refused(tmp_path: Path, in_memory: bool) -> None:
+def test_an_unknown_key_column_is_an_error(tmp_path: Path, in_memory: bool) -> None:
     table = arrow(people(10, 1))
     path = write_table(tmp_path / "x.parquet", people(10, 1))
     data, place = (table, "<memory>") if in_memory else (path, str(path))
-    with pytest.raises(
-        UsageError, match=rf"a key names 'persn', which is no column of {place}; did you mean 'person'\?"
-    ):
+    with pytest.raises(UsageError, match=rf"key column 'persn' is not in {place}; did you mean 'person'\?"):
         datacheck.compare(data, data, key="person,persn", drift=False)
-    with pytest.raises(UsageError, match=r"names 'zzz'.*there are 'height', 'person', 'town'"):
+    with pytest.raises(UsageError, match=r"'zzz' is not in .*; its columns are 'height', 'person', 'town'"):
         datacheck.compare(data, data, key="zzz", drift=False)
 
 
-def test_what_can_be_read_once_only_is_still_compared() -> None:
+def test_a_reader_that_can_be_read_only_once_is_compared() -> None:
     wide = np.zeros((50, 400), np.float32)
     wide[:, 0] = np.arange(50)
     table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(wide.reshape(-1)), 400), "n": range(50)})
@@ -128,17 +126,17 @@ def test_what_can_be_read_once_only_is_still_compared() -> None:
     assert only(datacheck.compare(table, reader, drift=False), "DC310").num_violations == 50
 
 
-def test_rows_are_compared_by_the_columns_that_both_have() -> None:
+def test_rows_are_compared_by_their_common_columns() -> None:
     train, test = people(300, 1), people(100, 2)
     for name in train:
         test[name][3] = train[name][200]
     report = datacheck.compare(arrow({**train, "label": [1] * 300}), arrow(test), drift=False)
     assert only(report, "DC310").num_violations == 1
     assert ("DC001", "label") in codes(report)
-    assert "not by 'label'" in only(report, "DC315").detail
+    assert "only one of the datasets has 'label'" in only(report, "DC315").detail
 
 
-def test_columns_that_only_number_the_rows_hide_no_leak_once_they_are_named() -> None:
+def test_row_numbers_hide_leaks_until_they_are_excluded() -> None:
     people_twice = people(300, 1)
     train, test = arrow({**people_twice, "n": range(300)}), arrow({**people_twice, "n": range(300, 600)})
     assert datacheck.compare(train, test, drift=False).findings == ()
@@ -150,7 +148,7 @@ def test_columns_that_only_number_the_rows_hide_no_leak_once_they_are_named() ->
 @pytest.mark.parametrize("width", [2, 30, 500])
 @pytest.mark.parametrize("blank", [False, True])
 def test_rows_of_arrays_leak_too(tmp_path: Path, width: int, blank: bool) -> None:
-    """Also where the values that are looked at first are alike in all rows."""
+    """Even if the few values that are hashed first are the same in all rows."""
     train = random(1).standard_normal((400, width)).astype(np.float32)
     test = random(2).standard_normal((100, width)).astype(np.float32)
     if blank:
@@ -171,11 +169,11 @@ def test_arrays_of_several_files_are_compared_by_name(tmp_path: Path) -> None:
         np.save(tmp_path / split / "targets.npy", random(seed).standard_normal(500) + shift)
     report = datacheck.compare(tmp_path / "train", tmp_path / "test")
     assert [(code, field) for code, field in codes(report) if code != "DC315"] == [("DC312", "targets")]
-    # A target that stands twice is no leak.
-    assert "each is one number" in only(report, "DC315").detail
+    # A repeated target is not a leak.
+    assert "each row is one number" in only(report, "DC315").detail
 
 
-def test_arrays_that_are_no_table_are_said_to_be_none(tmp_path: Path) -> None:
+def test_arrays_that_are_not_one_table_are_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(20.0), y=np.arange(30.0))
     report = datacheck.compare(tmp_path / "a.npz", tmp_path / "a.npz")
     assert {finding.detail for finding in report.findings} == {"its arrays are not rows of one table"}
@@ -185,7 +183,7 @@ def test_arrays_that_are_no_table_are_said_to_be_none(tmp_path: Path) -> None:
 
 
 def fields(train: Any, other: Any, **options: Any) -> list[Finding]:
-    """The findings on a column, given for two data sets whose rows all differ."""
+    """The findings on a column of two datasets without common rows."""
     first, second = (
         pa.table({"x": column, "n": random(seed).standard_normal(len(column))})
         for seed, column in enumerate((train, other))
@@ -194,7 +192,7 @@ def fields(train: Any, other: Any, **options: Any) -> list[Finding]:
     return list(datacheck.compare(first, second, thresholds=thresholds, **options).findings)
 
 
-def test_a_shift_of_numbers_is_drift() -> None:
+def test_shifted_numbers_are_drift() -> None:
     train = random(1).standard_normal(5000)
     (found,) = fields(train, random(2).standard_normal(3000) + 1)
     assert found.code == "DC312"
@@ -225,7 +223,7 @@ def test_every_kind_of_number_and_time_can_drift(kind: pa.DataType) -> None:
     assert fields(made(low), made(low)) == []
 
 
-def test_medians_of_times_are_told_as_times() -> None:
+def test_medians_of_times_are_formatted_as_times() -> None:
     train, other = (pa.array([day] * 500, pa.int32()).cast(pa.date32()) for day in (0, 366))
     (found,) = fields(train, other)
     assert "the median is 1971-01-02T00:00:00, in the training data 1970-01-01T00:00:00" in found.detail
@@ -241,11 +239,11 @@ def test_a_changed_rate_is_reported(rule: str, value: Any) -> None:
     assert [finding for finding in fields(whole, gaps, limits={"rate": 0.2}) if finding.code == "DC313"] == []
 
 
-def test_a_gap_in_few_rows_is_no_change_of_a_rate() -> None:
+def test_one_null_in_a_few_rows_does_not_change_a_rate() -> None:
     assert fields(pa.array([1.0] * 8), pa.array([1.0] * 7 + [None])) == []
 
 
-def test_new_categories_are_told_with_their_places(tmp_path: Path) -> None:
+def test_new_categories_are_located(tmp_path: Path) -> None:
     train = write_table(tmp_path / "train.parquet", {"n": range(300), "town": ["A", "B", None] * 100})
     towns = ["A", "B"] * 50
     towns[44], towns[71], towns[93] = "C", "D\x1b", "C"
@@ -263,12 +261,12 @@ def test_new_categories_are_told_with_their_places(tmp_path: Path) -> None:
     "make",
     [lambda values: pa.array([[value] for value in values]), lambda values: pa.array(values).dictionary_encode()],
 )
-def test_new_categories_are_seen_in_lists_and_dictionaries(make: Any) -> None:
+def test_new_categories_are_found_in_lists_and_dictionaries(make: Any) -> None:
     (found,) = fields(make(["a", "b"] * 50), make(["a", "b"] * 49 + ["a", "c"]))
     assert (found.code, found.num_violations, found.examples[0].row) == ("DC314", 1, 99)
 
 
-def test_categories_that_are_spread_otherwise_are_drift() -> None:
+def test_a_changed_distribution_of_categories_is_drift() -> None:
     (found,) = fields(pa.array(["a", "b"] * 300), pa.array(["a"] * 580 + ["b"] * 20))
     assert found.code == "DC312"
     assert (
@@ -279,7 +277,7 @@ def test_categories_that_are_spread_otherwise_are_drift() -> None:
     assert fields(pa.array([True, False] * 300), pa.array([True] * 580 + [False] * 20))[0].code == "DC312"
 
 
-def test_integers_are_categories_where_the_schema_lists_them() -> None:
+def test_integers_are_categories_if_the_schema_lists_them() -> None:
     train, other = pa.array([0, 1] * 100), pa.array([0, 1] * 99 + [0, 7])
     assert fields(train, other) == []
     schema = Schema.model_validate({"fields": {"x": {"isin": [0, 1]}}})
@@ -290,13 +288,17 @@ def test_integers_are_categories_where_the_schema_lists_them() -> None:
 @pytest.mark.parametrize(
     ("train", "other", "why"),
     [
-        (pa.array([f"t{n}" for n in range(5000)]), pa.array(["t1"] * 99), "it has more than 1,000 different values"),
-        (pa.array([f"t{n}" for n in range(50)]), pa.array(["t1"] * 99), "its 50 different values are too many of 50"),
-        (pa.array([b"a"] * 50), pa.array([b"b"] * 50), "values of binary have no order and no categories"),
-        (pa.array([1] * 50), pa.array(["b"] * 50), "its values are not of one kind"),
+        (pa.array([f"t{n}" for n in range(5000)]), pa.array(["t1"] * 99), "it has more than 1,000 distinct values"),
+        (
+            pa.array([f"t{n}" for n in range(50)]),
+            pa.array(["t1"] * 99),
+            "50 distinct texts among 50 are too many",
+        ),
+        (pa.array([b"a"] * 50), pa.array([b"b"] * 50), "values of binary have neither an order nor categories"),
+        (pa.array([1] * 50), pa.array(["b"] * 50), "its values are of different kinds"),
     ],
 )
-def test_what_cannot_be_compared_is_said(train: pa.Array, other: pa.Array, why: str) -> None:
+def test_what_cannot_be_compared_is_reported(train: pa.Array, other: pa.Array, why: str) -> None:
     found = [finding for finding in fields(train, other) if (finding.code, finding.field) == ("DC315", "x")]
     assert [finding.detail.startswith(why) for finding in found] == [True]
     assert not found[0].is_error
@@ -304,13 +306,13 @@ def test_what_cannot_be_compared_is_said(train: pa.Array, other: pa.Array, why: 
 
 def test_too_many_new_categories_are_one_finding() -> None:
     found = fields(pa.array(["a"] * 500), pa.array([f"t{n}" for n in range(5000)]))
-    assert ("DC314", "more than 1,000 different ones, in the training data 1") in [(f.code, f.detail) for f in found]
+    assert ("DC314", "more than 1,000 distinct values, in the training data 1") in [(f.code, f.detail) for f in found]
 
 
-def test_another_dtype_is_told_and_its_numbers_are_compared() -> None:
+def test_another_dtype_is_reported_and_its_numbers_are_compared() -> None:
     values = random(1).integers(0, 9, 500)
     (found,) = fields(pa.array(values, pa.int64()), pa.array(values, pa.float32()))
-    assert (found.code, found.detail) == ("DC003", "float32, in the training data int64")
+    assert (found.code, found.detail) == ("DC003", "float32, but int64 in the training data")
     assert [f.code for f in fields(pa.array(values, pa.int64()), pa.array(values + 90, pa.float32()))] == [
         "DC003",
         "DC312",
@@ -323,14 +325,14 @@ def test_text_files_have_no_dtypes_to_differ(tmp_path: Path) -> None:
     assert datacheck.compare(tmp_path / "a.csv", tmp_path / "b.csv").findings == ()
 
 
-def test_a_field_that_one_side_lacks_is_told() -> None:
+def test_a_field_of_only_one_dataset_is_reported() -> None:
     report = datacheck.compare(
         {"a": np.arange(9.0), "b": np.arange(9)}, {"a": np.arange(20.0, 29), "c": np.arange(9)}, drift=False
     )
     assert codes(report) == [("DC315", "whole rows"), ("DC001", "b"), ("DC315", "c")]
 
 
-def test_bfloat16_kept_in_integers_is_compared_as_what_it_is() -> None:
+def test_bfloat16_stored_in_integers_is_compared_by_value() -> None:
     def stored(values: Any) -> Any:
         return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
@@ -341,7 +343,7 @@ def test_bfloat16_kept_in_integers_is_compared_as_what_it_is() -> None:
     assert [(finding.code, finding.rule) for finding in found if finding.is_error] == [("DC313", "NaN")]
 
 
-def test_that_there_is_no_row_is_said() -> None:
+def test_a_dataset_without_rows_is_reported() -> None:
     none, some = pa.table({"x": pa.array([], pa.float64())}), pa.table({"x": [1.0]})
     for sides in ((none, some), (some, none)):
         report = datacheck.compare(*sides)
@@ -350,7 +352,7 @@ def test_that_there_is_no_row_is_said() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " , ", ["person", ""], [[]], [5]])
-def test_a_key_of_no_fields_is_refused(key: Any) -> None:
+def test_a_key_without_fields_is_an_error(key: Any) -> None:
     data = arrow(people(10, 1))
     with pytest.raises(UsageError, match="names no fields"):
         datacheck.compare(data, data, key=key)
@@ -369,7 +371,7 @@ def test_a_file_that_cannot_be_read_is_a_finding_and_the_rest_is_compared(tmp_pa
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
-def test_the_report_does_not_depend_on_who_does_the_work(tmp_path: Path, executor: str) -> None:
+def test_the_report_does_not_depend_on_the_executor(tmp_path: Path, executor: str) -> None:
     for split, seed in (("train", 1), ("test", 2)):
         (tmp_path / split).mkdir()
         for part in range(3):
@@ -390,7 +392,7 @@ def test_the_same_data_does_not_drift() -> None:
 # Thresholds and the command
 
 
-def test_a_threshold_that_makes_no_sense_is_refused_with_its_place() -> None:
+def test_an_invalid_threshold_is_an_error_that_names_its_place() -> None:
     with pytest.raises(ConfigurationError, match=r"datacheck\.yaml: compare: psii: .*did you mean 'psi'"):
         read_thresholds({"psii": 1}, "datacheck.yaml: compare")
     with pytest.raises(ConfigurationError, match=r"--ks: ks"):
@@ -399,7 +401,7 @@ def test_a_threshold_that_makes_no_sense_is_refused_with_its_place() -> None:
     assert (found.key, found.row_exclude) == ((("a", "b"), ("c",)), ("x",))
 
 
-def test_the_command_is_configured_and_its_options_win(tmp_path: Path) -> None:
+def test_options_of_the_command_override_the_configuration(tmp_path: Path) -> None:
     write_table(tmp_path / "train.parquet", people(2000, 1))
     write_table(
         tmp_path / "test.parquet", {**people(1000, 2), "height": random(5).standard_normal(1000, np.float32) + 2}
@@ -425,7 +427,7 @@ def test_the_command_is_configured_and_its_options_win(tmp_path: Path) -> None:
     assert "psi: must be greater than 0" in wrong.stderr
 
 
-def test_there_must_be_something_to_compare_with(tmp_path: Path) -> None:
+def test_comparing_needs_another_dataset(tmp_path: Path) -> None:
     data = write_table(tmp_path / "train.parquet", people(10, 1))
     with pytest.raises(UsageError, match="nothing to compare"):
         datacheck.compare(data)

@@ -29,7 +29,7 @@ def test_the_ks_statistic_is_the_largest_distance_of_the_distributions(train: li
 
 @pytest.mark.parametrize("decimals", [1, 9])
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.1, 0.3])
-def test_statistic_and_chance_are_those_of_scipy_for_many_values(shift: float, decimals: int) -> None:
+def test_statistic_and_p_value_agree_with_scipy_for_many_values(shift: float, decimals: int) -> None:
     from scipy.stats import ks_2samp
 
     random = np.random.default_rng(3)
@@ -51,7 +51,7 @@ def test_the_stability_index_is_the_formula_over_deciles() -> None:
 
 
 def sampled(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    """What is kept of values that come in batches and units, as they do from files."""
+    """The sample of values that come in batches and units, as they do from files."""
     whole = Sample()
     for start in range(0, len(values), 250_000):
         part = Sample()
@@ -63,8 +63,8 @@ def sampled(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("order", ["random", "sorted", "periodic"])
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.3, 0.6])
-def test_samples_tell_the_drift_of_all_values_to_within_a_few_hundredths(shift: float, order: str) -> None:
-    """That is far below the limits of 0.2 and 0.25; what has not drifted is not told, and what has is."""
+def test_samples_give_the_drift_of_all_values_to_within_a_few_hundredths(shift: float, order: str) -> None:
+    """That is far below the limits of 0.2 and 0.25, so no drift is missed and none reported falsely."""
     random = np.random.default_rng(5)
     train, other = (random.standard_normal(1_000_000, np.float32) for _ in range(2))
     other += np.float32(shift)
@@ -79,7 +79,7 @@ def test_samples_tell_the_drift_of_all_values_to_within_a_few_hundredths(shift: 
     assert (found.ks_chance < 0.001) is (shift > 0)
 
 
-def test_few_values_are_bins_of_their_own_so_that_a_new_one_between_them_counts() -> None:
+def test_each_of_a_few_values_is_a_bin_so_that_a_new_value_between_them_counts() -> None:
     train = np.repeat([0.0, 1.0], 500)
     assert number_drift(train, np.repeat([0.0, 1.0], 300)).psi == pytest.approx(0, abs=1e-12)
     assert number_drift(train, np.repeat([0.0, 0.5, 1.0], 300)).psi > 1
@@ -88,8 +88,8 @@ def test_few_values_are_bins_of_their_own_so_that_a_new_one_between_them_counts(
 
 
 @pytest.mark.parametrize("size", [5, 20, 100])
-def test_few_rows_differ_by_chance(size: int) -> None:
-    """Half of a small sample away, and it is nothing."""
+def test_differences_of_few_rows_are_not_significant(size: int) -> None:
+    """Even if the statistic is large."""
     random = np.random.default_rng(7)
     found = [number_drift(random.standard_normal(size), random.standard_normal(size)) for _ in range(50)]
     assert min(drift.ks_chance for drift in found) > 1e-3
@@ -98,7 +98,7 @@ def test_few_rows_differ_by_chance(size: int) -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1), st.data())
-def test_the_distance_of_categories_is_that_of_scipy(train: dict[str, int], data: st.DataObject) -> None:
+def test_the_distance_of_categories_agrees_with_scipy(train: dict[str, int], data: st.DataObject) -> None:
     from scipy.spatial.distance import jensenshannon
 
     other = data.draw(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 50), min_size=1))
@@ -114,13 +114,13 @@ def test_the_distance_of_categories_is_that_of_scipy(train: dict[str, int], data
     assert abs(found.train_share - found.other_share) == pytest.approx(max(abs(a - b) for a, b in shares.values()))
 
 
-def test_rates_of_few_values_are_no_evidence() -> None:
+def test_rates_of_few_values_are_not_significant() -> None:
     assert rate_chance((0, 5), (1, 5)) > 0.1
     assert rate_chance((0, 5000), (1000, 5000)) < 1e-9
     assert rate_chance((7, 7), (9, 9)) == 1.0
 
 
-def test_without_scipy_it_is_said_what_to_install() -> None:
+def test_without_scipy_the_error_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['scipy'] = None\n"
         "import datacheck, numpy\n"

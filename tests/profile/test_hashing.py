@@ -1,4 +1,4 @@
-"""Rows have the same hash exactly where they are the same, whatever holds them and however they are cut."""
+"""Rows have equal hashes exactly if they are equal, whatever their layout and batches."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from hypothesis import strategies as st
 from profile_data import tables
 
 from datacheck.batch import Batch, Column
-from datacheck.profile.unit import Asked, profile_batches
+from datacheck.profile.options import ProfileOptions
+from datacheck.profile.unit import profile_batches
 
-ROWS = Asked(0, hash_rows=True)
+ROWS = ProfileOptions(hash_rows=True)
 
 
-def hashes(columns: dict[str | None, Any], cuts: list[int] | None = None, asked: Asked = ROWS) -> np.ndarray[Any, Any]:
+def hashes(
+    columns: dict[str | None, Any], cuts: list[int] | None = None, options: ProfileOptions = ROWS
+) -> np.ndarray[Any, Any]:
     length = len(next(iter(columns.values())))
     bounds = [0, *sorted({cut for cut in cuts or [] if 0 < cut < length}), length]
     batches = [
         Batch(tuple(Column(name, data[start:stop]) for name, data in columns.items()), stop - start, start)
         for start, stop in itertools.pairwise(bounds)
     ]
-    found = profile_batches(batches, asked)
+    found = profile_batches(batches, options)
     assert found.rows is not None
     assert [found.rows.rows[place] for place in range(length)] == list(range(length))
     return found.rows.hashes
 
 
 def canonical(value: Any) -> Any:
-    """A value as Python compares it, where it is equal by the rules of leaks."""
+    """A value that Python compares by the rules for leaks."""
     if isinstance(value, float):
         return "nan" if math.isnan(value) else value + 0.0
     if isinstance(value, dict):
@@ -42,7 +45,7 @@ def canonical(value: Any) -> Any:
 
 
 def ticks(table: pa.Table) -> list[list[Any]]:
-    """Columns of a table as Python values; times as counts, for Python has no time so far away."""
+    """Columns of a table as Python values; times as ticks, because Python has a smaller range of times."""
     columns = []
     for column in table.columns:
         array = column.combine_chunks()
@@ -54,7 +57,7 @@ def ticks(table: pa.Table) -> list[list[Any]]:
 
 @given(tables(), st.lists(st.integers(0, 100), max_size=3))
 @settings(max_examples=250)
-def test_equal_rows_and_only_they_have_equal_hashes(table: pa.Table, cuts: list[int]) -> None:
+def test_rows_have_equal_hashes_exactly_if_they_are_equal(table: pa.Table, cuts: list[int]) -> None:
     distinct = {name: index for index, name in enumerate(table.column_names)}
     table = table.select(sorted(distinct.values()))
     if not len(table) or not table.num_columns:
@@ -62,7 +65,7 @@ def test_equal_rows_and_only_they_have_equal_hashes(table: pa.Table, cuts: list[
     columns: dict[str | None, Any] = {
         name: column.combine_chunks() for name, column in zip(table.column_names, table.columns, strict=True)
     }
-    # A row of one number is not compared, so there is always a second column.
+    # Rows of a single number are not hashed, so there is always a second column.
     columns["a column of its own"] = pa.array(["x"] * len(table))
     found = hashes(columns, cuts)
     rows = list(map(repr, zip(*ticks(table), strict=True)))
@@ -100,20 +103,20 @@ LAYOUTS = {
 def test_a_row_has_the_same_hash_in_every_layout(shape: tuple[int, ...], quick: bool) -> None:
     rows = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     rows[30] = rows[3]
-    asked = Asked(0, hash_rows=True, quick_rows=quick)
+    options = ProfileOptions(hash_rows=True, quick_rows=quick)
     found = {}
     for name, make in LAYOUTS.items():
         data = make(rows)
-        found[name] = hashes({"x": data, "n": np.zeros(len(data))}, asked=asked)[: len(rows)]
+        found[name] = hashes({"x": data, "n": np.zeros(len(data))}, options=options)[: len(rows)]
     assert found["C"][30] == found["C"][3]
     assert len(np.unique(found["C"])) == 49
     for name in found:
-        # The values of a list are another field than an array is.
+        # The values of a list have another path than an array.
         like = found["lists"] if name.startswith("lists") else found["C"]
         np.testing.assert_array_equal(found[name], like, err_msg=name)
 
 
-def test_a_row_with_a_null_has_the_same_hash_whatever_stands_beside_it() -> None:
+def test_the_hash_of_a_row_with_nulls_does_not_depend_on_other_rows() -> None:
     rows = [[1.0, None], [1.0, 2.0], [None, None], None]
     kind = pa.list_(pa.float32(), 2)
     for row in rows:
@@ -123,8 +126,8 @@ def test_a_row_with_a_null_has_the_same_hash_whatever_stands_beside_it() -> None
     assert len(np.unique(hashes({"x": pa.array(rows, kind), "n": np.zeros(4)}))) == 4
 
 
-def test_one_hot_rows_of_round_numbers_all_differ() -> None:
-    """Their bits are nearly all zeros, and the same ones: what a plain sum of products mixes up."""
+def test_one_hot_rows_have_different_hashes() -> None:
+    """Nearly all of their bits are equal, which makes a plain sum of products collide."""
     rows = np.eye(512, dtype=np.float32)
     assert len(np.unique(hashes({"x": rows}))) == 512
     pairs = np.stack(np.meshgrid(np.arange(300.0), np.arange(300.0)), axis=2).reshape(-1, 2)
@@ -137,8 +140,8 @@ SIGNS = (np.arange(1 << 16)[:, None] >> np.arange(16) & 1) * 2 - 1
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int32", "int64"])
 @pytest.mark.parametrize("layout", ["columns", "matrix", "lists"])
-def test_all_bits_of_a_hash_tell_rows_of_few_values_apart(dtype: str, layout: str) -> None:
-    """Where only signs differ, hardly any bit does, and what a product does with it must not stay in its high bits."""
+def test_all_bits_of_a_hash_differ_between_rows_of_few_values(dtype: str, layout: str) -> None:
+    """If only signs differ, hardly any bit does, and a product alone would change only its high bits."""
     values = SIGNS.astype(dtype)
     columns: dict[str | None, Any] = {f"c{number}": values[:, number].copy() for number in range(16)}
     if layout == "matrix":
@@ -152,7 +155,7 @@ def test_all_bits_of_a_hash_tell_rows_of_few_values_apart(dtype: str, layout: st
         assert len(np.unique(part)) >= len(part) - 2
 
 
-def test_zeros_are_equal_and_nans_are_whatever_their_bits() -> None:
+def test_zeros_and_nans_are_equal_whatever_their_bits() -> None:
     values = np.array([[0.0, 1.0], [-0.0, 1.0], [np.nan, 1.0], [-np.nan, 1.0]], np.float32)
     found = hashes({"x": values})
     assert found[0] == found[1]
@@ -162,17 +165,17 @@ def test_zeros_are_equal_and_nans_are_whatever_their_bits() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.float64, np.complex64])
 @pytest.mark.parametrize("width", [3, 33, 300, 1001])
-def test_few_values_of_long_rows_tell_equal_rows_from_most_others(dtype: Any, width: int) -> None:
+def test_quick_hashes_of_long_rows_differ_for_most_rows(dtype: Any, width: int) -> None:
     rows = np.random.default_rng(0).integers(0, 255, (200, width)).astype(dtype)
     rows[150] = rows[3]
-    quick = hashes({"x": rows}, asked=Asked(0, hash_rows=True, quick_rows=True))
+    quick = hashes({"x": rows}, options=ProfileOptions(hash_rows=True, quick_rows=True))
     assert quick[150] == quick[3]
     assert len(np.unique(quick)) == 199
     assert len(np.unique(hashes({"x": rows}))) == 199
 
 
 @pytest.mark.parametrize("lengths", [(0, 1, 7, 8, 9, 15, 16, 17, 255, 256, 257, 1000)])
-def test_texts_of_any_length_are_told_apart(lengths: tuple[int, ...]) -> None:
+def test_texts_of_any_length_have_different_hashes(lengths: tuple[int, ...]) -> None:
     texts = [letter * length for length in lengths for letter in "ab"] + ["a" * 8 + "\0", "a" * 8 + "\0\0"]
     found = hashes({"x": pa.array([*texts, *texts])}, cuts=[5])
     assert len(np.unique(found)) == len(set(texts))

@@ -1,4 +1,4 @@
-"""What an inferred schema says, how it is written, and what the command does."""
+"""Inferred schemas, how they are written, and the command."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from job_files import run_command, write_table
 import datacheck
 from datacheck.errors import SourceError, UsageError
 from datacheck.profile.infer.infer import infer_with_notes
-from datacheck.profile.infer.suggested_bounds import bounds_of, float_bounds
+from datacheck.profile.infer.suggested_bounds import float_bounds, suggest_bounds
 from datacheck.schema import load_schema, parse_schema
 from datacheck.schema.yaml_file import parse_yaml
 
 RANDOM = np.random.default_rng(0)
 
 
-def words(column: Any) -> dict[str, Any]:
-    """What is inferred of one column."""
+def constraints(column: Any) -> dict[str, Any]:
+    """The constraints inferred from one column."""
     schema = datacheck.infer(pa.table({"x": column}))
     return schema.fields["x"].model_dump(exclude_defaults=True)
 
@@ -55,16 +55,16 @@ def note(column: Any) -> str:
         (2**63, 2**64 - 5, "integer", "uint64", (8 * 10**18, None)),
     ],
 )
-def test_bounds_have_headroom_and_are_easy_to_read(
+def test_bounds_have_a_margin_and_are_simple_numbers(
     low: Any, high: Any, kind: str, dtype: str, expected: tuple[Any, Any]
 ) -> None:
     limit = {"float32": 3.4028234663852886e38}.get(dtype, np.inf)
-    found = float_bounds(low, high, limit) if kind == "float" else bounds_of(low, high, kind, dtype)
+    found = float_bounds(low, high, limit) if kind == "float" else suggest_bounds(low, high, kind, dtype)
     assert found == expected
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
-def test_bounds_never_leave_out_what_was_seen_nor_add_more_than_a_fifth(first: float, second: float) -> None:
+def test_bounds_never_cut_off_values_nor_add_more_than_a_fifth(first: float, second: float) -> None:
     low, high = sorted((first, second))
     below, above = float_bounds(low, high, np.inf)
     spread = max((high / 8 - low / 8) * 8, abs(high) if low == high else 0)
@@ -105,8 +105,8 @@ def test_bounds_never_leave_out_what_was_seen_nor_add_more_than_a_fifth(first: f
         (pa.nulls(3), {"nullable": True}),
     ],
 )
-def test_a_field_is_told_in_the_words_of_a_schema(column: pa.Array, expected: dict[str, Any]) -> None:
-    assert words(column) == expected
+def test_constraints_of_a_field(column: pa.Array, expected: dict[str, Any]) -> None:
+    assert constraints(column) == expected
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def test_a_field_is_told_in_the_words_of_a_schema(column: pa.Array, expected: di
         ("user_id", [*range(10), 3], False),
     ],
 )
-def test_a_key_is_a_field_whose_values_differ_by_no_accident(name: str, values: Any, is_key: bool) -> None:
+def test_a_key_is_a_field_whose_values_differ_by_more_than_chance(name: str, values: Any, is_key: bool) -> None:
     assert datacheck.infer(pa.table({name: list(values)})).fields[name].unique is is_key
 
 
-def test_a_key_is_one_over_all_files(tmp_path: Path) -> None:
+def test_a_key_is_unique_over_all_files(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {"id": range(2000), "row_id": range(2000)}, 500)
     write_table(tmp_path / "b.parquet", {"id": range(2000, 4000), "row_id": range(2000)}, 500)
     schema = datacheck.infer(tmp_path)
     assert (schema.fields["id"].unique, schema.fields["row_id"].unique) == (True, False)
 
 
-def test_a_field_that_only_some_files_have_is_not_required(tmp_path: Path) -> None:
+def test_a_field_of_only_some_files_is_not_required(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {"x": [1.0], "y": [1]})
     write_table(tmp_path / "b.parquet", {"x": [2.0], "s": [{"z": None}]})
     fields = datacheck.infer(tmp_path).fields
@@ -142,21 +142,21 @@ def test_a_field_that_only_some_files_have_is_not_required(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "expected"),
     [
         (pa.array([-43, 1301, None], pa.float32()), "seen: -43 .. 1301, 1 null of 3"),
         (pa.array([0.1, np.nan, np.inf, -np.inf], pa.float32()), "seen: 0.1 .. 0.1, 1 NaN, 1 +inf, 1 -inf of 4"),
         (pa.array(["a"] * 3000), "seen: 1 text, 3,000 values"),
-        (pa.array([f"{number % 60}" for number in range(3000)]), "seen: more than 50 different texts, 3,000 values"),
-        (pa.array(range(5)), "seen: 0 .. 4, all different, 5 values"),
-        (pa.array(["a", "b"]), "seen: all different, 2 values"),
+        (pa.array([f"{number % 60}" for number in range(3000)]), "seen: more than 50 distinct texts, 3,000 values"),
+        (pa.array(range(5)), "seen: 0 .. 4, all distinct, 5 values"),
+        (pa.array(["a", "b"]), "seen: all distinct, 2 values"),
         (pa.array([[1], []]), "seen: lists of 0 .. 1 values, 2 values; seen: 1 .. 1, 1 value"),
         (pa.array([0], pa.timestamp("us", "UTC")), "seen: 1970-01-01T00:00:00 .. 1970-01-01T00:00:00, 1 value"),
         (pa.array([2**63 - 1], pa.timestamp("us")), "in timestamp[us], 1 value"),
     ],
 )
-def test_a_comment_says_what_was_seen(column: pa.Array, told: str) -> None:
-    assert told in note(column)
+def test_a_comment_describes_the_observed_values(column: pa.Array, expected: str) -> None:
+    assert expected in note(column)
 
 
 HOSTILE = [
@@ -182,7 +182,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_and_texts_of_the_data_stay_inside_their_quotes(name: str) -> None:
+def test_hostile_names_and_texts_stay_inside_their_quotes(name: str) -> None:
     found = infer_with_notes(pa.table({name: pa.array([name, None] * 100), "n": pa.array([name] * 200)}), name=name)
     text = found.to_yaml()
     assert parse_schema(parse_yaml(text, "x"), "x") == found.schema
@@ -195,7 +195,7 @@ def test_a_hostile_path_does_not_end_its_comment(tmp_path: Path) -> None:
     assert len([line for line in found.to_yaml().splitlines() if line.startswith("fields")]) == 1
 
 
-def test_more_fields_than_a_file_holds_are_said_to_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_fields_for_a_file_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     inference = infer_with_notes({f"field_{number}": np.zeros(1) for number in range(20)})
     assert "# seen" in inference.to_yaml()
     monkeypatch.setattr("datacheck.profile.infer.infer.MAX_FILE_BYTES", len(inference.to_yaml()) - 1)
@@ -207,24 +207,24 @@ def test_more_fields_than_a_file_holds_are_said_to_be_too_many(monkeypatch: pyte
         inference.to_yaml()
 
 
-def test_a_file_that_cannot_be_read_is_no_ground_for_a_schema(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {"x": [1]})
     (tmp_path / "b.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(SourceError, match=r"b\.parquet"):
         datacheck.infer(tmp_path)
 
 
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_the_header_says_what_is_left_out(tmp_path: Path) -> None:
     union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1.0])])
     header = "\n".join(infer_with_notes(pa.table([union, union, [1], [2]], names=["u", "v", "w", "w"])).header)
-    assert "Left out: 'u', which could not be looked into: a union column" in header
+    assert "Left out: 'u', whose values could not be read: a union column" in header
     assert "More than one column is called 'w' (DC006)" in header
     (tmp_path / "a.csv").write_text("a,b\n1,2\n1\n")
     assert "Left out: 1 line with more or fewer cells" in "\n".join(infer_with_notes(tmp_path).header)
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
-def test_the_schema_does_not_depend_on_who_does_the_work(tmp_path: Path, executor: str) -> None:
+def test_the_schema_does_not_depend_on_the_executor(tmp_path: Path, executor: str) -> None:
     table = pa.table({"x": RANDOM.standard_normal(40_000), "id": range(40_000), "s": ["a", "b"] * 20_000})
     for number in range(3):
         pq.write_table(table.slice(number * 10_000, 10_000), tmp_path / f"{number}.parquet", row_group_size=3000)
@@ -232,7 +232,7 @@ def test_the_schema_does_not_depend_on_who_does_the_work(tmp_path: Path, executo
     assert datacheck.infer(tmp_path, workers=3, executor=executor) == alone
 
 
-def test_the_command_writes_a_file_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+def test_the_command_writes_a_file_and_keeps_an_existing_one(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data.parquet", {"x": [1.5, None], "id": [1, 2]})
     output = tmp_path / "people.yaml"
     done = run_command("schema", "infer", data, "-o", output)
@@ -251,7 +251,7 @@ def test_the_command_writes_a_file_and_keeps_one_that_is_there(tmp_path: Path) -
     assert list(load_schema(output).fields) == ["y"]
 
 
-def test_the_command_prints_the_schema_unless_told_where(tmp_path: Path) -> None:
+def test_the_command_prints_the_schema_by_default(tmp_path: Path) -> None:
     data = write_table(tmp_path / "data.parquet", {"x": [1.5, 3.0]})
     done = run_command("schema", "infer", data)
     assert done.returncode == 0

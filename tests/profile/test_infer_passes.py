@@ -1,4 +1,4 @@
-"""A schema that was inferred from a data set passes on it: whatever the values, types, names and formats."""
+"""A dataset passes the schema inferred from it, whatever its values, types, names and formats."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ def failures(data: Any, schema: Any) -> set[tuple[str, str, str | None, str]]:
 
 def check(data: Any) -> None:
     inference = infer_with_notes(data, name="x")
-    # What no schema could help: names that stand twice, values that cannot be looked into.
-    helpless = {failure for failure in failures(data, datacheck.Schema()) if failure[0] in ("DC005", "DC006", "DC305")}
-    assert failures(data, inference.schema) == helpless
+    # Findings that no schema can prevent: duplicate names, values that cannot be read.
+    unavoidable = {
+        failure for failure in failures(data, datacheck.Schema()) if failure[0] in ("DC005", "DC006", "DC305")
+    }
+    assert failures(data, inference.schema) == unavoidable
     assert parse_schema(parse_yaml(inference.to_yaml(), "written"), "written") == inference.schema
 
 
@@ -54,7 +56,7 @@ def test_of_arrays_in_memory(data: Any) -> None:
 
 @given(st.lists(tables(max_columns=2), min_size=1, max_size=3))
 @settings(QUIET, max_examples=60)
-def test_of_parquet_files_that_need_not_agree(tmp_path_factory: Any, tables: list[pa.Table]) -> None:
+def test_of_parquet_files_with_different_schemas(tmp_path_factory: Any, tables: list[pa.Table]) -> None:
     folder: Path = tmp_path_factory.mktemp("parquet")
     num_written = 0
     for table in tables:
@@ -63,7 +65,7 @@ def test_of_parquet_files_that_need_not_agree(tmp_path_factory: Any, tables: lis
             num_written += 1
         except pa.ArrowException:
             (folder / f"{num_written}.parquet").unlink(missing_ok=True)
-    # Parquet keeps times of day in other units, and refuses to read some that it wrote.
+    # Parquet stores times of day in other units, and cannot read back some of them.
     readable = (
         not any(finding.code == "DC901" for finding in datacheck.scan(str(folder)).findings) if num_written else False
     )
@@ -78,7 +80,7 @@ CELLS = st.sampled_from(
 
 @given(st.lists(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), min_size=1, max_size=3))
 @settings(QUIET, max_examples=100)
-def test_of_csv_files_that_need_not_agree(tmp_path_factory: Any, files: list[list[tuple[str, str]]]) -> None:
+def test_of_csv_files_with_different_schemas(tmp_path_factory: Any, files: list[list[tuple[str, str]]]) -> None:
     folder: Path = tmp_path_factory.mktemp("csv")
     for number, rows in enumerate(files):
         (folder / f"{number}.csv").write_text("\n".join(["id,b", *(",".join(row) for row in rows)]) + "\n")
@@ -88,7 +90,7 @@ def test_of_csv_files_that_need_not_agree(tmp_path_factory: Any, files: list[lis
 @given(st.lists(arrays(), min_size=1, max_size=2))
 @example([np.array(1.5e40), np.array([], np.float16)])
 @settings(QUIET, max_examples=60)
-def test_of_npy_files_that_need_not_agree(tmp_path_factory: Any, arrays: list[np.ndarray[Any, Any]]) -> None:
+def test_of_npy_files_with_different_schemas(tmp_path_factory: Any, arrays: list[np.ndarray[Any, Any]]) -> None:
     folder: Path = tmp_path_factory.mktemp("npy")
     for number, array in enumerate(arrays):
         if not array.dtype.hasobject:

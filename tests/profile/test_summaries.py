@@ -1,4 +1,4 @@
-"""What one pass remembers, against NumPy and Python over all of the data at once."""
+"""Profiles of one streaming pass agree with NumPy and Python over all of the data at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from datacheck.batch import Batch, Column
 from datacheck.hashing.store import HashStore, matches
 from datacheck.profile import sample as sample_module
 from datacheck.profile.leaf import LeafProfile
+from datacheck.profile.options import ProfileOptions
 from datacheck.profile.sample import Sample
-from datacheck.profile.unit import Asked, UnitProfile, profile_batches
+from datacheck.profile.unit import UnitProfile, profile_batches
 
 FLOATS = st.floats(width=32) | st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan])
 
@@ -28,9 +29,9 @@ def batches_of(array: Any, cuts: list[int]) -> list[Batch]:
     return [Batch((Column("x", array[start:stop]),), stop - start, start) for start, stop in itertools.pairwise(bounds)]
 
 
-def profile(array: Any, cuts: list[int], asked: Asked) -> LeafProfile:
+def profile(array: Any, cuts: list[int], options: ProfileOptions) -> LeafProfile:
     """The profile of a column whose batches are units of their own, merged in order."""
-    profiles = [profile_batches([batch], asked).leaves for batch in batches_of(array, cuts)]
+    profiles = [profile_batches([batch], options).leaves for batch in batches_of(array, cuts)]
     (first, *rest) = [next(iter(found.values())) for found in profiles if found]
     for other in rest:
         first.merge(pickle.loads(pickle.dumps(other)))
@@ -40,8 +41,8 @@ def profile(array: Any, cuts: list[int], asked: Asked) -> LeafProfile:
 @given(st.lists(FLOATS | st.none(), min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=3))
 @settings(max_examples=150)
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
-def test_counts_and_extremes_are_those_of_all_values(kind: pa.DataType, values: list[Any], cuts: list[int]) -> None:
-    found = profile(pa.array(values, kind), cuts, Asked(10))
+def test_counts_and_extremes_cover_all_values(kind: pa.DataType, values: list[Any], cuts: list[int]) -> None:
+    found = profile(pa.array(values, kind), cuts, ProfileOptions(max_distinct=10))
     present = np.array([value for value in values if value is not None], np.float64)
     finite = present[np.isfinite(present)]
     assert found.num_slots == len(values)
@@ -54,7 +55,7 @@ def test_counts_and_extremes_are_those_of_all_values(kind: pa.DataType, values: 
 @given(st.lists(FLOATS, min_size=1, max_size=40), st.lists(st.integers(0, 40), max_size=3))
 def test_without_extremes_the_counts_are_the_same(values: list[float], cuts: list[int]) -> None:
     array = np.array(values, np.float32)
-    found = profile(array, cuts, Asked(0, with_extremes=False))
+    found = profile(array, cuts, ProfileOptions(with_extremes=False))
     assert (found.low, found.num_nan) == (None, np.isnan(array).sum())
     assert found.num_infinite == np.isinf(array).sum()
 
@@ -64,7 +65,7 @@ def test_without_extremes_the_counts_are_the_same(values: list[float], cuts: lis
     st.lists(st.integers(0, 60), max_size=3),
 )
 def test_integers_are_counted_exactly_or_not_at_all(values: list[int | None], cuts: list[int]) -> None:
-    found = profile(pa.array(values, pa.int64()), cuts, Asked(8))
+    found = profile(pa.array(values, pa.int64()), cuts, ProfileOptions(max_distinct=8))
     expected = Counter(value for value in values if value is not None)
     assert found.vocabulary is not None
     assert found.vocabulary.counts == (expected if len(expected) <= 8 else None)
@@ -76,24 +77,24 @@ def test_integers_are_counted_exactly_or_not_at_all(values: list[int | None], cu
     "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
 )
 def test_texts_are_counted_exactly_or_not_at_all(kind: pa.DataType, values: list[str | None], cuts: list[int]) -> None:
-    found = profile(pa.array(values, pa.string()).cast(kind), cuts, Asked(8))
+    found = profile(pa.array(values, pa.string()).cast(kind), cuts, ProfileOptions(max_distinct=8))
     expected = Counter(value for value in values if value is not None)
     assert found.vocabulary is not None
     assert found.vocabulary.counts == (expected if len(expected) <= 8 else None)
 
 
-def test_a_text_that_is_no_unicode_ends_a_vocabulary_and_nothing_else() -> None:
+def test_a_text_that_is_not_valid_utf8_only_drops_the_vocabulary() -> None:
     broken = pa.Array.from_buffers(
         pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")]
     )
-    found = profile(broken, [], Asked(8))
+    found = profile(broken, [], ProfileOptions(max_distinct=8))
     assert found.vocabulary is not None
     assert found.vocabulary.counts is None
     assert found.num_slots == 2
 
 
 @pytest.mark.parametrize("length", [1, 100, sample_module.SAMPLE_SIZE])
-def test_few_values_are_all_in_the_sample(length: int) -> None:
+def test_a_sample_of_few_values_holds_all_of_them(length: int) -> None:
     values = np.random.default_rng(0).standard_normal(length)
     found = Sample()
     for start in range(0, length, 1000):
@@ -104,8 +105,8 @@ def test_few_values_are_all_in_the_sample(length: int) -> None:
 
 @pytest.mark.parametrize("period", [1, 2, 64])
 @pytest.mark.parametrize("part", [10_000, 1_000_000])
-def test_a_sample_is_no_more_of_one_part_of_the_data_than_of_another(period: int, part: int) -> None:
-    """Also where the values come in a pattern that a fixed stride would be in step with."""
+def test_a_sample_represents_all_parts_of_the_data_equally(period: int, part: int) -> None:
+    """Even if the values have a period that a fixed stride would be in step with."""
     length = 1_000_000
     values = np.arange(length) % period + np.linspace(0, 0.5, length)
     found = Sample()
@@ -120,20 +121,20 @@ def test_a_sample_is_no_more_of_one_part_of_the_data_than_of_another(period: int
     np.testing.assert_allclose(ranks, quantiles, atol=0.03)
 
 
-def test_a_sample_leaves_out_what_is_not_finite_or_not_there() -> None:
+def test_a_sample_leaves_out_nulls_and_non_finite_values() -> None:
     found = Sample()
     validity = np.array([True, True, True, False, True])
     found.add(np.array([1, np.nan, np.inf, 7, 2], np.float32), "float32", validity, 0)
     np.testing.assert_array_equal(found.values(), [1, 2])
 
 
-def test_samples_do_not_depend_on_who_took_them() -> None:
+def test_samples_are_deterministic() -> None:
     values = np.random.default_rng(1).standard_normal(200_000)
     units = [
         Batch((Column("x", values[start : start + 50_000]),), 50_000, start) for start in range(0, 200_000, 50_000)
     ]
-    asked = Asked(0, with_samples=True)
-    once, again = ([profile_batches([unit], asked).leaves["x", "float64"].sample for unit in units] for _ in range(2))
+    options = ProfileOptions(with_samples=True)
+    once, again = ([profile_batches([unit], options).leaves["x", "float64"].sample for unit in units] for _ in range(2))
     for first, second in zip(once, again, strict=True):
         assert first is not None
         assert second is not None
@@ -148,7 +149,7 @@ HASHES = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=40)
 
 @given(HASHES, HASHES, st.sampled_from([8, 64, 1 << 20]), st.sampled_from([8, 64, 1 << 20]))
 @settings(max_examples=60)
-def test_matches_are_those_of_a_dictionary_in_memory_and_on_disk(
+def test_matches_agree_with_a_dictionary_in_memory_and_on_disk(
     first: list[int], second: list[int], first_bytes: int, second_bytes: int
 ) -> None:
     places: dict[int, int] = {}
@@ -186,8 +187,10 @@ def test_nothing_is_left_on_disk(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
         (np.arange(100.0), False),
     ],
 )
-def test_a_column_is_unique_where_no_two_values_are_equal(column: Any, is_unique: bool) -> None:
-    found: UnitProfile = profile_batches(batches_of(column, [300, 50_000]), Asked(50, find_unique=True))
+def test_a_column_is_unique_if_no_two_values_are_equal(column: Any, is_unique: bool) -> None:
+    found: UnitProfile = profile_batches(
+        batches_of(column, [300, 50_000]), ProfileOptions(max_distinct=50, find_unique=True)
+    )
     parts = found.unique["x"]
     with HashStore() as store:
         for part in parts or ():

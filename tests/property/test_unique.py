@@ -51,24 +51,22 @@ SCALARS = {
 
 @given(st.sampled_from(sorted(SCALARS)), st.data())
 @settings(max_examples=150, deadline=None)
-def test_duplicates_are_those_of_pandas_however_the_rows_are_cut(kind: str, data: st.DataObject) -> None:
+def test_duplicates_agree_with_pandas_for_any_batches(kind: str, data: st.DataObject) -> None:
     values = data.draw(st.lists(SCALARS[kind], max_size=30))
     cuts = data.draw(st.lists(st.integers(0, 30), max_size=4))
     array = pa.array(values, pa.type_for_alias(kind))
-    # A zero is one value, whatever its sign; pandas compares Python floats so too.
+    # Zeros are equal whatever their sign, as for pandas with Python floats.
     assert repeated(KEY, {"a": array}, cuts) == oracle({"a": array})
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["x", "y", None])), max_size=40))
 @settings(max_examples=100, deadline=None)
-def test_a_key_of_two_fields_repeats_only_where_both_do(rows: list[tuple[int, str | None]]) -> None:
+def test_a_key_of_two_fields_repeats_only_if_both_do(rows: list[tuple[int, str | None]]) -> None:
     columns = {"a": pa.array([a for a, _ in rows], pa.int32()), "b": pa.array([b for _, b in rows], pa.string())}
     assert repeated(PAIR, columns, [7, 20]) == oracle(columns)
 
 
-def test_what_goes_to_disk_gives_the_same_answer_and_leaves_nothing_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spilling_gives_the_same_rows_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     values = np.random.default_rng(0).integers(0, 5_000, 20_000)
     in_memory = repeated(KEY, {"a": values}, list(range(0, 20_000, 999)))

@@ -1,4 +1,4 @@
-"""How far two distributions are apart. The statistics are SciPy's where it has them."""
+"""Statistics of the distance between two distributions, from SciPy if it has them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["CategoryDrift", "NumberDrift", "category_drift", "number_drift", "ra
 
 Array = np.ndarray[Any, Any]
 
-#: Bins of the population stability index: as many parts of the training data with as many values each.
+#: Bins of the population stability index: quantiles of the training data.
 NUM_BINS = 10
-#: Up to so many distinct values each is a bin of its own.
+#: Up to this many distinct values, each is a bin of its own.
 _FEW_VALUES = 20
 
 
@@ -35,14 +35,14 @@ class NumberDrift:
 
     @property
     def psi_chance(self) -> float:
-        """The chance that values of one distribution fill the bins as differently."""
+        """The probability that two samples of one distribution fill the bins as differently."""
         return _chance(self.table)
 
     @property
     def ks_chance(self) -> float:
-        """The chance that values of one distribution are as far apart, by the limit law.
+        """The probability that two samples of one distribution are as far apart, by the limit law.
 
-        ``scipy.stats.ks_2samp`` is exact for few values, and takes ten times as long as all the rest.
+        ``scipy.stats.ks_2samp`` is exact for few values, but takes ten times as long as everything else.
         """
         from scipy.stats import kstwobign
 
@@ -62,24 +62,24 @@ class CategoryDrift:
 
     @property
     def chance(self) -> float:
-        """The chance that values of one distribution differ as much."""
+        """The probability that two samples of one distribution differ as much."""
         return _chance(self.table)
 
 
 def require_scipy() -> None:
-    """Import what is used of SciPy; raises ``UsageError`` where it is not installed."""
+    """Import the parts of SciPy in use; raises ``UsageError`` if it is not installed."""
     try:
         importlib.import_module("scipy.stats")
         importlib.import_module("scipy.spatial.distance")
     except ImportError:
         raise UsageError(
-            "to compare distributions SciPy is needed, and it is not installed: pip install 'datacheck-ml[compare]'; "
-            "without it, compare(drift=False) and --no-drift look for leaked rows and keys and for new categories"
+            "comparing distributions needs SciPy, which is not installed: pip install 'datacheck-ml[compare]'; "
+            "without it, compare(drift=False) and --no-drift still find leaked rows, leaked keys and new categories"
         ) from None
 
 
 def number_drift(train: Array, other: Array) -> NumberDrift:
-    """The drift of finite numbers, of which there are some on either side."""
+    """The drift between two non-empty arrays of finite numbers."""
     train, other = np.sort(train), np.sort(other)
     table = np.stack(_binned(train, other))
     return NumberDrift(
@@ -95,13 +95,14 @@ def number_drift(train: Array, other: Array) -> NumberDrift:
 def _largest_distance(train: Array, other: Array) -> float:
     """The two-sample Kolmogorov-Smirnov statistic of sorted values: the largest distance of their distributions.
 
-    Between two values of the one the other only grows, so it is the largest at a value or just below it.
+    Between two training values only the other distribution grows, so the distance is largest at a training value or just
+    below one.
     """
     upto = np.searchsorted(other, train, side="right")
     below = upto
     if (other[np.maximum(upto, 1) - 1] == train).any():
         below = np.searchsorted(other, train)
-        # Of equal values the last one has all of them at or below it, and the first has none of them below it.
+        # Among equal values, the last one counts all of them as at or below it, the first one none as below it.
         is_last = np.append(train[1:] != train[:-1], True)
         ends = np.flatnonzero(is_last)
         starts = np.append(0, ends[:-1] + 1)
@@ -114,13 +115,14 @@ def _largest_distance(train: Array, other: Array) -> float:
 
 
 def _quantile(ordered: Array, quantile: float) -> float:
-    """The least value below or at which there is that part of the values."""
+    """The least value with at least that share of the values at or below it."""
     return float(ordered[max(0, math.ceil(quantile * len(ordered)) - 1)])
 
 
 def _binned(train: Array, other: Array) -> tuple[Array, Array]:
-    """Counts of sorted values in the bins that the training data gives: its few values and what lies between, or its
-    quantiles.
+    """Count sorted values in bins derived from the training data.
+
+    The bins are its distinct values and the gaps between them if these are few, otherwise its quantiles.
     """
     is_first = np.append(True, train[1:] != train[:-1])
     if np.count_nonzero(is_first) <= _FEW_VALUES:
@@ -131,7 +133,7 @@ def _binned(train: Array, other: Array) -> tuple[Array, Array]:
 
 
 def _count_between(edges: Array, ordered: Array, *, exact: bool) -> Array:
-    """How many values lie up to each edge and beyond the one before; with ``exact`` those at an edge for themselves."""
+    """Count the values in each bin up to and including an edge; with ``exact`` every edge is a bin of its own."""
     ends = np.searchsorted(ordered, edges, side="right")
     if exact:
         ends = np.stack([np.searchsorted(ordered, edges), ends], axis=1).reshape(-1)
@@ -139,7 +141,7 @@ def _count_between(edges: Array, ordered: Array, *, exact: bool) -> Array:
 
 
 def _stability_index(table: Array) -> float:
-    """The population stability index: the symmetrised relative entropy; half a value is added where a bin is empty."""
+    """The population stability index: the symmetrised relative entropy, with half a value in each empty bin."""
     table = table[:, table.sum(axis=0) > 0]
     counts = np.where(table == 0, 0.5, table)
     first, second = counts / counts.sum(axis=1, keepdims=True)
@@ -147,7 +149,7 @@ def _stability_index(table: Array) -> float:
 
 
 def _chance(table: Array) -> float:
-    """The chance that rows of one distribution differ as much: the chi-squared test of homogeneity."""
+    """The p-value of the chi-squared test that both rows of counts have one distribution."""
     from scipy.stats import chi2_contingency
 
     table = table[:, table.sum(axis=0) > 0]
@@ -157,7 +159,7 @@ def _chance(table: Array) -> float:
 
 
 def category_drift(train: Mapping[Any, int], other: Mapping[Any, int]) -> CategoryDrift:
-    """The drift of categories by their counts, of which there are some on either side."""
+    """The drift of categories between two non-empty mappings from category to count."""
     from scipy.spatial.distance import jensenshannon
 
     names = list(dict.fromkeys([*train, *other]))
@@ -165,11 +167,11 @@ def category_drift(train: Mapping[Any, int], other: Mapping[Any, int]) -> Catego
     shares = table / table.sum(axis=1, keepdims=True)
     most = int(np.argmax(np.abs(shares[1] - shares[0])))
     with np.errstate(invalid="ignore"):
-        # Rounding can leave a distance of nothing a little below nothing, whose root is NaN.
+        # Rounding can make a distance of zero slightly negative, and its square root NaN.
         distance = float(np.nan_to_num(jensenshannon(shares[0], shares[1], base=2)))
     return CategoryDrift(distance, names[most], float(shares[0, most]), float(shares[1, most]), table)
 
 
 def rate_chance(train: tuple[int, int], other: tuple[int, int]) -> float:
-    """The chance that two rates, each so many of so many, differ as much though nothing changed."""
+    """The p-value of the test that two rates, each a count and a total, are equal."""
     return _chance(np.array([[number, total - number] for number, total in (train, other)]))

@@ -1,7 +1,7 @@
-"""Fields that two data sets hold in different dtypes or layouts, and as what their values are then compared.
+"""Align fields that two datasets store in different dtypes or layouts, so that their values can be compared.
 
-A leak is one even where the copy was written with other dtypes: 7 is 7 as int32 and as float64, an instant is the same in
-microseconds and in nanoseconds, and what was rounded to float32 is compared with what was not in float32.
+A leaked row must be found even if the copy has other dtypes: 7 is 7 as int32 and as float64, an instant is the same in
+microseconds and in nanoseconds, and values rounded to float32 are compared with unrounded ones as float32.
 """
 
 from __future__ import annotations
@@ -9,57 +9,59 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from datacheck.profile.dataset import DataProfile, FileProfile
+from datacheck.profile.data_profile import DataProfile, FileProfile
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.text import plain
 
-__all__ = ["Likeness", "likeness_of"]
+__all__ = ["DtypeAlignment", "align_dtypes"]
 
-_WHOLE = {"integer", "bool"}
-_NUMBERS = {*_WHOLE, "float", "decimal"}
-_MOMENTS = {"date", "timestamp"}
-#: From the least precise on. Values of other formats are float32, and wider ones float64.
+_INTEGERS = {"integer", "bool"}
+_NUMBERS = {*_INTEGERS, "float", "decimal"}
+_TIMES = {"date", "timestamp"}
+#: From the least precise on. Shorter formats are compared as float32, longer ones as float64.
 _FLOATS = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """How the columns that two data sets share are compared where they are not stored alike.
+class DtypeAlignment:
+    """How to compare the common columns of two datasets that store them differently.
 
-    ``recast`` names the dtype as which values are compared, by path; ``slotwise`` are the columns with lists that are of
-    one length here and of any there; ``apart`` says of columns whose values have nothing in common what these are.
+    Attributes:
+        casts: the dtype to cast values to before hashing, by path.
+        slotwise: columns with lists that have a fixed length in some files only.
+        disjoint: columns whose dtypes have no values in common, with the names of these dtypes.
     """
 
-    recast: Mapping[str | None, str] = field(default_factory=dict)
+    casts: Mapping[str | None, str] = field(default_factory=dict)
     slotwise: frozenset[str | None] = frozenset()
-    apart: Mapping[str | None, str] = field(default_factory=dict)
+    disjoint: Mapping[str | None, str] = field(default_factory=dict)
 
-    def concerns(self, names: Collection[str | None]) -> bool:
-        """Whether some of these columns are not stored alike."""
-        return not self.slotwise.isdisjoint(names) or any(_columns_of(path, names) for path in self.recast)
+    def affects(self, names: Collection[str | None]) -> bool:
+        """Whether any of these columns is stored differently."""
+        return not self.slotwise.isdisjoint(names) or any(_columns_of(path, names) for path in self.casts)
 
 
-def likeness_of(train: DataProfile, other: DataProfile) -> Likeness:
-    """How the columns that both data sets have are compared."""
+def align_dtypes(train: DataProfile, other: DataProfile) -> DtypeAlignment:
+    """Decide how to compare the columns that both datasets have."""
     files = [*train.files, *other.files]
     names = {name for file in train.files for name in file.names} & {
         name for file in other.files for name in file.names
     }
-    recast: dict[str | None, str] = {}
-    apart: dict[str | None, str] = {}
-    for path, dtypes in _dtypes([train, other]).items():
+    casts: dict[str | None, str] = {}
+    disjoint: dict[str | None, str] = {}
+    for path, dtypes in _differing_dtypes([train, other]).items():
         for column in _columns_of(path, names):
             common = _common_dtype(dtypes)
             if common is None:
-                apart[column] = " and ".join(plain(dtype, 60) for dtype in dtypes)
+                disjoint[column] = " and ".join(plain(dtype, 60) for dtype in dtypes)
             elif common:
-                recast[path] = common
+                casts[path] = common
     slotwise = {column for path in _lists_of_two_layouts(files) for column in _columns_of(path, names)}
-    return Likeness(recast, frozenset(slotwise), apart)
+    return DtypeAlignment(casts, frozenset(slotwise), disjoint)
 
 
-def _dtypes(profiles: Iterable[DataProfile]) -> dict[str | None, list[str]]:
-    """The dtypes of each path that has values of several."""
+def _differing_dtypes(profiles: Iterable[DataProfile]) -> dict[str | None, list[str]]:
+    """The dtypes of each path that has values in several."""
     found: dict[str | None, dict[str, None]] = {}
     for profile in profiles:
         for leaf in profile.leaves.values():
@@ -78,18 +80,18 @@ def _lists_of_two_layouts(files: Iterable[FileProfile]) -> list[str | None]:
 
 
 def _columns_of(path: str | None, names: Collection[str | None]) -> list[str | None]:
-    """The columns that a path is, or may lead into."""
+    """The column at a path, or the columns that the path may lead into."""
     if path is None or path in names:
         return [path] if path in names else []
     return [name for name in names if name is not None and path.startswith((f"{name}.", f"{name}[]"))]
 
 
 def _common_dtype(dtypes: Collection[str]) -> str | None:
-    """The dtype as which values of several are compared; an empty one where they need none, None where there is none."""
+    """The dtype to compare values of several dtypes in; "" if no cast is needed, None if no values can be equal."""
     kinds = {_kind(dtype) for dtype in dtypes}
     if kinds == {"list"}:
         return ""
-    if kinds <= _WHOLE or kinds <= _MOMENTS or kinds == {"duration"}:
+    if kinds <= _INTEGERS or kinds <= _TIMES or kinds == {"duration"}:
         return "int64"
     if not kinds <= _NUMBERS:
         return None

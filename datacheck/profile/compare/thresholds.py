@@ -1,4 +1,4 @@
-"""From which difference on two data sets are said to differ, as the configuration writes it."""
+"""Thresholds from which on two datasets are reported as different, as written in the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Keys = tuple[tuple[str, ...], ...]
 
 
 def as_keys(written: Any) -> Any:
-    """Keys as they are written: ``"a,b"`` is one key of two fields; a list holds several such keys, or lists of names."""
+    """Parse keys: ``"a,b"`` is one key of two fields; a list holds several such keys, or lists of names."""
     if written is None:
         return ()
     if isinstance(written, str):
@@ -30,7 +30,7 @@ def as_keys(written: Any) -> Any:
 
 def _require_names(keys: Keys) -> Keys:
     if not all(keys):
-        raise ValueError("must name a field in every key, as in a,b")
+        raise ValueError("must name a field in every key, such as a,b")
     return keys
 
 
@@ -43,19 +43,19 @@ def _as_list(value: Any) -> Any:
 
 
 class Thresholds(BaseModel):
-    """Differences up to which two data sets are taken for alike.
+    """Differences between two datasets to tolerate.
 
-    A difference counts only where it is also more than chance explains (``significance``): few rows differ in anything.
+    A larger difference counts only if it is also statistically significant, because small samples always differ.
 
     Attributes:
-        psi: population stability index of a field of numbers.
-        ks: two-sample Kolmogorov-Smirnov statistic of a field of numbers: the largest distance of the distributions.
-        distance: Jensen-Shannon distance (base 2) of the categories of a field.
-        rate: difference of the parts of nulls, NaN or infinities: 0.01 is one percentage point.
-        significance: the chance of a false alarm, field by field.
-        key: keys that must not stand in two splits.
-        exclude: fields that are not compared.
-        row_exclude: columns that do not tell rows apart, such as a number of the row.
+        psi: population stability index of a numeric field.
+        ks: two-sample Kolmogorov-Smirnov statistic of a numeric field, the largest distance of the distributions.
+        distance: Jensen-Shannon distance (base 2) of a categorical field.
+        rate: difference between rates of nulls, NaN or infinities; 0.01 is one percentage point.
+        significance: the probability of a false alarm per field.
+        key: keys that must not occur in two splits.
+        exclude: fields not to compare.
+        row_exclude: columns to leave out of whole rows, such as a row number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
@@ -80,5 +80,5 @@ class Thresholds(BaseModel):
 
 
 def read_thresholds(written: Mapping[str, Any], place: str) -> Thresholds:
-    """Thresholds as a configuration writes them; ``place`` names it in errors. Raises ``ConfigurationError``."""
+    """Read thresholds from a configuration; ``place`` names it in errors. Raises ``ConfigurationError``."""
     return validate(Thresholds, written, place, ConfigurationError)

@@ -1,4 +1,4 @@
-"""One field of an inferred schema: what its leaves say, in the words of a schema, and what was seen, in a comment."""
+"""Suggest one field of a schema from its profiles, and describe the observed values in a comment."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
-from datacheck.profile.infer.suggested_bounds import bounds_of, float_bounds, value_in_words
+from datacheck.profile.infer.suggested_bounds import float_bounds, format_extreme, suggest_bounds
 from datacheck.profile.leaf import LeafProfile
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.text import count, plain, quantity
 
-__all__ = ["MAX_WORDS", "Seen", "describe", "words_of"]
+__all__ = ["MAX_TEXTS", "FieldSummary", "describe", "suggest_field"]
 
-#: Distinct texts that are listed at most, and integers: more of these are rather numbers than codes.
-MAX_WORDS, MAX_INTEGER_WORDS = 50, 10
-#: How often a value must have been seen on average, for the list to be whole.
+#: Distinct texts to list at most, and distinct integers: more integers are probably numbers, not codes.
+MAX_TEXTS, MAX_CODES = 50, 10
+#: How often a value must occur on average for the list to be taken as complete.
 _TIMES_SEEN = 10
-_MAX_WORDS_LENGTH = 2000
-#: Rows from which on a rule may rest on all of them being alike, or all different.
+_MAX_LIST_LENGTH = 2000
+#: Rows needed before equal, or all different, values are taken as a rule.
 _MANY = 1000
 _SOME = 100
 _FEW = 10
-#: How surprising it must be that integers are all different, in repetitions that chance would have made.
+#: Repetitions that random integers would have, for the lack of any to count as a key.
 _CHANCE = 10
 
 _KEY_NAME = re.compile(
@@ -34,19 +34,19 @@ _CSV_NUMBERS = {"int64", "uint64", "float64"}
 
 
 @dataclass(slots=True)
-class Seen:
-    """What all files say of one path."""
+class FieldSummary:
+    """The facts and profiles of one path in all files."""
 
     path: str | None
     facts: list[FieldFacts] = field(default_factory=list)
     profiles: list[LeafProfile] = field(default_factory=list)
-    is_csv: bool = True
+    is_untyped: bool = True
     is_everywhere: bool = True
     is_unique: bool = False
 
     @property
     def dtypes(self) -> list[str]:
-        """The logical dtypes, each once."""
+        """The distinct logical dtypes."""
         return list(dict.fromkeys(dtype for facts in self.facts for dtype in facts.dtype.split(" and ")))
 
     @property
@@ -59,10 +59,10 @@ class Seen:
 
     @property
     def dtype(self) -> str | None:
-        """The dtype that holds in every file, and that a schema can name."""
+        """The dtype of every file, if there is one and a schema can name it."""
         dtypes = set(self.dtypes)
-        if self.is_csv:
-            # A text file has the dtype that it is read with.
+        if self.is_untyped:
+            # The dtypes of a text file are only how it was read.
             dtypes -= {"null"}
             dtypes = {"float64"} if len(dtypes) > 1 and dtypes <= _CSV_NUMBERS else dtypes
         if len(dtypes) != 1 or self.is_container:
@@ -74,94 +74,94 @@ class Seen:
         return sum(getattr(profile, name) for profile in self.profiles)
 
 
-def words_of(seen: Seen) -> dict[str, Any]:
-    """What a schema says of a field, without its defaults."""
-    dtype = seen.dtype
-    words: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    shape = _shape(seen)
+def suggest_field(summary: FieldSummary) -> dict[str, Any]:
+    """Suggest the constraints of a field, without defaults."""
+    dtype = summary.dtype
+    record: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    shape = _shape(summary)
     if shape is not None:
-        words["shape"] = shape
-    if seen.total("num_nulls") or "null" in seen.dtypes:
-        words["nullable"] = True
-    if seen.total("num_nan"):
-        words["allow_nan"] = True
-    if seen.total("num_infinite"):
-        words["allow_inf"] = True
-    if not seen.is_everywhere:
-        words["required"] = False
-    if seen.is_unique and _may_be_key(seen):
-        words["unique"] = True
-        return words
-    members = _members(seen)
+        record["shape"] = shape
+    if summary.total("num_nulls") or "null" in summary.dtypes:
+        record["nullable"] = True
+    if summary.total("num_nan"):
+        record["allow_nan"] = True
+    if summary.total("num_infinite"):
+        record["allow_inf"] = True
+    if not summary.is_everywhere:
+        record["required"] = False
+    if summary.is_unique and _may_be_key(summary):
+        record["unique"] = True
+        return record
+    members = _members(summary)
     if members is not None:
-        words["isin"] = members
-        return words
-    for word, bound in zip(("ge", "le"), _bounds(seen), strict=True):
+        record["isin"] = members
+        return record
+    for name, bound in zip(("ge", "le"), _bounds(summary), strict=True):
         if bound is not None:
-            words[word] = bound
-    return words
+            record[name] = bound
+    return record
 
 
-def _shape(seen: Seen) -> list[int | None] | None:
-    shapes = [facts.shape for facts in seen.facts if facts.shape is not None]
-    if len(shapes) < len(seen.facts) or len({len(shape) for shape in shapes}) != 1:
+def _shape(summary: FieldSummary) -> list[int | None] | None:
+    shapes = [facts.shape for facts in summary.facts if facts.shape is not None]
+    if len(shapes) < len(summary.facts) or len({len(shape) for shape in shapes}) != 1:
         return None
-    if len({facts.is_array for facts in seen.facts}) != 1 or (seen.path or "").endswith("[]"):
+    if len({facts.is_array for facts in summary.facts}) != 1 or (summary.path or "").endswith("[]"):
         return None
     common = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)]
-    if seen.facts[0].is_array:
+    if summary.facts[0].is_array:
         return [None, *common[1:]] if common else []
-    if common == [None] and seen.is_list:
-        return _length(seen)
+    if common == [None] and summary.is_list:
+        return _length(summary)
     return common if common and any(size is not None for size in common) else None
 
 
-def _length(seen: Seen) -> list[int | None] | None:
-    """The length that all lists have, where it is no accident."""
-    lengths = {length for profile in seen.profiles if profile.lengths is not None for length in profile.lengths}
-    if len(lengths) == 1 and seen.total("num_present") >= _SOME:
+def _length(summary: FieldSummary) -> list[int | None] | None:
+    """The length that all lists have, unless there are too few lists to tell."""
+    lengths = {length for profile in summary.profiles if profile.lengths is not None for length in profile.lengths}
+    if len(lengths) == 1 and summary.total("num_present") >= _SOME:
         (length,) = lengths
         return [length] if length > 1 else None
     return None
 
 
-def _may_be_key(seen: Seen) -> bool:
-    """Whether it is no accident that all values differ."""
-    num_rows = seen.total("num_slots")
-    if _KEY_NAME.search(seen.path or ""):
+def _may_be_key(summary: FieldSummary) -> bool:
+    """Whether the values are all different by more than chance."""
+    num_rows = summary.total("num_slots")
+    if _KEY_NAME.search(summary.path or ""):
         return num_rows >= _FEW
-    (profile,) = seen.profiles
+    (profile,) = summary.profiles
     if num_rows < _MANY:
         return False
     if profile.dtype == "string":
         return True
-    # As many repetitions would be expected of random values from the range that was seen.
+    # The expected number of repetitions among random values from the observed range (the birthday problem).
     return num_rows**2 > _CHANCE * 2 * (int(profile.high) - int(profile.low) + 1)
 
 
-def _members(seen: Seen) -> list[Any] | None:
-    profile = _only(seen.profiles, seen.dtype)
+def _members(summary: FieldSummary) -> list[Any] | None:
+    profile = _only(summary.profiles, summary.dtype)
     if profile is None or profile.vocabulary is None or not profile.vocabulary.counts:
         return None
     kind = dtype_kind(profile.dtype)
     members = sorted(profile.vocabulary.counts)
-    if kind not in ("string", "integer") or len(members) > (MAX_WORDS if kind == "string" else MAX_INTEGER_WORDS):
+    if kind not in ("string", "integer") or len(members) > (MAX_TEXTS if kind == "string" else MAX_CODES):
         return None
     if profile.num_present < _TIMES_SEEN * len(members) * (1 if kind == "string" else 2):
         return None
-    return members if sum(len(str(member)) for member in members) <= _MAX_WORDS_LENGTH else None
+    return members if sum(len(str(member)) for member in members) <= _MAX_LIST_LENGTH else None
 
 
 def _only(profiles: Iterable[LeafProfile], dtype: str | None) -> LeafProfile | None:
-    """The one profile that has values, where it is of the field's dtype."""
+    """The only profile with values, if it has the field's dtype."""
     held = [profile for profile in profiles if profile.num_present]
     return held[0] if len(held) == 1 and held[0].dtype == dtype else None
 
 
-def _bounds(seen: Seen) -> tuple[Any, Any]:
-    held = [profile for profile in seen.profiles if profile.low is not None]
-    dtypes = [dtype for dtype in seen.dtypes if not (seen.is_csv and dtype == "null")]
-    # A bound is held against every file's values, so it must be one that all of their dtypes compare with.
+def _bounds(summary: FieldSummary) -> tuple[Any, Any]:
+    held = [profile for profile in summary.profiles if profile.low is not None]
+    dtypes = [dtype for dtype in summary.dtypes if not (summary.is_untyped and dtype == "null")]
+    # A bound applies to every file, so it must compare with all of their dtypes.
     kinds = {dtype_kind(dtype) if canonical_dtype(dtype) == dtype else None for dtype in dtypes}
     if not held or None in kinds or not (kinds <= {"integer", "float"} or len(dtypes) == 1):
         return None, None
@@ -170,62 +170,60 @@ def _bounds(seen: Seen) -> tuple[Any, Any]:
     if kinds <= {"integer", "float"} and (len(dtypes) > 1 or "float" in kinds):
         limit = min(largest_float(dtype) for dtype in dtypes)
         return float_bounds(low, high, limit)
-    return bounds_of(low, high, str(*kinds), dtypes[0])
+    return suggest_bounds(low, high, str(*kinds), dtypes[0])
 
 
-def describe(seen: Seen) -> str:
-    """What was seen, in one line for people: ``seen: -43 .. 1301, 9,430 nulls of 336,776``."""
-    parts = [part for part in (_dtypes_in_words(seen), _range_in_words(seen)) if part]
-    total = seen.total("num_slots")
-    told = [
-        (seen.total("num_nulls"), "null", "nulls"),
-        (seen.total("num_nan"), "NaN", "NaN"),
-        (seen.total("num_posinf"), "+inf", "+inf"),
-        (seen.total("num_neginf"), "-inf", "-inf"),
+def describe(summary: FieldSummary) -> str:
+    """Describe the observed values in one line: ``seen: -43 .. 1301, 9,430 nulls of 336,776``."""
+    parts = [part for part in (_format_dtypes(summary), _format_range(summary)) if part]
+    total = summary.total("num_slots")
+    counts = [
+        (summary.total("num_nulls"), "null", "nulls"),
+        (summary.total("num_nan"), "NaN", "NaN"),
+        (summary.total("num_posinf"), "+inf", "+inf"),
+        (summary.total("num_neginf"), "-inf", "-inf"),
     ]
-    found = [quantity(number, *names) for number, *names in told if number]
+    found = [quantity(number, *names) for number, *names in counts if number]
     if found:
         parts += [*found[:-1], f"{found[-1]} of {count(total)}"]
     else:
         parts.append(quantity(total, "value"))
-    if not seen.is_everywhere:
+    if not summary.is_everywhere:
         parts.append("not in every file")
     return f"seen: {', '.join(parts)}"
 
 
-def _dtypes_in_words(seen: Seen) -> str:
-    if seen.is_container or seen.dtype is not None:
+def _format_dtypes(summary: FieldSummary) -> str:
+    if summary.is_container or summary.dtype is not None:
         return ""
-    return " and ".join(plain(dtype, 60) for dtype in seen.dtypes)
+    return " and ".join(plain(dtype, 60) for dtype in summary.dtypes)
 
 
-def _range_in_words(seen: Seen) -> str:
-    words = _values_in_words(seen)
-    return ", ".join(part for part in (words, "all different" if seen.is_unique else "") if part)
+def _format_range(summary: FieldSummary) -> str:
+    values = _format_values(summary)
+    return ", ".join(part for part in (values, "all distinct" if summary.is_unique else "") if part)
 
 
-def _values_in_words(seen: Seen) -> str:
-    lengths = [length for profile in seen.profiles if profile.lengths is not None for length in profile.lengths]
+def _format_values(summary: FieldSummary) -> str:
+    lengths = [length for profile in summary.profiles if profile.lengths is not None for length in profile.lengths]
     if lengths:
         return f"lists of {min(lengths)} .. {max(lengths)} values"
-    profile = _only(seen.profiles, seen.dtype)
+    profile = _only(summary.profiles, summary.dtype)
     if profile is not None and profile.vocabulary is not None:
-        if profile.dtype == "string" and seen.is_unique:
+        if profile.dtype == "string" and summary.is_unique:
             return ""
         if profile.dtype == "string":
             known = profile.vocabulary.counts
             return (
-                f"more than {profile.vocabulary.limit} different texts"
+                f"more than {profile.vocabulary.limit} distinct texts"
                 if known is None
-                else quantity(len(known), "text")
-                if len(known) == 1
-                else f"{len(known)} different texts"
+                else quantity(len(known), "text", "distinct texts")
             )
         if profile.dtype == "bool" and profile.vocabulary.counts:
             return f"{count(profile.vocabulary.counts.get(True, 0))} true"
-    held = [profile for profile in seen.profiles if profile.low is not None]
+    held = [profile for profile in summary.profiles if profile.low is not None]
     if not held:
         return ""
     low = min(held, key=lambda profile: profile.low)
     high = max(held, key=lambda profile: profile.high)
-    return f"{value_in_words(low.low, low.dtype)} .. {value_in_words(high.high, high.dtype)}"
+    return f"{format_extreme(low.low, low.dtype)} .. {format_extreme(high.high, high.dtype)}"

@@ -1,4 +1,4 @@
-"""Inferring a schema: what a data set is, as a file that holds the next one to it."""
+"""Infer a schema from a dataset, with comments on the observed values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datacheck.errors import UsageError
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
-from datacheck.profile.dataset import DataProfile, FileSet, find_files, profile_files, profile_memory, stem_of
-from datacheck.profile.infer.fields import MAX_WORDS, Seen, describe, words_of
-from datacheck.profile.unit import Asked
+from datacheck.profile.data_profile import DataProfile
+from datacheck.profile.dataset import FileSet, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, describe, suggest_field
+from datacheck.profile.options import ProfileOptions
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
 from datacheck.sources.base import ReadOptions
@@ -21,27 +22,27 @@ from datacheck.text import count, join_limited, plain, quantity
 
 __all__ = ["Inference", "infer", "infer_with_notes"]
 
-_PROLOGUE = "Bounds leave 10 to 20 % of the range on either side of what was seen. Narrow them where you know more."
+_PROLOGUE = "Bounds leave a margin of 10 to 20 % of the observed range on either side. Narrow them where you know more."
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A schema, what was seen of each of its fields, and what was seen of the data set."""
+    """An inferred schema, with a note on each field and header lines on the dataset."""
 
     schema: Schema
     notes: Mapping[str | None, str]
     header: tuple[str, ...]
 
     def to_yaml(self) -> str:
-        """The schema as a YAML file with comments that say what was seen; it reads back as the same schema.
+        """Write the schema as YAML that reads back as the same schema, with notes as comments if they fit.
 
-        Raises ``UsageError`` where it has more fields than a schema file can hold.
+        Raises ``UsageError`` if it has more fields than a schema file can hold.
         """
         for with_notes in (True, False):
             text = self._render(with_notes=with_notes)
             if len(text.encode("utf-8", "surrogatepass")) <= MAX_FILE_BYTES:
                 read = Schema.model_validate(parse_yaml(text, "schema"))
-                assert read == self.schema, "a schema was written that does not read back as it was"
+                assert read == self.schema, "a written schema must read back unchanged"
                 return text
         raise UsageError(
             f"a schema of {count(len(self.schema.fields))} fields does not fit a file of {count(MAX_FILE_BYTES)} bytes; "
@@ -54,11 +55,11 @@ class Inference:
         lines = [f"# {line}" for line in self.header]
         lines += [dump_yaml({"version": self.schema.version, **record}).rstrip("\n"), "fields:"]
         for name, field in fields.items():
-            words = field.model_dump(mode="json", exclude_defaults=True)
+            constraints = field.model_dump(mode="json", exclude_defaults=True)
             if with_notes and name in self.notes:
                 lines.append(f"  # {self.notes[name]}")
-            # A name in quotes may go on in the next line, and is then indented with it.
-            lines += [f"  {line}" if line else line for line in dump_yaml({name: words}).rstrip("\n").split("\n")]
+            # A quoted name may span lines, which are indented alike.
+            lines += [f"  {line}" if line else line for line in dump_yaml({name: constraints}).rstrip("\n").split("\n")]
         return "\n".join(lines if fields else lines[:-1]) + "\n"
 
 
@@ -70,21 +71,21 @@ def infer(
     progress: Progress | None = None,
     options: ReadOptions | None = None,
 ) -> Schema:
-    """The schema that a data set suggests; the data set passes it.
+    """Infer a schema that the dataset passes.
 
-    It says of each field the dtype, the shape, whether there are nulls, NaN and infinities, bounds with headroom, the
-    members of small vocabularies, and which fields are keys.
+    It gives each field a dtype and a shape, says whether it has nulls, NaN or infinities, sets bounds with a margin, lists
+    the values of small vocabularies, and marks keys as unique.
 
     Args:
         data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
-        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        workers: the number of units to read at a time; by default the number of processors, up to 16.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: told as units end.
-        options: how files are read.
+        progress: receives each finished unit.
+        options: how to read files.
 
     Raises:
-        SourceError: an input cannot be read: a schema of the others would promise too much.
-        UsageError: a path stands for nothing, or the data is of no kind that can be looked at.
+        SourceError: an input cannot be read. A schema inferred from the others might be too strict for it.
+        UsageError: a path matches nothing, or the data is of an unsupported type.
     """
     found = infer_with_notes(data, workers=workers, executor=executor, progress=progress, options=options)
     return found.schema
@@ -99,15 +100,15 @@ def infer_with_notes(
     progress: Progress | None = None,
     options: ReadOptions | None = None,
 ) -> Inference:
-    """As :func:`infer`, with what was seen of each field. ``name`` is what the schema calls the data."""
-    asked = Asked(MAX_WORDS, find_unique=True)
+    """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema."""
+    profile_options = ProfileOptions(max_distinct=MAX_TEXTS, find_unique=True)
     if are_paths(data):
         files = FileSet.of(find_files(data, options))
         (profile,) = profile_files(
-            [files], asked, workers=workers, executor=executor, progress=progress or NullProgress()
+            [files], profile_options, workers=workers, executor=executor, progress=progress or NullProgress()
         )
     else:
-        profile = profile_memory(data, asked)
+        profile = profile_memory(data, profile_options)
     with profile:
         if profile.errors:
             raise profile.errors[0]
@@ -115,64 +116,64 @@ def infer_with_notes(
 
 
 def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
-    seen = _collect(profile)
+    summaries = _summarize(profile)
     fields: dict[str | None, dict[str, Any]] = {}
     notes: dict[str | None, str] = {}
     inner: set[str | None] = set()
-    twice = set(_named_twice(profile))
-    for path, one in seen.items():
+    duplicated = set(_duplicated_names(profile))
+    for path, summary in summaries.items():
         if path in inner:
             continue
-        words, note = words_of(one), describe(one)
-        if path in twice:
-            # The columns of one name need not have one shape.
-            words.pop("shape", None)
-        values = seen.get(f"{path}[]") if path is not None and one.is_list else None
-        if values is not None and _is_one_field(one, values):
+        constraints, note = suggest_field(summary), describe(summary)
+        if path in duplicated:
+            # Columns that share a name may have different shapes.
+            constraints.pop("shape", None)
+        values = summaries.get(f"{path}[]") if path is not None and summary.is_list else None
+        if values is not None and _is_one_field(summary, values):
             inner.add(values.path)
-            words = {**words_of(values), **words}
+            constraints = {**suggest_field(values), **constraints}
             note = f"{note}; {describe(values)}"
-        fields[path], notes[path] = words, note
+        fields[path], notes[path] = constraints, note
     schema = Schema.model_validate({"name": name, "fields": fields})
     return Inference(schema, notes, tuple(_header(profile, data)))
 
 
-def _collect(profile: DataProfile) -> dict[str | None, Seen]:
-    """What is known of each path; what cannot be looked into is left out."""
-    seen: dict[str | None, Seen] = {}
-    num_told = 0
+def _summarize(profile: DataProfile) -> dict[str | None, FieldSummary]:
+    """Summarize each path; those whose values cannot be read are left out."""
+    summaries: dict[str | None, FieldSummary] = {}
+    num_files = 0
     for file in profile.files:
         if not file.fields:
             continue
-        num_told += 1
+        num_files += 1
         for path, facts in file.fields.items():
             if not facts.problem:
-                one = seen.setdefault(path, Seen(path))
-                one.facts.append(facts)
-                one.is_csv = one.is_csv and not file.has_dtypes
-    twice = _named_twice(profile)
-    for path, one in seen.items():
-        one.profiles = profile.of_path(path)
-        one.is_everywhere = len(one.facts) == num_told
+                summary = summaries.setdefault(path, FieldSummary(path))
+                summary.facts.append(facts)
+                summary.is_untyped = summary.is_untyped and not file.has_dtypes
+    duplicated = _duplicated_names(profile)
+    for path, summary in summaries.items():
+        summary.profiles = profile.of_path(path)
+        summary.is_everywhere = len(summary.facts) == num_files
         store = profile.unique.get(path) if path is not None else None
-        one.is_unique = (
+        summary.is_unique = (
             store is not None
-            and path not in twice
-            and len(one.profiles) == 1
-            and one.profiles[0].num_slots == store.num_rows
+            and path not in duplicated
+            and len(summary.profiles) == 1
+            and summary.profiles[0].num_slots == store.num_rows
             and not store.has_repeated()
         )
-    return seen
+    return summaries
 
 
-def _is_one_field(outer: Seen, values: Seen) -> bool:
-    """Whether a list and its values may be told as one field: nothing that is said of one is wrong of the other."""
+def _is_one_field(outer: FieldSummary, values: FieldSummary) -> bool:
+    """Whether a list and its values can share one field, because the constraints of each also hold for the other."""
     if values.is_container or len(outer.facts) != len(values.facts):
         return False
     return bool(outer.total("num_nulls")) == bool(values.total("num_nulls"))
 
 
-def _named_twice(profile: DataProfile) -> list[str | None]:
+def _duplicated_names(profile: DataProfile) -> list[str | None]:
     return list(dict.fromkeys(name for file in profile.files for name, times in file.names.items() if times > 1))
 
 
@@ -187,14 +188,14 @@ def _header(profile: DataProfile, data: Any) -> list[str]:
     lines = [f"Inferred by datacheck {__version__} from {size}: {named}", _PROLOGUE]
     stems = {stem_of(file.uri) for file in profile.files if None in file.fields}
     if len(stems) > 1:
-        lines.append(f"Nameless arrays share one field: {join_limited(sorted(stems))}. Infer from one of them alone.")
+        lines.append(f"Nameless arrays share one field: {join_limited(sorted(stems))}. Infer from one of them only.")
     malformed = sum(file.num_malformed for file in profile.files)
     if malformed:
         lines.append(f"Left out: {quantity(malformed, 'line')} with more or fewer cells than the header (DC305)")
     problems = {path: facts.problem for file in profile.files for path, facts in file.fields.items() if facts.problem}
     for path, problem in list(problems.items())[:10]:
-        lines.append(f"Left out: '{plain(str(path))}', which could not be looked into: {plain(problem)} (DC005)")
-    twice = [str(name) for name in _named_twice(profile)]
-    if twice:
-        lines.append(f"More than one column is called {join_limited(twice)} (DC006)")
+        lines.append(f"Left out: '{plain(str(path))}', whose values could not be read: {plain(problem)} (DC005)")
+    duplicated = [str(name) for name in _duplicated_names(profile)]
+    if duplicated:
+        lines.append(f"More than one column is called {join_limited(duplicated)} (DC006)")
     return lines

@@ -1,4 +1,4 @@
-"""Leaks are found whatever dtypes and layouts the two data sets are stored in."""
+"""Leaks are found whatever dtypes and layouts two datasets have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import datacheck
 from datacheck import Report
 from datacheck.hashing.rows import add_leaf
 from datacheck.profile import unit
-from datacheck.profile.compare import leakage as overlap
+from datacheck.profile.compare import leakage
 
 compare = functools.partial(datacheck.compare, drift=False)
 
@@ -33,20 +33,20 @@ def table(column: pa.Array, first: int = 0) -> pa.Table:
     return pa.table({"x": column, "n": [f"row {number}" for number in range(first, first + len(column))]})
 
 
-MOMENTS = [datetime.datetime(1960, 1, 2), None, datetime.datetime(2024, 2, 29), datetime.datetime(2200, 1, 1)]
+TIMES = [datetime.datetime(1960, 1, 2), None, datetime.datetime(2024, 2, 29), datetime.datetime(2200, 1, 1)]
 LISTS = [[1.0, -0.0], None, [np.nan, 3.0], [4.0, 5.0]]
 DECIMALS = [Decimal("-1.50"), None, Decimal("7"), Decimal("0.25")]
 
-#: The same four values, one of them null, as each of several types.
-ALIKE: dict[str, list[pa.Array]] = {
-    "whole numbers": [
+#: The same four values, one of them null, in several types.
+EQUAL: dict[str, list[pa.Array]] = {
+    "integers": [
         *(pa.array([-1, None, 100, 0], kind) for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())),
         pa.array([-1, None, 100, -0.0], pa.float16()),
         pa.array([-1, None, 100, 0], pa.float32()),
         pa.array([-1, None, 100, 0], pa.float64()),
         pa.array([-1, None, 100, 0], pa.decimal128(5, 0)),
     ],
-    "large whole numbers": [pa.array([2**62 + 1, None, 3, 4], kind) for kind in (pa.int64(), pa.uint64())],
+    "large integers": [pa.array([2**62 + 1, None, 3, 4], kind) for kind in (pa.int64(), pa.uint64())],
     "booleans": [pa.array([True, None, False, True]), pa.array([1, None, 0, 1], pa.int8())],
     "fractions": [pa.array([0.1, None, 1e-3, np.nan], kind) for kind in (pa.float32(), pa.float64())],
     "decimals": [
@@ -54,11 +54,11 @@ ALIKE: dict[str, list[pa.Array]] = {
         pa.array(DECIMALS, pa.decimal32(5, 2)),
         pa.array([-1.5, None, 7, 0.25]),
     ],
-    "moments": [
-        *(pa.array(MOMENTS, pa.timestamp(one)) for one in ("s", "ms", "us", "ns")),
-        pa.array(MOMENTS, pa.timestamp("us", "UTC")),
-        pa.array(MOMENTS, pa.date32()),
-        pa.array(MOMENTS, pa.date64()),
+    "times": [
+        *(pa.array(TIMES, pa.timestamp(one)) for one in ("s", "ms", "us", "ns")),
+        pa.array(TIMES, pa.timestamp("us", "UTC")),
+        pa.array(TIMES, pa.date32()),
+        pa.array(TIMES, pa.date64()),
     ],
     "durations": [pa.array([5, None, -7, 0], pa.duration("s")), pa.array([5000, None, -7000, 0], pa.duration("ms"))],
     "texts": [
@@ -80,14 +80,14 @@ ALIKE: dict[str, list[pa.Array]] = {
 }  # fmt: skip
 PAIRS = [
     pytest.param(first, second, id=f"{name}: {first.type}, {second.type}")
-    for name, columns in ALIKE.items()
+    for name, columns in EQUAL.items()
     for first in columns
     for second in columns
 ]
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_rows_and_keys_are_alike_in_all_types_that_hold_them(first: pa.Array, second: pa.Array) -> None:
+def test_rows_and_keys_match_across_all_types_that_can_hold_them(first: pa.Array, second: pa.Array) -> None:
     values = second.to_pylist()
     train, other = table(first), table(pa.array([values[place] for place in (2, 0, 1, 3)], second.type))
     other = other.set_column(1, "n", pa.array(["row 2", "row 0", "row 1", "another"]))
@@ -97,7 +97,7 @@ def test_rows_and_keys_are_alike_in_all_types_that_hold_them(first: pa.Array, se
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=30), st.data())
 @settings(max_examples=40)
-def test_whole_numbers_leak_exactly_where_they_are_equal(numbers: list[int], data: st.DataObject) -> None:
+def test_integers_leak_exactly_where_they_are_equal(numbers: list[int], data: st.DataObject) -> None:
     others = data.draw(st.lists(st.sampled_from(numbers) | st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=30))
     train = pa.table({"x": pa.array(numbers, pa.int64()), "n": ["a"] * len(numbers)})
     other = pa.table({"x": pa.array(others, pa.int32()), "n": ["a"] * len(others)})
@@ -105,7 +105,7 @@ def test_whole_numbers_leak_exactly_where_they_are_equal(numbers: list[int], dat
     assert sum(count for _, _, count in codes(compare(train, other), "DC310")) == expected
 
 
-def test_files_of_one_data_set_may_have_other_dtypes_than_each_other(tmp_path: Path) -> None:
+def test_files_of_one_dataset_may_have_different_dtypes(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     pq.write_table(table(pa.array([-1, -2], pa.int32())), tmp_path / "train" / "a.parquet")
     pq.write_table(table(pa.array([-3, -4], pa.int64()), 2), tmp_path / "train" / "b.parquet")
@@ -114,8 +114,8 @@ def test_files_of_one_data_set_may_have_other_dtypes_than_each_other(tmp_path: P
     assert codes(report, "DC310") == [("DC310", None, 4)]
 
 
-def test_a_text_file_of_the_training_data_is_a_leak(tmp_path: Path) -> None:
-    """It has fractions as they are written, and not as float32 has them."""
+def test_training_rows_in_a_text_file_are_leaks(tmp_path: Path) -> None:
+    """It has fractions as they were written, not rounded to float32."""
     values = np.random.default_rng(0).standard_normal(200)
     train = pa.table(
         {"x": values.astype(np.float32), "y": values, "id": np.arange(200, dtype=np.int16), "s": ["a"] * 200}
@@ -136,19 +136,19 @@ def test_bfloat16_is_compared_by_value(tmp_path: Path, other: str) -> None:
     assert codes(compare(train, turned), "DC310") == [("DC310", None, 1)]
 
 
-def test_columns_without_equal_values_are_left_out_and_named() -> None:
+def test_columns_whose_values_cannot_be_equal_are_left_out_and_named() -> None:
     train = pa.table({"id": [1, 2, 3], "x": [0.5, 1.5, 2.5], "s": ["a", "b", "c"]})
     other = pa.table({"id": ["1", "2"], "x": [0.5, 1.5], "s": ["a", "b"]})
     report = compare(train, other, key=["id", "s"])
     assert codes(report, "DC310", "DC311") == [("DC310", None, 2), ("DC311", "s", 2)]
     notes = {found.field: found.detail for found in report.findings if found.code == "DC315"}
-    assert "not by 'id (int64 and string)'" in str(notes["whole rows"])
-    assert notes["id"] == "no value is equal to one of the other dtype: id is int64 and string"
+    assert "the dtypes of 'id (int64 and string)' have no values in common" in str(notes["whole rows"])
+    assert notes["id"] == "its dtypes have no values in common: id is int64 and string"
 
 
 @pytest.mark.parametrize("key", ["", "x"])
-def test_where_chance_may_make_hashes_equal_they_are_confirmed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With hashes that are all the same but for the second look, only rows that are the same are leaks."""
+def test_matches_are_confirmed_if_hashes_may_collide(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If every hash collides except the confirming ones, only equal rows are leaks."""
 
     def collide(leaf: Any, into: Any, **options: Any) -> bool:
         return bool(options.get("salt")) and add_leaf(leaf, into, **options)
@@ -156,7 +156,7 @@ def test_where_chance_may_make_hashes_equal_they_are_confirmed(key: str, monkeyp
     monkeypatch.setattr(unit, "add_leaf", collide)
     train, other = table(pa.array([1, 2, 3])), table(pa.array([9, 2, 8]))
     assert codes(compare(train, other, key=key or None), "DC310") == [("DC310", None, 3)]
-    monkeypatch.setattr(overlap, "_MANY_PAIRS", 0)
+    monkeypatch.setattr(leakage, "_MANY_PAIRS", 0)
     assert codes(compare(train, other, key=key or None), "DC310", "DC311") == [
         ("DC310", None, 1),
         *([("DC311", "x", 1)] if key else []),

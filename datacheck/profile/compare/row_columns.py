@@ -1,0 +1,139 @@
+"""The columns by which the rows and keys of two datasets can be compared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from datacheck.errors import SourceError, UsageError, nearest_name
+from datacheck.findings import Finding
+from datacheck.jobs.scan import inspect_file
+from datacheck.profile.data_profile import DataProfile
+from datacheck.profile.unit import is_one_number
+from datacheck.sources import get_source
+from datacheck.sources.base import InputInfo
+from datacheck.sources.discover import InputFile
+from datacheck.text import join_limited, plain
+
+__all__ = ["RowColumns", "check_keys", "common_row_columns", "comparable_keys", "require_columns"]
+
+#: A set of column names, as one file has them.
+_Names = frozenset[str | None]
+#: The file that a note is about, None for the whole dataset, and the note.
+_Note = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RowColumns:
+    """The columns by which whole rows are compared; none if they cannot be.
+
+    ``is_partial`` says that some file has further columns, so that its rows must be hashed again. ``notes`` say what is
+    not compared.
+    """
+
+    names: frozenset[str | None] = frozenset()
+    is_partial: bool = False
+    notes: tuple[_Note, ...] = ()
+
+    def findings(self, name: str) -> Iterator[Finding]:
+        for uri, detail in self.notes:
+            yield Finding("DC315", uri or name, "whole rows", 1, 1, detail=detail)
+
+
+def check_keys(keys: Sequence[Sequence[str]], files: Sequence[InputFile]) -> None:
+    """Raise ``UsageError`` if a key column is not in the first readable file, before the others are read."""
+    wanted = {name for key in keys for name in key}
+    if not wanted:
+        return
+    for file in files:
+        info = inspect_file(file)
+        if isinstance(info, SourceError):
+            continue
+        if wanted - _read_names(info, tuple(wanted)):
+            require_columns(keys, _read_names(info, None), file.uri)
+        return
+
+
+def require_columns(keys: Sequence[Sequence[str]], known: set[str], uri: str) -> None:
+    """Raise ``UsageError`` if a key column is not one of the known columns."""
+    for name in dict.fromkeys(name for key in keys for name in key):
+        if known and name not in known:
+            hint = nearest_name(name, known) or f"; its columns are {join_limited(sorted(known))}"
+            raise UsageError(f"key column '{plain(name)}' is not in {plain(uri)}{hint}")
+
+
+def _read_names(info: InputInfo, columns: tuple[str, ...] | None) -> set[str]:
+    """The columns of a file, restricted to ``columns`` if given."""
+    options = replace(info.units[0].options, columns=columns, by_columns=False)
+    try:
+        batches = get_source(info.format).read(replace(info.units[0], options=options))
+        return {name for batch in itertools.islice(batches, 1) for name in batch.names if name is not None}
+    except SourceError:
+        return set(columns or ())
+
+
+def common_row_columns(
+    train: DataProfile, other: DataProfile, exclude: Sequence[str], disjoint: Mapping[str | None, str]
+) -> RowColumns:
+    """Find the columns that rows of both datasets have, without the disjoint ones, whose values cannot be equal."""
+    known, train_notes = _column_sets(train, exclude)
+    others, other_notes = _column_sets(other, exclude, note_numbers=True)
+    notes = [*train_notes, *other_notes]
+    if not known or not others:
+        return RowColumns(notes=tuple(notes))
+    columns, rest = frozenset.union(*others), _Names()
+    if not others <= known:
+        columns = frozenset.intersection(*known, *others)
+        rest = frozenset.union(*known, *others) - columns
+    left_out = [f"{name} ({disjoint[name]})" for name in columns if name in disjoint]
+    columns -= disjoint.keys()
+    if not columns:
+        return RowColumns(notes=(*notes, (None, "the datasets have no columns in common")))
+    if any(is_one_number(columns, file.fields) for file in other.files):
+        detail = f"the only common column is {_list_names(columns)}, a single number, which may repeat by chance"
+        return RowColumns(notes=(*notes, (None, detail)))
+    if rest:
+        notes.append((None, f"only one of the datasets has {_list_names(rest)}; rows were compared without them"))
+    if left_out:
+        detail = f"the dtypes of {_list_names(left_out)} have no values in common; rows were compared without them"
+        notes.append((None, detail))
+    return RowColumns(columns, is_partial=bool(rest or left_out), notes=tuple(notes))
+
+
+def _column_sets(
+    profile: DataProfile, exclude: Sequence[str], *, note_numbers: bool = False
+) -> tuple[set[_Names], list[_Note]]:
+    """The different sets of columns that make up the rows of files, and notes on files whose rows are not compared."""
+    found: set[_Names] = set()
+    notes: list[_Note] = []
+    for file in profile.files:
+        names = frozenset(file.names) - frozenset(exclude)
+        if not file.aligned:
+            notes.append((file.uri, "its arrays are not rows of one table"))
+        elif is_one_number(names, file.fields):
+            if note_numbers:
+                notes.append((file.uri, "each row is one number, which may repeat by chance; if not, name it as a key"))
+        elif names:
+            found.add(names)
+    return found, notes
+
+
+def _list_names(names: Iterable[str | None]) -> str:
+    return join_limited(sorted(map(str, names)))
+
+
+def comparable_keys(
+    keys: Iterable[tuple[str, ...]], other: DataProfile, disjoint: Mapping[str | None, str]
+) -> tuple[list[tuple[str, ...]], list[Finding]]:
+    """The keys whose values can be equal, and a note on each of the others."""
+    kept: list[tuple[str, ...]] = []
+    notes: list[Finding] = []
+    for key in keys:
+        reasons = [f"{name} is {disjoint[name]}" for name in key if name in disjoint]
+        if reasons:
+            detail = f"its dtypes have no values in common: {', '.join(reasons)}"
+            notes.append(Finding("DC315", other.files[0].uri, ", ".join(key), 1, 1, detail=detail))
+        else:
+            kept.append(key)
+    return kept, notes

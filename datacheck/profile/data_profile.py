@@ -1,0 +1,135 @@
+"""The profile of a dataset, merged from those of its units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from datacheck.checks.structure import FieldFacts
+from datacheck.errors import SourceError
+from datacheck.formats import find_format
+from datacheck.hashing.store import HashStore
+from datacheck.profile.coalesce_batches import RowGroupStarts
+from datacheck.profile.leaf import LeafProfile
+from datacheck.profile.new_values import NewValues
+from datacheck.profile.row_hashes import RowHashes, RowNumbers
+from datacheck.profile.unit import LeafKey, UnitProfile
+
+__all__ = ["DataProfile", "FileProfile", "Segment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The rows of one unit within the dataset: the ordinal of the first one, and where they are."""
+
+    start: int
+    uri: str
+    rows: RowNumbers
+    groups: RowGroupStarts
+
+
+@dataclass(slots=True)
+class FileProfile:
+    """The format, fields and number of rows of one file."""
+
+    uri: str
+    format: str = ""
+    num_rows: int = 0
+    num_bytes: int = 0
+    num_malformed: int = 0
+    fields: dict[str | None, FieldFacts] = field(default_factory=dict)
+    names: dict[str | None, int] = field(default_factory=dict)
+    new_values: dict[str | None, NewValues] = field(default_factory=dict)
+    aligned: bool = True
+    error: SourceError | None = None
+
+    @property
+    def has_dtypes(self) -> bool:
+        """Whether the file itself says which dtypes its columns have."""
+        record = find_format(self.format) if self.format else None
+        return record is None or record.has_dtypes
+
+
+@dataclass(slots=True)
+class DataProfile:
+    """The profile of a dataset. A context manager, because its hashes may be spilled to disk.
+
+    ``unique`` holds the hashes of each column whose values may all be different. ``keys`` holds those of each key, with
+    the empty key for whole rows, and ``segments`` says where each of their ordinals is. ``is_quick`` says that the row
+    hashes leave out some values.
+    """
+
+    files: list[FileProfile] = field(default_factory=list)
+    leaves: dict[LeafKey, LeafProfile] = field(default_factory=dict)
+    unique: dict[str, HashStore] = field(default_factory=dict)
+    keys: dict[tuple[str, ...], HashStore] = field(default_factory=dict)
+    segments: dict[tuple[str, ...], list[Segment]] = field(default_factory=dict)
+    is_quick: bool = False
+    _not_unique: set[str] = field(default_factory=set, repr=False)
+
+    def __enter__(self) -> DataProfile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete what was spilled to disk."""
+        for store in [*self.unique.values(), *self.keys.values()]:
+            store.close()
+
+    @property
+    def num_rows(self) -> int:
+        return sum(file.num_rows for file in self.files)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in self.files)
+
+    @property
+    def errors(self) -> list[SourceError]:
+        return [file.error for file in self.files if file.error is not None]
+
+    def of_path(self, path: str | None) -> list[LeafProfile]:
+        """The profiles of one path, one per dtype."""
+        return [profile for (other, _), profile in self.leaves.items() if other == path]
+
+    def add(self, file: FileProfile, unit: UnitProfile) -> None:
+        """Add the next unit of ``file``, the last file so far."""
+        file.num_rows += unit.num_rows
+        file.num_malformed += unit.num_malformed
+        file.error = file.error or unit.error
+        for path, facts in unit.fields.items():
+            known = file.fields.get(path)
+            file.fields[path] = known.followed_by(facts) if known else facts
+        for name, times in unit.names.items():
+            file.names[name] = max(file.names.get(name, 0), times)
+        for path, found in unit.new_values.items():
+            file.new_values.setdefault(path, NewValues()).merge(found)
+        for key, profile in unit.leaves.items():
+            if key in self.leaves:
+                self.leaves[key].merge(profile)
+            else:
+                self.leaves[key] = profile
+        self._add_unique(unit)
+        self.is_quick = self.is_quick or unit.is_quick
+        if file.aligned:
+            if unit.rows is not None:
+                self._add_rows((), file.uri, unit.rows)
+            for names, hashed in unit.keys.items():
+                self._add_rows(names, file.uri, hashed)
+
+    def _add_unique(self, unit: UnitProfile) -> None:
+        for name, parts in unit.unique.items():
+            if parts is None:
+                self._not_unique.add(name)
+                if name in self.unique:
+                    self.unique.pop(name).close()
+            elif name not in self._not_unique:
+                store = self.unique.setdefault(name, HashStore())
+                for part in parts:
+                    store.add(part)
+
+    def _add_rows(self, key: tuple[str, ...], uri: str, hashed: RowHashes) -> None:
+        store = self.keys.setdefault(key, HashStore())
+        self.segments.setdefault(key, []).append(Segment(store.num_rows, uri, hashed.rows, hashed.groups))
+        store.add(hashed.hashes)
