@@ -178,8 +178,8 @@ CODES = (
         example=(
             "Images were split one by one, and some patients have several:\n"
             "\n"
-            "    DC311 96 of 1,204 rows have a 'patient_id' that also occurs in the training data: row 4 is as row"
-            " 812 of train.parquet (test.parquet, row group 0, rows 4, 5, 31, 77, 80, …)"
+            "    DC311 96 of 1,204 rows have a 'patient_id' that also occurs in the training data: row 4 matches"
+            " row 812 of train.parquet (test.parquet, row group 0, rows 4, 5, 31, 77, 80, …)"
         ),
         remedy=(
             "Split by the key, so that all rows of one key are in one split (scikit-learn's `GroupShuffleSplit` does"
@@ -268,7 +268,7 @@ CODES = (
         example=(
             "A field of free text has no categories:\n"
             "\n"
-            "    DC315 info: 'comment' was not compared: it has more than 1,000 different values (data/test)"
+            "    DC315 info: 'comment' was not compared: it has more than 1,000 distinct values (data/test)"
         ),
         remedy=(
             "Nothing needs to be done. To compare the field, store it as a number or as a category. It is a note and"
