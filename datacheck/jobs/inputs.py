@@ -131,16 +131,24 @@ def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str)
 def _states(item: Input) -> list[Any]:
     if item.error is not None:
         return [item.error.code, item.error.problem]
-    return [[state["size"], state["mtime_ns"]] for state in fingerprints(item)]
+    return [[value for name, value in state.items() if name != "uri"] for state in fingerprints(item)]
 
 
 def fingerprints(item: Input) -> list[dict[str, Any]]:
-    """The state of each file of an input that was looked at: path, size in bytes, change time in nanoseconds."""
+    """What identifies each file of a readable input: URI, bytes, modification time in ns, and an object's etag."""
     if item.info is None:
         return []
     unit = item.info.units[0]
     states = [(uri, state) for _, uri, state in unit.arrays] or [(unit.uri, unit.fingerprint)]
-    return [{"uri": uri, "size": state.size, "mtime_ns": state.mtime_ns} for uri, state in states]
+    return [
+        {
+            "uri": uri,
+            "size": state.size,
+            "mtime_ns": state.mtime_ns,
+            **({"version": state.version} if state.version else {}),
+        }
+        for uri, state in states
+    ]
 
 
 def tasks_of(

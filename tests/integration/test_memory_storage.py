@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from job_files import write_pipeline
 from memory_storage import ROOT, MemoryStorage
 from source_files import Format, make_table, parameters, shrink_units
 
@@ -109,3 +110,52 @@ def test_the_gate_remembers_verdicts_by_content(
     memory.upload(tmp_path, FOLDER)
     report = datacheck.check(FOLDER)
     assert (report.ok, report.num_unchanged) == (False, 0)
+
+
+RULES = [
+    {"action": "impute", "strategy": "median", "fields": "double"},
+    {"action": "drop_row", "codes": ["DC101", "DC102"]},
+]
+
+
+@every_format
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_run_writes_the_same(
+    form: Format, is_split: bool, tmp_path: Path, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    form.write(tmp_path / "data" / f"a{form.suffix}", make_table(2000))
+    form.write(tmp_path / "data" / f"b{form.suffix}", make_table(50))
+    memory.upload(tmp_path / "data", FOLDER)
+    if is_split:
+        shrink_units(monkeypatch)
+    local = write_pipeline(tmp_path, {"train": "data"}, RULES)
+    report = datacheck.run(local)
+    (tmp_path / "elsewhere").mkdir()
+    remote = write_pipeline(tmp_path / "elsewhere", {"train": FOLDER}, RULES, output={"path": f"{ROOT}out"})
+    other = datacheck.run(remote, executor="threads")
+    assert report.totals() == other.totals()
+    out = tmp_path / "out"
+    written = rows_of({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert rows_of({name.removeprefix(f"{ROOT}out/"): content for name, content in memory.files.items()}) == written
+    assert written
+
+
+def rows_of(files: dict[str, bytes]) -> list[bytes]:
+    """The files of rows, in order of content: their names hold a hash of the input's path."""
+    return sorted(content for name, content in files.items() if name.startswith("train/"))
+
+
+def test_a_run_is_resumed_and_not_repeated(memory: MemoryStorage, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([1.0, np.nan]))
+    memory.upload(tmp_path, FOLDER)
+    pipeline = write_pipeline(tmp_path, {"train": FOLDER}, [RULES[1]], output={"path": f"{ROOT}out"})
+    first = datacheck.run(pipeline)
+    before = dict(memory.files)
+    assert datacheck.run(pipeline).totals() == first.totals()
+    assert memory.files == before
+    np.save(tmp_path / "a.npy", np.array([1.0, 2.0]))
+    memory.upload(tmp_path, FOLDER)
+    with pytest.raises(datacheck.DatacheckError, match="overwrite"):
+        datacheck.run(pipeline)
+    assert datacheck.run(pipeline, overwrite=True).totals()["num_kept"] == 2
