@@ -1,4 +1,4 @@
-"""datacheck finds every value that would poison training, says exactly where it is, and does what it was told to do about it.
+"""Find every value that would poison training, show exactly where it is, and repair, drop or quarantine it.
 
 >>> import datacheck, numpy
 >>> report = datacheck.scan(numpy.array([1.0, numpy.nan], numpy.float32))
@@ -57,8 +57,8 @@ __all__ = [
     "scan",
 ]
 
-#: Where each public name is, loaded when it is first asked for: importing datacheck loads nothing else.
-_HOMES = {
+#: Public name -> its module, which is imported on first use, so that importing datacheck is fast.
+_MODULES = {
     "DatacheckError": "datacheck.errors",
     "Example": "datacheck.findings",
     "Field": "datacheck.schema",
@@ -84,9 +84,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'datacheck' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -41,7 +41,7 @@ def replay(
     BUILD takes no arguments and returns (model, loss_fn). This is your own code, and it is executed. Nothing in the bundle
     is executed.
 
-    Example: datacheck replay bundles/step-812 train:build
+    Example: datacheck replay bundles/step-00000812 train:build
     """
     from datacheck.errors import DatacheckError, UsageError, nearest_name
 
