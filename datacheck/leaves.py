@@ -8,9 +8,8 @@ has the leaf and the walker over NumPy arrays and plain Python structures of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
-from dataclasses import fields as dataclass_fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +28,6 @@ __all__ = [
     "arrow_validity",
     "has_nonfinite",
     "walk_array",
-    "walk_structure",
 ]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -252,24 +250,3 @@ def arrow_bits(values: pa.BooleanArray) -> BoolArray:
     first, skip = divmod(values.offset, 8)
     packed = np.frombuffer(data, np.uint8, offset=first)
     return np.unpackbits(packed, count=skip + len(values), bitorder="little")[skip:].view(np.bool_)
-
-
-def walk_structure(value: object, path: str = "") -> Iterator[tuple[str | None, object]]:
-    """The path and value of everything that is not a mapping, sequence, named tuple or dataclass in ``value``.
-
-    Paths join keys and positions with dots: ``encoder.3.weight``.
-    """
-    parts: Iterable[tuple[object, object]]
-    if isinstance(value, Mapping):
-        parts = value.items()
-    elif is_dataclass(value) and not isinstance(value, type):
-        parts = ((field.name, getattr(value, field.name)) for field in dataclass_fields(value))
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        parts = zip(value._fields, value, strict=True)
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
-    else:
-        yield (path or None), value
-        return
-    for key, inner in parts:
-        yield from walk_structure(inner, f"{path}.{key}" if path else str(key))

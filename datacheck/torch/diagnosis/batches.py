@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
-from datacheck.leaves import walk_structure
 from datacheck.torch.diagnosis.memory import storage_key
+from datacheck.torch.structure import map_structure, walk
 from datacheck.torch.values import dense_parts
 
 __all__ = ["array_leaves", "given_storages", "num_samples", "number_lists", "sample_of", "take"]
@@ -22,7 +21,7 @@ Array = torch.Tensor | np.ndarray[Any, Any]
 
 def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
     """The paths and values of the tensors and arrays of a batch."""
-    for path, value in walk_structure(batch):
+    for path, value in walk(batch):
         if isinstance(value, torch.Tensor | np.ndarray):
             yield path, value
 
@@ -94,39 +93,22 @@ def take(batch: Any, positions: Sequence[int], size: int) -> Any:
 
 
 def _take(value: Any, positions: list[int], size: int) -> Any:
-    if isinstance(value, torch.Tensor):
-        whole = value.dim() == 0 or value.shape[0] != size
-        if whole:
-            return value
-        taken = value.detach().index_select(0, torch.tensor(positions, device=value.device))
-        return taken.requires_grad_(value.requires_grad) if value.is_floating_point() else taken
-    if isinstance(value, np.ndarray):
-        return value if value.ndim == 0 or value.shape[0] != size else value[positions]
-    if isinstance(value, dict):
-        return {key: _take(inner, positions, size) for key, inner in value.items()}
-    if isinstance(value, Mapping):
-        return _take_mapping(value, positions, size)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(
-            value,
-            **{field.name: _take(getattr(value, field.name), positions, size) for field in fields(value) if field.init},
-        )
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_take(inner, positions, size) for inner in value))
-    if isinstance(value, list | tuple):
-        if len(value) == size and not any(isinstance(inner, torch.Tensor | np.ndarray) for inner in value):
-            return type(value)(value[position] for position in positions)
-        return type(value)(_take(inner, positions, size) for inner in value)
-    return value
+    def take_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            if leaf.dim() == 0 or leaf.shape[0] != size:
+                return leaf
+            taken = leaf.detach().index_select(0, torch.tensor(positions, device=leaf.device))
+            return taken.requires_grad_(leaf.requires_grad) if leaf.is_floating_point() else taken
+        if isinstance(leaf, np.ndarray):
+            return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[positions]
+        return type(leaf)([leaf[position] for position in positions]) if has_one_item_a_sample(leaf) else leaf
 
+    def has_one_item_a_sample(value: Any) -> bool:
+        if not isinstance(value, list | tuple) or hasattr(value, "_fields") or len(value) != size:
+            return False
+        return not any(isinstance(inner, torch.Tensor | np.ndarray) for inner in value)
 
-def _take_mapping(value: Mapping[Any, Any], positions: list[int], size: int) -> Any:
-    taken = copy.copy(value)
-    # A mapping that is not a dict keeps its items where only it knows; one that can be written is copied and written.
-    if hasattr(taken, "data") and isinstance(taken.data, dict):
-        taken.data = {key: _take(inner, positions, size) for key, inner in value.items()}
-        return taken
-    return {key: _take(inner, positions, size) for key, inner in value.items()}
+    return map_structure(value, take_leaf, has_one_item_a_sample)
 
 
 def _is_list_of_samples(batch: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:

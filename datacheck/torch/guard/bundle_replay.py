@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from datacheck.torch.guard.explain import examine_part
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.guard.step_state import LossFunction, Part, probe_part
 from datacheck.torch.replay_state import read_random_state, write_random_state
+from datacheck.torch.structure import map_structure
 
 __all__ = ["BundleReplay", "replay_bundle"]
 
@@ -101,16 +103,14 @@ def _is_here(device: str) -> bool:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value if value.device == device else value.detach().to(device).requires_grad_(value.requires_grad)
-    if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        moved = [_moved(item, device) for item in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
-    if hasattr(value, "__dict__") and type(value).__module__ == "types":
-        return type(value)(**{name: _moved(item, device) for name, item in vars(value).items()})
-    return value
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, SimpleNamespace):
+            return SimpleNamespace(**_moved(vars(leaf), device))
+        if not isinstance(leaf, Tensor) or leaf.device == device:
+            return leaf
+        return leaf.detach().to(device).requires_grad_(leaf.requires_grad)
+
+    return map_structure(value, move)
 
 
 def _differences(bundle: Bundle, model: nn.Module) -> list[str]:

@@ -14,7 +14,6 @@ from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
 from datacheck.torch.guard.distributed import is_sharded
-from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loss_replay import find_loss_replay
 from datacheck.torch.guard.names import unwrap_model
@@ -24,6 +23,7 @@ from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unsharded import unsharded_copy
 from datacheck.torch.guard.update_fault import explain_update
 from datacheck.torch.replay_state import RandomState, draws_same_values
+from datacheck.torch.structure import tensors_in
 
 __all__ = ["Explainer", "examine_part", "explain_stale_gradients"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.norms import squares, total_norm
+from datacheck.torch.structure import tensors_in
 from datacheck.torch.values import can_be_nonfinite, plain_tensor
 
-__all__ = ["LayerMonitor", "LayerReading", "tensors_in"]
-
-#: How deep a module's output is looked into.
-MAX_DEPTH = 6
+__all__ = ["LayerMonitor", "LayerReading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +36,6 @@ class LayerReading:
     order: int
     output: float | None
     gradient: float | None
-
-
-def tensors_in(value: Any, depth: int = 0) -> Iterator[Tensor]:
-    """The tensors in a module's output: in tuples, lists, mappings, dataclasses, and objects that iterate like these."""
-    if isinstance(value, Tensor):
-        yield value
-    elif value is None or isinstance(value, (str, bytes, int, float)) or depth >= MAX_DEPTH:
-        return
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item, depth + 1)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item, depth + 1)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from tensors_in(getattr(value, field.name), depth + 1)
 
 
 class LayerMonitor:

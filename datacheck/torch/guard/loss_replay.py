@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.loss_source import RESULT, find_loss_code
+from datacheck.torch.structure import tensors_in
 
 __all__ = ["CallSite", "LossReplay", "Scope", "call_sites", "find_loss_replay", "has_memory", "scope_of"]
 

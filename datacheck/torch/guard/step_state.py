@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from datacheck.torch.guard.layer_monitor import tensors_in
 from datacheck.torch.guard.loss_replay import CallSite, has_memory
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.replay_state import RandomState
+from datacheck.torch.structure import map_structure, tensors_in
 
 __all__ = ["LossFunction", "Part", "StepState", "detach_all", "probe_loss", "probe_part", "restore_captured"]
 
@@ -70,18 +69,14 @@ class StepState:
 
 
 def detach_all(value: Any) -> Any:
-    """The same structure with tensors that hold no graph alive."""
-    if isinstance(value, Tensor):
-        return value.detach().requires_grad_(value.requires_grad) if value.grad_fn is not None else value
-    if isinstance(value, dict):
-        return {key: detach_all(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(detach_all(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        changed = {field.name: detach_all(getattr(value, field.name)) for field in fields(value) if field.init}
-        if any(changed[name] is not getattr(value, name) for name in changed):
-            return replace(value, **changed)
-    return value
+    """The same structure with tensors that keep no graph alive."""
+    return map_structure(value, _detach)
+
+
+def _detach(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+        return leaf.detach().requires_grad_(leaf.requires_grad)
+    return leaf
 
 
 def probe_part(

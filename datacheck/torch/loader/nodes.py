@@ -25,7 +25,8 @@ from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field
 from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.screens import NumberScreen, Screen, always, finite_screen, never, range_screen, screen_kind
-from datacheck.torch.loader.walker import SampleLeaf, is_container, parts_of, walk_sample
+from datacheck.torch.loader.walker import SampleLeaf, parts_of, walk_sample
+from datacheck.torch.structure import is_container
 from datacheck.torch.values import dtype_name
 
 __all__ = ["Node", "TypedScreen", "as_declared", "shape_fits"]
@@ -82,7 +83,7 @@ class Node:
         if self._lists.may_hold(self.path, kind):
             is_array = kind is list and self.path not in self._lists.entered
             test = self._number_list_screen(self._field) if is_array and self._field is not None else never
-        elif leaf is None and is_container(kind):
+        elif leaf is None and is_container(kind, objects=True):
             is_mistaken = self._field is not None and self.path is not None and is_of_values(self._field)
             test = never if is_mistaken else self._container_screen(kind)
         elif leaf is None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
-from datacheck.leaves import IntArray, walk_structure
+from datacheck.leaves import IntArray
+from datacheck.torch.structure import walk
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -158,7 +159,7 @@ def _origin(token: str, index: int, replaces: int | None) -> SampleOrigin:
 def _leaves(batch: object) -> Iterator[Any]:
     """The dense tensors and the arrays of a batch that hold values, the first ``MAX_LEAVES`` of them."""
     count = 0
-    for value in _values(batch):
+    for _, value in walk(batch, objects=True):
         if isinstance(value, torch.Tensor):
             usable = value.layout is torch.strided and not value.is_nested and not value.is_meta and value.numel() > 0
         else:
@@ -168,16 +169,6 @@ def _leaves(batch: object) -> Iterator[Any]:
             count += 1
             if count == MAX_LEAVES:
                 return
-
-
-def _values(batch: object) -> Iterator[object]:
-    for _, value in walk_structure(batch):
-        # Graph batches and their like: no mapping, but they can say what they hold.
-        to_dict = None if isinstance(value, torch.Tensor | np.ndarray) else getattr(value, "to_dict", None)
-        if callable(to_dict) and not isinstance(value, type):
-            yield from (inner for _, inner in walk_structure(to_dict()))
-        else:
-            yield value
 
 
 class _Probed:

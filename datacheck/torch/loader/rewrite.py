@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.torch.loader.screens import is_image
 from datacheck.torch.loader.walker import parts_of
+from datacheck.torch.structure import with_parts
 from datacheck.torch.values import dtype_name
 
 __all__ = ["rewritten"]
@@ -37,26 +36,7 @@ def _rewrite(path: str | None, value: Any, values: Mapping[str | None, Any]) -> 
         rewritten_part = _rewrite(f"{path}.{name}" if path is not None else name, part, values)
         if rewritten_part is not part:
             new[name] = rewritten_part
-    return _with_parts(value, new) if new else value
-
-
-def _with_parts(value: Any, new: Mapping[str, Any]) -> Any:
-    if isinstance(value, Mapping):
-        names = {str(key): key for key in value}
-        changed = copy.copy(value)
-        for name, part in new.items():
-            changed[names[name]] = part  # type: ignore[index]
-        return changed
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return value._replace(**new)  # type: ignore[attr-defined]
-    if isinstance(value, list | tuple):
-        return type(value)(new.get(str(place), part) for place, part in enumerate(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **new)
-    changed = copy.copy(value)
-    for name, part in new.items():
-        setattr(changed, name, part)
-    return changed
+    return with_parts(value, new) if new else value
 
 
 def _converted(before: Any, column: Any) -> Any:

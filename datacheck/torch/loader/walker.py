@@ -5,9 +5,8 @@ Each leaf is one row, that of its sample: a position in a tensor is an index ins
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,12 +16,12 @@ import torch
 
 from datacheck.batch import Column
 from datacheck.leaves import IntArray, Leaf, Level, Regular
-from datacheck.torch import _compat
+from datacheck.torch import _compat, structure
 from datacheck.torch.loader.lists import ListPaths, as_arrow_list
 from datacheck.torch.loader.screens import HARMLESS, is_image
 from datacheck.torch.values import as_numpy, dtype_name
 
-__all__ = ["SampleLeaf", "is_container", "parts_of", "walk_sample"]
+__all__ = ["SampleLeaf", "parts_of", "walk_sample"]
 
 #: Levels of nesting that are followed; a sample that holds itself ends here.
 MAX_DEPTH = 32
@@ -54,47 +53,13 @@ class SampleLeaf:
             yield replace(leaf, levels=self.levels) if self.levels else leaf
 
 
-def parts_of(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The named parts of a container; None for what is none, and for a list of numbers."""
-    if isinstance(value, Mapping):
-        return ((str(key), part) for key, part in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return zip(value._fields, value, strict=True)
-    if isinstance(value, tuple):
-        return ((str(place), part) for place, part in enumerate(value))
-    if isinstance(value, list):
-        return None if _is_numbers(value) else ((str(place), part) for place, part in enumerate(value))
-    if isinstance(value, set | frozenset | deque):
-        return ((str(place), part) for place, part in enumerate(value))
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        return ((str(place), part) for place, part in enumerate(value.reshape(-1).tolist()))
-    if is_dataclass(value) and not isinstance(value, type):
-        return ((field.name, getattr(value, field.name)) for field in fields(value) if hasattr(value, field.name))
-    return _parts_of_object(value)
-
-
-def is_container(kind: type) -> bool:
-    """Whether values of a type have named parts (a list may also be one leaf)."""
-    return (
-        issubclass(kind, Mapping | tuple | list | set | frozenset | deque)
-        or is_dataclass(kind)
-        or (_can_tell(kind) and not issubclass(kind, torch.Tensor | np.ndarray | np.generic))
-    )
-
-
-def _can_tell(kind: type) -> bool:
-    return callable(getattr(kind, "to_dict", None)) or hasattr(kind, "__attrs_attrs__")
-
-
-def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The parts of a graph, a tensor class and their like, which can say what they hold."""
-    kind = type(value)
-    if not is_container(kind):
+def parts_of(value: Any) -> Iterable[tuple[str, Any]] | None:
+    """The named parts of a container; None for anything else, and for a list of numbers, which is one leaf."""
+    if isinstance(value, list) and _is_numbers(value):
         return None
-    if hasattr(kind, "__attrs_attrs__"):
-        return ((field.name, getattr(value, field.name)) for field in kind.__attrs_attrs__)
-    told = value.to_dict()
-    return ((str(key), part) for key, part in told.items()) if isinstance(told, Mapping) else None
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        return ((str(index), part) for index, part in enumerate(value.reshape(-1).tolist()))
+    return structure.parts_of(value, objects=True)
 
 
 def _is_numbers(values: list[Any]) -> bool:
