@@ -1,7 +1,7 @@
 """DC201 to DC204: values beyond ``ge``, ``le``, ``gt`` and ``lt``.
 
-A NaN is not judged by a bound (``allow_nan`` judges it); an infinity is, unless the field allows infinities. Numbers
-compare as NumPy compares an array with a Python number: in the dtype of the array.
+A NaN is not checked against bounds (``allow_nan`` decides about it); an infinity is, unless the field allows
+infinities. Numbers compare as NumPy compares an array with a Python number: in the dtype of the array.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def bound_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
 
 
 def numeric_bounds(leaf: Leaf, field: Field) -> Bounds | None:
-    """The field's bounds for the screen, or None where there is none that the screen can use."""
+    """The field's bounds for the screen; None if the screen can use none of them."""
     if not leaf.is_numeric or leaf.dtype in ("bool", *_UNORDERED):
         return None
     limits: list[Any] = []
@@ -79,7 +79,7 @@ def violation_mask(leaf: Leaf, code: str, field: Field) -> BoolArray:
 
 
 def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], BoolArray]:
-    """The mask of what breaks a bound; raises ``ValueError`` where the bound does not compare with the values."""
+    """The mask for a bound; raises ``ValueError`` if the bound cannot be compared with the values."""
     bound = getattr(field, word)
     if not leaf.is_numeric:
         scalar = arrow_scalar(bound, leaf.values.type)
@@ -104,7 +104,7 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], Boo
 
 
 def _limit(bound: Any, leaf: Leaf) -> Any:
-    """The bound as the array's own dtype compares it; bfloat16 and 8-bit formats compare as float32."""
+    """The bound in the array's own dtype; bfloat16 and 8-bit formats compare as float32."""
     if bound is None:
         return None
     if leaf.dtype in _UNORDERED:
@@ -115,7 +115,7 @@ def _limit(bound: Any, leaf: Leaf) -> Any:
         bound = arrow_scalar(bound, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py()
     if not leaf.may_be_nonfinite:
         return bound
-    # A bound that is too large for the dtype is infinite, and holds for all of its values.
+    # A bound beyond the range of the dtype becomes infinite, so that all values satisfy it.
     with np.errstate(over="ignore"):
         if leaf.dtype in ("float32", "float64", "longdouble"):
             return leaf.values.dtype.type(bound)

@@ -17,7 +17,7 @@ from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import missing_rules
-from datacheck.checks.mixed_text import stray_words
+from datacheck.checks.mixed_text import mixed_text
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -102,7 +102,7 @@ class Checker:
     def check_coerced(self, read: Batch, batch: Batch) -> list[Outcome]:
         """:meth:`check` of a batch as it was read, and as :func:`coerce_batch` converted it."""
         outcomes = [] if batch is read else list(find_unconvertible(read, batch, self.schema))
-        outcomes += stray_words(batch, self.schema)
+        outcomes += mixed_text(batch, self.schema)
         seen: set[str | None] = set()
         for column_index, column in enumerate(batch.columns):
             for leaf_index, leaf in enumerate(column.leaves()):
@@ -139,7 +139,7 @@ class Checker:
         if self._row_checks is None:
             self._row_checks = []
             if has_row_checks(self.schema):
-                from datacheck.checks.custom import build_row_checks
+                from datacheck.checks.row_checks import build_row_checks
 
                 self._row_checks = build_row_checks(self.schema, [name or "" for name in names])
         return self._row_checks

@@ -31,24 +31,24 @@ _MAX_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class ExpressionCheck:
-    """Evaluates one expression over the columns that it names.
+    """Evaluates one expression over its columns.
 
-    A row that a null makes unknown is neither checked nor broken; a NaN makes a comparison false, which breaks it.
-    Where a column is not there, or its dtype has not what the expression asks of it, the outcome is ``DC005``.
+    A row that a null makes unknown is not counted; a NaN makes a comparison false, which breaks the rule. If a column
+    is missing, or its dtype does not fit the expression, the outcome is ``DC005``.
     """
 
     expression: Expression
     schema: Schema = field(default_factory=Schema)
 
     def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome, whose rows are those that break the rule."""
+        """One outcome with the rows that break the rule."""
         parsed = parse_expression(self.expression.expr)
         data: dict[str, Data] = {}
         for name in parsed.names:
             found = find_column(batch, name)
             if found is None:
                 return [
-                    self._not_checked(batch, name, f"it is not there, and the rule '{self.expression.label}' needs it")
+                    self._not_checked(batch, name, f"it is missing, but the rule '{self.expression.label}' needs it")
                 ]
             data[name] = self._as_numbers(name, found.reshape(1) if getattr(found, "ndim", 1) == 0 else found)
         try:
@@ -72,13 +72,13 @@ class ExpressionCheck:
     def _detail(self) -> str:
         if self.expression.name is not None:
             return self.expression.expr
-        return self.expression.description or "it is false there"
+        return self.expression.description or "it is false"
 
     def _not_checked(self, batch: Batch, name: str, problem: str) -> Outcome:
         return Outcome("DC005", name, batch.num_rows, batch.num_rows, rule=self.expression.label, detail=problem)
 
     def _as_numbers(self, name: str, data: Data) -> Data:
-        """A column of a narrow format that NumPy does not have (bfloat16, kept as uint16 or not) as float32."""
+        """A column of a narrow format that NumPy lacks (bfloat16, stored as uint16 or not) as float32."""
         dtype = getattr(self.schema.fields.get(name), "dtype", None)
         if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
             return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[data.dtype.name]), data.dtype.name)
@@ -108,7 +108,7 @@ class ExpressionCheck:
 
 
 def find_column(batch: Batch, name: str) -> Data | None:
-    """The column of a name, or the part of a struct column of a path such as ``struct.a``; None where there is none."""
+    """The column of a name, or the field of a struct column for a path such as ``struct.a``; None if there is none."""
     columns = {column.name: column for column in reversed(batch.columns)}
     if name in columns:
         return columns[name].data
@@ -118,7 +118,7 @@ def find_column(batch: Batch, name: str) -> Data | None:
             return _inside(columns[outer].data, inner)
         step, dot, inner = inner.partition(".")
         outer = f"{outer}.{step}"
-    # A structured .npy has one column without a name, whose parts have names.
+    # A structured .npy is one nameless column whose fields have names.
     return _inside(columns[None].data, name) if None in columns else None
 
 

@@ -1,4 +1,4 @@
-"""DC004, row by row: lists whose length is not the one that the schema's ``shape`` gives."""
+"""DC004 for rows: lists with another length than the schema's ``shape``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["list_rules"]
 
 
 def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
-    """The rule on the lengths of a list column's rows, where ``shape`` says one length."""
+    """The rule for the lengths of a list column's rows, if ``shape`` gives one length."""
     if leaf.is_numeric or leaf.values is None or field.shape is None or len(field.shape) != 1:
         return []
     length = field.shape[0]

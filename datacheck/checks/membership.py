@@ -21,7 +21,7 @@ __all__ = ["membership_rules"]
 
 
 def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
-    """The rules of ``isin`` and ``str_matches``, where the field has them."""
+    """The rules for ``isin`` and ``str_matches``, if the field has them."""
     if leaf.values is None or (not leaf.is_numeric and pa.types.is_nested(leaf.values.type)):
         return []
     rules = []
@@ -35,7 +35,7 @@ def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         if leaf.dtype == "string":
             rules.append(ValueRule("DC206", _matches(field.str_matches), repr(field.str_matches), screened=False))
         else:
-            rules.append(uncheckable("DC206", f"str_matches: the values are {leaf.dtype}, not text"))
+            rules.append(uncheckable("DC206", f"str_matches: the values are {leaf.dtype}, not strings"))
     return rules
 
 
@@ -75,7 +75,7 @@ def _matches(pattern: str) -> Callable[[Leaf, slice], BoolArray]:
         try:
             found = pc.match_substring_regex(values, f"^(?:{pattern})")
         except pa.ArrowInvalid:
-            # RE2 has no look-around and no back-references; Python's engine then judges each distinct value once.
+            # RE2 has no look-around or back-references: use Python's engine, once per distinct value.
             encoded = values.dictionary_encode()
             verdicts = [
                 value is not None and re.match(pattern, value) is not None for value in encoded.dictionary.to_pylist()

@@ -1,4 +1,4 @@
-"""DC104: nulls in fields that are not nullable. A null is no NaN, and a NaN is no null."""
+"""DC104: nulls in fields that are not nullable. A null is not a NaN, and a NaN is not a null."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["missing_rules"]
 
 
 def missing_rules(field: Field, requested: frozenset[str]) -> list[ValueRule]:
-    """The rule against nulls, where the field is not nullable or ``requested`` asks for it."""
+    """The rule against nulls, if the field is not nullable or ``requested`` asks for it."""
     if field.nullable and "DC104" not in requested:
         return []
     return [ValueRule("DC104", _mask, reported=not field.nullable, on_nulls=True)]

@@ -1,4 +1,4 @@
-"""DC007: the few words that make a column of numbers text, in a format that has no dtypes."""
+"""DC007: non-numeric values because of which a numeric column was read as text, in a format without dtypes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import arrow_bits
 from datacheck.schema.model import Schema
 
-__all__ = ["stray_words"]
+__all__ = ["mixed_text"]
 
 
-def stray_words(batch: Batch, schema: Schema) -> Iterator[Outcome]:
-    """One outcome for each column that is text because of a few words, and whose dtype the schema does not say."""
+def mixed_text(batch: Batch, schema: Schema) -> Iterator[Outcome]:
+    """One outcome for each text column of mostly numbers whose dtype the schema does not give."""
     for column in batch.columns:
         if not column.is_mostly_numbers:
             continue
@@ -30,13 +30,13 @@ def stray_words(batch: Batch, schema: Schema) -> Iterator[Outcome]:
 
 
 def _outcome(column: Column, batch: Batch) -> Outcome:
-    words: pa.Array = column.data
-    numbers = convert_arrow(words, pa.float64(), is_untyped=True)
+    texts: pa.Array = column.data
+    numbers = convert_arrow(texts, pa.float64(), is_untyped=True)
     assert numbers is not None
-    is_word = arrow_bits(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(words, "")), ""))
-    rows = np.flatnonzero(is_word & ~arrow_bits(numbers.is_valid())).astype(np.int64)
+    is_filled = arrow_bits(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(texts, "")), ""))
+    rows = np.flatnonzero(is_filled & ~arrow_bits(numbers.is_valid())).astype(np.int64)
     examples = tuple(
-        Example(int(file_row), batch.row_group, (), format_value(words[int(row)].as_py()))
+        Example(int(file_row), batch.row_group, (), format_value(texts[int(row)].as_py()))
         for row, file_row in zip(rows[:MAX_EXAMPLES], batch.file_rows(rows[:MAX_EXAMPLES]), strict=True)
     )
-    return Outcome("DC007", column.name, int(np.count_nonzero(is_word)), len(rows), rows, examples)
+    return Outcome("DC007", column.name, int(np.count_nonzero(is_filled)), len(rows), rows, examples)

@@ -1,7 +1,7 @@
-"""DC207 and DC303: pandera's checks of a field, and the pandera schema that a schema names.
+"""DC207 and DC303: the pandera checks of a field, and the pandera schema of a schema.
 
-Nulls are never judged (``nullable`` judges them), unless a check asks for them with ``ignore_na=False``; the same goes
-for NaN in the checks of one column. A check that raises, or that returns no verdict, is a finding that says so.
+Nulls are not checked (``nullable`` does that), unless a check asks for them with ``ignore_na=False``; the same is true
+for NaN in the checks of one column. A check that raises, or that returns something else than booleans, is a finding.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = ["PanderaFieldCheck", "PanderaSchemaCheck"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a pandera check said: the labels that fail, or None for a check that says one thing of all of them."""
+class CheckResult:
+    """The result of a pandera check: the failing labels, or None for a check with one result for all values."""
 
     num_checked: int
     failed: Any = None
@@ -45,7 +45,7 @@ class Verdict:
 
 
 class PanderaFieldCheck:
-    """Runs one pandera check by name over the values of one field, those inside lists included."""
+    """Runs one pandera check by name over the values of one field, including those inside lists."""
 
     def __init__(self, schema: Schema, path: str | None, name: str) -> None:
         from pandera.api.checks import Check
@@ -61,7 +61,7 @@ class PanderaFieldCheck:
             raise SchemaError(f"schema: fields.{path}.checks.{name}", plain(str(error))) from error
 
     def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome a leaf that the field governs."""
+        """One outcome for each leaf of the field."""
         return [
             self._run_leaf(leaf, batch)
             for column in batch.columns
@@ -73,16 +73,16 @@ class PanderaFieldCheck:
         dtype = self._field.dtype
         if dtype in FLOAT_FORMATS and isinstance(leaf.values, np.ndarray) and leaf.values.dtype == FLOAT_FORMATS[dtype]:
             leaf = Leaf(leaf.path, leaf.values, dtype, leaf.validity, leaf.levels, leaf.shape)
-        positions = self._judged(leaf)
+        positions = self._checked_positions(leaf)
         try:
             series = leaf_series(leaf, positions)
-        except Exception as error:  # pandas has no form for some of Arrow's types and values
+        except Exception as error:  # pandas cannot represent some of Arrow's types and values
             return _whole_outcome("DC207", leaf.path, self.rule, _raised(error, len(positions)))
         with _pandera_enabled():
-            verdict = apply_check(self._check, series)
-        if verdict.failed is None:
-            return _whole_outcome("DC207", leaf.path, self.rule, verdict)
-        failed = np.sort(np.asarray(verdict.failed, np.int64))
+            result = apply_check(self._check, series)
+        if result.failed is None:
+            return _whole_outcome("DC207", leaf.path, self.rule, result)
+        failed = np.sort(np.asarray(result.failed, np.int64))
         rows, indices = leaf.locate(failed[:MAX_EXAMPLES])
         examples = tuple(
             Example(int(row), batch.row_group, tuple(int(digit) for digit in index), _value_at(leaf, int(position)))
@@ -91,8 +91,8 @@ class PanderaFieldCheck:
         found = leaf.rows(failed) if len(failed) else None
         return Outcome("DC207", leaf.path, len(positions), len(failed), found, examples, self.rule)
 
-    def _judged(self, leaf: Leaf) -> IntArray:
-        """Positions of the values that the check judges: there, not NaN, and no infinity that is allowed."""
+    def _checked_positions(self, leaf: Leaf) -> IntArray:
+        """Positions of the values to check: not null, not NaN, and not an allowed infinity."""
         mask = np.ones(len(leaf), np.bool_) if leaf.validity is None else leaf.validity.copy()
         if leaf.may_be_nonfinite and leaf.is_numeric:
             mask &= ~nan_mask(leaf.values, leaf.dtype)
@@ -102,10 +102,10 @@ class PanderaFieldCheck:
 
 
 class PanderaSchemaCheck:
-    """Runs what a pandera schema asks for beyond the words of the fields, batch by batch.
+    """Runs the part of a pandera schema that the fields do not check, batch by batch.
 
-    Checks that give a verdict for each value or row mark rows. A check that gives one verdict for all it is shown is
-    judged for each batch, and marks none.
+    A check with a result for each value or row marks rows. A check with one result for all values counts for each
+    batch, and marks no rows.
     """
 
     def __init__(self, schema: Schema, left: Any) -> None:
@@ -125,16 +125,16 @@ class PanderaSchemaCheck:
 
     @classmethod
     def of(cls, schema: Schema) -> list[PanderaSchemaCheck]:
-        """The check, if a pandera schema asks for anything that the fields do not."""
+        """The check, if a pandera schema has anything that the fields do not check."""
         left = left_to_pandera(schema)
         return [] if left is None else [cls(schema, left)]
 
     def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome for each check, and one for each other thing that pandera finds wrong."""
+        """One outcome for each check, and one for each other error that pandera reports."""
         try:
             with _pandera_enabled():
                 return self._run(batch)
-        except Exception as error:  # pandas has no form for some of Arrow's types and values
+        except Exception as error:  # pandas cannot represent some of Arrow's types and values
             return [_whole_outcome("DC303", None, "its frame", _raised(error, batch.num_rows))]
 
     def _run(self, batch: Batch) -> list[Outcome]:
@@ -152,19 +152,19 @@ class PanderaSchemaCheck:
 
     def _run_check(self, check: Any, rule: str, column: str | None, frame: Any, batch: Batch) -> Outcome:
         if column is None or check.groupby is not None:
-            verdict = apply_check(check, frame, column)
+            result = apply_check(check, frame, column)
         else:
-            verdict = apply_check(check, frame[column])
-        if verdict.failed is None:
-            outcome = _whole_outcome("DC303", column, rule, verdict)
+            result = apply_check(check, frame[column])
+        if result.failed is None:
+            outcome = _whole_outcome("DC303", column, rule, result)
         else:
-            rows = np.unique(np.asarray(verdict.failed, np.int64))
-            outcome = _row_outcome(column, rule, rows, verdict.num_checked, frame, batch)
-        # A check that could not run has not warned: nobody knows what it would have said.
-        return replace(outcome, severity=Severity.WARNING) if check.raise_warning and not verdict.problem else outcome
+            rows = np.unique(np.asarray(result.failed, np.int64))
+            outcome = _row_outcome(rule, rows, result.num_checked, batch, _values(frame, column))
+        # A check that could not run did not warn: its result is unknown.
+        return replace(outcome, severity=Severity.WARNING) if check.raise_warning and not result.problem else outcome
 
     def _validate_structure(self, frame: Any, batch: Batch) -> tuple[Any, list[Outcome]]:
-        """What pandera makes of the frame by its parsers, and what it finds wrong with dtypes, nulls and columns."""
+        """The frame after pandera's parsers, and the errors in its dtypes, nulls and columns."""
         from pandera.errors import SchemaErrors
 
         checked = Outcome("DC303", None, batch.num_rows, rule="its structure")
@@ -172,12 +172,12 @@ class PanderaSchemaCheck:
             return self._structure.validate(frame, lazy=True), [checked]
         except SchemaErrors as errors:
             return frame, [_structure_outcome(error, frame, batch) for error in errors.schema_errors]
-        except Exception as error:  # a parser of the user's may raise anything
+        except Exception as error:  # a user's parser may raise anything
             return frame, [_whole_outcome("DC303", None, "its parsers", _raised(error, batch.num_rows))]
 
 
-def apply_check(check: Any, data: Any, key: str | None = None) -> Verdict:
-    """The verdict of a pandera check on a series, or on a frame."""
+def apply_check(check: Any, data: Any, key: str | None = None) -> CheckResult:
+    """Run a pandera check on a series or a frame."""
     import pandas as pd
 
     try:
@@ -185,34 +185,36 @@ def apply_check(check: Any, data: Any, key: str | None = None) -> Verdict:
         backend = backend_type(_with_function(check))
         shown = backend.preprocess(data, key)
         output = backend.apply(shown)
-    except Exception as error:  # a check of the user's may raise anything
+    except Exception as error:  # a user's check may raise anything
         return _raised(error, len(data))
     num_checked = len(shown) if isinstance(shown, pd.Series) else len(data)
     if isinstance(output, bool | np.bool_):
-        return Verdict(num_checked, passed=bool(output))
+        return CheckResult(num_checked, passed=bool(output))
     if not isinstance(output, pd.Series | pd.DataFrame):
-        return Verdict(num_checked, passed=False, problem=f"it returned {plain(type(output).__name__)}, no verdict")
+        return CheckResult(
+            num_checked, passed=False, problem=f"it returned {plain(type(output).__name__)} instead of booleans"
+        )
     try:
-        # Unknown is no violation: it comes from a null, which `nullable` judges.
+        # Unknown comes from a null, which `nullable` checks.
         known = output.astype("boolean").fillna(True).astype(bool)
     except (TypeError, ValueError):
-        return Verdict(num_checked, passed=False, problem=f"it returned values of dtype {plain(_dtype_of(output))}")
+        return CheckResult(num_checked, passed=False, problem=f"it returned values of dtype {plain(_dtype_of(output))}")
     if isinstance(known, pd.DataFrame):
         known = (known | data.isna() if check.ignore_na and known.shape == data.shape else known).all(axis=1)
     if not known.index.isin(data.index).all() or isinstance(shown, dict):
-        return Verdict(num_checked, passed=bool(known.all()))
-    return Verdict(num_checked, failed=known.index[~known.to_numpy()])
+        return CheckResult(num_checked, passed=bool(known.all()))
+    return CheckResult(num_checked, failed=known.index[~known.to_numpy()])
 
 
 def _with_function(check: Any) -> Any:
-    """The check with the function that its name stands for now, as pandera's own call sees to it.
+    """The check with the function that is registered for its name now, as pandera's own call uses it.
 
-    One that was made before pandera loaded its functions for pandas holds a function that knows no series.
+    A check created before pandera loaded its pandas functions has a function that cannot take a series.
     """
     name = getattr(check._check_fn, "__name__", None)
     if name is not None and check.is_builtin_check(name):
         current = check.get_builtin_check_fn(name)
-        if type(current) is type(check._check_fn):  # and not a function of the user's that has the same name
+        if type(current) is type(check._check_fn):  # and not a user's function with the same name
             check = copy(check)
             check._check_fn = current
     return check
@@ -222,32 +224,35 @@ def _dtype_of(output: Any) -> str:
     return str(output.dtype) if hasattr(output, "dtype") else ", ".join(str(dtype) for dtype in set(output.dtypes))
 
 
-def _raised(error: Exception, num_checked: int) -> Verdict:
-    return Verdict(num_checked, passed=False, problem=f"it raised {type(error).__name__}: {plain(str(error))}")
+def _raised(error: Exception, num_checked: int) -> CheckResult:
+    return CheckResult(num_checked, passed=False, problem=f"it raised {type(error).__name__}: {plain(str(error))}")
 
 
-def _whole_outcome(code: str, path: str | None, rule: str, verdict: Verdict) -> Outcome:
-    """The outcome of a check that spoke of all values at once, or not at all."""
-    if verdict.passed:
-        return Outcome(code, path, verdict.num_checked, rule=rule)
-    detail = verdict.problem or f"one verdict for {quantity(verdict.num_checked, 'row')} of a batch"
-    return Outcome(code, path, verdict.num_checked, max(1, verdict.num_checked), rule=rule, detail=detail)
+def _whole_outcome(code: str, path: str | None, rule: str, result: CheckResult) -> Outcome:
+    """The outcome of a check with one result for all values, or that could not run."""
+    if result.passed:
+        return Outcome(code, path, result.num_checked, rule=rule)
+    detail = result.problem or f"one result for {quantity(result.num_checked, 'row')} of a batch"
+    return Outcome(code, path, result.num_checked, max(1, result.num_checked), rule=rule, detail=detail)
 
 
-def _row_outcome(
-    column: str | None, rule: str, rows: IntArray, num_checked: int, frame: Any, batch: Batch, detail: str = ""
-) -> Outcome:
+def _values(frame: Any, column: str | None) -> Any:
+    return None if column is None else frame[column]
+
+
+def _row_outcome(rule: str, rows: IntArray, num_checked: int, batch: Batch, values: Any) -> Outcome:
+    """The outcome for the rows that fail a check of ``values``, which is a series, or None for the whole frame."""
     shown = rows[:MAX_EXAMPLES]
     examples = tuple(
-        Example(int(file_row), batch.row_group, (), "" if column is None else _shown(frame[column].iloc[int(row)]))
+        Example(int(file_row), batch.row_group, (), "" if values is None else _shown(values.iloc[int(row)]))
         for row, file_row in zip(shown, batch.file_rows(shown), strict=True)
     )
-    found = rows if len(rows) else None
-    return Outcome("DC303", column, num_checked, len(rows), found, examples, rule, detail)
+    column = None if values is None else values.name
+    return Outcome("DC303", column, num_checked, len(rows), rows if len(rows) else None, examples, rule)
 
 
 def _structure_outcome(error: Any, frame: Any, batch: Batch) -> Outcome:
-    """The outcome of an error that pandera raised itself."""
+    """The outcome for an error that pandera raised itself."""
     import pandas as pd
 
     reason = getattr(error.reason_code, "name", "SCHEMA").lower().replace("_", " ")
@@ -257,13 +262,13 @@ def _structure_outcome(error: Any, frame: Any, batch: Batch) -> Outcome:
     cases = error.failure_cases
     if isinstance(cases, pd.DataFrame) and "index" in cases and cases["index"].notna().all():
         rows = np.unique(cases["index"].to_numpy(np.int64))
-        return _row_outcome(column, rule, rows, batch.num_rows, frame, batch)
-    verdict = Verdict(batch.num_rows, passed=False, problem=plain(str(error).splitlines()[0]))
-    return _whole_outcome("DC303", column, rule, verdict)
+        return _row_outcome(rule, rows, batch.num_rows, batch, _values(frame, column))
+    result = CheckResult(batch.num_rows, passed=False, problem=plain(str(error).splitlines()[0]))
+    return _whole_outcome("DC303", column, rule, result)
 
 
 def _structure_of(left: Any) -> Any:
-    """The part of a pandera schema that is no check: parsers, dtypes, nulls, required columns, their order."""
+    """The part of a pandera schema other than checks: parsers, dtypes, nulls, required columns, their order."""
     import pandera.pandas as pandera
 
     columns = {}
@@ -284,7 +289,7 @@ def _structure_of(left: Any) -> Any:
 
 
 def _labels(checks: list[tuple[str | None, Any]]) -> list[str]:
-    """A name for each check that no other check of the same column has."""
+    """A name for each check, unique within its column."""
     labels: list[str] = []
     taken: set[tuple[str | None, str]] = set()
     for column, check in checks:
@@ -306,7 +311,7 @@ def _label(check: Any) -> str:
 
 
 def _matching(name: str | None, is_pattern: bool, frame: Any) -> list[str | None]:
-    """The columns that a check is for; None for the whole frame."""
+    """The columns that a check applies to; None for the whole frame."""
     import re
 
     if name is None:
@@ -318,7 +323,7 @@ def _matching(name: str | None, is_pattern: bool, frame: Any) -> list[str | None
 
 @contextmanager
 def _pandera_enabled() -> Iterator[None]:
-    """With pandera's checks on, whatever the environment says: a check that was switched off would pass in silence."""
+    """Turn pandera's checks on, whatever the environment says: a disabled check would pass silently."""
     from pandera.config import ValidationDepth, config_context
 
     with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):

@@ -1,4 +1,4 @@
-"""Columns as pandas has them, with nulls that stay nulls and NaN that stays NaN."""
+"""Columns as pandas data, in which nulls stay nulls and NaN stays NaN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MASKED = {"b": "BooleanArray", "i": "IntegerArray", "u": "IntegerArray", "f": "
 
 
 def leaf_series(leaf: Leaf, positions: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
-    """The values of a leaf at ``positions``, none of them null, as a series whose index is the position."""
+    """The values of a leaf at ``positions``, none of them null, as a series indexed by position."""
     import pandas as pd
 
     if isinstance(leaf.values, np.ndarray):
@@ -32,10 +32,10 @@ def leaf_series(leaf: Leaf, positions: np.ndarray[Any, np.dtype[np.int64]]) -> A
 
 
 def frame_of(batch: Batch, names: Sequence[str] | None, schema: Schema) -> Any:
-    """The columns ``names`` (all unless given) as a data frame whose index is the row of the batch.
+    """The columns ``names`` (all unless given) as a data frame indexed by the row of the batch.
 
-    Numbers and booleans are NumPy's where none of them is null, and otherwise all of pandas' masked dtypes, which tell
-    a null from NaN: between a masked column and one of NumPy's, pandas would take a NaN for a null.
+    Numbers and booleans have NumPy dtypes if none of them is null. Otherwise they all have masked pandas dtypes, which
+    tell a null from NaN: between a masked and a NumPy column pandas takes a NaN for a null.
     """
     import pandas as pd
 
@@ -46,7 +46,7 @@ def frame_of(batch: Batch, names: Sequence[str] | None, schema: Schema) -> Any:
 
 
 def plain_frame(batch: Batch, names: Sequence[str] | None, schema: Schema) -> Any:
-    """The same as pandas reads it from a file, with nulls of numbers as NaN: what pandera's rules are written for."""
+    """The same as pandas reads it from a file, with nulls of numbers as NaN, which pandera schemas are written for."""
     import pandas as pd
 
     chosen = _chosen(batch, names)
@@ -60,7 +60,7 @@ def _chosen(batch: Batch, names: Sequence[str] | None) -> list[Column]:
 
 
 def _as_float(column: Column, schema: Schema) -> Any:
-    """The column's data; a narrow format that NumPy does not have as float32."""
+    """The column's data; a narrow format that NumPy lacks as float32."""
     data, dtype = column.data, getattr(schema.fields.get(column.name), "dtype", None)
     if isinstance(data, np.ndarray):
         if data.dtype.name in FLOAT_FORMATS:
@@ -74,7 +74,7 @@ def _as_float(column: Column, schema: Schema) -> Any:
 
 def _filled(data: pa.Array) -> np.ndarray[Any, Any]:
     if pa.types.is_float16(data.type):
-        data = data.cast(pa.float32())  # Arrow fills no nulls of float16
+        data = data.cast(pa.float32())  # Arrow cannot fill nulls of float16
     filled = data.fill_null(False if pa.types.is_boolean(data.type) else 0) if data.null_count else data
     values: np.ndarray[Any, Any] = filled.to_numpy(zero_copy_only=False)
     return values
@@ -87,7 +87,7 @@ def _has_nulls(data: Any) -> bool:
 
 
 def _masked_series(data: Any) -> Any:
-    """Numbers and booleans of one dimension as pandas' masked dtypes; everything else as it is."""
+    """One-dimensional numbers and booleans as masked pandas dtypes; everything else unchanged."""
     import pandas as pd
 
     if isinstance(data, np.ndarray):
@@ -116,7 +116,7 @@ def _plain_series(data: Any) -> Any:
 
 
 def _array_series(array: np.ndarray[Any, Any]) -> Any:
-    """An array whose first axis is the rows; values of more dimensions, or of several fields, as objects."""
+    """An array with the rows as first axis; multi-dimensional or structured values become objects."""
     import pandas as pd
 
     if array.ndim == 0:

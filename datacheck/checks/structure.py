@@ -1,6 +1,6 @@
-"""DC001 to DC006: fields that are missing, extra, of the wrong dtype or shape, not to be checked, or named twice.
+"""DC001 to DC006: fields that are missing, extra, of a wrong dtype or shape, not checkable, or duplicated.
 
-These are facts of a file, not of its values: each counts once a file.
+These are about a file, not about its values: each counts once per file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of", "is_of_value
 
 @dataclass(frozen=True, slots=True)
 class FieldFacts:
-    """What a file says of one field: logical dtype, shape of the named value, and why it cannot be looked into.
+    """One field of a file: logical dtype, shape of the named value, and the reason why it cannot be checked.
 
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
-    the rows seen so far, and False for a column. ``is_shared`` says that its path is that of another field, too.
+    the rows seen so far, and False for a column. ``is_shared`` is True if another field has the same path.
     """
 
     dtype: str
@@ -34,9 +34,9 @@ class FieldFacts:
     is_shared: bool = False
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
-        """The facts of this part of a file and the part after it.
+        """The facts of this part of a file together with the next part.
 
-        The dtypes differ where values of one part could be converted, and those of the other could not.
+        The dtypes differ if the values of only one part could be converted.
         """
         if other.is_shared and not self.is_shared:
             return replace(self, is_shared=True).followed_by(other)
@@ -62,8 +62,8 @@ def check_structure(
 ) -> list[Outcome]:
     """One outcome for each structural fault of a file.
 
-    ``fields`` are all its leaves by path, ``names`` its columns as they stand, twice where a name stands twice, and
-    ``num_rows`` the length of its arrays, which takes the place of the first axis of a slice.
+    ``fields`` are all its leaves by path, ``names`` its columns including duplicates, and ``num_rows`` the length of
+    its arrays, which replaces the first axis of a slice.
     """
     return [
         *_missing(schema, fields),
@@ -119,7 +119,7 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
     if field is None:
         return
     if facts.dtype == "struct" and is_of_values(field):
-        wanted = f"expected {field.dtype}" if field.dtype is not None else "and its rules are for values"
+        wanted = f"expected {field.dtype}" if field.dtype is not None else "but its rules are for values"
         yield _fault("DC003", path, f"struct, {wanted}")
         return
     is_container = facts.dtype == "struct" or facts.dtype.startswith("list<")
@@ -134,18 +134,18 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
 
 
 def is_of_values(field: Field) -> bool:
-    """Whether a field says what values are, which a struct, with fields of its own, is not."""
+    """Whether a field has rules for values, which a struct has only in its fields."""
     rules = (field.dtype, field.ge, field.le, field.gt, field.lt, field.isin, field.str_matches)
     return any(rule is not None for rule in rules)
 
 
 def dtype_matches(found: str, expected: str) -> bool:
-    """Whether a logical dtype is the one that a schema asks for."""
+    """Whether a logical dtype is the one in the schema."""
     return found == expected or (expected in FLOAT_FORMATS and found == FLOAT_FORMATS[expected].name)
 
 
 def shape_matches(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    """Whether a shape fits; None on either side fits anything (lists of any length are then judged row by row)."""
+    """Whether a shape fits; None on either side fits any size (lists are then checked row by row)."""
     return len(found) == len(expected) and all(
         have is None or want is None or have == want for have, want in zip(found, expected, strict=True)
     )

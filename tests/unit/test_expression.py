@@ -13,8 +13,8 @@ import pytest
 
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
-from datacheck.checks.custom import build_row_checks
 from datacheck.checks.expression import ExpressionCheck
+from datacheck.checks.row_checks import build_row_checks
 from datacheck.schema import Expression, Field, Schema
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
 

@@ -15,7 +15,7 @@ import pytest
 import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
-from datacheck.checks.custom import build_row_checks
+from datacheck.checks.row_checks import build_row_checks
 from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
 from datacheck.findings import Finding, Severity, merge_findings
@@ -224,7 +224,7 @@ def test_one_verdict_for_all_is_a_finding_of_the_batch_and_marks_no_row() -> Non
     )
     found = run_arrow(schema, a=[1, -1])
     assert (found[None, "large"].num_violations, found[None, "large"].rows) == (2, None)
-    assert found[None, "large"].detail == "one verdict for 2 rows of a batch"
+    assert found[None, "large"].detail == "one result for 2 rows of a batch"
     assert found[None, "fine"].num_violations == 0
     assert found["a", "g"].num_violations == 2
 

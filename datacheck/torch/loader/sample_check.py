@@ -10,7 +10,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.checker import RuleSet, has_row_checks
 from datacheck.checks.coerce import coerce_batch
-from datacheck.checks.custom import build_row_checks
+from datacheck.checks.row_checks import build_row_checks
 from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.findings import Example, Finding

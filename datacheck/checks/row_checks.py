@@ -1,4 +1,4 @@
-"""The checks that need whole rows or pandera, as a schema asks for them."""
+"""The checks of a schema that need whole rows or pandera."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["build_row_checks"]
 def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
     """The schema's expressions, its fields' pandera checks, and its pandera schema, for a file with columns ``names``.
 
-    Batches must hold all columns. Raises ``SchemaError`` where the pandera schema cannot be imported.
+    Batches must have all columns. Raises ``SchemaError`` if the pandera schema cannot be imported.
     """
     checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.checks]
     fields = [(path, field) for path, field in schema.fields.items() if field.checks and _may_be_in(path, names)]
@@ -31,7 +31,7 @@ def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
 
 
 def _may_be_in(path: str | None, names: Sequence[str]) -> bool:
-    """Whether a field's path may lead to values of these columns; the nameless array is the column of an empty name."""
+    """Whether a path may lead to values of these columns; the nameless array is a column with an empty name."""
     return (
         path is None or "" in names or any(path == name or path.startswith((f"{name}.", f"{name}[]")) for name in names)
     )
