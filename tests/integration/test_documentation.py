@@ -1,0 +1,112 @@
+"""Every block of the README and of the docs runs in a fresh folder, from top to bottom, and prints what is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_blocks import BLOCK
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+DRIVER = Path(__file__).with_name("run_blocks.py")
+#: Pages whose every block runs here. Those of ci.md need services of others: tests/gate holds them to their schemas.
+PAGES = {
+    "README.md": True,
+    "docs/cleaning.md": False,
+    "docs/compare.md": True,
+    "docs/loader.md": True,
+    "docs/scan.md": False,
+    "docs/schema.md": False,
+    "docs/training.md": True,
+}
+#: What differs from run to run.
+TIMING = re.compile(r"\(?\d[\d.,]* m?s(, [\d.,]+ [KMG]?i?B/s)?\)?")
+
+
+@pytest.fixture
+def fresh(example: Path, tmp_path: Path) -> Path:
+    """What a fresh clone holds after ``make run``: the sources, the example data, and an environment to activate."""
+    for name in ("pipelines", "schemas"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data").symlink_to(example / "data")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    return tmp_path
+
+
+def run_page(page: str, folder: Path) -> list[tuple[str, str, str, int]]:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "120",
+        "XDG_CACHE_HOME": str(folder / ".cache"),
+    }
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(REPOSITORY / page)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(result) for result in json.loads(done.stdout)]
+
+
+def shown_lines(text: str) -> list[str]:
+    return [TIMING.sub("<time>", line.rstrip()) for line in text.splitlines() if line.strip() not in ("", "...")]
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.torch if needs_torch else ()) for page, needs_torch in PAGES.items()]
+)
+def test_every_block_runs_and_prints_what_is_shown(page: str, fresh: Path) -> None:
+    printed: list[str] = []
+    for language, source, output, code in run_page(page, fresh):
+        if language == "text":
+            rest = iter(printed)
+            missing = [line for line in shown_lines(source) if line not in rest]
+            if is_output(source):
+                assert missing == [], f"{page} shows what is not printed: {missing[0]!r}; printed: {printed}"
+            continue
+        if language in ("sh", "python"):
+            # A command that finds something ends with 1; 2 is a mistake of the page.
+            assert code in (0, 1), f"{page}:\n{source}\n{output}"
+            assert "datacheck: " not in output, f"{page}:\n{source}\n{output}"
+            assert language == "sh" or code == 0, f"{page}:\n{source}\n{output}"
+            assert "command not found" not in output, output
+            printed = shown_lines(output)
+
+
+def is_output(source: str) -> bool:
+    """Whether a text block shows what the block before it prints: not an example line, nor a tree of folders."""
+    return "(train.parquet" not in source and not source.startswith("out/")
+
+
+def test_every_page_is_run_or_is_known_to_need_no_run() -> None:
+    pages = {"README.md", *(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))}
+    assert pages - set(PAGES) == {"docs/ci.md", "docs/codes.md", "docs/configuration.md"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_has_a_language(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    fences = re.findall(r"^```(.*)$", text, re.MULTILINE)
+    assert fences[1::2] == [""] * (len(fences) // 2)
+    bare = [fence for fence in fences[::2] if not fence]
+    # The README's first two blocks are the commands of make, and what they print.
+    assert len(bare) == (3 if page == "README.md" else 0)
+    assert len(BLOCK.findall(text)) == len(fences) // 2 - len(bare)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/ci.md", "docs/codes.md", "docs/configuration.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    path = REPOSITORY / page
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), f"{page}: {target}"
