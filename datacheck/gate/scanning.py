@@ -115,14 +115,13 @@ def _scan(
     progress: Progress,
 ) -> tuple[list[FileVerdict], tuple[Finding, ...]]:
     """The verdict on each file, and duplicate keys across files. Of files in ``only_keys`` only key columns are read."""
+    from datacheck.jobs.execution import Execution
     from datacheck.jobs.file_results import Duplicates
     from datacheck.jobs.scan import scan_each
 
     with Duplicates() as duplicates:
         verdicts = list(
-            scan_each(
-                files, schema, duplicates, only_keys=only_keys, workers=workers, executor=executor, progress=progress
-            )
+            scan_each(files, schema, duplicates, Execution(workers, executor, progress), only_keys=only_keys)
         )
         return verdicts, tuple(duplicates.findings())
 

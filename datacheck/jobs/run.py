@@ -33,6 +33,7 @@ from datacheck.publishing.resume import clear_leftovers, find_output
 from datacheck.publishing.staging import StagingArea
 from datacheck.reports.run_report import RunReport
 from datacheck.sinks import get_sink
+from datacheck.sources.discover import is_folder
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
@@ -180,7 +181,7 @@ def _run(pipeline: Pipeline, statistics: Statistics | None, execution: Execution
 
 def _check_output(pipeline: Pipeline, inputs: Sequence[Input]) -> None:
     given = [path for paths in pipeline.inputs.values() if isinstance(paths, tuple) for path in paths]
-    folders = [path for path in given if Path(path).is_dir()]
+    folders = [path for path in given if is_folder(storage_of(path), path)]
     check_output_outside_inputs(pipeline.output, [*folders, *(path for item in inputs for path in item.paths)])
 
 

@@ -1,17 +1,18 @@
-"""Scanning: every check of a schema over files, or over data that is in memory already."""
+"""Scanning: run all checks of a schema on files, or on data in memory."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
 
 from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries
 from datacheck.errors import SourceError, UsageError
-from datacheck.jobs.executors.local import ExecutorLike, map_in_order
+from datacheck.jobs.execution import Execution
+from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
@@ -40,46 +41,46 @@ def scan(
     """Check data against a schema.
 
     Args:
-        data: a path, folder or glob, or several; or data in memory: a NumPy array whose first axis is the rows, a mapping of
-            arrays, an Arrow table, a pandas or polars DataFrame or Series, a torch tensor or a mapping of tensors.
+        data: a path, folder or glob, or a list of them; or data in memory: a NumPy array whose first axis is the rows, a
+            mapping of arrays, an Arrow table, a pandas or polars DataFrame or Series, a torch tensor or a mapping of tensors.
         schema: a schema, the path of a YAML schema, ``package.module:Model``, or a pandera schema or model. None checks
             that no floating-point or complex value is NaN or infinite.
-        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        workers: the number of units processed at a time; one per available processor, up to 16, by default.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: told as units end.
-        options: how files are read.
+        progress: called as units finish.
+        options: how to read the files.
 
     Returns:
-        The report. An input that cannot be read is a finding in it, and the others are checked.
+        The report. An input that cannot be read is a finding; the others are checked.
 
     Raises:
-        UsageError: a path stands for nothing, or the data is of no kind that can be checked.
-        SchemaError: the schema is wrong.
+        UsageError: a path matches no file, or the data is of an unsupported type.
+        SchemaError: the schema is invalid.
     """
     started = time.perf_counter()
     loaded = load_schema(schema)
     if are_paths(data):
         files = expand_inputs(data, options)
-        report = scan_files(files, loaded, workers=workers, executor=executor, progress=progress or NullProgress())
+        report = scan_files(files, loaded, Execution(workers, executor, progress or NullProgress()))
     else:
         report = _scan_memory(data, loaded)
     return replace(report, seconds=time.perf_counter() - started)
 
 
 def are_paths(data: Any) -> bool:
-    """Whether data is named by paths, and not in memory."""
+    """Whether data is given as paths, and is not in memory."""
     if isinstance(data, str | os.PathLike):
         return True
     if not isinstance(data, list | tuple):
         return False
     others = [item for item in data if not isinstance(item, str | os.PathLike)]
     if others and any(isinstance(item, os.PathLike) for item in data):
-        raise UsageError(f"paths are strings or path objects, and one of these is of type {type(others[0]).__name__}")
+        raise UsageError(f"expected strings or path objects, got {type(others[0]).__name__} among them")
     return bool(data) and not others
 
 
 def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
-    """How a file is read when ``schema`` is all that is asked of it."""
+    """The options for reading a file that is checked against ``schema`` and nothing else."""
     dtypes = {
         path: field.dtype for path, field in schema.fields.items() if path is not None and field.dtype is not None
     }
@@ -88,24 +89,17 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
 
 
 def inspect_file(file: InputFile) -> InputInfo | SourceError:
-    """What the file's header says, or why it cannot be read."""
+    """Read the header of a file; return the error if the file cannot be read."""
     try:
         return source_for(file.uri).inspect(file.uri, file.options)
     except SourceError as error:
         return error
 
 
-def scan_files(
-    files: Sequence[InputFile],
-    schema: Schema,
-    *,
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
-) -> Report:
+def scan_files(files: Sequence[InputFile], schema: Schema, execution: Execution) -> Report:
     """Scan files in order, unit by unit."""
     with Duplicates() as duplicates:
-        verdicts = list(scan_each(files, schema, duplicates, workers=workers, executor=executor, progress=progress))
+        verdicts = list(scan_each(files, schema, duplicates, execution))
         findings = [finding for verdict in verdicts for finding in verdict.findings]
         findings += duplicates.findings()
     num_rows = sum(verdict.num_rows for verdict in verdicts)
@@ -117,86 +111,103 @@ def scan_each(
     files: Sequence[InputFile],
     schema: Schema,
     duplicates: Duplicates,
+    execution: Execution,
     *,
     only_keys: Container[str] = (),
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress,
 ) -> Generator[FileVerdict, None, None]:
-    """What there is to say of each file, in order; their keys are added to ``duplicates``.
+    """Scan files, and yield the verdict on each, in order. Their keys are added to ``duplicates``.
 
-    Of files named in ``only_keys`` nothing but the columns of keys is read, and nothing is found but that they cannot be
-    read.
+    From files in ``only_keys`` only the key columns are read, and only an error in reading them is a finding.
     """
-    files = [replace(file, options=read_options(file.options, schema)) for file in files]
-    sizes = [_size(file.uri) for file in files]
-    progress.start("scan", len(files), sum(sizes))
     load_libraries(schema)
     rules = RuleSet(schema)
-    keys = unique_keys(schema)
-    columns = key_columns(schema)
-    # Most files of a data set of many are one unit: read at once, they are opened once.
-    look = partial(_look, rules=rules if not keys else None)
-    looks: list[tuple[InputInfo | SourceError, UnitScan | None]] = []
-    for some in map_in_order(look, [files[group] for group in group_small(sizes)], workers, executor):
-        looks += some
-        for info, scanned in some:
-            if scanned is not None and isinstance(info, InputInfo):
-                progress.advance(1, scanned.num_rows, info.num_bytes)
-    units = [
-        (_limited(unit, columns), schema) if file.uri in only_keys else (unit, rules)
-        for file, (info, done) in zip(files, looks, strict=True)
-        if isinstance(info, InputInfo) and done is None
-        for unit in info.units
-    ]
-    results = map_in_order(_scan_or_read_keys, units, workers, executor)
-    for file, (info, done) in zip(files, looks, strict=True):
-        if isinstance(info, SourceError):
-            yield FileVerdict(file.uri, (error_finding(info),), 0, _size(file.uri))
+    inspected = _inspect_files(files, rules, execution)
+    results = execution.map(_scan_or_read_keys, list(_remaining_units(inspected, rules, only_keys)))
+    for one in inspected:
+        if isinstance(one.info, SourceError):
+            yield FileVerdict(one.uri, (error_finding(one.info),), 0, _size(one.uri))
             continue
-        collected = FileScan(file.uri, schema)
-        for unit in info.units:
-            result = done or next(results)
-            collected.add(result)
-            duplicates.add(file.uri, result.keys)
-            if done is None:
-                progress.advance(1, result.num_rows, unit_bytes(unit, info))
-        found = collected.unread() if file.uri in only_keys else collected.findings()
-        yield FileVerdict(file.uri, tuple(found), collected.num_rows, info.num_bytes)
+        merged = FileScan(one.uri, schema)
+        for unit in one.info.units:
+            result = one.scan or next(results)
+            merged.add(result)
+            duplicates.add(one.uri, result.keys)
+            if one.scan is None:
+                execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
+        findings = merged.unread() if one.uri in only_keys else merged.findings()
+        yield FileVerdict(one.uri, tuple(findings), merged.num_rows, one.info.num_bytes)
 
 
-def _limited(unit: WorkUnit, columns: tuple[str, ...]) -> WorkUnit:
-    return replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
+@dataclass(frozen=True, slots=True)
+class _InspectedFile:
+    """What a file's header says or why it cannot be read, and the file's scan if it is done already."""
+
+    uri: str
+    info: InputInfo | SourceError
+    scan: UnitScan | None = None
 
 
-def _scan_or_read_keys(task: tuple[WorkUnit, RuleSet | Schema]) -> UnitScan:
-    unit, asked = task
-    return scan_unit(unit, asked) if isinstance(asked, RuleSet) else read_keys(unit, asked)
+def _inspect_files(files: Sequence[InputFile], rules: RuleSet, execution: Execution) -> list[_InspectedFile]:
+    """Inspect all files. Those of one unit are scanned at once, while they are open, unless the schema has unique keys."""
+    files = [replace(file, options=read_options(file.options, rules.schema)) for file in files]
+    sizes = [_size(file.uri) for file in files]
+    execution.progress.start("scan", len(files), sum(sizes))
+    inspect = partial(_inspect_group, rules=None if unique_keys(rules.schema) else rules)
+    inspected: list[_InspectedFile] = []
+    for group in execution.map(inspect, [files[some] for some in group_small(sizes)]):
+        inspected += group
+        for one in group:
+            if one.scan is not None and isinstance(one.info, InputInfo):
+                execution.progress.advance(1, one.scan.num_rows, one.info.num_bytes)
+    return inspected
 
 
-def _look(files: Sequence[InputFile], rules: RuleSet | None) -> list[tuple[InputInfo | SourceError, UnitScan | None]]:
-    """What each file's header says, and its scan where it is one unit and ``rules`` are given."""
+def _inspect_group(files: Sequence[InputFile], rules: RuleSet | None) -> list[_InspectedFile]:
+    """Inspect files and, given ``rules``, scan those of one unit, small ones together."""
     infos: list[InputInfo | SourceError] = []
 
     def units() -> Iterator[WorkUnit]:
-        # One after the other: a file that was just looked at is still open.
+        # Inspect and read each file in turn: a file that was just inspected is still open.
         for file in files:
             info = inspect_file(file)
             infos.append(info)
             if _is_one_unit(info):
                 yield info.units[0]
 
-    scanned: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
-    results = iter(scanned)
-    return [(info, next(results) if _is_one_unit(info) else None) for info in infos]
+    scans: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
+    results = iter(scans)
+    return [
+        _InspectedFile(file.uri, info, next(results) if _is_one_unit(info) else None)
+        for file, info in zip(files, infos, strict=True)
+    ]
 
 
 def _is_one_unit(info: InputInfo | SourceError) -> TypeGuard[InputInfo]:
     return isinstance(info, InputInfo) and len(info.units) == 1
 
 
+def _remaining_units(
+    inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str]
+) -> Iterator[tuple[WorkUnit, RuleSet | Schema]]:
+    """The units that are not scanned yet, each with its rules, or with the schema if only its keys are to be read."""
+    columns = key_columns(rules.schema)
+    for one in inspected:
+        if isinstance(one.info, SourceError) or one.scan is not None:
+            continue
+        for unit in one.info.units:
+            if one.uri in only_keys:
+                yield replace(unit, options=replace(unit.options, columns=columns, by_columns=False)), rules.schema
+            else:
+                yield unit, rules
+
+
+def _scan_or_read_keys(task: tuple[WorkUnit, RuleSet | Schema]) -> UnitScan:
+    unit, rules = task
+    return scan_unit(unit, rules) if isinstance(rules, RuleSet) else read_keys(unit, rules)
+
+
 def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
-    """The part of the file's bytes that one of its units stands for, for progress."""
+    """The share of a unit in the bytes of its file, for progress."""
     share, rest = divmod(info.num_bytes, len(info.units))
     return share + (rest if unit is info.units[-1] else 0)
 
@@ -223,7 +234,7 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
 
 
 class _ByteCounter:
-    """Adds up the bytes of batches as they pass."""
+    """Adds up the bytes of the batches that pass through."""
 
     def __init__(self) -> None:
         self.num_bytes = 0

@@ -19,7 +19,7 @@ from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import LOCAL, storage_of
 from datacheck.text import plain
 
-__all__ = ["InputFile", "expand_inputs"]
+__all__ = ["InputFile", "expand_inputs", "is_folder"]
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -75,7 +75,7 @@ def _expand(path: str) -> list[str]:
     if not path or "\0" in path:
         raise UsageError("an input path is empty or contains a zero byte; name a file, a folder or a glob")
     storage = storage_of(path)
-    if _is_folder(storage, path):
+    if is_folder(storage, path):
         files = [uri for uri in _files_below(storage, path, _keys_above(storage, path)) if _is_wanted(storage, uri)]
         if not files:
             known = " ".join(known_suffixes())
@@ -98,7 +98,7 @@ def _expand_glob(storage: Storage, pattern: str, root: str) -> list[str]:
     seen: set[Hashable] = set()
     files: list[str] = []
     for match in matches:
-        if _is_folder(storage, match):
+        if is_folder(storage, match):
             # A matched link to a folder that holds it leads back, too.
             parent = posixpath.dirname(match)
             seen |= _keys_above(storage, match) | _keys_above(storage, parent) | {_key(storage, parent)}
@@ -190,7 +190,8 @@ def _list(storage: Storage, folder: str) -> Sequence[Entry]:
         raise UsageError(f"{plain(folder)}: cannot list the folder ({error.strerror}); check its permissions") from None
 
 
-def _is_folder(storage: Storage, path: str) -> bool:
+def is_folder(storage: Storage, path: str) -> bool:
+    """Whether a path exists and is a folder."""
     try:
         return storage.stat(path).kind == "folder"
     except (OSError, ValueError):
@@ -225,7 +226,7 @@ def _suggestion(storage: Storage, path: str) -> str:
         parent = posixpath.dirname(path.rstrip("/"))
         if parent == path:
             return ""
-        if not parent or _is_folder(storage, parent):
+        if not parent or is_folder(storage, parent):
             try:
                 names = [entry.name for entry in storage.list(parent)]
             except OSError:

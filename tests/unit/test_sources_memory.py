@@ -245,7 +245,7 @@ print([name for name in ("torch", "pandas", "polars", "safetensors") if name in 
         ([1, 2], r"a list of plain integers or text holds no array to check; pass numpy\.asarray\(data\), or paths"),
         ({"a": [1, 2]}, r"a dict of plain integers .* pass pandas\.DataFrame\(data\), or"),
         (["a.csv", None], "a list of paths holds nothing but paths, and this one a NoneType"),
-        ([Path("a.csv"), 3], "paths are strings or path objects, and one of these is of type int"),
+        ([Path("a.csv"), 3], "expected strings or path objects, got int among them"),
         (3, "data of type int cannot be checked; pass paths"),
         (None, "data of type NoneType cannot be checked"),
     ],

@@ -1,4 +1,4 @@
-"""One unit, scanned: a pure function from a unit and a schema to findings, counts and keys."""
+"""Scanning one unit: a pure function of the unit and its rules that returns findings, counts and keys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet
+from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.unique import KeyHashes, hash_unique_keys
 from datacheck.codes import MALFORMED_ROW
@@ -22,10 +23,15 @@ __all__ = ["UnitScan", "malformed_finding", "read_keys", "scan_batches", "scan_u
 
 @dataclass(frozen=True, slots=True)
 class UnitScan:
-    """What came of one unit: mergeable with those of the other units of its file, in order.
+    """The scan of one unit, to be merged with those of the other units of its file, in order.
 
-    ``findings`` of rules on values lack the number of values that were checked, which ``num_values`` tells for the whole
-    file: how many slots each field has, and how many of them hold a value.
+    Attributes:
+        fields: the facts of each leaf, by path.
+        names: the names of the columns, with duplicates.
+        num_values: for each path the number of slots, and of those that hold a value. Findings about values get their
+            ``num_checked`` from it once the whole file is merged.
+        keys: the hashes of unique keys.
+        error: why the input cannot be read.
     """
 
     num_rows: int = 0
@@ -38,7 +44,7 @@ class UnitScan:
 
 
 def scan_unit(unit: WorkUnit, rules: RuleSet) -> UnitScan:
-    """Read a unit and check it. An input that cannot be read comes back as ``error``, never as an exception."""
+    """Read and check a unit. If the input cannot be read, the result has its ``error``."""
     try:
         return scan_batches(get_source(unit.format).read(unit), unit.uri, rules)
     except SourceError as error:
@@ -46,7 +52,7 @@ def scan_unit(unit: WorkUnit, rules: RuleSet) -> UnitScan:
 
 
 def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
-    """The keys of a unit that must be unique, and nothing checked; an input that cannot be read is an ``error``."""
+    """Read the unique keys of a unit, and check nothing. If the input cannot be read, the result has its ``error``."""
     keys: list[KeyHashes] = []
     num_rows = 0
     try:
@@ -59,21 +65,22 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
 
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet) -> UnitScan:
-    """Check batches that belong to one input, in row order."""
+    """Check the batches of one unit, in the order of the rows."""
     checker = Checker(rules)
     findings: list[Finding] = []
     keys: list[KeyHashes] = []
     names: dict[str | None, int] = {}
     num_rows = 0
     for batch in batches:
-        findings += _to_findings(checker.check(batch), uri)
+        coerced = coerce_batch(batch, rules.schema)
+        findings += _to_findings(checker.check_coerced(batch, coerced), uri)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
         for name in batch.names:
             names[name] = max(names.get(name, 0), batch.names.count(name))
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
-        keys += hash_unique_keys(batch, rules.schema)
+        keys += hash_unique_keys(coerced, rules.schema)
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
     return UnitScan(
@@ -91,7 +98,7 @@ def _to_findings(outcomes: Iterable[Outcome], uri: str) -> list[Finding]:
 
 
 def malformed_finding(batch: Batch, uri: str) -> Finding:
-    """The finding for the lines of a batch that are no rows."""
+    """The finding for the malformed lines of a batch."""
     lines = batch.malformed
     examples = tuple(Example(line.row, None, (), line.text[:80]) for line in lines[:5])
     return Finding(MALFORMED_ROW, uri, None, len(lines), batch.num_rows + len(lines), examples, detail=lines[0].problem)
