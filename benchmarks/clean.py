@@ -90,5 +90,5 @@ def _make(path: Path, rows: int) -> tuple[Path, int]:
     return write_parquet(path, ROW_GROUPS, rows, COLUMNS, fill), num_dropped
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Kill writers with SIGKILL at random instants, many times, and look at what they leave. Run as a program.
+"""Kill writers with SIGKILL at random instants, many times, and check what they leave. Run as a program.
 
 Every writer is a fork of this process, so a kill costs milliseconds and hundreds of instants are tried.
 """
@@ -27,7 +27,7 @@ FORMATS = ("parquet", "arrow", "csv", "npy", "npz", "safetensors")
 
 
 def killed_after(seconds: float, work: Callable[[], None]) -> bool:
-    """Run ``work`` in a fork and kill it after a while; whether it had not finished."""
+    """Run ``work`` in a fork and kill it after some seconds; returns whether it was still running."""
     pid = os.fork()
     if pid == 0:
         work()
@@ -44,7 +44,7 @@ def durations(count: int, longest: float) -> list[float]:
 
 
 def old_or_new(folder: Path, rounds: int) -> int:
-    """A file that is replaced over and over is always one of the whole ones."""
+    """A file that is replaced over and over always has the content of one complete write."""
     contents = [bytes([letter]) * 300_000 for letter in b"abc"]
     target = folder / "target"
     STORAGE.put(str(target), contents[0])
@@ -72,7 +72,7 @@ def unit_batch(unit: int) -> Batch:
 
 
 def small_job(output: Path, fmt: str) -> None:
-    """What a job does with a sink and a staging area: parts, records, publishing, each done once."""
+    """Writes parts, records units and publishes, as a job does."""
     with StagingArea(str(output)) as area:
         finished = area.finished_units()
         for unit in range(UNITS):
@@ -91,7 +91,7 @@ def small_job(output: Path, fmt: str) -> None:
 
 
 def killed_and_resumed(folder: Path, rounds: int) -> int:
-    """A small job that is killed again and again ends with the bytes of one that never was."""
+    """A small job that is killed again and again ends with the same bytes as one that was not."""
     kills = 0
     for fmt in FORMATS:
         whole = folder / f"{fmt}-whole"

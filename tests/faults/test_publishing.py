@@ -1,4 +1,4 @@
-"""Full disks, limits, read-only file systems and SIGKILL: an error that says what to do, and never a partial file."""
+"""Full disks, limits, read-only file systems and SIGKILL give an error that suggests a fix, and never a partial file."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_large(fmt: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_full_disk_is_said_and_finished_parts_are_kept(fmt, small_disk):
+def test_a_full_disk_is_reported_and_finished_parts_are_kept(fmt, small_disk):
     (small_disk / "finished").write_bytes(b"x" * 1000)
     with pytest.raises(OutputError, match="the disk is full; free space and run again: finished parts are kept"):
         write_large(fmt, small_disk / "part")
@@ -71,7 +71,7 @@ def test_a_full_disk_is_said_and_finished_parts_are_kept(fmt, small_disk):
     assert sorted(path.name for path in small_disk.iterdir()) == ["finished", "part"]
 
 
-def test_a_full_disk_stops_an_atomic_write_before_the_old_file_is_touched(small_disk):
+def test_a_full_disk_leaves_the_old_file(small_disk):
     put(small_disk / "f", b"old")
     with pytest.raises(OutputError, match="the disk is full"):
         put(small_disk / "f", b"x" * (2 << 20))
@@ -86,7 +86,7 @@ def test_a_full_disk_stops_a_concatenation(small_disk, tmp_path):
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_full_disk_stops_a_record_and_the_unit_is_not_done(small_disk):
+def test_a_full_disk_leaves_a_unit_unrecorded(small_disk):
     with StagingArea(str(small_disk)) as area:
         with pytest.raises(OutputError, match="the disk is full"):
             area.record_unit("u", {"note": "x" * (2 << 20)})
@@ -96,7 +96,7 @@ def test_a_full_disk_stops_a_record_and_the_unit_is_not_done(small_disk):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_read_only_file_system_is_said(fmt, small_disk):
+def test_a_read_only_file_system_is_reported(fmt, small_disk):
     mount("-o", "remount,ro", str(small_disk))
     with pytest.raises(OutputError, match="the file system is read-only"):
         write_large(fmt, small_disk / "part")
@@ -121,7 +121,7 @@ LIMITED = """
 """
 
 
-def test_a_limit_on_the_size_of_files_is_said_and_nothing_left(tmp_path):
+def test_a_file_size_limit_is_reported_and_leaves_no_file(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
@@ -152,7 +152,7 @@ FORBIDDEN = """
 """
 
 
-def test_a_folder_without_permission_is_said(tmp_path):
+def test_a_folder_without_permission_is_reported(tmp_path):
     tmp_path.chmod(0o555)
     command = [sys.executable, "-c", textwrap.dedent(FORBIDDEN), str(tmp_path), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -162,7 +162,7 @@ def test_a_folder_without_permission_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(("scenario", "rounds"), [("old_or_new", 100), ("killed_and_resumed", 8)])
-def test_a_kill_at_any_instant_leaves_nothing_partial(scenario, rounds, tmp_path):
+def test_a_kill_at_any_instant_leaves_no_partial_file(scenario, rounds, tmp_path):
     command = [sys.executable, str(KILLER), scenario, str(tmp_path), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

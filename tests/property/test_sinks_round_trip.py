@@ -1,4 +1,4 @@
-"""Whatever the bits and however the rows are cut into batches: what is written is what is read, and rows add up."""
+"""Any bits in batches of any size round-trip."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stored_bits(array: pa.ChunkedArray) -> bytes:
 
 
 @given(float_arrays(), cut_lists)
-def test_tables_and_arrays_hold_every_bit(values, cuts):
+def test_tables_and_arrays_round_trip_bit_for_bit(values, cuts):
     with tempfile.TemporaryDirectory() as folder:
         table = pq.ParquetFile(write("parquet", Path(folder) / "p", values, cuts)).read()
         assert stored_bits(table.column("x")) == native_bits(values)
@@ -70,7 +70,7 @@ def test_tables_and_arrays_hold_every_bit(values, cuts):
 
 @given(float_arrays(), cut_lists, st.sampled_from(["npy", "npz", "safetensors"]))
 @settings(max_examples=50)
-def test_joined_parts_are_the_file_of_one_writer(values, cuts, fmt):
+def test_concatenated_parts_equal_the_file_of_one_writer(values, cuts, fmt):
     with tempfile.TemporaryDirectory() as folder:
         whole = write(fmt, Path(folder) / "whole", values, [])
         parts = [write(fmt, Path(folder) / f"{i}", piece, []) for i, piece in enumerate(pieces(values, cuts))]
@@ -80,7 +80,7 @@ def test_joined_parts_are_the_file_of_one_writer(values, cuts, fmt):
 
 @given(float_arrays(), cut_lists)
 @settings(max_examples=50)
-def test_a_quarantine_holds_every_bit_and_row(values, cuts):
+def test_a_quarantine_round_trips_bit_for_bit(values, cuts):
     with tempfile.TemporaryDirectory() as folder:
         writer = QuarantineWriter(str(Path(folder) / "q"), Batch((Column("x", values[:0]),), 0), "in.npy")
         start = 0
@@ -96,7 +96,7 @@ def test_a_quarantine_holds_every_bit_and_row(values, cuts):
 
 
 @given(st.text(), st.integers(0, 10**6))
-def test_a_part_name_is_always_one_plain_name(uri, unit):
+def test_a_part_name_is_always_a_plain_file_name(uri, unit):
     name = safe_part_name(uri, unit)
     assert Path("folder", name).parent == Path("folder")
     assert name.isascii()

@@ -1,4 +1,4 @@
-"""Writing small files through a sink and reading them with other libraries."""
+"""Helpers that write small files with a sink and read them with other libraries."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def read_table(fmt: str, path: Path, **types: pa.DataType) -> pa.Table:
 
 
 def same(left: pa.Array, right: pa.Array) -> bool:
-    """Equality in which a NaN equals a NaN and a null only a null."""
+    """Equality where NaN equals NaN, and null only null."""
     return repr(left.to_pylist()) == repr(right.to_pylist())

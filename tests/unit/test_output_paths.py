@@ -37,7 +37,7 @@ def test_a_part_name_is_a_plain_file_name(uri):
     assert name == safe_part_name(uri, 12)
 
 
-def test_part_names_differ_where_inputs_or_units_do():
+def test_part_names_differ_by_input_and_unit():
     uris = ["a/x.csv", "b/x.csv", "a/x.npy", "a/x", "A/x.csv", "x.csv", "a//x.csv"]
     assert len({safe_part_name(uri, unit) for uri in uris for unit in (0, 1, 10, 100_000)}) == 28
 
@@ -88,5 +88,5 @@ def test_an_output_that_would_overwrite_or_contain_an_input_is_refused(output, s
         ("out", "missing.csv"),
     ],
 )
-def test_an_output_beside_the_inputs_is_fine(output, source, tree):
+def test_an_output_beside_the_inputs_is_accepted(output, source, tree):
     check_output_outside_inputs(output, [source])

@@ -1,4 +1,4 @@
-"""One suite over every sink: what is written reads back bit for bit, and the same batches give the same bytes."""
+"""The common suite of all sinks: values round-trip bit for bit, and the same batches give the same bytes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from sink_files import (
     FORMATS,
     PATTERNS,
+    batches,
     bits,
     read_arrays,
     read_table,
@@ -29,7 +30,7 @@ from datacheck.sinks import get_sink, sink_formats
 
 @pytest.mark.parametrize("dtype", sorted(PATTERNS))
 @pytest.mark.parametrize("fmt", [fmt for fmt in FORMATS if fmt != "csv"])
-def test_every_bit_of_a_float_survives(fmt, dtype, tmp_path):
+def test_floats_round_trip_bit_for_bit(fmt, dtype, tmp_path):
     path = write(fmt, tmp_path / "part", [Column(None, special(dtype))])
     read = read_arrays(fmt, path)["array"]
     assert read.dtype == dtype
@@ -38,7 +39,7 @@ def test_every_bit_of_a_float_survives(fmt, dtype, tmp_path):
 
 @pytest.mark.parametrize("dtype", sorted(PATTERNS))
 @pytest.mark.parametrize("fmt", [fmt for fmt in FORMATS if fmt != "csv"])
-def test_arrays_of_more_dimensions_keep_their_shape_and_bits(fmt, dtype, tmp_path):
+def test_multidimensional_arrays_keep_their_shape_and_bits(fmt, dtype, tmp_path):
     values = np.resize(special(dtype), (7, 3, 2))
     path = write(fmt, tmp_path / "part", [Column(None, values)])
     read = read_arrays(fmt, path)["array"]
@@ -55,7 +56,7 @@ TIMES = ("datetime64[ns]", "timedelta64[s]")
     [(fmt, dtype) for fmt in FORMATS for dtype in PLAIN_DTYPES]
     + [(fmt, dtype) for fmt in FORMATS if fmt != "safetensors" for dtype in TIMES],
 )
-def test_plain_dtypes_survive(fmt, dtype, tmp_path):
+def test_plain_dtypes_round_trip(fmt, dtype, tmp_path):
     values = np.arange(-3, 6).astype("int64").astype(dtype)
     path = write(fmt, tmp_path / "part", [Column("x", values)])
     if fmt == "csv":
@@ -89,7 +90,7 @@ def test_memory_layouts_do_not_matter(fmt, layout, tmp_path):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_no_rows_make_a_file_that_reads_back_empty(fmt, tmp_path):
+def test_a_part_without_rows_reads_back_empty(fmt, tmp_path):
     column = Column("x", np.zeros(0, np.float32))
     path = write(fmt, tmp_path / "part", [column])
     (read,) = read_arrays(fmt, path).values()
@@ -97,7 +98,20 @@ def test_no_rows_make_a_file_that_reads_back_empty(fmt, tmp_path):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_abort_leaves_nothing(fmt, tmp_path):
+def test_a_part_has_the_same_bytes_in_any_storage(fmt, tmp_path, memory):
+    columns = [Column("x", np.arange(9.0)), Column("y", np.arange(9))][: 1 if fmt == "npy" else 2]
+    path = write(fmt, tmp_path / "part", columns)
+    empty = template(Batch(tuple(columns), 9))
+    for end in ("close", "abort"):
+        writer = get_sink(fmt).open(f"memory://{end}", empty)
+        for batch in batches(*columns):
+            writer.write(batch)
+        getattr(writer, end)()
+    assert memory.files == {"memory://close": path.read_bytes()}
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_abort_leaves_no_file(fmt, tmp_path):
     writer = get_sink(fmt).open(str(tmp_path / "part"), Batch((Column("x", np.zeros(0)),), 0))
     writer.write(Batch((Column("x", np.arange(4.0)),), 4))
     writer.abort()
@@ -114,7 +128,7 @@ def test_abort_after_close_removes_the_part(fmt, tmp_path):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_the_name_appears_when_the_part_is_whole(fmt, tmp_path):
+def test_a_part_appears_when_it_is_closed(fmt, tmp_path):
     writer = get_sink(fmt).open(str(tmp_path / "part"), Batch((Column("x", np.zeros(0)),), 0))
     writer.write(Batch((Column("x", np.arange(4.0)),), 4))
     assert not (tmp_path / "part").exists()
@@ -123,7 +137,7 @@ def test_the_name_appears_when_the_part_is_whole(fmt, tmp_path):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_closed_part_takes_no_more(fmt, tmp_path):
+def test_a_closed_part_refuses_more_batches(fmt, tmp_path):
     batch = Batch((Column("x", np.arange(4.0)),), 4)
     writer = get_sink(fmt).open(str(tmp_path / "part"), template(batch))
     assert writer.close() == writer.close()
@@ -133,7 +147,7 @@ def test_a_closed_part_takes_no_more(fmt, tmp_path):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_dtype_that_changes_between_batches_is_refused_and_nothing_left(fmt, tmp_path):
+def test_a_dtype_change_between_batches_is_refused_and_leaves_no_file(fmt, tmp_path):
     writer = get_sink(fmt).open(str(tmp_path / "part"), Batch((Column("x", np.zeros(0, np.float32)),), 0))
     writer.write(Batch((Column("x", np.zeros(3, np.float32)),), 3))
     with pytest.raises(OutputError, match=r"'x' changes from .* within the output"):
@@ -165,7 +179,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fmt", "columns", "message"), REFUSED)
-def test_what_a_format_cannot_hold_is_said_with_a_format_that_can(fmt, columns, message, tmp_path):
+def test_an_unsupported_column_is_refused_with_a_format_that_supports_it(fmt, columns, message, tmp_path):
     with pytest.raises(OutputError, match=message):
         write(fmt, tmp_path / "part", columns)
     assert list(tmp_path.iterdir()) == []
@@ -176,23 +190,23 @@ def test_the_formats_are_listed():
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_sink_knows_its_format_and_suffix(fmt):
+def test_a_sink_has_its_format_and_suffix(fmt):
     sink = get_sink(fmt)
     assert (sink.format, sink.suffix) == (fmt, f".{fmt}")
 
 
 @pytest.mark.parametrize("fmt", ["pt", "pth", "pkl"])
-def test_formats_that_run_code_are_not_written(fmt):
+def test_formats_that_execute_code_are_not_written(fmt):
     with pytest.raises(OutputError, match="write safetensors"):
         get_sink(fmt)
 
 
-def test_an_unknown_format_offers_the_nearest():
+def test_an_unknown_format_suggests_the_nearest():
     with pytest.raises(OutputError, match="'parqet'; did you mean 'parquet'"):
         get_sink("parqet")
 
 
-def test_an_unknown_option_offers_the_nearest():
+def test_an_unknown_option_suggests_the_nearest():
     with pytest.raises(UsageError, match="unknown option 'compresion'; did you mean 'compression'"):
         get_sink("parquet", {"compresion": "zstd"})
 
@@ -210,7 +224,7 @@ def test_an_unknown_option_offers_the_nearest():
         ("csv", {"delimiter": ";;"}),
     ],
 )
-def test_an_option_that_cannot_be_served_is_refused(fmt, options):
+def test_an_invalid_option_is_refused(fmt, options):
     with pytest.raises(UsageError):
         get_sink(fmt, options)
 

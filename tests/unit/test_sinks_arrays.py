@@ -1,4 +1,4 @@
-"""What the array formats promise beyond the common suite."""
+"""Guarantees of the array formats beyond the common suite."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_several_arrays_in_one_file(fmt, tmp_path):
         assert np.array_equal(bits(read[column.name]), bits(column.data))
 
 
-def test_safetensors_bytes_are_those_of_its_library(tmp_path):
+def test_safetensors_writes_the_bytes_of_its_library(tmp_path):
     library = pytest.importorskip("safetensors.numpy")
     rng = np.random.default_rng(0)
     arrays = {
@@ -59,7 +59,7 @@ def test_safetensors_bytes_are_those_of_its_library(tmp_path):
     ("dtype", "name"),
     [("bfloat16", "BF16"), ("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2"), ("float8_e8m0fnu", "F8_E8M0")],
 )
-def test_safetensors_keeps_the_formats_that_numpy_does_not_have(dtype, name, tmp_path):
+def test_safetensors_keeps_dtypes_that_numpy_lacks(dtype, name, tmp_path):
     stored = np.arange(250, dtype=np.uint16 if dtype == "bfloat16" else np.uint8).reshape(-1, 5)
     path = write("safetensors", tmp_path / "part", [Column("x", stored, dtype)])
     header = json.loads(path.read_bytes()[8:][: int.from_bytes(path.read_bytes()[:8], "little")])
@@ -69,7 +69,7 @@ def test_safetensors_keeps_the_formats_that_numpy_does_not_have(dtype, name, tmp
     assert bytes(read["data"]) == stored.tobytes()
 
 
-def test_arrays_of_ml_dtypes_are_known_without_being_declared(tmp_path):
+def test_ml_dtypes_arrays_need_no_declared_dtype(tmp_path):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     values = np.array([1.5, np.nan, -0.0], ml_dtypes.bfloat16)
     path = write("safetensors", tmp_path / "part", [Column("x", values)])
@@ -77,7 +77,7 @@ def test_arrays_of_ml_dtypes_are_known_without_being_declared(tmp_path):
     assert path.read_bytes().endswith(values.tobytes())
 
 
-def test_npy_bytes_are_those_of_numpy(tmp_path):
+def test_npy_writes_the_bytes_of_numpy(tmp_path):
     values = np.arange(24, dtype=">i4").reshape(6, 2, 2)
     buffer = io.BytesIO()
     np.save(buffer, values)
@@ -106,7 +106,7 @@ def test_arrow_fixed_size_lists_become_arrays(tmp_path):
 
 
 @pytest.mark.parametrize("fmt", ARRAYS)
-def test_how_rows_are_cut_into_batches_does_not_show(fmt, tmp_path):
+def test_the_bytes_do_not_depend_on_batch_sizes(fmt, tmp_path):
     column = Column("x", np.resize(special("float32"), (20, 3)))
     digests = {
         hashlib.sha256(write(fmt, tmp_path / f"{size}", [column], size=size).read_bytes()).hexdigest()

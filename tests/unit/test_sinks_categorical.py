@@ -1,4 +1,4 @@
-"""Sequences of few different values behave as the lists they stand for."""
+"""A Categorical behaves like a list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ items = st.lists(st.sampled_from([(), ("DC101",), ("DC101", "DC202")]), max_size
 
 
 @given(st.lists(items, max_size=4))
-def test_joined_they_are_the_lists_joined(parts: list[list[tuple[str, ...]]]) -> None:
+def test_concatenation_equals_that_of_lists(parts: list[list[tuple[str, ...]]]) -> None:
     joined = Categorical.concatenate(map(Categorical.of, parts))
     plain = [item for part in parts for item in part]
     assert list(joined) == plain
@@ -23,10 +23,10 @@ def test_joined_they_are_the_lists_joined(parts: list[list[tuple[str, ...]]]) ->
 
 
 @given(items, st.data())
-def test_items_are_taken_as_from_a_list(plain: list[tuple[str, ...]], data: st.DataObject) -> None:
-    choices = Categorical.of(plain)
-    assert Categorical.of(choices) is choices
+def test_indexing_equals_that_of_lists(plain: list[tuple[str, ...]], data: st.DataObject) -> None:
+    column = Categorical.of(plain)
+    assert Categorical.of(column) is column
     rows = data.draw(st.lists(st.integers(0, len(plain) - 1), max_size=5)) if plain else []
-    assert list(choices.take(np.array(rows, np.int64))) == [plain[row] for row in rows]
-    assert list(choices[2:7]) == plain[2:7]
-    assert [choices[row] for row in range(len(choices))] == plain
+    assert list(column.take(np.array(rows, np.int64))) == [plain[row] for row in rows]
+    assert list(column[2:7]) == plain[2:7]
+    assert [column[row] for row in range(len(column))] == plain

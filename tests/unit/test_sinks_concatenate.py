@@ -1,4 +1,4 @@
-"""Joined parts are byte for byte the file that one writer would have written."""
+"""Concatenated parts are byte for byte the file of a single writer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cut(fmt, start, stop):
 
 @pytest.mark.parametrize("cuts", [[0, 20], [0, 7, 20], [0, 0, 5, 5, 19, 20, 20]])
 @pytest.mark.parametrize("fmt", ARRAYS)
-def test_joined_parts_are_the_file_of_one_writer(fmt, cuts, tmp_path):
+def test_concatenated_parts_equal_the_file_of_one_writer(fmt, cuts, tmp_path):
     parts = [
         write(fmt, tmp_path / f"part{place}", cut(fmt, start, stop))
         for place, (start, stop) in enumerate(itertools.pairwise(cuts))
@@ -38,6 +38,15 @@ def test_joined_parts_are_the_file_of_one_writer(fmt, cuts, tmp_path):
     whole = write(fmt, tmp_path / "whole", cut(fmt, 0, 20))
     assert (tmp_path / "joined").read_bytes() == whole.read_bytes()
     assert size == whole.stat().st_size
+
+
+@pytest.mark.parametrize("fmt", ARRAYS)
+def test_parts_are_concatenated_in_any_storage(fmt, tmp_path, memory):
+    for name, part in (("a", cut(fmt, 0, 7)), ("b", cut(fmt, 7, 20))):
+        memory.files[f"memory://{name}"] = write(fmt, tmp_path / name, part).read_bytes()
+    size = concatenate(fmt, ["memory://a", "memory://b"], "memory://whole")
+    assert memory.files["memory://whole"] == write(fmt, tmp_path / "whole", cut(fmt, 0, 20)).read_bytes()
+    assert size == len(memory.files["memory://whole"])
 
 
 def test_npy_parts_read_back_in_numpy(tmp_path):
@@ -49,7 +58,7 @@ def test_npy_parts_read_back_in_numpy(tmp_path):
     assert np.array_equal(bits(read), bits(values))
 
 
-def test_bfloat16_keeps_its_name_through_a_join(tmp_path):
+def test_concatenation_keeps_bfloat16(tmp_path):
     parts = [
         write("safetensors", tmp_path / f"{i}", [Column("x", np.arange(i, dtype=np.uint16), "bfloat16")])
         for i in (2, 3)
@@ -58,7 +67,7 @@ def test_bfloat16_keeps_its_name_through_a_join(tmp_path):
     assert b'"dtype":"BF16","shape":[5]' in (tmp_path / "joined").read_bytes()
 
 
-def test_parts_larger_than_the_copy_buffer_are_joined_whole(tmp_path):
+def test_parts_larger_than_the_copy_buffer_are_concatenated(tmp_path):
     values = np.random.default_rng(0).standard_normal((300_000, 2))
     parts = [
         write("npz", tmp_path / f"{i}", [Column("x", half)], size=10**6) for i, half in enumerate(np.split(values, 2))
@@ -68,7 +77,7 @@ def test_parts_larger_than_the_copy_buffer_are_joined_whole(tmp_path):
 
 
 @pytest.mark.parametrize("other", [np.zeros((2, 3), np.float64), np.zeros((2, 4), np.float32), np.zeros((2, 3), ">f4")])
-def test_parts_that_disagree_are_refused(other, tmp_path):
+def test_parts_with_different_dtypes_or_shapes_are_refused(other, tmp_path):
     parts = [
         write("npy", tmp_path / "a", [Column(None, np.zeros((2, 3), np.float32))]),
         write("npy", tmp_path / "b", [Column(None, other)]),
@@ -78,7 +87,7 @@ def test_parts_that_disagree_are_refused(other, tmp_path):
     assert not (tmp_path / "joined").exists()
 
 
-def test_parts_of_other_names_are_refused(tmp_path):
+def test_parts_with_different_names_are_refused(tmp_path):
     parts = [write("npz", tmp_path / name, [Column(name, np.zeros(2))]) for name in "ab"]
     with pytest.raises(OutputError, match=r"has the arrays 'b', .* has 'a'"):
         concatenate("npz", [*map(str, parts)], str(tmp_path / "joined"))
@@ -86,7 +95,7 @@ def test_parts_of_other_names_are_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "garbage", "empty"])
 @pytest.mark.parametrize("fmt", ARRAYS)
-def test_a_damaged_part_is_refused_and_nothing_left(fmt, damage, tmp_path):
+def test_a_damaged_part_is_refused_and_leaves_no_file(fmt, damage, tmp_path):
     part = write(fmt, tmp_path / "part", cut(fmt, 0, 20))
     content = part.read_bytes()
     part.write_bytes(
@@ -106,7 +115,7 @@ def test_a_compressed_npz_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.asfortranarray(np.ones((3, 2))), np.array(1.0)])
-def test_an_npy_that_is_no_array_of_rows_in_c_order_is_refused(value, tmp_path):
+def test_an_npy_without_rows_in_c_order_is_refused(value, tmp_path):
     np.save(tmp_path / "part.npy", value)
     with pytest.raises(OutputError, match="not an array of rows in C order"):
         concatenate("npy", [str(tmp_path / "part.npy")], str(tmp_path / "joined"))
@@ -121,14 +130,14 @@ def test_a_pickled_npy_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("fmt", ["arrow", "csv", "parquet"])
-def test_parts_of_tables_stay_parts(fmt, tmp_path):
+def test_parts_of_tables_are_not_concatenated(fmt, tmp_path):
     assert not supports_concatenation(fmt)
     with pytest.raises(OutputError, match=f"parts of {fmt} are not concatenated"):
         concatenate(fmt, [str(tmp_path / "part")], str(tmp_path / "joined"))
 
 
 @pytest.mark.parametrize("fmt", ARRAYS)
-def test_no_parts_make_no_file(fmt, tmp_path):
+def test_no_parts_are_refused(fmt, tmp_path):
     assert supports_concatenation(fmt)
     with pytest.raises(OutputError, match="no parts to concatenate"):
         concatenate(fmt, [], str(tmp_path / "joined"))

@@ -43,11 +43,11 @@ def test_duplicate_rows_are_refused(tmp_path):
         write_ledger(str(tmp_path / "l"), [5, 5], ["dropped", "quarantined"], [(), ()])
 
 
-def test_columns_of_unequal_length_are_refused(tmp_path):
+def test_columns_of_different_lengths_are_refused(tmp_path):
     with pytest.raises(AccountingError, match=r"got lengths \[1, 2\]"):
         write_ledger(str(tmp_path / "l"), [5, 6], ["dropped", "dropped"], [()])
 
 
-def test_other_verdicts_are_refused(tmp_path):
+def test_unknown_verdicts_are_refused(tmp_path):
     with pytest.raises(AccountingError, match="'kept'"):
         write_ledger(str(tmp_path / "l"), [5], ["kept"], [()])

@@ -1,4 +1,4 @@
-"""The quarantine holds the original rows, bit for bit, each with why it is there and where it came from."""
+"""The quarantine holds original rows bit for bit, each with its codes, reason and origin."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_rows_keep_values_codes_reason_and_origin(tmp_path):
     assert table.schema.field("row").type == pa.int64()
 
 
-def test_common_readers_open_it(tmp_path):
+def test_common_readers_open_a_quarantine(tmp_path):
     quarantine(tmp_path / "q", Batch.from_arrow(pa.record_batch([pa.array([1]), pa.array([2])], names=["a", "a"])))
     frame = pd.read_parquet(tmp_path / "q.parquet")
     assert list(frame.columns) == ["a", "a.2", "codes", "reason", "file", "row_group", "row"]
 
 
-def test_a_third_name_that_is_taken_is_passed_over(tmp_path):
+def test_a_number_whose_name_is_taken_is_skipped(tmp_path):
     names = ["a", "a.2", "a", "a"]
     table = quarantine(
         tmp_path / "q", Batch.from_arrow(pa.record_batch([pa.array([i]) for i in range(4)], names=names))
@@ -109,7 +109,7 @@ def test_complex_numbers_become_pairs_of_floats(dtype, tmp_path):
     ],
     ids=["long double", "structured", "hours"],
 )
-def test_what_arrow_has_no_type_for_is_kept_as_bytes(values, tmp_path):
+def test_values_without_an_arrow_type_are_stored_as_bytes(values, tmp_path):
     table = quarantine(tmp_path / "q", Batch((Column("x", values),), 3))
     kind = json.loads(table.schema.metadata[NUMPY_KEY])["x"]
     assert kind["shape"] == list(values.shape[1:])
@@ -117,23 +117,23 @@ def test_what_arrow_has_no_type_for_is_kept_as_bytes(values, tmp_path):
     assert raw == values.tobytes()
 
 
-def test_arrays_of_texts_stay_texts(tmp_path):
+def test_string_arrays_stay_strings(tmp_path):
     table = quarantine(tmp_path / "q", Batch((Column("x", np.array([["a", "bc"], ["", "é"]])),), 2))
     assert table.column("x").to_pylist() == [["a", "bc"], ["", "é"]]
 
 
-def test_rows_of_no_elements_are_rows_all_the_same(tmp_path):
+def test_rows_without_elements_are_counted(tmp_path):
     assert quarantine(tmp_path / "q", Batch((Column("x", np.zeros((4, 0))),), 4)).num_rows == 4
 
 
-def test_bfloat16_keeps_its_name_and_its_bits(tmp_path):
+def test_bfloat16_keeps_its_dtype_and_bits(tmp_path):
     stored = np.array([0x7FC1, 0xFF80, 0x8000], np.uint16)
     table = quarantine(tmp_path / "q", Batch((Column("x", stored, "bfloat16"),), 3))
     assert table.schema.field("x").metadata[b"datacheck:dtype"] == b"bfloat16"
     assert table.column("x").to_pylist() == stored.tolist()
 
 
-def test_columns_that_parquet_cannot_hold_make_an_arrow_file(tmp_path):
+def test_columns_that_parquet_cannot_hold_are_written_to_an_arrow_file(tmp_path):
     intervals = pa.array([(1, 2, 3), None], pa.month_day_nano_interval())
     table = quarantine(tmp_path / "q", Batch((Column("i", intervals),), 2))
     assert [path.name for path in tmp_path.iterdir()] == ["q.arrow"]
@@ -154,7 +154,7 @@ def test_malformed_lines_have_nulls_and_their_text(tmp_path):
     }  # fmt: skip
 
 
-def test_malformed_lines_alone_make_a_quarantine_with_every_column(tmp_path):
+def test_a_quarantine_of_malformed_lines_has_every_column(tmp_path):
     template = Batch((Column("t", np.zeros((0, 2, 3), np.float32)), Column("z", np.zeros(0, np.complex64))), 0)
     writer = QuarantineWriter(str(tmp_path / "q"), template, "a.csv")
     writer.write_malformed([MalformedRow(0, "?", "no")] * 2)
@@ -163,7 +163,7 @@ def test_malformed_lines_alone_make_a_quarantine_with_every_column(tmp_path):
     assert table.column("t").null_count == table.column("z").null_count == 2
 
 
-def test_no_row_makes_no_file(tmp_path):
+def test_no_rows_create_no_file(tmp_path):
     batch = Batch((Column("x", np.zeros(0)),), 0)
     writer = QuarantineWriter(str(tmp_path / "q"), batch, "x.npy")
     writer.write(batch, [], [])
@@ -172,7 +172,7 @@ def test_no_row_makes_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_abort_leaves_nothing(tmp_path):
+def test_abort_leaves_no_file(tmp_path):
     batch = Batch((Column("x", np.zeros(2)),), 2)
     writer = QuarantineWriter(str(tmp_path / "q"), batch.take(np.arange(0)), "x.npy")
     writer.abort()
@@ -181,13 +181,13 @@ def test_abort_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_codes_and_reasons_that_are_not_one_a_row_are_a_defect(tmp_path):
+def test_codes_and_reasons_must_match_the_rows(tmp_path):
     batch = Batch((Column("x", np.zeros(2)),), 2)
     writer = QuarantineWriter(str(tmp_path / "q"), batch.take(np.arange(0)), "x.npy")
     with pytest.raises(AccountingError):
         writer.write(batch, [()], ["", ""])
 
 
-def test_a_name_with_dots_is_kept_whole(tmp_path):
+def test_a_name_with_dots_is_kept(tmp_path):
     assert quarantine(tmp_path / "v1.5-part", Batch((Column("x", np.zeros(1)),), 1)).num_rows == 1
     assert [path.name for path in tmp_path.iterdir()] == ["v1.5-part.parquet"]

@@ -1,4 +1,4 @@
-"""What the table formats promise beyond the common suite."""
+"""Guarantees of the table formats beyond the common suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from datacheck.sources import ReadOptions, get_source
 
 
 @pytest.mark.parametrize("fmt", ["parquet", "arrow"])
-def test_tables_name_the_format_behind_stored_bits(fmt, tmp_path):
+def test_tables_record_the_dtype_of_stored_bits(fmt, tmp_path):
     path = write(fmt, tmp_path / "part", [Column("x", np.arange(5, dtype=np.uint16), "bfloat16")])
     assert read_table(fmt, path).schema.field("x").metadata[b"datacheck:dtype"] == b"bfloat16"
 
@@ -44,7 +44,7 @@ TABLE = {
 @pytest.mark.parametrize("name", sorted(TABLE))
 @pytest.mark.parametrize("size", [2, 5])
 @pytest.mark.parametrize("fmt", ["parquet", "arrow"])
-def test_arrow_columns_survive_nulls_and_all(fmt, size, name, tmp_path):
+def test_arrow_columns_round_trip_with_their_nulls(fmt, size, name, tmp_path):
     path = write(fmt, tmp_path / "part", [Column(name, TABLE[name]), Column("n", pa.array(range(5)))], size=size)
     read = read_table(fmt, path)
     assert read.schema.field(name).type == TABLE[name].type
@@ -52,12 +52,12 @@ def test_arrow_columns_survive_nulls_and_all(fmt, size, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["i", "f", "s", "b", "k"])
-def test_csv_tells_null_nan_and_empty_text_apart(name, tmp_path):
+def test_csv_distinguishes_null_nan_and_empty_string(name, tmp_path):
     path = write("csv", tmp_path / "part", [Column(name, TABLE[name]), Column("n", pa.array(range(5)))], size=2)
     assert same(read_table("csv", path).column(name), TABLE[name])
 
 
-def test_csv_spells_every_special_value(tmp_path):
+def test_csv_writes_every_special_value(tmp_path):
     columns = [
         Column("f", pa.array([float("nan"), None, float("inf"), float("-inf"), -0.0])),
         Column("s", pa.array(["", None, "nan", "NA", "a,b"])),
@@ -80,7 +80,7 @@ def test_csv_numbers_read_back_to_the_same_bits(dtype, tmp_path):
     assert np.array_equal(bits(read), bits(values))
 
 
-def test_arrow_files_hold_nothing_under_nulls(tmp_path):
+def test_arrow_files_have_zeros_under_nulls(tmp_path):
     secret = pa.array(np.full(64, 0x5EC2E7, np.int64))
     hidden = pa.Array.from_buffers(pa.int64(), 64, [pa.py_buffer(b"\x0f" * 8), secret.buffers()[1]])
     tensor = pa.FixedSizeListArray.from_arrays(secret, 2, mask=pa.array([True, False] * 16))
@@ -91,7 +91,7 @@ def test_arrow_files_hold_nothing_under_nulls(tmp_path):
         assert same(read_table("arrow", path).column("x"), array)
 
 
-def test_arrow_dictionaries_that_differ_between_batches_become_one(tmp_path):
+def test_arrow_dictionaries_of_different_batches_are_merged(tmp_path):
     parts = [["a", "b", None], ["c", "a"], ["b"]]
     kind = pa.dictionary(pa.int8(), pa.string())
     writer = get_sink("arrow").open(str(tmp_path / "part"), Batch((Column("k", pa.array([], kind)),), 0))
@@ -101,7 +101,7 @@ def test_arrow_dictionaries_that_differ_between_batches_become_one(tmp_path):
     assert read_table("arrow", tmp_path / "part").column("k").to_pylist() == ["a", "b", None, "c", "a", "b"]
 
 
-def test_arrow_says_when_categories_outgrow_their_indices(tmp_path):
+def test_arrow_refuses_more_categories_than_its_indices_can_address(tmp_path):
     kind = pa.dictionary(pa.int8(), pa.string())
     writer = get_sink("arrow").open(str(tmp_path / "part"), Batch((Column("k", pa.array([], kind)),), 0))
     writer.write(Batch((Column("k", pa.array(list("abc")).dictionary_encode().cast(kind)),), 3))
@@ -112,7 +112,7 @@ def test_arrow_says_when_categories_outgrow_their_indices(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "lz4", "gzip"])
-def test_parquet_is_compressed_as_asked(compression, tmp_path):
+def test_parquet_uses_the_compression_of_its_options(compression, tmp_path):
     path = write("parquet", tmp_path / "part", [Column("x", np.arange(10))], compression=compression)
     expected = "UNCOMPRESSED" if compression == "none" else compression.upper()
     assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == expected
@@ -143,7 +143,7 @@ def test_parquet_row_groups_are_bounded_in_rows_and_bytes(tmp_path):
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [2048, 2048]
 
 
-def test_parquet_columns_of_different_numbers_get_no_dictionary(tmp_path):
+def test_parquet_columns_of_distinct_numbers_get_no_dictionary(tmp_path):
     n = 50_000
     columns = [
         Column("diverse", np.arange(n, dtype=np.float32)),
@@ -160,13 +160,13 @@ def test_a_csv_of_one_column_refuses_nulls_that_would_be_empty_lines(tmp_path):
 
 
 @pytest.mark.parametrize("fmt", ["parquet", "arrow", "csv"])
-def test_tables_keep_columns_of_one_name(fmt, tmp_path):
+def test_tables_keep_columns_with_duplicate_names(fmt, tmp_path):
     columns = [Column("x", np.arange(3)), Column("x", np.arange(3) * 2)]
     read = read_table(fmt, write(fmt, tmp_path / "part", columns))
     assert [column.to_pylist() for column in read.columns] == [[0, 1, 2], [0, 2, 4]]
 
 
-def test_csv_reads_back_the_same_through_its_source(tmp_path):
+def test_csv_round_trips_through_its_source(tmp_path):
     names = ["f", "s", "b", "i"]
     path = write("csv", tmp_path / "part.csv", [Column(name, TABLE[name]) for name in names], size=2)
     source = get_source("csv")
