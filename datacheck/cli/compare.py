@@ -25,6 +25,47 @@ def _threshold(help_text: str, default: str) -> typer.models.OptionInfo:
     return option
 
 
+Key = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        help="Fields that together identify an example, such as site,visit. A key must not occur in both datasets. "
+        "Can be repeated.",
+        metavar="FIELDS",
+        show_default="unique keys of the schema",
+        rich_help_panel=CHECKS,
+    ),
+]
+ExcludeFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        help="A field to leave out of the comparison. Can be repeated.",
+        metavar="FIELD",
+        show_default=False,
+        rich_help_panel=CHECKS,
+    ),
+]
+RowExclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--row-exclude",
+        help="A column to ignore when comparing whole rows, such as a row number. Can be repeated.",
+        metavar="FIELD",
+        show_default=False,
+        rich_help_panel=CHECKS,
+    ),
+]
+Psi = Annotated[float | None, _threshold("Population stability index above which numbers have drifted.", "0.25")]
+Ks = Annotated[float | None, _threshold("Kolmogorov-Smirnov statistic above which numbers have drifted.", "0.2")]
+Distance = Annotated[float | None, _threshold("Jensen-Shannon distance above which categories have drifted.", "0.2")]
+Rate = Annotated[float | None, _threshold("Change of the NaN, null or infinity rate that is reported.", "0.01")]
+Drift = Annotated[
+    bool,
+    typer.Option("--drift/--no-drift", help="Compare distributions and rates of bad values.", rich_help_panel=CHECKS),
+]
+
+
 # Here --exclude is about fields. The configuration can exclude files.
 @with_configuration(without=["exclude", "baseline", "no_baseline", "cache", "cache_dir"])
 def compare(
@@ -38,55 +79,14 @@ def compare(
         typer.Argument(help="The datasets to compare with it, such as test data.", metavar="OTHER", show_default=False),
     ],
     *,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key",
-            help="Fields that together identify an example, such as site,visit. A key must not occur in both datasets. "
-            "Can be repeated.",
-            metavar="FIELDS",
-            show_default="unique keys of the schema",
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude",
-            help="A field to leave out of the comparison. Can be repeated.",
-            metavar="FIELD",
-            show_default=False,
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
-    row_exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--row-exclude",
-            help="A column to ignore when comparing whole rows, such as a row number. Can be repeated.",
-            metavar="FIELD",
-            show_default=False,
-            rich_help_panel=CHECKS,
-        ),
-    ] = None,
-    psi: Annotated[
-        float | None, _threshold("Population stability index above which numbers have drifted.", "0.25")
-    ] = None,
-    ks: Annotated[
-        float | None, _threshold("Kolmogorov-Smirnov statistic above which numbers have drifted.", "0.2")
-    ] = None,
-    distance: Annotated[
-        float | None, _threshold("Jensen-Shannon distance above which categories have drifted.", "0.2")
-    ] = None,
-    rate: Annotated[
-        float | None, _threshold("Change of the NaN, null or infinity rate that is reported.", "0.01")
-    ] = None,
-    drift: Annotated[
-        bool,
-        typer.Option(
-            "--drift/--no-drift", help="Compare distributions and rates of bad values.", rich_help_panel=CHECKS
-        ),
-    ] = True,
+    key: Key = None,
+    exclude: ExcludeFields = None,
+    row_exclude: RowExclude = None,
+    psi: Psi = None,
+    ks: Ks = None,
+    distance: Distance = None,
+    rate: Rate = None,
+    drift: Drift = True,
     format: Formats = None,  # noqa: A002 - the option's name
     output: OutputFiles = None,
 ) -> int:

@@ -48,7 +48,7 @@ def explain(
             ("Finds", found.finds),
             ("Why", found.why),
             ("Example", found.example),
-            ("Remedy", found.remedy),
+            ("Suggested fix", found.remedy),
         ):
             print(f"\n{title}\n  " + text.strip().replace("\n", "\n  "))
     return 0

@@ -179,7 +179,7 @@ def test_every_code_is_explained_by_number_and_by_name(code: str, capsys: pytest
     exit_code, out, err = outcome(capsys, "explain", code)
     assert (exit_code, err) == (0, "")
     assert out.startswith(f"{code} {entry.name} ({entry.severity})\n")
-    assert all(f"\n{title}\n" in out for title in ("Finds", "Why", "Example", "Remedy"))
+    assert all(f"\n{title}\n" in out for title in ("Finds", "Why", "Example", "Suggested fix"))
     assert outcome(capsys, "explain", entry.name.upper())[1] == out
     assert outcome(capsys, "explain", code.lower())[1] == out
 
