@@ -1,4 +1,4 @@
-"""A folder to work in for each test of the gate, with nothing in it and a cache of its own."""
+"""Fixtures for tests of the gate: an empty folder with its own cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datacheck.storage import change_detection
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: the root of a repository, with no file in it."""
+    """The current folder: the root of an empty repository."""
     work = tmp_path / "work"
     (work / ".git").mkdir(parents=True)
     monkeypatch.chdir(work)
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Done(NamedTuple):
-    """What a command left: its exit code, standard output and standard error."""
+    """The result of a command: exit code, stdout and stderr."""
 
     code: int
     out: str
@@ -34,7 +34,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs ``datacheck`` in this process, with the arguments given."""
+    """Runs ``datacheck`` in this process."""
 
     def with_arguments(*arguments: str) -> Done:
         capsys.readouterr()
@@ -45,13 +45,13 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are settled after one tick of the clocks that Linux stamps files by, which is at most 10 ms."""
+    """Let files settle after one tick of the Linux file clock, which is at most 10 ms."""
     monkeypatch.setattr(change_detection, "_FINE_TICK", 12_000_000)
 
 
 @pytest.fixture
 def save(folder: Path) -> Callable[..., Path]:
-    """Writes an ``.npy`` of numbers, with the folders that it needs."""
+    """Writes an ``.npy`` file of numbers, and creates its folders."""
 
     def write(name: str, values: Any = (1.0, 2.0)) -> Path:
         path = folder / name
@@ -64,7 +64,7 @@ def save(folder: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write(folder: Path) -> Callable[[str, str], Path]:
-    """Writes a text file, with the folders that it needs."""
+    """Writes a text file, and creates its folders."""
 
     def to(name: str, text: str) -> Path:
         path = folder / name

@@ -1,4 +1,4 @@
-"""The baseline: what is known does not fail, what is new or has grown does, and what is fixed is told."""
+"""The baseline: known findings pass, new and grown ones fail, and fixed ones are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INF = float("inf")
 NAME = "datacheck-baseline.json"
 
 
-def test_from_the_first_writing_on_only_new_findings_fail(save: Save, run: Run) -> None:
+def test_only_new_findings_fail_after_writing_a_baseline(save: Save, run: Run) -> None:
     save("data/a.npy", [1, NAN, NAN])
     save("data/b.npy")
     assert run("scan", "data").code == 1
@@ -39,7 +39,7 @@ def test_from_the_first_writing_on_only_new_findings_fail(save: Save, run: Run) 
     assert run("scan", "data", "--no-baseline").out.count("DC10") == 2
 
 
-def test_a_finding_that_has_grown_fails_and_says_how_many_were_known(save: Save, run: Run) -> None:
+def test_a_finding_with_more_violations_than_known_fails(save: Save, run: Run) -> None:
     save("a.npy", [1, NAN])
     run("baseline", "write", ".")
     save("a.npy", [NAN, NAN])
@@ -50,7 +50,7 @@ def test_a_finding_that_has_grown_fails_and_says_how_many_were_known(save: Save,
     )
 
 
-def test_what_is_fixed_is_told(save: Save, run: Run) -> None:
+def test_fixed_findings_are_reported(save: Save, run: Run) -> None:
     save("a.npy", [NAN, NAN, INF])
     save("b.npy", [NAN])
     run("baseline", "write", ".")
@@ -70,7 +70,7 @@ def test_what_is_fixed_is_told(save: Save, run: Run) -> None:
     assert run("scan", ".").code == 1
 
 
-def test_nothing_is_said_of_files_that_were_not_checked_files(save: Save, run: Run) -> None:
+def test_files_that_were_not_checked_are_never_fixed(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     save("b.npy", [NAN])
     run("baseline", "write", ".")
@@ -78,7 +78,7 @@ def test_nothing_is_said_of_files_that_were_not_checked_files(save: Save, run: R
     assert "fixed" not in run("scan", "a.npy").out
 
 
-def test_a_file_that_cannot_be_read_has_nothing_fixed(save: Save, run: Run) -> None:
+def test_an_unreadable_file_has_no_fixed_findings(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     run("baseline", "write", ".")
     Path("a.npy").write_bytes(b"\x93NUMPY")
@@ -87,13 +87,13 @@ def test_a_file_that_cannot_be_read_has_nothing_fixed(save: Save, run: Run) -> N
     assert "fixed" not in done.out
 
 
-def test_what_is_ignored_now_is_not_fixed(save: Save, run: Run) -> None:
+def test_ignored_findings_are_not_fixed(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     run("baseline", "write", ".")
     assert "fixed" not in run("scan", "a.npy", "--ignore", "DC1").out
 
 
-def test_a_moved_file_keeps_what_is_known_of_it(save: Save, run: Run) -> None:
+def test_a_moved_file_keeps_its_known_findings(save: Save, run: Run) -> None:
     save("a.npy", [1, NAN])
     run("baseline", "write", ".")
     Path("sub").mkdir()
@@ -105,7 +105,7 @@ def test_a_moved_file_keeps_what_is_known_of_it(save: Save, run: Run) -> None:
     assert run("scan", ".").code == 1
 
 
-def test_paths_are_those_from_the_baseline_wherever_the_command_runs(
+def test_paths_are_relative_to_the_baseline(
     save: Save, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     save("sub/a.npy", [1, NAN])
@@ -116,7 +116,7 @@ def test_paths_are_those_from_the_baseline_wherever_the_command_runs(
     assert run("scan", str(folder / "sub"), "--baseline", str(folder / NAME)).code == 0
 
 
-def test_writing_for_some_files_leaves_the_others(save: Save, run: Run) -> None:
+def test_writing_for_some_files_keeps_the_entries_of_others(save: Save, run: Run) -> None:
     for name in ("a.npy", "b.npy", "gone.npy"):
         save(name, [NAN])
     run("baseline", "write", ".")
@@ -126,14 +126,14 @@ def test_writing_for_some_files_leaves_the_others(save: Save, run: Run) -> None:
     assert list(json.loads(Path(NAME).read_text())["files"]) == ["b.npy"]
 
 
-def test_what_is_tolerated_or_ignored_is_not_recorded(save: Save, write: Write, run: Run) -> None:
+def test_tolerated_and_ignored_findings_are_not_recorded(save: Save, write: Write, run: Run) -> None:
     write("datacheck.yaml", "tolerances: {null: 1}\nignore: [DC102]\n")
     save("a.npy", [NAN, INF])
     run("baseline", "write", "a.npy")
     assert json.loads(Path(NAME).read_text())["files"] == {}
 
 
-def test_the_file_is_the_same_bytes_for_the_same_findings(save: Save, run: Run) -> None:
+def test_equal_findings_give_an_equal_baseline_file(save: Save, run: Run) -> None:
     for name in ("b.npy", "a.npy"):
         save(name, [NAN, INF])
     run("baseline", "write", "b.npy", "a.npy")
@@ -144,7 +144,7 @@ def test_the_file_is_the_same_bytes_for_the_same_findings(save: Save, run: Run) 
     assert first.endswith(b"}\n")
 
 
-def test_another_name_is_told_how_to_be_used(save: Save, run: Run) -> None:
+def test_writing_to_another_name_says_how_to_use_it(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     done = run("baseline", "write", ".", "-o", "known.json")
     assert done.out.splitlines()[1] == "use it with --baseline known.json, or set 'baseline' in the configuration"
@@ -172,14 +172,14 @@ def test_another_name_is_told_how_to_be_used(save: Save, run: Run) -> None:
         ('{"version": 2, "files": {}}', "unknown version 2; expected 1"),
     ],
 )
-def test_a_broken_baseline_is_an_error_that_says_what_to_do(write: Write, content: str, message: str) -> None:
+def test_a_broken_baseline_is_an_error_with_a_fix(write: Write, content: str, message: str) -> None:
     write(NAME, content)
     with pytest.raises(ConfigurationError) as caught:
         load_baseline(NAME)
     assert str(caught.value).startswith(f"{NAME}: {message}")
 
 
-def test_a_baseline_that_is_named_and_not_there_is_an_error(save: Save, run: Run) -> None:
+def test_a_missing_baseline_is_an_error(save: Save, run: Run) -> None:
     save("a.npy")
     done = run("scan", "a.npy", "--baseline", "nowhere.json")
     assert (done.code, done.out) == (2, "")
@@ -187,7 +187,7 @@ def test_a_baseline_that_is_named_and_not_there_is_an_error(save: Save, run: Run
     assert run("scan", "a.npy", "--baseline", "x", "--no-baseline").code == 2
 
 
-# For all findings
+# Properties
 
 keys = st.tuples(st.sampled_from(["a.npy", "b\n.npy", "c\udc80"]), st.sampled_from([None, "x", "y|\u202e"]))
 counts = st.dictionaries(st.tuples(keys, st.sampled_from(["DC101", "DC302"])), st.integers(1, 5), max_size=8)
@@ -205,7 +205,7 @@ def checked_files(findings: list[Finding]) -> CheckedFiles:
 
 
 @given(before=counts, now=counts)
-def test_a_finding_fails_where_there_is_more_of_it_than_before_and_only_there(
+def test_exactly_the_findings_with_more_violations_than_known_fail(
     tmp_path_factory: pytest.TempPathFactory, before: dict[Any, int], now: dict[Any, int]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / NAME
@@ -222,7 +222,7 @@ def test_a_finding_fails_where_there_is_more_of_it_than_before_and_only_there(
     assert fixed == {key: now.get(key, 0) for key, number in before.items() if now.get(key, 0) < number}
 
 
-def test_notes_are_never_known(folder: Path) -> None:
+def test_notes_are_never_recorded(folder: Path) -> None:
     note = Finding("DC101", "a.npy", None, 1, 1, severity=Severity.INFO)
     baseline = Baseline(str(folder)).updated([note], checked_files([note]))
     assert baseline.files == {}

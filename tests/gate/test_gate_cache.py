@@ -1,4 +1,4 @@
-"""The store: it gives back what was put or nothing, whatever happens to its file, and many processes may share it."""
+"""The cache returns a stored value or nothing, whatever happens to its file, and processes can share it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def got(folder: Path, *keys: str) -> dict[str, object]:
         return cache.get(keys)
 
 
-def test_what_was_put_is_there_for_the_next_process_and_the_rest_is_not(tmp_path: Path) -> None:
+def test_values_are_there_for_the_next_process(tmp_path: Path) -> None:
     put(tmp_path, a={"n": [1, None, "\udc80"]}, b=2)
     assert got(tmp_path, "a", "b", "c", "a") == {"a": {"n": [1, None, "\udc80"]}, "b": 2}
     put(tmp_path, b=3)
     assert got(tmp_path, "b") == {"b": 3}
 
 
-def test_more_keys_are_asked_for_than_one_query_takes(tmp_path: Path) -> None:
+def test_more_keys_than_fit_in_one_query(tmp_path: Path) -> None:
     values = {f"key{number}": number for number in range(1201)}
     put(tmp_path, **values)
     assert got(tmp_path, *values) == values
@@ -44,14 +44,14 @@ def test_more_keys_are_asked_for_than_one_query_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"not a database", b"SQLite format 3\0" + b"\xff" * 4096, b"\0" * 8192], ids=["0", "1", "2", "3"]
 )
-def test_a_file_that_is_no_store_is_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_store_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / STORE_NAME).write_bytes(content)
     assert got(tmp_path, "a") == {}
     put(tmp_path, a=1)
     assert got(tmp_path, "a") == {"a": 1}
 
 
-def test_a_store_of_another_form_is_made_anew(tmp_path: Path) -> None:
+def test_a_store_with_other_tables_is_replaced(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / STORE_NAME) as store:
         store.execute("CREATE TABLE entries (name TEXT)")
     store.close()
@@ -64,7 +64,7 @@ def test_a_store_of_another_form_is_made_anew(tmp_path: Path) -> None:
     "change",
     ["value = '2'", "key = 'b'", "proof = ''", "proof = zeroblob(32)", "value = x'ff'", "value = CAST(x'ff' AS TEXT)"],
 )
-def test_an_entry_that_was_changed_is_not_believed(tmp_path: Path, change: str) -> None:
+def test_a_tampered_entry_is_ignored(tmp_path: Path, change: str) -> None:
     put(tmp_path, a=1)
     with sqlite3.connect(tmp_path / STORE_NAME) as store:
         store.execute(f"UPDATE entries SET {change}")
@@ -92,19 +92,17 @@ def test_no_damage_to_the_file_changes_a_value(tmp_path: Path, data: st.DataObje
     assert got(tmp_path, "again") == {"again": 1}
 
 
-def test_a_store_that_is_corrupt_in_its_own_description_is_made_anew(tmp_path: Path) -> None:
+def test_a_store_with_a_corrupt_schema_is_replaced(tmp_path: Path) -> None:
     put(tmp_path, a=1)
     path = tmp_path / STORE_NAME
-    # The message about it is then no text either.
+    # The error message of SQLite is then not valid text either.
     path.write_bytes(path.read_bytes().replace(b"key TEXT PRIMARY", b"k\xf4y TEXT(PRIMARY"))
     assert got(tmp_path, "a") == {}
     put(tmp_path, b=2)
     assert got(tmp_path, "b") == {"b": 2}
 
 
-def test_a_store_that_somebody_else_writes_to_for_long_is_done_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_store_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datacheck.gate.cache._LOCK_SECONDS", 0.05)
     put(tmp_path, a=1)
     with sqlite3.connect(tmp_path / STORE_NAME, isolation_level=None) as other:
@@ -116,7 +114,7 @@ def test_a_store_that_somebody_else_writes_to_for_long_is_done_without(
     assert got(tmp_path, "a", "b") == {"a": 1}
 
 
-def test_many_writers_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     threads = [threading.Thread(target=put, args=(tmp_path,), kwargs={f"k{n}": n}) for n in range(12)]
     for thread in threads:
         thread.start()
@@ -139,7 +137,7 @@ while True:
 
 
 @pytest.mark.parametrize("lines", [1, 3])
-def test_a_writer_that_is_killed_leaves_what_can_be_believed(tmp_path: Path, lines: int) -> None:
+def test_a_killed_writer_leaves_only_valid_entries(tmp_path: Path, lines: int) -> None:
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     for _ in range(lines):
@@ -152,9 +150,7 @@ def test_a_writer_that_is_killed_leaves_what_can_be_believed(tmp_path: Path, lin
     assert len({value["number"] for value in found.values() if isinstance(value, dict)}) == 1
 
 
-def test_entries_that_nobody_asks_for_are_dropped_and_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unused_entries_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     day = 86400.0
     monkeypatch.setattr("datacheck.gate.cache.time.time", lambda: 1000 * day)
     put(tmp_path, used=1, unused=2)
@@ -165,7 +161,7 @@ def test_entries_that_nobody_asks_for_are_dropped_and_others_stay(
     assert got(tmp_path, "used", "unused") == {"used": 1}
 
 
-def test_a_cache_that_cannot_be_had_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_folder_nothing_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with Cache() as cache:
@@ -174,7 +170,7 @@ def test_a_cache_that_cannot_be_had_keeps_nothing(tmp_path: Path, monkeypatch: p
         assert cache.get(["a"]) == {}
 
 
-def test_a_folder_that_was_asked_for_and_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_given_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot hold the cache: Not a directory; choose another folder"):
         Cache(tmp_path / "file" / "inside")
@@ -188,7 +184,7 @@ def test_a_folder_that_was_asked_for_and_cannot_be_made_is_an_error(tmp_path: Pa
         (None, "/h", "/h/.cache/datacheck"),
     ],
 )
-def test_the_folder_is_the_one_of_the_xdg_specification(
+def test_the_default_folder_follows_the_xdg_specification(
     monkeypatch: pytest.MonkeyPatch, xdg: str | None, home: str, expected: str
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -199,7 +195,7 @@ def test_the_folder_is_the_one_of_the_xdg_specification(
     assert default_folder() == Path(expected)
 
 
-def test_the_store_holds_json_and_nothing_that_is_executed(tmp_path: Path) -> None:
+def test_the_store_holds_only_json(tmp_path: Path) -> None:
     put(tmp_path, a={"x": 1})
     with sqlite3.connect(tmp_path / STORE_NAME) as store:
         ((value,),) = store.execute("SELECT value FROM entries").fetchall()

@@ -1,4 +1,4 @@
-"""``datacheck compare`` by the configuration: the schema of the training data, thresholds, and what is excluded."""
+"""``datacheck compare`` with a configuration: schema, thresholds and excluded files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_ids(name: str, ids: Sequence[int]) -> None:
 
 
 def compared(run: Run, *options: str) -> list[tuple[str, str, int]]:
-    """Code, data set and number of each error of a comparison of train and test."""
+    """Code, dataset and number of violations of each error in a comparison of train and test."""
     done = run("compare", "data/train", "data/test", "--no-drift", "-f", "json", *options)
     assert done.err == ""
     report = json.loads(done.out)
@@ -40,7 +40,7 @@ def splits(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("splits")
-def test_keys_are_those_of_the_schema_that_holds_for_the_training_data(run: Run, write: Write) -> None:
+def test_keys_come_from_the_schema_of_the_training_data(run: Run, write: Write) -> None:
     write("s.yaml", "unique: [[id]]\n")
     write("other.yaml", "unique: [[x]]\n")
     assert compared(run) == []
@@ -52,7 +52,7 @@ def test_keys_are_those_of_the_schema_that_holds_for_the_training_data(run: Run,
 
 
 @pytest.mark.usefixtures("splits")
-def test_files_that_are_excluded_are_not_compared(run: Run, write: Write) -> None:
+def test_excluded_files_are_not_compared(run: Run, write: Write) -> None:
     save_ids("data/train/raw/b.parquet", [4])
     assert compared(run, "--key", "id") == [("DC311", "data/test/a.parquet", 2)]
     write("datacheck.yaml", "exclude: [raw/]\n")
@@ -67,7 +67,7 @@ def test_files_that_are_excluded_are_not_compared(run: Run, write: Write) -> Non
 
 
 @pytest.mark.usefixtures("splits")
-def test_training_data_of_several_schemas_needs_one_to_be_named(run: Run, write: Write) -> None:
+def test_training_data_with_several_schemas_is_an_error(run: Run, write: Write) -> None:
     save_ids("data/train/b.parquet", [7])
     write("s.yaml", "unique: [[id]]\n")
     write("datacheck.yaml", "schemas: {data/train/a.parquet: s.yaml}\n")
@@ -78,7 +78,7 @@ def test_training_data_of_several_schemas_needs_one_to_be_named(run: Run, write:
 
 
 @pytest.mark.usefixtures("splits")
-def test_thresholds_of_the_configuration_hold_and_options_beat_them(run: Run, write: Write) -> None:
+def test_options_override_the_configured_thresholds(run: Run, write: Write) -> None:
     write("datacheck.yaml", "compare: {key: id}\n")
     assert compared(run) == [("DC311", "data/test/a.parquet", 1)]
     assert compared(run, "--key", "x") == []
@@ -86,7 +86,7 @@ def test_thresholds_of_the_configuration_hold_and_options_beat_them(run: Run, wr
 
 @pytest.mark.parametrize("arguments", [["scan", "data"], ["config"], ["compare", "data/train", "data/test"]])
 @pytest.mark.usefixtures("splits")
-def test_a_mistake_in_the_thresholds_is_told_by_every_command(run: Run, write: Write, arguments: list[str]) -> None:
+def test_every_command_reports_a_wrong_threshold(run: Run, write: Write, arguments: list[str]) -> None:
     write("datacheck.yaml", "compare: {psii: 1, ks: 2}\n")
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
@@ -95,7 +95,7 @@ def test_a_mistake_in_the_thresholds_is_told_by_every_command(run: Run, write: W
     assert run("schema", "check", "datacheck.yaml").code == 2
 
 
-def test_config_shows_the_thresholds_that_are_set(run: Run, write: Write) -> None:
+def test_config_shows_the_configured_thresholds(run: Run, write: Write) -> None:
     write("datacheck.yaml", "compare: {psi: 0.5, row-exclude: [n]}\n")
     rows = [line.split(None, 2) for line in run("config").out.splitlines() if line.startswith("compare")]
     assert rows == [["compare.psi", "0.5", "datacheck.yaml"], ["compare.row-exclude", "n", "datacheck.yaml"]]

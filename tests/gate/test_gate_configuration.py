@@ -1,4 +1,4 @@
-"""What holds: the command line, then the environment, then the nearest file; and messages that name the place."""
+"""The order of configuration layers, and errors that name the place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def configured(given: dict[str, Any] | None = None, **environment: str) -> Confi
     return configure(given, environment=environment)
 
 
-def test_each_layer_beats_the_one_below_and_says_so(write: Write) -> None:
+def test_each_layer_overrides_the_one_below(write: Write) -> None:
     write("pyproject.toml", PYPROJECT)
     held = configured({"severity": {"DC104": "error"}, "ignore": ["DC9"]}, DATACHECK_SELECT="DC2, DC3")
     settings = held.settings
@@ -52,7 +52,7 @@ def test_each_layer_beats_the_one_below_and_says_so(write: Write) -> None:
     assert held.origin("workers") == "default"
 
 
-def test_the_nearest_file_holds_and_its_paths_are_its_own(
+def test_the_nearest_file_is_used_and_its_paths_are_relative_to_it(
     folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("pyproject.toml", PYPROJECT)
@@ -67,7 +67,7 @@ def test_the_nearest_file_holds_and_its_paths_are_its_own(
     assert held.settings.select == ("DC",)
 
 
-def test_a_pyproject_without_our_table_is_passed_by(
+def test_a_pyproject_without_a_datacheck_table_is_skipped(
     folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("pyproject.toml", PYPROJECT)
@@ -76,12 +76,12 @@ def test_a_pyproject_without_our_table_is_passed_by(
     assert configured().settings.select == ("DC1",)
 
 
-def test_nothing_above_the_root_of_the_repository_holds(folder: Path) -> None:
+def test_files_above_the_root_of_the_repository_are_not_used(folder: Path) -> None:
     (folder.parent / "datacheck.yaml").write_text("ignore: [DC1]\n")
     assert configured().settings == Settings()
 
 
-def test_a_file_is_named_by_option_or_variable(write: Write) -> None:
+def test_an_option_or_a_variable_chooses_the_file(write: Write) -> None:
     write("datacheck.yaml", "ignore: [DC1]\n")
     write("ci/strict.yaml", "ignore: [DC2]\n")
     write("ci/strict.toml", '[tool.datacheck]\nignore = ["DC3"]\n')
@@ -91,13 +91,13 @@ def test_a_file_is_named_by_option_or_variable(write: Write) -> None:
     assert configure(config="ci/strict.toml", environment=environment).settings.ignore == ("DC3",)
 
 
-def test_a_schema_for_one_call_is_that_of_every_file(write: Write) -> None:
+def test_a_schema_option_applies_to_every_file(write: Write) -> None:
     write("datacheck.yaml", "schemas: {'*.npy': a.yaml}\n")
     assert configured({"schema": "b.yaml"}).settings.schemas == {}
     assert configured(DATACHECK_SCHEMA="b.yaml").settings.schemas == {}
 
 
-def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
+def test_two_configuration_files_in_one_folder_are_an_error(write: Write) -> None:
     write("pyproject.toml", PYPROJECT)
     write("datacheck.yaml", "ignore: [DC1]\n")
     with pytest.raises(ConfigurationError, match=r"datacheck\.yaml is in the same folder"):
@@ -130,14 +130,14 @@ def test_both_files_beside_each_other_are_an_error(write: Write) -> None:
         ("schemas: [x]", "schemas: expected a mapping, got a list"),
     ],
 )
-def test_a_mistake_in_a_file_is_named_with_its_place(write: Write, text: str, message: str) -> None:
+def test_an_error_in_a_file_names_the_file_and_the_key(write: Write, text: str, message: str) -> None:
     write("datacheck.yaml", f"{text}\n")
     with pytest.raises(ConfigurationError) as caught:
         configured()
     assert str(caught.value).startswith(f"datacheck.yaml: {message}")
 
 
-def test_every_mistake_of_a_file_is_told(write: Write) -> None:
+def test_every_error_in_a_file_is_reported(write: Write) -> None:
     write("datacheck.yaml", "slect: [DC1]\nworkers: 0\n")
     with pytest.raises(ConfigurationError) as caught:
         configured()
@@ -155,7 +155,7 @@ def test_every_mistake_of_a_file_is_told(write: Write) -> None:
         ("CONFIG", "nowhere.yaml", "no such configuration file"),
     ],
 )
-def test_a_mistake_in_a_variable_is_named_with_it(folder: Path, variable: str, value: str, message: str) -> None:
+def test_an_error_in_a_variable_names_the_variable(folder: Path, variable: str, value: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         configured(**{f"DATACHECK_{variable}": value})
     assert message in str(caught.value)
@@ -170,16 +170,16 @@ def test_a_mistake_in_a_variable_is_named_with_it(folder: Path, variable: str, v
         ("[tool.datacheck]\nselect = 3\n", "expected a list, got 3"),
     ],
 )
-def test_a_broken_pyproject_is_named(write: Write, content: str, message: str) -> None:
+def test_an_error_in_a_pyproject_names_the_file(write: Write, content: str, message: str) -> None:
     write("pyproject.toml", content)
     with pytest.raises(ConfigurationError, match=message) as caught:
         configured()
     assert str(caught.value).startswith("pyproject.toml: ")
 
 
-def test_variables_that_mean_nothing_are_told_and_those_of_a_service_are_not(folder: Path) -> None:
+def test_unknown_variables_are_reported_unless_kubernetes_sets_them(folder: Path) -> None:
     environment = {"DATACHECK_SELCT": "DC1", "PATH": "/bin"}
-    # Kubernetes sets these in every pod beside a service called datacheck.
+    # Kubernetes sets these in every pod next to a service called datacheck.
     for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
         environment[f"DATACHECK_{name}"] = "10.0.0.1"
     assert configured(**environment).settings == Settings()
@@ -188,7 +188,7 @@ def test_variables_that_mean_nothing_are_told_and_those_of_a_service_are_not(fol
 
 
 @pytest.mark.parametrize("command", ["scan", "config"])
-def test_commands_tell_of_a_misspelt_variable(
+def test_commands_report_a_misspelled_variable(
     save: Save, run: Run, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     save("x.npy")
@@ -201,11 +201,11 @@ def test_commands_tell_of_a_misspelt_variable(
 @pytest.mark.parametrize(
     ("text", "expected"), [("0", False), ("no", False), ("OFF", False), ("1", True), ("true", True), ("Yes", True)]
 )
-def test_a_switch_in_the_environment_is_read_as_people_write_it(folder: Path, text: str, expected: bool) -> None:
+def test_boolean_variables_accept_common_spellings(folder: Path, text: str, expected: bool) -> None:
     assert configured(DATACHECK_CACHE=text).settings.cache is expected
 
 
-def test_the_baseline_of_the_usual_name_is_used_where_it_stands(write: Write) -> None:
+def test_the_default_baseline_is_used_if_it_exists(write: Write) -> None:
     assert configured().baseline is None
     write("datacheck-baseline.json", "{}")
     assert configured().baseline == "datacheck-baseline.json"
@@ -233,7 +233,7 @@ def test_config_prints_every_setting_with_its_origin(write: Write, run: Run, mon
     assert {name.partition(".")[0] for name in rows} == keys
 
 
-def test_config_says_which_schema_holds_for_a_file(write: Write, run: Run) -> None:
+def test_config_shows_the_schema_of_a_file(write: Write, run: Run) -> None:
     write("datacheck.yaml", "exclude: [raw/]\nschemas: {'train/*.npy': t.yaml, '*.npy': o.yaml}\n")
     done = run("config", "train/a.npy", "other/a.npy", "raw/a.npy", "a.csv")
     assert [line.split()[:2] for line in done.out.splitlines()] == [
@@ -245,13 +245,13 @@ def test_config_says_which_schema_holds_for_a_file(write: Write, run: Run) -> No
 
 
 @pytest.mark.parametrize("arguments", [["config"], ["scan", "x.npy"], ["baseline", "write", "x.npy"]])
-def test_a_wrong_configuration_is_exit_code_2_without_a_traceback(write: Write, run: Run, arguments: list[str]) -> None:
+def test_a_wrong_configuration_exits_with_2_and_no_traceback(write: Write, run: Run, arguments: list[str]) -> None:
     write("datacheck.yaml", "slect: [DC1]\n")
     message = "datacheck: datacheck.yaml: slect: unknown key 'slect'; did you mean 'select'?\n"
     assert run(*arguments) == (2, "", message)
 
 
-# The page
+# The documentation
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -259,7 +259,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return [part.partition("```")[0] for part in parts]
 
 
-def test_the_two_examples_of_the_page_say_the_same(repository: Path) -> None:
+def test_the_toml_and_yaml_examples_are_equal(repository: Path) -> None:
     page = repository / "docs" / "configuration.md"
     toml, compare = (tomllib.loads(block)["tool"]["datacheck"] for block in blocks(page, "toml"))
     (from_yaml,) = (yaml.safe_load(block) for block in blocks(page, "yaml"))
@@ -271,7 +271,7 @@ def test_the_two_examples_of_the_page_say_the_same(repository: Path) -> None:
     assert thresholds.key == (("patient_id",), ("site", "visit"))
 
 
-def test_every_key_is_on_the_page(repository: Path) -> None:
+def test_every_key_is_documented(repository: Path) -> None:
     rows = [
         line.split("|")[1]
         for line in (repository / "docs" / "configuration.md").read_text(encoding="utf-8").splitlines()
@@ -283,7 +283,7 @@ def test_every_key_is_on_the_page(repository: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["!", "\\", "a\\", "[", "[z-a]", "", "#"])
 @pytest.mark.parametrize("key", ["exclude", "schemas"])
-def test_a_pattern_that_can_match_nothing_is_a_mistake(folder: Path, key: str, pattern: str) -> None:
+def test_a_pattern_that_can_match_nothing_is_an_error(folder: Path, key: str, pattern: str) -> None:
     value = [pattern] if key == "exclude" else {pattern: "x.yaml"}
     with pytest.raises(ConfigurationError, match=r"is not a valid \.gitignore pattern, or matches nothing"):
         configure({key: value})
@@ -306,16 +306,14 @@ def test_a_pattern_that_can_match_nothing_is_a_mistake(folder: Path, key: str, p
     ],
     ids=lambda arguments: " ".join(arguments)[:20],
 )
-def test_an_option_that_names_nothing_is_a_mistake_and_no_silent_pass(
-    save: Save, run: Run, arguments: list[str]
-) -> None:
+def test_an_empty_option_value_is_an_error(save: Save, run: Run, arguments: list[str]) -> None:
     save("a.npy", [float("nan")])
     done = run("scan", "a.npy", *arguments)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_pattern_with_the_whole_path_is_meant_from_there(save: Save, write: Write, run: Run) -> None:
+def test_a_pattern_may_be_absolute(save: Save, write: Write, run: Run) -> None:
     save("data/a.npy", [5])
     save("data/b.npy", [float("nan")])
     write("s.yaml", "fields: {x: {le: 1}}\n")

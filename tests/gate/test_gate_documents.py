@@ -1,4 +1,4 @@
-"""``datacheck schema check`` tells schemas, pipelines and configurations by what is in them."""
+"""``datacheck schema check`` recognizes schemas, pipelines and configurations by their content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIPELINE = "inputs: data\noutput: {path: out}\nclean: [{action: clip, fields: x,
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--skip-others"]])
-def test_a_right_file_is_told_as_what_it_is(
+def test_a_valid_file_is_described(
     write: Write, run: Run, name: str, text: str, words: str, options: list[str]
 ) -> None:
     write(name, text)
@@ -46,7 +46,7 @@ def test_a_right_file_is_told_as_what_it_is(
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--skip-others"]])
-def test_a_wrong_file_is_an_error_with_its_place(
+def test_an_invalid_file_is_an_error_that_names_the_key(
     write: Write, run: Run, name: str, text: str, message: str, options: list[str]
 ) -> None:
     write(name, text)
@@ -60,7 +60,7 @@ def test_a_wrong_file_is_an_error_with_its_place(
     "text",
     ["apiVersion: v1\nkind: Job\n", "a: 1\n---\nb: 2\n", "{{ helm }}\n", "- 1\n- 2\n", "", "on: push\njobs: {}\n"],
 )
-def test_other_files_are_passed_over_only_where_that_is_asked_for(write: Write, run: Run, text: str) -> None:
+def test_other_files_are_skipped_only_with_skip_others(write: Write, run: Run, text: str) -> None:
     write("other.yaml", text)
     assert run("schema", "check", "other.yaml").code == 2
     done = run("schema", "check", "other.yaml", "--skip-others")
@@ -68,12 +68,12 @@ def test_other_files_are_passed_over_only_where_that_is_asked_for(write: Write, 
     assert done.out.endswith("skipped\n")
 
 
-def test_a_file_that_is_not_there_is_an_error_in_any_case(run: Run) -> None:
+def test_a_missing_file_is_always_an_error(run: Run) -> None:
     for options in ([], ["--skip-others"]):
         assert run("schema", "check", "nowhere.yaml", *options).code == 2
 
 
-def test_all_files_are_looked_at(write: Write, run: Run) -> None:
+def test_all_files_are_checked(write: Write, run: Run) -> None:
     write("a.yaml", "fields: {x: {gee: 1}}\n")
     write("b.yaml", SCHEMA)
     write("c.yaml", "fields: 3\n")

@@ -1,4 +1,4 @@
-"""Every report format, held to its published schema or read by who reads it, with names that try to break out of it."""
+"""Every report format, validated against its published schema or a parser, with hostile names."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_format_renders_every_report(name: str, report: Report) -> None:
     text.encode()
 
 
-def test_a_format_that_is_not_there_is_an_error_with_the_nearest() -> None:
+def test_an_unknown_format_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"unknown report format 'serif'; did you mean 'sarif'\?"):
         render(Report(), "serif")
 
@@ -107,14 +107,14 @@ def test_a_format_that_is_not_there_is_an_error_with_the_nearest() -> None:
 
 
 @hostile
-def test_a_line_of_text_is_one_finding_whatever_it_is_called(name: str) -> None:
+def test_each_finding_is_one_line_whatever_its_names(name: str) -> None:
     lines = render(report_of(name), "text").splitlines()
     assert len(lines) == 4
     assert [line[:5] for line in lines[:3]] == ["DC101", "DC302", "DC901"]
     assert not any(CONTROLS.search(line) for line in lines)
 
 
-def test_color_marks_the_code_by_its_severity_and_nothing_else() -> None:
+def test_color_marks_only_codes_and_the_summary() -> None:
     text = render(report_of("DC101 no findings"), "text")
     colored = render(report_of("DC101 no findings"), "text", color=True)
     assert re.sub(r"\x1b\[\d+m", "", colored) == text
@@ -136,7 +136,7 @@ def test_the_summary_counts_errors_warnings_and_notes() -> None:
 
 
 @hostile
-def test_json_reads_back_as_what_it_was(name: str) -> None:
+def test_json_round_trips(name: str) -> None:
     report = report_of(name, baseline="known.json")
     read = json.loads(render(report, "json"))
     assert Report.from_dict(read).findings == report.findings
@@ -147,7 +147,7 @@ def test_json_reads_back_as_what_it_was(name: str) -> None:
     assert json.loads(lines[-1])["ok"] is False
 
 
-def test_the_json_of_a_scan_has_the_keys_that_were_promised() -> None:
+def test_the_json_of_a_scan_has_the_documented_keys() -> None:
     read = json.loads(render(report_of("a"), "json"))
     assert set(read) == {"ok", "num_files", "num_rows", "num_bytes", "seconds", "findings"}
     assert {"code", "name", "severity", "uri", "field", "num_violations", "num_checked", "examples"} <= set(
@@ -168,7 +168,7 @@ def test_sarif_is_valid(sarif_schema: jsonschema.Draft4Validator, name: str, bas
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @given(name=names)
-def test_sarif_is_valid_for_any_name(sarif_schema: jsonschema.Draft4Validator, name: str) -> None:
+def test_sarif_is_valid_for_any_file_name(sarif_schema: jsonschema.Draft4Validator, name: str) -> None:
     log = json.loads(render(report_of(name), "sarif"))
     sarif_schema.validate(log)
     for result in log["runs"][0]["results"]:
@@ -195,13 +195,13 @@ def artifacts(report: Report) -> list[dict[str, str]]:
         ("/elsewhere/a?#.npy", {"uri": "file:///elsewhere/a%3F%23.npy"}),
     ],
 )
-def test_a_path_is_a_relative_uri_in_here_and_an_absolute_one_elsewhere(
+def test_a_path_is_a_relative_uri_inside_the_repository_and_absolute_outside(
     folder: Path, path: str, expected: dict[str, str]
 ) -> None:
     assert artifacts(report_of(path)) == [expected]
 
 
-def test_a_relative_uri_leads_to_the_file_by_the_base_that_is_given(folder: Path) -> None:
+def test_a_relative_uri_resolves_against_its_base(folder: Path) -> None:
     (folder / "sub dir").mkdir()
     path = folder / "sub dir" / "a b.npy"
     path.write_bytes(b"")
@@ -217,7 +217,7 @@ def test_a_relative_uri_leads_to_the_file_by_the_base_that_is_given(folder: Path
     assert outside == {"uri": (folder.parent / "a.npy").as_uri()}
 
 
-def test_sarif_has_rules_levels_and_fingerprints_that_stay() -> None:
+def test_sarif_has_rules_levels_and_stable_fingerprints() -> None:
     run = json.loads(render(report_of("a.npy", "b.npy"), "sarif"))["runs"][0]
     rules = run["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == ["DC101", "DC302", "DC901"]
@@ -239,7 +239,7 @@ def test_known_findings_are_suppressed_results() -> None:
 
 
 def shown(text: str) -> str:
-    """A message as a consumer shows it (sections 3.11.5 and 3.11.6 of the specification); fails where it is more than text."""
+    """A message as a viewer shows it (SARIF sections 3.11.5 and 3.11.6). Fails if it is more than text."""
     assert not re.search(r"(?<!{)(?:{{)*{\d+}", text), "a placeholder"
     assert not re.search(r"(?<!\\)(?:\\\\)*\[(?:[^\\\]]|\\.)*\]\(", text), "a link"
     if re.search(r"\\\]\(", text):
@@ -251,13 +251,13 @@ def shown(text: str) -> str:
     "name",
     ["[x](http://example.com)", "\\[x\\](http://example.com)", "\\\\[x](y)", "{0}", "{{0}}", "{", "}{1}{", "[x]"],
 )
-def test_a_name_is_no_link_and_no_placeholder_in_a_message(name: str) -> None:
+def test_names_are_neither_links_nor_placeholders_in_a_message(name: str) -> None:
     report = report_of(name)
     results = json.loads(render(report, "sarif"))["runs"][0]["results"]
     assert [shown(result["message"]["text"]) for result in results] == [finding.message for finding in report.findings]
 
 
-def test_two_fields_of_a_file_are_two_alerts_and_the_same_ones_tomorrow() -> None:
+def test_two_fields_of_a_file_are_two_stable_alerts() -> None:
     def hashes(*numbers: int) -> list[str]:
         report = Report(
             tuple(Finding("DC101", "a.npz", name, number, 9) for name, number in zip("ab", numbers, strict=True))
@@ -269,7 +269,7 @@ def test_two_fields_of_a_file_are_two_alerts_and_the_same_ones_tomorrow() -> Non
     assert hashes(1, 2) == hashes(3, 4)
 
 
-def test_of_more_results_than_code_scanning_takes_the_lesser_ones_are_left_out_and_counted(
+def test_the_least_severe_results_beyond_the_limit_are_omitted_and_counted(
     sarif_schema: jsonschema.Draft4Validator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datacheck.reports.sarif._MAX_RESULTS", 4)
@@ -293,7 +293,7 @@ def test_of_more_results_than_code_scanning_takes_the_lesser_ones_are_left_out_a
 
 
 @hostile
-def test_junit_is_read_by_a_parser_of_it(name: str) -> None:
+def test_a_junit_parser_reads_the_report(name: str) -> None:
     text = render(report_of(name, baseline="known.json"), "junit")
     parsed = junitparser.JUnitXml.fromroot(junitparser.junitparser.etree.parse(BytesIO(text.encode())).getroot())
     (suite,) = parsed
@@ -307,8 +307,8 @@ def test_junit_is_read_by_a_parser_of_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("report", [report_of("a", baseline="known.json"), Report(num_files=2)])
-def test_junit_has_no_element_and_no_attribute_but_those_that_jenkins_knows(report: GateReport) -> None:
-    # junit-10.xsd of Jenkins' xunit plugin, which refuses anything else.
+def test_junit_is_valid_for_jenkins(report: GateReport) -> None:
+    # From junit-10.xsd of Jenkins' xunit plugin, which rejects anything else.
     known = {
         "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
         "testsuite": ({"name", "time", "tests", "failures", "errors", "skipped"}, {"testcase"}),
@@ -323,7 +323,7 @@ def test_junit_has_no_element_and_no_attribute_but_those_that_jenkins_knows(repo
         assert {child.tag for child in element} <= children
 
 
-def test_a_clean_run_is_one_test_that_passed() -> None:
+def test_a_clean_run_is_one_passed_test() -> None:
     parsed = junitparser.JUnitXml.fromstring(render(Report(num_files=3), "junit").encode())
     ((case,),) = parsed
     assert (case.name, case.is_passed, parsed.tests) == ("3 files", True, 1)
@@ -350,7 +350,7 @@ def _unescape(text: str, *, property_: bool = False) -> str:
 
 
 @hostile
-def test_github_sees_one_annotation_a_finding_and_no_other_command(folder: Path, name: str) -> None:
+def test_github_sees_one_annotation_per_finding_and_no_other_command(folder: Path, name: str) -> None:
     text = render(report_of(name), "github")
     found = list(commands(text))
     assert [command for command, _, _ in found] == ["error", "warning", "notice"]
@@ -360,16 +360,14 @@ def test_github_sees_one_annotation_a_finding_and_no_other_command(folder: Path,
     assert len(text.splitlines()) == 4
 
 
-def test_github_says_what_it_shows_in_the_log_alone(folder: Path) -> None:
+def test_github_counts_findings_without_an_annotation(folder: Path) -> None:
     assert "of these stand" not in render(report_of(*map(str, range(10))), "github")
     lines = render(report_of(*map(str, range(12))), "github").splitlines()
     assert len(lines) == 12 * 3 + 2
     assert lines[-1] == "6 findings shown only in this log: GitHub annotates the first 10 of each level"
 
 
-def test_paths_are_those_in_the_repository_wherever_datacheck_runs(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_relative_to_the_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub" / "deep").mkdir(parents=True)
     monkeypatch.chdir(folder / "sub")
     for path in ("deep/a b.npy", "../sub/deep/a b.npy", str(folder / "sub/deep/a b.npy")):
@@ -382,7 +380,7 @@ def test_paths_are_those_in_the_repository_wherever_datacheck_runs(
     assert artifacts(report_of("../..a.npy")) == [{"uri": "..a.npy", "uriBaseId": "%SRCROOT%"}]
 
 
-def test_github_is_given_paths_from_the_current_folder(folder: Path) -> None:
+def test_github_paths_are_relative_to_the_repository(folder: Path) -> None:
     ((_, properties, _), *_) = commands(render(report_of(str(folder / "data" / "a,b:c.npy")), "github"))
     assert properties["file"] == "data/a,b:c.npy"
 
@@ -391,7 +389,7 @@ def test_github_is_given_paths_from_the_current_folder(folder: Path) -> None:
 
 
 @hostile
-def test_gitlab_has_what_its_documentation_asks_for(folder: Path, name: str) -> None:
+def test_gitlab_issues_have_the_documented_keys(folder: Path, name: str) -> None:
     text = render(report_of(name), "gitlab")
     issues = json.loads(text)
     # https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format
@@ -408,7 +406,7 @@ def test_gitlab_has_what_its_documentation_asks_for(folder: Path, name: str) -> 
     assert text[:3] != "\ufeff"
 
 
-def test_gitlab_is_given_paths_inside_the_repository(folder: Path) -> None:
+def test_gitlab_paths_are_relative_to_the_repository(folder: Path) -> None:
     for path in ("./data/a.npy", str(folder / "data/a.npy")):
         assert json.loads(render(report_of(path), "gitlab"))[0]["location"]["path"] == "data/a.npy"
 
@@ -417,7 +415,7 @@ def test_gitlab_is_given_paths_inside_the_repository(folder: Path) -> None:
 
 
 class Cells(HTMLParser):
-    """What a reader of the rendered page sees: the text of the cells, and every element that is there."""
+    """The rendered page: the text of the cells, and all elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -443,17 +441,17 @@ def rendered(text: str) -> Cells:
 
 
 @hostile
-def test_markdown_shows_names_and_makes_nothing_of_them(name: str) -> None:
+def test_markdown_shows_hostile_names_literally(name: str) -> None:
     text = render(report_of(name), "markdown")
     cells = rendered(text)
     assert cells.elements == {"p", "strong", "table", "thead", "tbody", "tr", "th", "td", "code"}
     assert [len(row) for row in cells.rows] == [6] * 4
-    # No mention, issue number or address is left that a page could make a link of, not even in the source.
+    # The source has no mention, issue number or address that a page could turn into a link.
     assert not re.search(r"[@#]\w|www\.|://", re.sub(r"&#\d+;", "", text))
 
 
 @given(name=names)
-def test_markdown_shows_any_name_as_it_is(name: str) -> None:
+def test_markdown_shows_any_name_literally(name: str) -> None:
     cells = rendered(render(report_of(name), "markdown"))
     assert [len(row) for row in cells.rows] == [6] * 4
     from datacheck.text import plain
@@ -461,7 +459,7 @@ def test_markdown_shows_any_name_as_it_is(name: str) -> None:
     assert cells.rows[1][1].strip() == plain(name, 400).strip()
 
 
-def test_markdown_stays_as_small_as_a_summary_may_be_and_says_what_is_left_out() -> None:
+def test_markdown_stays_below_the_size_limit_and_counts_omitted_findings() -> None:
     text = render(report_of(*(f"{number}{'<' * 300}" for number in range(300))), "markdown")
     assert len(text.encode()) < 1 << 20
     *_, last, empty, note = text.splitlines()
@@ -474,7 +472,7 @@ def test_markdown_stays_as_small_as_a_summary_may_be_and_says_what_is_left_out()
     )
 
 
-def test_markdown_is_a_table_that_other_tools_read(folder: Path) -> None:
+def test_markdown_is_a_valid_table(folder: Path) -> None:
     text = render(report_of("a.npy", baseline="known.json"), "markdown")
     first, _, header, _, *rows = text.splitlines()
     assert first == (

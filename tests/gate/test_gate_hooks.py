@@ -1,4 +1,4 @@
-"""The hooks that the repository offers, run by the real pre-commit on real commits."""
+"""The pre-commit hooks of this repository, run by pre-commit on real commits."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def call(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pre-commit keeps between runs."""
+    """The cache of pre-commit, shared by all tests."""
     return tmp_path_factory.mktemp("pre-commit")
 
 
 @pytest.fixture
 def commit(folder: Path, repository: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Commit:
-    """Adds everything and commits it, in a repository that uses the hooks of this one.
+    """Stages and commits everything, in a repository that uses the hooks of this one.
 
-    They come from a repository of their own, as for anybody, but run the datacheck that is installed here: to install
-    another one takes a package index.
+    The hooks come from a separate repository, as for any user, but run the installed datacheck, because installing another
+    copy needs a package index.
     """
     for name, value in {
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -72,7 +72,7 @@ def commit(folder: Path, repository: Path, tmp_path: Path, home: Path, monkeypat
     return add_and_commit
 
 
-def test_a_commit_with_a_nan_is_refused_with_its_place_and_one_without_passes(save: Save, commit: Commit) -> None:
+def test_a_commit_with_a_nan_is_rejected_and_one_without_passes(save: Save, commit: Commit) -> None:
     save("data/train.npy", [[1, 2], [3, NAN]])
     refused = commit()
     assert refused.returncode == 1
@@ -85,7 +85,7 @@ def test_a_commit_with_a_nan_is_refused_with_its_place_and_one_without_passes(sa
     assert call("git", "log", "--format=%s").stdout == "data\n"
 
 
-def test_no_name_of_a_file_is_taken_for_an_option(save: Save, commit: Commit) -> None:
+def test_no_file_name_is_parsed_as_an_option(save: Save, commit: Commit) -> None:
     for name in (
         "-x.npy",
         "--help.npy",
@@ -103,19 +103,19 @@ def test_no_name_of_a_file_is_taken_for_an_option(save: Save, commit: Commit) ->
     assert "8 errors in 8 files" in refused.stderr
 
 
-def test_only_what_is_committed_is_checked_and_as_it_is_committed(save: Save, commit: Commit) -> None:
+def test_only_staged_content_is_checked(save: Save, commit: Commit) -> None:
     path = save("a.npy", [1])
     assert commit().returncode == 0
     save("b.npy", [2])
     call("git", "add", "b.npy")
-    # Not added: pre-commit puts it aside while hooks run.
+    # Not staged: pre-commit stashes it while hooks run.
     save("a.npy", [NAN])
     done = call("git", "commit", "-m", "b")
     assert done.returncode == 0, done.stderr
     assert np.isnan(np.load(path)).all()
 
 
-def test_the_configuration_of_the_repository_holds(save: Save, write: Write, commit: Commit) -> None:
+def test_the_configuration_of_the_repository_is_used(save: Save, write: Write, commit: Commit) -> None:
     write("schemas/low.yaml", "fields: {x: {le: 1}}\n")
     write("datacheck.yaml", "schemas: {data/: schemas/low.yaml}\nexclude: [raw/]\n")
     save("data/a.npy", [5])
@@ -126,7 +126,7 @@ def test_the_configuration_of_the_repository_holds(save: Save, write: Write, com
     assert "raw/a.npy" not in refused.stderr
 
 
-def test_pointers_of_git_lfs_and_dvc_are_named_as_such(write: Write, commit: Commit) -> None:
+def test_git_lfs_and_dvc_pointers_are_reported(write: Write, commit: Commit) -> None:
     write("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 1234\n")
     write("b.npy.dvc", "outs:\n- md5: a304afb96060aad90176268345e10355\n  path: b.npy\n")
     refused = commit()
@@ -137,7 +137,7 @@ def test_pointers_of_git_lfs_and_dvc_are_named_as_such(write: Write, commit: Com
     assert commit().returncode == 0
 
 
-def test_a_wrong_schema_pipeline_or_configuration_is_refused(write: Write, commit: Commit) -> None:
+def test_an_invalid_schema_pipeline_or_configuration_is_rejected(write: Write, commit: Commit) -> None:
     write("schemas/s.yaml", "fields: {x: {gee: 1}}\n")
     write("pipelines/p.yaml", "inputs: data\noutput: {path: out}\nclaen: []\n")
     write("pipelines/ci.yml", "jobs: {build: {steps: []}}\n")
@@ -155,7 +155,7 @@ def test_a_wrong_schema_pipeline_or_configuration_is_refused(write: Write, commi
     assert "datacheck.yaml: slect: unknown key" in commit().stderr
 
 
-def test_files_that_did_not_change_are_not_read_again(save: Save, commit: Commit) -> None:
+def test_unchanged_files_are_not_read_again(save: Save, commit: Commit) -> None:
     for number in range(40):
         save(f"data/{number}.npy", [number])
     assert commit().returncode == 0
@@ -165,7 +165,7 @@ def test_files_that_did_not_change_are_not_read_again(save: Save, commit: Commit
     assert "40 files unchanged since the last check" in again.stdout
 
 
-# The offer itself
+# The hook manifest
 
 
 def offered_hooks(repository: Path) -> dict[str, dict[str, Any]]:
@@ -177,7 +177,7 @@ def test_the_manifest_is_valid(repository: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_hook_takes_the_files_that_a_source_reads_and_no_others(repository: Path) -> None:
+def test_the_hook_matches_exactly_the_files_that_datacheck_reads(repository: Path) -> None:
     hook = offered_hooks(repository)["datacheck"]
     pattern = re.compile(hook["files"])
     for suffix in known_suffixes():
@@ -203,5 +203,5 @@ def test_the_hook_takes_the_files_that_a_source_reads_and_no_others(repository: 
         ("schemas/a.json", False),
     ],
 )
-def test_the_schema_hook_takes_schemas_pipelines_and_configurations(repository: Path, path: str, taken: bool) -> None:
+def test_the_schema_hook_matches_schemas_pipelines_and_configurations(repository: Path, path: str, taken: bool) -> None:
     assert bool(re.search(offered_hooks(repository)["datacheck-schema"]["files"], path)) is taken

@@ -1,4 +1,4 @@
-"""``datacheck scan``: several reports of one check, colour, paths, exit codes, and what a DVC pointer stands for."""
+"""``datacheck scan``: several reports from one check, color, paths, exit codes and DVC pointers."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_each_file_belongs_to_the_format_before_it(save: Save, run: Run) -> None
     assert Path("x.xml").read_text().endswith("</testsuites>\n")
 
 
-def test_options_between_and_before_change_nothing(save: Save, run: Run) -> None:
+def test_other_options_in_between_change_nothing(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     done = run("scan", "-f", "json", "--no-cache", "-w", "1", "-o", "x.json", "--ignore", "DC9", "a.npy", "-f", "jsonl")
     assert done.code == 1
     assert json.loads(Path("x.json").read_text())["findings"] == [json.loads(done.out.splitlines()[0])]
 
 
-def test_a_report_to_files_alone_prints_nothing(save: Save, run: Run) -> None:
+def test_a_report_written_only_to_files_prints_nothing(save: Save, run: Run) -> None:
     save("a.npy")
     assert run("scan", "a.npy", "--format=json", "-ox.json")[:2] == (0, "")
     assert json.loads(Path("x.json").read_text())["ok"] is True
@@ -58,7 +58,7 @@ def test_a_report_to_files_alone_prints_nothing(save: Save, run: Run) -> None:
         (["-f", "json", "-o", "x", "-f", "text", "-o", "x"], "-o x is given twice"),
     ],
 )
-def test_what_cannot_be_paired_is_an_error_before_anything_is_read(
+def test_unpaired_formats_and_files_are_an_error_before_anything_is_read(
     folder: Path, run: Run, options: list[str], message: str
 ) -> None:
     done = run("scan", "nowhere.npy", *options)
@@ -66,7 +66,7 @@ def test_what_cannot_be_paired_is_an_error_before_anything_is_read(
     assert message in done.err
 
 
-def test_a_file_is_replaced_at_once_or_not_at_all(save: Save, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_file_is_replaced_atomically(save: Save, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     save("a.npy", [NAN])
     Path("x.json").write_text("before")
     monkeypatch.setattr("os.fsync", _full)
@@ -81,7 +81,7 @@ def _full(*_: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_folder_that_is_not_there_is_an_error_that_names_it(save: Save, run: Run) -> None:
+def test_a_missing_folder_is_an_error_that_names_it(save: Save, run: Run) -> None:
     save("a.npy")
     done = run("scan", "a.npy", "-f", "json", "-o", "nowhere/x.json")
     assert done.code == 2
@@ -89,7 +89,7 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_it(save: Save, run: R
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "sub", "a.npy", "link.json", "sub/a.npy/x", "x" * 300])
-def test_what_is_no_place_for_a_report_is_an_error_and_data_is_never_replaced(save: Save, run: Run, name: str) -> None:
+def test_a_report_never_replaces_data(save: Save, run: Run, name: str) -> None:
     path = save("a.npy", [NAN])
     save("sub/a.npy")
     Path("link.json").symlink_to("a.npy")
@@ -106,13 +106,13 @@ def test_what_is_no_place_for_a_report_is_an_error_and_data_is_never_replaced(sa
     ids=lambda arguments: arguments[1],
 )
 @pytest.mark.parametrize("name", ["", "a.npy"])
-def test_no_command_writes_over_data(save: Save, run: Run, arguments: list[str], name: str) -> None:
+def test_no_command_overwrites_data(save: Save, run: Run, arguments: list[str], name: str) -> None:
     before = save("a.npy").read_bytes()
     assert run(*arguments, name)[:2] == (2, "")
     assert Path("a.npy").read_bytes() == before
 
 
-def test_a_pipe_is_written_to_and_stays_one(save: Save, run: Run) -> None:
+def test_a_report_can_be_written_to_a_named_pipe(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     os.mkfifo("pipe")
     descriptor = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -122,7 +122,7 @@ def test_a_pipe_is_written_to_and_stays_one(save: Save, run: Run) -> None:
     assert Path("pipe").is_fifo()
 
 
-def test_a_link_leads_to_the_file_that_is_written(save: Save, run: Run) -> None:
+def test_a_report_is_written_through_a_link(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     Path("link.json").symlink_to("real.json")
     assert run("scan", "a.npy", "-f", "json", "-o", "link.json").code == 1
@@ -130,7 +130,7 @@ def test_a_link_leads_to_the_file_that_is_written(save: Save, run: Run) -> None:
     assert json.loads(Path("real.json").read_text())["ok"] is False
 
 
-def test_standard_output_that_leads_to_a_file_is_not_replaced(save: Save) -> None:
+def test_stdout_redirected_to_a_file_is_not_replaced(save: Save) -> None:
     save("a.npy", [NAN])
     with Path("log").open("w") as log:
         log.write("before\n")
@@ -142,7 +142,7 @@ def test_standard_output_that_leads_to_a_file_is_not_replaced(save: Save) -> Non
     assert json.loads(lines[-1])["ok"] is False
 
 
-def test_a_dash_is_standard_output(save: Save, run: Run) -> None:
+def test_a_dash_is_stdout(save: Save, run: Run) -> None:
     save("a.npy", [NAN])
     done = run("scan", "a.npy", "-f", "jsonl", "-o", "-", "-f", "text", "-o", "x.txt")
     assert json.loads(done.out.splitlines()[-1])["ok"] is False
@@ -152,11 +152,11 @@ def test_a_dash_is_standard_output(save: Save, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["run", "clean"])
-def test_other_commands_know_every_format_too(run: Run, name: str) -> None:
+def test_other_commands_have_every_format_too(run: Run, name: str) -> None:
     assert "sarif" in run(name, "--help").out
 
 
-# Colour
+# Color
 
 
 @pytest.mark.parametrize(
@@ -198,10 +198,10 @@ def test_color_on_a_terminal(save: Save, folder: Path, variables: dict[str, str]
     assert (b"\x1b[31mDC101" in printed) is colored
 
 
-# What is checked
+# Schemas, exclusion and selection
 
 
-def test_the_paths_of_the_configuration_are_checked_where_none_is_given(save: Save, write: Write, run: Run) -> None:
+def test_the_configured_paths_are_checked_by_default(save: Save, write: Write, run: Run) -> None:
     assert run("scan").err == (
         "datacheck: nothing to check: name files or folders, or set 'paths' in the configuration\n"
     )
@@ -214,7 +214,7 @@ def test_the_paths_of_the_configuration_are_checked_where_none_is_given(save: Sa
     assert "b.npy" not in done.out
 
 
-def test_each_file_is_held_to_the_schema_of_the_first_pattern_that_matches(save: Save, write: Write, run: Run) -> None:
+def test_each_file_has_the_schema_of_the_first_matching_pattern(save: Save, write: Write, run: Run) -> None:
     for name in ("data/train/a.npy", "data/test/a.npy", "data/b.npy"):
         save(name, [5.0])
     write("schemas/low.yaml", "fields: {x: {le: 1}}\n")
@@ -227,7 +227,7 @@ def test_each_file_is_held_to_the_schema_of_the_first_pattern_that_matches(save:
     assert run("scan", "data", "--schema", "schemas/high.yaml").code == 0
 
 
-def test_findings_come_in_the_order_of_the_files_whatever_their_schema(save: Save, write: Write, run: Run) -> None:
+def test_findings_are_in_the_order_of_the_files_whatever_their_schema(save: Save, write: Write, run: Run) -> None:
     for name in ("a.npy", "b.npy", "c.npy", "d.npy"):
         save(name, [NAN])
     write("s.yaml", "fields: {x: {}}\n")
@@ -236,7 +236,7 @@ def test_findings_come_in_the_order_of_the_files_whatever_their_schema(save: Sav
     assert [json.loads(line).get("uri") for line in done.out.splitlines()][:-1] == ["a.npy", "b.npy", "c.npy", "d.npy"]
 
 
-def test_what_is_excluded_is_left_out_even_where_it_is_named(save: Save, run: Run) -> None:
+def test_excluded_files_are_skipped_even_if_named(save: Save, run: Run) -> None:
     for name in ("a.npy", "raw/b.npy"):
         save(name, [NAN])
     done = run("scan", "a.npy", "raw/b.npy", "--exclude", "raw/", "--exclude", "x.npy")
@@ -245,7 +245,7 @@ def test_what_is_excluded_is_left_out_even_where_it_is_named(save: Save, run: Ru
     assert (done.code, done.out.split(" (")[0]) == (0, "no findings in 0 files, 0 rows, 0 bytes")
 
 
-def test_patterns_of_a_command_line_are_those_of_the_current_folder(
+def test_exclude_patterns_on_the_command_line_are_relative_to_the_current_folder(
     save: Save, write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     write("datacheck.yaml", "ignore: [DC9]\n")
@@ -273,7 +273,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 123
 DVC = "outs:\n- md5: a304afb96060aad90176268345e10355\n  size: 1234\n  path: a.npy\n"
 
 
-def test_pointers_are_named_as_what_they_are(write: Write, run: Run) -> None:
+def test_pointer_files_are_reported_as_such(write: Write, run: Run) -> None:
     write("lfs.parquet", LFS)
     write("a.npy.dvc", DVC)
     done = run("scan", "lfs.parquet", "a.npy.dvc")
@@ -285,7 +285,7 @@ def test_pointers_are_named_as_what_they_are(write: Write, run: Run) -> None:
     )
 
 
-def test_no_name_becomes_a_command_of_whoever_pastes_the_remedy(write: Write, run: Run) -> None:
+def test_file_names_in_suggested_commands_are_quoted(write: Write, run: Run) -> None:
     write("a b;$(id).parquet", LFS)
     write("c d.npy.dvc", DVC)
     out = run("scan", "a b;$(id).parquet", "c d.npy.dvc").out
@@ -293,7 +293,7 @@ def test_no_name_becomes_a_command_of_whoever_pastes_the_remedy(write: Write, ru
     assert "`dvc pull 'c d.npy.dvc'`" in out
 
 
-def test_the_data_beside_its_dvc_pointer_is_checked(save: Save, write: Write, run: Run) -> None:
+def test_data_next_to_its_dvc_pointer_is_checked(save: Save, write: Write, run: Run) -> None:
     write("a.npy.dvc", DVC)
     save("a.npy", [NAN])
     done = run("scan", "a.npy.dvc")
@@ -315,7 +315,7 @@ def test_the_function_does_what_the_command_does(save: Save, write: Write, run: 
     assert str(report).splitlines()[0] == run("scan").out.splitlines()[0]
 
 
-def test_a_setting_of_the_function_that_is_not_there_is_an_error(save: Save) -> None:
+def test_an_unknown_setting_of_the_function_is_an_error(save: Save) -> None:
     save("a.npy")
     with pytest.raises(ConfigurationError, match=r"check\(ignor=\): ignor: unknown key .*did you mean 'ignore'"):
         datacheck.check("a.npy", ignor=["DC1"])

@@ -1,4 +1,4 @@
-"""What the repository offers to CI, and the pages that say so: parsed, held to their schemas, and run where they can be."""
+"""The CI examples and the GitHub action: parsed, validated against schemas, and run where possible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAN = float("nan")
 
 
 def sections() -> dict[str, list[tuple[str, str]]]:
-    """The code blocks of the page by the heading above them: language and text."""
+    """The code blocks of the page by heading: language and text."""
     found: dict[str, list[tuple[str, str]]] = {}
     for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
@@ -57,7 +57,7 @@ def example(heading: str, position: int = 0) -> Any:
     return yaml.safe_load(SECTIONS[heading][position][1])
 
 
-def test_the_page_has_a_section_for_each_tool_and_links_to_it() -> None:
+def test_the_page_links_to_a_section_for_each_tool() -> None:
     assert list(SECTIONS) == [
         "pre-commit",
         "GitHub Actions",
@@ -72,12 +72,12 @@ def test_the_page_has_a_section_for_each_tool_and_links_to_it() -> None:
 
 
 @pytest.mark.parametrize(("heading", "text"), YAML_BLOCKS)
-def test_every_example_in_yaml_parses(heading: str, text: str) -> None:
+def test_every_yaml_example_parses(heading: str, text: str) -> None:
     assert isinstance(yaml.safe_load(text), dict)
 
 
 @pytest.mark.parametrize("position", [0, 1])
-def test_the_pre_commit_examples_are_valid_and_name_hooks_that_there_are(tmp_path: Path, position: int) -> None:
+def test_the_pre_commit_examples_are_valid_and_name_existing_hooks(tmp_path: Path, position: int) -> None:
     path = tmp_path / ".pre-commit-config.yaml"
     path.write_text(SECTIONS["pre-commit"][position][1])
     command = [sys.executable, "-m", "pre_commit", "validate-config", str(path)]
@@ -87,7 +87,7 @@ def test_the_pre_commit_examples_are_valid_and_name_hooks_that_there_are(tmp_pat
     assert {hook["id"] for hook in repository["hooks"]} <= offered
 
 
-def test_the_github_example_is_a_valid_workflow_with_inputs_that_the_action_has(tmp_path: Path) -> None:
+def test_the_github_example_is_a_valid_workflow_with_existing_inputs(tmp_path: Path) -> None:
     path = tmp_path / "data.yml"
     path.write_text(SECTIONS["GitHub Actions"][0][1])
     check_with_schema(path, "vendor.github-workflows")
@@ -103,7 +103,7 @@ def test_the_gitlab_example_is_a_valid_pipeline(tmp_path: Path) -> None:
 
 
 def commands() -> Iterator[list[str]]:
-    """The command lines of datacheck in the examples, as lists."""
+    """The datacheck commands in the examples, as lists."""
     for line in (*example("GitLab CI")["datacheck"]["script"], *SHELL):
         yield line.split()[1:]
     yield example("Kubernetes")["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -113,7 +113,7 @@ def commands() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("arguments", list(commands()), ids=lambda arguments: arguments[1])
-def test_the_commands_of_the_examples_run(
+def test_the_commands_in_the_examples_run(
     save: Save, write: Write, run: Callable[..., Any], arguments: list[str]
 ) -> None:
     save("data/train/a.npy", [NAN])
@@ -125,7 +125,7 @@ def test_the_commands_of_the_examples_run(
     assert "DC101" in done.out
 
 
-def test_the_kubernetes_job_and_the_workflow_mount_what_they_name() -> None:
+def test_the_kubernetes_job_and_the_workflow_mount_the_paths_that_they_use() -> None:
     job, workflow = example("Kubernetes"), example("Argo Workflows")
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
@@ -146,7 +146,7 @@ def test_the_kubernetes_job_and_the_pods_of_the_workflow_are_valid() -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="no schemas of Kubernetes are installed")
     spec = example("Argo Workflows")["spec"]
     containers = [{"name": part["name"], **part["container"]} for part in spec["templates"] if "container" in part]
-    # What Argo makes of the workflow: pods of these containers and volumes.
+    # Argo turns the workflow into pods with these containers and volumes.
     pod = {"volumes": spec["volumes"], "containers": containers}
     for resource in (
         example("Kubernetes"),
@@ -157,15 +157,15 @@ def test_the_kubernetes_job_and_the_pods_of_the_workflow_are_valid() -> None:
         validator.validate({**example("Kubernetes"), "spec": {"templat": {}}}, validator.latest_version(), strict=True)
 
 
-# The examples in Python, with stand-ins for what they run on
+# The Python examples, with stubs for their frameworks
 
 
 class FailError(Exception):
-    """What an orchestrator raises for a task that failed for good."""
+    """The exception of an orchestrator for a failure without retry."""
 
 
 def decorator(*arguments: Any, **options: Any) -> Any:
-    """A decorator that leaves its function as it is, with arguments or without."""
+    """A decorator that returns its function unchanged, with arguments or without."""
     if len(arguments) == 1 and callable(arguments[0]) and not options:
         return arguments[0]
     return lambda function: function
@@ -179,7 +179,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> None
 
 @pytest.fixture
 def flights(save: Save, write: Write) -> Callable[[float], None]:
-    """Writes the data that the examples check."""
+    """Writes the data for the examples."""
     write("schemas/flights.yaml", "fields: {x: {}}\n")
     return lambda value: save("data/flights/train/a.npy", [1, value]) and None
 
@@ -190,7 +190,7 @@ def run_example(heading: str) -> dict[str, Any]:
     return content
 
 
-def test_the_airflow_example_fails_for_good_on_a_nan(
+def test_the_airflow_example_fails_without_retry_on_a_nan(
     flights: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, "airflow")
@@ -203,9 +203,7 @@ def test_the_airflow_example_fails_for_good_on_a_nan(
         run_example("Airflow")
 
 
-def test_the_dagster_example_gives_a_check_that_fails_on_a_nan(
-    flights: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_dagster_example_fails_on_a_nan(flights: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(
         monkeypatch,
         "dagster",
@@ -245,7 +243,7 @@ def test_the_action_is_valid() -> None:
     check_with_schema(ROOT / "action.yml", "vendor.github-actions")
 
 
-def test_no_input_of_the_action_becomes_text_of_a_script() -> None:
+def test_no_action_input_becomes_script_text() -> None:
     scripts = [step["run"] for step in action()["runs"]["steps"] if "run" in step]
     assert scripts
     assert not [script for script in scripts if "${{" in script]
@@ -253,7 +251,7 @@ def test_no_input_of_the_action_becomes_text_of_a_script() -> None:
 
 @pytest.fixture
 def act(folder: Path, tmp_path: Path) -> Callable[..., tuple[int, str, dict[str, str], str]]:
-    """Runs the step of the action that checks: exit code, log, outputs and summary."""
+    """Runs the check step of the action; returns exit code, log, outputs and summary."""
     runner = tmp_path / "runner"
     script = runner / "datacheck-venv" / "bin" / "datacheck"
     script.parent.mkdir(parents=True)
@@ -286,7 +284,7 @@ def act(folder: Path, tmp_path: Path) -> Callable[..., tuple[int, str, dict[str,
     return with_inputs
 
 
-def test_the_action_reports_in_every_way_and_fails_on_a_finding(save: Save, act: Callable[..., Any]) -> None:
+def test_the_action_writes_all_reports_and_fails_on_a_finding(save: Save, act: Callable[..., Any]) -> None:
     save("data/a.npy", [NAN])
     save("data/b.npy")
     code, log, outputs, summary = act(paths="data/a.npy\ndata/b.npy", sarif="x.sarif")
@@ -297,7 +295,7 @@ def test_the_action_reports_in_every_way_and_fails_on_a_finding(save: Save, act:
     assert Path("x.sarif").is_file()
 
 
-def test_the_action_passes_and_remembers(save: Save, act: Callable[..., Any]) -> None:
+def test_the_action_passes_and_caches_verdicts(save: Save, act: Callable[..., Any]) -> None:
     save("data/a.npy")
     assert act(paths="*/a.npy", args="--ignore DC104 --severity DC9=warning", summary="false")[::2] == (
         0,
@@ -309,7 +307,7 @@ def test_the_action_passes_and_remembers(save: Save, act: Callable[..., Any]) ->
     assert "unchanged" not in act(paths="data", cache="false")[1]
 
 
-def test_paths_are_one_a_line_or_words_of_a_single_line(save: Save, act: Callable[..., Any]) -> None:
+def test_paths_are_separated_by_lines_or_spaces(save: Save, act: Callable[..., Any]) -> None:
     for name in ("a b.npy", "c.npy", "-d.npy"):
         save(name, [NAN])
     assert "3 errors in 3 files" in act(paths="a b.npy\n\nc.npy\n-d.npy\n")[1]
@@ -317,13 +315,13 @@ def test_paths_are_one_a_line_or_words_of_a_single_line(save: Save, act: Callabl
     assert "1 error in 1 file" in act(paths="a b.npy\n")[1]
 
 
-def test_an_input_sets_no_other_output(save: Save, act: Callable[..., Any]) -> None:
+def test_an_input_cannot_set_another_output(save: Save, act: Callable[..., Any]) -> None:
     save("a.npy", [NAN])
     assert act(paths="a.npy", sarif="x.sarif\nok=true")[2] == {"ok": "false", "sarif": "x.sarifok=true"}
 
 
 @pytest.mark.parametrize("inputs", [{"EXTRAS": "torch] @ https://example.com/x.zip #"}, {"VERSION": "1 --index-url=x"}])
-def test_what_is_installed_is_datacheck(tmp_path: Path, inputs: dict[str, str]) -> None:
+def test_the_action_installs_only_datacheck(tmp_path: Path, inputs: dict[str, str]) -> None:
     (script,) = (step["run"] for step in action()["runs"]["steps"] if step["name"] == "Install datacheck")
     environment = {
         **os.environ,
@@ -339,7 +337,7 @@ def test_what_is_installed_is_datacheck(tmp_path: Path, inputs: dict[str, str]) 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_action_runs_nothing_that_an_input_says(save: Save, act: Callable[..., Any]) -> None:
+def test_the_action_never_executes_an_input(save: Save, act: Callable[..., Any]) -> None:
     save("data/a.npy")
     code, _, outputs, _ = act(paths="data $(touch pwned) ; touch pwned", schema="`touch pwned`")
     assert code == 2
@@ -347,10 +345,10 @@ def test_the_action_runs_nothing_that_an_input_says(save: Save, act: Callable[..
     assert not Path("pwned").exists()
 
 
-# The page of codes
+# The codes page
 
 
-def test_the_page_of_codes_is_the_one_that_the_codes_make(tmp_path: Path) -> None:
+def test_the_codes_page_is_up_to_date(tmp_path: Path) -> None:
     page = ROOT / "docs" / "codes.md"
     remedy = "make it again: python -m datacheck.codes.markdown docs/codes.md"
     assert page.read_text(encoding="utf-8") == render_codes(), remedy
@@ -358,7 +356,7 @@ def test_the_page_of_codes_is_the_one_that_the_codes_make(tmp_path: Path) -> Non
     assert (tmp_path / "codes.md").read_text(encoding="utf-8") == render_codes()
 
 
-def test_every_code_has_one_section_that_the_table_links_to() -> None:
+def test_the_table_links_to_one_section_per_code() -> None:
     page = render_codes()
     headings = re.findall(r"^## (\S+) (\S+)$", page, re.MULTILINE)
     assert headings == [(code.code, code.name) for code in CODES.values()]
@@ -367,11 +365,11 @@ def test_every_code_has_one_section_that_the_table_links_to() -> None:
     assert "||" not in re.sub(r"\s", "", page.partition("## ")[0].replace("|\n|", "\n"))
 
 
-def test_explain_says_what_the_page_says(run: Callable[..., Any]) -> None:
+def test_explain_and_the_codes_page_agree(run: Callable[..., Any]) -> None:
     printed = run("explain", "DC101").out
     assert CODES["DC101"].finds in printed
     assert CODES["DC101"].finds in render_codes()
 
 
-def test_the_function_of_the_examples_is_public() -> None:
+def test_the_function_in_the_examples_is_public() -> None:
     assert "check" in datacheck.__all__

@@ -1,4 +1,4 @@
-"""What counts: select and ignore, severities and tolerances."""
+"""Select and ignore, severities and tolerances."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def finding(code: str = "DC101", field: str | None = "x", violations: int = 3, c
 
 
 def severity_of(written: dict[str, Any], **about: Any) -> Severity | None:
-    (judged,) = select([finding(**about)], Settings.model_validate(written)).findings
-    return judged.severity
+    (found,) = select([finding(**about)], Settings.model_validate(written)).findings
+    return found.severity
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def severity_of(written: dict[str, Any], **about: Any) -> Severity | None:
         (["DC2", "DC101"], ["DC10"], True),
     ],
 )
-def test_of_select_and_ignore_the_longer_code_decides(selected: list[str], ignored: list[str], counts: bool) -> None:
-    judged = select([finding()], Settings.model_validate({"select": selected, "ignore": ignored}))
-    assert (len(judged.findings), judged.num_ignored) == ((1, 0) if counts else (0, 1))
+def test_the_longer_prefix_of_select_and_ignore_wins(selected: list[str], ignored: list[str], counts: bool) -> None:
+    result = select([finding()], Settings.model_validate({"select": selected, "ignore": ignored}))
+    assert (len(result.findings), result.num_ignored) == ((1, 0) if counts else (0, 1))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_of_select_and_ignore_the_longer_code_decides(selected: list[str], ignor
         ({"DC104": "info"}, Severity.ERROR),
     ],
 )
-def test_the_longest_code_gives_the_severity(severities: dict[str, str], expected: Severity) -> None:
+def test_the_longest_prefix_decides_the_severity(severities: dict[str, str], expected: Severity) -> None:
     assert severity_of({"severity": severities}) is expected
 
 
@@ -69,35 +69,35 @@ def test_the_longest_code_gives_the_severity(severities: dict[str, str], expecte
         ({"?": 0, "*": 3}, False),
     ],
 )
-def test_a_tolerance_lets_so_many_through(limits: dict[str, Any], tolerated: bool) -> None:
+def test_a_finding_within_its_tolerance_is_a_note(limits: dict[str, Any], tolerated: bool) -> None:
     assert severity_of({"tolerances": limits}) is (Severity.INFO if tolerated else Severity.ERROR)
 
 
 @pytest.mark.parametrize(("name", "tolerated"), [("", True), (None, True), ("*", True), ("x", False)])
-def test_the_nameless_array_has_tolerances_too(name: str | None, tolerated: bool) -> None:
-    judged = severity_of({"tolerances": {name: 3}}, field=None)
-    assert judged is (Severity.INFO if tolerated else Severity.ERROR)
+def test_the_unnamed_array_has_tolerances_too(name: str | None, tolerated: bool) -> None:
+    severity = severity_of({"tolerances": {name: 3}}, field=None)
+    assert severity is (Severity.INFO if tolerated else Severity.ERROR)
 
 
 @pytest.mark.parametrize("code", ["DC001", "DC003", "DC901", "DC304"])
-def test_a_fact_of_a_file_is_never_tolerated(code: str) -> None:
+def test_findings_on_whole_files_are_never_tolerated(code: str) -> None:
     settings = {"tolerances": {"*": "100%"}}
     assert severity_of(settings, code=code, violations=1, checked=1) is Severity.ERROR
 
 
-def test_what_is_tolerated_stays_in_the_report_and_says_why() -> None:
-    (judged,) = select([finding()], Settings.model_validate({"tolerances": {"x": "5%"}})).findings
-    assert judged.message == "3 of 100 values are NaN in 'x': within the tolerance of 5 % (a.npy)"
+def test_a_tolerated_finding_stays_in_the_report_with_its_limit() -> None:
+    (found,) = select([finding()], Settings.model_validate({"tolerances": {"x": "5%"}})).findings
+    assert found.message == "3 of 100 values are NaN in 'x': within the tolerance of 5 % (a.npy)"
 
 
 @given(violations=st.integers(0, 10**18), checked=st.integers(1, 10**18), tenths=st.integers(0, 1000))
-def test_a_share_is_held_exactly(violations: int, checked: int, tenths: int) -> None:
+def test_percentages_are_exact(violations: int, checked: int, tenths: int) -> None:
     limit = Limit.parse(f"{tenths / 10}%")
     assert limit.admits(finding(violations=violations, checked=checked)) is (violations * 1000 <= tenths * checked)
 
 
 @pytest.mark.parametrize("written", [-1, 0.5, True, "x", "5", "-1%", "100.1%", "1e2%", None, "5 % of them"])
-def test_a_limit_is_a_number_or_a_share(written: Any) -> None:
+def test_a_limit_is_a_number_or_a_percentage(written: Any) -> None:
     if written == "5":
         assert Limit.parse(written) == Limit(number=5)
         return

@@ -1,4 +1,4 @@
-"""Files that did not change cost nothing, and the report is the one that a scan of everything would make."""
+"""Unchanged files are not read, and the report equals that of a full scan."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ UNIQUE = "fields:\n  id: {unique: true}\n"
 
 
 def check(*paths: str, **given: Any) -> GateReport:
-    # What was just written settles.
+    # Let files settle.
     time.sleep(0.015)
     return datacheck.check(list(paths) or ".", **given)
 
 
 def same_as_a_scan(report: GateReport, schema: Any = None, path: str = ".") -> bool:
-    """Whether a report says what a scan without any memory says."""
+    """Whether a report equals that of an uncached scan."""
     whole = datacheck.scan(path, schema)
     return (report.findings, report.num_files, report.num_rows, report.num_bytes) == (
         whole.findings,
@@ -68,7 +68,7 @@ def save_table(folder: Path, name: str, **columns: Any) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-# What is read
+# Files that are read
 
 PROGRAM = """
 import json, os, sys
@@ -87,14 +87,14 @@ print(json.dumps({"code": code, "opened": sorted(set(opened)), "arrow": "pyarrow
 
 
 def watched(folder: Path, *arguments: str) -> dict[str, Any]:
-    """Scans in a process of its own, and says which data files Python opened and whether Arrow, which also could, was there."""
+    """Scans in a subprocess, and returns the data files that Python opened, and whether Arrow was loaded."""
     command = [sys.executable, "-c", PROGRAM, str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return record
 
 
-def test_a_second_run_over_an_unchanged_tree_opens_no_file(folder: Path, save: Save, write: Write) -> None:
+def test_a_second_scan_of_unchanged_files_opens_no_file(folder: Path, save: Save, write: Write) -> None:
     save("data/a.npy")
     save("data/b.npy", [1, NAN])
     write("data/c.csv", "x,y\n1,2\n")
@@ -107,11 +107,11 @@ def test_a_second_run_over_an_unchanged_tree_opens_no_file(folder: Path, save: S
     assert watched(folder / "data", "--no-cache")["opened"] == ["a.npy", "b.npy", "c.csv", "d.parquet"]
 
 
-def test_a_fresh_copy_is_hashed_and_not_checked(folder: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_copy_is_hashed_but_not_scanned(folder: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.npy", "b.npy"):
         save(f"tree/{name}", [1, NAN])
     first = check("tree")
-    # A fresh checkout: other inodes and times, even another place.
+    # Like a fresh checkout: other inodes, times and paths.
     shutil.copytree("tree", "copy")
     monkeypatch.setattr("datacheck.jobs.scan.scan_each", _never)
     again = check("copy")
@@ -124,10 +124,10 @@ def _never(*_: Any, **__: Any) -> Any:
     raise AssertionError("a file was read again")
 
 
-# What is said
+# Reports
 
 
-def test_a_remembered_report_is_the_first_one(save: Save, write: Write) -> None:
+def test_a_cached_report_equals_the_first_one(save: Save, write: Write) -> None:
     save("a.npy", [[1, NAN], [np.inf, -np.inf]])
     write("b.csv", "x\n1\nfoo,bar\n")
     save("sub/empty.npy", np.empty((0, 3)))
@@ -147,7 +147,7 @@ def test_a_remembered_report_is_the_first_one(save: Save, write: Write) -> None:
     ],
     ids=["written", "replaced", "in place, times put back", "memory-mapped"],
 )
-def test_a_changed_file_is_checked_again(save: Save, change: Callable[[Path], None]) -> None:
+def test_a_changed_file_is_scanned_again(save: Save, change: Callable[[Path], None]) -> None:
     path = save("a.npy")
     assert check().ok
     assert check().num_unchanged == 1
@@ -178,7 +178,7 @@ def _write_mapped(path: Path) -> None:
     array.flush()
 
 
-def test_another_schema_is_another_verdict(save: Save, write: Write) -> None:
+def test_a_verdict_depends_on_the_schema(save: Save, write: Write) -> None:
     save("a.npy", [5.0])
     low, high = write("low.yaml", "fields: {x: {le: 1}}\n"), write("high.yaml", "fields: {x: {le: 9}}\n")
     for _ in range(2):
@@ -189,7 +189,7 @@ def test_another_schema_is_another_verdict(save: Save, write: Write) -> None:
     assert (report.ok, report.num_unchanged) == (False, 0)
 
 
-def test_another_version_is_another_verdict(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_depends_on_the_versions(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     save("a.npy")
     check()
     monkeypatch.setattr("datacheck.gate.verdicts._versions", lambda: (("datacheck", "999"),))
@@ -197,7 +197,7 @@ def test_another_version_is_another_verdict(save: Save, monkeypatch: pytest.Monk
     assert check().num_unchanged == 1
 
 
-def test_the_same_bytes_under_another_suffix_are_another_file(write: Write) -> None:
+def test_a_verdict_depends_on_the_suffix(write: Write) -> None:
     text = "x,y\tz\n1,2\t3\n"
     write("a.csv", text)
     write("a.tsv", text)
@@ -206,7 +206,7 @@ def test_the_same_bytes_under_another_suffix_are_another_file(write: Write) -> N
     assert second.findings == first.findings
 
 
-def test_the_folders_of_a_hive_layout_are_part_of_the_verdict(folder: Path, write: Write) -> None:
+def test_a_verdict_depends_on_hive_folders(folder: Path, write: Write) -> None:
     schema = str(write("s.yaml", "strict: true\nfields: {x: {}, year: {}}\n"))
     save_table(folder, "year=2024/a.parquet", x=[1.0])
     assert check("year=2024", schema=schema).ok
@@ -216,16 +216,14 @@ def test_the_folders_of_a_hive_layout_are_part_of_the_verdict(folder: Path, writ
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and nothing", b"version https://git-lfs.github.com/spec/v1\noid x\n"])
-def test_a_file_that_cannot_be_read_is_looked_at_every_time(folder: Path, content: bytes) -> None:
+def test_an_unreadable_file_is_scanned_every_time(folder: Path, content: bytes) -> None:
     (folder / "a.parquet").write_bytes(content)
     for _ in range(2):
         report = check("a.parquet")
         assert (report.num_unchanged, [finding.code[:3] for finding in report.findings]) == (0, ["DC9"])
 
 
-def test_code_of_the_users_own_is_run_every_time(
-    folder: Path, write: Write, save: Save, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_code_runs_every_time(folder: Path, write: Write, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     write("own_model.py", OWN)
     monkeypatch.syspath_prepend(str(folder))
     save_table(folder, "a.parquet", x=[1.0])
@@ -233,10 +231,10 @@ def test_code_of_the_users_own_is_run_every_time(
         assert check("a.parquet", schema="own_model:M").num_unchanged == 0
 
 
-# Times that prove nothing
+# File times
 
 
-def test_nothing_is_remembered_of_a_file_that_was_changed_just_now(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_just_changed_is_not_cached(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(change_detection, "_FINE_TICK", 10**12)
     save("a.npy")
     assert check().ok
@@ -256,14 +254,14 @@ def test_nothing_is_remembered_of_a_file_that_was_changed_just_now(save: Save, m
         (5_000_000_000, 3 * 10**9, True),
     ],
 )
-def test_a_file_is_settled_after_a_tick_of_its_file_system(
+def test_a_file_is_settled_after_one_tick_of_its_file_system(
     monkeypatch: pytest.MonkeyPatch, ctime: int, later: int, expected: bool
 ) -> None:
     monkeypatch.setattr(change_detection, "_FINE_TICK", 100_000_000)
     assert change_detection.ticked_since(Fingerprint(1, ctime_ns=ctime), ctime + later) is expected
 
 
-def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_during_the_scan_is_not_cached(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save("a.npy")
     store = scanning._store
 
@@ -277,7 +275,7 @@ def test_a_file_that_changes_while_it_is_checked_is_not_remembered(save: Save, m
     assert not check().ok
 
 
-def test_a_large_file_is_known_by_its_state_and_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_never_hashed(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "_SMALL_BYTES", 100)
     monkeypatch.setattr(LocalStorage, "content_hash", _never)
     path = save("a.npy", np.arange(100))
@@ -287,10 +285,10 @@ def test_a_large_file_is_known_by_its_state_and_never_hashed(save: Save, monkeyp
     assert not check().ok
 
 
-# What is wrong with the cache
+# A broken cache
 
 
-def test_a_corrupt_cache_changes_nothing_but_the_time(folder: Path, save: Save, tmp_path: Path) -> None:
+def test_a_corrupt_cache_does_not_change_the_report(folder: Path, save: Save, tmp_path: Path) -> None:
     save("a.npy", [1, NAN])
     check()
     store = tmp_path / "cache" / "datacheck" / STORE_NAME
@@ -311,14 +309,14 @@ def test_a_corrupt_cache_changes_nothing_but_the_time(folder: Path, save: Save, 
         {"num_rows": "x", "num_bytes": 1, "findings": []},
     ],
 )
-def test_a_verdict_of_another_form_is_not_taken(save: Save, monkeypatch: pytest.MonkeyPatch, forged: Any) -> None:
+def test_an_invalid_cached_verdict_is_ignored(save: Save, monkeypatch: pytest.MonkeyPatch, forged: Any) -> None:
     save("a.npy", [1, NAN])
     monkeypatch.setattr(scanning, "verdict_to_json", lambda verdict: forged)
     check()
     assert same_as_a_scan(check())
 
 
-def test_many_runs_at_once_agree(folder: Path, save: Save) -> None:
+def test_concurrent_scans_agree(folder: Path, save: Save) -> None:
     for number in range(30):
         save(f"data/{number}.npy", [number, NAN])
     scan = command("scan", "data", "--format", "jsonl")
@@ -330,10 +328,10 @@ def test_many_runs_at_once_agree(folder: Path, save: Save) -> None:
     assert json.loads(last[-1])["gate"] == {"num_unchanged": 30}
 
 
-# Keys of the whole data set
+# Keys of the whole dataset
 
 
-def test_a_key_is_unique_over_remembered_files_too(folder: Path, write: Write) -> None:
+def test_keys_are_unique_across_cached_files_too(folder: Path, write: Write) -> None:
     schema = str(write("schema.yaml", UNIQUE))
     save_table(folder, "data/a.parquet", id=[1, 2], x=[1.0, 2.0])
     save_table(folder, "data/b.parquet", id=[3, 4], x=[1.0, 2.0])
@@ -348,7 +346,7 @@ def test_a_key_is_unique_over_remembered_files_too(folder: Path, write: Write) -
     assert check("data/b.parquet", schema=schema).ok
 
 
-def test_the_order_of_files_decides_which_row_repeats_the_other(folder: Path, write: Write) -> None:
+def test_the_order_of_files_decides_which_row_is_the_duplicate(folder: Path, write: Write) -> None:
     schema = str(write("schema.yaml", UNIQUE))
     for name in "ab":
         save_table(folder, f"{name}.parquet", id=[1], x=[1.0])
@@ -357,7 +355,7 @@ def test_the_order_of_files_decides_which_row_repeats_the_other(folder: Path, wr
         assert found.uri == paths[1]
 
 
-def test_only_the_key_of_a_remembered_file_is_read_again(
+def test_only_the_key_columns_of_a_cached_file_are_read_again(
     folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema = str(write("schema.yaml", UNIQUE))
@@ -379,7 +377,7 @@ def test_only_the_key_of_a_remembered_file_is_read_again(
     assert sorted(read) == [("./a.parquet", ("id",)), ("./b.parquet", None)]
 
 
-def test_a_remembered_file_whose_key_can_no_longer_be_read_is_told(
+def test_a_cached_file_whose_key_cannot_be_read_is_reported(
     folder: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schema = str(write("schema.yaml", UNIQUE))
@@ -413,7 +411,7 @@ operations = st.lists(
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=operations, with_key=st.booleans())
-def test_whatever_is_done_to_a_tree_the_report_is_that_of_a_scan(
+def test_after_any_changes_the_report_equals_that_of_a_full_scan(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, steps: Any, with_key: bool
 ) -> None:
     work = tmp_path_factory.mktemp("tree")
@@ -440,12 +438,12 @@ def test_whatever_is_done_to_a_tree_the_report_is_that_of_a_scan(
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="the system does not tell who writes to a file")
 @pytest.mark.parametrize("size", [1_000, 5_000_000], ids=["hashed", "known by its state"])
-def test_a_file_that_somebody_writes_to_through_a_map_is_not_remembered(save: Save, size: int) -> None:
+def test_a_file_written_through_a_memory_map_is_not_cached(save: Save, size: int) -> None:
     path = save("a.npy", np.ones(size))
     written = np.lib.format.open_memmap(path, mode="r+")
     written[5] = 2
     assert check().ok
-    # The page is in memory, changed already: the file system takes no note of this store.
+    # The page is already dirty: the file system does not record this write.
     written[5] = NAN
     report = check()
     assert (report.ok, report.num_unchanged) == (False, 0)
@@ -454,7 +452,7 @@ def test_a_file_that_somebody_writes_to_through_a_map_is_not_remembered(save: Sa
     assert [check().num_unchanged, check().num_unchanged] == [0, 1]
 
 
-def test_a_process_that_opens_a_file_while_its_writers_are_looked_for_neither_waits_nor_kills(save: Save) -> None:
+def test_looking_for_writers_neither_blocks_nor_kills_them(save: Save) -> None:
     path = save("a.npy")
     fingerprint = storage_of(str(path)).stat(str(path)).fingerprint
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""The command: exit codes, what goes to stdout and what to stderr, and messages instead of tracebacks."""
+"""The command: exit codes, stdout and stderr, and messages instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from datacheck.codes import CODES
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a clean and a dirty array, a schema and a pipeline, in which the command runs."""
+    """The current folder, with a clean and a dirty array, a schema and a pipeline."""
     monkeypatch.chdir(tmp_path)
     np.save("clean.npy", np.ones(4, np.float32))
     np.save("dirty.npy", np.array([1.0, np.nan, 3.0]))
@@ -40,7 +40,7 @@ def outcome(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return code, captured.out, captured.err
 
 
-def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(capsys, "--version") == (0, f"datacheck {datacheck.__version__}\n", "")
 
 
@@ -82,7 +82,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_done_is_said_on_stderr_with_exit_code_2(
+def test_usage_errors_go_to_stderr_with_exit_code_2(
     arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(folder)
@@ -105,7 +105,7 @@ def test_what_cannot_be_done_is_said_on_stderr_with_exit_code_2(
         (["run", "schema.yaml"], r"datacheck: schema\.yaml: .*inputs"),
     ],
 )
-def test_messages_say_where_and_what_to_do_next(
+def test_errors_name_the_place_and_a_fix(
     arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, _, err = outcome(capsys, *arguments)
@@ -113,7 +113,7 @@ def test_messages_say_where_and_what_to_do_next(
     assert re.search(message, err), err
 
 
-def test_the_exit_code_of_a_scan_tells_clean_from_dirty(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_of_a_scan_is_0_if_clean_and_1_if_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = outcome(capsys, "scan", "clean.npy")
     assert (code, err) == (0, "")
     assert out.startswith("no findings in 1 file, 4 rows, ")
@@ -122,14 +122,14 @@ def test_the_exit_code_of_a_scan_tells_clean_from_dirty(folder: Path, capsys: py
     assert out.splitlines()[0] == "DC101 1 of 3 values are NaN in the array (dirty.npy, row 1)"
 
 
-def test_a_warning_is_no_failure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_exits_with_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("empty.npy", np.zeros((0, 2)))
     code, out, _ = outcome(capsys, "scan", "empty.npy")
     assert code == 0
     assert out.startswith("DC306 warning: ")
 
 
-def test_a_run_says_what_became_of_every_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_accounts_for_every_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = outcome(capsys, "run", "pipeline.yaml")
     assert (code, err) == (0, "")
     assert re.search(r"^data +3 += ?3|^data +3 +3 +0 +0$", out, re.MULTILINE)
@@ -140,7 +140,7 @@ def test_a_run_says_what_became_of_every_row(folder: Path, capsys: pytest.Captur
     assert "nothing to do: the output of these inputs is already in out" in out
 
 
-def test_a_run_as_json_has_the_accounts_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_of_a_run_has_the_accounts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = outcome(capsys, "run", "pipeline.yaml", "--format", "json")
     report = json.loads(out)
     assert code == 0
@@ -162,9 +162,7 @@ def test_fit_and_clean_are_the_halves_of_run(folder: Path, capsys: pytest.Captur
     assert (folder / "out" / "manifest.json").exists()
 
 
-def test_another_run_s_output_is_refused_until_told_to_overwrite(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_output_of_another_run_is_kept_unless_overwrite(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome(capsys, "run", "pipeline.yaml")
     write_pipeline(folder, "t.parquet", [{"action": "drop_row"}], schema="schema.yaml")
     code, out, err = outcome(capsys, "run", "pipeline.yaml")
@@ -184,21 +182,19 @@ def test_every_code_is_explained_by_number_and_by_name(code: str, capsys: pytest
     assert outcome(capsys, "explain", code.lower())[1] == out
 
 
-def test_explain_alone_lists_every_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_without_arguments_lists_every_code(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = outcome(capsys, "explain")
     assert [line.split()[0] for line in out.splitlines()] == list(CODES)
 
 
-def test_explain_lists_a_family_by_the_beginning_of_its_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_lists_the_codes_with_a_prefix(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = outcome(capsys, "explain", "dc1")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [number for number in CODES if number.startswith("DC1")]
 
 
 @pytest.mark.parametrize("wanted", ["", "xyzzy"])
-def test_explain_says_where_the_codes_are_for_what_is_near_to_none(
-    wanted: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_of_an_unknown_code_says_how_to_list_them(wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = outcome(capsys, "explain", wanted)
     assert (code, out) == (2, "")
     assert err == f"datacheck: unknown code {wanted!r}; 'datacheck explain' lists all codes\n"
@@ -216,7 +212,7 @@ def test_schemas_are_checked_and_shown(folder: Path, capsys: pytest.CaptureFixtu
     assert datacheck.load_schema("shown.yaml") == datacheck.load_schema("schema.yaml")
 
 
-def test_hostile_names_reach_no_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_names_are_escaped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b[31mred\n\u202ename"
     np.save(f"{name}.npy", np.array([np.nan]))
     Path(f"{name}.parquet").write_bytes(b"broken")
@@ -240,7 +236,7 @@ def test_hostile_names_reach_no_terminal(folder: Path, capsys: pytest.CaptureFix
     assert "\\x1b[31mred" in shown
 
 
-def test_names_that_are_no_unicode_are_named_all_the_same(folder: Path) -> None:
+def test_names_that_are_not_unicode_are_shown(folder: Path) -> None:
     name = os.fsdecode(b"bad\xff.npy")
     np.save(name, np.array([np.nan]))
     for extra in ([], ["--format", "json"]):
@@ -277,7 +273,7 @@ def test_progress_is_shown_on_a_terminal_and_leaves_stdout_alone(folder: Path) -
     )
     os.close(follower)
     shown = b""
-    # The terminal ends in an error once nobody holds its other side.
+    # Reading fails once the other side of the terminal is closed.
     with suppress(OSError):
         while chunk := os.read(leader, 4096):
             shown += chunk
@@ -290,7 +286,7 @@ def test_progress_is_shown_on_a_terminal_and_leaves_stdout_alone(folder: Path) -
     assert re.search(rb"KiB.*rows", shown)
 
 
-def test_nothing_but_results_is_printed_where_there_is_no_terminal(folder: Path) -> None:
+def test_only_results_are_printed_without_a_terminal(folder: Path) -> None:
     done = run_command("run", "pipeline.yaml")
     assert done.returncode == 0
     assert done.stderr == ""
@@ -298,19 +294,19 @@ def test_nothing_but_results_is_printed_where_there_is_no_terminal(folder: Path)
 
 
 @pytest.mark.parametrize("arguments", [["scan", "dirty.npy"], ["explain"], ["schema", "show", "schema.yaml"]])
-def test_a_stdout_that_is_full_is_said(arguments: list[str], folder: Path) -> None:
+def test_a_full_stdout_is_an_error(arguments: list[str], folder: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "datacheck: cannot write to standard output: No space left on device\n"
 
 
-def test_a_module_is_a_command_too(folder: Path) -> None:
+def test_python_m_datacheck_works(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "datacheck", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"datacheck {datacheck.__version__}\n")
 
 
-def test_ctrl_c_before_a_command_begins_is_no_traceback(
+def test_ctrl_c_before_a_command_starts_prints_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt() -> int:
@@ -324,7 +320,7 @@ def test_ctrl_c_before_a_command_begins_is_no_traceback(
 
 
 @pytest.mark.parametrize(("name", "goes_on"), [("run", True), ("scan", False)])
-def test_only_a_command_that_goes_on_says_that_it_does(
+def test_only_a_resumable_command_says_that_it_is(
     name: str, goes_on: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What reports say to people, and that they read back from what they write."""
+"""Reports as text, and their round trip through files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMPTY = Finding("DC306", "empty.npy", None, 1, 1, detail="look at what wrote it"
 BROKEN = Finding("DC901", "b.parquet", None, 1, 1, detail="its magic is wrong; write it again")
 
 
-def test_a_finding_is_one_line_with_what_how_many_of_how_many_and_where() -> None:
+def test_a_finding_is_one_line_with_code_counts_and_location() -> None:
     line = "DC101 3 of 4,096 values are NaN in 'x' (train.parquet, row group 2, rows 17, 90, 91)"
     assert render_finding(NAN) == line
     assert render_finding(EMPTY).startswith("DC306 warning: ")
@@ -35,7 +35,7 @@ def test_a_finding_is_one_line_with_what_how_many_of_how_many_and_where() -> Non
         (Report((NAN, BROKEN, EMPTY), 3, 5, 3, 0.0), "2 errors, 1 warning in 3 files, 5 rows, 3 bytes (0.00 s)"),
     ],
 )
-def test_a_report_ends_with_what_was_read_and_what_came_of_it(report: Report, text: str) -> None:
+def test_a_report_ends_with_a_summary(report: Report, text: str) -> None:
     assert report.summary() == text
     assert str(report).splitlines()[-1] == text
     assert len(str(report).splitlines()) == len(report.findings) + 1
@@ -59,7 +59,7 @@ def test_only_errors_make_a_report_not_ok() -> None:
         (9 << 50, "9,216.0 TiB"),
     ],
 )
-def test_sizes_are_said_in_words(size: int, words: str) -> None:
+def test_sizes_have_units(size: int, words: str) -> None:
     assert format_size(size) == words
 
 
@@ -79,7 +79,7 @@ def run_report(**changes: object) -> RunReport:
     return RunReport(**{**values, "name": "n", "output": "out", "accounts": accounts, **changes})  # type: ignore[arg-type]
 
 
-def test_a_run_shows_for_each_split_where_every_row_is() -> None:
+def test_a_run_shows_where_the_rows_of_each_split_went() -> None:
     lines = str(run_report()).splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("train ", "val ", "all "))}
     assert rows == {
@@ -92,7 +92,7 @@ def test_a_run_shows_for_each_split_where_every_row_is() -> None:
     assert lines[-1] == "published to out: 3 files, 1,015 rows, 1.0 MiB (1.00 s)"
 
 
-def test_a_run_sums_what_was_found_by_field_and_shows_broken_files_each() -> None:
+def test_a_run_sums_findings_by_field_and_lists_broken_files() -> None:
     other = Finding("DC101", "val.parquet", "x", 4, 100, ())
     shown = str(run_report(findings=(NAN, BROKEN, other)))
     assert "DC901 cannot be read: its magic is wrong; write it again (b.parquet)" in shown
@@ -100,7 +100,7 @@ def test_a_run_sums_what_was_found_by_field_and_shows_broken_files_each() -> Non
     assert line.split() == ["DC101", "nan", "x", "7", "4,196", "2", "files"]
 
 
-def test_a_run_sums_values_that_do_not_convert_and_shows_columns_that_do_not_each() -> None:
+def test_a_run_sums_unconvertible_values_and_lists_unconvertible_columns() -> None:
     values = [Finding("DC003", f"{name}.csv", "x", 2, 50, (Example(7, None, (), "?"),)) for name in "ab"]
     column = Finding("DC003", "c.csv", "x", 1, 1, detail="string where the schema says float32")
     lines = str(run_report(findings=(*values, column))).splitlines()
@@ -109,7 +109,7 @@ def test_a_run_sums_values_that_do_not_convert_and_shows_columns_that_do_not_eac
     assert any("c.csv" in line for line in lines)
 
 
-def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
+def test_a_run_with_violations_left_or_unread_inputs_is_not_ok() -> None:
     left = account("train", num_read=1, num_kept=1)
     left.left_by_code.update({"DC202": 3})
     report = run_report(accounts=(left,))
@@ -124,13 +124,13 @@ def test_a_run_that_left_or_lost_something_says_so_and_is_not_ok() -> None:
     assert "nothing was published" in str(report)
 
 
-def test_findings_that_were_dealt_with_leave_a_run_ok() -> None:
+def test_a_run_that_resolved_all_findings_is_ok() -> None:
     assert run_report().ok
 
 
 @pytest.mark.parametrize("format_", ["sarif", "junit", "github", "gitlab", "markdown"])
 @pytest.mark.parametrize("code", ["DC101", "DC202"])
-def test_what_a_tool_of_ci_fails_by_is_what_makes_a_run_not_ok(format_: str, code: str) -> None:
+def test_ci_formats_have_errors_exactly_if_the_run_is_not_ok(format_: str, code: str) -> None:
     one = account("train", num_read=4, num_kept=4)
     found = (Finding("DC101", "train.npy", "x", 3, 4), Finding("DC202", "x.npy", "x", 3, 4))
     pair = InputAccount("val", "pair", "cleaned", {"a": "x.npy", "b": "y.npy"})
@@ -159,7 +159,7 @@ def test_what_a_tool_of_ci_fails_by_is_what_makes_a_run_not_ok(format_: str, cod
     assert json.loads(render(done, "json"))["findings"][0]["severity"] == "error"
 
 
-def test_a_run_reads_back_from_its_manifest() -> None:
+def test_a_run_report_round_trips_through_its_manifest() -> None:
     report = run_report()
     manifest = report.to_manifest("sha256:0", {"fields": {}}, None)
     assert report.to_manifest("sha256:0", {"fields": {}}, None) == manifest
@@ -169,7 +169,7 @@ def test_a_run_reads_back_from_its_manifest() -> None:
     assert "nothing to do: the output of these inputs is already in out" in str(read)
 
 
-def test_no_name_of_the_data_reaches_the_text_as_it_is() -> None:
+def test_names_from_data_are_escaped_in_text() -> None:
     evil = "\x1b[31m\n\u202e"
     finding = Finding("DC302", evil, evil, 1, 1, (Example(0, 0, (), evil),), rule=evil, detail=evil)
     spoiled = account("train", num_read=1, num_kept=1)

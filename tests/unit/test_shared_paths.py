@@ -1,4 +1,4 @@
-"""A column whose name is the path of a field inside another column: nobody could tell their findings apart."""
+"""A column whose name is also the path of a nested field: their findings would be ambiguous."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("data", "path"), TABLES.values(), ids=TABLES)
-def test_two_fields_of_one_path_are_a_finding(data: Any, path: str) -> None:
+def test_two_fields_with_one_path_are_a_finding(data: Any, path: str) -> None:
     (finding,) = datacheck.scan(data).findings
     assert (finding.code, finding.field) == ("DC006", path)
     assert "two fields of the file have this path" in finding.message
@@ -32,12 +32,12 @@ def test_two_fields_of_one_path_are_a_finding(data: Any, path: str) -> None:
 @pytest.mark.parametrize(
     "columns", [{"a.b": [1.0], "a.c": [2.0]}, {"a": [{"c": 1.0}], "a.b": [1.0]}, {"a.b": [{"c": 1.0}]}]
 )
-def test_names_with_dots_are_names_like_any_other(columns: dict[str, Any]) -> None:
+def test_names_may_contain_dots(columns: dict[str, Any]) -> None:
     assert not datacheck.scan(pa.table(columns)).findings
 
 
-def test_columns_that_are_read_apart_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a row group is read a few columns at a time, the two never meet in one batch."""
+def test_columns_read_in_separate_batches_are_found_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a row group is read a few columns at a time, the two are never in one batch."""
     monkeypatch.setattr("datacheck.sources.parquet.TARGET_BATCH_BYTES", 1)
     rows = 1000
     table = pa.table({"a": [{"b": 1.0}] * rows, "other": [1.0] * rows, "a.b": [2.0] * rows})
@@ -46,7 +46,7 @@ def test_columns_that_are_read_apart_are_told_apart(tmp_path: Path, monkeypatch:
     assert (finding.code, finding.field) == ("DC006", "a.b")
 
 
-def test_a_run_sets_their_rows_aside_and_says_so_once(tmp_path: Path) -> None:
+def test_a_run_quarantines_their_rows_and_reports_them_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [{"b": 1.0}] * 3, "a.b": [2.0] * 3}), tmp_path / "a.parquet", row_group_size=1)
     run = datacheck.run(write_pipeline(tmp_path, {"train": "a.parquet"}))
     assert [finding.code for finding in run.findings] == ["DC006"]
