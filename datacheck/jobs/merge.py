@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,12 +19,11 @@ from datacheck.jobs.scan import unit_bytes
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
-from datacheck.publishing.manifest import sum_counts
 from datacheck.publishing.publisher import WrittenUnit
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 
-__all__ = ["InputResult", "RunResult", "merge_units"]
+__all__ = ["InputResult", "RunResult", "merge_units", "sum_counts"]
 
 
 @dataclass(slots=True)
@@ -174,3 +174,11 @@ def _duplicate_findings(merged: InputResult, repeated: Iterable[tuple[str | None
     for key, rows in repeated:
         examples = tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES])
         yield Finding(DUPLICATE_ROW, merged.item.uri, key, len(rows), merged.scan.num_rows, examples)
+
+
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of counts by name, sorted by name."""
+    total: Counter[str] = Counter()
+    for part in counts:
+        total.update(part)
+    return dict(sorted(total.items()))

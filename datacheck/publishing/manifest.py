@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from datacheck.errors import OutputError
@@ -12,7 +11,7 @@ from datacheck.reports.run_report import MANIFEST_VERSION
 from datacheck.storage import read_bytes, storage_of
 from datacheck.text import plain
 
-__all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "read_manifest", "sum_counts"]
+__all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "read_manifest"]
 
 MANIFEST_NAME = "manifest.json"
 STATISTICS_NAME = "statistics.json"
@@ -56,11 +55,3 @@ def damage_of(output: str, manifest: Mapping[str, Any]) -> str:
             if size != part["num_bytes"]:
                 return f"{plain(uri)}: expected {part['num_bytes']:,} bytes, got {size:,}"
     return ""
-
-
-def sum_counts(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    """The sum of counts by name, sorted by name."""
-    total: Counter[str] = Counter()
-    for part in counts:
-        total.update(part)
-    return dict(sorted(total.items()))

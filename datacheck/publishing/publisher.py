@@ -161,24 +161,23 @@ class Publisher:
         Formats that readers do not accept in parts are concatenated into one file per array. ``is_aligned`` says that
         the input is a group of array files, one per field.
         """
+        is_concatenated = supports_concatenation(format_)
         outputs: list[dict[str, Any]] = []
-        concatenated: list[list[str]] = []
+        rows: list[list[str]] = []
         for unit in units:
-            rows = [part for part in unit.parts if kind_of(part) == ROWS]
-            if supports_concatenation(format_):
-                concatenated = concatenated or [[] for _ in rows]
-                for parts, part in zip(concatenated, rows, strict=bool(rows)):
-                    parts.append(part)
+            row_parts = [part for part in unit.parts if kind_of(part) == ROWS]
+            if is_concatenated and row_parts:
+                rows.append(row_parts)
             for part, size in unit.parts.items():
                 kind = kind_of(part)
-                if kind == ROWS and concatenated:
-                    continue
-                final = self._moves[part] = self._names.of_part(split, part)
-                outputs.append(_output(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
-        arrays = next((unit.arrays for unit in units if unit.arrays), [])
-        for array, parts in zip(arrays, concatenated, strict=bool(concatenated)):
-            final = self._names.of_array(split, uri, array, PurePosixPath(parts[0]).suffix, is_aligned=is_aligned)
-            outputs.append(self._concatenate(final, parts, units, format_))
+                if kind != ROWS or not is_concatenated:
+                    final = self._moves[part] = self._names.of_part(split, part)
+                    outputs.append(_output(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
+        if rows:
+            arrays = next(unit.arrays for unit in units if unit.arrays)
+            for array, parts in zip(arrays, zip(*rows, strict=True), strict=True):
+                final = self._names.of_array(split, uri, array, PurePosixPath(parts[0]).suffix, is_aligned=is_aligned)
+                outputs.append(self._concatenate(final, parts, units, format_))
         return outputs
 
     def _concatenate(

@@ -36,6 +36,10 @@ def published(memory: MemoryStorage) -> dict[str, bytes]:
     return {name.removeprefix(f"{OUTPUT}/"): content for name, content in memory.files.items()}
 
 
+def kept_rows(files: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(name, content) for name, content in files.items() if name.startswith("data/")]
+
+
 def pipeline(job: Path, output: str, **options: str) -> Path:
     return write_pipeline(job, "in", RULES, output={"path": output, **options})
 
@@ -46,6 +50,17 @@ def test_a_run_publishes_the_same_bytes_to_any_storage(fmt: str, job: Path, memo
     report = datacheck.run(pipeline(job, OUTPUT, format=fmt))
     assert report.output == OUTPUT
     assert published(memory) == contents(job / "out")
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_run_reads_and_writes_any_storage(fmt: str, job: Path, memory: MemoryStorage) -> None:
+    datacheck.run(write_pipeline(job, "in", output={"path": "tables", "format": fmt}))
+    memory.upload(job / "tables" / "data", "memory://bucket/in")
+    local = datacheck.run(write_pipeline(job, "tables/data", RULES))
+    remote = datacheck.run(write_pipeline(job, "memory://bucket/in", RULES, output={"path": OUTPUT}))
+    assert remote.totals() == local.totals()
+    rows = {name.rpartition("/")[2].split("-")[0]: content for name, content in kept_rows(contents(job / "out"))}
+    assert {name.rpartition("/")[2].split("-")[0]: content for name, content in kept_rows(published(memory))} == rows
 
 
 def test_arrays_are_published_to_any_storage(tmp_path: Path, memory: MemoryStorage) -> None:

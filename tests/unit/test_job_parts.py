@@ -16,11 +16,12 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.cleaning.plan import Action, parse_plan
 from datacheck.errors import OutputError
 from datacheck.findings import Example, Finding
+from datacheck.jobs.merge import sum_counts
 from datacheck.jobs.units import result
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabel, RowLabels, label_rows
 from datacheck.jobs.units.scan import UnitScan
-from datacheck.publishing.manifest import damage_of, files_of, read_manifest, sum_counts
+from datacheck.publishing.manifest import damage_of, files_of, read_manifest
 from datacheck.publishing.output_names import OutputNames, kind_of
 from datacheck.reports.accounts import RepairTotal
 
