@@ -3,7 +3,7 @@
 A row's hash is the sum, modulo 2**64, of one term for each of its values: the value's bits, mixed, times an odd number
 that depends on the field and on the position inside it. A sum needs no order, so columns may come in any order and in any
 number of batches. Equal rows have equal hashes; two different rows share a hash about once in 10^19 pairs. A second
-``salt`` gives an independent hash, which confirms a match (:func:`add_leaf`) or makes 128 bits (:func:`hash_keys`).
+``salt`` gives an independent hash, which confirms a match (:func:`add_leaf`) or makes 128 bits (:mod:`datacheck.hashing.keys`).
 
 Zeros are equal whatever their sign, NaNs whatever their bits, and nulls equal each other. Other values are equal if their
 bits are, so a number in another dtype is a different value until it is cast (:mod:`datacheck.hashing.cast`).
@@ -12,19 +12,16 @@ bits are, so a number in another dtype is a different value until it is cast (:m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Column
-from datacheck.hashing.cast import cast, widen
 from datacheck.hashing.numbers import FACTORS, Hashes, coefficients, fold, mix, number_words, seed_of, term_blocks
-from datacheck.leaves import FLOAT_FORMATS, Leaf, Picked, Regular
+from datacheck.leaves import Leaf, Picked, Regular
 
-__all__ = ["add_leaf", "hash_keys", "hash_slots"]
+__all__ = ["add_leaf", "hash_slots"]
 
 Array = np.ndarray[Any, Any]
 
@@ -39,45 +36,6 @@ _LONG_TEXT = 256
 _NULL = 0x6E756C6C
 #: For a text of 0 to 8 bytes, the mask of its bytes within an eight-byte word.
 _TEXT_MASKS = np.frombuffer(b"".join(b"\xff" * kept + b"\0" * (8 - kept) for kept in range(9)), np.uint64)
-
-
-def hash_keys(columns: Sequence[Column]) -> Hashes:
-    """Hash the keys that columns form together, as 128 bits in two words: ``(rows, 2)``.
-
-    Numbers are equal across the dtypes of their kind, times across units, lists across layouts. Rows of NumPy arrays of
-    two and more dimensions are equal only in the same dtype: widening them would multiply their memory.
-    """
-    hashes = np.zeros((2, len(columns[0])), np.uint64)
-    for column in columns:
-        is_arrow = not isinstance(column.data, np.ndarray)
-        is_scalar = is_arrow or column.data.ndim < 2
-        for leaf in column.leaves():
-            if leaf.values is None:
-                for salt in (0, 1):
-                    hashes[salt] += _hash_objects(column, salt)
-                continue
-            if is_scalar:
-                leaf = widen(leaf)
-            elif leaf.dtype in FLOAT_FORMATS:
-                leaf = cast(leaf, "float32")
-            for salt in (0, 1):
-                add_leaf(leaf, hashes[salt], slotwise=is_arrow, salt=salt)
-    return hashes.T
-
-
-def _hash_objects(column: Column, salt: int) -> Hashes:
-    """Hash values that have no leaf, such as Python objects and unions, by their ``repr`` or bytes."""
-    values = list(column.data) if isinstance(column.data, np.ndarray) else column.data.to_pylist()
-    salted = bytes([salt])
-    digests = [
-        hashlib.blake2b(
-            value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode("utf-8", "surrogatepass"),
-            digest_size=8,
-            salt=salted,
-        ).digest()
-        for value in values
-    ]
-    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _null_term(seed: int) -> np.uint64:

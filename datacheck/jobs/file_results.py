@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.checks.unique import KeyHashes
 from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
+from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import HashStore
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.leaves import IntArray

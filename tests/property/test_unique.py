@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.unique import hash_unique_keys
+from datacheck.hashing.keys import hash_unique_keys
 from datacheck.hashing.store import HashStore
 from datacheck.schema import Field, Schema
 

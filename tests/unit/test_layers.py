@@ -41,7 +41,6 @@ LEVELS = {
 }
 #: Rooms of one level that may import each other. Level 0 is one room with several doors.
 SIBLINGS = {
-    ("checks", "hashing"),
     ("gate", "jobs"),
     ("gate", "profile"),
     ("profile", "jobs"),

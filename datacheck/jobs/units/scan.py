@@ -10,10 +10,10 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import FieldFacts
-from datacheck.checks.unique import KeyHashes, hash_unique_keys
 from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
+from datacheck.hashing.keys import KeyHashes, hash_unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
@@ -57,7 +57,7 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
     num_rows = 0
     try:
         for batch in get_source(unit.format).read(unit):
-            keys += hash_unique_keys(batch, schema)
+            keys += hash_unique_keys(coerce_batch(batch, schema), schema)
             num_rows += batch.num_rows
     except SourceError as error:
         return UnitScan(error=error)

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.checks.unique import hash_unique_keys
+from datacheck.checks.coerce import coerce_batch
+from datacheck.hashing.keys import hash_unique_keys
 from datacheck.hashing.store import HashStore
 from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
@@ -25,9 +26,8 @@ KeyHashes: TypeAlias = dict[tuple[str, ...], np.ndarray[Any, np.dtype[np.uint64]
 def hashes_of_sample(sample: Any, schema: Schema, lists: ListPaths) -> KeyHashes:
     """The hashes of the keys that a sample has."""
     columns = [one.column for one in walk_sample(sample, lists=lists) if one.column is not None]
-    return {
-        found.key: found.hashes for found in hash_unique_keys(Batch(tuple(columns), 1), schema) if len(found.hashes)
-    }
+    batch = coerce_batch(Batch(tuple(columns), 1), schema)
+    return {found.key: found.hashes for found in hash_unique_keys(batch, schema) if len(found.hashes)}
 
 
 class RepeatedKeys:

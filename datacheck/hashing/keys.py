@@ -1,13 +1,14 @@
-"""DC301: rows whose key occurs in an earlier row of the dataset.
+"""Hashes of unique keys (DC301).
 
-Uniqueness concerns the whole dataset, never one batch, so it is decided in two steps: each unit hashes its keys
-(:func:`hash_unique_keys`), 128 bits a row, and a :class:`~datacheck.hashing.store.HashStore` collects the hashes of all units
-and names every row but the first of each key. Two different keys share a hash about once in 10^38 pairs. Nulls equal each
-other, and so do NaNs, as in pandas.
+Uniqueness concerns the whole dataset, never one batch, so it is decided in two steps: each unit hashes its keys, 128 bits
+a row, and a :class:`~datacheck.hashing.store.HashStore` collects the hashes of all units and finds every row but the first
+of each key. Two different keys share a hash about once in 10^38 pairs. Nulls equal each other, and so do NaNs, as in
+pandas.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.coerce import coerce_column
+from datacheck.hashing.cast import cast, widen
 from datacheck.hashing.numbers import Hashes
-from datacheck.hashing.rows import hash_keys
-from datacheck.leaves import IntArray
+from datacheck.hashing.rows import add_leaf
+from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
@@ -41,7 +42,7 @@ class KeyHashes:
 
 
 def hash_unique_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
-    """Yield the hashes of every unique key whose columns the batch has."""
+    """Yield the hashes of every unique key whose columns the batch has; its columns must be coerced already."""
     keys = unique_keys(schema)
     if not keys or not batch.num_rows:
         return
@@ -49,13 +50,11 @@ def hash_unique_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
     rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
     for key in keys:
         if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
-            nameless = [coerce_column(columns[None], schema)]
-            yield _without_unconvertible(KeyHashes((), hash_keys(nameless), rows, batch.row_group), nameless)
-            continue
-        parts = [part for name in key if (part := _find_column(columns, name)) is not None]
-        if key and len(parts) == len(key):
-            parts = [coerce_column(part, schema) if part.name in columns else part for part in parts]
-            yield _without_unconvertible(KeyHashes(key, hash_keys(parts), rows, batch.row_group), parts)
+            key, parts = (), [columns[None]]
+        else:
+            parts = [part for name in key if (part := _find_column(columns, name)) is not None]
+        if parts and len(parts) == len(key or parts):
+            yield _without_unconvertible(KeyHashes(key, _hash_columns(parts), rows, batch.row_group), parts)
 
 
 def _without_unconvertible(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashes:
@@ -98,3 +97,42 @@ def _find_inside(data: Any, path: str) -> Any:
         if inner is not None:
             return inner
     return None
+
+
+def _hash_columns(columns: Sequence[Column]) -> Hashes:
+    """Hash the keys that columns form together, as 128 bits in two words: ``(rows, 2)``.
+
+    Numbers are equal across the dtypes of their kind, times across units, lists across layouts. Rows of NumPy arrays of
+    two and more dimensions are equal only in the same dtype: widening them would multiply their memory.
+    """
+    hashes = np.zeros((2, len(columns[0])), np.uint64)
+    for column in columns:
+        is_arrow = not isinstance(column.data, np.ndarray)
+        is_scalar = is_arrow or column.data.ndim < 2
+        for leaf in column.leaves():
+            if leaf.values is None:
+                for salt in (0, 1):
+                    hashes[salt] += _hash_objects(column, salt)
+                continue
+            if is_scalar:
+                leaf = widen(leaf)
+            elif leaf.dtype in FLOAT_FORMATS:
+                leaf = cast(leaf, "float32")
+            for salt in (0, 1):
+                add_leaf(leaf, hashes[salt], slotwise=is_arrow, salt=salt)
+    return hashes.T
+
+
+def _hash_objects(column: Column, salt: int) -> Hashes:
+    """Hash values that have no leaf, such as Python objects and unions, by their ``repr`` or bytes."""
+    values = list(column.data) if isinstance(column.data, np.ndarray) else column.data.to_pylist()
+    salted = bytes([salt])
+    digests = [
+        hashlib.blake2b(
+            value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode("utf-8", "surrogatepass"),
+            digest_size=8,
+            salt=salted,
+        ).digest()
+        for value in values
+    ]
+    return np.frombuffer(b"".join(digests), np.uint64)
