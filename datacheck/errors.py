@@ -1,18 +1,18 @@
-"""Every error that datacheck raises on purpose.
+"""The errors that datacheck raises on purpose.
 
 ::
 
     DatacheckError
-    ├── UsageError              an argument or a combination of arguments that cannot be served
-    ├── ConfigurationError      a schema or pipeline file that is wrong; names file and path
+    ├── UsageError              an invalid argument, or an invalid combination of arguments
+    ├── ConfigurationError      an invalid schema or pipeline file; has file and path
     │   ├── SchemaError
     │   └── PipelineError
     ├── SourceError             an input that cannot be read; becomes a DC9xx finding in a job
     ├── CleaningError           a repair that cannot be learned or applied
-    ├── OutputError             a place that cannot be written, or that holds another run's output
-    └── AccountingError         rows read and rows placed differ: a defect of datacheck, never of the data
+    ├── OutputError             a location that cannot be written, or has another run's output
+    └── AccountingError         rows read and rows accounted for differ: a bug in datacheck
 
-All of them print as one message that says what is wrong, where, and what to do next.
+Each prints as one message: what is wrong, where, and what to do next.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = [
 
 
 class DatacheckError(Exception):
-    """The root: catch this to catch every error that datacheck raises on purpose."""
+    """The base class of every error that datacheck raises on purpose."""
 
 
 class UsageError(DatacheckError):
-    """The arguments cannot be served as they stand."""
+    """The arguments are invalid."""
 
 
 class ConfigurationError(DatacheckError):
-    """A configuration file is wrong.
+    """A configuration file is invalid.
 
     ``place`` is the file and the dotted path inside it, such as ``schemas/flights.yaml: fields.dep_delay.ge``.
     """
@@ -58,18 +58,18 @@ class ConfigurationError(DatacheckError):
 
 
 class SchemaError(ConfigurationError):
-    """A schema is wrong."""
+    """A schema is invalid."""
 
 
 class PipelineError(ConfigurationError):
-    """A pipeline file is wrong."""
+    """A pipeline file is invalid."""
 
 
 class SourceError(DatacheckError):
     """An input cannot be read.
 
-    ``code`` is a ``DC9xx`` code, ``uri`` the input, ``problem`` what is wrong with it and ``remedy`` what to do next.
-    Inside a job it becomes a finding, and the other inputs are still done.
+    ``code`` is a ``DC9xx`` code, ``uri`` the input, ``problem`` what is wrong and ``remedy`` the suggested fix. In a job
+    it becomes a finding, and the other inputs are still processed.
     """
 
     def __init__(self, code: str, uri: str, problem: str, remedy: str = "") -> None:
@@ -88,21 +88,21 @@ class CleaningError(DatacheckError):
 
 
 class OutputError(DatacheckError):
-    """Output cannot be written where it was asked for."""
+    """Output cannot be written to the given location."""
 
 
 class AccountingError(DatacheckError):
-    """Rows read and rows placed do not add up. Nothing was published. Please report it: this is a defect."""
+    """The rows read and the rows accounted for differ. Nothing was published. This is a bug: please report it."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """A ``; did you mean 'x'?`` for the known name that is nearest to ``name``, or an empty string."""
+    """A ``; did you mean 'x'?`` with the known name nearest to ``name``, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=5, cutoff=0.6)
     if not matches:
         return ""
 
     def nearness(match: str) -> tuple[float, int]:
-        # Of names that are equally near, the one that differs in place: DC101 for DC1O1, not DC311.
+        # Of equally near names, prefer the one with more equal characters in place: DC101 for DC1O1, not DC311.
         ratio = difflib.SequenceMatcher(None, match, name).ratio()
         return ratio, sum(mine == theirs for mine, theirs in zip(match, name, strict=False))
 

@@ -1,4 +1,4 @@
-"""A finding: what is wrong, where, how many of how many, with a few examples. It never holds the data."""
+"""A finding: what is wrong, where, how many of how many, with a few examples. It never contains the data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datacheck.text import count, ordinal_list, plain
 
 __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings"]
 
-#: How many examples a finding keeps: the first ones in row order.
+#: The number of examples in a finding: the first ones in row order.
 MAX_EXAMPLES = 5
 
 
 class Severity(StrEnum):
-    """How much a finding matters: only an ``error`` makes a report not ok."""
+    """The severity of a finding: only an ``error`` makes a report not ok."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -28,9 +28,9 @@ class Severity(StrEnum):
 class Example:
     """One violating value.
 
-    ``row`` is counted from 0 within the file (within the array, where arrays of unequal length share a file),
-    ``index`` is the place inside the row's value (``()`` for a scalar), and ``value`` is the value in words
-    (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``).
+    ``row`` counts from 0 within the file (within the array, if arrays of unequal length share a file), ``index`` is the
+    position inside the row's value (``()`` for a scalar), and ``value`` is the value as a string (``"nan"``,
+    ``"-inf"``, ``"null"``, ``"-5.0"``).
     """
 
     row: int | None
@@ -51,9 +51,9 @@ class Finding:
     """One code in one field of one file.
 
     ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
-    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``rule`` tells apart
-    several custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or
-    what went wrong.
+    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``rule`` distinguishes
+    custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or what went
+    wrong.
     """
 
     code: str
@@ -72,7 +72,7 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """The code in a word, such as ``nan``."""
+        """The name of the code, such as ``nan``."""
         return CODES[self.code].name
 
     @property
@@ -81,16 +81,16 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes two findings one: file, field, code and, for custom rules, the rule."""
+        """The key under which findings are merged: file, field, code and, for custom rules, the rule."""
         return (self.uri, self.field or "", self.code, self.rule or "")
 
     @property
     def message(self) -> str:
-        """The finding in one line, without its code: what, how many of how many, in which field and where."""
+        """The finding in one line, without its code: what, how many of how many, which field, and where."""
         return self.describe()
 
     def describe(self, more_rows: bool | None = None) -> str:
-        """The message; ``more_rows`` says whether other rows than those of the examples have it too, where that is known."""
+        """The message; ``more_rows`` says whether rows other than the examples have violations, if that is known."""
         code = CODES[self.code]
         field = code.nameless_field if self.field is None else f"'{plain(self.field)}'"
         parts = {
@@ -105,10 +105,10 @@ class Finding:
         text = message.format_map(parts)
         if self.detail and "{detail}" not in message:
             text = f"{text}: {parts['detail']}"
-        place = self._place(more_rows)
-        return f"{text} ({place})" if place else text
+        location = self._location(more_rows)
+        return f"{text} ({location})" if location else text
 
-    def _place(self, more_rows: bool | None) -> str:
+    def _location(self, more_rows: bool | None) -> str:
         uri = plain(self.uri)
         with_rows = [example for example in self.examples if example.row is not None]
         if not with_rows:
@@ -148,7 +148,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Finding:
-        """The finding that :meth:`to_dict` wrote."""
+        """Build a finding from the output of :meth:`to_dict`."""
         return cls(
             code=record["code"],
             uri=record["uri"],
@@ -163,18 +163,18 @@ class Finding:
 
 
 def _more_severe(known: Finding, other: Finding) -> Severity | None:
-    """The severity of two findings of one rule, which may warn of some rows and fail on others."""
+    """The severity of two merged findings of one rule, which may warn about some rows and fail on others."""
     if not known.num_violations or (other.num_violations and other.is_error):
         return other.severity
     return known.severity
 
 
 def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
-    """One finding for each key, counts added, the first examples kept, in order of first appearance.
+    """Merge findings with the same key: counts are added, the first examples kept, in order of first appearance.
 
-    Findings with no violation add to ``num_checked``; a key that never has a violation is left out, unless
-    ``keep_clean`` says that more parts are to be merged. Give the parts of a file in row order, and the examples are the
-    file's first.
+    Findings without violations add to ``num_checked``; a key without any violation is dropped, unless ``keep_clean`` is
+    set because more parts will be merged. If the parts of a file come in row order, the examples are the first in the
+    file.
     """
     merged: dict[tuple[str, str, str, str], Finding] = {}
     for finding in findings:

@@ -1,7 +1,7 @@
-"""How names, counts and values are written for people, in every report alike.
+"""Formats names, counts and values for people, in the same way in every report.
 
-File and field names come from data, so they are hostile until shown otherwise: control characters, terminal escapes
-and bidirectional overrides are written as escapes.
+File and field names come from data and may be hostile: control characters, terminal escapes and bidirectional
+overrides are escaped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ordinal_list(label: str, numbers: Sequence[int], more: bool = False) -> str:
 
 
 def join_limited(names: Sequence[str], limit: int = 8) -> str:
-    """Names in quotes, joined by commas, the rest counted: ``'a', 'b' and 3 more``."""
+    """Quoted names joined by commas, with a count of the rest: ``'a', 'b' and 3 more``."""
     shown = ", ".join(f"'{plain(name)}'" for name in names[:limit])
     hidden = len(names) - limit
     return f"{shown} and {hidden:,} more" if hidden > 0 else shown

@@ -39,10 +39,10 @@ def check_field(field: FieldProtocol) -> None:
     """Raise a fault for the first contradiction between the constraints of a field."""
     kind = dtype_kind(field.dtype)
     _check_flags(field, kind)
-    for word in _BOUNDS:
-        bound = getattr(field, word)
+    for key in _BOUNDS:
+        bound = getattr(field, key)
         if bound is not None:
-            _check_bound(word, bound, field.dtype, kind)
+            _check_bound(key, bound, field.dtype, kind)
     _check_order(field, kind)
     _check_reach(field, kind)
     if field.isin is not None:
@@ -51,31 +51,31 @@ def check_field(field: FieldProtocol) -> None:
 
 
 def _check_flags(field: FieldProtocol, kind: str | None) -> None:
-    for word in ("allow_nan", "allow_inf"):
-        if getattr(field, word) and kind not in (None, "float", "complex"):
-            raise fault(word, f"{field.dtype} has no NaN or infinity; leave '{word}' out")
+    for key in ("allow_nan", "allow_inf"):
+        if getattr(field, key) and kind not in (None, "float", "complex"):
+            raise fault(key, f"{field.dtype} has no NaN or infinity; leave '{key}' out")
 
 
-def _check_bound(word: str, bound: object, dtype: str | None, kind: str | None) -> None:
+def _check_bound(key: str, bound: object, dtype: str | None, kind: str | None) -> None:
     if kind in ("bool", "complex", "binary", "other"):
-        remedy = "list the allowed values in 'isin'" if kind == "bool" else f"leave '{word}' out"
-        raise fault(word, f"values of {dtype} have no order, so they cannot have bounds; {remedy}")
-    _check_value(word, bound, dtype, kind)
+        remedy = "list the allowed values in 'isin'" if kind == "bool" else f"leave '{key}' out"
+        raise fault(key, f"values of {dtype} have no order, so they cannot have bounds; {remedy}")
+    _check_value(key, bound, dtype, kind)
 
 
-def _check_value(word: str | tuple[str | int, ...], value: object, dtype: str | None, kind: str | None) -> None:
+def _check_value(key: str | tuple[str | int, ...], value: object, dtype: str | None, kind: str | None) -> None:
     """Raise a fault if ``value`` cannot be compared with values of the dtype."""
     is_text = isinstance(value, str)
     if kind in ("integer", "float", "duration") and (is_text or isinstance(value, bool)):
-        raise fault(word, f"{value!r} is not a number, but the dtype is {dtype}")
+        raise fault(key, f"{value!r} is not a number, but the dtype is {dtype}")
     if kind == "duration" and isinstance(value, float):
-        raise fault(word, f"{value!r} is not an integer; a duration counts in the unit of its dtype, {dtype}")
+        raise fault(key, f"{value!r} is not an integer; a duration counts in the unit of its dtype, {dtype}")
     if kind == "decimal" and (isinstance(value, bool) or not _is_decimal(value)):
-        raise fault(word, f"{value!r} is not a number, but the dtype is {dtype}")
+        raise fault(key, f"{value!r} is not a number, but the dtype is {dtype}")
     if kind == "string" and not is_text:
-        raise fault(word, f"{value!r} is not a string, but the dtype is {dtype}; put it in quotes")
+        raise fault(key, f"{value!r} is not a string, but the dtype is {dtype}; put it in quotes")
     if kind in ("date", "clock", "timestamp"):
-        _check_time(word, value, str(dtype), kind)
+        _check_time(key, value, str(dtype), kind)
 
 
 def _is_decimal(value: object) -> bool:
@@ -85,21 +85,21 @@ def _is_decimal(value: object) -> bool:
         return False
 
 
-def _check_time(word: str | tuple[str | int, ...], value: object, dtype: str, kind: str) -> None:
+def _check_time(key: str | tuple[str | int, ...], value: object, dtype: str, kind: str) -> None:
     moment = _moment(value, kind)
     if moment is None:
         example = {"date": "2024-01-31", "clock": "12:30:00", "timestamp": "2024-01-31T12:30:00"}[kind]
-        raise fault(word, f"{value!r} is not a time in ISO format such as '{example}', but the dtype is {dtype}")
+        raise fault(key, f"{value!r} is not a time in ISO format such as '{example}', but the dtype is {dtype}")
     if kind == "date" and moment.has_clock:
-        raise fault(word, f"{value!r} has a time of day, but the dtype is {dtype}; write only the date")
+        raise fault(key, f"{value!r} has a time of day, but the dtype is {dtype}; write only the date")
     if kind == "timestamp" and "tz=" in dtype and not moment.has_offset:
         remedy = f"add one, such as '{value}{_offset(moment)}'"
-        raise fault(word, f"{value!r} has no offset, but the dtype is {dtype}; {remedy}")
+        raise fault(key, f"{value!r} has no offset, but the dtype is {dtype}; {remedy}")
     if kind == "timestamp" and "tz=" not in dtype and moment.has_offset:
-        raise fault(word, f"{value!r} has an offset, but {dtype} has no time zone; leave the offset out")
+        raise fault(key, f"{value!r} has an offset, but {dtype} has no time zone; leave the offset out")
     unit = re.search(r"\[(s|ms|us|ns)", dtype)
     if unit and moment.num_digits > _UNIT_DIGITS[unit[1]]:
-        raise fault(word, f"{value!r} is more precise than {dtype} can hold")
+        raise fault(key, f"{value!r} is more precise than {dtype} can hold")
 
 
 def _offset(moment: Moment) -> str:
@@ -123,20 +123,20 @@ def _sort_key(kind: str | None) -> Callable[[Any], Any]:
 
 def _check_order(field: FieldProtocol, kind: str | None) -> None:
     """Refuse bounds without a value between them."""
-    key = _sort_key(kind)
-    stated = {word: getattr(field, word) for word in _BOUNDS if getattr(field, word) is not None}
+    order = _sort_key(kind)
+    stated = {key: getattr(field, key) for key in _BOUNDS if getattr(field, key) is not None}
     if kind is None and len({isinstance(bound, str) for bound in stated.values()}) > 1:
         raise fault(next(iter(stated)), "one bound is a string and another is a number; use one of the two for both")
-    for low_word in ("ge", "gt"):
-        for high_word in ("le", "lt"):
-            if low_word not in stated or high_word not in stated:
+    for low_key in ("ge", "gt"):
+        for high_key in ("le", "lt"):
+            if low_key not in stated or high_key not in stated:
                 continue
-            low, high = key(stated[low_word]), key(stated[high_word])
-            strict = low_word == "gt" or high_word == "lt"
+            low, high = order(stated[low_key]), order(stated[high_key])
+            strict = low_key == "gt" or high_key == "lt"
             if low > high or (strict and low == high):
                 relation = "above" if low > high else "the same as"
-                other = f"'{high_word}', which is {stated[high_word]}"
-                raise fault(low_word, f"{stated[low_word]} is {relation} {other}: no value can pass")
+                other = f"'{high_key}', which is {stated[high_key]}"
+                raise fault(low_key, f"{stated[low_key]} is {relation} {other}: no value can pass")
 
 
 def _check_reach(field: FieldProtocol, kind: str | None) -> None:
@@ -150,11 +150,11 @@ def _check_reach(field: FieldProtocol, kind: str | None) -> None:
         least = -greatest
     else:
         return
-    for word, extreme in (("ge", greatest), ("gt", greatest), ("le", least), ("lt", least)):
-        bound = getattr(field, word)
-        if bound is not None and not _PASSES[word](extreme, bound):
+    for key, extreme in (("ge", greatest), ("gt", greatest), ("le", least), ("lt", least)):
+        bound = getattr(field, key)
+        if bound is not None and not _PASSES[key](extreme, bound):
             reach = f"its values lie in [{least}, {greatest}]"
-            raise fault(word, f"no value of {field.dtype} is {_SYMBOLS[word]} {bound}; {reach}")
+            raise fault(key, f"no value of {field.dtype} is {_SYMBOLS[key]} {bound}; {reach}")
 
 
 def _check_members(field: FieldProtocol, kind: str | None) -> None:
@@ -183,15 +183,15 @@ def _check_member_exists(at: tuple[str | int, ...], value: Any, dtype: str | Non
 
 
 def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: FieldProtocol, kind: str | None) -> None:
-    key = _sort_key(kind)
-    for word, test in _PASSES.items():
-        bound = getattr(field, word)
+    order = _sort_key(kind)
+    for key, test in _PASSES.items():
+        bound = getattr(field, key)
         if bound is None:
             continue
         if isinstance(value, str) is not isinstance(bound, str) and kind != "decimal":
-            raise fault(at, f"{value!r} cannot be compared with '{word}', which is {bound!r}")
-        if not test(key(value), key(bound)):
-            raise fault(at, f"{value!r} can never pass, because '{word}' requires {_SYMBOLS[word]} {bound}")
+            raise fault(at, f"{value!r} cannot be compared with '{key}', which is {bound!r}")
+        if not test(order(value), order(bound)):
+            raise fault(at, f"{value!r} can never pass, because '{key}' requires {_SYMBOLS[key]} {bound}")
 
 
 def _check_pattern(field: FieldProtocol, kind: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What is otherwise in one schema than in another, and what that means for data that passed the first."""
+"""The differences between two schemas, and what they mean for data that passed the first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from datacheck.text import plain, quantity
 
 __all__ = ["Change", "Effect", "SchemaDiff", "diff_schemas"]
 
-#: What holds for a field that a schema does not name: it may be absent, and its nulls are not judged.
-_UNNAMED = Field(nullable=True, required=False)
-_NEUTRAL = ("title", "description", "metadata", "name", "version")
+#: A field that is not in the schema: it is optional, and its nulls are not checked.
+_ABSENT = Field(nullable=True, required=False)
+_ANNOTATIONS = ("title", "description", "metadata", "name", "version")
 _LOWER, _UPPER = ("ge", "gt"), ("le", "lt")
 
 
 class Effect(Flag):
-    """What a change does to data: some that passed may fail, some that failed may pass, or neither."""
+    """The effect of a change: data that passed may fail, data that failed may pass, or neither."""
 
     NONE = 0
     STRICTER = auto()
@@ -31,7 +31,7 @@ class Effect(Flag):
     BOTH = STRICTER | LOOSER
 
     @property
-    def word(self) -> str:
+    def description(self) -> str:
         return {
             Effect.NONE: "no effect on data",
             Effect.STRICTER: "stricter",
@@ -42,7 +42,7 @@ class Effect(Flag):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One word that differs: its path in the schema, what it was and what it is, None where it was or is not there."""
+    """One difference: its path in the schema and the values before and after, None if added or removed."""
 
     path: tuple[str | None, ...]
     before: Any
@@ -65,15 +65,15 @@ class Change:
 
     def __str__(self) -> str:
         if self.before is None:
-            what = f"added {_in_words(self.after)}"
+            what = f"added {_in_stated(self.after)}"
         elif self.after is None:
-            what = f"removed, was {_in_words(self.before)}"
+            what = f"removed, was {_in_stated(self.before)}"
         else:
-            what = f"{_in_words(self.before)} -> {_in_words(self.after)}"
-        return f"{plain(self.place)}: {what} ({self.effect.word})"
+            what = f"{_in_stated(self.before)} -> {_in_stated(self.after)}"
+        return f"{plain(self.place)}: {what} ({self.effect.description})"
 
 
-def _in_words(value: Any) -> str:
+def _in_stated(value: Any) -> str:
     return plain(json.dumps(value, ensure_ascii=False), 120)
 
 
@@ -106,143 +106,150 @@ class SchemaDiff:
     def __str__(self) -> str:
         if not self.changes:
             return "the two schemas are the same"
-        return "\n".join([*map(str, self.changes), f"{quantity(len(self.changes), 'change')}: {self._verdict()}"])
+        return "\n".join([*map(str, self.changes), f"{quantity(len(self.changes), 'change')}: {self._conclusion()}"])
 
-    def _verdict(self) -> str:
+    def _conclusion(self) -> str:
         if self.is_stricter and self.is_looser:
-            return "stricter in some, looser in others; data that passed the first may fail the second, and the reverse"
+            return "some stricter, some looser; data that passed the first may fail the second, and the reverse"
         if self.is_stricter:
             return "stricter; data that passed the first may fail the second"
         if self.is_looser:
             return "looser; data that passed the first passes the second"
-        return "none of them matters to data"
+        return "none affects data"
 
 
 def diff_schemas(first: Schema, second: Schema) -> SchemaDiff:
-    """The changes from ``first`` to ``second``: field by field, word by word."""
-    return SchemaDiff((*_of_schema(first, second), *_of_fields(first, second)))
+    """Compare two schemas, field by field and constraint by constraint."""
+    return SchemaDiff((*_schema_changes(first, second), *_fields_changes(first, second)))
 
 
-def _of_schema(first: Schema, second: Schema) -> Iterator[Change]:
+def _schema_changes(first: Schema, second: Schema) -> Iterator[Change]:
     effects: dict[str, Callable[[Any, Any], Effect]] = {
-        "strict": _when_true(Effect.STRICTER),
-        "coerce": _when_true(Effect.LOOSER),
+        "strict": _effect_of_switch(Effect.STRICTER),
+        "coerce": _effect_of_switch(Effect.LOOSER),
+        "pandera": _effect_of_rule,
     }
-    for word in ("name", "description", "strict", "coerce", "pandera", "metadata"):
-        before, after = getattr(first, word), getattr(second, word)
+    for option in ("name", "description", "strict", "coerce", "pandera", "metadata"):
+        before, after = getattr(first, option), getattr(second, option)
         if before != after:
-            effect = effects.get(word, lambda *_: Effect.NONE)(before, after)
-            yield Change((word,), before, after, _added(before, after) if word == "pandera" else effect)
-    keys = {", ".join(key): list(key) for key in (*first.unique, *second.unique)}
-    had, has = ({", ".join(key) for key in schema.unique} for schema in (first, second))
-    for name, key in keys.items():
-        if (name in had) is not (name in has):
-            yield _one_sided(("unique", name), key, was=name in had)
-    before_rules, after_rules = ({rule.label: rule.expr for rule in schema.checks} for schema in (first, second))
-    for label in dict.fromkeys([*before_rules, *after_rules]):
-        old, new = before_rules.get(label), after_rules.get(label)
+            effect = effects[option](before, after) if option in effects else Effect.NONE
+            yield Change((option,), before, after, effect)
+    yield from _unique_changes(first, second)
+    old_rules, new_rules = ({rule.label: rule.expr for rule in schema.checks} for schema in (first, second))
+    for label in dict.fromkeys([*old_rules, *new_rules]):
+        old, new = old_rules.get(label), new_rules.get(label)
         if old != new:
-            yield Change(("checks", label), old, new, _added(old, new))
+            yield Change(("checks", label), old, new, _effect_of_rule(old, new))
 
 
-def _one_sided(path: tuple[str | None, ...], value: Any, *, was: bool) -> Change:
-    """A rule that only one of the schemas has."""
+def _unique_changes(first: Schema, second: Schema) -> Iterator[Change]:
+    keys = {", ".join(key): list(key) for key in (*first.unique, *second.unique)}
+    old, new = ({", ".join(key) for key in schema.unique} for schema in (first, second))
+    for name, key in keys.items():
+        if (name in old) is not (name in new):
+            yield _added_or_removed(("unique", name), key, was=name in old)
+
+
+def _added_or_removed(path: tuple[str | None, ...], value: Any, *, was: bool) -> Change:
+    """The change for a rule that only one of the schemas has."""
     return Change(path, value, None, Effect.LOOSER) if was else Change(path, None, value, Effect.STRICTER)
 
 
-def _of_fields(first: Schema, second: Schema) -> Iterator[Change]:
+def _fields_changes(first: Schema, second: Schema) -> Iterator[Change]:
     for name in dict.fromkeys([*first.fields, *second.fields]):
         before, after = first.fields.get(name), second.fields.get(name)
         if before is not None and after is not None:
-            yield from _of_field(name, before, after)
+            yield from _field_changes(name, before, after)
             continue
-        old, new = before or _UNNAMED, after or _UNNAMED
+        old, new = before or _ABSENT, after or _ABSENT
         effect = Effect.NONE
-        for change in _of_field(name, old, new):
+        for change in _field_changes(name, old, new):
             effect |= change.effect
         if before is None and first.strict:
             effect |= Effect.LOOSER
         if after is None and second.strict:
             effect |= Effect.STRICTER
-        yield Change(("fields", name), _words(before), _words(after), effect)
+        yield Change(("fields", name), _stated(before), _stated(after), effect)
 
 
-def _words(field: Field | None) -> dict[str, Any] | None:
+def _stated(field: Field | None) -> dict[str, Any] | None:
     return None if field is None else field.model_dump(mode="json", exclude_defaults=True)
 
 
-def _of_field(name: str | None, before: Field, after: Field) -> Iterator[Change]:
+def _field_changes(name: str | None, before: Field, after: Field) -> Iterator[Change]:
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    for side, words in (("lower bound", _LOWER), ("upper bound", _UPPER)):
-        stated = {word for word in words for field in (old, new) if field[word] is not None}
-        effect = _effect_of_bounds(words, before, after)
+    for side, bounds in (("lower bound", _LOWER), ("upper bound", _UPPER)):
+        stated = {constraint for constraint in bounds for field in (old, new) if field[constraint] is not None}
+        effect = _effect_of_bounds(bounds, before, after)
         if len(stated) < 2:
             yield from (
-                Change(("fields", name, word), old[word], new[word], effect)
-                for word in stated
-                if not _same(old[word], new[word])
+                Change(("fields", name, constraint), old[constraint], new[constraint], effect)
+                for constraint in stated
+                if not _same(old[constraint], new[constraint])
             )
-        elif any(not _same(old[word], new[word]) for word in words):
-            # Of two words the tighter one holds, so they are told together.
-            both = [{word: field[word] for word in words if field[word] is not None} or None for field in (old, new)]
+        elif any(not _same(old[constraint], new[constraint]) for constraint in bounds):
+            # The tighter of two bounds decides, so they are reported together.
+            both = [{name: value[name] for name in bounds if value[name] is not None} or None for value in (old, new)]
             yield Change(("fields", name, side), both[0], both[1], effect)
-    for word in old:
-        if word in (*_LOWER, *_UPPER) or _same(old[word], new[word]):
+    for constraint in old:
+        if constraint in (*_LOWER, *_UPPER) or _same(old[constraint], new[constraint]):
             continue
-        if word == "checks":
-            yield from _of_checks(name, old[word], new[word])
+        if constraint == "checks":
+            yield from _check_changes(name, old[constraint], new[constraint])
         else:
-            yield Change(("fields", name, word), old[word], new[word], _effect(word, before, after))
+            yield Change(
+                ("fields", name, constraint), old[constraint], new[constraint], _effect(constraint, before, after)
+            )
 
 
 def _same(before: Any, after: Any) -> bool:
-    """Whether two plain values are equal; to Python true is 1."""
+    """Whether two plain values are equal; unlike in Python, true is not 1."""
     if isinstance(before, list) and isinstance(after, list):
         return len(before) == len(after) and all(map(_same, before, after))
     return bool(before == after) and isinstance(before, bool) is isinstance(after, bool)
 
 
-def _of_checks(name: str | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _check_changes(name: str | None, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     for check in dict.fromkeys([*old, *new]):
         if check in old and check in new:
             if old[check] != new[check]:
                 yield Change(("fields", name, "checks", check), old[check], new[check], Effect.BOTH)
         else:
             value = old.get(check, new.get(check))
-            yield _one_sided(("fields", name, "checks", check), {} if value is None else value, was=check in old)
+            yield _added_or_removed(("fields", name, "checks", check), {} if value is None else value, was=check in old)
 
 
-def _effect(word: str, before: Field, after: Field) -> Effect:
-    if word in _NEUTRAL:
+def _effect(constraint: str, before: Field, after: Field) -> Effect:
+    if constraint in _ANNOTATIONS:
         return Effect.NONE
-    old, new = getattr(before, word), getattr(after, word)
-    if word in ("nullable", "allow_nan", "allow_inf", "coerce"):
-        return _when_true(Effect.LOOSER)(old, new)
-    if word in ("required", "unique"):
-        return _when_true(Effect.STRICTER)(old, new)
-    if word == "isin" and old is not None and new is not None:
+    old, new = getattr(before, constraint), getattr(after, constraint)
+    if constraint in ("nullable", "allow_nan", "allow_inf", "coerce"):
+        return _effect_of_switch(Effect.LOOSER)(old, new)
+    if constraint in ("required", "unique"):
+        return _effect_of_switch(Effect.STRICTER)(old, new)
+    if constraint == "isin" and old is not None and new is not None:
         return _effect_of_members(set(map(_member, old)), set(map(_member, new)))
-    if word == "shape" and old is not None and new is not None:
+    if constraint == "shape" and old is not None and new is not None:
         return _effect_of_shapes(old, new)
-    return _added(old, new)
+    return _effect_of_rule(old, new)
 
 
-def _when_true(effect: Effect) -> Callable[[Any, Any], Effect]:
-    """The effect of a switch that is turned on; turned off it has the other one."""
+def _effect_of_switch(effect: Effect) -> Callable[[Any, Any], Effect]:
+    """The effect of a switch: ``effect`` when it is turned on, the opposite when it is turned off."""
     return lambda before, after: (
         Effect.NONE if bool(before) == bool(after) else effect if after else Effect.BOTH & ~effect
     )
 
 
-def _added(before: Any, after: Any) -> Effect:
-    """The effect of a rule that is added, removed, or replaced by another one."""
+def _effect_of_rule(before: Any, after: Any) -> Effect:
+    """The effect of a rule that is added, removed or replaced."""
     if before is None:
         return Effect.STRICTER
     return Effect.LOOSER if after is None else Effect.BOTH
 
 
 def _member(value: Any) -> tuple[type, Any]:
-    """A member, with what tells true from 1."""
+    """A member with its type, which tells true from 1."""
     return (bool if isinstance(value, bool) else str if isinstance(value, str) else float, value)
 
 
@@ -261,16 +268,16 @@ def _effect_of_shapes(old: tuple[int | None, ...], new: tuple[int | None, ...]) 
     effect = Effect.NONE
     for before, after in zip(old, new, strict=True):
         if before != after:
-            effect |= _added(before, after)
+            effect |= _effect_of_rule(before, after)
     return effect
 
 
-def _effect_of_bounds(words: tuple[str, str], before: Field, after: Field) -> Effect:
-    """The effect of one side's two words, inclusive and exclusive, taken together."""
-    sign = 1 if words is _LOWER else -1
-    old, new = _tightest(before, words, sign), _tightest(after, words, sign)
+def _effect_of_bounds(constraints: tuple[str, str], before: Field, after: Field) -> Effect:
+    """The effect of the inclusive and the exclusive bound of one side together."""
+    sign = 1 if constraints is _LOWER else -1
+    old, new = _tightest(before, constraints, sign), _tightest(after, constraints, sign)
     if old is None or new is None:
-        return Effect.NONE if old is new else _added(old, new)
+        return Effect.NONE if old is new else _effect_of_rule(old, new)
     if isinstance(old[0], str) is not isinstance(new[0], str):
         return Effect.BOTH
     if isinstance(old[0], str):
@@ -281,15 +288,15 @@ def _effect_of_bounds(words: tuple[str, str], before: Field, after: Field) -> Ef
 
 
 def _below(first: tuple[Any, bool], second: tuple[Any, bool]) -> bool:
-    """Whether an upper bound of text is the tighter one."""
+    """Whether the first of two upper bounds on strings is tighter."""
     return first[0] < second[0] or (first[0] == second[0] and first[1] and not second[1])
 
 
-def _tightest(field: Field, words: tuple[str, str], sign: int) -> tuple[Any, bool] | None:
-    """The bound that decides, larger where it is tighter (but for upper bounds of text), and whether it is exclusive."""
+def _tightest(field: Field, constraints: tuple[str, str], sign: int) -> tuple[Any, bool] | None:
+    """The tighter bound, as a value that is larger if tighter (except upper bounds on strings), and if it is exclusive."""
     found: list[tuple[Any, bool]] = []
-    for word, is_exclusive in zip(words, (False, True), strict=True):
-        bound = getattr(field, word)
+    for constraint, is_exclusive in zip(constraints, (False, True), strict=True):
+        bound = getattr(field, constraint)
         if bound is not None:
             value = _comparable(bound, field.dtype)
             found.append((value if isinstance(value, str) else sign * value, is_exclusive))
@@ -301,7 +308,7 @@ def _tightest(field: Field, words: tuple[str, str], sign: int) -> tuple[Any, boo
 
 
 def _comparable(bound: Any, dtype: str | None) -> Any:
-    """A bound as a number, or as text where it is text."""
+    """A bound as a number, or as a string if it is one."""
     if not isinstance(bound, str):
         return bound
     kind = dtype_kind(dtype)

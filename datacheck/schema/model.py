@@ -156,7 +156,7 @@ class Field(_Model):
         name = data.get("dtype")
         dtype = canonical_dtype(name) if isinstance(name, str) else None
         kind = dtype_kind(dtype)
-        numbers = {word: number_of(data[word], kind) for word in ("ge", "le", "gt", "lt") if word in data}
+        numbers = {key: number_of(data[key], kind) for key in ("ge", "le", "gt", "lt") if key in data}
         if isinstance(data.get("isin"), list | tuple):
             numbers["isin"] = [number_of(value, kind) for value in data["isin"]]
         return {**data, **numbers}

@@ -1,4 +1,4 @@
-"""Dtypes and values in pandera's and pandas' words, both ways."""
+"""Converts dtypes and values to and from those of pandera and pandas."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from datacheck.batch import arrow_dtype
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.schema.protocols import FieldProtocol
 
-__all__ = ["pandas_value", "pandera_dtype", "plain_value", "word_of_dtype"]
+__all__ = ["dtype_name", "pandas_value", "pandera_dtype", "plain_value"]
 
 _NULLABLE = {"int": "Int", "uint": "UInt"}
 
 
-def word_of_dtype(dtype: Any) -> tuple[str | None, bool]:
-    """Our name for one of pandera's dtypes, and whether that says all of it.
+def dtype_name(dtype: Any) -> tuple[str | None, bool]:
+    """The name of a pandera dtype in a schema, and whether the name says all of it.
 
-    ``(None, False)`` is a dtype that has no name of ours and that pandera must go on to check: a time without a zone,
-    of which pandera accepts every unit, or a dtype of the user's own.
+    ``(None, False)`` is a dtype without a name, which pandera must check itself: a time without a time zone, for which
+    pandera accepts every unit, or a user-defined dtype.
     """
     import numpy as np
     import pandas as pd
@@ -32,11 +32,11 @@ def word_of_dtype(dtype: Any) -> tuple[str | None, bool]:
     if name == "Decimal" and hasattr(dtype, "precision"):
         return canonical_dtype(f"decimal128({dtype.precision}, {dtype.scale})"), True
     if isinstance(inner, pd.ArrowDtype):
-        word = canonical_dtype(_innermost(arrow_dtype(inner.pyarrow_dtype)))
-        return word, word is not None
+        found = canonical_dtype(_innermost(arrow_dtype(inner.pyarrow_dtype)))
+        return found, found is not None
     if isinstance(inner, pd.DatetimeTZDtype):
-        word = canonical_dtype(f"timestamp[{inner.unit}, tz={inner.tz}]")
-        return word, word is not None and not getattr(dtype, "time_zone_agnostic", False)
+        found = canonical_dtype(f"timestamp[{inner.unit}, tz={inner.tz}]")
+        return found, found is not None and not getattr(dtype, "time_zone_agnostic", False)
     if isinstance(inner, pd.StringDtype):
         return "string", True
     if isinstance(inner, pd.CategoricalDtype):
@@ -46,11 +46,11 @@ def word_of_dtype(dtype: Any) -> tuple[str | None, bool]:
         if inner.kind in "SU":
             return "string", True
         if inner.kind == "O":
-            # 'object' says nothing of the values; classes of that storage other than pandera's own Object do.
+            # 'object' says nothing about the values, but other classes with that storage than pandera's Object do.
             return None, name == "Object"
         if inner.kind not in "mM":
-            word = canonical_dtype(inner.name)
-            return word, word is not None
+            found = canonical_dtype(inner.name)
+            return found, found is not None
     return None, False
 
 
@@ -63,7 +63,7 @@ def _innermost(name: str) -> str:
 
 
 def pandera_dtype(field: FieldProtocol) -> Any:
-    """What pandera should ask of a column of the field; None where pandas has no dtype that says it."""
+    """The pandera dtype of a field; None if pandas has no dtype for it."""
     from pandera.engines import pandas_engine
 
     dtype, kind = field.dtype, dtype_kind(field.dtype)
@@ -93,7 +93,7 @@ def pandera_dtype(field: FieldProtocol) -> Any:
 
 
 def pandas_value(value: Any, dtype: str | None) -> Any:
-    """A bound or a member as pandas compares it with the values of a column of the dtype."""
+    """A bound or a member as pandas compares it with values of the dtype."""
     import pandas as pd
 
     match dtype_kind(dtype):
@@ -111,7 +111,7 @@ def pandas_value(value: Any, dtype: str | None) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """An argument of a pandera check as plain values that a schema file can hold; None where it cannot."""
+    """An argument of a pandera check as plain values for a schema file; None if it cannot hold them."""
     import pandas as pd
 
     if isinstance(value, bool | int | float | str):

@@ -7,8 +7,8 @@ from typing import Any
 from datacheck.errors import SchemaError
 from datacheck.schema.dtypes import canonical_dtype
 from datacheck.schema.model import Schema
+from datacheck.schema.pandera_constraints import schema_mapping
 from datacheck.schema.pandera_remainder import as_pandera_schema, remainder
-from datacheck.schema.pandera_words import words_of_schema
 from datacheck.schema.references import import_reference
 from datacheck.schema.validation import validate
 
@@ -18,7 +18,7 @@ __all__ = ["fold_pandera", "from_pandera"]
 def from_pandera(found: Any, reference: str | None = None) -> Schema:
     """Convert a pandera ``DataFrameSchema`` or ``DataFrameModel`` into a schema.
 
-    Built-in checks become words of the fields, or entries of ``checks``. What has no word (custom checks, parsers,
+    Built-in checks become constraints of the fields, or entries of ``checks``. Everything else (custom checks, parsers,
     patterns of column names) is still checked: through ``pandera: reference`` if a reference is given, otherwise
     through the object itself, which the schema keeps. NaN and infinities are not allowed unless the metadata that
     :meth:`Schema.to_pandera` wrote allows them: pandera's ``nullable`` allows only nulls. Raises ``SchemaError`` for
@@ -26,12 +26,12 @@ def from_pandera(found: Any, reference: str | None = None) -> Schema:
     """
     place = reference or "pandera schema"
     pandera_schema = as_pandera_schema(found, place)
-    words = words_of_schema(pandera_schema)
-    schema = validate(Schema, words, place, SchemaError)
+    mapping = schema_mapping(pandera_schema)
+    schema = validate(Schema, mapping, place, SchemaError)
     if remainder(pandera_schema, schema) is None:
         return schema
     if reference is not None:
-        return validate(Schema, {**words, "pandera": reference}, place, SchemaError)
+        return validate(Schema, {**mapping, "pandera": reference}, place, SchemaError)
     return schema.keep_pandera(pandera_schema)
 
 
@@ -42,10 +42,10 @@ def fold_pandera(schema: Schema, place: str) -> Schema:
     """
     if schema.pandera is None:
         return schema
-    words = words_of_schema(as_pandera_schema(import_reference(schema.pandera), f"{place}: pandera"))
+    mapping = schema_mapping(as_pandera_schema(import_reference(schema.pandera), f"{place}: pandera"))
     stated = {name: field.model_dump(exclude_unset=True) for name, field in schema.fields.items()}
     fields: dict[str | None, Any] = dict(stated)
-    for name, said in words["fields"].items():
+    for name, said in mapping["fields"].items():
         own = stated.get(name, {})
         dtype = None if said.get("dtype") is None else canonical_dtype(said["dtype"])
         if own.get("dtype") is not None and dtype is not None and own["dtype"] != dtype:
@@ -56,8 +56,8 @@ def fold_pandera(schema: Schema, place: str) -> Schema:
     merged = {
         **schema.model_dump(exclude_unset=True),
         "fields": fields,
-        "strict": schema.strict or words["strict"],
-        "coerce": schema.coerce or words["coerce"],
-        "unique": [*keys, *(key for key in words["unique"] if key not in keys)],
+        "strict": schema.strict or mapping["strict"],
+        "coerce": schema.coerce or mapping["coerce"],
+        "unique": [*keys, *(key for key in mapping["unique"] if key not in keys)],
     }
     return validate(Schema, merged, place, SchemaError)

@@ -1,4 +1,4 @@
-"""What only pandera can check of a pandera schema, because datacheck has no word for it."""
+"""What only pandera can check of a pandera schema, because datacheck has no constraint for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from datacheck.errors import SchemaError
+from datacheck.schema.pandera_constraints import OWN_CHECK, column_constraints
 from datacheck.schema.pandera_dtypes import pandas_value, plain_value
-from datacheck.schema.pandera_words import OWN_CHECK, words_of_column
 from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 from datacheck.schema.references import import_reference
 from datacheck.text import plain
@@ -92,9 +92,12 @@ def _column_left(column: Any, frame_dtype: Any, field: FieldProtocol | None) -> 
 
     if column.regex or column.parsers:
         return _without_unique(column)
-    found = words_of_column(column, frame_dtype)
-    checks = [*found.checks, *(check for check, words in found.sources if field is None or not _says(field, words))]
-    dtype = found.words.get("dtype")
+    found = column_constraints(column, frame_dtype)
+    checks = [
+        *found.checks,
+        *(check for check, constraints in found.sources if field is None or not _says(field, constraints)),
+    ]
+    dtype = found.constraints.get("dtype")
     dtype_is_left = found.dtype_is_left or (dtype is not None and (field is None or field.dtype != dtype))
     nullable = bool(column.nullable or (field is not None and not field.nullable))
     required = bool(column.required and (field is None or not field.required))
@@ -109,11 +112,11 @@ def _column_left(column: Any, frame_dtype: Any, field: FieldProtocol | None) -> 
     )
 
 
-def _says(field: FieldProtocol, words: Mapping[str, Any]) -> bool:
-    """Whether a field states the same as the words of a check."""
-    for word, value in words.items():
-        stated = getattr(field, word)
-        if word == "checks":
+def _says(field: FieldProtocol, constraints: Mapping[str, Any]) -> bool:
+    """Whether a field states the same as the constraints of a check."""
+    for constraint, value in constraints.items():
+        stated = getattr(field, constraint)
+        if constraint == "checks":
             if any(stated.get(name) != arguments for name, arguments in value.items()):
                 return False
         elif stated is None or _as_pandera_stores(stated, field.dtype) != value:

@@ -1,6 +1,6 @@
 """To pandera: a schema as a ``DataFrameSchema``, with which pandas users can validate data frames.
 
-What pandera has no word for (``allow_nan``, ``allow_inf``, ``shape``) travels in pandera's ``metadata`` under the key
+What pandera has no constraint for (``allow_nan``, ``allow_inf``, ``shape``) travels in pandera's ``metadata`` under the key
 ``datacheck``, and is read back from there.
 """
 
@@ -14,9 +14,9 @@ from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
 from datacheck.schema.operands import Operand, operand_of
+from datacheck.schema.pandera_constraints import CARRIED, OWN_CHECK, column_constraints, schema_mapping
 from datacheck.schema.pandera_dtypes import pandas_value, pandera_dtype
 from datacheck.schema.pandera_remainder import left_to_pandera
-from datacheck.schema.pandera_words import CARRIED, OWN_CHECK, words_of_column, words_of_schema
 from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _build_schema(schema: SchemaProtocol) -> Any:
         description=schema.description,
         metadata=schema.metadata or None,
     )
-    said = words_of_schema(made)
+    said = schema_mapping(made)
     carried: dict[str, Any] = {}
     if nested:
         carried["fields"] = {
@@ -87,7 +87,7 @@ def _build_schema(schema: SchemaProtocol) -> Any:
 
 
 def _build_column(field: FieldProtocol) -> Any:
-    """The field as a pandera ``Column``; words that pandera lacks go into its metadata."""
+    """The field as a pandera ``Column``; constraints that pandera lacks go into its metadata."""
     import pandera.pandas as pandera
 
     kind = dtype_kind(field.dtype)
@@ -106,8 +106,10 @@ def _build_column(field: FieldProtocol) -> Any:
         description=field.description,
         metadata=field.metadata or None,
     )
-    said = type(field).model_validate(words_of_column(column).words).model_dump(mode="json")
-    carried = {word: value for word, value in field.model_dump(mode="json").items() if value != said[word]}
+    said = type(field).model_validate(column_constraints(column).constraints).model_dump(mode="json")
+    carried = {
+        constraint: value for constraint, value in field.model_dump(mode="json").items() if value != said[constraint]
+    }
     if carried:
         column.metadata = {**field.metadata, CARRIED: carried}
     return column
@@ -140,14 +142,14 @@ def _value_checks(field: FieldProtocol, kind: str | None, may_be_nan: bool) -> l
     checks = []
     # pandera's own bounds reject NaN and infinities that the field allows, and its statistics cannot hold a duration.
     is_own = kind == "duration" or (may_be_nan and (field.allow_nan or field.allow_inf))
-    for word, check in _BOUNDS.items():
-        bound = getattr(field, word)
+    for constraint, check in _BOUNDS.items():
+        bound = getattr(field, constraint)
         if bound is None:
             continue
         value = pandas_value(bound, field.dtype)
         if is_own:
-            words = {"bound": value, "check": check, "inf": field.allow_inf}
-            checks.append(Check(is_within, name=f"{OWN_CHECK}{word}", ignore_na=False, **words))
+            constraints = {"bound": value, "check": check, "inf": field.allow_inf}
+            checks.append(Check(is_within, name=f"{OWN_CHECK}{constraint}", ignore_na=False, **constraints))
         else:
             checks.append(getattr(Check, check)(value))
     if field.isin is not None:

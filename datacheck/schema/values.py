@@ -38,8 +38,8 @@ def _member(value: object) -> object:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        word = "allow_nan" if math.isnan(value) else "allow_inf"
-        raise ValueError(f"{value} cannot be listed; use '{word}' to allow it")
+        key = "allow_nan" if math.isnan(value) else "allow_inf"
+        raise ValueError(f"{value} cannot be listed; use '{key}' to allow it")
     if _is_huge(value):
         raise ValueError("is larger than any float64")
     if not isinstance(value, bool | int | float | str):

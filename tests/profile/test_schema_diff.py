@@ -1,4 +1,4 @@
-"""What two schemas have otherwise, and whether that is told right: data that passed the first is asked."""
+"""Differences between two schemas, and whether their stated effect is right for data that passed the first."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def tables(draw: st.DrawFn) -> pa.Table:
 
 @given(schemas(), schemas(), st.lists(tables(), max_size=8))
 @settings(max_examples=400)
-def test_what_is_not_stricter_passes_all_that_passed(first: Schema, second: Schema, data: list[pa.Table]) -> None:
+def test_data_that_passed_passes_a_schema_that_is_not_stricter(
+    first: Schema, second: Schema, data: list[pa.Table]
+) -> None:
     found, back = diff_schemas(first, second), diff_schemas(second, first)
     assert found.is_stricter is back.is_looser
     assert found.is_looser is back.is_stricter
@@ -83,7 +85,7 @@ def field_changes(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "expected"),
     [
         ({"ge": 0}, {"ge": 1}, "fields.x.ge: 0 -> 1 (stricter)"),
         ({"ge": 0}, {"gt": 0}, 'fields.x.lower bound: {"ge": 0} -> {"gt": 0} (stricter)'),
@@ -114,12 +116,14 @@ def field_changes(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
         ),
     ],
 )
-def test_a_change_is_told_with_what_it_does_to_data(first: dict[str, Any], second: dict[str, Any], told: str) -> None:
-    assert field_changes(first, second) == [told]
+def test_a_change_is_reported_with_its_effect_on_data(
+    first: dict[str, Any], second: dict[str, Any], expected: str
+) -> None:
+    assert field_changes(first, second) == [expected]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "expected"),
     [
         ({}, {"fields": {"x": {"ge": 0}}}, 'fields.x: added {"ge": 0} (stricter)'),
         ({}, {"fields": {None: {}}}, "fields.null: added {} (stricter)"),
@@ -132,11 +136,11 @@ def test_a_change_is_told_with_what_it_does_to_data(first: dict[str, Any], secon
         ({}, {"name": "\x1b[2J"}, r'name: added "\u001b[2J" (no effect on data)'),
     ],
 )
-def test_a_change_of_the_whole_schema_is_told(first: dict[str, Any], second: dict[str, Any], told: str) -> None:
-    assert told in changes(first, second)[0]
+def test_a_change_outside_the_fields_is_reported(first: dict[str, Any], second: dict[str, Any], expected: str) -> None:
+    assert expected in changes(first, second)[0]
 
 
-def test_the_command_says_it_by_its_exit_code(tmp_path: Path) -> None:
+def test_the_exit_code_of_the_command_says_whether_the_schema_is_stricter(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text("fields: {x: {ge: 0}}\n")
     second.write_text("fields: {x: {ge: 1}}\n")

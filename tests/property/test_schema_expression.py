@@ -92,7 +92,7 @@ INTEGER_RULES = st.recursive(
     .filter(lambda rule: re.search(r"\b[ab]\b", rule)),
     rows=st.lists(st.tuples(INT64, INT64), min_size=1, max_size=4),
 )
-def test_integer_arithmetic_is_that_of_python(rule: str, rows: list[tuple[int, int]]) -> None:
+def test_integer_arithmetic_matches_python(rule: str, rows: list[tuple[int, int]]) -> None:
     columns = {name: operand_of(np.array([row[place] for row in rows])) for place, name in enumerate("ab")}
     truth, known = evaluate(parse_expression(rule), columns, len(rows))
     assert known.all()
@@ -103,7 +103,7 @@ def test_integer_arithmetic_is_that_of_python(rule: str, rows: list[tuple[int, i
 
 @example(bits=[0x7F800001], constant=0.0)  # a signalling NaN
 @given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8), constant=st.floats(width=32, allow_nan=False))
-def test_a_narrow_float_compares_with_a_constant_as_numpy_has_it(bits: list[int], constant: float) -> None:
+def test_a_narrow_float_compares_with_a_constant_as_in_numpy(bits: list[int], constant: float) -> None:
     if math.isinf(constant):
         return
     values = np.array(bits, np.uint32).view(np.float32)
@@ -115,7 +115,7 @@ def test_a_narrow_float_compares_with_a_constant_as_numpy_has_it(bits: list[int]
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         parsed = parse_expression(text)
     except ExpressionSyntaxError:

@@ -71,12 +71,12 @@ def schemas(draw: st.DrawFn, names: st.SearchStrategy[Any]) -> Schema:
 
 
 @given(schemas(st.none() | NAMES))
-def test_a_schema_that_was_written_loads_back_equal(schema: Schema) -> None:
+def test_a_saved_schema_loads_as_an_equal_one(schema: Schema) -> None:
     assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema
 
 
 @given(schemas(NAMES))
-def test_a_schema_comes_back_from_pandera(schema: Schema) -> None:
+def test_a_schema_survives_conversion_to_pandera_and_back(schema: Schema) -> None:
     assert from_pandera(schema.to_pandera()) == schema
 
 

@@ -111,7 +111,7 @@ def test_names_are_found(text: str, names: list[str]) -> None:
     ],
     ids=lambda text: text[:30],
 )
-def test_what_is_not_in_the_language_is_refused(text: str, problem: str) -> None:
+def test_text_outside_the_language_is_rejected(text: str, problem: str) -> None:
     with pytest.raises(ExpressionSyntaxError) as error:
         parse_expression(text)
     assert problem in str(error.value)
@@ -188,7 +188,7 @@ def test_large_integers_neither_wrap_nor_lose_digits(
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_constant_beside_a_narrow_field_is_rounded_to_its_dtype(dtype: Any) -> None:
+def test_a_constant_compared_with_a_narrow_field_is_rounded_to_its_dtype(dtype: Any) -> None:
     values = np.array([0.1], dtype)
     assert verdicts("x <= 0.1 and x >= 0.1 and x == 0.1 and x in [0.1]", x=values) == [True]
     assert verdicts("abs(-x) == 0.1 and 0.1 <= x <= 0.1", x=values) == [True]
@@ -239,7 +239,7 @@ def test_times(expression: str, columns: dict[str, Any], expected: list[bool | N
         ("v > 1", {"v": [{"x": 1}]}, "of type struct"),
     ],
 )
-def test_a_dtype_that_does_not_fit_is_not_checked_and_says_so(
+def test_a_dtype_that_does_not_fit_is_reported_as_not_checked(
     expression: str, columns: dict[str, Any], problem: str
 ) -> None:
     outcome = outcome_of(expression, **columns)
@@ -247,7 +247,7 @@ def test_a_dtype_that_does_not_fit_is_not_checked_and_says_so(
     assert problem in outcome.detail
 
 
-def test_a_column_that_is_not_there_is_not_checked_and_says_so() -> None:
+def test_a_missing_column_is_reported_as_not_checked() -> None:
     outcome = outcome_of("a < b", a=[1, 2])
     assert (outcome.code, outcome.field, outcome.num_violations) == ("DC005", "b", 2)
     assert "the rule 'a < b' needs it" in outcome.detail
@@ -289,7 +289,7 @@ def test_rows_that_were_taken_keep_their_origin() -> None:
     ("path", "expected"),
     [("s.a", [True, None, None]), ("s.t.b", [False, None, True]), ("s.x", "DC005"), ("z.a", "DC005")],
 )
-def test_parts_of_structs_are_reached_by_their_path(path: str, expected: Any) -> None:
+def test_fields_of_structs_are_found_by_their_path(path: str, expected: Any) -> None:
     column = pa.array([{"a": 1, "t": {"b": 0}}, None, {"a": None, "t": {"b": 2}}])
     if expected == "DC005":
         assert outcome_of(f"field('{path}') > 0", s=column).code == "DC005"
@@ -297,7 +297,7 @@ def test_parts_of_structs_are_reached_by_their_path(path: str, expected: Any) ->
         assert verdicts(f"field('{path}') > 0", s=column) == expected
 
 
-def test_parts_of_a_structured_array_are_reached_by_their_names() -> None:
+def test_fields_of_a_structured_array_are_found_by_their_names() -> None:
     array = np.array([(1, 2.0), (3, 2.0)], [("a", "i4"), ("b", "f8")])
     (outcome,) = ExpressionCheck(Expression(expr="a < b")).run(Batch((Column(None, array),), 2))
     assert (outcome.num_checked, outcome.num_violations) == (2, 1)
@@ -339,11 +339,11 @@ def test_numpy_text_and_times() -> None:
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3)), np.zeros(2, complex), np.array([1, "a"], object)], ids=str)
-def test_numpy_columns_that_have_no_place_in_a_rule_are_not_checked(array: Any) -> None:
+def test_numpy_columns_that_a_rule_cannot_use_are_not_checked(array: Any) -> None:
     assert numpy_outcome("x > 0", array).code == "DC005"
 
 
-def test_bfloat16_kept_as_integers_with_nulls() -> None:
+def test_bfloat16_stored_as_integers_with_nulls() -> None:
     bits = np.array([1, -1, 0], ml_dtypes.bfloat16).view(np.uint16)
     batch = Batch.from_arrow(pa.record_batch({"x": pa.array(bits, mask=np.array([False, False, True]))}))
     schema = Schema(fields={"x": Field(dtype="bfloat16", nullable=True)}, checks=["x > 0"])
@@ -383,6 +383,6 @@ def test_every_layout_of_numbers(array: pa.Array) -> None:
     assert verdicts("a < 2", a=array) == [True, None, False]
 
 
-def test_an_empty_batch_has_an_outcome_of_nothing() -> None:
+def test_an_empty_batch_has_an_empty_outcome() -> None:
     outcome = outcome_of("a < b and s in ['x']", a=pa.array([], pa.int64()), b=[], s=pa.array([], pa.string()))
     assert (outcome.num_checked, outcome.num_violations) == (0, 0)

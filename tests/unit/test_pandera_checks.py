@@ -65,7 +65,7 @@ def rows(outcome: Outcome) -> list[int]:
     ],
     ids=str,
 )
-def test_a_check_by_name_judges_the_values_that_are_there(
+def test_a_check_by_name_checks_the_present_values(
     check: dict[str, Any], values: pa.Array, violations: list[int]
 ) -> None:
     ((_, outcome),) = run_arrow(Schema(fields={"a": Field(nullable=True, checks=check)}), a=values).items()
@@ -125,7 +125,7 @@ def test_a_check_with_impossible_arguments_is_a_schema_error() -> None:
         build_row_checks(Schema(fields={"a": Field(checks={"in_range": [5, 1]})}), ["a"])
 
 
-def test_a_check_of_a_field_that_the_file_lacks_is_left_to_the_check_of_structure() -> None:
+def test_a_check_of_a_missing_field_is_left_to_the_structure_check() -> None:
     schema = Schema(
         fields={"a": Field(checks={"ne": 1}), "a.b": Field(checks={"ne": 1}), "ab": Field(checks={"ne": 1})}
     )
@@ -182,7 +182,7 @@ def test_a_custom_check_marks_its_rows(check: Any, violations: list[int] | None,
     assert [example.row for example in outcome.examples] == [10 + row for row in violations]
 
 
-def test_a_check_that_is_to_warn_warns_and_takes_no_row_out() -> None:
+def test_a_check_with_raise_warning_warns_and_removes_no_row() -> None:
     schema = frame_schema(a=column(CHECK(is_even, raise_warning=True), CHECK(lambda series: 1 / 0, raise_warning=True)))
     report = datacheck.scan(pa.table({"a": [1, 2]}), schema)
     assert [(finding.severity, finding.num_violations) for finding in report.findings] == [("warning", 1), ("error", 2)]
@@ -202,19 +202,19 @@ def test_a_warning_beside_a_failure_of_one_rule_is_a_failure() -> None:
             assert [finding.severity for finding in merge_findings(parts)] == [severity]
 
 
-def test_nan_and_null_are_told_apart_in_a_check_of_rows() -> None:
+def test_a_row_check_tells_nan_from_null() -> None:
     schema = frame_schema(CHECK(lambda frame: frame["a"] < frame["b"], name="order"), a=column(), b=column())
     outcome = run_arrow(schema, a=[1, 1, 1, None], b=[2.0, NAN, None, 2.0])[None, "order"]
     assert rows(outcome) == [1]
     assert (outcome.num_checked, outcome.examples[0].row) == (4, 1)
 
 
-def test_a_check_of_rows_may_answer_with_a_frame() -> None:
+def test_a_row_check_may_return_a_frame() -> None:
     schema = frame_schema(CHECK(lambda frame: frame > 0, name="positive"), a=column(), b=column())
     assert rows(run_arrow(schema, a=[1, 0, None], b=[1, 1, -1])[None, "positive"]) == [1, 2]
 
 
-def test_one_verdict_for_all_is_a_finding_of_the_batch_and_marks_no_row() -> None:
+def test_one_result_for_all_values_is_a_finding_that_marks_no_row() -> None:
     schema = frame_schema(
         CHECK(lambda frame: frame["a"].sum() > 100, name="large"),
         CHECK(lambda frame: np.bool_(True), name="fine"),
@@ -229,7 +229,7 @@ def test_one_verdict_for_all_is_a_finding_of_the_batch_and_marks_no_row() -> Non
     assert found["a", "g"].num_violations == 2
 
 
-def test_a_check_that_raises_is_a_finding_and_the_others_go_on() -> None:
+def test_a_check_that_raises_is_a_finding_and_the_others_still_run() -> None:
     schema = frame_schema(
         CHECK(lambda frame: frame["nowhere"] > 0, name="lost"),
         a=column(CHECK(lambda series: 1 / 0, name="broken"), CHECK(is_even)),
@@ -244,7 +244,7 @@ def test_a_check_that_raises_is_a_finding_and_the_others_go_on() -> None:
     assert rows(found["a", "is_even"]) == [0]
 
 
-def test_checks_of_one_name_keep_apart() -> None:
+def test_checks_with_the_same_name_are_kept_apart() -> None:
     schema = frame_schema(
         a=column(CHECK(lambda s: s > 0), CHECK(lambda s: s > 1), CHECK(lambda s: s > 2, error="small"))
     )
@@ -261,13 +261,13 @@ def test_clean_rules_are_counted_too() -> None:
     assert (found["a", "is_even"].num_checked, found["a", "is_even"].num_violations) == (2, 0)
 
 
-def test_the_words_of_the_fields_are_not_checked_twice() -> None:
+def test_constraints_of_the_fields_are_not_checked_twice() -> None:
     model = pandera.DataFrameSchema({"a": pandera.Column("float32", [CHECK.ge(0), CHECK(is_even)], nullable=False)})
     found = run_arrow(load_schema(model), a=pa.array([-1, None, 2], pa.float64()))
     assert list(found) == [("a", "is_even")]
 
 
-def test_uniqueness_is_never_judged_in_a_batch() -> None:
+def test_uniqueness_is_never_checked_in_a_batch() -> None:
     model = pandera.DataFrameSchema({"a": column(CHECK(is_even), unique=True)}, unique=["a"], report_duplicates="all")
     schema = load_schema(model)
     assert (schema.fields["a"].unique, schema.unique) == (True, (("a",),))
@@ -288,14 +288,14 @@ def test_uniqueness_is_never_judged_in_a_batch() -> None:
     ],
     ids=lambda values: f"{values.type}-{values.null_count}",
 )
-def test_the_dtype_that_pandas_would_have_is_no_finding(values: pa.Array) -> None:
+def test_a_dtype_that_pandas_would_change_is_no_finding(values: pa.Array) -> None:
     names = {"int64": int, "float": "float32", "string": str, "bool": bool}
     dtype = names.get(str(values.type))
     model = pandera.DataFrameSchema({"a": pandera.Column(dtype, CHECK(lambda s: s == s), nullable=True)})
     assert all(outcome.num_violations == 0 for outcome in run_arrow(load_schema(model), a=values).values())
 
 
-def test_what_has_no_word_of_ours_is_checked_by_pandera_itself() -> None:
+def test_pandera_checks_what_has_no_constraint() -> None:
     model = pandera.DataFrameSchema(
         {
             "when": pandera.Column(pandera.DateTime, nullable=True),
@@ -380,7 +380,7 @@ def test_a_reference_in_a_schema_file_is_imported_and_runs(tmp_path: Path, monke
     assert found["a", "greater_than_or_equal_to(min_value=0)"].num_violations == 0
 
 
-def test_values_that_pandas_has_no_form_for_are_a_finding() -> None:
+def test_values_that_pandas_cannot_represent_are_a_finding() -> None:
     far = pa.array([2**31 - 1, 0], pa.date32())
     found = run_arrow(frame_schema(CHECK(lambda frame: frame["a"] > 0, name="r"), a=column()), a=[1, 2], b=far)
     (outcome,) = found.values()

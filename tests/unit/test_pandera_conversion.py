@@ -117,7 +117,7 @@ def arrow(values: list[float], nulls: list[bool]) -> pd.Series:
         ({"allow_inf": True, "allow_nan": True, "nullable": True, "le": 1}, INF, False, True),
     ],
 )
-def test_pandera_refuses_what_the_schema_does_where_pandas_tells_nan_from_null(
+def test_pandera_rejects_the_same_values_where_pandas_tells_nan_from_null(
     make: Any, words: dict[str, Any], value: float, is_null: bool, passes: bool
 ) -> None:
     frame = pd.DataFrame({"a": make([1.0, value], [False, is_null])})
@@ -143,7 +143,7 @@ def test_pandera_refuses_what_the_schema_does_where_pandas_tells_nan_from_null(
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64", None])
-def test_pandera_refuses_what_the_schema_does_in_numpy_columns(
+def test_pandera_rejects_the_same_values_in_numpy_columns(
     dtype: str | None, words: dict[str, Any], value: float, passes: bool
 ) -> None:
     start = 2.0 if "gt" in words else 1.0
@@ -185,7 +185,7 @@ def test_pandera_checks_other_dtypes(words: dict[str, Any], series: pd.Series, p
     assert verdict(Schema(fields={"a": words}), pd.DataFrame({"a": series})) is passes
 
 
-def test_pandera_checks_what_holds_for_rows_and_columns() -> None:
+def test_pandera_checks_expressions_keys_and_columns() -> None:
     frame = pd.DataFrame({"a": [1, 2, 3], "b": [2.0, NAN, 5.0], "c": [1, 1, 1]})
     assert verdict(Schema(fields={"a": {}, "b": {"nullable": True}, "c": {}}, checks=["a < b"]), frame)
     assert not verdict(Schema(fields={"a": {}, "b": {"nullable": True}, "c": {}}, checks=["b < a"]), frame)
@@ -212,7 +212,7 @@ class Flights(pandera.DataFrameModel):
         unique = ["a", "b"]  # noqa: RUF012
 
 
-def test_a_model_becomes_a_schema_in_our_words() -> None:
+def test_a_model_becomes_a_schema() -> None:
     schema = load_schema(Flights)
     assert schema == Schema(
         name="Flights",
@@ -263,18 +263,18 @@ def test_a_model_becomes_a_schema_in_our_words() -> None:
     ],
     ids=str,
 )
-def test_dtypes_become_our_words(dtype: Any, word: str | None) -> None:
+def test_dtypes_are_converted(dtype: Any, word: str | None) -> None:
     schema = from_pandera(pandera.DataFrameSchema({"a": pandera.Column(dtype)}))
     assert schema.fields["a"].dtype == word
     assert left_to_pandera(schema) is None
 
 
-def test_a_category_becomes_its_members() -> None:
+def test_categories_become_members() -> None:
     column = pandera.Column(pd.CategoricalDtype(["a", "b"]))
     assert from_pandera(pandera.DataFrameSchema({"a": column})).fields["a"].isin == ("a", "b")
 
 
-def test_a_dtype_of_the_frame_is_that_of_its_columns() -> None:
+def test_the_dtype_of_a_frame_applies_to_its_columns() -> None:
     schema = from_pandera(pandera.DataFrameSchema({"a": pandera.Column()}, dtype="float32"))
     assert schema.fields["a"].dtype == "float32"
 
@@ -307,7 +307,7 @@ CHECK = pandera.Check
         ({"a": pandera.Column(checks=[CHECK.gt(1), CHECK.lt(2), CHECK.ne(1.5)])}, None),
     ],
 )
-def test_what_has_no_word_stays_with_pandera(schema: Any, left: dict[str, list[str]] | None) -> None:
+def test_what_has_no_constraint_stays_with_pandera(schema: Any, left: dict[str, list[str]] | None) -> None:
     found = from_pandera(pandera.DataFrameSchema(schema))
     rest = left_to_pandera(found)
     names = rest and {name: [check.name for check in column.checks] for name, column in rest.columns.items()}
@@ -327,7 +327,7 @@ def test_parsers_of_the_frame_leave_everything_but_uniqueness_to_pandera() -> No
     assert schema.columns["a"].unique
 
 
-def test_uniqueness_is_the_data_sets_own() -> None:
+def test_uniqueness_is_checked_over_the_dataset() -> None:
     schema = pandera.DataFrameSchema(
         {"a": pandera.Column(unique=True), "b": pandera.Column(checks=CHECK(even))}, unique=["a", "b"]
     )
@@ -338,7 +338,7 @@ def test_uniqueness_is_the_data_sets_own() -> None:
     assert "a" not in rest.columns
 
 
-def test_what_a_schema_says_more_loosely_stays_with_pandera() -> None:
+def test_constraints_that_the_schema_loosens_stay_with_pandera() -> None:
     stated = pandera.DataFrameSchema({"a": pandera.Column("float32", CHECK.ge(1), nullable=False, required=True)})
     own = Schema(fields={"a": Field(dtype="float64", ge=0, nullable=True, required=False)})
     rest = remainder(stated, own).columns["a"]
@@ -377,12 +377,12 @@ def test_checks_that_need_the_whole_dataset_are_refused(make: Any, problem: str)
     assert problem in str(error.value)
 
 
-def test_a_contradiction_in_a_pandera_schema_is_an_error_with_its_place() -> None:
+def test_a_contradiction_in_a_pandera_schema_is_an_error_with_its_path() -> None:
     with pytest.raises(SchemaError, match=r"pandera schema: fields\.a\.ge: 3 is above 'le'"):
         from_pandera(pandera.DataFrameSchema({"a": pandera.Column(checks=[CHECK.ge(3), CHECK.le(1)])}))
 
 
-def test_a_schema_that_keeps_a_pandera_object_pickles_where_the_object_does() -> None:
+def test_a_schema_with_a_pandera_object_pickles_if_the_object_does() -> None:
     schema = from_pandera(pandera.DataFrameSchema({"a": pandera.Column(checks=CHECK(even))}))
     again = pickle.loads(pickle.dumps(schema))
     assert left_to_pandera(again).columns["a"].checks[0].name == "even"

@@ -15,7 +15,7 @@ from datacheck.schema.yaml_file import load_yaml
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
 
 
-def test_the_committed_file_is_in_step_with_the_model() -> None:
+def test_the_committed_file_matches_the_model() -> None:
     command = (
         "from datacheck.schema.json_schema import schema_json_text as t; "
         "open('schemas/datacheck.schema.json', 'w').write(t())"
@@ -55,6 +55,6 @@ def test_the_schemas_of_the_examples_are_valid(path: Path) -> None:
         ({"version": 2}, False),
     ],
 )
-def test_it_accepts_and_refuses_what_the_model_does(document: dict[str, Any], valid: bool) -> None:
+def test_it_accepts_and_rejects_the_same_as_the_model(document: dict[str, Any], valid: bool) -> None:
     validator = jsonschema.Draft202012Validator(schema_json())
     assert validator.is_valid(document) is valid

@@ -27,11 +27,11 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
             del sys.modules[name]
 
 
-def test_no_schema_is_the_rule_that_holds_for_all_data() -> None:
+def test_no_schema_is_the_default_schema() -> None:
     assert load_schema() == load_schema(None) == Schema()
 
 
-def test_a_schema_and_its_mapping_are_taken_as_they_are() -> None:
+def test_a_schema_and_a_mapping_are_accepted() -> None:
     schema = Schema(fields={"a": Field(ge=1)})
     assert load_schema(schema) == schema
     assert load_schema({"fields": {"a": {"ge": 1}}}) == schema
@@ -57,7 +57,7 @@ def test_a_reference_is_imported_from_the_current_folder(module_folder: Path) ->
     assert load_schema("my_schemas:Box.inner").name == "found"
 
 
-def test_a_file_whose_name_has_the_form_of_a_reference_is_read_and_nothing_is_imported(module_folder: Path) -> None:
+def test_an_existing_file_named_like_a_reference_is_read_and_nothing_is_imported(module_folder: Path) -> None:
     (module_folder / "bomb.py").write_text("raise SystemExit('imported')")
     (module_folder / "bomb:Model").write_text("name: a file")
     assert load_schema("bomb:Model").name == "a file"
@@ -86,7 +86,7 @@ def test_a_reference_that_cannot_be_imported_says_why(module_folder: Path, refer
 
 
 @pytest.mark.parametrize("reference", ["my_schemas.py:Model", "my/schemas.py:Box.Model"])
-def test_a_file_of_python_is_named_by_its_module(module_folder: Path, reference: str) -> None:
+def test_a_python_file_must_be_given_as_a_module(module_folder: Path, reference: str) -> None:
     expected = reference.replace(".py", "").replace("/", ".")
     with pytest.raises(SchemaError, match=f"give the module instead, as in '{expected}'"):
         load_schema(reference)
@@ -98,7 +98,7 @@ def test_an_object_that_is_not_a_schema_is_a_usage_error(thing: object) -> None:
         load_schema(thing)  # type: ignore[arg-type]
 
 
-def test_a_schema_file_that_names_a_pandera_model_takes_over_what_it_says(module_folder: Path) -> None:
+def test_a_schema_file_with_a_pandera_reference_is_filled_in_from_it(module_folder: Path) -> None:
     (module_folder / "models.py").write_text(
         "import pandera.pandas as pa\n"
         "class Flights(pa.DataFrameModel):\n"

@@ -100,7 +100,7 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"metadata": {"when": object()}}, "metadata", "a schema file cannot hold"),
     ],
 )
-def test_a_contradiction_in_a_field_is_told_with_its_place(field: dict[str, Any], place: str, problem: str) -> None:
+def test_a_contradiction_in_a_field_is_reported_with_its_path(field: dict[str, Any], place: str, problem: str) -> None:
     text = problems({"fields": {"dep_delay": field}})
     assert text.startswith(f"s.yaml: fields.dep_delay.{place}: ")
     assert problem in text
@@ -134,13 +134,15 @@ def test_a_contradiction_in_a_field_is_told_with_its_place(field: dict[str, Any]
         ({"strict": "filter"}, "strict", "expected true or false"),
     ],
 )
-def test_a_contradiction_in_a_schema_is_told_with_its_place(schema: dict[str, Any], place: str, problem: str) -> None:
+def test_a_contradiction_in_a_schema_is_reported_with_its_path(
+    schema: dict[str, Any], place: str, problem: str
+) -> None:
     text = problems(schema)
     assert text.startswith(f"s.yaml: {place}: ")
     assert problem in text
 
 
-def test_every_problem_is_told_one_a_line() -> None:
+def test_every_problem_is_reported_on_a_line() -> None:
     text = problems({"fields": {"a": {"ge": 3, "le": 1}, "b": {"dtpye": "x"}}, "versoin": 1})
     assert [line.split(": ")[1] for line in text.splitlines()] == ["fields.a.ge", "fields.b.dtpye", "versoin"]
 
@@ -194,7 +196,7 @@ def test_dtypes_have_one_name(written: str, means: str) -> None:
         ({"metadata": {"a": (1, np.float64(2))}}, "metadata", {"a": [1, 2.0]}),
     ],
 )
-def test_values_are_read_as_the_dtype_has_them(field: dict[str, Any], word: str, value: object) -> None:
+def test_values_are_converted_for_the_dtype(field: dict[str, Any], word: str, value: object) -> None:
     assert getattr(Field(**field), word) == value
 
 
@@ -206,7 +208,7 @@ def test_unique_is_one_key_or_a_list_of_keys(written: Any, means: tuple[tuple[st
     assert Schema(unique=written).unique == means
 
 
-def test_a_field_without_words_and_an_expression_without_a_name_are_short_forms() -> None:
+def test_short_forms_of_a_field_and_an_expression() -> None:
     schema = parse_schema({"fields": {"a": None}, "checks": ["a > 1"]}, "s.yaml")
     assert schema.fields == {"a": Field()}
     assert schema.checks == (Expression(expr="a > 1"),)
@@ -221,7 +223,7 @@ def test_a_field_without_words_and_an_expression_without_a_name_are_short_forms(
         (lambda: Expression(expr="1"), "Expression(expr): '1' is a value, not a rule"),
     ],
 )
-def test_parts_made_in_python_raise_the_same_error(make: Any, message: str) -> None:
+def test_invalid_arguments_in_python_raise_the_same_error(make: Any, message: str) -> None:
     with pytest.raises(SchemaError) as error:
         make()
     assert str(error.value).startswith(message)
@@ -240,7 +242,7 @@ def test_parts_made_in_python_raise_the_same_error(make: Any, message: str) -> N
         (["a", None], None, None),
     ],
 )
-def test_a_leaf_is_governed_by_its_path(names: list[str | None], path: str | None, found: str | None) -> None:
+def test_the_field_of_a_leaf_is_found_by_its_path(names: list[str | None], path: str | None, found: str | None) -> None:
     schema = Schema(fields={name: Field(title=str(name)) for name in names})
     governing = schema.field_for(path)
     if None in names and path is None:
@@ -248,6 +250,6 @@ def test_a_leaf_is_governed_by_its_path(names: list[str | None], path: str | Non
     assert (governing and governing.title) == found
 
 
-def test_a_schema_travels_to_another_process() -> None:
+def test_a_schema_pickles() -> None:
     schema = Schema(fields={"a": Field(ge=1), None: Field(shape=(None, 3))}, checks=["a > 1"], unique=["a"])
     assert pickle.loads(pickle.dumps(schema)) == schema

@@ -41,7 +41,7 @@ UTC = datetime.UTC
     ],
     ids=str,
 )
-def test_a_value_is_what_the_type_makes_of_it(value: Any, arrow_type: pa.DataType, means: Any) -> None:
+def test_a_value_becomes_a_scalar_of_the_type(value: Any, arrow_type: pa.DataType, means: Any) -> None:
     scalar = arrow_scalar(value, arrow_type)
     assert scalar.as_py() == means
     assert pc.equal(pa.array([None], arrow_type), scalar).to_pylist() == [None]

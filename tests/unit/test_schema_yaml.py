@@ -33,7 +33,7 @@ from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, load_yaml, par
         ("\ufeffa: 1", {"a": 1}),
     ],
 )
-def test_scalars_mean_what_they_say(text: str, value: dict[Any, Any] | None) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: dict[Any, Any] | None) -> None:
     if value is None:
         assert parse_yaml(text, "s.yaml")["y"] == {"p": 1, "r": 4}
         return
@@ -113,7 +113,7 @@ def test_a_folder_and_an_impossible_path_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("a: 1")
     (tmp_path / "s.yaml").chmod(0)
     with pytest.raises(SchemaError, match="cannot be opened: Permission denied"):
@@ -142,7 +142,7 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
         "\u2028",
     ],
 )
-def test_text_is_quoted_where_any_yaml_would_read_something_else(value: str) -> None:
+def test_strings_that_any_yaml_reads_as_something_else_are_quoted(value: str) -> None:
     assert parse_yaml(dump_yaml({value: [value], "x": None}), "s.yaml") == {value: [value], "x": None}
 
 
@@ -158,7 +158,7 @@ class Outer(BaseModel):
     kind: int | list[int] = 1
 
 
-def test_validate_serves_other_models_and_errors() -> None:
+def test_validate_works_for_other_models_and_errors() -> None:
     with pytest.raises(PipelineError) as error:
         validate(Outer, {"job": {"wrokers": 2}, "parts": [{}, {"workers": "x"}], "kind": "y"}, "p.yaml", PipelineError)
     lines = str(error.value).splitlines()

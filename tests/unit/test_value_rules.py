@@ -35,7 +35,7 @@ FLOATS = hnp.arrays(
 
 @given(FLOATS, st.booleans(), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_counts_are_those_of_numpy(array: np.ndarray, allow_nan: bool, allow_inf: bool) -> None:
+def test_counts_match_numpy(array: np.ndarray, allow_nan: bool, allow_inf: bool) -> None:
     field = {"ge": -1, "lt": 7, "allow_nan": allow_nan, "allow_inf": allow_inf}
     judged = ~np.isinf(array) if allow_inf else np.ones(array.shape, bool)
     oracle = {
@@ -51,7 +51,7 @@ def test_counts_are_those_of_numpy(array: np.ndarray, allow_nan: bool, allow_inf
 
 @given(FLOATS)
 @settings(max_examples=80, deadline=None)
-def test_every_example_is_a_true_place(array: np.ndarray) -> None:
+def test_every_example_is_a_violation(array: np.ndarray) -> None:
     report = datacheck.scan(np.asfortranarray(array))
     for finding in report.findings:
         for example in finding.examples:
@@ -64,7 +64,7 @@ def test_a_float32_value_equal_to_its_bound_in_float32_passes() -> None:
     assert counts(tenth.astype(np.float16), {"ge": 0.1, "le": 0.1}) == {}
 
 
-def test_bfloat16_kept_as_uint16_is_read_as_the_schema_says() -> None:
+def test_bfloat16_stored_as_uint16_is_read_with_the_dtype_of_the_schema() -> None:
     bits = np.array([0x3F80, 0x7FC0, 0x7F80, 0xFF80], np.uint16)
     assert counts(bits, {}) == {}
     assert counts(bits, {"dtype": "bfloat16", "ge": 0}) == {
@@ -91,7 +91,7 @@ def test_bfloat16_kept_as_uint16_is_read_as_the_schema_says() -> None:
         (pa.array([[1, 2], [1], None]), {"shape": [2]}, {"DC004": (1, 2)}),
     ],
 )
-def test_columns_that_are_no_floats_are_held_to_their_rules(
+def test_rules_apply_to_columns_of_other_dtypes(
     values: pa.Array, field: dict[str, Any], expected: dict[str, tuple[int, int]]
 ) -> None:
     assert counts(pa.table({"x": values}), field) == expected
@@ -109,7 +109,7 @@ def test_columns_that_are_no_floats_are_held_to_their_rules(
         (pa.array([datetime.datetime(2020, 1, 1)]), {"ge": "abc"}, "not a time"),
     ],
 )
-def test_a_rule_that_cannot_be_held_against_the_values_is_a_finding(
+def test_a_rule_that_does_not_fit_the_values_is_a_finding(
     values: pa.Array, field: dict[str, Any], problem: str
 ) -> None:
     found = findings(pa.table({"x": values}), field)
@@ -118,7 +118,7 @@ def test_a_rule_that_cannot_be_held_against_the_values_is_a_finding(
     assert not datacheck.scan(pa.table({"x": values}), {"fields": {"x": field}}).ok
 
 
-def test_nulls_are_counted_over_all_slots_and_the_rest_over_those_that_hold_a_value() -> None:
+def test_nulls_are_counted_over_all_values_and_the_rest_over_present_values() -> None:
     table = pa.table({"x": pa.array([1.0, None, float("nan"), -1.0])})
     report = datacheck.scan(table, {"fields": {"x": {"ge": 0}}})
     assert {f.code: (f.num_violations, f.num_checked) for f in report.findings} == {

@@ -1,4 +1,4 @@
-"""What a pandera schema or column says, in datacheck's words."""
+"""Pandera schemas and columns as constraints of datacheck fields."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from datacheck.schema.builtin_checks import BUILTIN_CHECKS
-from datacheck.schema.pandera_dtypes import plain_value, word_of_dtype
+from datacheck.schema.pandera_dtypes import dtype_name, plain_value
 
-__all__ = ["CARRIED", "OWN_CHECK", "ColumnWords", "words_of_column", "words_of_schema"]
+__all__ = ["CARRIED", "OWN_CHECK", "ColumnConstraints", "column_constraints", "schema_mapping"]
 
-#: The key in pandera's ``metadata`` for words that pandera does not have.
+#: The key in pandera's ``metadata`` for constraints that pandera does not have.
 CARRIED: Final = "datacheck"
-#: The prefix of the names of checks that implement such words.
+#: The prefix of the names of checks that implement such constraints.
 OWN_CHECK: Final = "datacheck: "
 
-_WORDS: Final = {
+_CONSTRAINTS: Final = {
     "greater_than_or_equal_to": ("ge", "min_value"),
     "greater_than": ("gt", "min_value"),
     "less_than_or_equal_to": ("le", "max_value"),
@@ -27,23 +27,23 @@ _WORDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnWords:
-    """A pandera column as ``words`` of a field, with the checks and the dtype that have no word.
+class ColumnConstraints:
+    """A pandera column as ``constraints`` of a field, and the checks and the dtype that cannot be expressed as such.
 
-    ``sources`` pairs each check that became words with those words.
+    ``sources`` pairs each check with the constraints that it became.
     """
 
-    words: dict[str, Any]
+    constraints: dict[str, Any]
     checks: tuple[Any, ...]
     sources: tuple[tuple[Any, dict[str, Any]], ...]
     dtype_is_left: bool
 
 
-def words_of_schema(schema: Any) -> dict[str, Any]:
+def schema_mapping(schema: Any) -> dict[str, Any]:
     """A pandera schema as the mapping of a :class:`datacheck.Schema`."""
     carried = _carried(schema)
     unique = schema.unique or []
-    words: dict[str, Any] = {
+    mapping: dict[str, Any] = {
         "name": schema.name,
         "description": schema.description,
         "strict": schema.strict is True,
@@ -54,19 +54,19 @@ def words_of_schema(schema: Any) -> dict[str, Any]:
         "fields": {}
         if schema.parsers
         else {
-            name: words_of_column(column, schema.dtype).words
+            name: column_constraints(column, schema.dtype).constraints
             for name, column in schema.columns.items()
             if not column.regex and not column.parsers
         },
     }
-    fields = {**words["fields"], **carried.pop("fields", {})}
-    return {**words, **carried, "fields": fields}
+    fields = {**mapping["fields"], **carried.pop("fields", {})}
+    return {**mapping, **carried, "fields": fields}
 
 
-def words_of_column(column: Any, frame_dtype: Any = None) -> ColumnWords:
-    """A pandera column in datacheck's words, and what has no word."""
+def column_constraints(column: Any, frame_dtype: Any = None) -> ColumnConstraints:
+    """The constraints of a pandera column."""
     dtype = frame_dtype if column.dtype is None else column.dtype
-    words: dict[str, Any] = {
+    constraints: dict[str, Any] = {
         "nullable": bool(column.nullable),
         "required": bool(column.required),
         "unique": bool(column.unique),
@@ -77,31 +77,31 @@ def words_of_column(column: Any, frame_dtype: Any = None) -> ColumnWords:
     }
     dtype_is_left = False
     if dtype is not None:
-        words["dtype"], is_all = word_of_dtype(dtype)
+        constraints["dtype"], is_all = dtype_name(dtype)
         dtype_is_left = not is_all
         categories = plain_value(getattr(dtype, "categories", None))
         if categories:
-            words["isin"] = categories
+            constraints["isin"] = categories
     left = []
     sources = []
     for check in column.checks:
         if (check.name or "").startswith(OWN_CHECK):
             continue
-        found = _words_of_check(check, words)
+        found = _check_constraints(check, constraints)
         if found is None:
             left.append(check)
             continue
         sources.append((check, found))
-        words["checks"] = {**words.get("checks", {}), **found.pop("checks", {})}
-        words.update(found)
+        constraints["checks"] = {**constraints.get("checks", {}), **found.pop("checks", {})}
+        constraints.update(found)
     carried = _carried(column)
     if carried.get("dtype") is not None:
         dtype_is_left = False
-    return ColumnWords({**words, **carried}, tuple(left), tuple(sources), dtype_is_left)
+    return ColumnConstraints({**constraints, **carried}, tuple(left), tuple(sources), dtype_is_left)
 
 
-def _words_of_check(check: Any, taken: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The words for a built-in check; None if it has none, or if another check has taken them."""
+def _check_constraints(check: Any, taken: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The constraints for a built-in check; None if it has none, or if another check already set them."""
     from pandera.api.checks import Check
 
     plainly = check.ignore_na and not check.raise_warning and check.groupby is None and not check.element_wise
@@ -113,9 +113,9 @@ def _words_of_check(check: Any, taken: Mapping[str, Any]) -> dict[str, Any] | No
     if any(value is None for value in arguments.values()) or not _is_builtin(check):
         return None
     found: dict[str, Any]
-    if name in _WORDS:
-        word, argument = _WORDS[name]
-        found = {word: arguments.get(argument)}
+    if name in _CONSTRAINTS:
+        constraint, argument = _CONSTRAINTS[name]
+        found = {constraint: arguments.get(argument)}
     elif name == "in_range":
         low = "ge" if arguments.get("include_min", True) else "gt"
         high = "le" if arguments.get("include_max", True) else "lt"
@@ -124,7 +124,7 @@ def _words_of_check(check: Any, taken: Mapping[str, Any]) -> dict[str, Any] | No
         return None
     else:
         return {"checks": {name: arguments}}
-    if None in found.values() or any(taken.get(word) is not None for word in found):
+    if None in found.values() or any(taken.get(constraint) is not None for constraint in found):
         return None
     return found
 

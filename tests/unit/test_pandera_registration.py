@@ -1,4 +1,4 @@
-"""Schemas of pandera as a new process meets them."""
+"""Pandera checks created in a new process, before pandera has registered its functions for pandas."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ print([(finding.code, finding.num_violations, finding.num_checked) for finding i
 """
 
 
-def test_a_check_made_before_pandera_knew_pandas_judges_values() -> None:
+def test_a_check_created_before_pandera_registered_pandas_still_runs() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() == "[('DC303', 1, 2)]", done.stderr
