@@ -1,4 +1,4 @@
-"""A leaf under repair: the input's own memory until the first value is replaced, then a copy of it."""
+"""Repairing one leaf, which is copied when the first value is replaced."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from datacheck.checks.checker import UNMENTIONED
 from datacheck.cleaning.fit.statistics import Learned, Statistics
 from datacheck.cleaning.limits import Limits, find_limits
-from datacheck.cleaning.masks import as_features, feature_indices, name_of, num_features, require_features
+from datacheck.cleaning.masks import as_features, describe_field, feature_indices, num_features, require_features
 from datacheck.cleaning.plan import Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute, NanToNum, Scalar
-from datacheck.cleaning.values import encode, family_of, why_not
+from datacheck.cleaning.values import dtype_family, encode, find_incompatibility
 from datacheck.cleaning.violations import LeafViolations, find_violations
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, IntArray, Leaf
@@ -33,7 +33,7 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class RepairCount:
-    """How many values of a field one rule replaced; ``code`` says which were wrong, None for values beyond bounds."""
+    """How many values of a field one rule replaced. ``code`` is the code they violated; None for clipped finite values."""
 
     rule: int
     action: str
@@ -43,10 +43,10 @@ class RepairCount:
 
 
 class LeafRepair:
-    """Takes the repairs of one leaf, one after the other.
+    """Applies the repairs of one leaf, one after the other.
 
-    ``leaf`` is what there is so far. Nothing is copied before something is replaced, and what was given is never
-    written to: it may be a map of the input, and quarantine needs it as it was.
+    ``leaf`` is the result so far. The given leaf is never written to: it may be mapped from the input, and the
+    quarantine needs the original values. ``violations`` says where its violations are, if that is known.
     """
 
     def __init__(self, leaf: Leaf, field: Field, violations: LeafViolations | None = None) -> None:
@@ -57,9 +57,9 @@ class LeafRepair:
         self.counts: list[RepairCount] = []
 
     def run(self, step: Step, statistics: Statistics | None) -> BoolArray | None:
-        """Do one repair; the mask of what was replaced, for a rule that wants an indicator."""
+        """Apply one repair. Returns the mask of replaced values for a rule with an indicator."""
         rule = step.rule
-        problem = why_not(rule, self.leaf.dtype)
+        problem = find_incompatibility(rule, self.leaf.dtype)
         if problem is not None:
             self._refuse(step, problem)
             return None
@@ -67,7 +67,7 @@ class LeafRepair:
         if isinstance(rule, Clip):
             self._clip(step, find_limits(step, self.leaf, self.field, learned))
             return None
-        if isinstance(rule, NanToNum) and family_of(self.leaf.dtype) == "complex":
+        if isinstance(rule, NanToNum) and dtype_family(self.leaf.dtype) == "complex":
             self._replace_parts(step)
             return None
         return self._replace(
@@ -78,21 +78,18 @@ class LeafRepair:
         learned = None if statistics is None else statistics.find(step.index, self.leaf.path)
         if learned is None:
             raise CleaningError(
-                f"{step.place}: there are no statistics for {name_of(self.leaf.path)}; "
-                "run 'datacheck fit' on the training split, with this field in it"
+                f"{step.location}: no statistics for {describe_field(self.leaf.path)}; "
+                "run 'datacheck fit' on a training split that contains this field"
             )
-        if learned.per_feature and len(learned.values) != require_features(self.leaf, step.place):
+        if learned.per_feature and len(learned.values) != require_features(self.leaf, step.location):
             raise CleaningError(
-                f"{step.place}: {name_of(self.leaf.path)} has {num_features(self.leaf)} features here, "
-                f"and the statistics were learned from {len(learned.values)}"
+                f"{step.location}: {describe_field(self.leaf.path)} has {num_features(self.leaf)} features here, "
+                f"but the statistics were learned from {len(learned.values)}"
             )
         return learned
 
     def _refuse(self, step: Step, problem: str) -> None:
-        """Raise where there is a value to repair and no way to do it.
-
-        Nulls of a field that the schema says to be nullable need none.
-        """
+        """Raise if there is a value that the rule cannot repair. Nulls in a nullable field need no repair."""
         if isinstance(step.rule, NanToNum):
             return
         allowed = {"DC104"} if self.field.nullable and self.field is not UNMENTIONED else set()
@@ -100,8 +97,8 @@ class LeafRepair:
         for code, positions in self._find(codes).items():
             if len(positions):
                 raise CleaningError(
-                    f"{step.place}: {quantity(len(positions), 'value')} of {name_of(self.leaf.path)} ({code}) cannot be "
-                    f"repaired: {problem}; or give the field its own rule before this one"
+                    f"{step.location}: {quantity(len(positions), 'value')} of {describe_field(self.leaf.path)} ({code}) "
+                    f"cannot be repaired: {problem}; or give the field its own rule before this one"
                 )
 
     def _find(self, codes: Sequence[str]) -> LeafViolations:
@@ -111,7 +108,7 @@ class LeafRepair:
         return {code: self._violations.get(code, _NONE) for code in codes}
 
     def _fills(self, step: Step, learned: Learned | None) -> list[tuple[str, Any]]:
-        """For each code the value to write: a scalar of the leaf's dtype, or an array of one for each feature."""
+        """The value to write for each code: a scalar of the leaf's dtype, or an array with one per feature."""
         rule, codes = step.rule, sorted(step.codes)
         if isinstance(rule, NanToNum):
             said = rule.replacements
@@ -127,11 +124,11 @@ class LeafRepair:
         return [(code, fill) for code in codes]
 
     def _encode(self, step: Step, value: Scalar) -> Any:
-        what = f"{step.place}: the value for {name_of(self.leaf.path)}"
-        if family_of(self.leaf.dtype) != "string":
+        what = f"{step.location}: the value for {describe_field(self.leaf.path)}"
+        if dtype_family(self.leaf.dtype) != "string":
             return encode(value, self.leaf.dtype, what)
         if not isinstance(value, str):
-            raise CleaningError(f"{what} is {value!r}, which is no text")
+            raise CleaningError(f"{what} is {value!r}; expected text")
         return value
 
     def _replace(self, step: Step, fills: Sequence[tuple[str, Any]], *, keep_mask: bool) -> BoolArray | None:
@@ -149,7 +146,7 @@ class LeafRepair:
         return replaced if keep_mask else None
 
     def _replace_parts(self, step: Step) -> None:
-        """Replace in the real and the imaginary part by themselves, as NumPy does."""
+        """Replace in the real and in the imaginary part separately, as NumPy does."""
         values = np.ascontiguousarray(self.leaf.values)
         parts = values.view(values.real.dtype)
         validity = None if self.leaf.validity is None else np.repeat(self.leaf.validity, 2)

@@ -1,4 +1,4 @@
-"""What a clip rule means for one leaf: what its values are compared with, and what is written instead."""
+"""The limits of a clip rule for one leaf: what to compare its values with, and what to write instead."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from datacheck.cleaning.fit.statistics import Learned
-from datacheck.cleaning.masks import name_of
+from datacheck.cleaning.masks import describe_field
 from datacheck.cleaning.plan import Step
 from datacheck.cleaning.rules import Clip
-from datacheck.cleaning.values import encode, family_of, inward, largest_of, neighbour, storage_of
+from datacheck.cleaning.values import dtype_family, encode, max_finite, next_value, round_inward, storage_dtype
 from datacheck.codes import CODES
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -25,9 +25,14 @@ __all__ = ["Limits", "Side", "find_limits", "schema_limits"]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One end: ``limit`` in the dtype that compares, ``fill`` in the one that is stored.
+    """One end of a range.
 
-    Both are arrays where they differ by feature. ``infinity`` is the code of the infinity that lies beyond.
+    Attributes:
+        limit: what to compare with, in the dtype of the comparison.
+        fill: what to write, in the dtype of the storage. Both are arrays if they differ by feature.
+        infinity: the code of the infinity beyond.
+        takes_finite: whether finite values are clipped at this end.
+        takes_infinity: whether the infinity is.
     """
 
     limit: Any
@@ -39,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Both ends; None where there is nothing to be moved."""
+    """Both ends; None for an end where nothing is clipped."""
 
     lower: Side | None
     upper: Side | None
@@ -54,10 +59,10 @@ class Limits:
 
 
 def schema_limits(field: Field, dtype: str) -> tuple[float | None, float | None]:
-    """The lowest and the highest value that a field's bounds allow to a dtype; None where nothing finite is beyond."""
+    """The lowest and the highest value of a dtype within a field's bounds; None if no finite value is beyond."""
     ge, le, gt, lt = (_within_reach(bound, dtype) for bound in (field.ge, field.le, field.gt, field.lt))
-    lower = [ge, None if gt is None else neighbour(gt, dtype, up=True)]
-    upper = [le, None if lt is None else neighbour(lt, dtype, up=False)]
+    lower = [ge, None if gt is None else next_value(gt, dtype, up=True)]
+    upper = [le, None if lt is None else next_value(lt, dtype, up=False)]
     return (
         max((value for value in lower if value is not None), default=None),
         min((value for value in upper if value is not None), default=None),
@@ -67,14 +72,13 @@ def schema_limits(field: Field, dtype: str) -> tuple[float | None, float | None]
 def _within_reach(bound: object, dtype: str) -> float | None:
     if isinstance(bound, bool) or not isinstance(bound, int | float):
         return None
-    return bound if family_of(dtype) == "int" or abs(bound) <= largest_of(dtype) else None
+    return bound if dtype_family(dtype) == "int" or abs(bound) <= max_finite(dtype) else None
 
 
 def find_limits(step: Step, leaf: Leaf, field: Field, learned: Learned | None) -> Limits:
     """The limits of a clip step, as numbers of the leaf's dtype.
 
-    Raises ``CleaningError`` where a bound is no number that the dtype can hold, or an infinity that is to be moved has
-    no bound to be moved to.
+    Raises ``CleaningError`` if the dtype cannot hold a bound, or an infinity has no bound to be clipped to.
     """
     assert isinstance(step.rule, Clip)
     if learned is not None:
@@ -104,14 +108,14 @@ def _side(step: Step, leaf: Leaf, raw: Sequence[float] | None, per_feature: bool
     takes_infinity = infinity in step.codes
     if not (takes_finite or takes_infinity):
         return None
-    what = f"{step.place}: the {'upper' if above else 'lower'} bound of {name_of(leaf.path)}"
-    if family_of(leaf.dtype) == "int":
+    what = f"{step.location}: the {'upper' if above else 'lower'} bound of {describe_field(leaf.path)}"
+    if dtype_family(leaf.dtype) == "int":
         whole = [math.floor(value) if above else math.ceil(value) for value in raw]
-        info = np.iinfo(storage_of(leaf.dtype))
+        info = np.iinfo(storage_dtype(leaf.dtype))
         raw = [min(value, info.max) if above else max(value, info.min) for value in whole]
     elif leaf.dtype in FLOAT_FORMATS:
-        raw = [inward(value, leaf.dtype, up=not above) for value in raw]
-    fills = np.array([encode(value, leaf.dtype, what) for value in raw], storage_of(leaf.dtype))
+        raw = [round_inward(value, leaf.dtype, up=not above) for value in raw]
+    fills = np.array([encode(value, leaf.dtype, what) for value in raw], storage_dtype(leaf.dtype))
     limits = to_float(fills, leaf.dtype)
     if not per_feature:
         return Side(limits[0], fills[0], infinity, takes_finite, takes_infinity)
@@ -129,6 +133,6 @@ def _require_limits(step: Step, leaf: Leaf, limits: Limits) -> None:
             if mask.any():
                 end = "upper" if code == "DC102" else "lower"
                 raise CleaningError(
-                    f"{step.place}: {name_of(leaf.path)} has infinities ({code}) and no {end} bound to move them to; "
-                    f"say {'le' if code == 'DC102' else 'ge'} in the rule, or a bound in the schema"
+                    f"{step.location}: {describe_field(leaf.path)} has infinities ({code}) but no {end} bound to clip them to; "
+                    f"set {'le' if code == 'DC102' else 'ge'} in the rule, or a bound in the schema"
                 )

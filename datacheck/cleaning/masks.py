@@ -1,4 +1,4 @@
-"""Which values of a leaf a code is about, and where it is worth looking for them."""
+"""Which values of a leaf violate a code, and which slices may hold such values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.rules import Scalar
-from datacheck.cleaning.values import encode, family_of, storage_of
+from datacheck.cleaning.values import dtype_family, encode, storage_dtype
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, suspicious
@@ -24,16 +24,16 @@ from datacheck.text import plain
 
 __all__ = [
     "as_features",
-    "broken_rule",
     "code_mask",
+    "describe_field",
     "feature_indices",
-    "governed",
+    "find_broken_rule",
+    "find_suspect_parts",
+    "find_unusable",
     "is_container",
-    "name_of",
     "num_features",
-    "parts_to_look_at",
     "require_features",
-    "unusable",
+    "resolve_leaf",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -41,15 +41,15 @@ Array = np.ndarray[Any, Any]
 _MEMBERSHIP = frozenset({"DC205", "DC206"})
 
 
-def name_of(path: str | None) -> str:
-    """A field in words."""
+def describe_field(path: str | None) -> str:
+    """A field as error messages name it."""
     return "the array" if path is None else f"'{plain(path)}'"
 
 
-def governed(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
-    """A leaf with the dtype that the schema gives to the integers that store it, and the field that governs it.
+def resolve_leaf(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
+    """A leaf in its logical dtype (bfloat16 stored as uint16), and its field in the schema.
 
-    Text is in a layout that Arrow can compute with.
+    Text is converted to a layout that Arrow has kernels for.
     """
     field = schema.field_for(leaf.path) or UNMENTIONED
     if not leaf.is_numeric and leaf.values.type == pa.string_view():
@@ -60,16 +60,16 @@ def governed(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
 
 
 def is_container(leaf: Leaf) -> bool:
-    """Whether a leaf stands for a list or a struct itself, not for the values in it."""
-    return not leaf.is_numeric and family_of(leaf.dtype) == "container"
+    """Whether a leaf is a list or struct itself, rather than the values in it."""
+    return not leaf.is_numeric and dtype_family(leaf.dtype) == "container"
 
 
-def broken_rule(value: Scalar, dtype: str, field: Field) -> str | None:
+def find_broken_rule(value: Scalar, dtype: str, field: Field) -> str | None:
     """The code of the first bound or membership rule of ``field`` that a value of ``dtype`` would break."""
-    if family_of(dtype) == "string":
+    if dtype_family(dtype) == "string":
         leaf = Leaf(None, pa.array([value], pa.string()), dtype)
     else:
-        leaf = Leaf(None, np.array([encode(value, dtype, "the value")], storage_of(dtype)), dtype)
+        leaf = Leaf(None, np.array([encode(value, dtype, "the value")], storage_dtype(dtype)), dtype)
     return next(
         (code for code in (*BOUND_CODES, *sorted(_MEMBERSHIP)) if code_mask(leaf, code, field, slice(0, 1))[0]), None
     )
@@ -93,8 +93,8 @@ def code_mask(leaf: Leaf, code: str, field: Field, part: slice) -> BoolArray:
     return mask if leaf.validity is None else mask & leaf.validity[part]
 
 
-def parts_to_look_at(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[slice]:
-    """Slices of ``leaf`` that may hold a value that breaks one of ``codes``; the others hold none."""
+def find_suspect_parts(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[slice]:
+    """Slices of ``leaf`` that may hold a violation of ``codes``. Outside them there is none."""
     asked = set(codes)
     whole = ("DC104" in asked and leaf.validity is not None) or (asked & _MEMBERSHIP and _has_membership(field))
     bounds = numeric_bounds(leaf, field) if asked & BOUND_CODES.keys() else None
@@ -104,14 +104,14 @@ def parts_to_look_at(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator
         yield from suspicious(leaf.values, leaf.dtype, bounds)
 
 
-def unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[slice, BoolArray]]:
-    """Slices of ``leaf`` with the values in them that nothing is to be learned from.
+def find_unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[slice, BoolArray]]:
+    """Slices of ``leaf`` with a mask of the values to exclude from learning: missing, non-finite, or violating ``codes``.
 
-    Those are missing, not finite, or break ``codes``. Slices are in order; outside them every value is usable.
+    The slices are in order. Outside them every value is usable.
     """
     asked = sorted({*NONFINITE_MASKS, "DC104", *codes})
     by_numpy = leaf.is_numeric and leaf.values.dtype.kind == "f"
-    for part in parts_to_look_at(leaf, asked, field):
+    for part in find_suspect_parts(leaf, asked, field):
         mask = ~np.isfinite(leaf.values[part]) if by_numpy else np.zeros(part.stop - part.start, np.bool_)
         for code in asked:
             if not (by_numpy and code in NONFINITE_MASKS):
@@ -121,7 +121,7 @@ def unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tuple[s
 
 
 def num_features(leaf: Leaf) -> int | None:
-    """The length of the last axis inside each row, where every row's value has the same shape; None where not."""
+    """The length of the last axis inside each row; None if the rows differ in shape."""
     if not leaf.levels or not isinstance(leaf.levels[0], Regular):
         return None
     level = leaf.levels[0]
@@ -131,11 +131,11 @@ def num_features(leaf: Leaf) -> int | None:
 
 
 def require_features(leaf: Leaf, place: str) -> int:
-    """:func:`num_features`; raises ``CleaningError``, naming the rule at ``place``, where rows differ in shape."""
+    """:func:`num_features`; raises ``CleaningError``, naming the rule at ``place``, if the rows differ in shape."""
     width = num_features(leaf)
     if width is None:
         raise CleaningError(
-            f"{place}: per_feature needs values of one fixed shape in every row, which {name_of(leaf.path)} has not"
+            f"{place}: per_feature needs rows of one shape, and those of {describe_field(leaf.path)} differ"
         )
     return width
 

@@ -1,4 +1,4 @@
-"""A cleaning plan: the rules of a pipeline in order, and what they decide."""
+"""The cleaning plan: the rules of a pipeline in order, and what they decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from datacheck.codes import CODES
 from datacheck.errors import PipelineError
 from datacheck.schema.validation import validate
 
-__all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "fields_of", "is_learned", "parse_plan"]
+__all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "is_learned", "leaf_dtypes", "parse_plan"]
 
 Otherwise = Literal["quarantine", "drop_row", "fail", "report"]
 
@@ -29,7 +29,7 @@ _ALLOWABLE = tuple(number for number, code in CODES.items() if code.allowable)
 
 
 class Action(StrEnum):
-    """What is done about a violation: with the value, with its row, or with the whole run."""
+    """What to do about a violation: with the value, its row, or the whole run."""
 
     REPAIR = "repair"
     DROP_ROW = "drop_row"
@@ -40,15 +40,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A repair of one leaf: the rule, its place in the plan, and the codes that are left to it there."""
+    """A repair of one leaf: the rule, its index in the plan, and the codes that it handles there."""
 
     index: int
     rule: Repair
     codes: frozenset[str]
 
     @property
-    def place(self) -> str:
-        """The rule in words, for errors: ``clean[2] (impute)``."""
+    def location(self) -> str:
+        """The rule as error messages name it: ``clean[2] (impute)``."""
         return f"clean[{self.index}] ({self.rule.action})"
 
 
@@ -77,14 +77,14 @@ class CleaningPlan:
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def decide(self, path: str | None, code: str) -> Action:
-        """What is done about a violation of ``code`` in a field or leaf: what the first rule that speaks of it says."""
+        """The action for a violation of ``code`` in a field or leaf: that of the first rule that applies."""
         rule = self._first_rule(path, code)
         if rule is None:
             return Action(self.otherwise) if CODES[code].is_error else Action.REPORT
         return Action.REPAIR if is_repair(rule) or isinstance(rule, DropField) else Action(rule.action)
 
     def rank(self, path: str | None, code: str) -> int:
-        """The place in the plan of the rule that decides, and one after the last where none speaks."""
+        """The index of the rule that decides; the number of rules if none applies."""
         rule = self._first_rule(path, code)
         return len(self.rules) if rule is None else self.rules.index(rule)
 
@@ -103,40 +103,40 @@ class CleaningPlan:
         return frozenset(requested)
 
     def repairs_for(self, path: str | None) -> tuple[Step, ...]:
-        """The repairs of a leaf, in order, up to where its field is dropped.
+        """The repairs of a leaf, in order, up to a rule that drops its field.
 
-        A repair has not the codes that an earlier ``report`` leaves as they are.
+        A repair does not handle codes that an earlier ``report`` rule leaves as they are.
         """
         if path not in self._steps:
             self._steps[path] = self._find_repairs(path)
         return self._steps[path]
 
     def drops(self, name: str | None) -> bool:
-        """Whether a field is left out of the output."""
-        return any(isinstance(rule, DropField) and self._speaks(rule, name) for rule in self.rules)
+        """Whether a field is dropped."""
+        return any(isinstance(rule, DropField) and self._applies(rule, name) for rule in self.rules)
 
     def drops_leaf(self, path: str | None) -> bool:
-        """Whether a leaf is of a field that is left out, or lies inside one."""
+        """Whether a leaf belongs to a dropped field."""
         return any(isinstance(rule, DropField) and self._drops_path(rule, path) for rule in self.rules)
 
     def num_rounds(self, paths: Iterable[str | None]) -> int:
-        """How many passes over the training split learning takes.
+        """The number of passes over the training split that learning takes.
 
-        A statistic is learned from data that the rules before it have repaired.
+        A statistic is learned from data that was repaired by the rules before it.
         """
         return max((sum(is_learned(step.rule) for step in self.repairs_for(path)) for path in paths), default=0)
 
     @property
     def fingerprint(self) -> str:
-        """What tells one list of rules from another, for statistics that were learned for it."""
+        """A hash of the rules, which statistics refer to."""
         if not self._fingerprint:
             rules = [rule.model_dump(mode="json", exclude_none=True) for rule in self.rules]
             text = json.dumps(rules, sort_keys=True, separators=(",", ":"), allow_nan=False)
             self._fingerprint.append(f"sha256:{hashlib.sha256(text.encode()).hexdigest()}")
         return self._fingerprint[0]
 
-    def place(self, index: int, key: str = "") -> str:
-        """Where a rule stands: ``pipelines/flights.yaml: clean[2].strategy``."""
+    def location(self, index: int, key: str = "") -> str:
+        """The location of a rule in its file: ``pipelines/flights.yaml: clean[2].strategy``."""
         path = f"clean[{index}]{f'.{key}' if key else ''}"
         return f"{self.file}: {path}" if self.file else path
 
@@ -157,16 +157,16 @@ class CleaningPlan:
             if isinstance(rule, DropField):
                 if self._drops_path(rule, path):
                     return rule
-            elif self._speaks(rule, path) and not (is_repair(rule) and path in (self.containers | self.keys)):
+            elif self._applies(rule, path) and not (is_repair(rule) and path in (self.containers | self.keys)):
                 return rule
         return None
 
-    def _speaks(self, rule: Rule, path: str | None) -> bool:
+    def _applies(self, rule: Rule, path: str | None) -> bool:
         return rule.matches(path) or (path is None and self.nameless is not None and rule.matches(self.nameless))
 
     def _drops_path(self, rule: Rule, path: str | None) -> bool:
-        """Whether a path is of a dropped field, or lies inside one."""
-        if self._speaks(rule, path):
+        """Whether a path belongs to a field that ``rule`` drops."""
+        if self._applies(rule, path):
             return True
         return path is not None and any(
             path.startswith((f"{outer}.", f"{outer}[]")) and rule.matches(outer) for outer in self.containers
@@ -179,7 +179,7 @@ class CleaningPlan:
             if isinstance(rule, DropField):
                 if self._drops_path(rule, path):
                     break
-            elif not self._speaks(rule, path):
+            elif not self._applies(rule, path):
                 continue
             elif is_repair(rule):
                 if path in self.keys:
@@ -200,18 +200,18 @@ class _CleanSection(BaseModel):
 
 
 def parse_plan(clean: Iterable[Any], otherwise: str = "quarantine", file: str = "") -> CleaningPlan:
-    """A plan from plain values, as a pipeline file holds them; raises ``PipelineError``."""
+    """A plan from plain values, as in a pipeline file; raises ``PipelineError``."""
     section = validate(_CleanSection, {"clean": list(clean), "otherwise": otherwise}, file or "rules", PipelineError)
     return CleaningPlan(section.clean, section.otherwise, file)
 
 
 def is_learned(rule: Rule) -> bool:
-    """Whether a rule needs a statistic of the training split."""
+    """Whether a rule needs a statistic that is learned from the training split."""
     if isinstance(rule, Impute):
         return rule.strategy != "constant"
     return isinstance(rule, Clip) and rule.quantiles is not None
 
 
-def fields_of(batch: Batch) -> dict[str | None, str]:
-    """The leaf paths of a batch, with their logical dtypes: what ``validate_plan`` expects."""
+def leaf_dtypes(batch: Batch) -> dict[str | None, str]:
+    """The leaf paths of a batch with their logical dtypes, as ``validate_plan`` expects them."""
     return {leaf.path: leaf.dtype for column in batch.columns for leaf in column.leaves()}

@@ -1,8 +1,8 @@
-"""A column put together again from its leaves, some of them repaired: the same type, the same lengths, the same nulls.
+"""Rebuilding a column from its leaves, some of them repaired, with the same type, lengths and nulls.
 
-The walk here is the walk of :func:`datacheck.batch.walk_arrow` and :func:`datacheck.leaves.walk_array`, so that leaves
-are told apart by their place in it: two fields of a struct may have one name. Repaired leaves are compact (a null list
-has no values in them), so lists are given new offsets.
+Leaves are identified by their index in the walks of :func:`datacheck.batch.walk_arrow` and
+:func:`datacheck.leaves.walk_array`, since two fields of a struct may have the same name. Repaired leaves are compact (a
+null list has no values in them), so lists get new offsets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 def rebuild(column: Column, repaired: Mapping[int, Leaf]) -> Column:
-    """``column`` with the leaves that ``repaired`` has by their place in ``column.leaves()``."""
+    """``column`` with some leaves replaced, given by their index in ``column.leaves()``."""
     if not repaired:
         return column
     builder = _Builder(repaired, column.name)
@@ -38,15 +38,15 @@ class _Builder:
     def __init__(self, repaired: Mapping[int, Leaf], name: str | None) -> None:
         self._repaired = repaired
         self._name = name
-        self._place = 0
+        self._index = 0
 
     def _next_leaf(self) -> Leaf | None:
-        leaf = self._repaired.get(self._place)
-        self._place += 1
+        leaf = self._repaired.get(self._index)
+        self._index += 1
         return leaf
 
     def array(self, array: Array) -> Array:
-        """A NumPy array, in the memory order that it had."""
+        """A NumPy array, in its original memory order."""
         if array.dtype.names is not None:
             copy = array.copy(order="C")
             for name in array.dtype.names:
@@ -67,13 +67,11 @@ class _Builder:
         texts = values.to_pylist()
         array = np.array(["" if text is None else text for text in texts], dtype)
         if dtype.kind == "U" and any(text is not None and len(text) > array.itemsize // 4 for text in texts):
-            raise CleaningError(
-                f"'{plain(self._name or 'the array')}': the value is longer than its dtype, {dtype}, can hold"
-            )
+            raise CleaningError(f"'{plain(self._name or 'the array')}': the value is too long for dtype {dtype}")
         return array
 
     def arrow(self, array: pa.Array) -> pa.Array:
-        """An Arrow array; the same object where nothing inside it was repaired."""
+        """An Arrow array; the same object if nothing inside it was repaired."""
         kind, types = array.type, pa.types
         if isinstance(kind, pa.BaseExtensionType):
             storage = array.storage
@@ -128,7 +126,7 @@ class _Builder:
         return _from_buffers(array.type, len(array), present, [], *children)
 
     def _dictionary(self, array: pa.Array) -> pa.Array:
-        """Indices into the dictionary that there was, with new values at its end."""
+        """Indices into the original dictionary, with new values appended to it."""
         decoded = array.dictionary_decode()
         values = self.arrow(decoded)
         if values is decoded:
@@ -143,7 +141,7 @@ class _Builder:
         except pa.ArrowInvalid:
             raise CleaningError(
                 f"'{plain(self._name or '')}': its dictionary is full: {array.type.index_type} has no index left for "
-                "the value to be written; choose one that the dictionary has, or a wider index type"
+                "the new value; use a value from the dictionary, or a wider index type"
             ) from None
         return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=array.type.ordered)
 
@@ -163,7 +161,7 @@ def _flat(leaf: Leaf, kind: pa.DataType) -> pa.Array:
 
 
 def _entries_of(array: pa.Array) -> pa.Array:
-    """The entries of a map's present rows as structs."""
+    """The entries of a map's valid rows as structs."""
     kind = array.type
     pairs = pa.struct([kind.key_field, kind.item_field])
     entries = pa.StructArray.from_arrays([array.keys, array.items], fields=[kind.key_field, kind.item_field])
@@ -181,9 +179,9 @@ def _lengths(array: pa.Array) -> pa.Array:
 
 
 def _spread(present: BoolArray, width: int) -> Array:
-    """For each slot the place of its value among those of the present ones; any place for the slots of nulls."""
-    place = np.maximum(np.cumsum(present) - 1, 0)
-    slots: Array = place[:, None] * width + np.arange(width)
+    """For each slot the index of its value among the valid ones; any index for null slots."""
+    index = np.maximum(np.cumsum(present) - 1, 0)
+    slots: Array = index[:, None] * width + np.arange(width)
     return slots.reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""Repairing batches: values are replaced, fields dropped and indicators added, as a plan says; rows stay."""
+"""Repairing batches: replace values, drop fields and add indicators by a plan. No row is removed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.leaf_repair import LeafRepair, RepairCount
-from datacheck.cleaning.masks import governed, is_container, name_of
+from datacheck.cleaning.masks import describe_field, is_container, resolve_leaf
 from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
-from datacheck.cleaning.values import why_not
+from datacheck.cleaning.values import find_incompatibility
 from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field, Schema
+from datacheck.text import quantity
 
 __all__ = ["RepairCount", "apply", "apply_repairs", "drop_fields"]
 
@@ -42,11 +43,11 @@ def apply_repairs(
     statistics: Statistics | None = None,
     violations: BatchViolations | None = None,
 ) -> tuple[Batch, list[RepairCount]]:
-    """``batch`` repaired as ``plan`` says, and how many values were replaced by which rule.
+    """Repair a batch, and count the values that each rule replaced.
 
-    Rows, dtypes and shapes stay what they are, and indicators are added at the end. A column in which nothing is to be
-    repaired is the same object, and so is the batch where nothing is; its memory is never written to. Give the rows
-    that are kept: a violation that a rule about rows should have taken out is repaired where a later rule speaks of it.
+    Rows, dtypes and shapes don't change, and indicators are appended. A column without repairs is the same object, and
+    so is a batch without any; its memory is never written to. Pass only kept rows: a violation in a row that should have
+    been removed is repaired if a later rule applies to it.
 
     ``violations`` says where the values to repair are, if the batch was labelled; otherwise they are searched for.
 
@@ -72,7 +73,7 @@ def apply_repairs(
 
 
 def drop_fields(batch: Batch, plan: CleaningPlan) -> Batch:
-    """``batch`` without the fields that ``plan`` leaves out of the output."""
+    """``batch`` without the fields that ``plan`` drops."""
     kept = tuple(column for column in batch.columns if not plan.drops(column.name))
     return batch if len(kept) == len(batch.columns) else batch.with_columns(kept)
 
@@ -92,7 +93,7 @@ class _ColumnRepair:
             steps = self._plan.repairs_for(leaf.path)
             if not steps or leaf.values is None:
                 continue
-            leaf, field = governed(leaf, self._schema)
+            leaf, field = resolve_leaf(leaf, self._schema)
             if is_container(leaf):
                 self._refuse_null_containers(leaf, field, steps)
                 continue
@@ -105,14 +106,18 @@ class _ColumnRepair:
                 self.leaves[leaf_index] = repair.leaf
 
     def _indicate(self, step: Step, leaf: Leaf, replaced: BoolArray | None) -> None:
-        if not isinstance(step.rule, Impute) or replaced is None or why_not(step.rule, leaf.dtype) is not None:
+        if (
+            not isinstance(step.rule, Impute)
+            or replaced is None
+            or find_incompatibility(step.rule, leaf.dtype) is not None
+        ):
             return
         name = step.rule.indicator_name(leaf.path)
         if name is not None:
             self.indicators.append(Column(name, self._indicator(leaf, replaced)))
 
     def _indicator(self, leaf: Leaf, replaced: BoolArray) -> Any:
-        """A mask in the array's shape; for a nested column one value a row."""
+        """A mask in the array's shape; one value per row for a nested column."""
         if isinstance(self._column.data, np.ndarray):
             shape = tuple(size or 0 for size in leaf.shape or ())
             level = leaf.levels[0] if leaf.levels else None
@@ -131,6 +136,7 @@ class _ColumnRepair:
         for step in steps:
             if "DC104" in step.codes:
                 raise CleaningError(
-                    f"{step.place}: {leaf.num_nulls:,} values of {name_of(leaf.path)} are null, and no value can stand "
-                    f"for a whole {leaf.dtype}; name its values ('{leaf.path}[]' or '{leaf.path}.*') in this rule"
+                    f"{step.location}: {quantity(leaf.num_nulls, 'null')} in {describe_field(leaf.path)} cannot be replaced, "
+                    f"because a {leaf.dtype} is not a single value; name its values in this rule "
+                    f"('{leaf.path}[]' or '{leaf.path}.*')"
                 )

@@ -1,8 +1,8 @@
-"""The rules of a pipeline's ``clean:`` list: what is to be done about which codes in which fields.
+"""The rules of a pipeline's ``clean:`` list: what to do about which codes in which fields.
 
-A rule may limit itself by ``fields`` (a name, a pattern with ``*`` and ``?``, or a list of them) and by ``codes`` (a
-code such as ``DC101``, the start of some such as ``DC2``, or a list). A rule that names a list field speaks of its
-values too: ``emb`` is ``emb[]`` as well. A struct's fields are named one by one (``s.x``) or by a pattern (``s.*``).
+``fields`` (a name, a pattern with ``*`` and ``?``, or a list of them) and ``codes`` (a code such as ``DC101``, a prefix
+such as ``DC2``, or a list of them) limit a rule. A rule that names a list field also applies to its values: ``emb`` also
+means ``emb[]``. A struct's fields are named one by one (``s.x``) or by a pattern (``s.*``).
 """
 
 from __future__ import annotations
@@ -64,25 +64,25 @@ def _listed(value: Any) -> Any:
 def _known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
     for code in codes:
         if not (code.startswith("DC") and codes_with_prefix(code)):
-            raise ValueError(f"{plain(code)!r} is no code and the start of none{nearest_name(code, CODES)}")
+            raise ValueError(f"{plain(code)!r} is not a code or the start of one{nearest_name(code, CODES)}")
     return codes
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, and is {plain(repr(value), 60)}")
+        raise ValueError(f"expected a number, got {plain(repr(value), 60)}")
     return _finite(value)
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be finite, and is {value}")
+        raise ValueError(f"expected a finite number, got {value}")
     return value
 
 
 def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
-        raise ValueError("is an empty list; leave it out to mean all")
+        raise ValueError("is an empty list; remove it to match all")
     return names
 
 
@@ -98,41 +98,41 @@ class _Rule(BaseModel):
     codes: _Codes | None = None
 
     def matches(self, path: str | None) -> bool:
-        """Whether the rule speaks of a field or leaf."""
+        """Whether the rule applies to a field or leaf."""
         return self.fields is None or any(path_matches(name, path) for name in self.fields)
 
     @property
     def covered(self) -> frozenset[str]:
-        """The codes that the rule speaks of: without ``codes`` all that are errors."""
+        """The codes that the rule applies to; every error without ``codes``."""
         return _ALL_CODES if self.codes is None else codes_with_prefix(*self.codes)
 
 
 class DropRow(_Rule):
-    """Leave the row out."""
+    """Remove the row."""
 
     action: Literal["drop_row"]
 
 
 class Quarantine(_Rule):
-    """Set the row aside, unrepaired, with its reasons."""
+    """Move the row, unrepaired, to the quarantine with its reasons."""
 
     action: Literal["quarantine"]
 
 
 class Fail(_Rule):
-    """Stop, and publish nothing."""
+    """Fail the run, and publish nothing."""
 
     action: Literal["fail"]
 
 
 class Report(_Rule):
-    """Keep the row as it is; the finding stays."""
+    """Keep the row as it is, and report the finding."""
 
     action: Literal["report"]
 
 
 class DropField(_Rule):
-    """Leave the field out of the output."""
+    """Remove the field from the output."""
 
     action: Literal["drop_field"]
     fields: _Names
@@ -140,7 +140,7 @@ class DropField(_Rule):
 
 
 class NanToNum(_Rule):
-    """Replace NaN, +inf and -inf, each only where a value is said for it."""
+    """Replace NaN, +inf and -inf, each only if a value is given for it."""
 
     action: Literal["nan_to_num"]
     nan: _Number | None = None
@@ -150,9 +150,9 @@ class NanToNum(_Rule):
     @model_validator(mode="after")
     def _check(self) -> NanToNum:
         if self.nan is None and self.posinf is None and self.neginf is None:
-            raise fault("nan", "say at least one of nan, posinf and neginf: nothing is replaced that is not said")
+            raise fault("nan", "give at least one of nan, posinf and neginf")
         if not self.covered:
-            raise fault("codes", "names none of the codes that the rule has values for")
+            raise fault("codes", "matches no code that the rule has a value for")
         return self
 
     @property
@@ -166,11 +166,11 @@ class NanToNum(_Rule):
 
 
 class Impute(_Rule):
-    """Replace missing values: NaN and null unless ``codes`` says which values are the missing ones.
+    """Replace missing values: NaN and null, or the values with the given ``codes``.
 
     The statistic is learned from the training split. ``per_feature`` learns one for each index of the last axis of
-    arrays of a fixed shape. ``indicator`` adds a boolean field that is true where a value was missing: of an array in
-    the array's shape, of a nested column one value a row; its name is ``{field}_missing`` unless a template says so.
+    arrays with a fixed shape. ``indicator`` adds a boolean field that is true where a value was missing: in the shape of
+    an array, or one value per row of a nested column. It is named ``{field}_missing``, or by a template.
     """
 
     action: Literal["impute"]
@@ -183,17 +183,17 @@ class Impute(_Rule):
     @model_validator(mode="after")
     def _check(self) -> Impute:
         if self.strategy == "constant" and self.value is None:
-            raise fault("value", "strategy 'constant' needs the value to write")
+            raise fault("value", "is required by strategy 'constant'")
         if self.strategy != "constant" and self.value is not None:
-            raise fault("value", f"strategy {self.strategy!r} learns its value; leave this out")
+            raise fault("value", f"strategy {self.strategy!r} learns its value; remove this key")
         if self.strategy == "constant" and self.per_feature:
-            raise fault("per_feature", "a constant is the same for every feature; give each its own rule")
+            raise fault("per_feature", "a constant is the same for every feature")
         for code in self.codes:
             if not codes_with_prefix(code) & _REPAIRABLE.keys():
                 known = ", ".join(_REPAIRABLE)
-                raise fault("codes", f"{code} does not say which values are missing; known are {known}")
+                raise fault("codes", f"{code} does not identify single values; choose from {known}")
         if isinstance(self.indicator, str) and not _is_template(self.indicator):
-            raise fault("indicator", "must be true or a name with {field} in it, such as '{field}_missing'")
+            raise fault("indicator", "expected true or a name that contains {field}, such as '{field}_missing'")
         return self
 
     @property
@@ -201,7 +201,7 @@ class Impute(_Rule):
         return codes_with_prefix(*self.codes) & _REPAIRABLE.keys()
 
     def indicator_name(self, path: str | None) -> str | None:
-        """The name of the missing-indicator of a leaf; None for a rule without one."""
+        """The name of the indicator field of a leaf; None for a rule without one."""
         if self.indicator is False:
             return None
         template = "{field}_missing" if self.indicator is True else self.indicator
@@ -212,11 +212,11 @@ class Impute(_Rule):
 
 
 class Clip(_Rule):
-    """Move values beyond bounds to the bounds: ``ge`` and ``le``, fitted ``quantiles``, or the schema's (the default).
+    """Clip values to bounds: ``ge`` and ``le``, learned ``quantiles``, or those of the schema (the default).
 
-    Without ``codes``, finite values are moved at either end. With them, only what they name: finite values below
-    (DC201, DC203) or above (DC202, DC204), +inf (DC102), -inf (DC103). NaN and null are never touched. At an exclusive
-    bound of the schema (``gt``, ``lt``) a value is moved to the nearest one that its dtype has inside.
+    Without ``codes``, finite values are clipped at both ends. With them, only the named ones: finite values below
+    (DC201, DC203) or above (DC202, DC204), +inf (DC102), -inf (DC103). NaN and null never change. For an exclusive bound
+    of the schema (``gt``, ``lt``), a value is clipped to the nearest value of its dtype inside the bound.
     """
 
     action: Literal["clip"]
@@ -230,17 +230,17 @@ class Clip(_Rule):
     def _check(self) -> Clip:
         ways = [self.ge is not None or self.le is not None, self.bounds is not None, self.quantiles is not None]
         if sum(ways) > 1:
-            raise fault("bounds", "give bounds in one way: ge and le, or bounds: schema, or quantiles")
+            raise fault("bounds", "give bounds in one way only: ge and le, bounds: schema, or quantiles")
         if self.ge is not None and self.le is not None and self.ge > self.le:
-            raise fault("ge", f"{self.ge} is above le, which is {self.le}")
+            raise fault("ge", f"{self.ge} is above le, {self.le}")
         if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
-            raise fault("quantiles", f"must be two numbers that rise from 0 to 1, and is {list(self.quantiles)}")
+            raise fault("quantiles", f"expected two increasing numbers between 0 and 1, got {list(self.quantiles)}")
         if self.per_feature and self.quantiles is None:
-            raise fault("per_feature", "only quantiles are learned; ge and le are the same for every feature")
+            raise fault("per_feature", "applies only to quantiles; ge and le are the same for every feature")
         missing = _ABOVE if self.ge is not None and self.le is None else frozenset()
         missing |= _BELOW if self.le is not None and self.ge is None else frozenset()
         if not self.covered or (self.codes is not None and self.covered <= missing):
-            raise fault("codes", "names nothing that the rule could move: DC102, DC103, DC201 to DC204")
+            raise fault("codes", "matches no code that the rule can clip (DC102, DC103, DC201 to DC204)")
         return self
 
     @property
@@ -275,23 +275,23 @@ _MODELS: dict[str, type[_Rule]] = {
 
 
 def _check_keys(rule: Any) -> Any:
-    """Say the nearest action and the nearest key, which a union of models cannot say of itself."""
+    """Suggest the nearest action or key, which pydantic does not for a union of models."""
     if not isinstance(rule, Mapping):
         return rule
     action = rule.get("action")
     if action is None:
-        raise fault("action", f"is required; known are {join_limited(list(_MODELS))}")
+        raise fault("action", f"is required; choose from {join_limited(list(_MODELS))}")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
-        hint = nearest_name(str(action), _MODELS) or f"; known are {join_limited(list(_MODELS))}"
-        raise fault("action", f"there is no action {plain(str(action), 60)!r}{hint}")
+        hint = nearest_name(str(action), _MODELS) or f"; choose from {join_limited(list(_MODELS))}"
+        raise fault("action", f"unknown action {plain(str(action), 60)!r}{hint}")
     for key in rule:
         if key not in model.model_fields:
             hint = (
                 nearest_name(str(key), model.model_fields)
-                or f"; known are {join_limited(list(model.model_fields), 12)}"
+                or f"; choose from {join_limited(list(model.model_fields), 12)}"
             )
-            raise fault(str(key), f"is not a key of {action}{hint}")
+            raise fault(str(key), f"unknown key of {action}{hint}")
     return rule
 
 
@@ -308,7 +308,7 @@ def is_pattern(name: str) -> bool:
 
 
 def path_matches(name: str, path: str | None) -> bool:
-    """Whether a field name or pattern of a rule speaks of a leaf path; the name of a list speaks of its values too."""
+    """Whether a field name or pattern of a rule matches a leaf path. The name of a list also matches its values."""
     if path is None:
         return name == "*"
     expression = _compiled(name)

@@ -1,4 +1,4 @@
-"""What a dtype can take: families of dtypes, and values written in the bits of one."""
+"""Families of dtypes, and values encoded in a dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
 from datacheck.text import plain
 
-__all__ = ["Family", "encode", "family_of", "inward", "largest_of", "neighbour", "storage_of", "why_not"]
+__all__ = [
+    "Family",
+    "dtype_family",
+    "encode",
+    "find_incompatibility",
+    "max_finite",
+    "next_value",
+    "round_inward",
+    "storage_dtype",
+]
 
 Array = np.ndarray[Any, Any]
 Family = Literal["float", "complex", "int", "bool", "string", "container", "other"]
@@ -29,7 +38,7 @@ _ARROW_NAMES = {
 _CONTAINERS = ("list", "large_list", "fixed_size_list", "struct", "map", "fixed_shape_tensor")
 
 
-def family_of(dtype: str) -> Family:
+def dtype_family(dtype: str) -> Family:
     """The family of a logical dtype."""
     dtype = _ARROW_NAMES.get(dtype, dtype)
     if dtype in FLOAT_FORMATS or dtype in ("float16", "float32", "float64"):
@@ -43,25 +52,25 @@ def family_of(dtype: str) -> Family:
     return "int" if dtype.removeprefix("u").removeprefix("int") in ("8", "16", "32", "64") else "other"
 
 
-def storage_of(dtype: str) -> np.dtype[Any]:
+def storage_dtype(dtype: str) -> np.dtype[Any]:
     """The NumPy dtype that holds numbers of a logical dtype."""
     dtype = _ARROW_NAMES.get(dtype, dtype)
     return FLOAT_FORMATS.get(dtype) or np.dtype(dtype)
 
 
-def why_not(rule: Repair, dtype: str) -> str | None:
-    """Why a repair cannot be done on a dtype at all; None where it can."""
-    family = family_of(dtype)
+def find_incompatibility(rule: Repair, dtype: str) -> str | None:
+    """Why a repair does not apply to a dtype; None if it does."""
+    family = dtype_family(dtype)
     if isinstance(rule, NanToNum):
-        return None if family in ("float", "complex") else f"{dtype} holds no NaN and no infinity"
+        return None if family in ("float", "complex") else f"{dtype} cannot hold NaN or infinity"
     if isinstance(rule, Clip):
-        return None if family in ("float", "int") else f"{dtype} has no bounds to be moved to"
-    return _why_not_impute(rule, dtype, family)
+        return None if family in ("float", "int") else f"{dtype} values cannot be clipped"
+    return _impute_incompatibility(rule, dtype, family)
 
 
-def _why_not_impute(rule: Impute, dtype: str, family: Family) -> str | None:
+def _impute_incompatibility(rule: Impute, dtype: str, family: Family) -> str | None:
     if rule.strategy == "constant":
-        return _why_not_constant(rule.value, dtype, family)
+        return _constant_incompatibility(rule.value, dtype, family)
     takers = {"mean": {"float"}, "median": {"float", "int"}, "most_frequent": {"float", "int", "bool", "string"}}
     if family in takers[rule.strategy]:
         return None
@@ -71,7 +80,7 @@ def _why_not_impute(rule: Impute, dtype: str, family: Family) -> str | None:
     return f"{dtype} has no {rule.strategy.replace('_', ' ')}; use {' or '.join([*others, 'a constant'])}"
 
 
-def _why_not_constant(value: Scalar | None, dtype: str, family: Family) -> str | None:
+def _constant_incompatibility(value: Scalar | None, dtype: str, family: Family) -> str | None:
     fits = {"float": _is_number, "complex": _is_number, "int": _is_number, "bool": _is_bool, "string": _is_text}.get(
         family
     )
@@ -85,7 +94,7 @@ def _why_not_constant(value: Scalar | None, dtype: str, family: Family) -> str |
 
 
 def _fits_int(value: Any, dtype: str) -> bool:
-    info = np.iinfo(storage_of(dtype))
+    info = np.iinfo(storage_dtype(dtype))
     return bool(int(value) == value and info.min <= value <= info.max)
 
 
@@ -102,12 +111,11 @@ def _is_text(value: object) -> bool:
 
 
 def encode(value: Scalar, dtype: str, what: str) -> Any:
-    """``value`` as a NumPy scalar that is stored where ``dtype`` is; raises ``CleaningError`` where it does not fit.
+    """``value`` as a NumPy scalar of the dtype that stores ``dtype``; raises ``CleaningError`` if it does not fit.
 
-    Floating-point values are rounded to the nearest; an integer must be what it was. ``what`` names the value in
-    errors.
+    Floating-point values are rounded to the nearest; integers must be exact. ``what`` names the value in errors.
     """
-    family, storage = family_of(dtype), storage_of(dtype)
+    family, storage = dtype_family(dtype), storage_dtype(dtype)
     if isinstance(value, str) or isinstance(value, bool) != (family == "bool"):
         raise CleaningError(f"{what} is {plain(repr(value), 40)}, which {dtype} cannot hold")
     if family == "int":
@@ -124,45 +132,45 @@ def encode(value: Scalar, dtype: str, what: str) -> Any:
     with np.errstate(over="ignore"):
         encoded = storage.type(number)
     if not np.isfinite(encoded):
-        raise CleaningError(f"{what} is {value!r}, which is beyond the largest {dtype}, {largest_of(dtype)}")
+        raise CleaningError(f"{what} is {value!r}, which is beyond the largest {dtype}, {max_finite(dtype)}")
     return encoded
 
 
-def neighbour(value: float, dtype: str, *, up: bool) -> float:
-    """The next value above or below ``value`` that ``dtype`` has; of an integer the next integer."""
-    if family_of(dtype) == "int":
+def next_value(value: float, dtype: str, *, up: bool) -> float:
+    """The next value of ``dtype`` above or below ``value``; the next integer for integers."""
+    if dtype_family(dtype) == "int":
         return math.floor(value) + 1 if up else math.ceil(value) - 1
     if dtype in FLOAT_FORMATS:
         finite, _ = _grid(dtype)
         bound = float(np.float32(value))
-        place = np.searchsorted(finite, bound, "right") if up else np.searchsorted(finite, bound, "left") - 1
-        return float(finite[min(max(int(place), 0), len(finite) - 1)])
-    scalar = storage_of(dtype).type
+        index = np.searchsorted(finite, bound, "right") if up else np.searchsorted(finite, bound, "left") - 1
+        return float(finite[min(max(int(index), 0), len(finite) - 1)])
+    scalar = storage_dtype(dtype).type
     return float(np.nextafter(scalar(value), scalar(np.inf if up else -np.inf)))
 
 
-def inward(value: float, dtype: str, *, up: bool) -> float:
-    """The nearest value of a format that NumPy has not which is not below (``up``) or not above a bound.
+def round_inward(value: float, dtype: str, *, up: bool) -> float:
+    """Round a bound to a value of a narrow format (bfloat16, float8), up or down.
 
-    The bound is taken as a float32, as the checks compare it. A bound beyond the largest value stays as it is.
+    The bound is rounded to float32 first, as in the checks. A bound beyond the largest value is returned unchanged.
     """
     finite, _ = _grid(dtype)
     if abs(value) > finite[-1]:
         return value
     bound = float(np.float32(value))
-    place = np.searchsorted(finite, bound, "left") if up else np.searchsorted(finite, bound, "right") - 1
-    return float(finite[place]) if 0 <= place < len(finite) else value
+    index = np.searchsorted(finite, bound, "left") if up else np.searchsorted(finite, bound, "right") - 1
+    return float(finite[index]) if 0 <= index < len(finite) else value
 
 
-def largest_of(dtype: str) -> float:
+def max_finite(dtype: str) -> float:
     """The largest finite value of a floating-point or complex dtype."""
     if dtype in FLOAT_FORMATS:
         return float(_grid(dtype)[0][-1])
-    return float(np.finfo(storage_of(dtype)).max)
+    return float(np.finfo(storage_dtype(dtype)).max)
 
 
 def _nearest_pattern(number: float, dtype: str, what: str) -> Any:
-    """The bit pattern nearest to a number; of two that are equally near the even one, as IEEE 754 rounds."""
+    """The bit pattern nearest to a number; ties to even, as in IEEE 754."""
     finite, patterns = _grid(dtype)
     step = finite[-1] - finite[-2]
     if not finite[0] - step / 2 < number < finite[-1] + step / 2:
@@ -177,7 +185,7 @@ def _nearest_pattern(number: float, dtype: str, what: str) -> Any:
 
 @lru_cache(maxsize=16)
 def _grid(dtype: str) -> tuple[Array, Array]:
-    """Every finite value of a narrow format as float64, rising, each once, and its bit pattern."""
+    """All finite values of a narrow format as float64, ascending and unique, with their bit patterns."""
     patterns = np.arange(1 << (8 * FLOAT_FORMATS[dtype].itemsize), dtype=np.int64).astype(FLOAT_FORMATS[dtype])
     with np.errstate(invalid="ignore"):  # signalling NaNs
         values = to_float(patterns, dtype).astype(np.float64)

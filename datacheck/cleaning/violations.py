@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from datacheck.checks.base import Outcome
-from datacheck.cleaning.masks import code_mask, parts_to_look_at
+from datacheck.cleaning.masks import code_mask, find_suspect_parts
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.schema.model import Field
 
@@ -27,7 +27,7 @@ def find_violations(leaf: Leaf, codes: Iterable[str], field: Field) -> LeafViola
     """Search a leaf for values that violate ``codes``, whatever the field allows."""
     codes = list(codes)
     found: dict[str, list[IntArray]] = {code: [] for code in codes}
-    for part in parts_to_look_at(leaf, codes, field):
+    for part in find_suspect_parts(leaf, codes, field):
         for code in codes:
             positions = np.flatnonzero(code_mask(leaf, code, field, part))
             if len(positions):

@@ -68,8 +68,8 @@ class FileScan:
             found += [outcome.to_finding(self.uri) for outcome in structure]
         found += [self._with_count(finding) for finding in merge_findings(self._findings)]
         if not self.num_rows and not self.error:
-            about_file = "the file is whole and empty; leave it out, or look at what wrote it"
-            detail = about_file if self._is_file else "the data is empty; look at what selected it"
+            about_file = "the file is intact but has no rows; remove it, or check what wrote it"
+            detail = about_file if self._is_file else "the data has no rows; check how it was selected"
             found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))
         return found
 

@@ -15,7 +15,7 @@ from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure, facts_of
 from datacheck.cleaning.fit.learner import Learner, PartialStatistics
 from datacheck.cleaning.fit.statistics import LearnedFrom, Statistics
-from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.plan import Action, CleaningPlan, leaf_dtypes
 from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, DatacheckError, SourceError
 from datacheck.jobs.execution import Execution
@@ -41,7 +41,7 @@ def find_fields(inputs: Sequence[Input], plan: CleaningPlan, schema: Schema) -> 
         first = _first_batch(item, schema)
         if first is None or item.info is None or not _can_keep_rows(first, item.info.num_rows, plan, schema):
             continue
-        fields = fields_of(first)
+        fields = leaf_dtypes(first)
         validate_plan(plan, fields, schema)
         return fields
     return {}

@@ -37,7 +37,7 @@ def split_problem(split: str) -> str | None:
     """Why a name cannot be that of a split, which is a folder of the output; None where it can."""
     if split not in RESERVED_SPLITS and _SPLIT.fullmatch(split):
         return None
-    return f"{plain(split)!r} cannot name a folder of the output; use letters, digits, - and _"
+    return f"{plain(split)!r} is not a valid folder name for the output; use letters, digits, - and _"
 
 
 class Output(BaseModel):
@@ -100,15 +100,15 @@ class PipelineFile(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> PipelineFile:
         if not self.inputs:
-            raise fault("inputs", "is empty; name a split and its files, such as 'train: data/train'")
+            raise fault("inputs", "is empty; add a split and its files, such as 'train: data/train'")
         for split, paths in self.inputs.items():
             if problem := split_problem(split):
                 raise fault(("inputs", split), problem)
             if not paths:
-                raise fault(("inputs", split), "is empty; name a file, a folder or a glob")
+                raise fault(("inputs", split), "is empty; give a file, a folder or a glob")
         if self.fit is not None and self.fit not in self.inputs:
             hint = nearest_name(self.fit, self.inputs) or f"; the splits are {join_limited(list(self.inputs))}"
-            raise fault("fit", f"there is no split {plain(self.fit)!r}{hint}")
+            raise fault("fit", f"unknown split {plain(self.fit)!r}{hint}")
         return self
 
 

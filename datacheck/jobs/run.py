@@ -146,13 +146,13 @@ def _read_statistics(path: str | os.PathLike[str]) -> Statistics:
     try:
         return Statistics.from_json(Path(path).read_bytes(), place)
     except OSError as error:
-        raise UsageError(f"{place}: {error.strerror}; learn them with 'datacheck fit'") from None
+        raise UsageError(f"{place}: {error.strerror}; create it with 'datacheck fit'") from None
 
 
 def _split_to_fit(pipeline: Pipeline) -> str:
     if pipeline.fit is None:
         raise UsageError(
-            f"{pipeline.file}: fit: say which split to learn from, such as 'fit: {next(iter(pipeline.inputs))}'"
+            f"{pipeline.file}: fit: name the split to learn from, such as 'fit: {next(iter(pipeline.inputs))}'"
         )
     return pipeline.fit
 

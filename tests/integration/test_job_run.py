@@ -262,7 +262,7 @@ def test_fit_and_clean_of_each_split_are_the_run(folder: Path, report: RunReport
 def test_statistics_of_other_rules_are_refused(folder: Path, tmp_path: Path) -> None:
     statistics = datacheck.fit(write_pipeline(folder, INPUTS, RULES, schema=SCHEMA))
     other = write_pipeline(tmp_path, str(folder / "in" / "val"), [{"action": "drop_row"}], schema=SCHEMA)
-    with pytest.raises(CleaningError, match="learned for other cleaning rules"):
+    with pytest.raises(CleaningError, match="learned for different cleaning rules"):
         datacheck.clean(other, statistics)
     assert not (tmp_path / "out").exists()
 

@@ -220,17 +220,17 @@ def test_statistics_read_back_as_they_were_written() -> None:
     ("change", "message"),
     [
         (lambda text: "", "not a statistics file: Expecting value"),
-        (lambda text: "[1]", "not a statistics file: it has no version; run 'datacheck fit' to make one"),
+        (lambda text: "[1]", "not a statistics file: it has no version; run 'datacheck fit' to create one"),
         (lambda text: "[" * 100_000, "not a statistics file"),
         (
             lambda text: text.replace('"version": 1', '"version": 2'),
             "version 2 is not known, 1 is; run 'datacheck fit' again",
         ),
         (lambda text: text.replace('"version": 1', '"version": true'), "version True is not known"),
-        (lambda text: text.replace("0.30000000000000004", "NaN"), "not a statistics file: NaN is no number of JSON"),
+        (lambda text: text.replace("0.30000000000000004", "NaN"), "not a statistics file: NaN is not a JSON number"),
         (
             lambda text: text.replace("0.30000000000000004", "1e999"),
-            "fields[0].values[0][0]: is beyond the largest number",
+            "fields[0].values[0][0]: does not fit into 64 bits",
         ),
         (lambda text: text.replace("0.30000000000000004", "null"), "fields[0].values[0][0]: expected true or false"),
         (lambda text: text.replace("0.30000000000000004", "1, 2"), "fields[0].values: must have 1 for each feature"),

@@ -46,36 +46,39 @@ def impute(strategy: str, fields: Any = None, **more: Any) -> dict[str, Any]:
     [
         (
             [{"action": "drop_row", "fields": "crrier"}],
-            "clean[0].fields: there is no field 'crrier'; did you mean 'carrier'?",
+            "clean[0].fields: unknown field 'crrier'; did you mean 'carrier'?",
         ),
-        ([{"action": "report", "fields": "q*"}], "clean[0].fields: 'q*' matches no field; known are 'bits', 'carrier'"),
-        ([{"action": "drop_field", "fields": "s.age"}], "clean[0].fields: 's.age' is a part of 's'"),
+        (
+            [{"action": "report", "fields": "q*"}],
+            "clean[0].fields: 'q*' matches no field; choose from 'bits', 'carrier'",
+        ),
+        ([{"action": "drop_field", "fields": "s.age"}], "clean[0].fields: 's.age' is part of 's'"),
         (
             [{"action": "drop_field", "fields": "n"}, impute("median", "n")],
-            "clean[1].fields: 'n' is dropped by clean[0]",
+            "clean[1].fields: 'n' is already dropped by clean[0]",
         ),
-        ([impute("constant", "x", value=-1)], "clean[0].value: -1 is what the schema does not allow in 'x' (DC201)"),
+        ([impute("constant", "x", value=-1)], "clean[0].value: -1 violates the schema of 'x' (DC201)"),
         (
             [impute("constant", "carrier", value="??")],
-            "clean[0].value: '??' is what the schema does not allow in 'carrier' (DC205)",
+            "clean[0].value: '??' violates the schema of 'carrier' (DC205)",
         ),
         (
             [{"action": "nan_to_num", "fields": "x", "posinf": 1e6}],
-            "clean[0].posinf: 1000000.0 is what the schema does not allow",
+            "clean[0].posinf: 1000000.0 violates the schema",
         ),
         (
             [{"action": "clip", "fields": "x", "le": 200}],
-            "clean[0].le: 200 is not within what the schema allows in 'x', from 0 to 100",
+            "clean[0].le: 200 is outside the schema's bounds for 'x', from 0 to 100",
         ),
-        ([{"action": "clip", "fields": "n"}], "clean[0].bounds: the schema gives 'n' no bounds; say ge or le here"),
+        ([{"action": "clip", "fields": "n"}], "clean[0].bounds: the schema has no bounds for 'n'; set ge or le"),
         (
             [impute("median", "n", indicator="x{field}"), impute("mean", "emb", indicator="xn")],
-            "clean[1].indicator: must be",
+            "clean[1].indicator: expected true",
         ),
-        ([impute("mean", ["x", "emb"], indicator="{field}")], "clean[0].indicator: there is a field 'x' already"),
+        ([impute("mean", ["x", "emb"], indicator="{field}")], "clean[0].indicator: field 'x' already exists"),
         (
             [impute("mean", "x", indicator=True), impute("mean", "x", codes="DC102", indicator=True)],
-            "clean[1].indicator: 'x_missing' is the indicator of clean[0] too",
+            "clean[1].indicator: 'x_missing' is also the indicator of clean[0]",
         ),
     ],
 )
@@ -103,13 +106,13 @@ def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(r
         (impute("constant", "x", value="0"), "'x' cannot be repaired: '0' would change its dtype, float32"),
         (impute("constant", "emb", value="0"), "'emb[]' cannot be repaired: '0' would change its dtype, float32"),
         (impute("constant", "ok", value=1), "'ok' cannot be repaired: 1 would change its dtype, bool"),
-        ({"action": "nan_to_num", "fields": "n", "nan": 0}, "'n' cannot be repaired: int64 holds no NaN"),
-        ({"action": "clip", "fields": "z", "ge": 0}, "'z' cannot be repaired: complex64 has no bounds"),
+        ({"action": "nan_to_num", "fields": "n", "nan": 0}, "'n' cannot be repaired: int64 cannot hold NaN"),
+        ({"action": "clip", "fields": "z", "ge": 0}, "'z' cannot be repaired: complex64 values cannot be clipped"),
         (
             {"action": "nan_to_num", "fields": "emb", "posinf": 1e39},
             "posinf for 'emb[]' is 1e+39, which is beyond the largest float32",
         ),
-        (impute("constant", "emb", value=1e-60), "value for 'emb[]' is 1e-60, which float32 can hold only as zero"),
+        (impute("constant", "emb", value=1e-60), "value for 'emb[]' is 1e-60, which float32 rounds to zero"),
         (
             {"action": "nan_to_num", "fields": "bits", "nan": 1e39},
             "nan for 'bits' is 1e+39, which is beyond the largest bfloat16",
@@ -174,9 +177,9 @@ def test_the_nameless_array_goes_by_the_name_that_the_schema_has_for_it() -> Non
     plan = validate_plan(parse_plan([impute("mean", "windows")]), {None: "float32"}, schema)
     assert plan.decide(None, "DC101") is Action.REPAIR
     assert plan.num_rounds([None]) == 1
-    with pytest.raises(PipelineError, match="an indicator has no place to go"):
+    with pytest.raises(PipelineError, match="it has no room for an indicator"):
         validate_plan(parse_plan([impute("mean", indicator=True)]), {None: "float32"}, schema)
-    with pytest.raises(PipelineError, match="the array has no name; leave fields out"):
+    with pytest.raises(PipelineError, match="the array has no name; remove 'fields'"):
         validate_plan(parse_plan([impute("mean", "windows")]), {None: "float32"}, Schema())
     with pytest.raises(PipelineError, match="nothing would be left"):
         validate_plan(parse_plan([{"action": "drop_field", "fields": "windows"}]), {None: "float32"}, schema)

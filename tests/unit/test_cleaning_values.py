@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from datacheck.cleaning.values import encode, family_of, inward, largest_of, neighbour
+from datacheck.cleaning.values import dtype_family, encode, max_finite, next_value, round_inward
 from datacheck.errors import CleaningError
 
 FORMATS = ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"]
@@ -16,7 +16,7 @@ FORMATS = ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float
 def test_numbers_round_to_the_nearest_bits_as_ml_dtypes_rounds_them(dtype: str) -> None:
     storage = np.dtype(getattr(ml_dtypes, dtype))
     generator = np.random.default_rng(1)
-    limit = np.log10(largest_of(dtype))
+    limit = np.log10(max_finite(dtype))
     numbers = 10.0 ** generator.uniform(-7, limit - 0.1, 2000) * generator.choice([-1, 1], 2000)
     # float32 first: ml_dtypes rounds a double twice.
     numbers = numbers.astype(np.float32).astype(np.float64)
@@ -32,7 +32,7 @@ def test_powers_of_two_round_to_the_nearest_and_from_the_middle_to_the_even_expo
 
 @pytest.mark.parametrize("dtype", [*FORMATS, "float16", "float32"])
 def test_a_number_beyond_the_largest_is_an_error(dtype: str) -> None:
-    largest = largest_of(dtype)
+    largest = max_finite(dtype)
     assert encode(largest, dtype, "it") is not None
     with pytest.raises(CleaningError, match=f"it is .*, which is beyond the largest {dtype}"):
         encode(largest * 2, dtype, "it")
@@ -49,24 +49,24 @@ def test_neighbours_are_those_that_numpy_names(dtype: str) -> None:
     storage = np.dtype(getattr(ml_dtypes, dtype, dtype))
     for value in (0.0, 1.0, -1.0, 1.5, 224.0, -0.0078125):
         scalar = storage.type(value)
-        assert neighbour(value, dtype, up=True) == float(np.nextafter(scalar, storage.type(240)))
-        assert neighbour(value, dtype, up=False) == float(np.nextafter(scalar, storage.type(-240)))
+        assert next_value(value, dtype, up=True) == float(np.nextafter(scalar, storage.type(240)))
+        assert next_value(value, dtype, up=False) == float(np.nextafter(scalar, storage.type(-240)))
 
 
 def test_neighbours_of_integers() -> None:
-    assert [neighbour(5, "int8", up=True), neighbour(5.5, "int8", up=True), neighbour(-5.5, "int8", up=True)] == [
+    assert [next_value(5, "int8", up=True), next_value(5.5, "int8", up=True), next_value(-5.5, "int8", up=True)] == [
         6,
         6,
         -5,
     ]
-    assert [neighbour(5, "int8", up=False), neighbour(5.5, "int8", up=False)] == [4, 5]
+    assert [next_value(5, "int8", up=False), next_value(5.5, "int8", up=False)] == [4, 5]
 
 
 def test_bounds_of_narrow_formats_go_inward() -> None:
-    assert inward(0.1, "float8_e4m3fn", up=True) == 0.1015625
-    assert inward(0.1, "float8_e4m3fn", up=False) == 0.09375
-    assert inward(0.25, "bfloat16", up=True) == inward(0.25, "bfloat16", up=False) == 0.25
-    assert inward(1e9, "float8_e4m3fn", up=False) == 1e9
+    assert round_inward(0.1, "float8_e4m3fn", up=True) == 0.1015625
+    assert round_inward(0.1, "float8_e4m3fn", up=False) == 0.09375
+    assert round_inward(0.25, "bfloat16", up=True) == round_inward(0.25, "bfloat16", up=False) == 0.25
+    assert round_inward(1e9, "float8_e4m3fn", up=False) == 1e9
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_bounds_of_narrow_formats_go_inward() -> None:
     ],
 )
 def test_every_dtype_has_a_family(dtype: str, family: str) -> None:
-    assert family_of(dtype) == family
+    assert dtype_family(dtype) == family

@@ -101,7 +101,7 @@ def test_usage_errors_go_to_stderr_with_exit_code_2(
         (["explain", "DC9999"], r"datacheck: unknown code 'DC9999'; did you mean 'DC9\d\d'\?"),
         (["explain", "duplicat"], r"datacheck: unknown code 'duplicat'; did you mean 'duplicate'\?"),
         (["run", "pipelin.yaml"], r"datacheck: pipelin\.yaml: .*'pipeline\.yaml'"),
-        (["clean", "pipeline.yaml"], r"datacheck: statistics\.json: .*learn them with 'datacheck fit'"),
+        (["clean", "pipeline.yaml"], r"datacheck: statistics\.json: .*create it with 'datacheck fit'"),
         (["run", "schema.yaml"], r"datacheck: schema\.yaml: .*inputs"),
     ],
 )

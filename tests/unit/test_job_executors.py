@@ -82,9 +82,9 @@ def test_nothing_is_at_work_once_the_results_are_closed(ours: bool) -> None:
 
 
 def test_what_cannot_schedule_is_said() -> None:
-    with pytest.raises(UsageError, match="workers must be 1 or more, not 0"):
+    with pytest.raises(UsageError, match="workers: expected 1 or more, got 0"):
         list(map_in_order(square, [1], 0))
-    with pytest.raises(UsageError, match=r"must be 'threads', 'processes' or a concurrent\.futures\.Executor"):
+    with pytest.raises(UsageError, match=r"expected 'threads', 'processes' or a concurrent\.futures\.Executor"):
         list(map_in_order(square, [1], 2, "dask"))
 
 

@@ -14,10 +14,10 @@ from datacheck.cleaning.fit.frequencies import DEFAULT_MAX_DISTINCT, Frequencies
 from datacheck.cleaning.fit.quantiles import DEFAULT_MEMORY_BOUND, Quantiles
 from datacheck.cleaning.fit.statistics import Learned, StatisticName
 from datacheck.cleaning.fit.sums import ExactSum
-from datacheck.cleaning.masks import as_features, code_mask, name_of, unusable
+from datacheck.cleaning.masks import as_features, code_mask, describe_field, find_unusable
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute, Scalar
-from datacheck.cleaning.values import family_of
+from datacheck.cleaning.values import dtype_family
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, Leaf
 from datacheck.numerics import to_float
@@ -81,7 +81,7 @@ class Accumulator:
             self._sum = ExactSum(width or 1)
         elif self.statistic == "most_frequent":
             self._frequencies = [
-                Frequencies(f"{step.place}: {self.name}", limits.max_distinct) for _ in self.num_values
+                Frequencies(f"{step.location}: {self.name}", limits.max_distinct) for _ in self.num_values
             ]
         else:
             stored = np.dtype(np.float32) if dtype in FLOAT_FORMATS else np.dtype(dtype)
@@ -89,7 +89,7 @@ class Accumulator:
 
     @property
     def name(self) -> str:
-        return name_of(self.path)
+        return describe_field(self.path)
 
     def empty_like(self) -> Accumulator:
         """An accumulator of the same field with nothing in it."""
@@ -104,17 +104,17 @@ class Accumulator:
         """Add the usable values of a leaf."""
         self._require_same(leaf.dtype)
         self.total += len(leaf)
-        dirty = list(unusable(leaf, self.step.codes, field))
+        dirty = list(find_unusable(leaf, self.step.codes, field))
         for part, mask in dirty:
             if mask.all():
-                self._say_why(leaf, field, part)
+                self._count_unusable(leaf, field, part)
         if self.width is not None:
             self._add_features(leaf, dirty)
         else:
             self.num_values += len(leaf) - sum(int(np.count_nonzero(mask)) for _, mask in dirty)
             self._add_flat(leaf, dirty)
 
-    def _say_why(self, leaf: Leaf, field: Field, part: slice) -> None:
+    def _count_unusable(self, leaf: Leaf, field: Field, part: slice) -> None:
         """Count why a part teaches nothing: told where the whole field does not."""
         for code in sorted({*_MISSING_WORDS, *self.step.codes}):
             self.unusable[code] += int(np.count_nonzero(code_mask(leaf, code, field, part)))
@@ -124,7 +124,7 @@ class Accumulator:
         self._require_same(other.dtype)
         if other.width != self.width:
             raise CleaningError(
-                f"{self.step.place}: {self.name} has {self.width} features in some inputs and {other.width} in others; "
+                f"{self.step.location}: {self.name} has {self.width} features in some inputs and {other.width} in others; "
                 "per_feature needs one shape"
             )
         self.total += other.total
@@ -141,7 +141,7 @@ class Accumulator:
         """The statistic; raises ``CleaningError`` where there is nothing to learn from or it does not fit the dtype."""
         for feature, number in enumerate(self.num_values.tolist()):
             if not number:
-                raise CleaningError(self._nothing(feature))
+                raise CleaningError(self._nothing_to_learn(feature))
         exact = all(quantiles.is_exact for quantiles in self._quantiles)
         numbers = tuple(self.num_values.tolist())
         return Learned(
@@ -161,19 +161,19 @@ class Accumulator:
 
     def _median(self, quantiles: Quantiles) -> Scalar:
         (median,) = quantiles.find([0.5])
-        if family_of(self.dtype) != "int":
+        if dtype_family(self.dtype) != "int":
             return float(median)
         if not quantiles.is_exact:
             return round(median)
         if median.denominator != 1:
             raise CleaningError(
-                f"{self.step.place}: the median of {self.name} is {float(median)!r}, which {self.dtype} cannot hold; "
+                f"{self.step.location}: the median of {self.name} is {float(median)!r}, which {self.dtype} cannot hold; "
                 "use most_frequent or a constant"
             )
         return int(median)
 
     def _bounds(self, lower: Fraction, upper: Fraction) -> tuple[Scalar, Scalar]:
-        if family_of(self.dtype) != "int":
+        if dtype_family(self.dtype) != "int":
             return float(lower), float(upper)
         inside = -(-lower.numerator // lower.denominator), upper.numerator // upper.denominator
         return inside if inside[0] <= inside[1] else (inside[1], inside[0])
@@ -227,15 +227,15 @@ class Accumulator:
     def _require_same(self, dtype: str) -> None:
         if dtype != self.dtype:
             raise CleaningError(
-                f"{self.step.place}: {self.name} is {self.dtype} in some inputs and {dtype} in others; "
+                f"{self.step.location}: {self.name} is {self.dtype} in some inputs and {dtype} in others; "
                 "give it one dtype"
             )
 
-    def _nothing(self, feature: int) -> str:
+    def _nothing_to_learn(self, feature: int) -> str:
         statistic = {"quantiles": "quantiles", "most_frequent": "a most frequent value"}.get(
             self.statistic, f"a {self.statistic}"
         )
-        start = f"{self.step.place}: nothing to learn {statistic} from"
+        start = f"{self.step.location}: nothing to learn {statistic} from"
         if self.total == 0:
             return f"{start}: there are no values of {self.name}"
         if self.width is not None:

@@ -17,10 +17,10 @@ from datacheck.batch import Batch
 from datacheck.cleaning.fit.accumulator import Accumulator, MemoryLimits
 from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
 from datacheck.cleaning.leaf_repair import LeafRepair
-from datacheck.cleaning.masks import broken_rule, governed, is_container, require_features
+from datacheck.cleaning.masks import find_broken_rule, is_container, require_features, resolve_leaf
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute
-from datacheck.cleaning.values import why_not
+from datacheck.cleaning.values import find_incompatibility
 from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
 from datacheck.errors import CleaningError
 from datacheck.leaves import Leaf, Regular
@@ -62,7 +62,7 @@ class Learner:
         for column_index, column in enumerate(batch.columns):
             for leaf_index, leaf in enumerate(column.leaves() if self.plan.may_repair(column) else ()):
                 if leaf.values is not None and self.plan.repairs_for(leaf.path):
-                    leaf, governing = governed(leaf, self.schema)
+                    leaf, governing = resolve_leaf(leaf, self.schema)
                     known = violations_of_leaf(violations, (column_index, leaf_index))
                     self._learn_leaf(LeafRepair(leaf, governing, known), batch.num_rows, partial)
         return partial
@@ -88,7 +88,7 @@ class Learner:
         if before.learned and before.num_rows != partial.num_rows:
             raise CleaningError(
                 f"the training split had {before.num_rows:,} rows in the first pass and {partial.num_rows:,} in this "
-                "one; run again when nothing writes to it"
+                "one; run again once nothing writes to it"
             )
         learned = [self._finish_one(accumulator) for accumulator in partial.accumulators.values()]
         learned = sorted([*before.learned, *learned], key=lambda entry: (entry.rule, entry.field or ""))
@@ -101,7 +101,11 @@ class Learner:
         if is_container(leaf):
             return
         for step in self.plan.repairs_for(leaf.path):
-            if is_learned(step.rule) and why_not(step.rule, leaf.dtype) is None and not self._knows(step, leaf):
+            if (
+                is_learned(step.rule)
+                and find_incompatibility(step.rule, leaf.dtype) is None
+                and not self._knows(step, leaf)
+            ):
                 self._collect(step, repair.leaf, repair.field, num_rows, partial)
                 return
             repair.run(step, self.statistics)
@@ -113,7 +117,7 @@ class Learner:
         key = (step.index, leaf.path)
         width = None
         if isinstance(step.rule, Clip | Impute) and step.rule.per_feature:
-            width = require_features(leaf, step.place)
+            width = require_features(leaf, step.location)
         accumulator = partial.accumulators.get(key)
         if accumulator is None:
             accumulator = Accumulator(step, leaf.path, leaf.dtype, width, self._limits)
@@ -140,11 +144,11 @@ class Learner:
             and not any(isinstance(rule, Clip) for rule in later)
         ):
             for (value,) in learned.values:
-                broken = broken_rule(value, accumulator.dtype, governing)
+                broken = find_broken_rule(value, accumulator.dtype, governing)
                 if broken is not None:
                     statistic = learned.statistic.replace("_", " ")
                     raise CleaningError(
-                        f"{accumulator.step.place}: the {statistic} of {accumulator.name} is {value!r}, which the schema "
+                        f"{accumulator.step.location}: the {statistic} of {accumulator.name} is {value!r}, which the schema "
                         f"does not allow ({broken}); name {broken} in the rule's codes, so that such values are not "
                         "learned from, or use another strategy"
                     )

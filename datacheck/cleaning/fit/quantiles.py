@@ -124,7 +124,7 @@ class Quantiles:
         kept = np.concatenate(self._chunks)
         last = len(kept) - 1
         places = [quantile * last for quantile in quantiles]
-        wanted = sorted({neighbour for place in places for neighbour in (math.floor(place), math.ceil(place))})
+        wanted = sorted({next_value for place in places for next_value in (math.floor(place), math.ceil(place))})
         kept.partition(wanted)
         found = {place: Fraction(kept[place].item()) for place in wanted}
         return [

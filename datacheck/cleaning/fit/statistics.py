@@ -83,7 +83,7 @@ class Statistics:
         """Raise ``CleaningError`` where the statistics were learned for other rules."""
         if self.plan != plan.fingerprint:
             raise CleaningError(
-                f"{place}: learned for other cleaning rules than these; run 'datacheck fit' again with this pipeline"
+                f"{place}: learned for different cleaning rules; run 'datacheck fit' again with this pipeline"
             )
 
     def to_json(self) -> str:
@@ -131,7 +131,7 @@ class Statistics:
             ) from None
         version = record.get("version") if isinstance(record, dict) else None
         if version is None:
-            raise CleaningError(f"{place}: not a statistics file: it has no version; run 'datacheck fit' to make one")
+            raise CleaningError(f"{place}: not a statistics file: it has no version; run 'datacheck fit' to create one")
         if version != STATISTICS_VERSION or isinstance(version, bool):
             raise CleaningError(
                 f"{place}: version {plain(repr(version), 40)} is not known, {STATISTICS_VERSION} is; "
@@ -154,12 +154,12 @@ def _lines(records: Sequence[object]) -> str:
 
 
 def _refuse_constant(token: str) -> Any:
-    raise ValueError(f"{token} is no number of JSON")
+    raise ValueError(f"{token} is not a JSON number")
 
 
 def _finite(value: Scalar) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("is beyond the largest number of 64 bits")
+        raise ValueError("does not fit into 64 bits")
     return value
 
 

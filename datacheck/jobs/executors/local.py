@@ -42,7 +42,7 @@ def map_in_order(
     """
     workers = default_workers() if workers is None else workers
     if workers < 1:
-        raise UsageError(f"workers must be 1 or more, not {workers}")
+        raise UsageError(f"workers: expected 1 or more, got {workers}")
     if executor == "threads" and workers == 1:
         yield from map(function, items)
         return
@@ -69,7 +69,7 @@ def _check_travels(function: Callable[..., object]) -> None:
         pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"this cannot be sent to other processes: {error}; use executor='threads', or name checks in a module"
+            f"the work cannot be sent to other processes: {error}; use executor='threads', or move checks into a module"
         ) from None
 
 
@@ -82,7 +82,7 @@ def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Execut
         import multiprocessing
 
         return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts)
-    raise UsageError(f"executor must be 'threads', 'processes' or a concurrent.futures.Executor, not {executor!r}")
+    raise UsageError(f"executor: expected 'threads', 'processes' or a concurrent.futures.Executor, got {executor!r}")
 
 
 def _leave_interrupts() -> None:

@@ -13,7 +13,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import check_structure
-from datacheck.cleaning.plan import Action, CleaningPlan, fields_of
+from datacheck.cleaning.plan import Action, CleaningPlan, leaf_dtypes
 from datacheck.cleaning.violations import BatchViolations, violations_in_kept_rows
 from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.findings import Finding
@@ -65,7 +65,7 @@ def label_unit(task: UnitTask, plan: UnitPlan) -> Iterator[LabelledBatch]:
     for batch in get_source(task.unit.format).read(task.unit):
         coerced = coerce_batch(batch, plan.schema)
         if rules is None:
-            rules = plan.resolve(fields_of(coerced))
+            rules = plan.resolve(leaf_dtypes(coerced))
             checker = Checker(rules.checks, with_rows=True)
         yield _label_batch(batch, coerced, task, rules, checker)
 

@@ -90,10 +90,10 @@ class Repairer:
                 problem = (
                     "a sample that is repaired cannot have a field more than the others; run 'datacheck run' instead"
                 )
-                raise PipelineError(self.plan.place(index, "indicator"), problem)
+                raise PipelineError(self.plan.location(index, "indicator"), problem)
             if is_learned(rule) and self.statistics is None:
                 raise UsageError(
-                    f"{self.plan.place(index)}: {rule.action} needs what 'datacheck fit' learned; "
+                    f"{self.plan.location(index)}: {rule.action} needs what 'datacheck fit' learned; "
                     "give its file as statistics='...'"
                 )
         if self.statistics is not None:
@@ -128,10 +128,10 @@ class Repairer:
         return self.plan.decide(finding.field, finding.code)
 
     def _plan_for(self, batch: Batch) -> CleaningPlan:
-        from datacheck.cleaning.plan import fields_of
+        from datacheck.cleaning.plan import leaf_dtypes
         from datacheck.cleaning.validate_plan import validate_plan
 
-        fields = fields_of(batch)
+        fields = leaf_dtypes(batch)
         key = tuple(fields.items())
         if key not in self._bound:
             self._bound[key] = validate_plan(self.plan, fields, self.schema)
