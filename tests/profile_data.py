@@ -1,7 +1,8 @@
-"""Tables and arrays with every awkward value, for hypothesis."""
+"""Hypothesis strategies for tables and arrays with every awkward value."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-__all__ = ["arrays", "tables"]
+__all__ = ["arrays", "canonical_columns", "tables"]
 
 _TEXT = st.text(max_size=6) | st.sampled_from(
     ["", "NA", "null", "nan", "# x", "- a", "a: b", "\n", "\x85", "\u2028", "'", "🙂"]
@@ -109,7 +110,7 @@ _NAMES = st.text(max_size=8) | st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn, max_columns: int = 4) -> pa.Table:
-    """A table, perhaps with repeated rows so that its vocabularies count as such, perhaps with names twice."""
+    """A table, perhaps with rows repeated often enough for vocabularies, perhaps with duplicate names."""
     num_rows = draw(st.integers(0, 6))
     names = draw(st.lists(_NAMES, max_size=max_columns))
     columns = [draw(_column(num_rows)) for _ in names]
@@ -153,3 +154,23 @@ def _long_doubles(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any])
         if draw(st.booleans()):
             array = array * np.longdouble("1e300")
         return array.astype(dtype)
+
+
+def _canonical(value: Any) -> Any:
+    """A value that Python compares by the rules for leaks."""
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value + 0.0
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in value.items()}
+    return [_canonical(inner) for inner in value] if isinstance(value, list) else value
+
+
+def canonical_columns(table: pa.Table) -> list[list[Any]]:
+    """Columns of a table as Python values; times as ticks, because Python has a smaller range of times."""
+    columns = []
+    for column in table.columns:
+        array = column.combine_chunks()
+        if pa.types.is_temporal(array.type):
+            array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
+        columns.append([_canonical(value) for value in array.to_pylist()])
+    return columns

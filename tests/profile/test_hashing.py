@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profile_data import tables
+from profile_data import canonical_columns, tables
 
 from datacheck.batch import Batch, Column
 from datacheck.profile.options import ProfileOptions
@@ -35,26 +34,6 @@ def hashes(
     return found.rows.hashes
 
 
-def canonical(value: Any) -> Any:
-    """A value that Python compares by the rules for leaks."""
-    if isinstance(value, float):
-        return "nan" if math.isnan(value) else value + 0.0
-    if isinstance(value, dict):
-        return {key: canonical(inner) for key, inner in value.items()}
-    return [canonical(inner) for inner in value] if isinstance(value, list) else value
-
-
-def ticks(table: pa.Table) -> list[list[Any]]:
-    """Columns of a table as Python values; times as ticks, because Python has a smaller range of times."""
-    columns = []
-    for column in table.columns:
-        array = column.combine_chunks()
-        if pa.types.is_temporal(array.type):
-            array = array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())
-        columns.append([canonical(value) for value in array.to_pylist()])
-    return columns
-
-
 @given(tables(), st.lists(st.integers(0, 100), max_size=3))
 @settings(max_examples=250)
 def test_rows_have_equal_hashes_exactly_if_they_are_equal(table: pa.Table, cuts: list[int]) -> None:
@@ -68,7 +47,7 @@ def test_rows_have_equal_hashes_exactly_if_they_are_equal(table: pa.Table, cuts:
     # Rows of a single number are not hashed, so there is always a second column.
     columns["a column of its own"] = pa.array(["x"] * len(table))
     found = hashes(columns, cuts)
-    rows = list(map(repr, zip(*ticks(table), strict=True)))
+    rows = list(map(repr, zip(*canonical_columns(table), strict=True)))
     for first in range(len(rows)):
         for second in range(first):
             assert (rows[first] == rows[second]) is bool(found[first] == found[second]), (rows[first], rows[second])

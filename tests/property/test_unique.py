@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profile_data import canonical_columns, tables
 
 from datacheck.batch import Batch, Column
 from datacheck.hashing.keys import hash_unique_keys
@@ -64,6 +65,19 @@ def test_duplicates_agree_with_pandas_for_any_batches(kind: str, data: st.DataOb
 def test_a_key_of_two_fields_repeats_only_if_both_do(rows: list[tuple[int, str | None]]) -> None:
     columns = {"a": pa.array([a for a, _ in rows], pa.int32()), "b": pa.array([b for _, b in rows], pa.string())}
     assert repeated(PAIR, columns, [7, 20]) == oracle(columns)
+
+
+@given(tables(), st.lists(st.integers(0, 30), max_size=2))
+@settings(max_examples=150, deadline=None)
+def test_keys_of_any_type_repeat_exactly_if_they_are_equal(table: pa.Table, cuts: list[int]) -> None:
+    for column, values in zip(table.columns, canonical_columns(table), strict=True):
+        earlier: set[str] = set()
+        expected = []
+        for row, value in enumerate(map(repr, values)):
+            if value in earlier:
+                expected.append(row)
+            earlier.add(value)
+        assert repeated(KEY, {"a": column.combine_chunks()}, cuts) == expected
 
 
 def test_spilling_gives_the_same_rows_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from datacheck.text import count, join_limited, plain, quantity
 __all__ = ["Reference", "compare_fields", "fields_with_new_categories"]
 
 #: How often each text must occur on average for its field to be categorical.
-_TIMES_SEEN = 5
+_MIN_OCCURRENCES = 5
 _NUMBERS = ("integer", "float")
 _RATES = (
     ("null", ("num_nulls",), "num_slots"),
@@ -201,7 +201,7 @@ def _count_categories(path: str | None, profile: DataProfile, reference: Referen
     counts = _merge_counts(held)
     if counts is None:
         return f"it has more than {count(reference.max_categories)} distinct values"
-    if kinds == {"string"} and len(counts) * _TIMES_SEEN > sum(counts.values()):
+    if kinds == {"string"} and len(counts) * _MIN_OCCURRENCES > sum(counts.values()):
         return f"{quantity(len(counts), 'distinct text')} among {sum(counts.values()):,} are too many for categories"
     return counts
 

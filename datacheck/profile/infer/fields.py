@@ -18,19 +18,19 @@ __all__ = ["MAX_TEXTS", "FieldSummary", "describe", "suggest_field"]
 #: Distinct texts to list at most, and distinct integers: more integers are probably numbers, not codes.
 MAX_TEXTS, MAX_CODES = 50, 10
 #: How often a value must occur on average for the list to be taken as complete.
-_TIMES_SEEN = 10
+_MIN_OCCURRENCES = 10
 _MAX_LIST_LENGTH = 2000
-#: Rows needed before equal, or all different, values are taken as a rule.
-_MANY = 1000
-_SOME = 100
-_FEW = 10
-#: Repetitions that random integers would have, for the lack of any to count as a key.
-_CHANCE = 10
+#: Rows needed to take distinct values as a key, in general and in a field with the name of a key.
+_MIN_KEY_ROWS, _MIN_NAMED_KEY_ROWS = 1000, 10
+#: Lists needed to take their common length as a rule.
+_MIN_LISTS = 100
+#: Distinct integers are a key if random ones would repeat more often than this.
+_MIN_REPETITIONS = 10
 
 _KEY_NAME = re.compile(
     r"(?i:(?:^|[_\-. ])(?:id|ids|key|uuid|guid|idx|index|hash|sha\d+|md5)$)|[a-z](?:Id|ID|Key|Uuid|UUID)$"
 )
-_CSV_NUMBERS = {"int64", "uint64", "float64"}
+_TEXT_FILE_NUMBERS = {"int64", "uint64", "float64"}
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class FieldSummary:
         if self.is_untyped:
             # The dtypes of a text file are only how it was read.
             dtypes -= {"null"}
-            dtypes = {"float64"} if len(dtypes) > 1 and dtypes <= _CSV_NUMBERS else dtypes
+            dtypes = {"float64"} if len(dtypes) > 1 and dtypes <= _TEXT_FILE_NUMBERS else dtypes
         if len(dtypes) != 1 or self.is_container:
             return None
         (dtype,) = dtypes
@@ -78,7 +78,7 @@ def suggest_field(summary: FieldSummary) -> dict[str, Any]:
     """Suggest the constraints of a field, without defaults."""
     dtype = summary.dtype
     record: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    shape = _shape(summary)
+    shape = _suggest_shape(summary)
     if shape is not None:
         record["shape"] = shape
     if summary.total("num_nulls") or "null" in summary.dtypes:
@@ -92,17 +92,17 @@ def suggest_field(summary: FieldSummary) -> dict[str, Any]:
     if summary.is_unique and _may_be_key(summary):
         record["unique"] = True
         return record
-    members = _members(summary)
+    members = _suggest_members(summary)
     if members is not None:
         record["isin"] = members
         return record
-    for name, bound in zip(("ge", "le"), _bounds(summary), strict=True):
+    for name, bound in zip(("ge", "le"), _suggest_bounds(summary), strict=True):
         if bound is not None:
             record[name] = bound
     return record
 
 
-def _shape(summary: FieldSummary) -> list[int | None] | None:
+def _suggest_shape(summary: FieldSummary) -> list[int | None] | None:
     shapes = [facts.shape for facts in summary.facts if facts.shape is not None]
     if len(shapes) < len(summary.facts) or len({len(shape) for shape in shapes}) != 1:
         return None
@@ -112,14 +112,14 @@ def _shape(summary: FieldSummary) -> list[int | None] | None:
     if summary.facts[0].is_array:
         return [None, *common[1:]] if common else []
     if common == [None] and summary.is_list:
-        return _length(summary)
+        return _suggest_length(summary)
     return common if common and any(size is not None for size in common) else None
 
 
-def _length(summary: FieldSummary) -> list[int | None] | None:
+def _suggest_length(summary: FieldSummary) -> list[int | None] | None:
     """The length that all lists have, unless there are too few lists to tell."""
     lengths = {length for profile in summary.profiles if profile.lengths is not None for length in profile.lengths}
-    if len(lengths) == 1 and summary.total("num_present") >= _SOME:
+    if len(lengths) == 1 and summary.total("num_present") >= _MIN_LISTS:
         (length,) = lengths
         return [length] if length > 1 else None
     return None
@@ -129,36 +129,36 @@ def _may_be_key(summary: FieldSummary) -> bool:
     """Whether the values are all different by more than chance."""
     num_rows = summary.total("num_slots")
     if _KEY_NAME.search(summary.path or ""):
-        return num_rows >= _FEW
+        return num_rows >= _MIN_NAMED_KEY_ROWS
     (profile,) = summary.profiles
-    if num_rows < _MANY:
+    if num_rows < _MIN_KEY_ROWS:
         return False
     if profile.dtype == "string":
         return True
     # The expected number of repetitions among random values from the observed range (the birthday problem).
-    return num_rows**2 > _CHANCE * 2 * (int(profile.high) - int(profile.low) + 1)
+    return num_rows**2 > _MIN_REPETITIONS * 2 * (int(profile.high) - int(profile.low) + 1)
 
 
-def _members(summary: FieldSummary) -> list[Any] | None:
-    profile = _only(summary.profiles, summary.dtype)
+def _suggest_members(summary: FieldSummary) -> list[Any] | None:
+    profile = _only_profile(summary.profiles, summary.dtype)
     if profile is None or profile.vocabulary is None or not profile.vocabulary.counts:
         return None
     kind = dtype_kind(profile.dtype)
     members = sorted(profile.vocabulary.counts)
     if kind not in ("string", "integer") or len(members) > (MAX_TEXTS if kind == "string" else MAX_CODES):
         return None
-    if profile.num_present < _TIMES_SEEN * len(members) * (1 if kind == "string" else 2):
+    if profile.num_present < _MIN_OCCURRENCES * len(members) * (1 if kind == "string" else 2):
         return None
     return members if sum(len(str(member)) for member in members) <= _MAX_LIST_LENGTH else None
 
 
-def _only(profiles: Iterable[LeafProfile], dtype: str | None) -> LeafProfile | None:
+def _only_profile(profiles: Iterable[LeafProfile], dtype: str | None) -> LeafProfile | None:
     """The only profile with values, if it has the field's dtype."""
     held = [profile for profile in profiles if profile.num_present]
     return held[0] if len(held) == 1 and held[0].dtype == dtype else None
 
 
-def _bounds(summary: FieldSummary) -> tuple[Any, Any]:
+def _suggest_bounds(summary: FieldSummary) -> tuple[Any, Any]:
     held = [profile for profile in summary.profiles if profile.low is not None]
     dtypes = [dtype for dtype in summary.dtypes if not (summary.is_untyped and dtype == "null")]
     # A bound applies to every file, so it must compare with all of their dtypes.
@@ -175,7 +175,8 @@ def _bounds(summary: FieldSummary) -> tuple[Any, Any]:
 
 def describe(summary: FieldSummary) -> str:
     """Describe the observed values in one line: ``seen: -43 .. 1301, 9,430 nulls of 336,776``."""
-    parts = [part for part in (_format_dtypes(summary), _format_range(summary)) if part]
+    all_distinct = "all distinct" if summary.is_unique else ""
+    parts = [part for part in (_format_dtypes(summary), _format_values(summary), all_distinct) if part]
     total = summary.total("num_slots")
     counts = [
         (summary.total("num_nulls"), "null", "nulls"),
@@ -199,28 +200,23 @@ def _format_dtypes(summary: FieldSummary) -> str:
     return " and ".join(plain(dtype, 60) for dtype in summary.dtypes)
 
 
-def _format_range(summary: FieldSummary) -> str:
-    values = _format_values(summary)
-    return ", ".join(part for part in (values, "all distinct" if summary.is_unique else "") if part)
-
-
 def _format_values(summary: FieldSummary) -> str:
     lengths = [length for profile in summary.profiles if profile.lengths is not None for length in profile.lengths]
     if lengths:
         return f"lists of {min(lengths)} .. {max(lengths)} values"
-    profile = _only(summary.profiles, summary.dtype)
+    profile = _only_profile(summary.profiles, summary.dtype)
     if profile is not None and profile.vocabulary is not None:
+        counts, limit = profile.vocabulary.counts, profile.vocabulary.limit
         if profile.dtype == "string" and summary.is_unique:
             return ""
         if profile.dtype == "string":
-            known = profile.vocabulary.counts
             return (
-                f"more than {profile.vocabulary.limit} distinct texts"
-                if known is None
-                else quantity(len(known), "text", "distinct texts")
+                f"more than {limit} distinct texts"
+                if counts is None
+                else quantity(len(counts), "text", "distinct texts")
             )
-        if profile.dtype == "bool" and profile.vocabulary.counts:
-            return f"{count(profile.vocabulary.counts.get(True, 0))} true"
+        if profile.dtype == "bool" and counts:
+            return f"{count(counts.get(True, 0))} true"
     held = [profile for profile in summary.profiles if profile.low is not None]
     if not held:
         return ""
