@@ -1,4 +1,4 @@
-"""Samples caught in the loader, training watched and explained, and forms of operations that do not fail.
+"""Bad samples in the loader, anomalies in training and their diagnosis, and numerically safe operations.
 
 Nothing here loads torch until it is used.
 """
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datacheck.torch.diagnosis.diagnose_step import diagnose
     from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis, NonFiniteError
-    from datacheck.torch.guard.actions import Clip, GuardWarning, ReduceLR, Rollback, Skip
+    from datacheck.torch.guard.actions import Action, Clip, GuardWarning, Outcome, ReduceLR, Rollback, Skip
+    from datacheck.torch.guard.config import GuardConfig
     from datacheck.torch.guard.guard import Guard
+    from datacheck.torch.guard.trip import Trip
     from datacheck.torch.loader.collate import SafeCollate
     from datacheck.torch.loader.dataset import SafeDataset
     from datacheck.torch.loader.errors import BadSampleError, BadSampleWarning, TooManyBadSamplesError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from datacheck.torch.loader.stream import continue_and_report
 
 _HOMES = {
+    "Action": "datacheck.torch.guard.actions",
     "BadSample": "datacheck.torch.loader.records",
     "BadSampleError": "datacheck.torch.loader.errors",
     "BadSampleWarning": "datacheck.torch.loader.errors",
@@ -31,8 +34,10 @@ _HOMES = {
     "DatasetReport": "datacheck.torch.loader.report",
     "Diagnosis": "datacheck.torch.diagnosis.diagnosis",
     "Guard": "datacheck.torch.guard.guard",
+    "GuardConfig": "datacheck.torch.guard.config",
     "GuardWarning": "datacheck.torch.guard.actions",
     "NonFiniteError": "datacheck.torch.diagnosis.diagnosis",
+    "Outcome": "datacheck.torch.guard.actions",
     "ReduceLR": "datacheck.torch.guard.actions",
     "Rollback": "datacheck.torch.guard.actions",
     "SafeCollate": "datacheck.torch.loader.collate",
@@ -40,6 +45,7 @@ _HOMES = {
     "SampleOrigin": "datacheck.torch.loader.provenance",
     "Skip": "datacheck.torch.guard.actions",
     "TooManyBadSamplesError": "datacheck.torch.loader.errors",
+    "Trip": "datacheck.torch.guard.trip",
     "batch_origins": "datacheck.torch.loader.provenance",
     "continue_and_report": "datacheck.torch.loader.stream",
     "diagnose": "datacheck.torch.diagnosis.diagnose_step",
@@ -48,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Action",
     "BadSample",
     "BadSampleError",
     "BadSampleWarning",
@@ -56,8 +63,10 @@ __all__ = [
     "DatasetReport",
     "Diagnosis",
     "Guard",
+    "GuardConfig",
     "GuardWarning",
     "NonFiniteError",
+    "Outcome",
     "ReduceLR",
     "Rollback",
     "SafeCollate",
@@ -65,6 +74,7 @@ __all__ = [
     "SampleOrigin",
     "Skip",
     "TooManyBadSamplesError",
+    "Trip",
     "batch_origins",
     "continue_and_report",
     "diagnose",

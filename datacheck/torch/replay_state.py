@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import UninitializedBuffer
+
+from datacheck.torch._compat import batch_norm_classes, buffers_of, version_of
 
 __all__ = [
     "RandomState",
@@ -157,7 +158,7 @@ class SavedBuffers:
     __slots__ = ("_buffers", "_values")
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._buffers = [(module, dict(module._buffers.items())) for module in modules]
+        self._buffers = [(module, dict(buffers_of(module))) for module in modules]
         self._values = [
             (buffer, buffer.detach().clone())
             for _, buffers in self._buffers
@@ -170,9 +171,10 @@ class SavedBuffers:
         """Put back the same tensors with the same values."""
         for module, buffers in self._buffers:
             # TorchScript gives out its buffers, but does not let them be replaced.
-            if not isinstance(module, torch.jit.ScriptModule) and not _are_same_objects(module._buffers, buffers):
-                module._buffers.clear()
-                module._buffers.update(buffers)
+            current = buffers_of(module)
+            if not isinstance(module, torch.jit.ScriptModule) and not _are_same_objects(current, buffers):
+                current.clear()
+                current.update(buffers)
         for buffer, value in self._values:
             if buffer.shape == value.shape:
                 buffer.copy_(value)
@@ -187,7 +189,7 @@ class _StepBuffer:
     """One buffer, and its value at the start of the step."""
 
     name: str
-    module: nn.Module
+    owner: dict[str, Tensor | None]
     key: str
     buffer: Tensor | None = None
     version: int = -1
@@ -196,8 +198,8 @@ class _StepBuffer:
 
     def is_unchanged(self) -> bool:
         """Whether it is the same tensor, and no operation that counts versions has written it since."""
-        current = self.module._buffers.get(self.key)
-        return current is not None and current is self.buffer and current._version == self.version
+        current = self.owner.get(self.key)
+        return current is not None and current is self.buffer and version_of(current) == self.version
 
 
 class StepBuffers:
@@ -229,14 +231,15 @@ class StepBuffers:
             self._drop_constants()
         self._steps += 1
         for kept in self._buffers:
-            buffer = kept.module._buffers.get(kept.key)
+            buffer = kept.owner.get(kept.key)
             if buffer is None:
                 continue
-            is_same = buffer is kept.buffer and buffer._version == kept.version
+            version = version_of(buffer)
+            is_same = buffer is kept.buffer and version == kept.version
             if is_same and not kept.changes:
                 continue
             kept.changes = kept.changes or kept.buffer is not None
-            kept.buffer, kept.version = buffer, buffer._version
+            kept.buffer, kept.version = buffer, version
             if kept.copy is not None and kept.copy.shape == buffer.shape and kept.copy.dtype is buffer.dtype:
                 kept.copy.copy_(buffer.detach())
             else:
@@ -250,14 +253,16 @@ class StepBuffers:
                     kept.copy = None
 
     def _find(self) -> None:
-        known = {(id(kept.module), kept.key): kept for kept in self._buffers}
+        known = {(id(kept.owner), kept.key): kept for kept in self._buffers}
+        running = batch_norm_classes()
         self._buffers = []
         for path, module in self._model.named_modules():
-            for key, buffer in module._buffers.items():
+            owner = buffers_of(module)
+            for key, buffer in owner.items():
                 if buffer is not None and buffer.device.type != "meta":
                     name = f"{path}.{key}" if path else key
-                    kept = known.get((id(module), key)) or _StepBuffer(name, module, key)
-                    kept.changes = kept.changes or isinstance(module, _NormBase)
+                    kept = known.get((id(owner), key)) or _StepBuffer(name, owner, key)
+                    kept.changes = kept.changes or isinstance(module, running)
                     self._buffers.append(kept)
 
     def restore(self) -> list[str]:
@@ -271,8 +276,8 @@ class StepBuffers:
                     lost.append(kept.name)
                     continue
                 kept.buffer.copy_(kept.copy)
-                kept.version = kept.buffer._version
-                kept.module._buffers[kept.key] = kept.buffer
+                kept.version = version_of(kept.buffer)
+                kept.owner[kept.key] = kept.buffer
         return lost
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a guard does about a step: skip, clip, lower the learning rate, roll back, ask, and all of these in order."""
+"""The actions of a guard: skip, clip, reduce the learning rate, roll back, ask a function, and combinations."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def acts(guard: Guard) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["step", "loop"])
-def test_a_skipped_step_is_as_if_it_had_never_been(mode: str) -> None:
+def test_a_skipped_step_leaves_no_trace(mode: str) -> None:
     model, optimizer = make()
     plain_model, plain_optimizer = make()
     guard = Guard(model, optimizer, on_trip="skip")
@@ -103,14 +103,14 @@ def test_a_skipped_step_is_as_if_it_had_never_been(mode: str) -> None:
     assert not guard.report().ok
 
 
-def test_gradients_are_back_after_a_skipped_update_in_a_loop() -> None:
+def test_gradients_are_restored_after_a_skipped_update_in_a_loop() -> None:
     model, optimizer = make()
     Guard(model, optimizer, on_trip="skip")
     loop(model, optimizer, [bad()])
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_an_optimizer_that_counts_in_its_groups_is_not_moved_by_a_skip() -> None:
+def test_a_skip_does_not_change_counters_in_the_optimizer_groups() -> None:
     class Counting(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
@@ -144,7 +144,7 @@ def test_a_scheduler_does_not_complain_about_a_first_step_that_was_skipped() -> 
         scheduler.step()
 
 
-def test_warn_tells_and_changes_nothing() -> None:
+def test_warn_changes_nothing() -> None:
     model, optimizer = make()
     plain_model, plain_optimizer = make()
     Guard(model, optimizer, on_trip="warn")
@@ -156,7 +156,7 @@ def test_warn_tells_and_changes_nothing() -> None:
     assert not finite(model, optimizer)
 
 
-def test_warn_and_skip_go_together() -> None:
+def test_warn_and_skip_combine() -> None:
     model, optimizer = make()
     guard = Guard(model, optimizer, on_trip=("warn", "skip"))
     with pytest.warns(GuardWarning):
@@ -169,7 +169,7 @@ def gradients_of(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def test_clip_updates_with_what_is_finite_and_no_more_than_the_norm() -> None:
+def test_clip_updates_with_finite_values_up_to_the_norm() -> None:
     model, _ = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     guard = Guard(model, optimizer, on_trip=Clip(max_norm=0.25))
@@ -200,7 +200,7 @@ def test_clip_by_value() -> None:
     assert gradients[0] == 0
 
 
-def test_clip_holds_a_step_without_one_finite_gradient() -> None:
+def test_clip_skips_a_step_without_finite_gradients() -> None:
     model, optimizer = make()
     feed(Guard(model, optimizer), good(1))
     before = state_of(model, optimizer)
@@ -209,7 +209,7 @@ def test_clip_holds_a_step_without_one_finite_gradient() -> None:
     assert same(before, state_of(model, optimizer))
 
 
-def test_a_spike_trips_only_where_it_is_asked_for() -> None:
+def test_spikes_trip_only_on_request() -> None:
     for options, expected in (({}, []), ({"grad_spike": 8.0}, ["DC453"]), ({"loss_spike": 8.0}, ["DC452"])):
         model, optimizer = make()
         guard = Guard(model, optimizer, on_trip="skip", **options)
@@ -242,15 +242,15 @@ def test_a_spike_that_raises_has_a_diagnosis() -> None:
     values=st.lists(st.floats(0.9, 1.1), min_size=40, max_size=80),
     poison=st.lists(st.sampled_from([float("nan"), float("inf"), -float("inf"), None]), max_size=60),
 )
-def test_statistics_of_spikes_cannot_be_poisoned(values: list[float], poison: list[float | None]) -> None:
+def test_spike_statistics_are_robust_to_bad_values(values: list[float], poison: list[float | None]) -> None:
     poisoned, clean = SpikeDetector(10.0), SpikeDetector(10.0)
     for value in values:
-        assert poisoned.look(value) == clean.look(value)
+        assert poisoned.add(value) == clean.add(value)
     for value in poison:
-        assert poisoned.look(value) is None
-    assert poisoned.look(1.05) == clean.look(1.05)
-    spike = poisoned.look(100.0)
-    assert spike == clean.look(100.0)
+        assert poisoned.add(value) is None
+    assert poisoned.add(1.05) == clean.add(1.05)
+    spike = poisoned.add(100.0)
+    assert spike == clean.add(100.0)
     assert spike is not None
     assert spike.median == pytest.approx(float(np.median([*values, 1.05])))
 
@@ -258,14 +258,14 @@ def test_statistics_of_spikes_cannot_be_poisoned(values: list[float], poison: li
 def test_a_lasting_change_of_level_is_accepted() -> None:
     watch = SpikeDetector(10.0, window=32)
     for value in [1.0, 1.1, 0.9] * 10:
-        watch.look(value)
-    spikes = [watch.look(50.0 + value) is not None for value in [1.0, 1.1, 0.9] * 16]
+        watch.add(value)
+    spikes = [watch.add(50.0 + value) is not None for value in [1.0, 1.1, 0.9] * 16]
     assert spikes[0]
     assert not any(spikes[20:])
 
 
 @pytest.mark.parametrize("mode", ["step", "loop"])
-def test_a_reduced_learning_rate_recovers_and_no_scheduler_sees_it(mode: str) -> None:
+def test_a_reduced_learning_rate_recovers_unseen_by_schedulers(mode: str) -> None:
     model, _ = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
@@ -305,7 +305,7 @@ def test_reduce_lr_after_a_spike_makes_the_update_at_the_lower_rate() -> None:
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_rollback_brings_everything_back(on_disk: bool, tmp_path: Path) -> None:
+def test_rollback_restores_everything(on_disk: bool, tmp_path: Path) -> None:
     model, optimizer = make()
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
@@ -329,7 +329,7 @@ def test_rollback_brings_everything_back(on_disk: bool, tmp_path: Path) -> None:
     assert guard.report().findings[-1].detail.endswith("1 update undone")
 
 
-def test_rollback_to_the_start_takes_state_away_that_was_not_there() -> None:
+def test_rollback_to_the_start_removes_newer_optimizer_state() -> None:
     model, optimizer = make()
     before = [parameter.detach().clone() for parameter in model.parameters()]
     guard = Guard(model, optimizer, on_trip="rollback")
@@ -338,7 +338,7 @@ def test_rollback_to_the_start_takes_state_away_that_was_not_there() -> None:
     assert not any(optimizer.state.values())
 
 
-def test_rollback_answers_an_update_that_was_not_finite() -> None:
+def test_rollback_handles_a_nonfinite_update() -> None:
     torch.manual_seed(0)
     model = nn.Linear(3, 3)
     optimizer = torch.optim.Adam(model.parameters(), eps=0.0)
@@ -348,7 +348,7 @@ def test_rollback_answers_an_update_that_was_not_finite() -> None:
     assert torch.equal(model.weight, before)
 
 
-def test_a_state_that_is_not_finite_is_never_kept() -> None:
+def test_a_nonfinite_state_is_never_kept() -> None:
     model, optimizer = make()
     rollback = Rollback(every_n_steps=1, keep=3)
     guard = Guard(model, optimizer, on_trip=rollback, every_n_steps=1000)
@@ -360,7 +360,7 @@ def test_a_state_that_is_not_finite_is_never_kept() -> None:
     assert rollback.steps == [12, 13, 14]
 
 
-def test_a_second_trip_goes_back_further_and_then_training_stops() -> None:
+def test_a_second_trip_goes_back_further_and_a_third_stops_training() -> None:
     model, optimizer = make()
     rollback = Rollback(every_n_steps=2, keep=2, limit=2)
     guard = Guard(model, optimizer, on_trip=rollback)
@@ -397,7 +397,7 @@ def test_a_function_decides(answer: str | None, is_made: bool) -> None:
     assert finite(model, optimizer) is not is_made
 
 
-def test_a_function_may_raise_by_name_or_by_itself() -> None:
+def test_a_function_may_answer_raise_or_raise_itself() -> None:
     model, optimizer = make()
     with pytest.raises(NonFiniteError):
         feed(Guard(model, optimizer, on_trip=lambda trip: "raise"), [bad()])
@@ -425,7 +425,7 @@ def test_actions_act_in_order_with_limits() -> None:
     assert finite(model, optimizer)
 
 
-def test_diagnoses_of_trips_that_training_survives_are_bounded() -> None:
+def test_diagnoses_are_bounded_if_training_goes_on() -> None:
     model, optimizer = make()
     guard = Guard(model, optimizer, on_trip="skip", max_diagnoses=2, max_skips=100)
     feed(guard, [bad()] * 5)
@@ -456,6 +456,6 @@ def test_reports_are_bounded_and_count_the_rest() -> None:
         lambda: Skip(limit=0),
     ],
 )
-def test_settings_that_cannot_be_are_refused(make_action: Any) -> None:
+def test_invalid_settings_are_usage_errors(make_action: Any) -> None:
     with pytest.raises(UsageError):
         make_action()

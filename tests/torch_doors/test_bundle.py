@@ -1,4 +1,4 @@
-"""A bundle replays a step elsewhere, and reading one never runs anything."""
+"""A bundle replays a step elsewhere, and reading one never executes code."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_bundle_restores_weights_buffers_and_random_states_of_the_step(program
     assert torch.equal(moments["exp_avg"], next(iter(guard._runner.training.optimizers[0].state.values()))["exp_avg"])
 
 
-def test_a_clean_replay_says_so(program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clean_replay_is_reported(program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, loss_fn = program.build()
     guard = Guard(model, torch.optim.SGD(model.parameters(), lr=0.1))
     calls = []
@@ -163,7 +163,7 @@ def test_a_clean_replay_says_so(program: Any, tmp_path: Path, capsys: pytest.Cap
     assert "not-reproducible" in printed
 
 
-def test_a_loop_of_the_users_is_replayed_by_the_model_alone(
+def test_a_users_loop_is_replayed_with_the_model_alone(
     program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, _ = program.build()
@@ -244,12 +244,12 @@ def equal(first: Any, second: Any) -> bool:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_written_comes_back(value: Any, tmp_path: Path) -> None:
+def test_values_round_trip(value: Any, tmp_path: Path) -> None:
     write_tree(value, tmp_path)
     assert equal(value, read_tree(tmp_path))
 
 
-def test_named_tuples_and_dataclasses_keep_their_attributes_and_not_their_classes(tmp_path: Path) -> None:
+def test_named_tuples_and_dataclasses_keep_their_attributes_but_not_their_classes(tmp_path: Path) -> None:
     write_tree([Point(1, torch.ones(2)), Record(torch.zeros(2), "a")], tmp_path)
     point, record = read_tree(tmp_path)
     assert point.x == 1
@@ -314,7 +314,7 @@ def changed(parts: Any) -> Any:
         changed(lambda part: [{"batch": 1}]),
     ],
 )
-def test_parts_that_no_guard_wrote_are_an_error(program: Any, tmp_path: Path, change: Any) -> None:
+def test_invalid_parts_are_an_error(program: Any, tmp_path: Path, change: Any) -> None:
     guard, _ = tripped(program)
     tree = read_tree(guard.bundle(tmp_path / "sound"))
     change(tree)
@@ -326,7 +326,7 @@ def test_parts_that_no_guard_wrote_are_an_error(program: Any, tmp_path: Path, ch
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
 @pytest.mark.parametrize("name", ["tree.json", "tensors.safetensors"])
-def test_a_device_in_the_place_of_a_file_is_not_read(name: str, tmp_path: Path) -> None:
+def test_a_device_in_place_of_a_file_is_not_read(name: str, tmp_path: Path) -> None:
     write_tree(torch.ones(2), tmp_path)
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to("/dev/zero")
@@ -334,7 +334,7 @@ def test_a_device_in_the_place_of_a_file_is_not_read(name: str, tmp_path: Path) 
         read_bundle(tmp_path)
 
 
-def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is not there"):
         read_bundle(tmp_path)
     write_tree({"format": "other"}, tmp_path)
@@ -345,7 +345,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         read_bundle(tmp_path)
 
 
-def test_a_model_that_is_not_the_runs_is_refused_by_name(program: Any, tmp_path: Path) -> None:
+def test_a_model_that_does_not_match_the_bundle_is_an_error(program: Any, tmp_path: Path) -> None:
     guard, _ = tripped(program)
     bundle = read_bundle(guard.bundle(tmp_path / "here"))
     with pytest.raises(UsageError, match=r"lacks 'first\.weight'.*it has 'weight'"):
@@ -369,7 +369,7 @@ def test_a_model_that_is_not_the_runs_is_refused_by_name(program: Any, tmp_path:
         ("bundled_program:build_with_bad_loss", r"the step raised KeyError: 'colour' \(.*bundled_program\.py:38\)"),
     ],
 )
-def test_a_build_that_cannot_serve_is_an_error(program: Any, tmp_path: Path, build: str, message: str) -> None:
+def test_an_invalid_build_is_an_error(program: Any, tmp_path: Path, build: str, message: str) -> None:
     guard, _ = tripped(program)
     from datacheck.errors import DatacheckError
 

@@ -1,4 +1,4 @@
-"""Two ranks on gloo: what one of them sees, both act on."""
+"""Two ranks on gloo act together on what one of them finds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What each of the two ranks found."""
+    """The results of each rank."""
     folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("two_ranks.py")
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -66,7 +66,7 @@ def test_the_gradient_norm_is_the_global_one(results: Results, kind: str) -> Non
 
 @KINDS
 @pytest.mark.parametrize("name", ["raise", "raise in a loop"])
-def test_both_ranks_stop_at_the_step_that_one_of_them_saw(results: Results, kind: str, name: str) -> None:
+def test_both_ranks_stop_at_a_step_that_is_bad_on_one(results: Results, kind: str, name: str) -> None:
     first, second = (rank[f"{kind}: {name}"] for rank in results)
     assert first["step"] == second["step"] == 3
     assert second["raised"]["cause"] == "input-not-finite"
@@ -76,7 +76,7 @@ def test_both_ranks_stop_at_the_step_that_one_of_them_saw(results: Results, kind
 
 
 @KINDS
-def test_a_gradient_that_one_rank_makes_bad_is_traced_on_that_rank(results: Results, kind: str) -> None:
+def test_a_bad_gradient_is_traced_on_its_rank(results: Results, kind: str) -> None:
     for rank in results:
         assert rank[f"{kind}: raise in backward"]["raised"]["cause"] == "sqrt-gradient-at-zero"
         assert codes(rank[f"{kind}: raise in backward"])[0] == "DC451"

@@ -25,7 +25,7 @@ def cause_of(*lists: list[float]) -> str | None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_says_nothing_about_a_healthy_run_whose_last_step_is_nan(seed):
+def test_a_healthy_run_whose_last_step_is_nan_has_no_verdict(seed):
     losses, norms, ratios, rates = healthy(seed=seed)
     assert cause_of([*losses, NAN], norms, ratios, rates) is None
     assert cause_of([*losses, 0.5], [*norms, NAN], ratios, rates) is None
@@ -66,17 +66,17 @@ def test_a_large_update_under_an_ordinary_gradient_is_the_epsilon(last):
     assert cause_of(losses, norms, [*ratios[:-1], last], rates) == "optimizer-epsilon"
 
 
-def test_a_spike_of_the_loss_is_no_climb():
+def test_a_loss_spike_is_not_a_climb():
     losses, norms, ratios, rates = healthy()
     assert cause_of([*losses, 400.0], norms, ratios, rates) is None
 
 
 @pytest.mark.parametrize("history", [History(), History([NAN]), History([None, None], [None], [None], [None])])
-def test_an_empty_history_says_nothing(history):
+def test_an_empty_history_has_no_verdict(history):
     assert classify_dynamics(history) is None
 
 
-def test_values_that_were_not_known_or_not_finite_poison_nothing():
+def test_unknown_and_nonfinite_values_are_ignored():
     losses, norms, ratios, rates = healthy()
     losses[3:6] = [None, NAN, INF]
     norms[5] = ratios[7] = None

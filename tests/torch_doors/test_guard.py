@@ -1,9 +1,11 @@
-"""A guard stops what would harm the weights, and changes nothing where nothing is wrong."""
+"""A guard stops what would harm the weights, and otherwise changes nothing."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
+import inspect
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import (  # noqa: E402
     Guard,
+    GuardConfig,
     NonFiniteError,
     Skip,
 )
@@ -374,7 +377,7 @@ def test_a_nan_in_the_batch_stops_the_step_before_anything_is_harmed(mode: str) 
     assert torch.isfinite(guard.step(mean_squares, next(batches(1)))), "and training can go on"
 
 
-def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_traced_to_its_forward_line() -> None:
+def test_a_nonfinite_gradient_under_a_finite_loss_is_traced_to_its_forward_line() -> None:
     model = nn.Linear(4, 4, bias=False)
     nn.init.zeros_(model.weight)
     guard = Guard(model, sgd(model))
@@ -392,7 +395,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_traced_to_its_forw
     assert torch.equal(model.weight, torch.zeros(4, 4))
 
 
-def test_a_loop_whose_loss_code_is_to_blame_is_told_its_line() -> None:
+def test_a_fault_in_the_loss_code_of_a_loop_is_reported_with_its_line() -> None:
     model = Net()
     optimizer = sgd(model)
     with Guard(model, optimizer) as guard:
@@ -443,7 +446,9 @@ def test_finite_gradients_whose_squares_overflow_do_not_trip(scale: float) -> No
 @pytest.mark.parametrize("place", [(0, 0), (7, 5)])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64])
-def test_one_bad_value_in_one_gradient_is_always_seen(dtype: torch.dtype, value: float, place: tuple[int, int]) -> None:
+def test_one_bad_value_in_one_gradient_is_always_found(
+    dtype: torch.dtype, value: float, place: tuple[int, int]
+) -> None:
     parameter = nn.Parameter(torch.ones(8, 6, dtype=dtype))
     model = nn.Module()
     model.weight = parameter
@@ -458,7 +463,7 @@ def test_one_bad_value_in_one_gradient_is_always_seen(dtype: torch.dtype, value:
     assert torch.equal(parameter.detach(), torch.ones(8, 6, dtype=dtype))
 
 
-def test_adam_without_epsilon_is_told_from_the_update() -> None:
+def test_adam_without_epsilon_is_diagnosed_from_the_update() -> None:
     model = nn.Linear(3, 3)
     guard = Guard(model, torch.optim.AdamW(model.parameters(), eps=0.0))
     with pytest.raises(NonFiniteError) as caught:
@@ -469,7 +474,7 @@ def test_adam_without_epsilon_is_told_from_the_update() -> None:
     assert guard.report().findings[0].code == "DC455"
 
 
-def test_a_learning_rate_that_diverges_is_told_from_the_history() -> None:
+def test_a_diverging_learning_rate_is_diagnosed_from_the_history() -> None:
     torch.manual_seed(0)
     model = Net()
     guard = Guard(model, torch.optim.SGD(model.parameters(), lr=3.0))
@@ -479,7 +484,7 @@ def test_a_learning_rate_that_diverges_is_told_from_the_history() -> None:
     assert caught.value.diagnosis.cause == "learning-rate-too-high"
 
 
-def test_a_fault_that_does_not_repeat_is_called_that() -> None:
+def test_a_fault_that_does_not_repeat_is_reported_as_not_reproducible() -> None:
     model = Net()
     guard = Guard(model, sgd(model), watch="layers")
     calls = []
@@ -493,7 +498,7 @@ def test_a_fault_that_does_not_repeat_is_called_that() -> None:
     assert (caught.value.diagnosis.code, caught.value.diagnosis.cause) == ("DC409", "not-reproducible")
 
 
-def test_randomness_is_replayed_as_it_was() -> None:
+def test_a_replay_draws_the_same_random_numbers() -> None:
     torch.manual_seed(0)
     model = Net(nn.Dropout(0.5))
     guard = Guard(model, sgd(model))
@@ -520,7 +525,7 @@ def test_a_replay_leaves_the_random_generators_where_the_step_left_them() -> Non
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_an_error_that_a_nan_has_caused_is_explained() -> None:
+def test_an_error_caused_by_a_nan_is_explained() -> None:
     model = nn.Linear(2, 2)
     guard = Guard(model, sgd(model))
 
@@ -533,7 +538,7 @@ def test_an_error_that_a_nan_has_caused_is_explained() -> None:
     assert isinstance(caught.value.__cause__ or caught.value.__context__, ValueError)
 
 
-def test_an_error_of_the_users_comes_through() -> None:
+def test_an_unrelated_error_passes_through() -> None:
     model = Net()
     guard = Guard(model, sgd(model))
 
@@ -577,7 +582,7 @@ def test_a_loss_scale_that_collapses_is_a_finding() -> None:
     assert caught.value.diagnosis.cause == "float16-overflow"
 
 
-def test_a_collapse_is_seen_in_a_loop_too() -> None:
+def test_a_collapsed_loss_scale_is_found_in_a_loop_too() -> None:
     model = nn.Linear(4, 4, bias=False)
     optimizer, scaler = sgd(model), torch.amp.GradScaler("cpu", init_scale=8.0)
     Guard(model, optimizer, scaler=scaler)
@@ -648,7 +653,7 @@ def test_removing_a_guard_leaves_no_hook_behind() -> None:
         guard.step(mean_squares, next(batches(1)))
 
 
-def test_copies_and_saved_models_leave_the_guard_behind() -> None:
+def test_copied_and_saved_models_have_no_working_hooks() -> None:
     model = Net(nn.ReLU())
     guard = Guard(model, sgd(model), watch="layers")
     copied = copy.deepcopy(model)
@@ -701,7 +706,7 @@ def test_ten_thousand_steps_do_not_grow_memory(watch: str) -> None:
     assert len(guard.history.losses) == 50
 
 
-def test_a_loss_that_is_no_scalar_is_the_users_mistake() -> None:
+def test_a_non_scalar_loss_is_a_usage_error() -> None:
     model = Net()
     guard = Guard(model, sgd(model))
     with pytest.raises(UsageError, match=r"shape \(5, 3\).*loss.mean"):
@@ -718,22 +723,37 @@ def test_a_loss_that_is_no_scalar_is_the_users_mistake() -> None:
         ({"every_n_steps": 0}, "every_n_steps=0"),
         ({"accumulation_steps": 1.5}, "accumulation_steps=1.5"),
         ({"max_grad_norm": -1.0}, "max_grad_norm"),
-        ({"evry_n_steps": 2}, "did you mean 'every_n_steps'"),
-        ({"on_trip": Skip}, r"Skip\(\), and not its class"),
-        ({"on_trip": ("warn", "skip", "skip")}, "twice"),
+        ({"on_trip": Skip}, r"Skip\(\), got its class"),
+        ({"on_trip": ("warn", "skip", "skip")}, "duplicate"),
         ({"bundle_dir": 3}, "bundle_dir=3"),
         ({"synchronize": "yes"}, "synchronize='yes'"),
-        ({"scaler": 3}, "GradScaler, not int"),
-        ({"scheduler": [3]}, "schedulers, not int"),
+        ({"scaler": 3}, "GradScaler, got int"),
+        ({"scheduler": [3]}, "schedulers, got int"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_usage_errors(options: dict[str, Any], message: str) -> None:
     model = Net()
     with pytest.raises(UsageError, match=message):
         Guard(model, sgd(model), **options)
 
 
-def test_what_is_no_model_or_optimizer_is_refused() -> None:
+def test_options_are_real_parameters_with_the_defaults_of_the_configuration() -> None:
+    parameters = inspect.signature(Guard).parameters
+    own = {"model", "optimizer", "on_trip", "scaler", "scheduler"}
+    options = {name: parameter.default for name, parameter in parameters.items() if name not in own}
+    assert options == {field.name: field.default for field in dataclasses.fields(GuardConfig)}
+    assert {parameter.kind for name, parameter in parameters.items() if name in options} == {
+        inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def test_a_misspelled_option_is_a_type_error_that_names_it() -> None:
+    model = Net()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'evry_n_steps'"):
+        Guard(model, sgd(model), evry_n_steps=2)  # type: ignore[call-arg]
+
+
+def test_a_wrong_model_or_optimizer_is_a_usage_error() -> None:
     model = Net()
     with pytest.raises(UsageError, match=r"nn\.Module"):
         Guard(lambda x: x, sgd(model))  # type: ignore[arg-type]
@@ -756,7 +776,7 @@ def test_a_parameter_group_added_later_is_watched() -> None:
         optimizer.step()
 
 
-def test_a_schema_makes_a_trip_a_fault_of_the_data() -> None:
+def test_samples_that_break_the_schema_make_the_trip_a_fault_in_the_data() -> None:
     model = nn.Linear(2, 1)
     schema = {"version": 1, "fields": {"x": {"ge": 0.0}}}
     guard = Guard(model, sgd(model), schema=schema)
@@ -768,7 +788,7 @@ def test_a_schema_makes_a_trip_a_fault_of_the_data() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_hooks_cannot_see_is_said_and_trains_on() -> None:
+def test_modules_that_hooks_cannot_see_are_reported_and_training_goes_on() -> None:
     class Mapped(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""The planted defects met by a guard: driven by it, and in a loop that it only wraps; and the harmless programs left alone."""
+"""A guard finds the planted defects, with guard.step and around a loop, and leaves harmless programs alone."""
 
 from __future__ import annotations
 

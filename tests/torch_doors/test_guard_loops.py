@@ -1,4 +1,4 @@
-"""A guard around loops as people write them."""
+"""A guard around typical training loops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.torch
 
 
 class Tied(nn.Module):
-    """The same weight into and out of the model, and a frozen part between."""
+    """Tied input and output weights, and a frozen part between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_tied_and_frozen_weights(mode: str) -> None:
         assert caught.value.diagnosis.cause == "parameter-not-finite"
 
 
-def test_a_fused_optimizer_under_a_scaler_is_left_to_the_scaler() -> None:
+def test_the_scaler_handles_overflows_of_a_fused_optimizer() -> None:
     def run(with_guard: bool) -> tuple[list[torch.Tensor], float]:
         torch.manual_seed(0)
         model = nn.Linear(4, 4)
@@ -115,7 +115,7 @@ def test_clipping_by_the_user_between_backward_and_step_does_not_hide_a_nan() ->
 
 
 @pytest.mark.parametrize("mode", ["step", "loop"])
-def test_the_micro_batch_that_is_to_blame_is_found(mode: str) -> None:
+def test_the_faulty_micro_batch_is_found(mode: str) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batches = [torch.ones(3, 2) for _ in range(4)]
@@ -135,7 +135,7 @@ def test_the_micro_batch_that_is_to_blame_is_found(mode: str) -> None:
     assert caught.value.diagnosis.samples == (1,)
 
 
-def test_two_models_with_turns_of_their_own_are_guarded_together() -> None:
+def test_two_models_with_alternating_updates_are_guarded_together() -> None:
     torch.manual_seed(0)
     both = nn.ModuleDict({"maker": nn.Linear(2, 2), "judge": nn.Linear(2, 1)})
     makers = torch.optim.Adam(both["maker"].parameters())
@@ -193,7 +193,7 @@ def test_a_closure_is_checked_and_its_step_skipped(kind: str) -> None:
     assert codes[-1] == "DC460"
 
 
-def test_layers_tell_which_module_was_first() -> None:
+def test_layers_name_the_first_nonfinite_module() -> None:
     class Late(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.log()
@@ -214,7 +214,7 @@ def test_layers_tell_which_module_was_first() -> None:
     assert not math.isfinite(readings["0"].gradient)
 
 
-def test_layers_that_no_hook_sees_are_said_so() -> None:
+def test_layers_without_working_hooks_are_reported() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     guard = Guard(model, torch.optim.SGD(model.parameters(), lr=0.1), watch="layers")
     for _ in range(3):
@@ -242,7 +242,7 @@ def test_recomputation_is_not_counted_twice() -> None:
     assert readings[0] == readings[1] == readings[2]
 
 
-def test_a_step_that_is_left_out_by_the_user_does_not_confuse_the_next() -> None:
+def test_a_step_skipped_by_the_user_does_not_confuse_the_next() -> None:
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x = torch.ones(2, 2)
@@ -263,7 +263,7 @@ def test_a_step_that_is_left_out_by_the_user_does_not_confuse_the_next() -> None
     assert guard.report().num_rows == 21
 
 
-def test_guards_of_two_models_do_not_meet() -> None:
+def test_guards_of_two_models_do_not_interfere() -> None:
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     one = Guard(first, torch.optim.SGD(first.parameters(), lr=0.1))
     other = Guard(second, torch.optim.SGD(second.parameters(), lr=0.1), on_trip="skip")

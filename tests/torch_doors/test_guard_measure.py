@@ -1,4 +1,4 @@
-"""What a guard measures: no value that is not finite is ever missed, in any dtype and layout, here or on a device."""
+"""The guard's measurements miss no non-finite value, in any dtype and layout, on the host or on a device."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def sparse(value: float) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("position", range(5))
-def test_sparse_and_nested_tensors_are_looked_into(position: int) -> None:
+def test_sparse_and_nested_tensors_are_checked(position: int) -> None:
     bad, good = sparse(math.nan)[position], sparse(2.0)[position]
     assert not math.isfinite(squares(bad))
     assert count_nonfinite(bad)[0] == 1
@@ -94,14 +94,14 @@ def test_sparse_and_nested_tensors_are_looked_into(position: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
-def test_what_cannot_be_bad_is_passed_over(dtype: torch.dtype) -> None:
+def test_dtypes_without_nan_are_not_checked(dtype: torch.dtype) -> None:
     tensor = torch.ones(4).to(dtype)
     assert squares(tensor) == 0.0
     assert count_nonfinite(tensor)[0] == 0
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_mending_writes_zero_where_a_value_is_bad_and_nowhere_else(dtype: torch.dtype) -> None:
+def test_zero_nonfinite_changes_bad_values_only(dtype: torch.dtype) -> None:
     tensor = with_bad(dtype, math.inf, 5).mT
     expected = torch.where(torch.isfinite(tensor), tensor, torch.zeros((), dtype=dtype))
     zero_nonfinite(tensor)
@@ -109,7 +109,7 @@ def test_mending_writes_zero_where_a_value_is_bad_and_nowhere_else(dtype: torch.
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor that says it is on an accelerator, to take the way that those take, and counts when it is waited for."""
+    """A tensor that claims to be on an accelerator, and counts how often it is waited for."""
 
     is_cpu = False  # type: ignore[assignment]
     num_reads = 0
@@ -159,7 +159,7 @@ def test_a_bad_gradient_of_a_device_stops_the_update() -> None:
     assert guard.report().findings[0].num_violations == 8
 
 
-def test_layers_of_a_device_are_summed_there_and_read_when_asked() -> None:
+def test_layers_on_a_device_are_summed_there_and_read_on_demand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     watch = LayerMonitor(model)
     watch._order[1] = None
@@ -177,14 +177,14 @@ def test_layers_of_a_device_are_summed_there_and_read_when_asked() -> None:
     assert watch.read() == []
 
 
-def test_what_an_update_left_on_a_device_is_read_with_the_next_step() -> None:
+def test_the_state_after_an_update_on_a_device_is_read_with_the_next_step() -> None:
     model, optimizer, step = on_a_device()
     guard = Guard(model, optimizer)
     step()
     monitor = guard._runner.monitor
     with torch.no_grad():
         model.bias[0] = math.nan
-    monitor._unread_state = (1, 0.0, torch.tensor(math.nan))
+    monitor.updates.unread.state = (1, 0.0, torch.tensor(math.nan))
     with pytest.raises(NonFiniteError):
         step()
     finding = guard.report().findings[0]

@@ -1,4 +1,4 @@
-"""A folder that replays a step elsewhere: ``tree.json`` and ``tensors.safetensors``, plain values and tensors only."""
+"""A bundle: a folder with plain values and tensors from which a step is replayed elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import datacheck
+from datacheck._version import __version__
 from datacheck.errors import SourceError, UsageError
 from datacheck.text import join_limited, plain
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
@@ -24,7 +24,6 @@ from datacheck.torch.guard.snapshot import copy_optimizer
 from datacheck.torch.guard.step_state import StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.tree_file import read_tree, write_tree
-from datacheck.torch.guard.trip import Trip
 
 __all__ = ["Bundle", "read_bundle", "write_bundle"]
 
@@ -34,12 +33,11 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was read.
+    """The contents of a bundle.
 
-    ``parts`` are the step's micro-batches, each a mapping with ``batch``, ``random`` and ``is_whole``: where that is
-    false, ``batch`` is the ``(args, kwargs)`` that the model, or its part ``root``, was called with. ``tensors`` are
-    parameters and buffers by name, as they were when the step began, and ``modes`` says of each module whether it was
-    training.
+    ``parts`` holds the step's micro-batches, each a mapping with ``batch``, ``random`` and ``is_whole``. If that is false,
+    ``batch`` is the ``(args, kwargs)`` of a call of the model, or of its part ``root``. ``tensors`` holds parameters and
+    buffers by name from the start of the step; ``modes`` tells for each module whether it was in training mode.
     """
 
     step: int
@@ -53,32 +51,25 @@ class Bundle:
     history: Mapping[str, Any]
 
     def load_into(self, model: nn.Module) -> None:
-        """Give a model the weights, buffers and modes of the step. :class:`UsageError` says which do not fit."""
+        """Load the step's weights, buffers and modes into a model. Raises :class:`UsageError` if they do not fit."""
         now = dict([*model.named_parameters(), *model.named_buffers()])
         missing = [name for name in self.tensors if name not in now]
         unknown = [name for name, _ in model.named_parameters() if name not in self.tensors]
         if missing or unknown:
-            parts = [f"it lacks {join_limited(missing, 4)}"] if missing else []
-            parts += [f"it has {join_limited(unknown, 4)} besides"] if unknown else []
-            raise UsageError(f"the model is not the one of the bundle: {'; '.join(parts)}")
+            parts = [f"missing {join_limited(missing, 4)}"] if missing else []
+            parts += [f"unexpected {join_limited(unknown, 4)}"] if unknown else []
+            raise UsageError(f"the model does not match the bundle: {'; '.join(parts)}")
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 if now[name].shape != tensor.shape:
-                    shapes = f"{tuple(now[name].shape)}, in the bundle {tuple(tensor.shape)}"
-                    raise UsageError(f"the model is not the one of the bundle: '{plain(name)}' has shape {shapes}")
+                    shapes = f"{tuple(now[name].shape)}, expected {tuple(tensor.shape)}"
+                    raise UsageError(f"the model does not match the bundle: '{plain(name)}' has shape {shapes}")
                 now[name].copy_(tensor)
         for name, module in model.named_modules():
             module.training = self.modes.get(name, module.training)
 
 
-def write_bundle(
-    path: Path,
-    training: Training,
-    context: StepState,
-    trip: Trip | None,
-    diagnosis: Diagnosis | None,
-    history: HistoryBuffer,
-) -> Path:
+def write_bundle(path: Path, training: Training, state: StepState, history: HistoryBuffer) -> Path:
     """Write the step to a new folder ``path``, all of it or nothing."""
     if path.exists():
         raise UsageError(f"{plain(str(path))} is there already; a bundle is never written over")
@@ -91,7 +82,7 @@ def write_bundle(
             "step": training.step,
             "parts": [
                 {"batch": part.batch, "random": part.random, "is_whole": part.is_whole, "root": part.root}
-                for part in context.parts
+                for part in state.parts
             ],
             "tensors": {
                 unwrapped_name(name): tensor for name, tensor in tensors.items() if tensor.device.type != "meta"
@@ -101,17 +92,17 @@ def write_bundle(
                 {"class": type(optimizer).__qualname__, **copy_optimizer(optimizer)}
                 for optimizer in training.optimizers
             ],
-            "scaler": None if training.scaler is None else training.scaler.state_dict(),
+            "scaler": training.scaler.state_dict(),
             "versions": {
-                "datacheck": datacheck.__version__,
+                "datacheck": __version__,
                 "torch": torch.__version__,
                 "numpy": np.__version__,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "device": ", ".join(map(str, sorted(training.devices(), key=str))) or "cpu",
             },
-            "trip": None if trip is None else trip.to_finding().to_dict(),
-            "diagnosis": None if diagnosis is None else diagnosis.to_dict(),
+            "trip": None if state.trip is None else state.trip.to_finding().to_dict(),
+            "diagnosis": None if state.diagnosis is None else state.diagnosis.to_dict(),
             "history": history.to_dict(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,14 +117,14 @@ def write_bundle(
 
 
 def _part(record: Any) -> Mapping[str, Any]:
-    """One part, if it is what :func:`write_bundle` wrote. Values of the user's are held to nothing."""
+    """One part, checked to be what :func:`write_bundle` writes. The user's own values may be anything."""
     if not isinstance(record, dict):
-        raise ValueError("a part is no mapping")
+        raise ValueError("a part is not a mapping")
     batch, random, root = record["batch"], record["random"], record["root"]
     if not isinstance(random, dict) or not all(isinstance(name, str) for name in random):
-        raise ValueError("random states are no mapping")
+        raise ValueError("the random states are not a mapping")
     if not isinstance(root, str) or not isinstance(record["is_whole"], bool):
-        raise ValueError("a part does not say what it was")
+        raise ValueError("a part has no valid root or is_whole")
     if not record["is_whole"]:
         args, kwargs = batch
         if (
@@ -141,12 +132,12 @@ def _part(record: Any) -> Mapping[str, Any]:
             or not isinstance(kwargs, dict)
             or not all(isinstance(key, str) for key in kwargs)
         ):
-            raise ValueError("the arguments of a call are none")
+            raise ValueError("the arguments of a call are not (args, kwargs)")
     return record
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read a bundle. :class:`SourceError` says what is wrong with one that cannot be read."""
+    """Read a bundle. Raises :class:`SourceError` if it is not a readable bundle."""
     tree = read_tree(path)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise SourceError("DC909", str(path), "is not a datacheck bundle")
@@ -154,12 +145,12 @@ def read_bundle(path: Path) -> Bundle:
         raise SourceError(
             "DC909",
             str(path),
-            f"is of version {plain(str(tree.get('version')))}",
+            f"has version {plain(str(tree.get('version')))}",
             f"this datacheck reads version {VERSION}",
         )
     try:
         if not isinstance(tree["parts"], list) or not tree["parts"]:
-            raise ValueError("there are no parts of a step")
+            raise ValueError("it has no parts of a step")
         return Bundle(
             step=int(tree["step"]),
             parts=tuple(map(_part, tree["parts"])),
@@ -172,4 +163,4 @@ def read_bundle(path: Path) -> Bundle:
             history=dict(tree["history"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SourceError("DC901", str(path), f"is not what datacheck writes: {plain(str(error))}") from error
+        raise SourceError("DC901", str(path), f"is not a valid bundle: {plain(str(error))}") from error

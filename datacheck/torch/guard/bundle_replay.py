@@ -1,4 +1,4 @@
-"""A bundle's step, replayed here."""
+"""Replaying the step of a bundle."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from datacheck.errors import UsageError
 from datacheck.text import plain
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bundle import Bundle
-from datacheck.torch.guard.explain import examine_part
+from datacheck.torch.guard.explain import replay_part
 from datacheck.torch.guard.names import unwrap_model
-from datacheck.torch.guard.step_state import LossFunction, Part, probe_part
+from datacheck.torch.guard.step_parts import LossFunction, Part, probe_part
 from datacheck.torch.replay_state import read_random_state, write_random_state
 from datacheck.torch.structure import map_structure
 
@@ -28,7 +28,7 @@ __all__ = ["BundleReplay", "replay_bundle"]
 
 @dataclass(frozen=True, slots=True)
 class BundleReplay:
-    """What a replay gave: the diagnosis made here, None where all is finite here, and what is not as it was."""
+    """The result of a replay: the diagnosis, None if everything is finite, and what differs from the run."""
 
     diagnosis: Diagnosis | None
     differences: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class BundleReplay:
 def replay_bundle(bundle: Bundle, built: Any) -> BundleReplay:
     """Replay a bundle with what the user's ``build`` returned: ``(model, loss_fn)``, or a mapping with these names.
 
-    A bundle of a loop that the guard did not drive needs the model alone.
+    A bundle from the user's own loop needs the model only.
     """
     model, loss_fn = _model_and_loss(built)
     model = unwrap_model(model)
@@ -79,25 +79,25 @@ def _replay_part(
         if name in ("torch", "python", "numpy") or _is_here(name):
             random[name] = state
         else:
-            note = f"the random state of {plain(name)} is not used, for there is no such device here"
+            note = f"the random state of {plain(name)} is not used, since this machine has no such device"
             differences.extend([note] if note not in differences else [])
     try:
         write_random_state(random)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"the bundle's random states are not what datacheck writes: {plain(str(error))}") from error
+        raise UsageError(f"the bundle's random states are invalid: {plain(str(error))}") from error
     if not is_whole and record["root"] not in dict(model.named_modules()):
-        raise UsageError(f"the model is not the one of the bundle: it has no part '{plain(record['root'])}'")
+        raise UsageError(f"the model does not match the bundle: it has no submodule '{plain(record['root'])}'")
     batch = _moved(record["batch"], device)
     if is_whole and loss_fn is not None:
-        return examine_part(Part(loss_fn, batch, random), model)
-    return examine_part(probe_part(str(record["root"]), batch, random), model)
+        return replay_part(Part(loss_fn, batch, random), model)
+    return replay_part(probe_part(str(record["root"]), batch, random), model)
 
 
 def _is_here(device: str) -> bool:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise UsageError(f"the bundle names a device that there is none of: '{plain(device)}'") from error
+        raise UsageError(f"the bundle names an unknown device: '{plain(device)}'") from error
     here = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return here is not None and here.type == kind
 

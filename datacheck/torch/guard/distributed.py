@@ -1,4 +1,4 @@
-"""The other ranks: a verdict is reduced before anyone acts on it, or ranks that act alone would hang the others."""
+"""The other ranks. A verdict is reduced before any rank acts on it: a rank that acted alone would hang the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["RankGroup", "find_rank_group", "is_sharded", "share_of"]
+__all__ = ["RankGroup", "describe_ranks", "find_rank_group", "is_sharded", "share_of"]
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -20,7 +20,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def share_of(tensor: Tensor, size: int) -> float:
-    """Which part of this rank's sum of squares counts, so that the sum over ``size`` ranks is the global one.
+    """The weight of this rank's sum of squares with which the sum over ``size`` ranks is the global one.
 
     Sharded values are on one rank each, replicated ones on every rank.
     """
@@ -34,7 +34,7 @@ def share_of(tensor: Tensor, size: int) -> float:
 
 
 class RankGroup:
-    """A process group of more than one rank, on which all ranks check the same steps."""
+    """A process group of several ranks that check the same steps."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self.group = group
@@ -46,14 +46,19 @@ class RankGroup:
             self._device = torch.accelerator.current_accelerator() or self._device
 
     def add(self, values: Tensor) -> Tensor:
-        """Values added over all ranks. A NaN or an infinity of one rank is then on every rank."""
+        """The sum of values over all ranks. A NaN or an infinity of one rank reaches every rank."""
         total = values.to(self._device, copy=True)
         dist.all_reduce(total, group=self.group)
         return total
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Numbers of the host added over all ranks."""
+        """The sums over all ranks of numbers on the host."""
         return [float(value) for value in self.add(torch.tensor(values, dtype=torch.float64)).tolist()]
+
+    def ranks_where(self, flag: bool) -> tuple[int, ...]:
+        """The ranks on which ``flag`` is true."""
+        flags = self.sum([float(flag and rank == self.rank) for rank in range(self.size)])
+        return tuple(rank for rank, flag_there in enumerate(flags) if flag_there)
 
     def gather(self, record: Any) -> list[Any]:
         """Each rank's plain JSON value, in rank order."""
@@ -69,8 +74,13 @@ class RankGroup:
         return [json.loads(text) for text in texts]
 
 
+def describe_ranks(ranks: Sequence[int]) -> str:
+    """``rank 1`` or ``ranks 0, 2``."""
+    return f"rank{'' if len(ranks) == 1 else 's'} {', '.join(map(str, ranks))}"
+
+
 def find_rank_group(model: nn.Module) -> RankGroup | None:
-    """The ranks that train this model together; None for a run of one process."""
+    """The ranks that train this model together; None for a single process."""
     if not dist.is_available() or not dist.is_initialized():
         return None
     group = model.process_group if isinstance(model, DistributedDataParallel) else None

@@ -1,8 +1,10 @@
-"""From a trip to its diagnosis: the step is replayed under the microscope, and the history has its say."""
+"""From a trip to its diagnosis: the step is replayed with every operation recorded, and its history is read."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +16,13 @@ from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
 from datacheck.torch.guard.distributed import is_sharded
+from datacheck.torch.guard.grad_scaler import INITIAL_SCALE
+from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
-from datacheck.torch.guard.loss_replay import find_loss_replay
+from datacheck.torch.guard.loss_replay import LossReplay, find_loss_replay
 from datacheck.torch.guard.names import unwrap_model
-from datacheck.torch.guard.step_state import Part, StepState
+from datacheck.torch.guard.step_parts import Part
+from datacheck.torch.guard.step_state import Phase, StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unsharded import unsharded_copy
@@ -25,56 +30,79 @@ from datacheck.torch.guard.update_fault import explain_update
 from datacheck.torch.replay_state import RandomState, draws_same_values
 from datacheck.torch.structure import tensors_in
 
-__all__ = ["Explainer", "examine_part", "explain_stale_gradients"]
+__all__ = ["Explainer", "explain_stale_gradients", "replay_part"]
 
-#: The scale that a GradScaler begins with.
-INITIAL_SCALE = 2.0**16
-
-#: Causes that are an effect of diverged weights as often as a defect of the operation: the history decides.
+#: Causes that are an effect of diverged weights as often as a fault of the operation: the history decides.
 SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflow", "parameter-not-finite", "unknown"})
 
-#: Causes that lie in the steps before, and in no sample of this one.
+#: Causes that lie in earlier steps, and in no sample of this one.
 DIVERGENCE = frozenset({"exploding-gradient", "learning-rate-too-high", "optimizer-epsilon"})
 
 
+@dataclass(frozen=True, slots=True)
+class _LossReplay:
+    """The loop's loss, ready to be replayed, and the calls of the model that it makes."""
+
+    loss: LossReplay
+    parts: list[Part]
+
+
 class Explainer:
-    """Explains trips of one training run."""
+    """Explains the trips of one training run."""
 
-    def __init__(self, training: Training, log: GuardLog, schema: Schema | None = None) -> None:
-        #: Arguments that the loop's hooks put into calls of the model, while a loss is made again.
-        self.substitutes: list[Any] = []
+    def __init__(
+        self,
+        training: Training,
+        state: StepState,
+        log: GuardLog,
+        layers: LayerMonitor | None = None,
+        schema: Schema | None = None,
+    ) -> None:
         self._training = training
+        self._state = state
         self._log = log
+        self._layers = layers
         self._schema = schema
-        #: Whether the loop's code for the loss was run once more, and was finite.
-        self._ran_clean = False
 
-    def explain(self, trip: Trip, context: StepState, history: History) -> Diagnosis:
-        """The diagnosis of a trip; where ranks train together, that of the first rank that has one of its own."""
+    @contextmanager
+    def _replaying(self) -> Iterator[None]:
+        """A replay calls the model, and is not a step of the run."""
+        with self._state.during(Phase.DIAGNOSE):
+            if self._layers is not None:
+                self._layers.is_paused = True
+            try:
+                yield
+            finally:
+                if self._layers is not None:
+                    self._layers.is_paused = False
+
+    def explain(self, trip: Trip, history: History) -> Diagnosis:
+        """The diagnosis of a trip; where ranks train together, that of the first rank that has one."""
         verdict = classify_dynamics(history)
-        self._ran_clean = False
         if trip.is_spike:
             return _explain_spike(trip, verdict)
         training = self._training
-        if trip.is_late:
-            found: Diagnosis | None = explain_update(
-                trip.bad, training.parameters, training.optimizers, verdict, trip.step
-            )
-        else:
-            found = self._replay(trip, context)
-            if found is not None:
-                found = _without_scapegoats(_with_history(found, verdict)).at_step(trip.step)
-        if training.rank_group is not None:
-            found = self._shared(found)
-        return found or self._not_repeated(trip, context, verdict)
+        found: Diagnosis | None
+        is_loss_finite = False
+        with self._replaying():
+            if trip.is_late:
+                found = explain_update(trip.bad, training.parameters, training.optimizers, verdict, trip.step)
+            else:
+                found, is_loss_finite = self._replay(trip)
+                if found is not None:
+                    found = _without_samples(_with_history(found, verdict)).at_step(trip.step)
+            if training.rank_group is not None:
+                found = self._share(found)
+            return found or self._explain_finite_replay(trip, verdict, is_loss_finite=is_loss_finite)
 
-    def explain_error(self, trip: Trip, context: StepState) -> Diagnosis | None:
-        """The diagnosis of a step whose code raised; None where no value that is not finite is behind it."""
-        found = self._replay(trip, context)
+    def explain_replay(self, trip: Trip) -> Diagnosis | None:
+        """The diagnosis from the replay alone; None if the replay is finite."""
+        with self._replaying():
+            found, _ = self._replay(trip)
         return None if found is None else found.at_step(trip.step)
 
-    def is_harmed(self, context: StepState) -> bool:
-        """Whether the step has a bad loss or gradient without a loss scale too; False where that cannot be told."""
+    def is_bad_without_scale(self) -> bool:
+        """Whether the step has a non-finite loss or gradient without a loss scale too; False if that is unknown."""
         from datacheck.torch.diagnosis.recorded_replay import reproduces
 
         training = self._training
@@ -82,8 +110,8 @@ class Explainer:
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
-        with training.buffers.replay():
-            for part in context.parts:
+        with self._replaying(), training.buffers.replay():
+            for part in self._state.parts:
                 replay = partial(part.loss_fn, model, part.batch)
                 for in_gradient in (False, True):
                     with training.random.replay_from(part.random):
@@ -91,98 +119,113 @@ class Explainer:
                             return True
         return False
 
-    def _replay(self, trip: Trip, context: StepState) -> Diagnosis | None:
-        training = self._training
-        model: nn.Module | None = unwrap_model(training.model)
-        assert model is not None
-        if is_sharded(model):
-            # Gathers the weights: a collective, so all ranks are here.
-            model = unsharded_copy(model)
-            if model is None:
-                self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
-                return None
-        own = training.rank_group is None or training.rank_group.rank in trip.ranks
-        if not own:
-            return None
-        if context.num_left_out:
-            self._log.add_note("the replay", f"{context.num_left_out} of the step's parts were not kept")
+    def _replay(self, trip: Trip) -> tuple[Diagnosis | None, bool]:
+        """The diagnosis from the replay, and whether the loop's own loss was replayed and was finite."""
+        training, state = self._training, self._state
+        model = self._model_to_replay()
+        group = training.rank_group
+        if model is None or (group is not None and group.rank not in trip.ranks):
+            return None, False
+        if state.num_dropped_parts:
+            self._log.add_note("the replay", f"{state.num_dropped_parts} of the step's parts were not kept")
         with training.buffers.replay() as lost:
             if lost:
-                self._log.add_note("the replay", f"{join_limited(lost)} had not been kept as they were before the step")
-            found = None if context.is_past else self._rerun(context, model)
-            found = found or self._examine_parts(context, model, 1.0)
-            if found is not None or trip.code != "DC454":
-                return found
-            # What makes a scale collapse is wrong with every batch, so the code may run on what the loop holds by now. Only
-            # what is finite without a scale is the scale's fault.
-            return self._rerun(context, model) or self._examine_parts(context, model, INITIAL_SCALE)
+                self._log.add_note("the replay", f"the values of {join_limited(lost)} before the step were not kept")
+            found, is_loss_finite = (None, False) if state.has_moved_on else self._replay_loss(model)
+            found = found or self._replay_parts(model, 1.0)
+            if found is None and trip.code == "DC454":
+                # A scale collapses for a reason that every batch shares, so the loop's code may run on the batch that it
+                # holds by now. Only what is finite without a scale is the scale's fault.
+                found, is_loss_finite = self._replay_loss(model)
+                found = found or self._replay_parts(model, INITIAL_SCALE)
+        return found, is_loss_finite
 
-    def _examine_parts(self, context: StepState, model: nn.Module, scale: float) -> Diagnosis | None:
-        for part in context.parts:
+    def _model_to_replay(self) -> nn.Module | None:
+        model = unwrap_model(self._training.model)
+        if not is_sharded(model):
+            return model
+        # Gathers the weights: a collective that all ranks take part in.
+        copy = unsharded_copy(model)
+        if copy is None:
+            self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
+        return copy
+
+    def _replay_parts(self, model: nn.Module, scale: float) -> Diagnosis | None:
+        """The diagnosis of the first part that is not finite when replayed."""
+        for part in self._state.parts:
             try:
                 with self._training.random.replay_from(part.random):
-                    found = examine_part(part, model, scale, self._schema)
-            except Exception as error:  # the user's code, out of place: what tripped must be told all the same
+                    found = replay_part(part, model, scale, self._schema)
+            except (
+                Exception
+            ) as error:  # the user's code, run out of its context: the trip must be reported all the same
                 self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
                 continue
             if found is not None:
                 return found
         return None
 
-    def _rerun(self, context: StepState, model: nn.Module) -> Diagnosis | None:
-        """The diagnosis of a loop of the user's, whose code for the loss is run once more."""
-        from datacheck.torch.diagnosis.examine import examine
-
-        if context.parts and context.parts[-1].is_whole:
-            return None
+    def _replay_loss(self, model: nn.Module) -> tuple[Diagnosis | None, bool]:
+        """The diagnosis from the code of the loop's own loss, and whether that code ran and was finite."""
+        replay = self._find_loss_replay(model)
+        if replay is None:
+            return None, False
         training = self._training
-        calls = [part.sites for part in context.parts]
-        replaced = {id(training.model): model}
+        first = replay.parts[0].random if replay.parts else training.random.state
+        found: Diagnosis | None = None
+        try:
+            found = self._examine_loss(replay, model, first)
+            is_unclear = found is None or found.cause == "constant-not-finite"
+            earlier_draws = training.random.after_last_step
+            if is_unclear and not draws_same_values(first, earlier_draws):
+                # The loop may draw numbers before it calls the model, which is where the step is noticed.
+                earlier = self._examine_loss(replay, model, earlier_draws)
+                if earlier is not None and earlier.cause != "constant-not-finite":
+                    found = earlier
+        except Exception as error:  # the user's code, run out of its context: the model alone is replayed then
+            self._log.add_note("the loop's loss", f"its code raised when replayed: {type(error).__name__}: {error}")
+            return found, False
+        return found, found is None
+
+    def _find_loss_replay(self, model: nn.Module) -> _LossReplay | None:
+        """The code of the loop's loss; None if the step is not a loop's, or the code is not found."""
+        training, state = self._training, self._state
+        if state.parts and state.parts[-1].is_whole:
+            return None
         found = find_loss_replay(
-            calls, context.closure, replaced, must_replace=training.rank_group is not None, error=context.error
+            [part.sites for part in state.parts],
+            state.closure,
+            {id(training.model): model},
+            must_replace=training.rank_group is not None,
+            error=state.error,
         )
         if found is None:
             return None
-        rerun, num_calls = found
-        parts = context.parts[len(context.parts) - num_calls :]
-        given = [part.batch for part in parts]
+        loss, num_calls = found
+        return _LossReplay(loss, state.parts[len(state.parts) - num_calls :])
 
-        def replay() -> Tensor:
-            self.substitutes[:] = given
+    def _examine_loss(self, replay: _LossReplay, model: nn.Module, random: RandomState) -> Diagnosis | None:
+        from datacheck.torch.diagnosis.examine import examine
+
+        captured = [part.batch for part in replay.parts]
+        substitutes, loss = self._state.substitutes, replay.loss
+
+        def run() -> Tensor:
+            substitutes[:] = captured
             try:
-                return rerun.run()
+                return loss.run()
             finally:
-                self.substitutes.clear()
+                substitutes.clear()
 
-        data = [tensor for tensor in tensors_in(given) if not tensor.requires_grad]
-        replay_on = rerun.run_on if rerun.reads(data) else None
+        data = [tensor for tensor in tensors_in(captured) if not tensor.requires_grad]
+        replay_on = loss.run_on if loss.reads(data) else None
+        with self._training.random.replay_from(random):
+            return examine(run, model=model, batch=loss.batch, replay_on=replay_on, schema=self._schema)
 
-        def examine_from(random: RandomState) -> Diagnosis | None:
-            with training.random.replay_from(random):
-                return examine(replay, model=model, batch=rerun.batch, replay_on=replay_on, schema=self._schema)
-
-        found_again: Diagnosis | None = None
-        random = parts[0].random if parts else training.random.state
-        try:
-            found_again = examine_from(random)
-            is_unclear = found_again is None or found_again.cause == "constant-not-finite"
-            if is_unclear and not draws_same_values(random, training.random.after_last_step):
-                # It may come of numbers that were drawn before the model was called, where the step is noticed.
-                earlier = examine_from(training.random.after_last_step)
-                if earlier is not None and earlier.cause != "constant-not-finite":
-                    found_again = earlier
-        except Exception as error:  # the user's code, out of place: the model alone is replayed then
-            self._log.add_note(
-                "the loop's loss", f"its code raised when it was run again: {type(error).__name__}: {error}"
-            )
-            return found_again
-        self._ran_clean = found_again is None
-        return found_again
-
-    def _shared(self, found: Diagnosis | None) -> Diagnosis | None:
-        rank_group = self._training.rank_group
-        assert rank_group is not None
-        records = rank_group.gather(None if found is None else found.to_dict())
+    def _share(self, found: Diagnosis | None) -> Diagnosis | None:
+        group = self._training.rank_group
+        assert group is not None
+        records = group.gather(None if found is None else found.to_dict())
         if found is not None:
             return found
         for rank, record in enumerate(records):
@@ -191,88 +234,56 @@ class Explainer:
                 return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
         return None
 
-    def _not_repeated(self, trip: Trip, context: StepState, verdict: Divergence | None) -> Diagnosis:
+    def _explain_finite_replay(self, trip: Trip, verdict: Divergence | None, *, is_loss_finite: bool) -> Diagnosis:
+        """The diagnosis of a trip that the replay does not repeat."""
         if verdict is not None:
             return verdict.to_diagnosis(step=trip.step)
         if trip.code == "DC454":
-            return _collapsed(trip)
-        seen = _seen(trip)
-        if not self._ran_clean and not (context.parts and all(part.is_whole for part in context.parts)):
-            phase = "loss" if trip.code == "DC450" else "backward"
-            return Diagnosis(
-                code="DC401" if phase == "loss" else "DC403",
-                phase=phase,
-                cause="unknown",
-                explanation=(
-                    f"{seen}; the model replayed with its inputs is finite, forward and backward, and the code that makes "
-                    "the loss of its outputs is not known to the guard"
-                ),
-                remedy="guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)",
-                step=trip.step,
-            )
-        return Diagnosis(
-            code="DC409",
-            phase="loss" if trip.code == "DC450" else "backward",
-            cause="not-reproducible",
-            explanation=(
-                f"{seen}; replayed from the same weights, buffers, random states and batch, the loss and all gradients "
-                f"are finite{_replayed_loss(self._training, context)}. Nondeterministic code, data that the step changed in "
-                "place, a random generator of its own, or hardware"
-            ),
-            remedy="torch.use_deterministic_algorithms(True)  # and see whether it repeats; else test the memory",
-            step=trip.step,
-        )
+            return _explain_collapse(trip)
+        parts = self._state.parts
+        if is_loss_finite or (parts and all(part.is_whole for part in parts)):
+            return _explain_no_repeat(trip, self._describe_replayed_loss())
+        return _explain_unknown_loss(trip)
+
+    def _describe_replayed_loss(self) -> str:
+        """The loss of the replay, to compare with that of the run."""
+        training, parts = self._training, self._state.parts
+        if len(parts) != 1 or not parts[0].is_whole or is_sharded(training.model):
+            return ""
+        part = parts[0]
+        model = unwrap_model(training.model)
+        try:
+            with training.buffers.replay(), training.random.replay_from(part.random), torch.no_grad():
+                return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"
+        except RuntimeError:
+            # Code that computes gradients inside the loss does not run without them.
+            return ""
 
 
-def examine_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema | None = None) -> Diagnosis | None:
-    """Replay one part of a step under the microscope. Random states and buffers must be those of the step."""
+def replay_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema | None = None) -> Diagnosis | None:
+    """Replay one part of a step and diagnose it; None if it is finite.
+
+    The random states and buffers must be those from the start of the part.
+    """
     from datacheck.torch.diagnosis.examine import examine
 
     def replay_on(batch: Any) -> Tensor:
         return part.loss_fn(model, batch)
 
+    def replay() -> Tensor:
+        return replay_on(part.batch)
+
     if part.is_whole:
-        return examine(
-            lambda: replay_on(part.batch),
-            model=model,
-            batch=part.batch,
-            replay_on=replay_on,
-            scale=scale,
-            schema=schema,
-        )
+        return examine(replay, model=model, batch=part.batch, replay_on=replay_on, scale=scale, schema=schema)
     args, kwargs = part.batch
-    # The loss is made up, so samples cannot be told by their share in it.
+    # The loss is not the run's, so samples cannot be attributed by their share of it.
     batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
-    return examine(lambda: replay_on(part.batch), model=model, batch=batch, scale=scale, schema=schema)
-
-
-def _seen(trip: Trip) -> str:
-    """What the run itself showed."""
-    seen = f"in the run the loss was not finite: {trip.detail}"
-    if trip.code == "DC451":
-        seen = f"in the run gradients were not finite, {trip.detail}"
-    if trip.layers:
-        seen += f"; the first module whose output was not finite was '{trip.layers[0]}'"
-    return seen
-
-
-def _replayed_loss(training: Training, context: StepState) -> str:
-    """The loss of the replay, to be held against the one of the run."""
-    if len(context.parts) != 1 or not context.parts[0].is_whole or is_sharded(training.model):
-        return ""
-    part = context.parts[0]
-    model = unwrap_model(training.model)
-    try:
-        with training.buffers.replay(), training.random.replay_from(part.random), torch.no_grad():
-            return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"
-    except RuntimeError:
-        # Code that asks for gradients inside the loss does not run without them.
-        return ""
+    return examine(replay, model=model, batch=batch, scale=scale, schema=schema)
 
 
 def _with_history(found: Diagnosis, verdict: Divergence | None) -> Diagnosis:
     if verdict is None or (verdict.cause == "exploding-gradient" and found.phase not in ("backward", "optimizer")):
-        # A loss that is not finite has a gradient norm that is not: its effect, and no second fault.
+        # A non-finite loss makes the gradient norm non-finite: that is its effect, not a second fault.
         return found
     if found.cause not in SHARED_WITH_DIVERGENCE:
         return replace(found, explanation=f"{found.explanation}\nBefore that, {verdict.explanation}")
@@ -285,26 +296,26 @@ def _with_history(found: Diagnosis, verdict: Divergence | None) -> Diagnosis:
     )
 
 
-def _without_scapegoats(found: Diagnosis) -> Diagnosis:
-    """No sample is to blame for weights that have diverged, whichever was the first to overflow."""
+def _without_samples(found: Diagnosis) -> Diagnosis:
+    """Diverged weights are no sample's fault, whichever sample overflowed first."""
     if found.cause not in DIVERGENCE:
         return found
     return replace(found, field=None, samples=(), origins=())
 
 
 def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> Diagnosis:
-    """The diagnosis of a step that is sound, and was begun with the bad gradients of the step ``origin``."""
+    """The diagnosis of a sound step that began with the non-finite gradients of the step ``origin``."""
     explanation = (
-        f"the gradients were not finite when the step began: those of step {origin} are in them still, and whatever is added"
-        " to a NaN is NaN; the step's own loss and gradients are finite"
+        f"the gradients were already non-finite when the step began: those of step {origin} were not cleared, and whatever"
+        " is added to a NaN is NaN; the step's own loss and gradients are finite"
     )
-    remedy = "optimizer.zero_grad()  # in every step, after one that was skipped too"
+    remedy = "optimizer.zero_grad()  # in every step, also after a skipped one"
     if known is None:
         return Diagnosis(
             code="DC403", phase="backward", cause="unknown", explanation=explanation, remedy=remedy, step=step
         )
-    told = f"{explanation}\nIn step {origin}: {known.explanation}"
-    return replace(known, explanation=told, remedy=f"{remedy}\n{known.remedy}", step=step)
+    full = f"{explanation}\nIn step {origin}: {known.explanation}"
+    return replace(known, explanation=full, remedy=f"{remedy}\n{known.remedy}", step=step)
 
 
 def _explain_spike(trip: Trip, verdict: Divergence | None) -> Diagnosis:
@@ -321,15 +332,55 @@ def _explain_spike(trip: Trip, verdict: Divergence | None) -> Diagnosis:
     )
 
 
-def _collapsed(trip: Trip) -> Diagnosis:
+def _explain_collapse(trip: Trip) -> Diagnosis:
     return Diagnosis(
         code="DC403",
         phase="backward",
         cause="float16-overflow",
         explanation=(
-            f"the loss scale fell to {trip.detail}; unscaled, the step replays with finite gradients, so they overflow or "
-            "underflow float16 only under the scale"
+            f"the loss scale fell to {trip.detail}; the step replays with finite gradients without a scale, so they "
+            "overflow or underflow float16 only under the scale"
         ),
-        remedy="with torch.autocast(device, dtype=torch.bfloat16): ...  # which needs no GradScaler",
+        remedy="with torch.autocast(device, dtype=torch.bfloat16): ...  # needs no GradScaler",
         step=trip.step,
     )
+
+
+def _explain_unknown_loss(trip: Trip) -> Diagnosis:
+    is_loss = trip.code == "DC450"
+    return Diagnosis(
+        code="DC401" if is_loss else "DC403",
+        phase="loss" if is_loss else "backward",
+        cause="unknown",
+        explanation=(
+            f"{_describe_run(trip)}; the model is finite when replayed with its inputs, forward and backward, and the guard"
+            " does not know the code that computes the loss from its outputs"
+        ),
+        remedy="guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)",
+        step=trip.step,
+    )
+
+
+def _explain_no_repeat(trip: Trip, replayed_loss: str) -> Diagnosis:
+    return Diagnosis(
+        code="DC409",
+        phase="loss" if trip.code == "DC450" else "backward",
+        cause="not-reproducible",
+        explanation=(
+            f"{_describe_run(trip)}; replayed from the same weights, buffers, random states and batch, the loss and all "
+            f"gradients are finite{replayed_loss}. Possible reasons: nondeterministic code, data that the step changed in "
+            "place, a random generator of its own, or faulty hardware"
+        ),
+        remedy="torch.use_deterministic_algorithms(True)  # and see whether it repeats; otherwise test the memory",
+        step=trip.step,
+    )
+
+
+def _describe_run(trip: Trip) -> str:
+    """What the run itself showed."""
+    shown = f"in the run the loss was non-finite: {trip.detail}"
+    if trip.code == "DC451":
+        shown = f"in the run gradients were non-finite, {trip.detail}"
+    if trip.layers:
+        shown += f"; the first module with a non-finite output was '{trip.layers[0]}'"
+    return shown

@@ -1,40 +1,43 @@
-"""The guard: cheap enough to leave on for ever, it stops a step before the weights are harmed, and says why."""
+"""The guard: cheap enough to leave on, it stops a step before the weights are harmed, and says why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from datacheck.errors import UsageError, nearest_name
+from datacheck.errors import UsageError
+from datacheck.schema.loading import SchemaLike
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
-from datacheck.torch.guard.config import GuardConfig
+from datacheck.torch.guard.config import GuardConfig, Watch
+from datacheck.torch.guard.driven_step import DrivenStep
+from datacheck.torch.guard.grad_scaler import GradScaler
 from datacheck.torch.guard.log import GuardReport
+from datacheck.torch.guard.loop_hooks import LoopHooks
+from datacheck.torch.guard.raised_errors import explain_escaped_error
+from datacheck.torch.guard.step_parts import LossFunction
 from datacheck.torch.guard.step_runner import StepRunner
-from datacheck.torch.guard.step_state import LossFunction, Part
-from datacheck.torch.guard.training_state import Scaler, Stateful
+from datacheck.torch.guard.training_state import Stateful
 
 __all__ = ["Guard"]
 
 
 class Guard:
-    """Watches training steps, and keeps a loss or a gradient that is not finite from the weights.
+    """Watches training steps, and keeps a non-finite loss or gradient from the weights.
 
-    Drive the step with it::
+    Let it run the step::
 
         guard = Guard(model, optimizer)
         for batch in loader:
             loss = guard.step(loss_fn, batch)     # loss_fn(model, batch) -> scalar
 
-    or keep a loop and wrap it, with nothing else changed::
+    or wrap your own loop, unchanged::
 
         with Guard(model, optimizer):
             for batch in loader:
@@ -42,21 +45,40 @@ class Guard:
                 loss_fn(model, batch).backward()
                 optimizer.step()                  # raises NonFiniteError instead of harming the weights
 
-    With nothing wrong, the trained weights are bit for bit those without it. On a trip the step is replayed and
-    diagnosed; ``NonFiniteError.diagnosis`` says what it was.
+    As long as nothing is wrong, the trained weights are bit for bit those without it. When something is, the step is
+    replayed and diagnosed: see ``NonFiniteError.diagnosis``.
 
     Args:
-        model: the module that is trained: plain, compiled, in DistributedDataParallel or under ``fully_shard``. A
-            ``ModuleList`` or ``ModuleDict`` where several are trained together.
+        model: the module to train: plain, compiled, in DistributedDataParallel or under ``fully_shard``. A ``ModuleList``
+            or ``ModuleDict`` if several are trained together.
         optimizer: its optimizer, or several.
-        on_trip: what to do: ``"raise"``, ``"warn"``, ``"skip"``, ``"clip"``, ``"reduce_lr"``, ``"rollback"``, an
-            :class:`~datacheck.torch.guard.actions.Action` with settings of its own, a function that takes the trip,
-            or several of these in order.
-        scaler: the GradScaler, if one is used. Its occasional infinities are then expected.
-        scheduler: the learning-rate scheduler, or several. The guard never steps them; a rollback puts them back.
-        **options: the fields of :class:`~datacheck.torch.guard.config.GuardConfig`: ``watch``, ``every_n_steps``,
-            ``accumulation_steps``, ``max_grad_norm``, ``loss_spike``, ``grad_spike``, ``warmup_steps``, ``max_skips``,
-            ``min_loss_scale``, ``max_diagnoses``, ``history_length``, ``schema``, ``bundle_dir``, ``synchronize``.
+        on_trip: what to do about an anomaly: ``"raise"``, ``"warn"``, ``"skip"``, ``"clip"``, ``"reduce_lr"``,
+            ``"rollback"``, an :class:`~datacheck.torch.Action` with settings of its own, a function that takes the
+            :class:`~datacheck.torch.Trip`, or several of these in order.
+        scaler: the GradScaler, if you use one. Its occasional infinities are then expected.
+        scheduler: the learning-rate scheduler, or several. The guard never steps them; a rollback restores them.
+        watch: ``"step"`` checks the loss and the gradients; ``"layers"`` also every module's output and the gradient with
+            respect to it.
+        every_n_steps: updates between two checks of parameters, buffers and optimizer state. The first ten updates are all
+            checked, since a bad epsilon or initial value shows there.
+        accumulation_steps: calls of ``step`` per update. Each loss is divided by it.
+        max_grad_norm: clip the gradient norm of every step to this, as ``torch.nn.utils.clip_grad_norm_`` does; None for
+            no clipping. For ``step`` only: your own loop clips by itself.
+        loss_spike: how many median absolute deviations (in units of a standard deviation) above the median of the last 128
+            steps a loss counts as a spike; None for never. 10 is a cautious value.
+        grad_spike: the same for the gradient norm.
+        warmup_steps: finite steps to see before anything counts as a spike.
+        max_skips: skipped updates in a row before the guard raises.
+        min_loss_scale: a GradScaler's scale below which it counts as collapsed.
+        max_diagnoses: trips to replay and explain if ``on_trip`` lets training go on: each costs up to 30 steps. A trip
+            that raises is always explained.
+        history_length: steps that the history keeps.
+        schema: a schema for the batch, in any form that ``datacheck.load_schema`` takes; None for no schema. If the samples
+            behind a trip break it, the diagnosis is a fault in the data.
+        bundle_dir: folder for bundles that replay a trip; None for no bundles.
+        synchronize: whether the ranks of ``torch.distributed``, if it is in use, decide together.
+
+    Raises :class:`~datacheck.errors.UsageError` for an argument of the wrong type or out of range.
     """
 
     def __init__(
@@ -65,131 +87,112 @@ class Guard:
         optimizer: Optimizer | Iterable[Optimizer],
         *,
         on_trip: OnTrip = "raise",
-        scaler: Scaler | None = None,
+        scaler: GradScaler | None = None,
         scheduler: Stateful | Iterable[Stateful] | None = None,
-        **options: Any,
+        watch: Watch = "step",
+        every_n_steps: int = 10,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        loss_spike: float | None = None,
+        grad_spike: float | None = None,
+        warmup_steps: int = 20,
+        max_skips: int = 10,
+        min_loss_scale: float = 1.0,
+        max_diagnoses: int = 3,
+        history_length: int = 512,
+        schema: SchemaLike = None,
+        bundle_dir: Path | str | None = None,
+        synchronize: bool = True,
     ) -> None:
-        known = list(GuardConfig.__dataclass_fields__)
-        for name in options:
-            if name not in known:
-                raise UsageError(f"Guard has no option {name!r}{nearest_name(name, known)}; it has {', '.join(known)}")
-        self.config = GuardConfig(**options)
-        if not isinstance(model, nn.Module):
-            raise UsageError(f"Guard needs a torch.nn.Module, not {type(model).__name__}")
+        self.config = GuardConfig(
+            watch=watch,
+            every_n_steps=every_n_steps,
+            accumulation_steps=accumulation_steps,
+            max_grad_norm=max_grad_norm,
+            loss_spike=loss_spike,
+            grad_spike=grad_spike,
+            warmup_steps=warmup_steps,
+            max_skips=max_skips,
+            min_loss_scale=min_loss_scale,
+            max_diagnoses=max_diagnoses,
+            history_length=history_length,
+            schema=schema,
+            bundle_dir=bundle_dir,
+            synchronize=synchronize,
+        )
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-        for one in optimizers:
-            if not isinstance(one, Optimizer):
-                raise UsageError(f"Guard needs a torch.optim.Optimizer or several, not {type(one).__name__}")
-        if not optimizers:
-            raise UsageError(
-                "Guard needs an optimizer; to look at one loss without training, use diagnose(loss_fn, ...)"
-            )
-        if scaler is not None and not all(hasattr(scaler, name) for name in ("is_enabled", "scale", "step", "update")):
-            raise UsageError(f"scaler: Guard needs a torch.amp.GradScaler, not {type(scaler).__name__}")
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
-        for each in schedulers:
-            if not hasattr(each, "state_dict") or not hasattr(each, "load_state_dict"):
-                raise UsageError(f"scheduler: Guard needs learning-rate schedulers, not {type(each).__name__}")
-        self._runner = StepRunner(model, optimizers, on_trip, scaler, schedulers, self.config)
-        self._runner.attach()
-        self._num_parts = 0
+        _check_arguments(model, optimizers, scaler, schedulers)
+        self._runner = StepRunner(
+            model, optimizers, on_trip=on_trip, scaler=scaler, schedulers=schedulers, config=self.config
+        )
+        self._hooks = LoopHooks(self._runner)
+        self._driven_step = DrivenStep(self._runner)
+        self._attach()
+
+    def _attach(self) -> None:
+        self._hooks.attach()
+        self._runner.keep_start()
+        if self._runner.layers is not None:
+            self._runner.layers.attach()
+
+    def _require_attached(self) -> None:
+        if not self._hooks.is_attached:
+            raise UsageError("the guard was removed; make a new one, or enter it again: with guard: ...")
 
     def step(self, loss_fn: LossFunction, batch: Any, *, update: bool | None = None) -> Tensor:
-        """Run one training step: gradients to zero, ``loss_fn(model, batch)``, backward, check, update.
+        """Run one training step: zero_grad, ``loss_fn(model, batch)``, backward, check, update.
 
-        With ``accumulation_steps`` above 1 (or ``update=False``) gradients are added up, and the check and the update
-        are made at every ``accumulation_steps``-th call (or at ``update=True``).
+        With ``accumulation_steps`` above 1 (or ``update=False``) gradients accumulate, and the check and the update come
+        with every ``accumulation_steps``-th call (or with ``update=True``). Learning-rate schedulers are left to you.
 
-        Returns the loss, detached. Raises :class:`~datacheck.torch.NonFiniteError` where the actions have it so, and
-        :class:`~datacheck.errors.UsageError` for a loss that is no scalar. Learning-rate schedulers are left to you.
+        Returns the loss, detached. Raises :class:`~datacheck.torch.NonFiniteError` if the actions stop training, and
+        :class:`~datacheck.errors.UsageError` for a loss that is not a scalar.
         """
-        runner = self._runner
-        runner.require_attached()
-        self._num_parts += 1
-        is_last = self._num_parts >= self.config.accumulation_steps if update is None else update
-        if self._num_parts == 1:
-            for optimizer in runner.training.optimizers:
-                optimizer.zero_grad()
-            runner.begin()
-        try:
-            if runner.closure_optimizer is not None:
-                self._num_parts = 0
-                return runner.step_with_closure(loss_fn, batch)
-            return self._step_part(loss_fn, batch, is_last)
-        except BaseException:
-            self._num_parts = 0
-            raise
-        finally:
-            runner.is_driving = False
-
-    def _step_part(self, loss_fn: LossFunction, batch: Any, is_last: bool) -> Tensor:
-        runner, training = self._runner, self._runner.training
-        runner.is_driving = True
-        random = training.random.state if self._num_parts == 1 else training.random.read()
-        runner.context.add(Part(loss_fn, batch, random))
-        if not is_last and isinstance(training.model, DistributedDataParallel):
-            with training.model.no_sync():
-                loss = self._backward_part(loss_fn, batch)
-        else:
-            loss = self._backward_part(loss_fn, batch)
-        if loss is None:
-            self._num_parts = 0
-            return torch.full((), float("nan"))
-        runner.context.losses.append(loss)
-        if is_last:
-            self._num_parts = 0
-            runner.finish()
-        return loss
-
-    def _backward_part(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
-        """The loss, detached, after its backward pass; None where the step is over already."""
-        loss = self._runner.forward(loss_fn, batch)
-        if loss is None:
-            return None
-        num_parts, scaler = self.config.accumulation_steps, self._runner.training.scaler
-        part = loss if num_parts == 1 else loss / num_parts
-        (part if scaler is None else scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        self._require_attached()
+        return self._driven_step.run(loss_fn, batch, update)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Call ``loss.backward(**kwargs)`` in a loop of your own, and let the guard know the loss.
+        """Call ``loss.backward(**kwargs)`` in your own loop, and show the guard the loss.
 
-        With a ``scaler``, give the loss unscaled: it is scaled here.
+        With a ``scaler``, pass the loss unscaled: it is scaled here.
         """
-        self._runner.require_attached()
-        self._runner.note_loss(loss)
-        scaler = self._runner.training.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward(**kwargs)  # type: ignore[no-untyped-call]
+        self._require_attached()
+        self._runner.add_loss(loss)
+        self._runner.training.scaler.backward(loss, **kwargs)
 
     def report(self) -> GuardReport:
-        """Everything that the guard saw and did so far, as findings. ``str(guard.report())`` is for people."""
+        """Every trip and every action so far, as findings. ``str(guard.report())`` is readable text."""
         return self._runner.log.report(self._runner.training.step)
 
     @property
     def history(self) -> History:
-        """Losses, gradient norms, update-to-weight ratios and learning rates of the last steps."""
+        """Losses, gradient norms, update-to-weight ratios and learning rates of recent steps."""
         return self._runner.monitor.history.view()
 
     @property
     def last_diagnosis(self) -> Diagnosis | None:
         """The diagnosis of the last trip that was explained."""
-        return self._runner.last_diagnosis
+        return self._runner.state.diagnosis
 
     def bundle(self, path: str | Path) -> Path:
-        """Write what replays the present step elsewhere: batch, random states, weights, buffers, optimizer state.
+        """Write the present step to a folder, for replay elsewhere: batch, random states, weights, buffers, optimizer state.
 
-        The present step is the one that tripped, until the next one begins. ``datacheck replay PATH module:build``
-        reads it. Raises :class:`~datacheck.errors.UsageError` if no step is there or the batch cannot be written. Under
+        A step that tripped is the present one until the next begins. ``datacheck replay PATH module:build`` replays it.
+        Raises :class:`~datacheck.errors.UsageError` if there is no step or the batch cannot be written. Under
         ``fully_shard`` all ranks must call it.
         """
-        return self._runner.bundle(Path(path))
+        return self._runner.write_bundle(Path(path))
 
     def remove(self) -> None:
-        """Take every hook away; the model and the optimizers are as they were before the guard."""
-        self._runner.detach()
+        """Remove every hook; the model and the optimizers are as they were before the guard."""
+        self._hooks.detach()
+        if self._runner.layers is not None:
+            self._runner.layers.remove()
+        self._runner.state.clear()
 
     def __enter__(self) -> Self:
-        self._runner.attach()
+        self._attach()
         return self
 
     def __exit__(
@@ -197,8 +200,23 @@ class Guard:
     ) -> None:
         try:
             if error is None:
-                self._runner.read_late()
+                self._runner.check_last_update()
             else:
-                self._runner.explain_escape(error)
+                explain_escaped_error(self._runner, error)
         finally:
             self.remove()
+
+
+def _check_arguments(model: object, optimizers: Sequence[object], scaler: object, schedulers: Sequence[object]) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"Guard: expected a torch.nn.Module, got {type(model).__name__}")
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise UsageError(f"Guard: expected one or more torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if not optimizers:
+        raise UsageError("Guard needs an optimizer; to check one loss without training, use diagnose(loss_fn, ...)")
+    if scaler is not None and not all(hasattr(scaler, name) for name in ("is_enabled", "scale", "step", "update")):
+        raise UsageError(f"scaler: expected a torch.amp.GradScaler, got {type(scaler).__name__}")
+    for scheduler in schedulers:
+        if not hasattr(scheduler, "state_dict") or not hasattr(scheduler, "load_state_dict"):
+            raise UsageError(f"scheduler: expected learning-rate schedulers, got {type(scheduler).__name__}")

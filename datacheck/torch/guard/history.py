@@ -1,4 +1,4 @@
-"""Short histories of a run, bounded in memory, with statistics that a NaN or a spike cannot poison."""
+"""Short histories of a run, bounded in memory, with statistics that a NaN or a spike cannot distort."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMAL_MAD = 0.6745
 class HistoryBuffer:
     """The last steps of a run: loss, gradient norm, update-to-weight ratio and learning rate of each.
 
-    A value that was not measured is None; one that was not finite stands as it was.
+    A value that was not measured is None; non-finite values are kept as they are.
     """
 
     __slots__ = ("_steps", "_updates")
@@ -28,27 +28,18 @@ class HistoryBuffer:
         self._steps: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
         self._updates: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
 
-    def __len__(self) -> int:
-        return len(self._steps)
-
     def add_step(self, step: int, loss: float | None, gradient_norm: float | None) -> None:
-        """Add what was seen before the update; the oldest step goes when the history is full.
+        """Add the numbers from before the update; a full history drops its oldest step.
 
-        Of several looks at one step (several optimizers, the evaluations of a closure) the first counts.
+        Where a step is checked several times (for several optimizers or evaluations of a closure), the first counts.
         """
         if self._steps and self._steps[-1][0] == step:
             return
         self._steps.append((step, loss, gradient_norm))
 
     def add_update(self, step: int, ratio: float | None, learning_rate: float | None) -> None:
-        """Add an update that was made: its norm over that of the weights, and its learning rate."""
+        """Add an update: its update-to-weight ratio and its learning rate."""
         self._updates.append((step, ratio, learning_rate))
-
-    def truncate(self, step: int) -> None:
-        """Forget the steps after ``step``: a rollback undid them."""
-        for entries in (self._steps, self._updates):
-            while entries and entries[-1][0] > step:
-                entries.pop()
 
     def view(self) -> History:
         """The history as plain values, oldest first."""
@@ -60,7 +51,7 @@ class HistoryBuffer:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The history as plain JSON values; what is not finite is written as text."""
+        """The history as plain JSON values; non-finite numbers are written as text."""
         return {
             "columns": ["step", "loss", "gradient_norm"],
             "steps": [[step, _plain(loss), _plain(norm)] for step, loss, norm in self._steps],
@@ -75,7 +66,7 @@ def _plain(value: float | None) -> float | str | None:
 
 @dataclass(frozen=True, slots=True)
 class Spike:
-    """A value that lies ``deviations`` median absolute deviations above the ``median`` of the steps before it."""
+    """A value ``deviations`` median absolute deviations above the ``median`` of the steps before it."""
 
     value: float
     median: float
@@ -83,10 +74,10 @@ class Spike:
 
 
 class SpikeDetector:
-    """Tells a spike by the median and the median absolute deviation of the last finite values.
+    """Detects spikes by the median and the median absolute deviation of the last finite values.
 
-    A mean would be poisoned by one NaN and dragged along by one spike; a median needs half the window to be bad. Spikes
-    enter the window too, so that a lasting change of level is accepted after half a window and not reported for ever.
+    One NaN or one spike would distort a mean; a median holds until half the window is bad. Spikes enter the window too,
+    so a lasting change of level is accepted after half a window.
     """
 
     __slots__ = ("_threshold", "_values", "_warmup")
@@ -96,8 +87,8 @@ class SpikeDetector:
         self._warmup = warmup
         self._values: deque[float] = deque(maxlen=window)
 
-    def look(self, value: float | None) -> Spike | None:
-        """Take the next value in, and say whether it is a spike."""
+    def add(self, value: float | None) -> Spike | None:
+        """Add the next value; returns it as a spike if it is one."""
         if value is None or not math.isfinite(value):
             return None
         spike = self._judge(value) if len(self._values) >= self._warmup else None
@@ -109,7 +100,7 @@ class SpikeDetector:
         if value <= median:
             return None
         spread = statistics.median(abs(other - median) for other in self._values) / NORMAL_MAD
-        # A loss that stands still has no spread at all: one percent of its level is no spike.
+        # A constant loss has no spread at all; one percent above its level is no spike.
         spread = max(spread, 0.01 * abs(median), 1e-12)
         deviations = (value - median) / spread
         return Spike(value, median, deviations) if deviations > self._threshold else None

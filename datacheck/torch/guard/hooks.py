@@ -1,4 +1,4 @@
-"""A hook that stays behind when its module or optimizer is copied or saved."""
+"""A hook that does nothing in a copy of its module or optimizer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def _inert(*_: Any) -> None:
 
 
 class Hook(partial[Any]):
-    """Calls the function that it was made with.
+    """Calls its function; a copy of it does nothing.
 
-    A copy of it does nothing: a model that is copied for an average of its weights, or pickled, must not take the guard
-    along. It is a ``partial`` since that calls without a frame of its own, and a step calls many hooks.
+    A model that is pickled, or copied to average its weights, must not take the guard along. It is a ``partial``, which
+    calls without a frame of its own, since a step calls many hooks.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:

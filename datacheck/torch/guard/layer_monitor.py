@@ -1,4 +1,4 @@
-"""What every module gave, and what came back to it: sums of squares a step, kept as scalars and never as tensors.
+"""The output of every module and the gradient with respect to it: sums of squares a step, never the tensors themselves.
 
 The hooks are on modules for the outputs and on the output tensors for the gradients. A full backward hook on the module
 would fail before an in-place operation and is silent for outputs that are not tensors or tuples of tensors.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from datacheck.findings import Severity
+from datacheck.text import join_limited
+from datacheck.torch._compat import current_graph_task_id
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.norms import squares, total_norm
 from datacheck.torch.structure import tensors_in
@@ -28,8 +31,8 @@ __all__ = ["LayerMonitor", "LayerReading"]
 class LayerReading:
     """One module in one step: the root mean squares of its outputs and of the gradient with respect to them.
 
-    ``order`` counts the modules in the order in which they finished. A value is not finite where an output or a gradient
-    was not; None where there was none.
+    ``order`` counts modules in the order in which they finished. A value is non-finite if an output or a gradient was;
+    None if there was none.
     """
 
     name: str
@@ -39,11 +42,11 @@ class LayerReading:
 
 
 class LayerMonitor:
-    """Hooks on every module of a model, and what they saw in the step that runs.
+    """Hooks on every module of a model, and what they saw in the present step.
 
-    On an accelerator nothing waits: sums stay in one tensor a device and are read only when asked for. Inside a compiled
-    model the outputs are watched by the same in-place addition, which the compiler keeps; gradients are not, and the
-    added kernels cost a few percent of a step.
+    Nothing waits for an accelerator: sums stay in one tensor a device until they are asked for. Inside a compiled model
+    outputs are watched by the same in-place addition, which the compiler keeps, at a few percent of a step; gradients are
+    not watched there.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -98,7 +101,7 @@ class LayerMonitor:
         self._clear()
 
     def refresh(self) -> None:
-        """Watch the modules that the model has now, if they are others than before."""
+        """Watch the model's present modules, if they have changed."""
         if [id(module) for module in self._model.modules()] != [id(module) for module in self._modules]:
             self.remove()
             self._find()
@@ -110,7 +113,6 @@ class LayerMonitor:
         self._handles.clear()
 
     def _make_hook(self, index: int) -> Callable[[nn.Module, Any, Any], None]:
-        graph_task = torch._C._current_graph_task_id
         compiling = torch.compiler.is_compiling
         compiled_sums = self._compiled_sums
         gradient_hook = Hook(self._make_gradient_hook(index))
@@ -123,9 +125,9 @@ class LayerMonitor:
                 return
             if self.is_paused or not (self.is_on or torch.is_grad_enabled()):
                 return
-            # In a backward pass this is a recomputation of activation checkpointing: its outputs were seen already, but
-            # the gradients may pass here and nowhere else.
-            is_again = graph_task() != -1
+            # In a backward pass, activation checkpointing recomputes. The outputs were seen before, but the gradients may
+            # pass here and nowhere else.
+            is_again = current_graph_task_id() != -1
             take = self._take_again if is_again else self._take
             if not is_again:
                 self._order[index] = None
@@ -136,7 +138,7 @@ class LayerMonitor:
                     for tensor in tensors_in(output):
                         take(index, tensor, gradient_hook)
             except (NotImplementedError, RuntimeError, TypeError):
-                # A tensor without values of its own: of vmap, or of a subclass that knows no norm.
+                # A tensor without values of its own (vmap), or a subclass without a norm.
                 self.blind_spots.add(self.names[index])
 
         return hook
@@ -146,7 +148,7 @@ class LayerMonitor:
         if not (dtype.is_floating_point or dtype.is_complex):
             return
         if self._last() is tensor and len(self._order) > 1:
-            # A container that hands on its last child's output: the child's numbers are its own.
+            # A container that returns its last child's output has the child's numbers.
             child = self._last_index
             self._outputs[index] += self._outputs[child]
             self._output_sizes[index] += self._output_sizes[child]
@@ -189,16 +191,29 @@ class LayerMonitor:
                 self._device_sums[tensor.device] = device_sums
             device_sums[index + offset].add_(total_norm([plain_tensor(tensor)]).square_())
 
-    def is_blind(self) -> bool:
-        """Whether no module at all was seen in this step. This waits for an accelerator."""
-        return not self._order and not self.is_compiled()
+    def limitations(self) -> Iterator[tuple[str, Severity | None]]:
+        """What could not be watched in this step, and how severe that is. This waits for an accelerator."""
+        is_compiled = self._compiled_sums is not None and bool(self._compiled_sums.any())
+        if is_compiled:
+            yield (
+                "inside torch.compile the outputs of modules are watched, but not the gradients with respect to them",
+                Severity.WARNING,
+            )
+        if self.blind_spots:
+            shown = join_limited(sorted(self.blind_spots), 4)
+            yield f"hooks do not see the values of {shown}, under vmap or in TorchScript", None
+        elif not self._order and not is_compiled:
+            hint = "create the guard before the first call of a compiled model, and call model(x), not model.forward(x)"
+            yield f"no module was called through its hooks; {hint}", None
 
-    def is_compiled(self) -> bool:
-        """Whether modules were seen inside compiled code in this step. This waits for an accelerator."""
-        return self._compiled_sums is not None and bool(self._compiled_sums.any())
+    def nonfinite_layers(self) -> tuple[str, ...]:
+        """The modules with a non-finite output, in order. This waits for an accelerator."""
+        return tuple(
+            layer.name for layer in self.read() if layer.output is not None and not math.isfinite(layer.output)
+        )
 
     def read(self) -> list[LayerReading]:
-        """What the modules did in this step, in the order in which they finished. This waits for an accelerator."""
+        """The readings of this step, in the order in which modules finished. This waits for an accelerator."""
         size = len(self.names)
         outputs, gradients = list(self._outputs), list(self._gradients)
         for sums in self._device_sums.values():

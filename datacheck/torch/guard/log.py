@@ -1,4 +1,4 @@
-"""What a guard saw and did, as findings."""
+"""The trips and actions of a guard, as findings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from datacheck.torch.guard.trip import Trip
 
 __all__ = ["GuardLog", "GuardReport"]
 
-#: Findings that are kept; the others are counted.
+#: Findings that are kept; further ones are counted.
 MAX_FINDINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class GuardReport(Report):
-    """A report of a training run: ``num_rows`` counts its steps. ``diagnoses`` are those that were made, in order."""
+    """A report of a training run: ``num_rows`` counts its steps, ``diagnoses`` holds the diagnoses in order."""
 
     diagnoses: tuple[Diagnosis, ...] = ()
 
@@ -55,7 +55,7 @@ class GuardLog:
         self._add(Finding("DC460", f"step {step}", num_violations=1, num_checked=1, rule=action, detail=detail))
 
     def add_note(self, field: str, detail: str, severity: Severity | None = None) -> None:
-        """Something that could not be watched or replayed: once."""
+        """Report once that something could not be watched or replayed."""
         note = Finding(
             "DC005", "training", field=field, num_violations=1, num_checked=1, detail=detail, severity=severity
         )

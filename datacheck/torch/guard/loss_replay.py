@@ -1,4 +1,4 @@
-"""The loss of a loop that the guard does not drive: its code is found in the loop and run once more, at a trip only."""
+"""Replaying the loss of the user's own loop: after a trip, its code is found in the loop and run again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datacheck.torch._compat import is_transformed
 from datacheck.torch.guard.loss_source import RESULT, find_loss_code
 from datacheck.torch.structure import tensors_in
 
 __all__ = ["CallSite", "LossReplay", "Scope", "call_sites", "find_loss_replay", "has_memory", "scope_of"]
 
-#: Where a call was made: the code of a function, and how far in it the call is; the line costs more to find.
+#: A call: the code of the calling function and the offset of the call in it. Finding the line would cost more.
 CallSite = tuple[CodeType, int]
-#: Frames that are looked at from a call of the model upwards.
+#: The most frames recorded from a call of the model upwards.
 MAX_FRAMES = 24
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -29,7 +30,7 @@ _OWN = str(Path(__file__).parents[2])
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A function that runs or has run: its code, the line that it stands in, and its names."""
+    """A function that runs or has run: its code, its current line, and its variables."""
 
     code: CodeType
     line: int
@@ -37,7 +38,7 @@ class Scope:
 
 
 def call_sites() -> tuple[CallSite, ...]:
-    """The calls that led here, innermost first, and libraries' calls among them: which is which is asked at a trip."""
+    """The calls that led here, innermost first. Those of libraries are sorted out only after a trip."""
     sites: list[CallSite] = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and len(sites) < MAX_FRAMES:
@@ -47,7 +48,7 @@ def call_sites() -> tuple[CallSite, ...]:
 
 
 def scope_of(function: Callable[..., Any]) -> Scope | None:
-    """The scope of a closure that has returned: the names that it shares with the function around it."""
+    """The scope of a closure that has returned: the variables that it shares with the function around it."""
     if not isinstance(function, FunctionType):
         return None
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -70,7 +71,7 @@ def _running_scopes() -> Iterator[Scope]:
 
 
 def _scopes_of(error: BaseException) -> Iterator[Scope]:
-    """The functions that an error went through, the innermost first: those on the stack have left the line already."""
+    """The functions that an error went through, innermost first; those on the stack have left the line already."""
     scopes = []
     entry = error.__traceback__
     while entry is not None:
@@ -82,9 +83,9 @@ def _scopes_of(error: BaseException) -> Iterator[Scope]:
 
 
 class LossReplay:
-    """The statements that made the loss, ready to be run again.
+    """The statements that computed the loss, ready to run again.
 
-    ``batch`` are the tensors that they read, by name; the one object where there is only one.
+    ``batch`` holds the tensors that they read, by name; with one name only, it is that object itself.
     """
 
     def __init__(self, code: CodeType, names: Mapping[str, Any], inputs: Sequence[str]) -> None:
@@ -95,11 +96,11 @@ class LossReplay:
         self.batch: Any = next(iter(held.values())) if len(held) == 1 else held
 
     def run(self) -> Tensor:
-        """The loss."""
+        """Compute the loss."""
         return self._run(self._names)
 
     def run_on(self, batch: Any) -> Tensor:
-        """The loss on other tensors than the loop's."""
+        """Compute the loss of another batch."""
         held = {self._inputs[0]: batch} if len(self._inputs) == 1 else batch
         return self._run({**self._names, **held})
 
@@ -110,14 +111,14 @@ class LossReplay:
         return loss
 
     def reads(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the loop's own tensors are these, so that others can take their place."""
+        """Whether the code reads these tensors, so that another batch can take their place."""
         own = {tensor.data_ptr() for tensor in tensors_in(self.batch)}
         return all(has_memory(tensor) and tensor.data_ptr() in own for tensor in tensors)
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor is none of those that functional transforms (vmap, grad) stand in for others."""
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    """Whether a tensor is not one of those that functional transforms (vmap, grad) substitute."""
+    return not is_transformed(tensor)
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -136,12 +137,11 @@ def find_loss_replay(
     must_replace: bool,
     error: BaseException | None = None,
 ) -> tuple[LossReplay, int] | None:
-    """The loss of the running loop, or of a ``closure``, and how many of the last ``calls`` of the model went into it.
+    """The loss of the running loop, or of a ``closure``, and how many of the last ``calls`` of the model it includes.
 
-    Each call is known by the sites that it was made from. ``replaced`` are models to take the place of others, by the
-    identity of those: a bare one for a distributed one, which would wait for other ranks. With ``must_replace``, nothing
-    is run where none of the names that are read is one of them. None where the code cannot be had.
-    ``error`` is what ended the loop, if it has ended.
+    Each call is given by its call sites. ``replaced`` maps the identity of a model to its substitute: a distributed model
+    would wait for other ranks. With ``must_replace``, code that reads no such model is not used. ``error`` is what ended
+    the loop, if it has ended. Returns None if the code is not found.
     """
     inner = None if closure is None else scope_of(closure)
     scopes = _running_scopes() if error is None else _scopes_of(error)
@@ -150,7 +150,7 @@ def find_loss_replay(
         if lines and lines[-1] is None:
             continue
         first = max(len(lines) - 1, 0)
-        # A line that comes before the one after it: an earlier call of the same loss. Otherwise a micro-batch before.
+        # A call on an earlier line belongs to the same loss. Otherwise it is an earlier micro-batch.
         while first and _is_before(lines[first - 1], lines[first]):
             first -= 1
         found = find_loss_code(scope.code, lines[first] if lines else None, scope.line, scope.names)
@@ -164,11 +164,11 @@ def find_loss_replay(
 
 
 def _line_in(code: CodeType, sites: Sequence[CallSite]) -> int | None:
-    """The line of ``code`` that a call came from, by its innermost frame."""
-    place = next((place for other, place in sites if other is code), None)
-    if place is None:
+    """The line of ``code`` from which a call was made, by its innermost frame."""
+    offset = next((offset for other, offset in sites if other is code), None)
+    if offset is None:
         return None
-    return next((line for start, end, line in code.co_lines() if start <= place < end), None)
+    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)
 
 
 def _is_before(first: int | None, second: int | None) -> bool:

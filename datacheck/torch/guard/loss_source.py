@@ -1,8 +1,8 @@
-"""The statements of a user's loop that make the loss, found in its source and compiled to be run once more.
+"""Finds the statements of a user's loop that compute the loss, in its source, and compiles them for a replay.
 
-Of the block that calls the model and then ``backward``, those statements are taken that the loss depends on, each where its
-inputs are still what they were when it ran. Statements that only log, count or print are left out. Line numbers stay those
-of the file, so that whatever looks at the run names the user's own lines.
+From the block that calls the model and then ``backward``, it takes the statements that the loss depends on and whose inputs
+still have the values that they had. Statements that only log, count or print are left out. Line numbers stay those of the
+file, so a recording of the replay names the user's own lines.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import nn
 
 __all__ = ["RESULT", "LossCode", "find_loss_code"]
 
-#: The name that the loss is left under.
+#: The name under which the code leaves the loss.
 RESULT = "__datacheck_loss__"
-#: Calls that begin a backward pass, on the loss or with it.
+#: Methods that start a backward pass, of the loss or with the loss as argument.
 BACKWARD = frozenset({"backward", "manual_backward"})
 
-#: Libraries whose functions compute, and do nothing else.
+#: Libraries whose functions compute without side effects.
 LIBRARIES = frozenset({"math", "numpy", "torch"})
 
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
@@ -34,7 +34,7 @@ _INNER_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda
 
 @dataclass(frozen=True, slots=True)
 class LossCode:
-    """Code that leaves the loss under :data:`RESULT`, and the names that it reads from the loop."""
+    """Code that assigns the loss to :data:`RESULT`, and the names that it reads from the loop."""
 
     code: CodeType
     inputs: frozenset[str]
@@ -42,7 +42,7 @@ class LossCode:
 
 @dataclass(slots=True)
 class _Block:
-    """One list of statements on the way down to a line, and which of them the line is in."""
+    """A list of statements, the position of the one that contains a line, and the ``with`` statements around it."""
 
     statements: Sequence[ast.stmt]
     index: int
@@ -52,10 +52,10 @@ class _Block:
 def find_loss_code(
     function: CodeType, model_line: int | None, last_line: int, names: Mapping[str, Any]
 ) -> LossCode | None:
-    """The code of the loss in ``function``, which calls the model in ``model_line`` and stands in ``last_line`` now.
+    """The code of the loss in ``function``, which calls the model in ``model_line`` and is now at ``last_line``.
 
-    ``names`` are those of the loop, as they are now. Where no call of the model is known, the last backward pass before
-    ``last_line`` is taken. None where the source is not there or not of a shape that this understands.
+    ``names`` holds the loop's present variables. If no call of the model is known, the last backward pass before
+    ``last_line`` is used. Returns None if the source is missing or has a structure that is not understood.
     """
     try:
         tree = ast.parse("".join(linecache.getlines(function.co_filename)))
@@ -83,7 +83,7 @@ def _scope_of(tree: ast.Module, function: CodeType) -> _Scope | None:
 
 
 def _blocks(body: Sequence[ast.stmt], line: int, withs: tuple[ast.With, ...] = ()) -> Iterator[_Block]:
-    """The blocks that a line is in, the outermost first."""
+    """The blocks around a line, outermost first."""
     for index, statement in enumerate(body):
         if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
             yield _Block(body, index, withs)
@@ -104,11 +104,11 @@ def _bodies(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
 
 
 def _loss_expression(block: _Block) -> tuple[int, ast.expr] | None:
-    """The statement that goes backward, at or after the one that calls the model, and the loss in it."""
+    """The statement with the backward pass, at or after the one that calls the model, and its loss."""
     for index in range(block.index, len(block.statements)):
         loss = _loss_in(block.statements[index])
         if loss is not None:
-            # Where both are further in, an inner block has been tried before, or does not hold both.
+            # If both are in one compound statement, its inner blocks were tried first, or do not contain both.
             is_compound = any(True for _ in _bodies(block.statements[index]))
             return None if index == block.index and is_compound else (index, loss)
     return None
@@ -123,7 +123,7 @@ def _loss_before(block: _Block) -> tuple[int, ast.expr] | None:
 
 
 def _loss_in(statement: ast.stmt) -> ast.expr | None:
-    """The loss of a statement that goes backward."""
+    """The loss of a statement with a backward pass."""
     for node in _walk(statement):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in BACKWARD:
             # loss.backward(), guard.backward(loss), torch.autograd.backward(loss)
@@ -138,60 +138,82 @@ def _unscaled(loss: ast.expr) -> ast.expr:
     return loss
 
 
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """The statements to run again, the names that they read from the loop, and those that they assign."""
+
+    statements: list[ast.stmt]
+    reads: set[str]
+    assigned: set[str]
+
+
 def _compile(
     block: _Block, backward: int, loss: ast.expr, last_line: int, filename: str, names: Mapping[str, Any]
 ) -> LossCode:
-    ran = [statement for statement in block.statements if statement.lineno <= last_line]
-    chosen, inputs = _slice(
-        block.statements[:backward], [_stored(statement) for statement in ran], _loaded(loss), names
-    )
-    target = ast.Name(RESULT, ast.Store())
-    body: list[ast.stmt] = [*chosen, ast.copy_location(ast.Assign([target], loss), loss)]
-    for statement in reversed(block.withs):
-        # Of what the loop stands in, only autocast changes what the statements compute.
-        if any("autocast" in ast.unparse(item.context_expr) for item in statement.items):
-            body = [ast.copy_location(ast.With(statement.items, body), statement)]
+    # An error may have ended the loop before the backward pass.
+    stores = [_stored(statement) for statement in block.statements if statement.lineno <= last_line]
+    before = block.statements[: min(backward, len(stores))]
+    needed = _loaded(loss)
+    chosen = _keep_repeatable(before, stores, _find_dependencies(before, stores, needed), names)
+    inputs = chosen.reads | (needed - chosen.assigned)
+    body = _wrap_in_autocast(block, [*chosen.statements, _assign_result(loss)])
     module = ast.fix_missing_locations(ast.Module(body, []))
-    return LossCode(compile(module, filename, "exec"), frozenset(inputs))
+    return LossCode(compile(module, filename, "exec"), frozenset(name for name in inputs if "." not in name))
 
 
-def _slice(
+def _find_dependencies(
+    statements: Sequence[ast.stmt], stores: Sequence[frozenset[str]], needed: frozenset[str]
+) -> list[int]:
+    """The positions of the statements that the names in ``needed`` depend on, in order."""
+    wanted = set(needed)
+    found = []
+    for index in range(len(statements) - 1, -1, -1):
+        if stores[index] & wanted:
+            found.append(index)
+            wanted |= _read_first(statements[index])
+    return found[::-1]
+
+
+def _keep_repeatable(
     statements: Sequence[ast.stmt],
     stores: Sequence[frozenset[str]],
-    needed: frozenset[str],
+    candidates: Sequence[int],
     names: Mapping[str, Any],
-) -> tuple[list[ast.stmt], set[str]]:
-    wanted = set(needed)
-    candidates = set()
-    # An error may have ended the loop before the backward pass.
-    for index in range(min(len(statements), len(stores)) - 1, -1, -1):
-        if stores[index] & wanted:
-            candidates.add(index)
-            wanted |= _read_first(statements[index])
-    chosen: list[ast.stmt] = []
-    produced: set[str] = set()
-    inputs: set[str] = set()
+) -> _Slice:
+    """Of the candidates, those that compute the same again and do nothing else."""
+    chosen = _Slice([], set(), set())
     is_model_called = False
-    for index in sorted(candidates):
-        loaded = _loaded(statements[index])
-        is_model_called = is_model_called or any(isinstance(_value(name, names), nn.Module) for name in loaded)
-        loads = _read_first(statements[index]) - produced
-        # A name that is given another value later does not hold what this statement read: the present value of what it
-        # made has to do.
-        is_overtaken = any(loads & later for later in stores[index:])
-        if is_overtaken or not (is_model_called or _only_computes(statements[index], produced, names)):
+    for index in candidates:
+        statement = statements[index]
+        calls_model = any(isinstance(_value(name, names), nn.Module) for name in _loaded(statement))
+        is_model_called = is_model_called or calls_model
+        reads = _read_first(statement) - chosen.assigned
+        # A name that is assigned later no longer holds what this statement read; the present value of its result is used.
+        is_outdated = any(reads & later for later in stores[index:])
+        if is_outdated or not (is_model_called or _only_computes(statement, chosen.assigned, names)):
             continue
-        chosen.append(statements[index])
-        inputs |= loads
-        produced |= stores[index]
-    inputs |= needed - produced
-    return chosen, {name for name in inputs if "." not in name}
+        chosen.statements.append(statement)
+        chosen.reads.update(reads)
+        chosen.assigned.update(stores[index])
+    return chosen
+
+
+def _assign_result(loss: ast.expr) -> ast.stmt:
+    return ast.copy_location(ast.Assign([ast.Name(RESULT, ast.Store())], loss), loss)
+
+
+def _wrap_in_autocast(block: _Block, body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements inside the loop's autocast contexts: no other context changes what they compute."""
+    for statement in reversed(block.withs):
+        if any("autocast" in ast.unparse(item.context_expr) for item in statement.items):
+            body = [ast.copy_location(ast.With(statement.items, body), statement)]
+    return body
 
 
 def _only_computes(statement: ast.stmt, produced: set[str], names: Mapping[str, Any]) -> bool:
-    """Whether a statement before the model's call does arithmetic only: ``next(batches)`` must not be run again.
+    """Whether a statement before the call of the model only does arithmetic: ``next(batches)`` must not run again.
 
-    One that gives things another name makes nothing, and what it names is best known by that name.
+    A statement that only renames computes nothing; the new name serves as an input.
     """
     if not any(isinstance(node, (ast.Call, ast.BinOp, ast.UnaryOp)) for node in _walk(statement)):
         return False
@@ -204,7 +226,7 @@ def _only_computes(statement: ast.stmt, produced: set[str], names: Mapping[str, 
             is_indexed = is_indexed or isinstance(root, ast.Subscript)
             root = root.func if isinstance(root, ast.Call) else root.value
         if not isinstance(root, ast.Name):
-            # A constant, or the result of an expression that is looked at itself.
+            # A constant, or the result of an expression that is checked itself.
             continue
         value = names.get(root.id)
         is_library = isinstance(value, ModuleType) and value.__name__.split(".")[0] in LIBRARIES
@@ -215,7 +237,7 @@ def _only_computes(statement: ast.stmt, produced: set[str], names: Mapping[str, 
 
 
 def _value(dotted: str, names: Mapping[str, Any]) -> Any:
-    """What ``a.b`` is now; None where that is not known without running code."""
+    """The present value of ``a.b``; None if it cannot be read without running code."""
     first, *rest = dotted.split(".")
     value = names.get(first)
     for part in rest:
@@ -226,7 +248,7 @@ def _value(dotted: str, names: Mapping[str, Any]) -> Any:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes under one that belong to the same scope."""
+    """The nodes below one in the same scope."""
     todo = [node]
     while todo:
         current = todo.pop(0)
@@ -236,7 +258,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _loaded(node: ast.AST) -> frozenset[str]:
-    """The names that are read, and the dotted ones (``self.loss``); those of inner functions too."""
+    """The names that are read, dotted ones (``self.loss``) and those in inner functions included."""
     names = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
@@ -249,7 +271,7 @@ def _loaded(node: ast.AST) -> frozenset[str]:
 
 
 def _read_first(statement: ast.stmt) -> frozenset[str]:
-    """The names that a statement reads before it gives them a value itself."""
+    """The names that a statement reads before it assigns them."""
     bodies = list(_bodies(statement))
     if not bodies or isinstance(statement, _INNER_SCOPES):
         return _loaded(statement)
@@ -268,7 +290,7 @@ def _read_first(statement: ast.stmt) -> frozenset[str]:
 
 
 def _stored(node: ast.AST) -> frozenset[str]:
-    """The names that a statement gives a value, or changes in place."""
+    """The names that a statement assigns or changes in place."""
     names = set()
     for inner in _walk(node):
         if isinstance(inner, (ast.Name, ast.Attribute)) and isinstance(inner.ctx, ast.Store):
@@ -290,7 +312,7 @@ def _is_in_place(method: str) -> bool:
 
 
 def _dotted(node: ast.expr) -> str | None:
-    """``a.b.c`` as text; None for what is no chain of names."""
+    """``a.b.c`` as text; None for anything but a chain of names."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

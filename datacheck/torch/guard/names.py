@@ -1,4 +1,4 @@
-"""Parameters by the names that people know them by."""
+"""Parameters and their names without wrappers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-__all__ = ["NamedParameter", "named_parameters", "unwrap_model", "unwrapped_name"]
+from datacheck.torch._compat import WRAPPER_ATTRIBUTES, without_compile_wrapper
 
-#: What wrappers put in front of a module's or a parameter's name.
-WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+__all__ = ["NamedParameter", "named_parameters", "unwrap_model", "unwrapped_name"]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedParameter:
-    """A parameter, its name in the model, and the position of the optimizer that has it."""
+    """A parameter, its name in the model, and the position of its optimizer."""
 
     name: str
     tensor: Tensor
@@ -25,11 +24,13 @@ class NamedParameter:
 
 
 def unwrapped_name(name: str) -> str:
-    """A name without what wrappers put in: ``encoder.weight`` for ``module._orig_mod.encoder.weight``."""
+    """A name without the parts that wrappers add: ``encoder.weight`` for ``module._orig_mod.encoder.weight``."""
     if "module" not in name and "_orig_mod" not in name:
         return name
     parts = name.split(".")
-    kept = [part for position, part in enumerate(parts) if part not in WRAPPERS or (part == "module" and position)]
+    kept = [
+        part for position, part in enumerate(parts) if part not in WRAPPER_ATTRIBUTES or (part == "module" and position)
+    ]
     return ".".join(kept)
 
 
@@ -38,14 +39,15 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
             model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
+            continue
+        inner = without_compile_wrapper(model)
+        if inner is model:
             return model
+        model = inner
 
 
 def named_parameters(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
-    """Every parameter that an optimizer has, once. Those that are no part of the model get a name by their place."""
+    """Every parameter of the optimizers, once. Those outside the model are named by their position."""
     names = {id(parameter): unwrapped_name(name) for name, parameter in model.named_parameters()}
     found: dict[int, NamedParameter] = {}
     for number, optimizer in enumerate(optimizers):

@@ -1,8 +1,8 @@
-"""How large a tensor's values are, at memory speed, and exactly how many of them are not finite.
+"""The size of a tensor's values, at memory speed.
 
-The measure is the sum of squares: the gradient norm needs it anyway, a NaN or an infinity makes it non-finite and
-nothing that is added later makes it finite again. Finite values can overflow it (above about 1e17 in float32), so a
-measure that is not finite is a suspicion, which :func:`datacheck.torch.values.count_nonfinite` settles.
+The size is the sum of squares. The gradient norm needs it anyway, and a NaN or an infinity makes it non-finite for good.
+Large finite values overflow it too (above about 1e17 in float32), so a non-finite sum is only a suspicion, which
+:func:`datacheck.torch.values.count_nonfinite` settles.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _DOT_DTYPES = frozenset({torch.float32, torch.float64, torch.complex64, torch.co
 _REAL_DTYPES = frozenset({torch.float32, torch.float64})
 _HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
 _VDOT = np.vdot
-#: Subclasses of Tensor that are nothing but a tensor.
+#: Tensor classes without behavior of their own.
 _PLAIN_TYPES = frozenset({Tensor, nn.Parameter, nn.Buffer})
 
 
 def squares(tensor: Tensor) -> float:
-    """The sum of squares of a tensor in host memory; not finite if a value may not be."""
+    """The sum of squares of a tensor in host memory; finite only if every value is."""
     total = sum_squares((tensor,))
     return 0.0 if total is None else total
 
 
 def sum_squares(tensors: Iterable[Tensor]) -> float | None:
-    """The sum of squares over tensors in host memory; not finite if a value of any may not be.
+    """The sum of squares over tensors in host memory; finite only if every value is.
 
-    None where a tensor is elsewhere: nothing waits for it. ``np.vdot`` reads the memory twice as fast as torch's norm
-    does, and at a quarter of the overhead for small tensors.
+    None if a tensor is elsewhere; nothing waits for it. ``np.vdot`` reads memory twice as fast as torch's norm, with a
+    quarter of the overhead for small tensors.
     """
     total = 0.0
     for tensor in tensors:
@@ -80,7 +80,7 @@ def exact_squares(tensors: Iterable[Tensor]) -> float:
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The norm over tensors of an accelerator, left there: no host sync. It is not finite if a value may not be."""
+    """The norm over tensors of an accelerator, left there: no host sync. It is finite only if every value is."""
     groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in map(plain_tensor, tensors):
         if tensor.dtype in _DOT_DTYPES or tensor.dtype in _HALF_DTYPES:

@@ -1,93 +1,54 @@
-"""From a trip to what is done about it."""
+"""Which actions act on a trip, and what that means for the update."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.actions import Action, Call, Outcome, Raise, Warn
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Policy"]
+__all__ = ["Decision", "Policy", "Verdict"]
 
-#: Diagnoses a trip.
-Explain = Callable[[Trip], Diagnosis]
-#: Raises for a trip.
-Stop = Callable[[Trip, Diagnosis | None], None]
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The actions that act on a trip, in order, and whether it must be diagnosed first."""
+
+    actions: tuple[Action, ...]
+    needs_diagnosis: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from the actions. ``is_resolved``: one of them left nothing non-finite in the gradients."""
+
+    makes_update: bool = False
+    stops: bool = False
+    is_resolved: bool = False
 
 
 class Policy:
     """Lets actions act in order.
 
-    Of the actions that settle a step (clip, skip, rollback, raise), the first that suits the trip and is not spent does;
-    the others (warn, reduce_lr, a function) all act. Where the only settling actions are spent, or none applies_to, the
-    guard raises. An update that is not finite is made only where ``"warn"`` stands alone, or a function says "make".
+    Of the terminal actions (clip, skip, rollback, raise), only the first acts that applies to the trip and is not
+    exhausted; of the others (warn, reduce_lr, a function) all do. Where every terminal action is exhausted or none
+    applies, training stops. A non-finite update is made only with ``"warn"`` alone, or where a function answers "make".
     """
 
     def __init__(self, actions: Sequence[Action], training: Training, log: GuardLog, max_diagnoses: int) -> None:
-        self.actions = tuple(actions)
+        self._actions = tuple(actions)
         self._training = training
         self._log = log
         self._max_diagnoses = max_diagnoses
         self._num_diagnoses = 0
-        # Asked at every step, and most actions have nothing to do there.
+        self._only_warns = all(isinstance(action, Warn) for action in actions)
+        self._has_terminal = any(action.is_terminal for action in actions)
+        # Called at every step, where most actions have nothing to do.
         self._before_step = [a.before_step for a in actions if type(a).before_step is not Action.before_step]
         self._after_update = [a.after_update for a in actions if type(a).after_update is not Action.after_update]
-        #: Whether the last trip was answered by an action that leaves nothing bad in the gradients.
-        self.was_resolved = False
-
-    def resolve(self, trip: Trip, explain: Explain, stop: Stop) -> bool:
-        """Act on a trip; whether the update is to be made. ``stop`` raises."""
-        self._log.add_trip(trip)
-        settler = next((a for a in self.actions if a.is_terminal and a.applies_to(trip) and not a.is_exhausted()), None)
-        diagnosis = None
-        if self._may_stop(trip, settler) or (not trip.is_spike and self._num_diagnoses < self._max_diagnoses):
-            self._num_diagnoses += 1
-            diagnosis = explain(trip)
-            self._log.add_diagnosis(diagnosis)
-        settled = asked = eased = None
-        for action in self.actions:
-            if action.is_exhausted() or not action.applies_to(trip) or (action.is_terminal and action is not settler):
-                continue
-            action.num_acts += 1
-            outcome, detail = action.act(trip, self._training)
-            self._log.add_act(action.name, trip.step, detail)
-            if isinstance(action, Raise) or (isinstance(action, Call) and action.answer == "raise"):
-                stop(trip, diagnosis)
-            if outcome is Outcome.TELL:
-                continue
-            if action.is_terminal:
-                settled = outcome
-            elif isinstance(action, Call):
-                asked = outcome
-            else:
-                eased = outcome
-        self.was_resolved = settled is not None
-        decision = settled or asked or (None if trip.is_late else eased)
-        if decision is not None:
-            return decision is Outcome.MAKE
-        if self._is_told_only or (trip.is_spike and not self._has_settlers):
-            return True
-        if self._has_settlers or trip.is_late or not any(isinstance(action, Call) for action in self.actions):
-            stop(trip, diagnosis)
-        self._training.buffers.restore()
-        return False
-
-    def _may_stop(self, trip: Trip, settler: Action | None) -> bool:
-        """Whether training is going to stop at this trip, unless a function has it otherwise."""
-        if settler is not None:
-            return isinstance(settler, Raise)
-        return not self._is_told_only and (self._has_settlers or not trip.is_spike)
-
-    @property
-    def _is_told_only(self) -> bool:
-        return all(isinstance(action, Warn) for action in self.actions)
-
-    @property
-    def _has_settlers(self) -> bool:
-        return any(action.is_terminal for action in self.actions)
 
     def before_step(self) -> None:
         for prepare in self._before_step:
@@ -96,3 +57,53 @@ class Policy:
     def after_update(self) -> None:
         for follow in self._after_update:
             follow(self._training)
+
+    def decide(self, trip: Trip) -> Decision:
+        """Choose the actions for a trip."""
+        candidates = [action for action in self._actions if action.applies_to(trip) and not action.is_exhausted()]
+        terminal = next((action for action in candidates if action.is_terminal), None)
+        chosen = tuple(action for action in candidates if not action.is_terminal or action is terminal)
+        is_affordable = not trip.is_spike and self._num_diagnoses < self._max_diagnoses
+        needs_diagnosis = self._may_stop(trip, terminal) or is_affordable
+        self._num_diagnoses += needs_diagnosis
+        return Decision(chosen, needs_diagnosis)
+
+    def _may_stop(self, trip: Trip, terminal: Action | None) -> bool:
+        """Whether training will stop at this trip, unless a function answers otherwise."""
+        if terminal is not None:
+            return isinstance(terminal, Raise)
+        return not self._only_warns and (self._has_terminal or not trip.is_spike)
+
+    def act(self, trip: Trip, decision: Decision) -> Verdict:
+        """Let the chosen actions act."""
+        terminal: Outcome | None = None
+        answered: Outcome | None = None
+        other: Outcome | None = None
+        for action in decision.actions:
+            action.num_acts += 1
+            outcome, detail = action.act(trip, self._training)
+            self._log.add_act(action.name, trip.step, detail)
+            if isinstance(action, Raise) or (isinstance(action, Call) and action.answer == "raise"):
+                return Verdict(stops=True, is_resolved=terminal is not None)
+            if outcome is Outcome.NO_DECISION:
+                continue
+            if action.is_terminal:
+                terminal = outcome
+            elif isinstance(action, Call):
+                answered = outcome
+            else:
+                other = outcome
+        # A terminal action overrules a function, and a function the others, which cannot undo an update.
+        decided = terminal or answered or (None if trip.is_late else other)
+        if decided is not None:
+            return Verdict(makes_update=decided is Outcome.MAKE_UPDATE, is_resolved=terminal is not None)
+        return self._decide_by_default(trip)
+
+    def _decide_by_default(self, trip: Trip) -> Verdict:
+        """What happens to a trip that no action has decided about."""
+        if self._only_warns or (trip.is_spike and not self._has_terminal):
+            return Verdict(makes_update=True)
+        if self._has_terminal or trip.is_late or not any(isinstance(action, Call) for action in self._actions):
+            return Verdict(stops=True)
+        self._training.buffers.restore()
+        return Verdict(makes_update=False)

@@ -1,4 +1,4 @@
-"""What takes part in a training run: the things that a guard watches and that its actions may touch."""
+"""The objects of a training run that a guard watches and its actions may change."""
 
 from __future__ import annotations
 
@@ -11,39 +11,35 @@ from torch import nn
 from torch.optim import Optimizer
 
 from datacheck.torch.guard.distributed import RankGroup, find_rank_group, share_of
+from datacheck.torch.guard.grad_scaler import LossScaler
 from datacheck.torch.guard.names import NamedParameter, named_parameters
 from datacheck.torch.guard.update_monitor import StateMonitor
 from datacheck.torch.replay_state import StepBuffers, StepRandomState
 
-__all__ = ["Scaler", "Stateful", "Training"]
+__all__ = ["Stateful", "Training"]
 
 
 class Stateful(Protocol):
-    """A scheduler, or whatever else has a state to be put back."""
+    """A scheduler, or anything else whose state can be restored."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
-#: ``torch.amp.GradScaler``, or one that does as it does.
-Scaler = torch.amp.GradScaler
-
-
 class Training:
-    """A model, its optimizers, and what goes along with them.
+    """A model, its optimizers, and the scaler and schedulers used with them.
 
-    ``lr_factor`` is multiplied into every learning rate for the length of each update and taken out again, so that no
-    scheduler ever sees it. ``gradient_scale`` is what the gradients are multiplied with while a scaler's loss scale is
-    in them. ``step`` counts updates from 1, held ones too; ``num_updates`` those
-    that were made and not undone.
+    ``lr_factor`` multiplies every learning rate during an update only, so no scheduler sees it. ``gradient_scale`` is the
+    loss scale in the gradients. ``step`` counts updates from 1, held ones too; ``num_updates`` counts those that were made
+    and not undone.
     """
 
     def __init__(
         self,
         model: nn.Module,
         optimizers: Sequence[Optimizer],
-        scaler: Scaler | None,
+        scaler: LossScaler,
         schedulers: Sequence[Stateful],
         *,
         synchronize: bool,
@@ -68,7 +64,7 @@ class Training:
         self.random = StepRandomState(frozenset(self.devices()))
 
     def devices(self) -> set[torch.device]:
-        """The accelerators that the model lives on; empty for a model in host memory."""
+        """The accelerators with parameters of the model; empty for a model in host memory."""
         return {p.device for p in self.model.parameters() if p.device.type not in ("cpu", "meta")}
 
     @property
@@ -79,19 +75,19 @@ class Training:
         return self._parameters
 
     def refresh(self) -> None:
-        """Find the parameters again, if a group was added or was given others; once in a step."""
+        """Find the parameters again if a parameter group was added or changed; called once a step."""
         groups = [group["params"] for optimizer in self.optimizers for group in optimizer.param_groups]
-        if not self._are_known(groups):
+        if not self._is_unchanged(groups):
             self._groups = [list(group) for group in groups]
             self._parameters = named_parameters(self.model, self.optimizers)
             self._shares = []
             self._shares_by_parameter = {}
 
-    def _are_known(self, groups: Sequence[list[torch.Tensor]]) -> bool:
+    def _is_unchanged(self, groups: Sequence[list[torch.Tensor]]) -> bool:
         if len(groups) != len(self._groups):
             return False
         for known, group in zip(self._groups, groups, strict=True):
-            # By identity, in C: == would compare their values.
+            # By identity, in C: == would compare values.
             if len(known) != len(group) or not all(map(is_, known, group)):
                 return False
         return True
@@ -105,7 +101,7 @@ class Training:
 
     @property
     def rank_group(self) -> RankGroup | None:
-        """The other ranks, looked for at the first step."""
+        """The ranks of the run, looked up at the first step."""
         if not self._peers_are_known:
             self._peers_are_known = True
             self._peers = find_rank_group(self.model) if self._synchronize else None
@@ -113,7 +109,7 @@ class Training:
 
     @property
     def shares(self) -> list[float]:
-        """What part of each parameter's squares this rank adds to the global sum."""
+        """The part of each parameter's squares that this rank adds to the global sum."""
         if not self._shares:
             size = self.rank_group.size if self.rank_group else 1
             self._shares = [share_of(parameter.tensor, size) for parameter in self.parameters]
@@ -121,7 +117,7 @@ class Training:
 
     @property
     def shares_by_parameter(self) -> dict[int, float]:
-        """The same by the identity of the parameter."""
+        """The same, by the identity of the parameter."""
         shares = self.shares
         if len(self._shares_by_parameter) != len(shares):
             pairs = zip(self.parameters, shares, strict=True)
@@ -130,7 +126,7 @@ class Training:
 
     @property
     def learning_rate(self) -> float | None:
-        """The first group's learning rate, as the update uses it."""
+        """The learning rate of the first group as the update applies it."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 rate = group.get("lr")

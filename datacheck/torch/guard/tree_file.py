@@ -1,8 +1,7 @@
 """Trees of plain values and tensors on disk: ``tree.json`` and ``tensors.safetensors``. No pickle, no code.
 
-What comes back are plain values, tensors and NumPy arrays. A named tuple or a dataclass comes back as a
-:class:`types.SimpleNamespace` with the same attributes (a named tuple as a named tuple made anew), for its class could
-only be had by importing what the file names.
+Reading returns plain values, tensors and NumPy arrays. A dataclass becomes a :class:`types.SimpleNamespace` with the same
+attributes, and a named tuple one of a new class: their own classes would have to be imported by names from the file.
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from torch import Tensor
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain
+from datacheck.torch._compat import sparse_parts
 
 __all__ = ["read_tree", "write_tree"]
 
 TREE_FILE = "tree.json"
 TENSOR_FILE = "tensors.safetensors"
 MAX_DEPTH = 64
-#: The largest tree file that is read: 256 MiB. Tensors are in the other file.
+#: The largest tree file to read: 256 MiB. Tensors are in the other file.
 MAX_TREE_BYTES = 1 << 28
 
 _NATIVE = frozenset(
@@ -41,7 +41,7 @@ _DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).val
 
 
 def write_tree(tree: Any, directory: Path) -> None:
-    """Write ``tree`` into an existing ``directory``. :class:`UsageError` names the part that cannot be written."""
+    """Write ``tree`` into an existing ``directory``. Raises :class:`UsageError` naming a part that cannot be written."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
@@ -59,20 +59,20 @@ def read_tree(directory: Path) -> Any:
     try:
         for file in (tree_file, directory / TENSOR_FILE):
             if not stat.S_ISREG(file.stat().st_mode):
-                # A device or a pipe has no end.
+                # Reading a device or a pipe may never end.
                 raise SourceError("DC901", str(file), "is not a regular file")
         if tree_file.stat().st_size > MAX_TREE_BYTES:
             raise SourceError("DC904", str(tree_file), f"larger than {MAX_TREE_BYTES:,} bytes")
         record = json.loads(tree_file.read_text(encoding="utf-8"))
         tensors = load_file(directory / TENSOR_FILE)
     except FileNotFoundError as error:
-        raise SourceError("DC902", str(directory), f"{error.filename} is not there", "is it a bundle?") from error
+        raise SourceError("DC902", str(directory), f"{error.filename} does not exist", "is this a bundle?") from error
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise SourceError("DC901", str(directory), f"cannot be read: {plain(str(error))}") from error
     try:
         return _decode(record, tensors, 0)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise SourceError("DC901", str(tree_file), f"is not what datacheck writes: {plain(str(error))}") from error
+        raise SourceError("DC901", str(tree_file), f"is not a valid tree: {plain(str(error))}") from error
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor], depth: int) -> Any:
@@ -132,7 +132,7 @@ def _encode_tensor(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> dic
         tensor = tensor.full_tensor()
     tensor = tensor.detach()
     if tensor.layout is torch.sparse_coo:
-        parts = (tensor._indices(), tensor._values())
+        parts = sparse_parts(tensor)
         values = [_encode_tensor(part, f"{path}.{name}", tensors) for part, name in zip(parts, "iv", strict=True)]
         return {**record, "is": "sparse", "shape": list(tensor.shape), "values": values}
     if tensor.layout is not torch.strided:
@@ -142,7 +142,7 @@ def _encode_tensor(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> dic
     if tensor.dtype not in _NATIVE:
         tensor = tensor.reshape(-1).view(torch.uint8)
     record["name"] = name = f"{len(tensors)}:{path}"
-    # A copy, since tensors that share memory would be refused.
+    # A copy, since safetensors refuses tensors that share memory.
     tensors[name] = tensor.clone()
     return record
 
@@ -198,7 +198,7 @@ def _decode(record: Any, tensors: Mapping[str, Tensor], depth: int) -> Any:
         return SimpleNamespace(**dict(zip(names, values, strict=True)))
     if kind == "namedtuple":
         if not all(re.fullmatch(r"[A-Za-z]\w*", name) for name in names):
-            raise ValueError("a field name that is no name")
+            raise ValueError("an invalid field name")
         return namedtuple("Record", names)(*values)
     raise ValueError(f"unknown kind {kind!r}")
 

@@ -1,4 +1,4 @@
-"""What a step showed before the update, and what is wrong with it."""
+"""An anomaly in a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ __all__ = ["Signals", "Trip"]
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """The numbers of one step: the loss (the mean over micro-batches and ranks, where known) and the gradient norm."""
+    """The numbers of one step.
+
+    Attributes:
+        step: the step, from 1.
+        loss: the mean over micro-batches and ranks; None if unknown.
+        gradient_norm: the global norm; None if unknown.
+    """
 
     step: int
     loss: float | None
@@ -29,12 +35,16 @@ class Signals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trip:
-    """A step that something is wrong with.
+    """An anomaly in a step: what a guard found, before it acts.
 
-    ``code`` is DC450 to DC455, ``signals`` the numbers of the step, ``bad`` the gradients (or, after an update, the
-    parameters, buffers and optimizer states) that are not finite, ``spike`` how far out a finite value was. ``ranks``
-    are the ranks that saw it themselves, where there are several. ``layers`` names, in order, the modules whose output
-    was not finite, where layers are watched.
+    Attributes:
+        code: DC450 to DC455.
+        signals: the numbers of the step.
+        detail: what was found, in words.
+        bad: the non-finite gradients or, after an update, the non-finite parameters, buffers and optimizer states.
+        spike: how far out a finite value was; None if something is non-finite.
+        ranks: the ranks that found it themselves, if several train together.
+        layers: with ``watch="layers"``, the modules with a non-finite output, in order.
     """
 
     code: str
@@ -51,7 +61,7 @@ class Trip:
 
     @property
     def is_spike(self) -> bool:
-        """Whether everything is finite and only unusually large: the update would do no lasting harm by itself."""
+        """Whether everything is finite, only unusually large, so that the update does no lasting harm."""
         return self.spike is not None
 
     @property
@@ -60,7 +70,7 @@ class Trip:
         return self.code == "DC455"
 
     def to_finding(self) -> Finding:
-        """The trip as a finding."""
+        """The trip as a finding for reports."""
         first = self.bad[0] if self.bad else None
         return Finding(
             self.code,

@@ -1,4 +1,4 @@
-"""A plain copy of a model whose parameters lie on several ranks, to be replayed on one."""
+"""A plain copy of a sharded model, for a replay on one rank."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datacheck.torch._compat import buffers_of, children_of, parameters_of
+
 __all__ = ["unsharded_copy"]
 
-#: The most bytes of weights that are gathered for a replay: 4 GiB.
+#: The most bytes of weights to gather for a replay: 4 GiB.
 MAX_BYTES = 4 << 30
 
 
 @torch.no_grad()
 def unsharded_copy(model: nn.Module) -> nn.Module | None:
-    """A copy with whole parameters and without the hooks that gather and free them; None where it would be too large.
+    """A copy with whole parameters, without the hooks that gather and free them; None if it would be too large.
 
-    All ranks must call it. The model itself is left as it is.
+    All ranks must call it. The model itself is not changed.
     """
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return None if num_bytes > MAX_BYTES else _copy(model, {}, {})
@@ -33,10 +35,10 @@ def _copy(module: nn.Module, modules: dict[int, nn.Module], tensors: dict[int, T
     for name, value in attributes.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             attributes[name] = type(value)() if isinstance(value, dict) else value
-    attributes["_parameters"] = {name: _whole(p, tensors) for name, p in module._parameters.items()}
-    attributes["_buffers"] = dict(module._buffers)
+    attributes["_parameters"] = {name: _whole(p, tensors) for name, p in parameters_of(module).items()}
+    attributes["_buffers"] = dict(buffers_of(module))
     attributes["_modules"] = {
-        name: None if child is None else _copy(child, modules, tensors) for name, child in module._modules.items()
+        name: None if child is None else _copy(child, modules, tensors) for name, child in children_of(module).items()
     }
     vars(bare).update(attributes)
     return bare
@@ -51,7 +53,7 @@ def _whole(parameter: Tensor | None, tensors: dict[int, Tensor]) -> Tensor | Non
 
 
 def _plain_class(kind: type) -> type:
-    """The user's class under the one that ``fully_shard`` mixes in."""
+    """The user's class, without the one that ``fully_shard`` mixes in."""
     from torch.distributed.fsdp import FSDPModule
 
     return (

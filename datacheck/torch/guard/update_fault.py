@@ -1,4 +1,4 @@
-"""Why an update made something not finite although the gradients were finite: read from the optimizer's numbers."""
+"""Why an update produced non-finite values from finite gradients: read from the optimizer's numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datacheck.torch.guard.update_monitor import BadTensor
 
 __all__ = ["explain_update"]
 
-#: A learning rate that no optimizer is meant for.
+#: A learning rate above this suits no optimizer.
 LARGE_RATE = 10.0
 
 
@@ -29,7 +29,7 @@ def explain_update(
     verdict: Divergence | None,
     step: int,
 ) -> Diagnosis:
-    """The diagnosis of tensors that are not finite after an update."""
+    """The diagnosis of tensors that became non-finite in an update."""
     if not bad:
         return _elsewhere(step)
     first = bad[0]
@@ -43,7 +43,7 @@ def explain_update(
     kind = "parameter" if first.kind == "parameter" else "optimizer state"
     explanation = (
         f"the gradients were finite; after {name}.step {count(first.num_bad)} of {count(first.num_values)} values of the "
-        f"{kind} '{first.name}' are not: {reason}"
+        f"{kind} '{first.name}' are non-finite: {reason}"
     )
     link = ChainLink(f"{name}.step", "optimizer", _module_of(owner.name), None, None, first.num_bad, first.num_values)
     return Diagnosis(
@@ -69,7 +69,7 @@ def _judge(
         what = "eps is 0" if epsilon == 0 else f"eps={epsilon:g} is 0 in {dtype}"
         return (
             "optimizer-epsilon",
-            f"{what}, and a gradient of 0 is divided by it: 0 / 0",
+            f"{what}, and a gradient of 0 divided by it is 0 / 0",
             f"optimizer = torch.optim.{name}(model.parameters(), lr={rate or 1e-3:g}, eps={_epsilon_of(dtype)})",
         )
     if rate is not None and (not math.isfinite(rate) or rate > LARGE_RATE):
@@ -95,7 +95,7 @@ def _judge(
 
 
 def _epsilon_of(dtype: str) -> str:
-    """An epsilon that is not 0 in the dtype."""
+    """An epsilon that does not round to 0 in the dtype."""
     return "1e-4" if dtype == "float16" else "1e-8"
 
 
@@ -106,7 +106,7 @@ def _number(value: Any) -> float | None:
 
 
 def _dtype(optimizer: Optimizer, parameter: Tensor) -> torch.dtype:
-    """The dtype that the denominator is computed in: that of the second moment."""
+    """The dtype of the denominator, which is that of the second moment."""
     for key in ("exp_avg_sq", "square_avg", "sum"):
         moment = optimizer.state.get(parameter, {}).get(key)
         if isinstance(moment, Tensor) and moment.dtype.is_floating_point:
@@ -129,12 +129,12 @@ def _buffer(bad: BadTensor, step: int) -> Diagnosis:
         phase="buffer",
         cause="buffer-not-finite",
         explanation=(
-            f"{count(bad.num_bad)} of {count(bad.num_values)} values of the buffer '{bad.name}' became not finite in this "
-            "step, although its loss and gradients were finite: evaluation, which reads it, will be NaN"
+            f"{count(bad.num_bad)} of {count(bad.num_values)} values of the buffer '{bad.name}' became non-finite in this "
+            "step, although its loss and gradients were finite; evaluation reads the buffer and will return NaN"
         ),
         remedy=(
             'Guard(model, optimizer, on_trip="rollback")  # or '
-            + ("reset_running_stats() of the module" if "running_" in bad.name else "keep what is not finite out of it")
+            + ("reset_running_stats() of the module" if "running_" in bad.name else "keep non-finite values out of it")
         ),
         module=_module_of(bad.name),
         field=bad.name,
@@ -147,7 +147,7 @@ def _elsewhere(step: int) -> Diagnosis:
         code="DC406",
         phase="optimizer",
         cause="unknown",
-        explanation="what the update left is not finite on another rank",
-        remedy="read the error of the rank that the finding names",
+        explanation="another rank has non-finite values after the update",
+        remedy="read the error of the rank named in the finding",
         step=step,
     )

@@ -1,4 +1,4 @@
-"""What an update left behind: parameters, buffers and optimizer state, and how far the weights moved."""
+"""Parameters, buffers and optimizer state after an update, and how far the weights moved."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from datacheck.torch._compat import foreach_sub_
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 from datacheck.torch.values import can_be_nonfinite, count_nonfinite, plain_tensor
@@ -30,7 +31,7 @@ _NOTHING: dict[str, Any] = {}
 
 
 class BadTensor:
-    """A tensor that is not finite: its kind (``parameter``, ``buffer`` or ``optimizer``), name and counts."""
+    """A non-finite tensor: its kind (``gradient``, ``parameter``, ``buffer`` or ``optimizer``), name and counts."""
 
     __slots__ = ("kind", "name", "num_bad", "num_values")
 
@@ -42,10 +43,10 @@ class BadTensor:
 
 
 class StateMonitor:
-    """Looks at parameters, buffers and optimizer state.
+    """Checks parameters, buffers and optimizer state.
 
-    What was not finite before the first step (a mask of -inf that is kept as a buffer) is left out: if it does harm,
-    the loss or a gradient shows it. ``before`` is the watch whose place this one takes, when parameters have come or gone.
+    Tensors that were non-finite before the first step (a buffer with a mask of -inf) are expected to be: if one does harm,
+    the loss or a gradient shows it. ``before`` is the monitor that this one replaces after parameters were added or removed.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class StateMonitor:
                 yield from _state_tensors(parameter.name, str(key), value)
 
     def _unexpected(self) -> Iterator[Tensor]:
-        """What should be finite. Names are made only where something is left out."""
+        """The tensors that should be finite. Names are built only if some are left out."""
         if self._expected:
             yield from (tensor for kind, name, tensor in self._tensors() if (kind, name) not in self._expected)
             return
@@ -91,7 +92,7 @@ class StateMonitor:
                     yield from (tensor for _, _, tensor in _state_tensors("", "", value))
 
     def learn(self) -> None:
-        """Note what is not finite before training starts."""
+        """Note which tensors are non-finite before training starts."""
         if self._expected is None:
             self._expected = frozenset((bad.kind, bad.name) for bad in self._count())
             self._note_known()
@@ -108,7 +109,7 @@ class StateMonitor:
                 yield BadTensor(kind, name, num_bad, num_values)
 
     def measure(self) -> tuple[float, Tensor | None]:
-        """A sum of squares over everything in host memory, and a norm that an accelerator will know later."""
+        """A sum of squares over everything in host memory, and a norm left on the accelerator."""
         here: list[Tensor] = []
         elsewhere: list[Tensor] = []
         for tensor in self._unexpected():
@@ -120,7 +121,7 @@ class StateMonitor:
         return total, total_norm(elsewhere) if elsewhere else None
 
     def find(self) -> list[BadTensor]:
-        """Exactly what is not finite and was before; parameters first."""
+        """The tensors that have become non-finite, with exact counts; parameters first."""
         return [bad for bad in self._count() if (bad.kind, bad.name) not in (self._expected or ())]
 
 
@@ -155,7 +156,7 @@ class UpdateSample:
             self._prepare()
 
     def _prepare(self) -> None:
-        """Views into the weights; made again when a parameter was given other memory (``model.to``)."""
+        """Make views into the weights, again after a parameter has moved to other memory (``model.to``)."""
         self._pointers = [tensor.data_ptr() for tensor in self._chosen]
         views = [_spread(flat) for flat in map(_flat, self._chosen) if flat is not None]
         self._is_numpy = all(view.is_cpu and view.dtype is torch.float32 for view in views)
@@ -168,7 +169,7 @@ class UpdateSample:
             self._before = [view.to(torch.float32, copy=True) for view in views]
 
     def moved(self) -> float | Tensor | None:
-        """How far the weights moved since the last call; on an accelerator a tensor that it will know later."""
+        """The update-to-weight ratio since the last call; on an accelerator a tensor that is left there."""
         if not self._chosen:
             return None
         if not self._is_numpy:
@@ -176,18 +177,18 @@ class UpdateSample:
                 self._prepare()
                 return None
             now = [view.to(torch.float32, copy=True) for view in self._views]
-            torch._foreach_sub_(self._before, now)
+            foreach_sub_(self._before, now)
             ratio = total_norm(self._before) / total_norm(now).clamp_min(1e-30)
             self._before = now
             return ratio
         now, before = self._now, self._before
         now.fill(self._views)
-        # Torch subtracts without a word about infinities, which NumPy would warn of; so does vdot, unlike ndarray.dot.
+        # Torch does not warn about infinities, as NumPy would; neither does vdot, unlike ndarray.dot.
         before.tensor.sub_(now.tensor)
         moved = _VDOT(before.values, before.values).item()
         self._now, self._before = before, now
         if moved == 0.0 and self._has_other_memory():
-            # What was looked at is no longer the weights. Asked only where nothing moved: the question costs as much.
+            # The views are no longer the weights. Checked only if nothing moved, since it costs as much as measuring.
             self._prepare()
             return None
         self._num_moves += 1
@@ -202,7 +203,7 @@ class UpdateSample:
 
 
 def _ratio_in_double(moved: Any, weights: Any) -> float:
-    """The ratio for values whose squares overflow; NaN where the values themselves are not finite."""
+    """The ratio for values whose squares overflow; NaN if the values themselves are non-finite."""
     moved, weights = moved.astype(np.float64), weights.astype(np.float64)
     weight = float(_VDOT(weights, weights))
     return math.sqrt(float(_VDOT(moved, moved)) / weight) if weight > 0 else math.nan
@@ -229,7 +230,7 @@ class _Copy:
 
 
 def _flat(tensor: Tensor) -> Tensor | None:
-    """A dense tensor's values as a vector in the order of its memory, channels last or transposed as it may be."""
+    """A dense tensor's values as a vector in memory order, also if channels come last or it is transposed."""
     tensor = plain_tensor(tensor)
     if not tensor.is_contiguous():
         tensor = tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True))

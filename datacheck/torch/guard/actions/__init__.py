@@ -1,9 +1,8 @@
-"""What a guard may do about a step: the table of actions, and how ``on_trip`` is read."""
+"""The actions of a guard, and how ``on_trip`` is read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from datacheck.errors import UsageError, nearest_name
 from datacheck.torch.guard.actions.base import Action, Outcome
@@ -14,6 +13,7 @@ from datacheck.torch.guard.actions.rollback import Rollback
 from datacheck.torch.guard.actions.skip import Skip
 from datacheck.torch.guard.actions.stop import Raise
 from datacheck.torch.guard.actions.warn import GuardWarning, Warn
+from datacheck.torch.guard.trip import Trip
 
 __all__ = [
     "ACTIONS",
@@ -31,7 +31,7 @@ __all__ = [
     "read_actions",
 ]
 
-#: The actions that ``on_trip`` names.
+#: The names for ``on_trip``.
 ACTIONS: dict[str, Callable[[], Action]] = {
     "clip": Clip,
     "raise": Raise,
@@ -41,35 +41,35 @@ ACTIONS: dict[str, Callable[[], Action]] = {
     "warn": Warn,
 }
 
-#: One action or several in order, each a name, an :class:`Action`, or a function that takes the trip.
-OnTrip = str | Action | Callable[[Any], "str | None"] | Sequence["str | Action | Callable[[Any], str | None]"]
+#: One action or several in order, each a name, an :class:`Action`, or a function of the trip.
+OnTrip = str | Action | Callable[[Trip], "str | None"] | Sequence["str | Action | Callable[[Trip], str | None]"]
 
 
 def read_actions(on_trip: OnTrip, max_skips: int) -> tuple[Action, ...]:
-    """The actions that ``on_trip`` asks for, in order."""
+    """The actions for ``on_trip``, in order."""
     given = on_trip if isinstance(on_trip, Sequence) and not isinstance(on_trip, str) else (on_trip,)
     actions = tuple(_read_action(one) for one in given)
     if not actions:
-        raise UsageError('on_trip is empty; to be told only, say on_trip="warn"')
+        raise UsageError('on_trip is empty; for warnings only, use on_trip="warn"')
     names = [one for one in given if isinstance(one, str)]
     if len({id(action) for action in actions}) < len(actions) or len(set(names)) < len(names):
-        raise UsageError("on_trip: the same action is there twice")
+        raise UsageError("on_trip: duplicate action")
     for action in actions:
         if isinstance(action, Skip) and action.max_in_row is None:
             action.max_in_row = max_skips
     return actions
 
 
-def _read_action(given: str | Action | Callable[[Any], str | None]) -> Action:
+def _read_action(given: str | Action | Callable[[Trip], str | None]) -> Action:
     if isinstance(given, Action):
         return given
     if isinstance(given, type):
-        raise UsageError(f"on_trip={given.__name__}: give an action, as in {given.__name__}(), and not its class")
+        raise UsageError(f"on_trip={given.__name__}: expected an action, such as {given.__name__}(), got its class")
     if isinstance(given, str):
         if given not in ACTIONS:
             known = ", ".join(map(repr, ACTIONS))
-            raise UsageError(f"on_trip={given!r}: it is one of {known}, or a function{nearest_name(given, ACTIONS)}")
+            raise UsageError(f"on_trip={given!r}: expected one of {known}, or a function{nearest_name(given, ACTIONS)}")
         return ACTIONS[given]()
     if callable(given):
         return Call(given)
-    raise UsageError(f"on_trip={given!r}: it takes names, actions and functions")
+    raise UsageError(f"on_trip={given!r}: expected names, actions and functions")

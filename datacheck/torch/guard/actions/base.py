@@ -1,60 +1,62 @@
-"""What an action is: something that a guard does about a step that it stopped."""
+"""What an action is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from datacheck.errors import UsageError
-
-if TYPE_CHECKING:
-    from datacheck.torch.guard.training_state import Training
-    from datacheck.torch.guard.trip import Trip
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.guard.trip import Trip
 
 __all__ = ["Action", "Outcome"]
 
 
 class Outcome(Enum):
-    """What an action left of the update: to be made, not to be made, or not its business."""
+    """What an action decides about the update of the step that tripped."""
 
-    MAKE = "make"
-    HOLD = "hold"
-    TELL = "tell"
+    MAKE_UPDATE = "make"
+    SKIP_UPDATE = "skip"
+    NO_DECISION = "none"
 
 
 class Action(ABC):
-    """One thing to do about a trip.
+    """One way to respond to a :class:`Trip`. Subclass it for a response of your own.
 
-    Of the actions that ``is_terminal`` is true for, the first that is not spent decides about the update; the others all
-    act. ``limit`` is how many times it acts in a run, None for no limit.
+    Attributes:
+        name: the name in reports.
+        is_terminal: whether it settles the trip. Of the terminal actions of a guard, only the first that applies and is
+            not exhausted acts; the others all act.
+        handles_late: whether it applies if the update has been made already, so that it can no longer be skipped.
+        limit: how many times it may act in a run; None for no limit.
+        num_acts: how many times it has acted.
     """
 
     name: ClassVar[str]
     is_terminal: ClassVar[bool]
-    #: Whether it has an answer where the update has been made already: that cannot be skipped any more.
     handles_late: ClassVar[bool] = False
 
     def __init__(self, *, limit: int | None = None) -> None:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise UsageError(f"{self.name}: limit={limit!r}: it must be a whole number of at least 1, or None")
+            raise UsageError(f"{self.name}: limit={limit!r}: expected an integer of at least 1, or None")
         self.limit = limit
         self.num_acts = 0
 
     def is_exhausted(self) -> bool:
-        """Whether it may act no more."""
+        """Whether it may not act any more."""
         return self.limit is not None and self.num_acts >= self.limit
 
     def applies_to(self, trip: Trip) -> bool:
-        """Whether it has an answer to this trip."""
+        """Whether it can respond to this trip."""
         return self.handles_late or not trip.is_late
 
     @abstractmethod
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
-        """Do it; what is left of the update, and what was done in words."""
+        """Respond to a trip. Returns the decision about the update, and what was done, for the report."""
 
     def before_step(self, training: Training, /) -> None:  # noqa: B027 - few actions need it
         """Called before each step."""
 
     def after_update(self, training: Training, /) -> None:  # noqa: B027 - few actions need it
-        """Called after each update that was made with nothing wrong."""
+        """Called after each update with nothing wrong."""

@@ -1,4 +1,4 @@
-"""Ask a function of the user's."""
+"""Ask the user's function."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from datacheck.torch.guard.trip import Trip
 
 __all__ = ["ANSWERS", "Call"]
 
-#: What the function may answer besides None: the update is made, is left out, or training stops.
+#: Answers besides None, from the mildest to the strictest.
 ANSWERS = ("make", "skip", "raise")
 
 
 class Call(Action):
     """Call ``function(trip)``.
 
-    It answers ``"make"`` (make the update as it is), ``"skip"``, ``"raise"``, or None, which leaves it to the other
-    actions. With no other action, None leaves out an update that is not finite. Under ``torch.distributed`` the
-    strictest answer of all ranks holds on every rank.
+    It answers ``"make"`` (make the update as it is), ``"skip"``, ``"raise"``, or None, which leaves the decision to the
+    other actions. Without other actions, None skips a non-finite update. Under ``torch.distributed`` every rank follows
+    the strictest answer.
     """
 
     name = "call"
@@ -37,18 +37,19 @@ class Call(Action):
         answer = self.function(trip)
         if answer is not None and answer not in ANSWERS:
             raise UsageError(
-                f"on_trip: the function answered {answer!r}; it answers None, {', '.join(map(repr, ANSWERS))}"
+                f"on_trip: expected the function to answer None, {', '.join(map(repr, ANSWERS))}, got {answer!r}"
                 + nearest_name(str(answer), ANSWERS)
             )
         if training.rank_group is not None:
             answer = self._strictest(answer, training)
         self.answer = answer
         name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-        said = "None" if answer is None else repr(answer)
-        outcome = {"make": Outcome.MAKE, "skip": Outcome.HOLD, "raise": Outcome.HOLD}.get(answer or "", Outcome.TELL)
-        if outcome is Outcome.HOLD:
+        outcome = Outcome.NO_DECISION
+        if answer is not None:
+            outcome = Outcome.MAKE_UPDATE if answer == "make" else Outcome.SKIP_UPDATE
+        if outcome is Outcome.SKIP_UPDATE:
             training.buffers.restore()
-        return outcome, f"{plain(name, 80)} answered {said} at step {trip.step}"
+        return outcome, f"{plain(name, 80)} answered {answer!r} at step {trip.step}"
 
     @staticmethod
     def _strictest(answer: str | None, training: Training) -> str | None:

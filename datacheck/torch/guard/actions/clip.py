@@ -1,4 +1,4 @@
-"""Make the gradient finite and small, and update with that."""
+"""Zero non-finite gradient values, clip the rest, and update."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Clip"]
 
 
 class Clip(Action):
-    """Write 0 for gradient values that are not finite, clip the rest to ``max_norm`` or ``max_value``, and update.
+    """Set non-finite gradient values to 0, clip the rest to ``max_norm`` (default 1.0) or ``max_value``, and update.
 
-    A loss that is not finite leaves no gradient worth an update: where every gradient value is bad, the step is held.
+    If every gradient value is non-finite, as after a non-finite loss, the update is skipped.
     """
 
     name = "clip"
@@ -31,10 +31,10 @@ class Clip(Action):
     ) -> None:
         super().__init__(limit=limit)
         if max_norm is not None and max_value is not None:
-            raise UsageError("clip: give max_norm or max_value, not both")
+            raise UsageError("clip: expected max_norm or max_value, got both")
         for name, value in (("max_norm", max_norm), ("max_value", max_value)):
             if value is not None and not value > 0:
-                raise UsageError(f"clip: {name}={value!r}: it must be above 0")
+                raise UsageError(f"clip: {name}={value!r}: expected a number above 0")
         self.max_value = max_value
         self.max_norm = 1.0 if max_norm is None and max_value is None else max_norm
 
@@ -53,10 +53,10 @@ class Clip(Action):
         if training.rank_group is not None:
             total, all_bad, all_values = training.rank_group.sum([total, float(num_bad), float(num_values)])
             num_bad, num_values = int(all_bad), int(all_values)
-        mended = f"{quantity(num_bad, 'gradient value')} that {'was' if num_bad == 1 else 'were'} not finite set to 0"
+        zeroed = f"{quantity(num_bad, 'non-finite gradient value')} set to 0"
         if num_bad == num_values:
             training.buffers.restore()
-            return Outcome.HOLD, f"no gradient value of step {trip.step} was finite: the update was not made"
+            return Outcome.SKIP_UPDATE, f"no gradient value of step {trip.step} was finite: the update was skipped"
         scale = training.gradient_scale
         norm = math.sqrt(total) / scale
         if self.max_value is not None:
@@ -70,4 +70,4 @@ class Clip(Action):
                 for gradient in gradients:
                     plain_tensor(gradient).mul_(factor)
             done = f"norm clipped from {norm:.4g} to {min(norm, self.max_norm):.4g}"
-        return Outcome.MAKE, f"{mended}, {done}" if num_bad else done
+        return Outcome.MAKE_UPDATE, f"{zeroed}, {done}" if num_bad else done

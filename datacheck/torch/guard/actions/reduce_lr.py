@@ -13,8 +13,8 @@ __all__ = ["ReduceLR"]
 class ReduceLR(Action):
     """Multiply every learning rate by ``factor``, and let it recover over ``recovery_steps`` good updates.
 
-    The product is never below ``min_factor``. It is taken in for the length of each update only, so any scheduler goes
-    on as if nothing had happened. A step that is not finite is held; after a spike the update is made at the lower rate.
+    Repeated reductions multiply, down to ``min_factor``. The factor applies during updates only, so schedulers do not see
+    it. A non-finite update is skipped; after a spike the update is made at the lower rate.
     """
 
     name = "reduce_lr"
@@ -31,11 +31,11 @@ class ReduceLR(Action):
     ) -> None:
         super().__init__(limit=limit)
         if not 0 < factor < 1:
-            raise UsageError(f"reduce_lr: factor={factor!r}: it must be between 0 and 1")
+            raise UsageError(f"reduce_lr: factor={factor!r}: expected a number between 0 and 1")
         if recovery_steps is not None and recovery_steps < 1:
-            raise UsageError(f"reduce_lr: recovery_steps={recovery_steps!r}: it must be at least 1, or None for never")
+            raise UsageError(f"reduce_lr: recovery_steps={recovery_steps!r}: expected at least 1, or None for never")
         if not 0 < min_factor <= 1:
-            raise UsageError(f"reduce_lr: min_factor={min_factor!r}: it must be above 0 and at most 1")
+            raise UsageError(f"reduce_lr: min_factor={min_factor!r}: expected a number above 0 and at most 1")
         self.factor = factor
         self.recovery_steps = recovery_steps
         self.min_factor = min_factor
@@ -46,12 +46,12 @@ class ReduceLR(Action):
         recovers = "" if self.recovery_steps is None else f", back within {self.recovery_steps} good updates"
         done = f"learning rates multiplied by {training.lr_factor:.4g} (before: {before:.4g}){recovers}"
         if trip.is_spike:
-            return Outcome.MAKE, done
+            return Outcome.MAKE_UPDATE, done
         training.buffers.restore()
-        return Outcome.HOLD, f"{done}; the update of step {trip.step} was not made"
+        return Outcome.SKIP_UPDATE, f"{done}; the update of step {trip.step} was skipped"
 
     def after_update(self, training: Training, /) -> None:
         if self.recovery_steps is not None and training.lr_factor < 1.0:
-            # A whole reduction is made good in recovery_steps, whatever the number of reductions.
+            # One reduction recovers within recovery_steps, however many reductions there were.
             grown = training.lr_factor * (1 / self.factor) ** (1 / self.recovery_steps)
             training.lr_factor = 1.0 if grown > 1.0 - 1e-9 else grown

@@ -1,4 +1,4 @@
-"""Go back to a state of before."""
+"""Go back to an earlier state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Rollback"]
 
 
 class _Image(NamedTuple):
-    """A snapshot: after which step and how many updates it was taken, and the state or where it lies."""
+    """A snapshot: the step and the number of updates after which it was taken, and the state or its folder."""
 
     step: int
     num_updates: int
@@ -28,11 +28,11 @@ class _Image(NamedTuple):
 
 
 class Rollback(Action):
-    """Keep a snapshot of model, optimizers, scaler, schedulers and random states, and go back to it.
+    """Keep snapshots of model, optimizers, scaler, schedulers and random states, and go back to the last one.
 
-    One is kept before the first step and after every ``every_n_steps`` good updates, the last ``keep`` of them: in host
-    memory, or under ``directory`` on disk. A state that is not finite is never kept. A second trip before a new
-    snapshot was due goes back one further. Data goes on where it was: the bad batch does not come again by this.
+    A snapshot is taken before the first step and after every ``every_n_steps`` good updates. The last ``keep`` are kept, in
+    host memory or under ``directory`` on disk, and never a non-finite state. A second trip before the next snapshot goes
+    back one further. The data loader is not rewound, so the bad batch does not come again.
     """
 
     name = "rollback"
@@ -50,7 +50,7 @@ class Rollback(Action):
         super().__init__(limit=limit)
         for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"rollback: {name}={value!r}: it must be a whole number of at least 1")
+                raise UsageError(f"rollback: {name}={value!r}: expected an integer of at least 1")
         self.every_n_steps = every_n_steps
         self.keep = keep
         self.directory = None if directory is None else Path(directory)
@@ -100,14 +100,14 @@ class Rollback(Action):
             if target is not None:
                 shutil.rmtree(target, ignore_errors=True)
             raise UsageError(
-                f"rollback: the snapshot of step {training.step} cannot be written to {plain(str(directory))}: "
-                f"{plain(str(error))}; give a directory that can be written to and has room, or none to keep it in memory"
+                f"rollback: cannot write the snapshot of step {training.step} to {plain(str(directory))}: "
+                f"{plain(str(error))}; choose a writable directory with enough space, or none to keep snapshots in memory"
             ) from error
         return target
 
     def act(self, _trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         if not self._images:
-            return Outcome.TELL, "there is no snapshot to go back to"
+            return Outcome.NO_DECISION, "no snapshot to go back to"
         if not self._is_fresh and len(self._images) > 1:
             self._images.pop()
         try:
@@ -117,9 +117,9 @@ class Rollback(Action):
             self._images.pop()
             if self._images:
                 return self.act(_trip, training)
-            return Outcome.TELL, f"no snapshot can be read any more: {error}"
+            return Outcome.NO_DECISION, f"no snapshot can be read: {error}"
         restore_training(training, state)
         self._is_fresh = False
         undone = quantity(training.num_updates - image.num_updates, "update")
         training.num_updates = image.num_updates
-        return Outcome.HOLD, f"back to the state after step {image.step}: {undone} undone"
+        return Outcome.SKIP_UPDATE, f"back to the state after step {image.step}: {undone} undone"

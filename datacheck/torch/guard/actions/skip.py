@@ -1,4 +1,4 @@
-"""Leave the update out."""
+"""Skip the update."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Skip"]
 
 
 class Skip(Action):
-    """Leave the update out: weights and optimizer state stay as they are, buffers go back to the start of the step.
+    """Skip the update: weights and optimizer state stay, buffers go back to the start of the step.
 
-    After ``max_in_row`` skipped steps in a row (the guard's ``max_skips`` unless given) the next action is asked, and
-    the guard raises where there is none.
+    After ``max_in_row`` skipped steps in a row (default: the guard's ``max_skips``) the next terminal action takes over;
+    without one, the guard raises.
     """
 
     name = "skip"
@@ -24,7 +24,7 @@ class Skip(Action):
     def __init__(self, max_in_row: int | None = None, *, limit: int | None = None) -> None:
         super().__init__(limit=limit)
         if max_in_row is not None and max_in_row < 0:
-            raise UsageError(f"skip: max_in_row={max_in_row!r}: it must be at least 0")
+            raise UsageError(f"skip: max_in_row={max_in_row!r}: expected at least 0")
         self.max_in_row = max_in_row
         self.num_in_row = 0
 
@@ -34,10 +34,10 @@ class Skip(Action):
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         self.num_in_row += 1
         lost = training.buffers.restore()
-        detail = f"the update of step {trip.step} was not made"
+        detail = f"the update of step {trip.step} was skipped"
         if lost:
-            detail += f"; {join_limited(lost)} had not been kept and could not be put back"
-        return Outcome.HOLD, detail
+            detail += f"; {join_limited(lost)} could not be restored, since no copy was kept"
+        return Outcome.SKIP_UPDATE, detail
 
     def after_update(self, _training: Training, /) -> None:
         self.num_in_row = 0

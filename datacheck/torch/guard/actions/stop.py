@@ -1,4 +1,4 @@
-"""Stop training with an error that says why."""
+"""Stop training with a diagnosis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["Raise"]
 
 
 class Raise(Action):
-    """Raise :class:`~datacheck.torch.NonFiniteError` with the diagnosis; nothing has been harmed yet.
+    """Raise :class:`~datacheck.torch.NonFiniteError` with the diagnosis, before anything is harmed.
 
-    Buffers are put back to the start of the step, and random states are those after it.
+    Buffers go back to the start of the step; random states are those after it.
     """
 
     name = "raise"
@@ -21,4 +21,4 @@ class Raise(Action):
 
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:
         training.buffers.restore()
-        return Outcome.HOLD, f"training stopped at step {trip.step}"
+        return Outcome.SKIP_UPDATE, f"training stopped at step {trip.step}"

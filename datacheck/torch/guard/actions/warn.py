@@ -1,4 +1,4 @@
-"""Say it, and let training go on."""
+"""Warn, and let training go on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["GuardWarning", "Warn"]
 
 
 class GuardWarning(UserWarning):
-    """A step tripped a guard."""
+    """A guard found an anomaly in a step."""
 
 
 class Warn(Action):
-    """Warn with :class:`GuardWarning`. By itself it changes nothing: the update is made, not finite as it may be.
+    """Warn with :class:`GuardWarning`. Alone it changes nothing: even a non-finite update is made.
 
-    ``on_trip=("warn", "skip")`` warns and keeps the update from the weights.
+    ``on_trip=("warn", "skip")`` warns and skips the update.
     """
 
     name = "warn"
@@ -27,4 +27,4 @@ class Warn(Action):
 
     def act(self, trip: Trip, _training: Training, /) -> tuple[Outcome, str]:
         warnings.warn(f"step {trip.step}: {trip}", GuardWarning, stacklevel=2)
-        return Outcome.TELL, f"{trip.code} at step {trip.step}"
+        return Outcome.NO_DECISION, f"{trip.code} at step {trip.step}"

@@ -1,4 +1,4 @@
-"""The code of a loss in a loop that the guard does not drive is found and run once more, line for line."""
+"""The loss code of the user's own loop is found and replayed, line for line."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_the_line_of_a_loop_is_named(loop: Callable[..., None]) -> None:
     assert not [finding.detail for finding in guard.report().findings if finding.code == "DC005"]
 
 
-def test_what_only_counts_and_logs_is_not_run_again() -> None:
+def test_counting_and_logging_are_not_replayed() -> None:
     counted: list[float] = []
     state = {"steps": 0}
 
@@ -242,7 +242,7 @@ def test_what_only_counts_and_logs_is_not_run_again() -> None:
     assert len(counted) == state["steps"] == 1
 
 
-def test_a_value_that_was_changed_since_is_taken_as_it_is() -> None:
+def test_a_value_that_has_changed_since_is_used_as_it_is() -> None:
     def loop(model: Any, optimizer: Any, guard: Guard) -> None:
         target = Y + 1.0
         target = target - 3.0
@@ -256,7 +256,7 @@ def test_a_value_that_was_changed_since_is_taken_as_it_is() -> None:
     assert diagnosis.cause == "log-of-zero-or-negative"
 
 
-def test_randomness_of_the_step_is_repeated() -> None:
+def test_a_loss_replay_draws_the_same_random_numbers() -> None:
     def loop(model: Any, optimizer: Any, guard: Guard) -> None:
         for _ in range(300):
             optimizer.zero_grad()
@@ -270,7 +270,7 @@ def test_randomness_of_the_step_is_repeated() -> None:
     assert diagnosis.lineno == marked_line(loop)
 
 
-def test_weights_buffers_and_generators_are_as_the_step_left_them() -> None:
+def test_a_loss_replay_leaves_weights_buffers_and_generators_unchanged() -> None:
     model, optimizer = make()
     guard = Guard(model, optimizer, on_trip="skip")
     before = [tensor.clone() for tensor in model.state_dict().values()]
@@ -285,7 +285,7 @@ def test_weights_buffers_and_generators_are_as_the_step_left_them() -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, model.state_dict().values(), strict=True))
 
 
-def test_code_that_raises_when_run_again_leaves_the_trip_explained() -> None:
+def test_a_trip_is_explained_even_if_the_replayed_code_raises() -> None:
     calls: list[int] = []
 
     def once() -> float:
@@ -306,7 +306,7 @@ def test_code_that_raises_when_run_again_leaves_the_trip_explained() -> None:
     assert any("only once" in note for note in notes)
 
 
-def test_code_without_source_leaves_the_trip_explained() -> None:
+def test_a_trip_is_explained_even_without_source_code() -> None:
     program = (
         "def loop(model, optimizer, guard):\n"
         "    optimizer.zero_grad()\n"
@@ -321,7 +321,7 @@ def test_code_without_source_leaves_the_trip_explained() -> None:
 
 
 @pytest.mark.parametrize("by_next", [False, True])
-def test_samples_are_named_and_no_other_batch_is_fetched(by_next: bool) -> None:
+def test_samples_are_named_and_no_batch_is_fetched(by_next: bool) -> None:
     bad = {"x": X.clone(), "y": Y}
     bad["x"][3, 1] = math.nan
     fetched: list[int] = []
@@ -356,7 +356,7 @@ def test_samples_are_named_and_no_other_batch_is_fetched(by_next: bool) -> None:
     assert len(fetched) == 2
 
 
-def test_a_loss_that_is_finite_when_its_code_is_run_again_did_not_repeat() -> None:
+def test_a_loss_that_is_finite_when_replayed_is_not_reproducible() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     factors = iter([math.nan, 1.0])
@@ -372,7 +372,7 @@ def test_a_loss_that_is_finite_when_its_code_is_run_again_did_not_repeat() -> No
     assert "not known to the guard" not in caught.value.diagnosis.explanation
 
 
-def test_an_input_that_is_made_otherwise_when_it_is_made_again_is_named_as_what_it_is() -> None:
+def test_an_input_that_differs_when_recomputed_is_named() -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     inputs = iter([torch.sqrt(X), X])
@@ -396,7 +396,7 @@ def test_an_input_that_is_made_otherwise_when_it_is_made_again_is_named_as_what_
 
 @pytest.mark.parametrize("num_sound", [0, 1, 5])
 @pytest.mark.parametrize("goes_into", ["the model", "the loss"])
-def test_numbers_that_are_drawn_before_the_model_is_called_are_drawn_again(num_sound: int, goes_into: str) -> None:
+def test_numbers_drawn_before_the_model_call_are_drawn_again(num_sound: int, goes_into: str) -> None:
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     schedule = torch.linspace(1.001, 0.5, 64)
@@ -422,6 +422,6 @@ def test_numbers_that_are_drawn_before_the_model_is_called_are_drawn_again(num_s
     with Guard(model, optimizer), pytest.raises(NonFiniteError) as caught:
         loop()
     diagnosis = caught.value.diagnosis
-    source, start = inspect.getsourcelines(test_numbers_that_are_drawn_before_the_model_is_called_are_drawn_again)
+    source, start = inspect.getsourcelines(test_numbers_drawn_before_the_model_call_are_drawn_again)
     assert diagnosis.cause == "domain-error"
     assert diagnosis.lineno in {start + number for number, line in enumerate(source) if "# BUG" in line}

@@ -1,4 +1,4 @@
-"""What happens to a guard in rough use: models that change, errors that end a loop, gradients that nobody zeroes."""
+"""Edge cases of a guard: models that change, errors that end a loop, gradients that are never zeroed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def test_parts_that_are_added_to_a_model_are_watched_and_their_masks_expected() -> None:
+def test_modules_added_later_are_watched_and_their_masks_expected() -> None:
     model = make_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     guard = Guard(model, optimizer, watch="layers", every_n_steps=1)
@@ -75,7 +75,7 @@ def test_parts_that_are_added_to_a_model_are_watched_and_their_masks_expected() 
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_parameters_that_are_exchanged_for_as_many_others_are_watched() -> None:
+def test_replaced_parameters_are_watched() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     guard = Guard(model, optimizer)
@@ -89,7 +89,7 @@ def test_parameters_that_are_exchanged_for_as_many_others_are_watched() -> None:
     assert all(tensor.isfinite().all() for tensor in model.parameters())
 
 
-def test_updates_are_measured_when_weights_were_moved_to_other_memory() -> None:
+def test_updates_are_measured_after_weights_moved_to_other_memory() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     guard = Guard(model, optimizer)
@@ -106,7 +106,7 @@ def test_updates_are_measured_when_weights_were_moved_to_other_memory() -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "transposed"])
-def test_the_update_ratio_is_that_of_all_weights_where_these_are_few(layout: str) -> None:
+def test_the_update_ratio_covers_all_weights_of_a_small_model(layout: str) -> None:
     torch.manual_seed(0)
     model: nn.Module = nn.Conv2d(3, 4, 3)
     if layout == "channels last":
@@ -135,7 +135,7 @@ def test_weights_too_large_for_squares_are_measured_without_a_warning() -> None:
     assert guard.history.update_ratios[0] == pytest.approx(1.0)
 
 
-def test_a_diverged_training_blames_no_sample() -> None:
+def test_diverged_training_is_attributed_to_no_sample() -> None:
     torch.manual_seed(0)
     model = make_model()
     guard = Guard(model, torch.optim.SGD(model.parameters(), lr=30.0))
@@ -157,7 +157,7 @@ def check_by_hand(loss: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", ["check", "assert", "strict clipping"])
-def test_an_error_that_ends_a_loop_is_given_the_diagnosis(kind: str) -> None:
+def test_an_error_that_ends_a_loop_gets_the_diagnosis_as_a_note(kind: str) -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     guard = Guard(model, optimizer)
@@ -186,7 +186,7 @@ def test_an_error_that_ends_a_loop_is_given_the_diagnosis(kind: str) -> None:
     assert [finding.code for finding in guard.report().findings] == ["DC450", "DC407"]
 
 
-def test_an_error_of_another_kind_ends_a_loop_as_it_is() -> None:
+def test_an_unrelated_error_ends_a_loop_unchanged() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     guard = Guard(model, optimizer)
@@ -202,7 +202,7 @@ def test_an_error_of_another_kind_ends_a_loop_as_it_is() -> None:
     assert guard.report().ok
 
 
-def test_gradients_that_a_skipped_step_left_are_told_from_new_ones() -> None:
+def test_stale_gradients_of_a_skipped_step_are_told_from_new_ones() -> None:
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -225,7 +225,7 @@ def test_gradients_that_a_skipped_step_left_are_told_from_new_ones() -> None:
 
 @pytest.mark.parametrize("is_told", [False, True])
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_nan_that_a_scaler_leaves_out_of_a_loop_trips(is_told: bool, at: int) -> None:
+def test_a_nan_in_a_step_skipped_by_the_scaler_trips(is_told: bool, at: int) -> None:
     model = make_model()
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=8.0)
     with Guard(model, optimizer, scaler=scaler, on_trip="skip") as guard:
@@ -247,7 +247,20 @@ def test_a_nan_that_a_scaler_leaves_out_of_a_loop_trips(is_told: bool, at: int) 
     assert guard.last_diagnosis.samples == (3,)
 
 
-def test_an_overflow_that_a_scaler_leaves_out_of_a_loop_is_its_own_affair() -> None:
+def test_micro_batches_under_a_scaler_are_one_step_from_the_first_step_on() -> None:
+    model = make_model()
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=8.0)
+    with Guard(model, optimizer, scaler=scaler) as guard:
+        for number, batch in enumerate(batches(6), start=1):
+            scaler.scale(mean_squares(model, batch) / 2).backward()
+            if number % 2 == 0:
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+    assert guard.report().num_rows == 3
+
+
+def test_an_overflow_in_a_step_skipped_by_the_scaler_does_not_trip() -> None:
     model = make_model()
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=2.0**126)
     with Guard(model, optimizer, scaler=scaler) as guard:
@@ -264,7 +277,7 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_learning_rate_is_given_back_where_the_optimizer_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_learning_rate_is_restored_if_the_optimizer_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.25)
     guard = Guard(model, optimizer, on_trip=ReduceLR(0.5))
@@ -303,13 +316,13 @@ def test_an_interrupted_step_leaves_nothing_half_done(place: str) -> None:
     assert len(guard.history.gradient_norms) == 2
 
 
-def test_a_closure_whose_step_was_held_gives_its_own_loss() -> None:
+def test_a_held_closure_returns_its_own_loss() -> None:
     model = make_model()
     guard = Guard(model, torch.optim.LBFGS(model.parameters()), on_trip="skip")
     assert guard.step(mean_squares, next(batches(1, bad_at=0))).isnan()
 
 
-def test_snapshots_that_cannot_be_written_are_the_users_to_know(tmp_path: Path) -> None:
+def test_an_unwritable_snapshot_directory_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     model = make_model()
     guard = Guard(
@@ -321,7 +334,7 @@ def test_snapshots_that_cannot_be_written_are_the_users_to_know(tmp_path: Path) 
         guard.step(mean_squares, next(batches(1)))
 
 
-def test_snapshots_that_are_gone_do_not_hide_the_trip(tmp_path: Path) -> None:
+def test_missing_snapshots_do_not_hide_the_trip(tmp_path: Path) -> None:
     model = make_model()
     rollback = Rollback(1, keep=2, directory=tmp_path)
     guard = Guard(model, torch.optim.SGD(model.parameters(), lr=0.1), on_trip=rollback)
@@ -382,7 +395,7 @@ def test_layers_inside_activation_checkpointing_are_seen_both_ways(use_reentrant
         assert seen[name] == pytest.approx(plain[name]), name
 
 
-def test_sparse_gradients_that_torch_cannot_clip_are_the_users_to_know() -> None:
+def test_clipping_sparse_gradients_is_a_usage_error() -> None:
     model = nn.Embedding(5, 2, sparse=True)
     guard = Guard(model, torch.optim.SparseAdam(model.parameters()), max_grad_norm=1.0)
     with pytest.raises(UsageError, match="sparse=False"):

@@ -1,0 +1,155 @@
+"""What ``Guard.step`` does: it runs the step itself and feeds it to the runner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from datacheck.errors import UsageError
+from datacheck.torch._compat import mark_stepped
+from datacheck.torch.guard.closure_check import requires_closure
+from datacheck.torch.guard.raised_errors import NUMERIC_ERRORS, handle_error
+from datacheck.torch.guard.step_parts import LossFunction, Part
+from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.step_state import Source
+
+__all__ = ["DrivenStep"]
+
+
+class DrivenStep:
+    """Runs zero_grad, forward, backward, check and update."""
+
+    def __init__(self, runner: StepRunner) -> None:
+        self._runner = runner
+        self._config = runner.config
+        self._training = runner.training
+        self._closure_optimizer = next((o for o in self._training.optimizers if requires_closure(o)), None)
+
+    def run(self, loss_fn: LossFunction, batch: Any, update: bool | None) -> Tensor:
+        """Run one micro-batch and, if it is the last one (or ``update`` says so), the update; returns the loss."""
+        state = self._runner.state
+        state.num_micro_batches += 1
+        is_last = state.num_micro_batches >= self._config.accumulation_steps if update is None else update
+        if state.num_micro_batches == 1:
+            for optimizer in self._training.optimizers:
+                optimizer.zero_grad()
+            self._runner.begin()
+        is_over = True
+        try:
+            if self._closure_optimizer is not None:
+                return self._step_with_closure(self._closure_optimizer, loss_fn, batch)
+            loss = self._run_part(loss_fn, batch, is_last=is_last)
+            is_over = is_last or loss is None
+            if is_last and loss is not None:
+                self._finish()
+            return torch.full((), float("nan")) if loss is None else loss
+        finally:
+            if is_over:
+                state.num_micro_batches = 0
+            state.source = Source.LOOP
+
+    def _run_part(self, loss_fn: LossFunction, batch: Any, *, is_last: bool) -> Tensor | None:
+        state, training = self._runner.state, self._training
+        state.source = Source.GUARD
+        random = training.random.state if state.num_micro_batches == 1 else training.random.read()
+        state.add_part(Part(loss_fn, batch, random))
+        if not is_last and isinstance(training.model, DistributedDataParallel):
+            with training.model.no_sync():
+                loss = self._backward(loss_fn, batch)
+        else:
+            loss = self._backward(loss_fn, batch)
+        if loss is not None:
+            state.losses.append(loss)
+        return loss
+
+    def _backward(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
+        """The detached loss, after its backward pass; None where the step is over already."""
+        loss = self._forward(loss_fn, batch)
+        if loss is None:
+            return None
+        num_parts = self._config.accumulation_steps
+        self._training.scaler.backward(loss if num_parts == 1 else loss / num_parts)
+        return loss.detach()
+
+    def _forward(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
+        """The loss; None where a non-finite value made the code raise, and the actions let training go on."""
+        try:
+            loss = loss_fn(self._training.model, batch)
+        except NUMERIC_ERRORS as error:
+            if handle_error(self._runner, error):
+                return None
+            raise
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shown = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UsageError(
+                f"loss_fn(model, batch) returned {shown}; expected a tensor with one value, such as loss.mean()"
+            )
+        return loss
+
+    def _finish(self) -> None:
+        """Check the gradients and, unless the actions decide otherwise, update."""
+        runner, training = self._runner, self._training
+        reading = runner.check_scaled()
+        if reading.trip is not None and not runner.resolve(reading.trip):
+            for optimizer in training.optimizers:
+                mark_stepped(optimizer)
+            return
+        if self._config.max_grad_norm is not None and not reading.is_overflow:
+            self._clip(self._config.max_grad_norm)
+        self._update()
+        if reading.is_overflow:
+            runner.after_overflow()
+        else:
+            runner.after_update()
+        runner.close()
+
+    def _clip(self, max_norm: float) -> None:
+        training = self._training
+        for optimizer in training.optimizers:
+            training.scaler.unscale(optimizer)
+        try:
+            torch.nn.utils.clip_grad_norm_([parameter.tensor for parameter in training.parameters], max_norm)
+        except NotImplementedError as error:
+            raise UsageError(
+                "max_grad_norm: torch cannot clip sparse gradients; leave it out, or give the embedding sparse=False"
+            ) from error
+
+    def _update(self) -> None:
+        training = self._training
+        self._runner.monitor.updates.before_update()
+        try:
+            for optimizer in training.optimizers:
+                training.scaler.step(optimizer)
+        except BaseException:
+            # No hook is called after a step that raised.
+            self._runner.release_updates()
+            raise
+        training.scaler.update()
+
+    def _step_with_closure(self, optimizer: Optimizer, loss_fn: LossFunction, batch: Any) -> Tensor:
+        """A step of an optimizer that evaluates the loss itself, many times: LBFGS."""
+        config, state = self._config, self._runner.state
+        if len(self._training.optimizers) > 1 or config.accumulation_steps > 1 or config.max_grad_norm is not None:
+            raise UsageError(
+                f"{type(optimizer).__name__} evaluates its loss itself: step takes no second optimizer, "
+                "accumulation_steps or max_grad_norm with it"
+            )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = self._forward(loss_fn, batch)
+            if loss is None:
+                state.is_closure_held = True
+                return torch.full((), float("nan"))
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        state.source, state.whole_part = Source.GUARD_CLOSURE, (loss_fn, batch)
+        try:
+            return torch.as_tensor(optimizer.step(closure)).detach()  # type: ignore[arg-type]
+        finally:
+            state.whole_part = None
