@@ -184,7 +184,7 @@ def test_clip_updates_with_finite_values_up_to_the_norm() -> None:
     assert finite(model, optimizer)
     moved = [(a - b).norm() for a, b in zip(before[:6], state_of(model, optimizer)[:6], strict=True)]
     assert math.hypot(*map(float, moved)) == pytest.approx(0.25, rel=1e-4)
-    assert "2 gradient values that were not finite set to 0" in guard.report().findings[-1].detail
+    assert "2 non-finite gradient values set to 0" in guard.report().findings[-1].detail
 
 
 def test_clip_by_value() -> None:

@@ -70,7 +70,7 @@ def test_modules_added_later_are_watched_and_their_masks_expected() -> None:
     with pytest.raises(NonFiniteError) as caught:
         guard.step(mean_squares, data[0])
     assert caught.value.diagnosis.cause == "parameter-not-finite"
-    assert "the first module whose output was not finite" not in str(guard.report()), "it is explained"
+    assert "the first module with a non-finite output" not in str(guard.report()), "it is explained"
     guard.remove()
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -170,7 +170,7 @@ def test_an_error_that_ends_a_loop_gets_the_diagnosis_as_a_note(kind: str) -> No
                 if kind == "check":
                     check_by_hand(loss)
                 if kind == "assert":
-                    assert loss.isfinite(), "a loss that is not finite"
+                    assert loss.isfinite(), "a non-finite loss"
                 loss.backward()
                 if kind == "strict clipping":
                     nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
@@ -218,7 +218,7 @@ def test_stale_gradients_of_a_skipped_step_are_told_from_new_ones() -> None:
     assert found.step == 5
     assert found.cause == "input-not-finite"
     assert found.explanation.startswith(
-        "the gradients were not finite when the step began: those of step 3 are in them"
+        "the gradients were already non-finite when the step began: those of step 3 were not cleared"
     )
     assert found.remedy.startswith("optimizer.zero_grad()")
 
@@ -330,7 +330,7 @@ def test_an_unwritable_snapshot_directory_is_a_usage_error(tmp_path: Path) -> No
         torch.optim.SGD(model.parameters(), lr=0.1),
         on_trip=Rollback(directory=tmp_path / "file"),
     )
-    with pytest.raises(UsageError, match=r"the snapshot of step 0 cannot be written to .*file"):
+    with pytest.raises(UsageError, match=r"cannot write the snapshot of step 0 to .*file"):
         guard.step(mean_squares, next(batches(1)))
 
 
