@@ -383,7 +383,7 @@ def test_layers_inside_activation_checkpointing_are_seen_both_ways(use_reentrant
         else:
             mean_squares(model, next(batches(1))).backward()
             optimizer.step()
-        layers = guard._driver.layers
+        layers = guard._runner.layers
         assert layers is not None
         return {layer.name: (layer.output, layer.gradient) for layer in layers.read()}
 
