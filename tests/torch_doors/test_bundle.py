@@ -335,7 +335,7 @@ def test_a_device_in_place_of_a_file_is_not_read(name: str, tmp_path: Path) -> N
 
 
 def test_a_folder_that_is_not_a_bundle_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is not there"):
+    with pytest.raises(SourceError, match="does not exist"):
         read_bundle(tmp_path)
     write_tree({"format": "other"}, tmp_path)
     with pytest.raises(SourceError, match="not a datacheck bundle"):
@@ -348,11 +348,11 @@ def test_a_folder_that_is_not_a_bundle_is_an_error(tmp_path: Path) -> None:
 def test_a_model_that_does_not_match_the_bundle_is_an_error(program: Any, tmp_path: Path) -> None:
     guard, _ = tripped(program)
     bundle = read_bundle(guard.bundle(tmp_path / "here"))
-    with pytest.raises(UsageError, match=r"lacks 'first\.weight'.*it has 'weight'"):
+    with pytest.raises(UsageError, match=r"missing 'first\.weight'.*unexpected 'weight'"):
         bundle.load_into(nn.Linear(2, 2))
     other, _ = program.build()
     other.last = nn.Linear(4, 5)
-    with pytest.raises(UsageError, match=r"'last\.weight' has shape \(5, 4\), in the bundle \(3, 4\)"):
+    with pytest.raises(UsageError, match=r"'last\.weight' has shape \(5, 4\), expected \(3, 4\)"):
         bundle.load_into(other)
 
 

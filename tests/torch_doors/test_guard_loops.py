@@ -283,9 +283,7 @@ def test_a_report_reads_well() -> None:
     batch[0, 1] = math.inf
     guard.step(mean, batch)
     lines = str(guard.report()).splitlines()
-    assert lines[0] == (
-        "DC450 the loss is non-finite: it is inf; 2 parameters of 2 got a non-finite gradient (step 2)"
-    )
+    assert lines[0] == ("DC450 the loss is non-finite: it is inf; 2 parameters of 2 got a non-finite gradient (step 2)")
     assert lines[1].startswith("DC407 ")
     assert lines[2] == "DC460 info: skip: the update of step 2 was skipped (step 2)"
     assert lines[3].startswith("2 errors, 1 other finding in 2 steps (")
