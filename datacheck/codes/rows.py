@@ -197,9 +197,9 @@ CODES = (
             " chance explains."
         ),
         why=(
-            "A model is only as good as its training data resembles what it meets. Drift may be real, and then the"
-            " score is one of other data; often it is a changed unit, a default value, or a join that matched other"
-            " rows."
+            "A model is only as good as its training data resembles what it meets. The drift may be real, and then"
+            " the score describes different data; often it is a changed unit, a default value, or a join that matched"
+            " other rows."
         ),
         example=(
             "The delays of one split were written in seconds:\n"
@@ -264,7 +264,9 @@ CODES = (
         severity="info",
         message="{field} was not compared: {detail}",
         finds="Something that could not be compared between two datasets, and why.",
-        why="What was not compared is not equal. It is reported, so that a clean comparison means what it says.",
+        why=(
+            "Something that was not compared may differ. It is reported, so that a clean comparison means what it says."
+        ),
         example=(
             "A field of free text has no categories:\n"
             "\n"

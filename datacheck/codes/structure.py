@@ -17,7 +17,7 @@ CODES = (
         message="{field} is missing: {detail}",
         finds="A field that the schema requires and the file does not have.",
         why=(
-            "A loader that fills in a default, or a model built from the columns it finds, trains on other inputs"
+            "A loader that fills in a default, or a model built from the columns it finds, trains on different inputs"
             " than you think. The usual cause is a renamed column."
         ),
         example=(
@@ -58,8 +58,8 @@ CODES = (
         message="{field} has the wrong dtype: {detail}",
         message_of_values="{violations} of {checked} values in {field} are {detail}",
         finds=(
-            "A field with another dtype than the schema's. For a field that is converted (`coerce`, and every column"
-            " of a CSV file): each value that does not convert."
+            "A field whose dtype differs from the schema. In a field that is converted (`coerce`, and every column of"
+            " a CSV file): each value that does not convert."
         ),
         why=(
             "A silent conversion changes values: int64 identifiers lose digits in float32, and NaN becomes"
@@ -87,7 +87,7 @@ CODES = (
         name="shape",
         message="{field} has the wrong shape: {detail}",
         message_of_values="{violations} of {checked} values in {field} are {detail}",
-        finds="An array, or a row's value, with another shape than the schema's.",
+        finds="An array, or the value of a row, whose shape differs from the schema.",
         why=(
             "Broadcasting hides a wrong shape: a target of shape (n, 1) against predictions of shape (n,) gives an"
             " (n, n) loss that trains and learns nothing. Swapped axes do not even change the size."

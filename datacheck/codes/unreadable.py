@@ -15,7 +15,7 @@ CODES = (
         code="DC901",
         name="unreadable",
         message="cannot be read: {detail}",
-        finds="A file that is truncated, corrupt, or in another format than its name says.",
+        finds="A file that is truncated, corrupt, or in a different format than its name says.",
         why=(
             "The usual cause is an interrupted copy. Its rows are missing from training and from validation, where"
             " nobody notices."

@@ -1,4 +1,4 @@
-"""Whatever a schema says comes back from YAML, and from pandera."""
+"""Every schema survives a round trip through YAML and through pandera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-field expressions: what the language lets through, what it means, and what a check reports."""
+"""Cross-field expressions: what the language accepts, what it means, and what the check reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas to pandera and from it."""
+"""Conversion of schemas to and from pandera."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -163,7 +162,7 @@ def test_a_run_report_round_trips_through_its_manifest() -> None:
     report = run_report()
     manifest = report.to_manifest("sha256:0", {"fields": {}}, None)
     assert report.to_manifest("sha256:0", {"fields": {}}, None) == manifest
-    read = RunReport.from_manifest(json.loads(manifest), Path("out"))
+    read = RunReport.from_manifest(json.loads(manifest), "out")
     assert (read.findings, read.accounts, read.totals()) == (report.findings, report.accounts, report.totals())
     assert not read.is_new
     assert "nothing to do: the output of these inputs is already in out" in str(read)

@@ -1,4 +1,4 @@
-"""The JSON Schema for editors says what the model says."""
+"""The JSON Schema for editors matches the model."""
 
 from __future__ import annotations
 

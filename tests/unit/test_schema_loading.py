@@ -1,4 +1,4 @@
-"""Where schemas come from: files, modules, objects."""
+"""Schemas load from files, modules and objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a schema may say, and what it is told when it contradicts itself."""
+"""What a schema accepts, and the errors for contradictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading YAML: its traps are closed, and every fault names the file and the line."""
+"""Reading YAML without its traps, with errors that give the file and the line."""
 
 from __future__ import annotations
 

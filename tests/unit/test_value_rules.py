@@ -1,4 +1,4 @@
-"""Rules on values: what NumPy says of numbers, what Arrow says of the rest, and a finding where a rule cannot be held."""
+"""Rules on values match NumPy for numbers and Arrow for the rest; a rule that does not fit is a finding."""
 
 from __future__ import annotations
 
