@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.help import OUTPUT
+from datacheck.cli.help import OUTPUT, option
 from datacheck.cli.options import Paths
 from datacheck.cli.terminal import progress_on_terminal
 
@@ -24,14 +22,8 @@ def write(
     *,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            "--baseline",
-            help="File to write.",
-            metavar="FILE",
-            show_default="datacheck-baseline.json",
-            rich_help_panel=OUTPUT,
+        option(
+            OUTPUT, "File to write.", "--output", "-o", "--baseline", metavar="FILE", default="datacheck-baseline.json"
         ),
     ] = None,
 ) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.help import CHECKS
+from datacheck.cli.help import CHECKS, argument, option
 from datacheck.cli.options import Formats, OutputFiles
 from datacheck.cli.report_outputs import pair_outputs, write_reports
 from datacheck.cli.terminal import exit_code_of, progress_on_terminal
@@ -18,42 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
-def _threshold(help_text: str, default: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        help=help_text, metavar="NUMBER", show_default=default, rich_help_panel=CHECKS
-    )
-    return option
+def _threshold(help_text: str, default: str) -> Any:
+    return option(CHECKS, help_text, metavar="NUMBER", default=default)
 
 
 Key = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "Fields that together identify an example, such as site,visit. A key must not occur in both datasets. Can be repeated.",
         "--key",
-        help="Fields that together identify an example, such as site,visit. A key must not occur in both datasets. "
-        "Can be repeated.",
         metavar="FIELDS",
-        show_default="unique keys of the schema",
-        rich_help_panel=CHECKS,
+        default="unique keys of the schema",
     ),
 ]
 ExcludeFields = Annotated[
     list[str] | None,
-    typer.Option(
-        "--exclude",
-        help="A field to leave out of the comparison. Can be repeated.",
-        metavar="FIELD",
-        show_default=False,
-        rich_help_panel=CHECKS,
-    ),
+    option(CHECKS, "A field to leave out of the comparison. Can be repeated.", "--exclude", metavar="FIELD"),
 ]
 RowExclude = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "A column to ignore when comparing whole rows, such as a row number. Can be repeated.",
         "--row-exclude",
-        help="A column to ignore when comparing whole rows, such as a row number. Can be repeated.",
         metavar="FIELD",
-        show_default=False,
-        rich_help_panel=CHECKS,
     ),
 ]
 Psi = Annotated[float | None, _threshold("Population stability index above which numbers have drifted.", "0.25")]
@@ -61,8 +50,7 @@ Ks = Annotated[float | None, _threshold("Kolmogorov-Smirnov statistic above whic
 Distance = Annotated[float | None, _threshold("Jensen-Shannon distance above which categories have drifted.", "0.2")]
 Rate = Annotated[float | None, _threshold("Change of the NaN, null or infinity rate that is reported.", "0.01")]
 Drift = Annotated[
-    bool,
-    typer.Option("--drift/--no-drift", help="Compare distributions and rates of bad values.", rich_help_panel=CHECKS),
+    bool, option(CHECKS, "Compare distributions and rates of bad values.", "--drift/--no-drift", default=True)
 ]
 
 
@@ -71,13 +59,8 @@ Drift = Annotated[
 def compare(
     ctx: typer.Context,
     configuration: Configuration,
-    train: Annotated[
-        str, typer.Argument(help="The training data: a file, folder or glob.", metavar="TRAIN", show_default=False)
-    ],
-    others: Annotated[
-        list[str],
-        typer.Argument(help="The datasets to compare with it, such as test data.", metavar="OTHER", show_default=False),
-    ],
+    train: Annotated[str, argument("TRAIN", "The training data: a file, folder or glob.")],
+    others: Annotated[list[str], argument("OTHER", "The datasets to compare with it, such as test data.")],
     *,
     key: Key = None,
     exclude: ExcludeFields = None,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from datacheck.cli.config_options import with_configuration
+from datacheck.cli.help import argument
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
@@ -18,10 +17,7 @@ __all__ = ["config"]
 @with_configuration()
 def config(
     configuration: Configuration,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files whose schema to show.", metavar="FILE", show_default=False),
-    ] = None,
+    paths: Annotated[list[str] | None, argument("FILE", "Files whose schema to show.")] = None,
 ) -> int:
     """Show the settings in effect and where each was set.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
-from datacheck.cli.help import OUTPUT
+from datacheck.cli.help import OUTPUT, argument, option
 from datacheck.cli.options import SCHEMA_HELP
 
 __all__ = ["diff"]
@@ -22,12 +20,11 @@ class DiffFormat(StrEnum):
 
 
 def diff(
-    first: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="OLD", show_default=False)],
-    second: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="NEW", show_default=False)],
+    first: Annotated[str, argument("OLD", SCHEMA_HELP)],
+    second: Annotated[str, argument("NEW", SCHEMA_HELP)],
     *,
     format: Annotated[  # noqa: A002 - the option's name
-        DiffFormat,
-        typer.Option("--format", "-f", help="Output format: text or json.", metavar="FORMAT", rich_help_panel=OUTPUT),
+        DiffFormat, option(OUTPUT, "Output format: text or json.", "--format", "-f", metavar="FORMAT", default=True)
     ] = DiffFormat.text,
 ) -> int:
     """Show what changed between two schemas.

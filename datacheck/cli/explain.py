@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from datacheck.cli.help import argument
 
 if TYPE_CHECKING:
     from datacheck.codes.code import Code
@@ -15,10 +15,10 @@ __all__ = ["explain"]
 def explain(
     codes: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Codes such as DC101, or their names. A prefix such as DC1 lists its codes.",
-            metavar="CODE",
-            show_default="list all codes",
+        argument(
+            "CODE",
+            "Codes such as DC101, or their names. A prefix such as DC1 lists its codes.",
+            default="list all codes",
         ),
     ] = None,
 ) -> int:

@@ -1,12 +1,13 @@
-"""The layout of ``--help``: options in named groups."""
+"""Declarations of options and arguments, and the layout of ``--help``: options in named groups."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
-__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "HelpCommand"]
+__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "HelpCommand", "argument", "option"]
 
 INPUT = "Input"
 CHECKS = "Checks"
@@ -14,6 +15,23 @@ OUTPUT = "Output"
 PERFORMANCE = "Performance"
 
 _ORDER = ("Arguments", INPUT, CHECKS, OUTPUT, PERFORMANCE, "Options")
+
+
+def option(
+    group: str,
+    text: str,
+    *names: str,
+    metavar: str | None = None,
+    default: str | bool = False,
+    min_value: int | None = None,
+) -> Any:
+    """Declare an option with the help ``text``. ``default`` describes the default value, or True shows the value itself."""
+    return typer.Option(*names, help=text, metavar=metavar, show_default=default, min=min_value, rich_help_panel=group)
+
+
+def argument(metavar: str, text: str, *, default: str | bool = False) -> Any:
+    """Declare an argument with the help ``text``. ``default`` describes the default value."""
+    return typer.Argument(help=text, metavar=metavar, show_default=default)
 
 
 class HelpCommand(TyperCommand):

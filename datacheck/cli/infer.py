@@ -6,9 +6,7 @@ from os.path import lexists
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from datacheck.cli.help import OUTPUT
+from datacheck.cli.help import OUTPUT, argument, option
 from datacheck.cli.options import Workers
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
@@ -16,22 +14,12 @@ __all__ = ["infer"]
 
 
 def infer(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs.", metavar="PATH", show_default=False)],
+    paths: Annotated[list[str], argument("PATH", "Files, folders or globs.")],
     *,
     output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Schema file to write.",
-            metavar="FILE",
-            show_default="standard output",
-            rich_help_panel=OUTPUT,
-        ),
+        str | None, option(OUTPUT, "Schema file to write.", "--output", "-o", metavar="FILE", default="standard output")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel=OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace an existing file.", "--overwrite")] = False,
     workers: Workers = None,
 ) -> int:
     """Suggest a schema that the data passes.

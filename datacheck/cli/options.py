@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
-from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE
+from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, argument, option
 
 __all__ = [
     "SCHEMA_HELP",
@@ -58,148 +56,110 @@ class ColorChoice(StrEnum):
     never = "never"
 
 
-Pipeline = Annotated[str, typer.Argument(help="Pipeline file (YAML).", metavar="PIPELINE", show_default=False)]
-Format = Annotated[
-    OutputFormat,
-    typer.Option("--format", "-f", help=_FORMAT_HELP, metavar="FORMAT", rich_help_panel=OUTPUT),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace the output of a different run in this folder.", rich_help_panel=OUTPUT),
-]
+Pipeline = Annotated[str, argument("PIPELINE", "Pipeline file (YAML).")]
+Format = Annotated[OutputFormat, option(OUTPUT, _FORMAT_HELP, "--format", "-f", metavar="FORMAT", default=True)]
+Overwrite = Annotated[bool, option(OUTPUT, "Replace the output of a different run in this folder.", "--overwrite")]
 Workers = Annotated[
     int | None,
-    typer.Option(
+    option(
+        PERFORMANCE,
+        "Number of units of work (files or parts of files) to process at the same time.",
         "--workers",
         "-w",
-        min=1,
-        help="Number of units of work (files or parts of files) to process at the same time.",
+        min_value=1,
         metavar="N",
-        show_default="number of processors, at most 16",
-        rich_help_panel=PERFORMANCE,
+        default="number of processors, at most 16",
     ),
 ]
 
 # Settings: the environment or the configuration file may set them too.
 Paths = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Files, folders or globs to check.", metavar="PATH", show_default="'paths' in the configuration"
-    ),
+    list[str] | None, argument("PATH", "Files, folders or globs to check.", default="'paths' in the configuration")
 ]
 Formats = Annotated[
     list[OutputFormat] | None,
-    typer.Option(
-        "--format",
-        "-f",
-        help=f"{_FORMAT_HELP} Repeat it for several reports.",
-        metavar="FORMAT",
-        show_default="text",
-        rich_help_panel=OUTPUT,
+    option(
+        OUTPUT, f"{_FORMAT_HELP} Repeat it for several reports.", "--format", "-f", metavar="FORMAT", default="text"
     ),
 ]
 OutputFiles = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        OUTPUT,
+        "Write the report of the preceding --format to this file.",
         "--output",
         "-o",
-        help="Write the report of the preceding --format to this file.",
         metavar="FILE",
-        show_default="standard output",
-        rich_help_panel=OUTPUT,
+        default="standard output",
     ),
 ]
 Color = Annotated[
     ColorChoice | None,
-    typer.Option(
-        "--color",
-        help="When to color text: auto, always or never.",
-        metavar="WHEN",
-        show_default="auto",
-        rich_help_panel=OUTPUT,
-    ),
+    option(OUTPUT, "When to color text: auto, always or never.", "--color", metavar="WHEN", default="auto"),
 ]
-Schema = Annotated[
-    str | None,
-    typer.Option("--schema", "-s", help=SCHEMA_HELP, metavar="SCHEMA", show_default=False, rich_help_panel=CHECKS),
-]
+Schema = Annotated[str | None, option(CHECKS, SCHEMA_HELP, "--schema", "-s", metavar="SCHEMA")]
 Select = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "Codes that count, or prefixes of codes, such as DC1,DC9.",
         "--select",
-        help="Codes that count, or prefixes of codes, such as DC1,DC9.",
         metavar="CODES",
-        show_default="all codes",
-        rich_help_panel=CHECKS,
+        default="all codes",
     ),
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "Codes or prefixes to ignore. If --select matches too, the longer prefix wins.",
         "--ignore",
-        help="Codes or prefixes to ignore. The longer prefix wins over --select.",
         metavar="CODES",
-        show_default=False,
-        rich_help_panel=CHECKS,
     ),
 ]
 Severity = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "Change the severity of a code to error, warning or info, such as DC906=warning.",
         "--severity",
-        help="Change the severity of a code to error, warning or info, such as DC906=warning.",
         metavar="CODE=LEVEL",
-        show_default=False,
-        rich_help_panel=CHECKS,
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        INPUT,
+        "Skip files that match this pattern (.gitignore syntax). Can be repeated.",
         "--exclude",
-        help="Skip files that match this pattern (.gitignore syntax). Can be repeated.",
         metavar="PATTERN",
-        show_default=False,
-        rich_help_panel=INPUT,
     ),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(
+    option(
+        CHECKS,
+        "File of known findings, which do not fail.",
         "--baseline",
-        help="File of known findings, which do not fail.",
         metavar="FILE",
-        show_default="datacheck-baseline.json, if it exists",
-        rich_help_panel=CHECKS,
+        default="datacheck-baseline.json, if it exists",
     ),
 ]
-NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Fail on known findings too.", rich_help_panel=CHECKS)]
+NoBaseline = Annotated[bool, option(CHECKS, "Fail on known findings too.", "--no-baseline")]
 Cache = Annotated[
-    bool | None,
-    typer.Option(
-        "--cache/--no-cache",
-        help="Reuse the verdicts on unchanged files.",
-        show_default="cache",
-        rich_help_panel=PERFORMANCE,
-    ),
+    bool | None, option(PERFORMANCE, "Reuse the verdicts on unchanged files.", "--cache/--no-cache", default="cache")
 ]
 CacheDir = Annotated[
     str | None,
-    typer.Option(
-        "--cache-dir",
-        help="Folder for cached verdicts.",
-        metavar="FOLDER",
-        show_default="~/.cache/datacheck",
-        rich_help_panel=PERFORMANCE,
-    ),
+    option(PERFORMANCE, "Folder for cached verdicts.", "--cache-dir", metavar="FOLDER", default="~/.cache/datacheck"),
 ]
 Config = Annotated[
     str | None,
-    typer.Option(
+    option(
+        INPUT,
+        "Configuration file (YAML or TOML).",
         "--config",
-        help="Configuration file (YAML or TOML).",
         metavar="FILE",
-        show_default="the nearest datacheck.yaml or pyproject.toml",
-        rich_help_panel=INPUT,
+        default="the nearest datacheck.yaml or pyproject.toml",
     ),
 ]

@@ -7,9 +7,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from datacheck.cli.help import OUTPUT
+from datacheck.cli.help import OUTPUT, argument, option
 
 if TYPE_CHECKING:
     from datacheck.errors import UsageError
@@ -22,18 +20,10 @@ FORMATS = ("text", "json")
 
 
 def replay(
-    bundle: Annotated[
-        Path, typer.Argument(help="Bundle folder that a guard wrote.", metavar="BUNDLE", show_default=False)
-    ],
-    build: Annotated[
-        str,
-        typer.Argument(
-            help="Function that builds the model, as package.module:function.", metavar="BUILD", show_default=False
-        ),
-    ],
+    bundle: Annotated[Path, argument("BUNDLE", "Bundle folder that a guard wrote.")],
+    build: Annotated[str, argument("BUILD", "Function that builds the model, as package.module:function.")],
     format: Annotated[  # noqa: A002 - the option's name
-        str,
-        typer.Option("--format", "-f", help="Output format: text or json.", metavar="FORMAT", rich_help_panel=OUTPUT),
+        str, option(OUTPUT, "Output format: text or json.", "--format", "-f", metavar="FORMAT", default=True)
     ] = "text",
 ) -> int:
     """Replay a failed training step from a bundle and diagnose it.
@@ -55,7 +45,7 @@ def replay(
     from datacheck.torch.guard.bundle import read_bundle
     from datacheck.torch.guard.bundle_replay import replay_bundle
 
-    held = read_bundle(bundle)
+    saved = read_bundle(bundle)
     if ":" not in build:
         raise UsageError(f"{build}: expected the function that builds the model, such as package.module:build")
     function = import_reference(build)
@@ -66,12 +56,14 @@ def replay(
     except Exception as error:  # the user's code
         raise _raised(build, error) from error
     try:
-        replayed = replay_bundle(held, built)
+        replayed = replay_bundle(saved, built)
     except DatacheckError:
         raise
     except Exception as error:  # the user's code, on the bundle's batch
         raise _raised("the step", error) from error
-    print(json.dumps(_record(bundle, held, replayed), indent=2) if format == "json" else _text(bundle, held, replayed))
+    print(
+        json.dumps(_record(bundle, saved, replayed), indent=2) if format == "json" else _text(bundle, saved, replayed)
+    )
     return 0 if replayed.diagnosis is None else 1
 
 

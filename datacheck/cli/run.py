@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from datacheck.cli.help import INPUT, OUTPUT
+from datacheck.cli.help import INPUT, OUTPUT, argument, option
 from datacheck.cli.options import Format, OutputFormat, Overwrite, Pipeline, Workers
 from datacheck.cli.terminal import exit_code_of, print_report, progress_on_terminal
 
@@ -39,8 +37,7 @@ def fit(
     pipeline: Pipeline,
     *,
     output: Annotated[
-        str,
-        typer.Option("--output", "-o", help="File to write.", metavar="FILE", rich_help_panel=OUTPUT),
+        str, option(OUTPUT, "File to write.", "--output", "-o", metavar="FILE", default=True)
     ] = "statistics.json",
     workers: Workers = None,
 ) -> int:
@@ -63,35 +60,25 @@ def fit(
 def clean(
     pipeline: Pipeline,
     paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Files, folders or globs to clean.", metavar="PATH", show_default="the inputs of the pipeline"
-        ),
+        list[str] | None, argument("PATH", "Files, folders or globs to clean.", default="the inputs of the pipeline")
     ] = None,
     *,
     statistics: Annotated[
         str,
-        typer.Option(
+        option(
+            INPUT,
+            "File that 'datacheck fit' wrote for the same cleaning rules.",
             "--statistics",
-            help="File that 'datacheck fit' wrote for the same cleaning rules.",
             metavar="FILE",
-            rich_help_panel=INPUT,
+            default=True,
         ),
     ] = "statistics.json",
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder to write.",
-            metavar="FOLDER",
-            show_default="the output of the pipeline",
-            rich_help_panel=OUTPUT,
-        ),
+        option(OUTPUT, "Folder to write.", "--output", "-o", metavar="FOLDER", default="the output of the pipeline"),
     ] = None,
     split: Annotated[
-        str,
-        typer.Option("--split", help="Subfolder of the output for PATH.", metavar="NAME", rich_help_panel=OUTPUT),
+        str, option(OUTPUT, "Subfolder of the output for PATH.", "--split", metavar="NAME", default=True)
     ] = "data",
     format: Format = OutputFormat.text,  # noqa: A002 - the option's name
     workers: Workers = None,

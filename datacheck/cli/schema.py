@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN
-from datacheck.cli.help import INPUT
+from datacheck.cli.help import INPUT, argument, option
 from datacheck.cli.options import SCHEMA_HELP
 
 __all__ = ["check", "show"]
@@ -16,18 +14,11 @@ __all__ = ["check", "show"]
 def check(
     schemas: Annotated[
         list[str],
-        typer.Argument(
-            help="Schema, pipeline or configuration files, or pandera models as package.module:Model.",
-            metavar="SCHEMA",
-            show_default=False,
-        ),
+        argument("SCHEMA", "Schema, pipeline or configuration files, or pandera models as package.module:Model."),
     ],
     *,
     skip_others: Annotated[
-        bool,
-        typer.Option(
-            "--skip-others", help="Skip files that are neither a schema nor a pipeline.", rich_help_panel=INPUT
-        ),
+        bool, option(INPUT, "Skip files that are neither a schema nor a pipeline.", "--skip-others")
     ] = False,
 ) -> int:
     """Check schema, pipeline and configuration files for errors.
@@ -55,7 +46,7 @@ def check(
 
 
 def show(
-    schema: Annotated[str, typer.Argument(help=SCHEMA_HELP, metavar="SCHEMA", show_default=False)],
+    schema: Annotated[str, argument("SCHEMA", SCHEMA_HELP)],
 ) -> int:
     """Print a schema as YAML, as datacheck reads it.
 

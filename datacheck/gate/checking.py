@@ -44,7 +44,7 @@ def check(
 
     Args:
         paths: files, folders or globs. Default: ``paths`` of the configuration.
-        configuration: a configuration to use as it is. Default: ``settings``, then the environment, then the nearest
+        configuration: a complete configuration. Default: ``settings``, then the environment, then the nearest
             configuration file.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
         progress: receives rows and bytes as units of work finish.
