@@ -18,7 +18,7 @@ from datacheck.formats import Format
 from datacheck.sinks.arrays import Segment, StoredArray
 from datacheck.sinks.concatenate import Concatenator
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
-from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.storage import open_file
 
 REC_MAGIC, VEC_MAGIC = b"RECORDS1", b"VECTOR01"
@@ -45,14 +45,14 @@ VEC = Format(
 class RecSource:
     format: ClassVar[str] = "rec"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         _, num_rows, _ = _read_header(uri)
         unit = WorkUnit(uri, self.format, 0, fingerprint, 0, num_rows, options=options)
         return InputInfo(uri, self.format, fingerprint.size, num_rows, (unit,))
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         names, num_rows, start = _read_header(unit.uri)
         wanted = unit.options.columns
@@ -116,7 +116,7 @@ class RecSink:
 class VecSource:
     format: ClassVar[str] = "vec"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         num_rows = (fingerprint.size - 8) // 8
@@ -126,7 +126,7 @@ class VecSource:
         )
         return InputInfo(uri, self.format, fingerprint.size, num_rows, units)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         count = unit.num_rows or 0
         with open_file(unit.uri) as file:

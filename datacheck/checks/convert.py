@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from datacheck.batch import walk_arrow
 from datacheck.leaves import BoolArray
-from datacheck.sources.text_parsing import clean_words, convert, is_text, parse, parse_words
+from datacheck.sources.text_parsing import clean_cells, convert, is_text, parse, parse_cells
 
 __all__ = ["convert_arrow", "convert_numbers"]
 
@@ -112,8 +112,8 @@ def _from_text(values: pa.Array, target: pa.DataType, is_untyped: bool, is_loose
         return converted
     words = values.cast(pa.string())
     if is_untyped:
-        words = clean_words(words, target)
-    return parse_words(words, target, is_loose and pa.types.is_integer(target))
+        words = clean_cells(words, target)
+    return parse_cells(words, target, is_loose and pa.types.is_integer(target))
 
 
 def _from_others(values: pa.Array, target: pa.DataType) -> pa.Array:

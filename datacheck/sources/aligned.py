@@ -13,7 +13,7 @@ from datacheck.errors import SourceError
 from datacheck.formats import format_of_name
 from datacheck.sources.base import InputInfo, ReadOptions, Source, WorkUnit, split_rows
 from datacheck.sources.detect import get_source
-from datacheck.sources.error_translation import guard_read
+from datacheck.sources.error_translation import translate_read_errors
 from datacheck.storage.base import Fingerprint
 
 __all__ = ["AlignedSource", "inspect_aligned"]
@@ -51,7 +51,7 @@ class AlignedSource:
         """A file alone is aligned with nothing; see :func:`inspect_aligned`."""
         return inspect_aligned({"array": uri}, options)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         columns = tuple(_read_column(unit, *array) for array in unit.arrays)
         yield Batch(columns, unit.num_rows or 0, unit.row_start)

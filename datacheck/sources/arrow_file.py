@@ -14,7 +14,7 @@ import pyarrow.ipc as ipc
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.arrow_messages import Contents, read_contents
+from datacheck.sources.arrow_messages import IpcContents, read_ipc_contents
 from datacheck.sources.base import (
     TARGET_BATCH_BYTES,
     TARGET_UNIT_BYTES,
@@ -24,7 +24,12 @@ from datacheck.sources.base import (
     fingerprint_of,
     split_rows,
 )
-from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.sources.error_translation import (
+    check_expansion,
+    check_rows,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.storage.registry import open_file, storage_of
 
 __all__ = ["ArrowSource"]
@@ -39,14 +44,14 @@ class ArrowSource:
 
     format: ClassVar[str] = "arrow"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         is_stream = _is_stream(uri)
-        with _open(uri) as source:
+        with _open_file(uri) as source:
             source.seek(0 if is_stream else 8)
-            contents = read_contents(uri, source, is_stream=is_stream)
-        with _opened(uri, options) as (reader, _names):
+            contents = read_ipc_contents(uri, source, is_stream=is_stream)
+        with _open_reader(uri, options) as (reader, _names):
             _check_names(reader.schema)
             if not is_stream and reader.num_record_batches != len(contents.batches):
                 problem = f"its footer lists {reader.num_record_batches} record batches of {len(contents.batches)}"
@@ -58,15 +63,15 @@ class ArrowSource:
             WorkUnit(
                 uri, self.format, index, fingerprint, start, count, (first,), row_group_starts=(at,), options=options
             )
-            for index, (start, count, first, at) in enumerate(_parts(contents, is_stream))
+            for index, (start, count, first, at) in enumerate(_plan_units(contents, is_stream))
         )
         return InputInfo(uri, self.format, fingerprint.size, num_rows, units)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with _opened(unit.uri, unit.options) as (reader, names):
+        with _open_reader(unit.uri, unit.options) as (reader, names):
             start = unit.row_start
-            for batch in _joined(_slices(reader, unit), names):
+            for batch in _join_small(_read_slices(reader, unit), names):
                 yield Batch.from_arrow(batch, start)
                 start += batch.num_rows
             if start != unit.row_start + (unit.num_rows or 0):
@@ -89,16 +94,16 @@ def _is_stream(uri: str) -> bool:
     return not head.startswith(_MAGIC)
 
 
-def _open(uri: str) -> pa.NativeFile:
+def _open_file(uri: str) -> pa.NativeFile:
     """The file, mapped where it has a local path."""
     path = storage_of(uri).local_path(uri)
     return pa.PythonFile(open_file(uri), "r") if path is None else pa.memory_map(path)
 
 
 @contextmanager
-def _opened(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
+def _open_reader(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
     """A reader of the wanted columns, and their positions in what it reads."""
-    with _open(uri) as source:
+    with _open_file(uri) as source:
         open_reader = ipc.open_stream if _is_stream(uri) else ipc.open_file
         reader = open_reader(source)
         if options.columns is None:
@@ -119,7 +124,7 @@ def _check_names(fields: Iterable[pa.Field]) -> None:
         _check_names(kind.field(index) for index in range(kind.num_fields))
 
 
-def _parts(contents: Contents, is_stream: bool) -> list[tuple[int, int, int, int]]:
+def _plan_units(contents: IpcContents, is_stream: bool) -> list[tuple[int, int, int, int]]:
     """``(row_start, num_rows, first batch, its first row)`` of units that hold about a unit's bytes each."""
     batches = contents.batches
     num_rows = sum(batch.num_rows for batch in batches)
@@ -145,10 +150,10 @@ def _parts(contents: Contents, is_stream: bool) -> list[tuple[int, int, int, int
     return parts or [(0, 0, 0, 0)]
 
 
-def _slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
+def _read_slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
     """The unit's rows, in validated record batches of about a batch's bytes."""
     row, stop = unit.row_group_starts[0], unit.row_start + (unit.num_rows or 0)
-    for batch in _from(reader, unit.row_groups[0]):
+    for batch in _batches_from(reader, unit.row_groups[0]):
         if row >= stop:
             return
         begin, end = max(unit.row_start - row, 0), min(batch.num_rows, stop - row)
@@ -163,7 +168,7 @@ def _slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
         row += batch.num_rows
 
 
-def _from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
+def _batches_from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
     if isinstance(reader, ipc.RecordBatchFileReader):
         for index in range(first, reader.num_record_batches):
             yield reader.get_batch(index)
@@ -173,22 +178,22 @@ def _from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
                 yield batch
 
 
-def _joined(batches: Iterator[pa.RecordBatch], columns: list[int]) -> Iterator[pa.RecordBatch]:
+def _join_small(batches: Iterator[pa.RecordBatch], columns: list[int]) -> Iterator[pa.RecordBatch]:
     """The same rows, with runs of small batches made one."""
     held: list[pa.RecordBatch] = []
     held_bytes = 0
     for batch in batches:
         chosen = batch.select(columns)
         if held and held_bytes + chosen.nbytes > JOIN_BELOW_BYTES:
-            yield from _join(held)
+            yield from _concatenate(held)
             held, held_bytes = [], 0
         held.append(chosen)
         held_bytes += chosen.nbytes
     if held:
-        yield from _join(held)
+        yield from _concatenate(held)
 
 
-def _join(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+def _concatenate(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     if len(batches) == 1:
         return batches
     try:

@@ -16,7 +16,7 @@ import pyarrow.ipc as ipc
 
 from datacheck.errors import SourceError
 
-__all__ = ["BatchSize", "Contents", "read_contents"]
+__all__ = ["BatchSize", "IpcContents", "read_ipc_contents"]
 
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 _BROKEN = "write the file again, or take it out of the inputs"
@@ -32,7 +32,7 @@ class BatchSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class IpcContents:
     """The record batches in the order of the file, and the decoded bytes of its dictionaries."""
 
     batches: tuple[BatchSize, ...]
@@ -43,7 +43,7 @@ class Contents:
         return self.dictionary_bytes + sum(batch.num_bytes for batch in self.batches)
 
 
-def read_contents(uri: str, source: pa.NativeFile, *, is_stream: bool) -> Contents:
+def read_ipc_contents(uri: str, source: pa.NativeFile, *, is_stream: bool) -> IpcContents:
     """Look at every message from the source's position on.
 
     Raises ``SourceError`` for a stream without an end mark, or with bytes after it: it may have been cut between two
@@ -70,7 +70,7 @@ def read_contents(uri: str, source: pa.NativeFile, *, is_stream: bool) -> Conten
     if is_stream and source.tell() != source.size():
         extra = source.size() - source.tell()
         raise SourceError("DC901", uri, f"{extra:,} bytes follow the end of the stream, and readers skip them", _BROKEN)
-    return Contents(tuple(batches), dictionary_bytes)
+    return IpcContents(tuple(batches), dictionary_bytes)
 
 
 def _size_of(message: Any) -> tuple[int, BatchSize]:

@@ -12,7 +12,7 @@ import gzip
 import io
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -24,8 +24,8 @@ import pyarrow.csv as pa_csv
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.csv_types import ColumnKinds
-from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
+from datacheck.sources.csv_types import ColumnTypes
+from datacheck.sources.error_translation import check_expansion, translate_inspect_errors, translate_read_errors
 from datacheck.sources.text_parsing import convert
 from datacheck.storage.registry import open_file
 from datacheck.text import quantity
@@ -53,23 +53,23 @@ class CsvSource:
 
     format: ClassVar[str] = "csv"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        _header(uri, options)
+        _read_header(uri, options)
         unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
         return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         try:
             yield from _read(unit.uri, unit.options)
         except pa.ArrowInvalid as error:
-            raise _explained(unit.uri, unit.options, error) from error
+            raise _to_source_error(unit.uri, unit.options, error) from error
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _CsvFile:
     """A file, and what its header says: names, and how many empty lines stand before them."""
 
     uri: str
@@ -94,7 +94,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
+class _TextBlock:
     """Some rows as text, the lines among them that are no rows, and where they stand in the file."""
 
     columns: list[pa.Array]
@@ -109,7 +109,7 @@ def _delimiter(uri: str, options: ReadOptions) -> str:
 
 
 @contextmanager
-def _opened(uri: str, options: ReadOptions) -> Iterator[_Stream]:
+def _open_stream(uri: str, options: ReadOptions) -> Iterator[_Stream]:
     with open_file(uri) as file:
         if uri.lower().endswith(".gz"):
             with gzip.open(file) as expanded:
@@ -139,9 +139,9 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
+def _read_header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
     """The names in the first line that is not empty, and how many empty lines stand before it."""
-    with _opened(uri, options) as file:
+    with _open_stream(uri, options) as file:
         head = file.read(MAX_HEADER_BYTES)
     if head.startswith(_UTF16):
         raise SourceError("DC901", uri, "it is UTF-16, not UTF-8", f"convert it: iconv -f utf-16 -t utf-8 {uri}")
@@ -159,11 +159,11 @@ def _header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
         raise SourceError("DC901", uri, "it holds no header, only empty lines", "write column names in its first line")
     num_empty, names = rows[0]
     if len(names) == 1:
-        _refuse_other_delimiter(uri, text, _delimiter(uri, options))
+        _check_delimiter(uri, text, _delimiter(uri, options))
     return names, num_empty
 
 
-def _refuse_other_delimiter(uri: str, text: str, delimiter: str) -> None:
+def _check_delimiter(uri: str, text: str, delimiter: str) -> None:
     """Refuse a file of one column whose first lines all have as many cells by another delimiter: it would be all text."""
     for other in _DELIMITERS:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=other)
@@ -177,12 +177,12 @@ def _refuse_other_delimiter(uri: str, text: str, delimiter: str) -> None:
 
 
 def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
-    file = _File(uri, options, *_header(uri, options))
+    file = _CsvFile(uri, options, *_read_header(uri, options))
     names = [file.names[index] for index in file.wanted]
-    kinds, held = _settle(file, ColumnKinds(names, options.dtypes))
+    kinds, held = _infer_types(file, ColumnTypes(names, options.dtypes))
     flags = [(kinds.is_untyped(index), kinds.is_mostly_numbers(index)) for index in range(len(names))]
     is_empty = True
-    for lines in held if held is not None else _text(file):
+    for lines in held if held is not None else _read_text(file):
         columns = []
         for name, cells, kind, (untyped, numbers) in zip(names, lines.columns, kinds.types, flags, strict=True):
             converted = convert(cells, kind)
@@ -198,14 +198,14 @@ def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
         yield Batch(tuple(Column(name, pa.nulls(0, kind)) for name, kind in kinds_of), 0)
 
 
-def _settle(file: _File, kinds: ColumnKinds) -> tuple[ColumnKinds, list[_Lines] | None]:
+def _infer_types(file: _CsvFile, kinds: ColumnTypes) -> tuple[ColumnTypes, list[_TextBlock] | None]:
     """The types that hold the whole file; and its text, where that is little enough to be kept."""
     while True:
         again = False
         kinds.start()
-        held: list[_Lines] | None = []
+        held: list[_TextBlock] | None = []
         held_bytes = 0
-        for lines in _text(file):
+        for lines in _read_text(file):
             again = kinds.see(lines.columns) or again
             held_bytes += sum(column.nbytes for column in lines.columns)
             if held is not None:
@@ -216,40 +216,69 @@ def _settle(file: _File, kinds: ColumnKinds) -> tuple[ColumnKinds, list[_Lines] 
             return kinds, held
 
 
-def _text(file: _File) -> Iterator[_Lines]:
+def _read_text(file: _CsvFile) -> Iterator[_TextBlock]:
     """The file's rows as text, without the header."""
-    found: deque[Any] = deque()
+    skipped = _SkippedLines(file)
+    num_columns, row = len(file.wanted), 0
+    with _open_stream(file.uri, file.options) as stream:
+        for body in _without_header(_reader(file, stream, skipped.skip)):
+            malformed = skipped.take(row, body.num_rows)
+            stop = row + body.num_rows + len(malformed)
+            if stop > row:
+                rows = _rows_between(row, stop, malformed) if malformed else None
+                yield _TextBlock(body.columns[:num_columns], body.num_rows, row, rows, malformed)
+            row = stop
+    if rest := skipped.take_rest():
+        yield _TextBlock([pa.nulls(0, pa.string())] * num_columns, 0, row, None, rest)
 
-    def skip(row: Any) -> str:
-        found.append(row)
+
+class _SkippedLines:
+    """The malformed lines that the parser skipped, kept until the rows that surround them arrive.
+
+    The parser is a block ahead of its reader, so lines of the next block may be here before its rows.
+    """
+
+    def __init__(self, file: _CsvFile) -> None:
+        self._file = file
+        self._waiting: deque[Any] = deque()
+
+    def skip(self, line: Any) -> str:
+        """The parser calls this for each malformed line."""
+        self._waiting.append(line)
         return "skip"
 
-    with _opened(file.uri, file.options) as stream:
-        reader = _reader(file, stream, skip)
-        next_row = 0
-        is_first = True
-        for batch in reader:
-            body = batch.slice(1) if is_first and batch.num_rows else batch
-            is_first = is_first and not batch.num_rows
-            malformed: list[MalformedRow] = []
-            stop = next_row + body.num_rows
-            # The reader is a block ahead: lines of the next block wait.
-            while found and found[0].number - file.first_number < stop:
-                malformed.append(_malformed(found.popleft(), file))
-                stop += 1
-            rows = None
-            if malformed:
-                rows = np.setdiff1d(np.arange(next_row, stop), [line.row for line in malformed], assume_unique=True)
-            if body.num_rows or malformed:
-                columns = body.columns[: len(file.wanted)]
-                yield _Lines(columns, body.num_rows, next_row, rows, tuple(malformed))
-            next_row = stop
-        if found:
-            none = [pa.nulls(0, pa.string()) for _ in file.wanted]
-            yield _Lines(none, 0, next_row, None, tuple(_malformed(row, file) for row in found))
+    def take(self, row: int, num_rows: int) -> tuple[MalformedRow, ...]:
+        """The lines among the next ``num_rows`` rows, which begin at ``row``; a malformed line has a row number, too."""
+        stop = row + num_rows
+        taken = []
+        while self._waiting and self._waiting[0].number - self._file.first_number < stop:
+            taken.append(self._describe(self._waiting.popleft()))
+            stop += 1
+        return tuple(taken)
+
+    def take_rest(self) -> tuple[MalformedRow, ...]:
+        """The lines after the last row."""
+        return tuple(map(self._describe, self._waiting))
+
+    def _describe(self, line: Any) -> MalformedRow:
+        problem = f"{quantity(line.actual_columns, 'cell')} instead of {line.expected_columns}"
+        return MalformedRow(line.number - self._file.first_number, (line.text or "")[:MAX_LINE_TEXT], problem)
 
 
-def _reader(file: _File, stream: _Stream, skip: Callable[[Any], str]) -> Any:
+def _without_header(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches without the first row of all."""
+    is_header_ahead = True
+    for batch in batches:
+        yield batch.slice(1) if is_header_ahead and batch.num_rows else batch
+        is_header_ahead = is_header_ahead and not batch.num_rows
+
+
+def _rows_between(start: int, stop: int, malformed: Sequence[MalformedRow]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The numbers of the rows from ``start`` to ``stop`` that are not malformed."""
+    return np.setdiff1d(np.arange(start, stop), [line.row for line in malformed], assume_unique=True)
+
+
+def _reader(file: _CsvFile, stream: _Stream, skip: Callable[[Any], str]) -> Any:
     labels = [str(index) for index in range(len(file.names))]
     return pa_csv.open_csv(
         stream,
@@ -273,12 +302,7 @@ def _reader(file: _File, stream: _Stream, skip: Callable[[Any], str]) -> Any:
     )
 
 
-def _malformed(row: Any, file: _File) -> MalformedRow:
-    problem = f"{quantity(row.actual_columns, 'cell')} instead of {row.expected_columns}"
-    return MalformedRow(row.number - file.first_number, (row.text or "")[:MAX_LINE_TEXT], problem)
-
-
-def _explained(uri: str, options: ReadOptions, error: Exception) -> SourceError:
+def _to_source_error(uri: str, options: ReadOptions, error: Exception) -> SourceError:
     text = str(error)
     if "UTF8" in text:
         return _find_bad_byte(uri, options)
@@ -291,7 +315,7 @@ def _explained(uri: str, options: ReadOptions, error: Exception) -> SourceError:
 def _find_bad_byte(uri: str, options: ReadOptions) -> SourceError:
     decoder = codecs.getincrementaldecoder("utf-8")()
     position = 0
-    with _opened(uri, options) as file:
+    with _open_stream(uri, options) as file:
         while chunk := file.read(1 << 20):
             waiting = len(decoder.getstate()[0])
             try:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.text_parsing import clean_words, convert, parse_words
+from datacheck.sources.text_parsing import clean_cells, convert, parse_cells
 
-__all__ = ["ColumnKinds"]
+__all__ = ["ColumnTypes"]
 
 #: Types that are tried, from narrow to wide. Text always fits.
-_LADDER = (
+_CANDIDATES = (
     pa.int64(),
     pa.uint64(),
     pa.bool_(),
@@ -27,7 +27,7 @@ _LADDER = (
 _SAMPLE = 1000
 
 
-class ColumnKinds:
+class ColumnTypes:
     """The type of each column of a text file, as far as its values have been seen.
 
     ``wanted`` gives types that are not to be guessed; where a value does not fit its column stays text, and whoever knows
@@ -36,15 +36,15 @@ class ColumnKinds:
 
     def __init__(self, names: Sequence[str], wanted: Iterable[tuple[str, str]]) -> None:
         dtypes = dict(wanted)
-        said = [arrow_type(dtypes[name]) if name in dtypes else None for name in names]
-        self.types: list[pa.DataType] = [kind or pa.null() for kind in said]
-        self._is_said = [kind is not None for kind in said]
-        self._is_seen = [False] * len(names)
-        self._counts = [_Numbers() for _ in names]
+        given = [arrow_type(dtypes[name]) if name in dtypes else None for name in names]
+        self.types: list[pa.DataType] = [kind or pa.null() for kind in given]
+        self._is_given = [kind is not None for kind in given]
+        self._has_values = [False] * len(names)
+        self._counts = [_NumberCounter() for _ in names]
 
     def start(self) -> None:
         """Begin to look at the file, or begin again."""
-        self._counts = [_Numbers() for _ in self.types]
+        self._counts = [_NumberCounter() for _ in self.types]
 
     def see(self, columns: Sequence[pa.Array]) -> bool:
         """Widen the types until they hold ``columns``; whether an earlier block has to be looked at again."""
@@ -53,18 +53,18 @@ class ColumnKinds:
             if column.null_count == len(column):
                 continue
             if convert(column, self.types[index]) is None:
-                is_said, kind = self._is_said[index], self.types[index]
-                self.types[index] = pa.string() if is_said else self._wider(kind, column)
+                is_given, kind = self._is_given[index], self.types[index]
+                self.types[index] = pa.string() if is_given else self._wider(kind, column)
                 # Text holds whatever came before.
-                again = again or (self._is_seen[index] and self.types[index] != pa.string())
-            self._is_seen[index] = True
-            if not self._is_said[index]:
+                again = again or (self._has_values[index] and self.types[index] != pa.string())
+            self._has_values[index] = True
+            if not self._is_given[index]:
                 self._counts[index].see(column, self.types[index])
         return again
 
     def is_untyped(self, index: int) -> bool:
         """Whether a column is text where another type was wanted."""
-        return self._is_said[index] and self.types[index] == pa.string()
+        return self._is_given[index] and self.types[index] == pa.string()
 
     def is_mostly_numbers(self, index: int) -> bool:
         """Whether more than half of a column's words are numbers, and the others alone made it text."""
@@ -75,11 +75,13 @@ class ColumnKinds:
         # Most types fail on the first values already.
         head = column.slice(0, 64)
         return next(
-            wider for wider in _above(kind) if convert(head, wider) is not None and convert(column, wider) is not None
+            wider
+            for wider in _wider_than(kind)
+            if convert(head, wider) is not None and convert(column, wider) is not None
         )
 
 
-class _Numbers:
+class _NumberCounter:
     """Counts the words of a column that are numbers, unless a sample of the first block says that most are not."""
 
     def __init__(self) -> None:
@@ -106,9 +108,9 @@ class _Numbers:
 
 
 def _count_numbers(words: pa.Array) -> int:
-    numbers = parse_words(clean_words(words, pa.float64()), pa.float64(), is_loose=False)
+    numbers = parse_cells(clean_cells(words, pa.float64()), pa.float64(), is_loose=False)
     return len(words) - int(numbers.null_count)
 
 
-def _above(kind: pa.DataType) -> tuple[pa.DataType, ...]:
-    return _LADDER if kind == pa.null() else _LADDER[_LADDER.index(kind) + 1 :]
+def _wider_than(kind: pa.DataType) -> tuple[pa.DataType, ...]:
+    return _CANDIDATES if kind == pa.null() else _CANDIDATES[_CANDIDATES.index(kind) + 1 :]

@@ -16,7 +16,14 @@ from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.probe import read_head
 from datacheck.text import plain
 
-__all__ = ["HIVE_NULL", "check_expansion", "check_rows", "guard_inspect", "guard_read", "translated"]
+__all__ = [
+    "HIVE_NULL",
+    "check_expansion",
+    "check_rows",
+    "to_source_error",
+    "translate_inspect_errors",
+    "translate_read_errors",
+]
 
 #: What a hive layout writes for null.
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -28,30 +35,32 @@ MAX_EMPTY_ROWS = 1 << 24
 S = TypeVar("S")
 
 
-def guard_inspect(inspect: Callable[[S, str, ReadOptions], InputInfo]) -> Callable[[S, str, ReadOptions], InputInfo]:
+def translate_inspect_errors(
+    inspect: Callable[[S, str, ReadOptions], InputInfo],
+) -> Callable[[S, str, ReadOptions], InputInfo]:
     """Wrap ``Source.inspect``: what cannot be data is refused first, and every failure is a ``SourceError``."""
 
     @functools.wraps(inspect)
-    def guarded(self: S, uri: str, options: ReadOptions) -> InputInfo:
+    def wrapped(self: S, uri: str, options: ReadOptions) -> InputInfo:
         read_head(uri)
         try:
             return inspect(self, uri, options)
         except DatacheckError:
             raise
         except Exception as error:
-            raise translated(uri, error) from error
+            raise to_source_error(uri, error) from error
 
-    return guarded
+    return wrapped
 
 
-def guard_read(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, WorkUnit], Iterator[Batch]]:
+def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, WorkUnit], Iterator[Batch]]:
     """Wrap ``Source.read``: every failure is a ``SourceError``, and a file that changed is no longer believed.
 
     The columns that a hive layout's folders stand for are added here.
     """
 
     @functools.wraps(read)
-    def guarded(self: S, unit: WorkUnit) -> Iterator[Batch]:
+    def wrapped(self: S, unit: WorkUnit) -> Iterator[Batch]:
         check_unchanged(unit.uri, unit.fingerprint)
         try:
             for batch in read(self, unit):
@@ -63,13 +72,13 @@ def guard_read(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, W
         except Exception as error:
             # A reader that is given hostile bytes may raise anything. A file that changed explains all of it.
             check_unchanged(unit.uri, unit.fingerprint)
-            raise translated(unit.uri, error) from error
+            raise to_source_error(unit.uri, error) from error
         check_unchanged(unit.uri, unit.fingerprint)
 
-    return guarded
+    return wrapped
 
 
-def translated(uri: str, error: Exception) -> SourceError:
+def to_source_error(uri: str, error: Exception) -> SourceError:
     """What a library raised, as a ``SourceError`` with the first line of what it said."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions")

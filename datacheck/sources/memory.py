@@ -18,7 +18,7 @@ from datacheck.errors import UsageError
 from datacheck.sources.base import ReadOptions, split_rows
 from datacheck.sources.members import plan_members
 from datacheck.sources.pandas_columns import pandas_columns
-from datacheck.sources.structure import batches_alone, batches_together, find_tensors
+from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
 
 __all__ = ["MEMORY_URI", "batches_of"]
@@ -167,13 +167,13 @@ def _named(batches: Iterator[Batch], prefix: str) -> Iterator[Batch]:
 def _of_structure(data: object, *, is_all: bool = False) -> Iterator[Batch]:
     """What is found in a structure; where it ``is_all`` that was given, finding nothing is a mistake."""
     options = ReadOptions()
-    found = find_tensors(MEMORY_URI, data, options.max_members)
+    found = find_arrays(MEMORY_URI, data, options.max_members)
     if is_all and not found:
         raise UsageError(_nothing_in(data))
     info = plan_members(MEMORY_URI, "memory", Fingerprint(0), [one.member() for one in found], options)
     if info.aligned:
         num_rows = info.num_rows or 0
-        yield from batches_together(found, 0, num_rows)
+        yield from batches_of_table(found, 0, num_rows)
         return
     for one in found:
-        yield from batches_alone(one, 0, one.num_rows)
+        yield from batches_of_array(one, 0, one.num_rows)

@@ -10,7 +10,7 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
-from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file
 
@@ -22,13 +22,13 @@ class NpySource:
 
     format: ClassVar[str] = "npy"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         layout = _layout(uri, fingerprint)
         check_layout(uri, layout, fingerprint.size - layout.offset)
         if layout.offset + layout.num_bytes != fingerprint.size:
-            _refuse_rest(uri, layout, fingerprint.size)
+            _raise_trailing_bytes(uri, layout, fingerprint.size)
         units = tuple(
             WorkUnit(uri, self.format, index, fingerprint, start, count, options=options)
             for index, (start, count) in enumerate(split_rows(layout.num_rows, layout.row_bytes))
@@ -38,7 +38,7 @@ class NpySource:
             uri, self.format, fingerprint.size, layout.num_rows, units, aligned=not problem, problem=problem
         )
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         layout = _layout(unit.uri, unit.fingerprint)
         count = layout.num_rows if unit.num_rows is None else unit.num_rows
@@ -54,7 +54,7 @@ def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # noqa: ARG001 
         return parse_npy_header(file.read, uri)[0]
 
 
-def _refuse_rest(uri: str, layout: ArrayLayout, size: int) -> None:
+def _raise_trailing_bytes(uri: str, layout: ArrayLayout, size: int) -> None:
     with open_file(uri) as file:
         file.seek(layout.offset + layout.num_bytes)
         rest = file.read(6)

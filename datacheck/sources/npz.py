@@ -29,7 +29,7 @@ from datacheck.sources.base import (
     fingerprint_of,
     split_rows,
 )
-from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.members import Member, plan_members
 from datacheck.storage.base import DataFile
 from datacheck.storage.local import scratch_reader
@@ -49,7 +49,7 @@ class NpzSource:
 
     format: ClassVar[str] = "npz"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         with open_file(uri) as file, zipfile.ZipFile(file) as archive:
@@ -61,7 +61,7 @@ class NpzSource:
             problem = f"{len(members):,} compressed arrays are too many to be read side by side"
         return plan_members(uri, self.format, fingerprint, members, options, problem)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         with open_file(unit.uri) as file, zipfile.ZipFile(file) as archive:
             entries = check_zip(unit.uri, archive, unit.fingerprint.size, unit.options)
@@ -76,7 +76,7 @@ class NpzSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
+class _LocatedArray:
     """An array and the member that holds it; its layout is that in the file for a stored member, else in the stream."""
 
     entry: zipfile.ZipInfo
@@ -93,7 +93,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
 
 def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Member:
     try:
-        located = _locate(uri, archive, file, entry)
+        located = _locate_array(uri, archive, file, entry)
     except SourceError as error:
         # The other arrays are still read; the unit of this one raises the error.
         return Member(_name(entry), 0, 0, problem=error.problem)
@@ -101,7 +101,7 @@ def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.Z
     return Member(_name(entry), layout.num_rows, layout.row_bytes, not layout.shape, sequential=not located.is_stored)
 
 
-def _locate(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> _Located:
+def _locate_array(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> _LocatedArray:
     if not entry.filename.endswith(".npy"):
         raise SourceError("DC901", uri, f"the member {entry.filename!r} is no .npy array", "take it out of the archive")
     with archive.open(entry) as stream:
@@ -112,12 +112,12 @@ def _locate(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.Z
         raise SourceError("DC901", uri, problem, _BROKEN)
     if entry.compress_type == zipfile.ZIP_STORED:
         layout = replace(layout, offset=data_offset(file, entry) + header_bytes)
-    return _Located(entry, layout)
+    return _LocatedArray(entry, layout)
 
 
 def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Iterator[Batch]:
     """One array, whole or (where it is the only one of the unit) the unit's rows of it."""
-    located = _locate(unit.uri, archive, file, entry)
+    located = _locate_array(unit.uri, archive, file, entry)
     is_whole = len(unit.members) > 1 or unit.num_rows is None
     start, count = (0, located.layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
     yield from _batches(unit.uri, archive, file, [located], start, count)
@@ -127,13 +127,13 @@ def _read_together(
     unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entries: list[zipfile.ZipInfo]
 ) -> Iterator[Batch]:
     """The unit's rows of all arrays, as columns."""
-    located = [_locate(unit.uri, archive, file, entry) for entry in entries]
+    located = [_locate_array(unit.uri, archive, file, entry) for entry in entries]
     count = unit.num_rows if unit.num_rows is not None else max((one.layout.num_rows for one in located), default=0)
     yield from _batches(unit.uri, archive, file, located, unit.row_start, count)
 
 
 def _batches(
-    uri: str, archive: zipfile.ZipFile, file: DataFile, located: list[_Located], start: int, count: int
+    uri: str, archive: zipfile.ZipFile, file: DataFile, located: list[_LocatedArray], start: int, count: int
 ) -> Iterator[Batch]:
     if all(one.is_stored for one in located):
         if start == 0:
@@ -146,22 +146,22 @@ def _batches(
     with ExitStack() as opened:
         if len(ranges) == 1:
             # One at a time: thousands of small arrays are not held open together.
-            columns = [one.layout.column(_whole(archive, file, one)) for one in located]
+            columns = [one.layout.column(_read_whole(archive, file, one)) for one in located]
             yield Batch(tuple(columns), count, start)
             return
-        readers = [_reader(archive, file, one, opened) for one in located]
+        readers = [_row_reader(archive, file, one, opened) for one in located]
         for first, number in ranges:
             columns = [one.layout.column(read(first, number)) for one, read in zip(located, readers, strict=True)]
             yield Batch(tuple(columns), number, first)
 
 
-def _whole(archive: zipfile.ZipFile, file: DataFile, located: _Located) -> Array:
+def _read_whole(archive: zipfile.ZipFile, file: DataFile, located: _LocatedArray) -> Array:
     with ExitStack() as opened:
-        return _reader(archive, file, located, opened)(0, located.layout.num_rows)
+        return _row_reader(archive, file, located, opened)(0, located.layout.num_rows)
 
 
-def _reader(
-    archive: zipfile.ZipFile, file: DataFile, located: _Located, opened: ExitStack
+def _row_reader(
+    archive: zipfile.ZipFile, file: DataFile, located: _LocatedArray, opened: ExitStack
 ) -> Callable[[int, int], Array]:
     """A function that reads ranges of rows of one member, in order."""
     layout = located.layout

@@ -22,7 +22,7 @@ from datacheck.sources.base import (
     WorkUnit,
     fingerprint_of,
 )
-from datacheck.sources.error_translation import guard_inspect, guard_read
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 
@@ -44,7 +44,7 @@ class ParquetSource:
 
     format: ClassVar[str] = "parquet"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         metadata = _open(uri, fingerprint).metadata
@@ -60,7 +60,7 @@ class ParquetSource:
             row_start += num_rows
         return InputInfo(uri, self.format, fingerprint.size, row_start, tuple(units))
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         return _read(unit)
 

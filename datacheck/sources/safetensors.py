@@ -17,7 +17,7 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.error_translation import check_expansion, guard_inspect, guard_read
+from datacheck.sources.error_translation import check_expansion, translate_inspect_errors, translate_read_errors
 from datacheck.sources.members import Member, plan_members
 from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
@@ -54,7 +54,7 @@ class SafetensorsSource:
 
     format: ClassVar[str] = "safetensors"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         with open_file(uri) as file:
@@ -63,7 +63,7 @@ class SafetensorsSource:
         members = [_member(layout) for layout in layouts]
         return plan_members(uri, self.format, fingerprint, members, options)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         with open_file(unit.uri) as file:
             layouts = {layout.name: layout for layout in _read_layouts(unit.uri, file, unit.fingerprint.size)}

@@ -23,7 +23,7 @@ from datacheck.sources.members import Member
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Found", "batches_alone", "batches_together", "find_tensors"]
+__all__ = ["FoundArray", "batches_of_array", "batches_of_table", "find_arrays"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundArray:
     """A tensor (or the floats of a list, or one float, as an array), and the path that leads to it.
 
     ``values`` are the dense values to look at, ``rows`` the row of each where it is not its position (a sparse tensor),
@@ -77,13 +77,13 @@ class Found:
         return Member(self.name or "", self.num_rows, self.row_bytes, is_scalar, problem=problem)
 
 
-def find_tensors(uri: str, structure: object, limit: int) -> list[Found]:
+def find_arrays(uri: str, structure: object, limit: int) -> list[FoundArray]:
     """Every tensor and every float in a structure of mappings, sequences and tensor data sets, in its order.
 
     A structure may hold itself, and may hold one part at many places: no container is entered twice on one path, and more
     than ``limit`` values, or more than ``MAX_DEPTH`` levels, raise ``SourceError`` (DC904).
     """
-    found: list[Found] = []
+    found: list[FoundArray] = []
     names: dict[str | None, int] = {}
     visited = 0
     stack: list[tuple[str, object, tuple[int, ...]]] = [("", structure, ())]
@@ -93,20 +93,20 @@ def find_tensors(uri: str, structure: object, limit: int) -> list[Found]:
         if visited > limit or len(above) > MAX_DEPTH:
             problem = f"it holds more than {limit:,} values, or more than {MAX_DEPTH} levels of nesting"
             raise SourceError("DC904", uri, problem, "if it is meant to, raise the limit max_members")
-        parts = None if id(value) in above else _parts(value)
+        parts = None if id(value) in above else _children(value)
         if parts is not None:
             inner = [(f"{path}.{key}" if path else str(key), part, (*above, id(value))) for key, part in parts]
             stack.extend(reversed(inner))
             continue
-        for one in _look(path or None, value):
+        for one in _found_in_value(path or None, value):
             # Keys 1 and "1" give one path: both are looked at.
             names[one.name] = names.get(one.name, 0) + 1
             twice = names[one.name] > 1
-            found.append(Found(f"{one.name}#{names[one.name]}", *_rest(one)) if twice else one)
+            found.append(FoundArray(f"{one.name}#{names[one.name]}", *_rest(one)) if twice else one)
     return found
 
 
-def _rest(found: Found) -> tuple[Any, IntArray | None, str, str]:
+def _rest(found: FoundArray) -> tuple[Any, IntArray | None, str, str]:
     return found.values, found.rows, found.problem, found.dtype
 
 
@@ -114,7 +114,7 @@ def _rest(found: Found) -> tuple[Any, IntArray | None, str, str]:
 _SKIPPED = (int, bool, str, bytes, bytearray, type(None))
 
 
-def _parts(value: object) -> list[tuple[object, object]] | None:
+def _children(value: object) -> list[tuple[object, object]] | None:
     """The named parts of a container that may hold something; None for what is no container, and for a list of floats."""
     torch = sys.modules.get("torch")
     parts: Iterable[tuple[object, object]]
@@ -144,49 +144,49 @@ def _floats(values: Sequence[Any]) -> Array | None:
         return None
 
 
-def _look(name: str | None, value: Any) -> Iterator[Found]:
+def _found_in_value(name: str | None, value: Any) -> Iterator[FoundArray]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        yield _look_at_tensor(name, value.detach())
+        yield _found_in_tensor(name, value.detach())
     elif isinstance(value, np.ndarray):
-        yield Found(name, value)
+        yield FoundArray(name, value)
     elif isinstance(value, np.generic | float | complex):
-        yield Found(name, np.asarray(value))
+        yield FoundArray(name, np.asarray(value))
     elif isinstance(value, list | tuple) and (floats := _floats(value)) is not None:
-        yield Found(name, floats)
+        yield FoundArray(name, floats)
     elif torch is not None and isinstance(value, torch.UntypedStorage | torch.TypedStorage):
-        yield Found(name, None, problem="a bare storage does not say what its bytes are")
+        yield FoundArray(name, None, problem="a bare storage does not say what its bytes are")
     elif not (isinstance(value, _PLAIN) or (torch is not None and isinstance(value, torch.dtype | torch.device))):
-        yield Found(name, None, problem=f"an object of type {type(value).__name__} hides its values")
+        yield FoundArray(name, None, problem=f"an object of type {type(value).__name__} hides its values")
 
 
 #: Values that cannot be NaN, and containers that hold themselves.
 _PLAIN = (*_SKIPPED, list, tuple, dict, set, frozenset)
 
 
-def _look_at_tensor(name: str | None, tensor: torch.Tensor) -> Found:
+def _found_in_tensor(name: str | None, tensor: torch.Tensor) -> FoundArray:
     import torch
 
     dtype = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta:
-        return Found(name, None, problem="a tensor on the device 'meta' holds no values", dtype=dtype)
+        return FoundArray(name, None, problem="a tensor on the device 'meta' holds no values", dtype=dtype)
     if tensor.is_nested:
-        return Found(name, None, problem="a nested tensor is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem="a nested tensor is not looked into", dtype=dtype)
     if tensor.layout is torch.sparse_coo:
         indices = tensor._indices()
         rows = indices[0].numpy().astype(np.int64) if len(indices) else None
-        return Found(name, tensor._values(), rows if rows is not None else np.zeros(tensor._nnz(), np.int64))
+        return FoundArray(name, tensor._values(), rows if rows is not None else np.zeros(tensor._nnz(), np.int64))
     if tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
-        return Found(name, tensor.values(), _compressed_rows(tensor))
+        return FoundArray(name, tensor.values(), _compressed_rows(tensor))
     if tensor.layout is not torch.strided:
-        return Found(name, None, problem=f"the layout {tensor.layout} is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem=f"the layout {tensor.layout} is not looked into", dtype=dtype)
     if tensor.is_quantized and tensor.dtype not in (torch.quint8, torch.qint8, torch.qint32):
-        return Found(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
     try:
         to_column(name, tensor[:0] if tensor.ndim else tensor)
     except (TypeError, RuntimeError, NotImplementedError):
-        return Found(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
-    return Found(name, tensor)
+        return FoundArray(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+    return FoundArray(name, tensor)
 
 
 def _compressed_rows(tensor: torch.Tensor) -> IntArray:
@@ -224,12 +224,12 @@ def to_column(name: str | None, values: Any) -> Column:
     return Column(name, tensor.numpy())
 
 
-def batches_alone(found: Found, start: int, count: int) -> Iterator[Batch]:
+def batches_of_array(found: FoundArray, start: int, count: int) -> Iterator[Batch]:
     """Rows of one tensor."""
     if found.problem:
         yield Batch((Column(found.name, np.empty(0, np.uint8), found.dtype or None, found.problem),), 0)
         return
-    for batch in batches_together([found], start, count):
+    for batch in batches_of_table([found], start, count):
         if found.rows is None:
             yield batch
         else:
@@ -237,7 +237,7 @@ def batches_alone(found: Found, start: int, count: int) -> Iterator[Batch]:
             yield Batch(batch.columns, batch.num_rows, rows=rows)
 
 
-def batches_together(found: list[Found], start: int, count: int) -> Iterator[Batch]:
+def batches_of_table(found: list[FoundArray], start: int, count: int) -> Iterator[Batch]:
     """Rows of tensors with equal numbers of rows, as columns."""
     target = TARGET_BATCH_BYTES if any(one.is_copied for one in found) else TARGET_UNIT_BYTES
     for first, number in split_rows(count, sum(one.row_bytes for one in found), target):

@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 
 from datacheck.leaves import arrow_bits
 
-__all__ = ["clean_words", "convert", "is_text", "parse", "parse_words"]
+__all__ = ["clean_cells", "convert", "is_text", "parse", "parse_cells"]
 
 #: What old C libraries print for NaN and the infinities.
 _C_NAN = r"^[+-]?1\.#(QNAN|SNAN|IND)0*$"
 _C_INF = r"^([+-]?)1\.#INF0*$"
-#: What Arrow may read as a value: a word that does not look like this need not be tried.
-_LOOKS = {
+#: What Arrow may read as a value: a word that does not pattern like this need not be tried.
+_PATTERNS = {
     "integer": r"^[+-]?(0[xX])?[0-9a-fA-F]+$",
     "number": r"(?i)^[+-]?([0-9.]+(e[+-]?[0-9]+)?|inf.*|nan.*)$",
     "truth": r"(?i)^(true|false|[01])$",
@@ -34,10 +34,10 @@ def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
     if kind == pa.null():
         return None
     converted = parse(column, kind)
-    return parse(clean_words(column, kind), kind) if converted is None and not _is_verbatim(kind) else converted
+    return parse(clean_cells(column, kind), kind) if converted is None and not _is_verbatim(kind) else converted
 
 
-def clean_words(words: pa.Array, kind: pa.DataType) -> pa.Array:
+def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
     """Words without what does not count in a value of ``kind``; what is then empty is null."""
     if _is_verbatim(kind):
         return words
@@ -89,24 +89,24 @@ def _to_half(column: pa.Array) -> pa.Array | None:
     return pa.array(narrow, mask=column.is_null().to_numpy(zero_copy_only=False))
 
 
-def parse_words(words: pa.Array, target: pa.DataType, is_loose: bool) -> pa.Array:
+def parse_cells(words: pa.Array, target: pa.DataType, is_loose: bool) -> pa.Array:
     """Each word as a value, null where it is none."""
     if is_loose:
         words = pc.replace_substring_regex(words, r"^[+]?(-?[0-9]+)(\.0*)?$", r"\1")
-    look = _look_of(target)
-    if look is None:
-        return _parse_some(words, target)
-    is_tried = pc.fill_null(pc.match_substring_regex(words, _LOOKS[look]), False)
+    pattern = _pattern_of(target)
+    if pattern is None:
+        return _parse_all(words, target)
+    is_tried = pc.fill_null(pc.match_substring_regex(words, _PATTERNS[pattern]), False)
     tried = arrow_bits(is_tried)
-    places = pa.Array.from_buffers(
+    positions = pa.Array.from_buffers(
         pa.int64(),
         len(words),
         [pa.py_buffer(np.packbits(tried, bitorder="little")), pa.py_buffer(np.cumsum(tried) - 1)],
     )
-    return _parse_some(words.filter(is_tried), target).take(places)
+    return _parse_all(words.filter(is_tried), target).take(positions)
 
 
-def _look_of(target: pa.DataType) -> str | None:
+def _pattern_of(target: pa.DataType) -> str | None:
     if pa.types.is_integer(target):
         return "integer"
     if pa.types.is_floating(target) or pa.types.is_decimal(target):
@@ -116,16 +116,16 @@ def _look_of(target: pa.DataType) -> str | None:
     return "time" if pa.types.is_temporal(target) else None
 
 
-def _parse_some(words: pa.Array, target: pa.DataType) -> pa.Array:
+def _parse_all(words: pa.Array, target: pa.DataType) -> pa.Array:
     """All at once, or each word that there is once."""
     parsed = parse(words, target)
     if parsed is not None:
         return parsed
     encoded = words.dictionary_encode()
-    return _parse_each(encoded.dictionary, target).take(encoded.indices)
+    return _parse_halves(encoded.dictionary, target).take(encoded.indices)
 
 
-def _parse_each(words: pa.Array, target: pa.DataType) -> pa.Array:
+def _parse_halves(words: pa.Array, target: pa.DataType) -> pa.Array:
     """By halves, so that a few words that do not parse cost little."""
     parsed = parse(words, target)
     if parsed is not None:
@@ -133,4 +133,4 @@ def _parse_each(words: pa.Array, target: pa.DataType) -> pa.Array:
     if len(words) == 1:
         return pa.nulls(1, target)
     middle = len(words) // 2
-    return pa.concat_arrays([_parse_each(words[:middle], target), _parse_each(words[middle:], target)])
+    return pa.concat_arrays([_parse_halves(words[:middle], target), _parse_halves(words[middle:], target)])

@@ -18,9 +18,14 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.error_translation import check_expansion, check_rows, guard_inspect, guard_read
+from datacheck.sources.error_translation import (
+    check_expansion,
+    check_rows,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.members import plan_members
-from datacheck.sources.structure import Found, batches_alone, batches_together, find_tensors
+from datacheck.sources.structure import FoundArray, batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
@@ -42,7 +47,7 @@ class TorchSource:
 
     format: ClassVar[str] = "torch"
 
-    @guard_inspect
+    @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         found = _load(uri, options)
@@ -57,23 +62,23 @@ class TorchSource:
             options = replace(options, columns=None)
         return plan_members(uri, self.format, fingerprint, [one.member() for one in found], options)
 
-    @guard_read
+    @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         found = _load(unit.uri, unit.options)
         if not unit.members:
             wanted = unit.options.columns
             chosen = [one for one in found if wanted is None or one.name is None or one.name in wanted]
-            yield from batches_together(chosen, unit.row_start, unit.num_rows or 0)
+            yield from batches_of_table(chosen, unit.row_start, unit.num_rows or 0)
             return
         by_name = {one.name or "": one for one in found}
         for name in unit.members:
             one = by_name[name]
             is_whole = len(unit.members) > 1 or unit.num_rows is None
             start, count = (0, one.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
-            yield from batches_alone(one, start, count)
+            yield from batches_of_array(one, start, count)
 
 
-def _load(uri: str, options: ReadOptions) -> list[Found]:
+def _load(uri: str, options: ReadOptions) -> list[FoundArray]:
     torch = _import_torch(uri)
     size = fingerprint_of(uri).size
     with open_file(uri) as file:
@@ -88,7 +93,7 @@ def _load(uri: str, options: ReadOptions) -> list[Found]:
             structure = _load_safely(torch, uri, is_zip)
         except UnpicklingError as error:
             raise _unpickling_error(uri, str(error)) from None
-    found = find_tensors(uri, structure, options.max_members)
+    found = find_arrays(uri, structure, options.max_members)
     if records is not None:
         _check_storages(uri, found, records)
     return found
@@ -135,7 +140,7 @@ def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
     return {entry.file_size for entry in entries}
 
 
-def _check_storages(uri: str, found: list[Found], records: set[int]) -> None:
+def _check_storages(uri: str, found: list[FoundArray], records: set[int]) -> None:
     """A storage that claims more bytes than its record has would reach into the next one."""
     for one in found:
         storage = getattr(one.values, "untyped_storage", None)
@@ -154,7 +159,9 @@ def _unpickling_error(uri: str, text: str) -> SourceError:
     return SourceError("DC903", uri, f"it needs {name!r} to be loaded, which is code", remedy)
 
 
-def _plan_nameless(uri: str, format_: str, fingerprint: Fingerprint, found: Found, options: ReadOptions) -> InputInfo:
+def _plan_nameless(
+    uri: str, format_: str, fingerprint: Fingerprint, found: FoundArray, options: ReadOptions
+) -> InputInfo:
     """A file of nothing but one tensor that is no table."""
     unit = WorkUnit(uri, format_, 0, fingerprint, 0, found.num_rows, members=("",), options=options)
     return InputInfo(uri, format_, fingerprint.size, found.num_rows, (unit,), False, found.member().problem)
