@@ -1,4 +1,4 @@
-"""Array files that belong together row by row (windows and their targets), read as the columns of one table."""
+"""Array files that are aligned row by row (windows and their targets), read as the columns of one table."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ __all__ = ["AlignedSource", "inspect_aligned"]
 
 
 def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo:
-    """Look at files of one array each, by field name; raises ``SourceError`` (DC304) where their numbers of rows differ.
+    """Look at files of one array each, by field name; raises ``SourceError`` (DC304) if their numbers of rows differ.
 
-    The first file stands for all where one name is needed.
+    The first file's name stands for all of them.
     """
     infos = {field: _source_of_array(uri).inspect(uri, options) for field, uri in files.items()}
     lengths = {field: info.num_rows or 0 for field, info in infos.items()}
     first = next(iter(files.values()))
     for field, info in infos.items():
         if not info.aligned:
-            raise SourceError("DC304", info.uri, f"'{field}' is no column: {info.problem}", "leave it out of the table")
+            raise SourceError(
+                "DC304", info.uri, f"'{field}' is not a column: {info.problem}", "remove it from the table"
+            )
     if len(set(lengths.values())) > 1:
         problem = ", ".join(f"'{field}' has {rows:,} rows" for field, rows in lengths.items())
-        raise SourceError("DC304", first, problem, "write them again from the same rows")
+        raise SourceError("DC304", first, problem, "write them from the same rows")
     num_rows, num_bytes = next(iter(lengths.values())), sum(info.num_bytes for info in infos.values())
     arrays = tuple((field, uri, infos[field].units[0].fingerprint) for field, uri in files.items())
     units = tuple(
@@ -48,7 +50,7 @@ class AlignedSource:
     format: ClassVar[str] = "aligned"
 
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        """A file alone is aligned with nothing; see :func:`inspect_aligned`."""
+        """Inspect one file as a table of one column; see :func:`inspect_aligned`."""
         return inspect_aligned({"array": uri}, options)
 
     @translate_read_errors
@@ -58,7 +60,7 @@ class AlignedSource:
 
 
 def _source_of_array(uri: str) -> Source:
-    """The source of a file of one array; a file of any other name is read as ``.npy``, and refused by its reader."""
+    """The source of an array file. A file with any other name is read as ``.npy``, whose reader refuses it."""
     record = format_of_name(uri)
     return get_source(record.name if record is not None and record.is_one_array else "npy")
 
@@ -70,6 +72,6 @@ def _read_column(unit: WorkUnit, field: str, uri: str, fingerprint: Fingerprint)
     if len(columns) == 1:
         return replace(columns[0], name=field)
     pieces = [np.asarray(column.data) for column in columns]
-    # The dtype is said, since concatenate would change the byte order, and only of units of many batches.
+    # An explicit dtype: concatenate would otherwise change the byte order.
     joined = np.concatenate(pieces, dtype=pieces[0].dtype)
     return replace(columns[0], name=field, data=joined)

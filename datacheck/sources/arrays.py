@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as they lie in memory: where each one is, and its rows without reading the rest."""
+"""Arrays stored in a file as in memory: where each one is, and how to read some of its rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from datacheck.batch import Column
 from datacheck.errors import SourceError
-from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
+from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
 from datacheck.sources.error_translation import check_rows
 from datacheck.storage.base import DataFile
 
@@ -21,22 +21,21 @@ __all__ = ["ArrayLayout", "check_layout", "iter_rows", "parse_npy_header", "row_
 
 Array = np.ndarray[Any, Any]
 
-#: The longest header of an ``.npy`` that is parsed: room for some thousand named fields.
+#: The longest ``.npy`` header that is parsed: room for thousands of named fields.
 MAX_HEADER_BYTES = 1 << 18
-#: Fewer bytes are copied: a map costs more, and a process may have no more than some ten thousand.
+#: Fewer bytes are copied: a map costs more, and a process can only have tens of thousands of maps.
 MAP_FROM_BYTES = 1 << 16
 _MAX_DIMENSIONS = 64
 _NPY_MAGIC = b"\x93NUMPY"
-#: Integers of Python 2 in headers that it wrote.
+#: Python 2 integers, in headers that it wrote.
 _LONG = re.compile(r"(?<=\d)L\b")
-_BROKEN = "write the file again, or take it out of the inputs"
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayLayout:
-    """Where one array lies: from ``offset`` on, in C order, or in Fortran order where ``fortran``.
+    """Where one array is in a file: at ``offset``, in C order, or in Fortran order if ``fortran`` is set.
 
-    ``logical`` is the logical dtype where ``dtype`` only stores it, ``problem`` why its values cannot be looked into.
+    ``logical`` is the logical dtype if ``dtype`` only stores its bits; ``problem`` says why the values cannot be checked.
     """
 
     name: str | None
@@ -61,7 +60,7 @@ class ArrayLayout:
 
     @property
     def is_copied(self) -> bool:
-        """Whether rows have to be gathered instead of mapped."""
+        """Whether rows must be copied together instead of mapped."""
         return self.fortran and len(self.shape) > 1
 
     def column(self, data: Array) -> Column:
@@ -69,31 +68,31 @@ class ArrayLayout:
 
 
 def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = None) -> tuple[ArrayLayout, int]:
-    """The array that an ``.npy`` header describes, and the length of the header; nothing is unpickled.
+    """Parse an ``.npy`` header: the array that it describes and the header's length. Nothing is unpickled.
 
-    ``read`` reads a number of bytes of the stream. The offset of the layout is the header's length. Raises
-    ``SourceError``: DC903 for an array of Python objects, DC901 for anything that is no header.
+    ``read`` reads a number of bytes from the stream. The array's offset is the header's length. Raises
+    ``SourceError``: DC903 for an array of Python objects, DC901 for an invalid header.
     """
     what = "the header" if name is None else f"the header of {name!r}"
     prefix = read(8)
     if len(prefix) < 8 or not prefix.startswith(_NPY_MAGIC):
-        raise SourceError("DC901", uri, f"{what} does not begin as that of an .npy", _BROKEN)
+        raise SourceError("DC901", uri, f"{what} does not begin like that of an .npy file", REWRITE_FILE)
     if prefix[6] not in (1, 2, 3):
-        raise SourceError("DC901", uri, f"{what} has version {prefix[6]}.{prefix[7]}, which is not known", _BROKEN)
+        raise SourceError("DC901", uri, f"{what} has the unknown version {prefix[6]}.{prefix[7]}", REWRITE_FILE)
     width = 2 if prefix[6] == 1 else 4
     length = int.from_bytes(read(width), "little")
     if length > MAX_HEADER_BYTES:
-        raise SourceError("DC901", uri, f"{what} claims {length:,} bytes, more than {MAX_HEADER_BYTES:,}", _BROKEN)
+        raise SourceError("DC901", uri, f"{what} claims {length:,} bytes, more than {MAX_HEADER_BYTES:,}", REWRITE_FILE)
     text = read(length)
     if len(text) < length:
-        raise SourceError("DC901", uri, f"the file ends inside {what}", _BROKEN)
+        raise SourceError("DC901", uri, f"the file ends inside {what}", REWRITE_FILE)
     shape, fortran, dtype = _parse_description(text.decode("utf-8" if prefix[6] == 3 else "latin-1"), uri, what)
     if dtype.hasobject:
         problem = (
             "it holds pickled Python objects" if name is None else f"the array {name!r} holds pickled Python objects"
         )
         raise SourceError(
-            "DC903", uri, problem, "save it as numbers, or take it out of the inputs: it is never unpickled"
+            "DC903", uri, problem, "save it as numbers, or remove it from the inputs: datacheck never unpickles arrays"
         )
     return ArrayLayout(name, dtype, shape, 8 + width + length, fortran), 8 + width + length
 
@@ -108,26 +107,24 @@ def _parse_description(text: str, uri: str, what: str) -> tuple[tuple[int, ...],
         dtype = np.lib.format.descr_to_dtype(header["descr"])
     except (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, AttributeError) as error:
         problem = f"{what} cannot be parsed ({type(error).__name__})"
-        raise SourceError("DC901", uri, problem, _BROKEN) from None
+        raise SourceError("DC901", uri, problem, REWRITE_FILE) from None
     lengths_are_valid = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if not lengths_are_valid or len(shape) > _MAX_DIMENSIONS or type(fortran) is not bool:
-        raise SourceError("DC901", uri, f"{what} gives no valid shape or order", _BROKEN)
+        raise SourceError("DC901", uri, f"{what} has an invalid shape or order", REWRITE_FILE)
     return shape, fortran, dtype
 
 
 def check_layout(uri: str, layout: ArrayLayout, available: int) -> None:
-    """Raise ``SourceError`` where an array claims more than the ``available`` bytes can hold."""
+    """Raise ``SourceError`` if an array claims more than the ``available`` bytes."""
     what = "the array" if layout.name is None else f"the array {layout.name!r}"
     if layout.num_bytes > available:
-        problem = (
-            f"{what} claims {layout.num_bytes:,} bytes ({layout.shape} of {layout.dtype}), and {available:,} are there"
-        )
-        raise SourceError("DC901", uri, problem, "it is cut short: write it again")
+        problem = f"{what} claims {layout.num_bytes:,} bytes ({layout.shape} of {layout.dtype}), but the file has {available:,}"
+        raise SourceError("DC901", uri, problem, "it is truncated: rewrite it")
     check_rows(uri, max(layout.num_rows, 0 if layout.num_bytes else math.prod(layout.shape)), layout.num_bytes, what)
 
 
 def row_ranges(layouts: list[ArrayLayout], start: int, count: int) -> list[tuple[int, int]]:
-    """Ranges ``(start, count)`` of rows for batches."""
+    """Split a range of rows into ranges ``(start, count)`` for batches."""
     row_bytes = sum(layout.row_bytes for layout in layouts)
     return [(start + first, number) for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES)]
 

@@ -1,6 +1,6 @@
 """Arrow IPC files (``.arrow``, Feather V2) and streams (``.arrows``, and the ``.arrow`` of Hugging Face datasets).
 
-Memory-mapped; ranges of record batches are the units, and a record batch that is larger than a unit is sliced.
+Memory-mapped. Units are ranges of record batches; a record batch larger than a unit is sliced.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from datacheck.storage.registry import open_file, storage_of
 __all__ = ["ArrowSource"]
 
 _MAGIC = b"ARROW1"
-#: Record batches below this size are joined, so that the checks' fixed costs are paid once.
+#: Smaller record batches are concatenated, so that the checks' fixed costs are paid once.
 JOIN_BELOW_BYTES = 4 << 20
 
 
@@ -54,8 +54,9 @@ class ArrowSource:
         with _open_reader(uri, options) as (reader, _names):
             _check_names(reader.schema)
             if not is_stream and reader.num_record_batches != len(contents.batches):
-                problem = f"its footer lists {reader.num_record_batches} record batches of {len(contents.batches)}"
-                raise SourceError("DC901", uri, problem, "write the file again")
+                num_batches = len(contents.batches)
+                problem = f"its footer lists {reader.num_record_batches} record batches, but the file has {num_batches}"
+                raise SourceError("DC901", uri, problem, "rewrite the file")
         num_rows = sum(batch.num_rows for batch in contents.batches)
         check_expansion(uri, contents.num_bytes, fingerprint.size, len(contents.batches), options)
         check_rows(uri, num_rows, contents.num_bytes)
@@ -76,7 +77,7 @@ class ArrowSource:
                 start += batch.num_rows
             if start != unit.row_start + (unit.num_rows or 0):
                 raise SourceError(
-                    "DC901", unit.uri, "its record batches hold other rows than they claim", "write it again"
+                    "DC901", unit.uri, "its record batches do not have the rows that they claim", "rewrite the file"
                 )
             if start == unit.row_start:
                 fields = [reader.schema.field(index) for index in names]
@@ -88,7 +89,7 @@ def _is_stream(uri: str) -> bool:
     with open_file(uri) as file:
         head = file.read(8)
     if head.startswith(b"FEA1"):
-        problem = "it is Feather V1, which is no longer read"
+        problem = "it is Feather V1, which is not supported"
         remedy = "rewrite it with pyarrow.feather.write_feather(..., version=2)"
         raise SourceError("DC901", uri, problem, remedy)
     return not head.startswith(_MAGIC)
@@ -102,7 +103,7 @@ def _open_file(uri: str) -> pa.NativeFile:
 
 @contextmanager
 def _open_reader(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
-    """A reader of the wanted columns, and their positions in what it reads."""
+    """A reader of the requested columns, and their positions in its batches."""
     with _open_file(uri) as source:
         open_reader = ipc.open_stream if _is_stream(uri) else ipc.open_file
         reader = open_reader(source)
@@ -117,7 +118,7 @@ def _open_reader(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int
 
 
 def _check_names(fields: Iterable[pa.Field]) -> None:
-    """Ask for every name, which decodes it: a name that is no text is this file's failure, not a later one's."""
+    """Decode every name, so that an invalid one raises here and not in a later stage."""
     for field in fields:
         str(field.name)
         kind = field.type
@@ -125,11 +126,11 @@ def _check_names(fields: Iterable[pa.Field]) -> None:
 
 
 def _plan_units(contents: IpcContents, is_stream: bool) -> list[tuple[int, int, int, int]]:
-    """``(row_start, num_rows, first batch, its first row)`` of units that hold about a unit's bytes each."""
+    """Units of about ``TARGET_UNIT_BYTES``, as ``(row_start, num_rows, first batch, its first row)``."""
     batches = contents.batches
     num_rows = sum(batch.num_rows for batch in batches)
     if is_stream and any(batch.compressed for batch in batches):
-        # Reading from the middle would decompress everything before it.
+        # Reading from the middle would decompress everything before.
         return [(0, num_rows, 0, 0)]
     parts: list[tuple[int, int, int, int]] = []
     held = TARGET_UNIT_BYTES + 1
@@ -158,11 +159,11 @@ def _read_slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
             return
         begin, end = max(unit.row_start - row, 0), min(batch.num_rows, stop - row)
         if begin < end:
-            # Not `nbytes`, which follows offsets that nothing has validated yet.
+            # Not `nbytes`, which follows offsets that have not been validated yet.
             row_bytes = batch.get_total_buffer_size() / batch.num_rows
             for first, count in split_rows(end - begin, row_bytes, TARGET_BATCH_BYTES):
                 piece = batch.slice(begin + first, count)
-                # Offsets and indices that a file gives are followed by readers without looking.
+                # Readers follow a file's offsets and indices without checking them.
                 piece.validate(full=True)
                 yield piece
         row += batch.num_rows
@@ -179,7 +180,7 @@ def _batches_from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
 
 
 def _join_small(batches: Iterator[pa.RecordBatch], columns: list[int]) -> Iterator[pa.RecordBatch]:
-    """The same rows, with runs of small batches made one."""
+    """The same rows, with runs of small batches concatenated."""
     held: list[pa.RecordBatch] = []
     held_bytes = 0
     for batch in batches:

@@ -1,8 +1,7 @@
 """The messages of an Arrow IPC file or stream, counted without decoding them.
 
-pyarrow gives row counts only with decoded batches, which means decompressing a file twice. The counts stand in each
-message's metadata, a FlatBuffers table (``format/Message.fbs`` in the Arrow repository), and so does what a compressed
-buffer will take.
+pyarrow gives row counts only with decoded batches, which means decompressing a file twice. Each message's metadata, a
+FlatBuffers table (``format/Message.fbs`` in the Arrow repository), has the counts and the decompressed sizes.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from datacheck.errors import SourceError
+from datacheck.sources.base import REWRITE_FILE
 
 __all__ = ["BatchSize", "IpcContents", "read_ipc_contents"]
 
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
-_BROKEN = "write the file again, or take it out of the inputs"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSize:
-    """What one record batch holds: rows, and bytes once decoded."""
+    """The size of one record batch: rows, and bytes once decoded."""
 
     num_rows: int
     num_bytes: int
@@ -44,10 +43,10 @@ class IpcContents:
 
 
 def read_ipc_contents(uri: str, source: pa.NativeFile, *, is_stream: bool) -> IpcContents:
-    """Look at every message from the source's position on.
+    """Read every message from the source's position on.
 
-    Raises ``SourceError`` for a stream without an end mark, or with bytes after it: it may have been cut between two
-    messages, and no reader would notice.
+    Raises ``SourceError`` for a stream without an end mark, or with bytes after it: it may have been truncated between
+    two messages, and no reader would notice.
     """
     batches: list[BatchSize] = []
     dictionary_bytes = 0
@@ -65,16 +64,18 @@ def read_ipc_contents(uri: str, source: pa.NativeFile, *, is_stream: bool) -> Ip
         elif kind == _DICTIONARY_BATCH:
             dictionary_bytes += size.num_bytes
     if is_stream and source.tell() == position:
-        problem = "the stream has no end mark: it is cut short, or its writer was never closed"
-        raise SourceError("DC901", uri, problem, _BROKEN)
+        problem = "the stream has no end mark: it is truncated, or its writer was never closed"
+        raise SourceError("DC901", uri, problem, REWRITE_FILE)
     if is_stream and source.tell() != source.size():
         extra = source.size() - source.tell()
-        raise SourceError("DC901", uri, f"{extra:,} bytes follow the end of the stream, and readers skip them", _BROKEN)
+        raise SourceError(
+            "DC901", uri, f"{extra:,} bytes follow the end of the stream, which readers skip", REWRITE_FILE
+        )
     return IpcContents(tuple(batches), dictionary_bytes)
 
 
 def _size_of(message: Any) -> tuple[int, BatchSize]:
-    """The kind of a message, and what it holds."""
+    """The kind of a message, and its size."""
     data = memoryview(message.metadata)
     table = _Table(data, _unsigned(data, 0))
     kind = table.byte(1)

@@ -1,4 +1,4 @@
-"""What a source is: it reads one format, splits an input into units, and yields batches in bounded memory."""
+"""The source protocol: read one format, split an input into units, yield batches in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import storage_of
 
 if TYPE_CHECKING:
-    # Whoever only lists files loads neither NumPy nor Arrow.
+    # Listing files needs neither NumPy nor Arrow.
     from datacheck.batch import Batch
 
 __all__ = [
+    "REWRITE_FILE",
     "TARGET_BATCH_BYTES",
     "TARGET_UNIT_BYTES",
     "InputInfo",
@@ -26,19 +27,21 @@ __all__ = [
     "split_rows",
 ]
 
-#: How many bytes of decoded values a unit should hold. Units depend on the file alone, never on the number of workers.
+#: Decoded bytes per unit. Units depend on the file alone, never on the number of workers.
 TARGET_UNIT_BYTES = 64 << 20
-#: How many bytes of decoded values a batch should hold.
+#: The fix for a broken file.
+REWRITE_FILE = "rewrite the file, or remove it from the inputs"
+#: Decoded bytes per batch.
 TARGET_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How inputs are read, the same for every format; a source takes what concerns it.
+    """How inputs are read, the same for every format; a source uses what applies to it.
 
-    ``columns`` limits reading to some columns. ``by_columns`` allows batches that hold some columns only, where nothing
-    that is to be done looks across columns. ``dtypes`` gives dtypes to formats that have none of their own (CSV).
-    The limits bound what an archive may expand to.
+    ``columns`` limits reading to some columns. ``by_columns`` allows batches of a few columns each, for work that never
+    looks across columns. ``dtypes`` are for formats without dtypes of their own (CSV). The limits bound how far an archive
+    may expand.
     """
 
     columns: tuple[str, ...] | None = None
@@ -56,10 +59,9 @@ class ReadOptions:
 class WorkUnit:
     """The part of an input that one worker handles: rows ``row_start`` to ``row_start + num_rows`` of a file.
 
-    ``num_rows`` is None where only reading tells. ``row_groups`` lists those of a Parquet file; of an Arrow file it
-    holds the record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays
-    of an archive that are no rows of one table: each is read on its own, in turn. Empty means all of them, as columns
-    of one table.
+    ``num_rows`` is None if unknown before reading. ``row_groups`` are those of a Parquet file; for an Arrow file, the
+    record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
+    that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
     """
 
     uri: str
@@ -77,11 +79,10 @@ class WorkUnit:
 
 @dataclass(frozen=True, slots=True)
 class InputInfo:
-    """What a source knows of an input before it reads its rows.
+    """What a source knows about an input before it reads its rows.
 
-    ``num_rows`` is None where only reading tells. ``fields`` maps each field to a dtype in words. ``aligned`` is False
-    for an archive whose arrays have unequal lengths, or none: they can be scanned, each on its own, but not cleaned,
-    and ``problem`` then says which lengths they have.
+    ``num_rows`` is None if unknown before reading. ``aligned`` is False for an archive whose arrays do not form a table:
+    they can be scanned one by one, but not cleaned, and ``problem`` says which lengths they have.
     """
 
     uri: str
@@ -95,12 +96,12 @@ class InputInfo:
 
 
 class Source(Protocol):
-    """Reads one format. Stateless: everything it needs is in the unit, which travels between processes."""
+    """Reads one format. Stateless: the unit, which travels between processes, has everything that it needs."""
 
     format: ClassVar[str]
 
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        """Look at the file's header and split it into units; raises ``SourceError``."""
+        """Read the file's header and split the file into units; raises ``SourceError``."""
         ...
 
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
@@ -121,13 +122,13 @@ def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
     try:
         now = fingerprint_of(uri)
     except SourceError as error:
-        raise SourceError("DC908", uri, f"it vanished while it was read ({error.problem})", "run again") from None
+        raise SourceError("DC908", uri, f"it disappeared while it was read ({error.problem})", "run again") from None
     if now != fingerprint:
         problem = f"{fingerprint.size:,} bytes at the start, {now.size:,} bytes now, or a newer modification time"
-        raise SourceError("DC908", uri, problem, "run again when nothing writes to it")
+        raise SourceError("DC908", uri, problem, "run again when no other process writes to it")
 
 
 def split_rows(num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES) -> list[tuple[int, int]]:
-    """Ranges ``(start, count)`` of rows that hold about ``target_bytes`` each; one empty range for no rows."""
+    """Split rows into ranges ``(start, count)`` of about ``target_bytes`` each; one empty range for no rows."""
     step = max(1, int(target_bytes / max(row_bytes, 1e-9)))
     return [(start, min(step, num_rows - start)) for start in range(0, num_rows, step)] or [(0, 0)]

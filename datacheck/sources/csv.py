@@ -1,7 +1,7 @@
-"""CSV and TSV, plain or gzipped: streamed by pyarrow as text, and given the types that the whole file has.
+"""CSV and TSV, plain or gzipped: streamed by pyarrow as text, with types inferred from the whole file.
 
-pyarrow's own inference looks at the first block and fails on the first value that does not fit, and its defaults turn
-"NaN" into null. So cells are read as text and converted here, and NaN stays NaN.
+pyarrow's own inference looks at the first block only, fails on the first value that does not fit, and turns "NaN" into
+null. So cells are read as text and converted here, and NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BLOCK_BYTES = 4 << 20
 MAX_HEADER_BYTES = 1 << 20
 #: Characters of a malformed line that are kept.
 MAX_LINE_TEXT = 1000
-#: What may divide the cells of a file that seems to have one column, and how many of its lines have to agree.
+#: Delimiters to try on a file that seems to have one column, and how many of its lines must agree.
 _DELIMITERS = (";", "\t", "|", ",")
 _LINES_LOOKED_AT = 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -47,8 +47,8 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class CsvSource:
     """Reads CSV and TSV files with a header line.
 
-    A file is one unit: whether a line break is inside quotes is known only from the start on. Lines with more or fewer
-    cells than the header come as ``Batch.malformed``, and count as rows in the numbering.
+    A file is one unit, since only reading from the start tells whether a line break is inside quotes. Lines with more or
+    fewer cells than the header are in ``Batch.malformed``, and have row numbers, too.
     """
 
     format: ClassVar[str] = "csv"
@@ -70,7 +70,7 @@ class CsvSource:
 
 @dataclass(frozen=True, slots=True)
 class _CsvFile:
-    """A file, and what its header says: names, and how many empty lines stand before them."""
+    """A file and its header: the column names, and how many empty lines come before them."""
 
     uri: str
     options: ReadOptions
@@ -84,18 +84,18 @@ class _CsvFile:
 
     @property
     def num_skipped(self) -> int:
-        """Lines to skip before the header: in a table of one column an empty line is a cell, else it is nothing."""
+        """Lines to skip before the header: an empty line is a cell in a table of one column, and ignored in any other."""
         return self.num_empty if len(self.names) == 1 else 0
 
     @property
     def first_number(self) -> int:
-        """The number that the parser gives to the first row: it counts from 1, and the header too."""
+        """The parser's number of the first row: it counts from 1, and counts the header."""
         return self.num_skipped + 2
 
 
 @dataclass(frozen=True, slots=True)
 class _TextBlock:
-    """Some rows as text, the lines among them that are no rows, and where they stand in the file."""
+    """Some rows as text, the malformed lines among them, and their numbers."""
 
     columns: list[pa.Array]
     num_rows: int
@@ -123,7 +123,7 @@ class _Stream(Protocol):
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that refuses to expand beyond the limits."""
+    """A stream that stops at the limits of decompression."""
 
     def __init__(self, uri: str, stream: _Stream, options: ReadOptions) -> None:
         self._uri, self._stream, self._options = uri, stream, options
@@ -140,13 +140,13 @@ class _Bounded(io.RawIOBase):
 
 
 def _read_header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
-    """The names in the first line that is not empty, and how many empty lines stand before it."""
+    """The names in the first non-empty line, and how many empty lines come before it."""
     with _open_stream(uri, options) as file:
         head = file.read(MAX_HEADER_BYTES)
     if head.startswith(_UTF16):
         raise SourceError("DC901", uri, "it is UTF-16, not UTF-8", f"convert it: iconv -f utf-16 -t utf-8 {uri}")
     if b"\0" in head:
-        raise SourceError("DC901", uri, "it holds zero bytes: it is no text", "check that it is a CSV file")
+        raise SourceError("DC901", uri, "it contains zero bytes, so it is not text", "check that it is a CSV file")
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(uri, options))
@@ -156,7 +156,7 @@ def _read_header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
     except csv.Error as error:
         raise SourceError("DC901", uri, f"the header cannot be parsed ({error})", "check its quotes") from None
     if not rows:
-        raise SourceError("DC901", uri, "it holds no header, only empty lines", "write column names in its first line")
+        raise SourceError("DC901", uri, "it has no header, only empty lines", "write column names in its first line")
     num_empty, names = rows[0]
     if len(names) == 1:
         _check_delimiter(uri, text, _delimiter(uri, options))
@@ -164,7 +164,7 @@ def _read_header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
 
 
 def _check_delimiter(uri: str, text: str, delimiter: str) -> None:
-    """Refuse a file of one column whose first lines all have as many cells by another delimiter: it would be all text."""
+    """Refuse a file of one column whose lines all have as many cells with another delimiter: it would be read as text."""
     for other in _DELIMITERS:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=other)
         try:
@@ -172,8 +172,8 @@ def _check_delimiter(uri: str, text: str, delimiter: str) -> None:
         except csv.Error:
             continue
         if other != delimiter and len(counts) == 1 and 1 not in counts:
-            problem = f"its one column looks like {counts.pop()} that are divided by {other!r}, not {delimiter!r}"
-            raise SourceError("DC901", uri, problem, f"say csv_delimiter: {other!r}, in a pipeline under 'reading'")
+            problem = f"its one column looks like {counts.pop()} columns separated by {other!r}, not {delimiter!r}"
+            raise SourceError("DC901", uri, problem, f"set csv_delimiter: {other!r}, in a pipeline under 'reading'")
 
 
 def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
@@ -187,9 +187,7 @@ def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
         for name, cells, kind, (untyped, numbers) in zip(names, lines.columns, kinds.types, flags, strict=True):
             converted = convert(cells, kind)
             if converted is None:
-                raise SourceError(
-                    "DC901", uri, f"a value of {name!r} that was {kind} at first no longer is", "run again"
-                )
+                raise SourceError("DC901", uri, f"a value of {name!r} is no longer {kind}", "run again")
             columns.append(Column(name, converted, untyped=untyped, is_mostly_numbers=numbers))
         yield Batch(tuple(columns), lines.num_rows, lines.row_start, rows=lines.rows, malformed=lines.malformed)
         is_empty = False
@@ -199,7 +197,7 @@ def _read(uri: str, options: ReadOptions) -> Iterator[Batch]:
 
 
 def _infer_types(file: _CsvFile, kinds: ColumnTypes) -> tuple[ColumnTypes, list[_TextBlock] | None]:
-    """The types that hold the whole file; and its text, where that is little enough to be kept."""
+    """The types that fit the whole file; and its text, if that is small enough to keep."""
     while True:
         again = False
         kinds.start()
@@ -211,7 +209,7 @@ def _infer_types(file: _CsvFile, kinds: ColumnTypes) -> tuple[ColumnTypes, list[
             if held is not None:
                 held.append(lines)
                 held = held if held_bytes <= TARGET_UNIT_BYTES else None
-        # Widening is rare after the first block, and ends: no type is tried twice.
+        # Widening is rare after the first block, and terminates: no type is tried twice.
         if not again:
             return kinds, held
 
@@ -282,7 +280,7 @@ def _reader(file: _CsvFile, stream: _Stream, skip: Callable[[Any], str]) -> Any:
     labels = [str(index) for index in range(len(file.names))]
     return pa_csv.open_csv(
         stream,
-        # One thread, so that lines are numbered.
+        # Only one thread numbers the lines.
         read_options=pa_csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=labels, skip_rows=file.num_skipped
         ),
@@ -308,7 +306,7 @@ def _to_source_error(uri: str, options: ReadOptions, error: Exception) -> Source
         return _find_bad_byte(uri, options)
     if "straddl" in text:
         problem = f"a line is longer than {BLOCK_BYTES:,} bytes"
-        return SourceError("DC901", uri, problem, "look for a quote that is never closed")
+        return SourceError("DC901", uri, problem, "look for an unclosed quote")
     return SourceError("DC901", uri, text.splitlines()[0] if text else "it cannot be parsed", "check its quotes")
 
 
@@ -323,7 +321,7 @@ def _find_bad_byte(uri: str, options: ReadOptions) -> SourceError:
             except UnicodeDecodeError as error:
                 return _not_utf8(uri, position - waiting + error.start, error.object[error.start])
             position += len(chunk)
-    return SourceError("DC901", uri, "it ends in the middle of a UTF-8 character", "it is cut short: write it again")
+    return SourceError("DC901", uri, "it ends in the middle of a UTF-8 character", "it is truncated: rewrite it")
 
 
 def _not_utf8(uri: str, position: int, byte: int) -> SourceError:

@@ -1,4 +1,4 @@
-"""Which types the columns of a text file have: the narrowest that hold every value, not only the first block's."""
+"""The types of a text file's columns: the narrowest that fit every value, not only those of the first block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datacheck.sources.text_parsing import clean_cells, convert, parse_cells
 
 __all__ = ["ColumnTypes"]
 
-#: Types that are tried, from narrow to wide. Text always fits.
+#: Types to try, from narrow to wide. Text always fits.
 _CANDIDATES = (
     pa.int64(),
     pa.uint64(),
@@ -23,15 +23,15 @@ _CANDIDATES = (
     pa.float64(),
     pa.string(),
 )
-#: Words of the first block that are looked at for whether most are numbers.
+#: Cells of the first block that are sampled to see whether most are numbers.
 _SAMPLE = 1000
 
 
 class ColumnTypes:
-    """The type of each column of a text file, as far as its values have been seen.
+    """The type of each column of a text file, given the values so far.
 
-    ``wanted`` gives types that are not to be guessed; where a value does not fit its column stays text, and whoever knows
-    what is wanted sees which.
+    ``wanted`` gives the types of some columns. A column with a value that does not fit stays text; the checks then report
+    which.
     """
 
     def __init__(self, names: Sequence[str], wanted: Iterable[tuple[str, str]]) -> None:
@@ -43,11 +43,11 @@ class ColumnTypes:
         self._counts = [_NumberCounter() for _ in names]
 
     def start(self) -> None:
-        """Begin to look at the file, or begin again."""
+        """Start a pass over the file."""
         self._counts = [_NumberCounter() for _ in self.types]
 
     def see(self, columns: Sequence[pa.Array]) -> bool:
-        """Widen the types until they hold ``columns``; whether an earlier block has to be looked at again."""
+        """Widen the types until they fit ``columns``; whether earlier blocks must be read again."""
         again = False
         for index, column in enumerate(columns):
             if column.null_count == len(column):
@@ -55,7 +55,7 @@ class ColumnTypes:
             if convert(column, self.types[index]) is None:
                 is_given, kind = self._is_given[index], self.types[index]
                 self.types[index] = pa.string() if is_given else self._wider(kind, column)
-                # Text holds whatever came before.
+                # Text fits whatever came before.
                 again = again or (self._has_values[index] and self.types[index] != pa.string())
             self._has_values[index] = True
             if not self._is_given[index]:
@@ -63,16 +63,16 @@ class ColumnTypes:
         return again
 
     def is_untyped(self, index: int) -> bool:
-        """Whether a column is text where another type was wanted."""
+        """Whether a column is text although another type was wanted."""
         return self._is_given[index] and self.types[index] == pa.string()
 
     def is_mostly_numbers(self, index: int) -> bool:
-        """Whether more than half of a column's words are numbers, and the others alone made it text."""
+        """Whether more than half of a column's cells are numbers, although the others made it text."""
         return self.types[index] == pa.string() and self._counts[index].are_most
 
     @staticmethod
     def _wider(kind: pa.DataType, column: pa.Array) -> pa.DataType:
-        # Most types fail on the first values already.
+        # Most types already fail on the first values.
         head = column.slice(0, 64)
         return next(
             wider
@@ -82,7 +82,7 @@ class ColumnTypes:
 
 
 class _NumberCounter:
-    """Counts the words of a column that are numbers, unless a sample of the first block says that most are not."""
+    """Counts the numeric cells of a column, unless a sample of the first block shows that most are not."""
 
     def __init__(self) -> None:
         self._present = self._numbers = 0

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load
-from datacheck.sources.base import Source
+from datacheck.sources.base import REWRITE_FILE, Source
 from datacheck.sources.probe import read_head
 from datacheck.text import plain
 
@@ -47,7 +47,9 @@ def format_of(uri: str) -> Format:
 def _confirm(uri: str, named: Format, head: bytes) -> None:
     """Raise ``SourceError`` (DC901) where the first bytes of a file contradict its name."""
     if head.startswith(b"PARE"):
-        raise SourceError("DC905", uri, "the Parquet file is encrypted", "decrypt it first: datacheck takes no keys")
+        raise SourceError(
+            "DC905", uri, "the Parquet file is encrypted", "decrypt it first: datacheck does not take keys"
+        )
     if head.startswith(named.magic):
         return
     is_required = bool(named.magic) and named.requires_magic
@@ -56,7 +58,7 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
     if is_required:
         instead = f"; they are those of {other.name}" if other else ""
-        fix = "rename it" if other else "write the file again, or remove it from the inputs"
+        fix = "rename it" if other else REWRITE_FILE
         raise SourceError("DC901", uri, f"its first bytes are not those of {named.name}{instead}", fix)
 
 

@@ -1,4 +1,4 @@
-"""Dtypes in words, as Arrow types, for formats that hold text only."""
+"""Arrow types by the name of a dtype, for formats that hold only text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=([\w/+:-]{1,64})\]")
 
 
 def arrow_type(dtype: str) -> pa.DataType | None:
-    """The Arrow type of a dtype such as ``float32`` or ``timestamp[us]``; None where text cannot be turned into one.
+    """The Arrow type of a dtype such as ``float32`` or ``timestamp[us]``; None if text cannot be converted to it.
 
-    ``bfloat16`` and ``float8_*`` are read as float32, which holds all of their values.
+    ``bfloat16`` and ``float8_*`` are read as float32, which can represent all of their values.
     """
     if dtype.startswith(("bfloat", "float8")):
         return pa.float32()

@@ -1,4 +1,4 @@
-"""What every source does alike around reading: pointers, changed files, foreign exceptions, hive columns, bounds."""
+"""What every source does around reading: refuse pointers and changed files, translate exceptions, add hive columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, check_unchanged
+from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.probe import read_head
 from datacheck.text import plain
@@ -25,11 +25,11 @@ __all__ = [
     "translate_read_errors",
 ]
 
-#: What a hive layout writes for null.
+#: Null in the folder names of a hive layout.
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-#: Below this size no archive is called a bomb: it can be read without harm.
+#: Archives below this size are harmless, however well they compress.
 HARMLESS_BYTES = 32 << 20
-#: More rows than this must take bytes in the file.
+#: A file with more rows than this must have bytes for them.
 MAX_EMPTY_ROWS = 1 << 24
 
 S = TypeVar("S")
@@ -38,7 +38,7 @@ S = TypeVar("S")
 def translate_inspect_errors(
     inspect: Callable[[S, str, ReadOptions], InputInfo],
 ) -> Callable[[S, str, ReadOptions], InputInfo]:
-    """Wrap ``Source.inspect``: what cannot be data is refused first, and every failure is a ``SourceError``."""
+    """Wrap ``Source.inspect``: check first that the file can be data, and turn every failure into a ``SourceError``."""
 
     @functools.wraps(inspect)
     def wrapped(self: S, uri: str, options: ReadOptions) -> InputInfo:
@@ -54,10 +54,7 @@ def translate_inspect_errors(
 
 
 def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Callable[[S, WorkUnit], Iterator[Batch]]:
-    """Wrap ``Source.read``: every failure is a ``SourceError``, and a file that changed is no longer believed.
-
-    The columns that a hive layout's folders stand for are added here.
-    """
+    """Wrap ``Source.read``: turn every failure into a ``SourceError``, refuse a file that has changed, add hive columns."""
 
     @functools.wraps(read)
     def wrapped(self: S, unit: WorkUnit) -> Iterator[Batch]:
@@ -70,7 +67,7 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
             check_unchanged(unit.uri, unit.fingerprint)
             raise
         except Exception as error:
-            # A reader that is given hostile bytes may raise anything. A file that changed explains all of it.
+            # Hostile bytes can make a reader raise anything. A changed file explains all of it.
             check_unchanged(unit.uri, unit.fingerprint)
             raise to_source_error(unit.uri, error) from error
         check_unchanged(unit.uri, unit.fingerprint)
@@ -79,23 +76,25 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
 
 
 def to_source_error(uri: str, error: Exception) -> SourceError:
-    """What a library raised, as a ``SourceError`` with the first line of what it said."""
+    """A library's exception as a ``SourceError`` with the first line of its message."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions")
     if isinstance(error, MemoryError):
-        return SourceError("DC901", uri, "reading it takes more memory than there is", "split it into smaller files")
+        return SourceError(
+            "DC901", uri, "reading it takes more memory than is available", "split it into smaller files"
+        )
     lines = str(error).strip().splitlines()
     problem = plain(lines[0].rstrip("."), 400) if lines else type(error).__name__
     if isinstance(error, OSError | pa.ArrowException) and "crypt" in problem:
-        return SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys")
+        return SourceError("DC905", uri, problem, "decrypt it first: datacheck does not take keys")
     if isinstance(error, LookupError | RecursionError):
-        problem = f"it is not well formed ({type(error).__name__}: {problem})"
-    return SourceError("DC901", uri, problem, "write the file again, or take it out of the inputs")
+        problem = f"it is malformed ({type(error).__name__}: {problem})"
+    return SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
 def check_expansion(uri: str, expanded: int, packed: int, members: int, options: ReadOptions) -> None:
-    """Raise ``SourceError`` (DC904) for an archive that would expand beyond the limits."""
-    remedy = "if it is meant to, raise the limit"
+    """Raise ``SourceError`` (DC904) for an archive that would exceed the limits once decompressed."""
+    remedy = "if the file is trusted, raise the limit"
     if members > options.max_members:
         problem = f"{members:,} members, more than {options.max_members:,}"
         raise SourceError("DC904", uri, problem, f"{remedy} max_members")
@@ -103,15 +102,17 @@ def check_expansion(uri: str, expanded: int, packed: int, members: int, options:
         problem = f"{expanded:,} bytes, more than {options.max_expanded_bytes:,}"
         raise SourceError("DC904", uri, problem, f"{remedy} max_expanded_bytes")
     if expanded > HARMLESS_BYTES and expanded > packed * options.max_expansion_ratio:
-        problem = f"{packed:,} bytes would become {expanded:,}, more than {options.max_expansion_ratio:,} times as many"
+        problem = (
+            f"{packed:,} bytes would become {expanded:,}, more than {options.max_expansion_ratio:,} times the size"
+        )
         raise SourceError("DC904", uri, problem, f"{remedy} max_expansion_ratio")
 
 
 def check_rows(uri: str, num_rows: int, num_bytes: int, what: str = "it") -> None:
-    """Raise ``SourceError`` (DC904) for rows beyond reason that take no bytes."""
+    """Raise ``SourceError`` (DC904) for an absurd number of rows that take no bytes."""
     if num_rows > MAX_EMPTY_ROWS and num_bytes < num_rows // 64:
-        problem = f"{what} claims {num_rows:,} rows and holds {num_bytes:,} bytes"
-        raise SourceError("DC904", uri, problem, "write the file again, or take it out of the inputs")
+        problem = f"{what} claims {num_rows:,} rows but holds {num_bytes:,} bytes"
+        raise SourceError("DC904", uri, problem, REWRITE_FILE)
 
 
 def _with_partitions(batch: Batch, unit: WorkUnit) -> Batch:
@@ -126,7 +127,7 @@ def _with_partitions(batch: Batch, unit: WorkUnit) -> Batch:
         try:
             scalar = value.cast(kind)[0]
         except pa.ArrowException:
-            problem = f"the folder {plain(f'{name}={text}')!r} does not name a {kind}"
+            problem = f"the folder {plain(f'{name}={text}')!r} does not have a value of type {kind}"
             raise SourceError(
                 "DC901", unit.uri, problem, "rename the folder, or change the dtype in the schema"
             ) from None

@@ -1,4 +1,4 @@
-"""Files of several named arrays: are they the columns of one table, and how are they split into units?"""
+"""Plans the units of a file of several named arrays, which may be the columns of one table."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ __all__ = ["Member", "plan_members"]
 class Member:
     """One array of a file: its rows (1 for a scalar), and the bytes of one row.
 
-    ``sequential`` members can only be read from their start on. ``problem`` says why the member cannot be a column of
-    rows, where it cannot.
+    ``sequential`` members can only be read from their start. ``problem`` says why the member cannot be a column.
     """
 
     name: str
@@ -40,11 +39,11 @@ def plan_members(
     options: ReadOptions,
     problem: str = "",
 ) -> InputInfo:
-    """Units over the arrays of a file.
+    """Split the arrays of a file into units.
 
-    Arrays with equal numbers of rows are columns of one table, split into ranges of rows. Others are read each on its
-    own: large ones in ranges of rows, small ones several to a unit. So are all where there is a ``problem`` that keeps
-    them from being read side by side.
+    Arrays with equal numbers of rows are columns of one table, split into ranges of rows. Others are read one by one:
+    large ones in ranges of rows, small ones several to a unit. So are all arrays if a ``problem`` keeps them from being
+    read side by side.
     """
     if options.columns is not None:
         members = [member for member in members if member.name in options.columns]

@@ -1,6 +1,6 @@
-"""Data that is already in memory: arrays of NumPy, Arrow, pandas, polars, torch, and mappings and sequences of them.
+"""Data in memory: NumPy, Arrow, pandas, polars and torch objects, and mappings and sequences of them.
 
-None of these libraries is imported here but NumPy and Arrow: an object of pandas can only exist where pandas is loaded.
+Of these libraries only NumPy and Arrow are imported here: a pandas object can only exist once pandas is loaded.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from datacheck.storage.base import Fingerprint
 
 __all__ = ["MEMORY_URI", "batches_of"]
 
-#: The name of data in memory, where a file has its path.
+#: The name of data in memory, in place of a path.
 MEMORY_URI = "<memory>"
 
 Array = np.ndarray[Any, Any]
 
-_KNOWN = "paths, or arrays of NumPy, Arrow, pandas, polars or torch, or mappings and sequences of them"
+_KNOWN = "paths, NumPy, Arrow, pandas, polars or torch data, or mappings and sequences of them"
 
 
 def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
     """Data in memory as batches, and ``MEMORY_URI``.
 
-    NaN stays NaN and null stays null, whatever holds them. Raises ``UsageError`` for data of no known kind.
+    NaN stays NaN and null stays null. Raises ``UsageError`` for data of an unknown type.
     """
     return MEMORY_URI, _batches(data)
 
@@ -60,18 +60,18 @@ def _batches(data: Any) -> Iterator[Batch]:
         return _of_stream(data)
     if hasattr(data, "__array__"):
         return _of_array(np.asarray(data))
-    raise UsageError(f"data of type {type(data).__name__} cannot be checked; pass {_KNOWN}")
+    raise UsageError(f"cannot check data of type {type(data).__name__}; pass {_KNOWN}")
 
 
 def _nothing_in(data: Any) -> str:
     kind = type(data).__name__
     if not len(data):
-        return f"an empty {kind} holds nothing to check; pass {_KNOWN}"
+        return f"got an empty {kind}; pass {_KNOWN}"
     if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data):
         other = next(type(item).__name__ for item in data if not isinstance(item, str))
-        return f"a {kind} of paths holds nothing but paths, and this one a {other}, too"
+        return f"expected a {kind} of paths only, got one with a {other}, too"
     example = "pandas.DataFrame(data)" if isinstance(data, Mapping) else "numpy.asarray(data)"
-    return f"a {kind} of plain integers or text holds no array to check; pass {example}, or {_KNOWN}"
+    return f"got a {kind} of plain integers or text without an array; pass {example}, or {_KNOWN}"
 
 
 def _is_pandas(data: object) -> bool:
@@ -97,7 +97,7 @@ def _of_columns(columns: list[Column], num_rows: int) -> Iterator[Batch]:
 
 def _of_array(data: Array) -> Iterator[Batch]:
     if data.ndim == 0 or (data.flags.f_contiguous and not data.flags.c_contiguous):
-        # A part of an array in Fortran order does not lie together: all of it is looked at where it is.
+        # Rows of an array in Fortran order are not contiguous: it is checked in place, as a whole.
         yield Batch((Column(None, data),), len(data) if data.ndim else 1)
         return
     for start, count in split_rows(len(data), data.nbytes / max(len(data), 1)):
@@ -124,7 +124,7 @@ def _of_arrow_array(data: pa.Array | pa.ChunkedArray) -> Iterator[Batch]:
 
 
 def _of_stream(data: Any) -> Iterator[Batch]:
-    """Anything that hands out Arrow memory: a polars DataFrame or Series, a relation of DuckDB."""
+    """Anything that exports Arrow memory: a polars DataFrame or Series, a DuckDB relation."""
     try:
         reader = pa.RecordBatchReader.from_stream(data)
     except (pa.ArrowInvalid, TypeError):
@@ -134,7 +134,7 @@ def _of_stream(data: Any) -> Iterator[Batch]:
 
 
 def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
-    """A mapping in which are frames or series: columns of one table where they can be, else each value on its own."""
+    """A mapping with frames or series: columns of one table if they have equal lengths, else each value on its own."""
     columns = [_as_column(str(key), value) for key, value in data.items()]
     whole = [column for column in columns if column is not None]
     if len(whole) == len(columns) and len({len(column) for column in whole if not column.problem}) == 1:
@@ -150,7 +150,7 @@ def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
 
 
 def _as_column(name: str, value: Any) -> Column | None:
-    """A series or array as a column; None for what is no column."""
+    """A series or array as a column; None for anything else."""
     if _is_pandas(value) and not hasattr(value, "columns"):
         return replace(pandas_columns(value)[0], name=name)
     if isinstance(value, pa.Array | pa.ChunkedArray):
@@ -165,7 +165,7 @@ def _named(batches: Iterator[Batch], prefix: str) -> Iterator[Batch]:
 
 
 def _of_structure(data: object, *, is_all: bool = False) -> Iterator[Batch]:
-    """What is found in a structure; where it ``is_all`` that was given, finding nothing is a mistake."""
+    """The arrays in a structure. If the structure ``is_all`` that the user passed, finding none is an error."""
     options = ReadOptions()
     found = find_arrays(MEMORY_URI, data, options.max_members)
     if is_all and not found:

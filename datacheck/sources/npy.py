@@ -33,7 +33,7 @@ class NpySource:
             WorkUnit(uri, self.format, index, fingerprint, start, count, options=options)
             for index, (start, count) in enumerate(split_rows(layout.num_rows, layout.row_bytes))
         )
-        problem = "" if layout.shape else "it is one number, which has no rows"
+        problem = "" if layout.shape else "it is a scalar, which has no rows"
         return InputInfo(
             uri, self.format, fingerprint.size, layout.num_rows, units, aligned=not problem, problem=problem
         )
@@ -48,8 +48,8 @@ class NpySource:
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # noqa: ARG001 - a file that changed is parsed again
-    """Where the array lies: the header is parsed once for a look at the file and for all of its units."""
+def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # noqa: ARG001 - a changed file is parsed again
+    """Where the array is. The header is parsed once for the inspection and all units of a file."""
     with open_file(uri) as file:
         return parse_npy_header(file.read, uri)[0]
 
@@ -60,8 +60,6 @@ def _raise_trailing_bytes(uri: str, layout: ArrayLayout, size: int) -> None:
         rest = file.read(6)
     extra = size - layout.offset - layout.num_bytes
     if rest == b"\x93NUMPY":
-        problem = "it holds more than one array, and readers of .npy see only the first"
-        raise SourceError("DC901", uri, problem, "save each to a file of its own, or all to an .npz")
-    raise SourceError(
-        "DC901", uri, f"{extra:,} bytes follow the array that the header describes", "write the file again"
-    )
+        problem = "it holds several arrays, and .npy readers see only the first"
+        raise SourceError("DC901", uri, problem, "save each array to its own file, or all of them to an .npz")
+    raise SourceError("DC901", uri, f"{extra:,} bytes follow the array that the header describes", "rewrite the file")

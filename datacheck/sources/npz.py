@@ -1,7 +1,7 @@
-"""``.npz``: arrays in a zip archive. Stored ones are mapped where they lie, compressed ones are streamed.
+"""``.npz``: arrays in a zip archive. Stored ones are mapped in place, compressed ones are streamed.
 
-Nothing is unpickled, nothing is written under a member's name, and what an archive may expand to is bounded before
-anything is expanded.
+Nothing is unpickled or written under a member's name, and the size of an archive is bounded before anything is
+decompressed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip, data_offset, verify_stored
 from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header, rows_of
 from datacheck.sources.base import (
+    REWRITE_FILE,
     TARGET_BATCH_BYTES,
     TARGET_UNIT_BYTES,
     InputInfo,
@@ -39,13 +40,12 @@ __all__ = ["NpzSource"]
 
 Array = np.ndarray[Any, Any]
 
-#: So many compressed arrays are decompressed side by side at most.
+#: At most so many compressed arrays are decompressed side by side.
 MAX_SIDE_BY_SIDE = 1024
-_BROKEN = "write the file again, or take it out of the inputs"
 
 
 class NpzSource:
-    """Reads ``.npz`` files: as columns of one table where all arrays have as many rows, else each array on its own."""
+    """Reads ``.npz`` files: as columns of one table if all arrays have the same number of rows, else one by one."""
 
     format: ClassVar[str] = "npz"
 
@@ -58,7 +58,7 @@ class NpzSource:
         total = sum(member.num_bytes for member in members)
         problem = ""
         if len(members) > MAX_SIDE_BY_SIDE and total > TARGET_BATCH_BYTES and any(one.sequential for one in members):
-            problem = f"{len(members):,} compressed arrays are too many to be read side by side"
+            problem = f"{len(members):,} compressed arrays are too many to read side by side"
         return plan_members(uri, self.format, fingerprint, members, options, problem)
 
     @translate_read_errors
@@ -77,7 +77,7 @@ class NpzSource:
 
 @dataclass(frozen=True, slots=True)
 class _LocatedArray:
-    """An array and the member that holds it; its layout is that in the file for a stored member, else in the stream."""
+    """An array and its archive member. The offset is that in the file for a stored member, else that in the stream."""
 
     entry: zipfile.ZipInfo
     layout: ArrayLayout
@@ -95,7 +95,7 @@ def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.Z
     try:
         located = _locate_array(uri, archive, file, entry)
     except SourceError as error:
-        # The other arrays are still read; the unit of this one raises the error.
+        # The other arrays are still read; reading this one raises the error.
         return Member(_name(entry), 0, 0, problem=error.problem)
     layout = located.layout
     return Member(_name(entry), layout.num_rows, layout.row_bytes, not layout.shape, sequential=not located.is_stored)
@@ -103,13 +103,15 @@ def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.Z
 
 def _locate_array(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> _LocatedArray:
     if not entry.filename.endswith(".npy"):
-        raise SourceError("DC901", uri, f"the member {entry.filename!r} is no .npy array", "take it out of the archive")
+        raise SourceError(
+            "DC901", uri, f"the member {entry.filename!r} is not an .npy array", "remove it from the archive"
+        )
     with archive.open(entry) as stream:
         layout, header_bytes = parse_npy_header(stream.read, uri, _name(entry))
     check_layout(uri, layout, entry.file_size - header_bytes)
     if header_bytes + layout.num_bytes != entry.file_size:
-        problem = f"the header of {_name(entry)!r} describes fewer bytes than the member holds"
-        raise SourceError("DC901", uri, problem, _BROKEN)
+        problem = f"the header of {_name(entry)!r} describes fewer bytes than the member has"
+        raise SourceError("DC901", uri, problem, REWRITE_FILE)
     if entry.compress_type == zipfile.ZIP_STORED:
         layout = replace(layout, offset=data_offset(file, entry) + header_bytes)
     return _LocatedArray(entry, layout)
@@ -145,7 +147,7 @@ def _batches(
     ranges = split_rows(count, sum(one.layout.row_bytes for one in located), TARGET_BATCH_BYTES)
     with ExitStack() as opened:
         if len(ranges) == 1:
-            # One at a time: thousands of small arrays are not held open together.
+            # One at a time, so that thousands of small arrays are not open together.
             columns = [one.layout.column(_read_whole(archive, file, one)) for one in located]
             yield Batch(tuple(columns), count, start)
             return
@@ -170,8 +172,8 @@ def _row_reader(
     stream = opened.enter_context(archive.open(located.entry))
     _read_exactly(stream, layout.offset)
     if layout.is_copied or layout.row_bytes > TARGET_UNIT_BYTES:
-        # The rows of an array in Fortran order can only be gathered once all of it is expanded, and a row that is
-        # larger than a unit has no layout in memory.
+        # An array in Fortran order must be decompressed as a whole before its rows can be gathered, and a row that is
+        # larger than a unit does not fit into memory.
         spooled = opened.enter_context(tempfile.TemporaryFile(prefix="datacheck-"))  # noqa: SIM115 - the stack closes it
         left = layout.num_bytes
         while left:

@@ -24,7 +24,7 @@ def pandas_columns(data: Any) -> list[Column]:
 def _column(name: str | None, series: Any) -> Column:
     """One Series.
 
-    Numbers in NumPy memory are looked at there. Masked arrays have NaN beside their nulls, and so have Arrow's.
+    Numbers in NumPy memory are not copied. Masked arrays and Arrow arrays can have NaN and nulls.
     """
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
@@ -39,14 +39,14 @@ def _column(name: str | None, series: Any) -> Column:
     try:
         converted = pa.array(array)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        return _hidden(name, str(dtype), f"pandas' dtype {dtype} cannot be looked into ({type(error).__name__})")
+        return _hidden(name, str(dtype), f"cannot check the pandas dtype {dtype} ({type(error).__name__})")
     return Column(name, converted.combine_chunks() if isinstance(converted, pa.ChunkedArray) else converted)
 
 
 def _from_objects(name: str | None, values: Array) -> Column:
-    """A column of Python objects: numbers, text or lists, as Arrow sees them, with what is missing as null.
+    """A column of Python objects: numbers, text or lists as Arrow infers them, with missing values as null.
 
-    A NaN among numbers stays NaN. Among text, where pandas has it stand for what is missing, it is null.
+    A NaN among numbers stays NaN. Among text, where pandas uses it for missing values, it is null.
     """
     import pandas as pd
 
@@ -59,7 +59,7 @@ def _from_objects(name: str | None, values: Array) -> Column:
             return Column(name, pa.array(cleaned, from_pandas=False))
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             continue
-    return _hidden(name, "object", "a column of Python objects of several types hides its values")
+    return _hidden(name, "object", "cannot check a column of Python objects of several types")
 
 
 def _hidden(name: str | None, dtype: str, problem: str) -> Column:

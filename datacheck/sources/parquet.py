@@ -1,6 +1,6 @@
-"""Parquet: row groups are the units; a scan reads a few columns at a time, a clean reads rows.
+"""Parquet: units are row groups; a scan reads a few columns at a time, a cleaning run whole rows.
 
-Statistics in the footer are never taken for proof: Parquet's minimum and maximum leave NaN out.
+Statistics in the footer prove nothing: Parquet's minimum and maximum ignore NaN.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from datacheck.storage.registry import open_file, storage_of
 
 __all__ = ["ParquetSource"]
 
-#: Decoded bytes of the columns read together in a scan: they are still in the cache when they are checked.
+#: Decoded bytes of the columns that a scan reads together: few enough to be in the cache when they are checked.
 COLUMN_GROUP_BYTES = 4 << 20
-#: Decoded bytes above which the columns of a row group that a scan reads together are streamed instead of read at once.
+#: Above this, columns of a row group that a scan reads together are streamed instead of read at once.
 STREAM_ABOVE_BYTES = 2 * TARGET_UNIT_BYTES
-#: Decoded bytes of whole rows that are streamed together: of each worker's batch there are several copies in a clean.
+#: Decoded bytes of a batch of whole rows: cleaning keeps several copies of each worker's batch.
 ROW_BATCH_BYTES = TARGET_BATCH_BYTES // 2
-#: Bytes that streamed columns read ahead, all of them together and the least and the most that one does.
+#: Bytes that streamed columns read ahead: all of them together, and the minimum and maximum for one.
 STREAM_BUFFER_BYTES = TARGET_BATCH_BYTES // 2
 MIN_BUFFER_BYTES, MAX_BUFFER_BYTES = 64 << 10, 1 << 20
 
@@ -66,7 +66,7 @@ class ParquetSource:
 
 
 def _grouped(sizes: list[int]) -> list[list[int]]:
-    """Consecutive row groups that together hold about a unit's bytes."""
+    """Group consecutive row groups into units of about ``TARGET_UNIT_BYTES``."""
     groups: list[list[int]] = []
     held = 0
     for index, size in enumerate(sizes):
@@ -79,7 +79,7 @@ def _grouped(sizes: list[int]) -> list[list[int]]:
 
 
 class _LastOpened(threading.local):
-    """The file that this thread opened last: a look at a file, and the reading of its units, open it once."""
+    """The file that this thread opened last, so that inspecting and reading a file open it once."""
 
     key: tuple[str, Fingerprint] | None = None
     file: pq.ParquetFile = None
@@ -98,13 +98,13 @@ def _open(uri: str, fingerprint: Fingerprint) -> pq.ParquetFile:
     if _last_opened.key == (uri, fingerprint):
         return _last_opened.file
     try:
-        # Not memory-mapped: a file cut short while it is read would end the process with SIGBUS instead of an error.
+        # Not memory-mapped: truncating the file while it is read would kill the process with SIGBUS.
         file = pq.ParquetFile(_path_or_file(uri), pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         if "ncrypt" not in str(error) and "decrypt" not in str(error):
             raise
         problem = str(error).strip().splitlines()[0]
-        raise SourceError("DC905", uri, problem, "decrypt it first: datacheck takes no keys") from None
+        raise SourceError("DC905", uri, problem, "decrypt it first: datacheck does not take keys") from None
     if _last_opened.file is not None:
         _last_opened.file.close()
     _last_opened.key, _last_opened.file = (uri, fingerprint), file
@@ -132,7 +132,7 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
             )
             for batch in _batches(file, unit.uri, group, columns, sizes, limit, target):
                 if is_nested:
-                    # A damaged file may give offsets and indices that lie outside of what they point into.
+                    # The offsets and indices of a damaged file may be out of range.
                     batch.validate(full=True)
                 yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
                 start += batch.num_rows
@@ -145,27 +145,27 @@ def _no_rows(schema: pa.Schema, names: list[str]) -> pa.RecordBatch:
 
 
 def _addressable(schema: pa.Schema) -> bool:
-    """Whether each column can be asked for by name alone: no name twice, none with a dot (a path in Parquet)."""
+    """Whether each column can be selected by name: no duplicates, none with a dot (a path in Parquet)."""
     names = schema.names
     return bool(names) and len(set(names)) == len(names) and not any("." in name for name in names)
 
 
 def _column_bytes(row_group: Any, schema: pa.Schema) -> dict[str, int]:
-    """Decoded bytes of each top-level column of a row group, as far as its size and the types tell.
+    """Decoded bytes of each top-level column of a row group, estimated from its size and the types.
 
-    The footer says it by column, but pyarrow ends the process where what it says there is encrypted or damaged.
+    The footer has sizes by column, but pyarrow crashes the process if that part of it is encrypted or damaged.
     """
     sizes = dict.fromkeys(schema.names, 0)
     widths = [_row_bytes(field.type) for field in schema]
     share = row_group.total_byte_size / max(1, widths.count(None))
     for name, width in zip(schema.names, widths, strict=True):
-        # A dictionary-encoded column decodes to more than its share of the size says.
+        # A dictionary-encoded column decodes to more than its share of the size.
         sizes[name] += int(max(share, row_group.num_rows)) if width is None else width * row_group.num_rows
     return sizes
 
 
 def _row_bytes(kind: pa.DataType) -> int | None:
-    """The bytes of one value; None where values differ in size."""
+    """The bytes of one value; None if values differ in size."""
     if isinstance(kind, pa.BaseExtensionType):
         return _row_bytes(kind.storage_type)
     if pa.types.is_fixed_size_list(kind):
@@ -198,7 +198,7 @@ def _batches(
     total = sum(sizes[name] for name in dict.fromkeys(columns))
     if total <= limit:
         table = file.read_row_group(group, columns=wanted, use_threads=False)
-        # One chunk a column unless a column of strings is too long for one; rows then come in the pieces they share.
+        # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
         yield from table.to_batches() or [_no_rows(schema, columns)]
         return
     rows = max(1024, int(target / max(1.0, total / max(1, num_rows))))

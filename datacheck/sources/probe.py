@@ -9,7 +9,7 @@ from datacheck.storage.registry import storage_of
 
 __all__ = ["HEAD_BYTES", "read_head"]
 
-#: How many bytes of a file are looked at.
+#: How many bytes of a file are examined.
 HEAD_BYTES = 512
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -38,7 +38,7 @@ def read_head(uri: str) -> bytes:
         problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise SourceError("DC902", uri, problem, "check the path and its permissions") from None
     if not head:
-        raise SourceError("DC907", uri, "the file holds zero bytes", "write it again, or take it out of the inputs")
+        raise SourceError("DC907", uri, "the file is empty (zero bytes)", "rewrite it, or remove it from the inputs")
     if pointer := _pointer(uri, head, info.fingerprint.size):
         raise pointer
     return head
@@ -53,7 +53,10 @@ def _missing(uri: str) -> SourceError:
     if target is not None:
         if "annex/objects" in target:
             return SourceError(
-                "DC906", uri, "it is a git-annex link to data that is not here", f"run `git annex get {quote(uri)}`"
+                "DC906",
+                uri,
+                "it is a git-annex link to data that has not been fetched",
+                f"run `git annex get {quote(uri)}`",
             )
         return SourceError("DC902", uri, "it is a link to a file that does not exist", "fix or remove the link")
     return SourceError("DC902", uri, "no such file", "check the path")
@@ -61,7 +64,7 @@ def _missing(uri: str) -> SourceError:
 
 def _pointer(uri: str, head: bytes, size: int) -> SourceError | None:
     if head.startswith(_LFS):
-        # Quoted: the name of a file is not to become a command of whoever pastes this.
+        # Quoted, so that a file name cannot run as a command where this is pasted.
         remedy = f"fetch the data with `git lfs pull --include={quote(uri)}`"
         return SourceError("DC906", uri, "it is a Git LFS pointer", remedy)
     if size < HEAD_BYTES and head.startswith(_ANNEX):

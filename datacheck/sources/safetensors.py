@@ -1,4 +1,4 @@
-"""``.safetensors``: tensors memory-mapped by NumPy, behind a JSON header that is believed only once it is proven.
+"""``.safetensors``: tensors memory-mapped by NumPy, after their JSON header has been validated.
 
 The format is that of https://huggingface.co/docs/safetensors: eight bytes with the header's length, the header, and the
 tensors one after the other without gaps. Neither torch nor the safetensors package is needed to read it.
@@ -16,7 +16,7 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_expansion, translate_inspect_errors, translate_read_errors
 from datacheck.sources.members import Member, plan_members
 from datacheck.storage.base import DataFile
@@ -28,14 +28,13 @@ __all__ = ["SafetensorsSource"]
 #: The longest header that the format allows.
 MAX_HEADER_BYTES = 100_000_000
 _MAX_DIMENSIONS = 64
-_BROKEN = "write the file again, or take it out of the inputs"
 
-#: Dtypes that NumPy stores as they are.
+#: Dtypes that NumPy has.
 _PLAIN = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8",
     "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8",
 }  # fmt: skip
-#: Floating-point formats that unsigned integers store.
+#: Floating-point formats stored in unsigned integers.
 _STORED_AS = {
     "BF16": ("bfloat16", "<u2"),
     "F8_E4M3": ("float8_e4m3fn", "u1"),
@@ -44,13 +43,13 @@ _STORED_AS = {
     "F8_E5M2FNUZ": ("float8_e5m2fnuz", "u1"),
     "F8_E8M0": ("float8_e8m0fnu", "u1"),
 }
-#: Formats whose values do not fill a byte, and how many bits one takes.
+#: Formats with values smaller than a byte, and their bits.
 _NARROW = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 _NARROW_NAMES = {"F4": "float4_e2m1fn", "F6_E2M3": "float6_e2m3fn", "F6_E3M2": "float6_e3m2fn"}
 
 
 class SafetensorsSource:
-    """Reads ``.safetensors`` files; tensors with equal numbers of rows are columns, others are read each on its own."""
+    """Reads ``.safetensors`` files: tensors with equal numbers of rows as columns, others one by one."""
 
     format: ClassVar[str] = "safetensors"
 
@@ -92,30 +91,28 @@ def _member(layout: ArrayLayout) -> Member:
 
 
 def _read_layouts(uri: str, file: DataFile, size: int) -> list[ArrayLayout]:
-    """Where the tensors lie, in the order of the file; raises ``SourceError`` for a header that does not hold."""
+    """Where the tensors are, in the order of the file; raises ``SourceError`` for an invalid header."""
     header, data_start = _read_header(uri, file, size)
     spans: list[tuple[int, int, ArrayLayout]] = []
     for name, entry in header.items():
         if name == "__metadata__":
             if not isinstance(entry, dict) or not all(isinstance(text, str) for text in entry.values()):
-                raise _broken(uri, "the metadata in the header is not text")
+                raise _broken(uri, "the metadata in the header is not a mapping of strings")
             continue
         begin, end, layout = _parse_entry(uri, name, entry, data_start)
         if end > size - data_start:
             raise _broken(
-                uri, f"the tensor {plain(name)!r} claims bytes up to {end:,}, and {size - data_start:,} are there"
+                uri, f"the tensor {plain(name)!r} claims bytes up to {end:,}, but the file has {size - data_start:,}"
             )
         spans.append((begin, end, layout))
     spans.sort(key=lambda span: span[:2])
     expected = 0
     for begin, end, layout in spans:
         if begin != expected:
-            raise _broken(
-                uri, f"the tensor {plain(layout.name or '')!r} overlaps another, or bytes before it belong to none"
-            )
+            raise _broken(uri, f"the tensor {plain(layout.name or '')!r} overlaps another, or unused bytes precede it")
         expected = end
     if expected != size - data_start:
-        raise _broken(uri, f"{size - data_start - expected:,} bytes at the end belong to no tensor")
+        raise _broken(uri, f"{size - data_start - expected:,} unused bytes follow the last tensor")
     return [layout for _, _, layout in spans]
 
 
@@ -129,7 +126,7 @@ def _read_header(uri: str, file: DataFile, size: int) -> tuple[dict[str, Any], i
     try:
         header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise _broken(uri, f"the header is not the JSON that it should be ({plain(str(error), 120)})") from None
+        raise _broken(uri, f"the header is not valid JSON ({plain(str(error), 120)})") from None
     if not isinstance(header, dict):
         raise _broken(uri, "the header is not a JSON object")
     return header, 8 + length
@@ -138,40 +135,40 @@ def _read_header(uri: str, file: DataFile, size: int) -> tuple[dict[str, Any], i
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands in it twice")
+        raise ValueError("duplicate key")
     return found
 
 
 def _parse_entry(uri: str, name: str, entry: object, data_start: int) -> tuple[int, int, ArrayLayout]:
     what = f"the header's entry for {plain(name)!r}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _broken(uri, f"{what} does not give dtype, shape and data_offsets alone")
+        raise _broken(uri, f"{what} must have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not (_are_lengths(shape) and _are_lengths(offsets) and len(offsets) == 2 and len(shape) <= _MAX_DIMENSIONS):
-        raise _broken(uri, f"{what} gives no valid shape or offsets")
+        raise _broken(uri, f"{what} has an invalid shape or offsets")
     begin, end = offsets
     if end < begin:
         raise _broken(uri, f"{what} ends before it begins")
     layout = _layout(uri, name, dtype, tuple(shape), data_start + begin, end - begin)
     num_bits = math.prod(shape) * _NARROW[dtype] if dtype in _NARROW else 8 * layout.num_bytes
     if num_bits != 8 * (end - begin):
-        raise _broken(uri, f"{what} gives {end - begin:,} bytes to {shape} of {plain(dtype)}")
+        raise _broken(uri, f"{what} has {end - begin:,} bytes for {shape} of {plain(dtype)}")
     check_layout(uri, layout, end - begin)
     return begin, end, layout
 
 
 def _layout(uri: str, name: str, dtype: object, shape: tuple[int, ...], offset: int, num_bytes: int) -> ArrayLayout:
     if not isinstance(dtype, str):
-        raise _broken(uri, f"the header's entry for {plain(name)!r} gives no valid dtype")
+        raise _broken(uri, f"the header's entry for {plain(name)!r} has an invalid dtype")
     if dtype in _PLAIN:
         return ArrayLayout(name, np.dtype(_PLAIN[dtype]), shape, offset)
     if dtype in _STORED_AS:
         logical, storage = _STORED_AS[dtype]
         return ArrayLayout(name, np.dtype(storage), shape, offset, logical=logical)
     if dtype in _NARROW:
-        problem = f"values of {dtype} do not fill a byte, and are not looked into"
+        problem = f"cannot check {dtype} values, which are smaller than a byte"
         return ArrayLayout(name, np.dtype("u1"), (num_bytes,), offset, logical=_NARROW_NAMES[dtype], problem=problem)
-    raise _broken(uri, f"the tensor {plain(name)!r} has the dtype {plain(dtype)!r}, which the format does not know")
+    raise _broken(uri, f"the tensor {plain(name)!r} has the unknown dtype {plain(dtype)!r}")
 
 
 def _are_lengths(value: object) -> bool:
@@ -179,4 +176,4 @@ def _are_lengths(value: object) -> bool:
 
 
 def _broken(uri: str, problem: str) -> SourceError:
-    return SourceError("DC901", uri, problem, _BROKEN)
+    return SourceError("DC901", uri, problem, REWRITE_FILE)

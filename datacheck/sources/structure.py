@@ -1,7 +1,7 @@
-"""Arrays, tensors and floats inside mappings and sequences, by dotted path, and their values as columns.
+"""Finds arrays, tensors and floats inside mappings and sequences, by dotted path, and reads them as columns.
 
-What ``torch.load`` gives, and what is already in memory. torch is used only where it has been imported: without it,
-nothing can be a tensor.
+For what ``torch.load`` returns and for data in memory. torch is used only if it has been imported: without it nothing
+can be a tensor.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["FoundArray", "batches_of_array", "batches_of_table", "find_arrays"]
 
 Array = np.ndarray[Any, Any]
 
-#: Levels of nesting that are followed.
+#: How many levels of nesting are followed.
 MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FoundArray:
-    """A tensor (or the floats of a list, or one float, as an array), and the path that leads to it.
+    """A tensor (or the floats of a list, or one float, as an array) and its path.
 
-    ``values`` are the dense values to look at, ``rows`` the row of each where it is not its position (a sparse tensor),
-    ``problem`` why they cannot be looked into.
+    ``values`` are the stored values, ``rows`` the row of each if that is not its position (a sparse tensor), ``problem`` says
+    why they cannot be checked.
     """
 
     name: str | None
@@ -56,14 +56,14 @@ class FoundArray:
     def row_bytes(self) -> int:
         if self.problem:
             return 0
-        # A quantized value is looked at as the float32 that it stands for.
+        # A quantized value is checked as float32.
         width = 4 if getattr(self.values, "is_quantized", False) else self.values.dtype.itemsize
         row_bytes: int = math.prod(self.values.shape[1:]) * width
         return row_bytes
 
     @property
     def is_copied(self) -> bool:
-        """Whether looking at rows copies them."""
+        """Whether reading rows copies them."""
         values = self.values
         return not isinstance(values, np.ndarray) and not (
             values.is_contiguous() and not values.is_quantized and not values.is_conj() and not values.is_neg()
@@ -78,10 +78,10 @@ class FoundArray:
 
 
 def find_arrays(uri: str, structure: object, limit: int) -> list[FoundArray]:
-    """Every tensor and every float in a structure of mappings, sequences and tensor data sets, in its order.
+    """Every tensor and float in a structure of mappings, sequences and tensor datasets, in order.
 
-    A structure may hold itself, and may hold one part at many places: no container is entered twice on one path, and more
-    than ``limit`` values, or more than ``MAX_DEPTH`` levels, raise ``SourceError`` (DC904).
+    A structure may contain itself, so no container is entered twice on one path. More than ``limit`` values or
+    ``MAX_DEPTH`` levels raise ``SourceError`` (DC904).
     """
     found: list[FoundArray] = []
     names: dict[str | None, int] = {}
@@ -92,14 +92,14 @@ def find_arrays(uri: str, structure: object, limit: int) -> list[FoundArray]:
         visited += 1
         if visited > limit or len(above) > MAX_DEPTH:
             problem = f"it holds more than {limit:,} values, or more than {MAX_DEPTH} levels of nesting"
-            raise SourceError("DC904", uri, problem, "if it is meant to, raise the limit max_members")
+            raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
         parts = None if id(value) in above else _children(value)
         if parts is not None:
             inner = [(f"{path}.{key}" if path else str(key), part, (*above, id(value))) for key, part in parts]
             stack.extend(reversed(inner))
             continue
         for one in _found_in_value(path or None, value):
-            # Keys 1 and "1" give one path: both are looked at.
+            # Keys 1 and "1" have the same path: both are checked.
             names[one.name] = names.get(one.name, 0) + 1
             twice = names[one.name] > 1
             found.append(FoundArray(f"{one.name}#{names[one.name]}", *_rest(one)) if twice else one)
@@ -110,12 +110,12 @@ def _rest(found: FoundArray) -> tuple[Any, IntArray | None, str, str]:
     return found.values, found.rows, found.problem, found.dtype
 
 
-#: Types of values that are no number with a NaN, and hold none.
+#: Types that neither are nor contain a float.
 _SKIPPED = (int, bool, str, bytes, bytearray, type(None))
 
 
 def _children(value: object) -> list[tuple[object, object]] | None:
-    """The named parts of a container that may hold something; None for what is no container, and for a list of floats."""
+    """The parts of a container that may contain arrays; None for anything else, and for a list of floats."""
     torch = sys.modules.get("torch")
     parts: Iterable[tuple[object, object]]
     if isinstance(value, Mapping):
@@ -155,12 +155,12 @@ def _found_in_value(name: str | None, value: Any) -> Iterator[FoundArray]:
     elif isinstance(value, list | tuple) and (floats := _floats(value)) is not None:
         yield FoundArray(name, floats)
     elif torch is not None and isinstance(value, torch.UntypedStorage | torch.TypedStorage):
-        yield FoundArray(name, None, problem="a bare storage does not say what its bytes are")
+        yield FoundArray(name, None, problem="a bare storage has no dtype")
     elif not (isinstance(value, _PLAIN) or (torch is not None and isinstance(value, torch.dtype | torch.device))):
-        yield FoundArray(name, None, problem=f"an object of type {type(value).__name__} hides its values")
+        yield FoundArray(name, None, problem=f"cannot check an object of type {type(value).__name__}")
 
 
-#: Values that cannot be NaN, and containers that hold themselves.
+#: Values that cannot be NaN, and containers that contain themselves.
 _PLAIN = (*_SKIPPED, list, tuple, dict, set, frozenset)
 
 
@@ -169,9 +169,9 @@ def _found_in_tensor(name: str | None, tensor: torch.Tensor) -> FoundArray:
 
     dtype = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta:
-        return FoundArray(name, None, problem="a tensor on the device 'meta' holds no values", dtype=dtype)
+        return FoundArray(name, None, problem="a tensor on the device 'meta' has no values", dtype=dtype)
     if tensor.is_nested:
-        return FoundArray(name, None, problem="a nested tensor is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem="cannot check a nested tensor", dtype=dtype)
     if tensor.layout is torch.sparse_coo:
         indices = tensor._indices()
         rows = indices[0].numpy().astype(np.int64) if len(indices) else None
@@ -179,18 +179,18 @@ def _found_in_tensor(name: str | None, tensor: torch.Tensor) -> FoundArray:
     if tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
         return FoundArray(name, tensor.values(), _compressed_rows(tensor))
     if tensor.layout is not torch.strided:
-        return FoundArray(name, None, problem=f"the layout {tensor.layout} is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem=f"cannot check the layout {tensor.layout}", dtype=dtype)
     if tensor.is_quantized and tensor.dtype not in (torch.quint8, torch.qint8, torch.qint32):
-        return FoundArray(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem=f"cannot check the dtype {dtype}", dtype=dtype)
     try:
         to_column(name, tensor[:0] if tensor.ndim else tensor)
     except (TypeError, RuntimeError, NotImplementedError):
-        return FoundArray(name, None, problem=f"the dtype {dtype} is not looked into", dtype=dtype)
+        return FoundArray(name, None, problem=f"cannot check the dtype {dtype}", dtype=dtype)
     return FoundArray(name, tensor)
 
 
 def _compressed_rows(tensor: torch.Tensor) -> IntArray:
-    """The row of each stored value of a compressed sparse matrix; of a blocked or batched one its position."""
+    """The row of each stored value of a compressed sparse matrix; its position in a blocked or batched one."""
     import torch
 
     num_values = tensor.values().shape[0]
@@ -204,7 +204,7 @@ def _compressed_rows(tensor: torch.Tensor) -> IntArray:
 
 
 def to_column(name: str | None, values: Any) -> Column:
-    """A tensor or array of NumPy as a column; no copy where the tensor's memory allows."""
+    """A tensor or NumPy array as a column, without a copy if possible."""
     if isinstance(values, np.ndarray):
         return Column(name, values)
     import torch

@@ -1,4 +1,4 @@
-"""Words as values of a type: a column of text all at once, or word by word where some are none."""
+"""Converts columns of text to a type: all cells at once, or one by one if some do not convert."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datacheck.leaves import arrow_bits
 
 __all__ = ["clean_cells", "convert", "is_text", "parse", "parse_cells"]
 
-#: What old C libraries print for NaN and the infinities.
+#: NaN and infinities as old C libraries print them.
 _C_NAN = r"^[+-]?1\.#(QNAN|SNAN|IND)0*$"
 _C_INF = r"^([+-]?)1\.#INF0*$"
-#: What Arrow may read as a value: a word that does not pattern like this need not be tried.
+#: What Arrow may parse: a cell that does not match is not tried.
 _PATTERNS = {
     "integer": r"^[+-]?(0[xX])?[0-9a-fA-F]+$",
     "number": r"(?i)^[+-]?([0-9.]+(e[+-]?[0-9]+)?|inf.*|nan.*)$",
@@ -23,9 +23,9 @@ _PATTERNS = {
 
 
 def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """A column of text as ``kind``; None where a value does not fit.
+    """A column of text as ``kind``; None if a value does not fit.
 
-    Text around which there are blanks, or which is empty though quoted, still counts as a number or as null.
+    Surrounding blanks are ignored, and an empty quoted cell is null.
     """
     if kind == pa.string():
         return column
@@ -38,7 +38,7 @@ def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Words without what does not count in a value of ``kind``; what is then empty is null."""
+    """Cells without surrounding blanks; an empty one is null. Text and bytes stay as they are."""
     if _is_verbatim(kind):
         return words
     cleaned = pc.utf8_trim_whitespace(words)
@@ -50,7 +50,7 @@ def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text, in any layout."""
+    """Whether an Arrow type is text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -59,7 +59,7 @@ def _is_verbatim(kind: pa.DataType) -> bool:
 
 
 def parse(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """A column of text as ``kind``, just as it is; None where a value does not fit."""
+    """A column of text as ``kind``, without cleaning; None if a value does not fit."""
     try:
         if pa.types.is_float16(kind):
             wide = parse(column, pa.float32())
@@ -71,7 +71,7 @@ def parse(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def _has_overflown(words: pa.Array, parsed: pa.Array) -> bool:
-    """Whether a word of a finite number became an infinity."""
+    """Whether a finite number became an infinity."""
     return bool(pc.any(pc.is_inf(parsed)).as_py()) and _count_inf(parsed) != _count_inf(words.cast(pa.float64()))
 
 
@@ -80,7 +80,7 @@ def _count_inf(values: pa.Array) -> int:
 
 
 def _to_half(column: pa.Array) -> pa.Array | None:
-    """The column as float16; None where a finite value would become infinite."""
+    """The column as float16; None if a finite value would become infinite."""
     wide = column.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = wide.astype(np.float16)
@@ -90,7 +90,7 @@ def _to_half(column: pa.Array) -> pa.Array | None:
 
 
 def parse_cells(words: pa.Array, target: pa.DataType, is_loose: bool) -> pa.Array:
-    """Each word as a value, null where it is none."""
+    """Each cell as a value, or null if it does not convert."""
     if is_loose:
         words = pc.replace_substring_regex(words, r"^[+]?(-?[0-9]+)(\.0*)?$", r"\1")
     pattern = _pattern_of(target)
@@ -117,7 +117,7 @@ def _pattern_of(target: pa.DataType) -> str | None:
 
 
 def _parse_all(words: pa.Array, target: pa.DataType) -> pa.Array:
-    """All at once, or each word that there is once."""
+    """All at once, or else each distinct cell once."""
     parsed = parse(words, target)
     if parsed is not None:
         return parsed
@@ -126,7 +126,7 @@ def _parse_all(words: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _parse_halves(words: pa.Array, target: pa.DataType) -> pa.Array:
-    """By halves, so that a few words that do not parse cost little."""
+    """By halves, so that a few cells that do not convert cost little."""
     parsed = parse(words, target)
     if parsed is not None:
         return parsed

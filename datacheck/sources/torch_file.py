@@ -1,6 +1,6 @@
-"""``.pt`` and ``.pth``: what ``torch.save`` wrote, loaded with ``weights_only=True`` and memory-mapped.
+"""``.pt`` and ``.pth``: files of ``torch.save``, loaded with ``weights_only=True`` and memory-mapped.
 
-Nothing is ever loaded in a way that runs code. torch before 2.6 is refused: ``weights_only`` could be bypassed there.
+Loading never runs code. torch before 2.6 is refused: its ``weights_only`` can be bypassed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.archive import check_zip
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import (
     check_expansion,
     check_rows,
@@ -32,18 +32,17 @@ from datacheck.text import plain
 
 __all__ = ["TorchSource"]
 
-#: Files of torch before 1.6 cannot be mapped: larger ones are not read.
+#: Files of torch before 1.6 cannot be mapped: larger ones are refused.
 MAX_LEGACY_BYTES = 512 << 20
-_BROKEN = "write the file again, or take it out of the inputs"
 _GLOBAL = re.compile(
     r"GLOBAL ([\w.]+)|Can only (?:build|create)[^<]*but got <class '([\w.]+)'>|unrecognized function ([^\n]{1,200})"
 )
-#: The list of globals that may be loaded is torch's, and one for the process.
+#: torch's list of safe globals is shared by the whole process.
 _LOADING = threading.Lock()
 
 
 class TorchSource:
-    """Reads files of ``torch.save``: dicts, lists and tuples of tensors, state dicts, and data sets of tensors."""
+    """Reads files of ``torch.save``: dicts, lists and tuples of tensors, state dicts, and tensor datasets."""
 
     format: ClassVar[str] = "torch"
 
@@ -58,7 +57,7 @@ class TorchSource:
         if found and found[0].name is None:
             if found[0].member().problem:
                 return _plan_nameless(uri, self.format, fingerprint, found[0], options)
-            # One array alone is read whatever columns are wanted, as that of an .npy is.
+            # A single array is read whatever columns are requested, like that of an .npy.
             options = replace(options, columns=None)
         return plan_members(uri, self.format, fingerprint, [one.member() for one in found], options)
 
@@ -85,7 +84,7 @@ def _load(uri: str, options: ReadOptions) -> list[FoundArray]:
         is_zip = file.read_at(0, 2) == b"PK"
     records = _check_archive(uri, size, options) if is_zip else None
     if not is_zip and size > MAX_LEGACY_BYTES:
-        problem = "it was saved in the format before torch 1.6, which has to be read as a whole"
+        problem = "it has the format of torch before 1.6, which must be read as a whole"
         raise SourceError("DC901", uri, problem, "load it and save it again with torch.save")
     with _LOADING, warnings.catch_warnings(), torch.serialization.safe_globals([_tensor_dataset()]):
         warnings.simplefilter("ignore")
@@ -113,10 +112,10 @@ def _import_torch(uri: str) -> Any:
         import torch
     except ImportError:
         remedy = "install it with: pip install 'datacheck-ml[torch]'"
-        raise SourceError("DC901", uri, "reading it takes torch, which is not installed", remedy) from None
+        raise SourceError("DC901", uri, "torch is required to read it, and is not installed", remedy) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < (2, 6):
-        problem = f"torch {torch.__version__} can be made to run code by a file, even with weights_only=True"
+        problem = f"with torch {torch.__version__}, a file can run code even with weights_only=True"
         raise SourceError("DC901", uri, problem, "install torch 2.6 or newer")
     return torch
 
@@ -128,40 +127,44 @@ def _tensor_dataset() -> type:
 
 
 def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
-    """The sizes of an archive's members; raises ``SourceError`` where torch would map wrong bytes, or run code."""
+    """The sizes of an archive's members; raises ``SourceError`` if torch would map wrong bytes or run code."""
     with open_file(uri) as file, zipfile.ZipFile(file) as archive:
         entries = check_zip(uri, archive, size, options)
     for entry in entries:
         if entry.filename.endswith(("/constants.pkl", "/code/")) or "/code/" in entry.filename:
-            raise SourceError("DC903", uri, "it is a TorchScript archive, which is code", "save its state_dict instead")
+            raise SourceError(
+                "DC903", uri, "it is a TorchScript archive, which contains code", "save its state_dict instead"
+            )
         if entry.compress_type != zipfile.ZIP_STORED:
-            problem = f"the member {plain(entry.filename)!r} is compressed, which torch.save never does"
-            raise SourceError("DC901", uri, problem, _BROKEN)
+            problem = f"the member {plain(entry.filename)!r} is compressed, but torch.save never compresses"
+            raise SourceError("DC901", uri, problem, REWRITE_FILE)
     return {entry.file_size for entry in entries}
 
 
 def _check_storages(uri: str, found: list[FoundArray], records: set[int]) -> None:
-    """A storage that claims more bytes than its record has would reach into the next one."""
+    """Raise ``SourceError`` if a storage claims more bytes than its record has: it would reach into the next one."""
     for one in found:
         storage = getattr(one.values, "untyped_storage", None)
         if storage is not None and (claimed := storage().nbytes()) and claimed not in records:
-            problem = f"the tensor {plain(one.name or '')!r} claims a storage of {claimed:,} bytes, and there is none"
-            raise SourceError("DC901", uri, problem, _BROKEN)
+            problem = (
+                f"the tensor {plain(one.name or '')!r} claims a storage of {claimed:,} bytes, which does not exist"
+            )
+            raise SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
 def _unpickling_error(uri: str, text: str) -> SourceError:
     match = _GLOBAL.search(text)
     if match is None:
         lines = [line for line in text.splitlines() if "WeightsUnpickler error" in line] or text.splitlines() or [""]
-        return SourceError("DC901", uri, f"it cannot be unpickled ({plain(lines[0], 160)})", _BROKEN)
+        return SourceError("DC901", uri, f"it cannot be unpickled ({plain(lines[0], 160)})", REWRITE_FILE)
     name = plain(next(group for group in match.groups() if group))
-    remedy = "save tensors, or dicts and lists of tensors, alone: it is never loaded in any other way"
-    return SourceError("DC903", uri, f"it needs {name!r} to be loaded, which is code", remedy)
+    remedy = "save only tensors, or dicts and lists of tensors: datacheck never runs code from a file"
+    return SourceError("DC903", uri, f"loading it needs {name!r}, which can run code", remedy)
 
 
 def _plan_nameless(
     uri: str, format_: str, fingerprint: Fingerprint, found: FoundArray, options: ReadOptions
 ) -> InputInfo:
-    """A file of nothing but one tensor that is no table."""
+    """The only unit of a file with a single tensor that is not a table."""
     unit = WorkUnit(uri, format_, 0, fingerprint, 0, found.num_rows, members=("",), options=options)
     return InputInfo(uri, format_, fingerprint.size, found.num_rows, (unit,), False, found.member().problem)

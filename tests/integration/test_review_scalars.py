@@ -44,7 +44,7 @@ def test_a_number_is_no_column_of_a_table_of_one_row(tmp_path: Path) -> None:
     write(tmp_path, "x.npy", NUMBER)
     write(tmp_path, "y.npy", np.ones(1))
     report = run(tmp_path, {"x": "x.npy", "y": "y.npy"})
-    assert [(finding.code, finding.detail[:17]) for finding in report.findings] == [("DC304", "'x' is no column:")]
+    assert [(finding.code, finding.detail[:20]) for finding in report.findings] == [("DC304", "'x' is not a column:")]
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.safetensors"])

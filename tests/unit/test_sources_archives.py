@@ -185,7 +185,7 @@ def test_values_narrower_than_a_byte_are_said_not_to_be_looked_into(dtype: str, 
     (batch,) = read_batches(inspect(path))
     (leaf,) = batch.columns[0].leaves()
     assert leaf.values is None
-    assert "do not fill a byte" in leaf.problem
+    assert "smaller than a byte" in leaf.problem
 
 
 def test_what_the_safetensors_package_writes_is_read(tmp_path: Path) -> None:
@@ -204,33 +204,33 @@ def _entry(begin: int = 0, end: int = 8, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"x": _entry(0, 16)}, "16 bytes to"),
-        ({"x": _entry(shape=[4])}, r"8 bytes to \[4\] of F32"),
-        ({"x": _entry(shape=[1 << 62, 4])}, "8 bytes to"),
+        ({"x": _entry(0, 16)}, "16 bytes for"),
+        ({"x": _entry(shape=[4])}, r"8 bytes for \[4\] of F32"),
+        ({"x": _entry(shape=[1 << 62, 4])}, "8 bytes for"),
         ({"x": _entry(0, 8 << 40, shape=[2 << 40])}, "claims bytes up to"),
         ({"x": _entry(), "y": _entry(4, 12)}, "overlaps"),
-        ({"x": _entry(4, 12)}, "bytes before it belong to none"),
-        ({"x": _entry(0, 4, shape=[1])}, "4 bytes at the end belong to no tensor"),
+        ({"x": _entry(4, 12)}, "unused bytes precede it"),
+        ({"x": _entry(0, 4, shape=[1])}, "4 unused bytes follow the last tensor"),
         ({"x": _entry(8, 0)}, "ends before it begins"),
-        ({"x": _entry(-8, 0)}, "no valid shape or offsets"),
-        ({"x": _entry(shape=[-2])}, "no valid shape or offsets"),
-        ({"x": _entry(shape=[2.0])}, "no valid shape or offsets"),
-        ({"x": _entry(shape=[True, 2])}, "no valid shape or offsets"),
-        ({"x": _entry(shape=[1] * 70 + [2])}, "no valid shape or offsets"),
-        ({"x": _entry(dtype="F33")}, "'F33', which the format does not know"),
-        ({"x": _entry(dtype=7)}, "no valid dtype"),
-        ({"x": _entry(more=1)}, "does not give dtype, shape and data_offsets alone"),
-        ({"x": 5}, "does not give dtype, shape and data_offsets alone"),
+        ({"x": _entry(-8, 0)}, "an invalid shape or offsets"),
+        ({"x": _entry(shape=[-2])}, "an invalid shape or offsets"),
+        ({"x": _entry(shape=[2.0])}, "an invalid shape or offsets"),
+        ({"x": _entry(shape=[True, 2])}, "an invalid shape or offsets"),
+        ({"x": _entry(shape=[1] * 70 + [2])}, "an invalid shape or offsets"),
+        ({"x": _entry(dtype="F33")}, "unknown dtype 'F33'"),
+        ({"x": _entry(dtype=7)}, "an invalid dtype"),
+        ({"x": _entry(more=1)}, "must have exactly dtype, shape and data_offsets"),
+        ({"x": 5}, "must have exactly dtype, shape and data_offsets"),
         ({"x": _entry(), "__metadata__": {"a": 1}}, "metadata"),
-        (b'{"x": {}, "x": {}}', "stands in it twice"),
-        (b"{" + b'"a":{' * 100_000, "not the JSON"),
-        (b"{]", "not the JSON"),
-        (b"{\xff}", "not the JSON"),
+        (b'{"x": {}, "x": {}}', "duplicate key"),
+        (b"{" + b'"a":{' * 100_000, "not valid JSON"),
+        (b"{]", "not valid JSON"),
+        (b"{\xff}", "not valid JSON"),
     ],
 )
 def test_a_safetensors_header_that_lies_is_refused(header: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    write_safetensors(path, header, bytes(12 if "overlaps" in message or "before" in message else 8))
+    write_safetensors(path, header, bytes(12 if "overlaps" in message or "precede" in message else 8))
     with pytest.raises(SourceError, match=message) as caught:
         inspect(path)
     assert caught.value.code == "DC901"
@@ -251,5 +251,5 @@ def test_a_member_that_is_no_array_is_not_passed_in_silence(tmp_path: Path) -> N
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("readme.txt", "hello")
     info = inspect(path)
-    with pytest.raises(SourceError, match=r"'readme.txt' is no .npy array"):
+    with pytest.raises(SourceError, match=r"'readme.txt' is not an .npy array"):
         read_batches(info)

@@ -262,11 +262,11 @@ def test_a_column_of_numbers_that_few_words_make_text_is_known(
 @pytest.mark.parametrize(
     ("text", "seen"),
     [
-        ("a;b;c\n1;2;3\n", "3 that are divided by ';'"),
-        ("a;b\n1,5;2,5\n", "2 that are divided by ';'"),
-        ("a\tb\n1\t2\n", r"2 that are divided by '\t'"),
-        ('a|b\n"x|y"|2\n', "2 that are divided by '|'"),
-        ("a;b\n", "2 that are divided by ';'"),
+        ("a;b;c\n1;2;3\n", "3 columns separated by ';'"),
+        ("a;b\n1,5;2,5\n", "2 columns separated by ';'"),
+        ("a\tb\n1\t2\n", r"2 columns separated by '\t'"),
+        ('a|b\n"x|y"|2\n', "2 columns separated by '|'"),
+        ("a;b\n", "2 columns separated by ';'"),
         ("a;b\n1;2;3\n", ""),
         ("tags\nx;y\n", ""),
         ("a\n1\n", ""),

@@ -161,7 +161,7 @@ def test_a_hive_folder_that_is_no_value_of_its_dtype_is_said(tmp_path: Path) -> 
     folder.mkdir()
     pq.write_table(pa.table({"x": [1.0]}), folder / "part.parquet")
     (file,) = expand_inputs(tmp_path, ReadOptions(dtypes=(("year", "int32"),)))
-    with pytest.raises(SourceError, match="'year=soon' does not name a int32"):
+    with pytest.raises(SourceError, match="'year=soon' does not have a value of type int32"):
         read_batches(source_for(file.uri).inspect(file.uri, file.options))
 
 

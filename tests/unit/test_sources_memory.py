@@ -205,7 +205,7 @@ def test_what_hands_out_an_array_is_looked_at() -> None:
 
 
 def test_what_cannot_be_checked_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="data of type object cannot be checked; pass paths, or arrays of NumPy"):
+    with pytest.raises(UsageError, match="cannot check data of type object; pass paths, NumPy"):
         batches_of(object())
 
 
@@ -240,14 +240,14 @@ print([name for name in ("torch", "pandas", "polars", "safetensors") if name in 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "an empty list holds nothing to check; pass paths, or arrays of NumPy"),
-        ({}, "an empty dict holds nothing to check; pass paths"),
-        ([1, 2], r"a list of plain integers or text holds no array to check; pass numpy\.asarray\(data\), or paths"),
+        ([], "got an empty list; pass paths, NumPy"),
+        ({}, "got an empty dict; pass paths"),
+        ([1, 2], r"got a list of plain integers or text without an array; pass numpy\.asarray\(data\), or paths"),
         ({"a": [1, 2]}, r"a dict of plain integers .* pass pandas\.DataFrame\(data\), or"),
-        (["a.csv", None], "a list of paths holds nothing but paths, and this one a NoneType"),
+        (["a.csv", None], "expected a list of paths only, got one with a NoneType"),
         ([Path("a.csv"), 3], "expected strings or path objects, got int among them"),
-        (3, "data of type int cannot be checked; pass paths"),
-        (None, "data of type NoneType cannot be checked"),
+        (3, "cannot check data of type int; pass paths"),
+        (None, "cannot check data of type NoneType"),
     ],
 )
 def test_what_holds_no_data_says_what_to_pass(data: object, message: str) -> None:

@@ -205,7 +205,7 @@ def test_what_cannot_be_looked_into_is_said(tmp_path: Path) -> None:
     leaves = [leaf for batch in read_batches(inspect(path)) for column in batch.columns for leaf in column.leaves()]
     assert {leaf.path: leaf.problem for leaf in leaves} == {
         "x": "",
-        "meta": "a tensor on the device 'meta' holds no values",
+        "meta": "a tensor on the device 'meta' has no values",
     }
 
 
@@ -218,13 +218,13 @@ def test_files_of_the_format_before_1_6_are_read(value: Any, tmp_path: Path) -> 
 def test_a_large_file_of_the_format_before_1_6_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datacheck.sources.torch_file.MAX_LEGACY_BYTES", 100)
     path = save(tmp_path / "x.pt", torch.ones(100), _use_new_zipfile_serialization=False)
-    with pytest.raises(SourceError, match=r"before torch 1\.6.*save it again"):
+    with pytest.raises(SourceError, match=r"torch before 1\.6.*save it again"):
         inspect(path)
 
 
 def test_what_is_needed_and_not_allowed_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "x.pt", {"x": torch.ones(3), "other": np.ones(3)})
-    with pytest.raises(SourceError, match=r"it needs 'numpy\..*_reconstruct' to be loaded, which is code") as caught:
+    with pytest.raises(SourceError, match=r"loading it needs 'numpy\..*_reconstruct', which can run code") as caught:
         inspect(path)
     assert caught.value.code == "DC903"
 
