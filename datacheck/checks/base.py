@@ -1,4 +1,4 @@
-"""What a check gives back: an outcome for each code and field of a batch that broke a rule."""
+"""The result of a check: one outcome per rule and batch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ class LeafPositions:
 class Outcome:
     """What one rule found in one batch.
 
-    ``rows`` are the rows of the batch with at least one violation, sorted, each once; ``examples`` carry rows of the
-    *file*. ``reported`` is False where the schema allows the values and only a cleaning rule asked for them: such an
-    outcome decides about rows and is no finding. ``severity`` is the code's unless set.
+    Attributes:
+        rows: the rows of the batch with a violation, sorted and unique.
+        examples: a few violations, with rows of the *file*.
+        reported: False if the schema allows the values and only a cleaning rule requested them. Such an outcome decides
+            about rows and is not a finding.
+        severity: the code's severity unless set.
+        values: the violating values, if rows were asked for and the rule is about values.
     """
 
     code: str
@@ -68,5 +72,5 @@ class RowCheck(Protocol):
     """A check that needs several columns at once: an expression, a pandera check or schema."""
 
     def run(self, batch: Batch) -> list[Outcome]:
-        """One outcome a rule, also where nothing broke it: ``num_checked`` then still counts."""
+        """One outcome per rule, also for a rule without violations: its ``num_checked`` still counts."""
         ...

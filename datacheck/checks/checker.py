@@ -1,4 +1,4 @@
-"""All checks of a schema over the batches of one unit."""
+"""All checks of a schema, run on the batches of one unit."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from datacheck.schema.model import Field, Schema
 
 __all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries"]
 
-#: What holds for a field that no schema mentions: no NaN, no infinity; nulls are not judged.
+#: The field of a leaf that the schema does not mention: NaN and infinity are violations, nulls are not.
 UNMENTIONED = Field(nullable=True)
 
 _NOTHING: frozenset[str] = frozenset()
 
 
 class RuleSet:
-    """The rules of a schema for each leaf that was met so far: made once, used for all units of a job.
+    """The rules of a schema for each leaf, built once and shared by all units of a job.
 
-    ``requested`` gives, for a leaf's path, the codes that a cleaning rule asks for whatever the schema allows.
+    ``requested`` returns, for a leaf's path, the codes that a cleaning rule requests even if the schema allows them.
     """
 
     def __init__(self, schema: Schema, requested: Callable[[str | None], frozenset[str]] | None = None) -> None:
@@ -47,15 +47,15 @@ class RuleSet:
         return RuleSet, (self.schema, self._requested)
 
     def rules_for(self, leaf: Leaf) -> LeafRules:
-        """The rules that hold for a leaf."""
+        """The rules for a leaf."""
         key = (leaf.path, leaf.dtype if leaf.is_numeric else leaf.values.type)
         rules = self._rules.get(key)
         if rules is None:
-            rules = self._rules[key] = self._make(leaf)
+            rules = self._rules[key] = self._build(leaf)
         return rules
 
-    def as_meant(self, leaf: Leaf) -> Leaf:
-        """The leaf with the format that the schema says its integers store (bfloat16 kept as uint16)."""
+    def with_logical_dtype(self, leaf: Leaf) -> Leaf:
+        """The leaf in the dtype that the schema gives to the integers that store it (bfloat16 stored as uint16)."""
         field = self.schema.field_for(leaf.path)
         if field is None or field.dtype == leaf.dtype:
             return leaf
@@ -63,7 +63,7 @@ class RuleSet:
             return leaf
         return replace(leaf, dtype=field.dtype)
 
-    def _make(self, leaf: Leaf) -> LeafRules:
+    def _build(self, leaf: Leaf) -> LeafRules:
         field = self.schema.field_for(leaf.path) or UNMENTIONED
         requested = self._requested(leaf.path) if self._requested else _NOTHING
         rules = (
@@ -77,13 +77,13 @@ class RuleSet:
 
 
 class Checker:
-    """Runs every check of a rule_set that looks at values or rows, and remembers what it saw.
+    """Runs all checks of a rule set on values and rows, and collects facts about the fields.
 
-    ``with_rows`` also says which rows have violations; without it a scan of dirty data is faster.
+    ``with_rows`` also finds the rows and positions of violations; without it a scan of dirty data is faster.
 
     Attributes:
-        fields: what is known of each leaf seen so far, by path.
-        num_values: for each path, how many slots were seen and how many of them held a value.
+        fields: the facts about each leaf so far, by path.
+        num_values: for each path the number of slots so far, and of those that hold a value.
     """
 
     def __init__(self, rules: RuleSet, *, with_rows: bool = False) -> None:
@@ -96,7 +96,7 @@ class Checker:
         self._row_checks: list[RowCheck] | None = None
 
     def check(self, batch: Batch) -> list[Outcome]:
-        """The outcomes of one batch: of rules on values those that found a violation, of rules on rows all."""
+        """The outcomes of one batch: those with violations for rules about values, and all for rules about rows."""
         return self.check_coerced(batch, coerce_batch(batch, self.schema))
 
     def check_coerced(self, read: Batch, batch: Batch) -> list[Outcome]:
@@ -108,14 +108,16 @@ class Checker:
             for leaf_index, leaf in enumerate(column.leaves()):
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
-                self._note(leaf, leaf.path == column.name, is_shared, is_array=isinstance(column.data, np.ndarray))
+                self._collect_facts(
+                    leaf, leaf.path == column.name, is_shared, is_array=isinstance(column.data, np.ndarray)
+                )
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         return outcomes
 
-    def _note(self, leaf: Leaf, top_level: bool, is_shared: bool, *, is_array: bool) -> None:
+    def _collect_facts(self, leaf: Leaf, top_level: bool, is_shared: bool, *, is_array: bool) -> None:
         known = self.fields.get(leaf.path)
         if is_shared and known is not None:
             known = self.fields[leaf.path] = replace(known, is_shared=True)
@@ -126,7 +128,7 @@ class Checker:
     def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))
         self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
-        leaf = self._rule_set.as_meant(leaf)
+        leaf = self._rule_set.with_logical_dtype(leaf)
         rules = self._rule_set.rules_for(leaf)
         if not rules.rules:
             return []
@@ -146,15 +148,15 @@ class Checker:
 
 
 def has_row_checks(schema: Schema) -> bool:
-    """Whether some check of the schema needs whole rows."""
+    """Whether a check of the schema needs whole rows."""
     has_pandera = schema.pandera is not None or schema.pandera_object is not None
     return bool(schema.checks) or has_pandera or any(field.checks for field in schema.fields.values())
 
 
 def load_libraries(schema: Schema) -> None:
-    """Import what the checks of a schema will need, in the thread that calls.
+    """Import the libraries that the checks of a schema need, in the calling thread.
 
-    Threads that import pandas or pandera for the first time at the same time can see them half made.
+    Threads that import pandas or pandera for the first time at the same time can see partly initialised modules.
     """
     if has_row_checks(schema):
         importlib.import_module("pandera.pandas")

@@ -1,6 +1,6 @@
-"""Fields that may be converted: ``coerce`` in the schema accepts another dtype for each value that survives the conversion.
+"""Coercion: with ``coerce`` in the schema, a field accepts any value that converts to its dtype.
 
-So does a format that has no dtypes of its own: its text stands for values of whatever dtype the schema asks for.
+The text of formats without dtypes (CSV) is converted in the same way.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["coerce_batch", "coerce_column", "find_unconvertible"]
 
 
 def coerce_batch(batch: Batch, schema: Schema) -> Batch:
-    """The batch with every column that its field lets convert in the field's dtype.
+    """Convert each column that may be coerced to the dtype of its field.
 
-    A value that does not convert is no value there, and marked as ``unconvertible``. A column whose type converts to the
-    field's in no case stays as it is: its dtype is then a finding.
+    A value that does not convert becomes invalid, and is marked as ``unconvertible``. A column whose type never converts
+    to that dtype is returned unchanged: its dtype is then a finding.
     """
     converts = schema.coerce or any(field.coerce for field in schema.fields.values())
     if not converts and not any(column.untyped for column in batch.columns):
@@ -39,7 +39,7 @@ def coerce_batch(batch: Batch, schema: Schema) -> Batch:
 
 
 def coerce_column(column: Column, schema: Schema) -> Column:
-    """One column, as in :func:`coerce_batch`."""
+    """Convert one column, as in :func:`coerce_batch`."""
     field = schema.field_for(column.name)
     if field is None or field.dtype is None or field.dtype in FLOAT_FORMATS:
         return column
@@ -58,7 +58,7 @@ def coerce_column(column: Column, schema: Schema) -> Column:
     unconvertible = None
     if converted.null_count > data.null_count:
         gone = pc.and_(pc.is_null(converted), pc.is_valid(data))
-        if column.untyped and is_text(data.type):  # an empty word is a null
+        if column.untyped and is_text(data.type):  # empty text is a null
             gone = pc.and_(gone, pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(data, "")), ""))
         unconvertible = arrow_bits(gone)
     return replace(
@@ -88,7 +88,7 @@ def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Co
 
 
 def find_unconvertible(before: Batch, after: Batch, schema: Schema) -> Iterator[Outcome]:
-    """DC003 for each column with values that did not convert: which rows, and what they hold."""
+    """DC003 for each column with values that did not convert."""
     for read, converted in zip(before.columns, after.columns, strict=True):
         if converted.unconvertible is not None:
             field = schema.field_for(read.name)

@@ -1,7 +1,7 @@
-"""Values of one dtype as values of another, one by one: what the others are never decides about a value.
+"""Converting values to another dtype, each independently of the others.
 
-A value converts where it is the same value afterwards. Text is parsed, and a fraction may be rounded; anything else must
-lead back. Arrow's own safe cast takes any number but 0, NaN too, for true, and drops the time of a day.
+A value converts if it is still the same value afterwards. Text is parsed, and fractions may be rounded; everything else
+must convert back. Arrow's own safe cast converts any number except 0, and NaN, to true, and drops the time of day.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ __all__ = ["convert_arrow", "convert_numbers"]
 def convert_arrow(
     values: pa.Array, target: pa.DataType, *, is_untyped: bool = False, is_loose: bool = True
 ) -> pa.Array | None:
-    """The values in another type, null where one does not convert; None where no value of their type does.
+    """Convert values to another type: null if a value does not convert, None if no value of their type does.
 
-    ``is_untyped`` says that text is all that the file could say: blanks around a number then count for nothing.
-    ``is_loose`` lets text such as ``5.0`` be an integer.
+    Args:
+        is_untyped: whether the file format has only text. Whitespace around a number is then ignored.
+        is_loose: whether text such as ``5.0`` is an integer.
     """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -37,7 +38,7 @@ def convert_arrow(
         return None
     if is_text(source):
         return _from_text(values, target, is_untyped, is_loose)
-    if pa.types.is_floating(source):  # text and decimals have a word for NaN or none at all, and no check would find it
+    if pa.types.is_floating(source):  # as text or decimal, NaN would escape every check
         values = pc.if_else(pc.is_finite(values), values, pa.scalar(None, source))
     return _from_others(values, target)
 
@@ -73,7 +74,7 @@ def _packed(bits: np.ndarray[Any, Any]) -> pa.Buffer:
 def convert_numbers(
     before: np.ndarray[Any, Any], target: np.dtype[Any]
 ) -> tuple[np.ndarray[Any, Any], BoolArray | None]:
-    """The numbers in another dtype, and True where one does not convert: None where all do."""
+    """Convert numbers to another dtype. The mask is True where one does not convert, and None if all do."""
     with np.errstate(all="ignore"):
         after = before.astype(target)
         survived = _survived(before, after)
@@ -85,21 +86,21 @@ def _survived(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> Bool
         if before.dtype.kind == "f":
             # A float64 of 1e300 is +inf in float32.
             return np.asarray(np.isfinite(before) == np.isfinite(after), np.bool_)
-        return _is_whole_number_kept(before, after)
+        return _is_integer_kept(before, after)
     if before.dtype.kind == "f" and after.dtype.kind in "iu":
-        limits = np.iinfo(after.dtype)  # what a number beyond them becomes is the processor's choice
+        limits = np.iinfo(after.dtype)  # out of range, the result depends on the processor
         return np.asarray((before >= limits.min) & (before < float(limits.max) + 1) & (after == before), np.bool_)
     return np.asarray(after == before, np.bool_)
 
 
-def _is_whole_number_kept(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> BoolArray:
-    """Beyond what the mantissa holds, a whole number may be rounded to its neighbour."""
+def _is_integer_kept(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> BoolArray:
+    """Beyond the precision of the mantissa, an integer may be rounded to another one."""
     exact: int = 2 ** (np.finfo(after.dtype).nmant + 1)
     if before.dtype.kind == "b" or np.iinfo(before.dtype).max <= exact:
         return np.ones(before.shape, np.bool_)
     kept: BoolArray = (before >= -exact) & (before <= exact)
     if not kept.all():
-        # Half and single precision fit into double exactly; a product of a few powers of two leads back.
+        # Half and single precision convert to double exactly, so that converting back is exact too.
         wide = after.real.astype(np.float64)
         inside = np.abs(wide) < float(np.iinfo(before.dtype).max)
         kept |= inside & (np.where(inside, wide, 0).astype(before.dtype) == before)
@@ -117,12 +118,12 @@ def _from_text(values: pa.Array, target: pa.DataType, is_untyped: bool, is_loose
 
 
 def _from_others(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Times, decimals, bytes and whatever else Arrow casts: all at once, or by halves where some do not convert."""
+    """Times, decimals, bytes and other types that Arrow casts: at once, or in halves if some values do not convert."""
     if not len(values):
         return pa.nulls(0, target)
     try:
         converted = values.cast(target, safe=True)
-        is_kept = _leads_back(values, converted)
+        is_kept = _converts_back(values, converted)
     except pa.ArrowException:
         if len(values) - values.null_count == 0 or len(values) == 1:
             return pa.nulls(len(values), target)
@@ -132,11 +133,11 @@ def _from_others(values: pa.Array, target: pa.DataType) -> pa.Array:
     return converted if is_kept is None else pc.if_else(is_kept, converted, pa.scalar(None, target))
 
 
-def _leads_back(before: pa.Array, after: pa.Array) -> pa.Array | None:
-    """Where the value can be had back; None where that is everywhere."""
+def _converts_back(before: pa.Array, after: pa.Array) -> pa.Array | None:
+    """Where the value converts back; None if everywhere."""
     if pa.types.is_floating(after.type):
         return pc.is_finite(after) if pc.any(pc.is_inf(after)).as_py() else None
     if pa.types.is_decimal(before.type) and pa.types.is_integer(after.type):
-        return None  # Arrow refuses a fraction, and a decimal of few digits does not hold every integer
+        return None  # Arrow rejects fractions, and a decimal of few digits does not hold every integer
     back = after.cast(before.type, safe=True)
     return None if back.equals(before) else pc.equal(back, before)

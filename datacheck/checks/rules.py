@@ -1,6 +1,6 @@
-"""Rules on values: what a check family contributes, and how the rules of a leaf are run together.
+"""Rules about values: what each family of checks contributes, and how the rules of a leaf run together.
 
-Rules that a screen covers run only over the slices that trip it; the others run over everything, a block at a time.
+Screened rules run only on the slices that fail the screen; the others run on everything, block by block.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ __all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable"]
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """One code on the leaves of one path and dtype.
+    """One code for the leaves of one path and dtype.
 
-    ``mask`` gives the violations among the values of a leaf in a slice, True for each; null slots are taken out by the
-    runner. ``screened`` says that a slice which passes the screen holds no violation. ``on_nulls`` is for the rule whose
-    violations are the nulls themselves. ``reported`` is False where the schema allows the values and a cleaning rule
-    asks for them all the same. ``problem`` says why the rule cannot be held against this leaf, where it cannot.
+    Attributes:
+        mask: given a leaf and a slice of it, True for each violation. Nulls are excluded afterwards.
+        screened: whether a slice that passes the screen is free of violations.
+        on_nulls: whether the violations are the nulls themselves.
+        reported: False if the schema allows the values, and a cleaning rule requested them.
+        problem: why the rule cannot be checked on these leaves.
     """
 
     code: str
@@ -44,7 +46,7 @@ class ValueRule:
 
 
 def uncheckable(code: str, problem: str) -> ValueRule:
-    """The rule that cannot be held against a leaf: a finding that says so, and never a silent pass."""
+    """A rule that cannot be checked on a leaf: it becomes a finding rather than a silent pass."""
     return ValueRule(code, _nothing, problem=problem)
 
 
@@ -54,7 +56,7 @@ def _nothing(leaf: Leaf, part: slice) -> BoolArray:
 
 @dataclass(frozen=True, slots=True)
 class LeafRules:
-    """The rules that hold for the leaves of one path and dtype, and the bounds that their screen uses."""
+    """The rules for the leaves of one path and dtype, and the bounds for their screen."""
 
     rules: tuple[ValueRule, ...]
     bounds: Bounds | None = None
@@ -74,27 +76,27 @@ class LeafRules:
 
 
 def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) -> list[Outcome]:
-    """The outcome of each rule that found a violation; ``with_rows`` also says in which rows of the batch."""
+    """The outcome of each rule with violations; with their rows and positions if ``with_rows``."""
     outcomes = [Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem) for problem in rules.problems]
     if rules.screened:
         slices = list(suspicious(leaf.values, leaf.dtype, rules.bounds))
         if slices:
-            outcomes += _look(leaf, rules.screened, slices, batch, with_rows)
+            outcomes += _find_violations(leaf, rules.screened, slices, batch, with_rows)
     if rules.unscreened:
-        outcomes += _look(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
+        outcomes += _find_violations(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
     if rules.on_nulls and leaf.validity is not None:
-        outcomes += _look(leaf, rules.on_nulls, [slice(0, len(leaf))], batch, with_rows)
+        outcomes += _find_violations(leaf, rules.on_nulls, [slice(0, len(leaf))], batch, with_rows)
     return outcomes
 
 
-def _look(
+def _find_violations(
     leaf: Leaf, rules: Sequence[ValueRule], slices: Sequence[slice], batch: Batch, with_rows: bool
 ) -> Iterator[Outcome]:
     for rule in rules:
         found = _Violations(leaf, rule, keep_all=with_rows)
         try:
             for part in slices:
-                found.look(part)
+                found.add(part)
         except pa.ArrowException as error:
             problem = f"{CODES[rule.code].name}: {str(error).splitlines()[0]}"
             yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
@@ -108,7 +110,7 @@ def _blocks(length: int) -> Iterator[slice]:
 
 
 class _Violations:
-    """Counts the violations of one rule, and keeps their positions: all of them, or enough for the examples."""
+    """Counts the violations of one rule and keeps their positions: all, or enough for the examples."""
 
     def __init__(self, leaf: Leaf, rule: ValueRule, *, keep_all: bool) -> None:
         self.leaf, self.rule, self.keep_all = leaf, rule, keep_all
@@ -117,7 +119,7 @@ class _Violations:
         self.num_kept = 0
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
 
-    def look(self, part: slice) -> None:
+    def add(self, part: slice) -> None:
         mask = self.rule.mask(self.leaf, part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
@@ -152,7 +154,7 @@ class _Violations:
         )
 
     def _first(self, positions: IntArray) -> IntArray:
-        """The positions that come first by row and index; in Fortran order that is not the order of the memory."""
+        """The first positions by row and index, which in Fortran order is not the memory order."""
         if self._is_by_rows or len(positions) <= MAX_EXAMPLES:
             return positions[:MAX_EXAMPLES]
         rows, _ = self.leaf.locate(positions)
@@ -180,7 +182,7 @@ def _value_at(leaf: Leaf, position: int) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value in a few words: ``nan``, ``inf``, ``-inf``, ``null``, the shortest decimal that reads back, or text."""
+    """A value as text: ``nan``, ``inf``, ``-inf``, ``null``, the shortest decimal that round-trips, or the text itself."""
     if value is None:
         return "null"
     if isinstance(value, np.generic):

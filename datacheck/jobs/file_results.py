@@ -1,4 +1,4 @@
-"""From the units of a file back to the file: counts added, findings merged, facts of the whole file judged."""
+"""Merging the scans of units into those of their files, and finding duplicate keys across files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def error_finding(error: SourceError) -> Finding:
 
 
 class FileScan:
-    """Collects the units of one file, in order."""
+    """Merges the units of one file, in order."""
 
     def __init__(self, uri: str, schema: Schema, *, is_file: bool = True) -> None:
         self.uri = uri
@@ -55,13 +55,13 @@ class FileScan:
             before = self._num_values.get(path, (0, 0))
             self._num_values[path] = (before[0] + slots, before[1] + present)
 
-    def unread(self) -> list[Finding]:
-        """That the file could not be read through, where it could not."""
+    def read_errors(self) -> list[Finding]:
+        """The finding for a file that cannot be read to its end; empty if it can."""
         return [error_finding(self.error)] if self.error else []
 
     def findings(self) -> list[Finding]:
         """The findings of the file."""
-        found = self.unread()
+        found = self.read_errors()
         if self._fields:
             names = [name for name, times in self._names.items() for _ in range(times)]
             structure = check_structure(self._schema, self._fields, names, None)
@@ -74,7 +74,7 @@ class FileScan:
         return found
 
     def _with_count(self, finding: Finding) -> Finding:
-        """A finding of the units with the number of rows or values in the file; a named rule counts for itself."""
+        """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself."""
         code = CODES[finding.code]
         if finding.rule is not None:
             return finding
@@ -99,7 +99,7 @@ class DuplicateRows:
 
 
 class Duplicates:
-    """Finds rows that repeat a key over all files. A context manager, for what it keeps on disk."""
+    """Finds rows that repeat a key, across all files. A context manager, because it may spill to disk."""
 
     def __init__(self) -> None:
         self._stores: dict[tuple[str, ...], HashStore] = {}
@@ -113,7 +113,7 @@ class Duplicates:
             store.__exit__()
 
     def add(self, uri: str, keys: Iterable[KeyHashes]) -> None:
-        """Add the keys of the next unit, in the order of the data set."""
+        """Add the keys of the next unit, in the order of the dataset."""
         for key in keys:
             store = self._stores.setdefault(key.key, HashStore())
             # The hashes go to the store; what stays is where the rows are.
@@ -122,7 +122,7 @@ class Duplicates:
             store.add(key.hashes)
 
     def rows(self) -> Iterator[DuplicateRows]:
-        """The repeated rows of each key and file, in order."""
+        """The rows that repeat an earlier key, by key and file."""
         for key, store in self._stores.items():
             segments = self._segments[key]
             ordinals = store.repeated()
@@ -139,7 +139,7 @@ class Duplicates:
                 yield DuplicateRows(key, uri, np.concatenate(parts), tuple(groups))
 
     def findings(self) -> Iterator[Finding]:
-        """One finding for each key and file that repeats one."""
+        """One finding per key and file with duplicates."""
         for found in self.rows():
             rows, groups = found.rows[:MAX_EXAMPLES], found.row_groups[:MAX_EXAMPLES]
             examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))

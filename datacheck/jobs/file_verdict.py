@@ -11,7 +11,7 @@ __all__ = ["FileVerdict"]
 
 @dataclass(frozen=True, slots=True)
 class FileVerdict:
-    """What there is to say of one file on its own, whatever other files there are."""
+    """The result of checking one file, independent of other files."""
 
     uri: str
     findings: tuple[Finding, ...] = ()

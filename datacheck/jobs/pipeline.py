@@ -25,7 +25,7 @@ from datacheck.text import join_limited, plain
 
 __all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "output_uri", "split_problem"]
 
-#: Names that folders of an output have already.
+#: Folder names that every output uses.
 RESERVED_SPLITS = ("ledger", "quarantine")
 
 _SPLIT = re.compile(r"[^\W_][\w-]{0,99}")
@@ -34,16 +34,16 @@ Paths = str | tuple[str, ...] | dict[str, str]
 
 
 def split_problem(split: str) -> str | None:
-    """Why a name cannot be that of a split, which is a folder of the output; None where it can."""
+    """Why a split cannot have this name, which becomes a folder of the output; None if it can."""
     if split not in RESERVED_SPLITS and _SPLIT.fullmatch(split):
         return None
     return f"{plain(split)!r} is not a valid folder name for the output; use letters, digits, - and _"
 
 
 class Output(BaseModel):
-    """Where the cleaned data goes, and how it is written.
+    """Where and how to write the cleaned data.
 
-    ``format`` is the input's unless set; every further key is an option of that format, such as ``compression``.
+    ``format`` defaults to the input's. All other keys are options of that format, such as ``compression``.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -57,7 +57,7 @@ class Output(BaseModel):
 
 
 class Reading(BaseModel):
-    """How inputs are read: what a CSV file looks like, and how far an archive may expand."""
+    """How to read inputs: the dialect of CSV files, and how far an archive may expand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,7 +69,7 @@ class Reading(BaseModel):
 
 
 class PipelineFile(BaseModel):
-    """A pipeline as it is written in YAML."""
+    """The content of a pipeline file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -87,14 +87,14 @@ class PipelineFile(BaseModel):
     @field_validator("inputs", mode="before")
     @classmethod
     def _one_input(cls, inputs: Any) -> Any:
-        """A path, or a list of them, without a split's name is the split ``data``."""
+        """A path or a list of paths without a split is the split ``data``."""
         return {"data": inputs} if isinstance(inputs, str | list) else inputs
 
     @field_validator("version")
     @classmethod
     def _known_version(cls, version: int) -> int:
         if version != 1:
-            raise ValueError(f"is {version}; this datacheck reads version 1")
+            raise ValueError(f"unsupported version {version}, expected 1")
         return version
 
     @model_validator(mode="after")
@@ -114,10 +114,13 @@ class PipelineFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline that is ready to run: paths are relative to the file they stood in, the schema is loaded.
+    """A pipeline that is ready to run: its schema is loaded, and its paths are resolved from the folder of its file.
 
-    ``inputs`` are, for each split, paths, or the array files of a table by field. ``fit`` names the split that statistics
-    are learned from, None where there is none to learn. ``folder`` is that of the file, from which inputs are known again.
+    Attributes:
+        inputs: for each split its paths, or the array files of a table by field.
+        fit: the split to learn statistics from; None if not given.
+        output: the URI of the output folder.
+        folder: the folder of the file. Inputs are identified by their path from there.
     """
 
     file: str
@@ -134,7 +137,7 @@ class Pipeline:
 
 
 def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
-    """The pipeline of a YAML file; raises ``PipelineError`` and ``SchemaError`` with the place in the file."""
+    """Load a pipeline file; raises ``PipelineError`` and ``SchemaError`` with the location in the file."""
     path = os.fspath(file)
     place = plain(path)
     written = validate(PipelineFile, load_yaml(path, PipelineError), place, PipelineError)
@@ -160,7 +163,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
 
 
 def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) -> Schema:
-    """The schema that is named, or that stands in the pipeline itself."""
+    """Load the schema that is referenced, or written in the pipeline file itself."""
     if isinstance(reference, str) and not (
         REFERENCE.fullmatch(reference) and not Path(_join(folder, reference)).exists()
     ):
@@ -185,7 +188,7 @@ def output_uri(path: str | os.PathLike[str]) -> str:
 
 
 def _join(folder: Path, path: str) -> str:
-    """``path`` from ``folder``, written as short as it can be from where the command runs."""
+    """``path`` from ``folder``, relative to the working directory if possible."""
     if "://" in path:
         return path
     joined = os.path.normpath(folder / Path(path).expanduser())

@@ -1,4 +1,4 @@
-"""Progress: who wants to know how far a job is, is told rows and bytes as units end."""
+"""Reporting the progress of a job as its units finish."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["NullProgress", "Progress"]
 
 
 class Progress(Protocol):
-    """Told of a job's progress, always from the thread that called the job."""
+    """Receives the progress of a job, always on the thread that called it."""
 
     def start(self, task: str, num_units: int, num_bytes: int) -> None:
-        """A stage begins: ``task`` names it."""
+        """A stage starts; ``task`` is its name."""
         ...
 
     def advance(self, num_units: int, num_rows: int, num_bytes: int) -> None:
-        """So many more units, rows and bytes are done."""
+        """That many more units, rows and bytes are finished."""
         ...
 
 
 class NullProgress:
-    """Tells nobody."""
+    """Ignores all progress."""
 
     def start(self, task: str, num_units: int, num_bytes: int) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The main job: every input scanned, cleaned and accounted for, published at once or not at all."""
+"""The main job: scan, clean and account for every input, and publish the output atomically."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ def run(
 ) -> RunReport:
     """Scan, learn from the training split, clean every split, and publish.
 
-    A run that was killed at any instant goes on where it was, and ends with the same bytes. One whose output is there
-    already, from the same inputs, schema, rules and version, does nothing and reports what the first one did.
+    A killed run can be started again: it does only what is left, and ends with the same bytes. If the output of the same
+    inputs, schema, rules and version exists already, nothing is done, and the report is that of the first run.
 
     Args:
         pipeline: the path of a pipeline file, or a loaded pipeline.
-        workers: how many units are worked on at a time; as many as there are processors, up to 16, unless set.
+        workers: the number of units processed at a time; one per available processor, up to 16, by default.
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: told as units end.
-        overwrite: whether the output of an earlier run in the same folder is replaced.
+        progress: called as units finish.
+        overwrite: whether to replace the output of an earlier run in the same folder.
 
     Returns:
         The report: findings, and for each input read = kept + dropped + quarantined.
 
     Raises:
-        PipelineError, SchemaError: a file of the configuration is wrong.
-        UsageError: a path stands for nothing.
+        PipelineError, SchemaError: the pipeline or its schema is invalid.
+        UsageError: a path matches no file.
         CleaningError: a repair cannot be learned or applied.
-        OutputError: the output cannot be written, or holds another run's.
+        OutputError: the output cannot be written, or the folder holds the output of another run.
     """
     return _run(_loaded(pipeline), None, Execution(workers, executor, progress or NullProgress()), overwrite=overwrite)
 
@@ -82,9 +82,9 @@ def fit(
     executor: ExecutorLike = "threads",
     progress: Progress | None = None,
 ) -> Statistics:
-    """Learn the statistics that the pipeline's rules need, from its training split and nothing else.
+    """Learn the statistics that the pipeline's rules need, from its training split only.
 
-    Raises what :func:`run` raises, and ``UsageError`` where the pipeline does not say which split to learn from.
+    Raises the errors of :func:`run`, and ``UsageError`` if the pipeline does not name the split to learn from.
     """
     loaded = _loaded(pipeline)
     split = _split_to_fit(loaded)
@@ -111,18 +111,18 @@ def clean(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> RunReport:
-    """Clean data with statistics that were learned before; nothing is learned from it.
+    """Clean data with statistics that were learned before.
 
     Args:
-        pipeline: the pipeline whose schema, rules and output format hold.
-        statistics: what :func:`fit` learned for the same rules, or the path of its file.
-        paths: the files to clean, as the split ``split``; the pipeline's own inputs unless given.
-        output: the folder to write; the pipeline's own unless given.
-        split: the name of the folder in the output that ``paths`` go to.
+        pipeline: the pipeline with the schema, the rules and the output format.
+        statistics: the statistics that :func:`fit` learned for the same rules, or the path of their file.
+        paths: the files to clean; the pipeline's inputs by default.
+        output: the folder to write to; the pipeline's by default.
+        split: the folder of the output for ``paths``.
         workers, executor, progress, overwrite: as for :func:`run`.
 
     Raises:
-        CleaningError: the statistics are broken, or were learned for other rules.
+        CleaningError: the statistics are invalid, or were learned for different rules.
     """
     loaded = _loaded(pipeline)
     if paths is not None:

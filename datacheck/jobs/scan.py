@@ -134,7 +134,7 @@ def scan_each(
             duplicates.add(one.uri, result.keys)
             if one.scan is None:
                 execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
-        findings = merged.unread() if one.uri in only_keys else merged.findings()
+        findings = merged.read_errors() if one.uri in only_keys else merged.findings()
         yield FileVerdict(one.uri, tuple(findings), merged.num_rows, one.info.num_bytes)
 
 

@@ -1,4 +1,4 @@
-"""The values that one statistic is learned from: those of one leaf that are present, finite and right."""
+"""Accumulating the values that one statistic is learned from: valid, finite, and without violations."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ __all__ = ["Accumulator", "MemoryLimits", "statistic_of"]
 
 Array = np.ndarray[Any, Any]
 
-#: Bytes of values that all fields together keep before sketches take their place.
+#: Bytes of values that all fields together keep before sketches replace them.
 _KEPT_BYTES_TOGETHER = 256 << 20
 _KEEPERS = frozenset({"median", "quantiles"})
 
-_MISSING_WORDS = {"DC101": "NaN", "DC102": "+inf", "DC103": "-inf", "DC104": "null"}
+_CODE_NAMES = {"DC101": "NaN", "DC102": "+inf", "DC103": "-inf", "DC104": "null"}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """How much memory one field may take: bytes of values that are kept, and distinct values that are counted."""
+    """The memory limits of one field: bytes of kept values, and number of counted distinct values."""
 
     kept_bytes: int = DEFAULT_MEMORY_BOUND
     max_distinct: int = DEFAULT_MAX_DISTINCT
 
     @classmethod
     def shared(cls, plan: CleaningPlan) -> MemoryLimits:
-        """The default, or less where so many of a bound plan's fields keep values that together they would be too many."""
+        """The default, or less if many fields of a validated plan keep values."""
         steps = (plan.repairs_for(path) for path in plan.paths)
         keepers = sum(
             any(is_learned(step.rule) and statistic_of(step) in _KEEPERS for step in found) for found in steps
@@ -63,9 +63,9 @@ def statistic_of(step: Step) -> StatisticName:
 
 
 class Accumulator:
-    """Grows by leaves and by other accumulators of the same field; tells one rule's statistic.
+    """Accumulates the values of a field for one rule's statistic, and merges with others of the same field.
 
-    ``width`` is the number of features of a rule that learns each by itself, None for one accumulator of all values.
+    ``width`` is the number of features of a ``per_feature`` rule, None to learn from all values together.
     """
 
     def __init__(self, step: Step, path: str | None, dtype: str, width: int | None, limits: MemoryLimits) -> None:
@@ -92,11 +92,11 @@ class Accumulator:
         return describe_field(self.path)
 
     def empty_like(self) -> Accumulator:
-        """An accumulator of the same field with nothing in it."""
+        """An empty accumulator of the same field."""
         return Accumulator(self.step, self.path, self.dtype, self.width, self.limits)
 
     def start_sketch(self) -> None:
-        """Say that the field is known not to fit the memory bound."""
+        """Sketch from the start, for a field that is known to exceed the memory limit."""
         for quantiles in self._quantiles:
             quantiles.start_sketch()
 
@@ -115,12 +115,12 @@ class Accumulator:
             self._add_flat(leaf, dirty)
 
     def _count_unusable(self, leaf: Leaf, field: Field, part: slice) -> None:
-        """Count why a part teaches nothing: told where the whole field does not."""
-        for code in sorted({*_MISSING_WORDS, *self.step.codes}):
+        """Count why a slice has no usable value, for the error if the whole field has none."""
+        for code in sorted({*_CODE_NAMES, *self.step.codes}):
             self.unusable[code] += int(np.count_nonzero(code_mask(leaf, code, field, part)))
 
     def merge(self, other: Accumulator) -> None:
-        """Add what another accumulator of the same field has."""
+        """Merge another accumulator of the same field."""
         self._require_same(other.dtype)
         if other.width != self.width:
             raise CleaningError(
@@ -138,7 +138,7 @@ class Accumulator:
             counted.merge(more)
 
     def learn(self) -> Learned:
-        """The statistic; raises ``CleaningError`` where there is nothing to learn from or it does not fit the dtype."""
+        """The statistic; raises ``CleaningError`` if there is nothing to learn from, or the dtype cannot hold it."""
         for feature, number in enumerate(self.num_values.tolist()):
             if not number:
                 raise CleaningError(self._nothing_to_learn(feature))
@@ -244,7 +244,7 @@ class Accumulator:
         kinds = {code: number for code, number in self.unusable.items() if number}
         if len(kinds) == 1:
             (code,) = kinds
-            word = _MISSING_WORDS.get(code, f"wrong ({code})")
+            word = _CODE_NAMES.get(code, f"wrong ({code})")
             return f"{start}: all {count(self.total)} values of {self.name} are {word}"
-        told = ", ".join(f"{count(number)} {_MISSING_WORDS.get(code, code)}" for code, number in sorted(kinds.items()))
-        return f"{start}: none of the {count(self.total)} values of {self.name} can be used ({told})"
+        listed = ", ".join(f"{count(number)} {_CODE_NAMES.get(code, code)}" for code, number in sorted(kinds.items()))
+        return f"{start}: none of the {count(self.total)} values of {self.name} can be used ({listed})"

@@ -1,4 +1,4 @@
-"""The most frequent value: exact counts of distinct values, as long as there are not too many of them."""
+"""The most frequent value: exact counts of distinct values, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from datacheck.errors import CleaningError
 
 __all__ = ["DEFAULT_MAX_DISTINCT", "Frequencies"]
 
-#: Distinct values of one field that are counted.
+#: How many distinct values of one field are counted.
 DEFAULT_MAX_DISTINCT = 1 << 20
-#: Bytes of distinct texts of one field that are counted.
+#: How many bytes of distinct texts of one field are counted.
 _MAX_TEXT_BYTES = 64 << 20
-#: Counted values that may wait to be added up.
+#: How many counted values may wait to be added up.
 _PENDING = 1 << 18
 
 
 class Frequencies:
-    """How often each value occurs in one set of numbers, booleans or texts, none of them NaN or null.
-
-    ``name`` says of what, in errors.
-    """
+    """How often each value occurs among numbers, booleans or texts without NaN and null. ``name`` is for errors."""
 
     __slots__ = ("_counts", "_max_distinct", "_name", "_pending", "_values")
 
@@ -45,7 +42,7 @@ class Frequencies:
         self._pending = 0
 
     def add(self, values: np.ndarray[Any, Any] | pa.Array) -> None:
-        """Count values; raises ``CleaningError`` for too many distinct ones. -0.0 counts as 0.0, which it equals."""
+        """Count values; raises ``CleaningError`` for too many distinct ones. -0.0 counts as 0.0."""
         if not len(values):
             return
         if isinstance(values, np.ndarray):
@@ -57,12 +54,12 @@ class Frequencies:
         self._keep(counted.field("values"), counted.field("counts"))
 
     def merge(self, other: Frequencies) -> None:
-        """Add what another has counted."""
+        """Add the counts of another."""
         for values, counts in zip(other._values, other._counts, strict=True):
             self._keep(values, counts)
 
     def most_frequent(self) -> tuple[Scalar, int]:
-        """The value that stands most often, the smallest of several, and how often."""
+        """The most frequent value, the smallest if several are, and its count."""
         self._add_up()
         values, counts = self._values[0], self._counts[0]
         most = pc.max(counts)
@@ -85,7 +82,7 @@ class Frequencies:
             self._counts = [table["count"].combine_chunks()]
             if len(self._values[0]) > self._max_distinct or _text_bytes(self._values[0]) > _MAX_TEXT_BYTES:
                 raise CleaningError(
-                    f"{self._name} has more distinct values than the {self._max_distinct:,} that are counted for the "
+                    f"{self._name} has more than {self._max_distinct:,} distinct values, too many to count for the "
                     "most frequent one; use the median or a constant"
                 )
         self._pending = 0

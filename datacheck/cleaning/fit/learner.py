@@ -1,10 +1,10 @@
 """Learning statistics from the training split: batch by batch, in parts that merge.
 
-A rule's statistic is learned from data that the rules before it have repaired, so a field with two learned rules takes
-two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`). Every pass is the same: ``learn`` each batch,
-``merge`` the parts of a unit in the order of its batches and those of all units in the order of units, ``finish``, and
-give the statistics to the next pass's learner. Sums and counts are exact, so they do not depend on that order nor on
-how the data is split; quantiles do only beyond the memory bound.
+A rule's statistic is learned from data that was repaired by the rules before it, so a field with two learned rules takes
+two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`). In each pass: ``learn`` every batch, ``merge`` the
+results of a unit in the order of its batches and those of all units in the order of units, ``finish``, and pass the
+statistics to the learner of the next pass. Sums and counts are exact, so they depend neither on that order nor on how
+the data is split; quantiles do only beyond the memory limit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Learner", "PartialStatistics"]
 
 @dataclass(slots=True)
 class PartialStatistics:
-    """What one part of the data says: an accumulator for each rule and leaf that is being learned."""
+    """The statistics of a part of the data: an accumulator for each learned rule and leaf."""
 
     num_rows: int = 0
     accumulators: dict[tuple[int, str | None], Accumulator] = field(default_factory=dict)
@@ -39,11 +39,13 @@ class PartialStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """One pass of learning.
+    """One pass of learning. All workers of a pass need the same options, and a plan validated for the same fields.
 
-    ``statistics`` are those of the passes before; ``limits`` say how much memory a field may take. ``num_rows`` is how
-    many rows will be learned from, where that is known: a field whose values cannot be kept is then sketched from the
-    start, by the workers. Give every worker of a pass a plan that is bound to the same fields, and the same options.
+    Attributes:
+        statistics: those of the passes before.
+        limits: how much memory a field may take.
+        num_rows: the number of rows to learn from, if known. A field whose values exceed the limits is then sketched
+            from the start.
     """
 
     plan: CleaningPlan
@@ -68,7 +70,7 @@ class Learner:
         return partial
 
     def merge(self, partials: Iterable[PartialStatistics]) -> PartialStatistics:
-        """The parts as one. None of them is changed, but the result shares memory with them."""
+        """Merge statistics. None of them is changed, but the result shares memory with them."""
         merged = PartialStatistics()
         for partial in partials:
             merged.num_rows += partial.num_rows
@@ -79,9 +81,9 @@ class Learner:
         return merged
 
     def finish(self, partial: PartialStatistics, source: Iterable[LearnedFrom] = ()) -> Statistics:
-        """The statistics so far with what this pass learned.
+        """The statistics of the passes before, and of this one.
 
-        Raises ``CleaningError`` where there was nothing to learn from, or where what was learned cannot be used.
+        Raises ``CleaningError`` if there was nothing to learn from, or a statistic cannot be used.
         """
         before = self.statistics or Statistics(self.plan.fingerprint)
         before.check_plan(self.plan)
@@ -148,8 +150,8 @@ class Learner:
                 if broken is not None:
                     statistic = learned.statistic.replace("_", " ")
                     raise CleaningError(
-                        f"{accumulator.step.location}: the {statistic} of {accumulator.name} is {value!r}, which the schema "
-                        f"does not allow ({broken}); name {broken} in the rule's codes, so that such values are not "
+                        f"{accumulator.step.location}: the {statistic} of {accumulator.name} is {value!r}, which "
+                        f"violates the schema ({broken}); add {broken} to the rule's codes, so that such values are not "
                         "learned from, or use another strategy"
                     )
         return learned

@@ -1,4 +1,4 @@
-"""What was learned from the training split: a small versioned JSON file that says from which data."""
+"""The statistics that were learned from the training split: a small versioned JSON file that names its source."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ StatisticName = Literal["mean", "median", "most_frequent", "quantiles"]
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What one rule learned of one leaf.
+    """The statistic of one rule and leaf.
 
-    ``values`` has a value for each feature, of ``quantiles`` the lower and the upper one; a single feature unless the
-    rule is ``per_feature``. ``num_values`` says for each feature how many values it was learned from. ``exact`` is
-    False for quantiles of a sketch.
+    Attributes:
+        exact: False for quantiles from a sketch.
+        num_values: for each feature the number of values that it was learned from. There is one feature unless the rule
+            is ``per_feature``.
+        values: for each feature the statistic; the lower and the upper one for ``quantiles``.
     """
 
     rule: int
@@ -54,7 +56,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class LearnedFrom:
-    """An input that was learned from."""
+    """An input that statistics were learned from."""
 
     uri: str
     fingerprint: Fingerprint
@@ -63,7 +65,7 @@ class LearnedFrom:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Everything that was learned for a plan, by :class:`~datacheck.cleaning.fit.learner.Learner`."""
+    """All statistics of a plan, learned by :class:`~datacheck.cleaning.fit.learner.Learner`."""
 
     plan: str
     num_rows: int = 0
@@ -76,18 +78,18 @@ class Statistics:
         self._index.update({(entry.rule, entry.field): entry for entry in self.learned})
 
     def find(self, rule: int, path: str | None) -> Learned | None:
-        """What the rule with that number learned of a leaf."""
+        """The statistic of a rule, given by its index, and a leaf."""
         return self._index.get((rule, path))
 
     def check_plan(self, plan: CleaningPlan, place: str = "the statistics") -> None:
-        """Raise ``CleaningError`` where the statistics were learned for other rules."""
+        """Raise ``CleaningError`` if the statistics were learned for other rules."""
         if self.plan != plan.fingerprint:
             raise CleaningError(
                 f"{place}: learned for different cleaning rules; run 'datacheck fit' again with this pipeline"
             )
 
     def to_json(self) -> str:
-        """The statistics as JSON: the same statistics give the same bytes, and every float reads back as it was."""
+        """The statistics as JSON. Equal statistics give equal bytes, and floats round-trip."""
         head = {
             "version": STATISTICS_VERSION,
             "datacheck": self.datacheck,
@@ -122,9 +124,9 @@ class Statistics:
 
     @classmethod
     def from_json(cls, text: str | bytes, place: str = "the statistics") -> Statistics:
-        """The statistics that :meth:`to_json` wrote; raises ``CleaningError``, naming ``place``, for anything else."""
+        """Read what :meth:`to_json` wrote; raises ``CleaningError``, naming ``place``, for anything else."""
         try:
-            record = json.loads(text, parse_constant=_refuse_constant)
+            record = json.loads(text, parse_constant=_reject_constant)
         except (ValueError, RecursionError) as error:
             raise CleaningError(
                 f"{place}: not a statistics file: {plain(str(error))}; run 'datacheck fit' again"
@@ -134,8 +136,8 @@ class Statistics:
             raise CleaningError(f"{place}: not a statistics file: it has no version; run 'datacheck fit' to create one")
         if version != STATISTICS_VERSION or isinstance(version, bool):
             raise CleaningError(
-                f"{place}: version {plain(repr(version), 40)} is not known, {STATISTICS_VERSION} is; "
-                "run 'datacheck fit' again with this datacheck"
+                f"{place}: unsupported version {plain(repr(version), 40)}, expected {STATISTICS_VERSION}; "
+                "run 'datacheck fit' again"
             )
         try:
             document = validate(_Document, record, place, PipelineError)
@@ -149,11 +151,11 @@ def _line(value: object) -> str:
 
 
 def _lines(records: Sequence[object]) -> str:
-    """A list with one record a line, for people and for diffs."""
+    """A list with one record per line, which is easier to read and diff."""
     return "[\n" + ",\n".join(f"    {_line(record)}" for record in records) + "\n  ]" if records else "[]"
 
 
-def _refuse_constant(token: str) -> Any:
+def _reject_constant(token: str) -> Any:
     raise ValueError(f"{token} is not a JSON number")
 
 
@@ -192,9 +194,9 @@ class _FieldRecord(_Strict):
     def _check(self) -> _FieldRecord:
         width = 2 if self.statistic == "quantiles" else 1
         if len(self.values) != len(self.num_values) or not self.values:
-            raise fault("values", f"has {len(self.values)} features, and num_values {len(self.num_values)}")
+            raise fault("values", f"has {len(self.values)} features, but num_values has {len(self.num_values)}")
         if any(len(values) != width for values in self.values):
-            raise fault("values", f"must have {width} for each feature")
+            raise fault("values", f"expected {width} for each feature")
         return self
 
 

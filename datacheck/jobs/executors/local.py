@@ -1,7 +1,7 @@
-"""Who runs the units: this process, its threads, its child processes, or any executor that is handed in.
+"""Running units: in this process, its threads, its child processes, or a given executor.
 
-NumPy and Arrow release the interpreter lock, so threads are the default: they start at once and share memory. Whoever
-schedules, results come back in the order of the units, so that nothing depends on the number of workers.
+NumPy and Arrow release the GIL, so threads are the default: they start at once and share memory. Results always come
+back in the order of the units, so that no output depends on the number of workers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ExecutorLike = str | Executor
 
 
 def default_workers() -> int:
-    """The processors that this process may use, at most 16: more threads than that wait for memory, not for work."""
+    """The number of processors available to this process, at most 16: beyond that, threads wait for memory."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(16, available))
 
@@ -35,10 +35,10 @@ def default_workers() -> int:
 def map_in_order(
     function: Callable[[T], R], items: Iterable[T], workers: int | None = None, executor: ExecutorLike = "threads"
 ) -> Generator[R, None, None]:
-    """``function`` of each item, in the order of the items, at most a few per worker under way at a time.
+    """Apply ``function`` to all items, and yield the results in their order. A few items per worker are in flight.
 
-    An exception of ``function`` is raised here. Then, and when the generator is closed, what was not begun is not begun,
-    and what was is waited for: nothing is at work afterwards.
+    An exception of ``function`` is raised here. After that, and after the generator is closed, no further item is started,
+    and those that were are waited for: nothing is running afterwards.
     """
     workers = default_workers() if workers is None else workers
     if workers < 1:
@@ -47,7 +47,7 @@ def map_in_order(
         yield from map(function, items)
         return
     if executor == "processes":
-        _check_travels(function)
+        _check_picklable(function)
     with _pool(executor, workers) as pool:
         pending: deque[Future[R]] = deque()
         try:
@@ -63,8 +63,8 @@ def map_in_order(
             wait(pending)
 
 
-def _check_travels(function: Callable[..., object]) -> None:
-    """Raise ``UsageError`` where what every unit needs cannot be sent to another process (a lambda in a pandera schema)."""
+def _check_picklable(function: Callable[..., object]) -> None:
+    """Raise ``UsageError`` if ``function`` cannot be pickled, as with a lambda in a pandera schema."""
     try:
         pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -86,5 +86,5 @@ def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Execut
 
 
 def _leave_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the one that schedules."""
+    """Leave Ctrl-C, which a terminal sends to every process, to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What becomes of each row: labelled once, from all that was found in it, then split on that label."""
+"""Labels of rows: each row is labelled once, from everything that was found in it, and then kept or removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INFINITIES: dict[str, str] = {code.side: code.code for code in CODES.values() i
 
 @dataclass(frozen=True, slots=True)
 class RowLabel:
-    """Rows of a batch that broke one rule; ``rank`` is the place of the cleaning rule that decides about them."""
+    """The rows of a batch that violate one rule, and the action for them; ``rank`` is the index of the cleaning rule."""
 
     code: str
     field: str | None
@@ -41,10 +41,7 @@ class RowLabel:
 
 @dataclass(slots=True)
 class RowLabels:
-    """The verdict on each row of a batch.
-
-    A row that several rules speak of goes where the first of them, in the order of the pipeline, sends it.
-    """
+    """The labels of a batch's rows. If several rules apply to a row, the first in the pipeline decides its action."""
 
     num_rows: int
     labels: list[RowLabel] = field(default_factory=list)
@@ -54,15 +51,15 @@ class RowLabels:
 
     @property
     def kept(self) -> BoolArray:
-        """True for the rows that no rule takes out, ``(num_rows,)``."""
+        """True for the rows that no rule removes, ``(num_rows,)``."""
         kept = np.ones(self.num_rows, np.bool_)
         for label in self.labels:
             kept[label.rows] = False
         return kept
 
     def removed(self) -> RemovedRows:
-        """The rows that are taken out: which, where to, with which codes, and why."""
-        # Rows that broke the same rules are one kind: a kind is another one, and one label more.
+        """The removed rows, with their actions, codes and reasons."""
+        # Rows with the same labels are of one kind. Each label splits kinds in two.
         kind_of = np.zeros(self.num_rows, np.int64)
         kinds: list[tuple[RowLabel, ...]] = [()]
         for label in self.labels:
@@ -83,7 +80,7 @@ class RowLabels:
 
 @dataclass(frozen=True, slots=True)
 class RemovedRows:
-    """Rows of a batch that are taken out, and for each where to, the codes and the reason."""
+    """The removed rows of a batch, and for each its action, codes and reason."""
 
     rows: IntArray
     actions: Categorical[Action]
@@ -94,15 +91,15 @@ class RemovedRows:
 def label_rows(
     labels: RowLabels, outcomes: Iterable[Outcome], plan: CleaningPlan, *, repaired: bool = False
 ) -> Counter[str]:
-    """RowLabel the rows of every outcome that a rule about rows decides about; how many rows each code marked to fail.
+    """Label the rows of outcomes that a rule about rows decides; returns the number of violations of each failing code.
 
-    Before repairs, a violation that a repair covers labels nothing. Afterwards (``repaired``) it does: what a repair left
-    is quarantined. An infinity is beyond every bound too: where it is to be repaired, the rows that it is in are judged by
-    the bound afterwards, unless the rule for what is beyond bounds comes first.
+    Before the repairs, a violation that will be repaired labels no row. After them (``repaired``), what is left of it is
+    quarantined. An infinity also violates bounds: if it will be repaired, the bound is checked on its rows afterwards,
+    unless the rule for the bound comes first.
     """
     failed: Counter[str] = Counter()
     broken = [outcome for outcome in outcomes if outcome.num_violations and outcome.severity is not Severity.WARNING]
-    by_place = {(outcome.field, outcome.code): outcome for outcome in broken}
+    by_field_and_code = {(outcome.field, outcome.code): outcome for outcome in broken}
     for outcome in broken:
         action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)
         if action is Action.REPAIR:
@@ -115,7 +112,7 @@ def label_rows(
             failed[outcome.code] += outcome.num_violations
             continue
         rows = np.arange(labels.num_rows) if outcome.rows is None else outcome.rows
-        infinite = by_place.get((outcome.field, _INFINITIES.get(CODES[outcome.code].side or "", "")))
+        infinite = by_field_and_code.get((outcome.field, _INFINITIES.get(CODES[outcome.code].side or "", "")))
         if infinite is not None and infinite.reported and not repaired and infinite.rows is not None:
             is_repaired = plan.decide(infinite.field, infinite.code) is Action.REPAIR
             if is_repaired and plan.rank(infinite.field, infinite.code) < rank:

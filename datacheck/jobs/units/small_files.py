@@ -1,8 +1,8 @@
-"""Many small files at once: read one by one, checked together, and looked at alone only where something was found.
+"""Scanning small files in groups: read one by one, checked together, and again separately if something was found.
 
-What a check costs beside its values is the same for ten of them as for a million. Rows of files that have the same
-columns are checked as one batch; the files whose rows broke a rule are then checked again, each on its own, so that what
-is found does not depend on what else was read.
+The fixed cost of a check is the same for ten values as for a million. So the rows of files with the same columns are
+checked as one batch. Files with violations are then checked again on their own, so that findings do not depend on the
+other files.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from datacheck.sources.base import WorkUnit
 
 __all__ = ["group_small", "scan_small"]
 
-#: Files of more bytes are read each on its own.
+#: Larger files are read on their own.
 SMALL_FILE_BYTES = 128 << 10
-#: Decoded bytes up to which the one batch of a small file waits for those of others.
+#: The most decoded bytes of a small file's batch that is checked together with others.
 SMALL_BATCH_BYTES = 1 << 20
 #: How many files are read together.
 MAX_FILES = 32
 
-#: The types of numbers, by Arrow's number for each, and the bytes of the widest.
+#: The ids of Arrow's numeric types, and the bytes of the widest.
 _NUMBERS = frozenset(
     kind().id for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64)
 ) | frozenset(kind().id for kind in (pa.float16, pa.float32, pa.float64))
@@ -42,7 +42,7 @@ Layout = tuple[tuple[str | None, Any], ...]
 
 
 def group_small(sizes: Sequence[int]) -> Iterator[slice]:
-    """Neighbours that are read together, by the sizes of files."""
+    """Group neighbouring files to read together, by their sizes."""
     start = 0
     for stop, size in enumerate(sizes):
         if size > SMALL_FILE_BYTES or stop - start == MAX_FILES:
@@ -57,7 +57,7 @@ def group_small(sizes: Sequence[int]) -> Iterator[slice]:
 
 
 def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
-    """What :func:`scan_unit` gives for each unit, each the only one of its file."""
+    """The results of :func:`scan_unit` for units that are each the only one of their file."""
     found: dict[int, UnitScan] = {}
     waiting: dict[Layout, list[tuple[int, Batch]]] = {}
     can_wait = not has_row_checks(rules.schema)
@@ -83,7 +83,7 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
 
 
 def _layout(batch: Batch) -> Layout | None:
-    """What batches must have alike to be checked as one; None for one that is checked alone."""
+    """What batches must have in common to be checked together; None for a batch that is checked alone."""
     if batch.malformed or not batch.num_rows or not batch.columns:
         return None
     layout = []
@@ -93,7 +93,7 @@ def _layout(batch: Batch) -> Layout | None:
         if kind is None:
             return None
         layout.append((column.name, kind))
-        # To ask Arrow for the bytes of a column takes longer than to add the most that there can be.
+        # Asking Arrow for the bytes of a column is slower than adding an upper limit.
         num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.data.nbytes
     return tuple(layout) if num_bytes <= SMALL_BATCH_BYTES else None
 

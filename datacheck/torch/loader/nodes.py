@@ -234,7 +234,7 @@ class Node:
             return never
         if storage.kind not in "?biufc":
             return never
-        leaf = self._rule_set.as_meant(Leaf(self.path, np.empty(0, storage), name))
+        leaf = self._rule_set.with_logical_dtype(Leaf(self.path, np.empty(0, storage), name))
         rules, meant = self._rule_set.rules_for(leaf), leaf.dtype
         if rules.unscreened:
             return never
@@ -258,7 +258,7 @@ class Node:
         return screen
 
     def _is_good(self, one: SampleLeaf, field: Field) -> bool:
-        leaves = [self._rule_set.as_meant(leaf) for leaf in one.leaves()]
+        leaves = [self._rule_set.with_logical_dtype(leaf) for leaf in one.leaves()]
         if (
             one.is_typed
             and field.dtype is not None

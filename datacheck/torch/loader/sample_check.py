@@ -99,7 +99,7 @@ class SampleJudge:
             return
         one = self._coerced(one)
         for leaf in one.leaves():
-            leaf = self._rule_set.as_meant(leaf)
+            leaf = self._rule_set.with_logical_dtype(leaf)
             if leaf.problem:
                 if field is None:
                     self.unchecked.setdefault(leaf.path or "", leaf.problem)
