@@ -267,9 +267,15 @@ def private_names_in(path: Path) -> list[str]:
         dotted = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
         if dotted.rpartition(".")[2] in spelt or re.search(r"^torch\.(\w+\.)*_[a-z]", dotted, re.IGNORECASE):
             found.append(f"{path.name}:{node.lineno} {dotted}")
-        elif isinstance(node, ast.Constant) and node.value in spelt:
-            found.append(f"{path.name}:{node.lineno} {node.value}")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("torch"):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found += [f"{path.name}:{node.lineno} {name}" for name in names if "._" in name]
     return found
+
+
+MODULES = sorted(path for path in ROOM.rglob("*.py") if path.name != "_compat.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOM)))
+def test_only_compat_spells_private_names(path: Path) -> None:
+    assert private_names_in(path) == []

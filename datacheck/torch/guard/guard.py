@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
 from datacheck.schema.loading import SchemaLike
+from datacheck.torch._compat import warn_missing
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
@@ -120,6 +121,7 @@ class Guard:
             bundle_dir=bundle_dir,
             synchronize=synchronize,
         )
+        warn_missing("guard")
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
         _check_arguments(model, optimizers, scaler, schedulers)

@@ -17,6 +17,7 @@ from datacheck.errors import OutputError, UsageError
 from datacheck.findings import Example, Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
+from datacheck.torch import _compat
 from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
@@ -57,6 +58,7 @@ class Core:
         fingerprint: str | None,
         name: str | None,
     ) -> None:
+        _compat.warn_missing("loader")
         self.dataset, self.config, self.schema, self.repairer = dataset, config, schema, repairer
         self.is_stream = is_stream
         self.name = name or type(dataset).__name__
