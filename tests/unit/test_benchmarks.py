@@ -74,7 +74,7 @@ def test_every_benchmark_runs_at_a_tiny_size_and_leaves_nothing(name: str, tmp_p
     assert len(set(names)) == len(names)
 
 
-def test_a_name_that_is_no_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_benchmark_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["parkuet"])
     assert "there is no benchmark 'parkuet'; there are startup, npy" in capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_a_peer_that_counts_refuses_another_dtype(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_torch_looks_at_the_same_values(bad: float) -> None:
+def test_torch_checks_the_same_values(bad: float) -> None:
     pytest.importorskip("torch")
     values = np.ones(1000, np.float32)
     assert torch_is_finite(values)()
@@ -131,14 +131,14 @@ def test_torch_looks_at_the_same_values(bad: float) -> None:
     assert count_bad(values) == 1
 
 
-def test_bad_values_are_planted_in_the_number_that_is_said() -> None:
+def test_the_requested_number_of_bad_values_is_planted() -> None:
     values = np.zeros(10_000, np.float32)
     assert plant(values, 0.01) == np.count_nonzero(np.isnan(values)) == 100
     assert plant(np.zeros(5), 1e-9) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_an_npy_is_what_numpy_saves(dtype: str, tmp_path: Path) -> None:
+def test_an_npy_file_equals_that_of_numpy(dtype: str, tmp_path: Path) -> None:
     path = write_npy(tmp_path / "written.npy", (30, 4), dtype)
     array = np.load(path)
     assert (array.shape, array.dtype) == ((30, 4), np.dtype(dtype))
@@ -154,7 +154,7 @@ def test_an_npy_of_uint16_holds_finite_bfloat16(tmp_path: Path) -> None:
     assert 0.8 < values.std() < 1.2
 
 
-def test_a_parquet_file_has_the_row_groups_that_are_said_and_different_rows_in_each(tmp_path: Path) -> None:
+def test_a_parquet_file_has_the_requested_row_groups_with_different_rows(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "made.parquet", 3, 50, 2, lambda columns: plant(columns[0], 0.1))
     metadata = pq.read_metadata(path)
     assert [metadata.row_group(index).num_rows for index in range(3)] == [50, 50, 50]
@@ -171,7 +171,7 @@ def test_the_copy_of_pyarrow_has_the_same_rows(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "copy.parquet").num_row_groups == 2
 
 
-def test_contenders_take_turns_after_a_round_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_take_turns_after_a_warm_up_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "MIN_ROUNDS", 2)
     calls: list[str] = []
     contenders = [
@@ -184,7 +184,7 @@ def test_contenders_take_turns_after_a_round_that_does_not_count(monkeypatch: py
     assert timings["b"].num_rows == 5
 
 
-def test_a_wrong_answer_is_no_result() -> None:
+def test_a_wrong_answer_is_an_error() -> None:
     with pytest.raises(AssertionError, match="fast: the answer is 3, and 4 is right"):
         race([Contender("fast", lambda: 3, expected=4)])
 
@@ -203,15 +203,15 @@ def test_ratios_come_from_medians_and_from_best_rounds() -> None:
     assert (longer.measured, longer.best, longer.is_met) == (0.25, 0.5, True)
 
 
-def test_what_is_printed_says_target_ratio_and_verdict() -> None:
+def test_the_output_shows_target_ratio_and_verdict() -> None:
     section = Section("demo", "a title", ["a note"], [Timing("work", (0.5,), num_bytes=10**9)])
-    section.claims += [Claim("work / other", 1.25, 1.1, unit="x the time", best=1.0), Claim("only told", 7.0)]
+    section.claims += [Claim("work / other", 1.25, 1.1, unit="x the time", best=1.0), Claim("no target", 7.0)]
     shown = render_section(section)
     assert "== demo: a title\n   a note\n" in shown
     assert "work  median    500.0 ms  min    500.0 ms    2.00 GB/s  (1 rounds)" in shown
     assert "work / other     1.25 x the time (1.00 by best rounds); at most 1.1: NOT MET" in shown
-    assert "only told        7.00 x\n" in shown
-    assert "only told" not in render_summary([section])
+    assert "no target        7.00 x\n" in shown
+    assert "no target" not in render_summary([section])
     assert "0 of 1 targets met" in render_summary([section])
 
 

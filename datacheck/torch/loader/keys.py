@@ -1,4 +1,4 @@
-"""Keys that must be unique: a matter of the whole data set, judged while all of it is looked at."""
+"""Find samples that repeat a unique key, while a scan goes over the whole dataset."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ KeyHashes: TypeAlias = dict[tuple[str, ...], np.ndarray[Any, np.dtype[np.uint64]
 
 
 def hashes_of_sample(sample: Any, schema: Schema, lists: ListPaths) -> KeyHashes:
-    """The hashes of the keys that a sample has."""
+    """Hash the unique keys that a sample has."""
     columns = [one.column for one in walk_sample(sample, lists=lists) if one.column is not None]
     batch = coerce_batch(Batch(tuple(columns), 1), schema)
     return {found.key: found.hashes for found in hash_unique_keys(batch, schema) if len(found.hashes)}
 
 
 class RepeatedKeys:
-    """Finds samples that repeat the key of an earlier one. A context manager, for what it keeps on disk."""
+    """Finds samples that repeat an earlier key. A context manager: leaving it deletes what was spilled to disk."""
 
     def __init__(self) -> None:
         self._stores: dict[tuple[str, ...], HashStore] = {}
@@ -45,7 +45,7 @@ class RepeatedKeys:
             store.__exit__()
 
     def add(self, found: Sequence[tuple[int, KeyHashes]]) -> None:
-        """Add the next samples by their indices, in the order of the data set."""
+        """Add the next samples by their indices, in dataset order."""
         for key in dict.fromkeys(key for _, hashes in found for key in hashes):
             have = [(index, hashes[key]) for index, hashes in found if key in hashes]
             self._stores.setdefault(key, HashStore()).add(np.concatenate([one for _, one in have]))
