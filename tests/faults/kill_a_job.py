@@ -1,4 +1,4 @@
-"""Kill the main job with SIGKILL at random instants, go on with it, and look at what is there each time. Run as a program.
+"""Kill runs with SIGKILL at random instants, resume them, and check the output each time. Run as a program.
 
 Every run is a fork of this process, which has imported everything and started no thread, so a kill costs little.
 """
@@ -44,7 +44,7 @@ def make_tables(folder: Path) -> Any:
 def make_arrays(folder: Path) -> Any:
     from datacheck.sources import aligned, base
 
-    # Small units, so that there are parts to join.
+    # Small units, so that there are parts to concatenate.
     base.split_rows.__defaults__ = (1 << 16,)
     aligned.split_rows.__defaults__ = (1 << 16,)
     random_ = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def forked(work: Work) -> int:
 
 
 def wait_for(pid: int) -> bool:
-    """Whether the process was killed; one that failed by itself is an error."""
+    """Whether the process was killed; a failure is an error."""
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         raise SystemExit("a run failed")
@@ -85,7 +85,7 @@ def killed_after(seconds: float, work: Work) -> bool:
 
 
 def killed_while_publishing(output: Path, seconds: float, work: Work) -> bool:
-    """Kill a while after the run has begun to publish."""
+    """Kill a run some seconds after it has started to publish."""
     pid = forked(work)
     state = output / ".datacheck" / "run.json"
     limit = time.monotonic() + 60
@@ -109,8 +109,8 @@ def published(output: Path) -> dict[str, bytes]:
     return {name: content for name, content in contents(output).items() if not name.startswith(".")}
 
 
-def look_at(output: Path, *wholes: dict[str, bytes]) -> None:
-    """What has a final name is whole, and with a manifest there is all that it names."""
+def check_output(output: Path, *wholes: dict[str, bytes]) -> None:
+    """Files with final names are complete, and a manifest implies that all its files exist."""
     there = published(output)
     for name, content in there.items():
         if content not in [whole.get(name) for whole in wholes]:
@@ -120,7 +120,7 @@ def look_at(output: Path, *wholes: dict[str, bytes]) -> None:
 
 
 def parts_done(output: Path) -> dict[int, str]:
-    """The parts of finished units that wait in the staging area, by inode."""
+    """The staged parts of finished units, by inode."""
     parts = output / ".datacheck" / "parts"
     found = {}
     for record in (output / ".datacheck" / "units").glob("*.json"):
@@ -164,12 +164,12 @@ def kill_again_and_again(folder: Path, rounds: int, kind: str, *, overwrite: boo
             work = run_once(path, replace=overwrite and published(output) != whole)
             if choose.random() < 0.5:
                 landed = killed_after(choose.uniform(0, longest), work)
-                # A machine that was busy when a whole run was timed may be idle now: kills that come too late come sooner.
+                # The machine may have been busy when the whole run was timed: if a kill was too late, kill earlier.
                 longest *= 1 if landed else 0.5
                 kills += landed
             else:
                 kills += killed_while_publishing(output, choose.uniform(0, 0.02), work)
-            look_at(output, whole, *([old] if overwrite else []))
+            check_output(output, whole, *([old] if overwrite else []))
             done |= parts_done(output)
         wait_for(forked(run_once(path, replace=overwrite and published(output) != whole)))
         check_end(output, whole, done, kind)
@@ -183,7 +183,7 @@ def check_end(output: Path, whole: dict[str, bytes], done: dict[int, str], kind:
         raise SystemExit("the staging area is still there")
     there = {path.stat().st_ino for path in output.rglob("*")}
     again = {name for inode, name in done.items() if inode not in there}
-    # Parts of rows of arrays are joined into another file.
+    # Row parts of arrays are concatenated into another file.
     again -= {name for name in again if kind == "arrays" and name.endswith(".npy")}
     if again:
         raise SystemExit(f"finished parts were written again: {sorted(again)}")

@@ -1,7 +1,8 @@
-"""Full disks, places that cannot be written, inputs that change, and broken or hostile files: through the whole job."""
+"""Runs with full disks, unwritable outputs, changing inputs, and broken or hostile files."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
@@ -26,19 +27,20 @@ import datacheck
 from datacheck.errors import OutputError
 from datacheck.jobs import run as job
 from datacheck.publishing.publisher import Publisher
+from datacheck.storage.local import LocalStorage
 
 __all__ = ["small_disk"]
 
 
 def write_large(folder: Path) -> Path:
-    """Eight files of some 160 kB that do not compress, and a pipeline over them."""
+    """A pipeline over eight incompressible files of about 160 kB."""
     random = np.random.default_rng(0)
     for number in range(8):
         write_table(folder / "in" / f"{number}.parquet", {"x": random.standard_normal(20_000)})
     return write_pipeline(folder, "in", output={"path": "disk/out"})
 
 
-def test_a_full_disk_is_said_keeps_what_is_done_and_is_gone_on_from(
+def test_a_full_disk_is_reported_and_the_run_resumes_from_its_finished_parts(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,17 +63,17 @@ def test_a_full_disk_is_said_keeps_what_is_done_and_is_gone_on_from(
     assert contents(output) == resumed
 
 
-def test_a_disk_that_fills_up_while_publishing_leaves_no_manifest_and_is_gone_on_from(
+def test_a_disk_that_fills_up_during_publishing_leaves_no_manifest_and_the_run_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_table(tmp_path / "in" / "t.parquet", {"x": [1.0, np.nan]})
     path = write_pipeline(tmp_path, "in")
 
     def full(*_: Any) -> None:
-        raise OutputError("the disk is full; free space and run again: finished parts are kept")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("datacheck.publishing.publisher.publish_all", full)
+        patch.setattr(LocalStorage, "move_all", full)
         with pytest.raises(OutputError, match="the disk is full"):
             datacheck.run(path)
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -79,7 +81,7 @@ def test_a_disk_that_fills_up_while_publishing_leaves_no_manifest_and_is_gone_on
     assert not (tmp_path / "out" / ".datacheck").exists()
 
 
-def test_a_limit_on_the_size_of_files_is_said(tmp_path: Path) -> None:
+def test_a_file_size_limit_is_reported(tmp_path: Path) -> None:
     path = write_large(tmp_path)
     done = subprocess.run(
         command("run", path),
@@ -94,7 +96,7 @@ def test_a_limit_on_the_size_of_files_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "disk").exists() or not list((tmp_path / "disk" / "out").glob("[!.]*"))
 
 
-def test_inputs_that_can_only_be_read_are_enough(small_disk: Path, tmp_path: Path) -> None:
+def test_inputs_may_be_read_only(small_disk: Path, tmp_path: Path) -> None:
     write_table(small_disk / "in" / "t.parquet", {"x": [1.0, np.nan]})
     mount("-o", "remount,ro", str(small_disk))
     report = datacheck.run(write_pipeline(tmp_path, "disk/in"))
@@ -104,12 +106,12 @@ def test_inputs_that_can_only_be_read_are_enough(small_disk: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("where", ["disk/out", "disk"])
-def test_a_file_system_that_is_read_only_is_said(where: str, small_disk: Path, tmp_path: Path) -> None:
+def test_a_read_only_output_is_reported(where: str, small_disk: Path, tmp_path: Path) -> None:
     write_table(tmp_path / "in" / "t.parquet", {"x": [1.0, np.nan]})
     mount("-o", "remount,ro", str(small_disk))
     done = run_command("run", write_pipeline(tmp_path, "in", output={"path": where}))
     assert done.returncode == 2
-    assert "the file system is read-only; choose an output on one that can be written" in done.stderr
+    assert "the file system is read-only; choose an output on a writable one" in done.stderr
     mount("-o", "remount,rw", str(small_disk))
 
 
@@ -117,7 +119,7 @@ FORBIDDEN = """
 import os, sys
 from datacheck.cli.app import main
 os.chdir(sys.argv[1])
-# Everything is imported by then: whoever has no rights may not read the interpreter's own files either.
+# Imports everything first: without rights, not even the interpreter's own files can be read.
 assert main(["run", "open.yaml"]) == 0
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -125,7 +127,7 @@ sys.exit(main(["run", "pipeline.yaml"]))
 """
 
 
-def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
+def test_an_output_folder_without_permission_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     write_table(tmp_path / "in" / "t.parquet", {"x": [1.0, np.nan]})
     write_pipeline(tmp_path, "in", output={"path": "open"}).rename(tmp_path / "open.yaml")
@@ -156,7 +158,7 @@ def grow(path: Path) -> None:
 
 
 def rewrite(path: Path) -> None:
-    """The same size and name, another file."""
+    """Replace the file with another one of the same size."""
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content)
@@ -180,7 +182,7 @@ WRITERS = {".parquet": write_parquet, ".npy": np.save, ".csv": write_csv}
 @pytest.mark.parametrize("change", [vanish, cut_short, grow, rewrite, touch])
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("when", ["before it is read", "before it is cleaned", "between its units"])
-def test_an_input_that_changes_while_the_job_runs_is_told_and_left_out(
+def test_an_input_that_changes_during_a_run_is_reported_and_left_out(
     change: Change, suffix: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if suffix == ".csv" and when == "between its units":
@@ -224,7 +226,7 @@ def test_an_input_that_changes_while_the_job_runs_is_told_and_left_out(
 
 
 class _Touches:
-    """Unpickled, it would leave a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -234,7 +236,7 @@ class _Touches:
 
 
 def write_hostile(folder: Path) -> dict[str, str]:
-    """Broken and hostile files, with the code that each is to have."""
+    """Broken and hostile files, with the expected code of each."""
     table = pa.table({"x": [1.0, 2.0]})
     pq.write_table(table, folder / "whole")
     parquet = (folder / "whole").read_bytes()
@@ -283,7 +285,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
     return folder, codes
 
 
-def test_a_scan_names_every_broken_file_and_checks_the_others(hostile: tuple[Path, dict[str, str]]) -> None:
+def test_a_scan_reports_every_broken_file_and_checks_the_others(hostile: tuple[Path, dict[str, str]]) -> None:
     folder, codes = hostile
     report = datacheck.scan(folder / "in")
     assert {Path(f.uri).name: f.code for f in report.findings if f.code.startswith("DC9")} == codes
@@ -296,7 +298,7 @@ def test_a_scan_names_every_broken_file_and_checks_the_others(hostile: tuple[Pat
 
 
 @pytest.mark.parametrize("workers", ["1", "4"])
-def test_a_run_does_the_good_files_and_publishes_nothing_of_the_broken_ones(
+def test_a_run_cleans_the_good_files_and_publishes_nothing_of_the_broken_ones(
     hostile: tuple[Path, dict[str, str]], workers: str
 ) -> None:
     folder, codes = hostile
@@ -320,7 +322,7 @@ def test_a_run_does_the_good_files_and_publishes_nothing_of_the_broken_ones(
     assert run_command("run", path).returncode == 1
 
 
-def test_a_training_split_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None:
+def test_an_unreadable_training_split_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     write_table(tmp_path / "v.parquet", {"x": [1.0]})
     inputs = {"train": "t.parquet", "val": "v.parquet"}
@@ -330,7 +332,7 @@ def test_a_training_split_of_which_nothing_can_be_read_is_an_error(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_fit_refuses_to_learn_from_a_part_of_its_split(tmp_path: Path) -> None:
+def test_fit_refuses_to_learn_from_part_of_a_split(tmp_path: Path) -> None:
     write_table(tmp_path / "in" / "a.parquet", {"x": [1.0]})
     (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1 and no more")
     path = write_pipeline(tmp_path, "in", [{"action": "impute", "strategy": "mean"}])
@@ -350,7 +352,7 @@ def test_a_broken_input_can_fail_the_run(how: dict[str, Any], tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_but_broken_inputs_publishes_nothing(tmp_path: Path) -> None:
+def test_broken_inputs_alone_publish_nothing(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"")
     report = datacheck.run(write_pipeline(tmp_path, "b.parquet"))
     assert not report.ok
@@ -358,7 +360,7 @@ def test_nothing_but_broken_inputs_publishes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_two_columns_of_one_name_set_the_file_aside_with_both(tmp_path: Path) -> None:
+def test_a_file_with_duplicate_column_names_is_quarantined_with_both(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     table = pa.table([pa.array([1.0, 2.0]), pa.array([3.0, 4.0])], names=["x", "x"])
     pq.write_table(table, tmp_path / "in" / "t.parquet")
@@ -370,7 +372,7 @@ def test_two_columns_of_one_name_set_the_file_aside_with_both(tmp_path: Path) ->
     assert aside["x.2"].to_pylist() == [3.0, 4.0]
 
 
-def test_a_broken_pipe_is_no_traceback_and_keeps_the_exit_code(tmp_path: Path) -> None:
+def test_a_broken_pipe_prints_no_traceback_and_keeps_the_exit_code(tmp_path: Path) -> None:
     for number in range(1500):
         np.save(tmp_path / f"{number:04}.npy", np.array([np.nan]))
     for options in (["scan", str(tmp_path)], ["scan", str(tmp_path), "--format", "json"]):

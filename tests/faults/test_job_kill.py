@@ -1,4 +1,4 @@
-"""The main job killed and interrupted for real, in processes of its own, and gone on with."""
+"""Runs that are really killed or interrupted, in their own processes, and then resumed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ import datacheck
 
 KILLER = Path(__file__).with_name("kill_a_job.py")
 
-#: ``datacheck`` that stops after two units until the file ``hold`` is gone, so that something can be done to it there.
+#: ``datacheck`` that pauses after two units until the file ``hold`` is deleted.
 HELD = """
 import glob, os, time
 from datacheck.jobs import run
-clean_unit = run.clean_unit
+process_unit = run.process_unit
 def held(*arguments, **options):
     while os.path.exists("hold") and len(glob.glob("out/.datacheck/units/*.json")) >= 2:
         time.sleep(0.01)
-    return clean_unit(*arguments, **options)
-run.clean_unit = held
+    return process_unit(*arguments, **options)
+run.process_unit = held
 from datacheck.cli import main
 main()
 """
@@ -37,7 +37,7 @@ main()
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a pipeline over twelve files, in which everything runs."""
+    """The current folder, with a pipeline over twelve files."""
     monkeypatch.chdir(tmp_path)
     for number in range(12):
         x = np.arange(50.0) + number
@@ -50,7 +50,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def held_run(folder: Path, *options: str, program: str = HELD) -> Iterator[subprocess.Popen[str]]:
-    """A run that is under way and has finished two units."""
+    """A running process that has finished two units."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, "run", "pipeline.yaml", *options],
         cwd=folder,
@@ -72,7 +72,7 @@ def held_run(folder: Path, *options: str, program: str = HELD) -> Iterator[subpr
 
 
 def units_of(folder: Path) -> dict[str, int]:
-    """The records of finished units, with the inodes that tell whether they are written again."""
+    """The records of finished units, with their inodes, which change if they are written again."""
     return {path.name: path.stat().st_ino for path in (folder / "out" / ".datacheck" / "units").glob("*.json")}
 
 
@@ -82,8 +82,8 @@ def parts_of(folder: Path) -> set[int]:
     return {(parts / name).stat().st_ino for record in records for name, _ in record["parts"]}
 
 
-def assert_ends_as_if_nothing_had_been(folder: Path, parts: set[int]) -> None:
-    """Going on publishes what a run in one go does, with the parts that were finished."""
+def assert_resumes_to_the_same_output(folder: Path, parts: set[int]) -> None:
+    """A resumed run publishes the same as an uninterrupted one, and reuses its finished parts."""
     assert datacheck.run("pipeline.yaml").ok
     resumed = contents(folder / "out")
     assert not (folder / "out" / ".datacheck").exists()
@@ -95,7 +95,7 @@ def assert_ends_as_if_nothing_had_been(folder: Path, parts: set[int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tables", "arrays"])
 @pytest.mark.parametrize("how", ["fresh", "overwrite"])
-def test_a_kill_at_any_instant_is_gone_on_from_to_the_same_bytes(kind: str, how: str, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_instant_resumes_to_the_same_bytes(kind: str, how: str, tmp_path: Path) -> None:
     rounds = {"tables": 4, "arrays": 2}[kind]
     command = [sys.executable, str(KILLER), str(tmp_path), str(rounds), kind, how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -104,16 +104,16 @@ def test_a_kill_at_any_instant_is_gone_on_from_to_the_same_bytes(kind: str, how:
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_a_command_that_is_killed_can_be_given_again(workers: str, job: Path) -> None:
+def test_a_killed_command_can_be_repeated(workers: str, job: Path) -> None:
     with held_run(job, "--workers", workers) as process:
         process.kill()
         process.wait()
     assert {path.name for path in (job / "out").iterdir()} == {".datacheck"}
-    assert_ends_as_if_nothing_had_been(job, parts_of(job))
+    assert_resumes_to_the_same_output(job, parts_of(job))
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_partial(workers: str, job: Path) -> None:
+def test_ctrl_c_says_how_to_resume_and_leaves_no_partial_file(workers: str, job: Path) -> None:
     with held_run(job, "--workers", workers) as process:
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
@@ -125,17 +125,17 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_nothing_partial(workers: str, job: 
         "datacheck: interrupted; nothing partial was published. Run the same command again to continue from here.\n"
     )
     assert {path.name for path in (job / "out").iterdir()} == {".datacheck"}
-    assert_ends_as_if_nothing_had_been(job, parts_of(job))
+    assert_resumes_to_the_same_output(job, parts_of(job))
 
 
-def test_a_second_ctrl_c_is_no_traceback_either(job: Path) -> None:
+def test_a_second_ctrl_c_prints_no_traceback(job: Path) -> None:
     with held_run(job, "--workers", "2") as process:
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
         (job / "hold").unlink()
         _, err = process.communicate(timeout=30)
-    # One that comes when the interpreter has all but ended, ends it as the system does: by the signal itself.
+    # One that arrives while the interpreter shuts down kills the process by the signal itself.
     assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in err
 
@@ -150,7 +150,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_terminal_stops_worker_processes_without_a_word_of_theirs(job: Path) -> None:
+def test_ctrl_c_in_a_terminal_stops_worker_processes_silently(job: Path) -> None:
     for number in range(12, 40):
         x = np.arange(120_000.0)
         x[::7] = np.nan
@@ -163,7 +163,7 @@ def test_ctrl_c_in_a_terminal_stops_worker_processes_without_a_word_of_theirs(jo
     assert not (job / "out" / "manifest.json").exists()
 
 
-def test_a_second_run_at_the_same_time_is_told_so_and_the_first_ends_well(job: Path) -> None:
+def test_a_second_run_at_the_same_time_is_refused_and_the_first_finishes(job: Path) -> None:
     with held_run(job) as process:
         second = run_command("run", "pipeline.yaml", cwd=job)
         assert second.returncode == 2
@@ -177,7 +177,7 @@ def test_a_second_run_at_the_same_time_is_told_so_and_the_first_ends_well(job: P
 
 
 @pytest.mark.parametrize("change", ["vanishes", "is cut short", "grows"])
-def test_an_input_that_changes_under_a_run_is_a_finding_and_the_others_are_done(change: str, job: Path) -> None:
+def test_an_input_that_changes_during_a_run_is_a_finding_and_the_others_are_cleaned(change: str, job: Path) -> None:
     victim = job / "in" / "11.parquet"
     with held_run(job, "--workers", "1") as process:
         if change == "vanishes":

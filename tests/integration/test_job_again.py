@@ -1,4 +1,4 @@
-"""Running again: nothing to do, something else to do, and what is never overwritten."""
+"""Repeated, changed and resumed runs, and files that are never overwritten."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_a_second_run_touches_nothing_and_reports_the_same(job: Path) -> None:
+def test_a_repeated_run_changes_nothing_and_returns_the_same_report(job: Path) -> None:
     before = stamps(job / "out")
     first = datacheck.run(pipeline(job), overwrite=True)
     before = stamps(job / "out")
@@ -55,9 +55,7 @@ def test_a_second_run_touches_nothing_and_reports_the_same(job: Path) -> None:
     assert "nothing to do" in str(second)
 
 
-def test_the_folder_that_a_command_runs_in_changes_neither_the_job_nor_its_names(
-    job: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_current_folder_changes_neither_the_job_nor_its_names(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = contents(job / "out").keys()
     monkeypatch.chdir(job / "in")
     assert not datacheck.run(Path("../pipeline.yaml")).is_new
@@ -65,7 +63,7 @@ def test_the_folder_that_a_command_runs_in_changes_neither_the_job_nor_its_names
     assert contents(job / "out").keys() == names
 
 
-def test_a_second_run_works_where_nothing_can_be_written(job: Path) -> None:
+def test_a_repeated_run_needs_no_write_permission(job: Path) -> None:
     before = stamps(job / "out")
     for folder in [job / "out", *(path for path in (job / "out").rglob("*") if path.is_dir())]:
         folder.chmod(0o555)
@@ -77,7 +75,7 @@ def test_a_second_run_works_where_nothing_can_be_written(job: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["rule", "schema", "input", "new input", "format", "otherwise"])
-def test_what_has_changed_needs_overwrite_and_leaves_nothing_stale(change: str, job: Path) -> None:
+def test_a_changed_job_needs_overwrite_and_leaves_no_stale_file(change: str, job: Path) -> None:
     before = contents(job / "out")
     rules, sections = IMPUTE, {}
     if change == "rule":
@@ -107,14 +105,14 @@ def test_what_has_changed_needs_overwrite_and_leaves_nothing_stale(change: str, 
     }
 
 
-def test_statistics_of_the_run_before_do_not_stay(job: Path) -> None:
+def test_statistics_of_the_previous_run_are_removed(job: Path) -> None:
     assert (job / "out" / "statistics.json").exists()
     datacheck.run(pipeline(job, DROP), overwrite=True)
     assert not (job / "out" / "statistics.json").exists()
     assert manifest_of(job / "out")["statistics"] is None
 
 
-def test_a_damaged_output_is_not_called_done_and_can_be_written_again(job: Path) -> None:
+def test_a_damaged_output_is_reported_and_can_be_rewritten(job: Path) -> None:
     whole = contents(job / "out")
     victim = next((job / "out" / "train").iterdir())
     victim.write_bytes(victim.read_bytes()[:-1])
@@ -127,7 +125,7 @@ def test_a_damaged_output_is_not_called_done_and_can_be_written_again(job: Path)
     assert contents(job / "out") == whole
 
 
-def test_files_that_no_run_wrote_are_never_overwritten_or_mixed_in(tmp_path: Path) -> None:
+def test_files_of_unknown_origin_are_never_overwritten_or_mixed_in(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones(3))
     mine = tmp_path / "out" / "data" / "x.npy"
     mine.parent.mkdir(parents=True)
@@ -145,7 +143,7 @@ def test_files_that_no_run_wrote_are_never_overwritten_or_mixed_in(tmp_path: Pat
     "text",
     ["{}", "[]", "no json", '{"version": 1}', '{"version": 2}', '{"version": 1, "inputs": [], "fingerprint": 3}'],
 )
-def test_a_manifest_of_something_else_is_left_alone(text: str, tmp_path: Path) -> None:
+def test_an_unknown_manifest_is_left_alone(text: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones(3))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text(text)
@@ -154,7 +152,7 @@ def test_a_manifest_of_something_else_is_left_alone(text: str, tmp_path: Path) -
     assert contents(tmp_path / "out") == {"manifest.json": text.encode()}
 
 
-def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(job: Path) -> None:
+def test_files_outside_the_output_are_never_removed(job: Path) -> None:
     record = manifest_of(job / "out")
     (job / "precious").write_text("precious")
     (job / "out" / "link").symlink_to(job)
@@ -168,7 +166,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_none_of_them(job: Path) -
 
 
 @pytest.mark.parametrize("output", ["in", "in/train", "in/train/deeper", ".", "in/train/t.parquet"])
-def test_inputs_are_never_written_into(output: str, tmp_path: Path) -> None:
+def test_an_output_inside_the_inputs_is_refused(output: str, tmp_path: Path) -> None:
     write_table(tmp_path / "in" / "train" / "t.parquet", {"x": [1.0, np.nan]})
     before = contents(tmp_path / "in")
     with pytest.raises(OutputError, match=r"input|already exists"):
@@ -176,7 +174,7 @@ def test_inputs_are_never_written_into(output: str, tmp_path: Path) -> None:
     assert contents(tmp_path / "in") == before
 
 
-def test_an_output_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_reported_by_the_run(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones(3))
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match=r"out.* cannot be written: .*choose another output"):
@@ -184,15 +182,15 @@ def test_an_output_that_is_a_file_is_said(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_two_runs_at_once_on_one_output_do_not_meet(job: Path) -> None:
+def test_two_runs_cannot_share_an_output(job: Path) -> None:
     with StagingArea(str(job / "out")):
         with pytest.raises(OutputError, match=r"another run \(process \d+\) is writing there; wait for it to finish"):
             datacheck.run(pipeline(job, DROP), overwrite=True)
         assert not datacheck.run(pipeline(job)).is_new
 
 
-def test_what_another_run_published_meanwhile_is_not_done_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other run ends between the look at the output and the lock."""
+def test_an_output_that_another_run_just_published_is_reused(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run finishes between the check of the output and the lock."""
     shutil.move(job / "out", job / "done")
     acquire = StagingArea.__init__
 
@@ -206,9 +204,7 @@ def test_what_another_run_published_meanwhile_is_not_done_again(job: Path, monke
     assert stamps(job / "out") == before
 
 
-def test_what_is_left_of_a_run_that_was_killed_after_publishing_goes(
-    job: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leftovers_of_a_run_killed_after_publishing_are_removed(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = contents(job / "out")
     with monkeypatch.context() as patch:
         patch.setattr(StagingArea, "clear", StagingArea.close)
@@ -220,10 +216,10 @@ def test_what_is_left_of_a_run_that_was_killed_after_publishing_goes(
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL at one place."""
+    """Simulates SIGKILL at a given line."""
 
 
-def test_files_of_a_run_that_was_killed_while_it_published_do_not_outlive_another_job(
+def test_files_of_a_run_killed_during_publishing_are_removed_by_the_next_job(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(job / "out")
@@ -254,7 +250,7 @@ def _dies_at_manifest(die: Any) -> Any:
     return put_or_die
 
 
-def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_processes_only_the_remaining_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         write_table(tmp_path / "in" / f"{number}.parquet", {"x": [float(number), np.nan]})
     path = write_pipeline(tmp_path, "in", IMPUTE)
@@ -292,7 +288,7 @@ def test_a_run_that_is_gone_on_with_does_only_what_is_left(tmp_path: Path, monke
     assert contents(tmp_path / "out") == resumed
 
 
-def test_a_run_that_is_gone_on_with_from_another_folder_speaks_of_its_inputs_in_one_way(
+def test_a_run_resumed_from_another_folder_names_its_inputs_consistently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
@@ -318,7 +314,7 @@ def test_a_run_that_is_gone_on_with_from_another_folder_speaks_of_its_inputs_in_
     assert contents(tmp_path / "out") == resumed
 
 
-def test_clean_data_of_one_split_beside_that_of_another_run_is_refused(job: Path) -> None:
+def test_clean_refuses_the_output_folder_of_another_run(job: Path) -> None:
     statistics = datacheck.fit(pipeline(job))
     with pytest.raises(OutputError, match="holds the output of another run"):
         datacheck.clean(pipeline(job), statistics, job / "in" / "val")
