@@ -15,7 +15,7 @@ from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
 from datacheck.cleaning.values import find_incompatibility
-from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
+from datacheck.cleaning.violations import BatchViolations
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field, Schema
@@ -97,7 +97,8 @@ class _ColumnRepair:
             if is_container(leaf):
                 self._refuse_null_containers(leaf, field, steps)
                 continue
-            repair = LeafRepair(leaf, field, violations_of_leaf(violations, (column_index, leaf_index)))
+            known = None if violations is None else violations.of_leaf((column_index, leaf_index), leaf)
+            repair = LeafRepair(leaf, field, known)
             for step in steps:
                 replaced = repair.run(step, self._statistics)
                 self._indicate(step, repair.leaf, replaced)

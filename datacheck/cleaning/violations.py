@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -12,13 +13,28 @@ from datacheck.cleaning.masks import code_mask, find_suspect_parts
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.schema.model import Field
 
-__all__ = ["BatchViolations", "LeafViolations", "find_violations", "violations_in_kept_rows", "violations_of_leaf"]
+__all__ = ["BatchViolations", "LeafViolations", "find_violations", "violations_in_kept_rows"]
 
 #: For each code the flat positions, sorted, of the values of a leaf that violate it. A code that is absent has none.
 LeafViolations: TypeAlias = Mapping[str, IntArray]
-#: For each leaf (index of its column, index in the column) its violations; None where they are unknown. A leaf that is
-#: absent has none.
-BatchViolations: TypeAlias = Mapping[tuple[int, int], LeafViolations | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchViolations:
+    """The violations in the leaves of a batch.
+
+    Attributes:
+        found: by leaf (index of its column, index in the column). None where they are unknown, absent where there are none.
+        has_moved: whether rows were removed since, so that positions are right only for a leaf in the order of its rows.
+    """
+
+    found: Mapping[tuple[int, int], LeafViolations | None]
+    has_moved: bool = False
+
+    def of_leaf(self, leaf_id: tuple[int, int], leaf: Leaf) -> LeafViolations | None:
+        """The violations of one leaf; None if they are unknown."""
+        return None if self.has_moved and not _is_in_row_order(leaf) else self.found.get(leaf_id, {})
+
 
 _NONE = np.empty(0, np.int64)
 
@@ -56,22 +72,18 @@ def violations_in_kept_rows(outcomes: Iterable[Outcome], kept: BoolArray) -> Bat
         known = found.setdefault(leaf_id, {})
         if known is not None:
             known[outcome.code] = positions
-    return found
+    return BatchViolations(found, has_moved=not keeps_all)
 
 
-def violations_of_leaf(violations: BatchViolations | None, leaf_id: tuple[int, int]) -> LeafViolations | None:
-    """The violations of one leaf; None where they are unknown."""
-    return None if violations is None else violations.get(leaf_id, {})
+def _is_in_row_order(leaf: Leaf) -> bool:
+    """Whether the values are stored row by row, unlike in Fortran order."""
+    return all(level.order == "C" and level.axes is None for level in leaf.levels if isinstance(level, Regular))
 
 
 def _positions_after_take(leaf: Leaf, kept: BoolArray) -> IntArray | None:
-    """For each value its position once only the kept rows are left, -1 for one that is gone.
-
-    None if the values aren't in the order of the rows, as in Fortran order.
-    """
-    for level in leaf.levels:
-        if isinstance(level, Regular) and (level.order != "C" or level.axes is not None):
-            return None
+    """For each value its position once only the kept rows are left, -1 if it is gone; None if that is unknown."""
+    if not _is_in_row_order(leaf):
+        return None
     rows, _ = leaf.locate(np.arange(len(leaf), dtype=np.int64))
     survives = kept[rows]
     return np.where(survives, np.cumsum(survives) - 1, -1)

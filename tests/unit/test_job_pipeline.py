@@ -77,7 +77,7 @@ def test_how_inputs_are_read_can_be_said(tmp_path: Path) -> None:
     ("record", "message"),
     [
         (changed(inptus={}), r"p\.yaml: inptus: .*did you mean 'inputs'\?"),
-        (changed(version=2), r"p\.yaml: version: is 2; this datacheck reads version 1"),
+        (changed(version=2), r"p\.yaml: version: unsupported version 2, expected 1"),
         (changed(inputs={}), r"p\.yaml: inputs: is empty; add a split"),
         (changed(inputs={"train": []}), r"p\.yaml: inputs\.train: is empty"),
         (changed(inputs={"train": ""}), r"p\.yaml: inputs\.train: is empty"),

@@ -21,7 +21,7 @@ from datacheck.cleaning.masks import find_broken_rule, is_container, require_fea
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute
 from datacheck.cleaning.values import find_incompatibility
-from datacheck.cleaning.violations import BatchViolations, violations_of_leaf
+from datacheck.cleaning.violations import BatchViolations
 from datacheck.errors import CleaningError
 from datacheck.leaves import Leaf, Regular
 from datacheck.schema.model import Field, Schema
@@ -65,7 +65,7 @@ class Learner:
             for leaf_index, leaf in enumerate(column.leaves() if self.plan.may_repair(column) else ()):
                 if leaf.values is not None and self.plan.repairs_for(leaf.path):
                     leaf, governing = resolve_leaf(leaf, self.schema)
-                    known = violations_of_leaf(violations, (column_index, leaf_index))
+                    known = None if violations is None else violations.of_leaf((column_index, leaf_index), leaf)
                     self._learn_leaf(LeafRepair(leaf, governing, known), batch.num_rows, partial)
         return partial
 
