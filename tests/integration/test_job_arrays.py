@@ -219,7 +219,7 @@ def test_what_a_format_cannot_hold_is_an_error_that_names_one_that_can(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_format_or_option_of_it_is_said_before_any_work(tmp_path: Path) -> None:
+def test_an_unknown_format_or_format_option_is_reported_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x\n1\n")
     for output in ({"format": "parket"}, {"format": "parquet", "compresion": "zstd"}):
         with pytest.raises(datacheck.DatacheckError, match=r"did you mean '(parquet|compression)'"):

@@ -309,7 +309,7 @@ def test_each_action_does_what_it_says(rules: list[dict[str, Any]], kept: list[f
     }
 
 
-def test_the_first_rule_that_speaks_of_a_row_decides_where_it_goes(tmp_path: Path) -> None:
+def test_the_first_rule_that_applies_decides_about_a_row(tmp_path: Path) -> None:
     table = {"x": [np.nan, np.nan, 1.0], "y": [np.nan, 1.0, np.nan]}
     write_table(tmp_path / "t.parquet", table)
     for first, second in (("drop_row", "quarantine"), ("quarantine", "drop_row")):
@@ -331,7 +331,7 @@ def test_a_dropped_field_troubles_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("otherwise", ["quarantine", "drop_row"])
-def test_otherwise_decides_where_no_rule_speaks(otherwise: str, tmp_path: Path) -> None:
+def test_otherwise_decides_if_no_rule_applies(otherwise: str, tmp_path: Path) -> None:
     rules = [{"action": "nan_to_num", "nan": 0}]
     report, table = one_column(tmp_path, BAD, rules, schema=BOUNDED, otherwise=otherwise)
     assert table is not None
@@ -574,7 +574,7 @@ class Counted:
             told[2 + place] += number
 
 
-def test_every_stage_is_told_to_its_end(folder: Path, report: RunReport, tmp_path: Path) -> None:
+def test_progress_reports_every_stage_to_its_end(folder: Path, report: RunReport, tmp_path: Path) -> None:
     progress = Counted()
     pipeline = write_pipeline(folder, INPUTS, RULES, schema=SCHEMA, output={"path": str(tmp_path / "out")})
     datacheck.run(pipeline, progress=progress)

@@ -113,7 +113,7 @@ def test_values_that_did_not_convert_repeat_no_key(tmp_path: Path) -> None:
     ]
 
 
-def test_a_null_in_a_converted_field_is_a_null_and_a_refused_value_is_none() -> None:
+def test_a_null_in_a_converted_field_is_a_null_and_an_unconvertible_value_is_not() -> None:
     table = pa.table({"x": ["1", None, "x", "3"]})
     report = datacheck.scan(table, Schema(fields={"x": {"dtype": "int8", "coerce": True}}))
     assert found(report) == {"DC003": (1, 3, [2]), "DC104": (1, 4, [1])}

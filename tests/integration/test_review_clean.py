@@ -45,7 +45,7 @@ def test_a_statistic_of_the_wrong_kind_is_an_error(
 
 
 @pytest.mark.parametrize("split", ["quarantine", "ledger", "../x", "", ".datacheck"])
-def test_a_split_takes_no_folder_that_is_not_its_own(tmp_path: Path, split: str) -> None:
+def test_a_split_cannot_use_a_reserved_folder(tmp_path: Path, split: str) -> None:
     pipeline, statistics = prepare(tmp_path, "mean", [1.5, NAN])
     with pytest.raises(UsageError, match="is not a valid folder name for the output"):
         datacheck.clean(pipeline, statistics, tmp_path / "in.parquet", tmp_path / "new", split=split, workers=1)

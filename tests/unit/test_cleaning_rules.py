@@ -97,11 +97,11 @@ def test_numbers_keep_their_type() -> None:
         ("*", "two\nlines", True),
     ],
 )
-def test_a_name_speaks_of_a_field_and_of_the_values_of_a_list(name: str, path: str | None, speaks: bool) -> None:
+def test_a_name_matches_a_field_and_the_values_of_a_list(name: str, path: str | None, speaks: bool) -> None:
     assert path_matches(name, path) is speaks
 
 
-def test_the_first_rule_that_speaks_decides() -> None:
+def test_the_first_rule_that_applies_decides() -> None:
     plan = parse_plan(
         [
             {"action": "drop_row", "fields": ["label"], "codes": "DC104"},

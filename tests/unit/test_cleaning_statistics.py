@@ -66,7 +66,7 @@ def test_values_that_break_the_codes_of_the_rule_teach_nothing() -> None:
     assert clipped.values == ((1.0, 50.0),)
 
 
-def test_a_value_that_the_schema_does_not_allow_is_not_learned_in_silence() -> None:
+def test_a_learned_value_that_violates_the_schema_is_an_error() -> None:
     batch = batch_of(x=np.array([1, 2, 1e6], np.float32))
     schema = Schema(fields={"x": Field(le=10)})
     with pytest.raises(CleaningError, match=r"the mean of 'x' is 333334\.3.*violates the schema \(DC202\); add DC202"):
@@ -243,7 +243,7 @@ def test_statistics_read_back_as_they_were_written() -> None:
         (lambda text: text.replace('"plan"', '"plam"'), "plan: is required"),
     ],
 )
-def test_a_file_that_is_no_statistics_says_why(change: Any, message: str) -> None:
+def test_an_invalid_statistics_file_says_why(change: Any, message: str) -> None:
     with pytest.raises(CleaningError) as caught:
         Statistics.from_json(change(example().to_json()), "out/statistics.json")
     assert str(caught.value).startswith(f"out/statistics.json: {message}")

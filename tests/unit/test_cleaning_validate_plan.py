@@ -82,7 +82,7 @@ def impute(strategy: str, fields: Any = None, **more: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_rule_that_makes_no_sense_for_the_fields_is_an_error_of_the_pipeline(rules: list[Any], message: str) -> None:
+def test_a_rule_that_contradicts_the_fields_is_a_pipeline_error(rules: list[Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:
         validate_plan(parse_plan(rules, file="p.yaml"), FIELDS, SCHEMA)
     assert str(caught.value).startswith(f"p.yaml: {message}")
@@ -149,7 +149,7 @@ def test_rules_that_fit_are_accepted(rule: dict[str, Any]) -> None:
     validate_plan(parse_plan([rule]), FIELDS, SCHEMA)
 
 
-def test_a_field_whose_inside_is_not_known_may_be_spoken_of() -> None:
+def test_rules_may_name_parts_of_a_field_of_unknown_structure() -> None:
     validate_plan(
         parse_plan([impute("mean", ["s.x", "emb[]"])]), {"s": "struct<x: float>", "emb": "list<item: float>"}, Schema()
     )
@@ -172,7 +172,7 @@ def test_what_lies_inside_a_dropped_field_needs_no_repair() -> None:
     assert plan.decide("s2.age", "DC201") is Action.QUARANTINE
 
 
-def test_the_nameless_array_goes_by_the_name_that_the_schema_has_for_it() -> None:
+def test_an_unnamed_array_has_the_name_from_the_schema() -> None:
     schema = Schema(fields={"windows": Field(ge=0)})
     plan = validate_plan(parse_plan([impute("mean", "windows")]), {None: "float32"}, schema)
     assert plan.decide(None, "DC101") is Action.REPAIR

@@ -81,7 +81,7 @@ def test_nothing_is_at_work_once_the_results_are_closed(ours: bool) -> None:
         assert at_work == 0
 
 
-def test_what_cannot_schedule_is_said() -> None:
+def test_an_invalid_executor_is_reported() -> None:
     with pytest.raises(UsageError, match="workers: expected 1 or more, got 0"):
         list(map_in_order(square, [1], 0))
     with pytest.raises(UsageError, match=r"expected 'threads', 'processes' or a concurrent\.futures\.Executor"):

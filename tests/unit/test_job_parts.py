@@ -126,7 +126,7 @@ def test_a_manifest_names_its_files_and_tells_when_they_are_not_whole(tmp_path: 
 
 
 @pytest.mark.parametrize("change", [{"fingerprint": None}, {"inputs": 3}, {"inputs": [{"outputs": [{"path": 3}]}]}])
-def test_what_only_looks_like_a_manifest_is_none(change: dict[str, Any], tmp_path: Path) -> None:
+def test_an_invalid_manifest_is_rejected(change: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({**make_manifest(tmp_path), **change}))
     with pytest.raises(OutputError, match="not a datacheck manifest"):
         read_manifest(str(tmp_path))
@@ -140,7 +140,7 @@ def outcome(code: str, field: str, rows: list[int], detail: str = "") -> Outcome
     return Outcome(code, field, 10, len(rows), np.array(rows, np.int64), detail=detail)
 
 
-def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its_reasons() -> None:
+def test_the_first_rule_that_applies_decides_about_a_row_and_all_reasons_are_kept() -> None:
     plan = parse_plan([{"action": "quarantine", "codes": "DC2"}, {"action": "drop_row", "codes": "DC101"}])
     labels = RowLabels(4)
     outcomes = [outcome("DC101", "x", [0, 1, 2]), outcome("DC202", "y", [1, 3], "<= 3"), outcome("DC104", "z", [2])]
@@ -153,7 +153,7 @@ def test_a_row_goes_where_the_first_rule_that_speaks_of_it_sends_it_with_all_its
     assert not labels.kept.any()
 
 
-def test_what_a_repair_left_is_set_aside_and_says_so() -> None:
+def test_what_a_repair_leaves_is_quarantined_and_says_so() -> None:
     plan = parse_plan([{"action": "clip"}])
     labels = RowLabels(2)
     label_rows(labels, [outcome("DC202", "x", [0], "<= 3")], plan)
@@ -176,7 +176,7 @@ def test_an_infinity_that_is_repaired_is_not_judged_by_the_bound_before() -> Non
         assert labels.removed().rows.tolist() == removed
 
 
-def test_a_fail_rule_counts_and_marks_nothing() -> None:
+def test_a_fail_rule_counts_and_labels_nothing() -> None:
     labels = RowLabels(3)
     failed = label_rows(labels, [outcome("DC101", "x", [0, 2])], parse_plan([{"action": "fail", "codes": "DC101"}]))
     assert failed == {"DC101": 2}
@@ -190,7 +190,7 @@ def test_a_fail_rule_counts_and_marks_nothing() -> None:
         max_size=7,
     )
 )
-def test_rows_are_taken_out_as_if_each_were_looked_at_alone(marks: list[tuple[str, set[int], int]]) -> None:
+def test_rows_are_removed_as_if_each_were_labelled_alone(marks: list[tuple[str, set[int], int]]) -> None:
     actions = [Action.DROP_ROW, Action.QUARANTINE]
     labels = RowLabels(10)
     for number, (code, rows, rank) in enumerate(marks):

@@ -52,7 +52,7 @@ def test_what_is_learned_from_is_the_only_split_or_train(inputs: Any, fit: str |
     assert load_pipeline(written(tmp_path, changed(inputs=inputs))).fit == fit
 
 
-def test_a_schema_stands_in_a_file_of_its_own_or_in_the_pipeline(tmp_path: Path) -> None:
+def test_a_schema_is_in_its_own_file_or_in_the_pipeline(tmp_path: Path) -> None:
     (tmp_path / "schema.yaml").write_text("fields: {x: {ge: 0}}")
     by_file = load_pipeline(written(tmp_path, changed(schema="schema.yaml")))
     inline = load_pipeline(written(tmp_path, changed(schema={"fields": {"x": {"ge": 0}}})))
@@ -105,7 +105,7 @@ def test_how_inputs_are_read_can_be_said(tmp_path: Path) -> None:
         ("inputs: !!python/object/apply:os.system ['touch executed']\n", r"p\.yaml"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(
+def test_a_mistake_is_reported_with_its_location(
     record: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_a_mistake_in_the_schema_is_one_of_the_schema(schema: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"\x00", np.random.default_rng(0).bytes(300)])
-def test_a_file_that_is_no_text_is_no_pipeline(content: bytes, tmp_path: Path) -> None:
+def test_a_binary_file_is_not_a_pipeline(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(content)
     with pytest.raises(PipelineError, match=r"p\.yaml"):
         load_pipeline(tmp_path / "p.yaml")
