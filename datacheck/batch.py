@@ -1,4 +1,4 @@
-"""Batches: named columns of equal length, with the way back to file, row group and row; and the Arrow walker."""
+"""Batches: named columns of equal length with the origin of their rows, and the walker over Arrow arrays."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
 }
 
 
-#: Layouts that few of Arrow's functions take yet, and the ones that all take.
+#: Layouts that few Arrow functions support yet, and the equivalent ones that all support.
 _WITH_KERNELS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-#: The types in ``_NUMPY_TYPES`` by their number, which costs nothing to look up, with the name of each dtype.
+#: ``_NUMPY_TYPES`` by type ID, which is cheap to look up, with the name of each dtype.
 _NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()}
 
 
@@ -54,12 +54,11 @@ _NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()
 class Column:
     """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
 
-    ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype where the storage does not say it
-    (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be looked into, where they cannot.
-    ``untyped`` says that text is all that the format could say: it may stand for values of another dtype.
-    ``is_mostly_numbers`` says that few words kept a column of numbers from being one. ``unconvertible``,
-    of the shape of ``data``, is True where a value that was read could not be converted, and there is none now; that is
-    no null.
+    ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype if the storage has another one
+    (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be checked. ``untyped`` marks text from a
+    format without dtypes: it may represent values of another dtype. ``is_mostly_numbers`` marks a column that is text only
+    because a few of its cells are not numbers. ``unconvertible``, of the shape of ``data``, is True where a value could not
+    be converted; it has no value then, but is not a null.
     """
 
     name: str | None
@@ -86,7 +85,7 @@ class Column:
         return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
 
     def _mark_unconvertible(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
-        """The one leaf of a converted column, whose validity is in the order of the rows."""
+        """Mark the one leaf of a converted column, whose values are in the order of the rows."""
         assert self.unconvertible is not None
         unconvertible = np.ascontiguousarray(self.unconvertible).reshape(-1)
         return (replace(leaf, unconvertible=unconvertible) for leaf in leaves)
@@ -107,7 +106,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class MalformedRow:
-    """A line that is no row: which one, counted as a row of the file, how it begins, and what is wrong with it."""
+    """A line that is not a valid row: its row number in the file, how it begins, and what is wrong with it."""
 
     row: int
     text: str
@@ -118,9 +117,9 @@ class MalformedRow:
 class Batch:
     """Columns of ``num_rows`` rows.
 
-    Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` where rows are not consecutive; all of them are in
-    ``row_group`` where the format has row groups. ``counts_rows`` is False for further columns of rows that another
-    batch gave already. ``malformed`` are lines met since the batch before that are no rows, and not in ``num_rows``.
+    Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` if rows are not consecutive; all are in ``row_group`` if the
+    format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
+    ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``.
     """
 
     columns: tuple[Column, ...]
@@ -136,11 +135,11 @@ class Batch:
         return [column.name for column in self.columns]
 
     def file_rows(self, rows: IntArray) -> IntArray:
-        """Rows of the file for rows of the batch."""
+        """Convert row numbers of the batch to row numbers of the file."""
         return self.rows[rows] if self.rows is not None else rows + self.row_start
 
     def take(self, rows: IntArray) -> Batch:
-        """The batch with only ``rows``, in that order, each with the origin it had."""
+        """The batch with only ``rows``, in that order, each with its origin."""
         columns = tuple(column.take(rows) for column in self.columns)
         return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows))
 
@@ -177,8 +176,8 @@ def arrow_dtype(arrow_type: pa.DataType) -> str:
 def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> Iterator[Leaf]:
     """The leaves of an Arrow array whose rows ``levels`` lead to.
 
-    A list ``a`` gives ``a`` (its own nulls) and ``a[]`` (its values), a struct ``s`` gives ``s`` and ``s.x``, a map
-    ``m`` gives ``m[].key`` and ``m[].value``. A child of a null is no value and no null: it is not counted.
+    A list ``a`` yields ``a`` (its own nulls) and ``a[]`` (its values), a struct ``s`` yields ``s`` and ``s.x``, a map ``m``
+    yields ``m[].key`` and ``m[].value``. A child of a null is neither a value nor a null: it is not counted.
     """
     kind = array.type
     if kind.id in _NUMBERS:
@@ -203,7 +202,7 @@ def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> It
         yield Leaf(path, array, "struct", arrow_validity(array), levels)
         yield from _walk_struct(path, array, levels)
     elif pa.types.is_union(kind):
-        yield Leaf(path, None, str(kind), None, levels, problem="a union column hides which values are numbers")
+        yield Leaf(path, None, str(kind), None, levels, problem="cannot check a union column")
     else:
         yield _flat_leaf(path, array.cast(_WITH_KERNELS.get(kind, kind)), levels)
 
@@ -268,7 +267,7 @@ def _walk_list(
 
 
 def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
-    """A leaf over an array of a plain type that is no number: booleans unpacked, the rest as it is."""
+    """A leaf over a flat array that is not numeric: booleans are unpacked, anything else stays as it is."""
     validity = arrow_validity(array)
     dtype = arrow_dtype(array.type)
     if pa.types.is_boolean(array.type):
@@ -277,7 +276,7 @@ def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
 
 
 def _view(array: pa.Array, storage: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The numbers of an array of a plain type as they lie in its buffer; those of nulls are arbitrary."""
+    """The numbers of a flat array as they are in its buffer; those of nulls are arbitrary."""
     data = array.buffers()[1]
     if data is None or len(array) == 0:
         return np.zeros(len(array), storage)

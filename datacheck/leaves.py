@@ -1,9 +1,8 @@
-"""Leaves: what makes three doors one.
+"""Leaves: flat arrays of values, the common input of all checks.
 
-A nested Arrow column, a member of an archive, a sample of a data set, the output of a module: a small walker for each
-world yields leaves, one set of checks serves them all, and nothing else knows what world a leaf came from. This file
-has the leaf and the walker over NumPy arrays and plain Python structures of them; the Arrow walker is in
-:mod:`datacheck.batch`.
+A nested Arrow column, a member of an archive, a sample of a dataset, the output of a module: a walker for each yields
+leaves, and the checks need not know where a leaf came from. This file has the leaf and the walkers over NumPy arrays and
+Python structures; the walker over Arrow arrays is in :mod:`datacheck.batch`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = [
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-#: Floating-point formats that NumPy has no dtype for, by the unsigned integer that stores them.
+#: Floating-point formats without a NumPy dtype, and the unsigned integers that store them.
 FLOAT_FORMATS: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16),
     "float8_e4m3fn": np.dtype(np.uint8),
@@ -56,8 +55,8 @@ class Level(Protocol):
 class Regular:
     """Positions in the memory of an array of ``shape``, whose first axis is the parent's.
 
-    ``order`` is the memory order: ``"C"`` or ``"F"``. ``axes`` gives the axis of the reported index that each axis of
-    ``shape`` but the first stands for, where they differ.
+    ``order`` is the memory order: ``"C"`` or ``"F"``. ``axes`` maps each axis of ``shape`` but the first to its axis in the
+    reported index, if they differ.
     """
 
     shape: tuple[int, ...]
@@ -86,7 +85,7 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """Positions among chosen parents: position ``i`` belongs to parent ``indices[i]``."""
+    """Positions among selected parents: position ``i`` belongs to parent ``indices[i]``."""
 
     indices: IntArray
 
@@ -101,20 +100,19 @@ class Leaf:
     ``path`` names it (``struct.a``, ``lists[]``, ``encoder.3.mlp``; None for the array of an ``.npy``).
 
     ``values`` is a one-dimensional NumPy array for numbers and booleans, in memory order; a flat Arrow array for text,
-    bytes, times, decimals, and for containers (a list or struct column, whose own nulls count); None where the values
-    cannot be looked into, and ``problem`` then says why.
+    bytes, times, decimals, and for containers (a list or struct column, whose own nulls count); None if the values cannot be
+    checked, and ``problem`` then says why.
 
     ``dtype`` is the logical dtype: NumPy's name for numbers, ``bfloat16`` or ``float8_*`` for those formats (the values
     are then the unsigned integers that store them), Arrow's name for the rest.
 
-    ``validity`` is True where there is a value (null slots hold arbitrary bytes); None where there is no null.
+    ``validity`` is True for a value and False for a null (whose bytes are arbitrary); None if there is no null.
 
-    ``levels`` lead from a flat position outwards to the row; none means that the position is the row.
+    ``levels`` lead from a flat position outwards to the row; without levels, the position is the row.
 
-    ``shape`` is the shape of the value that the field names, where there is one: the whole array for an array, the
-    value of a row for a column.
+    ``shape`` is the shape of the field's value: of the whole array for an array, of one row's value for a column.
 
-    ``unconvertible`` is True where a value could not be converted to ``dtype``: it is not valid, and no null either.
+    ``unconvertible`` is True where a value could not be converted to ``dtype``: it is not valid, but not a null either.
     """
 
     path: str | None
@@ -136,7 +134,7 @@ class Leaf:
 
     @property
     def may_be_nonfinite(self) -> bool:
-        """Whether the dtype has NaN or infinities at all."""
+        """Whether the dtype has NaN or infinities."""
         return has_nonfinite(self.dtype)
 
     @property
@@ -154,7 +152,7 @@ class Leaf:
         return current, index
 
     def rows(self, positions: IntArray) -> IntArray:
-        """The rows, sorted and each once, that hold flat positions."""
+        """The rows of flat positions, sorted, without duplicates."""
         return np.unique(self.locate(positions)[0]) if self.levels else np.asarray(positions, np.int64)
 
 
@@ -168,7 +166,7 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
 
     Any order, strides and byte order; structured dtypes field by field; masked arrays with their mask; ml_dtypes'
     formats by their bits. A 0-d array is one row. ``dtype`` is the logical dtype of an array of unsigned integers that
-    store another format. What cannot be looked into comes as a leaf with a ``problem``.
+    store another format. What cannot be checked is a leaf with a ``problem``.
     """
     if array.dtype.names is not None:
         for name in array.dtype.names:
@@ -189,17 +187,17 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
         try:
             values = _to_arrow(flat, validity)
         except ValueError as error:
-            yield Leaf(path, None, dtype, None, (), shape, f"its text is not Unicode ({error})")
+            yield Leaf(path, None, dtype, None, (), shape, f"its text is not valid Unicode ({error})")
             return
         is_counted = kind in "mM" and np.datetime_data(array.dtype) not in _ARROW_UNITS
         yield Leaf(path, values, dtype if is_counted else str(values.type), arrow_validity(values), levels, shape)
     else:
-        problem = "an array of Python objects hides its values" if kind == "O" else f"dtype {dtype} is not known"
+        problem = "cannot check an array of Python objects" if kind == "O" else f"unknown dtype {dtype}"
         yield Leaf(path, None, dtype, None, (), shape, problem)
 
 
 def _name_of(dtype: np.dtype[Any]) -> str:
-    """NumPy's name for a dtype; long doubles it calls after the room that they take, which tells machines apart."""
+    """NumPy's name for a dtype, except that of long doubles, which depends on the machine."""
     if dtype.type is np.longdouble and dtype.itemsize > 8:
         return "longdouble"
     if dtype.type is np.clongdouble and dtype.itemsize > 16:
@@ -207,12 +205,12 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     return str(dtype.name)
 
 
-#: Units of time that Arrow has.
+#: Arrow's units of time.
 _ARROW_UNITS = {(unit, 1) for unit in ("s", "ms", "us", "ns")}
 
 
 def _to_arrow(flat: np.ndarray[Any, Any], validity: BoolArray | None) -> pa.Array:
-    """Text, bytes or times as a flat Arrow array; times in a unit that Arrow lacks as their counts, NaT as null."""
+    """Text, bytes or times as a flat Arrow array. Times in a unit that Arrow lacks become integers, NaT becomes null."""
     import pyarrow as pa
 
     mask = None if validity is None else ~validity
@@ -226,14 +224,14 @@ def _to_arrow(flat: np.ndarray[Any, Any], validity: BoolArray | None) -> pa.Arra
 
 
 def _flatten(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple[Level, ...]]:
-    """The array as one dimension in memory order, without a copy where its memory allows."""
+    """The array as one dimension in memory order, without a copy if possible."""
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     flat = (array.T if order == "F" else array).reshape(-1)
     return flat, (Regular(array.shape or (1,), order),) if array.ndim != 1 else ()
 
 
 def arrow_validity(values: pa.Array) -> BoolArray | None:
-    """True where an Arrow array has a value; None where it has no null."""
+    """True where an Arrow array has a value; None if it has no null."""
     if values.null_count == 0:
         return None
     return arrow_bits(values.is_valid())
@@ -242,7 +240,7 @@ def arrow_validity(values: pa.Array) -> BoolArray | None:
 def arrow_bits(values: pa.BooleanArray) -> BoolArray:
     """The bits of a boolean Arrow array; those of nulls are arbitrary.
 
-    ``to_numpy`` would do, were it not that pyarrow imports pandas for it: 0.3 s, and in whichever thread comes first.
+    ``to_numpy`` would do, but makes pyarrow import pandas: 0.3 s, in whichever thread comes first.
     """
     data = values.buffers()[1]
     if data is None:

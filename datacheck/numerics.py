@@ -1,4 +1,4 @@
-"""Knowing bad numbers: a screen at memory speed that never misses, and exact masks for the blocks that trip it.
+"""Finds bad numbers: a screen at memory speed that never misses, and exact masks for the blocks that trip it.
 
 The screen for float32, float64 and complex values is a sum of squares over rows of ``SCREEN_WIDTH`` values
 (``np.vecdot``, a BLAS dot a row): a NaN stays NaN, an infinity squared is +inf and nothing can cancel it, and whatever
@@ -33,19 +33,19 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-#: Values in one row of the screen: a row fits the first-level cache, and is the least that an exact mask looks at.
+#: Values in one row of the screen: a row fits the L1 cache, and is the smallest range of an exact mask.
 SCREEN_WIDTH = 4096
-#: Values in one block: large enough that the interpreter's part in a pass is below one percent.
+#: Values in one block: large enough that the interpreter's share of a pass is below one percent.
 BLOCK = 1 << 20
-#: Values in one block where a pass reads twice: a block fits the second-level cache.
+#: Values in one block that is read twice: a block fits the L2 cache.
 CACHED_BLOCK = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class BitFormat:
-    """How a narrow format writes what is not finite: bit patterns without the sign bit, as unsigned integers.
+    """The non-finite bit patterns of a narrow format, as unsigned integers without the sign bit.
 
-    ``inf`` is None where the format has no infinity. A pattern in ``[first_nan, last_nan]`` is NaN. ``sign`` is the sign
+    ``inf`` is None if the format has no infinity. A pattern in ``[first_nan, last_nan]`` is NaN. ``sign`` is the sign
     bit, 0 for a format without one; with ``nan_at_negative_zero`` that pattern is the one NaN.
     """
 
@@ -118,13 +118,13 @@ def _inf_mask(values: Array, dtype: str, *, negative: bool) -> BoolArray:
 
 
 def is_finite(values: Array, dtype: str) -> bool:
-    """Whether every value is finite, exactly."""
+    """Whether every value is finite; exact."""
     return not any(_holds_nonfinite(values[part], dtype) for part in suspicious(values, dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Lower and upper bounds, inclusive (``ge``, ``le``) and exclusive (``gt``, ``lt``); None where there is none."""
+    """Lower and upper bounds, inclusive (``ge``, ``le``) and exclusive (``gt``, ``lt``); None for no bound."""
 
     ge: float | None = None
     le: float | None = None
@@ -132,7 +132,7 @@ class Bounds:
     lt: float | None = None
 
     def hold(self, smallest: Any, largest: Any) -> bool:
-        """Whether everything from ``smallest`` to ``largest`` is within the bounds; False for NaN."""
+        """Whether all values from ``smallest`` to ``largest`` are within the bounds; False for NaN."""
         return bool(
             smallest <= largest
             and (self.ge is None or smallest >= self.ge)
@@ -143,10 +143,10 @@ class Bounds:
 
 
 def suspicious(values: Array, dtype: str, bounds: Bounds | None = None) -> Iterator[slice]:
-    """Slices that may hold a value that is not finite or, where bounds are given, a value beyond them.
+    """Slices that may hold a non-finite value or, if bounds are given, a value out of bounds.
 
-    Whatever lies outside the slices is proven clean: the screen never misses. What lies inside may be a false alarm.
-    Slices are in order, do not overlap, and hold at most two blocks each.
+    Everything outside the slices is proven clean: the screen never misses. A slice may be a false alarm. Slices are in
+    order, do not overlap, and have at most two blocks each.
     """
     if len(values) == 0:
         return
@@ -168,7 +168,7 @@ def _holds_nonfinite(values: Array, dtype: str) -> bool:
 
 
 def _merged(slices: Iterator[tuple[int, int]]) -> Iterator[slice]:
-    """Adjacent ranges joined, up to a block, so that exact masks run over few, long ranges but in bounded memory."""
+    """Join adjacent ranges up to a block, so that exact masks run over few long ranges in bounded memory."""
     start = stop = -1
     for begin, end in slices:
         if begin == stop and end - start <= BLOCK:
@@ -218,7 +218,7 @@ def _suspicious_by_bits(values: Array, form: BitFormat) -> Iterator[tuple[int, i
 
 
 def _suspicious_by_value(values: Array) -> Iterator[tuple[int, int]]:
-    """For formats that neither BLAS nor a bit pattern serves: long doubles."""
+    """For long doubles, which have neither a BLAS dot product nor a bit screen."""
     for start in range(0, len(values), CACHED_BLOCK):
         chunk = values[start : start + CACHED_BLOCK]
         if not np.isfinite(chunk).all():
@@ -233,14 +233,14 @@ def _suspicious_by_range(values: Array, dtype: str, bounds: Bounds) -> Iterator[
 def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list[tuple[int, int]]:
     found = []
     nonfinite = has_nonfinite(dtype)
-    # Both ends even for one bound, since an infinity may lie at the other; either reduction propagates NaN.
+    # Both extremes even for one bound, since an infinity may be at the other end; either reduction propagates NaN.
     with np.errstate(all="ignore"):
         for begin in range(0, len(values), CACHED_BLOCK):
             chunk = to_float(values[begin : begin + CACHED_BLOCK], dtype)
             smallest, largest = np.minimum.reduce(chunk), np.maximum.reduce(chunk)
             clean = bounds.hold(smallest, largest)
             if nonfinite:
-                # A long double beyond float64 is taken for infinite here: a false alarm.
+                # A long double beyond float64 counts as infinite here: a false alarm.
                 clean = clean and math.isfinite(smallest) and math.isfinite(largest)
             if not clean:
                 found.append((start + begin, start + begin + len(chunk)))
@@ -248,7 +248,7 @@ def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list
 
 
 def to_float(values: Array, dtype: str) -> Array:
-    """Values in a dtype that compares as NumPy does: bfloat16 and float8 as float32, float16 as float32."""
+    """Values in a dtype that NumPy can compare: bfloat16, float8 and float16 become float32."""
     if dtype == "bfloat16":
         return (_native(values).astype(np.uint32) << np.uint32(16)).view(np.float32)
     if dtype in FLOAT_FORMATS:

@@ -1,4 +1,4 @@
-"""Names for what files hold: the same name, the same content."""
+"""Names the content of files: equal names mean equal content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SMALL_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file holds: its name (a hash), and the file's fingerprint when it was so."""
+    """The name of a file's content (a hash), and the file's fingerprint at that time."""
 
     name: str
     fingerprint: Fingerprint
@@ -36,9 +36,9 @@ class Content:
 
 
 def name_contents(files: Sequence[InputFile], cache: Cache, workers: int | None) -> list[Content | None]:
-    """The content of each file; None for one that cannot be named: not a regular file, of another format, or just changed.
+    """The content of each file; None for one that is not regular, has only just changed, or whose format is not cacheable.
 
-    A file whose fingerprint is the remembered one is not opened.
+    A file with the remembered fingerprint is not opened.
     """
     formats = [format_of_name(file.uri) for file in files]
     fingerprints = [

@@ -1,4 +1,4 @@
-"""The inputs of a pipeline: found, looked at, fingerprinted."""
+"""The inputs of a pipeline: finds, inspects and fingerprints them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ __all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerp
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input of a split: a file, or array files that belong together by field (``files``).
+    """One input of a split: a file, or aligned array files by field (``files``).
 
-    ``info`` is what its header says; where it cannot be read, ``error`` says why and there is no info. ``identity`` is its
-    path from the pipeline's folder, the same from wherever the command runs.
+    ``info`` comes from its header; if it cannot be read, ``error`` says why and ``info`` is None. ``identity`` is its path from
+    the pipeline's folder, which does not depend on where the command runs.
     """
 
     split: str
@@ -53,12 +53,12 @@ class Input:
         return [self.uri] if self.files is None else list(self.files.values())
 
     def format(self, wanted: str | None) -> str:
-        """The format that it is written in."""
+        """The format of its output."""
         return wanted or (get_format(self.info.format).output_name if self.info else "parquet")
 
 
 def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
-    """Every input of every split, in order, looked at. Raises ``UsageError`` for a path that stands for nothing."""
+    """Every input of every split, in order, inspected. Raises ``UsageError`` for a path that matches nothing."""
     options = replace(read_options(pipeline.reading, pipeline.schema), by_columns=False)
     found: list[Input] = []
     for split, paths in pipeline.inputs.items():
@@ -77,7 +77,9 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
         for path in item.paths:
             split = seen.setdefault(storage_of(path).resolve(path), item.split)
             if split != item.split:
-                raise UsageError(f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to one")
+                raise UsageError(
+                    f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to only one"
+                )
     return [replace(item, identity=_from_pipeline(item.uri, pipeline)) for item in found]
 
 
@@ -89,7 +91,7 @@ def _from_pipeline(path: str, pipeline: Pipeline) -> str:
 def _one_file(path: str) -> str:
     files = expand_inputs(path)
     if len(files) != 1:
-        raise UsageError(f"{path} stands for {len(files)} files; an array of a table is one .npy file")
+        raise UsageError(f"expected one array file, got {len(files)} files for {path}")
     return files[0].uri
 
 
@@ -97,19 +99,19 @@ def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
     if isinstance(info, SourceError):
         return Input(split, file.uri, error=info)
     if not info.aligned:
-        problem = f"its arrays are not rows of one table: {info.problem}"
+        problem = f"its arrays do not form a table: {info.problem}"
         error = SourceError(
             "DC304",
             file.uri,
             problem,
-            "clean each array that has rows in a file of its own; a scan takes them as they are",
+            "save each array with rows to its own file; only a scan can read them together",
         )
         return Input(split, file.uri, error=error)
     return Input(split, file.uri, info=info)
 
 
 def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str) -> str:
-    """What tells one run from another: version, schema, rules, output format, inputs as they are, given statistics."""
+    """Identifies a run: version, schema, rules, output format, state of the inputs, given statistics."""
     record: dict[str, Any] = {
         "datacheck": __version__,
         "schema": pipeline.schema.model_dump(mode="json"),
@@ -154,7 +156,7 @@ def fingerprints(item: Input) -> list[dict[str, Any]]:
 def tasks_of(
     item: Input, format_: str, duplicates: Mapping[str, Sequence[tuple[str | None, IntArray]]]
 ) -> list[UnitTask]:
-    """The units of an input as tasks; none for one that cannot be read."""
+    """The tasks of an input, one a unit; none for an unreadable input."""
     if item.info is None:
         return []
     repeated = tuple(duplicates.get(item.uri, ()))
@@ -174,9 +176,9 @@ def tasks_of(
 def find_duplicates(
     inputs: Sequence[Input], schema: Schema, execution: Execution
 ) -> dict[str, list[tuple[str | None, IntArray]]]:
-    """For each input, the rows that repeat an earlier row's key, over all inputs in order; and nothing read without need.
+    """For each input, the rows that repeat an earlier row's key, over all inputs in order.
 
-    An input that cannot be read through adds nothing here: cleaning it says why.
+    Nothing is read if the schema has no unique keys. An input that cannot be read adds nothing here: cleaning it says why.
     """
     if not unique_keys(schema):
         return {}
@@ -197,7 +199,7 @@ def find_duplicates(
             assert item.info is not None
             scanned = [next(results) for _ in item.info.units]
             execution.progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
-            # Nothing of a file that cannot be read through is in the output, so nothing repeats its rows.
+            # An unreadable file has no rows in the output, so nothing can repeat them.
             if not any(result.error for result in scanned):
                 for result in scanned:
                     duplicates.add(item.uri, result.keys)
