@@ -1,4 +1,4 @@
-"""Who names a planted defect: the microscope, ``torch.autograd.detect_anomaly``, or the first operation that is not finite.
+"""Who names a planted defect: diagnose, ``torch.autograd.detect_anomaly``, or the first operation that is not finite.
 
 ``python -m benchmarks diagnosis_table`` runs every program of ``tests/torch_doors/corpus`` under the three and prints, for each
 defect, whether the line that was named is one that is marked in its source, and for each harmless program whether it was

@@ -1,12 +1,12 @@
-"""Stable forms of the operations that most often make NaN: right in value, and finite in gradient, at the edges.
+"""Stable versions of the operations that most often produce NaN, with finite values and gradients at the edges.
 
-They follow two rules. *The input is made safe before the operation*, never its output after it, for the gradient of a
-branch that is not taken is 0 times infinity. *A NaN stays a NaN*: these forms are for values at the edge of a domain, not
-for hiding values that are already lost.
+They follow two rules. *The input is made safe before the operation*, never the output after it, for the gradient of a
+branch that is not taken is 0 * inf. *A NaN stays a NaN*: these functions are for values at the edge of a domain, not for
+hiding values that are already lost.
 
-All take and give real floating-point tensors of any dtype (integers are converted to the default dtype, complex numbers are
-refused), broadcast as torch does, and compile without graph breaks. Where nothing is said, a value is bit for bit that of
-the plain operation inside its domain.
+All take and return real floating-point tensors of any dtype (integers are converted to the default dtype, complex numbers
+are rejected), broadcast as torch does, and compile without graph breaks. Inside the domain, values are bit for bit those of
+the plain operation unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -44,16 +44,14 @@ Dims = int | Sequence[int] | None
 def _floating(x: Tensor | float) -> Tensor:
     tensor = x if isinstance(x, Tensor) else torch.as_tensor(x)
     if tensor.dtype.is_complex:
-        raise UsageError(
-            f"the safe forms are for real numbers, not {tensor.dtype}: give them x.abs(), x.real or x.imag"
-        )
+        raise UsageError(f"expected a real tensor, got {tensor.dtype}: pass x.abs(), x.real or x.imag")
     return tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
 
 
 def _broadcast(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     if keep.dtype is not torch.bool:
         raise UsageError(
-            f"keep must be boolean, True for what takes part, not {keep.dtype}: give it as keep > 0, or keep.bool()"
+            f"keep: expected a boolean tensor (True = kept), got {keep.dtype}: pass keep > 0 or keep.bool()"
         )
     x, keep = torch.broadcast_tensors(x, keep)  # type: ignore[no-untyped-call]
     return x, keep

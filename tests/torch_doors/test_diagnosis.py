@@ -43,10 +43,10 @@ def test_prints_what_a_person_needs_in_order():
         "  field: features",
         "  batch: sample 3",
         "  origin: index 41, uri part-3.parquet, row 7",
-        "  from the origin to the harm (phase, operation, module, line, values not finite):",
+        "  propagation path (phase, operation, module, line, non-finite values):",
         "    forward   aten.log.default  [encoder.0]  train/model.py:31  1 of 512",
         "    loss      loss",
-        "  what to do:",
+        "  suggested fix:",
         "    from datacheck.torch.safe import safe_log",
         "    y = safe_log(x)",
     ]

@@ -66,7 +66,7 @@ def test_takes_samples_and_keeps_the_structure(wrap):
     assert torch.equal(leaf, X[[0, 2]])
 
 
-def test_leaves_what_is_not_one_value_a_sample():
+def test_keeps_values_that_are_not_per_sample():
     batch = {"x": X, "weight": torch.ones(3), "n": torch.tensor(1.0), "ids": ["a", "b", "c", "d"], "flag": True}
     taken = take(batch, [3], 4)
     assert taken["weight"] is batch["weight"]
@@ -75,7 +75,7 @@ def test_leaves_what_is_not_one_value_a_sample():
     assert taken["flag"] is True
 
 
-def test_takes_from_a_mapping_that_is_no_dict():
+def test_takes_from_a_mapping_other_than_a_dict():
     taken = take(UserDict({"x": X}), [1], 4)
     assert isinstance(taken, UserDict)
     assert torch.equal(taken["x"], X[[1]])
@@ -91,7 +91,7 @@ def test_a_sample_that_requires_a_gradient_still_does():
     assert take(X.clone().requires_grad_(), [1], 4).requires_grad
 
 
-def test_knows_the_sample_that_a_path_leads_into():
+def test_finds_the_sample_of_a_path():
     assert sample_of([{"x": X[0]}, {"x": X[1]}], "1.x") == 1
     assert sample_of({"x": X}, "x") is None
     assert sample_of((X, X), "1") is None
@@ -99,24 +99,24 @@ def test_knows_the_sample_that_a_path_leads_into():
 
 @pytest.mark.parametrize("bad", [{3}, {0, 7}, {1, 2, 5}, {6, 7}])
 @pytest.mark.parametrize("guess", ["right", "wrong", "none"])
-def test_blames_exactly_the_bad_samples(bad, guess):
+def test_finds_exactly_the_bad_samples(bad, guess):
     guesses = {"right": [sorted(bad)], "wrong": [[4]], "none": []}[guess]
     assert attribute_samples(8, lambda samples: bool(bad & set(samples)), guesses, 10.0) == tuple(sorted(bad))
 
 
-def test_blames_nobody_where_the_batch_as_a_whole_is_at_fault():
+def test_names_no_sample_where_the_whole_batch_is_at_fault():
     assert attribute_samples(8, lambda samples: len(samples) == 8, [[1]], 10.0) == ()
 
 
-def test_blames_nobody_where_parts_cannot_be_run():
+def test_names_no_sample_where_parts_cannot_be_run():
     assert attribute_samples(8, lambda samples: None if len(samples) < 8 else True, [[1]], 10.0) == ()
 
 
-def test_samples_that_cannot_stand_alone_are_replayed_in_company():
-    def harmed(samples):
+def test_samples_that_cannot_run_alone_are_replayed_with_others():
+    def reproduces_on(samples):
         return None if len(samples) < 2 else 3 in samples
 
-    assert attribute_samples(8, harmed, [[3]], 10.0) == (3,)
+    assert attribute_samples(8, reproduces_on, [[3]], 10.0) == (3,)
 
 
 def test_gives_up_when_time_is_up():

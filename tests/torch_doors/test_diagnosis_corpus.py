@@ -43,7 +43,7 @@ def test_names_the_planted_defect(program: Defect) -> None:
 
 
 @pytest.mark.parametrize("program", HARMLESS, ids=lambda program: program.name)
-def test_is_silent_about_what_never_arrives(program: Harmless) -> None:
+def test_reports_nothing_for_bad_values_that_never_reach_the_loss(program: Harmless) -> None:
     assert run(program) is None
 
 

@@ -114,7 +114,7 @@ class TestErrors:
             diagnose(loss, nn.Linear(4, 4), torch.randn(2, 4))
 
     def test_not_a_function(self):
-        with pytest.raises(UsageError, match="needs a function"):
+        with pytest.raises(UsageError, match="expected a function that returns the loss, got Tensor"):
             diagnose(torch.ones(1))
 
     def test_an_error_of_the_program_comes_through(self):
@@ -249,7 +249,7 @@ class TestWhereItHolds:
         diagnosis = found(loss_fn, nn.Linear(4, 4), torch.randn(3, 4))
         assert "hidden[0, 0] / 0" in (diagnosis.source or "")
 
-    def test_a_bad_value_that_is_overwritten_is_no_culprit(self):
+    def test_a_bad_value_that_is_overwritten_is_no_root_cause(self):
         def loss_fn(model, batch):
             hidden = model(batch) * 1
             hidden[1] = hidden[1] / 0
@@ -353,7 +353,7 @@ class TestSamplesAndSchema:
         assert diagnosis.cause == "log-of-zero-or-negative"
 
 
-def test_agrees_with_plain_training_about_what_is_harmed():
+def test_agrees_with_plain_training_about_bad_gradients():
     torch.manual_seed(0)
     for seed in range(20):
         torch.manual_seed(seed)
@@ -365,5 +365,5 @@ def test_agrees_with_plain_training_about_what_is_harmed():
 
         loss = loss_fn(model, batch)
         loss.backward()
-        harmed = not all(bool(torch.isfinite(parameter.grad).all()) for parameter in model.parameters())
-        assert (diagnose(loss_fn, model, batch) is not None) == harmed
+        is_bad = not all(bool(torch.isfinite(parameter.grad).all()) for parameter in model.parameters())
+        assert (diagnose(loss_fn, model, batch) is not None) == is_bad

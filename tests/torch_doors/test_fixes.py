@@ -1,4 +1,4 @@
-"""Each remedy, pasted in the place of what was diagnosed, cures it."""
+"""Each suggested fix, pasted into the diagnosed program, repairs it."""
 
 from __future__ import annotations
 
@@ -184,9 +184,9 @@ def test_attention_of_a_layer_to_a_sample_that_is_all_padding():
     batch = {"x": torch.randn(3, 5, 8), "padding": torch.zeros(3, 5, dtype=torch.bool)}
     batch["padding"][1] = True
 
-    def loss_fn(model: nn.Module, batch: dict[str, torch.Tensor], remedy: str = "") -> torch.Tensor:
+    def loss_fn(model: nn.Module, batch: dict[str, torch.Tensor], fix: str = "") -> torch.Tensor:
         given = {"key_padding_mask": batch["padding"]}
-        exec(remedy, given)
+        exec(fix, given)
         x = batch["x"]
         loss: torch.Tensor = model(x, x, x, key_padding_mask=given["key_padding_mask"])[0].square().mean()
         return loss
@@ -200,11 +200,11 @@ def test_attention_of_a_layer_to_a_sample_that_is_all_padding():
 def test_values_that_grow_at_each_pass_of_a_line():
     weight = torch.full((4, 4), 3.0, requires_grad=True)
 
-    def step(remedy: str = "") -> torch.Tensor:
+    def step(fix: str = "") -> torch.Tensor:
         h = torch.ones(2, 4)
         for _ in range(100):
             given = {"h": h @ weight, "weight": weight, "torch": torch, "F": F}
-            exec(remedy, given)
+            exec(fix, given)
             h = given["h"]
         return h.square().mean()
 
@@ -311,7 +311,7 @@ def test_infinity_that_was_masked_in_reaches_the_loss():
     assert torch.isfinite(cured())
 
 
-def test_bad_custom_backward_is_found_by_the_check_that_the_remedy_makes():
+def test_bad_custom_backward_is_found_by_the_check_in_the_suggested_fix():
     class MyFunction(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:

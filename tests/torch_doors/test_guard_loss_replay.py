@@ -390,7 +390,7 @@ def test_an_input_that_differs_when_recomputed_is_named() -> None:
         loop()
     diagnosis = caught.value.diagnosis
     assert diagnosis.cause == "constant-not-finite"
-    assert "a tensor from outside the replay" in diagnosis.explanation
+    assert "a tensor from outside the step" in diagnosis.explanation
     assert "guard.step(loss_fn, batch)" in diagnosis.remedy
 
 

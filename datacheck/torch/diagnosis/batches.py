@@ -27,7 +27,7 @@ def array_leaves(batch: object) -> Iterator[tuple[str | None, Array]]:
 
 
 def number_lists(batch: object, path: str | None = None) -> Iterator[tuple[str | None, np.ndarray[Any, Any]]]:
-    """The paths and values of the lists of plain numbers of a batch, where one of them is not finite."""
+    """The paths and values of the lists of plain numbers of a batch, where one of them is non-finite."""
     if isinstance(batch, Mapping):
         inner = [(str(key), value) for key, value in batch.items()]
     elif isinstance(batch, list | tuple):
@@ -63,7 +63,7 @@ def given_storages(batch: object) -> frozenset[int]:
 
 
 def num_samples(batch: object) -> int | None:
-    """How many samples a batch holds; None where that cannot be told.
+    """The number of samples in a batch; None where it cannot be determined.
 
     A list of samples (mappings, tuples or dataclasses) has as many as it is long. Otherwise it is the first dimension that
     the tensors agree on.
@@ -86,7 +86,7 @@ def sample_of(batch: object, path: str | None) -> int | None:
 
 
 def take(batch: Any, positions: Sequence[int], size: int) -> Any:
-    """The batch with only the samples at these positions; what is not one value a sample stays as it is."""
+    """The batch with only the samples at these positions; values that are not per sample stay as they are."""
     if _is_list_of_samples(batch):
         return type(batch)(batch[position] for position in positions)
     return _take(batch, list(positions), size)

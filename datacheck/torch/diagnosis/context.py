@@ -1,4 +1,4 @@
-"""What an examination knows: the recording, and who owns which memory; and how it tells places and phases."""
+"""The context of a diagnosis: the recording, the sources of tensors, and how lines and phases are determined."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
-#: Links that a chain has at most.
+#: The most links in a chain.
 MAX_LINKS = 64
 
 
 @dataclass(slots=True)
 class Context:
-    """What an examination knows. ``seconds`` is what the recorded replay took."""
+    """The context of a diagnosis. ``seconds`` is how long the recorded replay took."""
 
     recording: Recording
     names: ModuleNames
@@ -53,7 +53,7 @@ class Context:
         return self.recording.in_gradient
 
     def record_again(self, capture: frozenset[int]) -> Trace | None:
-        """The tape of another replay that keeps what some operations read; None where it does not run the same."""
+        """The trace of another replay that keeps the inputs of some operations; None where it runs differently."""
         self.restorer.restore()
         trace = record(self.replay, self.names, self.scale, capture=capture).trace
         same = all(
@@ -68,13 +68,13 @@ class Context:
         return origin_of_initial(source.kind, initial.tensor if source.tensor is None else source.tensor)
 
     def forward_of(self, operation: Operation) -> Operation:
-        """The forward operation of a derivative; the operation itself where it is none, or the user's own code."""
+        """The forward operation of a derivative; the operation itself if it is no derivative, or ran in a custom backward."""
         if operation.node is None or operation.where.line is not None:
             return operation
         return self.trace.forward_of(operation.node) or operation
 
     def line_of(self, operation: Operation) -> tuple[SourceLine | None, str | None]:
-        """The user's line and the module: of a custom backward the line in it, and the module that called it forward."""
+        """The user's line and the module; for a custom backward the line in it, and the module that called its forward."""
         if operation.where.line is not None and operation.node is not None:
             origin = self.trace.forward_of(operation.node)
             module = operation.where.module or (None if origin is None else origin.where.module)
@@ -83,13 +83,13 @@ class Context:
         return forward.where.line, forward.where.module
 
     def phase_of(self, operation: Operation) -> str:
-        """Forward is what the model does and what it is given; the loss is what is made of its output."""
+        """``forward`` for operations in the model or on its inputs, ``loss`` for those on its output."""
         if operation.where.in_model or not self.has_model:
             return "forward"
         return "forward" if self.trace.reaches_model(operation) else "loss"
 
     def chain(self, step: Step | None) -> tuple[ChainLink, ...]:
-        """The links from a step to the harm: of a long way its beginning and its end."""
+        """The links from a step to the bad output; of a long path, its beginning and end."""
         path = [] if step is None else step.path()
         if len(path) > MAX_LINKS:
             path = [*path[: MAX_LINKS // 2], *path[-MAX_LINKS // 2 :]]

@@ -1,4 +1,4 @@
-"""From a culprit to the words and fields of a diagnosis."""
+"""From a root cause to the fields and wording of a diagnosis."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["describe"]
 
-#: Operations that may lie between a field and what was made of it alone.
+#: The most operations between a field and what was computed from it alone.
 MAX_MAKERS = 16
 
 
 def describe(context: Context, root_cause: RootCause) -> Diagnosis:
-    """The diagnosis of what is to blame."""
+    """The diagnosis of a root cause."""
     if root_cause.initial is None:
         diagnosis = _of_step(context, root_cause)
     else:
@@ -61,13 +61,13 @@ def _of_initial(context: Context, initial: InitialValue, first: Step | None) -> 
 def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
     step = root_cause.step
     if step is None:
-        raise LookupError("a culprit is either a step or a source")
+        raise LookupError("a root cause has a step or an initial value")
     saved = step.written.saved
     copied = (
         context.tensor_sources.copied_from(saved.tensor) if step.operation.is_constant and saved is not None else None
     )
     if copied is not None:
-        # What made the tensor only copied the field: the operation that read it is the first to name.
+        # The tensor is only a copy of the field: the first operation to report is the one that read it.
         reader = step.operation if step.then is None else step.then.operation
         return _of_input(context, copied, reader, step)
     origin = root_cause.first or step
@@ -94,7 +94,7 @@ def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
     if placed.cause == "fully-masked-softmax" and isinstance(
         context.names.module(placed.module), nn.MultiheadAttention
     ):
-        # The softmax is torch's own: what can be changed is the mask that the layer is given.
+        # The softmax is torch's own: only the mask that the layer receives can be changed.
         return replace(placed, remedy=suggest_fix(placed.cause, "multi_head_attention"))
     return placed
 
@@ -111,7 +111,7 @@ def _with_line(context: Context, operation: Operation | None, diagnosis: Diagnos
 
 
 def _field_read(context: Context, operation: Operation) -> str | None:
-    """The field of the batch that an operation reads directly, or the one that all it reads was made of."""
+    """The field of the batch that an operation reads, directly or through a few operations on that field alone."""
     for op_input in operation.inputs:
         tensor_source = context.tensor_sources.find(op_input.geometry.start)
         if tensor_source.kind == "input":
@@ -120,7 +120,7 @@ def _field_read(context: Context, operation: Operation) -> str | None:
 
 
 def _only_field_behind(context: Context, operation: Operation) -> str | None:
-    """The one field of the batch from which alone, in a few operations, everything that an operation reads was made."""
+    """The one field from which all inputs of an operation were computed in a few operations; None if there are several."""
     names: set[str | None] = set()
     pending, seen = [operation], {operation.index}
     while pending:
@@ -149,7 +149,7 @@ def _of_input(context: Context, tensor_source: TensorSource, reader: Operation |
         code=PHASE_CODES["input"],
         phase="input",
         cause="input-not-finite",
-        explanation=f"{count(len(bad))} of {count(tensor.numel())} values of {name} are not finite:"
+        explanation=f"{count(len(bad))} of {count(tensor.numel())} values of {name} are non-finite:"
         f" {element(tensor, int(bad[0]))} at {index}{named}",
         remedy=suggest_fix("input-not-finite", ""),
         op=None if reader is None else reader.name,
@@ -161,7 +161,7 @@ def _of_input(context: Context, tensor_source: TensorSource, reader: Operation |
 
 
 def _of_state(context: Context, tensor_source: TensorSource, initial: InitialValue, first: Step | None) -> Diagnosis:
-    """A parameter, a buffer or a constant that was not finite before the step."""
+    """A parameter, a buffer or a constant that was non-finite before the step."""
     reader = initial.reader
     tensor = tensor_source.tensor
     if tensor is None and reader is not None:
@@ -178,14 +178,14 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
     name = (
         f"{tensor_source.kind} '{plain(tensor_source.name)}'"
         if tensor_source.name
-        else "a tensor from outside the replay"
+        else "a tensor from outside the step"
     )
     num_bad, num_values, counted = _counted(tensor)
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
         phase=phase,
         cause=cause,
-        explanation=counted.format(name=name, were="were not finite before the step"),
+        explanation=counted.format(name=name, were="were non-finite before the step"),
         remedy=suggest_fix(cause, _kind_of_state(tensor_source, tensor)),
         op=None if reader is None else reader.name,
         module=tensor_source.name.rpartition(".")[0] or None if tensor_source.name else None,
@@ -195,14 +195,14 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
 
 
 def _kind_of_state(tensor_source: TensorSource, tensor: torch.Tensor | None) -> str:
-    """What tells remedies of one cause apart, in the place of an operation."""
+    """The kind of state that a suggested fix depends on, as other fixes depend on the operation."""
     if tensor_source.kind == "constant":
         return "nan" if tensor is not None and bool(tensor.isnan().any()) else ""
     return "running" if "running_" in (tensor_source.name or "") else ""
 
 
 def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
-    """How many values of a tensor are not finite, how many it has, and a sentence that says so of a ``name``."""
+    """How many values of a tensor are non-finite, how many it has, and a sentence with ``name`` that says so."""
     if tensor is None:
         return 0, 0, "values of {name} {were}"
     bad = bad_positions(tensor)
@@ -216,7 +216,7 @@ def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
 def _of_python(
     context: Context, made: CodeLocation, tensor: torch.Tensor, reader: Operation, first: Step | None
 ) -> Diagnosis:
-    """Values that Python code of the program made, in NumPy for instance, where torch sees no operation."""
+    """Values computed by Python code outside torch, in NumPy for instance."""
     is_backward = reader.is_custom
     phase = "backward" if context.in_gradient else "forward" if made.in_model else context.phase_of(reader)
     cause = "bad-custom-backward" if is_backward else "constant-not-finite"
@@ -225,7 +225,7 @@ def _of_python(
         code=PHASE_CODES[phase],
         phase=phase,
         cause=cause,
-        explanation=counted.format(name="an array that the program made", were="are not finite"),
+        explanation=counted.format(name="an array computed in Python", were="are non-finite"),
         remedy=suggest_fix(cause, ""),
         op=reader.name,
         module=made.module,
@@ -239,7 +239,7 @@ def _of_python(
 
 
 def _with_schema(context: Context, diagnosis: Diagnosis) -> Diagnosis:
-    """The diagnosis as one of the data, where the samples to blame break the schema."""
+    """The diagnosis as a fault in the data, where the samples that caused it violate the schema."""
     if context.schema is None or diagnosis.phase in ("parameter", "buffer", "input"):
         return diagnosis
     violation = find_violation(context.batch, context.schema, diagnosis.samples)
@@ -253,7 +253,7 @@ def _with_schema(context: Context, diagnosis: Diagnosis) -> Diagnosis:
         code=PHASE_CODES["input"],
         phase="input",
         cause="input-out-of-schema",
-        explanation=f"{violation.message}\nso that {diagnosis.explanation}",
+        explanation=f"{violation.message}\nas a result, {diagnosis.explanation}",
         remedy=f"{suggest_fix('input-out-of-schema', '')}\n{diagnosis.remedy}",
         field=violation.field,
         samples=samples,

@@ -1,4 +1,4 @@
-"""Asking once: what is wrong with this step?"""
+"""Diagnoses one training step."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["diagnose"]
 def diagnose(
     loss_fn: Callable[..., torch.Tensor], model: Any = None, batch: Any = None, *, schema: Schema | None = None
 ) -> Diagnosis | None:
-    """Run a training step's forward and backward pass, and say what makes its loss or a gradient not finite.
+    """Run a training step's forward and backward pass, and say what makes its loss or a gradient non-finite.
 
     ``diagnose(loss_fn, model, batch)`` calls ``loss_fn(model, batch)``; ``diagnose(fn)`` calls ``fn()``, which needs
     neither a module nor an optimizer: gradients are taken with respect to whatever leaf tensors it uses. It must return
     a tensor with one value. Weights, buffers, gradients and random state are as before when it returns. With ``schema``,
-    samples to blame that break it make it a fault of the data.
+    samples that caused the fault and violate the schema make it a fault in the data.
 
     Returns None if the loss and every gradient are finite. Raises :class:`~datacheck.errors.UsageError` for a loss that
-    is no scalar; what the function itself raises comes through, unless a value that is not finite made it raise.
+    is not a scalar. An error of the function itself is passed on, unless a non-finite value caused it.
     """
     if not callable(loss_fn):
-        raise UsageError(f"diagnose needs a function that returns the loss, not {type(loss_fn).__name__}")
+        raise UsageError(f"expected a function that returns the loss, got {type(loss_fn).__name__}")
     if model is None and batch is None:
         return examine(loss_fn)
     modules = model if isinstance(model, nn.Module) else None

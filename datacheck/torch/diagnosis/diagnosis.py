@@ -1,6 +1,6 @@
-"""What a diagnosis says: the operation, the line, the layer and the samples behind a loss or a gradient gone bad.
+"""A diagnosis: the operation, line, layer and samples behind a non-finite loss or gradient.
 
-Plain values without torch, so that a report can be read where no torch is installed.
+Plain values, so that a report can be read where torch is not installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES", "PHASES", "PHASE_CODES", "ChainLink", "Diagnosis", "NonFiniteError"]
 
-#: Where training was harmed first, in the order in which a step goes through them.
+#: Where a bad value occurred first, in the order of a training step.
 PHASES = ("input", "parameter", "buffer", "forward", "loss", "backward", "optimizer")
 
 #: The code of a diagnosis by its phase. Divergence (DC408) and faults that do not repeat (DC409) have their own.
@@ -69,10 +69,10 @@ SHOWN_SAMPLES = 12
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
-    """One step on the way from the origin to the loss.
+    """One step on the propagation path from the origin to the loss.
 
     ``op`` is the operation (``aten.log.default``), or what the values were before any operation (``input 'x'``).
-    ``num_bad`` of ``num_values`` values of its output are not finite.
+    ``num_bad`` of ``num_values`` values of its output are non-finite.
     """
 
     op: str
@@ -104,21 +104,21 @@ _LINK_FIELDS = ("op", "phase", "module", "filename", "lineno", "num_bad", "num_v
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Which of the ways in which training goes wrong it was, where, and what to do.
+    """What went wrong in a training step, where, and how to fix it.
 
     Attributes:
         code: ``DC4xx``.
         phase: one of :data:`PHASES`.
         cause: one of :data:`CAUSES`.
         explanation: what happened, with the numbers.
-        remedy: what to do, as code where code helps.
+        remedy: the suggested fix, as code where code helps.
         module: the qualified name of the module in which it happened.
-        op: the operation, such as ``aten.log.default``; of a backward fault the forward operation.
-        filename, lineno, source: the line of the user's code; of a backward fault the forward line.
-        field: the path in the batch of the values to blame.
-        samples: the positions in the batch of the samples to blame; empty where they are not known exactly.
-        origins: of each sample its dataset index, file and row, where the batch carries them.
-        chain: from the origin to the loss or the gradient.
+        op: the operation, such as ``aten.log.default``; for a fault in the backward pass, the forward operation.
+        filename, lineno, source: the line of the user's code; for a fault in the backward pass, the forward line.
+        field: the path in the batch of the values that caused it.
+        samples: the positions in the batch of the samples that caused it; empty where they are not known exactly.
+        origins: the dataset index, file and row of each sample, where the batch carries them.
+        chain: the propagation path, from the origin to the loss or the gradient.
         step: the number of the training step, where a guard counted it.
     """
 
@@ -181,7 +181,7 @@ class Diagnosis:
         return json.dumps(_strict(self.to_dict()), indent=indent, default=str, allow_nan=False)
 
     def to_finding(self, uri: str | None = None) -> Finding:
-        """The diagnosis as a finding, for the reports that all doors share."""
+        """The diagnosis as a finding, for the reports that jobs, loader and guard share."""
         bad = self.chain[0].num_bad if self.chain else 0
         checked = self.chain[0].num_values if self.chain else 0
         place = self._location() if self.filename else "training step" if self.step is None else f"step {self.step}"
@@ -213,10 +213,10 @@ class Diagnosis:
         if len(self.origins) > 3:
             lines.append(f"  and {count(len(self.origins) - 3)} more origins")
         if self.chain:
-            lines.append("  from the origin to the harm (phase, operation, module, line, values not finite):")
+            lines.append("  propagation path (phase, operation, module, line, non-finite values):")
             lines.extend(f"    {line}" for line in _shown_chain(self.chain))
         if self.remedy:
-            lines.append("  what to do:")
+            lines.append("  suggested fix:")
             lines.extend(f"    {line}" for line in self.remedy.splitlines()[:12])
         return lines
 
@@ -265,9 +265,9 @@ def _shown_chain(chain: Sequence[ChainLink]) -> list[str]:
 
 
 class NonFiniteError(DatacheckError):
-    """Training met a loss or a gradient that is not finite; ``diagnosis`` says why.
+    """The loss or a gradient is non-finite; ``diagnosis`` says why.
 
-    ``bundle`` is the path of what replays the step elsewhere, where one was written.
+    ``bundle`` is the path of the bundle that replays the step elsewhere, where one was written.
     """
 
     def __init__(self, diagnosis: Diagnosis, bundle: str | None = None) -> None:

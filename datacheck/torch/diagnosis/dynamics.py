@@ -1,7 +1,7 @@
-"""Telling divergence by its history: the learning rate, the recurrence, or the optimizer's epsilon.
+"""Classifies divergence by its history: the learning rate, the recurrence, or the optimizer's epsilon.
 
-No single operation is to blame when training diverges, so these causes are read from what a guard kept of the steps
-before: pure Python over short lists of numbers.
+No single operation makes training diverge, so these causes are read from the history that a guard keeps: plain Python
+over short lists of numbers.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ EPSILON_FACTOR = 100.0
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a guard remembers of the last steps, oldest first; the last entries are of the step that tripped.
+    """The last steps, oldest first; the last entries are those of the step that failed.
 
-    A value that was not known at a step is None; one that was not finite is kept as it was. Lists may differ in
+    A value that is unknown is None; a non-finite one is kept as it is. Lists may differ in
     length: they are aligned at their ends, except that ``update_ratios`` (the norm of an update over that of the
     weights) and ``learning_rates`` end with the last update that was made.
     """
@@ -49,21 +49,21 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """A cause told from the history: ``learning-rate-too-high``, ``exploding-gradient`` or ``optimizer-epsilon``."""
+    """A cause read from the history: ``learning-rate-too-high``, ``exploding-gradient`` or ``optimizer-epsilon``."""
 
     cause: str
     explanation: str
     remedy: str
 
     def to_diagnosis(self, phase: str = "optimizer", step: int | None = None) -> Diagnosis:
-        """The verdict as a diagnosis (DC408): no operation is to blame, so none is named."""
+        """The cause as a diagnosis (DC408), without an operation."""
         return Diagnosis(
             code="DC408", phase=phase, cause=self.cause, explanation=self.explanation, remedy=self.remedy, step=step
         )
 
 
 def classify_dynamics(history: History) -> Divergence | None:
-    """What the history says about a step that went wrong; None where it says nothing.
+    """The cause that the history shows for a step that went wrong; None if it shows none.
 
     A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate; a
     large update under an ordinary gradient is the optimizer's denominator; a norm that explodes within one step is the

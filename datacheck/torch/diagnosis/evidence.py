@@ -1,4 +1,4 @@
-"""Gathering evidence at the operation to blame: what it received, what came out, and in what circumstances."""
+"""Gathers the evidence at an operation: what it received, what it produced, and in what circumstances."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["OpEvidence", "family_of", "gather_evidence"]
 
-#: How many operations of one node lie between its incoming gradient and the value that it meets.
+#: The most operations of one node between its incoming gradient and the bad value.
 MAX_LOOKBACK = 24
 
 
 @dataclass(frozen=True, slots=True)
 class OpEvidence:
-    """The operation to blame as it ran, and the forward operation and line that it stands for.
+    """The step at fault, and the forward operation that it belongs to.
 
-    ``born`` are the flat positions of its output that went bad in it.
+    ``new_bad`` are the flat positions in its output that went bad in it.
     """
 
     step: Step
@@ -43,13 +43,13 @@ class OpEvidence:
 
 
 def family_of(name: str) -> str:
-    """``log`` of ``aten.log_.default``; leading and trailing underscores and ``foreach`` are left out."""
+    """``log`` for ``aten.log_.default``: without leading and trailing underscores and ``foreach``."""
     family = name.split(".")[1] if "." in name else name
     return family.strip("_").removeprefix("foreach_").strip("_")
 
 
 def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool) -> OpEvidence:
-    """The scene at a step that is to blame."""
+    """The evidence at the step that is the root cause."""
     trace, operation = context.trace, step.operation
     forward = context.forward_of(operation)
     is_derivative = operation.node is not None and operation.where.line is None
@@ -121,7 +121,7 @@ def _at(op_input: OpInput, step: Step) -> complex | float | None:
 
 
 def _is_gradient(trace: Trace, operation: Operation, op_input: OpInput) -> bool:
-    """Whether a slot holds what came in from another node of the backward pass."""
+    """Whether an input is a gradient from another node of the backward pass."""
     if operation.node is None or op_input.writer is None:
         return False
     writer = trace.operations[op_input.writer]
@@ -137,7 +137,7 @@ def _inputs(trace: Trace, step: Step) -> tuple[complex | float, ...]:
 
 
 def _incoming(context: Context, step: Step) -> tuple[complex | float | None, str | None]:
-    """The gradient that met the bad value first, and what made it 0 where it is."""
+    """The first incoming gradient of the bad value, and what made it 0, where it is 0."""
     trace = context.trace
     for later in step.path():
         operation = later.operation
@@ -156,7 +156,7 @@ def _incoming(context: Context, step: Step) -> tuple[complex | float | None, str
 
 
 def _carries_gradient(trace: Trace, operation: Operation, op_input: OpInput) -> bool:
-    """Whether a slot holds the incoming gradient, or what the same node made of it alone (its negative)."""
+    """Whether an input is the incoming gradient, or was computed by the same node from it alone (its negative)."""
     for _ in range(MAX_LOOKBACK):
         if _is_gradient(trace, operation, op_input):
             return True
@@ -201,7 +201,7 @@ def _largest_parameter(operation: Operation, tensor_sources: TensorSources) -> t
 
 
 def _times_repeated(trace: Trace, forward: Operation) -> int:
-    """How often the same operation of the same line ran before it, in the same direction."""
+    """How often the same operation had run on the same line before."""
     if forward.where.line is None:
         return 0
     same = 0

@@ -43,12 +43,12 @@ def examine(
     scale: float = 1.0,
     schema: Schema | None = None,
 ) -> Diagnosis | None:
-    """Replay a step under the microscope and say what harmed it; None if nothing did.
+    """Replay a step under the recorder and diagnose its loss or gradients; None if all are finite.
 
     ``replay`` runs the forward pass and returns the loss. Random states and buffers must be those of the step; both are left
     as they were found, and so are gradients, and tensors that the program overwrites. ``replay_on(batch)`` does the same for
-    another batch, and lets samples be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does.
-    With ``schema``, samples to blame that break it make it a fault of the data.
+    another batch, so that samples can be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does.
+    With ``schema``, samples that caused the fault and violate the schema make it a fault in the data.
     """
     names = ModuleNames(model)
     restorer = Restorer([] if model is None else [model])
@@ -93,7 +93,7 @@ def examine(
 
 
 def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem: str) -> Diagnosis | None:
-    """What one plain replay tells, where operations cannot be recorded."""
+    """The diagnosis from a plain replay, where operations cannot be recorded."""
     for phase, what in (("loss", "the loss is"), ("backward", "a gradient is")):
         if reproduces(replay, phase == "backward", scale):
             return Diagnosis(
@@ -108,20 +108,20 @@ def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem
 def _record(
     replay: Callable[[], torch.Tensor], names: ModuleNames, scale: float, restorer: Restorer, given: frozenset[int]
 ) -> Recording:
-    """The recording; where the device has no room for the values it keeps, one that keeps none."""
+    """The recording; one without saved values where the device has no memory for them."""
     room = MAX_KEPT_BYTES
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         room = min(room, torch.cuda.mem_get_info()[0] // 2)
     try:
-        return record(replay, names, scale, room, given=given, restorer=restorer)
+        return record(replay, names, scale, max_bytes=room, given=given, restorer=restorer)
     except torch.OutOfMemoryError:
         restorer.restore()
         torch.cuda.empty_cache()
-    return record(replay, names, scale, 0, given=given, restorer=restorer)
+    return record(replay, names, scale, max_bytes=0, given=given, restorer=restorer)
 
 
 def _find_line(context: Context, root_cause: RootCause) -> None:
-    """Name the line in a backward of the user's that no operation of torch's was seen to run in."""
+    """Find the line of a custom backward in which no operation of torch was seen to run."""
     operation = None if root_cause.step is None else root_cause.step.operation
     if (
         operation is not None

@@ -1,4 +1,4 @@
-"""What to do about each cause, as code that can be pasted."""
+"""The suggested fix for each cause, as code that can be pasted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _BY_OPERATION: dict[tuple[str, str], str] = {
         "guard = Guard(model, optimizer, on_trip='skip')  # restores buffers when it skips a step"
     ),
     ("constant-not-finite", "nan"): (
-        "# it was made before the step, or of random numbers that were drawn there; made inside loss_fn, its line is found:\n"
+        "# it was computed before the step, or from random numbers drawn there; inside loss_fn, its line would be found:\n"
         "guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)"
     ),
     ("fully-masked-softmax", "multi_head_attention"): (
@@ -219,5 +219,5 @@ _BY_CAUSE: dict[str, str] = {
 
 
 def suggest_fix(cause: str, op: str) -> str:
-    """What to do about a cause in an operation; an empty string where nothing general can be said."""
+    """The suggested fix for a cause in an operation; empty where there is no general one."""
     return _BY_OPERATION.get((cause, op)) or _BY_CAUSE.get(cause, "")

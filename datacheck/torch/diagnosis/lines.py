@@ -1,4 +1,4 @@
-"""Finding the line of Python that made a bad value where no operation of torch did: code in NumPy, mostly."""
+"""Finds the line of Python that computed a bad value outside torch, in NumPy for instance."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["find_line_in_method", "find_line_that_made"]
 
-#: Arrays above this size are not looked into after every line.
+#: Larger arrays are not checked after every line.
 MAX_VALUES = 1 << 22
-#: Items of a tuple or list that are looked at.
+#: Items of a tuple or list that are checked.
 MAX_ITEMS = 16
 
 
 def find_line_in_method(context: Context, owner: type, method: str) -> CodeLocation | None:
-    """The line of a method after which it held a value that is not finite, and none before."""
+    """The line of a method after which a local variable was first non-finite."""
     code = getattr(getattr(owner, method, None), "__code__", None)
     return None if code is None else _watch(context, lambda current: current is code, _is_bad)
 
 
 def find_line_that_made(context: Context, values: torch.Tensor) -> CodeLocation | None:
-    """The first line of the user's code after which one of its arrays was as long as ``values``, and bad in the same places."""
+    """The first line of the user's code after which a local array had the size and the bad positions of ``values``."""
     bad = bad_positions(values)
 
     def is_match(value: object) -> bool:
@@ -62,7 +62,7 @@ def _watch(
 
 
 class _LineWatch:
-    """A trace function: looks at the local variables of watched functions after every line."""
+    """A trace function that checks the local variables of watched functions after every line."""
 
     def __init__(
         self, names: ModuleNames, is_watched: Callable[[CodeType], bool], is_match: Callable[[object], bool]
@@ -73,7 +73,7 @@ class _LineWatch:
         self._is_match = is_match
 
     def enter(self, frame: FrameType, _event: str, _argument: Any, /) -> Callable[[FrameType, str, Any], Any] | None:
-        """Called for every function that is entered; watches the lines of those that are asked for."""
+        """Called on entry to every function; follows the lines of watched ones."""
         if self.found is not None or not self._is_watched(frame.f_code):
             return None
         given = {id(value) for value in frame.f_locals.values() if self._holds(value)}

@@ -1,4 +1,4 @@
-"""What made a gradient 0: something that picks or masks, or chance."""
+"""What made a gradient 0: an operation that selects or masks, or chance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["masking_operation"]
 #: How many writers back the source of a gradient of 0 is looked for.
 MAX_LOOKBACK = 64
 
-#: Derivatives that make a gradient 0 where something else was chosen, by the name of their node.
+#: Operations whose derivative is 0 where something else was selected, by the name of their node.
 _SELECTORS = {
     "where": "where",
     "maskedfill": "masked_fill",
@@ -64,15 +64,12 @@ _SELECTORS = {
     "minimum": "minimum",
     "nantonum": "nan_to_num",
 }
-#: Stands for a factor, a saturated function or a value too small: none of them was meant as a mask.
+#: For a factor of 0, a saturated function or an underflow: none of them is a mask.
 CHANCE = "a factor of 0"
 
 
 def masking_operation(context: Context, op_input: OpInput, operation: Operation, position: int | None) -> str:
-    """What made the incoming gradient in a slot of an operation 0, at a position of it.
-
-    That is the nearest derivative behind it that would make 0 of any gradient there.
-    """
+    """What made an incoming gradient 0 at a position: the nearest derivative that turns any gradient there into 0."""
     node = operation.node
     writers = list(_writers(context.trace, op_input))
     kept = context.record_again(frozenset(writer.index for writer in writers))

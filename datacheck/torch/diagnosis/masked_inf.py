@@ -1,4 +1,4 @@
-"""Infinities that a division hid: ``x / inf`` is 0, and what fails is the logarithm after it, or the next division."""
+"""Infinities that a division hid: ``x / inf`` is 0, and the logarithm or division after it fails."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["find_masked_infinity"]
 
-#: Operations that make 0 of an infinite input.
+#: Operations that turn an infinite input into 0.
 _HIDING = frozenset({"div", "reciprocal", "rsqrt", "exp", "exp2", "sigmoid", "pow", "mul", "softmax"})
 #: Operations that fail where weights are 0.
 _WEIGHTED = frozenset({"nll_loss_forward", "nll_loss2d_forward"})
 
 
 def find_masked_infinity(context: Context, root_cause: RootCause) -> RootCause | None:
-    """What made the infinity that became the 0 on which an operation went bad; None where nothing did.
+    """The root cause of the infinity that became the 0 on which an operation failed; None if there is none.
 
-    Only infinities that nobody asked for count: the probability of what a mask of -inf leaves out is 0, and rightly.
+    Only unintended infinities count: the probability of what a mask of -inf leaves out is rightly 0.
     """
     step = root_cause.step
     if step is None or root_cause.joint or root_cause.intended or not _met_a_zero(context, step):

@@ -1,7 +1,7 @@
-"""Running one operation again with some of its bad values taken out: what made its output bad?
+"""Runs one operation again with some of its bad values taken out, to find what made its output bad.
 
-No table of operations is needed. An input is to blame for an output value if that value is bad when this input alone
-is; the operation itself is to blame if the value is bad though every input is finite.
+This needs no table of operations. An input made an output value bad if the value is bad when this input alone is; the
+operation itself did if the value is bad although every input is finite.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["FILLERS", "Positions", "Probe", "can_run_again", "is_pointwise"]
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
-#: What stands in for a value that is not finite. An operation is to blame only if it fails on both: 0.5 is outside the
-#: domain of acosh, 1.5 outside that of acos.
+#: Replacements for non-finite values. An operation is at fault only if it fails on both: 0.5 is outside the domain of
+#: acosh, 1.5 outside that of acos.
 FILLERS = (0.5, 1.5)
 
 #: Libraries whose operations have no effect but their result. A collective must never be run again by one rank.
@@ -30,7 +30,7 @@ _POINTWISE = frozenset({"_to_copy", "clone", "copy_", "native_dropout", "where"}
 
 
 def can_run_again(operation: Operation) -> bool:
-    """Whether the operation can be run again with the same result and without consequence."""
+    """Whether the operation can be run again with the same result and without side effects."""
     if operation.is_opaque or not operation.name.startswith(_PURE):
         return False
     if torch.Tag.nondeterministic_seeded in operation.func.tags:
@@ -39,7 +39,7 @@ def can_run_again(operation: Operation) -> bool:
 
 
 def is_pointwise(operation: Operation) -> bool:
-    """Whether each output value depends on the input values at its own place only, inputs being broadcast."""
+    """Whether each output value depends only on the input values at its own position, after broadcasting."""
     if operation.func is None:
         return False
     return torch.Tag.pointwise in operation.func.tags or operation.name.split(".")[1] in _POINTWISE
@@ -79,18 +79,18 @@ class Probe:
         self._set_filler(self._filler)
 
     def is_bad(self, left_in: dict[int, Positions]) -> bool:
-        """Whether the output value is bad when only these positions of these slots are."""
+        """Whether the output value is bad when only these positions of these inputs are."""
         tensor = self.output(left_in)
         if tensor is None or self.position >= tensor.numel() or not is_comparable(tensor):
             return False
         return not bool(torch.isfinite(tensor.reshape(-1)[self.position]))
 
     def creates_bad_value(self) -> bool:
-        """Whether the output value is bad though every input is finite."""
+        """Whether the output value is bad although every input is finite."""
         return self.is_bad({}) and self._also_with_other_filler()
 
     def new_bad_positions(self) -> Positions:
-        """The flat positions of the output that are bad though every input is finite."""
+        """The flat positions of the output that are bad although every input is finite."""
         tensor = self.output({})
         return np.empty(0, np.int64) if tensor is None else bad_positions(tensor)
 
@@ -126,7 +126,7 @@ class Probe:
         return outputs[number] if number < len(outputs) else None
 
     def replace(self, number: int, tensor: torch.Tensor) -> None:
-        """Give the operation another tensor in a slot from now on."""
+        """Give the operation another tensor as an input from now on."""
         self._tensors[number] = tensor
         self.bad.pop(number, None)
         self._clean.pop(number, None)
@@ -145,7 +145,7 @@ class Probe:
             flat[torch.from_numpy(positions).to(flat.device)] = filler
 
     def _index_in_lists(self) -> int:
-        """Which place in the lists of a multi-tensor operation its output is at."""
+        """The index of its output in the lists of a multi-tensor operation."""
         if self._output >= 0:
             return self._output
         input_number = self._operation.mutated[-1 - self._output]
@@ -204,5 +204,5 @@ class Probe:
 def _saved(operation: Operation, number: int) -> torch.Tensor:
     saved = operation.inputs[number].saved
     if saved is None:
-        raise LookupError(f"slot {number} of {operation.name} was not kept")
+        raise LookupError(f"input {number} of {operation.name} was not saved")
     return saved.tensor

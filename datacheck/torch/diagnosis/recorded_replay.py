@@ -1,4 +1,4 @@
-"""One replay under the recorder, forward and backward, and the harm that it did."""
+"""One replay under the recorder, forward and backward, and its bad outputs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Recording", "check_loss", "record", "reproduces"]
 
-#: Gradients whose harm is traced: the culprits of the rest are nearly always the same.
+#: Bad gradients that are traced: the root cause of the rest is nearly always the same.
 MAX_BAD_OUTPUTS = 8
 
-#: An assertion is about what was compared at most this many operations before it.
+#: An assertion refers to a comparison at most this many operations before it.
 RECENT = 8
 
 RAN_BACKWARD = (
-    "the loss function ran backward() itself; let it return the loss, and leave the backward pass to the caller"
+    "the loss function called backward() itself; it must only return the loss, and the caller runs the backward pass"
 )
 
-#: Letters by which two errors are told to be the same.
+#: Two errors that begin with the same letters, up to this many, count as the same.
 OPENING = 40
 
-#: What errors say that a bad value has caused.
+#: What error messages say where a bad value caused the error.
 _HINTS = re.compile(
     r"\bnan\b|\binf\b|infinit|finite|converge|constraint|probability|singular|ill-conditioned|positive.definite",
     re.IGNORECASE,
@@ -48,7 +48,7 @@ _HINTS = re.compile(
 
 @dataclass(slots=True)
 class Recording:
-    """A replay's tape and what was harmed in it: the loss, or, where it is finite, gradients of ``leaves``."""
+    """The trace of a replay and its bad outputs: the loss or, where it is finite, gradients of ``leaves``."""
 
     trace: Trace
     bad_outputs: list[BadOutput] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Recording:
 
 
 def check_loss(loss: object) -> torch.Tensor:
-    """The loss, if it is a tensor of one value."""
+    """The loss; raises :class:`UsageError` unless it is a tensor with one value."""
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         shown = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise UsageError(
@@ -71,6 +71,7 @@ def record(
     replay: Callable[[], torch.Tensor],
     names: ModuleNames,
     scale: float,
+    *,
     max_bytes: int = MAX_KEPT_BYTES,
     capture: frozenset[int] = frozenset(),
     given: frozenset[int] = frozenset(),
@@ -78,8 +79,8 @@ def record(
 ) -> Recording:
     """Run the replay under the recorder, and backward from its loss if that is finite.
 
-    ``max_bytes``, ``capture`` and ``restorer`` are the recorder's. ``given`` are the storages of the batch: a gradient with
-    respect to it does no harm, where anything else is trained.
+    ``max_bytes``, ``capture`` and ``restorer`` are passed to the recorder. ``given`` are the storages of the batch: its
+    gradients do not matter where anything else is trained.
     """
     recorder = Recorder(names, record.__code__, max_bytes, capture, restorer)
     recording = Recording(recorder.trace)
@@ -149,7 +150,7 @@ def _bad_outputs_in(gradient: torch.Tensor | None) -> Iterator[BadOutput]:
 
 
 def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
-    """The nodes of custom Functions, whose sequence numbers the recorder is told."""
+    """The nodes of custom Functions; gives their sequence numbers to the recorder."""
     seen: set[Any] = set()
     todo: list[Any] = [loss.grad_fn]
     while todo:
@@ -165,7 +166,7 @@ def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
 
 
 class _CustomWatch:
-    """A hook on the node of a custom Function: notes bad gradients that no operation made, as NumPy code makes them."""
+    """A hook on the node of a custom Function: records bad gradients that no operation wrote, but NumPy code for instance."""
 
     def __init__(self, recorder: Recorder, node: Any) -> None:
         self._recorder = recorder
@@ -178,7 +179,7 @@ class _CustomWatch:
 
 
 def _bad_input_of(recorder: Recorder, error: Exception) -> list[BadOutput]:
-    """The bad value that made an operation raise, where there is one."""
+    """The bad value that made an operation raise, if any."""
     hinted = _HINTS.search(str(error)) is not None
     for tensor in recorder.last_inputs:
         if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
@@ -204,10 +205,10 @@ def reproduces(
     trained: frozenset[int] = frozenset(),
     raised: str | None = None,
 ) -> bool | None:
-    """Whether a replay is harmed in the same way, without recording; None where it cannot be run.
+    """Whether a replay has a bad output of the same kind, without recording; None where it cannot be run.
 
     ``trained`` are the ids of the leaves whose gradients count; all do where none are given. ``raised`` is the error that
-    the harm made the program raise: raising it again is the same harm.
+    the bad value made the program raise: the same error again counts as the same.
     """
     try:
         with force_eager(), torch.enable_grad():
@@ -221,7 +222,7 @@ def reproduces(
                 run_backward(loss, scale)
                 counted = [leaf for leaf in leaves if not trained or id(leaf) in trained]
                 return any(True for leaf in counted for _ in _bad_outputs_in(leaf.grad))
-    except Exception as error:  # a part of a batch may break any code: it then tells nothing
+    except Exception as error:  # a part of a batch may break any code
         return True if raised is not None and _opening(_describe_error(error)) == _opening(raised) else None
 
 

@@ -1,8 +1,8 @@
-"""Recording a replay: every operation, forward and backward, with what it read and wrote.
+"""Records a replay: every operation, forward and backward, with what it read and wrote.
 
-A dispatch mode sees every operation that is not compiled, also inside libraries and the backward engine. Clean
-operations leave a few words each. Operations whose output is not finite keep what they read, so that they can be run
-again with some of the bad values taken out.
+A dispatch mode sees every operation that is not compiled, also inside libraries and the backward engine. A clean
+operation costs a few words. An operation with non-finite output keeps its inputs, so that it can be run again with some
+of the bad values taken out.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_KEPT_BYTES", "Recorder", "tensors_in"]
 
-#: Bytes of values that are kept for running operations again. Beyond it, provenance is by tensor, not by value.
+#: Bytes of values that are kept for running operations again. Beyond it, values are traced by tensor only.
 MAX_KEPT_BYTES = 16 << 30
 
-#: Running statistics are written by these, which their schemas do not say.
+#: These write running statistics, which their schemas do not declare.
 _UNDECLARED_WRITES = {
     "native_batch_norm": ("running_mean", "running_var"),
     "cudnn_batch_norm": ("running_mean", "running_var"),
@@ -47,7 +47,7 @@ _CONSTANTS = frozenset({"lift_fresh", "scalar_tensor"})
 
 @dataclass(frozen=True, slots=True)
 class _Traits:
-    """What the schema of an operation says about memory."""
+    """What the schema of an operation declares about memory."""
 
     name: str
     base: str
@@ -80,8 +80,8 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
     """Records what runs under it on ``tape``.
 
     ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
-    bounds what is kept. What the operations with the indices ``capture`` read is kept even where nothing is wrong with it.
-    ``restorer`` is told of generators that operations are given, and of tensors overwritten that were there before.
+    bounds what is kept. The inputs of the operations with the indices ``capture`` are kept even if they are clean.
+    ``restorer`` keeps the generators that operations receive and the tensors from before the replay that they overwrite.
     """
 
     def __init__(
@@ -112,15 +112,15 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def written(self) -> frozenset[int]:
-        """The storages that operations of the replay have written."""
+        """The storages that operations of the replay wrote."""
         return frozenset(self._last_writer)
 
     def name_custom(self, sequence: int, function: type) -> None:
-        """Say that the graph node with this sequence number belongs to a custom Function."""
+        """Remember that the graph node with this sequence number belongs to a custom Function."""
         self._functions[sequence] = function
 
     def note_custom(self, name: str, sequence: int, produced: list[torch.Tensor]) -> None:
-        """Note bad gradients that a custom Function returned and that no operation was seen to write."""
+        """Record bad gradients that a custom Function returned and no recorded operation wrote."""
         node = NodeRef(name, sequence, self._functions.get(sequence))
         forward = self.trace.forward_of(node)
         line = None if node.function is None else definition(node.function, "backward")
@@ -201,7 +201,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
     def _note_outputs(
         self, operation: Operation, traits: _Traits, result: Any, inputs: list[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Note what was written and is not finite, and return all that was written."""
+        """Record the non-finite tensors among the outputs, and return all outputs."""
         written: list[torch.Tensor] = []
         read = {storage_key(tensor) for tensor in inputs}
         for number, tensor in enumerate(tensors_in(result)):
@@ -219,7 +219,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         return written
 
     def _note_write(self, operation: Operation, tensor: torch.Tensor, output: int) -> None:
-        """Note a tensor that was written, where it is not finite: output ``output``, or mutated argument ``-1 - output``."""
+        """Record a written tensor if it is non-finite: output ``output``, or mutated argument ``-1 - output``."""
         if is_finite(tensor):
             return
         geometry = Geometry.of(tensor)
@@ -235,7 +235,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         operation.written.append(entry)
 
     def _may_keep(self, tensors: list[torch.Tensor]) -> bool:
-        """Whether there is room for these tensors. What autograd keeps anyway counts too: it may be freed before."""
+        """Whether there is room for these tensors. Those that autograd keeps count too: it may free them."""
         self._num_bytes += sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
         return self._num_bytes <= self._max_bytes
 
@@ -257,7 +257,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _is_own_memory(tensor: Any) -> bool:
-    """Whether torch has made the memory, as for ``torch.tensor``; an array's that it shares was written elsewhere."""
+    """Whether torch owns the memory, as for ``torch.tensor``; memory shared with an array was written elsewhere."""
     return bool(tensor.untyped_storage().resizable())
 
 
@@ -289,7 +289,7 @@ def _has_opaque(values: Iterable[Any]) -> bool:
 
 
 def _mutated(traits: _Traits, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[int]:
-    """The slots of the arguments that the operation writes."""
+    """The numbers of the inputs that the operation writes."""
     for line in traits.mutates:
         value = kwargs.get(line) if isinstance(line, str) else args[line] if line < len(args) else None
         for inner in value if isinstance(value, list) else [value]:

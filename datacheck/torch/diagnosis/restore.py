@@ -1,4 +1,4 @@
-"""Leaving no trace: what a replay changes is put back, whatever happens in it."""
+"""Restores everything that a replay changes, whatever happens in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLAIN = (int, float, str, type(None), torch.Tensor)
 
 
 class Restorer:
-    """What a replay may change, as it was when this was made.
+    """The state that a replay may change, as it was when this was created.
 
     That is the state of random number generators (torch's, NumPy's and Python's global ones, and any that operations of
     the replay are given), modules' buffers, plain attributes and gradients, and tensors that the recorder sees overwritten.

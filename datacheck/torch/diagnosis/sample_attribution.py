@@ -1,4 +1,4 @@
-"""Which samples are to blame, where they came from, and whether they break the schema."""
+"""Which samples caused a fault, where they came from, and whether they violate the schema."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLE_TIME = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the batch that breaks the schema, in which rows."""
+    """A field of the batch that violates the schema, and in which rows."""
 
     field: str | None
     message: str
@@ -43,7 +43,7 @@ class Violation:
 
 
 def samples_of_operation(context: Context, op_evidence: OpEvidence) -> tuple[int, ...]:
-    """The samples whose values an operation went bad on; none where it does so for all of them, whatever they hold."""
+    """The samples that made an operation fail; empty where it fails on all of them, whatever they hold."""
     size = num_samples(context.batch)
     if size is None:
         return ()
@@ -55,7 +55,7 @@ def samples_of_operation(context: Context, op_evidence: OpEvidence) -> tuple[int
 
 
 def samples_of_field(context: Context, tensor_source: TensorSource, bad: Positions) -> tuple[int, ...]:
-    """The samples that a field's bad values belong to, less those whose bad values do no harm."""
+    """The samples with bad values in a field, without those whose bad values do not reach the loss or a gradient."""
     size, own, tensor = num_samples(context.batch), sample_of(context.batch, tensor_source.name), tensor_source.tensor
     if size is None or tensor is None:
         return ()
@@ -70,7 +70,7 @@ def samples_of_field(context: Context, tensor_source: TensorSource, bad: Positio
 
 
 def samples_of_values(context: Context, tensor: torch.Tensor) -> tuple[int, ...]:
-    """The samples that the bad values of an array of the program's belong to; none where it is bad for all of them."""
+    """The samples of the bad values in an array of the program; empty where all of them are bad."""
     size = num_samples(context.batch)
     if size is None:
         return ()
@@ -89,7 +89,7 @@ def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) ->
     def reproduces_on(positions: Sequence[int]) -> bool | None:
         outcome = replayed(positions)
         if outcome is None and len(positions) < size:
-            # Code that counts on the length of its batch is given as many samples, some of them several times.
+            # Code that relies on the batch size gets as many samples, some of them repeated.
             outcome = replayed([positions[number % len(positions)] for number in range(size)])
         return outcome
 
@@ -98,7 +98,7 @@ def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) ->
         try:
             part = take(context.batch, positions, size)
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError):
-            # A batch of the user's own type that cannot be made with some of its samples only.
+            # A batch of a custom type that cannot be cut to some of its samples.
             return None
         return reproduces(lambda: replay_on(part), context.in_gradient, context.scale, trained, context.recording.error)
 
@@ -106,7 +106,7 @@ def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) ->
 
 
 def _guesses(size: int, shape: tuple[int, ...], bad: Positions) -> list[list[int]]:
-    """Samples that positions in the output may stand for: along each dimension that the batch's length divides."""
+    """Candidate samples for positions in an output, along each dimension that is a multiple of the batch size."""
     if not shape or not len(bad):
         return []
     coordinates = np.unravel_index(bad, shape)
@@ -125,7 +125,7 @@ def _unique(rows: np.ndarray[Any, Any]) -> list[int]:
 
 
 def origins_of(batch: object, samples: Sequence[int]) -> tuple[dict[str, Any], ...]:
-    """Data set index, file and row of samples, where the batch is known to the loader that made it."""
+    """The dataset index, file and row of samples, where a loader of ours made the batch."""
     if not samples:
         return ()
     from datacheck.torch.loader.provenance import batch_origins
@@ -137,7 +137,7 @@ def origins_of(batch: object, samples: Sequence[int]) -> tuple[dict[str, Any], .
 
 
 def find_violation(batch: object, schema: Schema, samples: Sequence[int]) -> Violation | None:
-    """The first field of the batch that breaks the schema in one of the samples; in any row, if none are given."""
+    """The first field of the batch that violates the schema in one of the samples; in any row, if none are given."""
     for path, leaf in array_leaves(batch):
         array = _as_array(leaf)
         if array is None:

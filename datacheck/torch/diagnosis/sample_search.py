@@ -1,4 +1,4 @@
-"""Which samples of a batch are to blame: guessed from positions, and named only where replays without them agree."""
+"""Finds the samples that cause a fault: guessed from positions, and reported only where replays without them agree."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["attribute_samples"]
 
-#: Replays of a part of the batch for one diagnosis, and the time that they may take in replays of the whole batch.
+#: Replays of a part of the batch for one diagnosis.
 MAX_REPLAYS = 80
-#: Clean samples that a suspect is replayed with.
+#: Clean samples that are replayed together with a suspected one.
 COMPANY = 3
 
-#: Says whether a batch of these samples alone is harmed in the same way; None where it cannot be run.
+#: Whether a batch of these samples alone reproduces the fault; None where it cannot be run.
 ReproducesOn = Callable[[Sequence[int]], bool | None]
 
 
 def attribute_samples(
     size: int, reproduces_on: ReproducesOn, guesses: Iterable[Sequence[int]], max_seconds: float
 ) -> tuple[int, ...]:
-    """The positions of the samples to blame, exactly; empty where that cannot be told.
+    """The exact positions of the samples that cause the fault; empty where that cannot be determined.
 
-    A set of samples is to blame if the others alone are clean, and each of them harms the others when it is added.
+    A set of samples causes it if the others alone are clean, and adding any one of the set to the others reproduces it.
     ``guesses`` are tried first; then the batch is halved.
     """
     if size == 1:
@@ -58,17 +58,17 @@ class _Search:
         return self._known[key]
 
     def confirm(self, chosen: Sequence[int]) -> bool:
-        """Whether the other samples are clean alone, and harmed with any one of the chosen."""
+        """Whether the other samples are clean alone, and any one of the chosen added to them reproduces the fault."""
         chosen_samples = set(chosen)
         others = [position for position in range(self._size) if position not in chosen_samples]
         if self.reproduces(others) is not False:
             return False
-        # A few clean samples are company enough for code that cannot be given a batch of one.
+        # A few clean samples suffice for code that cannot take a batch of one.
         company = others[:COMPANY]
         return all(self.reproduces(sorted([*company, position])) is True for position in chosen)
 
     def halve(self, samples: list[int]) -> list[int] | None:
-        """The samples that harm a batch on their own, by halving; None where a part could not be run."""
+        """The samples that reproduce the fault on their own, by halving; None where a part could not be run."""
         if len(samples) == 1:
             return samples
         found: list[int] = []

@@ -1,4 +1,4 @@
-"""Whose memory it is: a parameter, a buffer, a field of the batch, or a constant of the program."""
+"""What an address belongs to: a parameter, a buffer, a field of the batch, or a constant of the program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TensorSource:
 
 
 class TensorSources:
-    """Finds the owner of an address."""
+    """Finds the source of an address."""
 
     def __init__(self, modules: Iterable[nn.Module], batch: object) -> None:
         self._sources: list[tuple[int, int, TensorSource]] = []
@@ -66,7 +66,7 @@ class TensorSources:
                 self._sources.append((geometry.start, last, TensorSource(kind, name, geometry, part)))
 
     def find(self, address: int) -> TensorSource:
-        """The owner of an address; a constant of the program where nothing else owns it."""
+        """The source of an address; a constant of the program where it belongs to nothing else."""
         for start, stop, tensor_source in self._sources:
             if (
                 start <= address < stop
@@ -77,7 +77,7 @@ class TensorSources:
         return TensorSource("constant")
 
     def copied_from(self, values: torch.Tensor) -> TensorSource | None:
-        """The field of the batch that a tensor is a copy of: the same shape, and bad in the same places."""
+        """The field of the batch that a tensor is a copy of: the same shape, with bad values at the same positions."""
         bad = bad_positions(values)
         for path, array in self._arrays:
             if array.shape == tuple(values.shape):

@@ -1,4 +1,4 @@
-"""Whether a 0 in half precision would have been something else in float32."""
+"""Finds zeros in half precision that float32 would not have rounded to 0."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["lost_epsilon", "lost_value", "writers_of"]
 
-#: How many writers back the number that became 0 is looked for.
+#: How many operations back a number that became 0 is searched.
 MAX_DEPTH = 4
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
 def lost_epsilon(context: Context, operation: Operation) -> float | None:
-    """An epsilon that was rounded to 0 on the way to one of the inputs."""
+    """An epsilon that was rounded to 0 on the path to one of the inputs."""
     found = (context.trace.operations[index].lost_epsilon for index in writers_of(context, operation))
     return next((epsilon for epsilon in found if epsilon is not None), operation.lost_epsilon)
 
 
 def lost_value(context: Context, step: Step) -> str | None:
-    """The operation, on the way to the step, whose result is 0 in half precision and is not in float32."""
+    """The operation before the step whose result is 0 in half precision but not in float32."""
     operation = step.operation
     if all(op_input.dtype not in _HALF for op_input in operation.inputs):
         return None

@@ -35,7 +35,7 @@ def layouts(x: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_bad_value_is_seen_wherever_it_stands(dtype, bad):
+def test_a_bad_value_is_found_at_every_position(dtype, bad):
     for position in (0, 7, 23):
         values = torch.ones(24, dtype=dtype)
         values[position] = bad
@@ -73,7 +73,7 @@ def test_values_near_the_largest_are_finite():
     ],
     ids=["int", "bool", "empty", "no columns", "meta"],
 )
-def test_what_cannot_be_bad_is_finite(tensor):
+def test_tensors_that_cannot_be_bad_are_finite(tensor):
     assert is_finite(tensor)
     assert bad_positions(tensor).tolist() == []
 
@@ -101,7 +101,7 @@ def test_parts_of_sparse_tensors_are_their_values():
     step=st.integers(1, 2),
 )
 @settings(max_examples=80, deadline=None)
-def test_an_address_and_a_position_are_two_names_of_one_element(shape, permutation, dtype, step):
+def test_addresses_and_positions_map_to_the_same_element(shape, permutation, dtype, step):
     base = (
         torch.arange(math.prod(shape) * step ** len(shape), dtype=torch.float32)
         .to(dtype)
@@ -122,7 +122,7 @@ def test_an_address_and_a_position_are_two_names_of_one_element(shape, permutati
         assert element(base, found) == element(tensor, position)
 
 
-def test_addresses_outside_belong_to_nothing():
+def test_addresses_outside_a_tensor_have_no_position():
     base = torch.zeros(10)
     geometry = Geometry.of(base[2:8:2])
     assert geometry.position(base.data_ptr()) is None
