@@ -127,10 +127,7 @@ def _read(unit: WorkUnit) -> Iterator[Batch]:
         for columns in _column_groups(sizes, names) if by_columns else [names]:
             is_first = not by_columns or columns[0] == names[0]
             start = row_start
-            limit, target = (
-                (STREAM_ABOVE_BYTES, TARGET_BATCH_BYTES) if by_columns else (ROW_BATCH_BYTES, ROW_BATCH_BYTES)
-            )
-            for batch in _batches(file, unit.uri, group, columns, sizes, limit, target):
+            for batch in _batches(file, unit.uri, group, columns, sizes, by_columns=by_columns):
                 if is_nested:
                     # The offsets and indices of a damaged file may be out of range.
                     batch.validate(full=True)
@@ -190,17 +187,18 @@ def _column_groups(sizes: Mapping[str, int], names: list[str]) -> list[list[str]
 
 
 def _batches(
-    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int], limit: int, target: int
+    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int], *, by_columns: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Columns of a row group: at once up to ``limit`` decoded bytes, beyond that in batches of ``target`` bytes."""
+    """Columns of a row group: all at once if that takes little memory, else streamed."""
     schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
     wanted = None if len(columns) == len(schema.names) else columns
     total = sum(sizes[name] for name in dict.fromkeys(columns))
-    if total <= limit:
+    if total <= (STREAM_ABOVE_BYTES if by_columns else ROW_BATCH_BYTES):
         table = file.read_row_group(group, columns=wanted, use_threads=False)
         # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
         yield from table.to_batches() or [_no_rows(schema, columns)]
         return
+    target = TARGET_BATCH_BYTES if by_columns else ROW_BATCH_BYTES
     rows = max(1024, int(target / max(1.0, total / max(1, num_rows))))
     buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
     with pq.ParquetFile(

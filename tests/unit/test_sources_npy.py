@@ -168,13 +168,13 @@ def test_a_second_array_in_the_file_is_not_passed_in_silence(tmp_path: Path) -> 
         read_table(path)
 
 
-def test_bfloat16_of_ml_dtypes_is_said_not_to_be_looked_into(tmp_path: Path) -> None:
+def test_bfloat16_of_ml_dtypes_is_reported_as_unchecked(tmp_path: Path) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     np.save(tmp_path / "x.npy", np.ones(4, ml_dtypes.bfloat16))
     (batch,) = read_batches(inspect(tmp_path / "x.npy"))
     (leaf,) = batch.columns[0].leaves()
     assert leaf.values is None
-    assert "not known" in leaf.problem
+    assert "unknown dtype" in leaf.problem
 
 
 @pytest.mark.parametrize("unit", ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "25s"])
@@ -187,12 +187,12 @@ def test_a_missing_time_of_any_unit_is_a_null(tmp_path: Path, unit: str, order: 
     assert leaf.validity.tolist() == [True, False, True]
 
 
-def test_text_that_is_no_text_is_said(tmp_path: Path) -> None:
+def test_text_that_is_not_unicode_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.array(["a\ud800"]))
     (batch,) = read_batches(inspect(path))
     (leaf,) = batch.columns[0].leaves()
-    assert "not Unicode" in leaf.problem
+    assert "not valid Unicode" in leaf.problem
 
 
 def test_rows_are_joined_as_they_were(tmp_path: Path) -> None:
