@@ -158,6 +158,9 @@ def test_the_public_names_are_sorted_and_can_be_reached(run_python: Callable[[st
     [
         ("jobs", "sinks", True),
         ("sinks", "jobs", False),
+        ("publishing", "sinks", True),
+        ("sinks", "publishing", False),
+        ("publishing", "jobs", False),
         ("findings", "codes", True),
         ("schema", "numerics", False),
         ("sources", "numerics", True),
