@@ -96,7 +96,7 @@ def test_a_file_that_was_read_with_the_wrong_delimiter_is_not_passed(tmp_path: P
     (tmp_path / "a.csv").write_text(text)
     report = datacheck.scan(tmp_path / "a.csv")
     assert [finding.code for finding in report.findings] == ["DC901"]
-    assert "say csv_delimiter" in report.findings[0].message
+    assert "set csv_delimiter" in report.findings[0].message
     pipeline = write_pipeline(tmp_path, {"train": "a.csv"}, reading={"csv_delimiter": text[1]})
     assert [finding.code for finding in datacheck.run(pipeline).findings] == ["DC101"]
 
