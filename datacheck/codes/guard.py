@@ -106,7 +106,7 @@ CODES = (
         message="{rule}: {detail}",
         finds="What a guard did about an anomaly: it warned, skipped, clipped, rolled back and so on.",
         why="It is not a problem in itself: a run with many such steps is not a healthy one.",
-        example=("One update was skipped:\n\n    DC460 info: skip: the update of step 17 was not made (step 17)"),
+        example=("One update was skipped:\n\n    DC460 info: skip: the update of step 17 was skipped (step 17)"),
         remedy="Nothing, if it is rare. Otherwise, fix what the other findings name.",
     ),
 )

@@ -151,7 +151,7 @@ class Explainer:
         return copy
 
     def _replay_parts(self, model: nn.Module, scale: float) -> Diagnosis | None:
-        """The diagnosis of the first part that is not finite when replayed."""
+        """The diagnosis of the first part whose replay is non-finite."""
         for part in self._state.parts:
             try:
                 with self._training.random.replay_from(part.random):

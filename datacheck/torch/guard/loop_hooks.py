@@ -85,7 +85,8 @@ class LoopHooks:
             runner.begin()
         random = runner.training.random
         began_with = random.read() if state.parts else random.state
-        state.add_part(probe_part(root, (detach_all(args), detach_all(kwargs)), began_with, call_sites()))
+        batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
+        state.add_part(probe_part(root, batch, began_with, call_sites()))
 
     def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
         training = self._runner.training

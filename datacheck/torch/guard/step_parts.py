@@ -37,7 +37,8 @@ class Part(NamedTuple):
 
 def detach_all(value: Any) -> Any:
     """The same structure, with tensors detached from their graph."""
-    return map_structure(value, _detach)
+    # Called at every forward pass, mostly with tensors.
+    return _detach(value) if isinstance(value, Tensor) else map_structure(value, _detach)
 
 
 def _detach(leaf: Any) -> Any:
