@@ -121,7 +121,7 @@ _ALIGNMENTS: dict[tuple[str, str], str] = {
 }
 _BY_OPERATION.update(_ALIGNMENTS)
 
-#: Where everything is masked there is nothing to choose from: what stands for "nothing" is chosen by hand.
+#: The maximum of a fully masked slice needs a default of its own.
 _EXTREMES: dict[tuple[str, str], str] = {
     ("empty-reduction", op): (
         f"y = {call}(torch.where(keep, x, torch.finfo(x.dtype).{bound}), dim=-1)\n"

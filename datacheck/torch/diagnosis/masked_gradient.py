@@ -117,7 +117,7 @@ def _writers(trace: Trace, op_input: OpInput) -> Iterator[Operation]:
 
 
 def _gradient(trace: Trace, operation: Operation) -> int:
-    """The number of the slot that holds the incoming gradient: the first that the backward pass made of something."""
+    """The number of the input with the incoming gradient: the first that the backward pass computed from other tensors."""
     for number, op_input in enumerate(operation.inputs):
         if op_input.writer is not None and (op_input.dtype.is_floating_point or op_input.dtype.is_complex):
             writer = trace.operations[op_input.writer]

@@ -17,8 +17,6 @@ from datacheck.torch.values import values_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from datacheck.torch.diagnosis.record import Operation
-
 __all__ = ["INTENDED", "Origin", "is_mask", "origin_of_initial", "origin_of_write", "refine"]
 
 _LOGS = frozenset({"log", "log_", "log2", "log10", "_foreach_log"})
@@ -49,18 +47,17 @@ def is_mask(tensor: torch.Tensor) -> bool:
     return bool(others.all()) and bool(((finite == 0) | (finite == 1)).all())
 
 
-def origin_of_write(operation: Operation, tensor: torch.Tensor) -> Origin:
-    """The origin of the bad values that an operation wrote into a tensor; :func:`refine` tells that of one of them.
+def origin_of_write(family: str, literals: Sequence[float], constant: torch.Tensor | None) -> Origin:
+    """The origin of the bad values that an operation wrote; :func:`refine` gives that of one of them.
 
-    In the backward of a custom autograd Function nothing counts as intended.
+    ``family`` is the operation's name without namespace and overload, ``literals`` are the non-finite numbers among its
+    arguments, and ``constant`` is the tensor that it wrote, where it only turns a constant of the program into a tensor.
     """
-    if operation.is_custom:
-        return Origin.COMPUTED
-    if operation.is_constant:
-        return Origin.MASK if is_mask(tensor) else Origin.LITERAL
-    if any(not math.isfinite(number) for number in operation.scalars):
+    if constant is not None:
+        return Origin.MASK if is_mask(constant) else Origin.LITERAL
+    if literals:
         return Origin.LITERAL
-    return Origin.LOG_OF_ZERO if operation.name.split(".")[1] in _LOGS else Origin.COMPUTED
+    return Origin.LOG_OF_ZERO if family in _LOGS else Origin.COMPUTED
 
 
 def refine(origin: Origin, value: complex | float, literals: Sequence[float]) -> Origin:

@@ -50,7 +50,7 @@ class Probe:
 
     ``position`` is the flat position in the output that is asked about. A pointwise operation is cut down to the values
     at that position, and a multi-tensor one (``_foreach_*``) to one place in its lists; ``bad`` then has the positions
-    of the bad values, by slot, in what is left. With ``whole``, nothing is cut.
+    of the bad values, by input, in what is left. With ``whole``, nothing is cut.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Probe:
         self._tensors = {number: _saved(operation, number) for number in self._inputs_used()}
         self.position = position
         self.is_cut = False
-        #: The flat position, in the whole tensor of a slot, of the one value that is left of it.
+        #: For each input, the flat position in the whole tensor of the one value that is left.
         self.cut: dict[int, int] = {}
         if not whole and is_pointwise(operation):
             self._cut(shape, position)

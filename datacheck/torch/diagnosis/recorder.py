@@ -17,7 +17,7 @@ import torch
 from datacheck.torch import _compat
 from datacheck.torch.diagnosis.frames import CodeLocation, ModuleNames, definition, locate
 from datacheck.torch.diagnosis.memory import Geometry, storage_key
-from datacheck.torch.diagnosis.origin import origin_of_write
+from datacheck.torch.diagnosis.origin import Origin, origin_of_write
 from datacheck.torch.diagnosis.record import BadWrite, InputRef, NodeRef, Operation, OpInput, SavedTensor, Trace
 from datacheck.torch.values import bad_positions, count_bad, dense_parts, is_finite
 
@@ -77,7 +77,7 @@ def _traits_of(func: Any) -> _Traits:
 
 
 class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
-    """Records what runs under it on ``tape``.
+    """Records what runs under it in ``trace``.
 
     ``boundary`` is the code of the function that starts the replay; frames below it are not the program's. ``max_bytes``
     bounds what is kept. The inputs of the operations with the indices ``capture`` are kept even if they are clean.
@@ -229,7 +229,11 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
             self._holders.setdefault(geometry.key, []).append(saved)
             self.trace.kept.append(tensor.untyped_storage())
         literals = tuple(number for number in operation.scalars if not math.isfinite(number))
-        origin = origin_of_write(operation, tensor)
+        origin = Origin.COMPUTED
+        if not operation.is_custom:
+            # In the backward of a custom autograd Function nothing counts as intended.
+            constant = tensor if operation.is_constant else None
+            origin = origin_of_write(operation.name.split(".")[1], literals, constant)
         entry = BadWrite(output, geometry, tensor.dtype, count_bad(tensor), saved, origin, literals)
         self.trace.writes.setdefault(geometry.key, []).append((operation.index, len(operation.written)))
         operation.written.append(entry)
