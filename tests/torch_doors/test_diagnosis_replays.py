@@ -105,7 +105,7 @@ class TestPutsBack:
             loss.backward()
             return loss if with_graph else loss.detach()
 
-        with pytest.raises(UsageError, match=r"ran backward\(\) itself"):
+        with pytest.raises(UsageError, match=r"called backward\(\) itself"):
             diagnose(loss_fn, model, torch.randn(4, 2))
         assert torch.equal(model.weight.grad, torch.ones(1, 2))
         assert model.bias.grad is None

@@ -1,4 +1,4 @@
-"""More harmless programs: bad values that are selected away, infinities that are meant, infinite slopes that a 0 stops."""
+"""More harmless programs: bad values that are selected away, intended infinities, and infinite slopes times 0."""
 
 import math
 

@@ -65,7 +65,7 @@ def exponential_that_is_divided_by_itself():
 
 @defect("log-of-zero-or-negative", "loss", "log")
 def probability_of_an_action_that_a_mask_forbids():
-    """The 0 comes of an infinity too, but of one that was meant: the logarithm is at fault."""
+    """The 0 comes from an infinity here too, but an intended one: the logarithm is at fault."""
 
     def loss_fn(model, batch):
         chance = model(batch["x"]).masked_fill(batch["illegal"], -math.inf).softmax(-1)

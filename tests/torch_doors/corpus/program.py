@@ -1,6 +1,6 @@
-"""What a program of the corpus is: a training step, and the truth about it.
+"""The programs of the corpus: a training step, and the correct diagnosis of it.
 
-The line to blame is marked ``# BUG`` in the source of the function that builds the step (a statement of several lines
+The faulty line is marked ``# BUG`` in the source of the function that builds the step (a statement of several lines
 may carry several marks). Nothing else in the tests knows line numbers.
 """
 

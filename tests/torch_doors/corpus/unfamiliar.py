@@ -1,4 +1,4 @@
-"""Defects in code that counts on the batch's length, raises, nests transforms, or multiplies by what happens to be 0."""
+"""Defects in code that relies on the batch size, raises, nests transforms, or multiplies by a value that happens to be 0."""
 
 import torch
 import torch.nn.functional as F
