@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from datacheck.sinks.arrays import Segment, StoredArray
 from datacheck.sinks.concatenate import Concatenator
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
-from datacheck.storage import open_file
+from datacheck.storage import open_file, storage_of
 
 REC_MAGIC, VEC_MAGIC = b"RECORDS1", b"VECTOR01"
 
@@ -84,8 +83,8 @@ def rec_bytes(columns: dict[str, np.ndarray]) -> bytes:  # type: ignore[type-arg
 class _Writer:
     """Keeps the batches of a part until it is closed."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
         self._batches: list[Batch] = []
 
     def write(self, batch: Batch) -> None:
@@ -96,10 +95,12 @@ class _Writer:
         for batch in self._batches:
             for column in batch.columns:
                 columns.setdefault(str(column.name), []).append(np.asarray(column.data, np.float64))
-        return self._path.write_bytes(self._content({name: np.concatenate(parts) for name, parts in columns.items()}))
+        content = self._content({name: np.concatenate(parts) for name, parts in columns.items()})
+        storage_of(self._uri).put(self._uri, content)
+        return len(content)
 
     def abort(self) -> None:
-        self._path.unlink(missing_ok=True)
+        storage_of(self._uri).delete(self._uri)
 
     def _content(self, columns: dict[str, np.ndarray]) -> bytes:  # type: ignore[type-arg]
         return rec_bytes(columns)
@@ -109,8 +110,8 @@ class RecSink:
     format: ClassVar[str] = "rec"
     suffix: ClassVar[str] = ".rec"
 
-    def open(self, path: Path, template: Batch) -> _Writer:
-        return _Writer(path)
+    def open(self, uri: str, template: Batch) -> _Writer:
+        return _Writer(uri)
 
 
 class VecSource:
@@ -144,20 +145,21 @@ class VecSink:
     format: ClassVar[str] = "vec"
     suffix: ClassVar[str] = ".vec"
 
-    def open(self, path: Path, template: Batch) -> _VecWriter:
-        return _VecWriter(path)
+    def open(self, uri: str, template: Batch) -> _VecWriter:
+        return _VecWriter(uri)
 
 
-def _read_part(part: Path) -> list[StoredArray]:
-    size = part.stat().st_size - 8
-    return [StoredArray("array", np.dtype(np.float64), (), size // 8, (Segment(part, 8, size),))]
+def _read_part(part: str, file: BinaryIO) -> list[StoredArray]:
+    size = file.seek(0, 2) - len(VEC_MAGIC)
+    return [StoredArray("array", np.dtype(np.float64), (), size // 8, (Segment(part, len(VEC_MAGIC), size),))]
 
 
 def _write_joined(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
     file.write(VEC_MAGIC)
     for segment in arrays[0].segments:
-        content = Path(segment.path).read_bytes()
-        file.write(content[segment.offset : segment.offset + segment.size])
+        assert isinstance(segment.source, str)
+        with open_file(segment.source) as part:
+            file.write(part.read_at(segment.offset, segment.size))
 
 
 JOIN_VEC = Concatenator(_read_part, _write_joined)
