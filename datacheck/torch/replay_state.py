@@ -62,11 +62,17 @@ def read_random_state(devices: frozenset[torch.device], *, with_host: bool = Tru
     """The states of torch's generators on the CPU and on ``devices`` and, ``with_host``, of Python's and NumPy's."""
     state: RandomState = {"torch": torch.get_rng_state()}
     for device in _accelerators(devices):
-        state[str(device)] = torch.get_device_module(device).get_rng_state(device)
+        module = torch.get_device_module(device)
+        state[str(device)] = module.get_rng_state(*_device_argument(device))
     if with_host:
         state["python"] = random.getstate()
         state["numpy"] = _numpy_state()
     return state
+
+
+def _device_argument(device: torch.device) -> tuple[torch.device, ...]:
+    # There is one MPS device, and its functions take no argument.
+    return () if device.type == "mps" else (device,)
 
 
 def _numpy_state() -> Any:
@@ -84,7 +90,8 @@ def write_random_state(state: Mapping[str, Any]) -> None:
         elif name == "numpy":
             np.random.set_state(value)  # noqa: NPY002 - see _numpy_state
         else:
-            torch.get_device_module(name).set_rng_state(value, name)
+            device = torch.device(name)
+            torch.get_device_module(device).set_rng_state(value, *_device_argument(device))
 
 
 def draws_same_values(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

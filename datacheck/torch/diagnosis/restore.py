@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer
 
 from datacheck.torch import _compat
+from datacheck.torch.replay_state import (
+    SavedBuffers,
+    initialized_accelerators,
+    read_random_state,
+    write_random_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
@@ -32,18 +35,18 @@ class Restorer:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-        self._numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - the program's own generator
-        self._python = random.getstate()
+        self._random = read_random_state(initialized_accelerators())
         self._generators: dict[int, tuple[torch.Generator, torch.Tensor]] = {}
         self._overwritten: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._num_bytes = 0
-        self._modules: list[_ModuleState] = []
-        self._gradients: list[tuple[nn.Parameter, torch.Tensor | None]] = []
-        for root in modules:
-            self._modules += [_ModuleState(module) for module in root.modules()]
-            self._gradients += [(parameter, parameter.grad) for parameter in root.parameters()]
+        roots = list(modules)
+        inner = [module for root in roots for module in root.modules()]
+        self._buffers = SavedBuffers(inner)
+        # TorchScript gives out a module's attributes, but does not let them be replaced.
+        self._attributes = [
+            (module, _plain_attributes(module)) for module in inner if not isinstance(module, torch.jit.ScriptModule)
+        ]
+        self._gradients = [(parameter, parameter.grad) for root in roots for parameter in root.parameters()]
 
     @property
     def has_new_gradients(self) -> bool:
@@ -62,62 +65,23 @@ class Restorer:
             self._overwritten.append((tensor.detach(), before))
 
     def restore(self) -> None:
-        torch.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-        np.random.set_state(self._numpy)  # noqa: NPY002
-        random.setstate(self._python)
+        write_random_state(self._random)
         for generator, state in self._generators.values():
             generator.set_state(state)
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
+        for module, attributes in self._attributes:
+            for name in _plain_attributes(module).keys() - attributes.keys():
+                del module.__dict__[name]
+            module.__dict__.update(attributes)
+        self._buffers.restore()
         with torch.no_grad():
-            for module in self._modules:
-                module.restore()
             for tensor, before in reversed(self._overwritten):
                 tensor.copy_(before)
 
 
-class _ModuleState:
-    """The buffers and plain attributes of one module: which objects they are, and the values of buffers."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        #: Compiled to TorchScript, a module gives out its attributes, but does not let them be replaced.
-        self._is_open = not isinstance(module, torch.jit.ScriptModule)
-        self._buffers = dict(_compat.buffers_of(module))
-        self._plain = {name: value for name, value in module.__dict__.items() if isinstance(value, _PLAIN)}
-        self._values = [
-            (buffer, buffer.detach().clone())
-            for buffer in self._buffers.values()
-            if buffer is not None and buffer.layout is torch.strided and not _is_lazy(buffer)
-        ]
-
-    def restore(self) -> None:
-        if self._is_open:
-            self._restore_attributes()
-        for buffer, before in self._values:
-            if buffer.shape == before.shape:
-                buffer.copy_(before)
-
-    def _restore_attributes(self) -> None:
-        buffers = _compat.buffers_of(self._module)
-        if not _same_objects(buffers, self._buffers):
-            buffers.clear()
-            buffers.update(self._buffers)
-        attributes = self._module.__dict__
-        for name in [name for name, value in attributes.items() if isinstance(value, _PLAIN)]:
-            if name not in self._plain:
-                del attributes[name]
-        attributes.update(self._plain)
-
-
-def _same_objects(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    return left.keys() == right.keys() and all(left[name] is right[name] for name in right)
-
-
-def _is_lazy(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, UninitializedBuffer)
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in module.__dict__.items() if isinstance(value, _PLAIN)}
 
 
 @contextmanager
