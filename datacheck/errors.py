@@ -10,6 +10,7 @@
     ├── SourceError             an input that cannot be read; becomes a DC9xx finding in a job
     ├── CleaningError           a repair that cannot be learned or applied
     ├── OutputError             a location that cannot be written, or has another run's output
+    ├── WorkerLostError         a worker process ended more than once at the same work
     └── AccountingError         rows read and rows accounted for differ: a bug in datacheck
 
 Each prints as one message: what is wrong, where, and what to do next.
@@ -30,6 +31,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "UsageError",
+    "WorkerLostError",
     "nearest_name",
 ]
 
@@ -89,6 +91,10 @@ class CleaningError(DatacheckError):
 
 class OutputError(DatacheckError):
     """Output cannot be written to the given location."""
+
+
+class WorkerLostError(DatacheckError):
+    """A worker process ended more than once at the same work."""
 
 
 class AccountingError(DatacheckError):

@@ -155,4 +155,26 @@ CODES = (
             " `.safetensors`, `.pt`), or pass only the files you mean: `data/train/*.parquet`."
         ),
     ),
+    _code(
+        code="DC910",
+        name="machine-failure",
+        message="was not read, because this machine failed: {detail}",
+        finds=(
+            "A file that was not read to its end for a reason that lies outside it: a full temporary folder, too little"
+            " memory, too many open files, a disk or network error, or a worker process that ended each time."
+        ),
+        why=(
+            "The file may be intact, but its rows were not checked. Writing it again would change nothing; the next run"
+            " may read it."
+        ),
+        example=(
+            "The temporary folder, in which compressed arrays are unpacked, was full:\n"
+            "\n"
+            "    DC910 was not read, because this machine failed: No space left on device (data/train/part-3.npz)"
+        ),
+        remedy=(
+            "Free space in the temporary folder or set `TMPDIR` to a larger one, use fewer workers where memory is"
+            " short, raise `ulimit -n` where files are. Then run the same command again: it reads what was not read."
+        ),
+    ),
 )

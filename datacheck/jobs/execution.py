@@ -29,6 +29,8 @@ class Execution:
     executor: ExecutorLike = "threads"
     progress: Progress = field(default_factory=NullProgress)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-        """The results of ``function`` for all items, in the order of the items."""
-        return map_in_order(function, items, self.workers, self.executor)
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], lost: Callable[[T], R] | None = None
+    ) -> Generator[R, None, None]:
+        """The results of ``function`` for all items, in order; ``lost`` gives that of an item that ends its worker."""
+        return map_in_order(function, items, self.workers, self.executor, lost=lost)

@@ -22,6 +22,7 @@ from datacheck.jobs.execution import Execution
 from datacheck.jobs.inputs import Input, tasks_of
 from datacheck.jobs.units.label import label_unit
 from datacheck.jobs.units.plan import UnitPlan
+from datacheck.jobs.units.scan import lost_error
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
@@ -134,7 +135,10 @@ def _learn_round(
     execution.progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
     learned: PartialStatistics | None = None
     sources: list[LearnedFrom] = []
-    with closing(execution.map(partial(_learn_unit, plan=plan), tasks)) as results:
+    learned_units = execution.map(
+        partial(_learn_unit, plan=plan), tasks, lambda task: UnitStatistics(error=lost_error(task.unit.uri))
+    )
+    with closing(learned_units) as results:
         for item in readable:
             assert item.info is not None
             units = [next(results) for _ in item.info.units]

@@ -18,7 +18,7 @@ from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.scan import inspect_file, read_options
-from datacheck.jobs.units.scan import read_keys
+from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_paths import safe_part_name
@@ -70,7 +70,8 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
             except SourceError as error:
                 found.append(Input(split, next(iter(files.values())), files, error=error))
             continue
-        infos = execution.map(inspect_file, listed := expand_inputs(paths, options))
+        listed = expand_inputs(paths, options)
+        infos = execution.map(inspect_file, listed, lambda file: lost_error(file.uri))
         found += [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
     seen: dict[str, str] = {}
     for item in found:
@@ -193,7 +194,7 @@ def find_duplicates(
         "look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info)
     )
     found: dict[str, list[tuple[str | None, IntArray]]] = {}
-    hashed = execution.map(partial(read_keys, schema=schema), units)
+    hashed = execution.map(partial(read_keys, schema=schema), units, lambda unit: UnitScan(error=lost_error(unit.uri)))
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None

@@ -23,7 +23,7 @@ from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.units.plan import UnitPlan
-from datacheck.jobs.units.process import process_unit
+from datacheck.jobs.units.process import lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
 from datacheck.jobs.units.task import UnitTask
 from datacheck.publishing.manifest import STATISTICS_NAME
@@ -252,7 +252,7 @@ def _process_inputs(
     num_bytes = sum(item.info.num_bytes for item in job.inputs if item.info is not None)
     execution.progress.start("clean", len(all_tasks), num_bytes)
     left = [task for task in all_tasks if task.name not in finished]
-    with closing(execution.map(partial(process_unit, plan=plan), left)) as processed:
+    with closing(execution.map(partial(process_unit, plan=plan), left, lost_unit)) as processed:
         results = _all_results(all_tasks, finished, processed, publisher)
         for item, some in zip(job.inputs, tasks, strict=True):
             yield merge_units(item, some, results, pipeline, execution.progress)

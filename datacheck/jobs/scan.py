@@ -16,7 +16,7 @@ from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
-from datacheck.jobs.units.scan import UnitScan, read_keys, scan_batches, scan_unit
+from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys, scan_batches, scan_unit
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
 from datacheck.schema.keys import key_columns, unique_keys
@@ -122,7 +122,8 @@ def scan_each(
     load_libraries(schema)
     rules = RuleSet(schema)
     inspected = _inspect_files(files, rules, execution)
-    results = execution.map(_scan_or_read_keys, list(_remaining_units(inspected, rules, only_keys)))
+    left = list(_remaining_units(inspected, rules, only_keys))
+    results = execution.map(_scan_or_read_keys, left, lambda task: UnitScan(error=lost_error(task[0].uri)))
     for one in inspected:
         if isinstance(one.info, SourceError):
             yield FileVerdict(one.uri, (error_finding(one.info),), 0, _size(one.uri))
@@ -154,7 +155,14 @@ def _inspect_files(files: Sequence[InputFile], rules: RuleSet, execution: Execut
     execution.progress.start("scan", len(files), sum(sizes))
     inspect = partial(_inspect_group, rules=None if unique_keys(rules.schema) else rules)
     inspected: list[_InspectedFile] = []
-    for group in execution.map(inspect, [files[some] for some in group_small(sizes)]):
+
+    def inspect_lost(group: Sequence[InputFile]) -> list[_InspectedFile]:
+        """Inspect the files of a group one by one, to name the one that ends its process."""
+        if len(group) == 1:
+            return [_InspectedFile(group[0].uri, lost_error(group[0].uri))]
+        return [one for some in execution.map(inspect, [[file] for file in group], inspect_lost) for one in some]
+
+    for group in execution.map(inspect, [files[some] for some in group_small(sizes)], inspect_lost):
         inspected += group
         for one in group:
             if one.scan is not None and isinstance(one.info, InputInfo):

@@ -15,6 +15,7 @@ from datacheck.formats import format_of_name
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.scan import inspect_file, unit_bytes
+from datacheck.jobs.units.scan import lost_error
 from datacheck.profile.data_profile import DataProfile, FileProfile
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.unit import UnitProfile, profile_batches, profile_unit
@@ -73,7 +74,14 @@ def profile_files(
     tasks = list(itertools.chain.from_iterable(zip(one.files, one.names, strict=True) for one in sets))
     progress.start("profile", len(tasks), 0)
     inspected: list[_Inspected] = []
-    for found in map_in_order(partial(_inspect, options=options), tasks, workers, executor):
+    inspected_files = map_in_order(
+        partial(_inspect, options=options),
+        tasks,
+        workers,
+        executor,
+        lost=lambda task: _Inspected(lost_error(task[0].uri)),
+    )
+    for found in inspected_files:
         inspected.append(found)
         if found.profile is not None and isinstance(found.info, InputInfo):
             progress.advance(1, found.profile.num_rows, found.info.num_bytes)
@@ -83,7 +91,13 @@ def profile_files(
         if isinstance(found.info, InputInfo) and found.profile is None
         for unit in found.info.units
     ]
-    unit_profiles = map_in_order(partial(profile_unit, options=options), units, workers, executor)
+    unit_profiles = map_in_order(
+        partial(profile_unit, options=options),
+        units,
+        workers,
+        executor,
+        lost=lambda task: UnitProfile(error=lost_error(task[0].uri)),
+    )
     files = iter(inspected)
     profiles: list[DataProfile] = []
     try:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from datacheck.errors import UsageError
+from datacheck.errors import UsageError, WorkerLostError
+from datacheck.jobs.executors.processes import map_in_processes
 
 __all__ = ["ExecutorLike", "default_workers", "map_in_order"]
 
@@ -33,12 +33,20 @@ def default_workers() -> int:
 
 
 def map_in_order(
-    function: Callable[[T], R], items: Iterable[T], workers: int | None = None, executor: ExecutorLike = "threads"
+    function: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    *,
+    lost: Callable[[T], R] | None = None,
 ) -> Generator[R, None, None]:
     """Apply ``function`` to all items, and yield the results in their order. A few items per worker are in flight.
 
-    An exception of ``function`` is raised here. After that, and after the generator is closed, no further item is started,
-    and those that were are waited for: nothing is running afterwards.
+    An exception of ``function`` is raised here. After that, and after the generator is closed, no further item is started;
+    threads are waited for, and processes are ended: nothing is running afterwards.
+
+    Args:
+        lost: gives the result for an item at which a worker process ended each time that it was tried.
     """
     workers = default_workers() if workers is None else workers
     if workers < 1:
@@ -48,6 +56,8 @@ def map_in_order(
         return
     if executor == "processes":
         _check_picklable(function)
+        yield from map_in_processes(function, items, workers, lost)
+        return
     with _pool(executor, workers) as pool:
         pending: deque[Future[R]] = deque()
         try:
@@ -57,6 +67,8 @@ def map_in_order(
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BrokenExecutor as error:
+            raise WorkerLostError(f"the executor lost its workers: {error}; start a new one and run again") from error
         finally:
             for future in pending:
                 future.cancel()
@@ -78,13 +90,4 @@ def _pool(executor: ExecutorLike, workers: int) -> AbstractContextManager[Execut
         return nullcontext(executor)
     if executor == "threads":
         return ThreadPoolExecutor(workers, thread_name_prefix="datacheck")
-    if executor == "processes":
-        import multiprocessing
-
-        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts)
     raise UsageError(f"executor: expected 'threads', 'processes' or a concurrent.futures.Executor, got {executor!r}")
-
-
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -26,13 +26,13 @@ from datacheck.jobs.units.parts import PartFiles
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
-from datacheck.jobs.units.scan import UnitScan
+from datacheck.jobs.units.scan import UnitScan, lost_error
 from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 
-__all__ = ["process_unit"]
+__all__ = ["lost_unit", "process_unit"]
 
 
 def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
@@ -47,6 +47,11 @@ def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
         return UnitResult(task.name, uri, failure=CleaningError(f"{plain(uri)}: {error}"))
     except DatacheckError as error:
         return UnitResult(task.name, uri, failure=error)
+
+
+def lost_unit(task: UnitTask) -> UnitResult:
+    """The result of a unit at which a worker process ended each time that it was tried."""
+    return UnitResult(task.name, task.unit.uri, scan=UnitScan(error=lost_error(task.unit.uri)))
 
 
 class _UnitCleaner:

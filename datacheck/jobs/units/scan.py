@@ -18,7 +18,7 @@ from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
-__all__ = ["UnitScan", "malformed_finding", "read_keys", "scan_batches", "scan_unit"]
+__all__ = ["UnitScan", "lost_error", "malformed_finding", "read_keys", "scan_batches", "scan_unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,16 @@ class UnitScan:
     num_values: Mapping[str | None, tuple[int, int]] = field(default_factory=dict)
     keys: tuple[KeyHashes, ...] = ()
     error: SourceError | None = None
+
+
+def lost_error(uri: str) -> SourceError:
+    """The error of a file at which a worker process ended each time that it was tried."""
+    return SourceError(
+        "DC910",
+        uri,
+        "the worker process that read it ended, three times: it was killed, perhaps for its memory, or a library crashed",
+        "use fewer workers, or split the file; a file that crashes a library may be damaged",
+    )
 
 
 def scan_unit(unit: WorkUnit, rules: RuleSet) -> UnitScan:
