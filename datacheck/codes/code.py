@@ -43,6 +43,7 @@ class Code:
         allowable: whether a schema can allow the values (``allow_nan``, ``allow_inf``, ``nullable``).
         repairable: whether the violating values can be told one by one, so that a rule can replace them.
         side: the end of the range that the values lie beyond.
+        about_inputs: whether findings are about the input files together, so that no cleaning rule can act on them.
     """
 
     code: str
@@ -64,6 +65,7 @@ class Code:
     allowable: bool = False
     repairable: bool = False
     side: Literal["lower", "upper"] | None = None
+    about_inputs: bool = False
 
     @property
     def counts_values(self) -> bool:

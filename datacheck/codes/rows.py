@@ -277,4 +277,75 @@ CODES = (
             " does not fail a comparison."
         ),
     ),
+    _code(
+        code="DC316",
+        name="missing-in-some-files",
+        level="dataset",
+        about_inputs=True,
+        message="{field} is not in all {checked} files: {detail}",
+        finds=(
+            "A field that some files of one dataset have and others do not. Files of one format in one folder are one"
+            " dataset if their names or most of their fields are alike; `train` and `test` files are compared apart."
+        ),
+        why=(
+            "A reader takes its columns from the first file: it raises in the middle of training, fills the field with"
+            " nulls, or drops it from every other file."
+        ),
+        example=(
+            "One of ten parts was written before a column was added:\n"
+            "\n"
+            "    DC316 'wind_gust' is not in all 10 files: missing in 1: 'part-3.parquet' (data/train/part-3.parquet)"
+        ),
+        remedy=(
+            "Write the files again with the same fields. If the field is optional, say so in the schema:\n"
+            "\n"
+            "    wind_gust: {dtype: float32, required: false}"
+        ),
+    ),
+    _code(
+        code="DC317",
+        name="dtypes-differ",
+        level="dataset",
+        about_inputs=True,
+        message="{field} has different dtypes in {checked} files: {detail}",
+        finds=(
+            "A field with different dtypes in the files of one dataset. It is a warning between folders whose files"
+            " have the same fields."
+        ),
+        why=(
+            "The usual cause is one missing value that turned integers into floats: identifiers beyond 2**53 have lost"
+            " digits in that file and no longer join. A reader casts to the dtype of the first file, or raises."
+        ),
+        example=(
+            "One id was missing when the second part was written:\n"
+            "\n"
+            "    DC317 'object_id' has different dtypes in 10 files: float64 in 1: 'part-1.parquet'; int64 in 9"
+            " (data/part-1.parquet)"
+        ),
+        remedy=(
+            "Write the odd files again in the dtype of the others. To state which dtype is right, name it in the"
+            " schema:\n"
+            "\n"
+            "    object_id: {dtype: int64}"
+        ),
+    ),
+    _code(
+        code="DC318",
+        name="all-null-in-some-files",
+        level="dataset",
+        severity="warning",
+        about_inputs=True,
+        message="{field} is all null in {violations} of {checked} files: {detail}",
+        finds="A field without any value in some files of a dataset, and with values in the others.",
+        why=(
+            "A join matched nothing, or a sensor was off. Whatever is imputed from such a file is the same value in"
+            " every row."
+        ),
+        example=(
+            "The weather service was down in one month:\n"
+            "\n"
+            "    DC318 warning: 'station' is all null in 1 of 12 files: '2013-02.parquet' (data/2013-02.parquet)"
+        ),
+        remedy="Produce the odd files again, or leave them out. It is a warning and does not fail a job.",
+    ),
 )

@@ -168,4 +168,25 @@ CODES = (
             "Strings that mean null can be listed in a pipeline: `reading: {csv_null_values: ['', 'error']}`."
         ),
     ),
+    _code(
+        code="DC008",
+        name="not-looked-into",
+        severity="info",
+        message="{field} was not looked into: {detail}",
+        finds=(
+            "A field whose values may hold numbers that no check can see: bytes (serialized tensors, images), JSON or"
+            " vectors in text."
+        ),
+        why="NaN in a tensor that was stored as bytes, or in a vector that was stored as text, is found by no check.",
+        example=(
+            "Latents were stored as bytes, with their shape and dtype in other columns:\n"
+            "\n"
+            "    DC008 info: 'latent_bytes' was not looked into: it holds bytes, which with 'latent_shape' and"
+            " 'latent_dtype' are probably tensors; store them as lists of numbers (vid.parquet)"
+        ),
+        remedy=(
+            "Nothing needs to be done. To have the values checked, store them as numbers, lists or structs. It is a"
+            " note and does not fail a job; `ignore: [DC008]` in the configuration hides it."
+        ),
+    ),
 )

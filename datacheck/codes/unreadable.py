@@ -177,4 +177,82 @@ CODES = (
             " short, raise `ulimit -n` where files are. Then run the same command again: it reads what was not read."
         ),
     ),
+    _code(
+        code="DC911",
+        name="missing-part",
+        about_inputs=True,
+        message="is not complete: {detail}",
+        finds=(
+            "A part that an index names and that is absent: a shard in `model.safetensors.index.json`, a file in"
+            " `state.json`, a number of `train-00003-of-00010.parquet`, a tensor that no shard holds."
+        ),
+        why="Readers that list the folder never notice: they train on fewer rows, or load fewer weights.",
+        example=(
+            "A download was interrupted after three of four files:\n"
+            "\n"
+            "    DC911 is not complete: 1 of 4 parts is missing: 'train-00002-of-00004.parquet' (data/train)"
+        ),
+        remedy="Fetch or write the missing parts. The parts that are here are checked all the same.",
+    ),
+    _code(
+        code="DC912",
+        name="unlisted-part",
+        about_inputs=True,
+        message="holds files that its index does not name: {detail}",
+        finds="A file that lies beside the parts of a dataset and that the index does not name.",
+        why=(
+            "Readers that list the folder read it, readers that follow the index do not. The usual cause is an older"
+            " version that was not deleted: its rows are trained on twice."
+        ),
+        example=(
+            "A dataset was saved again with fewer files:\n"
+            "\n"
+            "    DC912 holds files that its index does not name: state.json does not name"
+            " 'data-00004-of-00005.arrow' (data/train)"
+        ),
+        remedy="Delete the file if it is left over from an older version, or write the dataset again.",
+    ),
+    _code(
+        code="DC913",
+        name="files-not-checked",
+        severity="info",
+        about_inputs=True,
+        message="{detail}",
+        finds="Files of a folder that are of no format that datacheck reads, or whose names are hidden.",
+        why="A folder stands for the files in it. What was not checked is counted, so that a clean report means what it says.",
+        example=(
+            "A folder also has files of other formats:\n"
+            "\n"
+            "    DC913 info: 7 files were not checked: 4 .h5, 3 .pkl (data/train)"
+        ),
+        remedy=(
+            "Nothing needs to be done if training does not read them. Otherwise convert them to a format in"
+            " `docs/scan.md`. Documentation, code, checksums and index files are not counted. It is a note and does not"
+            " fail a job."
+        ),
+    ),
+    _code(
+        code="DC914",
+        name="table-folder",
+        about_inputs=True,
+        message="is a table whose log says which files belong to it: {detail}",
+        finds="A folder that is a Delta or an Iceberg table, which datacheck does not read yet.",
+        why=(
+            "Such a folder also holds files that the table no longer has: deleted rows and older versions. Reading"
+            " every file in it reads rows that nobody trains on."
+        ),
+        example=(
+            "A folder of Parquet files has a transaction log:\n"
+            "\n"
+            "    DC914 is a table whose log says which files belong to it: it is a Delta table; export the version you"
+            " train on to plain Parquet, or name its files (data/events)"
+        ),
+        remedy=(
+            "Export the version that you train on:\n"
+            "\n"
+            "    # DeltaTable('data/events', version=12).to_pyarrow_dataset()  ->  pyarrow.dataset.write_dataset\n"
+            "\n"
+            "or pass the result of `DeltaTable('data/events').file_uris()` as paths."
+        ),
+    ),
 )

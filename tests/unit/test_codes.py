@@ -33,6 +33,7 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     assert code.repairable == number.startswith(("DC10", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206"))
     assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
     assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
+    assert code.about_inputs == (number in ("DC316", "DC317", "DC318", "DC911", "DC912", "DC913", "DC914"))
     assert code.nameless_field == ("the data frame" if number == "DC303" else "the array")
 
 
