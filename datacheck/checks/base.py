@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.codes import CODES
 from datacheck.findings import Example, Finding, Severity
 from datacheck.leaves import IntArray, Leaf
 
-__all__ = ["LeafPositions", "Outcome", "RowCheck"]
+__all__ = ["FileCheck", "LeafPositions", "Outcome", "RowCheck"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ class Outcome:
     def is_error(self) -> bool:
         return (self.severity or CODES[self.code].severity) == Severity.ERROR
 
+    def in_batch(self, batch: Batch) -> Outcome:
+        """The outcome of a file (whose rows are rows of the file), for the rows of one batch of it.
+
+        An outcome about no rows in particular is about all.
+        """
+        if self.rows is None:
+            return self
+        rows = np.flatnonzero(np.isin(batch.file_rows(np.arange(batch.num_rows, dtype=np.int64)), self.rows))
+        return replace(self, num_violations=len(rows), rows=rows)
+
     def to_finding(self, uri: str) -> Finding:
         return Finding(
             self.code,
@@ -73,4 +85,17 @@ class RowCheck(Protocol):
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome per rule, also for a rule without violations: its ``num_checked`` still counts."""
+        ...
+
+
+class FileCheck(RowCheck, Protocol):
+    """A check that may need all rows of a file in one batch."""
+
+    @property
+    def paths(self) -> tuple[str | None, ...] | None:
+        """The paths that it needs; None for all columns."""
+        ...
+
+    def not_run(self, problem: str) -> list[Outcome]:
+        """The outcomes (DC005) where the check could not run, and why."""
         ...

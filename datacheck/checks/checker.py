@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries"]
+if TYPE_CHECKING:
+    from datacheck.checks.whole_file import WholeFile
+
+__all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries", "whole_file_of"]
 
 #: The field of a leaf that the schema does not mention: NaN and infinity are violations, nulls are not.
 UNMENTIONED = Field(nullable=True)
@@ -151,6 +154,16 @@ def has_row_checks(schema: Schema) -> bool:
     """Whether a check of the schema needs whole rows."""
     has_pandera = schema.pandera is not None or schema.pandera_object is not None
     return bool(schema.checks) or has_pandera or any(field.checks for field in schema.fields.values())
+
+
+def whole_file_of(schema: Schema, max_bytes: int | None) -> WholeFile | None:
+    """What collects a file for the checks of a schema that need all its rows; None if there are none."""
+    if not has_row_checks(schema):
+        return None
+    from datacheck.checks.whole_file import WholeFile
+
+    whole = WholeFile(schema, max_bytes)
+    return whole if whole.checks else None
 
 
 def load_libraries(schema: Schema) -> None:

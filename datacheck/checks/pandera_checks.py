@@ -1,5 +1,8 @@
 """DC207 and DC303: the pandera checks of a field, and the pandera schema of a schema.
 
+A check that judges each value or row by itself runs batch by batch. Every other one may look at neighbours, or at all
+rows: it runs on the whole file.
+
 Nulls are not checked (``nullable`` does that), unless a check asks for them with ``ignore_na=False``; the same is true
 for NaN in the checks of one column. A check that raises, or that returns something else than booleans, is a finding.
 """
@@ -21,7 +24,7 @@ from datacheck.errors import SchemaError
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.numerics import nan_mask, neginf_mask, posinf_mask
-from datacheck.schema.builtin_checks import arguments_of, canonical_check, describe_check
+from datacheck.schema.builtin_checks import BUILTIN_CHECKS, SET_CHECKS, arguments_of, canonical_check, describe_check
 from datacheck.schema.pandera_remainder import left_to_pandera
 from datacheck.text import plain, quantity
 
@@ -59,6 +62,16 @@ class PanderaFieldCheck:
             self._check = getattr(Check, canonical_check(name))(**arguments)
         except Exception as error:  # whatever pandera finds wrong with the arguments
             raise SchemaError(f"schema: fields.{path}.checks.{name}", plain(str(error))) from error
+        self.needs_whole_file = not _is_per_row(self._check)
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """The path whose values it checks."""
+        return (self._path,)
+
+    def not_run(self, problem: str) -> list[Outcome]:
+        """The outcome where the check could not run, and why."""
+        return [Outcome("DC005", self._path, 1, 1, rule=self.rule, detail=f"{self.rule} {problem}")]
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome for each leaf of the field."""
@@ -102,32 +115,52 @@ class PanderaFieldCheck:
 
 
 class PanderaSchemaCheck:
-    """Runs the part of a pandera schema that the fields do not check, batch by batch.
+    """Runs the part of a pandera schema that the fields do not check: what goes row by row, or what needs a whole file.
 
-    A check with a result for each value or row marks rows. A check with one result for all values counts for each
-    batch, and marks no rows.
+    A check with a result for each value or row marks rows. A check with one result for all values marks no rows.
     """
 
-    def __init__(self, schema: Schema, left: Any) -> None:
+    def __init__(self, schema: Schema, left: Any, *, whole_file: bool) -> None:
         self._schema = schema
-        self._checks = [
+        checks = [
             *((name, check, column.regex) for name, column in left.columns.items() for check in column.checks),
             *((None, check, False) for check in left.checks),
         ]
-        self._rules = _labels([(name, check) for name, check, _ in self._checks])
         self._has_parsers = bool(left.parsers) or any(column.parsers for column in left.columns.values())
-        self._structure = _structure_of(left)
-        needs_all = bool(
-            left.checks or left.ordered or self._has_parsers or any(c.regex for c in left.columns.values())
-        )
-        grouped = any(check.groupby is not None for _, check, _ in self._checks)
+        #: Each check with its column, whether that is a pattern, and its name in findings.
+        self._checks = [
+            (name, check, is_pattern, rule)
+            for (name, check, is_pattern), rule in zip(checks, _labels(checks), strict=True)
+            if whole_file == (self._has_parsers or not _is_per_row(check))
+        ]
+        # pandas gives a column of nulls another dtype in a batch than in the file.
+        structure_is_whole = self._has_parsers or any(column.dtype is not None for column in left.columns.values())
+        self._structure = _structure_of(left) if whole_file == structure_is_whole else None
+        needs_all = bool(left.checks or left.ordered or self._has_parsers)
+        needs_all = needs_all or any(column.regex for column in left.columns.values())
+        grouped = any(check.groupby is not None for _, check, _, _ in self._checks)
         self._names = None if needs_all or grouped else list(left.columns)
 
     @classmethod
-    def of(cls, schema: Schema) -> list[PanderaSchemaCheck]:
-        """The check, if a pandera schema has anything that the fields do not check."""
+    def of(cls, schema: Schema, *, whole_file: bool) -> list[PanderaSchemaCheck]:
+        """The check, if a pandera schema has anything of this kind that the fields do not check."""
         left = left_to_pandera(schema)
-        return [] if left is None else [cls(schema, left)]
+        if left is None:
+            return []
+        check = cls(schema, left, whole_file=whole_file)
+        return [check] if check._checks or check._structure is not None else []
+
+    @property
+    def paths(self) -> tuple[str | None, ...] | None:
+        """The columns that it needs; None for all."""
+        return None if self._names is None else tuple(self._names)
+
+    def not_run(self, problem: str) -> list[Outcome]:
+        """The outcomes where the checks could not run, and why."""
+        rules = [(name, rule) for name, _, _, rule in self._checks]
+        if self._structure is not None:
+            rules.append((None, "its structure"))
+        return [Outcome("DC005", name, 1, 1, rule=rule, detail=f"{rule} {problem}") for name, rule in rules]
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome for each check, and one for each other error that pandera reports."""
@@ -145,7 +178,7 @@ class PanderaSchemaCheck:
             frame, outcomes = self._validate_structure(frame, batch)
         if frame is None or not self._has_parsers:
             frame = frame_of(batch, self._names, self._schema)
-        for (name, check, is_pattern), rule in zip(self._checks, self._rules, strict=True):
+        for name, check, is_pattern, rule in self._checks:
             for column in _matching(name, is_pattern, frame):
                 outcomes.append(self._run_check(check, rule, column, frame, batch))
         return outcomes
@@ -167,6 +200,7 @@ class PanderaSchemaCheck:
         """The frame after pandera's parsers, and the errors in its dtypes, nulls and columns."""
         from pandera.errors import SchemaErrors
 
+        assert self._structure is not None
         checked = Outcome("DC303", None, batch.num_rows, rule="its structure")
         try:
             return self._structure.validate(frame, lazy=True), [checked]
@@ -211,13 +245,27 @@ def _with_function(check: Any) -> Any:
 
     A check created before pandera loaded its pandas functions has a function that cannot take a series.
     """
-    name = getattr(check._check_fn, "__name__", None)
-    if name is not None and check.is_builtin_check(name):
-        current = check.get_builtin_check_fn(name)
-        if type(current) is type(check._check_fn):  # and not a user's function with the same name
-            check = copy(check)
-            check._check_fn = current
+    name = _builtin_name(check)
+    if name is not None:
+        check = copy(check)
+        check._check_fn = check.get_builtin_check_fn(name)
     return check
+
+
+def _builtin_name(check: Any) -> str | None:
+    """The name of pandera's own function that a check runs; None for a user's function, whatever its name."""
+    name = getattr(check._check_fn, "__name__", None)
+    if name is None or not check.is_builtin_check(name):
+        return None
+    return name if type(check.get_builtin_check_fn(name)) is type(check._check_fn) else None
+
+
+def _is_per_row(check: Any) -> bool:
+    """Whether the result for a value or row depends on nothing but it."""
+    if check.groupby is not None:
+        return False
+    name = _builtin_name(check)
+    return bool(check.element_wise) or (name in BUILTIN_CHECKS and name not in SET_CHECKS)
 
 
 def _dtype_of(output: Any) -> str:
@@ -232,7 +280,7 @@ def _whole_outcome(code: str, path: str | None, rule: str, result: CheckResult) 
     """The outcome of a check with one result for all values, or that could not run."""
     if result.passed:
         return Outcome(code, path, result.num_checked, rule=rule)
-    detail = result.problem or f"one result for {quantity(result.num_checked, 'row')} of a batch"
+    detail = result.problem or f"one result for all {quantity(result.num_checked, 'row')}"
     return Outcome(code, path, result.num_checked, max(1, result.num_checked), rule=rule, detail=detail)
 
 
@@ -288,11 +336,11 @@ def _structure_of(left: Any) -> Any:
     return pandera.DataFrameSchema(columns, parsers=left.parsers, ordered=left.ordered)
 
 
-def _labels(checks: list[tuple[str | None, Any]]) -> list[str]:
+def _labels(checks: list[tuple[str | None, Any, bool]]) -> list[str]:
     """A name for each check, unique within its column."""
     labels: list[str] = []
     taken: set[tuple[str | None, str]] = set()
-    for column, check in checks:
+    for column, check, _ in checks:
         label = described = _label(check)
         number = 1
         while (column, label) in taken:

@@ -9,28 +9,41 @@ from datacheck.checks.expression import ExpressionCheck
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from datacheck.checks.base import RowCheck
+    from datacheck.checks.base import FileCheck, RowCheck
     from datacheck.schema.model import Schema
 
-__all__ = ["build_row_checks"]
+__all__ = ["build_file_checks", "build_row_checks", "may_be_in"]
 
 
 def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
-    """The schema's expressions, its fields' pandera checks, and its pandera schema, for a file with columns ``names``.
+    """The checks of a file with columns ``names`` that judge each row by itself: expressions, and those of pandera.
 
     Batches must have all columns. Raises ``SchemaError`` if the pandera schema cannot be imported.
     """
     checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.checks]
-    fields = [(path, field) for path, field in schema.fields.items() if field.checks and _may_be_in(path, names)]
-    if fields or schema.pandera is not None or schema.pandera_object is not None:
-        from datacheck.checks.pandera_checks import PanderaFieldCheck, PanderaSchemaCheck
-
-        checks += [PanderaFieldCheck(schema, path, name) for path, field in fields for name in field.checks]
-        checks += PanderaSchemaCheck.of(schema)
-    return checks
+    return [*checks, *_pandera_checks(schema, names, whole_file=False)]
 
 
-def _may_be_in(path: str | None, names: Sequence[str]) -> bool:
+def build_file_checks(schema: Schema) -> list[FileCheck]:
+    """The pandera checks that need all rows of a file at once. Raises ``SchemaError`` like :func:`build_row_checks`."""
+    return _pandera_checks(schema, None, whole_file=True)
+
+
+def _pandera_checks(schema: Schema, names: Sequence[str] | None, *, whole_file: bool) -> list[FileCheck]:
+    """The pandera checks of a schema; those of fields only where ``names`` may have the field."""
+    fields = [(path, name) for path, field in schema.fields.items() for name in field.checks]
+    if not fields and schema.pandera is None and schema.pandera_object is None:
+        return []
+    from datacheck.checks.pandera_checks import PanderaFieldCheck, PanderaSchemaCheck
+
+    checks = [PanderaFieldCheck(schema, path, name) for path, name in fields if names is None or may_be_in(path, names)]
+    return [
+        *(check for check in checks if check.needs_whole_file == whole_file),
+        *PanderaSchemaCheck.of(schema, whole_file=whole_file),
+    ]
+
+
+def may_be_in(path: str | None, names: Sequence[str]) -> bool:
     """Whether a path may lead to values of these columns; the nameless array is a column with an empty name."""
     return (
         path is None or "" in names or any(path == name or path.startswith((f"{name}.", f"{name}[]")) for name in names)

@@ -75,8 +75,9 @@ CODES = (
             " 112, …)"
         ),
         remedy=(
-            "Correct the data or the pandera schema. pandera sees one batch at a time: put what must hold over the"
-            " whole dataset into `unique`. Rows can be quarantined:\n"
+            "Correct the data or the pandera schema. A check that is not `element_wise` sees all rows of a file, and"
+            " never those of another one: put what must be unique in the whole dataset into `unique`. Rows can be"
+            " quarantined:\n"
             "\n"
             "    - {action: quarantine, codes: DC303}"
         ),

@@ -107,6 +107,7 @@ CODES = (
         code="DC005",
         name="not-checked",
         cacheable=False,
+        nameless_field="the data",
         message="{field} could not be checked: {detail}",
         finds="A field that may hold NaN or infinities and that datacheck cannot inspect.",
         why=(

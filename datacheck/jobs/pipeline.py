@@ -57,7 +57,7 @@ class Output(BaseModel):
 
 
 class Reading(BaseModel):
-    """How to read inputs: the dialect of CSV files, and how far an archive may expand."""
+    """How to read inputs: the dialect of CSV files, how far an archive may expand, and how much is held in memory."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,6 +66,7 @@ class Reading(BaseModel):
     max_expanded_bytes: int = ReadOptions().max_expanded_bytes
     max_expansion_ratio: int = ReadOptions().max_expansion_ratio
     max_members: int = ReadOptions().max_members
+    max_whole_file_bytes: int = ReadOptions().max_whole_file_bytes
 
 
 class PipelineFile(BaseModel):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from datacheck.checks.checker import load_libraries
+from datacheck.checks.checker import load_libraries, whole_file_of
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import is_learned
 from datacheck.errors import CleaningError, UsageError
@@ -23,7 +24,7 @@ from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.units.plan import UnitPlan
-from datacheck.jobs.units.process import lost_unit, process_unit
+from datacheck.jobs.units.process import judge_file, lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
 from datacheck.jobs.units.task import UnitTask
 from datacheck.publishing.manifest import STATISTICS_NAME
@@ -251,11 +252,24 @@ def _process_inputs(
     finished = read_finished(publisher.staging.finished_units(), all_tasks, publisher.has_part)
     num_bytes = sum(item.info.num_bytes for item in job.inputs if item.info is not None)
     execution.progress.start("clean", len(all_tasks), num_bytes)
-    left = [task for task in all_tasks if task.name not in finished]
+    tasks = _with_file_outcomes(tasks, finished, plan, execution)
+    left = [task for some in tasks for task in some if task.name not in finished]
     with closing(execution.map(partial(process_unit, plan=plan), left, lost_unit)) as processed:
         results = _all_results(all_tasks, finished, processed, publisher)
         for item, some in zip(job.inputs, tasks, strict=True):
             yield merge_units(item, some, results, pipeline, execution.progress)
+
+
+def _with_file_outcomes(
+    tasks: list[list[UnitTask]], finished: Container[str], plan: UnitPlan, execution: Execution
+) -> list[list[UnitTask]]:
+    """The tasks of each input, with the results of the checks that need all rows of it."""
+    if whole_file_of(plan.schema, None) is None:
+        return tasks
+    is_left = [any(task.name not in finished for task in some) for some in tasks]
+    judged = execution.map(partial(judge_file, plan=plan), list(compress(tasks, is_left)), lambda _: ())
+    outcomes = [next(judged) if left else () for left in is_left]
+    return [[replace(task, file_outcomes=found) for task in some] for some, found in zip(tasks, outcomes, strict=True)]
 
 
 def _all_results(

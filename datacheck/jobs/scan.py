@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
 
-from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries
+from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, whole_file_of
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
-from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys, scan_batches, scan_unit
+from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys, scan_batches, scan_unit, scan_whole_file
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
 from datacheck.schema.keys import key_columns, unique_keys
@@ -122,8 +122,9 @@ def scan_each(
     load_libraries(schema)
     rules = RuleSet(schema)
     inspected = _inspect_files(files, rules, execution)
-    left = list(_remaining_units(inspected, rules, only_keys))
-    results = execution.map(_scan_or_read_keys, left, lambda task: UnitScan(error=lost_error(task[0].uri)))
+    is_by_file = whole_file_of(schema, None) is not None
+    left = list(_remaining_work(inspected, rules, only_keys, is_by_file=is_by_file))
+    results = execution.map(_Work.run, left, lambda work: UnitScan(error=lost_error(work.uri)))
     for one in inspected:
         if isinstance(one.info, SourceError):
             yield FileVerdict(one.uri, (error_finding(one.info),), 0, _size(one.uri))
@@ -135,6 +136,8 @@ def scan_each(
             duplicates.add(one.uri, result.keys)
             if one.scan is None:
                 execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
+        if is_by_file and len(one.info.units) > 1 and one.uri not in only_keys:
+            merged.add(next(results))
         findings = merged.read_errors() if one.uri in only_keys else merged.findings()
         yield FileVerdict(one.uri, tuple(findings), merged.num_rows, one.info.num_bytes)
 
@@ -194,24 +197,34 @@ def _is_one_unit(info: InputInfo | SourceError) -> TypeGuard[InputInfo]:
     return isinstance(info, InputInfo) and len(info.units) == 1
 
 
-def _remaining_units(
-    inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str]
-) -> Iterator[tuple[WorkUnit, RuleSet | Schema]]:
-    """The units that are not scanned yet, each with its rules, or with the schema if only its keys are to be read."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is left to do with a file, or with a unit of it."""
+
+    uri: str
+    scan: Callable[[], UnitScan]
+
+    def run(self) -> UnitScan:
+        return self.scan()
+
+
+def _remaining_work(
+    inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str], *, is_by_file: bool
+) -> Iterator[_Work]:
+    """The scans of units that are left and, with ``is_by_file``, after the units of a file the scan of the whole file."""
     columns = key_columns(rules.schema)
     for one in inspected:
         if isinstance(one.info, SourceError) or one.scan is not None:
             continue
-        for unit in one.info.units:
+        units = one.info.units
+        for unit in units:
             if one.uri in only_keys:
-                yield replace(unit, options=replace(unit.options, columns=columns, by_columns=False)), rules.schema
+                keys = replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
+                yield _Work(one.uri, partial(read_keys, keys, rules.schema))
             else:
-                yield unit, rules
-
-
-def _scan_or_read_keys(task: tuple[WorkUnit, RuleSet | Schema]) -> UnitScan:
-    unit, rules = task
-    return scan_unit(unit, rules) if isinstance(rules, RuleSet) else read_keys(unit, rules)
+                yield _Work(one.uri, partial(scan_unit, unit, rules, is_whole_file=len(units) == 1))
+        if is_by_file and len(units) > 1 and one.uri not in only_keys:
+            yield _Work(one.uri, partial(scan_whole_file, units, rules))
 
 
 def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
@@ -234,7 +247,7 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     scanned = FileScan(uri, schema, is_file=False)
     counter = _ByteCounter()
     with Duplicates() as duplicates:
-        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema))
+        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole_file_of(schema, None))
         scanned.add(result)
         duplicates.add(uri, result.keys)
         findings = [*scanned.findings(), *duplicates.findings()]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from datacheck.errors import nearest_name
 
-__all__ = ["BUILTIN_CHECKS", "arguments_of", "canonical_check", "check_problem", "describe_check"]
+__all__ = ["BUILTIN_CHECKS", "SET_CHECKS", "arguments_of", "canonical_check", "check_problem", "describe_check"]
 
 #: The required and the optional arguments of each built-in check, in order.
 BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -25,7 +25,11 @@ BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "str_startswith": (("string",), ()),
     "str_endswith": (("string",), ()),
     "str_length": ((), ("min_value", "max_value", "exact_value")),
+    "unique_values_eq": (("values",), ()),
 }
+
+#: The built-in checks with one result for all values. Every other one judges each value by itself.
+SET_CHECKS: Final = frozenset({"unique_values_eq"})
 
 _SHORT: Final = {
     "eq": "equal_to",
@@ -68,8 +72,6 @@ def canonical_check(name: str) -> str:
 def check_problem(name: str, given: object) -> str | None:
     """The problem with an entry of a field's ``checks``; None if there is none."""
     long = canonical_check(name)
-    if long == "unique_values_eq":
-        return "needs the whole dataset, and datacheck checks it in batches; use 'isin'"
     if long not in BUILTIN_CHECKS:
         if _is_registered(name):
             return None if given is None or isinstance(given, Mapping) else "takes its arguments as a mapping"

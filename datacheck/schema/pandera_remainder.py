@@ -45,10 +45,9 @@ def _refuse_unsupported(schema: Any, place: str) -> None:
             raise SchemaError(place, f"'{name}' is a pattern and unique; name each unique column")
         checks += [(name, check) for check in column.checks]
     for name, check in checks:
-        if isinstance(check, Hypothesis) or check.name == "unique_values_eq":
+        if isinstance(check, Hypothesis):
             where = "the data frame" if name is None else f"'{name}'"
-            problem = f"the check {check.name} of {where} needs the whole dataset, and datacheck checks it in batches"
-            raise SchemaError(place, f"{problem}; run it with pandera")
+            raise SchemaError(place, f"the check {check.name} of {where} is a statistical test; run it with pandera")
 
 
 def left_to_pandera(schema: SchemaProtocol) -> Any:

@@ -41,7 +41,7 @@ class ReadOptions:
 
     ``columns`` limits reading to some columns. ``by_columns`` allows batches of a few columns each, for work that never
     looks across columns. ``dtypes`` are for formats without dtypes of their own (CSV). The limits bound how far an archive
-    may expand.
+    may expand, and ``max_whole_file_bytes`` the decoded columns that a check of all rows at once may hold in memory.
     """
 
     columns: tuple[str, ...] | None = None
@@ -50,6 +50,7 @@ class ReadOptions:
     max_expanded_bytes: int = 64 << 30
     max_expansion_ratio: int = 1000
     max_members: int = 100_000
+    max_whole_file_bytes: int = 1 << 30
     partitions: tuple[tuple[str, str], ...] = ()
     csv_delimiter: str = ","
     csv_null_values: tuple[str, ...] = ("", "NA", "N/A", "#N/A", "null", "NULL", "None")

@@ -34,7 +34,7 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
     assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
     assert code.about_inputs == (number in ("DC316", "DC317", "DC318", "DC911", "DC912", "DC913", "DC914"))
-    assert code.nameless_field == ("the data frame" if number == "DC303" else "the array")
+    assert code.nameless_field == {"DC303": "the data frame", "DC005": "the data"}.get(number, "the array")
 
 
 @every_code

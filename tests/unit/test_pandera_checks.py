@@ -15,7 +15,7 @@ import pytest
 import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
-from datacheck.checks.row_checks import build_row_checks
+from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
 from datacheck.findings import Finding, Severity, merge_findings
@@ -27,7 +27,7 @@ CHECK = pandera.Check
 
 
 def run(schema: Schema, batch: Batch) -> list[Outcome]:
-    checks = build_row_checks(schema, [name or "" for name in batch.names])
+    checks = [*build_row_checks(schema, [name or "" for name in batch.names]), *build_file_checks(schema)]
     return [outcome for check in checks for outcome in check.run(batch)]
 
 
@@ -224,7 +224,7 @@ def test_one_result_for_all_values_is_a_finding_that_marks_no_row() -> None:
     )
     found = run_arrow(schema, a=[1, -1])
     assert (found[None, "large"].num_violations, found[None, "large"].rows) == (2, None)
-    assert found[None, "large"].detail == "one result for 2 rows of a batch"
+    assert found[None, "large"].detail == "one result for all 2 rows"
     assert found[None, "fine"].num_violations == 0
     assert found["a", "g"].num_violations == 2
 

@@ -95,7 +95,6 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"min": 3}, "min", "write 'ge'"),
         ({"checks": {"str_len": 3}}, "checks.str_len", "did you mean 'str_length'?"),
         ({"checks": {"in_range": 3}}, "checks.in_range", "min_value, max_value"),
-        ({"checks": {"unique_values_eq": [1]}}, "checks.unique_values_eq", "use 'isin'"),
         ({"checks": ["notin"]}, "checks", "expected a mapping"),
         ({"metadata": {"when": object()}}, "metadata", "a schema file cannot hold"),
     ],

@@ -7,22 +7,23 @@ unit's files are complete: a restarted run processes only the units without a sa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker
+from datacheck.checks.checker import Checker, whole_file_of
 from datacheck.checks.structure import FieldMap
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.repairs import apply
 from datacheck.codes import DUPLICATE_ROW
 from datacheck.errors import AccountingError, CleaningError, DatacheckError, SourceError
-from datacheck.findings import Finding, merge_findings
+from datacheck.findings import merge_findings
 from datacheck.jobs.units.label import LabelledBatch, label_unit
-from datacheck.jobs.units.parts import PartFiles
+from datacheck.jobs.units.parts import PartFiles, WrittenParts
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
@@ -32,7 +33,10 @@ from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 
-__all__ = ["lost_unit", "process_unit"]
+if TYPE_CHECKING:
+    from datacheck.checks.whole_file import WholeFile
+
+__all__ = ["judge_file", "lost_unit", "process_unit"]
 
 
 def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
@@ -40,7 +44,10 @@ def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
     uri = task.unit.uri
     try:
         with PartFiles(task, plan) as parts:
-            return _UnitCleaner(task, plan, parts).run()
+            cleaner = _UnitCleaner(task, plan, parts)
+            for labelled in label_unit(task, plan):
+                cleaner.process(labelled)
+            return cleaner.result(parts.close())
     except SourceError as error:
         return UnitResult(task.name, uri, scan=UnitScan(error=error))
     except CleaningError as error:
@@ -54,11 +61,32 @@ def lost_unit(task: UnitTask) -> UnitResult:
     return UnitResult(task.name, task.unit.uri, scan=UnitScan(error=lost_error(task.unit.uri)))
 
 
-class _UnitCleaner:
-    """Takes the batches of one unit through all stages, and adds up what happened to them."""
+def judge_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]:
+    """The results of the checks that need all rows of a file, on the rows that would be written; it writes nothing.
 
-    def __init__(self, task: UnitTask, plan: UnitPlan, parts: PartFiles) -> None:
-        self._task, self._plan, self._parts = task, plan, parts
+    Empty if an error ends the cleaning of a unit, which then reports it.
+    """
+    whole = whole_file_of(plan.schema, tasks[0].unit.options.max_whole_file_bytes)
+    if whole is None:
+        return ()
+    try:
+        for task in tasks:
+            cleaner = _UnitCleaner(task, plan, whole)
+            for labelled in label_unit(task, plan):
+                cleaner.process(labelled)
+    except DatacheckError:
+        return ()
+    return tuple(whole.outcomes())
+
+
+class _UnitCleaner:
+    """Takes the batches of one unit through all stages, and adds up what happened to them.
+
+    The kept rows go to ``target``: files, or what judges all rows of the file.
+    """
+
+    def __init__(self, task: UnitTask, plan: UnitPlan, target: PartFiles | WholeFile) -> None:
+        self._task, self._plan, self._target = task, plan, target
         #: Known once a row is kept: only then do the rules have to apply to the fields.
         self._cleaning_plan: CleaningPlan | None = None
         self._rechecker = Checker(plan.checks, with_rows=True)
@@ -66,17 +94,13 @@ class _UnitCleaner:
         self._names: tuple[str | None, ...] = ()
         self._fields: FieldMap = {}
         self._num_values: Mapping[str | None, tuple[int, int]] = {}
-        self._findings: list[Finding] = []
+        is_first = task.unit.index == 0
+        self._findings = [outcome.to_finding(task.unit.uri) for outcome in task.file_outcomes if is_first]
         self._repairs: Counter[tuple[str, str | None]] = Counter()
         self._failed: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
 
-    def run(self) -> UnitResult:
-        for labelled in label_unit(self._task, self._plan):
-            self._process(labelled)
-        return self._result()
-
-    def _process(self, labelled: LabelledBatch) -> None:
+    def process(self, labelled: LabelledBatch) -> None:
         batch, rules = labelled.original, labelled.rules
         self._num_read += batch.num_rows + len(batch.malformed)
         self._names = tuple(batch.names)
@@ -88,7 +112,8 @@ class _UnitCleaner:
             self._cleaning_plan = rules.require_plan()
         if self._cleaning_plan is not None:
             self._repair_and_write(labelled, self._cleaning_plan)
-        self._parts.remove(batch, labelled.labels, rules.plan)
+        if isinstance(self._target, PartFiles):
+            self._target.remove(batch, labelled.labels, rules.plan)
 
     def _repair_and_write(self, labelled: LabelledBatch, plan: CleaningPlan) -> None:
         kept, rows = labelled.kept, labelled.kept_rows
@@ -96,19 +121,27 @@ class _UnitCleaner:
         for count in counts:
             self._repairs[count.action, count.field] += count.num_values
         outcomes: list[Outcome] = []
+        checked = _with_dropped_fields(repaired, kept, plan)
         # Rows without violations and repairs are as they were labelled.
         if labelled.needs_recheck or any(count.num_values for count in counts):
-            outcomes = self._rechecker.check(_with_dropped_fields(repaired, kept, plan))
+            outcomes = self._rechecker.check(checked)
         relabelled = RowLabels(repaired.num_rows)
         self._failed += label_rows(relabelled, outcomes, plan, repaired=True)
+        of_file = [outcome.in_batch(checked) for outcome in self._task.file_outcomes]
+        self._failed += label_rows(relabelled, of_file, plan)
         for label in relabelled.labels:
             labelled.labels.add(replace(label, rows=rows[label.rows]))
         still_kept = relabelled.kept
-        self._count_left(outcomes, plan)
+        self._count_left([*outcomes, *of_file], plan)
         num_repeated = int(np.count_nonzero(np.isin(rows[still_kept], labelled.repeated)))
         if num_repeated:
             self._left[DUPLICATE_ROW] += num_repeated
-        self._parts.keep(repaired if still_kept.all() else repaired.take(np.flatnonzero(still_kept)))
+        written = repaired if isinstance(self._target, PartFiles) else checked
+        written = written if still_kept.all() else written.take(np.flatnonzero(still_kept))
+        if isinstance(self._target, PartFiles):
+            self._target.keep(written)
+        else:
+            self._target.add(written)
 
     def _count_left(self, outcomes: list[Outcome], plan: CleaningPlan) -> None:
         for outcome in outcomes:
@@ -116,8 +149,8 @@ class _UnitCleaner:
             if outcome.num_violations and is_left:
                 self._left[outcome.code] += outcome.num_violations
 
-    def _result(self) -> UnitResult:
-        written = self._parts.close()
+    def result(self, written: WrittenParts) -> UnitResult:
+        """What happened to the unit, whose files are finished."""
         num_placed = written.num_kept + written.num_dropped + written.num_quarantined
         if self._num_read != num_placed:
             raise AccountingError(

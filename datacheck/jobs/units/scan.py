@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.checker import Checker, RuleSet
+from datacheck.checks.checker import Checker, RuleSet, whole_file_of
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import FieldFacts
 from datacheck.codes import MALFORMED_ROW
@@ -18,7 +19,10 @@ from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 
-__all__ = ["UnitScan", "lost_error", "malformed_finding", "read_keys", "scan_batches", "scan_unit"]
+if TYPE_CHECKING:
+    from datacheck.checks.whole_file import WholeFile
+
+__all__ = ["UnitScan", "lost_error", "malformed_finding", "read_keys", "scan_batches", "scan_unit", "scan_whole_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,34 @@ def lost_error(uri: str) -> SourceError:
     )
 
 
-def scan_unit(unit: WorkUnit, rules: RuleSet) -> UnitScan:
-    """Read and check a unit. If the input cannot be read, the result has its ``error``."""
+def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) -> UnitScan:
+    """Read and check a unit. If the input cannot be read, the result has its ``error``.
+
+    ``is_whole_file`` says that it is the only unit of its file, so that checks of all rows run too.
+    """
+    whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes) if is_whole_file else None
     try:
-        return scan_batches(get_source(unit.format).read(unit), unit.uri, rules)
+        return scan_batches(get_source(unit.format).read(unit), unit.uri, rules, whole)
     except SourceError as error:
         return UnitScan(error=error)
+
+
+def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
+    """Read the units of one file, and run only the checks that need all its rows; nothing if it cannot be read."""
+    whole = whole_file_of(rules.schema, units[0].options.max_whole_file_bytes)
+    if whole is None:
+        return UnitScan()
+    columns = whole.columns
+    try:
+        for unit in units:
+            unit = unit if columns is None else replace(unit, options=replace(unit.options, columns=columns))
+            for batch in get_source(unit.format).read(unit):
+                whole.add(coerce_batch(batch, rules.schema))
+                if whole.is_full:
+                    break
+    except SourceError:
+        return UnitScan()
+    return UnitScan(findings=tuple(_to_findings(whole.outcomes(), units[0].uri)))
 
 
 def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
@@ -74,8 +100,8 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
     return UnitScan(num_rows, keys=tuple(keys))
 
 
-def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet) -> UnitScan:
-    """Check the batches of one unit, in the order of the rows."""
+def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file: WholeFile | None = None) -> UnitScan:
+    """Check the batches of one unit, in the order of the rows; with ``whole_file`` they are all of their file."""
     checker = Checker(rules)
     findings: list[Finding] = []
     keys: list[KeyHashes] = []
@@ -91,8 +117,12 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet) -> UnitScan
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
         keys += hash_unique_keys(coerced, rules.schema)
+        if whole_file is not None:
+            whole_file.add(coerced)
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
+    if whole_file is not None:
+        findings += _to_findings(whole_file.outcomes(), uri)
     return UnitScan(
         num_rows,
         tuple(merge_findings(findings, keep_clean=True)),

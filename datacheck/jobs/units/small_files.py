@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, RuleSet, has_row_checks
+from datacheck.checks.checker import Checker, RuleSet, has_row_checks, whole_file_of
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.jobs.units.scan import UnitScan, scan_batches
@@ -73,7 +73,8 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
             if layout is not None and len(begun) == 1:
                 waiting.setdefault(layout, []).append((index, begun[0]))
             else:
-                found[index] = scan_batches(chain(begun, batches), unit.uri, rules)
+                whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes)
+                found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
         except SourceError as error:
             found[index] = UnitScan(error=error)
     for some in waiting.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from datacheck.checks.base import Outcome
 from datacheck.leaves import IntArray
 from datacheck.sources.base import WorkUnit
 
@@ -21,6 +22,7 @@ class UnitTask:
         num_file_rows: the number of rows of its file, where known.
         format: the format to write.
         duplicates: for each unique key, the rows of the file that repeat an earlier row's key.
+        file_outcomes: the results of the checks that need all kept rows of the file, with rows of the file.
     """
 
     name: str
@@ -29,3 +31,4 @@ class UnitTask:
     num_file_rows: int | None
     format: str
     duplicates: tuple[tuple[str | None, IntArray], ...] = ()
+    file_outcomes: tuple[Outcome, ...] = ()

@@ -10,7 +10,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.checker import RuleSet, has_row_checks
 from datacheck.checks.coerce import coerce_batch
-from datacheck.checks.row_checks import build_row_checks
+from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.findings import Example, Finding
@@ -46,6 +46,7 @@ class SampleJudge:
         self._rule_set = RuleSet(schema)
         self._root = Node.root(self._rule_set, self.lists)
         self._has_structure = bool(schema.fields) or schema.strict
+        self.unchecked |= _checks_of_files(schema)
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
 
     def __reduce__(self) -> tuple[type[SampleJudge], tuple[Schema]]:
@@ -154,6 +155,15 @@ class SampleJudge:
         row = coerce_batch(place.with_columns(columns), self.schema)
         for check in checks:
             yield from check.run(row)
+
+
+def _checks_of_files(schema: Schema) -> dict[str, str]:
+    """The pandera checks that need all rows, by field; and why a sample alone says nothing of them."""
+    if not has_row_checks(schema):
+        return {}
+    problem = "needs all rows at once; run 'datacheck scan' on the files"
+    outcomes = [outcome for check in build_file_checks(schema) for outcome in check.not_run(problem)]
+    return {outcome.field or "": outcome.detail for outcome in outcomes}
 
 
 def _hidden_by_empty(schema: Schema, facts: Mapping[str | None, FieldFacts]) -> dict[str | None, FieldFacts]:
