@@ -129,6 +129,8 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
         shape = facts.shape
         if facts.is_array and shape and num_rows is not None:
             shape = (num_rows, *shape[1:])
+        elif facts.top_level and not facts.is_array and not shape and field.shape == (None,):
+            return  # a column of scalars is the same as an array of one axis
         if not shape_matches(shape, field.shape):
             yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
 
@@ -140,8 +142,17 @@ def is_of_values(field: Field) -> bool:
 
 
 def dtype_matches(found: str, expected: str) -> bool:
-    """Whether a logical dtype is the one in the schema."""
-    return found == expected or (expected in FLOAT_FORMATS and found == FLOAT_FORMATS[expected].name)
+    """Whether a logical dtype is the one in the schema, or how a file stores it.
+
+    Formats without narrow floats store their bits. Parquet stores seconds as milliseconds, and dates as days.
+    """
+    if expected in FLOAT_FORMATS:
+        return found in (expected, FLOAT_FORMATS[expected].name)
+    return found == expected or _as_written_to_parquet(expected) == found
+
+
+def _as_written_to_parquet(dtype: str) -> str:
+    return "date32[day]" if dtype == "date64[ms]" else dtype.replace("[s", "[ms", 1)
 
 
 def shape_matches(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:

@@ -21,7 +21,7 @@ from datacheck.sources.pandas_columns import pandas_columns
 from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
 
-__all__ = ["MEMORY_URI", "batches_of"]
+__all__ = ["MEMORY_URI", "batches_of", "is_pandas"]
 
 #: The name of data in memory, in place of a path.
 MEMORY_URI = "<memory>"
@@ -41,7 +41,7 @@ def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
 
 def _batches(data: Any) -> Iterator[Batch]:
     torch = sys.modules.get("torch")
-    if _is_pandas(data):
+    if is_pandas(data):
         return _of_columns(pandas_columns(data), len(data))
     if isinstance(data, pa.Table | pa.RecordBatch | pa.RecordBatchReader):
         return _of_record_batches(data)
@@ -74,13 +74,13 @@ def _nothing_in(data: Any) -> str:
     return f"got a {kind} of plain integers or text without an array; pass {example}, or {_KNOWN}"
 
 
-def _is_pandas(data: object) -> bool:
+def is_pandas(data: object) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame | pandas.Series | pandas.Index)
 
 
 def _is_frame_or_series(data: object) -> bool:
-    return _is_pandas(data) or isinstance(data, pa.Array | pa.ChunkedArray) or hasattr(data, "__arrow_c_stream__")
+    return is_pandas(data) or isinstance(data, pa.Array | pa.ChunkedArray) or hasattr(data, "__arrow_c_stream__")
 
 
 def _of_columns(columns: list[Column], num_rows: int) -> Iterator[Batch]:
@@ -151,7 +151,7 @@ def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
 
 def _as_column(name: str, value: Any) -> Column | None:
     """A series or array as a column; None for anything else."""
-    if _is_pandas(value) and not hasattr(value, "columns"):
+    if is_pandas(value) and not hasattr(value, "columns"):
         return replace(pandas_columns(value)[0], name=name)
     if isinstance(value, pa.Array | pa.ChunkedArray):
         return Column(name, value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value)

@@ -18,6 +18,7 @@ from datacheck.profile.options import ProfileOptions
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
 from datacheck.sources.base import ReadOptions
+from datacheck.sources.memory import is_pandas
 from datacheck.text import count, join_limited, plain, quantity
 
 __all__ = ["Inference", "infer", "infer_with_notes"]
@@ -121,6 +122,7 @@ def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
     notes: dict[str | None, str] = {}
     inner: set[str | None] = set()
     duplicated = set(_duplicated_names(profile))
+    objects = _object_columns(data)
     for path, summary in summaries.items():
         if path in inner:
             continue
@@ -133,9 +135,22 @@ def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
             inner.add(values.path)
             constraints = {**suggest_field(values), **constraints}
             note = f"{note}; {describe(values)}"
+        if objects is not None and summary.total("num_nan"):
+            # Whatever pandas writes, its NaN becomes null, and the numbers beside it in a column of objects keep their type.
+            constraints["nullable"] = True
+            if path in objects:
+                constraints.pop("dtype", None)
         fields[path], notes[path] = constraints, note
     schema = Schema.model_validate({"name": name, "fields": fields})
     return Inference(schema, notes, tuple(_header(profile, data)))
+
+
+def _object_columns(data: Any) -> set[str | None] | None:
+    """The names of the columns of Python objects, if the data is of pandas; otherwise None."""
+    if not is_pandas(data):
+        return None
+    columns = data.items() if hasattr(data, "columns") else [(data.name, data)]
+    return {str(name) for name, column in columns if column.dtype == object}
 
 
 def _summarize(profile: DataProfile) -> dict[str | None, FieldSummary]:
