@@ -819,3 +819,24 @@ def test_a_guard_works_on_a_cuda_device(watch: str) -> None:
         guard.step(mean_squares, (x.cuda(), y.cuda()))
     assert caught.value.diagnosis.samples == (2,)
     assert guard.history.update_ratios[-1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("watch", ["step", "layers"])
+def test_training_on_a_cuda_device_is_bit_for_bit_the_same_with_a_guard(watch: str, fused: bool) -> None:
+    def run(with_guard: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = Net(nn.LayerNorm(8), nn.GELU()).cuda()
+        optimizer = adamw(model, fused=fused)
+        guard = Guard(model, optimizer, watch=watch) if with_guard else None
+        for x, y in batches(25):
+            if guard is not None:
+                guard.step(mean_squares, (x.cuda(), y.cuda()))
+                continue
+            optimizer.zero_grad()
+            mean_squares(model, (x.cuda(), y.cuda())).backward()
+            optimizer.step()
+        return state_of(model, optimizer)
+
+    assert same(run(False), run(True))
