@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from os.path import lexists
 from pathlib import Path
 from typing import Annotated
 
+from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import OUTPUT, argument, option
 from datacheck.cli.options import Workers
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
@@ -29,6 +31,8 @@ def infer(
 
     Review the schema before you use it: it describes the data as it was, not as it should be.
 
+    Files that cannot be read are left out and listed at the end, and the exit code is 1.
+
     Example: datacheck schema infer data/train -o schemas/train.yaml
     """
     from datacheck.errors import OutputError
@@ -50,4 +54,12 @@ def infer(
         else:
             write_named(output, text.encode())
             print(f"{plain(output)}: {quantity(len(found.schema.fields), 'field')}")
-    return 0
+    if not found.errors:
+        return CLEAN
+    files = quantity(len(found.errors), "file")
+    print(
+        f"datacheck: left out {files} that could not be read; the schema may be too strict for them:", file=sys.stderr
+    )
+    for error in found.errors:
+        print(f"  {plain(str(error))}", file=sys.stderr)
+    return FINDINGS

@@ -214,10 +214,25 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
         datacheck.infer(tmp_path)
 
 
+def test_the_command_goes_on_after_unreadable_files_and_lists_them(tmp_path: Path) -> None:
+    for name in "bd":
+        (tmp_path / f"{name}.parquet").write_bytes(b"PAR1 nothing")
+    done = run_command("schema", "infer", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    write_table(tmp_path / "c.parquet", {"x": [1.0]})
+    done = run_command("schema", "infer", tmp_path)
+    assert done.returncode == 1
+    assert list(parse_schema(parse_yaml(done.stdout, "written"), "written").fields) == ["x"]
+    assert done.stdout.count("# Left out: ") == 2
+    first, *listed = done.stderr.splitlines()
+    assert first.endswith("left out 2 files that could not be read; the schema may be too strict for them:")
+    assert [line.split(":")[0].rpartition("/")[2] for line in listed] == ["b.parquet", "d.parquet"]
+
+
 def test_the_header_says_what_is_left_out(tmp_path: Path) -> None:
     union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1.0])])
     header = "\n".join(infer_with_notes(pa.table([union, union, [1], [2]], names=["u", "v", "w", "w"])).header)
-    assert "Left out: 'u', whose values could not be read: a union column" in header
+    assert "Left out: 'u', whose values could not be read: cannot check a union column" in header
     assert "More than one column is called 'w' (DC006)" in header
     (tmp_path / "a.csv").write_text("a,b\n1,2\n1\n")
     assert "Left out: 1 line with more or fewer cells" in "\n".join(infer_with_notes(tmp_path).header)

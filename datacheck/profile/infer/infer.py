@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datacheck.errors import UsageError
+from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
@@ -28,11 +28,15 @@ _PROLOGUE = "Bounds leave a margin of 10 to 20 % of the observed range on either
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """An inferred schema, with a note on each field and header lines on the dataset."""
+    """An inferred schema, with a note on each field and header lines on the dataset.
+
+    ``errors`` are those of the inputs that could not be read to their end; the schema is inferred from the rest.
+    """
 
     schema: Schema
     notes: Mapping[str | None, str]
     header: tuple[str, ...]
+    errors: tuple[SourceError, ...] = ()
 
     def to_yaml(self) -> str:
         """Write the schema as YAML that reads back as the same schema, with notes as comments if they fit.
@@ -89,6 +93,8 @@ def infer(
         UsageError: a path matches nothing, or the data is of an unsupported type.
     """
     found = infer_with_notes(data, workers=workers, executor=executor, progress=progress, options=options)
+    if found.errors:
+        raise found.errors[0]
     return found.schema
 
 
@@ -101,7 +107,10 @@ def infer_with_notes(
     progress: Progress | None = None,
     options: ReadOptions | None = None,
 ) -> Inference:
-    """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema."""
+    """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema.
+
+    Only if no input can be read, its ``SourceError`` is raised.
+    """
     profile_options = ProfileOptions(max_distinct=MAX_TEXTS, find_unique=True)
     if are_paths(data):
         files = FileSet.of(find_files(data, options))
@@ -111,7 +120,7 @@ def infer_with_notes(
     else:
         profile = profile_memory(data, profile_options)
     with profile:
-        if profile.errors:
+        if profile.errors and not any(file.fields for file in profile.files):
             raise profile.errors[0]
         return _infer(profile, name, data)
 
@@ -142,7 +151,7 @@ def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
                 constraints.pop("dtype", None)
         fields[path], notes[path] = constraints, note
     schema = Schema.model_validate({"name": name, "fields": fields})
-    return Inference(schema, notes, tuple(_header(profile, data)))
+    return Inference(schema, notes, tuple(_header(profile, data)), tuple(profile.errors))
 
 
 def _object_columns(data: Any) -> set[str | None] | None:
@@ -207,6 +216,10 @@ def _header(profile: DataProfile, data: Any) -> list[str]:
     malformed = sum(file.num_malformed for file in profile.files)
     if malformed:
         lines.append(f"Left out: {quantity(malformed, 'line')} with more or fewer cells than the header (DC305)")
+    for error in profile.errors[:10]:
+        lines.append(f"Left out: {plain(error.uri)}, which could not be read: {plain(error.problem)} ({error.code})")
+    if len(profile.errors) > 10:
+        lines.append(f"Left out: {quantity(len(profile.errors) - 10, 'more file')} that could not be read")
     problems = {path: facts.problem for file in profile.files for path, facts in file.fields.items() if facts.problem}
     for path, problem in list(problems.items())[:10]:
         lines.append(f"Left out: '{plain(str(path))}', whose values could not be read: {plain(problem)} (DC005)")
