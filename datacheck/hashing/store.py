@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import BoolArray, IntArray
+from datacheck.storage.os_errors import scratch_errors
 
 __all__ = ["HashStore", "matches"]
 
@@ -47,7 +49,9 @@ class HashStore:
     def close(self) -> None:
         """Release the memory and delete the files."""
         for file in self._files:
-            file.close()
+            # What does not fit on the disk any more need not be written.
+            with suppress(OSError):
+                file.close()
         if self._folder is not None:
             self._folder.cleanup()
         self._held, self._held_rows, self._files, self._folder = [], 0, [], None
@@ -66,6 +70,10 @@ class HashStore:
 
     def spill(self) -> None:
         """Move the hashes in memory to disk."""
+        with scratch_errors():
+            self._spill()
+
+    def _spill(self) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="datacheck-rows-")
             self._files = [(Path(self._folder.name) / f"{number:02d}").open("ab") for number in range(_NUM_PARTITIONS)]
@@ -88,7 +96,7 @@ class HashStore:
             records["hash"], records["ordinal"] = part[order], order + (first + start)
             ends = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1))
             for number, file in enumerate(self._files):
-                records[ends[number] : ends[number + 1]].tofile(file)
+                file.write(records[ends[number] : ends[number + 1]].view(np.uint8).data)
         return len(hashes)
 
     def parts(self) -> Iterator[tuple[Hashes, IntArray | None]]:

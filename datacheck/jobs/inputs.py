@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -11,14 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from datacheck._version import __version__
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import get_format
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.scan import inspect_file, read_options
-from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys
+from datacheck.jobs.units.scan import lost_error, lost_scan, read_keys
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_paths import safe_part_name
@@ -30,7 +27,7 @@ from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["Input", "find_duplicates", "find_inputs", "fingerprint_of", "fingerprints", "tasks_of"]
+__all__ = ["Input", "find_duplicates", "find_inputs", "fingerprints", "path_from_pipeline", "tasks_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +78,11 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
                 raise UsageError(
                     f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to only one"
                 )
-    return [replace(item, identity=_from_pipeline(item.uri, pipeline)) for item in found]
+    return [replace(item, identity=path_from_pipeline(item.uri, pipeline)) for item in found]
 
 
-def _from_pipeline(path: str, pipeline: Pipeline) -> str:
+def path_from_pipeline(path: str, pipeline: Pipeline) -> str:
+    """A file's path from the pipeline's folder, which identifies it."""
     local = storage_of(path).local_path(path)
     return path if local is None else os.path.relpath(local, pipeline.folder)
 
@@ -109,32 +107,6 @@ def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
         )
         return Input(split, file.uri, error=error)
     return Input(split, file.uri, info=info)
-
-
-def fingerprint_of(pipeline: Pipeline, inputs: Sequence[Input], statistics: str) -> str:
-    """Identifies a run: version, schema, rules, output format, state of the inputs, given statistics."""
-    record: dict[str, Any] = {
-        "datacheck": __version__,
-        "schema": pipeline.schema.model_dump(mode="json"),
-        "rules": pipeline.plan.fingerprint,
-        "otherwise": pipeline.plan.otherwise,
-        "fit": pipeline.fit,
-        "format": pipeline.format,
-        "options": dict(pipeline.format_options),
-        "statistics": statistics,
-        "inputs": [
-            [item.split, [_from_pipeline(path, pipeline) for path in item.paths], list(item.files or ()), _states(item)]
-            for item in inputs
-        ],
-    }
-    text = json.dumps(record, sort_keys=True, default=str)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _states(item: Input) -> list[Any]:
-    if item.error is not None:
-        return [item.error.code, item.error.problem]
-    return [[value for name, value in state.items() if name != "uri"] for state in fingerprints(item)]
 
 
 def fingerprints(item: Input) -> list[dict[str, Any]]:
@@ -194,7 +166,7 @@ def find_duplicates(
         "look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info)
     )
     found: dict[str, list[tuple[str | None, IntArray]]] = {}
-    hashed = execution.map(partial(read_keys, schema=schema), units, lambda unit: UnitScan(error=lost_error(unit.uri)))
+    hashed = execution.map(partial(read_keys, schema=schema), units, lost_scan)
     with Duplicates() as duplicates, closing(hashed) as results:
         for item in readable:
             assert item.info is not None

@@ -19,20 +19,24 @@ from datacheck.errors import CleaningError, UsageError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.fit import Duplicates, find_fields, learn
-from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, fingerprint_of, tasks_of
+from datacheck.jobs.identify import identify
+from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, tasks_of
 from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.process import judge_file, lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
+from datacheck.jobs.units.scan import lost_scan, read_keys
 from datacheck.jobs.units.task import UnitTask
+from datacheck.publishing.identity import RunIdentity
 from datacheck.publishing.manifest import STATISTICS_NAME
 from datacheck.publishing.output_paths import check_output_outside_inputs
 from datacheck.publishing.publisher import Publisher
-from datacheck.publishing.resume import clear_leftovers, find_output
+from datacheck.publishing.resume import clear_leftovers, earlier_identity, find_output
 from datacheck.publishing.staging import StagingArea
 from datacheck.reports.run_report import RunReport
+from datacheck.schema.model import Schema
 from datacheck.sinks import get_sink
 from datacheck.sources.discover import is_folder
 from datacheck.storage import storage_of
@@ -41,6 +45,9 @@ from datacheck.text import plain
 __all__ = ["PipelineLike", "clean", "fit", "run"]
 
 PipelineLike = str | os.PathLike[str] | Pipeline
+#: No statistics are larger.
+_MAX_STATISTICS_BYTES = 1 << 28
+
 StatisticsLike = str | os.PathLike[str] | Statistics
 
 
@@ -145,7 +152,11 @@ def _loaded(pipeline: PipelineLike) -> Pipeline:
 def _read_statistics(path: str | os.PathLike[str]) -> Statistics:
     place = plain(os.fspath(path))
     try:
-        return Statistics.from_json(Path(path).read_bytes(), place)
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_STATISTICS_BYTES + 1)
+        if len(content) > _MAX_STATISTICS_BYTES:
+            raise CleaningError(f"{place}: larger than {_MAX_STATISTICS_BYTES:,} bytes; expected a statistics file")
+        return Statistics.from_json(content, place)
     except OSError as error:
         raise UsageError(f"{place}: {error.strerror}; create it with 'datacheck fit'") from None
 
@@ -165,7 +176,7 @@ class _Job:
     pipeline: Pipeline
     inputs: Sequence[Input]
     statistics: Statistics | None
-    fingerprint: str
+    identity: RunIdentity
     execution: Execution
     overwrite: bool
 
@@ -175,8 +186,9 @@ def _run(pipeline: Pipeline, statistics: Statistics | None, execution: Execution
     load_libraries(pipeline.schema)
     inputs = find_inputs(pipeline, execution)
     _check_output(pipeline, inputs)
-    fingerprint = fingerprint_of(pipeline, inputs, "" if statistics is None else statistics.to_json())
-    job = _Job(pipeline, inputs, statistics, fingerprint, execution, overwrite)
+    given = "" if statistics is None else statistics.to_json()
+    identity = identify(pipeline, inputs, given, earlier_identity(pipeline.output), execution.workers)
+    job = _Job(pipeline, inputs, statistics, identity, execution, overwrite)
     return replace(_report_of(job), seconds=time.perf_counter() - started)
 
 
@@ -189,10 +201,10 @@ def _check_output(pipeline: Pipeline, inputs: Sequence[Input]) -> None:
 def _report_of(job: _Job) -> RunReport:
     """Run the job, unless its output has been published already."""
     pipeline = job.pipeline
-    found = find_output(pipeline.output, job.fingerprint, overwrite=job.overwrite)
-    if found is not None and found.is_current:
-        clear_leftovers(pipeline.output, job.fingerprint)
-        return RunReport.from_manifest(found.manifest, pipeline.output)
+    found = find_output(pipeline.output, job.identity, overwrite=job.overwrite)
+    if found is not None and found.report is not None and not _can_read_more(job, found.report):
+        clear_leftovers(pipeline.output, job.identity.fingerprint)
+        return found.report
     for format_ in {item.format(pipeline.format) for item in job.inputs}:
         get_sink(format_, pipeline.format_options)
     fields = find_fields(job.inputs, pipeline.plan, pipeline.schema)
@@ -206,13 +218,26 @@ def _report_of(job: _Job) -> RunReport:
             storage.delete_empty_folder(pipeline.output)
 
 
+def _can_read_more(job: _Job, report: RunReport) -> bool:
+    """Whether an input that an earlier run could not read can be read now: the reason may have passed."""
+    unread = {account.uri for account in report.accounts if not account.is_cleaned}
+    for item in job.inputs:
+        if item.uri not in unread or item.info is None:
+            continue
+        read = job.execution.map(partial(read_keys, schema=Schema()), item.info.units, lost_scan)
+        with closing(read) as results:
+            if not any(result.error for result in results):
+                return True
+    return False
+
+
 def _run_in_staging_area(job: _Job, fields: Mapping[str | None, str], staging: StagingArea) -> RunReport:
     # Another run may have finished between the first check and the lock.
-    found = find_output(job.pipeline.output, job.fingerprint, overwrite=job.overwrite)
-    if found is not None and found.is_current:
+    found = find_output(job.pipeline.output, job.identity, overwrite=job.overwrite)
+    if found is not None and found.report is not None and not _can_read_more(job, found.report):
         staging.clear()
-        return RunReport.from_manifest(found.manifest, job.pipeline.output)
-    publisher = Publisher(staging, job.fingerprint, found.manifest if found else None)
+        return found.report
+    publisher = Publisher(staging, job.identity, found.manifest if found else None)
     try:
         publisher.check_folders(job.pipeline.inputs)
         return _work(job, fields, publisher)
@@ -303,7 +328,8 @@ def _plan_output(merged: InputResult, pipeline: Pipeline, publisher: Publisher) 
 def _publish(job: _Job, report: RunReport, statistics: Statistics | None, publisher: Publisher) -> RunReport:
     schema = job.pipeline.schema.model_dump(mode="json", exclude_defaults=True)
     learned = statistics.to_json() if statistics is not None and statistics.learned else None
-    manifest = report.to_manifest(publisher.fingerprint, schema, None if learned is None else STATISTICS_NAME)
+    name = None if learned is None else STATISTICS_NAME
+    manifest = report.to_manifest(job.identity.fingerprint, schema, name, job.identity.to_json())
     publisher.publish(manifest, learned)
     return report
 

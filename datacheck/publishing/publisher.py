@@ -10,31 +10,52 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from datacheck.errors import OutputError
+from datacheck.publishing.identity import RunIdentity
+from datacheck.publishing.links import check_no_link, is_inside
 from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
 from datacheck.publishing.output_names import LEDGER, QUARANTINE, ROWS, OutputNames, kind_of
+from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
-from datacheck.storage import read_bytes
 from datacheck.storage.os_errors import output_error, output_errors
 from datacheck.text import plain
 
-__all__ = ["Publisher", "WrittenUnit", "read_state"]
+__all__ = ["Publisher", "UnfinishedRun", "WrittenUnit", "read_state"]
 
 _STATE_NAME = "run.json"
 
 
-def read_state(staging_folder: str) -> dict[str, Any]:
-    """What an unfinished run saved: ``fingerprint``, ``moves`` (part to final name) and ``replaces``; empty if none."""
-    with suppress(OSError, ValueError):
-        state = json.loads(read_bytes(f"{staging_folder}/{_STATE_NAME}"))
-        if isinstance(state, dict):
-            return state
-    return {}
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """What an unfinished run saved: its identity, its planned ``moves`` (part to final name), and the files it replaces."""
+
+    identity: RunIdentity | None = None
+    moves: Mapping[str, str] = field(default_factory=dict)
+    replaces: Sequence[str] = ()
+
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.identity is None else self.identity.fingerprint
+
+
+def read_state(staging_folder: str) -> UnfinishedRun:
+    """What an unfinished run saved, if there is one. Raises ``OutputError`` for a damaged file."""
+    uri = f"{staging_folder}/{_STATE_NAME}"
+    try:
+        state = unsealed(read_json(uri))
+        return UnfinishedRun(RunIdentity.from_json(state["identity"]), dict(state["moves"]), list(state["replaces"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return UnfinishedRun()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(
+            f"{plain(uri)}: the state of an unfinished run is damaged ({plain(str(error))}); remove the folder"
+            f" {plain(staging_folder)} and run again with --overwrite"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +86,9 @@ class Publisher:
     ``replaced`` is the manifest of a previous run to replace.
     """
 
-    def __init__(self, staging: StagingArea, fingerprint: str, replaced: Mapping[str, Any] | None) -> None:
+    def __init__(self, staging: StagingArea, identity: RunIdentity, replaced: Mapping[str, Any] | None) -> None:
         self.staging = staging
-        self.fingerprint = fingerprint
+        self.identity = identity
         self.parts = staging.parts
         self._storage = staging.storage
         self._output = staging.output
@@ -75,17 +96,16 @@ class Publisher:
         #: Each part's final name in the output folder.
         self._moves: dict[str, str] = {}
         state = read_state(staging.folder)
-        moves: dict[str, str] = dict(state.get("moves", {}))
         #: The moves that this run had planned before it was killed.
         self._planned: dict[str, str] = {}
         #: Files of previous runs, finished or killed, to remove.
-        self._obsolete: dict[str, None] = dict.fromkeys(state.get("replaces", ()))
+        self._obsolete: dict[str, None] = dict.fromkeys(state.replaces)
         if replaced is not None:
             self._obsolete.update(dict.fromkeys(files_of(replaced)))
-        if state.get("fingerprint") == fingerprint:
-            self._planned = moves
+        if state.fingerprint == identity.fingerprint:
+            self._planned = dict(state.moves)
         else:
-            self._obsolete.update(dict.fromkeys(moves.values()))
+            self._obsolete.update(dict.fromkeys(state.moves.values()))
             self._discard_all()
         self._write_state(self._planned)
 
@@ -93,6 +113,7 @@ class Publisher:
         """Raise ``OutputError`` if a folder of the output holds files of unknown origin: readers would take them for rows."""
         known = {f"{self._output}/{name}" for name in (*self._obsolete, *self._planned.values())}
         for folder in (*splits, QUARANTINE, LEDGER):
+            check_no_link(self._output, f"{self._output}/{folder}")
             for uri in self._files_in(f"{self._output}/{folder}"):
                 if uri not in known:
                     raise OutputError(
@@ -104,19 +125,21 @@ class Publisher:
         with output_errors(folder), suppress(FileNotFoundError):
             for entry in self._storage.list(folder):
                 uri = f"{folder}/{entry.name}"
-                if entry.is_folder and not entry.is_link:
+                if entry.is_folder:
+                    check_no_link(self._output, uri)
                     yield from self._files_in(uri)
                 elif not entry.is_folder and not entry.name.startswith((".", "_")):
                     yield uri
 
-    def has_part(self, part: str, size: int) -> bool:
-        """Whether a part of ``size`` bytes exists, staged or already published."""
+    def has_part(self, part: str, size: int, checksum: str) -> bool:
+        """Whether a part exists as it was written, staged or already published."""
         uris = [f"{self.parts}/{part}"]
         if part in self._planned:
             uris.append(f"{self._output}/{self._planned[part]}")
         for uri in uris:
             with suppress(OSError):
-                if self._storage.stat(uri).fingerprint.size == size:
+                has_size = self._storage.stat(uri).fingerprint.size == size
+                if has_size and self._storage.content_hash(uri) == checksum:
                     return True
         return False
 
@@ -135,6 +158,7 @@ class Publisher:
     def discard(self, name: str, parts: Iterable[str]) -> None:
         """Forget a finished unit and delete its parts."""
         self.staging.forget_unit(name)
+        check_no_link(self._output, self.parts)
         for part in parts:
             with suppress(OSError):
                 self._storage.delete(f"{self.parts}/{part}")
@@ -143,15 +167,15 @@ class Publisher:
     def _statistics(self) -> str:
         return f"{self.staging.folder}/{STATISTICS_NAME}"
 
-    def saved_statistics(self) -> bytes | None:
-        """The statistics that this run saved before it was killed; None if there are none."""
-        with suppress(OSError):
-            return read_bytes(self._statistics)
+    def saved_statistics(self) -> str | None:
+        """The statistics that this run saved before it was killed; None if there are none, or they are damaged."""
+        with suppress(OSError, DamagedError):
+            return str(unsealed(read_json(self._statistics)).get("statistics"))
         return None
 
     def save_statistics(self, statistics: str) -> None:
         """Save learned statistics, so that a killed run does not learn them again."""
-        self._put(self._statistics, statistics.encode())
+        self._put(self._statistics, json.dumps(sealed({"statistics": statistics})).encode())
 
     def plan_output(
         self, split: str, uri: str, units: Sequence[WrittenUnit], format_: str, *, is_aligned: bool
@@ -187,6 +211,7 @@ class Publisher:
         part = parts[0]
         size = next(unit.parts[part] for unit in units if part in unit.parts)
         if len(parts) > 1:
+            check_no_link(self._output, self.parts)
             part = f"{parts[0]}.joined"
             size = concatenate(format_, [f"{self.parts}/{name}" for name in parts], f"{self.parts}/{part}")
         self._moves[part] = final
@@ -200,6 +225,8 @@ class Publisher:
         written = {} if statistics is None else {STATISTICS_NAME: STATISTICS_NAME}
         self._write_state({**self._moves, **written})
         moves = [(f"{self.parts}/{part}", f"{self._output}/{final}") for part, final in self._moves.items()]
+        for folder in dict.fromkeys(final.rpartition("/")[0] for _, final in moves):
+            check_no_link(self._output, folder)
         try:
             self._storage.move_all((staged, final) for staged, final in moves if self._storage.exists(staged))
         except OSError as error:
@@ -216,23 +243,22 @@ class Publisher:
     def _remove_obsolete(self) -> None:
         """Remove the previous run's output: its manifest first, so that a partial output never looks complete."""
         ours = set(self._planned.values())
-        root = self._storage.resolve(self._output)
         with output_errors(self._output):
             self._storage.delete(f"{self._output}/{MANIFEST_NAME}")
             self._storage.sync(self._output)
             for name in self._obsolete:
                 folders = [str(folder) for folder in PurePosixPath(name).parents[:-1]]
-                parent = self._storage.resolve(f"{self._output}/{folders[0]}" if folders else self._output)
-                if name not in ours and (parent == root or parent.startswith(f"{root}/")):
+                if name not in ours and is_inside(self._output, name):
                     self._storage.delete(f"{self._output}/{name}")
                     for folder in folders:
                         self._storage.delete_empty_folder(f"{self._output}/{folder}")
 
     def _write_state(self, moves: Mapping[str, str]) -> None:
-        state = {"fingerprint": self.fingerprint, "moves": dict(moves), "replaces": list(self._obsolete)}
-        self._put(f"{self.staging.folder}/{_STATE_NAME}", json.dumps(state).encode())
+        state = {"identity": self.identity.to_json(), "moves": dict(moves), "replaces": list(self._obsolete)}
+        self._put(f"{self.staging.folder}/{_STATE_NAME}", json.dumps(sealed(state)).encode())
 
     def _put(self, uri: str, content: bytes) -> None:
+        check_no_link(self._output, uri.rpartition("/")[0])
         with output_errors(uri):
             self._storage.put(uri, content)
 
@@ -240,6 +266,7 @@ class Publisher:
         """Discard the units and parts that a different run left in the staging area."""
         for name in self.staging.finished_units():
             self.staging.forget_unit(name)
+        check_no_link(self._output, self.parts)
         with output_errors(self.parts):
             for entry in self._storage.list(self.parts):
                 self._storage.delete(f"{self.parts}/{entry.name}")

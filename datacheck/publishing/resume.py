@@ -7,24 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacheck.errors import OutputError
-from datacheck.publishing.manifest import damage_of, read_manifest
+from datacheck.publishing.identity import RunIdentity
+from datacheck.publishing.manifest import damage_of, identity_of, read_manifest, report_of
 from datacheck.publishing.publisher import read_state
 from datacheck.publishing.staging import STAGING_NAME, StagingArea
+from datacheck.reports.run_report import RunReport
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["PublishedOutput", "clear_leftovers", "find_output"]
+__all__ = ["PublishedOutput", "clear_leftovers", "earlier_identity", "find_output"]
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedOutput:
-    """A published output: its manifest, and whether it is the result of this very run (``is_current``)."""
+    """A published output: its manifest, and the report if it is the result of this very run."""
 
     manifest: dict[str, Any]
-    is_current: bool
+    report: RunReport | None = None
 
 
-def find_output(output: str, fingerprint: str, *, overwrite: bool) -> PublishedOutput | None:
+def earlier_identity(output: str) -> RunIdentity | None:
+    """The identity of the run that published the output or, where there is none, was killed; None if it is unknown."""
+    with suppress(OutputError):
+        manifest = read_manifest(output)
+        if manifest is not None:
+            return identity_of(manifest)
+        return read_state(f"{output}/{STAGING_NAME}").identity
+    return None
+
+
+def find_output(output: str, identity: RunIdentity, *, overwrite: bool) -> PublishedOutput | None:
     """The published output in a folder; None if there is none.
 
     Raises ``OutputError`` without ``overwrite`` if the output is a different run's, or damaged.
@@ -33,18 +45,26 @@ def find_output(output: str, fingerprint: str, *, overwrite: bool) -> PublishedO
     if manifest is None:
         return None
     if overwrite:
-        return PublishedOutput(manifest, is_current=False)
-    if manifest["fingerprint"] != fingerprint:
-        problem = "holds the output of another run (other inputs, schema, rules or version)"
-        raise OutputError(f"{plain(output)}: {problem}; overwrite it with --overwrite, or choose another output")
-    if damage := damage_of(output, manifest):
+        return PublishedOutput(manifest)
+    if manifest["fingerprint"] != identity.fingerprint:
+        earlier = identity_of(manifest)
+        differences = ["of an earlier version of datacheck"] if earlier is None else identity.differences(earlier)
+        if differences:
+            problem = f"holds the output of another run ({'; '.join(differences)})"
+            raise OutputError(f"{plain(output)}: {problem}; overwrite it with --overwrite, or choose another output")
+    try:
+        damage = damage_of(output, manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        damage = f"{plain(output)}/manifest.json: is damaged ({type(error).__name__}: {plain(str(error))})"
+    if damage:
         raise OutputError(f"{damage}; rewrite the whole output with --overwrite")
-    return PublishedOutput(manifest, is_current=True)
+    return PublishedOutput(manifest, report_of(manifest, output))
 
 
 def clear_leftovers(output: str, fingerprint: str) -> None:
     """Remove this run's staging area if the run was killed after it had published everything."""
     folder = f"{output}/{STAGING_NAME}"
-    if storage_of(output).exists(folder) and read_state(folder).get("fingerprint", fingerprint) == fingerprint:
-        with suppress(OutputError), StagingArea(output) as staging:
-            staging.clear()
+    with suppress(OutputError):
+        if storage_of(output).exists(folder) and read_state(folder).fingerprint in (fingerprint, None):
+            with StagingArea(output) as staging:
+                staging.clear()

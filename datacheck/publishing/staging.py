@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from datacheck.errors import OutputError
-from datacheck.storage import read_bytes, storage_of
+from datacheck.publishing.links import check_no_link
+from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
+from datacheck.storage import storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
@@ -46,6 +49,7 @@ class StagingArea:
         try:
             with output_errors(self.folder):
                 for folder in (self.parts, self.units):
+                    check_no_link(self.output, folder)
                     self.storage.make_folder(folder)
                 for folder in (self.output, self.folder, self.parts, self.units):
                     self.storage.remove_partials(folder)
@@ -66,24 +70,24 @@ class StagingArea:
         return f"{self.parts}/{_checked(name)}"
 
     def finished_units(self) -> dict[str, dict[str, Any]]:
-        """The records of finished units, by name, sorted. An unreadable record is ignored: its unit is done again."""
+        """The records of finished units, by name, sorted. A damaged record is ignored: its unit is done again."""
         records: dict[str, dict[str, Any]] = {}
+        check_no_link(self.output, self.units)
         with output_errors(self.units):
             for entry in self.storage.list(self.units):
                 if not entry.name.endswith(_RECORD_SUFFIX):
                     continue
-                try:
-                    record = json.loads(read_bytes(f"{self.units}/{entry.name}"))
-                except ValueError:
-                    continue
-                if isinstance(record, dict):
+                with suppress(DamagedError):
+                    record = unsealed(read_json(f"{self.units}/{entry.name}"))
                     records[entry.name.removesuffix(_RECORD_SUFFIX)] = record
         return records
 
     def record_unit(self, name: str, record: Mapping[str, Any]) -> None:
         """Record a unit as finished. Its parts must be closed; their names are made durable first."""
-        content = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        content = json.dumps(sealed(record), sort_keys=True, separators=(",", ":"), allow_nan=False)
         uri = self._record_uri(name)
+        for folder in (self.parts, self.units):
+            check_no_link(self.output, folder)
         with output_errors(self.parts):
             self.storage.sync(self.parts)
         with output_errors(uri):
@@ -92,6 +96,7 @@ class StagingArea:
     def forget_unit(self, name: str) -> None:
         """Delete the record of a unit, so that it is done again."""
         uri = self._record_uri(name)
+        check_no_link(self.output, self.units)
         with output_errors(uri):
             self.storage.delete(uri)
             self.storage.sync(self.units)
@@ -101,6 +106,7 @@ class StagingArea:
 
         Records are deleted first, so that a run killed in between never trusts a record whose parts are gone.
         """
+        check_no_link(self.output, self.folder)
         with output_errors(self.folder):
             for folder in (self.units, self.parts):
                 self.storage.delete_folder(folder)
@@ -118,6 +124,7 @@ class StagingArea:
 
     def _lock(self) -> Callable[[], None]:
         while True:
+            check_no_link(self.output, self.folder)
             self.storage.make_folder(self.folder)
             try:
                 return self.storage.lock(f"{self.folder}/lock")

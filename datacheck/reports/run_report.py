@@ -68,14 +68,24 @@ class RunReport(Report):
         """Rows read, kept, dropped and quarantined, over all inputs."""
         return {name: sum(getattr(account, name) for account in self.accounts) for name in _COUNTS}
 
-    def to_manifest(self, fingerprint: str, schema: dict[str, Any], statistics: str | None) -> bytes:
-        """The bytes of the manifest. They hold no time and no number of workers: equal runs write equal bytes."""
+    def to_manifest(
+        self,
+        fingerprint: str,
+        schema: Mapping[str, Any],
+        statistics: str | None,
+        identity: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The bytes of the manifest. They hold no time and no number of workers: equal runs write equal bytes.
+
+        ``identity`` is what tells this run from others, so that a later one can say what differs.
+        """
         record = {
             "version": MANIFEST_VERSION,
             "datacheck": __version__,
             "name": self.name,
             "fingerprint": fingerprint,
             "schema": schema,
+            "identity": identity,
             "statistics": statistics,
             **self.totals(),
             "num_files": self.num_files,

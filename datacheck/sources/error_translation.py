@@ -14,6 +14,7 @@ from datacheck.errors import DatacheckError, SourceError
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.probe import read_head
+from datacheck.storage.os_errors import machine_failure
 from datacheck.text import plain
 
 __all__ = [
@@ -79,10 +80,8 @@ def to_source_error(uri: str, error: Exception) -> SourceError:
     """A library's exception as a ``SourceError`` with the first line of its message."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions")
-    if isinstance(error, MemoryError):
-        return SourceError(
-            "DC901", uri, "reading it takes more memory than is available", "split it into smaller files"
-        )
+    if (failure := machine_failure(error)) is not None:
+        return SourceError("DC910", uri, *failure)
     lines = str(error).strip().splitlines()
     problem = plain(lines[0].rstrip("."), 400) if lines else type(error).__name__
     if isinstance(error, OSError | pa.ArrowException) and "crypt" in problem:

@@ -1,16 +1,17 @@
-"""Operating system errors while writing, as an ``OutputError`` that suggests a fix."""
+"""Operating system errors, as messages that suggest a fix: those of writing, and those that say nothing about a file."""
 
 from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from datacheck.errors import OutputError
 from datacheck.text import plain
 
-__all__ = ["output_error", "output_errors"]
+__all__ = ["machine_failure", "output_error", "output_errors", "scratch_errors"]
 
 _KEPT = "finished parts are kept"
 
@@ -36,6 +37,44 @@ _REASONS: dict[int, tuple[str, str]] = {
     errno.EROFS: ("the file system is read-only", "choose an output on a writable one"),
     errno.EXDEV: ("it is on another file system", "keep '.datacheck' and the output on the same one"),
 }
+
+
+#: Errors that are the machine's and no file's, although they come while a file is read: they may pass.
+_MACHINE = {
+    errno.EDQUOT: "set TMPDIR to a folder with more room",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit ('ulimit -n')",
+    errno.ENFILE: "close some",
+    errno.ENOMEM: "use fewer workers",
+    errno.ENOSPC: "free space there, or set TMPDIR to a folder with more room",
+    errno.ESTALE: "check the network file system",
+    errno.ETIMEDOUT: "check the network",
+}
+
+
+def machine_failure(error: BaseException) -> tuple[str, str] | None:
+    """What failed and how to fix it, for an error that says nothing about the file that was read; None for any other."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory", "use fewer workers, or split the file into smaller ones, and run again"
+    if not isinstance(error, OSError) or error.errno not in _MACHINE:
+        return None
+    reason, _ = _REASONS.get(error.errno, (error.strerror or str(error), ""))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = f"{reason}, in the temporary folder {plain(tempfile.gettempdir())}"
+    return reason, f"{_MACHINE[error.errno]}, and run again"
+
+
+@contextmanager
+def scratch_errors() -> Iterator[None]:
+    """Turn every ``OSError`` of the block, which writes temporary files, into an ``OutputError``."""
+    try:
+        yield
+    except OSError as error:
+        reason, fix = machine_failure(error) or (
+            error.strerror or str(error),
+            "set TMPDIR to another folder, and run again",
+        )
+        raise OutputError(f"temporary files cannot be written: {plain(reason)}; {fix}") from error
 
 
 def output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
+from datacheck.hashing.store import HashStore
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
@@ -84,6 +87,29 @@ def test_a_full_disk_stops_a_concatenation(small_disk, tmp_path):
     with pytest.raises(OutputError, match="the disk is full"):
         concatenate("npy", [str(tmp_path / "part")], str(small_disk / "joined"))
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_full_temporary_folder_is_an_error_where_hashes_are_spilled(small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with (
+        pytest.raises(
+            OutputError, match="temporary files cannot be written: the disk is full, in the temporary folder"
+        ),
+        HashStore(1000) as store,
+    ):
+        store.add(np.arange(1 << 20, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_full_temporary_folder_blames_no_file(small_disk, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    np.savez_compressed(tmp_path / "a.npz", x=np.asfortranarray(np.arange(1e6).reshape(1000, 1000) % 97))
+    (finding,) = datacheck.scan(tmp_path / "a.npz").findings
+    assert finding.code == "DC910"
+    assert finding.detail == (
+        f"the disk is full, in the temporary folder {small_disk}; free space there, or set TMPDIR to a folder with more"
+        " room, and run again"
+    )
 
 
 def test_a_full_disk_leaves_a_unit_unrecorded(small_disk):

@@ -162,6 +162,8 @@ def _reject_constant(token: str) -> Any:
 def _finite(value: Scalar) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("does not fit into 64 bits")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError("does not fit into 64 bits")
     return value
 
 
@@ -197,6 +199,9 @@ class _FieldRecord(_Strict):
             raise fault("values", f"has {len(self.values)} features, but num_values has {len(self.num_values)}")
         if any(len(values) != width for values in self.values):
             raise fault("values", f"expected {width} for each feature")
+        is_number = [type(value) in (int, float) for values in self.values for value in values]
+        if self.statistic != "most_frequent" and not all(is_number):
+            raise fault("values", f"expected numbers for the statistic {self.statistic}")
         return self
 
 

@@ -24,6 +24,7 @@ from datacheck.sinks.base import PartWriter
 from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
+from datacheck.storage import storage_of
 
 __all__ = ["PartFiles", "WrittenParts"]
 
@@ -32,11 +33,12 @@ __all__ = ["PartFiles", "WrittenParts"]
 class WrittenParts:
     """The finished files of a unit, and how many rows they hold.
 
-    ``parts`` is the size in bytes of each file. ``arrays`` names the one array in each file of rows; None for an array
-    without a name, and for a file that holds all fields.
+    ``parts`` is the size in bytes of each file, ``checksums`` a hash of its content. ``arrays`` names the one array in each
+    file of rows; None for an array without a name, and for a file that holds all fields.
     """
 
     parts: Mapping[str, int]
+    checksums: Mapping[str, str]
     arrays: list[str | None]
     num_kept: int
     num_dropped: int
@@ -151,8 +153,10 @@ class PartFiles:
         by_outcome, by_code = Counter(dict(outcomes.counts())), Counter[str]()
         for broken, number in codes.counts():
             by_code.update(dict.fromkeys(broken, number))
+        storage = storage_of(self._plan.parts)
         return WrittenParts(
             parts,
+            {name: storage.content_hash(f"{self._plan.parts}/{name}") for name in parts},
             self._arrays,
             self._num_kept,
             by_outcome[DROPPED],

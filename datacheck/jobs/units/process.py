@@ -172,6 +172,7 @@ class _UnitCleaner:
             UnitScan(self._num_read, findings, self._fields, self._names, self._num_values),
             dict(self._failed),
             dict(self._left),
+            checksums=dict(written.checksums),
         )
 
 

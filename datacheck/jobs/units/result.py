@@ -33,6 +33,7 @@ class UnitResult:
         failed: the number of violations of each code whose rule is ``fail``.
         left: the number of violations of each code that a ``report`` rule leaves in the output.
         failure: the error that must stop the run. An input that cannot be read does not: see ``error``.
+        checksums: a hash of the content of each file in ``parts``.
     """
 
     name: str
@@ -49,6 +50,7 @@ class UnitResult:
     failed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     failure: DatacheckError | None = None
+    checksums: dict[str, str] = field(default_factory=dict)
 
     @property
     def error(self) -> SourceError | None:
@@ -70,6 +72,7 @@ def to_json(record: UnitResult) -> dict[str, Any]:
         **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
         # Pairs, because the manifest keeps the order of the parts, and JSON objects have no order.
         "parts": [list(part) for part in record.parts.items()],
+        "checksums": record.checksums,
         "arrays": list(record.arrays),
         "repairs": [asdict(total) for total in record.repairs],
         "findings": [finding.to_dict() for finding in scan.findings],
@@ -99,18 +102,21 @@ def from_json(record: Mapping[str, Any]) -> UnitResult:
         record["name"], str(record["uri"]), repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan
     )
     read.parts = {part: int(size) for part, size in record["parts"]}
+    read.checksums = dict(record.get("checksums", {}))
     read.arrays = list(record["arrays"])
     for name in _COUNTS:
         setattr(read, name, int(record[name]))
     for name in _MAPPINGS:
         setattr(read, name, dict(record[name]))
+    if read.num_read != read.num_kept + read.num_dropped + read.num_quarantined:
+        raise ValueError("the counts of rows do not add up")
     return read
 
 
 def read_finished(
-    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[UnitTask], has_part: Callable[[str, int], bool]
+    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[UnitTask], has_part: Callable[[str, int, str], bool]
 ) -> dict[str, UnitResult]:
-    """The units that an earlier, killed run of the same job finished and whose parts still exist, by task name.
+    """The units that an earlier, killed run of the same job finished and whose parts are still whole, by task name.
 
     A run from another folder used other paths for the inputs, which its parts contain: those units are cleaned again.
     """
@@ -119,6 +125,8 @@ def read_finished(
     for name, record in recorded.items():
         with suppress(KeyError, TypeError, ValueError, AttributeError):
             read = from_json(record)
-            if read.uri == uris.get(name) and all(has_part(part, size) for part, size in read.parts.items()):
+            if read.uri != uris.get(name):
+                continue
+            if all(has_part(part, size, read.checksums.get(part, "")) for part, size in read.parts.items()):
                 finished[name] = read
     return finished

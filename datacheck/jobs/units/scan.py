@@ -22,7 +22,16 @@ from datacheck.sources.base import WorkUnit
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["UnitScan", "lost_error", "malformed_finding", "read_keys", "scan_batches", "scan_unit", "scan_whole_file"]
+__all__ = [
+    "UnitScan",
+    "lost_error",
+    "lost_scan",
+    "malformed_finding",
+    "read_keys",
+    "scan_batches",
+    "scan_unit",
+    "scan_whole_file",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,11 @@ def lost_error(uri: str) -> SourceError:
         "the worker process that read it ended, three times: it was killed, perhaps for its memory, or a library crashed",
         "use fewer workers, or split the file; a file that crashes a library may be damaged",
     )
+
+
+def lost_scan(unit: WorkUnit) -> UnitScan:
+    """The scan of a unit at which a worker process ended each time that it was tried."""
+    return UnitScan(error=lost_error(unit.uri))
 
 
 def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) -> UnitScan:

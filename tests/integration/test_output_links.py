@@ -1,0 +1,81 @@
+"""Links in an output folder: nothing is written or deleted behind them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from job_files import contents, write_pipeline
+
+import datacheck
+from datacheck.errors import OutputError
+from datacheck.publishing.links import check_no_link, is_inside
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "_raw.npy", np.array([1.0, np.nan, 3.0]))
+    (tmp_path / "victim").mkdir()
+    for name in ("f", "_raw.npy", "x.json", "run.json", ".x.partial"):
+        (tmp_path / "victim" / name).write_text("precious")
+    write_pipeline(tmp_path, {"a": "in/_raw.npy"})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "link", ["a", "quarantine", "ledger", "quarantine/a", ".datacheck", ".datacheck/parts", ".datacheck/units"]
+)
+@pytest.mark.parametrize("target", ["victim", "in"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_or_deleted_behind_a_link(link: str, target: str, overwrite: bool, job: Path) -> None:
+    before = contents(job / "victim"), contents(job / "in")
+    path = job / "out" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(job / target)
+    with pytest.raises(OutputError, match=r"is a link|cannot be written|damaged"):
+        datacheck.run("pipeline.yaml", overwrite=overwrite)
+    assert (contents(job / "victim"), contents(job / "in")) == before
+
+
+def test_a_link_that_appears_after_a_run_is_not_followed_by_the_next(job: Path) -> None:
+    datacheck.run("pipeline.yaml")
+    (job / "out" / "a" / "_raw.npy").unlink()
+    (job / "out" / "a").rmdir()
+    (job / "out" / "a").symlink_to(job / "victim")
+    before = contents(job / "victim")
+    with pytest.raises(OutputError, match="is a link"):
+        datacheck.run(write_pipeline(job, {"a": "in/_raw.npy"}, otherwise="drop_row"), overwrite=True)
+    assert contents(job / "victim") == before
+
+
+def test_the_output_folder_itself_may_be_a_link(job: Path) -> None:
+    (job / "disk").mkdir()
+    (job / "out").symlink_to(job / "disk")
+    datacheck.run("pipeline.yaml")
+    assert (job / "disk" / "manifest.json").exists()
+
+
+def test_names_that_lead_out_of_the_output_are_not_inside(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to(tmp_path)
+    output = str(tmp_path)
+    assert is_inside(output, "a/x.npy")
+    assert is_inside(output, "x.npy")
+    for name in ("../x", "a/../x", "/etc/passwd", "a/link/x", "", "a//x"):
+        assert not is_inside(output, name), name
+    check_no_link(output, f"{output}/not/there/yet")
+
+
+def test_files_that_a_damaged_manifest_names_elsewhere_are_not_deleted(job: Path) -> None:
+    datacheck.run("pipeline.yaml")
+    path = job / "out" / "manifest.json"
+    record = json.loads(path.read_text())
+    for name in ("../victim/f", f"{job}/victim/f", "a/../../victim/f"):
+        record["inputs"][0]["outputs"].append({**record["inputs"][0]["outputs"][0], "path": name})
+    path.write_text(json.dumps(record))
+    datacheck.run(write_pipeline(job, {"a": "in/_raw.npy"}, otherwise="drop_row"), overwrite=True)
+    assert (job / "victim" / "f").read_text() == "precious"
