@@ -15,7 +15,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from datacheck.errors import UsageError
 from datacheck.torch import SafeCollate, SampleOrigin, batch_origins
-from datacheck.torch.loader.provenance import MAX_BATCHES, deliver
+from datacheck.torch.loader.provenance import MAX_BATCHES, remember_batch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning"),
@@ -244,8 +244,8 @@ def test_batches_that_nobody_made_are_not_known() -> None:
 def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() -> None:
     values = torch.randn(4, 3)
     first, second = values.clone(), values.clone()
-    deliver(first, [SampleOrigin(index) for index in range(4)])
-    deliver(second, [SampleOrigin(index) for index in range(4, 8)])
+    remember_batch(first, [SampleOrigin(index) for index in range(4)])
+    remember_batch(second, [SampleOrigin(index) for index in range(4, 8)])
     assert indices_at(first) == [0, 1, 2, 3]
     assert indices_at(second) == [4, 5, 6, 7]
     assert indices_at(values) is None
@@ -253,9 +253,9 @@ def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() 
 
 def test_old_batches_are_forgotten() -> None:
     old = torch.randn(4, 3)
-    deliver(copy.deepcopy(old), [SampleOrigin(index) for index in range(4)])
+    remember_batch(copy.deepcopy(old), [SampleOrigin(index) for index in range(4)])
     for _ in range(MAX_BATCHES):
-        deliver(torch.randn(4, 3), [SampleOrigin(index) for index in range(4)])
+        remember_batch(torch.randn(4, 3), [SampleOrigin(index) for index in range(4)])
     assert indices_at(old) is None
 
 
@@ -264,14 +264,14 @@ def test_batches_of_any_dtype_and_size_are_known(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)
     for shape in ((8,), (8, 700), (8, 3, 40, 40)):
         batch = (torch.randn(shape, generator=generator) * 50).to(dtype)
-        deliver(batch, [SampleOrigin(index) for index in range(8)])
+        remember_batch(batch, [SampleOrigin(index) for index in range(8)])
         assert indices_at(batch.clone()) == list(range(8))
 
 
 def test_a_nan_in_the_batch_does_not_hide_it() -> None:
     batch = torch.randn(8, 4)
     batch[2, 1] = float("nan")
-    deliver(batch, [SampleOrigin(index) for index in range(8)])
+    remember_batch(batch, [SampleOrigin(index) for index in range(8)])
     assert indices_at(batch.clone()) == list(range(8))
     assert indices_at(batch.numpy().copy()) == list(range(8))
 
@@ -288,13 +288,13 @@ def test_nothing_is_noted_for_those_who_do_not_ask(run_python: Any) -> None:
     program = """
 import torch
 from datacheck.torch import SafeDataset, SafeCollate
-from datacheck.torch.loader import index_tracking as served
+from datacheck.torch.loader import index_tracking as tracking
 safe = SafeDataset([torch.ones(2)] * 4)
 list(safe)
-assert not served._served.notes
+assert not tracking._tracked.refs
 SafeCollate()
 list(safe)
-assert len(served._served.notes) == 4
+assert len(tracking._tracked.refs) == 4
 """
     run_python(program)
 

@@ -22,9 +22,9 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 from datacheck.errors import CleaningError, PipelineError, SchemaError, UsageError
 from datacheck.torch import BadSampleError, BadSampleWarning, SafeCollate, SafeDataset, TooManyBadSamplesError
-from datacheck.torch.loader.index_complement import GoodIndices
+from datacheck.torch.loader.index_complement import IndexComplement
 from datacheck.torch.loader.replacement import candidates
-from datacheck.torch.loader.retry import is_passing
+from datacheck.torch.loader.retry import is_transient
 
 pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
 
@@ -308,7 +308,7 @@ def test_a_passing_error_that_lasts_is_replaced_and_never_quarantined(tmp_path: 
     ],
 )
 def test_which_errors_pass(error: Exception, passes: bool) -> None:
-    assert is_passing(error) is passes
+    assert is_transient(error) is passes
 
 
 def test_exceptions_of_the_users_choice_pass_too() -> None:
@@ -387,7 +387,7 @@ def test_check_reports_a_rotten_set_and_compact_refuses_it(capsys: pytest.Captur
 
 @given(st.integers(0, 200), st.sets(st.integers(0, 199)))
 def test_good_indices_are_those_that_are_not_bad(size: int, bad: set[int]) -> None:
-    good = GoodIndices(size, sorted(bad))
+    good = IndexComplement(size, sorted(bad))
     expected = [index for index in range(size) if index not in bad]
     assert list(good) == expected
     assert len(good) == len(expected)
@@ -424,7 +424,7 @@ def test_indices_are_those_of_a_sequence() -> None:
     for index in (5, -6):
         with pytest.raises(IndexError):
             safe[index]
-    with pytest.raises(TypeError, match="whole number"):
+    with pytest.raises(TypeError, match="expected an integer index"):
         safe["x"]
     assert not safe.report().samples
 
@@ -480,38 +480,38 @@ def test_a_transform_is_inside_the_protection() -> None:
     ("options", "message"),
     [
         ({"on_bad": "replac"}, "did you mean 'replace'"),
-        ({"on_bad": ("replace", "skip")}, "no order of policies"),
-        ({"on_bad": ("repair", "repair")}, "no order of policies"),
+        ({"on_bad": ("replace", "skip")}, "expected one policy"),
+        ({"on_bad": ("repair", "repair")}, "expected one policy"),
         ({"max_bad_fraction": 2}, "from 0 to 1"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"retries": -1}, "retries"),
-        ({"on_bad": None}, "no policy None"),
-        ({"max_bad_fraction": "1%"}, "from 0 to 1, and is '1%'"),
-        ({"max_attempts": 1.5}, "max_attempts must be a whole number"),
-        ({"retries": 1.5}, "retries must be a whole number"),
+        ({"on_bad": None}, "unknown policy None"),
+        ({"max_bad_fraction": "1%"}, "from 0 to 1, got '1%'"),
+        ({"max_attempts": 1.5}, "max_attempts must be an integer"),
+        ({"retries": 1.5}, "retries must be an integer"),
         ({"backoff": "1s"}, "backoff must be seconds"),
-        ({"seed": "a"}, "seed must be a whole number"),
-        ({"retry_on": ("OSError",)}, "retry_on must be a tuple of classes of exceptions"),
-        ({"retry_on": int}, "retry_on must be a tuple of classes of exceptions"),
+        ({"seed": "a"}, "seed must be an integer"),
+        ({"retry_on": ("OSError",)}, "retry_on must be an exception class or a tuple"),
+        ({"retry_on": int}, "retry_on must be an exception class or a tuple"),
         ({"transform": 3}, "transform"),
         ({"quarantine": 3}, "the path of a JSON file"),
-        ({"replace_from": []}, "one sample or more"),
-        ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, and Numbered has \d samples"),
+        ({"replace_from": []}, "non-empty"),
+        ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, but Numbered has \d samples"),
         ({"cleaning": []}, "repairs nothing; set on_bad='repair'"),
         ({"statistics": "statistics.json"}, "cleaning='pipeline.yaml'"),
     ],
 )
-def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SafeDataset(Numbered(3), **options)
 
 
-def test_what_is_no_data_set_is_refused() -> None:
-    with pytest.raises(UsageError, match="no data set"):
+def test_only_datasets_are_accepted() -> None:
+    with pytest.raises(UsageError, match="expected a Dataset, got int"):
         SafeDataset(3)
-    with pytest.raises(UsageError, match="open_dataset opens a path"):
+    with pytest.raises(UsageError, match=r"open paths with datacheck\.torch\.open_dataset"):
         SafeDataset("data/train")
-    with pytest.raises(UsageError, match="wrap its data set"):
+    with pytest.raises(UsageError, match="got a DataLoader; wrap its dataset"):
         SafeDataset(DataLoader(Numbered(3)))
     with pytest.raises(SchemaError):
         SafeDataset(Numbered(3), schema={"fields": {"x": {"dtype": "flot32"}}})

@@ -162,7 +162,7 @@ if __name__ == "__main__":
         pytest.fail(f"{list(tmp_path.iterdir())} is left")
 
 
-def test_a_run_under_way_keeps_its_journal(tmp_path: Path) -> None:
+def test_a_run_under_way_keeps_its_event_log(tmp_path: Path) -> None:
     first = safe_of(Numbered(40, nan=(3,)), quarantine=tmp_path / "bad.json")
     list(DataLoader(first, batch_size=8, num_workers=1, multiprocessing_context="fork"))
     # A cell of a notebook that is run again: the first one was not asked for a report, and still has its samples.

@@ -107,7 +107,7 @@ def test_workers_report_their_shares() -> None:
 def test_a_generator_that_raises_is_over_and_that_is_said() -> None:
     for policy in ("skip", "replace"):
         safe = safe_of(GeneratorStream(Numbered(10, broken=(4,))), on_bad=policy)
-        with pytest.raises(BadSampleError, match=r"generator, which cannot go on.*continue_and_report") as told:
+        with pytest.raises(BadSampleError, match=r"generator, which cannot continue.*continue_and_report") as told:
             list(safe)
         assert isinstance(told.value.__cause__, ValueError)
         assert told.value.index == 4

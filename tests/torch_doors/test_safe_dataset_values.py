@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_sequence
 import datacheck
 from datacheck.schema.loading import load_schema
 from datacheck.torch import BadSampleError, BadSampleWarning
-from datacheck.torch.loader.sample_check import SampleJudge
+from datacheck.torch.loader.sample_check import SampleCheck
 
 NAN, INF = float("nan"), float("inf")
 Pair = namedtuple("Pair", ["left", "right"])
@@ -51,13 +51,13 @@ class Colour(enum.Enum):
 
 def judged(sample: Any, schema: Any = None) -> list[tuple[str, str | None]]:
     """The codes and fields of a sample, after the screen was asked, as a data set asks."""
-    judge = SampleJudge(load_schema(schema))
-    findings = () if judge.is_clean(sample) else judge.judge(sample, "set", 0)
-    assert judge.is_clean(sample) <= (not findings)
+    sample_check = SampleCheck(load_schema(schema))
+    findings = () if sample_check.is_clean(sample) else sample_check.find_violations(sample, "set", 0)
+    assert sample_check.is_clean(sample) <= (not findings)
     # The screen has learned the sample's form by now, and says the same of it.
-    again = () if judge.is_clean(sample) else judge.judge(sample, "set", 0)
+    again = () if sample_check.is_clean(sample) else sample_check.find_violations(sample, "set", 0)
     assert again == findings
-    assert judge.are_clean([sample] * 10) <= (not findings)
+    assert sample_check.are_clean([sample] * 10) <= (not findings)
     return [(finding.code, finding.field) for finding in findings]
 
 
@@ -152,15 +152,15 @@ SMALL_ARRAYS = hnp.arrays(st.sampled_from([np.dtype("f4"), np.dtype("f8")]), st.
 @given(st.lists(st.tuples(SMALL_ARRAYS, st.floats(width=32)), min_size=8, max_size=12))
 @settings(max_examples=80)
 def test_samples_looked_at_together_are_clean_only_where_each_of_them_is(samples: Any) -> None:
-    judge = SampleJudge(load_schema(None))
-    if judge.are_clean(samples):
+    sample_check = SampleCheck(load_schema(None))
+    if sample_check.are_clean(samples):
         assert numpy_is_finite(samples)
 
 
 def test_text_among_numbers_hides_no_nan() -> None:
-    judge = SampleJudge(load_schema(None))
-    assert not judge.are_clean([np.array([NAN])] + [np.array(["a"])] * 20)
-    assert not judge.are_clean([{"x": np.array(["a"])}] * 20 + [{"x": np.array([NAN])}])
+    sample_check = SampleCheck(load_schema(None))
+    assert not sample_check.are_clean([np.array([NAN])] + [np.array(["a"])] * 20)
+    assert not sample_check.are_clean([{"x": np.array(["a"])}] * 20 + [{"x": np.array([NAN])}])
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ def test_a_nan_is_found_in_any_structure_and_named_by_its_path(sample: Any, fiel
 def test_sparse_and_nested_tensors_are_looked_into_and_positions_are_those_of_the_tensor() -> None:
     places, values = torch.tensor([[0, 3], [2, 1]]), torch.tensor([1.0, NAN])
     sparse = torch.sparse_coo_tensor(places, values, (5, 4), check_invariants=True)
-    judge = SampleJudge(load_schema(None))
-    (finding,) = judge.judge({"x": sparse}, "set", 7)
+    sample_check = SampleCheck(load_schema(None))
+    (finding,) = sample_check.find_violations({"x": sparse}, "set", 7)
     assert (finding.field, finding.examples[0].row, finding.examples[0].index) == ("x", 7, (3, 1))
-    assert not judge.is_clean({"x": sparse})
+    assert not sample_check.is_clean({"x": sparse})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls both layouts a prototype
         csr = torch.tensor([[0.0, NAN], [1.0, 0.0]]).to_sparse_csr()
