@@ -73,7 +73,7 @@ def test_every_bad_sample_of_any_worker_is_reported_and_replaced_alike(
         assert [origin.index for origin in origins] == batch[1].tolist()
 
 
-def test_what_is_known_before_a_fork_is_not_touched_by_the_workers(tmp_path: Path) -> None:
+def test_workers_do_not_load_samples_known_before_the_fork(tmp_path: Path) -> None:
     safe = safe_of(Numbered(60, **BAD))
     safe.check(num_workers=2, multiprocessing_context="fork")
     assert safe.report().bad_indices == ALL_BAD
@@ -99,7 +99,7 @@ def test_a_killed_worker_loses_no_report() -> None:
         )
 
 
-def test_a_worker_that_comes_later_tells_what_killed_the_one_before() -> None:
+def test_a_later_worker_reports_what_killed_an_earlier_one() -> None:
     safe = safe_of(BatchedKillsItsWorker(60, last=50))
     loader = DataLoader(safe, batch_size=4, num_workers=1, prefetch_factor=1, multiprocessing_context="fork")
     # Which error torch raises depends on what the main process did when the worker was killed.
@@ -112,7 +112,7 @@ def test_a_worker_that_comes_later_tells_what_killed_the_one_before() -> None:
     assert "or another sample of its batch of 4, was killed" in killed.message
 
 
-def test_half_a_line_of_a_killed_worker_harms_nothing() -> None:
+def test_half_a_line_of_a_killed_worker_is_ignored() -> None:
     safe = safe_of(Numbered(60, **BAD))
     safe[3]
     folder = event_log_folder(safe)
@@ -134,7 +134,7 @@ def test_there_are_no_more_files_after_many_epochs() -> None:
     assert safe.report().counts["seen"] == 100
 
 
-def test_a_passing_error_in_a_worker_is_tried_again(tmp_path: Path) -> None:
+def test_a_transient_error_in_a_worker_is_retried(tmp_path: Path) -> None:
     safe = safe_of(Flaky(20, 7, tmp_path / "seen"))
     assert indices_of(DataLoader(safe, batch_size=5, num_workers=1)) == list(range(20))
     assert not safe.report().samples
@@ -142,7 +142,7 @@ def test_a_passing_error_in_a_worker_is_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_samplers_and_sets_around_it_work(num_workers: int) -> None:
+def test_samplers_and_wrapping_datasets_work(num_workers: int) -> None:
     safe = safe_of(Numbered(40, nan=(5, 30)))
     part, _ = random_split(ConcatDataset([safe, Numbered(10)]), [40, 10], torch.Generator().manual_seed(1))
     sampler = WeightedRandomSampler(torch.ones(40).tolist(), 200, generator=torch.Generator().manual_seed(2))
@@ -152,7 +152,7 @@ def test_samplers_and_sets_around_it_work(num_workers: int) -> None:
     assert set(safe.report().bad_indices) <= {5, 30}
 
 
-def test_the_folder_goes_with_the_data_set() -> None:
+def test_the_folder_is_deleted_with_the_dataset() -> None:
     safe = safe_of(Numbered(5, nan=(1,)))
     safe[1]
     folder = event_log_folder(safe)
@@ -162,7 +162,7 @@ def test_the_folder_goes_with_the_data_set() -> None:
     assert not folder.exists()
 
 
-def test_a_folder_that_was_cleared_is_made_again() -> None:
+def test_a_deleted_folder_is_created_again() -> None:
     event_log = EventLog()
     for path in event_log.folder.iterdir():
         path.unlink()

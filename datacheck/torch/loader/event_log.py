@@ -271,7 +271,7 @@ def _make_folder(beside: Path | None) -> Path:
         if beside.exists():  # a read-only folder
             return _make_folder(None)
         raise OutputError(
-            f"{plain(str(beside))}: cannot be written: {error}; choose a file in an existing folder"
+            f"{plain(str(beside))}: cannot be written: {error}; choose a file in a folder that exists"
         ) from None
 
 

@@ -137,7 +137,7 @@ def _parts_of_split(
     if split is None:
         if len(splits) != 1:
             raise UsageError(
-                f"{plain(folder)}: it has the splits {join_limited(splits)}; choose one: split={splits[0]!r}"
+                f"{plain(folder)}: it has the splits {join_limited(splits)}; name one: split={splits[0]!r}"
             )
         split = splits[0]
     elif split not in splits:

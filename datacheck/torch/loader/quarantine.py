@@ -160,7 +160,7 @@ class Quarantine:
             lock = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise OutputError(
-                f"{self._name}: cannot be written: {error}; choose a file in an existing folder"
+                f"{self._name}: cannot be written: {error}; choose a file in a folder that exists"
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
