@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import glob
 import json
 import os
@@ -162,10 +163,15 @@ class Quarantine:
             raise OutputError(
                 f"{self._name}: cannot be written: {error}; choose a file in a folder that exists"
             ) from error
+        is_gc_enabled = gc.isenabled()
+        # Collecting another dataset here would save its bad samples, and so wait for this lock forever.
+        gc.disable()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
+            if is_gc_enabled:
+                gc.enable()
             # A worker that was forked meanwhile has the descriptor too and would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
