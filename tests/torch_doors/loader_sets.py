@@ -82,7 +82,7 @@ class FailsFirst:
 
 
 class Stream(IterableDataset[Any]):
-    """The samples of a map-style data set one after the other, each worker its share; a class of its own iterates."""
+    """The samples of a map-style dataset one after the other, each worker its share; a class of its own iterates."""
 
     def __init__(self, inner: Dataset[Any]) -> None:
         self.inner = inner
@@ -178,7 +178,7 @@ def ended(batches: Any) -> Iterator[None]:
 
 
 def safe_of(dataset: Any, **options: Any) -> SafeDataset[Any]:
-    """A SafeDataset without a cap, for data sets of a few samples."""
+    """A SafeDataset without a cap, for datasets of a few samples."""
     return SafeDataset(dataset, **{"max_bad_fraction": 1.0, "backoff": 0.0, **options})
 
 

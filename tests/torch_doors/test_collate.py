@@ -15,7 +15,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from datacheck.errors import UsageError
 from datacheck.torch import SafeCollate, SampleOrigin, batch_origins
-from datacheck.torch.loader.provenance import MAX_BATCHES, deliver
+from datacheck.torch.loader.provenance import MAX_BATCHES, remember_batch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning"),
@@ -98,7 +98,7 @@ def test_the_batch_is_what_the_collate_function_makes(form: Any, num_workers: in
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_batch_is_known_wherever_it_went(form: Any, num_workers: int) -> None:
+def test_a_batch_is_recognized_after_moving(form: Any, num_workers: int) -> None:
     loader = DataLoader(
         safe_of(Filed(form)),
         batch_size=8,
@@ -172,14 +172,14 @@ def test_any_collate_function() -> None:
         SafeCollate(3)  # type: ignore[arg-type]
 
 
-def test_one_object_served_many_times_is_told_by_its_order() -> None:
+def test_one_object_served_many_times_is_told_apart_by_order() -> None:
     shared = torch.ones(3)
     safe = safe_of(Listed([shared] * 6))
     batches = list(DataLoader(safe, batch_size=3, collate_fn=SafeCollate()))
     assert [indices_at(batch) for batch in batches] == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_sets_and_subsets_around_it() -> None:
+def test_wrapping_datasets_and_subsets() -> None:
     first, second = safe_of(Filed(as_tuple)), safe_of(Filed(as_tuple, seed=1))
     loader = DataLoader(ConcatDataset([first, Subset(second, range(6, 12))]), batch_size=10, collate_fn=SafeCollate())
     assert [indices_at(batch) for batch in loader] == [
@@ -189,7 +189,7 @@ def test_sets_and_subsets_around_it() -> None:
     ]
 
 
-def test_a_data_set_around_it_may_change_the_samples() -> None:
+def test_a_wrapping_dataset_may_change_the_samples() -> None:
     class Doubled(Dataset[Any]):
         def __init__(self) -> None:
             self.safe = safe_of(Filed(as_tuple))
@@ -204,7 +204,7 @@ def test_a_data_set_around_it_may_change_the_samples() -> None:
     assert [indices_at(batch) for batch in loader] == [list(range(12)), list(range(12, 24))]
 
 
-def test_samples_looked_at_before_do_not_shift_the_indices() -> None:
+def test_samples_loaded_before_do_not_shift_the_indices() -> None:
     safe = safe_of(Filed(as_tuple))
     loader = DataLoader(safe, batch_size=6, collate_fn=SafeCollate())
     for index in (9, 3, 5):
@@ -235,7 +235,7 @@ def test_a_function_around_the_collate_gets_the_batch_itself(num_workers: int) -
     assert [indices.tolist() for _, indices in loader] == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_batches_that_nobody_made_are_not_known() -> None:
+def test_other_batches_are_unknown() -> None:
     assert batch_origins(torch.randn(3, 3)) is None
     assert batch_origins({"text": ["a", "b"]}) is None
     assert batch_origins(None) is None
@@ -244,8 +244,8 @@ def test_batches_that_nobody_made_are_not_known() -> None:
 def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() -> None:
     values = torch.randn(4, 3)
     first, second = values.clone(), values.clone()
-    deliver(first, [SampleOrigin(index) for index in range(4)])
-    deliver(second, [SampleOrigin(index) for index in range(4, 8)])
+    remember_batch(first, [SampleOrigin(index) for index in range(4)])
+    remember_batch(second, [SampleOrigin(index) for index in range(4, 8)])
     assert indices_at(first) == [0, 1, 2, 3]
     assert indices_at(second) == [4, 5, 6, 7]
     assert indices_at(values) is None
@@ -253,9 +253,9 @@ def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() 
 
 def test_old_batches_are_forgotten() -> None:
     old = torch.randn(4, 3)
-    deliver(copy.deepcopy(old), [SampleOrigin(index) for index in range(4)])
+    remember_batch(copy.deepcopy(old), [SampleOrigin(index) for index in range(4)])
     for _ in range(MAX_BATCHES):
-        deliver(torch.randn(4, 3), [SampleOrigin(index) for index in range(4)])
+        remember_batch(torch.randn(4, 3), [SampleOrigin(index) for index in range(4)])
     assert indices_at(old) is None
 
 
@@ -264,14 +264,14 @@ def test_batches_of_any_dtype_and_size_are_known(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)
     for shape in ((8,), (8, 700), (8, 3, 40, 40)):
         batch = (torch.randn(shape, generator=generator) * 50).to(dtype)
-        deliver(batch, [SampleOrigin(index) for index in range(8)])
+        remember_batch(batch, [SampleOrigin(index) for index in range(8)])
         assert indices_at(batch.clone()) == list(range(8))
 
 
 def test_a_nan_in_the_batch_does_not_hide_it() -> None:
     batch = torch.randn(8, 4)
     batch[2, 1] = float("nan")
-    deliver(batch, [SampleOrigin(index) for index in range(8)])
+    remember_batch(batch, [SampleOrigin(index) for index in range(8)])
     assert indices_at(batch.clone()) == list(range(8))
     assert indices_at(batch.numpy().copy()) == list(range(8))
 
@@ -284,17 +284,17 @@ def test_what_the_collate_function_raises_names_the_samples() -> None:
     assert "while collating samples 0, 1, 2" in told.value.__notes__
 
 
-def test_nothing_is_noted_for_those_who_do_not_ask(run_python: Any) -> None:
+def test_nothing_is_tracked_without_safe_collate(run_python: Any) -> None:
     program = """
 import torch
 from datacheck.torch import SafeDataset, SafeCollate
-from datacheck.torch.loader import index_tracking as served
+from datacheck.torch.loader import index_tracking as tracking
 safe = SafeDataset([torch.ones(2)] * 4)
 list(safe)
-assert not served._served.notes
+assert not tracking._tracked.refs
 SafeCollate()
 list(safe)
-assert len(served._served.notes) == 4
+assert len(tracking._tracked.refs) == 4
 """
     run_python(program)
 

@@ -1,4 +1,4 @@
-"""Files opened as data sets: what the samples are, and the original file and row of each."""
+"""Files opened as datasets: what the samples are, and the original file and row of each."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_arrays_of_any_dtype(tmp_path: Path, dtype: str) -> None:
     assert np.array_equal(np.load(tmp_path / "x.npy"), array)
 
 
-def test_it_travels_and_is_known_again(example: Path) -> None:
+def test_it_can_be_pickled_and_keeps_its_fingerprint(example: Path) -> None:
     dataset = open_dataset(example / "out" / "weather", split="val")
     dataset[0]
     again = pickle.loads(pickle.dumps(dataset))
@@ -158,7 +158,7 @@ def test_it_travels_and_is_known_again(example: Path) -> None:
         dataset[2_140]
 
 
-def test_what_cannot_be_opened_is_named(example: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened_are_named(example: Path, tmp_path: Path) -> None:
     output = example / "out" / "weather"
     with pytest.raises(UsageError, match=r"it has the splits 'train', 'val', 'test'; name one: split='train'"):
         open_dataset(output)
@@ -174,7 +174,7 @@ def test_what_cannot_be_opened_is_named(example: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["version", "outside", "ledger", "json"])
-def test_a_manifest_that_is_not_to_be_believed_is_refused(tmp_path: Path, damage: str) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path: Path, damage: str) -> None:
     pq.write_table(pa.table({"x": [1.0, float("nan"), 3.0]}), tmp_path / "raw.parquet")
     pipeline = {
         "version": 1,

@@ -1,4 +1,4 @@
-"""Keys that must be unique: judged by check() over the whole data set, and said of where they are not judged."""
+"""Keys that must be unique: judged by check() over the whole dataset, and said of where they are not judged."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_check_calls_all_but_the_first_of_a_key_bad(samples: list[Any], schema: 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 9) | st.floats(0, 3).map(round), min_size=1, max_size=40), st.integers(1, 7))
-def test_it_finds_what_a_set_of_python_finds(values: list[int], batch_size: int) -> None:
+def test_it_finds_the_same_duplicates_as_a_python_set(values: list[int], batch_size: int) -> None:
     seen: set[int] = set()
     expected = [place for place, value in enumerate(values) if value in seen or seen.add(value)]  # type: ignore[func-returns-value]
     assert repeated(safe_of(Listed(values), schema=ID), batch_size=batch_size) == expected
 
 
-def test_workers_find_the_same_and_a_bad_sample_is_no_first() -> None:
+def test_workers_find_the_same_and_bad_samples_do_not_count_as_first() -> None:
     samples = [{"id": place % 20, "x": float("nan") if place in (3, 24) else 1.0} for place in range(60)]
     expected = [place for place in range(20, 60) if place not in (23, 24)]
     schema = {"fields": {"id": {"unique": True}, "x": {}}}
@@ -83,7 +83,7 @@ def test_a_sample_and_a_file_row_have_the_same_code(tmp_path: Path) -> None:
     assert (mine.code, mine.field, mine.uri, mine.examples[0].row) == (finding.code, "id", finding.uri, 2)
 
 
-def test_without_a_check_it_is_said_once_that_keys_are_not_judged() -> None:
+def test_without_check_unchecked_keys_are_reported_once() -> None:
     samples = [{"id": 1}] * 4
     for dataset in (Listed(samples), Stream(Listed(samples))):
         safe = safe_of(dataset, schema=ID)
@@ -94,7 +94,7 @@ def test_without_a_check_it_is_said_once_that_keys_are_not_judged() -> None:
         assert (finding.code, finding.field, finding.severity) == ("DC005", "id", "warning")
 
 
-def test_after_a_check_workers_say_nothing_of_it() -> None:
+def test_after_check_workers_do_not_report_keys_as_unchecked() -> None:
     safe = safe_of(Listed([{"id": place} for place in range(8)]), schema=ID)
     with warnings.catch_warnings():
         warnings.simplefilter("error", BadSampleWarning)

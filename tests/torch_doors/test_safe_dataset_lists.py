@@ -49,7 +49,7 @@ def found(sample: Any, schema: Any) -> list[tuple[str, str | None]]:
         ([], ["a", 1.0], {"isin": ["a"]}, [("DC005", "x")]),
     ],
 )
-def test_every_entry_of_a_list_is_held_to_its_field(good: Any, bad: Any, rules: Any, expected: Any) -> None:
+def test_every_entry_of_a_list_is_checked_against_its_field(good: Any, bad: Any, rules: Any, expected: Any) -> None:
     schema = {"fields": {"x": rules}}
     assert found({"x": good}, schema) == []
     assert found({"x": bad}, schema) == expected
@@ -78,7 +78,7 @@ def test_nested_tensors_are_lists(layout: torch.layout) -> None:
 
 
 @pytest.mark.parametrize("rules", [{"ge": 0}, {"dtype": "float32"}, {"isin": [1]}])
-def test_what_has_fields_of_its_own_is_no_value(rules: Any) -> None:
+def test_a_container_with_fields_is_not_a_value(rules: Any) -> None:
     schema = {"fields": {"x": rules}}
     assert found({"x": {"a": 1.0}}, schema) == [("DC003", "x")]
     assert found({"x": [{"a": 1.0}]}, schema) == [("DC003", "x[]")]
@@ -87,7 +87,7 @@ def test_what_has_fields_of_its_own_is_no_value(rules: Any) -> None:
         assert finding.code == "DC003"
 
 
-def test_fields_that_name_one_entry_leave_the_others_alone() -> None:
+def test_fields_of_single_entries_do_not_affect_the_others() -> None:
     schema = {"fields": {"x.0": {"ge": 0}}}
     assert found({"x": [1, -1, "a"]}, schema) == []
     assert found({"x": [-1, -1, "a"]}, schema) == [("DC201", "x.0")]

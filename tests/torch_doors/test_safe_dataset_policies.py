@@ -22,9 +22,9 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
 from datacheck.errors import CleaningError, PipelineError, SchemaError, UsageError
 from datacheck.torch import BadSampleError, BadSampleWarning, SafeCollate, SafeDataset, TooManyBadSamplesError
-from datacheck.torch.loader.index_complement import GoodIndices
+from datacheck.torch.loader.index_complement import IndexComplement
 from datacheck.torch.loader.replacement import candidates
-from datacheck.torch.loader.retry import is_passing
+from datacheck.torch.loader.retry import is_transient
 
 pytestmark = pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
 
@@ -92,7 +92,7 @@ def test_the_last_sample_can_be_replaced() -> None:
     assert safe_of(Numbered(50, broken=(49,)))[49][1] < 48
 
 
-def test_a_set_in_which_nothing_is_good_raises_in_bounded_time() -> None:
+def test_a_dataset_without_good_samples_raises_in_bounded_time() -> None:
     inner = Numbered(100, nan=tuple(range(100)))
     safe = safe_of(inner, max_attempts=4)
     with pytest.raises(BadSampleError, match=r"sample 7: DC101.*none of 4 samples"):
@@ -100,13 +100,13 @@ def test_a_set_in_which_nothing_is_good_raises_in_bounded_time() -> None:
     assert sum(inner.loads.values()) == 10  # each looked at twice
 
 
-def test_replacements_come_from_where_they_may() -> None:
+def test_replacements_come_from_replace_from() -> None:
     train = list(range(0, 100, 2))
     safe = safe_of(Numbered(100, nan=(10, 20, 30)), replace_from=train)
     assert all(safe[index][1] in train for index in (10, 20, 30))
 
 
-def test_the_generators_of_the_user_are_left_alone() -> None:
+def test_random_generators_are_not_used() -> None:
     safe = safe_of(Numbered(30, nan=(3,)))
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
@@ -118,7 +118,7 @@ def test_the_generators_of_the_user_are_left_alone() -> None:
     assert before[2] == random.getstate()
 
 
-def test_raise_chains_what_the_data_set_raised() -> None:
+def test_raise_chains_the_error_of_the_dataset() -> None:
     safe = safe_of(Numbered(10, broken=(4,)), on_bad="raise")
     with pytest.raises(BadSampleError, match="sample 4: DC901 cannot be read: ValueError: no sample 4") as told:
         safe[4]
@@ -145,7 +145,7 @@ def test_skip_leaves_bad_samples_out_through_the_collate() -> None:
 
 @pytest.mark.parametrize("skipped", [0, 3])
 @pytest.mark.parametrize("shape", [torch.tensor, float, np.array, lambda value: (value, 1), lambda value: {"x": value}])
-def test_skip_without_the_collate_says_what_to_do(shape: Any, skipped: int) -> None:
+def test_skip_without_safe_collate_suggests_the_fix(shape: Any, skipped: int) -> None:
     values = [shape(float("nan") if index == skipped else float(index)) for index in range(6)]
     safe = safe_of(Listed(values), on_bad="skip")
     assert "SafeCollate" in repr(safe[skipped])
@@ -153,7 +153,7 @@ def test_skip_without_the_collate_says_what_to_do(shape: Any, skipped: int) -> N
         list(DataLoader(safe, batch_size=6))
 
 
-def test_a_batch_of_nothing_but_skipped_samples_is_an_error() -> None:
+def test_a_batch_of_skipped_samples_only_is_an_error() -> None:
     safe = safe_of(Numbered(4, nan=(0, 1)), on_bad="skip")
     with pytest.raises(BadSampleError, match=r"all samples of a batch were skipped \(samples 0, 1"):
         list(DataLoader(safe, batch_size=2, collate_fn=SafeCollate()))
@@ -176,7 +176,7 @@ def repairable(**changes: Any) -> dict[str, Any]:
     return {"x": torch.ones(3), "label": torch.tensor(1), "meta": {"y": [1.0, 2.0], "z": np.float32(1)}, **changes}
 
 
-def test_repair_mends_by_the_rules_of_the_main_job_and_leaves_the_original() -> None:
+def test_repair_follows_the_rules_of_the_pipeline_and_keeps_the_original() -> None:
     nan = float("nan")
     bad = repairable(x=torch.tensor([nan, float("inf"), 99.0]), meta={"y": [1.0, nan], "z": np.float32(nan)})
     kept = copy.deepcopy(bad)
@@ -196,7 +196,7 @@ def test_repair_mends_by_the_rules_of_the_main_job_and_leaves_the_original() -> 
 
 @pytest.mark.parametrize("bad", [{"label": torch.tensor(7)}, {"x": torch.ones(4)}, {"x": None}])
 @pytest.mark.parametrize("second", ["replace", "raise"])
-def test_what_the_rules_do_not_repair_falls_to_the_second_policy(bad: dict[str, Any], second: str) -> None:
+def test_the_second_policy_applies_to_what_cannot_be_repaired(bad: dict[str, Any], second: str) -> None:
     samples = [repairable(**bad), *(repairable() for _ in range(8))]
     safe = safe_of(Listed(samples), schema=REPAIR_SCHEMA, on_bad=("repair", second), cleaning=CLEAN)
     if second == "raise":
@@ -239,7 +239,7 @@ def _flat(value: Any) -> list[Any]:
     return [part.astype("f8") if isinstance(part, np.ndarray) else part for part in parts]
 
 
-def test_repairs_that_cannot_be_are_refused_at_the_start(tmp_path: Path) -> None:
+def test_impossible_repairs_are_refused_at_the_start(tmp_path: Path) -> None:
     learned = [{"action": "impute", "strategy": "mean", "fields": "x"}]
     with pytest.raises(UsageError, match="cleaning="):
         SafeDataset(Listed([1.0]), on_bad="repair")
@@ -255,7 +255,7 @@ def test_repairs_that_cannot_be_are_refused_at_the_start(tmp_path: Path) -> None
         SafeDataset(Listed([1.0]), on_bad="repair", cleaning=rules)
 
 
-def test_a_sample_that_is_bad_only_once_is_served_and_told(tmp_path: Path) -> None:
+def test_a_sample_that_is_bad_only_once_is_served_and_reported(tmp_path: Path) -> None:
     nan, good = torch.tensor([float("nan")]), torch.tensor([1.0])
     flips = iter([nan, good, good])
     safe = safe_of(Listed([lambda: next(flips), good]), quarantine=tmp_path / "bad.json", fingerprint="flips")
@@ -266,7 +266,7 @@ def test_a_sample_that_is_bad_only_once_is_served_and_told(tmp_path: Path) -> No
     assert safe[0] is good
 
 
-def test_a_passing_error_is_tried_again_with_growing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_errors_are_retried_with_growing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     good = torch.ones(2)
@@ -279,7 +279,7 @@ def test_a_passing_error_is_tried_again_with_growing_waits(monkeypatch: pytest.M
     assert report.counts["retried"] == 2
 
 
-def test_a_passing_error_that_lasts_is_replaced_and_never_quarantined(tmp_path: Path) -> None:
+def test_a_persistent_transient_error_is_replaced_and_never_quarantined(tmp_path: Path) -> None:
     good = torch.ones(2)
     flaky = FailsFirst(ConnectionResetError(errno.ECONNRESET, "reset"), 10, good)
     safe = safe_of(Listed([flaky, *[good] * 5]), retries=2, quarantine=tmp_path / "bad.json", fingerprint="x")
@@ -307,25 +307,25 @@ def test_a_passing_error_that_lasts_is_replaced_and_never_quarantined(tmp_path: 
         (ValueError("x"), False),
     ],
 )
-def test_which_errors_pass(error: Exception, passes: bool) -> None:
-    assert is_passing(error) is passes
+def test_which_errors_are_transient(error: Exception, passes: bool) -> None:
+    assert is_transient(error) is passes
 
 
-def test_exceptions_of_the_users_choice_pass_too() -> None:
+def test_retry_on_adds_transient_errors() -> None:
     good = torch.ones(2)
     safe = safe_of(Listed([FailsFirst(KeyError("lease"), 1, good)]), retry_on=(KeyError,))
     assert safe[0] is good
     assert not safe.report().samples
 
 
-def test_one_exception_need_not_be_a_tuple() -> None:
+def test_retry_on_takes_a_single_class() -> None:
     good = torch.ones(2)
     safe = safe_of(Listed([FailsFirst(KeyError("lease"), 1, good)]), retry_on=KeyError)
     assert safe[0] is good
     assert not safe.report().samples
 
 
-def test_interrupts_are_no_bad_samples() -> None:
+def test_interrupts_are_not_bad_samples() -> None:
     def interrupt() -> Any:
         raise KeyboardInterrupt
 
@@ -333,7 +333,7 @@ def test_interrupts_are_no_bad_samples() -> None:
         safe_of(Listed([interrupt]))[0]
 
 
-def test_a_rotten_set_is_an_error_with_the_count_and_the_reasons() -> None:
+def test_too_many_bad_samples_raise_with_counts_and_reasons() -> None:
     safe = SafeDataset(Numbered(300, nan=tuple(range(0, 300, 20)), broken=(7,)), name="birds")
     with pytest.raises(TooManyBadSamplesError) as told:
         served(safe)
@@ -344,14 +344,14 @@ def test_a_rotten_set_is_an_error_with_the_count_and_the_reasons() -> None:
     assert "1 sample: DC901 unreadable" in message
 
 
-def test_a_set_within_the_cap_is_none() -> None:
+def test_few_bad_samples_do_not_raise() -> None:
     safe = SafeDataset(Numbered(300, nan=(1, 100, 200)))
     served(safe)
     served(safe)
     assert safe.report().num_bad == 3
 
 
-def test_a_large_set_is_judged_by_what_was_seen_of_it() -> None:
+def test_a_large_dataset_is_measured_by_the_samples_seen() -> None:
     safe = SafeDataset(Numbered(100_000, nan=tuple(range(0, 100_000, 50))))
     with pytest.raises(TooManyBadSamplesError, match="11 samples of the 501 seen so far"):
         list(safe)
@@ -364,7 +364,7 @@ def test_the_cap_holds_in_workers() -> None:
         list(batches)
 
 
-def test_check_looks_at_everything_and_compact_leaves_out_what_is_bad() -> None:
+def test_check_covers_all_samples_and_compact_leaves_out_bad_ones() -> None:
     safe = safe_of(Numbered(50, nan=(0, 20), broken=(49,)))
     told: list[tuple[int, int, int]] = []
     report = safe.check(batch_size=16, progress=lambda *numbers: told.append(numbers))
@@ -377,7 +377,7 @@ def test_check_looks_at_everything_and_compact_leaves_out_what_is_bad() -> None:
     assert report.counts["replaced"] == 0
 
 
-def test_check_reports_a_rotten_set_and_compact_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_too_many_bad_samples_and_compact_refuses_them(capsys: pytest.CaptureFixture[str]) -> None:
     safe = SafeDataset(Numbered(50, nan=tuple(range(25))))
     assert safe.check(progress=True).num_bad == 25
     assert "50 of 50 samples, 25 bad" in capsys.readouterr().err
@@ -386,8 +386,8 @@ def test_check_reports_a_rotten_set_and_compact_refuses_it(capsys: pytest.Captur
 
 
 @given(st.integers(0, 200), st.sets(st.integers(0, 199)))
-def test_good_indices_are_those_that_are_not_bad(size: int, bad: set[int]) -> None:
-    good = GoodIndices(size, sorted(bad))
+def test_index_complement_has_the_indices_that_are_not_bad(size: int, bad: set[int]) -> None:
+    good = IndexComplement(size, sorted(bad))
     expected = [index for index in range(size) if index not in bad]
     assert list(good) == expected
     assert len(good) == len(expected)
@@ -396,7 +396,7 @@ def test_good_indices_are_those_that_are_not_bad(size: int, bad: set[int]) -> No
         assert good[-1] == expected[-1]
 
 
-def test_data_sets_stand_above_and_below() -> None:
+def test_datasets_can_wrap_and_be_wrapped() -> None:
     inner = ConcatDataset([Numbered(10, nan=(3,)), Subset(Numbered(10, broken=(8,)), range(9))])
     safe = safe_of(inner)
     first, second = random_split(safe, [10, 9], torch.Generator().manual_seed(0))
@@ -409,7 +409,7 @@ def test_data_sets_stand_above_and_below() -> None:
         safe.cumulative_sizes  # noqa: B018
 
 
-def test_a_data_set_inside_another_one_keeps_its_cap() -> None:
+def test_a_nested_dataset_keeps_its_limit() -> None:
     inner = SafeDataset(Numbered(30, nan=tuple(range(30))))
     with pytest.raises(TooManyBadSamplesError):
         safe_of(inner)[0]
@@ -424,12 +424,12 @@ def test_indices_are_those_of_a_sequence() -> None:
     for index in (5, -6):
         with pytest.raises(IndexError):
             safe[index]
-    with pytest.raises(TypeError, match="whole number"):
+    with pytest.raises(TypeError, match="expected an integer index"):
         safe["x"]
     assert not safe.report().samples
 
 
-def test_attributes_of_the_inner_set_are_reached_by_no_magic() -> None:
+def test_attributes_of_the_wrapped_dataset_are_not_forwarded() -> None:
     inner = Batched(5)
     safe = safe_of(inner)
     assert safe.dataset.size == 5
@@ -441,7 +441,7 @@ def test_attributes_of_the_inner_set_are_reached_by_no_magic() -> None:
     assert len(repr(safe_of([1.0] * 1000))) < 60
 
 
-def test_what_is_raised_beyond_the_end_is_no_bad_sample() -> None:
+def test_errors_beyond_the_end_are_not_bad_samples() -> None:
     class Files(Numbered):
         def __getitem__(self, index: int) -> Any:
             if index >= self.size:
@@ -466,7 +466,7 @@ def test_copies_share_what_is_known() -> None:
     assert copy.deepcopy(twin).report().bad_indices == (3,)
 
 
-def test_a_transform_is_inside_the_protection() -> None:
+def test_errors_in_transform_are_caught() -> None:
     def invert(sample: Any) -> Any:
         return 1 / sample
 
@@ -480,44 +480,44 @@ def test_a_transform_is_inside_the_protection() -> None:
     ("options", "message"),
     [
         ({"on_bad": "replac"}, "did you mean 'replace'"),
-        ({"on_bad": ("replace", "skip")}, "no order of policies"),
-        ({"on_bad": ("repair", "repair")}, "no order of policies"),
+        ({"on_bad": ("replace", "skip")}, "expected one policy"),
+        ({"on_bad": ("repair", "repair")}, "expected one policy"),
         ({"max_bad_fraction": 2}, "from 0 to 1"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"retries": -1}, "retries"),
-        ({"on_bad": None}, "no policy None"),
-        ({"max_bad_fraction": "1%"}, "from 0 to 1, and is '1%'"),
-        ({"max_attempts": 1.5}, "max_attempts must be a whole number"),
-        ({"retries": 1.5}, "retries must be a whole number"),
+        ({"on_bad": None}, "unknown policy None"),
+        ({"max_bad_fraction": "1%"}, "from 0 to 1, got '1%'"),
+        ({"max_attempts": 1.5}, "max_attempts must be an integer"),
+        ({"retries": 1.5}, "retries must be an integer"),
         ({"backoff": "1s"}, "backoff must be seconds"),
-        ({"seed": "a"}, "seed must be a whole number"),
-        ({"retry_on": ("OSError",)}, "retry_on must be a tuple of classes of exceptions"),
-        ({"retry_on": int}, "retry_on must be a tuple of classes of exceptions"),
+        ({"seed": "a"}, "seed must be an integer"),
+        ({"retry_on": ("OSError",)}, "retry_on must be an exception class or a tuple"),
+        ({"retry_on": int}, "retry_on must be an exception class or a tuple"),
         ({"transform": 3}, "transform"),
         ({"quarantine": 3}, "the path of a JSON file"),
-        ({"replace_from": []}, "one sample or more"),
-        ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, and Numbered has \d samples"),
+        ({"replace_from": []}, "non-empty"),
+        ({"replace_from": [0, 9]}, r"replace_from has indices from 0 to 9, but Numbered has \d samples"),
         ({"cleaning": []}, "repairs nothing; set on_bad='repair'"),
         ({"statistics": "statistics.json"}, "cleaning='pipeline.yaml'"),
     ],
 )
-def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SafeDataset(Numbered(3), **options)
 
 
-def test_what_is_no_data_set_is_refused() -> None:
-    with pytest.raises(UsageError, match="no data set"):
+def test_only_datasets_are_accepted() -> None:
+    with pytest.raises(UsageError, match="expected a Dataset, got int"):
         SafeDataset(3)
-    with pytest.raises(UsageError, match="open_dataset opens a path"):
+    with pytest.raises(UsageError, match=r"open paths with datacheck\.torch\.open_dataset"):
         SafeDataset("data/train")
-    with pytest.raises(UsageError, match="wrap its data set"):
+    with pytest.raises(UsageError, match="got a DataLoader; wrap its dataset"):
         SafeDataset(DataLoader(Numbered(3)))
     with pytest.raises(SchemaError):
         SafeDataset(Numbered(3), schema={"fields": {"x": {"dtype": "flot32"}}})
 
 
-def test_a_set_without_a_length_cannot_replace() -> None:
+def test_a_dataset_without_a_length_cannot_replace() -> None:
     class Endless:
         def __getitem__(self, index: int) -> float:
             return float("nan") if index == 2 else float(index)
@@ -594,7 +594,7 @@ class TestBatchedPath:
         assert all(got[index] is samples[index] for index in range(99) if not 40 <= index <= 44)
 
 
-def test_the_type_of_a_sample_is_told_by_the_data_set() -> None:
+def test_type_checkers_infer_the_sample_type_from_the_dataset() -> None:
     # With Any among them, a type checker infers nothing from the argument.
     told = inspect.signature(SafeDataset.__init__).parameters["dataset"].annotation
     assert told == "Dataset[T] | Indexed[T] | Iterable[T]"

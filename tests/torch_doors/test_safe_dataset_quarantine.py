@@ -1,4 +1,4 @@
-"""The list of bad samples that lasts: written by the main process, read at the start, refused by other data sets."""
+"""The list of bad samples that lasts: written by the main process, read at the start, refused by other datasets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listed(path: Path) -> list[int]:
     return [sample["index"] for sample in json.loads(path.read_text())["samples"]]
 
 
-def test_the_next_run_does_not_touch_what_the_last_one_found(tmp_path: Path) -> None:
+def test_the_next_run_does_not_load_known_bad_samples(tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     first = safe_of(Numbered(40, nan=(3,), broken=(9,)), quarantine=path)
     epoch = indices_of(DataLoader(first, batch_size=8, num_workers=2, multiprocessing_context="fork"))
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     assert listed(tmp_path / "bad.json") == [3, 30]
 
 
-def test_it_is_read_as_it_is_said_in_the_file(tmp_path: Path) -> None:
+def test_the_quarantine_is_read_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     safe = safe_of(Numbered(40, nan=(3,)), quarantine=path, name="birds")
     list(safe)
@@ -75,12 +75,12 @@ def test_it_is_read_as_it_is_said_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", [Numbered(41), TensorDataset(torch.zeros(40)), Subset(Numbered(40), range(40)), Listed(["a"] * 40)]
 )
-def test_a_list_of_another_data_set_is_refused(tmp_path: Path, other: Any) -> None:
+def test_the_quarantine_of_another_dataset_is_refused(tmp_path: Path, other: Any) -> None:
     path = tmp_path / "bad.json"
     safe = safe_of(Numbered(40, nan=(3,)), quarantine=path)
     list(safe)
     safe.report()
-    with pytest.raises(UsageError, match=r"bad\.json: belongs to another data set \(Numbered, 40 samples"):
+    with pytest.raises(UsageError, match=r"bad\.json: belongs to another dataset \(Numbered, 40 samples"):
         safe_of(other, quarantine=path)
     same = fingerprint_of(Numbered(40, nan=(3,)))
     assert safe_of(other, quarantine=path, fingerprint=same).report().bad_indices == (3,)
@@ -89,27 +89,27 @@ def test_a_list_of_another_data_set_is_refused(tmp_path: Path, other: Any) -> No
 @pytest.mark.parametrize(
     "text", ["", "{", "[1]", "[" * 100_000, '{"version": 1}', '{"version": 9, "dataset": {}, "samples": []}']
 )
-def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_quarantine_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(UsageError, match=r"bad\.json"):
         safe_of(Numbered(4), quarantine=tmp_path / "bad.json")
     assert (tmp_path / "bad.json").read_text() == text
 
 
-def test_a_list_with_odd_samples_is_refused(tmp_path: Path) -> None:
+def test_a_quarantine_with_malformed_samples_is_refused(tmp_path: Path) -> None:
     head = {"fingerprint": "f", "name": "x", "num_samples": 4}
     text = json.dumps({"version": 1, "dataset": head, "samples": [{"index": "one"}]})
     (tmp_path / "bad.json").write_text(text)
-    with pytest.raises(UsageError, match="no list of bad samples"):
+    with pytest.raises(UsageError, match="not a quarantine file"):
         safe_of(Numbered(4), quarantine=tmp_path / "bad.json", fingerprint="f")
 
 
-def test_a_folder_that_is_not_there_is_named_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder that exists"):
         safe_of(Numbered(4, nan=(0,)), quarantine=tmp_path / "none" / "bad.json")
 
 
-def test_a_list_that_cannot_be_written_any_more_ends_no_training(tmp_path: Path) -> None:
+def test_an_unwritable_quarantine_does_not_stop_training(tmp_path: Path) -> None:
     folder = tmp_path / "lists"
     folder.mkdir()
     safe = safe_of(Numbered(40, nan=(3, 30)), quarantine=folder / "bad.json")
@@ -162,7 +162,7 @@ if __name__ == "__main__":
         pytest.fail(f"{list(tmp_path.iterdir())} is left")
 
 
-def test_a_run_under_way_keeps_its_journal(tmp_path: Path) -> None:
+def test_a_running_run_keeps_its_event_log(tmp_path: Path) -> None:
     first = safe_of(Numbered(40, nan=(3,)), quarantine=tmp_path / "bad.json")
     list(DataLoader(first, batch_size=8, num_workers=1, multiprocessing_context="fork"))
     # A cell of a notebook that is run again: the first one was not asked for a report, and still has its samples.
@@ -172,7 +172,7 @@ def test_a_run_under_way_keeps_its_journal(tmp_path: Path) -> None:
     assert first.report().counts["seen"] == 40
 
 
-def test_additions_from_many_sides_are_all_kept(tmp_path: Path) -> None:
+def test_concurrent_additions_are_all_kept(tmp_path: Path) -> None:
     found = list(safe_of(Numbered(400, nan=tuple(range(0, 400, 4)))).check().samples)
 
     def add(part: int) -> None:
@@ -189,7 +189,7 @@ def test_additions_from_many_sides_are_all_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"bad.json", ".bad.json.lock"}
 
 
-def test_a_rotten_list_is_an_error_too(tmp_path: Path) -> None:
+def test_too_many_quarantined_samples_raise_too(tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     safe_of(Numbered(40, nan=(1, 2, 3)), quarantine=path).check()
     strict = SafeDataset(Numbered(40, nan=(1, 2, 3)), quarantine=path)
@@ -235,7 +235,7 @@ def test_a_fingerprint_is_the_same_for_the_same_data_and_another_for_other_data(
     assert fingerprint_of(ConcatDataset([Listed([1]), Listed([1])])) != fingerprint_of(ConcatDataset([Listed([1])]))
 
 
-def test_a_data_set_may_say_its_own_fingerprint() -> None:
+def test_a_dataset_can_define_its_fingerprint() -> None:
     one, other = Numbered(3), Numbered(4)
     one.fingerprint = other.fingerprint = "mine"  # type: ignore[attr-defined]
     assert fingerprint_of(one) == fingerprint_of(other)

@@ -54,5 +54,5 @@ def test_the_cap_is_that_of_all_ranks_and_all_stop_together(results: list[Any]) 
 def test_ranks_that_disagree_do_not_compact(results: list[Any]) -> None:
     for told in (rank["disagree"] for rank in results):
         (message,) = told["told"]
-        assert "different bad samples (0, 1 of them" in message
+        assert "different bad samples (0, 1, by rank)" in message
         assert (told["length"], told["bad"]) == (19, [3])

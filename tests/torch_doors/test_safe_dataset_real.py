@@ -40,7 +40,7 @@ def ledger_of(example: Path, name: str, split: str) -> dict[int, list[str]]:
     return dict(zip(table["row"].to_pylist(), table["codes"].to_pylist(), strict=True))
 
 
-def test_windows_are_mended_as_the_main_job_mends_them_and_the_rest_is_its_ledger(example: Path) -> None:
+def test_windows_are_repaired_as_by_the_pipeline_and_the_rest_is_its_ledger(example: Path) -> None:
     safe = SafeDataset(
         windows_of(example, "val"),
         on_bad=("repair", "replace"),
@@ -73,7 +73,7 @@ def test_windows_without_a_pipeline_are_named_one_by_one(example: Path) -> None:
     assert by_field == {"windows": np.isnan(windows).sum(), "targets": np.isnan(targets).sum()}
 
 
-def test_flights_break_their_schema_where_the_main_job_says_so(example: Path) -> None:
+def test_flights_violate_their_schema_where_the_scan_finds_it(example: Path) -> None:
     columns = ["arr_delay", "dep_delay", "distance", "flight", "hour"]
     dataset = open_dataset(example / "data" / "flights" / "val", columns=columns)
     fields = load_schema(str(example / "schemas" / "flights.yaml")).fields
@@ -108,7 +108,7 @@ def test_the_example_ends_with_finite_weights_and_an_exact_report(
     assert module.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "40 samples were damaged, and the report has exactly these; all weights are finite" in printed
-    assert "40 bad (40 times replaced)" in printed
+    assert "40 bad (40 replaced)" in printed
 
 
 class Pictures(Dataset[Any]):
@@ -179,7 +179,7 @@ def test_broken_pictures_are_replaced_and_named_with_their_files(pictures: Path,
         23: ("DC902",),
         31: ("DC004",),
     }
-    assert "zero bytes (" in str(report)
+    assert "zero bytes) (" in str(report)
     assert f"{pictures / '007.jpg'})" in str(report)
     origins = batch_origins(images)
     assert origins is not None
@@ -192,7 +192,7 @@ def test_pictures_that_were_only_opened_are_decoded_in_the_check(pictures: Path)
     assert safe[3]["image"].size == (32, 32)
 
 
-def test_a_batch_of_dicts_of_pictures_is_looked_at_as_one(pictures: Path) -> None:
+def test_a_batch_of_dicts_of_pictures_is_screened_together(pictures: Path) -> None:
     class Batched(LazyPictures):
         def __getitems__(self, indices: list[int]) -> list[Any]:
             return [self[index] for index in indices if index not in (7, 11, 19)]

@@ -96,7 +96,7 @@ def test_a_clean_set_is_ok() -> None:
     assert str(report) == "Numbered, 5 samples, 5 seen: nothing bad"
 
 
-def test_texts_are_not_taken_for_files() -> None:
+def test_strings_are_not_mistaken_for_files() -> None:
     class Texts(Listed):
         def __getitem__(self, index: int) -> Any:
             raise ValueError(self.samples[index])
@@ -105,7 +105,7 @@ def test_texts_are_not_taken_for_files() -> None:
     assert [sample.origin for sample in safe.check().samples] == [None, None]
 
 
-def test_half_a_surrogate_in_an_error_is_text_in_every_form() -> None:
+def test_lone_surrogates_in_errors_are_escaped_in_every_format() -> None:
     def read() -> Any:
         raise FileNotFoundError("bird-\udce4.png")
 

@@ -1,4 +1,4 @@
-"""Iterable data sets: replaced in step or skipped, resumed, and never cut short in silence."""
+"""Iterable datasets: replaced in step or skipped, resumed, and never cut short in silence."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_a_replacement_is_a_copy() -> None:
     assert second["x"] is not first["x"]
 
 
-def test_raise_names_the_place_in_the_stream() -> None:
+def test_raise_names_the_position_in_the_stream() -> None:
     with pytest.raises(BadSampleError, match="sample 2: DC101"):
         list(safe_of(Stream(Numbered(5, nan=(2,))), on_bad="raise"))
 
 
-def test_repair_mends_in_the_stream() -> None:
+def test_repair_works_in_streams() -> None:
     safe = safe_of(Stream(Numbered(5, nan=(2,))), on_bad="repair", cleaning=[{"action": "nan_to_num", "nan": 7}])
     assert [vector.tolist() for vector, _ in safe][2] == [2.0, 2.0, 7.0, 2.0]
 
@@ -104,16 +104,16 @@ def test_workers_report_their_shares() -> None:
     assert all(f"[worker {sample.worker}]" in str(safe.report()) for sample in safe.report().samples)
 
 
-def test_a_generator_that_raises_is_over_and_that_is_said() -> None:
+def test_a_generator_that_raised_is_reported_as_ended() -> None:
     for policy in ("skip", "replace"):
         safe = safe_of(GeneratorStream(Numbered(10, broken=(4,))), on_bad=policy)
-        with pytest.raises(BadSampleError, match=r"generator, which cannot go on.*continue_and_report") as told:
+        with pytest.raises(BadSampleError, match=r"generator, which cannot continue.*continue_and_report") as told:
             list(safe)
         assert isinstance(told.value.__cause__, ValueError)
         assert told.value.index == 4
 
 
-def test_a_generator_inside_something_else_is_told_by_its_end() -> None:
+def test_a_stream_that_ends_after_an_error_warns() -> None:
     class Wrapped(Stream):
         def __iter__(self) -> Iterator[Any]:
             return map(tuple, iter(GeneratorStream(self.inner)))
@@ -122,7 +122,7 @@ def test_a_generator_inside_something_else_is_told_by_its_end() -> None:
         assert len(list(safe_of(Wrapped(Numbered(10, broken=(4,))), on_bad="skip"))) == 4
 
 
-def test_what_a_transform_raises_does_not_end_the_stream() -> None:
+def test_errors_in_transform_do_not_end_the_stream() -> None:
     def double(sample: Any) -> Any:
         if sample[1] == 4:
             raise ValueError("no")
@@ -132,13 +132,13 @@ def test_what_a_transform_raises_does_not_end_the_stream() -> None:
     assert [index for _, index in safe] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
 
-def test_a_rotten_stream_is_an_error() -> None:
+def test_too_many_bad_samples_in_a_stream_raise() -> None:
     safe = SafeDataset(Stream(Numbered(5000, nan=tuple(range(0, 5000, 20)))), on_bad="skip")
     with pytest.raises(TooManyBadSamplesError, match="11 samples of the 201 seen so far"):
         list(safe)
 
 
-def test_passing_errors_are_tried_again() -> None:
+def test_transient_errors_are_retried() -> None:
     class Flaky(Stream):
         def __iter__(self) -> Iterator[Any]:
             return Passing()
@@ -188,7 +188,7 @@ stateful = pytest.importorskip("torchdata.stateful_dataloader")
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("kind", [Stream, Stateful])
 @pytest.mark.parametrize(("policy", "stop"), [("skip", 4), ("replace", 1), ("replace", 4), ("replace", 8)])
-def test_a_stream_is_taken_up_where_it_was(num_workers: int, kind: type[Stream], policy: str, stop: int) -> None:
+def test_a_stream_resumes_where_it_was(num_workers: int, kind: type[Stream], policy: str, stop: int) -> None:
     def loader_of() -> Any:
         safe = safe_of(kind(Numbered(40, nan=(0, 9, 10, 31, 37, 38))), on_bad=policy)
         context = "fork" if num_workers else None
@@ -219,7 +219,7 @@ def test_a_stream_is_taken_up_where_it_was(num_workers: int, kind: type[Stream],
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_map_style_set_is_taken_up_with_what_it_knew(num_workers: int) -> None:
+def test_a_map_style_dataset_resumes_with_its_bad_samples(num_workers: int) -> None:
     def loader_of(inner: Numbered) -> Any:
         context = "fork" if num_workers else None
         safe = safe_of(inner)
@@ -264,7 +264,7 @@ def hugging_face() -> Any:
 
 @pytest.mark.parametrize("format_", [None, "torch", "numpy"])
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_hugging_face_sets(format_: str | None, num_workers: int) -> None:
+def test_hugging_face_datasets(format_: str | None, num_workers: int) -> None:
     inner = hugging_face() if format_ is None else hugging_face().with_format(format_)
     schema = {"fields": {"label": {"ge": 0, "lt": 20}, "x": {"ge": 0}, "text": {"dtype": "string"}}}
     safe = safe_of(inner, schema=schema, name="rows")
@@ -345,7 +345,7 @@ def with_weight(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 @leaves_files_open
-def test_a_webdataset_pipeline_goes_on_and_every_bad_sample_is_named(shard: Path) -> None:
+def test_a_webdataset_pipeline_continues_and_reports_every_bad_sample(shard: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = (
@@ -393,7 +393,7 @@ def test_decoding_in_the_transform_needs_no_handler(shard: Path, num_workers: in
 
 
 @leaves_files_open
-def test_a_webdataset_pipeline_without_handlers_says_what_to_do(shard: Path) -> None:
+def test_a_webdataset_pipeline_without_handlers_suggests_the_fix(shard: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = webdataset.WebDataset(str(shard), shardshuffle=False).decode("torchrgb")
@@ -401,6 +401,6 @@ def test_a_webdataset_pipeline_without_handlers_says_what_to_do(shard: Path) -> 
         list(safe_of(pipeline, on_bad="skip"))
 
 
-def test_a_stage_outside_of_any_data_set_warns() -> None:
+def test_a_stage_outside_any_dataset_warns() -> None:
     with pytest.warns(BadSampleWarning, match="outside"):
         assert continue_and_report(ValueError("x"))

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_sequence
 import datacheck
 from datacheck.schema.loading import load_schema
 from datacheck.torch import BadSampleError, BadSampleWarning
-from datacheck.torch.loader.sample_check import SampleJudge
+from datacheck.torch.loader.sample_check import SampleCheck
 
 NAN, INF = float("nan"), float("inf")
 Pair = namedtuple("Pair", ["left", "right"])
@@ -50,14 +50,14 @@ class Colour(enum.Enum):
 
 
 def judged(sample: Any, schema: Any = None) -> list[tuple[str, str | None]]:
-    """The codes and fields of a sample, after the screen was asked, as a data set asks."""
-    judge = SampleJudge(load_schema(schema))
-    findings = () if judge.is_clean(sample) else judge.judge(sample, "set", 0)
-    assert judge.is_clean(sample) <= (not findings)
+    """The codes and fields of a sample, after the screen was asked, as a dataset asks."""
+    sample_check = SampleCheck(load_schema(schema))
+    findings = () if sample_check.is_clean(sample) else sample_check.find_violations(sample, "set", 0)
+    assert sample_check.is_clean(sample) <= (not findings)
     # The screen has learned the sample's form by now, and says the same of it.
-    again = () if judge.is_clean(sample) else judge.judge(sample, "set", 0)
+    again = () if sample_check.is_clean(sample) else sample_check.find_violations(sample, "set", 0)
     assert again == findings
-    assert judge.are_clean([sample] * 10) <= (not findings)
+    assert sample_check.are_clean([sample] * 10) <= (not findings)
     return [(finding.code, finding.field) for finding in findings]
 
 
@@ -72,7 +72,7 @@ FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.flo
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("value", "code"), [(NAN, "DC101"), (INF, "DC102"), (-INF, "DC103")])
-def test_every_float_format_is_looked_into(dtype: torch.dtype, value: float, code: str) -> None:
+def test_every_float_format_is_checked(dtype: torch.dtype, value: float, code: str) -> None:
     assert judged(nan_in(dtype, value)) == [(code, None)]
     assert judged(torch.ones(3, 5).to(dtype)) == []
     assert judged(torch.empty(0, dtype=dtype)) == []
@@ -151,16 +151,16 @@ SMALL_ARRAYS = hnp.arrays(st.sampled_from([np.dtype("f4"), np.dtype("f8")]), st.
 
 @given(st.lists(st.tuples(SMALL_ARRAYS, st.floats(width=32)), min_size=8, max_size=12))
 @settings(max_examples=80)
-def test_samples_looked_at_together_are_clean_only_where_each_of_them_is(samples: Any) -> None:
-    judge = SampleJudge(load_schema(None))
-    if judge.are_clean(samples):
+def test_samples_screened_together_are_clean_only_if_each_is(samples: Any) -> None:
+    sample_check = SampleCheck(load_schema(None))
+    if sample_check.are_clean(samples):
         assert numpy_is_finite(samples)
 
 
 def test_text_among_numbers_hides_no_nan() -> None:
-    judge = SampleJudge(load_schema(None))
-    assert not judge.are_clean([np.array([NAN])] + [np.array(["a"])] * 20)
-    assert not judge.are_clean([{"x": np.array(["a"])}] * 20 + [{"x": np.array([NAN])}])
+    sample_check = SampleCheck(load_schema(None))
+    assert not sample_check.are_clean([np.array([NAN])] + [np.array(["a"])] * 20)
+    assert not sample_check.are_clean([{"x": np.array(["a"])}] * 20 + [{"x": np.array([NAN])}])
 
 
 @pytest.mark.parametrize(
@@ -196,13 +196,13 @@ def test_a_nan_is_found_in_any_structure_and_named_by_its_path(sample: Any, fiel
     assert judged(sample) == [("DC101", field)]
 
 
-def test_sparse_and_nested_tensors_are_looked_into_and_positions_are_those_of_the_tensor() -> None:
+def test_sparse_and_nested_tensors_are_checked_and_positions_are_those_of_the_tensor() -> None:
     places, values = torch.tensor([[0, 3], [2, 1]]), torch.tensor([1.0, NAN])
     sparse = torch.sparse_coo_tensor(places, values, (5, 4), check_invariants=True)
-    judge = SampleJudge(load_schema(None))
-    (finding,) = judge.judge({"x": sparse}, "set", 7)
+    sample_check = SampleCheck(load_schema(None))
+    (finding,) = sample_check.find_violations({"x": sparse}, "set", 7)
     assert (finding.field, finding.examples[0].row, finding.examples[0].index) == ("x", 7, (3, 1))
-    assert not judge.is_clean({"x": sparse})
+    assert not sample_check.is_clean({"x": sparse})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls both layouts a prototype
         csr = torch.tensor([[0.0, NAN], [1.0, 0.0]]).to_sparse_csr()
@@ -213,7 +213,7 @@ def test_sparse_and_nested_tensors_are_looked_into_and_positions_are_those_of_th
     assert judged({"x": jagged}) == [("DC101", "x.1")]
 
 
-def test_tensordicts_are_looked_into() -> None:
+def test_tensordicts_are_checked() -> None:
     tensordict = pytest.importorskip("tensordict")
     sample = tensordict.TensorDict({"x": torch.ones(3), "inner": {"y": nan_in(torch.float32)[0:3]}}, batch_size=[3])
     assert judged(sample) == [("DC101", "inner.y")]
@@ -235,7 +235,7 @@ def test_integers_text_and_their_like_are_never_bad() -> None:
     assert judged(sample) == []
 
 
-def test_pillow_images_are_looked_into() -> None:
+def test_pillow_images_are_checked() -> None:
     image = pytest.importorskip("PIL.Image")
     pixels = np.ones((4, 4), np.float32)
     assert judged({"image": image.fromarray(pixels)}) == []
@@ -244,14 +244,14 @@ def test_pillow_images_are_looked_into() -> None:
     assert judged({"image": image.fromarray(pixels)}) == [("DC101", "image")]
 
 
-def test_a_sample_that_holds_itself_ends() -> None:
+def test_a_sample_that_contains_itself_ends() -> None:
     sample: dict[str, Any] = {"x": torch.ones(2)}
     sample["self"] = sample
     with pytest.warns(BadSampleWarning, match="DC005.*levels deep"):
         assert safe_of(Listed([sample] * 3))[0] is sample
 
 
-def test_what_cannot_be_looked_into_is_said_once() -> None:
+def test_values_that_cannot_be_checked_are_reported_once() -> None:
     samples = [{"x": torch.ones(2), "odd": SimpleNamespace(y=NAN)} for _ in range(4)]
     safe = safe_of(Listed(samples))
     with pytest.warns(BadSampleWarning, match="DC005 'odd' could not be checked.*SimpleNamespace") as told:
@@ -262,7 +262,7 @@ def test_what_cannot_be_looked_into_is_said_once() -> None:
     assert (finding.code, finding.field, finding.is_error) == ("DC005", "odd", False)
 
 
-def test_what_cannot_be_looked_into_is_said_of_batches_too() -> None:
+def test_values_that_cannot_be_checked_are_reported_in_batches_too() -> None:
     inner = Listed([{"x": torch.ones(2), "odd": SimpleNamespace(y=NAN)} for _ in range(20)])
     inner.__class__ = type("Quick", (Listed,), {"__getitems__": lambda self, keys: [self[key] for key in keys]})
     safe = safe_of(inner)

@@ -13,7 +13,7 @@ from loader_sets import Batched, BatchedKillsItsWorker, Flaky, KillsItsWorker, N
 from torch.utils.data import ConcatDataset, DataLoader, Subset, WeightedRandomSampler, random_split
 
 from datacheck.torch import SafeCollate, SafeDataset, batch_origins
-from datacheck.torch.loader.event_log import Journal
+from datacheck.torch.loader.event_log import EventLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning"),
@@ -25,8 +25,8 @@ BAD = {"nan": (3, 17, 41), "broken": (28,)}
 ALL_BAD = (3, 17, 28, 41)
 
 
-def journal_folder(safe: SafeDataset[Any]) -> Path:
-    return safe._core.recorder.journal.folder
+def event_log_folder(safe: SafeDataset[Any]) -> Path:
+    return safe._tracker.recorder.event_log.folder
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_every_bad_sample_of_any_worker_is_reported_and_replaced_alike(
         assert [origin.index for origin in origins] == batch[1].tolist()
 
 
-def test_what_is_known_before_a_fork_is_not_touched_by_the_workers(tmp_path: Path) -> None:
+def test_workers_do_not_load_samples_known_before_the_fork(tmp_path: Path) -> None:
     safe = safe_of(Numbered(60, **BAD))
     safe.check(num_workers=2, multiprocessing_context="fork")
     assert safe.report().bad_indices == ALL_BAD
@@ -95,11 +95,11 @@ def test_a_killed_worker_loses_no_report() -> None:
         (killed,) = (sample for sample in found.samples if sample.verdict == "killed")
         assert killed.index == 50
         assert killed.message == (
-            "sample 50: DC901 cannot be read: the process that loaded it was killed (KillsItsWorker, row 50)"
+            "sample 50: DC901 cannot be read: the process that was loading it was killed (KillsItsWorker, row 50)"
         )
 
 
-def test_a_worker_that_comes_later_tells_what_killed_the_one_before() -> None:
+def test_a_later_worker_reports_what_killed_an_earlier_one() -> None:
     safe = safe_of(BatchedKillsItsWorker(60, last=50))
     loader = DataLoader(safe, batch_size=4, num_workers=1, prefetch_factor=1, multiprocessing_context="fork")
     # Which error torch raises depends on what the main process did when the worker was killed.
@@ -109,13 +109,13 @@ def test_a_worker_that_comes_later_tells_what_killed_the_one_before() -> None:
         next(batches)
     (killed,) = safe.report().samples
     assert (killed.index, killed.codes) == (48, ("DC901",))
-    assert "or another one of its batch of 4, was killed" in killed.message
+    assert "or another sample of its batch of 4, was killed" in killed.message
 
 
-def test_half_a_line_of_a_killed_worker_harms_nothing() -> None:
+def test_half_a_line_of_a_killed_worker_is_ignored() -> None:
     safe = safe_of(Numbered(60, **BAD))
     safe[3]
-    folder = journal_folder(safe)
+    folder = event_log_folder(safe)
     with (folder / "slot-007.jsonl").open("ab") as file:
         file.write(b'{"index": 9, "verdict": "ba')
     safe[17]
@@ -128,13 +128,13 @@ def test_there_are_no_more_files_after_many_epochs() -> None:
     sizes = []
     for _ in range(5):
         indices_of(loader)
-        files = list(journal_folder(safe).iterdir())
+        files = list(event_log_folder(safe).iterdir())
         sizes.append((len(files), sum(file.stat().st_size for file in files if file.suffix == ".jsonl")))
     assert sizes[-1] == sizes[1]
     assert safe.report().counts["seen"] == 100
 
 
-def test_a_passing_error_in_a_worker_is_tried_again(tmp_path: Path) -> None:
+def test_a_transient_error_in_a_worker_is_retried(tmp_path: Path) -> None:
     safe = safe_of(Flaky(20, 7, tmp_path / "seen"))
     assert indices_of(DataLoader(safe, batch_size=5, num_workers=1)) == list(range(20))
     assert not safe.report().samples
@@ -142,7 +142,7 @@ def test_a_passing_error_in_a_worker_is_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_samplers_and_sets_around_it_work(num_workers: int) -> None:
+def test_samplers_and_wrapping_datasets_work(num_workers: int) -> None:
     safe = safe_of(Numbered(40, nan=(5, 30)))
     part, _ = random_split(ConcatDataset([safe, Numbered(10)]), [40, 10], torch.Generator().manual_seed(1))
     sampler = WeightedRandomSampler(torch.ones(40).tolist(), 200, generator=torch.Generator().manual_seed(2))
@@ -152,25 +152,25 @@ def test_samplers_and_sets_around_it_work(num_workers: int) -> None:
     assert set(safe.report().bad_indices) <= {5, 30}
 
 
-def test_the_folder_goes_with_the_data_set() -> None:
+def test_the_folder_is_deleted_with_the_dataset() -> None:
     safe = safe_of(Numbered(5, nan=(1,)))
     safe[1]
-    folder = journal_folder(safe)
+    folder = event_log_folder(safe)
     assert folder.is_dir()
     del safe
     gc.collect()
     assert not folder.exists()
 
 
-def test_a_folder_that_was_cleared_is_made_again() -> None:
-    journal = Journal()
-    for path in journal.folder.iterdir():
+def test_a_deleted_folder_is_created_again() -> None:
+    event_log = EventLog()
+    for path in event_log.folder.iterdir():
         path.unlink()
-    journal.folder.rmdir()
-    journal.require_attached()
-    with journal.locked():
-        journal.append({"index": 1})
-    assert [record for record, _ in journal.read_all()] == [{"index": 1}]
+    event_log.folder.rmdir()
+    event_log.require_attached()
+    with event_log.locked():
+        event_log.append({"index": 1})
+    assert [record for record, _ in event_log.read_all()] == [{"index": 1}]
 
 
 MEMORY = """
@@ -197,7 +197,7 @@ safe = SafeDataset(Huge(), max_bad_fraction=1)
 first = run_epochs(2)
 good = safe.compact()
 assert len(good) == 10_000_000 - 1000 and good[0] == 1.0
-log = safe._core.recorder.journal.folder / "slot-000.jsonl"
+log = safe._tracker.recorder.event_log.folder / "slot-000.jsonl"
 size = log.stat().st_size
 print(first, run_epochs(3), size, log.stat().st_size)
 """

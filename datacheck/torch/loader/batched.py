@@ -1,4 +1,4 @@
-"""Samples asked of a data set many at a time."""
+"""Load many samples of a dataset in one call."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 from torch.utils.data import Subset
 
-__all__ = ["has_batched_path", "load_together"]
+__all__ = ["has_batched_path", "load_batch"]
 
 
 def has_batched_path(dataset: Any) -> bool:
-    """Whether a data set gives many samples at once. ``Subset`` says so always, and means it where its own set does."""
+    """Whether a dataset loads whole batches. ``Subset`` always has the method; the dataset inside it decides."""
     if isinstance(dataset, Subset) and type(dataset).__getitems__ is Subset.__getitems__:
         return has_batched_path(dataset.dataset)
     return callable(getattr(dataset, "__getitems__", None))
 
 
-def load_together(dataset: Any, keys: list[int], transform: Callable[[Any], Any] | None) -> list[Any] | None:
-    """The samples of ``keys``; None where they cannot be had together, so that each must be asked for alone.
+def load_batch(dataset: Any, keys: list[int], transform: Callable[[Any], Any] | None) -> list[Any] | None:
+    """The samples of ``keys``; None if they must be loaded one by one.
 
-    One bad row makes the whole call fail, and a data set may return something else than a list with a sample for each.
+    One bad row makes the whole call fail, and not every dataset returns a list with one sample per key.
     """
     try:
         samples = dataset.__getitems__(keys)
         if not isinstance(samples, list | tuple) or len(samples) != len(keys):
             return None
         return list(samples) if transform is None else list(map(transform, samples))
-    except Exception:  # whatever is wrong with one of them is found when they are asked for one by one
+    except Exception:  # loading one by one shows which one raised
         return None

@@ -1,7 +1,6 @@
-"""Many samples at once: the values at one place of all samples are joined, and screened together.
+"""Screen many samples at once: join the values at one path of all samples, and screen them together.
 
-A call of NumPy or torch costs a microsecond whatever it looks at, so 256 small vectors in one array cost a hundredth of
-256 calls.
+A call of NumPy or torch costs at least a microsecond, so 256 small vectors in one array cost a hundredth of 256 calls.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from datacheck.torch.loader.nodes import Node, TypedScreen
+from datacheck.torch.loader.path_screens import PathScreens, TypedScreen
 from datacheck.torch.loader.screens import NumberScreen, Screen, always
 
 __all__ = ["columns_are_clean"]
 
-#: Values of one array above which it is screened alone: joining it would cost more than the call that is saved.
+#: Larger arrays are screened alone: joining them would cost more than it saves.
 LARGE = 4096
-#: Samples below which nothing is won.
+#: Fewer samples are screened one by one.
 FEW = 8
 
 
-def columns_are_clean(node: Node, values: Sequence[Any]) -> bool:
-    """Whether all values at one place are surely clean."""
+def columns_are_clean(node: PathScreens, values: Sequence[Any]) -> bool:
+    """Whether all values at one path are certainly clean."""
     kinds = set(map(type, values))
     if len(values) < FEW or len(kinds) != 1:
         return all(map(node.screen, values))
@@ -56,7 +55,7 @@ def columns_are_clean(node: Node, values: Sequence[Any]) -> bool:
     return screen(joined)
 
 
-def _dicts_are_clean(node: Node, values: Sequence[dict[Any, Any]], first: dict[Any, Any]) -> bool:
+def _dicts_are_clean(node: PathScreens, values: Sequence[dict[Any, Any]], first: dict[Any, Any]) -> bool:
     if any(len(value) != len(first) for value in values):
         return all(map(node.screen, values))
     try:
@@ -66,12 +65,12 @@ def _dicts_are_clean(node: Node, values: Sequence[dict[Any, Any]], first: dict[A
     return node.has_required(first) and all(columns_are_clean(node.child(name), column) for name, column in columns)
 
 
-def _tuples_are_clean(node: Node, values: Sequence[tuple[Any, ...]], first: tuple[Any, ...]) -> bool:
+def _tuples_are_clean(node: PathScreens, values: Sequence[tuple[Any, ...]], first: tuple[Any, ...]) -> bool:
     if any(len(value) != len(first) for value in values):
         return all(map(node.screen, values))
     columns = zip(*values, strict=True)
     return node.has_required(map(str, range(len(first)))) and all(
-        columns_are_clean(node.child(str(place)), column) for place, column in enumerate(columns)
+        columns_are_clean(node.child(str(position)), column) for position, column in enumerate(columns)
     )
 
 
@@ -92,7 +91,7 @@ def _join_arrays(
     values: Sequence[np.ndarray[Any, Any]], first: np.ndarray[Any, Any], screen: Screen
 ) -> np.ndarray[Any, Any] | None:
     dtype, shape = first.dtype, first.shape
-    # Of one dtype in any case: numbers that are joined with text become text, which hides a NaN.
+    # Joined with text, numbers would become text, which hides a NaN.
     if any(value.dtype != dtype for value in values):
         return None
     if isinstance(screen, TypedScreen) and screen.has_shape and any(value.shape != shape for value in values):

@@ -21,22 +21,23 @@ def parse_policies(on_bad: OnBad) -> tuple[Policy, ...]:
     known = get_args(Policy)
     for name in named:
         if name not in known:
-            raise UsageError(f"on_bad: there is no policy {name!r}{nearest_name(str(name), known)}; known are {known}")
+            raise UsageError(
+                f"on_bad: unknown policy {name!r}{nearest_name(str(name), known)}; known policies: {', '.join(known)}"
+            )
     if named == ("repair",):
         return ("repair", "replace")
     if len(named) == 1 or (len(named) == 2 and named[0] == "repair" and named[1] != "repair"):
         return named
     raise UsageError(
-        f"on_bad: {named} is no order of policies; name one, or ('repair', 'replace'): the second is for samples that "
-        "cannot be repaired"
+        f"on_bad: expected one policy or ('repair', other), got {named}; the second one is for samples that cannot be repaired"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafeConfig:
-    """The settings of a :class:`SafeDataset`; see there.
+    """The settings of a :class:`SafeDataset`.
 
-    ``policy`` is what is done with a bad sample that is not repaired, ``repairs`` whether it is tried.
+    ``policy`` is for bad samples that are not repaired; ``repairs`` says whether to try.
     """
 
     policy: Policy
@@ -51,28 +52,28 @@ class SafeConfig:
     transform: Callable[[Any], Any] | None
 
     def __post_init__(self) -> None:
-        # What is wrong here would otherwise show in a worker, hours later, at the first bad sample.
+        # Otherwise a mistake would only show in a worker, at the first bad sample.
         if not (_is_number(self.max_bad_fraction) and 0 <= self.max_bad_fraction <= 1):
-            raise UsageError(f"max_bad_fraction must be from 0 to 1, and is {self.max_bad_fraction!r}")
-        if not (_is_whole(self.max_attempts) and self.max_attempts >= 1):
-            raise UsageError(f"max_attempts must be a whole number, 1 or more, and is {self.max_attempts!r}")
-        if not (_is_whole(self.retries) and self.retries >= 0):
-            raise UsageError(f"retries must be a whole number, 0 or more, and is {self.retries!r}")
+            raise UsageError(f"max_bad_fraction must be from 0 to 1, got {self.max_bad_fraction!r}")
+        if not (_is_integer(self.max_attempts) and self.max_attempts >= 1):
+            raise UsageError(f"max_attempts must be an integer >= 1, got {self.max_attempts!r}")
+        if not (_is_integer(self.retries) and self.retries >= 0):
+            raise UsageError(f"retries must be an integer >= 0, got {self.retries!r}")
         if not (_is_number(self.backoff) and self.backoff >= 0):
-            raise UsageError(f"backoff must be seconds, 0 or more, and is {self.backoff!r}")
-        if not _is_whole(self.seed):
-            raise UsageError(f"seed must be a whole number, and is {self.seed!r}")
+            raise UsageError(f"backoff must be seconds >= 0, got {self.backoff!r}")
+        if not _is_integer(self.seed):
+            raise UsageError(f"seed must be an integer, got {self.seed!r}")
         if not (isinstance(self.retry_on, tuple) and all(_is_exception(kind) for kind in self.retry_on)):
-            raise UsageError(f"retry_on must be a tuple of classes of exceptions, and is {self.retry_on!r}")
+            raise UsageError(f"retry_on must be an exception class or a tuple of them, got {self.retry_on!r}")
         if self.transform is not None and not callable(self.transform):
-            raise UsageError(f"transform must be a function of a sample, not {type(self.transform).__name__}")
+            raise UsageError(f"transform must be a function of a sample, got {type(self.transform).__name__}")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _is_whole(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""What the loader raises, and what it warns of."""
+"""Errors and warnings of the loader."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import warnings
 
 from datacheck.errors import DatacheckError
 
-__all__ = ["BadSampleError", "BadSampleWarning", "TooManyBadSamplesError", "warn_of"]
+__all__ = ["BadSampleError", "BadSampleWarning", "TooManyBadSamplesError", "warn_at_caller"]
 
 
 class BadSampleError(DatacheckError):
-    """A sample is bad, and the policy has no sample to give instead.
+    """A sample is bad, and by the policy nothing is served instead.
 
-    The message names the index, the origin, the field and the code; the cause is what the data set raised. It can be made
-    from its message alone, which is all that a worker of a ``DataLoader`` hands on; ``index`` is then read from it.
+    The message names the index, the origin, the field and the code; the cause is what the dataset raised. ``index`` and
+    ``codes`` are read from the message, since a ``DataLoader`` worker passes on nothing else.
     """
 
     @property
@@ -26,20 +26,20 @@ class BadSampleError(DatacheckError):
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The codes of what is wrong with it, each once."""
+        """The codes of its findings, without duplicates."""
         return tuple(dict.fromkeys(re.findall(r"\bDC\d{3}\b", str(self))))
 
 
 class TooManyBadSamplesError(DatacheckError):
-    """More of the data set is bad than ``max_bad_fraction`` allows."""
+    """More samples are bad than ``max_bad_fraction`` allows."""
 
 
 class BadSampleWarning(UserWarning):
-    """The first bad sample of a run, and what it means for the run."""
+    """Warns of the first bad sample of a run, and of values that cannot be checked."""
 
 
-def warn_of(message: str) -> None:
-    """Warn where the user's code asked for the sample, not where it was looked at."""
+def warn_at_caller(message: str) -> None:
+    """Warn at the line of the user's code that asked for the sample."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("datacheck.", "torch.")):
         level, frame = level + 1, frame.f_back

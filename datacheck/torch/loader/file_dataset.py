@@ -1,4 +1,4 @@
-"""Files as a data set of samples that know where they come from."""
+"""Open files as a dataset whose samples know their file and row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +22,7 @@ from datacheck.sources.base import ReadOptions
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.published import Part, parts_of_files, parts_of_output, parts_of_table
 
-__all__ = ["OpenedDataset", "open_dataset"]
+__all__ = ["FileDataset", "open_dataset"]
 
 Array = np.ndarray[Any, Any]
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -36,67 +35,67 @@ def open_dataset(
     *,
     split: str | None = None,
     columns: Sequence[str] | None = None,
-) -> OpenedDataset:
-    """A map-style data set over files; each sample knows its file and row.
+) -> FileDataset:
+    """Open files as a map-style dataset; each sample knows its file and row.
 
     ::
 
         dataset = open_dataset("out/weather", split="train")      # what 'datacheck run' published
-        dataset.origin(17)                                        # the row of the original file
+        dataset.origin(17)                                        # the row in the original file
 
-    A sample is a dict of its fields: tensors for numbers, lists and arrays, Python's own values for text and times, None
-    for a null. The one array of an ``.npy`` without a name is a tensor, not a dict.
+    A sample is a dict of its fields: tensors for numbers, lists and arrays, Python values for strings and times, None for a
+    null. The array of a single ``.npy`` file is a tensor, not a dict.
 
     Args:
-        path: the output of ``datacheck run``, a split of it, or a file in it: origins are then the *original* file and
-            row. Or any files that datacheck reads, folders and globs, whose origins they are themselves. Or ``.npy`` files
-            by field, which belong together row by row.
-        split: which split of an output.
-        columns: the fields of the samples; all unless set. Text and times cannot be collated by default.
+        path: the output of ``datacheck run``, one of its splits, or a file in it: origins are then the *original* file and
+            row. Or any files, folders and globs that datacheck reads. Or ``.npy`` files by field, which are aligned row by
+            row.
+        split: the split of an output.
+        columns: the fields of the samples. Default: all. ``default_collate`` does not take strings and times.
 
-    Parquet and CSV are decoded when a sample of a file is first asked for, and stay in memory; ``.npy`` and Arrow files
-    are mapped. Raises ``UsageError`` and ``SourceError``.
+    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. Raises
+    ``UsageError`` and ``SourceError``.
     """
     options = ReadOptions() if columns is None else ReadOptions(columns=tuple(columns))
     if isinstance(path, Mapping):
         parts = parts_of_table({field: os.fspath(file) for field, file in path.items()}, ReadOptions())
     elif isinstance(path, str | os.PathLike):
-        parts = parts_of_output(Path(path), split, options) or parts_of_files([path], options)
+        parts = parts_of_output(os.fspath(path), split, options) or parts_of_files([path], options)
     else:
         parts = parts_of_files(list(path), options)
-    return OpenedDataset(parts, None if columns is None else tuple(columns))
+    return FileDataset(parts, None if columns is None else tuple(columns))
 
 
-class OpenedDataset(Dataset[Any]):
+class FileDataset(Dataset[Any]):
     """See :func:`open_dataset`."""
 
     def __init__(self, parts: Sequence[Part], columns: tuple[str, ...] | None = None) -> None:
         self.parts = tuple(part for part in parts if part.num_rows)
         self.columns = columns
         self._starts = list(itertools.accumulate((part.num_rows for part in self.parts), initial=0))
-        self._tables: dict[int, _Table] = {}
+        self._loaded: dict[int, _LoadedPart] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tables": {}}
+        return {**self.__dict__, "_loaded": {}}
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getitem__(self, index: int) -> Any:
-        number, row = self._place(index)
-        return self._table(number).sample(row)
+        number, row = self._locate(index)
+        return self._load(number).sample(row)
 
     def origin(self, index: int) -> SampleOrigin:
-        """The file and the row that a sample comes from."""
-        number, row = self._place(index)
+        """The file and row that a sample comes from."""
+        number, row = self._locate(index)
         return replace(self.parts[number].origin(row), index=index if index >= 0 else index + len(self))
 
     def fingerprint(self) -> str:
-        """What tells these rows from others: the files they come from, and which of their rows they are."""
-        told = [f"{part.uri} {part.row_start} {part.num_rows} {part.info.num_bytes}" for part in self.parts]
-        return f"opened {self.columns} {told}"
+        """Identifies these rows: their files, and which rows of them."""
+        parts = [f"{part.uri} {part.row_start} {part.num_rows} {part.info.num_bytes}" for part in self.parts]
+        return f"opened {self.columns} {parts}"
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def _locate(self, index: int) -> tuple[int, int]:
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
@@ -104,15 +103,15 @@ class OpenedDataset(Dataset[Any]):
         number = bisect.bisect_right(self._starts, index) - 1
         return number, index - self._starts[number]
 
-    def _table(self, number: int) -> _Table:
-        table = self._tables.get(number)
-        if table is None:
-            table = self._tables[number] = _Table(self.parts[number], self.columns)
-        return table
+    def _load(self, number: int) -> _LoadedPart:
+        loaded = self._loaded.get(number)
+        if loaded is None:
+            loaded = self._loaded[number] = _LoadedPart(self.parts[number], self.columns)
+        return loaded
 
 
-class _Table:
-    """The batches of a part, each column with a reader of its values."""
+class _LoadedPart:
+    """The batches of a part, with a reader for each column."""
 
     def __init__(self, part: Part, columns: tuple[str, ...] | None) -> None:
         batches = [
@@ -120,15 +119,15 @@ class _Table:
         ]
         self._starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
         if self._starts[-1] != part.num_rows:
-            raise UsageError(f"{part.info.uri}: it has {self._starts[-1]:,} rows, and should have {part.num_rows:,}")
+            raise UsageError(f"{part.info.uri}: expected {part.num_rows:,} rows, got {self._starts[-1]:,}")
         self._readers = [_readers(batch, columns, part.info.uri) for batch in batches]
 
     def sample(self, row: int) -> Any:
         number = bisect.bisect_right(self._starts, row) - 1
-        readers, place = self._readers[number], row - self._starts[number]
+        readers, position = self._readers[number], row - self._starts[number]
         if None in readers:
-            return readers[None](place)
-        return {name: read(place) for name, read in readers.items()}
+            return readers[None](position)
+        return {name: read(position) for name, read in readers.items()}
 
 
 def _readers(batch: Batch, columns: tuple[str, ...] | None, uri: str) -> dict[str | None, _Reader]:
@@ -136,7 +135,7 @@ def _readers(batch: Batch, columns: tuple[str, ...] | None, uri: str) -> dict[st
     if columns is not None and None not in chosen:
         missing = [name for name in columns if name not in chosen]
         if missing:
-            raise UsageError(f"{uri}: there is no column {missing[0]!r}; there are {', '.join(map(str, chosen))}")
+            raise UsageError(f"{uri}: no column {missing[0]!r}; columns: {', '.join(map(str, chosen))}")
         chosen = {name: chosen[name] for name in columns}
     return {name: _reader(column) for name, column in chosen.items()}
 
@@ -158,7 +157,7 @@ def _reader(column: Column) -> _Reader:
 
 
 def _dense(column: Column, kind: pa.DataType) -> Array | None:
-    """An Arrow column of numbers, or of lists of one shape, as an array with the rows first; None for any other."""
+    """An Arrow column of numbers, or of lists of equal shape, as an array with rows first; None for any other."""
     leaves = list(column.leaves())
     last = leaves[-1]
     if (
@@ -199,5 +198,5 @@ def _array_reader(data: Array, dtype: str | None) -> _Reader:
 
 
 def _tensor(values: Any) -> torch.Tensor:
-    # A copy, since files are mapped for reading only.
+    # A copy, since files are mapped read-only.
     return torch.from_numpy(np.array(values))

@@ -1,4 +1,4 @@
-"""What tells one data set from another: its kind, its length, and what it holds of files, texts and arrays."""
+"""Identify a dataset by its class, its length, and the paths, strings and arrays it holds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Subset
 
-from datacheck.leaves import FLOAT_FORMATS
+from datacheck.torch.values import as_numpy
 
 __all__ = ["fingerprint_of"]
 
-#: Entries of a list, and values of an array, that are looked at.
+#: Entries of a list, or values of an array, that are hashed.
 NUM_PROBES = 4096
 
 
 def fingerprint_of(dataset: Any) -> str:
-    """A text that is the same for the same data set in another process and another run, in milliseconds.
+    """A string that is the same for the same dataset in another process or run, computed in milliseconds.
 
-    It depends on the classes, the lengths, and the attributes that are texts, paths, arrays, tensors, and lists of them:
-    what a data set reads from. Numbers, functions and other objects are left out, for they may change while the data does
-    not. A data set that knows better has a method or attribute ``fingerprint``, or ``_fingerprint`` as Hugging Face's.
+    It covers classes, lengths, and attributes that are strings, paths, arrays, tensors, and lists of them: what a dataset
+    reads from. It ignores numbers, functions and other objects, which may change while the data stays. A method or attribute
+    ``fingerprint`` of the dataset takes precedence, as does ``_fingerprint`` of Hugging Face datasets.
     """
     digest = hashlib.blake2b(digest_size=16)
     _add_dataset(digest, dataset)
@@ -67,7 +67,7 @@ def _is_content(value: Any) -> bool:
     if isinstance(value, str | os.PathLike | np.ndarray | torch.Tensor):
         return True
     if isinstance(value, Mapping):
-        return len(value) > 0 and all(_is_content(part) for part in _some(list(value.values())))
+        return len(value) > 0 and all(_is_content(part) for part in _sample_of(list(value.values())))
     return isinstance(value, Sequence) and len(value) > 0 and _is_entry(value[0])
 
 
@@ -85,18 +85,18 @@ def _add_value(digest: Any, value: Any) -> None:
     elif isinstance(value, np.ndarray):
         _add_text(digest, f"{value.dtype} {value.shape}")
         flat = value.reshape(-1) if value.flags.c_contiguous else value.flat
-        chosen = np.asarray(flat[_places(value.size)])
+        chosen = np.asarray(flat[_positions(value.size)])
         digest.update(
             str(chosen.tolist()).encode() if value.dtype.hasobject else np.ascontiguousarray(chosen).tobytes()
         )
     elif isinstance(value, Mapping):
         for key in sorted(map(str, value)):
             _add_text(digest, key)
-        for part in _some(list(value.values())):
+        for part in _sample_of(list(value.values())):
             _add_value(digest, part)
     elif isinstance(value, Sequence):
         _add_text(digest, str(len(value)))
-        for part in _some(value):
+        for part in _sample_of(value):
             _add_value(digest, part)
     elif isinstance(value, int):
         _add_text(digest, str(value))
@@ -106,18 +106,16 @@ def _add_tensor(digest: Any, value: torch.Tensor) -> None:
     _add_text(digest, f"{value.dtype} {tuple(value.shape)}")
     if value.layout is torch.strided and not value.is_meta:
         flat = value.detach().reshape(-1)
-        chosen = flat[torch.from_numpy(_places(flat.numel()))].cpu()
-        name = str(value.dtype).removeprefix("torch.")
-        chosen = chosen.view(torch.uint8) if name in FLOAT_FORMATS else chosen
-        digest.update(chosen.resolve_conj().contiguous().numpy().tobytes())
+        chosen = flat[torch.from_numpy(_positions(flat.numel()))]
+        digest.update(np.ascontiguousarray(as_numpy(chosen)).tobytes())
 
 
-def _places(size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _positions(size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.unique(np.linspace(0, max(size - 1, 0), min(size, NUM_PROBES)).astype(np.int64))
 
 
-def _some(values: Sequence[Any]) -> list[Any]:
-    return [values[place] for place in _places(len(values)).tolist()]
+def _sample_of(values: Sequence[Any]) -> list[Any]:
+    return [values[position] for position in _positions(len(values)).tolist()]
 
 
 def _add_text(digest: Any, text: str) -> None:

@@ -1,7 +1,7 @@
-"""Which samples a thread was served since the last batch, so that :class:`SafeCollate` knows their indices.
+"""Track which samples a thread was served since its last batch, so that :class:`SafeCollate` knows their indices.
 
-A loader fetches the samples of a batch and collates them in one thread, one after the other. Nothing is noted before the
-first :class:`SafeCollate` is made.
+A loader fetches the samples of a batch and collates them in one thread, one after the other. Tracking starts with the first
+:class:`SafeCollate`.
 """
 
 from __future__ import annotations
@@ -11,51 +11,51 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from datacheck.torch.loader.provenance import Note
+from datacheck.torch.loader.provenance import SampleRef
 
-__all__ = ["claim_served", "is_noting", "note_served", "start_noting"]
+__all__ = ["claim_tracked", "is_tracking", "start_tracking", "track_sample"]
 
-#: Samples that are remembered in a thread that never collates.
-MAX_NOTES = 1 << 14
+#: Samples that are kept in a thread that never collates.
+MAX_TRACKED = 1 << 14
 
 
-class _Served(threading.local):
+class _TrackedSamples(threading.local):
     def __init__(self) -> None:
-        self.notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
+        self.refs: deque[tuple[int, SampleRef]] = deque(maxlen=MAX_TRACKED)
 
 
-_served = _Served()
-_is_noting = [False]
+_tracked = _TrackedSamples()
+_is_tracking = [False]
 
 
-def start_noting() -> None:
-    """Note what is served in this process from now on, and in its forks."""
-    _is_noting[0] = True
+def start_tracking() -> None:
+    """Track samples in this process from now on, and in its forks."""
+    _is_tracking[0] = True
 
 
-def is_noting() -> bool:
-    """Whether somebody wants to know what is served."""
-    return _is_noting[0]
+def is_tracking() -> bool:
+    """Whether samples are tracked."""
+    return _is_tracking[0]
 
 
-def note_served(sample: object, note: Note) -> None:
-    """Note that a sample is given to whoever asked."""
-    _served.notes.append((id(sample), note))
+def track_sample(sample: object, ref: SampleRef) -> None:
+    """Remember which sample an object is that is about to be served."""
+    _tracked.refs.append((id(sample), ref))
 
 
-def claim_served(samples: Sequence[Any]) -> list[Note | None]:
-    """The notes of the samples that a batch is made of, None for one that nobody noted; and forget all notes.
+def claim_tracked(samples: Sequence[Any]) -> list[SampleRef | None]:
+    """What the samples of a batch are, None for one that was not tracked. Forgets everything tracked so far.
 
-    The samples are alive, so each identity is theirs since it was noted last. One object that was served for several
-    indices, and samples that were changed on the way by a data set around :class:`SafeDataset`, are told by their order.
+    The samples are alive, so each id belongs to the object that was tracked last with it. Where one object was served for
+    several indices, or a dataset around :class:`SafeDataset` changed the samples, their order decides.
     """
-    notes = list(_served.notes)
-    _served.notes.clear()
-    last = notes[-len(samples) :] if samples else []
+    tracked = list(_tracked.refs)
+    _tracked.refs.clear()
+    last = tracked[-len(samples) :] if samples else []
     if [identity for identity, _ in last] == list(map(id, samples)):
-        return [note for _, note in last]
-    by_identity = dict(notes)
+        return [ref for _, ref in last]
+    by_identity = dict(tracked)
     found = [by_identity.get(id(sample)) for sample in samples]
-    if len(notes) == len(samples) and not any(found):
-        return [note for _, note in notes]
+    if len(tracked) == len(samples) and not any(found):
+        return [ref for _, ref in tracked]
     return found

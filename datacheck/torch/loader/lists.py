@@ -1,8 +1,8 @@
-"""Lists of a sample that a schema speaks of as a whole, as the columns of lists that files have.
+"""Turn the lists of a sample into Arrow lists where the schema has fields for them, so that they are checked as in a file.
 
-A list of numbers is an array. Any other, such as one of texts, of boxes or of tensors of unequal lengths, becomes a list of
-Arrow where the schema has a field for it, ``words``, or for its entries, ``boxes[].x``: its paths, rules and codes are then
-those of the same list in a file. Fields that name single entries, ``size.0``, leave it a container.
+A list of numbers is an array. Other lists (of strings, boxes, tensors of unequal lengths) become Arrow lists if the schema
+has a field for the list, ``words``, or for its entries, ``boxes[].x``. Fields of single entries, ``size.0``, leave it a
+container.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ __all__ = ["ListPaths", "as_arrow_list", "is_plain"]
 
 @dataclass(frozen=True, slots=True)
 class ListPaths:
-    """The paths at which lists are taken as a whole.
+    """The paths at which lists become Arrow lists.
 
-    ``named`` have a field of their own; of ``entered`` the schema names the entries, so that tensors are lists there too,
-    and of ``maps`` the keys or values of pairs.
+    Attributes:
+        named: lists with a field of their own.
+        entered: lists with fields for their entries; tensors count as lists here.
+        maps: lists of pairs with fields for the keys or values.
     """
 
     named: frozenset[str] = frozenset()
@@ -34,7 +36,7 @@ class ListPaths:
 
     @classmethod
     def of(cls, schema: Schema) -> ListPaths:
-        """The paths that a schema has."""
+        """The paths in a schema."""
         names = [name for name in schema.fields if name is not None]
         entered = {name.partition("[]")[0] for name in names if "[]" in name}
         inside = {name.rpartition(".")[0] for name in names if "[]" not in name}
@@ -45,7 +47,7 @@ class ListPaths:
         return cls(frozenset(named), frozenset(entered), frozenset(maps))
 
     def hold(self, path: str | None, value: Any) -> bool:
-        """Whether the value at a path is a list that is taken as a whole."""
+        """Whether the value at a path becomes an Arrow list."""
         if path in self.entered:
             return isinstance(value, list | tuple | set | frozenset | torch.Tensor | np.ndarray)
         if isinstance(value, torch.Tensor):
@@ -53,14 +55,14 @@ class ListPaths:
         return path in self.named and self.may_hold(path, type(value))
 
     def may_hold(self, path: str | None, kind: type) -> bool:
-        """Whether values of a type may be lists at a path."""
+        """Whether values of a type may become Arrow lists at a path."""
         if path in self.entered:
             return True
         return path in self.named and issubclass(kind, list | tuple | set | frozenset) and not hasattr(kind, "_fields")
 
 
 def as_arrow_list(value: Any, *, is_map: bool) -> pa.Array:
-    """One list as an Arrow array of one row; raises ``ValueError``, ``TypeError`` or ``pa.ArrowException`` where it is none."""
+    """One list as an Arrow array of one row; raises ``ValueError``, ``TypeError`` or ``pa.ArrowException``."""
     entries = _plain(value)
     if is_map and all(isinstance(entry, list) and len(entry) == 2 for entry in entries):
         entries = [{"key": key, "value": part} for key, part in entries]
@@ -68,7 +70,7 @@ def as_arrow_list(value: Any, *, is_map: bool) -> pa.Array:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a list is of Python's own values, so that the list of Arrow that it becomes can become it again."""
+    """Whether a list holds plain Python values only, so that its Arrow list can be turned back into it."""
     return type(value) in (list, tuple) and all(map(_is_plain_entry, value))
 
 

@@ -1,4 +1,4 @@
-"""Where the samples of a data set come from, asked of data sets of many kinds."""
+"""Find the file and row that a sample comes from, for many kinds of datasets."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
+from datacheck.storage import storage_of
 from datacheck.torch.loader.provenance import SampleOrigin
 
 __all__ = ["origin_of", "origin_of_streamed"]
 
-#: Attributes in which data sets of files keep them, torchvision's first.
+#: Attributes with the list of files of a dataset, torchvision's first.
 _FILE_LISTS = ("samples", "imgs", "files", "paths", "filenames")
 
 
 def origin_of(dataset: Any, index: int) -> SampleOrigin | None:
-    """The origin of a sample; None where the data set does not give one.
+    """The origin of a sample; None where the dataset does not tell.
 
-    A data set gives it by a method ``origin(index)`` that returns a :class:`SampleOrigin`, or a path, or a path and a row;
-    or by a list of its files (``samples``, as torchvision's folders have it). ``Subset`` and ``ConcatDataset`` are looked
-    through.
+    A dataset tells by a method ``origin(index)`` that returns a :class:`SampleOrigin`, a path, or a path and a row; or by a
+    list of its files (``samples``, as in torchvision's folders). Looks inside ``Subset`` and ``ConcatDataset``.
     """
     found = _find(dataset, index)
     return None if found is None else replace(found, index=index)
@@ -44,30 +44,33 @@ def _find(dataset: Any, index: int) -> SampleOrigin | None:
         if isinstance(files, Sequence) and not isinstance(files, str) and len(files) > index:
             entry = files[index]
             path = entry[0] if isinstance(entry, tuple | list) and entry else entry
-            if isinstance(path, str | os.PathLike) and _is_place_of_file(os.fspath(path)):
+            if isinstance(path, str | os.PathLike) and _is_file_path(os.fspath(path)):
                 return SampleOrigin(index, os.fspath(path))
     return None
 
 
-def _is_place_of_file(path: str) -> bool:
-    """Whether a text names a file, or the place of one that is gone: a list of samples may also be one of texts."""
+def _is_file_path(path: str) -> bool:
+    """Whether a string names a file, or a missing one in a folder that exists: ``samples`` may also be a list of texts."""
     try:
-        return os.path.lexists(path) or (os.sep in path and os.path.isdir(os.path.dirname(path)))  # noqa: PTH112, PTH120
-    except ValueError:
+        if storage_of(path).exists(path):
+            return True
+        folder = path.rpartition(os.sep)[0]
+        return bool(folder) and storage_of(path).stat(folder).kind == "folder"
+    except (OSError, ValueError):
         return False
 
 
-def _as_origin(index: int, told: Any) -> SampleOrigin | None:
-    if told is None or isinstance(told, SampleOrigin):
-        return told
-    if isinstance(told, str | os.PathLike):
-        return SampleOrigin(index, os.fspath(told))
-    uri, row = told
+def _as_origin(index: int, origin: Any) -> SampleOrigin | None:
+    if origin is None or isinstance(origin, SampleOrigin):
+        return origin
+    if isinstance(origin, str | os.PathLike):
+        return SampleOrigin(index, os.fspath(origin))
+    uri, row = origin
     return SampleOrigin(index, os.fspath(uri), None, int(row))
 
 
 def origin_of_streamed(sample: Any, position: int) -> SampleOrigin | None:
-    """The origin that a sample of a stream carries, as WebDataset's do (``__url__`` and ``__key__``)."""
+    """The origin that a sample of a stream holds, as WebDataset's do (``__url__`` and ``__key__``)."""
     if not isinstance(sample, Mapping):
         return None
     url, key = sample.get("__url__"), sample.get("__key__")

@@ -1,8 +1,9 @@
-"""The list of a data set's bad samples that lasts from run to run."""
+"""The quarantine file: the known bad samples of a dataset, kept from run to run."""
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import glob
 import json
 import os
@@ -15,127 +16,125 @@ from typing import Any
 from datacheck._version import __version__
 from datacheck.errors import OutputError, UsageError
 from datacheck.text import plain
-from datacheck.torch.loader.event_log import SUFFIX, Journal, read_log
-from datacheck.torch.loader.records import BadSample, Verdict
+from datacheck.torch.loader.event_log import SUFFIX, EventLog, read_log
+from datacheck.torch.loader.records import BadSample, SampleVerdict
 
 __all__ = ["Quarantine"]
 
 VERSION = 1
-#: The file in a journal that says which data set it belongs to.
-_SIGN = "dataset.json"
-#: A list beyond this is no list of ours: the bad samples of a data set of 10 million, each with its traceback.
+#: The file in an event log that identifies its dataset.
+_OWNER_FILE = "dataset.json"
+#: Enough for the bad samples of 10 million samples, with tracebacks. A larger file is not a quarantine file.
 MAX_BYTES = 1 << 30
 
 
 class Quarantine:
-    """A JSON file of bad samples. It belongs to one data set, and is refused by any other.
+    """A JSON file of bad samples that belongs to one dataset and is refused for any other.
 
-    Each addition reads the file again, adds, and puts the new file in the place of the old one, under a lock: runs that
-    share a list lose nothing, and a reader never sees half of one.
+    Each addition reads the file, adds to it and replaces it atomically, under a lock: runs that share a file lose nothing,
+    and readers never see half of one.
     """
 
     def __init__(self, path: Path, fingerprint: str, name: str, num_samples: int | None) -> None:
         self.path = path
-        self._head = {"fingerprint": fingerprint, "name": name, "num_samples": num_samples}
+        self._identity = {"fingerprint": fingerprint, "name": name, "num_samples": num_samples}
 
     def read(self) -> list[BadSample]:
-        """The samples that are known; none where there is no file yet.
+        """The known bad samples; none if the file does not exist.
 
-        Raises ``UsageError`` for the list of another data set and for what is no list.
+        Raises ``UsageError`` for the file of another dataset and for anything that is not a quarantine file.
         """
         try:
             if self.path.stat().st_size > MAX_BYTES:
-                raise UsageError(f"{self._place}: is larger than {MAX_BYTES:,} bytes, and no list of bad samples")
+                raise UsageError(f"{self._name}: larger than {MAX_BYTES:,} bytes, so it is not a quarantine file")
             record = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{self._place}: cannot be read as a list of bad samples: {plain(str(error))}") from None
+            raise UsageError(f"{self._name}: cannot be read as a quarantine file: {plain(str(error))}") from None
         self._check(record)
         try:
             return [BadSample.from_dict(sample) for sample in record["samples"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{self._place}: is no list of bad samples ({plain(repr(error))}); remove it") from None
+            raise UsageError(f"{self._name}: not a quarantine file ({plain(repr(error))}); delete it") from None
 
     @property
-    def _place(self) -> str:
+    def _name(self) -> str:
         return plain(str(self.path))
 
     def _check(self, record: Any) -> None:
         if not isinstance(record, dict) or not isinstance(record.get("dataset"), dict):
-            raise UsageError(f"{self._place}: is no list of bad samples; name another file")
+            raise UsageError(f"{self._name}: not a quarantine file; choose another file")
         if record.get("version") != VERSION:
-            raise UsageError(
-                f"{self._place}: its version is {record.get('version')!r}, and {VERSION} is known; remove it"
-            )
+            raise UsageError(f"{self._name}: expected version {VERSION}, got {record.get('version')!r}; delete it")
         head = record["dataset"]
-        if head.get("fingerprint") != self._head["fingerprint"]:
+        if head.get("fingerprint") != self._identity["fingerprint"]:
             raise UsageError(
-                f"{self._place}: belongs to another data set ({_describe(head)}; this is {_describe(self._head)}); name "
-                "another file, or give both the same fingerprint='...' if they hold the same samples in the same order"
+                f"{self._name}: belongs to another dataset ({_describe(head)}; this is {_describe(self._identity)}); choose "
+                "another file, or pass the same fingerprint='...' if both have the same samples in the same order"
             )
 
-    def start(self) -> list[BadSample]:
-        """The samples that are known, with those that runs found which were killed before they could add them."""
+    def load(self) -> list[BadSample]:
+        """The known bad samples, including those found by runs that were killed before they could add them."""
         known = self.read()
-        if not any(self._journals()):
+        if not any(self._event_logs()):
             return known
         with self._locked():
-            left = [sample for sign in self._journals() for sample in self._found_in(sign)]
+            left = [sample for owner_file in self._event_logs() for sample in self._read_event_log(owner_file)]
             if left:
                 self._merge(left)
         return self.read()
 
-    def sign(self, journal: Journal) -> None:
-        """Say in a journal which data set it belongs to, for a run that finds it after this one was killed."""
-        if journal.folder.parent == self.path.parent:
-            journal.require_attached()
-            (journal.folder / _SIGN).write_text(json.dumps(self._head))
+    def mark_owner(self, event_log: EventLog) -> None:
+        """Identify the dataset in an event log, for a run that finds it after this one was killed."""
+        if event_log.folder.parent == self.path.parent:
+            event_log.require_attached()
+            (event_log.folder / _OWNER_FILE).write_text(json.dumps(self._identity))
 
-    def _journals(self) -> Iterator[Path]:
-        """The journals beside this list, of runs that are under way and of such as were killed."""
-        return self.path.parent.glob(f".{glob.escape(self.path.name)}.*{SUFFIX}/{_SIGN}")
+    def _event_logs(self) -> Iterator[Path]:
+        """The event logs beside this file, of running and of killed runs, each by its owner file."""
+        return self.path.parent.glob(f".{glob.escape(self.path.name)}.*{SUFFIX}/{_OWNER_FILE}")
 
-    def _found_in(self, sign: Path) -> list[BadSample]:
-        """What a run found, of whose journal this is the sign. It is removed where all processes of the run have ended.
+    def _read_event_log(self, owner_file: Path) -> list[BadSample]:
+        """The bad samples in an event log, which is deleted if all processes of its run have ended.
 
-        Workers outlive a killed main process by seconds, so what they hold is read too; so is that of a run beside this one.
+        The log of a running run is read too: workers survive a killed main process by seconds.
         """
-        folder = sign.parent
+        folder = owner_file.parent
         try:
             lock = os.open(folder, os.O_RDONLY)
         except OSError:
             return []
         try:
-            if json.loads(sign.read_bytes()).get("fingerprint") != self._head["fingerprint"]:
+            if json.loads(owner_file.read_bytes()).get("fingerprint") != self._identity["fingerprint"]:
                 return []
             records = [record for log in sorted(folder.glob("*.jsonl")) for record in read_log(log, 0)[0]]
-            found = [BadSample.from_dict(record) for record in records if record.get("verdict") == Verdict.BAD]
+            found = [BadSample.from_dict(record) for record in records if record.get("verdict") == SampleVerdict.BAD]
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
-            return []  # none of ours, or one that is being removed
+            return []  # another tool's, or being deleted right now
         finally:
             os.close(lock)
         return found
 
     def add(self, samples: Iterable[BadSample]) -> int:
-        """Add samples that are bad for good; how many the file then has."""
+        """Add bad samples; returns how many the file has then."""
         with self._locked():
             return self._merge(samples)
 
     def _merge(self, samples: Iterable[BadSample]) -> int:
         merged = {sample.index: sample for sample in self.read()}
         for sample in samples:
-            if sample.verdict is Verdict.BAD:
+            if sample.verdict is SampleVerdict.BAD:
                 merged.setdefault(sample.index, sample)
         self._write([merged[index] for index in sorted(merged)])
         return len(merged)
 
     def _write(self, samples: Sequence[BadSample]) -> None:
         lines = ",\n".join(f"    {json.dumps(sample.to_dict(), allow_nan=False)}" for sample in samples)
-        head = json.dumps(self._head, allow_nan=False)
+        head = json.dumps(self._identity, allow_nan=False)
         text = (
             f'{{\n  "version": {VERSION},\n  "datacheck": {json.dumps(__version__)},\n  "dataset": {head},\n'
             f'  "samples": [{f"{chr(10)}{lines}{chr(10)}  " if lines else ""}]\n}}\n'
@@ -154,7 +153,7 @@ class Quarantine:
                 os.close(folder)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise OutputError(f"{self._place}: cannot be written: {error}") from error
+            raise OutputError(f"{self._name}: cannot be written: {error}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -162,13 +161,18 @@ class Quarantine:
             lock = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise OutputError(
-                f"{self._place}: cannot be written: {error}; name a file in a folder that exists"
+                f"{self._name}: cannot be written: {error}; choose a file in a folder that exists"
             ) from error
+        is_gc_enabled = gc.isenabled()
+        # Collecting another dataset here would save its bad samples, and so wait for this lock forever.
+        gc.disable()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            # A worker that was forked meanwhile has the descriptor too, and would keep the lock.
+            if is_gc_enabled:
+                gc.enable()
+            # A worker that was forked meanwhile has the descriptor too and would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 

@@ -1,4 +1,4 @@
-"""What the ranks of a training tell each other, so that they decide alike."""
+"""Share bad samples and counts among the ranks of a training run, so that they decide alike."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Shared:
 
 
 class Ranks:
-    """This rank's side of what is shared. Every rank must call the same methods in the same order."""
+    """The exchange with other ranks. Every rank must call the same methods in the same order."""
 
     def __init__(self) -> None:
         self._sent: set[tuple[str, int]] = set()
         self._new: set[int] = set()
 
     def share(self, recorder: Recorder) -> Shared:
-        """Make each rank's new samples known to all, and add the counts."""
+        """Share each rank's new samples with all, and add the counts."""
         fresh = [
             sample
             for sample in recorder.samples(new_only=True)
@@ -39,8 +39,8 @@ class Ranks:
         ]
         gathered = RankGroup(None).gather(
             {
-                # Ranks of one machine may share a journal; its counts are then counted once.
-                "journal": f"{socket.gethostname()}:{recorder.journal.folder}",
+                # Ranks of one machine may share an event log, whose counts must be added once.
+                "event_log": f"{socket.gethostname()}:{recorder.event_log.folder}",
                 "seen": recorder.totals()["seen"],
                 "bad": sorted(recorder.bad),
                 "samples": [_without_traceback(sample).to_dict() for sample in fresh],
@@ -50,16 +50,16 @@ class Ranks:
         others = [BadSample.from_dict(record) for rank in gathered for record in rank["samples"]]
         recorder.add_known(others)
         self._new.update(sample.index for sample in others if sample.verdict == "bad")
-        seen = {rank["journal"]: rank["seen"] for rank in gathered}
+        seen = {rank["event_log"]: rank["seen"] for rank in gathered}
         bad = set().union(*(rank["bad"] for rank in gathered))
         return Shared(len(self._new), len(bad), sum(seen.values()))
 
     def compare(self, indices: Sequence[int]) -> list[int] | None:
-        """How many indices each rank has, where they are not the same; None where they are."""
+        """How many indices each rank has; None if all have the same ones."""
         gathered: list[Any] = RankGroup(None).gather(list(indices))
         return None if all(rank == gathered[0] for rank in gathered) else [len(rank) for rank in gathered]
 
 
 def _without_traceback(sample: BadSample) -> BadSample:
-    """The traceback stays on the rank that has it."""
+    """The sample without its traceback, which stays on its own rank."""
     return sample if sample.error is None else replace(sample, error=replace(sample.error, traceback=""))

@@ -1,4 +1,4 @@
-"""What one process knows of the bad samples that all processes found."""
+"""Keep in one process the bad samples that all processes found."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from typing import Any
 
 from datacheck.codes import CODES, Family
 from datacheck.text import quantity
-from datacheck.torch.loader.event_log import COUNTERS, LOADING, NUM_LOADING, Journal
-from datacheck.torch.loader.records import BadSample, Verdict
+from datacheck.torch.loader.event_log import COUNTERS, LOADING, NUM_LOADING, EventLog
+from datacheck.torch.loader.records import BadSample, SampleVerdict
 
 __all__ = ["Recorder", "describe_excess", "is_excess"]
 
-#: Samples that must have been seen before a share of them says anything.
+#: Samples to see before their bad fraction means anything.
 LEAST_SEEN = 1000
-#: Samples of a stream that are named; beyond that they are only counted, for a stream has no end.
+#: Samples of a stream to record; since streams can be endless, later ones are only counted.
 MAX_NAMED = 100_000
 
 #: Verdicts on samples that are not served.
-_LOST = (Verdict.BAD, Verdict.PASSING)
+_LOST = (SampleVerdict.BAD, SampleVerdict.TRANSIENT)
 
 _PLACES = {name: place for place, name in enumerate(COUNTERS)}
 
 
 class Recorder:
-    """Keeps the indices that are known to be bad, counts, and appends to the journal what is new.
+    """Keeps the indices of known bad samples, counts, and appends new ones to the event log.
 
-    ``is_stream`` says that an index is a place in the stream of a worker, and names no sample for good.
+    With ``is_stream``, an index is a position in the stream of a worker and does not identify a sample.
 
     Attributes:
-        bad: the indices that are known to be bad, in this process; see :meth:`catch_up`.
-        repaired: the indices of samples that were repaired before.
+        bad: the indices of bad samples that this process knows; see :meth:`catch_up`.
+        repaired: the indices of samples that were repaired.
     """
 
     def __init__(self, *, is_stream: bool, beside: Path | None = None) -> None:
-        self.journal = Journal(beside)
+        self.event_log = EventLog(beside)
         self.is_stream = is_stream
-        self._forget()
+        self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"journal": self.journal, "is_stream": self.is_stream}
+        return {"event_log": self.event_log, "is_stream": self.is_stream}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.journal, self.is_stream = state["journal"], state["is_stream"]
-        self._forget()
+        self.event_log, self.is_stream = state["event_log"], state["is_stream"]
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._pid = 0
         self._version = -1
         self.bad: set[int] = set()
         self.repaired: set[int] = set()
         self._unchecked: dict[str, str] = {}
-        self._noted: set[Any] = set()
+        self._known_keys: set[Any] = set()
         self._num_new = 0
         self._has_lost = False
         self._reasons: Counter[str] = Counter()
 
     def begin(self) -> set[int]:
-        """The indices that are known to be bad, as of now; call it before each sample. It costs a fraction of a microsecond."""
+        """The indices of known bad samples, up to date. Called before each sample; takes a fraction of a microsecond."""
         if self._pid != os.getpid():
             self._attach()
         if self._control[1] != self._version:
@@ -68,19 +68,19 @@ class Recorder:
         return self.bad
 
     def _attach(self) -> None:
-        """A fork has the sets of its parent, but reads the journal from its beginning."""
-        self._forget()
-        self._counts, self._control = self.journal.attach()
+        """Start over in a fork, which reads the event log from its beginning."""
+        self._reset()
+        self._counts, self._control = self.event_log.attach()
         self._pid = os.getpid()
-        if self.journal.killed is not None:
-            self.note_killed()
+        if self.event_log.killed is not None:
+            self.record_killed()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter of this process; see :data:`~datacheck.torch.loader.event_log.COUNTERS`."""
         self._counts[_PLACES[name]] += number
 
     def start(self, index: int, number: int = 1) -> None:
-        """Count samples as seen, and note that they are being loaded, in case that this kills the process."""
+        """Count samples as seen, and note that they are being loaded, in case this kills the process."""
         counts = self._counts
         counts[0] += number
         counts[NUM_LOADING] = number
@@ -94,51 +94,51 @@ class Recorder:
         """Note that nothing is being loaded."""
         self._counts[LOADING] = 0
 
-    def note_killed(self) -> None:
-        """Make known what processes loaded when they were killed."""
-        for index, number in self.journal.find_killed():
-            with self.journal.locked():
-                self.journal.append({"killed": index, "number": number, "epoch": self.journal.epoch})
+    def record_killed(self) -> None:
+        """Record what killed processes were loading."""
+        for index, number in self.event_log.find_killed():
+            with self.event_log.locked():
+                self.event_log.append({"killed": index, "number": number, "epoch": self.event_log.epoch})
 
     def killed(self) -> dict[int, tuple[int, int]]:
-        """The samples that were being loaded when a process was killed: of how many one is it, and in which epoch."""
+        """The samples that killed processes were loading: index, number of samples in the call, and epoch."""
         self.begin()
-        self.note_killed()
-        records = [record for record, _ in self.journal.read_all() if "killed" in record]
+        self.record_killed()
+        records = [record for record, _ in self.event_log.read_all() if "killed" in record]
         return {record["killed"]: (record["number"], record["epoch"]) for record in records}
 
     def catch_up(self) -> None:
-        """Read what other processes have found since."""
-        with self.journal.thread_lock:
+        """Read what other processes have found since the last call."""
+        with self.event_log.thread_lock:
             version = self._control[1]
             if version == self._version:
                 return
-            for record, is_new in self.journal.read_new():
-                self._take_up(record, is_new)
+            for record, is_new in self.event_log.read_new():
+                self._apply(record, is_new)
             self._version = version
 
     def _append(self, record: dict[str, Any]) -> None:
-        """Write what nobody knows yet; this process has read everything else, and need not read this."""
-        self.journal.append(record)
-        self._take_up(record, is_new=True)
+        """Append a new record; requires that this process has read all others."""
+        self.event_log.append(record)
+        self._apply(record, is_new=True)
         self._version = self._control[1]
 
-    def _take_up(self, record: dict[str, Any], is_new: bool) -> None:
+    def _apply(self, record: dict[str, Any], is_new: bool) -> None:
         if "verdict" in record:
-            self._note(record, is_new)
+            self._apply_sample(record, is_new)
         elif "unchecked" in record:
             self._unchecked.setdefault(record["unchecked"], record["problem"])
 
-    def _note(self, record: dict[str, Any], is_new: bool) -> None:
+    def _apply_sample(self, record: dict[str, Any], is_new: bool) -> None:
         key = self._key(record)
-        if key in self._noted:
+        if key in self._known_keys:
             return
-        self._noted.add(key)
+        self._known_keys.add(key)
         if is_new and record["verdict"] in _LOST:
             self._has_lost = True
-        if record["verdict"] == Verdict.REPAIRED:
+        if record["verdict"] == SampleVerdict.REPAIRED:
             self.repaired.add(record["index"])
-        if record["verdict"] == Verdict.BAD:
+        if record["verdict"] == SampleVerdict.BAD:
             if not self.is_stream:
                 self.bad.add(record["index"])
             if is_new:
@@ -153,29 +153,26 @@ class Recorder:
             return (record["verdict"], origin["uri"], origin["row"])
         return (record["verdict"], record["worker"], record["index"])
 
-    def is_known(self, verdict: Verdict, index: int) -> bool:
-        """Whether this was said of a sample before, and need not be again."""
-        return not self.is_stream and (verdict, index) in self._noted
+    def is_known(self, verdict: SampleVerdict, index: int) -> bool:
+        """Whether this verdict on a sample is already recorded."""
+        return not self.is_stream and (verdict, index) in self._known_keys
 
     def record(self, sample: BadSample) -> bool:
-        """Make a sample known to all processes; whether it is the first of this run that is not served.
-
-        A sample that is known already is not written again.
-        """
+        """Share a sample with all processes, unless it is known. Returns whether it is the first one not served in this run."""
         self.begin()
         record = sample.to_dict()
-        with self.journal.locked():
+        with self.event_log.locked():
             self.catch_up()
-            if self._key(record) in self._noted or (self.is_stream and len(self._noted) >= MAX_NAMED):
+            if self._key(record) in self._known_keys or (self.is_stream and len(self._known_keys) >= MAX_NAMED):
                 return False
             is_first = sample.verdict in _LOST and not self._has_lost
             self._append(record)
         return is_first
 
     def record_unchecked(self, path: str, problem: str) -> bool:
-        """Make known that the values at a path cannot be looked into; whether nobody knew."""
+        """Record that the values at a path cannot be checked; returns whether this is new."""
         self.begin()
-        with self.journal.locked():
+        with self.event_log.locked():
             self.catch_up()
             if path in self._unchecked:
                 return False
@@ -184,32 +181,32 @@ class Recorder:
 
     @property
     def unchecked(self) -> dict[str, str]:
-        """For each path whose values cannot be looked into, why."""
+        """The reason for each path whose values cannot be checked."""
         return self._unchecked
 
     def add_known(self, samples: Iterable[BadSample]) -> None:
-        """Make known what earlier runs found."""
+        """Share samples that earlier runs, or other ranks, found."""
         self.begin()
         records = [sample.to_dict() for sample in samples]
-        fresh = [record for record in records if self._key(record) not in self._noted]
+        fresh = [record for record in records if self._key(record) not in self._known_keys]
         if fresh:
-            self.journal.write_known(fresh)
+            self.event_log.write_known(fresh)
             self.catch_up()
 
     def samples(self, *, new_only: bool = False) -> Iterator[BadSample]:
-        """Every sample that is known, each once for each verdict, in the order of the files that hold them."""
+        """The recorded samples, once per verdict, in the order of the log files."""
         self.begin()
         keys = set()
-        for record, is_new in self.journal.read_all():
+        for record, is_new in self.event_log.read_all():
             key = self._key(record) if "verdict" in record else None
             if key is not None and key not in keys and (is_new or not new_only):
                 keys.add(key)
                 yield BadSample.from_dict(record)
 
     def totals(self) -> dict[str, int]:
-        """The counters of all processes, added."""
+        """The counters, summed over all processes."""
         self.begin()
-        return self.journal.totals()
+        return self.event_log.totals()
 
     @property
     def num_new(self) -> int:
@@ -218,15 +215,15 @@ class Recorder:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why samples were found bad in this run: samples by code and field."""
+        """The number of samples found bad in this run, by code and field."""
         return self._reasons
 
 
 def is_excess(num_new: int, num_bad: int, num_seen: int, num_samples: int | None, fraction: float) -> bool:
-    """Whether more than ``fraction`` of a data set is bad.
+    """Whether more than ``fraction`` of a dataset is bad.
 
-    All that is known is held against the whole set; what was found in this run also against what was seen of it, once
-    that is enough to say something.
+    All known bad samples are compared to the whole dataset. Those of this run are also compared to the samples seen, once
+    these are enough to be meaningful.
     """
     looked_at = max(num_seen, LEAST_SEEN)
     if num_samples is None:
@@ -237,14 +234,14 @@ def is_excess(num_new: int, num_bad: int, num_seen: int, num_samples: int | None
 def describe_excess(
     num_new: int, num_bad: int, num_seen: int, num_samples: int | None, fraction: float, reasons: Counter[str]
 ) -> str:
-    """The error of a data set that is too bad, in words."""
+    """The message of :class:`TooManyBadSamplesError`."""
     if num_samples is not None and num_bad > fraction * num_samples:
         found = f"{quantity(num_bad, 'sample')} of {num_samples:,} {'is' if num_bad == 1 else 'are'} bad"
     else:
         found = f"{quantity(num_new, 'sample')} of the {num_seen:,} seen so far {'is' if num_new == 1 else 'are'} bad"
     top = "; ".join(f"{quantity(number, 'sample')}: {reason}" for reason, number in reasons.most_common(3))
     return (
-        f"{found}, more than max_bad_fraction={fraction:g} allows{f' ({top})' if top else ''}; mend the data ('datacheck "
+        f"{found}, more than max_bad_fraction={fraction:g} allows{f' ({top})' if top else ''}; fix the data ('datacheck "
         "scan' and 'datacheck run'), or raise max_bad_fraction if so many bad samples are expected"
     )
 

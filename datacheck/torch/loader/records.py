@@ -1,8 +1,7 @@
-"""What is known of a bad sample: a value that travels between processes, into reports and into quarantine files."""
+"""The record of a bad sample, which is sent between processes and kept in reports and quarantine files."""
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,26 +11,29 @@ from typing import Any
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding
 from datacheck.sources.probe import read_head
+from datacheck.storage import storage_of
 from datacheck.text import plain
 from datacheck.torch.loader.provenance import SampleOrigin
 
-__all__ = ["BadSample", "SampleError", "Verdict", "describe_error", "error_finding", "unreadable"]
+__all__ = ["BadSample", "SampleError", "SampleVerdict", "describe_error", "error_finding", "unreadable"]
 
-#: Characters of a traceback that are kept: its end, where the error is.
+#: The length of a kept traceback: its end, where the error is.
 MAX_TRACEBACK = 4000
 
 
-class Verdict(StrEnum):
-    """What was found of a sample.
+class SampleVerdict(StrEnum):
+    """The outcome of checking a sample that failed its first check.
 
-    ``bad`` samples were looked at twice, and are known from then on. A ``passing`` error of the file system or the network
-    outlasted its retries, and says nothing of the sample. An ``unstable`` sample was bad once and clean the second time.
-    A ``repaired`` one was bad and is served with its values replaced. A ``killed`` one was being loaded when the process
-    that loaded it ended, which the sample may or may not have caused.
+    Attributes:
+        BAD: failed twice; it is not loaded again.
+        TRANSIENT: an error of the file system or the network outlasted its retries; says nothing about the sample.
+        UNSTABLE: failed once and was clean the second time.
+        REPAIRED: served with its bad values replaced.
+        KILLED: was being loaded when its process was killed, which it may or may not have caused.
     """
 
     BAD = "bad"
-    PASSING = "passing"
+    TRANSIENT = "passing"
     UNSTABLE = "unstable"
     REPAIRED = "repaired"
     KILLED = "killed"
@@ -39,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SampleError:
-    """What the data set raised for a sample."""
+    """What the dataset raised for a sample."""
 
     kind: str
     message: str
@@ -48,14 +50,13 @@ class SampleError:
 
 @dataclass(frozen=True, slots=True)
 class BadSample:
-    """One sample that was not served as the data set gave it.
+    """One sample that was not served as the dataset returned it.
 
-    ``findings`` say what is wrong and where in the sample; their rows are those of the origin, or the index. ``epoch`` and
-    ``worker`` are those that met it first.
+    The rows in ``findings`` are those of the origin, or else the index. ``epoch`` and ``worker`` met it first.
     """
 
     index: int
-    verdict: Verdict
+    verdict: SampleVerdict
     findings: tuple[Finding, ...]
     origin: SampleOrigin | None = None
     error: SampleError | None = None
@@ -64,12 +65,12 @@ class BadSample:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The codes of what is wrong, each once."""
+        """The codes of its findings, without duplicates."""
         return tuple(dict.fromkeys(finding.code for finding in self.findings))
 
     @property
     def message(self) -> str:
-        """The sample in one line: its index, and what is wrong with it."""
+        """The sample in one line: its index and findings."""
         reasons = "; ".join(f"{finding.code} {finding.describe(more_rows=False)}" for finding in self.findings)
         return f"sample {self.index}: {reasons}"
 
@@ -91,7 +92,7 @@ class BadSample:
         """The sample that :meth:`to_dict` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         return cls(
             int(record["index"]),
-            Verdict(record["verdict"]),
+            SampleVerdict(record["verdict"]),
             tuple(Finding.from_dict(finding) for finding in record["findings"]),
             None if record["origin"] is None else SampleOrigin(**record["origin"]),
             None if record["error"] is None else SampleError(**record["error"]),
@@ -102,7 +103,7 @@ class BadSample:
 
 def describe_error(error: BaseException) -> SampleError:
     """An exception as text, with its traceback and its causes."""
-    # Half a surrogate, as file names may have it, is no text for JSON or pandas.
+    # JSON and pandas refuse lone surrogates, which file names may contain.
     text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
     if len(text) > MAX_TRACEBACK:
         text = f"…{text[1 - MAX_TRACEBACK :]}"
@@ -110,31 +111,31 @@ def describe_error(error: BaseException) -> SampleError:
 
 
 def error_finding(error: BaseException, uri: str, row: int | None, row_group: int | None, file: str | None) -> Finding:
-    """The finding for a sample that raised: the code that the main job gives a file with the same fault.
+    """The finding for a sample that raised, with the code of a scanned file with the same problem.
 
-    ``file`` is the file of the sample, where it has one of its own.
+    ``file`` is the file of the sample if it has one of its own.
     """
     code, detail = "DC901", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SourceError):
         code, detail = error.code, error.problem
     else:
-        told = _look_at_file(error, file)
-        if told is not None:
-            code, detail = told
+        problem = _file_problem(error, file)
+        if problem is not None:
+            code, detail = problem
     return unreadable(detail, uri, row, row_group, code)
 
 
 def unreadable(detail: str, uri: str, row: int | None, row_group: int | None, code: str = "DC901") -> Finding:
-    """The finding for a sample that cannot be had."""
-    place = (Example(row, row_group),) if row is not None else ()
-    return Finding(code, uri, None, 1, 1, place, detail=plain(detail, 400))
+    """The finding for a sample that cannot be loaded."""
+    examples = (Example(row, row_group),) if row is not None else ()
+    return Finding(code, uri, None, 1, 1, examples, detail=plain(detail, 400))
 
 
-def _look_at_file(error: BaseException, file: str | None) -> tuple[str, str] | None:
-    """What the file itself says: it is missing, it is empty, it is a pointer."""
+def _file_problem(error: BaseException, file: str | None) -> tuple[str, str] | None:
+    """The code and problem of a file that is missing, empty, or a Git LFS pointer."""
     name = file or (error.filename if isinstance(error, OSError) else None)
-    # An origin need not be a file: the member of an archive has a name too.
-    if not isinstance(name, str) or not (isinstance(error, FileNotFoundError) or os.path.lexists(name)):
+    # An origin need not be a file: members of archives have names too.
+    if not isinstance(name, str) or not (isinstance(error, FileNotFoundError) or storage_of(name).exists(name)):
         return None
     try:
         read_head(name)

@@ -1,4 +1,4 @@
-"""Samples repaired by the cleaning rules of the main job, with what ``datacheck fit`` learned for them."""
+"""Repair samples by the cleaning rules of a pipeline, with the statistics of ``datacheck fit``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ from datacheck.findings import Finding
 from datacheck.schema.yaml_file import load_yaml
 from datacheck.text import plain
 from datacheck.torch.loader.lists import is_plain
-from datacheck.torch.loader.rewrite import rewritten
+from datacheck.torch.loader.rewrite import replace_values
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
 if TYPE_CHECKING:
     from datacheck.cleaning.fit.statistics import Statistics
     from datacheck.cleaning.plan import CleaningPlan
     from datacheck.schema.model import Schema
-    from datacheck.torch.loader.sample_check import SampleJudge
+    from datacheck.torch.loader.sample_check import SampleCheck
 
     #: The path of a pipeline file, its rules as plain values, or a plan.
     CleaningLike: TypeAlias = str | os.PathLike[str] | Sequence[Mapping[str, Any]] | CleaningPlan
-    #: The path of the file that ``datacheck fit`` wrote, or what it holds.
+    #: The path of a file that ``datacheck fit`` wrote, or its content.
     StatisticsLike: TypeAlias = str | os.PathLike[str] | Statistics
 
-__all__ = ["CleaningLike", "Repairer", "StatisticsLike", "load_cleaning", "load_statistics", "schema_reference"]
+__all__ = ["CleaningLike", "Repairer", "StatisticsLike", "build_repairer", "schema_reference"]
 
 
-def load_cleaning(cleaning: CleaningLike) -> CleaningPlan:
-    """The cleaning rules that a pipeline file holds, or that are given as plain values; raises ``PipelineError``."""
+def build_repairer(cleaning: CleaningLike, statistics: StatisticsLike | None, schema: Schema) -> Repairer:
+    """Load rules and statistics. Raises ``PipelineError``, ``CleaningError`` and ``UsageError``."""
+    return Repairer(_load_cleaning(cleaning), _load_statistics(statistics), schema)
+
+
+def _load_cleaning(cleaning: CleaningLike) -> CleaningPlan:
     from datacheck.cleaning.plan import CleaningPlan, parse_plan
 
     if isinstance(cleaning, CleaningPlan):
@@ -48,7 +52,7 @@ def load_cleaning(cleaning: CleaningLike) -> CleaningPlan:
 
 
 def schema_reference(cleaning: CleaningLike) -> Any:
-    """The schema that a pipeline file names, as :func:`load_schema` takes it; None where there is no such file or name."""
+    """The schema that a pipeline file names, for :func:`load_schema`; None if there is none."""
     if not isinstance(cleaning, str | os.PathLike):
         return None
     reference = load_yaml(os.fspath(cleaning), PipelineError).get("schema")
@@ -58,8 +62,7 @@ def schema_reference(cleaning: CleaningLike) -> Any:
     return reference
 
 
-def load_statistics(statistics: StatisticsLike | None) -> Statistics | None:
-    """The statistics of a file, or as they are; raises ``CleaningError`` for what is no such file."""
+def _load_statistics(statistics: StatisticsLike | None) -> Statistics | None:
     from datacheck.cleaning.fit.statistics import Statistics
 
     if statistics is None or isinstance(statistics, Statistics):
@@ -68,13 +71,13 @@ def load_statistics(statistics: StatisticsLike | None) -> Statistics | None:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(f"{plain(path)}: {error.strerror}; run 'datacheck fit' to make it") from None
+        raise UsageError(f"{plain(path)}: {error.strerror}; create it with 'datacheck fit'") from None
     return Statistics.from_json(text, plain(path))
 
 
 @dataclass
 class Repairer:
-    """Repairs samples by a plan that was made for rows of files."""
+    """Repairs samples by a cleaning plan for rows of files."""
 
     plan: CleaningPlan
     statistics: Statistics | None
@@ -87,29 +90,27 @@ class Repairer:
         self._bound: dict[Any, CleaningPlan] = {}
         for index, rule in enumerate(self.plan.rules):
             if isinstance(rule, Impute) and rule.indicator is not False:
-                problem = (
-                    "a sample that is repaired cannot have a field more than the others; run 'datacheck run' instead"
-                )
+                problem = "a repaired sample cannot have an additional field; use 'datacheck run' instead"
                 raise PipelineError(self.plan.location(index, "indicator"), problem)
             if is_learned(rule) and self.statistics is None:
                 raise UsageError(
-                    f"{self.plan.location(index)}: {rule.action} needs what 'datacheck fit' learned; "
-                    "give its file as statistics='...'"
+                    f"{self.plan.location(index)}: {rule.action} requires statistics; "
+                    "create them with 'datacheck fit' and pass statistics='...'"
                 )
         if self.statistics is not None:
             self.statistics.check_plan(self.plan)
 
-    def repair(self, sample: Any, findings: Sequence[Finding], judge: SampleJudge) -> Any:
-        """The sample with its bad values replaced, in containers of its own; None where the rules do not repair it.
+    def repair(self, sample: Any, findings: Sequence[Finding], sample_check: SampleCheck) -> Any:
+        """A copy of the sample with its bad values replaced; None if the rules cannot repair it.
 
-        Whatever is left must be what a ``report`` rule says to leave.
+        Findings may remain only where a ``report`` rule accepts them.
         """
         from datacheck.cleaning.plan import Action
         from datacheck.cleaning.repairs import apply_repairs
 
         if not all(self._decide(finding) in (Action.REPAIR, Action.REPORT) for finding in findings):
             return None
-        found = [one for one in walk_sample(sample, lists=judge.lists) if _can_change(one)]
+        found = [one for one in walk_sample(sample, lists=sample_check.lists) if _can_change(one)]
         columns = tuple(one.column for one in found if one.column is not None)
         batch = Batch(columns, 1)
         try:
@@ -118,10 +119,10 @@ class Repairer:
             return None
         pairs = zip(columns, repaired.columns, strict=True)
         changed = {new.name: new.data for old, new in pairs if new is not old}
-        result = rewritten(sample, changed)
-        if judge.is_clean(result):
+        result = replace_values(sample, changed)
+        if sample_check.is_clean(result):
             return result
-        left = judge.judge(result, "", 0)
+        left = sample_check.find_violations(result, "", 0)
         return result if all(self._decide(finding) is Action.REPORT for finding in left) else None
 
     def _decide(self, finding: Finding) -> Any:
@@ -139,7 +140,7 @@ class Repairer:
 
 
 def _can_change(one: SampleLeaf) -> bool:
-    """Whether a value can be put back into the sample once it is repaired."""
+    """Whether a repaired value can be put back into the sample."""
     if one.column is None or one.levels:
         return False
     was_sequence = isinstance(one.value, Sequence | Set | np.ndarray | torch.Tensor) and not isinstance(one.value, str)

@@ -1,4 +1,4 @@
-"""Which sample stands in for a bad one: the same one for any number of workers and ranks."""
+"""Draw the sample that repositions a bad one: the same for any number of workers and ranks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["candidates"]
 
 
 def candidates(seed: int, epoch: int, index: int, pool: int | Sequence[int], attempts: int) -> Iterator[int]:
-    """The indices to try instead of ``index``, in order: at most ``attempts``, none twice.
+    """The indices to try instead of ``index``, in order: at most ``attempts``, without duplicates.
 
-    ``pool`` is the length of the data set, or the indices that may be taken. Each index depends on the seed, the epoch,
-    the index and the number of the attempt alone; NumPy's, torch's and Python's own generators are left as they are. The
-    index itself and its neighbours are never among them, where there are others.
+    ``pool`` is the length of the dataset, or the indices to draw from. Each draw depends only on the seed, the epoch, the
+    index and the number of the attempt; the random generators of NumPy, torch and Python are not used. The index itself and
+    its neighbours are avoided where there are others.
     """
     size = pool if isinstance(pool, int) else len(pool)
     taken = {index - 1, index, index + 1} if size > 3 else {index}
     given = attempt = 0
-    # A small set may not have as many others; each draw that is left out costs a hash.
+    # A small dataset may not have as many others; each rejected draw costs a hash.
     while given < attempts and attempt < 64 * attempts:
-        place = _draw(seed, epoch, index, attempt) % max(size, 1)
+        position = _draw(seed, epoch, index, attempt) % max(size, 1)
         attempt += 1
-        chosen = place if isinstance(pool, int) else int(pool[place])
+        chosen = position if isinstance(pool, int) else int(pool[position])
         if size == 0 or chosen in taken:
             continue
         taken.add(chosen)

@@ -1,4 +1,4 @@
-"""The report of a data set: every sample that was not served as the data set gave it."""
+"""The report of a SafeDataset: every sample that was not served as the dataset returned it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Any
 from datacheck.findings import Finding, Severity, merge_findings
 from datacheck.reports.report import Report
 from datacheck.text import plain, quantity
-from datacheck.torch.loader.records import BadSample, Verdict
+from datacheck.torch.loader.records import BadSample, SampleVerdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["DatasetReport"]
 
-#: Samples, and findings, that the text names one by one.
+#: Samples, and findings, that the text lists.
 MAX_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport(Report):
-    """What was found in a data set, in all processes.
+    """What was found in a dataset, in all processes.
 
-    ``samples`` are the bad samples in the order of their indices. ``num_samples`` is the length of the data set, None for
-    one without. ``counts`` says how many samples were ``seen``, ``replaced``, ``skipped``, ``repaired``, ``retried``,
-    ``unstable`` (bad once and clean the second time), lost to ``passing`` errors, and ``raised``. ``num_rows`` is the
-    number seen.
+    Attributes:
+        samples: the bad samples, by index.
+        num_samples: the length of the dataset, or None.
+        num_rows: the number of samples seen.
+        counts: samples ``seen``, ``replaced``, ``skipped``, ``repaired``, ``retried``, ``unstable`` (bad once and clean the
+            second time), lost to transient errors (``passing``), and ``raised``.
     """
 
     name: str = ""
@@ -45,9 +47,9 @@ class DatasetReport(Report):
         counts: Mapping[str, int],
         unchecked: Mapping[str, str],
     ) -> DatasetReport:
-        """The report of these samples, with a finding for each path that could not be looked into."""
+        """The report of these samples, with a finding for each path that could not be checked."""
         ordered = tuple(sorted(samples, key=lambda sample: (sample.index, sample.worker or 0, sample.verdict)))
-        # One example of each sample, so that as many samples as can be are among those of the merged finding.
+        # One example per sample, so that the merged finding shows as many samples as possible.
         found = merge_findings(
             replace(finding, examples=finding.examples[:1]) for sample in ordered for finding in sample.findings
         )
@@ -66,18 +68,18 @@ class DatasetReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether every sample was served as the data set gave it."""
+        """Whether every sample was served as the dataset returned it."""
         return not self.samples and Report.ok.fget(self)  # type: ignore[attr-defined]
 
     @property
     def num_bad(self) -> int:
-        """How many samples are bad for good."""
-        return sum(sample.verdict is Verdict.BAD for sample in self.samples)
+        """The number of bad samples."""
+        return sum(sample.verdict is SampleVerdict.BAD for sample in self.samples)
 
     @property
     def bad_indices(self) -> tuple[int, ...]:
-        """The indices of the samples that are bad for good."""
-        return tuple(sample.index for sample in self.samples if sample.verdict is Verdict.BAD)
+        """The indices of the bad samples."""
+        return tuple(sample.index for sample in self.samples if sample.verdict is SampleVerdict.BAD)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -101,7 +103,7 @@ class DatasetReport(Report):
         )
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each finding of each sample; numbers that are not there are ``NA``."""
+        """One row per finding and sample; missing numbers are ``NA``."""
         import pandas as pd
 
         rows = [_row(sample, finding) for sample in self.samples for finding in sample.findings]
@@ -114,12 +116,10 @@ class DatasetReport(Report):
     def _lines(self) -> list[str]:
         length = "a stream" if self.num_samples is None else quantity(self.num_samples, "sample")
         verdicts = Counter(sample.verdict for sample in self.samples)
-        words = [f"{verdicts[verdict]:,} {verdict.value}" for verdict in Verdict if verdicts[verdict]]
+        words = [f"{verdicts[verdict]:,} {verdict.value}" for verdict in SampleVerdict if verdicts[verdict]]
         head = f"{plain(self.name)}, {length}, {self.counts.get('seen', 0):,} seen: {', '.join(words) or 'nothing bad'}"
         done = [
-            f"{self.counts[name]:,} times {name}"
-            for name in ("replaced", "skipped", "repaired")
-            if self.counts.get(name)
+            f"{self.counts[name]:,} {name}" for name in ("replaced", "skipped", "repaired") if self.counts.get(name)
         ]
         lines = [f"{head} ({', '.join(done)})" if done else head]
         num_samples = Counter(finding.key for sample in self.samples for finding in sample.findings)
@@ -136,7 +136,7 @@ class DatasetReport(Report):
         return lines
 
     def _line(self, sample: BadSample) -> str:
-        notes = [] if sample.verdict is Verdict.BAD else [sample.verdict.value]
+        notes = [] if sample.verdict is SampleVerdict.BAD else [sample.verdict.value]
         if self.num_samples is None and sample.worker is not None:  # each worker counts its own part of a stream
             notes.append(f"worker {sample.worker}")
         return f"{sample.message} [{', '.join(notes)}]" if notes else sample.message

@@ -1,4 +1,4 @@
-"""Errors of the file system and the network that may pass: tried again, and never held against the sample."""
+"""Retry after transient errors of the file system and the network, which do not make a sample bad."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["Retries", "is_passing"]
+__all__ = ["Retries", "is_transient"]
 
 T = TypeVar("T")
 
-_PASSING_ERRNO = frozenset(
+_TRANSIENT_ERRNO = frozenset(
     getattr(errno, name)
     for name in (
         "EAGAIN",
@@ -38,8 +38,8 @@ _PASSING_ERRNO = frozenset(
     )
     if hasattr(errno, name)
 )
-#: Errors of clients for remote storage, by the first part of their module: some are no OSError, others have no errno.
-_PASSING_CLASSES = {
+#: Errors of clients for remote storage, by top-level module: some are not an OSError, others have no errno.
+_TRANSIENT_CLASSES = {
     "aiohttp": ("ClientConnectionError", "ClientPayloadError", "ServerTimeoutError"),
     "botocore": ("EndpointConnectionError", "ConnectionClosedError", "ReadTimeoutError", "IncompleteReadError"),
     "fsspec": ("FSTimeoutError",),
@@ -48,48 +48,48 @@ _PASSING_CLASSES = {
     "requests": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
     "urllib3": ("TimeoutError", "ProtocolError", "NewConnectionError"),
 }
-#: Seconds that a wait between two tries takes at most.
+#: The longest wait between two attempts, in seconds.
 LONGEST_WAIT = 10.0
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether an error says something of the machine, the file system or the network at this moment.
+def is_transient(error: BaseException) -> bool:
+    """Whether an error is likely to go away by itself.
 
-    A file that is missing or truncated is no such error: Pillow's for a broken image is an ``OSError`` too.
+    A missing or truncated file is not transient, although Pillow raises ``OSError`` for it.
     """
     if isinstance(error, ConnectionError | TimeoutError | MemoryError):
         return True
-    if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO:
         return True
     kinds = type(error).__mro__
-    return any(kind.__name__ in _PASSING_CLASSES.get(kind.__module__.partition(".")[0], ()) for kind in kinds)
+    return any(kind.__name__ in _TRANSIENT_CLASSES.get(kind.__module__.partition(".")[0], ()) for kind in kinds)
 
 
 class Retries:
-    """Calls something again where it raises a passing error: ``number`` times, each wait twice as long as the last.
+    """Calls a function again if it raises a transient error: up to ``number`` times, each wait twice as long as the last.
 
-    ``kinds`` are further exceptions to be tried again.
+    ``kinds`` are further exceptions to treat as transient.
     """
 
     def __init__(self, number: int, backoff: float, kinds: tuple[type[BaseException], ...] = ()) -> None:
         self.number, self.backoff, self.kinds = number, backoff, kinds
 
-    def is_passing(self, error: BaseException) -> bool:
-        """Whether an error is one to try again after."""
-        return is_passing(error) or isinstance(error, self.kinds)
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether to retry after an error."""
+        return is_transient(error) or isinstance(error, self.kinds)
 
     def call(self, function: Callable[[], T], on_retry: Callable[[], None]) -> T:
-        """What ``function()`` returns; raises what its last try raised."""
+        """What ``function()`` returns; raises what the last attempt raised."""
         for attempt in range(self.number):
             try:
                 return function()
             except Exception as error:
-                if not self.is_passing(error):
+                if not self.is_transient(error):
                     raise
             on_retry()
             self.wait(attempt)
         return function()
 
     def wait(self, attempt: int) -> None:
-        """Wait before the try after ``attempt``, which is counted from 0."""
+        """Wait after ``attempt``, counted from 0."""
         time.sleep(min(self.backoff * 2**attempt, LONGEST_WAIT))

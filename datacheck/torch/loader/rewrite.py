@@ -1,4 +1,4 @@
-"""A sample with some of its values replaced: the same types, in containers of its own."""
+"""Copy a sample with some of its values replaced, keeping all types."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from datacheck.torch.loader.walker import parts_of
 from datacheck.torch.structure import with_parts
 from datacheck.torch.values import dtype_name
 
-__all__ = ["rewritten"]
+__all__ = ["replace_values"]
 
 
-def rewritten(sample: Any, values: Mapping[str | None, Any]) -> Any:
-    """``sample`` with the columns of one row that ``values`` has by path in the place of what it holds there.
+def replace_values(sample: Any, values: Mapping[str | None, Any]) -> Any:
+    """A copy of ``sample`` with the one-row columns in ``values``, by path, in place of its own values.
 
-    Nothing in the sample is written to: the data set may keep it.
+    The sample itself is not changed, since the dataset may keep it.
     """
     return _rewrite(None, sample, values) if values else sample
 
@@ -40,7 +40,7 @@ def _rewrite(path: str | None, value: Any, values: Mapping[str | None, Any]) -> 
 
 
 def _converted(before: Any, column: Any) -> Any:
-    """The one row of a column as a value of the type that was there."""
+    """The one row of a column as a value of the original type."""
     if not isinstance(column, np.ndarray):
         value = column[0].as_py()
         return tuple(value) if isinstance(before, tuple) else value

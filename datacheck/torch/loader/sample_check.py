@@ -1,4 +1,4 @@
-"""The verdict on a sample: a screen that costs microseconds, and the checks of the main job where it trips."""
+"""Check a sample: a screen that takes microseconds, then the checks of the main job if it trips."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
 from datacheck.torch.loader.columns import columns_are_clean
 from datacheck.torch.loader.lists import ListPaths
-from datacheck.torch.loader.nodes import Node, as_declared
+from datacheck.torch.loader.path_screens import PathScreens, as_declared
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
-__all__ = ["UNIQUE", "SampleJudge"]
+__all__ = ["UNIQUE", "SampleCheck"]
 
-#: Why a sample alone says nothing of a key.
-UNIQUE = "whether it is unique is a matter of the whole data set; call check(), or run 'datacheck scan' on its files"
+#: Why a unique key cannot be checked in one sample.
+UNIQUE = "uniqueness concerns the whole dataset; call check(), or run 'datacheck scan' on its files"
 
-#: The dtype of what has none; as that of a container it is held against no field.
+#: The dtype of nulls and empty lists; like that of a container, it violates no field.
 _NOTHING = "list<null>"
 
 
-class SampleJudge:
-    """Says what is wrong with samples, by a schema.
+class SampleCheck:
+    """Checks samples against a schema.
 
     Attributes:
-        unchecked: for each path whose values could not be looked into, or be judged in one sample, why; what is in it
-            when a sample comes is told with that one.
+        unchecked: the reason for each path whose values cannot be checked, or not in one sample alone. The caller reports
+            and empties it.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -44,57 +44,59 @@ class SampleJudge:
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
         self.lists = ListPaths.of(schema)
         self._rule_set = RuleSet(schema)
-        self._root = Node.root(self._rule_set, self.lists)
+        self._root = PathScreens.root(self._rule_set, self.lists)
         self._has_structure = bool(schema.fields) or schema.strict
         self.unchecked |= _checks_of_files(schema)
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
 
-    def __reduce__(self) -> tuple[type[SampleJudge], tuple[Schema]]:
-        return SampleJudge, (self.schema,)
+    def __reduce__(self) -> tuple[type[SampleCheck], tuple[Schema]]:
+        return SampleCheck, (self.schema,)
 
     def is_clean(self, sample: Any) -> bool:
-        """Whether a sample is surely clean. False says that it must be looked at."""
+        """Whether a sample is certainly clean. If not, it needs the exact check."""
         try:
             return self._row_checks is None and not self.unchecked and self._root.screen(sample)
-        except RecursionError:  # a sample that holds itself; the exact check knows where to end
+        except RecursionError:  # it contains itself; the exact check limits the depth
             return False
 
     def are_clean(self, samples: Sequence[Any]) -> bool:
-        """Whether all samples are surely clean; many small ones are looked at together."""
+        """Whether all samples are certainly clean; many small ones are screened together."""
         return self._row_checks is None and not self.unchecked and columns_are_clean(self._root, samples)
 
-    def forget_keys(self) -> None:
-        """Say nothing of keys: somebody looks at the whole data set."""
+    def ignore_keys(self) -> None:
+        """Do not report unique keys as unchecked, since a scan checks them."""
         self.unchecked = {path: problem for path, problem in self.unchecked.items() if problem != UNIQUE}
 
-    def judge(self, sample: Any, uri: str, row: int | None, row_group: int | None = None) -> tuple[Finding, ...]:
-        """What is wrong with a sample, exactly; nothing for a sample that is clean.
+    def find_violations(
+        self, sample: Any, uri: str, row: int | None, row_group: int | None = None
+    ) -> tuple[Finding, ...]:
+        """What is wrong with a sample, exactly; empty for a clean one.
 
-        ``uri``, ``row_group`` and ``row`` are what the findings say of where it comes from; ``row`` is None for a sample
-        that is a file of its own.
+        ``uri``, ``row_group`` and ``row`` are the location that findings name; ``row`` is None for a sample that is a file
+        of its own.
         """
         place = Batch((), 1, row or 0, row_group)
         found = list(walk_sample(sample, lists=self.lists))
         outcomes: list[Outcome] = []
         for one in found:
-            outcomes += self._judge_leaf(one, place)
+            outcomes += self._check_leaf(one, place)
         if self._has_structure:
             example = Example(place.row_start, row_group)
             facts = dict(self._facts(found))
             faults = check_structure(self.schema, {**_hidden_by_empty(self.schema, facts), **facts}, (), None)
             outcomes += [replace(fault, examples=(example,)) for fault in faults]
         if self._row_checks is not None:
-            outcomes += self._judge_row(found, place)
+            outcomes += self._check_row(found, place)
         findings = [outcome.to_finding(uri) for outcome in outcomes if outcome.num_violations and outcome.reported]
         return tuple(findings if row is not None else map(_without_rows, findings))
 
-    def _judge_leaf(self, one: SampleLeaf, place: Batch) -> Iterator[Outcome]:
+    def _check_leaf(self, one: SampleLeaf, place: Batch) -> Iterator[Outcome]:
         field = self.schema.field_for(one.path)
         if one.is_null and field is not None and not field.nullable:
             example = Example(place.row_start, place.row_group, (), "null")
             yield Outcome("DC104", one.path, 1, 1, examples=(example,))
         if one.problem and field is None:
-            self._root.told.add(type(one.value))
+            self._root.reported.add(type(one.value))
             self.unchecked.setdefault(one.path or "", one.problem)
         if one.column is None:
             return
@@ -105,7 +107,7 @@ class SampleJudge:
                 if field is None:
                     self.unchecked.setdefault(leaf.path or "", leaf.problem)
                 continue
-            if leaf.dtype == "null":  # no rule but that on nulls can be put to it
+            if leaf.dtype == "null":  # only the rule on nulls applies
                 governing = self.schema.field_for(leaf.path)
                 if governing is not None and not governing.nullable and len(leaf.values):
                     example = Example(place.row_start, place.row_group, (), "null")
@@ -114,7 +116,7 @@ class SampleJudge:
             yield from run_rules(leaf, self._rule_set.rules_for(leaf), place, with_rows=False)
 
     def _coerced(self, one: SampleLeaf) -> SampleLeaf:
-        """The value as its field lets it be read: an integer where a whole float is accepted."""
+        """The value coerced to the dtype of its field where ``coerce`` allows it."""
         assert one.column is not None
         (column,) = coerce_batch(Batch((one.column,), 1), self.schema).columns
         return one if column is one.column or column.unconvertible is not None else replace(one, column=column)
@@ -123,7 +125,7 @@ class SampleJudge:
         for one in found:
             is_top = one.path is None or "." not in one.path
             if one.is_null:
-                # A null is there, and has neither dtype nor shape to be wrong; nor is anything missing inside it.
+                # A null is present, and has no dtype, shape or parts that could be wrong.
                 yield one.path, FieldFacts(_NOTHING, top_level=is_top)
             elif one.problem:
                 yield one.path, FieldFacts("unknown", None, self._problem(one.path, one.problem), is_top)
@@ -136,16 +138,16 @@ class SampleJudge:
                     if field is not None and field.dtype is not None and not one.is_typed and _is_kind(dtype, field):
                         dtype = field.dtype
                     shape = None if one.shape is None else as_declared(one.shape, field)
-                    if dtype == "null":  # nothing but nulls, or nothing at all, is of no dtype
+                    if dtype == "null":  # only nulls, or empty
                         dtype, shape = _NOTHING, None
                     is_whole = is_top and leaf.path == one.path
                     yield leaf.path, FieldFacts(dtype, shape, self._problem(leaf.path, leaf.problem), is_whole)
 
     def _problem(self, path: str | None, problem: str) -> str:
-        """A problem is a fault of the sample only where the schema speaks of the field."""
+        """A problem counts against the sample only if the schema has a field for the path."""
         return problem if self.schema.field_for(path) is not None else ""
 
-    def _judge_row(self, found: Sequence[SampleLeaf], place: Batch) -> Iterator[Outcome]:
+    def _check_row(self, found: Sequence[SampleLeaf], place: Batch) -> Iterator[Outcome]:
         assert self._row_checks is not None
         columns = tuple(one.column for one in found if one.column is not None)
         names = tuple(column.name or "" for column in columns)
@@ -167,17 +169,17 @@ def _checks_of_files(schema: Schema) -> dict[str, str]:
 
 
 def _hidden_by_empty(schema: Schema, facts: Mapping[str | None, FieldFacts]) -> dict[str | None, FieldFacts]:
-    """The fields inside nulls, and inside lists that have no entry: they are not missing."""
+    """The fields inside nulls and empty lists, which are not missing."""
     empty = tuple(f"{path}{mark}" for path, fact in facts.items() if fact.dtype == _NOTHING for mark in ("[]", "."))
     names = [name for name in schema.fields if name is not None and name.startswith(empty)] if empty else []
     return {name: FieldFacts(_NOTHING, top_level=False) for name in names}
 
 
 def _is_kind(dtype: str, field: Field) -> bool:
-    """Whether a number of Python is of the kind that a field has; it has no width of its own."""
+    """Whether a Python number is of the kind of a field; it has no width."""
     return "<" not in dtype and dtype != "struct" and dtype_kind(dtype) == dtype_kind(field.dtype)
 
 
 def _without_rows(finding: Finding) -> Finding:
-    """A finding of a sample that is a file of its own."""
+    """The finding for a sample that is a file of its own."""
     return replace(finding, examples=tuple(replace(example, row=None) for example in finding.examples))

@@ -1,8 +1,8 @@
-"""Screens for one value of a sample: True only for what is surely clean, in a microsecond or two where it is small.
+"""Screens for one value of a sample: True only if it is certainly clean. They take a microsecond or two for small values.
 
-A screen may give a false alarm, for which an exact look is then taken, and never misses. Tensors, and small arrays as
-Python's floats, are summed: a NaN stays NaN, an infinity stays infinite or becomes NaN, and nothing that is added brings
-a finite number back. Large arrays take the sum of squares of :mod:`datacheck.numerics`, over the same short rows.
+A screen may give a false alarm, which the exact check then clears, but never misses. Tensors, and small arrays as Python
+floats, are summed: a NaN stays NaN, an infinity stays infinite or becomes NaN, and no later addend makes the sum finite
+again. Large arrays use the sum of squares of :mod:`datacheck.numerics`, over the same short rows.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 Screen = Callable[[Any], bool]
 Array = np.ndarray[Any, Any]
 
-#: Up to this many values, Python's own sum is faster than one call of NumPy.
+#: Up to this many values, Python's ``sum`` is faster than a NumPy call.
 SMALL = 48
 
-#: Types whose values hold no floating-point number.
+#: Types without floating-point values.
 HARMLESS: tuple[type, ...] = (
     bool,
     int,
@@ -84,7 +84,7 @@ def never(_: Any) -> bool:
 
 
 def screen_kind(kind: type) -> Screen | None:
-    """The screen that finds every NaN and infinity in values of a type; None for a container or an unknown type."""
+    """The screen for every NaN and infinity in values of a type; None for a container or an unknown type."""
     if issubclass(kind, torch.Tensor):
         return screen_tensor
     if issubclass(kind, np.ndarray):
@@ -109,7 +109,7 @@ def is_image(kind: type) -> bool:
 
 
 def screen_image(image: Any) -> bool:
-    # An image that was only opened is decoded here, as whoever takes it would do: a truncated one raises.
+    # Decodes an image that was only opened; a truncated one raises here.
     image.load()
     return image.mode != "F" or screen_array(np.asarray(image))
 
@@ -127,11 +127,11 @@ def screen_tensor(tensor: torch.Tensor) -> bool:
         if tensor.numel() <= SMALL and tensor.dim() == 1 and dtype.is_floating_point:
             return math.isfinite(sum(tensor.tolist()))
         if dtype in _SUMMED:
-            # torch sums in any layout, at the speed of the memory, and without a copy to NumPy's world.
+            # torch sums in any layout, at memory speed and without a copy.
             return math.isfinite((tensor.detach() if tensor.requires_grad else tensor).sum().item())
         array = as_numpy(tensor)
     except (RuntimeError, TypeError, NotImplementedError):
-        return False  # sparse, nested, on no device
+        return False  # sparse, nested, or on the meta device
     return screen_array_values(array, dtype_name(dtype))
 
 
@@ -143,7 +143,7 @@ def screen_array(array: Array) -> bool:
 
 
 def screen_array_values(array: Array, dtype: str) -> bool:
-    """Whether every value of an array of a logical dtype is surely finite."""
+    """Whether every value of an array of a logical dtype is certainly finite."""
     size = array.size
     if size == 0 or not has_nonfinite(dtype):
         return True
@@ -152,11 +152,11 @@ def screen_array_values(array: Array, dtype: str) -> bool:
             return math.isfinite(sum(array.ravel().tolist()))
         if array.flags.c_contiguous:
             return _squares(array.reshape(-1))
-        # Dimensions in another order, as those of a picture are, still lie together: memory order is as good as any.
+        # Permuted dimensions, as of images, are still contiguous in memory order.
         ordered = array.transpose(sorted(range(array.ndim), key=array.strides.__getitem__, reverse=True))
         if ordered.flags.c_contiguous:
             return _squares(ordered.reshape(-1))
-        # Walking an array that does not lie together is one pass; copying it first would be two.
+        # One pass over a non-contiguous array; a copy first would be two.
         return bool(np.isfinite(array).all())
     return is_finite(_flat(array, dtype), dtype)
 
@@ -180,7 +180,7 @@ def _squares(flat: Array) -> bool:
 
 
 def screen_range(array: Array, dtype: str, bounds: Bounds) -> bool:
-    """Whether every value of an array of a logical dtype is surely finite and within bounds."""
+    """Whether every value of an array of a logical dtype is certainly finite and within bounds."""
     if array.size == 0:
         return True
     if dtype in FLOAT_FORMATS or dtype == "float16":
@@ -192,7 +192,7 @@ def screen_range(array: Array, dtype: str, bounds: Bounds) -> bool:
 
 
 class NumberScreen:
-    """The screen of numbers of Python that have bounds."""
+    """The screen for Python numbers with bounds."""
 
     __slots__ = ("_bounds", "_is_float")
 
@@ -203,19 +203,19 @@ class NumberScreen:
         return (not self._is_float or math.isfinite(value)) and self._bounds.hold(value, value)
 
     def test_many(self, values: Sequence[Any]) -> bool:
-        # The sum comes first: a NaN makes min and max depend on the order.
+        # The sum first: with a NaN, min and max depend on the order.
         return (not self._is_float or math.isfinite(sum(values))) and self._bounds.hold(min(values), max(values))
 
 
 def finite_screen(dtype: str, *, is_tensor: bool) -> Screen:
-    """The screen of tensors or arrays of one logical dtype that must be finite."""
+    """The screen for tensors or arrays of one logical dtype that must be finite."""
     if is_tensor and dtype not in FLOAT_FORMATS:
         return screen_tensor
     return _guarded(lambda array: screen_array_values(array, dtype), is_tensor)
 
 
 def range_screen(bounds: Bounds, dtype: str, *, is_tensor: bool) -> Screen:
-    """The screen of tensors or arrays of one logical dtype that have bounds."""
+    """The screen for tensors or arrays of one logical dtype with bounds."""
     by_array = _guarded(lambda array: screen_range(array, dtype, bounds), is_tensor)
     if not is_tensor or dtype in FLOAT_FORMATS:
         return by_array
@@ -238,6 +238,6 @@ def _guarded(screen: Callable[[Array], bool], is_tensor: bool) -> Screen:
         try:
             return screen(as_numpy(tensor))
         except (RuntimeError, TypeError, NotImplementedError):
-            return False  # sparse, nested, on no device
+            return False  # sparse, nested, or on the meta device
 
     return of_tensor

@@ -1,4 +1,4 @@
-"""What stands in a list of samples where one was skipped."""
+"""The placeholder for a skipped sample."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["SkippedSample"]
 
 @dataclass(frozen=True, slots=True)
 class SkippedSample:
-    """The place of a sample that ``on_bad="skip"`` left out. Only :class:`SafeCollate` knows what to do with it."""
+    """Stands for a sample that ``on_bad="skip"`` left out, until :class:`SafeCollate` removes it."""
 
     index: int
 
-    def refusal(self) -> UsageError:
-        """The error for whoever takes it for a sample."""
+    def to_error(self) -> UsageError:
+        """The error for code that uses it as a sample."""
         return UsageError(
-            f"sample {self.index} is bad and on_bad='skip' left it out, which only SafeCollate can do to a batch: give the "
-            "loader collate_fn=SafeCollate(), or call check() and use compact()"
+            f"sample {self.index} is bad and on_bad='skip' skipped it, which requires SafeCollate: give the loader "
+            "collate_fn=SafeCollate(), or call check() and use compact()"
         )
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise self.refusal()
+        raise self.to_error()
 
-    # What another collate function would do with a sample ends here, and not in a message about types.
+    # Other collate functions get this error, and not one about types.
     __len__ = __iter__ = __getitem__ = __float__ = __index__ = __array__ = __torch_function__ = _refuse
 
     def __repr__(self) -> str:
@@ -36,7 +36,7 @@ class SkippedSample:
 
 
 def _refuse_batch(batch: Sequence[Any], **_: Any) -> NoReturn:
-    raise batch[0].refusal()
+    raise batch[0].to_error()
 
 
 _compat.collate_functions()[SkippedSample] = _refuse_batch

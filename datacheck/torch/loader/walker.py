@@ -1,6 +1,6 @@
-"""The leaves of a sample: everything in it that holds values, by path, in the form that the checks take.
+"""Walk a sample: yield everything in it that holds values, by path, as columns for the checks.
 
-Each leaf is one row, that of its sample: a position in a tensor is an index inside the row's value.
+Each leaf is one row, that of its sample: positions in a tensor are indices inside the row's value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datacheck.torch.values import as_numpy, dtype_name
 
 __all__ = ["SampleLeaf", "parts_of", "walk_sample"]
 
-#: Levels of nesting that are followed; a sample that holds itself ends here.
+#: Levels of nesting to follow, which also ends a sample that contains itself.
 MAX_DEPTH = 32
 
 _NO_LISTS = ListPaths()
@@ -31,11 +31,14 @@ _NO_LISTS = ListPaths()
 
 @dataclass(frozen=True, slots=True)
 class SampleLeaf:
-    """A value of a sample, as a column of one row; a container, a null, or what cannot be looked into has none.
+    """A value of a sample as a column of one row. Containers, nulls and values that cannot be checked have no column.
 
-    ``value`` is what the sample holds there, ``shape`` the shape of that value. ``is_typed`` is False for Python's own
-    numbers and lists of them, which have a kind but no dtype. ``levels`` say where a stored value of a sparse tensor is.
-    ``problem`` says why it cannot be looked into.
+    Attributes:
+        value: what the sample holds at the path.
+        shape: of that value.
+        is_typed: False for Python numbers and lists of them, which have a kind but no dtype.
+        problem: why the value cannot be checked.
+        levels: where the stored values of a sparse tensor are.
     """
 
     path: str | None
@@ -48,13 +51,13 @@ class SampleLeaf:
     levels: tuple[Level, ...] = ()
 
     def leaves(self) -> Iterator[Leaf]:
-        """The leaves of the column; more than one for a structured dtype."""
+        """The leaves of the column, several for a structured dtype."""
         for leaf in self.column.leaves() if self.column is not None else ():
             yield replace(leaf, levels=self.levels) if self.levels else leaf
 
 
 def parts_of(value: Any) -> Iterable[tuple[str, Any]] | None:
-    """The named parts of a container; None for anything else, and for a list of numbers, which is one leaf."""
+    """The parts of a container by name; None for anything else, and for a list of numbers, which is one leaf."""
     if isinstance(value, list) and _is_numbers(value):
         return None
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
@@ -63,12 +66,12 @@ def parts_of(value: Any) -> Iterable[tuple[str, Any]] | None:
 
 
 def _is_numbers(values: list[Any]) -> bool:
-    """Whether a list is one array: of numbers, or of such lists."""
+    """Whether a list is an array of numbers."""
     return _shape_of(values) is not None
 
 
 def _shape_of(values: list[Any]) -> tuple[int, ...] | None:
-    """The shape of the array that a list of numbers is; None for lists of unequal lengths, and of other things."""
+    """The shape of a nested list of numbers; None for lists of unequal lengths or of other values."""
     if not values:
         return None
     first = values[0]
@@ -81,13 +84,13 @@ def _shape_of(values: list[Any]) -> tuple[int, ...] | None:
 
 
 def walk_sample(sample: Any, path: str | None = None, lists: ListPaths = _NO_LISTS) -> Iterator[SampleLeaf]:
-    """Every value and container of a sample, or of the part of one that is at ``path``; ``lists`` are taken as a whole."""
+    """Every value and container of a sample, or of its part at ``path``; ``lists`` become Arrow lists."""
     return _walk(path, sample, 0, lists)
 
 
 def _walk(path: str | None, value: Any, depth: int, lists: ListPaths) -> Iterator[SampleLeaf]:
     if depth > MAX_DEPTH:
-        yield SampleLeaf(path, value, problem=f"it is nested more than {MAX_DEPTH} levels deep")
+        yield SampleLeaf(path, value, problem=f"nested more than {MAX_DEPTH} levels deep")
         return
     if path is not None and lists.hold(path, value):
         is_array = isinstance(value, list) and path not in lists.entered and _is_numbers(value)
@@ -111,7 +114,7 @@ def _of_list(path: str, value: Any, lists: ListPaths) -> SampleLeaf:
     try:
         column = Column(path, as_arrow_list(value, is_map=path in lists.maps))
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        return SampleLeaf(path, value, problem=f"its entries make no list of one type: {error}")
+        return SampleLeaf(path, value, problem=f"its entries do not have one type: {error}")
     return SampleLeaf(path, value, column, is_typed=False)
 
 
@@ -130,16 +133,16 @@ def _walk_value(path: str | None, value: Any) -> SampleLeaf:
         return _of_array(path, value, np.asarray(value))
     if isinstance(value, HARMLESS):
         return _of_arrow(path, value)
-    return SampleLeaf(path, value, problem=f"an object of type {type(value).__name__} hides its values")
+    return SampleLeaf(path, value, problem=f"values of type {type(value).__name__} cannot be read")
 
 
 def _of_python(path: str | None, value: Any, numbers: Any) -> SampleLeaf:
     try:
         array = np.asarray(numbers)
-        if array.dtype.kind == "O":  # whole numbers beyond 64 bits
+        if array.dtype.kind == "O":  # integers beyond 64 bits
             array = array.astype(np.float64)
     except (ValueError, OverflowError):
-        return SampleLeaf(path, value, problem="lists of unequal lengths are no array")
+        return SampleLeaf(path, value, problem="lists of unequal lengths are not an array")
     return replace(_of_array(path, value, array), is_typed=False)
 
 
@@ -148,7 +151,7 @@ def _of_array(path: str | None, value: Any, array: np.ndarray[Any, Any], dtype: 
 
 
 def _of_arrow(path: str | None, value: Any) -> SampleLeaf:
-    """Text, bytes and times as one value of Arrow; what Arrow does not know holds no number."""
+    """Strings, bytes and times as one Arrow value; types unknown to Arrow hold no numbers."""
     try:
         return SampleLeaf(path, value, Column(path, pa.array([value])), ())
     except (pa.ArrowException, ValueError, OverflowError, TypeError):
@@ -159,10 +162,10 @@ def _walk_tensor(path: str | None, value: torch.Tensor) -> Iterator[SampleLeaf]:
     tensor = value.detach()
     problem = ""
     if tensor.is_meta:
-        problem = "a tensor on the device 'meta' holds no values"
+        problem = "tensors on the meta device hold no values"
     elif tensor.is_nested:
-        for place, part in enumerate(tensor.unbind()):
-            yield from _walk_tensor(f"{path}.{place}" if path else str(place), part)
+        for index, part in enumerate(tensor.unbind()):
+            yield from _walk_tensor(f"{path}.{index}" if path else str(index), part)
         return
     elif tensor.layout is torch.sparse_coo:
         yield _of_sparse(path, value, *reversed(_compat.sparse_parts(tensor)))
@@ -171,7 +174,7 @@ def _walk_tensor(path: str | None, value: torch.Tensor) -> Iterator[SampleLeaf]:
         yield _of_sparse(path, value, tensor.values(), None)
         return
     elif tensor.layout is not torch.strided:
-        problem = f"the layout {tensor.layout} is not looked into"
+        problem = f"tensors with layout {tensor.layout} cannot be read"
     yield SampleLeaf(path, value, problem=problem) if problem else _of_dense(path, value, tensor)
 
 
@@ -184,13 +187,13 @@ def _of_dense(path: str | None, value: torch.Tensor, tensor: torch.Tensor) -> Sa
             tensor, dtype = torch.view_as_real(tensor.resolve_conj()), "float16"
         array = as_numpy(tensor.as_subclass(torch.Tensor))
     except (TypeError, RuntimeError, NotImplementedError):
-        return SampleLeaf(path, value, problem=f"the dtype {dtype} is not looked into")
+        return SampleLeaf(path, value, problem=f"tensors of dtype {dtype} cannot be read")
     return _of_array(path, value, array, dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sparse:
-    """Positions among the stored values of a sparse tensor: ``coordinates`` ``(dimensions, values)`` of each."""
+    """Positions of the stored values of a sparse tensor, by their ``coordinates`` ``(dimensions, values)``."""
 
     coordinates: IntArray
     dense: tuple[int, ...]
@@ -204,7 +207,7 @@ class _Sparse:
 def _of_sparse(
     path: str | None, value: torch.Tensor, stored: torch.Tensor, coordinates: torch.Tensor | None
 ) -> SampleLeaf:
-    """The stored values; each at its place in the tensor, where the layout tells it."""
+    """The stored values, each with its position in the tensor if the layout has coordinates."""
     found = _of_dense(path, stored, stored)
     level: Level = Regular((1, *stored.shape))
     if coordinates is not None:

@@ -1,7 +1,7 @@
-"""Screens by place: what is tested at each path of a sample, learned from the samples that come.
+"""Screens by path: what to test at each path of a sample, learned from the samples that come.
 
-Without a schema every place is the same. With one, each place tests the dtype and the shape that were found right, and
-then the values. A test that says no only sends the sample to the exact check.
+Without a schema all paths are tested alike. With one, each path tests dtype and shape, which are looked up once found valid,
+and then the values. A failed test only sends the sample to the exact check.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from datacheck.torch.loader.walker import SampleLeaf, parts_of, walk_sample
 from datacheck.torch.structure import is_container
 from datacheck.torch.values import dtype_name
 
-__all__ = ["Node", "TypedScreen", "as_declared", "shape_fits"]
+__all__ = ["PathScreens", "TypedScreen", "as_declared", "shape_fits"]
 
-#: Places, shapes and single values that are remembered; samples with ever new keys must not fill the memory.
+#: Paths, shapes and single values to remember, so that samples with ever new keys do not fill the memory.
 MAX_KNOWN = 4096
 
 _PYTHON_NUMBERS = {bool: "bool", int: "int64", float: "float64"}
 
 
-class Node:
-    """The screens of one place, by the type of the value.
+class PathScreens:
+    """The screens for one path, by the type of the value.
 
-    ``is_uniform`` says that there is no schema, so that every place is the same node.
+    ``is_uniform`` means that there is no schema, so that one object serves all paths.
     """
 
-    __slots__ = ("_children", "_field", "_lists", "_required", "_rule_set", "is_uniform", "path", "screens", "told")
+    __slots__ = ("_children", "_field", "_lists", "_required", "_rule_set", "is_uniform", "path", "reported", "screens")
 
     def __init__(
         self,
@@ -52,31 +52,31 @@ class Node:
         lists: ListPaths,
         *,
         is_uniform: bool,
-        told: set[type] | None = None,
+        reported: set[type] | None = None,
     ) -> None:
         self.path = path
         self._lists = lists
-        #: The types that cannot be looked into and of which that was said; one set for all nodes.
-        self.told: set[type] = set() if told is None else told
+        #: The types that cannot be checked and were reported; one set for all paths.
+        self.reported: set[type] = set() if reported is None else reported
         self.screens: dict[type, Screen] = {}
         self._rule_set = rule_set
         self.is_uniform = is_uniform
-        self._children: dict[Any, Node] = {}
+        self._children: dict[Any, PathScreens] = {}
         self._field = rule_set.schema.field_for(path)
         self._required = _required_names(rule_set, path)
 
     @classmethod
-    def root(cls, rule_set: RuleSet, lists: ListPaths) -> Node:
-        """The node of the whole sample; ``lists`` are taken as a whole."""
+    def root(cls, rule_set: RuleSet, lists: ListPaths) -> PathScreens:
+        """The screens for the whole sample; ``lists`` become Arrow lists."""
         schema = rule_set.schema
         return cls(rule_set, None, lists, is_uniform=not schema.fields and not schema.strict)
 
     def screen(self, value: Any) -> bool:
-        """Whether a value at this place is surely clean."""
+        """Whether a value at this path is certainly clean."""
         return (self.screens.get(type(value)) or self.learn(value))(value)
 
     def learn(self, value: Any) -> Screen:
-        """The screen for values of this type, made at the first of them."""
+        """Make the screen for values of this type."""
         kind = type(value)
         leaf = None if issubclass(kind, Mapping) else screen_kind(kind)
         test: Screen
@@ -88,32 +88,32 @@ class Node:
             test = never if is_mistaken else self._container_screen(kind)
         elif leaf is None:
             is_free = self._field is None and not self._rule_set.schema.strict
-            test = self._told_screen() if is_free else never
+            test = self._opaque_screen() if is_free else never
         else:
             test = leaf if self.is_uniform else self._leaf_screen(kind, leaf)
         self.screens[kind] = test
         return test
 
-    def child(self, name: Any) -> Node:
-        """The node of a part."""
+    def child(self, name: Any) -> PathScreens:
+        """The screens for a part."""
         if self.is_uniform:
             return self
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = Node(self._rule_set, path, self._lists, is_uniform=False, told=self.told)
+            node = PathScreens(self._rule_set, path, self._lists, is_uniform=False, reported=self.reported)
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node
 
     def has_required(self, names: Any) -> bool:
-        """Whether a container with these part names has all that the schema requires of it."""
+        """Whether a container with these part names has all required fields."""
         return not self._required or self._required <= {str(name) for name in names}
 
-    def _told_screen(self) -> Screen:
-        """The screen of types that cannot be looked into: what was not told goes to the exact check, which tells it."""
-        told = self.told
-        return lambda value: type(value) in told
+    def _opaque_screen(self) -> Screen:
+        """The screen for types that cannot be checked: the first value goes to the exact check, which reports the type."""
+        reported = self.reported
+        return lambda value: type(value) in reported
 
     def _container_screen(self, kind: type) -> Screen:
         if issubclass(kind, Mapping):
@@ -170,13 +170,13 @@ class Node:
             if self.is_uniform:
                 return self._screen_each(values)
             if first in _PYTHON_NUMBERS or first is list:
-                return False  # an array in disguise: numpy would be as slow as the exact check
+                return False  # an array: converting it to NumPy is as slow as the exact check
             return self._parts_screen(values)
 
         return screen
 
     def _leaf_screen(self, kind: type, finite: Screen) -> Screen:
-        """The screen of a leaf under a schema."""
+        """The screen for a leaf with a schema."""
         schema, field = self._rule_set.schema, self._field
         if field is None:
             is_extra = schema.strict and self.path is not None and "." not in self.path
@@ -192,7 +192,7 @@ class Node:
         return self._remembering_screen(field) if issubclass(kind, str) and shape_fits((), field) else never
 
     def _number_screen(self, kind: type, field: Field) -> Screen:
-        """Python's own numbers: of the kind of the field, whatever its width."""
+        """The screen for Python numbers, which must be of the field's kind; they have no width."""
         dtype = _PYTHON_NUMBERS[kind]
         if (field.dtype is not None and dtype_kind(field.dtype) != dtype_kind(dtype)) or not shape_fits((), field):
             return never
@@ -204,7 +204,7 @@ class Node:
         return math.isfinite if rules.screened else always
 
     def _number_list_screen(self, field: Field) -> Screen:
-        """Lists of Python's own integers, or floats, are arrays; whatever else a list holds goes to the exact check."""
+        """The screen for lists of Python integers or floats; other lists go to the exact check."""
         typed = TypedScreen(self, np.ndarray, field.model_copy(update={"dtype": None}))
         kinds: dict[type, str] = {
             kind: dtype
@@ -223,7 +223,7 @@ class Node:
         return screen if not (field.coerce or self._rule_set.schema.coerce) else never
 
     def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
-        """The screen of tensors or arrays of one dtype."""
+        """The screen for tensors or arrays of one dtype."""
         is_tensor = issubclass(kind, torch.Tensor)
         name = dtype_name(dtype) if is_tensor else dtype.name
         if field.dtype is not None and not dtype_matches(name, field.dtype):
@@ -235,15 +235,15 @@ class Node:
         if storage.kind not in "?biufc":
             return never
         leaf = self._rule_set.with_logical_dtype(Leaf(self.path, np.empty(0, storage), name))
-        rules, meant = self._rule_set.rules_for(leaf), leaf.dtype
+        rules, logical = self._rule_set.rules_for(leaf), leaf.dtype
         if rules.unscreened:
             return never
         if rules.bounds is not None:
-            return range_screen(rules.bounds, meant, is_tensor=is_tensor)
-        return finite_screen(meant, is_tensor=is_tensor) if rules.screened else always
+            return range_screen(rules.bounds, logical, is_tensor=is_tensor)
+        return finite_screen(logical, is_tensor=is_tensor) if rules.screened else always
 
     def _remembering_screen(self, field: Field) -> Screen:
-        """Single values whose rules have no screen: each distinct one is looked at once."""
+        """The screen for single values whose rules have no screen: each distinct value is checked once."""
         good: set[Any] = set()
 
         def screen(value: Any) -> bool:
@@ -270,18 +270,18 @@ class Node:
 
 
 class TypedScreen:
-    """Tests tensors or arrays under a schema: their dtype and shape, each found right once, and then their values."""
+    """Tests tensors or arrays with a schema: dtype and shape, each validated once, then the values."""
 
     __slots__ = ("_field", "_kind", "_node", "_shapes", "_tests")
 
-    def __init__(self, node: Node, kind: type, field: Field) -> None:
+    def __init__(self, node: PathScreens, kind: type, field: Field) -> None:
         self._node, self._kind, self._field = node, kind, field
         self._tests: dict[Any, Screen] = {}
         self._shapes: set[Any] | None = None if field.shape is None else set()
 
     @property
     def has_shape(self) -> bool:
-        """Whether the shape matters."""
+        """Whether the field has a shape."""
         return self._shapes is not None
 
     def __call__(self, value: Any) -> bool:
@@ -294,7 +294,7 @@ class TypedScreen:
         return self.test_values(value)
 
     def test_values(self, value: Any) -> bool:
-        """Whether the dtype is right and the values are clean."""
+        """Whether the dtype is valid and the values are clean."""
         dtype = value.dtype
         test = self._tests.get(dtype)
         if test is None:
@@ -303,14 +303,14 @@ class TypedScreen:
 
 
 def shape_fits(shape: tuple[int, ...], field: Field) -> bool:
-    """Whether the shape of a sample's value is the one that its field declares."""
+    """Whether the shape of a value fits its field."""
     if field.shape is None:
         return True
     return shape_matches(as_declared(shape, field), field.shape)
 
 
 def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None, ...]:
-    """A sample's shape as its field declares it: that of an array file has the rows first."""
+    """A sample's shape in the form of its field, which for an array file starts with the rows."""
     if field is None or field.shape is None:
         return shape
     is_of_rows = len(field.shape) == len(shape) + 1 and field.shape[0] is None
@@ -318,7 +318,7 @@ def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None
 
 
 def _required_names(rule_set: RuleSet, path: str | None) -> set[str]:
-    """The parts that a container at a path must have."""
+    """The required parts of a container at a path."""
     start = "" if path is None else f"{path}."
     paths = [name for name, field in rule_set.schema.fields.items() if name is not None and field.required]
     return {name.removeprefix(start).partition(".")[0].partition("[]")[0] for name in paths if name.startswith(start)}
