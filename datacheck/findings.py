@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import NoneType
 from typing import Any
 
 from datacheck.codes import CODES
@@ -22,6 +23,13 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+def _typed(value: Any, *kinds: type) -> Any:
+    """A value of a file that may be damaged, if it is of one of these types."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {plain(repr(value), 40)}")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,13 @@ class Example:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Example:
-        return cls(record["row"], record["row_group"], tuple(record["index"]), record["value"])
+        """Build an example from the output of :meth:`to_dict`; raises as :meth:`Finding.from_dict` does."""
+        return cls(
+            _typed(record["row"], int, NoneType),
+            _typed(record["row_group"], int, NoneType),
+            tuple(_typed(step, int) for step in _typed(record["index"], list, tuple)),
+            _typed(record["value"], str),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +162,18 @@ class Finding:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Finding:
-        """Build a finding from the output of :meth:`to_dict`."""
+        """Build a finding from the output of :meth:`to_dict`; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+        if _typed(record, Mapping)["code"] not in CODES:
+            raise ValueError(f"unknown code {plain(str(record['code']), 40)}")
         return cls(
             code=record["code"],
-            uri=record["uri"],
-            field=record["field"],
-            num_violations=record["num_violations"],
-            num_checked=record["num_checked"],
+            uri=_typed(record["uri"], str),
+            field=_typed(record["field"], str, NoneType),
+            num_violations=_typed(record["num_violations"], int),
+            num_checked=_typed(record["num_checked"], int),
             examples=tuple(Example.from_dict(example) for example in record["examples"]),
-            rule=record["rule"],
-            detail=record["detail"],
+            rule=_typed(record["rule"], str, NoneType),
+            detail=_typed(record["detail"], str),
             severity=Severity(record["severity"]),
         )
 

@@ -12,6 +12,9 @@ __all__ = ["main"]
 def main() -> None:
     """The entry point of the ``datacheck`` command."""
     try:
+        from datacheck.cli.streams import prepare_streams
+
+        prepare_streams()
         from datacheck.cli.app import main as run
 
         code = run()

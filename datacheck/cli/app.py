@@ -14,7 +14,7 @@ from datacheck.cli import baseline, compare, config, diff, explain, infer, repla
 from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
 from datacheck.cli.help import HelpCommand
 from datacheck.cli.report_outputs import OrderedCommand
-from datacheck.cli.terminal import flushed_stdout
+from datacheck.cli.terminal import discard_stdout, flushed_stdout
 from datacheck.errors import DatacheckError
 from datacheck.text import plain
 
@@ -47,7 +47,7 @@ def _with_exit_code(command: Callable[P, int], interrupted: str = "interrupted")
             code = INTERRUPTED
         except BrokenPipeError:
             # The reader of our output, such as head, closed the pipe.
-            pass
+            discard_stdout()
         raise typer.Exit(code)
 
     return exiting

@@ -12,7 +12,7 @@ from datacheck.errors import OutputError
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.reports.report import Report
 
-__all__ = ["exit_code_of", "flushed_stdout", "print_report", "progress_on_terminal"]
+__all__ = ["discard_stdout", "exit_code_of", "flushed_stdout", "print_report", "progress_on_terminal"]
 
 
 def print_report(report: Report, format: str) -> None:  # noqa: A002 - the option's name
@@ -34,10 +34,15 @@ def flushed_stdout() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         if isinstance(error, BrokenPipeError):
             raise
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def discard_stdout() -> None:
+    """Redirect stdout to ``os.devnull``, so that buffered text does not fail again when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code_of(report: Report) -> int:

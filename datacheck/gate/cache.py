@@ -1,12 +1,13 @@
 """A cache of small JSON values in one SQLite file. A corrupt file is replaced, and a locked one is ignored.
 
-Every entry has a hash of its key and value, so that corruption never goes unnoticed. Several processes may share the
-file. Nothing in it is ever executed.
+Every entry has a keyed hash of its key and value, so that corruption never goes unnoticed, and nobody else's entries are
+believed. Several processes may share the file. Nothing in it is ever executed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import sqlite3
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datacheck.errors import OutputError
+from datacheck.gate.trust import key_for
 from datacheck.text import plain
 
 __all__ = ["STORE_NAME", "Cache", "default_folder"]
 
 #: The name of the file. Its number changes with the format of the entries.
-STORE_NAME = "verdicts-1.sqlite"
+STORE_NAME = "verdicts-2.sqlite"
 #: Entries expire after this many days without use.
 _EXPIRY_DAYS = 90
 #: The day of last use is updated only after this many days, so that most runs write nothing.
@@ -74,10 +76,12 @@ class Cache:
         self._today = int(time.time() // 86400)
         self._store: sqlite3.Connection | None = None
         self._path: Path | None = None
+        self._secret: bytes | None = None
         try:
             parent = default_folder() if folder is None else Path(folder)
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path = parent / STORE_NAME
+            self._secret = key_for(parent, STORE_NAME, default_folder())
+            self._path = parent / STORE_NAME if self._secret is not None else None
         except (OSError, RuntimeError) as error:
             if folder is not None:
                 reason = getattr(error, "strerror", None) or str(error)
@@ -97,7 +101,7 @@ class Cache:
         """The values of those keys that are present and intact."""
         found: dict[str, Any] = {}
         for key, value, proof, used in self._attempt(lambda store: _select(store, list(dict.fromkeys(keys)))) or ():
-            if isinstance(key, str) and isinstance(value, str) and proof == _proof(key, value):
+            if isinstance(key, str) and isinstance(value, str) and self._is_proven(key, value, proof):
                 found[key] = json.loads(value)
                 if not isinstance(used, int) or self._today - used >= _REFRESH_DAYS:
                     self._used.add(key)
@@ -108,12 +112,20 @@ class Cache:
         self._put[key] = json.dumps(value, separators=(",", ":"), allow_nan=False)
 
     def _write(self, store: sqlite3.Connection) -> None:
-        entries = [(key, value, _proof(key, value), self._today) for key, value in self._put.items()]
+        entries = [(key, value, self._proof(key, value), self._today) for key, value in self._put.items()]
         store.execute("BEGIN IMMEDIATE")
         store.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", entries)
         store.executemany("UPDATE entries SET used = ? WHERE key = ?", [(self._today, key) for key in self._used])
         store.execute("DELETE FROM entries WHERE used < ?", (self._today - _EXPIRY_DAYS,))
         store.execute("COMMIT")
+
+    def _proof(self, key: str, value: str) -> str:
+        return hmac.new(self._secret or b"", f"{key}\0{value}".encode(), hashlib.sha256).hexdigest()
+
+    def _is_proven(self, key: str, value: str, proof: object) -> bool:
+        return isinstance(proof, str) and hmac.compare_digest(
+            self._proof(key, value).encode(), proof.encode("utf-8", "replace")
+        )
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """Run ``work`` on the store; None if that is not possible. A corrupt store is replaced once."""
@@ -145,6 +157,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         # Safe, because a store that a power failure corrupted is replaced.
         store.execute("PRAGMA synchronous = OFF")
+        store.execute("PRAGMA trusted_schema = OFF")
         store.execute(_TABLE)
     except BaseException:
         store.close()
@@ -166,7 +179,3 @@ def _remove(path: Path) -> None:
     for name in (f"{path.name}-journal", path.name):
         with suppress(OSError):
             path.with_name(name).unlink()
-
-
-def _proof(key: str, value: str) -> str:
-    return hashlib.sha256(f"{key}\0{value}".encode()).hexdigest()

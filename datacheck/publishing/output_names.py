@@ -10,8 +10,8 @@ __all__ = ["LEDGER", "QUARANTINE", "ROWS", "OutputNames", "kind_of"]
 
 ROWS, QUARANTINE, LEDGER = "rows", "quarantine", "ledger"
 
-#: Not allowed in a file that is named after a field: path separators, control characters, a leading dot.
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+|^\.+")
+#: Not allowed in a file that is named after a field: path separators, control characters.
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+")
 #: Bytes of a stem: a file name has at most 255, and a suffix and a number may follow.
 _MAX_STEM = 180
 
@@ -41,7 +41,8 @@ class OutputNames:
         if array is not None:
             field = _UNSAFE.sub("_", array)
             stem = field if is_aligned else f"{stem}.{field}"
-        stem = os.fsdecode(os.fsencode(stem)[:_MAX_STEM])
+        # A name that begins with a dot is hidden: readers of the folder would skip the file.
+        stem = os.fsdecode(os.fsencode(stem.lstrip("."))[:_MAX_STEM]) or "array"
         return self._take(f"{split}/{stem}{suffix}")
 
     def _take(self, name: str) -> str:

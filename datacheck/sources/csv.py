@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -144,7 +145,7 @@ def _read_header(uri: str, options: ReadOptions) -> tuple[list[str], int]:
     with _open_stream(uri, options) as file:
         head = file.read(MAX_HEADER_BYTES)
     if head.startswith(_UTF16):
-        raise SourceError("DC901", uri, "it is UTF-16, not UTF-8", f"convert it: iconv -f utf-16 -t utf-8 {uri}")
+        raise SourceError("DC901", uri, "it is UTF-16, not UTF-8", f"convert it: iconv -f utf-16 -t utf-8 {quote(uri)}")
     if b"\0" in head:
         raise SourceError("DC901", uri, "it contains zero bytes, so it is not text", "check that it is a CSV file")
     try:
@@ -326,4 +327,4 @@ def _find_bad_byte(uri: str, options: ReadOptions) -> SourceError:
 
 def _not_utf8(uri: str, position: int, byte: int) -> SourceError:
     problem = f"it is not UTF-8: byte {position:,} is 0x{byte:02x}"
-    return SourceError("DC901", uri, problem, f"convert it, for example: iconv -f latin1 -t utf-8 {uri}")
+    return SourceError("DC901", uri, problem, f"convert it, for example: iconv -f latin1 -t utf-8 {quote(uri)}")

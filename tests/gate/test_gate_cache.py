@@ -201,3 +201,40 @@ def test_the_store_holds_only_json(tmp_path: Path) -> None:
         ((value,),) = store.execute("SELECT value FROM entries").fetchall()
     store.close()
     assert json.loads(value) == {"x": 1}
+
+
+def test_entries_of_a_folder_that_others_can_write_to_are_believed_only_if_this_user_wrote_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    put(shared, a=1)
+    assert got(shared, "a") == {"a": 1}
+    assert (tmp_path / "mine" / "datacheck" / "cache-key").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "someone else's"))
+    assert got(shared, "a") == {}
+
+
+def test_a_folder_of_this_user_alone_needs_no_key_so_that_it_can_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    put(own, a=1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert got(own, "a") == {"a": 1}
+    own.chmod(0o777)
+    assert got(own, "a") == {}
+
+
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    put(shared, a=1)
+    (tmp_path / "mine" / "datacheck" / "cache-key").chmod(0o644)
+    assert got(shared, "a") == {}

@@ -58,7 +58,8 @@ def test_a_field_s_name_is_made_the_name_of_one_file(field: str) -> None:
     for uri, is_aligned in (("w.npy", True), ("t.parquet", False)):
         path = Path(OutputNames().of_array("train", uri, field, ".npy", is_aligned=is_aligned))
         assert path.parent == Path("train")
-        assert path.suffix == ".npy" or path.name == ".npy"
+        assert path.suffix == ".npy"
+        assert not path.name.startswith(".")
         assert len(path.name) < 200
 
 
