@@ -1,7 +1,7 @@
 """DC201 to DC204: values beyond ``ge``, ``le``, ``gt`` and ``lt``.
 
 A NaN is not checked against bounds (``allow_nan`` decides about it); an infinity is, unless the field allows
-infinities. Numbers compare as NumPy compares an array with a Python number: in the dtype of the array.
+infinities. A bound is rounded to the dtype of the values first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import Bounds, to_float
 from datacheck.schema.model import Field
+from datacheck.schema.rounding import integer_limit, round_float, scaled_limit
 from datacheck.schema.scalars import arrow_scalar
 
 __all__ = ["BOUND_CODES", "bound_rules", "numeric_bounds", "violation_mask"]
@@ -63,7 +64,7 @@ def numeric_bounds(leaf: Leaf, field: Field) -> Bounds | None:
     limits: list[Any] = []
     for word in _SYMBOLS:
         try:
-            limits.append(_limit(getattr(field, word), leaf))
+            limits.append(_limit(getattr(field, word), word, leaf))
         except ValueError:
             limits.append(None)
     return Bounds(*limits) if any(limit is not None for limit in limits) else None
@@ -82,15 +83,8 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], Boo
     """The mask for a bound; raises ``ValueError`` if the bound cannot be compared with the values."""
     bound = getattr(field, word)
     if not leaf.is_numeric:
-        scalar = arrow_scalar(bound, leaf.values.type)
-
-        def arrow_mask(leaf: Leaf, part: slice) -> BoolArray:
-            broken = _ARROW_BREAKS[word](leaf.values[part.start : part.stop], scalar)
-            mask: BoolArray = pc.fill_null(broken, False).to_numpy(zero_copy_only=False)
-            return mask
-
-        return arrow_mask
-    limit = _limit(bound, leaf)
+        return _arrow_mask_of(bound, word, leaf.values.type)
+    limit = _limit(bound, word, leaf)
 
     def mask(leaf: Leaf, part: slice) -> BoolArray:
         values = to_float(leaf.values[part], leaf.dtype)
@@ -103,8 +97,26 @@ def _mask_of(leaf: Leaf, word: str, field: Field) -> Callable[[Leaf, slice], Boo
     return mask
 
 
-def _limit(bound: Any, leaf: Leaf) -> Any:
-    """The bound in the array's own dtype; bfloat16 and 8-bit formats compare as float32."""
+def _arrow_mask_of(bound: Any, word: str, kind: pa.DataType) -> Callable[[Leaf, slice], BoolArray]:
+    scalar = arrow_scalar(bound, kind)
+    if pa.types.is_decimal(kind):
+        limit = scaled_limit(scalar.as_py(), word, kind.scale)
+        try:
+            scalar = pa.scalar(limit, kind)
+        except pa.ArrowInvalid:  # beyond every value of the type
+            is_broken = (limit > 0) is (word in ("ge", "gt"))
+            return lambda _, part: np.full(part.stop - part.start, is_broken)
+
+    def mask(leaf: Leaf, part: slice) -> BoolArray:
+        broken = _ARROW_BREAKS[word](leaf.values[part.start : part.stop], scalar)
+        found: BoolArray = pc.fill_null(broken, False).to_numpy(zero_copy_only=False)
+        return found
+
+    return mask
+
+
+def _limit(bound: Any, word: str, leaf: Leaf) -> Any:
+    """The bound in the dtype of the values, or for narrow formats in float32, in which they are compared."""
     if bound is None:
         return None
     if leaf.dtype in _UNORDERED:
@@ -114,13 +126,12 @@ def _limit(bound: Any, leaf: Leaf) -> Any:
     if isinstance(bound, str | bool):
         bound = arrow_scalar(bound, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py()
     if not leaf.may_be_nonfinite:
-        return bound
-    # A bound beyond the range of the dtype becomes infinite, so that all values satisfy it.
+        return integer_limit(bound, word)
+    # A bound beyond the range of float32 becomes infinite, so that all values satisfy it.
     with np.errstate(over="ignore"):
-        if leaf.dtype in ("float32", "float64", "longdouble"):
+        if leaf.dtype in ("float64", "longdouble"):
             return leaf.values.dtype.type(bound)
-        half = np.float16(bound) if leaf.dtype == "float16" else np.float16(np.inf)
-        return np.float32(half if np.isfinite(half) else bound)
+        return np.float32(round_float(bound, leaf.dtype))
 
 
 def _is_container(leaf: Leaf) -> bool:

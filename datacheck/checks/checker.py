@@ -16,21 +16,18 @@ from datacheck.checks.coerce import coerce_batch, find_unconvertible
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
-from datacheck.checks.missing import missing_rules
+from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import mixed_text
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts, facts_of
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.keys import unique_keys
-from datacheck.schema.model import Field, Schema
+from datacheck.schema.model import Schema
 
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["UNMENTIONED", "Checker", "RuleSet", "has_row_checks", "load_libraries", "whole_file_of"]
-
-#: The field of a leaf that the schema does not mention: NaN and infinity are violations, nulls are not.
-UNMENTIONED = Field(nullable=True)
+__all__ = ["Checker", "RuleSet", "has_row_checks", "load_libraries", "whole_file_of"]
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -67,7 +64,7 @@ class RuleSet:
         return replace(leaf, dtype=field.dtype)
 
     def _build(self, leaf: Leaf) -> LeafRules:
-        field = self.schema.field_for(leaf.path) or UNMENTIONED
+        field = field_of(self.schema, leaf)
         requested = self._requested(leaf.path) if self._requested else _NOTHING
         rules = (
             *finite_rules(leaf, field, requested),

@@ -88,8 +88,10 @@ def _survived(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> Bool
             return np.asarray(np.isfinite(before) == np.isfinite(after), np.bool_)
         return _is_integer_kept(before, after)
     if before.dtype.kind == "f" and after.dtype.kind in "iu":
-        limits = np.iinfo(after.dtype)  # out of range, the result depends on the processor
-        return np.asarray((before >= limits.min) & (before < float(limits.max) + 1) & (after == before), np.bool_)
+        # Beyond the precision of the mantissa, a float stands for several integers: which one it was is lost.
+        limits, exact = np.iinfo(after.dtype), 2.0 ** (np.finfo(before.dtype).nmant + 1)
+        is_inside = (before >= limits.min) & (before < float(limits.max) + 1)  # elsewhere it depends on the processor
+        return np.asarray(is_inside & (np.abs(before) <= exact) & (after == before), np.bool_)
     return np.asarray(after == before, np.bool_)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -44,15 +44,21 @@ class ExpressionCheck:
         """One outcome with the rows that break the rule."""
         parsed = parse_expression(self.expression.expr)
         data: dict[str, Data] = {}
+        formats: dict[str, str] = {}
         for name in parsed.names:
             found = find_column(batch, name)
             if found is None:
                 return [
                     self._not_checked(batch, name, f"it is missing, but the rule '{self.expression.label}' needs it")
                 ]
-            data[name] = self._as_numbers(name, found.reshape(1) if getattr(found, "ndim", 1) == 0 else found)
+            data[name] = found.reshape(1) if getattr(found, "ndim", 1) == 0 else found
+            narrow = self._format_of(name, data[name])
+            if narrow is not None:
+                data[name], formats[name] = _widened(data[name], narrow), narrow
         try:
-            truth, known = evaluate(parsed, {name: operand_of(column) for name, column in data.items()}, batch.num_rows)
+            columns = {name: operand_of(column) for name, column in data.items()}
+            columns |= {name: replace(columns[name], narrow=narrow) for name, narrow in formats.items()}
+            truth, known = evaluate(parsed, columns, batch.num_rows)
         except (ExpressionTypeError, pa.ArrowException) as error:
             return [self._not_checked(batch, parsed.names[0], f"the rule '{self.expression.label}': {error}")]
         rows = np.flatnonzero(known & ~truth).astype(np.int64)
@@ -77,20 +83,16 @@ class ExpressionCheck:
     def _not_checked(self, batch: Batch, name: str, problem: str) -> Outcome:
         return Outcome("DC005", name, batch.num_rows, batch.num_rows, rule=self.expression.label, detail=problem)
 
-    def _as_numbers(self, name: str, data: Data) -> Data:
-        """A column of a narrow format that NumPy lacks (bfloat16, stored as uint16 or not) as float32."""
-        dtype = getattr(self.schema.fields.get(name), "dtype", None)
+    def _format_of(self, name: str, data: Data) -> str | None:
+        """The narrow format that NumPy lacks (bfloat16, stored as uint16 or not) in which a column is; None for others."""
         if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
-            return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[data.dtype.name]), data.dtype.name)
+            return str(data.dtype.name)
+        dtype: str | None = getattr(self.schema.fields.get(name), "dtype", None)
         if dtype not in FLOAT_FORMATS:
-            return data
+            return None
         storage = FLOAT_FORMATS[dtype]
-        if isinstance(data, np.ndarray):
-            return to_float(data, dtype) if data.dtype == storage and data.ndim == 1 else data
-        if data.type != pa.from_numpy_dtype(storage):
-            return data
-        floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), dtype)
-        return pa.array(floats, mask=data.is_null().to_numpy(zero_copy_only=False))
+        is_stored = data.dtype == storage if isinstance(data, np.ndarray) else data.type == pa.from_numpy_dtype(storage)
+        return dtype if is_stored and getattr(data, "ndim", 1) == 1 else None
 
     def _examples(
         self, batch: Batch, rows: np.ndarray[Any, np.dtype[np.int64]], data: dict[str, Data]
@@ -105,6 +107,14 @@ class ExpressionCheck:
             )
             for row, file_row in zip(rows, batch.file_rows(rows), strict=True)
         )
+
+
+def _widened(data: Data, narrow: str) -> Data:
+    """A column of a narrow format as float32."""
+    if isinstance(data, np.ndarray):
+        return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[narrow]), narrow)
+    floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), narrow)
+    return pa.array(floats, mask=data.is_null().to_numpy(zero_copy_only=False))
 
 
 def find_column(batch: Batch, name: str) -> Data | None:

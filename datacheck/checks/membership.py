@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import nan_mask, to_float
 from datacheck.schema.model import Field
+from datacheck.schema.rounding import integer_of, round_float
 from datacheck.schema.scalars import arrow_scalar
 from datacheck.text import join_limited
 
@@ -49,24 +51,47 @@ def _isin(leaf: Leaf, allowed: tuple[Any, ...]) -> Callable[[Leaf, slice], BoolA
             return mask & ~nan_mask(values, leaf.dtype) if leaf.may_be_nonfinite else mask
 
         return outside
-    value_set = pa.array([arrow_scalar(value, leaf.values.type) for value in allowed]).cast(leaf.values.type)
+    value_set = _value_set(allowed, leaf.values.type)
 
     def arrow_outside(leaf: Leaf, part: slice) -> BoolArray:
-        known = pc.is_in(leaf.values[part.start : part.stop], value_set)
+        known = pc.is_in(_comparable(leaf.values[part.start : part.stop]), value_set)
         mask: BoolArray = pc.invert(known).to_numpy(zero_copy_only=False)
         return mask
 
     return arrow_outside
 
 
+def _value_set(allowed: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """The members as an array of the values' own type; a decimal that the type cannot hold equals none of them."""
+    members = [arrow_scalar(value, kind) for value in allowed]
+    if not pa.types.is_decimal(kind):
+        return pa.array(members).cast(kind)
+    held: list[Any] = []
+    for member in members:
+        with suppress(pa.ArrowInvalid):
+            held.append(pa.scalar(member.as_py(), kind).as_py())
+    return _comparable(pa.array(held, kind))
+
+
+def _comparable(values: pa.Array) -> pa.Array:
+    """Short decimals as ones that Arrow can look up."""
+    kind = values.type
+    is_short = pa.types.is_decimal(kind) and kind.byte_width < 16
+    return values.cast(pa.decimal128(kind.precision, kind.scale)) if is_short else values
+
+
 def _members(leaf: Leaf, allowed: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """The members in a dtype that compares with the leaf's values."""
+    """The members in a dtype that compares with the leaf's values; a number that the dtype cannot hold equals none."""
     if leaf.dtype == "bool":
-        kind = pa.bool_()
-    else:
-        kind = pa.float64() if leaf.may_be_nonfinite else pa.int64()
-    members = np.array([arrow_scalar(value, kind).as_py() for value in allowed])
-    return members.astype(to_float(leaf.values[:0], leaf.dtype).dtype) if leaf.may_be_nonfinite else members
+        return np.array([arrow_scalar(value, pa.bool_()).as_py() for value in allowed])
+    numbers = [arrow_scalar(value, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py() for value in allowed]
+    compared = to_float(leaf.values[:0], leaf.dtype).dtype
+    if leaf.may_be_nonfinite:
+        with np.errstate(over="ignore"):
+            return np.array([round_float(number, leaf.dtype) for number in numbers]).astype(compared)
+    limits = np.iinfo(compared)
+    whole = [integer_of(number) for number in numbers]
+    return np.array([n for n in whole if n is not None and limits.min <= n <= limits.max], compared)
 
 
 def _matches(pattern: str) -> Callable[[Leaf, slice], BoolArray]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.numerics import nan_mask, neginf_mask, posinf_mask
 from datacheck.schema.builtin_checks import BUILTIN_CHECKS, SET_CHECKS, arguments_of, canonical_check, describe_check
+from datacheck.schema.pandera_dtypes import pandas_constant
 from datacheck.schema.pandera_remainder import left_to_pandera
+from datacheck.schema.rounding import round_arguments
 from datacheck.text import plain, quantity
 
 if TYPE_CHECKING:
@@ -56,13 +59,15 @@ class PanderaFieldCheck:
         self._schema = schema
         self._field = schema.fields[path]
         self._path = path
-        arguments = arguments_of(name, self._field.checks[name]) or {}
-        self.rule = describe_check(canonical_check(name), arguments)
+        self._arguments = arguments_of(name, self._field.checks[name]) or {}
+        self._name = canonical_check(name)
+        self.rule = describe_check(self._name, self._arguments)
+        self._checks: dict[str, Any] = {}
         try:
-            self._check = getattr(Check, canonical_check(name))(**arguments)
+            check = getattr(Check, self._name)(**self._arguments)
         except Exception as error:  # whatever pandera finds wrong with the arguments
             raise SchemaError(f"schema: fields.{path}.checks.{name}", plain(str(error))) from error
-        self.needs_whole_file = not _is_per_row(self._check)
+        self.needs_whole_file = not _is_per_row(check)
 
     @property
     def paths(self) -> tuple[str | None, ...]:
@@ -91,8 +96,12 @@ class PanderaFieldCheck:
             series = leaf_series(leaf, positions)
         except Exception as error:  # pandas cannot represent some of Arrow's types and values
             return _whole_outcome("DC207", leaf.path, self.rule, _raised(error, len(positions)))
+        try:
+            check = self._check_for(leaf.dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            return _whole_outcome("DC207", leaf.path, self.rule, _raised(error, len(positions)))
         with _pandera_enabled():
-            result = apply_check(self._check, series)
+            result = apply_check(check, series)
         if result.failed is None:
             return _whole_outcome("DC207", leaf.path, self.rule, result)
         failed = np.sort(np.asarray(result.failed, np.int64))
@@ -103,6 +112,17 @@ class PanderaFieldCheck:
         )
         found = leaf.rows(failed) if len(failed) else None
         return Outcome("DC207", leaf.path, len(positions), len(failed), found, examples, self.rule)
+
+    def _check_for(self, dtype: str) -> Any:
+        """The check with its constants as values of a dtype; those of a user's own check stay as they are."""
+        from pandera.api.checks import Check
+
+        if dtype not in self._checks:
+            arguments = self._arguments
+            if self._name in BUILTIN_CHECKS and self._name != "str_length":
+                arguments = round_arguments(arguments, partial(pandas_constant, dtype=dtype))
+            self._checks[dtype] = getattr(Check, self._name)(**arguments)
+        return self._checks[dtype]
 
     def _checked_positions(self, leaf: Leaf) -> IntArray:
         """Positions of the values to check: not null, not NaN, and not an allowed infinity."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.checks.checker import UNMENTIONED
+from datacheck.checks.missing import UNMENTIONED
 from datacheck.cleaning.fit.statistics import Learned, Statistics
 from datacheck.cleaning.limits import Limits, find_limits
 from datacheck.cleaning.masks import as_features, describe_field, feature_indices, num_features, require_features

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.checks.bounds import BOUND_CODES, numeric_bounds, violation_mask
-from datacheck.checks.checker import UNMENTIONED
 from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
+from datacheck.checks.missing import field_of
 from datacheck.checks.structure import dtype_matches
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import dtype_family, encode, storage_dtype
@@ -51,7 +51,7 @@ def resolve_leaf(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
 
     Text is converted to a layout that Arrow has kernels for.
     """
-    field = schema.field_for(leaf.path) or UNMENTIONED
+    field = field_of(schema, leaf)
     if not leaf.is_numeric and leaf.values.type == pa.string_view():
         leaf = replace(leaf, values=leaf.values.cast(pa.large_string()))
     if field.dtype is not None and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):

@@ -63,7 +63,7 @@ def _file_rows(paths: Sequence[str], configuration: Configuration) -> Iterator[t
             continue
         schema = choose_schema(path)
         origin = configuration.origin("schema" if schema == configuration.settings.schema_ else "schemas")
-        yield path, "none (no NaN, no infinity)" if schema is None else schema, origin
+        yield path, "none (no NaN, no infinity, no null in a number)" if schema is None else schema, origin
 
 
 def _format_value(value: Any) -> str:

@@ -28,7 +28,7 @@ def scan(
 ) -> int:
     """Check every value of files and report the bad ones.
 
-    Without a schema, NaN and infinity are errors in every floating-point and complex value.
+    Without a schema, NaN, infinity and nulls are errors in every number, and nulls in every boolean.
 
     Options can also be set by DATACHECK_ environment variables, in datacheck.yaml, or under [tool.datacheck] in
     pyproject.toml. 'datacheck config' shows the settings in effect.

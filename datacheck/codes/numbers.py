@@ -92,10 +92,14 @@ CODES = (
         name="null",
         counts_nulls=True,
         message="{violations} of {checked} values are null in {field}",
-        finds="A null (an Arrow null, an empty CSV cell, a NaT, a masked value) in a field that is not nullable.",
+        finds=(
+            "A null (an Arrow null, an empty CSV cell, a NaT, a masked value) in a field that is not nullable. Without a"
+            " schema, and in fields that it does not mention: a null in a number or a boolean."
+        ),
         why=(
-            "What a null becomes depends on the next library: NaN in pandas, 0 or arbitrary bytes where a buffer is"
-            " read without its validity, an exception in a collate function. A row with a null label teaches nothing."
+            "What a null becomes depends on the next library: NaN in pandas, which writes NaN as null, too; 0 or"
+            " arbitrary bytes where a buffer is read without its validity; an exception in a collate function. A row"
+            " with a null label teaches nothing."
         ),
         example=(
             "Flights that never arrived have no arrival delay:\n"
@@ -110,6 +114,32 @@ CODES = (
             "    - {action: impute, strategy: median, fields: dep_delay, indicator: true}\n"
             "\n"
             "If your code handles nulls, allow them in the schema with `nullable: true`."
+        ),
+    ),
+    _code(
+        code="DC105",
+        name="other-null",
+        severity="info",
+        allowable=False,
+        repairable=False,
+        counts_nulls=True,
+        message="{violations} of {checked} values are null in {field}",
+        finds=(
+            "A null in a field that the schema does not mention, in a value that is neither a number nor a boolean:"
+            " text, bytes, a time, or a list or struct itself. The same null in a number is an error (DC104)."
+        ),
+        why="It may be meant: not every flight has a remark. But a collate function and a tokenizer fail on it.",
+        example=(
+            "Some planes have no registration:\n"
+            "\n"
+            "    DC105 info: 2,512 of 336,776 values are null in 'tailnum' (flights.parquet, row group 0, rows 838, 839,"
+            " 1777, …)"
+        ),
+        remedy=(
+            "Nothing, if the nulls are meant. List the field in the schema to say which it is:\n"
+            "\n"
+            "    tailnum: {dtype: string, nullable: true}   # nulls are fine, and not reported\n"
+            "    carrier: {dtype: string}                   # a null is an error"
         ),
     ),
 )

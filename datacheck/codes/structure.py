@@ -38,7 +38,7 @@ CODES = (
         finds="A field that a strict schema does not list.",
         why=(
             "An unexpected column often holds the label, or something known only afterwards, and a model that sees it"
-            " learns to cheat. Its values are checked only for NaN and infinities."
+            " learns to cheat. Its values are checked only for NaN, infinities and nulls."
         ),
         example=(
             "The schema has `strict: true` and does not list `arr_time`:\n"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from operator import ge, gt, le, lt
 from typing import Any
 
-from datacheck.schema.dtypes import dtype_kind, integer_range, largest_float
+from datacheck.schema.builtin_checks import arguments_of, canonical_check
+from datacheck.schema.dtypes import decimal_scale, dtype_kind, integer_range, largest_decimal, largest_float
 from datacheck.schema.protocols import FieldProtocol
+from datacheck.schema.rounding import integer_of, round_constant, scaled_limit
 from datacheck.schema.times import Moment, parse_clock, parse_moment
 from datacheck.schema.validation import fault
 
@@ -18,6 +19,14 @@ __all__ = ["check_field", "number_of"]
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 _SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+#: The built-in checks of pandera that are bounds, and the end of the range that each bound is.
+_KEYS_OF_CHECKS = {
+    "greater_than_or_equal_to": "ge",
+    "greater_than": "gt",
+    "less_than_or_equal_to": "le",
+    "less_than": "lt",
+}
+_ENDS = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 _PASSES: dict[str, Callable[[Any, Any], bool]] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
 _UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NUMBERS = ("integer", "float", "decimal", "duration")
@@ -112,18 +121,18 @@ def _moment(value: object, kind: str | None) -> Moment | None:
     return parse_clock(value) if kind == "clock" else parse_moment(value)
 
 
-def _sort_key(kind: str | None) -> Callable[[Any], Any]:
+def _sort_key(dtype: str | None, kind: str | None) -> Callable[[Any], Any]:
     """The key that orders bounds and members: time, number or string."""
     if kind in ("date", "timestamp", "clock"):
         return lambda value: _moment(value, kind).nanoseconds  # type: ignore[union-attr]
     if kind == "decimal":
         return lambda value: Decimal(str(value))
-    return lambda value: value
+    return lambda value: round_constant(value, str(dtype)) if kind == "float" else value
 
 
 def _check_order(field: FieldProtocol, kind: str | None) -> None:
     """Refuse bounds without a value between them."""
-    order = _sort_key(kind)
+    order = _sort_key(field.dtype, kind)
     stated = {key: getattr(field, key) for key in _BOUNDS if getattr(field, key) is not None}
     if kind is None and len({isinstance(bound, str) for bound in stated.values()}) > 1:
         raise fault(next(iter(stated)), "one bound is a string and another is a number; use one of the two for both")
@@ -140,21 +149,46 @@ def _check_order(field: FieldProtocol, kind: str | None) -> None:
 
 
 def _check_reach(field: FieldProtocol, kind: str | None) -> None:
-    """Refuse bounds that no value of the dtype can satisfy."""
-    least: float
-    greatest: float
-    if kind == "integer":
-        least, greatest = integer_range(str(field.dtype))
-    elif kind == "float":
-        greatest = largest_float(str(field.dtype))
-        least = -greatest
-    else:
+    """Refuse bounds that no value of the dtype can satisfy, and bounds that all of them do."""
+    stated: dict[str, tuple[Any, tuple[str, ...]]] = {key: (getattr(field, key), (key,)) for key in _BOUNDS}
+    for name, given in field.checks.items():
+        key = _KEYS_OF_CHECKS.get(canonical_check(name))
+        if key is not None:
+            stated[name] = ((arguments_of(name, given) or {}).get(f"{_ENDS[key]}_value"), ("checks", name))
+    for name, (bound, at) in stated.items():
+        key = _KEYS_OF_CHECKS.get(canonical_check(name), name)
+        if bound is not None:
+            _check_bound_reach(key, bound, at, str(field.dtype), kind)
+
+
+def _check_bound_reach(key: str, bound: Any, at: tuple[str, ...], dtype: str, kind: str | None) -> None:
+    reach = _reach_of(dtype, kind)
+    if reach is None or isinstance(bound, bool) or not isinstance(bound, int | float | str):
         return
-    for key, extreme in (("ge", greatest), ("gt", greatest), ("le", least), ("lt", least)):
-        bound = getattr(field, key)
-        if bound is not None and not _PASSES[key](extreme, bound):
-            reach = f"its values lie in [{least}, {greatest}]"
-            raise fault(key, f"no value of {field.dtype} is {_SYMBOLS[key]} {bound}; {reach}")
+    least, greatest = reach
+    value = Decimal(str(bound)) if kind == "decimal" else round_constant(bound, dtype)
+    extreme = greatest if _ENDS[key] == "min" else least
+    if not _PASSES[key](extreme, value):
+        raise fault(at, f"no value of {dtype} is {_SYMBOLS[key]} {bound}; its values lie in [{least}, {greatest}]")
+    # 'lt: 256' of uint8 says what its values are; 'lt: 257' was written for another dtype.
+    beyond = 1 if kind == "integer" and key in ("gt", "lt") else 0
+    if not least - beyond <= value <= greatest + beyond:
+        raise fault(
+            at, f"{dtype} cannot hold {bound}: its values lie in [{least}, {greatest}]; correct the bound or the dtype"
+        )
+
+
+def _reach_of(dtype: str, kind: str | None) -> tuple[Any, Any] | None:
+    """The smallest and the largest value of a dtype; None if it has no such bounds."""
+    if kind == "integer":
+        return integer_range(dtype)
+    if kind == "float":
+        greatest = largest_float(dtype)
+        return -greatest, greatest
+    if kind == "decimal":
+        largest = largest_decimal(dtype)
+        return -largest, largest
+    return None
 
 
 def _check_members(field: FieldProtocol, kind: str | None) -> None:
@@ -176,14 +210,18 @@ def _check_members(field: FieldProtocol, kind: str | None) -> None:
 
 
 def _check_member_exists(at: tuple[str | int, ...], value: Any, dtype: str | None, kind: str | None) -> None:
-    if kind == "integer":
-        least, greatest = integer_range(str(dtype))
-        if value != math.floor(value) or not least <= value <= greatest:
-            raise fault(at, f"{value!r} is not a value that {dtype} can hold")
+    reach = _reach_of(str(dtype), kind)
+    if reach is None:
+        return
+    number = Decimal(str(value)) if kind == "decimal" else round_constant(value, str(dtype))
+    is_whole = kind != "integer" or integer_of(value) is not None
+    is_exact = kind != "decimal" or number == scaled_limit(number, "ge", decimal_scale(str(dtype)))
+    if not (is_whole and is_exact and reach[0] <= number <= reach[1]):
+        raise fault(at, f"{value!r} is not a value that {dtype} can hold")
 
 
 def _check_member_in_bounds(at: tuple[str | int, ...], value: Any, field: FieldProtocol, kind: str | None) -> None:
-    order = _sort_key(kind)
+    order = _sort_key(field.dtype, kind)
     for key, test in _PASSES.items():
         bound = getattr(field, key)
         if bound is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Context, Decimal
 from typing import Final
 
 from datacheck.errors import nearest_name
@@ -12,10 +13,12 @@ from datacheck.leaves import FLOAT_FORMATS
 __all__ = [
     "ALIASES",
     "canonical_dtype",
+    "decimal_scale",
     "dtype_kind",
     "dtype_problem",
     "integer_range",
     "known_dtypes",
+    "largest_decimal",
     "largest_float",
     "parametric_patterns",
 ]
@@ -131,6 +134,17 @@ def integer_range(name: str) -> tuple[int, int]:
 def largest_float(name: str) -> float:
     """The largest finite value of a float dtype narrower than float64; infinity for the others."""
     return _LARGEST.get(name, math.inf)
+
+
+def largest_decimal(name: str) -> Decimal:
+    """The largest value of a decimal dtype."""
+    precision, scale = (int(digits) for digits in re.findall(r"-?\d+", name)[1:])
+    return Decimal(10**precision - 1).scaleb(-scale, Context(prec=100))
+
+
+def decimal_scale(name: str) -> int:
+    """The digits after the point of a decimal dtype."""
+    return int(re.findall(r"-?\d+", name)[2])
 
 
 def known_dtypes() -> list[str]:

@@ -4,14 +4,13 @@ Arithmetic is int64 between integers and float64 otherwise. Rows where an intege
 comparison with a float, or be divided by zero are evaluated again, one by one, with Python's integers, so that nothing
 wraps around silently. ``/`` and ``**`` are float64, and ``x / 0`` is an infinity or NaN (IEEE 754); ``x // 0`` and
 ``x % 0`` of integers are NaN. A decimal is the nearest float64. The difference of two times is in seconds, and so is a
-duration. A constant compared with a float32 or float16 field is rounded to the field's dtype, as in NumPy.
+duration. A constant compared with a field of a narrower format is rounded to it.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from datacheck.schema.exact import ExactAlgebra
 from datacheck.schema.expression import ParsedExpression, fold
 from datacheck.schema.operands import TIMES, ExpressionTypeError, Operand
 from datacheck.schema.operators import CALCULATE, COMPARE
+from datacheck.schema.rounding import round_float
 from datacheck.schema.times import parse_clock, parse_moment
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def evaluate(
 
 
 def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr:
-    """Round constants that are compared with a narrow float field to its dtype, if they stay finite."""
+    """Round constants that are compared with a narrow float field to its dtype."""
 
-    def narrow_of(node: ast.expr) -> np.dtype[Any] | None:
+    def narrow_of(node: ast.expr) -> str | None:
         match node:
             case ast.Name(id=name):
                 return columns[name].narrow
@@ -95,12 +95,10 @@ def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr
     return rounded_tree
 
 
-def _rounded(node: ast.expr, dtype: np.dtype[Any] | None) -> ast.expr:
+def _rounded(node: ast.expr, dtype: str | None) -> ast.expr:
     match node:
         case ast.Constant(value=int() | float() as value) if dtype is not None and not isinstance(value, bool):
-            with np.errstate(over="ignore"):
-                nearest = float(dtype.type(value))
-            return ast.Constant(nearest) if math.isfinite(nearest) else node
+            return ast.Constant(round_float(value, dtype))
         case ast.List(elts=elements):
             return ast.List([_rounded(element, dtype) for element in elements])
     return node

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +37,8 @@ class ExactAlgebra:
             right = _instant(right)
         elif isinstance(right, Instant) and isinstance(left, str):
             left = _instant(left)
+        elif isinstance(left, Decimal) or isinstance(right, Decimal):
+            left, right = _decimal(left), _decimal(right)
         return COMPARE[operator](left, right)
 
     def arithmetic(self, operator: str, left: Any, right: Any) -> Any:
@@ -88,6 +92,11 @@ class ExactAlgebra:
         if unordered:
             return unordered[0]
         return min(arguments) if function == "min" else max(arguments)
+
+
+def _decimal(value: Any) -> Any:
+    """A float that is compared with a decimal, as the decimal that it is written as."""
+    return Decimal(repr(value)) if type(value) is float and math.isfinite(value) else value
 
 
 def _float(value: Any) -> np.float64:

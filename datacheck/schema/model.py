@@ -200,8 +200,8 @@ class Expression(_Model):
 class Schema(_Model):
     """What the data must be.
 
-    Fields that are not in the schema are checked as without a schema (no NaN, no infinity), and are findings
-    themselves if the schema is ``strict``.
+    Fields that are not in the schema are checked as without a schema (no NaN, no infinity, no null in a number or a
+    boolean), and are findings themselves if the schema is ``strict``.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"columns": "'fields'", "features": "'fields'", "expressions": "'checks'"}

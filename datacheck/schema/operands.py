@@ -23,6 +23,8 @@ Array = np.ndarray[Any, Any]
 TIMES = ("time", "instant", "clock")
 
 _INT64_MAX = np.iinfo(np.int64).max
+#: The largest power of ten that float64 holds exactly.
+_EXACT_POWER = 22
 
 
 class ExpressionTypeError(ValueError):
@@ -45,7 +47,7 @@ class Operand:
     only ``is_null`` accepts. ``valid`` is None if nothing is null.
 
     ``inexact`` marks rows whose value the representation cannot hold; ``exact`` gives the value of a row as a Python
-    number, text or :class:`Instant`. ``narrow`` is the dtype of a column of floats that is narrower than float64.
+    number, text, Decimal or :class:`Instant`. ``narrow`` is the dtype of a column of floats that is narrower than float64.
     """
 
     kind: str
@@ -53,7 +55,7 @@ class Operand:
     valid: BoolArray | None = None
     inexact: BoolArray | None = None
     exact: Callable[[int], Any] | None = None
-    narrow: np.dtype[Any] | None = None
+    narrow: str | None = None
 
     def value_at(self, row: int) -> Any:
         """The value of one row for the exact evaluator; None for a null."""
@@ -106,7 +108,7 @@ def _of_arrow(array: pa.Array) -> Operand:
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
         return _of_numbers(_filled(array, False if types.is_boolean(kind) else 0), valid)
     if types.is_decimal(kind):
-        return Operand("number", _filled(array.cast(pa.float64()), 0.0), valid)
+        return _of_decimals(array, valid)
     if types.is_string(kind) or types.is_large_string(kind) or kind == pa.string_view():
         return Operand("text", array.cast(pa.large_string()), valid)
     if types.is_timestamp(kind) or types.is_date(kind):
@@ -137,7 +139,7 @@ def _of_numbers(array: Array, valid: BoolArray | None) -> Operand:
     if kind == "b":
         return Operand("bool", array, valid)
     if kind == "f":
-        narrow = array.dtype.newbyteorder("=") if array.dtype.itemsize < 8 else None
+        narrow = array.dtype.name if array.dtype.itemsize < 8 else None
         with np.errstate(all="ignore"):  # a signalling NaN, or a long double beyond float64
             wide = array.astype(np.float64, copy=False)
         return Operand("number", wide, valid, narrow=narrow)
@@ -145,6 +147,20 @@ def _of_numbers(array: Array, valid: BoolArray | None) -> Operand:
         too_large = array > _INT64_MAX
         return Operand("number", array.astype(np.int64), valid, too_large, lambda row: int(array[row]))
     return Operand("number", array.astype(np.int64, copy=False), valid)
+
+
+def _of_decimals(array: pa.Array, valid: BoolArray | None) -> Operand:
+    """Decimals as the nearest float64, which Arrow's own cast often misses. Longer ones are inexact."""
+    scale = array.type.scale
+    words = np.frombuffer(array.buffers()[1] or b"", np.int32 if array.type.byte_width == 4 else np.int64)
+    words = words.reshape(-1, max(1, array.type.byte_width // 8))[array.offset : array.offset + len(array)]
+    digits = words[:, 0].astype(np.int64)
+    is_long = (words[:, 1:] != (digits >> 63)[:, None]).any(axis=1) | (np.abs(digits.astype(np.float64)) >= 2**53)
+    if abs(scale) > _EXACT_POWER:
+        is_long[:] = True
+    with np.errstate(over="ignore"):
+        values = digits / 10.0**scale if scale >= 0 else digits * 10.0**-scale
+    return Operand("number", values, valid, is_long if is_long.any() else None, lambda row: array[row].as_py())
 
 
 def _of_ticks(kind: str, array: pa.Array, unit: str, valid: BoolArray | None) -> Operand:

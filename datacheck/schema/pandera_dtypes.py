@@ -10,8 +10,9 @@ from typing import Any
 from datacheck.batch import arrow_dtype
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.schema.protocols import FieldProtocol
+from datacheck.schema.rounding import round_constant
 
-__all__ = ["dtype_name", "pandas_value", "pandera_dtype", "plain_value"]
+__all__ = ["dtype_name", "pandas_constant", "pandas_value", "pandera_dtype", "plain_value"]
 
 _NULLABLE = {"int": "Int", "uint": "UInt"}
 
@@ -107,6 +108,17 @@ def pandas_value(value: Any, dtype: str | None) -> Any:
             return datetime.time.fromisoformat(value)
         case "decimal":
             return Decimal(str(value))
+        case "integer" | "float":
+            return round_constant(value, str(dtype))
+    return value
+
+
+def pandas_constant(value: Any, dtype: str) -> Any:
+    """A constant of a check as pandas compares it with values of a dtype that was found in a file."""
+    kind = dtype_kind(canonical_dtype(dtype))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, str) if kind in ("timestamp", "date", "clock") else is_number and kind != "bool":
+        return pandas_value(value, canonical_dtype(dtype))
     return value
 
 

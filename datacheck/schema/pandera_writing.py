@@ -6,18 +6,20 @@ What pandera has no constraint for (``allow_nan``, ``allow_inf``, ``shape``) tra
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from datacheck.errors import SchemaError
-from datacheck.schema.builtin_checks import arguments_of, canonical_check
+from datacheck.schema.builtin_checks import BUILTIN_CHECKS, arguments_of, canonical_check
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
 from datacheck.schema.operands import Operand, operand_of
 from datacheck.schema.pandera_constraints import CARRIED, OWN_CHECK, column_constraints, schema_mapping
-from datacheck.schema.pandera_dtypes import pandas_value, pandera_dtype
+from datacheck.schema.pandera_dtypes import pandas_constant, pandas_value, pandera_dtype
 from datacheck.schema.pandera_remainder import left_to_pandera
 from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
+from datacheck.schema.rounding import round_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,7 +161,10 @@ def _value_checks(field: FieldProtocol, kind: str | None, may_be_nan: bool) -> l
     if field.str_matches is not None:
         checks.append(Check.str_matches(field.str_matches))
     for name, given in field.checks.items():
-        checks.append(getattr(Check, canonical_check(name))(**(arguments_of(name, given) or {})))
+        arguments = arguments_of(name, given) or {}
+        if field.dtype is not None and canonical_check(name) in BUILTIN_CHECKS:
+            arguments = round_arguments(arguments, partial(pandas_constant, dtype=field.dtype))
+        checks.append(getattr(Check, canonical_check(name))(**arguments))
     return checks
 
 

@@ -33,7 +33,7 @@ def found(report: Any) -> dict[str, tuple[int, int, list[int | None]]]:
 def test_few_words_among_numbers_are_a_warning_that_names_them(folder: Path) -> None:
     report = datacheck.scan(folder / "a.csv")
     assert report.ok
-    (finding,) = report.findings
+    (finding,) = (finding for finding in report.findings if finding.code != "DC105")
     assert (finding.code, finding.severity, finding.field) == ("DC007", "warning", "x")
     assert [(example.row, example.value) for example in finding.examples] == [(1, "oops"), (6, "-")]
     assert finding.message.startswith("2 of 9 values in 'x' are not numeric, so the column was read as text")

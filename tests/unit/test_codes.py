@@ -25,12 +25,14 @@ def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
 def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     number = code.code
     assert code.counts_values == number.startswith(("DC003", "DC004", "DC1", "DC2"))
-    assert code.counts_nulls == (number == "DC104")
+    assert code.counts_nulls == (number in ("DC104", "DC105"))
     assert code.becomes_null == (number == "DC003")
     assert code.cacheable == (not number.startswith(("DC005", "DC9")))
     assert code.tolerable == number.startswith(("DC1", "DC2", "DC301", "DC302", "DC303", "DC305"))
     assert code.allowable == (number in ("DC101", "DC102", "DC103", "DC104"))
-    assert code.repairable == number.startswith(("DC10", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206"))
+    assert code.repairable == number.startswith(
+        ("DC101", "DC102", "DC103", "DC104", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206")
+    )
     assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
     assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
     assert code.about_inputs == (number in ("DC316", "DC317", "DC318", "DC911", "DC912", "DC913", "DC914"))
@@ -45,7 +47,7 @@ def test_a_family_shares_its_first_digit(code: Code) -> None:
 
 def test_prefixes_select_codes() -> None:
     assert codes_with_prefix("DC101") == {"DC101"}
-    assert codes_with_prefix("DC10", "DC201") == {"DC101", "DC102", "DC103", "DC104", "DC201"}
+    assert codes_with_prefix("DC10", "DC201") == {"DC101", "DC102", "DC103", "DC104", "DC105", "DC201"}
     assert codes_with_prefix("DC") == CODES.keys()
     assert not codes_with_prefix("DC8")
     assert not codes_with_prefix()

@@ -77,6 +77,22 @@ def test_a_column_whose_values_all_survive_is_accepted(values: pa.Array, dtype: 
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        np.array([2.0**53 + 2, 1.0]),
+        np.array([2.0**24 + 2, 1.0], np.float32),
+        pa.array([169298433216610305.0, 1.0]),
+        pa.array([-(2.0**60), 1.0]),
+    ],
+    ids=str,
+)
+def test_a_float_that_stands_for_several_integers_is_none(values: Any) -> None:
+    data = {"x": values} if isinstance(values, np.ndarray) else pa.table({"x": values})
+    (finding,) = datacheck.scan(data, Schema(fields={"x": {"dtype": "int64", "coerce": True}})).findings
+    assert (finding.code, finding.num_violations, [example.row for example in finding.examples]) == ("DC003", 1, [0])
+
+
+@pytest.mark.parametrize(
     ("values", "dtype"), [([0.1], "float32"), ([2.0**53], "int64"), ([2**53], "float64"), ([], "int8")]
 )
 def test_an_array_whose_values_all_survive_is_accepted(values: list[Any], dtype: str) -> None:

@@ -68,6 +68,17 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"isin": [1, 7], "le": 5}, "isin[1]", "7 can never pass, because 'le' requires <= 5"),
         ({"isin": ["a"], "ge": 5}, "isin[0]", "cannot be compared with 'ge'"),
         ({"dtype": "int8", "isin": [300]}, "isin[0]", "not a value that int8 can hold"),
+        ({"dtype": "int16", "lt": 50257}, "lt", "int16 cannot hold 50257: its values lie in [-32768, 32767]"),
+        ({"dtype": "uint8", "ge": -1}, "ge", "uint8 cannot hold -1"),
+        ({"dtype": "uint8", "le": 256}, "le", "uint8 cannot hold 256"),
+        ({"dtype": "uint8", "lt": 257}, "lt", "uint8 cannot hold 257"),
+        ({"dtype": "float16", "le": 1e6}, "le", "float16 cannot hold 1000000.0"),
+        ({"dtype": "float16", "isin": [1e6]}, "isin[0]", "not a value that float16 can hold"),
+        ({"dtype": "bfloat16", "gt": -1e39}, "gt", "bfloat16 cannot hold -1e+39"),
+        ({"dtype": "decimal128(5, 2)", "le": 1000}, "le", "decimal128(5, 2) cannot hold 1000"),
+        ({"dtype": "decimal128(5, 2)", "isin": [0.125]}, "isin[0]", "not a value that decimal128(5, 2) can hold"),
+        ({"dtype": "int16", "checks": {"less_than": 50257}}, "checks.less_than", "int16 cannot hold 50257"),
+        ({"dtype": "float32", "gt": 0.1, "lt": 0.1000000001}, "gt", "no value can pass"),
         ({"dtype": "int8", "isin": [0.5]}, "isin[0]", "not a value that int8 can hold"),
         ({"dtype": "bool", "isin": [1]}, "isin[0]", "not true or false"),
         ({"dtype": "float32", "isin": [True]}, "isin[0]", "is not a number"),
@@ -103,6 +114,24 @@ def test_a_contradiction_in_a_field_is_reported_with_its_path(field: dict[str, A
     text = problems({"fields": {"dep_delay": field}})
     assert text.startswith(f"s.yaml: fields.dep_delay.{place}: ")
     assert problem in text
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"dtype": "uint8", "ge": 0, "lt": 256},
+        {"dtype": "int8", "gt": -129},
+        {"dtype": "float32", "le": 3.4028235e38},
+        {"dtype": "float16", "le": 65504},
+        {"dtype": "int16", "ge": 0.5},
+        {"dtype": "float32", "isin": [0.1], "le": 0.1},
+        {"dtype": "decimal128(5, 2)", "lt": 999.99},
+        {"dtype": "uint16", "checks": {"notin": [-999]}},
+    ],
+    ids=str,
+)
+def test_a_bound_that_the_dtype_reaches_is_fine(field: dict[str, Any]) -> None:
+    assert Field(**field).dtype == field["dtype"]
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,28 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from datacheck.batch import Batch, Column
+from datacheck.checks.missing import is_of_numbers
 from datacheck.errors import UsageError
+from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import FLOAT_FORMATS, Regular
 from datacheck.sources import get_source
 from datacheck.sources.base import ReadOptions
+from datacheck.text import ordinal_list, plain
+from datacheck.torch.loader.errors import warn_at_caller
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.published import Part, parts_of_files, parts_of_output, parts_of_table
 
-__all__ = ["FileDataset", "open_dataset"]
+__all__ = ["FileDataset", "numbers_of", "open_dataset"]
 
 Array = np.ndarray[Any, Any]
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -53,8 +57,9 @@ def open_dataset(
         split: the split of an output.
         columns: the fields of the samples. Default: all. ``default_collate`` does not take strings and times.
 
-    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. Raises
-    ``UsageError`` and ``SourceError``.
+    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. A
+    warning names each field of numbers with nulls: ``default_collate`` fails on them, and for a ``SafeDataset`` such
+    samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and ``SourceError``.
     """
     options = ReadOptions() if columns is None else ReadOptions(columns=tuple(columns))
     if isinstance(path, Mapping):
@@ -74,6 +79,12 @@ class FileDataset(Dataset[Any]):
         self.columns = columns
         self._starts = list(itertools.accumulate((part.num_rows for part in self.parts), initial=0))
         self._loaded: dict[int, _LoadedPart] = {}
+        self._numbers: set[str] = set()
+        self._fields_with_nulls: set[str] = set()
+
+    def is_number(self, path: str | None) -> bool:
+        """Whether a field holds numbers or booleans in the files that were loaded."""
+        return path is not None and any(path == name or path.startswith(f"{name}.") for name in self._numbers)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": {}}
@@ -107,7 +118,21 @@ class FileDataset(Dataset[Any]):
         loaded = self._loaded.get(number)
         if loaded is None:
             loaded = self._loaded[number] = _LoadedPart(self.parts[number], self.columns)
+            self._numbers |= loaded.numbers
+            for field, rows in loaded.nulls.items():
+                self._warn_of_nulls(self.parts[number], field, rows)
         return loaded
+
+    def _warn_of_nulls(self, part: Part, field: str, rows: Sequence[int]) -> None:
+        if field in self._fields_with_nulls:
+            return
+        self._fields_with_nulls.add(field)
+        where = f"{plain(part.info.uri)}, {ordinal_list('row', rows[:MAX_EXAMPLES], len(rows) > MAX_EXAMPLES)}"
+        warn_at_caller(
+            f"DC104 '{plain(field)}' is null in {len(rows):,} of {part.num_rows:,} rows ({where}): samples hold None there,"
+            " on which default_collate fails; wrap the dataset in SafeDataset, or drop or impute the nulls"
+            " with 'datacheck run'"
+        )
 
 
 class _LoadedPart:
@@ -121,6 +146,23 @@ class _LoadedPart:
         if self._starts[-1] != part.num_rows:
             raise UsageError(f"{part.info.uri}: expected {part.num_rows:,} rows, got {self._starts[-1]:,}")
         self._readers = [_readers(batch, columns, part.info.uri) for batch in batches]
+        self.numbers: set[str] = set()
+        self.nulls: dict[str, list[int]] = {}
+        for start, batch, readers in zip(self._starts, batches, self._readers, strict=False):
+            self._find_nulls(batch, start, readers)
+
+    def _find_nulls(self, batch: Batch, start: int, names: Container[str | None]) -> None:
+        """Note the columns of numbers, and the rows with nulls in them."""
+        for column in batch.columns:
+            if column.name is None or column.name not in names or isinstance(column.data, np.ndarray):
+                continue
+            for leaf in column.leaves():
+                if not is_of_numbers(leaf):
+                    continue
+                self.numbers.add(column.name)
+                if leaf.validity is not None:
+                    rows = leaf.rows(np.flatnonzero(~leaf.validity)) + start
+                    self.nulls.setdefault(column.name, []).extend(rows.tolist())
 
     def sample(self, row: int) -> Any:
         number = bisect.bisect_right(self._starts, row) - 1
@@ -128,6 +170,13 @@ class _LoadedPart:
         if None in readers:
             return readers[None](position)
         return {name: read(position) for name, read in readers.items()}
+
+
+def numbers_of(dataset: Any) -> Callable[[str | None], bool] | None:
+    """The function that tells which fields of a dataset of files hold numbers; None for any other dataset."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset.is_number if isinstance(dataset, FileDataset) else None
 
 
 def _readers(batch: Batch, columns: tuple[str, ...] | None, uri: str) -> dict[str | None, _Reader]:

@@ -43,7 +43,18 @@ class PathScreens:
     ``is_uniform`` means that there is no schema, so that one object serves all paths.
     """
 
-    __slots__ = ("_children", "_field", "_lists", "_required", "_rule_set", "is_uniform", "path", "reported", "screens")
+    __slots__ = (
+        "_children",
+        "_field",
+        "_lists",
+        "_null_screen",
+        "_required",
+        "_rule_set",
+        "is_uniform",
+        "path",
+        "reported",
+        "screens",
+    )
 
     def __init__(
         self,
@@ -53,12 +64,15 @@ class PathScreens:
         *,
         is_uniform: bool,
         reported: set[type] | None = None,
+        null_screen: Screen = always,
     ) -> None:
         self.path = path
         self._lists = lists
         #: The types that cannot be checked and were reported; one set for all paths.
         self.reported: set[type] = set() if reported is None else reported
         self.screens: dict[type, Screen] = {}
+        #: The screen of a None in a field that the schema does not mention.
+        self._null_screen = null_screen
         self._rule_set = rule_set
         self.is_uniform = is_uniform
         self._children: dict[Any, PathScreens] = {}
@@ -66,10 +80,11 @@ class PathScreens:
         self._required = _required_names(rule_set, path)
 
     @classmethod
-    def root(cls, rule_set: RuleSet, lists: ListPaths) -> PathScreens:
+    def root(cls, rule_set: RuleSet, lists: ListPaths, null_screen: Screen = always) -> PathScreens:
         """The screens for the whole sample; ``lists`` become Arrow lists."""
         schema = rule_set.schema
-        return cls(rule_set, None, lists, is_uniform=not schema.fields and not schema.strict)
+        is_uniform = not schema.fields and not schema.strict
+        return cls(rule_set, None, lists, is_uniform=is_uniform, null_screen=null_screen)
 
     def screen(self, value: Any) -> bool:
         """Whether a value at this path is certainly clean."""
@@ -79,6 +94,8 @@ class PathScreens:
         """Make the screen for values of this type."""
         kind = type(value)
         leaf = None if issubclass(kind, Mapping) else screen_kind(kind)
+        if kind is type(None) and self._field is None:
+            leaf = self._null_screen
         test: Screen
         if self._lists.may_hold(self.path, kind):
             is_array = kind is list and self.path not in self._lists.entered
@@ -101,7 +118,14 @@ class PathScreens:
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = PathScreens(self._rule_set, path, self._lists, is_uniform=False, reported=self.reported)
+            node = PathScreens(
+                self._rule_set,
+                path,
+                self._lists,
+                is_uniform=False,
+                reported=self.reported,
+                null_screen=self._null_screen,
+            )
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import FieldFacts, check_structure
+from datacheck.codes import CODES
 from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.keys import key_field, unique_keys
@@ -20,6 +21,7 @@ from datacheck.schema.model import Field, Schema
 from datacheck.torch.loader.columns import columns_are_clean
 from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.path_screens import PathScreens, as_declared
+from datacheck.torch.loader.screens import always, never
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
 __all__ = ["UNIQUE", "SampleCheck"]
@@ -34,23 +36,27 @@ _NOTHING = "list<null>"
 class SampleCheck:
     """Checks samples against a schema.
 
+    ``is_number`` tells whether a None at a path stands for a number. Without it, a None in a field that the schema does not
+    mention is accepted.
+
     Attributes:
         unchecked: the reason for each path whose values cannot be checked, or not in one sample alone. The caller reports
             and empties it.
     """
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, is_number: Callable[[str | None], bool] | None = None) -> None:
         self.schema = schema
+        self._is_number = is_number
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
         self.lists = ListPaths.of(schema)
         self._rule_set = RuleSet(schema)
-        self._root = PathScreens.root(self._rule_set, self.lists)
+        self._root = PathScreens.root(self._rule_set, self.lists, always if is_number is None else never)
         self._has_structure = bool(schema.fields) or schema.strict
         self.unchecked |= _checks_of_files(schema)
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
 
-    def __reduce__(self) -> tuple[type[SampleCheck], tuple[Schema]]:
-        return SampleCheck, (self.schema,)
+    def __reduce__(self) -> tuple[type[SampleCheck], tuple[Any, ...]]:
+        return SampleCheck, (self.schema, self._is_number)
 
     def is_clean(self, sample: Any) -> bool:
         """Whether a sample is certainly clean. If not, it needs the exact check."""
@@ -87,12 +93,17 @@ class SampleCheck:
             outcomes += [replace(fault, examples=(example,)) for fault in faults]
         if self._row_checks is not None:
             outcomes += self._check_row(found, place)
-        findings = [outcome.to_finding(uri) for outcome in outcomes if outcome.num_violations and outcome.reported]
+        findings = [
+            outcome.to_finding(uri)
+            for outcome in outcomes
+            # A note does not make a sample bad.
+            if outcome.num_violations and outcome.reported and CODES[outcome.code].severity != "info"
+        ]
         return tuple(findings if row is not None else map(_without_rows, findings))
 
     def _check_leaf(self, one: SampleLeaf, place: Batch) -> Iterator[Outcome]:
         field = self.schema.field_for(one.path)
-        if one.is_null and field is not None and not field.nullable:
+        if one.is_null and self._is_bad_null(one.path, field):
             example = Example(place.row_start, place.row_group, (), "null")
             yield Outcome("DC104", one.path, 1, 1, examples=(example,))
         if one.problem and field is None:
@@ -114,6 +125,11 @@ class SampleCheck:
                     yield Outcome("DC104", leaf.path, len(leaf.values), len(leaf.values), examples=(example,))
                 continue
             yield from run_rules(leaf, self._rule_set.rules_for(leaf), place, with_rows=False)
+
+    def _is_bad_null(self, path: str | None, field: Field | None) -> bool:
+        if field is None:
+            return self._is_number is not None and self._is_number(path)
+        return not field.nullable
 
     def _coerced(self, one: SampleLeaf) -> SampleLeaf:
         """The value coerced to the dtype of its field where ``coerce`` allows it."""

@@ -20,6 +20,7 @@ from datacheck.text import plain
 from datacheck.torch import _compat
 from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_at_caller
+from datacheck.torch.loader.file_dataset import numbers_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.origins import origin_of, origin_of_streamed
 from datacheck.torch.loader.provenance import SampleOrigin, register_origins
@@ -90,7 +91,7 @@ class BadSampleTracker:
     def _start(self) -> None:
         config = self.config
         self.checker = RetryingChecker(
-            SampleCheck(self.schema),
+            SampleCheck(self.schema, numbers_of(self.dataset)),
             Retries(config.retries, config.backoff, config.retry_on),
             self.name,
             self.origin,
