@@ -148,11 +148,13 @@ CODES = (
         code="DC310",
         name="leaked-row",
         level="dataset",
+        tolerable=True,
         message="{violations} of {checked} rows also occur in the training data: {detail}",
         finds="A row of another split that is, value for value, also a row of the training split.",
         why=(
             "The score on such rows measures memory, so the score on the whole split is too good, by an amount that"
-            " cannot be corrected afterwards."
+            " cannot be corrected afterwards. Rows of few small values also repeat by chance: a number of matches that"
+            " independent columns explain is a note, not an error."
         ),
         example=(
             "A table was split after its minority class had been oversampled:\n"
@@ -163,7 +165,8 @@ CODES = (
         remedy=(
             "Remove duplicated rows before you split, or split by what makes rows alike: `datacheck compare train"
             " test --key patient_id` finds rows that are related but not equal. Fields that only number the rows hide"
-            " a leak: leave them out with `--row-exclude row_id`."
+            " a leak: leave them out with `--row-exclude row_id`. Matches that must be can be tolerated:"
+            " `tolerances: {'*': {DC310: '2%'}}`."
         ),
     ),
     _code(

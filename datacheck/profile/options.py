@@ -16,6 +16,7 @@ class ProfileOptions:
     Attributes:
         max_distinct: distinct values to count per field; fields with more have no vocabulary. 0 counts none.
         code_fields: paths of integers that have a vocabulary; None for all.
+        count_codes: also count the integers of columns with one integer a row.
         with_extremes: find the least and greatest values.
         with_samples: keep samples of numbers.
         find_unique: hash columns whose values may all be different.
@@ -33,6 +34,7 @@ class ProfileOptions:
 
     max_distinct: int = 0
     code_fields: frozenset[str | None] | None = None
+    count_codes: bool = False
     with_extremes: bool = True
     with_samples: bool = False
     find_unique: bool = False

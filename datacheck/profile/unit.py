@@ -181,7 +181,9 @@ class _UnitProfiler:
                 options.max_distinct,
                 with_sample=options.with_samples,
                 with_extremes=options.with_extremes,
-                with_codes=options.code_fields is None or leaf.path in options.code_fields,
+                with_codes=options.code_fields is None
+                or leaf.path in options.code_fields
+                or (options.count_codes and len(leaf) == num_rows),
                 expected=self._num_rows * len(leaf) // max(1, num_rows),
             )
         return profile

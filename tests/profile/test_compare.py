@@ -15,7 +15,7 @@ from job_files import run_command, write_table
 import datacheck
 from datacheck import Report, Schema, Thresholds
 from datacheck.errors import ConfigurationError, UsageError
-from datacheck.findings import Finding
+from datacheck.findings import Finding, Severity
 from datacheck.profile.compare.thresholds import read_thresholds
 
 pytest.importorskip("scipy")
@@ -139,10 +139,10 @@ def test_rows_are_compared_by_their_common_columns() -> None:
 def test_row_numbers_hide_leaks_until_they_are_excluded() -> None:
     people_twice = people(300, 1)
     train, test = arrow({**people_twice, "n": range(300)}), arrow({**people_twice, "n": range(300, 600)})
-    assert datacheck.compare(train, test, drift=False).findings == ()
+    assert only(datacheck.compare(train, test, drift=False), "DC310").severity is Severity.WARNING
     report = datacheck.compare(train, test, thresholds=Thresholds(row_exclude=("n",)), drift=False)
     assert only(report, "DC310").num_violations == 300
-    assert datacheck.compare(train, test, thresholds=Thresholds(exclude=("n",)), drift=False).findings == ()
+    assert only(report, "DC310").severity is Severity.ERROR
 
 
 @pytest.mark.parametrize("width", [2, 30, 500])
@@ -278,7 +278,7 @@ def test_a_changed_distribution_of_categories_is_drift() -> None:
 
 
 def test_integers_are_categories_if_the_schema_lists_them() -> None:
-    train, other = pa.array([0, 1] * 100), pa.array([0, 1] * 99 + [0, 7])
+    train, other = pa.array([0, 1] * 100 + [2]), pa.array([0, 1] * 99 + [0, 7])
     assert fields(train, other) == []
     schema = Schema.model_validate({"fields": {"x": {"isin": [0, 1]}}})
     (found,) = fields(train, other, schema=schema)

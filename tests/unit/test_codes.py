@@ -28,7 +28,7 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     assert code.counts_nulls == (number in ("DC104", "DC105"))
     assert code.becomes_null == (number == "DC003")
     assert code.cacheable == (not number.startswith(("DC005", "DC9")))
-    assert code.tolerable == number.startswith(("DC1", "DC2", "DC301", "DC302", "DC303", "DC305"))
+    assert code.tolerable == number.startswith(("DC1", "DC2", "DC301", "DC302", "DC303", "DC305", "DC310"))
     assert code.allowable == (number in ("DC101", "DC102", "DC103", "DC104"))
     assert code.repairable == number.startswith(
         ("DC101", "DC102", "DC103", "DC104", "DC201", "DC202", "DC203", "DC204", "DC205", "DC206")

@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pyarrow as pa
 
 from datacheck.errors import UsageError
-from datacheck.findings import Finding
+from datacheck.findings import Finding, Severity
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import error_finding
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
-from datacheck.leaves import FLOAT_FORMATS
+from datacheck.leaves import FLOAT_FORMATS, IntArray
+from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories
 from datacheck.profile.compare.drift import require_scipy
 from datacheck.profile.compare.dtype_alignment import DtypeAlignment
-from datacheck.profile.compare.leakage import Key, find_leaks, may_collide, may_leak, plan_leak_search
-from datacheck.profile.compare.row_columns import check_keys, require_columns
+from datacheck.profile.compare.leakage import Key, LeakPlan, find_leaks, may_collide, may_leak, plan_leak_search
+from datacheck.profile.compare.row_columns import check_keys, numbering_columns, require_columns
 from datacheck.profile.compare.thresholds import Keys, Thresholds, as_keys
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, find_files, nameless_names, profile_files, profile_memory
 from datacheck.profile.options import ProfileOptions
+from datacheck.profile.unit import is_one_number
 from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.memory import MEMORY_URI
-from datacheck.text import quantity
+from datacheck.text import join_limited, plain, quantity
 
 __all__ = ["compare"]
 
+#: Columns whose values are hashed together, to tell chance from leaks.
+_COLUMNS_AT_ONCE = 4
 #: Distinct values to count per field.
 MAX_CATEGORIES = 1000
 
@@ -118,6 +124,13 @@ class _Profiled:
     dataset: _Dataset
     profile: DataProfile
 
+    def only(self, names: Sequence[str | None]) -> _Profiled:
+        """The same data, of whose files only some columns are read."""
+        files = self.dataset.files
+        if files is None or None in names:
+            return self
+        return replace(self, dataset=replace(self.dataset, files=files.only(names)))
+
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
@@ -141,7 +154,8 @@ class _Comparison:
             self._require_key_columns(train)
             findings += map(error_finding, train.profile.errors)
             single_keys = frozenset(key[0] for key in self.keys if len(key) == 1)
-            reference = Reference(train.profile, self.schema, self.limits, MAX_CATEGORIES, single_keys)
+            key_fields = frozenset(name for key in self.keys for name in key)
+            reference = Reference(train.profile, self.schema, self.limits, MAX_CATEGORIES, single_keys, key_fields)
             findings += _check_not_empty(train)
             for other in others:
                 self._locate_new_categories(reference, other)
@@ -182,6 +196,8 @@ class _Comparison:
             with_extremes=False,
             with_samples=self.drift,
             hash_rows=True,
+            find_unique=True,
+            count_codes=True,
             quick_rows=True,
             keys=self.keys,
             stored_as=self._stored_as(),
@@ -229,7 +245,11 @@ class _Comparison:
         if not known:
             return
         options = ProfileOptions(
-            max_distinct=MAX_CATEGORIES, code_fields=self._code_fields(), with_extremes=False, known=known
+            max_distinct=MAX_CATEGORIES,
+            code_fields=self._code_fields(),
+            count_codes=True,
+            with_extremes=False,
+            known=known,
         )
         dataset = other.dataset
         if dataset.files is not None:
@@ -243,6 +263,7 @@ class _Comparison:
         """Plan the search for rows and keys that occur in both datasets, then run it step by step."""
         plan = plan_leak_search(train.profile, other.profile, other.dataset.name, self.keys, self.limits.row_exclude)
         yield from plan.notes
+        has_leaked_rows = False
         for keys, is_rehashed in plan.steps():
             with ExitStack() as stack:
                 pair = (train.profile, other.profile)
@@ -253,7 +274,48 @@ class _Comparison:
                 confirmation = None
                 if may_collide(*pair) and any(may_leak(*pair, key) for key in keys):
                     confirmation = self._profile_pair(train, other, replace(options, salt=1), stack)
-                yield from find_leaks(*pair, keys, confirmation)
+                chance = partial(self._expect_by_chance, train, other, plan, plan.columns.names)
+                for finding in find_leaks(*pair, keys, confirmation, chance, self.limits.significance):
+                    has_leaked_rows = has_leaked_rows or finding.code == "DC310"
+                    yield finding
+        if not has_leaked_rows:
+            yield from self._find_rows_without_numbers(train, other, plan)
+
+    def _expect_by_chance(
+        self, train: _Profiled, other: _Profiled, plan: LeakPlan, names: frozenset[str | None], found: IntArray
+    ) -> ChanceMatches:
+        """How many rows that consist of columns ``names`` would match by chance; a few columns are read at a time."""
+        chance = ChanceMatches(found)
+        left = sorted(names, key=str)
+        while left and not chance.is_decided:
+            some, left = left[:_COLUMNS_AT_ONCE], left[_COLUMNS_AT_ONCE:]
+            # The name of a nameless array is None, which no key that a user names can be.
+            keys = cast("list[Key]", [(name,) for name in some])
+            with ExitStack() as stack:
+                options = self._hash_options((), None, plan.alignment)
+                first, second = self._profile_pair(
+                    train.only(some), other.only(some), replace(options, keys=tuple(keys)), stack
+                )
+                for key in keys:
+                    chance.add(first.keys[key], second.keys[key])
+        return chance
+
+    def _find_rows_without_numbers(self, train: _Profiled, other: _Profiled, plan: LeakPlan) -> Iterator[Finding]:
+        """Warn of rows that differ from those of the training data only in the columns that number them."""
+        numbers = numbering_columns(train.profile, other.profile, plan.columns.names)
+        rest = plan.columns.names - numbers
+        if not numbers or not rest or any(is_one_number(rest, file.fields) for file in other.profile.files):
+            return
+        options_to_add = " ".join(f"--row-exclude {shlex.quote(name)}" for name in sorted(numbers))
+        with ExitStack() as stack:
+            options = self._hash_options(((),), rest, plan.alignment)
+            pair = self._profile_pair(train, other, options, stack)
+            chance = partial(self._expect_by_chance, train, other, plan, rest)
+            for finding in find_leaks(*pair, ((),), None, chance, self.limits.significance):
+                if finding.severity is Severity.ERROR:
+                    named = join_limited(sorted(numbers))
+                    detail = f"the rows differ only in {named}, where no value repeats; compare with {options_to_add}"
+                    yield replace(finding, severity=Severity.WARNING, detail=f"{finding.detail}; {plain(detail, 300)}")
 
     def _hash_options(
         self, keys: Sequence[Key], columns: frozenset[str | None] | None, alignment: DtypeAlignment

@@ -37,7 +37,8 @@ _RATES = (
 class Reference:
     """The training data, and the settings for comparing other data with it.
 
-    ``single_keys`` are the fields that are keys by themselves, whose values are expected to be new.
+    ``single_keys`` are the fields that are keys by themselves, whose values are expected to be new, and ``key_fields``
+    those of every key, whose values are compared with it.
     """
 
     train: DataProfile
@@ -45,6 +46,7 @@ class Reference:
     limits: Thresholds
     max_categories: int
     single_keys: frozenset[str] = frozenset()
+    key_fields: frozenset[str] = frozenset()
 
 
 def fields_with_new_categories(reference: Reference, other: DataProfile) -> dict[str | None, frozenset[Any]]:
@@ -107,12 +109,22 @@ class _FieldPair:
             yield self._finding("DC315", "its values are of different kinds")
             return
         categories = _count_categories(self.path, self.reference.train, self.reference)
+        if isinstance(categories, dict) and "integer" in kinds and not self._has_categories():
+            # Codes or numbers: what is new is said, and how they are distributed is compared as for numbers.
+            if kinds == {"integer"}:
+                yield from self._compare_vocabularies(categories, _merge_counts(other))
+            categories = None
         if categories is not None:
             yield from self._compare_categories(categories, other, drift=drift)
         elif drift and all(profile.sample is not None for profile in [*train, *other] if profile.num_present):
             yield from self._compare_numbers(train, other)
         elif drift and not kinds <= {"container"}:
             yield self._finding("DC315", f"values of {plain(train[0].dtype, 60)} have neither an order nor categories")
+
+    def _has_categories(self) -> bool:
+        """Whether the schema lists the values."""
+        field = self.reference.schema.field_for(self.path)
+        return field is not None and field.isin is not None
 
     def _finding(self, code: str, detail: str, rule: str | None = None) -> Finding:
         return Finding(code, self.name, self.path, 1, 1, rule=rule, detail=detail)
@@ -158,7 +170,8 @@ class _FieldPair:
         self, known: dict[Any, int] | str, other: list[LeafProfile], *, drift: bool
     ) -> Iterator[Finding]:
         if isinstance(known, str):
-            yield self._finding("DC315", known)
+            if self.path not in self.reference.key_fields:
+                yield self._finding("DC315", known)
             return
         counts = _merge_counts(other)
         yield from self._compare_vocabularies(known, counts)
@@ -195,10 +208,13 @@ def _count_categories(path: str | None, profile: DataProfile, reference: Referen
     held = [leaf for leaf in profile.of_path(path) if leaf.num_present]
     kinds = {_kind(leaf.dtype) for leaf in held}
     field = reference.schema.field_for(path)
-    is_code = kinds == {"integer"} and field is not None and field.isin is not None
-    if not held or not (kinds in ({"string"}, {"bool"}) or is_code):
+    if not held or kinds not in ({"string"}, {"bool"}, {"integer"}):
         return None
     counts = _merge_counts(held)
+    if kinds == {"integer"} and (field is None or field.isin is None):
+        # Integers are codes where every one of them repeats; among numbers, the extreme ones are rare.
+        repeats = counts is not None and min(counts.values()) >= _MIN_OCCURRENCES
+        return counts if repeats else None
     if counts is None:
         return f"it has more than {count(reference.max_categories)} distinct values"
     if kinds == {"string"} and len(counts) * _MIN_OCCURRENCES > sum(counts.values()):

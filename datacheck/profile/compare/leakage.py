@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.findings import MAX_EXAMPLES, Example, Finding, Severity
 from datacheck.hashing.store import matches
 from datacheck.leaves import IntArray
+from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.dtype_alignment import DtypeAlignment, align_dtypes
 from datacheck.profile.compare.row_columns import RowColumns, common_row_columns, comparable_keys
 from datacheck.profile.data_profile import DataProfile, Segment
@@ -80,10 +81,13 @@ def find_leaks(
     other: DataProfile,
     keys: Iterable[Key],
     confirmation: tuple[DataProfile, DataProfile] | None = None,
+    chance: Callable[[IntArray], ChanceMatches] | None = None,
+    significance: float = 0.001,
 ) -> Iterator[Finding]:
     """Yield a finding for each file of ``other`` with rows or keys that also occur in the training data.
 
-    ``confirmation`` holds both datasets hashed with another salt: only rows that match there, too, count.
+    ``confirmation`` holds both datasets hashed with another salt: only rows that match there, too, count. ``chance``
+    says of the rows found how many are to be expected anyway; a number that chance explains is only a note.
     """
     for key in keys:
         if key not in train.keys or key not in other.keys:
@@ -95,7 +99,26 @@ def find_leaks(
         if confirmation is not None:
             confirmed = matches(confirmation[0].keys[key], confirmation[1].keys[key])
             found = _confirm(found, confirmed, other.keys[key].num_rows)
-        yield from _findings_by_file(key, found, train.segments[key], other.segments[key])
+        segments = train.segments[key], other.segments[key]
+        if key or chance is None:
+            yield from _findings_by_file(key, found, *segments)
+            continue
+        pairs = list(found)
+        if pairs:
+            expected = chance(np.concatenate([ordinals for ordinals, _ in pairs]))
+            for finding in _findings_by_file(key, iter(pairs), *segments):
+                yield _with_chance(finding, expected, significance)
+
+
+def _with_chance(finding: Finding, expected: ChanceMatches, significance: float) -> Finding:
+    """The finding with the number of matches that chance explains; a note if it explains all."""
+    number = expected.expected
+    if expected.explains(significance):
+        detail = f"{finding.detail}; about {number:,.0f} in all are expected by chance, so this may be no leak"
+        return replace(finding, severity=Severity.INFO, detail=detail)
+    if number >= 0.5:
+        return replace(finding, detail=f"{finding.detail}; chance explains only about {number:,.0f} in all")
+    return finding
 
 
 def _confirm(found: _Matches, confirmed: _Matches, num_rows: int) -> _Matches:

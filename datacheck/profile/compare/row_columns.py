@@ -10,13 +10,15 @@ from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import Finding
 from datacheck.jobs.scan import inspect_file
 from datacheck.profile.data_profile import DataProfile
+from datacheck.profile.infer.fields import looks_like_key
 from datacheck.profile.unit import is_one_number
+from datacheck.schema.dtypes import dtype_kind
 from datacheck.sources import get_source
 from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile
 from datacheck.text import join_limited, plain
 
-__all__ = ["RowColumns", "check_keys", "common_row_columns", "comparable_keys", "require_columns"]
+__all__ = ["RowColumns", "check_keys", "common_row_columns", "comparable_keys", "numbering_columns", "require_columns"]
 
 #: A set of column names, as one file has them.
 _Names = frozenset[str | None]
@@ -99,6 +101,22 @@ def common_row_columns(
         detail = f"the dtypes of {_list_names(left_out)} have no values in common; rows were compared without them"
         notes.append((None, detail))
     return RowColumns(columns, is_partial=bool(rest or left_out), notes=tuple(notes))
+
+
+def numbering_columns(train: DataProfile, other: DataProfile, names: frozenset[str | None]) -> frozenset[str]:
+    """The columns whose values are all different, so that they may only number the rows: integers, and named like keys."""
+    return frozenset(
+        name
+        for name in names
+        if name is not None
+        and all(_is_unique(profile, name) for profile in (train, other))
+        and (looks_like_key(name) or all(dtype_kind(leaf.dtype) == "integer" for leaf in other.of_path(name)))
+    )
+
+
+def _is_unique(profile: DataProfile, name: str) -> bool:
+    store = profile.unique.get(name)
+    return store is not None and store.num_rows == profile.num_rows > 1 and not store.has_repeated()
 
 
 def _column_sets(

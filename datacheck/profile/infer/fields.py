@@ -13,7 +13,7 @@ from datacheck.profile.leaf import LeafProfile
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.text import count, plain, quantity
 
-__all__ = ["MAX_TEXTS", "FieldSummary", "describe", "suggest_field"]
+__all__ = ["MAX_TEXTS", "FieldSummary", "describe", "looks_like_key", "suggest_field"]
 
 #: Distinct texts to list at most, and distinct integers: more integers are probably numbers, not codes.
 MAX_TEXTS, MAX_CODES = 50, 10
@@ -125,10 +125,15 @@ def _suggest_length(summary: FieldSummary) -> list[int | None] | None:
     return None
 
 
+def looks_like_key(name: str) -> bool:
+    """Whether a field is named like a key: ``id``, ``patient_id``, ``sha256``."""
+    return _KEY_NAME.search(name) is not None
+
+
 def _may_be_key(summary: FieldSummary) -> bool:
     """Whether the values are all different by more than chance."""
     num_rows = summary.total("num_slots")
-    if _KEY_NAME.search(summary.path or ""):
+    if looks_like_key(summary.path or ""):
         return num_rows >= _MIN_NAMED_KEY_ROWS
     (profile,) = summary.profiles
     if num_rows < _MIN_KEY_ROWS:
