@@ -58,7 +58,8 @@ class Column:
     (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be checked. ``untyped`` marks text from a
     format without dtypes: it may represent values of another dtype. ``is_mostly_numbers`` marks a column that is text only
     because a few of its cells are not numbers. ``unconvertible``, of the shape of ``data``, is True where a value could not
-    be converted; it has no value then, but is not a null.
+    be converted; it has no value then, but is not a null. ``is_sample`` marks an array that is
+    one sample: its first axis was added for the row, and is not part of its shape.
     """
 
     name: str | None
@@ -68,6 +69,7 @@ class Column:
     untyped: bool = False
     is_mostly_numbers: bool = False
     unconvertible: BoolArray | None = None
+    is_sample: bool = False
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -142,6 +144,11 @@ class Batch:
         """The batch with only ``rows``, in that order, each with its origin."""
         columns = tuple(column.take(rows) for column in self.columns)
         return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows))
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the batch is a whole file, which is one sample."""
+        return any(column.is_sample for column in self.columns)
 
     def with_columns(self, columns: tuple[Column, ...]) -> Batch:
         return replace(self, columns=columns)

@@ -36,9 +36,9 @@ def _typed(value: Any, *kinds: type) -> Any:
 class Example:
     """One violating value.
 
-    ``row`` counts from 0 within the file (within the array, if arrays of unequal length share a file), ``index`` is the
-    position inside the row's value (``()`` for a scalar), and ``value`` is the value as a string (``"nan"``,
-    ``"-inf"``, ``"null"``, ``"-5.0"``).
+    ``row`` counts from 0 within the file (within the array, if arrays of unequal length share a file). It is None where
+    the whole file is one sample, or where there is no row. ``index`` is the position inside the row's value (``()`` for a
+    scalar), and ``value`` is the value as a string (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``).
     """
 
     row: int | None
@@ -126,7 +126,8 @@ class Finding:
         uri = plain(self.uri)
         with_rows = [example for example in self.examples if example.row is not None]
         if not with_rows:
-            return uri
+            index = self.examples[0].index if self.examples else ()
+            return f"{uri}, index {list(index)}{', …' if self.num_violations > 1 else ''}" if index else uri
         by_group: dict[int | None, list[int]] = {}
         for example in with_rows:
             rows = by_group.setdefault(example.row_group, [])

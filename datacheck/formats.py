@@ -51,6 +51,7 @@ class Format:
             files of their own.
         written_as: the format of cleaned files where that is not this format.
         is_tabular: whether files have named columns that can be read alone, to which ``key=value`` folders add columns.
+        is_arrays: whether a file holds arrays, so that ``rows: file`` can make one sample of it.
         is_one_array: whether a file holds one array without a name, so that a table is one file per column.
         has_dtypes: whether files say which dtype a column has.
         is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
@@ -68,6 +69,7 @@ class Format:
     concatenator: str = ""
     written_as: str = ""
     is_tabular: bool = False
+    is_arrays: bool = False
     is_one_array: bool = False
     has_dtypes: bool = True
     is_cacheable: bool = True
@@ -91,6 +93,7 @@ BUILT_IN: dict[str, Format] = {
             recognizer="datacheck.sources.recognizers:is_torch_archive",
             source="datacheck.sources.torch_file:TorchSource",
             written_as="safetensors",
+            is_arrays=True,
         ),
         Format(
             name="npz",
@@ -99,6 +102,7 @@ BUILT_IN: dict[str, Format] = {
             source="datacheck.sources.npz:NpzSource",
             sink="datacheck.sinks.npz:NpzSink",
             concatenator="datacheck.sinks.concatenate:NPZ",
+            is_arrays=True,
             is_slow_to_check=True,
         ),
         Format(
@@ -108,6 +112,7 @@ BUILT_IN: dict[str, Format] = {
             source="datacheck.sources.safetensors:SafetensorsSource",
             sink="datacheck.sinks.safetensors:SafetensorsSink",
             concatenator="datacheck.sinks.concatenate:SAFETENSORS",
+            is_arrays=True,
         ),
         Format(
             name="parquet",
@@ -134,6 +139,7 @@ BUILT_IN: dict[str, Format] = {
             source="datacheck.sources.npy:NpySource",
             sink="datacheck.sinks.npy:NpySink",
             concatenator="datacheck.sinks.concatenate:NPY",
+            is_arrays=True,
             is_one_array=True,
         ),
         Format(

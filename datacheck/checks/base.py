@@ -66,14 +66,16 @@ class Outcome:
         rows = np.flatnonzero(np.isin(batch.file_rows(np.arange(batch.num_rows, dtype=np.int64)), self.rows))
         return replace(self, num_violations=len(rows), rows=rows)
 
-    def to_finding(self, uri: str) -> Finding:
+    def to_finding(self, uri: str, *, is_sample: bool = False) -> Finding:
+        """The finding in a file; its examples have no row if the whole file is one sample."""
+        examples = tuple(replace(one, row=None) for one in self.examples) if is_sample else self.examples
         return Finding(
             self.code,
             uri,
             self.field,
             self.num_violations,
             self.num_checked,
-            self.examples,
+            examples,
             self.rule,
             self.detail,
             self.severity,

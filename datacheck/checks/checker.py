@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datacheck.batch import Batch
+from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
 from datacheck.checks.coerce import coerce_batch, find_unconvertible
@@ -19,7 +19,7 @@ from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import mixed_text
 from datacheck.checks.rules import LeafRules, run_rules
-from datacheck.checks.structure import FieldFacts, facts_of
+from datacheck.checks.structure import FieldFacts
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
@@ -108,21 +108,19 @@ class Checker:
             for leaf_index, leaf in enumerate(column.leaves()):
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
-                self._collect_facts(
-                    leaf, leaf.path == column.name, is_shared, is_array=isinstance(column.data, np.ndarray)
-                )
+                self._collect_facts(leaf, column, is_shared=is_shared)
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         return outcomes
 
-    def _collect_facts(self, leaf: Leaf, top_level: bool, is_shared: bool, *, is_array: bool) -> None:
+    def _collect_facts(self, leaf: Leaf, column: Column, *, is_shared: bool) -> None:
         known = self.fields.get(leaf.path)
         if is_shared and known is not None:
             known = self.fields[leaf.path] = replace(known, is_shared=True)
-        if known is None or is_array or leaf.dtype != known.dtype:
-            facts = facts_of(leaf, top_level, is_array)
+        if known is None or isinstance(column.data, np.ndarray) or leaf.dtype != known.dtype:
+            facts = FieldFacts.of(leaf, column)
             self.fields[leaf.path] = known.followed_by(facts) if known else facts
 
     def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:

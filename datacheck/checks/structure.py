@@ -9,13 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from datacheck.batch import Column
 from datacheck.checks.base import Outcome
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
 
-__all__ = ["FieldFacts", "FieldMap", "check_structure", "facts_of", "is_of_values"]
+__all__ = ["FieldFacts", "FieldMap", "check_structure", "is_of_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class FieldFacts:
     top_level: bool = True
     is_array: bool = False
     is_shared: bool = False
+
+    @classmethod
+    def of(cls, leaf: Leaf, column: Column) -> FieldFacts:
+        """The facts of a leaf of a column. The shape of an array leaves out an axis that was added for the row."""
+        is_array = isinstance(column.data, np.ndarray)
+        shape = leaf.shape[1:] if column.is_sample and is_array and leaf.shape else leaf.shape
+        is_array = is_array and not column.is_sample
+        return cls(leaf.dtype, shape, leaf.problem, leaf.path == column.name, is_array)
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
         """The facts of this part of a file together with the next part.
@@ -51,10 +62,6 @@ class FieldFacts:
 
 
 FieldMap = Mapping[str | None, FieldFacts]
-
-
-def facts_of(leaf: Leaf, top_level: bool, is_array: bool) -> FieldFacts:
-    return FieldFacts(leaf.dtype, leaf.shape, leaf.problem, top_level, is_array)
 
 
 def check_structure(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from datacheck.cli import options
 
 if TYPE_CHECKING:
-    from datacheck.cli.options import ColorChoice
+    from datacheck.cli.options import ColorChoice, RowsChoice
     from datacheck.gate.configuration import Configuration
 
 __all__ = ["with_configuration"]
@@ -29,6 +29,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "cache": (options.Cache, None),
     "cache_dir": (options.CacheDir, None),
     "color": (options.Color, None),
+    "rows": (options.Rows, None),
     "workers": (options.Workers, None),
     "config": (options.Config, None),
 }
@@ -79,6 +80,7 @@ def _build_configuration(
     cache: bool | None = None,
     cache_dir: str | None = None,
     color: ColorChoice | None = None,
+    rows: RowsChoice | None = None,
     workers: int | None = None,
 ) -> Configuration:
     """The configuration for a command. Raises ``ConfigurationError`` and ``UsageError``."""
@@ -109,6 +111,7 @@ def _build_configuration(
         "cache": cache,
         "cache-dir": cache_dir,
         "color": None if color is None else color.value,
+        "rows": None if rows is None else rows.value,
         "workers": workers,
     }
     named = {"cache": "--no-cache" if cache is False else "--cache"}

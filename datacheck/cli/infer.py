@@ -9,7 +9,7 @@ from typing import Annotated
 
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import OUTPUT, argument, option
-from datacheck.cli.options import Workers
+from datacheck.cli.options import Rows, Workers
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 __all__ = ["infer"]
@@ -22,6 +22,7 @@ def infer(
         str | None, option(OUTPUT, "Schema file to write.", "--output", "-o", metavar="FILE", default="standard output")
     ] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace an existing file.", "--overwrite")] = False,
+    rows: Rows = None,
     workers: Workers = None,
 ) -> int:
     """Suggest a schema that the data passes.
@@ -38,6 +39,7 @@ def infer(
     from datacheck.errors import OutputError
     from datacheck.profile.infer.infer import infer_with_notes
     from datacheck.publishing.named_file import write_named
+    from datacheck.sources.base import ReadOptions
     from datacheck.text import plain, quantity
 
     if output == "-":
@@ -45,8 +47,9 @@ def infer(
     if output and lexists(output) and not overwrite:
         raise OutputError(f"{plain(output)} already exists; replace it with --overwrite, or choose another name")
     name = Path(output).name.partition(".")[0] if output else None
+    options = ReadOptions(rows=None if rows is None else rows.value)
     with progress_on_terminal() as progress:
-        found = infer_with_notes(paths, name=name or None, workers=workers, progress=progress)
+        found = infer_with_notes(paths, name=name or None, workers=workers, progress=progress, options=options)
     text = found.to_yaml()
     with flushed_stdout():
         if output is None:

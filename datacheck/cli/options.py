@@ -25,6 +25,8 @@ __all__ = [
     "Overwrite",
     "Paths",
     "Pipeline",
+    "Rows",
+    "RowsChoice",
     "Schema",
     "Select",
     "Severity",
@@ -54,6 +56,13 @@ class ColorChoice(StrEnum):
     auto = "auto"
     always = "always"
     never = "never"
+
+
+class RowsChoice(StrEnum):
+    """What the rows of a file of arrays are."""
+
+    file = "file"
+    first_axis = "first-axis"
 
 
 Pipeline = Annotated[str, argument("PIPELINE", "Pipeline file (YAML).")]
@@ -152,6 +161,17 @@ Cache = Annotated[
 CacheDir = Annotated[
     str | None,
     option(PERFORMANCE, "Folder for cached verdicts.", "--cache-dir", metavar="FOLDER", default="~/.cache/datacheck"),
+]
+Rows = Annotated[
+    RowsChoice | None,
+    option(
+        INPUT,
+        "What a file of arrays (.npy, .npz, .pt, .safetensors) holds: one sample (file), or many along its first axis"
+        " (first-axis).",
+        "--rows",
+        metavar="WHAT",
+        default="first-axis",
+    ),
 ]
 Config = Annotated[
     str | None,

@@ -20,8 +20,10 @@ from datacheck.gate.scanning import ChangedScan, scan_changed
 from datacheck.gate.selection import select
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.sample_files import require_rows
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
+from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.storage import storage_of
 
@@ -109,7 +111,8 @@ class _Scan:
 def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Scan:
     roots = _roots(paths, configuration)
     excluded = exclude_patterns(configuration)
-    files = [file for file in expand_inputs(roots) if not excluded.match(file.uri)]
+    options = ReadOptions(rows=configuration.settings.rows)
+    files = [file for file in expand_inputs(roots, options) if not excluded.match(file.uri)]
     scans = _scan_by_schema(files, configuration, executor, progress)
     verdicts = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
     findings = [
@@ -134,6 +137,8 @@ def _scan_by_schema(
     for file in files:
         by_schema.setdefault(choose_schema(file.uri), []).append(file)
     schemas = {reference: load_schema(reference) for reference in by_schema}
+    for reference, group in by_schema.items():
+        require_rows(group, schemas[reference])
     with Cache(settings.cache_dir) if settings.cache else nullcontext() as cache:
         return [
             scan_changed(

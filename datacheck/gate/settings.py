@@ -15,6 +15,7 @@ from datacheck.gate.patterns import pattern_problem
 from datacheck.profile.compare.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
 from datacheck.schema.validation import fault
+from datacheck.sources.base import RowsAre
 from datacheck.text import plain
 
 __all__ = ["Color", "Settings", "Tolerances"]
@@ -120,6 +121,7 @@ class Settings(BaseModel):
         format: the format of the printed report.
         color: whether to color text.
         workers: how many units of work run at the same time.
+        rows: ``file`` if each file of arrays is one sample, ``first-axis`` if it holds many along its first axis.
         compare: thresholds of ``datacheck compare``.
     """
 
@@ -151,4 +153,5 @@ class Settings(BaseModel):
     format: Annotated[str, AfterValidator(_known_format)] = "text"
     color: Color = "auto"
     workers: Annotated[int, Field(ge=1)] | None = None
+    rows: RowsAre | None = None
     compare: Thresholds = Thresholds()

@@ -7,12 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from datacheck._version import __version__
 from datacheck.batch import Batch
 from datacheck.checks.coerce import coerce_batch
-from datacheck.checks.structure import check_structure, facts_of
+from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.cleaning.fit.learner import Learner, PartialStatistics
 from datacheck.cleaning.fit.statistics import LearnedFrom, Statistics
 from datacheck.cleaning.plan import Action, CleaningPlan, leaf_dtypes
@@ -61,11 +59,7 @@ def _first_batch(item: Input, schema: Schema) -> Batch | None:
 
 def _can_keep_rows(batch: Batch, num_rows: int | None, plan: CleaningPlan, schema: Schema) -> bool:
     """Whether no violation by the whole file removes all its rows."""
-    facts = {
-        leaf.path: facts_of(leaf, leaf.path == column.name, isinstance(column.data, np.ndarray))
-        for column in batch.columns
-        for leaf in column.leaves()
-    }
+    facts = {leaf.path: FieldFacts.of(leaf, column) for column in batch.columns for leaf in column.leaves()}
     violations = check_structure(schema, facts, batch.names, num_rows)
     return all(plan.decide(one.field, one.code) in (Action.REPAIR, Action.REPORT) for one in violations)
 

@@ -37,6 +37,7 @@ def identify(
         "format": pipeline.format,
         "options": dict(pipeline.format_options),
         "reading": {name: value for name, value in asdict(pipeline.reading).items() if name not in _LIMITS},
+        "rows": dict(pipeline.rows),
         "statistics": hashlib.sha256(statistics.encode()).hexdigest() if statistics else None,
     }
     files = [

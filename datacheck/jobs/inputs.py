@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
@@ -14,6 +15,7 @@ from datacheck.formats import get_format
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.scan import inspect_file, read_options
 from datacheck.jobs.units.scan import lost_error, lost_scan, read_keys
 from datacheck.jobs.units.task import UnitTask
@@ -23,7 +25,7 @@ from datacheck.schema.keys import key_columns, key_field, unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo
-from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.sources.discover import InputFile, expand_inputs, is_folder
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
@@ -35,7 +37,8 @@ class Input:
     """One input of a split: a file, or aligned array files by field (``files``).
 
     ``info`` comes from its header; if it cannot be read, ``error`` says why and ``info`` is None. ``identity`` is its path from
-    the pipeline's folder, which does not depend on where the command runs.
+    the pipeline's folder, which does not depend on where the command runs. ``sample_name`` is set for a file that is
+    one sample: its path below the input's folder, which is its name in the output.
     """
 
     split: str
@@ -44,6 +47,7 @@ class Input:
     info: InputInfo | None = None
     error: SourceError | None = None
     identity: str = ""
+    sample_name: str = ""
 
     @property
     def paths(self) -> list[str]:
@@ -67,9 +71,11 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
             except SourceError as error:
                 found.append(Input(split, next(iter(files.values())), files, error=error))
             continue
-        listed = expand_inputs(paths, options)
+        listed = expand_inputs(paths, replace(options, rows=pipeline.rows.get(split, options.rows)))
+        require_rows(listed, pipeline.schema)
         infos = execution.map(inspect_file, listed, lambda file: lost_error(file.uri))
-        found += [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
+        inputs = [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
+        found += _with_sample_names(inputs, paths) if pipeline.rows.get(split) == "file" else inputs
     seen: dict[str, str] = {}
     for item in found:
         for path in item.paths:
@@ -79,6 +85,22 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
                     f"{plain(path)} is in two splits, {split!r} and {item.split!r}; a row belongs to only one"
                 )
     return [replace(item, identity=path_from_pipeline(item.uri, pipeline)) for item in found]
+
+
+def _with_sample_names(inputs: Sequence[Input], written: Sequence[str]) -> list[Input]:
+    """Inputs that are one sample each, named by their path below what all of their split share."""
+    folders = {f"{_absolute(path)}/" for path in written if is_folder(storage_of(path), path)}
+    files = [_absolute(item.uri) for item in inputs]
+    folders |= {f"{path.rpartition('/')[0]}/" for path in files if not path.startswith(tuple(folders))}
+    shared = len(os.path.commonpath(folders).split("/")) if len(folders) > 1 else next(iter(folders)).count("/")
+    return [
+        replace(item, sample_name="/".join(path.split("/")[shared:])) for item, path in zip(inputs, files, strict=True)
+    ]
+
+
+def _absolute(path: str) -> str:
+    local = storage_of(path).local_path(path)
+    return path.rstrip("/") if local is None else os.path.normpath(Path.cwd() / local)
 
 
 def path_from_pipeline(path: str, pipeline: Pipeline) -> str:
@@ -140,6 +162,7 @@ def tasks_of(
             unit,
             item.info.num_rows,
             format_,
+            bool(item.sample_name),
             repeated,
         )
         for unit in item.info.units

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from datacheck.cleaning.plan import Action, CleaningPlan
@@ -16,12 +17,13 @@ from datacheck.jobs.inputs import Input, fingerprints
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.scan import unit_bytes
-from datacheck.jobs.units.result import UnitResult
+from datacheck.jobs.units.result import RemovedSample, UnitResult
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
-from datacheck.publishing.publisher import WrittenUnit
+from datacheck.publishing.publisher import Publisher, WrittenUnit
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
+from datacheck.sinks.ledger import write_ledger
 
 __all__ = ["InputResult", "RunResult", "merge_units", "sum_counts"]
 
@@ -93,6 +95,9 @@ class RunResult:
         self._pipeline, self._inputs = pipeline, inputs
         self._accounts: list[InputAccount] = []
         self._findings: list[Finding] = []
+        #: The samples that are not kept, by split: the index in the split, the account, and what was decided.
+        self._removed: dict[str, list[tuple[int, InputAccount, RemovedSample]]] = {}
+        self._num_inputs: Counter[str] = Counter()
 
     @property
     def is_empty(self) -> bool:
@@ -117,6 +122,29 @@ class RunResult:
             self._accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
         else:
             self._accounts.append(_account(merged, outputs, _left_in_file(findings, self._pipeline.plan)))
+            self._removed.setdefault(item.split, []).extend(
+                (self._num_inputs[item.split], self._accounts[-1], result.removed)
+                for _, result in merged.units
+                if result.removed is not None
+            )
+        self._num_inputs[item.split] += 1
+
+    def add_ledgers(self, publisher: Publisher) -> None:
+        """Write one ledger for the samples of each split that are not kept. The account of the first of them lists it."""
+        for split, removed in self._removed.items():
+            if removed:
+                rows, accounts, samples = zip(*removed, strict=True)
+                write = partial(
+                    write_ledger,
+                    rows=rows,
+                    verdicts=[sample.verdict for sample in samples],
+                    codes=[sample.codes for sample in samples],
+                    further={
+                        "file": [account.uri for account in accounts],
+                        "reason": [sample.reason for sample in samples],
+                    },
+                )
+                accounts[0].outputs.append(publisher.plan_ledger(split, write, len(rows), self._num_inputs[split]))
 
     def report_failure(self, merged: InputResult) -> RunReport:
         """The report of a run that ``merged`` stopped."""
@@ -156,6 +184,7 @@ def _account(merged: InputResult, outputs: list[dict[str, Any]], left_in_file: M
         RepairTotal.add(total for result in results for total in result.repairs),
         {**left_in_file, **sum_counts([result.left for result in results])},
         outputs,
+        "file" if item.sample_name else "first-axis",
     )
 
 

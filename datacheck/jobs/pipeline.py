@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic import Field as ModelField
@@ -20,7 +20,7 @@ from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault, validate
 from datacheck.schema.yaml_file import load_yaml
-from datacheck.sources.base import ReadOptions
+from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.text import join_limited, plain
 
 __all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "output_uri", "split_problem"]
@@ -31,6 +31,20 @@ RESERVED_SPLITS = ("ledger", "quarantine")
 _SPLIT = re.compile(r"[^\W_][\w-]{0,99}")
 
 Paths = str | tuple[str, ...] | dict[str, str]
+
+
+class RowsInput(BaseModel):
+    """An input that says what the rows of its files of arrays are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | tuple[str, ...]
+    rows: RowsAre
+
+    @staticmethod
+    def is_meant(written: Any) -> bool:
+        """Whether a mapping is one of these. Any other is array files by field."""
+        return isinstance(written, dict) and set(written) == {"path", "rows"} and written["rows"] in get_args(RowsAre)
 
 
 def split_problem(split: str) -> str | None:
@@ -78,7 +92,7 @@ class PipelineFile(BaseModel):
     name: str | None = None
     description: str | None = None
     schema_: str | dict[str, Any] | None = ModelField(default=None, alias="schema")
-    inputs: dict[str, Paths]
+    inputs: dict[str, Paths | RowsInput]
     fit: str | None = None
     clean: tuple[Rule, ...] = ()
     otherwise: Otherwise = "quarantine"
@@ -88,8 +102,15 @@ class PipelineFile(BaseModel):
     @field_validator("inputs", mode="before")
     @classmethod
     def _one_input(cls, inputs: Any) -> Any:
-        """A path or a list of paths without a split is the split ``data``."""
-        return {"data": inputs} if isinstance(inputs, str | list) else inputs
+        """An input without a split is the split ``data``."""
+        if isinstance(inputs, str | list) or RowsInput.is_meant(inputs):
+            inputs = {"data": inputs}
+        if not isinstance(inputs, dict):
+            return inputs
+        return {
+            split: RowsInput.model_validate(written) if RowsInput.is_meant(written) else written
+            for split, written in inputs.items()
+        }
 
     @field_validator("version")
     @classmethod
@@ -105,7 +126,7 @@ class PipelineFile(BaseModel):
         for split, paths in self.inputs.items():
             if problem := split_problem(split):
                 raise fault(("inputs", split), problem)
-            if not paths:
+            if not (paths.path if isinstance(paths, RowsInput) else paths):
                 raise fault(("inputs", split), "is empty; give a file, a folder or a glob")
         if self.fit is not None and self.fit not in self.inputs:
             hint = nearest_name(self.fit, self.inputs) or f"; the splits are {join_limited(list(self.inputs))}"
@@ -119,6 +140,7 @@ class Pipeline:
 
     Attributes:
         inputs: for each split its paths, or the array files of a table by field.
+        rows: for each split that says so, what the rows of its files of arrays are.
         fit: the split to learn statistics from; None if not given.
         output: the URI of the output folder.
         folder: the folder of the file. Inputs are identified by their path from there.
@@ -135,6 +157,7 @@ class Pipeline:
     format_options: Mapping[str, Any]
     reading: ReadOptions
     folder: Path = Path()
+    rows: Mapping[str, RowsAre] = field(default_factory=dict)
 
 
 def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
@@ -160,6 +183,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
         written.output.options,
         ReadOptions(**written.reading.model_dump()),
         folder,
+        {split: paths.rows for split, paths in written.inputs.items() if isinstance(paths, RowsInput)},
     )
 
 
@@ -176,7 +200,9 @@ def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) ->
     return load_schema(reference)
 
 
-def _resolved(paths: Paths, folder: Path) -> tuple[str, ...] | dict[str, str]:
+def _resolved(paths: Paths | RowsInput, folder: Path) -> tuple[str, ...] | dict[str, str]:
+    if isinstance(paths, RowsInput):
+        paths = paths.path
     if isinstance(paths, dict):
         return {field: _join(folder, path) for field, path in paths.items()}
     return tuple(_join(folder, path) for path in ((paths,) if isinstance(paths, str) else paths))

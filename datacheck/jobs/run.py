@@ -44,6 +44,9 @@ from datacheck.text import plain
 
 __all__ = ["PipelineLike", "clean", "fit", "run"]
 
+#: How many samples a killed run may have to process again. Saving one takes longer than processing it.
+_SAVED_TOGETHER = 64
+
 PipelineLike = str | os.PathLike[str] | Pipeline
 #: No statistics are larger.
 _MAX_STATISTICS_BYTES = 1 << 28
@@ -137,7 +140,10 @@ def clean(
         if problem := split_problem(split):
             raise UsageError(f"split: {problem}")
         listed = (paths,) if isinstance(paths, str | os.PathLike) else tuple(paths)
-        loaded = replace(loaded, inputs={split: tuple(os.fspath(path) for path in listed)})
+        # New data is read as the pipeline's own, where that is all of one kind.
+        kinds = {loaded.rows.get(one) for one in loaded.inputs}
+        rows = {split: loaded.rows[next(iter(loaded.inputs))]} if len(kinds) == 1 and None not in kinds else {}
+        loaded = replace(loaded, inputs={split: tuple(os.fspath(path) for path in listed)}, rows=rows)
     if output is not None:
         loaded = replace(loaded, output=output_uri(output))
     learned = statistics if isinstance(statistics, Statistics) else _read_statistics(statistics)
@@ -261,6 +267,7 @@ def _work(job: _Job, fields: Mapping[str | None, str], publisher: Publisher) -> 
                 publisher.abandon()
                 return result.report_failure(merged)
             result.add(merged, duplicates.get(merged.item.uri, ()), _plan_output(merged, pipeline, publisher))
+    result.add_ledgers(publisher)
     if result.is_empty:
         publisher.abandon()
         return result.report()
@@ -303,14 +310,28 @@ def _all_results(
     processed: Iterator[UnitResult],
     publisher: Publisher,
 ) -> Iterator[UnitResult]:
-    """The results in the order of the tasks. Those of units that were just processed are saved."""
-    for task in tasks:
-        result = finished.get(task.name)
-        if result is None:
-            result = next(processed)
-            if result.is_complete:
-                publisher.record(result.name, to_json(result))
-        yield result
+    """The results in the order of the tasks. Those of units that were just processed are saved, samples several at a time."""
+    waiting: list[UnitResult] = []
+
+    def save() -> None:
+        if waiting:
+            publisher.record(waiting[0].name, {"units": [to_json(result) for result in waiting]})
+            waiting.clear()
+
+    try:
+        for task in tasks:
+            result = finished.get(task.name)
+            if result is None:
+                result = next(processed)
+                if result.is_complete:
+                    if not task.is_sample:
+                        save()
+                    waiting.append(result)
+                    if not task.is_sample or len(waiting) == _SAVED_TOGETHER:
+                        save()
+            yield result
+    finally:
+        save()
 
 
 def _plan_output(merged: InputResult, pipeline: Pipeline, publisher: Publisher) -> list[dict[str, Any]] | None:
@@ -321,6 +342,8 @@ def _plan_output(merged: InputResult, pipeline: Pipeline, publisher: Publisher) 
                 publisher.discard(result.name, result.parts)
         return None
     item = merged.item
+    if item.sample_name:
+        return publisher.plan_sample(item.split, item.sample_name, *merged.written_units())
     format_, is_aligned = item.format(pipeline.format), item.files is not None
     return publisher.plan_output(item.split, item.uri, merged.written_units(), format_, is_aligned=is_aligned)
 

@@ -16,6 +16,7 @@ from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys, scan_batches, scan_unit, scan_whole_file
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
@@ -61,6 +62,7 @@ def scan(
     loaded = load_schema(schema)
     if are_paths(data):
         files = expand_inputs(data, options)
+        require_rows(files, loaded)
         report = scan_files(files, loaded, Execution(workers, executor, progress or NullProgress()))
     else:
         report = _scan_memory(data, loaded)

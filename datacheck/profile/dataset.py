@@ -173,7 +173,7 @@ def _count_bytes(batches: Iterable[Batch], file: FileProfile) -> Iterator[Batch]
 
 def nameless_names(files: Sequence[InputFile], train: Sequence[InputFile]) -> list[str | None]:
     """Name nameless arrays after their files if the training data has several such names; None otherwise."""
-    kinds = {stem_of(file.uri) for file in train if _is_one_array(file.uri)}
+    kinds = {stem_of(file.uri) for file in train if _is_one_array(file.uri) and file.options.rows != "file"}
     return [stem_of(file.uri) if len(kinds) > 1 and _is_one_array(file.uri) else None for file in files]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch
-from datacheck.checks.structure import FieldFacts, facts_of
+from datacheck.batch import Batch, Column
+from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.hashing.cast import cast
@@ -123,7 +123,7 @@ class _UnitProfiler:
             row_hashes = rows if options.is_in_rows(column.name) else None
             for leaf in column.leaves():
                 is_column = leaf.path == column.name
-                self._add_facts(leaf, is_column, is_array=isinstance(column.data, np.ndarray))
+                self._add_facts(leaf, column)
                 if len(leaf) or leaf.values is None:
                     self._add_leaf(leaf, coalesced, row_hashes, key_hashes, is_column=is_column)
 
@@ -136,12 +136,12 @@ class _UnitProfiler:
                 self._result.keys[key] = table.finish()
         return self._result
 
-    def _add_facts(self, leaf: Leaf, is_column: bool, *, is_array: bool) -> None:
+    def _add_facts(self, leaf: Leaf, column: Column) -> None:
         """Collect the same facts of a field as the checker of a scan does."""
         fields = self._result.fields
         known = fields.get(leaf.path)
-        if known is None or is_array or leaf.dtype != known.dtype:
-            facts = facts_of(leaf, is_column, is_array)
+        if known is None or isinstance(column.data, np.ndarray) or leaf.dtype != known.dtype:
+            facts = FieldFacts.of(leaf, column)
             fields[leaf.path] = known.followed_by(facts) if known else facts
 
     def _add_leaf(

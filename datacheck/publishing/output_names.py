@@ -35,6 +35,14 @@ class OutputNames:
         name = part.removeprefix(f"{split}.").replace(f".{kind}.", ".")
         return self._take(f"{split}/{name}" if kind == ROWS else f"{kind}/{split}/{name}")
 
+    def of_sample(self, split: str, name: str, part: str, array: str | None) -> str:
+        """The name of a file that is one sample, whose path below its input's folder is ``name``."""
+        path = PurePosixPath(name)
+        if kind_of(part) == QUARANTINE:
+            return self._take(f"{QUARANTINE}/{split}/{path}")
+        stem = path.stem if array is None else f"{path.stem}.{_UNSAFE.sub('_', array)}"
+        return self._take(str(PurePosixPath(split, path.with_name(stem + PurePosixPath(part).suffix))))
+
     def of_array(self, split: str, uri: str, array: str | None, suffix: str, *, is_aligned: bool) -> str:
         """The name of a file that holds all rows of an input: the input's name, or the field's for aligned arrays."""
         stem = PurePosixPath(uri).stem

@@ -8,7 +8,7 @@ moves and removals are saved first (``run.json`` in the staging area), so that n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -203,6 +203,23 @@ class Publisher:
                 final = self._names.of_array(split, uri, array, PurePosixPath(parts[0]).suffix, is_aligned=is_aligned)
                 outputs.append(self._concatenate(final, parts, units, format_))
         return outputs
+
+    def plan_sample(self, split: str, name: str, unit: WrittenUnit) -> list[dict[str, Any]]:
+        """Choose the final names of the parts of a file that is one sample, and return their entries in the manifest."""
+        outputs: list[dict[str, Any]] = []
+        arrays = unit.arrays if len(unit.arrays) > 1 else [None] * len(unit.parts)
+        for (part, size), array in zip(unit.parts.items(), arrays, strict=True):
+            kind = kind_of(part)
+            final = self._moves[part] = self._names.of_sample(split, name, part, array)
+            outputs.append(_output(final, kind, unit.num_rows(kind), 0, unit.num_read, size))
+        return outputs
+
+    def plan_ledger(self, split: str, write: Callable[[str], int], num_removed: int, num_read: int) -> dict[str, Any]:
+        """Write the one ledger of a split's samples with ``write``, and return its entry in the manifest."""
+        part = f"{split}.samples.{LEDGER}.parquet"
+        size = write(self.staging.part_uri(part))
+        final = self._moves[part] = self._names.of_part(split, part)
+        return _output(final, LEDGER, num_removed, 0, num_read, size)
 
     def _concatenate(
         self, final: str, parts: Sequence[str], units: Sequence[WrittenUnit], format_: str

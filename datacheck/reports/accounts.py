@@ -33,7 +33,8 @@ class InputAccount:
 
     ``num_read = num_kept + num_dropped + num_quarantined``. ``status`` is ``cleaned``, or ``unreadable``: then nothing of
     the input is in the output and every count is 0. ``outputs`` lists the files that hold its rows, relative to the
-    output folder. Each covers the input's rows from ``row_start`` on, minus those in its ``ledger``.
+    output folder. Each covers the input's rows from ``row_start`` on, minus those in its ``ledger``. ``rows`` is ``file`` for a
+    file of arrays that is one sample.
     """
 
     split: str
@@ -49,6 +50,7 @@ class InputAccount:
     repairs: list[RepairTotal] = field(default_factory=list)
     left_by_code: dict[str, int] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    rows: str = "first-axis"
 
     @property
     def is_cleaned(self) -> bool:

@@ -80,6 +80,7 @@ class Segment:
 class StoredArray:
     """An array ``(num_rows, *row_shape)`` in C order whose bytes are the concatenated ``segments``.
 
+    Of a sample, which is one row, only the row's own shape is stored (``is_sample``).
     ``logical`` is ``bfloat16`` or a float8 format if ``dtype`` only stores its bits.
     """
 
@@ -89,10 +90,11 @@ class StoredArray:
     num_rows: int
     segments: tuple[Segment, ...]
     logical: str | None = None
+    is_sample: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.num_rows, *self.row_shape
+        return self.row_shape if self.is_sample else (self.num_rows, *self.row_shape)
 
     @property
     def num_bytes(self) -> int:

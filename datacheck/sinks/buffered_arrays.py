@@ -39,6 +39,7 @@ class BufferedArraysWriter(FileWriter):
         self._kinds = [(array.dtype, array.shape[1:]) for array in arrays]
         self._logical = [logical_dtype(column) for column in template.columns]
         self._segments: list[list[Segment]] = [[] for _ in arrays]
+        self._is_sample = template.is_sample
         self._num_rows = 0
         self._num_buffered = 0
         # Beside the output, where there is room for it, if that is on this machine.
@@ -77,7 +78,7 @@ class BufferedArraysWriter(FileWriter):
 
     def _finish(self) -> None:
         arrays = [
-            StoredArray(name, dtype, row_shape, self._num_rows, tuple(segments), logical)
+            StoredArray(name, dtype, row_shape, self._num_rows, tuple(segments), logical, self._is_sample)
             for name, (dtype, row_shape), segments, logical in zip(
                 self._names, self._kinds, self._segments, self._logical, strict=True
             )

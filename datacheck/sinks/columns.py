@@ -26,6 +26,7 @@ __all__ = [
     "logical_dtype",
     "numpy_array",
     "tensor_array",
+    "valid_text",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -179,3 +180,8 @@ def _has_numpy_dtype(kind: pa.DataType) -> bool:
         or types.is_date32(kind)
         or types.is_duration(kind)
     )
+
+
+def valid_text(text: str) -> str:
+    """Text that Arrow can hold: surrogates, which stand for bytes that are not UTF-8, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -5,7 +5,7 @@ It also gives the input row of each kept row, so that outputs need no provenance
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from datacheck.errors import AccountingError
 from datacheck.leaves import IntArray
 from datacheck.sinks.categorical import Categorical
+from datacheck.sinks.columns import valid_text
 from datacheck.sinks.writer import write_file
 from datacheck.text import plain
 
@@ -38,9 +39,11 @@ def write_ledger(
     verdicts: Sequence[str],
     codes: Sequence[tuple[str, ...]],
     row_groups: Sequence[int | None] | IntArray | pa.Array | None = None,
+    further: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Write the ledger of a unit as Parquet, atomically, sorted by row; returns its size in bytes.
 
+    ``further`` are columns of text, which the ledger of samples has: the file of each, and the reason.
     All sequences have the length of ``rows``; a verdict is ``"dropped"`` or ``"quarantined"``. Raises ``AccountingError``
     for other lengths, other verdicts and duplicate rows, and ``OutputError`` if the file cannot be written.
     """
@@ -67,6 +70,8 @@ def write_ledger(
         ],
         schema=LEDGER_SCHEMA,
     )
+    for name, texts in (further or {}).items():
+        table = table.append_column(name, pa.array([valid_text(text) for text in texts], pa.string()))
     if order is not None:
         table = table.take(pa.array(order))
     return write_file(

@@ -43,10 +43,14 @@ class NpyWriter(FileWriter):
             )
         values = numpy_array(template.columns[0])
         self._dtype, self._row_shape = values.dtype, values.shape[1:]
+        self._is_sample = template.is_sample
         self._num_rows = 0
         self._file = self._open()
         with self._guarded():
-            self._file.write(npy_header(self._dtype, (0, *self._row_shape)))
+            self._file.write(self._header())
+
+    def _header(self) -> bytes:
+        return npy_header(self._dtype, self._row_shape if self._is_sample else (self._num_rows, *self._row_shape))
 
     def _write(self, batch: Batch) -> None:
         arrays = [numpy_array(column) for column in batch.columns]
@@ -56,4 +60,4 @@ class NpyWriter(FileWriter):
 
     def _finish(self) -> None:
         self._file.seek(0)
-        self._file.write(npy_header(self._dtype, (self._num_rows, *self._row_shape)))
+        self._file.write(self._header())

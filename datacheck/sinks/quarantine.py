@@ -26,7 +26,7 @@ from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import AccountingError, OutputError
 from datacheck.sinks.arrow import ArrowSink, ArrowWriter
 from datacheck.sinks.categorical import Categorical
-from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array
+from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array, valid_text
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
 
 __all__ = ["NUMPY_KEY", "QuarantineWriter"]
@@ -103,8 +103,8 @@ class QuarantineWriter:
         texts = Categorical.of(reasons)
         extras = {
             "codes": Categorical.of(codes).to_arrow(_EXTRA_TYPES["codes"]),
-            "reason": Categorical(tuple(map(_valid_text, texts.values)), texts.indices).to_arrow(pa.string()),
-            "file": pa.repeat(pa.scalar(_valid_text(self.input_uri)), count),
+            "reason": Categorical(tuple(map(valid_text, texts.values)), texts.indices).to_arrow(pa.string()),
+            "file": pa.repeat(pa.scalar(valid_text(self.input_uri)), count),
             "row_group": pa.nulls(count, pa.int32())
             if row_group is None
             else pa.repeat(pa.scalar(row_group, pa.int32()), count),
@@ -191,8 +191,3 @@ def _numpy_kind(values: np.ndarray[Any, Any]) -> dict[str, object]:
 
 def _nulls(column: Column, count: int) -> Column:
     return replace(column, data=pa.nulls(count, arrow_array(column).type))
-
-
-def _valid_text(text: str) -> str:
-    """Text that Arrow can hold: surrogates, which stand for bytes that are not UTF-8, become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,11 +9,13 @@ from typing import BinaryIO
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.storage import storage_of
+from datacheck.storage import open_file, storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
-__all__ = ["FileWriter", "write_file"]
+__all__ = ["FileWriter", "copy_file", "write_file"]
+
+_CHUNK = 1 << 20
 
 
 def write_file(uri: str, fill: Callable[[BinaryIO], None]) -> int:
@@ -23,6 +25,17 @@ def write_file(uri: str, fill: Callable[[BinaryIO], None]) -> int:
         with storage.create(uri) as file:
             fill(file)
         return storage.stat(uri).fingerprint.size
+
+
+def copy_file(source: str, uri: str) -> int:
+    """Copy a file byte for byte, atomically; returns its size in bytes. Raises ``OutputError``."""
+
+    def fill(target: BinaryIO) -> None:
+        with open_file(source) as file:
+            while chunk := file.read(_CHUNK):
+                target.write(chunk)
+
+    return write_file(uri, fill)
 
 
 class FileWriter(ABC):

@@ -24,6 +24,7 @@ def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo
 
     The first file's name stands for all of them.
     """
+    options = replace(options, rows=None)
     infos = {field: _source_of_array(uri).inspect(uri, options) for field, uri in files.items()}
     lengths = {field: info.num_rows or 0 for field, info in infos.items()}
     first = next(iter(files.values()))

@@ -6,14 +6,14 @@ import ast
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from datacheck.batch import Column
 from datacheck.errors import SourceError
-from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
+from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, RowsAre, split_rows
 from datacheck.sources.error_translation import check_rows
 from datacheck.storage.base import DataFile
 
@@ -62,6 +62,10 @@ class ArrayLayout:
     def is_copied(self) -> bool:
         """Whether rows must be copied together instead of mapped."""
         return self.fortran and len(self.shape) > 1
+
+    def with_rows(self, rows: RowsAre | None) -> ArrayLayout:
+        """The same array with the first axis as its rows or, for ``"file"``, as the one row of its file."""
+        return replace(self, shape=(1, *self.shape)) if rows == "file" else self
 
     def column(self, data: Array) -> Column:
         return Column(self.name, data, self.logical)

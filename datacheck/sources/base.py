@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from datacheck.errors import SourceError
 from datacheck.storage.base import Fingerprint
@@ -20,6 +20,7 @@ __all__ = [
     "TARGET_UNIT_BYTES",
     "InputInfo",
     "ReadOptions",
+    "RowsAre",
     "Source",
     "WorkUnit",
     "check_unchanged",
@@ -35,6 +36,10 @@ REWRITE_FILE = "rewrite the file, or remove it from the inputs"
 TARGET_BATCH_BYTES = 16 << 20
 
 
+#: What the rows of an array file are: the file itself, which is one sample, or the entries along each array's first axis.
+RowsAre = Literal["file", "first-axis"]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """How inputs are read, the same for every format; a source uses what applies to it.
@@ -42,6 +47,8 @@ class ReadOptions:
     ``columns`` limits reading to some columns. ``by_columns`` allows batches of a few columns each, for work that never
     looks across columns. ``dtypes`` are for formats without dtypes of their own (CSV). The limits bound how far an archive
     may expand, and ``max_whole_file_bytes`` the decoded columns that a check of all rows at once may hold in memory.
+    ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
+    row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
     """
 
     columns: tuple[str, ...] | None = None
@@ -52,6 +59,7 @@ class ReadOptions:
     max_members: int = 100_000
     max_whole_file_bytes: int = 1 << 30
     partitions: tuple[tuple[str, str], ...] = ()
+    rows: RowsAre | None = None
     csv_delimiter: str = ","
     csv_null_values: tuple[str, ...] = ("", "NA", "N/A", "#N/A", "null", "NULL", "None")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.errors import DatacheckError, SourceError
+from datacheck.formats import get_format
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.probe import read_head
@@ -33,7 +34,13 @@ HARMLESS_BYTES = 32 << 20
 #: A file with more rows than this must have bytes for them.
 MAX_EMPTY_ROWS = 1 << 24
 
-S = TypeVar("S")
+S = TypeVar("S", bound="_Reader")
+
+
+class _Reader(Protocol):
+    """What is wrapped here: a source, of which only the format matters."""
+
+    format: ClassVar[str]
 
 
 def translate_inspect_errors(
@@ -44,6 +51,8 @@ def translate_inspect_errors(
     @functools.wraps(inspect)
     def wrapped(self: S, uri: str, options: ReadOptions) -> InputInfo:
         read_head(uri)
+        if options.rows == "file":
+            _check_is_arrays(uri, self.format)
         try:
             return inspect(self, uri, options)
         except DatacheckError:
@@ -63,6 +72,8 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
         try:
             for batch in read(self, unit):
                 check_unchanged(unit.uri, unit.fingerprint)
+                if unit.options.rows == "file":
+                    batch = batch.with_columns(tuple(replace(column, is_sample=True) for column in batch.columns))
                 yield _with_partitions(batch, unit) if unit.options.partitions and batch.counts_rows else batch
         except DatacheckError:
             check_unchanged(unit.uri, unit.fingerprint)
@@ -74,6 +85,13 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
         check_unchanged(unit.uri, unit.fingerprint)
 
     return wrapped
+
+
+def _check_is_arrays(uri: str, format_: str) -> None:
+    """Raise ``SourceError`` for a table that is to be read as one sample."""
+    if not get_format(format_).is_arrays:
+        problem = f"'rows: file' makes one sample of each file of arrays, but a {format_} file is a table of many rows"
+        raise SourceError("DC901", uri, problem, "leave it out, or read it as an input of its own without 'rows: file'")
 
 
 def to_source_error(uri: str, error: Exception) -> SourceError:

@@ -25,7 +25,7 @@ class NpySource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        layout = _layout(uri, fingerprint)
+        layout = _layout(uri, fingerprint).with_rows(options.rows)
         check_layout(uri, layout, fingerprint.size - layout.offset)
         if layout.offset + layout.num_bytes != fingerprint.size:
             _raise_trailing_bytes(uri, layout, fingerprint.size)
@@ -40,7 +40,7 @@ class NpySource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        layout = _layout(unit.uri, unit.fingerprint)
+        layout = _layout(unit.uri, unit.fingerprint).with_rows(unit.options.rows)
         count = layout.num_rows if unit.num_rows is None else unit.num_rows
         with open_file(unit.uri) as file:
             for start, number, columns in iter_rows(file, [layout], unit.row_start, count):

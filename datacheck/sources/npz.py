@@ -54,7 +54,7 @@ class NpzSource:
         fingerprint = fingerprint_of(uri)
         with open_file(uri) as file, zipfile.ZipFile(file) as archive:
             entries = check_zip(uri, archive, fingerprint.size, options)
-            members = [_member(uri, archive, file, entry) for entry in entries]
+            members = [_member(uri, archive, file, entry, options) for entry in entries]
         total = sum(member.num_bytes for member in members)
         problem = ""
         if len(members) > MAX_SIDE_BY_SIDE and total > TARGET_BATCH_BYTES and any(one.sequential for one in members):
@@ -91,9 +91,9 @@ def _name(entry: zipfile.ZipInfo) -> str:
     return entry.filename.removesuffix(".npy")
 
 
-def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Member:
+def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo, options: ReadOptions) -> Member:
     try:
-        located = _locate_array(uri, archive, file, entry)
+        located = _locate_array(uri, archive, file, entry, options)
     except SourceError as error:
         # The other arrays are still read; reading this one raises the error.
         return Member(_name(entry), 0, 0, problem=error.problem)
@@ -101,7 +101,9 @@ def _member(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.Z
     return Member(_name(entry), layout.num_rows, layout.row_bytes, not layout.shape, sequential=not located.is_stored)
 
 
-def _locate_array(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> _LocatedArray:
+def _locate_array(
+    uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo, options: ReadOptions
+) -> _LocatedArray:
     if not entry.filename.endswith(".npy"):
         raise SourceError(
             "DC901", uri, f"the member {entry.filename!r} is not an .npy array", "remove it from the archive"
@@ -114,12 +116,12 @@ def _locate_array(uri: str, archive: zipfile.ZipFile, file: DataFile, entry: zip
         raise SourceError("DC901", uri, problem, REWRITE_FILE)
     if entry.compress_type == zipfile.ZIP_STORED:
         layout = replace(layout, offset=data_offset(file, entry) + header_bytes)
-    return _LocatedArray(entry, layout)
+    return _LocatedArray(entry, layout.with_rows(options.rows))
 
 
 def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Iterator[Batch]:
     """One array, whole or (where it is the only one of the unit) the unit's rows of it."""
-    located = _locate_array(unit.uri, archive, file, entry)
+    located = _locate_array(unit.uri, archive, file, entry, unit.options)
     is_whole = len(unit.members) > 1 or unit.num_rows is None
     start, count = (0, located.layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
     yield from _batches(unit.uri, archive, file, [located], start, count)
@@ -129,7 +131,7 @@ def _read_together(
     unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entries: list[zipfile.ZipInfo]
 ) -> Iterator[Batch]:
     """The unit's rows of all arrays, as columns."""
-    located = [_locate_array(unit.uri, archive, file, entry) for entry in entries]
+    located = [_locate_array(unit.uri, archive, file, entry, unit.options) for entry in entries]
     count = unit.num_rows if unit.num_rows is not None else max((one.layout.num_rows for one in located), default=0)
     yield from _batches(unit.uri, archive, file, located, unit.row_start, count)
 

@@ -57,7 +57,7 @@ class SafetensorsSource:
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         with open_file(uri) as file:
-            layouts = _read_layouts(uri, file, fingerprint.size)
+            layouts = _read_layouts(uri, file, fingerprint.size, options)
         check_expansion(uri, fingerprint.size, fingerprint.size, len(layouts), options)
         members = [_member(layout) for layout in layouts]
         return plan_members(uri, self.format, fingerprint, members, options)
@@ -65,7 +65,8 @@ class SafetensorsSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         with open_file(unit.uri) as file:
-            layouts = {layout.name: layout for layout in _read_layouts(unit.uri, file, unit.fingerprint.size)}
+            found = _read_layouts(unit.uri, file, unit.fingerprint.size, unit.options)
+            layouts = {layout.name: layout for layout in found}
             for name in unit.members:
                 yield from _read_alone(unit, file, layouts[name])
             if not unit.members:
@@ -90,7 +91,7 @@ def _member(layout: ArrayLayout) -> Member:
     return Member(layout.name or "", num_rows, layout.row_bytes, not layout.shape, problem=layout.problem)
 
 
-def _read_layouts(uri: str, file: DataFile, size: int) -> list[ArrayLayout]:
+def _read_layouts(uri: str, file: DataFile, size: int, options: ReadOptions) -> list[ArrayLayout]:
     """Where the tensors are, in the order of the file; raises ``SourceError`` for an invalid header."""
     header, data_start = _read_header(uri, file, size)
     spans: list[tuple[int, int, ArrayLayout]] = []
@@ -113,7 +114,7 @@ def _read_layouts(uri: str, file: DataFile, size: int) -> list[ArrayLayout]:
         expected = end
     if expected != size - data_start:
         raise _broken(uri, f"{size - data_start - expected:,} unused bytes follow the last tensor")
-    return [layout for _, _, layout in spans]
+    return [layout.with_rows(options.rows) for _, _, layout in spans]
 
 
 def _read_header(uri: str, file: DataFile, size: int) -> tuple[dict[str, Any], int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.leaves import FLOAT_FORMATS, IntArray
-from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, split_rows
+from datacheck.sources.base import TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, RowsAre, split_rows
 from datacheck.sources.members import Member
 
 if TYPE_CHECKING:
@@ -69,6 +69,14 @@ class FoundArray:
             values.is_contiguous() and not values.is_quantized and not values.is_conj() and not values.is_neg()
         )
 
+    def with_rows(self, rows: RowsAre | None) -> FoundArray:
+        """The same array with the first axis as its rows or, for ``"file"``, as the one row of its file."""
+        if rows != "file" or self.problem:
+            return self
+        if self.rows is not None:
+            return replace(self, values=None, rows=None, problem="cannot read a sparse tensor as one sample")
+        return replace(self, values=self.values[None])
+
     def member(self) -> Member:
         problem = self.problem
         if self.rows is not None:
@@ -77,9 +85,10 @@ class FoundArray:
         return Member(self.name or "", self.num_rows, self.row_bytes, is_scalar, problem=problem)
 
 
-def find_arrays(uri: str, structure: object, limit: int) -> list[FoundArray]:
+def find_arrays(uri: str, structure: object, limit: int, *, with_plain: bool = False) -> list[FoundArray]:
     """Every tensor and float in a structure of mappings, sequences and tensor datasets, in order.
 
+    ``with_plain`` adds integers, booleans and text, and lists of numbers as one array: all that belongs to a sample.
     A structure may contain itself, so no container is entered twice on one path. More than ``limit`` values or
     ``MAX_DEPTH`` levels raise ``SourceError`` (DC904).
     """
@@ -93,7 +102,11 @@ def find_arrays(uri: str, structure: object, limit: int) -> list[FoundArray]:
         if visited > limit or len(above) > MAX_DEPTH:
             problem = f"it holds more than {limit:,} values, or more than {MAX_DEPTH} levels of nesting"
             raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
-        parts = None if id(value) in above else _children(value)
+        plain_value = _plain_value(value) if with_plain else None
+        if plain_value is not None:
+            found.append(FoundArray(path or None, plain_value))
+            continue
+        parts = None if id(value) in above else _children(value, skipped=(type(None),) if with_plain else _SKIPPED)
         if parts is not None:
             inner = [(f"{path}.{key}" if path else str(key), part, (*above, id(value))) for key, part in parts]
             stack.extend(reversed(inner))
@@ -114,7 +127,16 @@ def _rest(found: FoundArray) -> tuple[Any, IntArray | None, str, str]:
 _SKIPPED = (int, bool, str, bytes, bytearray, type(None))
 
 
-def _children(value: object) -> list[tuple[object, object]] | None:
+def _plain_value(value: object) -> Array | None:
+    """An integer, a boolean, text, or a list of numbers as an array; None for anything else."""
+    is_list = isinstance(value, list | tuple) and bool(value) and set(map(type, value)) <= {int, float, bool}
+    if not is_list and not isinstance(value, int | str | bytes):
+        return None
+    array = np.asarray(value)
+    return None if array.dtype.hasobject else array
+
+
+def _children(value: object, *, skipped: tuple[type, ...] = _SKIPPED) -> list[tuple[object, object]] | None:
     """The parts of a container that may contain arrays; None for anything else, and for a list of floats."""
     torch = sys.modules.get("torch")
     parts: Iterable[tuple[object, object]]
@@ -130,7 +152,7 @@ def _children(value: object) -> list[tuple[object, object]] | None:
         parts = [("tensors", value.tensors)]
     else:
         return None
-    return [(key, part) for key, part in parts if type(part) not in _SKIPPED]
+    return [(key, part) for key, part in parts if type(part) not in skipped]
 
 
 def _floats(values: Sequence[Any]) -> Array | None:

@@ -92,10 +92,10 @@ def _load(uri: str, options: ReadOptions) -> list[FoundArray]:
             structure = _load_safely(torch, uri, is_zip)
         except UnpicklingError as error:
             raise _unpickling_error(uri, str(error)) from None
-    found = find_arrays(uri, structure, options.max_members)
+    found = find_arrays(uri, structure, options.max_members, with_plain=options.rows == "file")
     if records is not None:
         _check_storages(uri, found, records)
-    return found
+    return [one.with_rows(options.rows) for one in found]
 
 
 def _load_safely(torch: Any, uri: str, is_zip: bool) -> Any:

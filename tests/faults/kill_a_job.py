@@ -56,6 +56,21 @@ def make_arrays(folder: Path) -> Any:
     return {split: {"x": f"{split}-x.npy", "y": f"{split}-y.npy"} for split in ("train", "val")}
 
 
+def make_samples(folder: Path) -> Any:
+    random_ = np.random.default_rng(0)
+    for number in range(200):
+        path = folder / "images" / ("train" if number % 4 else "val") / f"{number:03}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        x = random_.standard_normal((3, 8, 8)).astype(np.float32)
+        if number % 9 == 0:
+            x[1, 2, 3] = np.inf if number % 2 else np.nan
+        np.save(path, x)
+    return {split: {"path": f"images/{split}", "rows": "file"} for split in ("train", "val")}
+
+
+MAKERS = {"tables": make_tables, "arrays": make_arrays, "samples": make_samples}
+
+
 def forked(work: Work) -> int:
     sys.stdout.flush()
     pid = os.fork()
@@ -124,7 +139,7 @@ def parts_done(output: Path) -> dict[int, str]:
     parts = output / ".datacheck" / "parts"
     found = {}
     for record in (output / ".datacheck" / "units").glob("*.json"):
-        for name, size in json.loads(record.read_bytes())["parts"]:
+        for name, size in (part for unit in json.loads(record.read_bytes())["units"] for part in unit["parts"]):
             if (parts / name).exists():
                 status = (parts / name).stat()
                 if status.st_size != size:
@@ -134,7 +149,7 @@ def parts_done(output: Path) -> dict[int, str]:
 
 
 def kill_again_and_again(folder: Path, rounds: int, kind: str, *, overwrite: bool) -> int:
-    inputs = make_tables(folder) if kind == "tables" else make_arrays(folder)
+    inputs = MAKERS[kind](folder)
     schema = {"schema": SCHEMA} if kind == "tables" else {}
     rules = [IMPUTE, ASIDE]
     choose = random.Random(os.urandom(8))

@@ -53,7 +53,9 @@ def test_a_full_disk_is_reported_and_the_run_resumes_from_its_finished_parts(
     assert {entry.name for entry in output.iterdir()} == {".datacheck"}
     records = [json.loads(path.read_bytes()) for path in (output / ".datacheck" / "units").glob("*.json")]
     staged = output / ".datacheck" / "parts"
-    parts = {(staged / name).stat().st_ino for record in records for name, _ in record["parts"]}
+    parts = {
+        (staged / name).stat().st_ino for record in records for unit in record["units"] for name, _ in unit["parts"]
+    }
     assert len(parts) >= 2
     mount("-o", "remount,size=64m", str(small_disk))
     assert datacheck.run(path.name).is_new

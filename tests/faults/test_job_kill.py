@@ -79,7 +79,7 @@ def units_of(folder: Path) -> dict[str, int]:
 def parts_of(folder: Path) -> set[int]:
     parts = folder / "out" / ".datacheck" / "parts"
     records = [json.loads(path.read_bytes()) for path in (folder / "out" / ".datacheck" / "units").glob("*.json")]
-    return {(parts / name).stat().st_ino for record in records for name, _ in record["parts"]}
+    return {(parts / name).stat().st_ino for record in records for unit in record["units"] for name, _ in unit["parts"]}
 
 
 def assert_resumes_to_the_same_output(folder: Path, parts: set[int]) -> None:
@@ -93,10 +93,10 @@ def assert_resumes_to_the_same_output(folder: Path, parts: set[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tables", "arrays"])
+@pytest.mark.parametrize("kind", ["tables", "arrays", "samples"])
 @pytest.mark.parametrize("how", ["fresh", "overwrite"])
 def test_a_run_killed_at_any_instant_resumes_to_the_same_bytes(kind: str, how: str, tmp_path: Path) -> None:
-    rounds = {"tables": 4, "arrays": 2}[kind]
+    rounds = {"tables": 4, "arrays": 2, "samples": 2}[kind]
     command = [sys.executable, str(KILLER), str(tmp_path), str(rounds), kind, how]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -113,7 +113,7 @@ def _findings(outcomes: Iterable[Outcome], batch: Batch, task: UnitTask) -> Iter
     uris: dict[str | None, str] = {field: uri for field, uri, _ in task.unit.arrays}
     for outcome in outcomes:
         if outcome.reported and not _is_about_file(outcome):
-            yield outcome.to_finding(uris.get(outcome.field, task.unit.uri))
+            yield outcome.to_finding(uris.get(outcome.field, task.unit.uri), is_sample=batch.is_sample)
     if batch.malformed:
         yield malformed_finding(batch, task.unit.uri)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import CleaningError
 from datacheck.formats import get_format
 from datacheck.jobs.units.plan import UnitPlan
-from datacheck.jobs.units.row_labels import RowLabels
+from datacheck.jobs.units.result import RemovedSample
+from datacheck.jobs.units.row_labels import RemovedRows, RowLabels
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.sinks import get_sink
@@ -24,6 +26,8 @@ from datacheck.sinks.base import PartWriter
 from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.ledger import DROPPED, QUARANTINED, write_ledger
 from datacheck.sinks.quarantine import QuarantineWriter
+from datacheck.sinks.writer import copy_file
+from datacheck.sources.base import check_unchanged
 from datacheck.storage import storage_of
 
 __all__ = ["PartFiles", "WrittenParts"]
@@ -34,7 +38,8 @@ class WrittenParts:
     """The finished files of a unit, and how many rows they hold.
 
     ``parts`` is the size in bytes of each file, ``checksums`` a hash of its content. ``arrays`` names the one array in each
-    file of rows; None for an array without a name, and for a file that holds all fields.
+    file of rows; None for an array without a name, and for a file that holds all fields. ``removed``
+    is set for a sample that is not kept.
     """
 
     parts: Mapping[str, int]
@@ -44,6 +49,7 @@ class WrittenParts:
     num_dropped: int
     num_quarantined: int
     removed_by_code: Mapping[str, int]
+    removed: RemovedSample | None = None
 
 
 class PartFiles:
@@ -56,6 +62,7 @@ class PartFiles:
         self._quarantine: QuarantineWriter | None = None
         self._num_kept = 0
         self._removed: list[tuple[IntArray, pa.Array, Categorical[str], Categorical[tuple[str, ...]]]] = []
+        self._sample: RemovedSample | None = None
         self._closed = False
 
     def __enter__(self) -> PartFiles:
@@ -71,7 +78,9 @@ class PartFiles:
                 undo.callback(self._quarantine.abort)
 
     def keep(self, batch: Batch) -> None:
-        """Write kept rows."""
+        """Write kept rows. A sample that is not kept has no file."""
+        if self._task.is_sample and not batch.num_rows:
+            return
         if not self._writers:
             self._open(batch.take(np.empty(0, np.int64)))
         if batch.num_rows:
@@ -102,6 +111,9 @@ class PartFiles:
     def remove(self, original: Batch, labels: RowLabels, plan: CleaningPlan) -> None:
         """Record the removed rows in the ledger, and write the quarantined ones."""
         removed = labels.removed()
+        if self._task.is_sample:
+            self._remove_sample(removed)
+            return
         file_rows = original.file_rows(removed.rows)
         self._add_to_ledger(file_rows, original.row_group, removed.actions, removed.codes)
         is_quarantined = np.array([action is not Action.DROP_ROW for action in removed.actions.values], np.bool_)
@@ -120,6 +132,11 @@ class PartFiles:
             if action is not Action.DROP_ROW:
                 self._open_quarantine(original).write_malformed(lines)
 
+    def _remove_sample(self, removed: RemovedRows) -> None:
+        """Copy a file that is one sample to the quarantine. The ledger is written for all samples of a split at once."""
+        for action, codes, reason in zip(removed.actions, removed.codes, removed.reasons, strict=True):
+            self._sample = RemovedSample(_verdict(action), codes, reason)
+
     def _open_quarantine(self, template: Batch) -> QuarantineWriter:
         if self._quarantine is None:
             base = f"{self._plan.parts}/{self._task.name}.quarantine"
@@ -129,7 +146,7 @@ class PartFiles:
     def _add_to_ledger(
         self, rows: IntArray, row_group: int | None, actions: Categorical[Action], codes: Categorical[tuple[str, ...]]
     ) -> None:
-        outcomes = tuple(DROPPED if action is Action.DROP_ROW else QUARANTINED for action in actions.values)
+        outcomes = tuple(map(_verdict, actions.values))
         group = (
             pa.nulls(len(rows), pa.int32())
             if row_group is None
@@ -140,6 +157,8 @@ class PartFiles:
     def close(self) -> WrittenParts:
         """Finish every file."""
         parts = {name: writer.close() for name, writer in self._writers}
+        if self._sample is not None:
+            return self._close_sample(self._sample)
         if self._quarantine is not None:
             parts[self._quarantine.uri.rpartition("/")[2]] = self._quarantine.close()
         outcomes = Categorical.concatenate(outcomes for _, _, outcomes, _ in self._removed)
@@ -153,13 +172,33 @@ class PartFiles:
         by_outcome, by_code = Counter(dict(outcomes.counts())), Counter[str]()
         for broken, number in codes.counts():
             by_code.update(dict.fromkeys(broken, number))
-        storage = storage_of(self._plan.parts)
         return WrittenParts(
             parts,
-            {name: storage.content_hash(f"{self._plan.parts}/{name}") for name in parts},
+            self._checksums(parts),
             self._arrays,
             self._num_kept,
             by_outcome[DROPPED],
             by_outcome[QUARANTINED],
             dict(sorted(by_code.items())),
         )
+
+    def _close_sample(self, sample: RemovedSample) -> WrittenParts:
+        """Finish a sample that is not kept."""
+        parts: dict[str, int] = {}
+        if sample.verdict == QUARANTINED:
+            unit = self._task.unit
+            name = f"{self._task.name}.quarantine{PurePosixPath(unit.uri).suffix}"
+            parts[name] = copy_file(unit.uri, f"{self._plan.parts}/{name}")
+            check_unchanged(unit.uri, unit.fingerprint)
+        self._closed = True
+        is_dropped = sample.verdict == DROPPED
+        by_code = dict.fromkeys(sorted(sample.codes), 1)
+        return WrittenParts(parts, self._checksums(parts), [], 0, int(is_dropped), int(not is_dropped), by_code, sample)
+
+    def _checksums(self, parts: Iterable[str]) -> dict[str, str]:
+        storage = storage_of(self._plan.parts)
+        return {name: storage.content_hash(f"{self._plan.parts}/{name}") for name in parts}
+
+
+def _verdict(action: Action) -> str:
+    return DROPPED if action is Action.DROP_ROW else QUARANTINED

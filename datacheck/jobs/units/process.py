@@ -173,6 +173,7 @@ class _UnitCleaner:
             dict(self._failed),
             dict(self._left),
             checksums=dict(written.checksums),
+            removed=written.removed,
         )
 
 

@@ -14,11 +14,20 @@ from datacheck.jobs.units.scan import UnitScan
 from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
 
-__all__ = ["UnitResult", "from_json", "read_finished", "to_json"]
+__all__ = ["RemovedSample", "UnitResult", "from_json", "read_finished", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 _FACTS = ("problem", "top_level", "is_array", "is_shared")
 _MAPPINGS = ("removed_by_code", "failed", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedSample:
+    """A file that is one sample and is not in the output: its verdict, the codes that it broke, and the reason."""
+
+    verdict: str
+    codes: tuple[str, ...]
+    reason: str
 
 
 @dataclass(slots=True)
@@ -32,6 +41,7 @@ class UnitResult:
             part that holds all fields.
         failed: the number of violations of each code whose rule is ``fail``.
         left: the number of violations of each code that a ``report`` rule leaves in the output.
+        removed: set for a sample that is not kept.
         failure: the error that must stop the run. An input that cannot be read does not: see ``error``.
         checksums: a hash of the content of each file in ``parts``.
     """
@@ -49,6 +59,7 @@ class UnitResult:
     scan: UnitScan = field(default_factory=UnitScan)
     failed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    removed: RemovedSample | None = None
     failure: DatacheckError | None = None
     checksums: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +85,7 @@ def to_json(record: UnitResult) -> dict[str, Any]:
         "parts": [list(part) for part in record.parts.items()],
         "checksums": record.checksums,
         "arrays": list(record.arrays),
+        "removed": record.removed and [record.removed.verdict, list(record.removed.codes), record.removed.reason],
         "repairs": [asdict(total) for total in record.repairs],
         "findings": [finding.to_dict() for finding in scan.findings],
         "names": list(scan.names),
@@ -104,6 +116,9 @@ def from_json(record: Mapping[str, Any]) -> UnitResult:
     read.parts = {part: int(size) for part, size in record["parts"]}
     read.checksums = dict(record.get("checksums", {}))
     read.arrays = list(record["arrays"])
+    if record["removed"] is not None:
+        verdict, codes, reason = record["removed"]
+        read.removed = RemovedSample(verdict, tuple(codes), reason)
     for name in _COUNTS:
         setattr(read, name, int(record[name]))
     for name in _MAPPINGS:
@@ -122,11 +137,12 @@ def read_finished(
     """
     uris = {task.name: task.unit.uri for task in tasks}
     finished = {}
-    for name, record in recorded.items():
+    for saved in recorded.values():
         with suppress(KeyError, TypeError, ValueError, AttributeError):
-            read = from_json(record)
-            if read.uri != uris.get(name):
-                continue
-            if all(has_part(part, size, read.checksums.get(part, "")) for part, size in read.parts.items()):
-                finished[name] = read
+            for record in saved["units"]:
+                read = from_json(record)
+                if read.uri != uris.get(read.name):
+                    continue
+                if all(has_part(part, size, read.checksums.get(part, "")) for part, size in read.parts.items()):
+                    finished[read.name] = read
     return finished

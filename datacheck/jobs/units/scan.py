@@ -123,7 +123,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
     num_rows = 0
     for batch in batches:
         coerced = coerce_batch(batch, rules.schema)
-        findings += _to_findings(checker.check_coerced(batch, coerced), uri)
+        findings += _to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
         for name in batch.names:
@@ -147,8 +147,8 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
     )
 
 
-def _to_findings(outcomes: Iterable[Outcome], uri: str) -> list[Finding]:
-    return [outcome.to_finding(uri) for outcome in outcomes if outcome.reported]
+def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool) -> list[Finding]:
+    return [outcome.to_finding(uri, is_sample=is_sample) for outcome in outcomes if outcome.reported]
 
 
 def malformed_finding(batch: Batch, uri: str) -> Finding:

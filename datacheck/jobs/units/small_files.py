@@ -105,7 +105,7 @@ def _kind(column: Column) -> Any:
         return None
     if isinstance(data, np.ndarray):
         is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"
-        return (data.dtype, data.shape[1:]) if is_plain else None
+        return (data.dtype, data.shape[1:], column.is_sample) if is_plain else None
     kind = data.type
     if kind.id in _NUMBERS:
         return kind.id

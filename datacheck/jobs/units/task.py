@@ -21,6 +21,7 @@ class UnitTask:
         unit: what to read.
         num_file_rows: the number of rows of its file, where known.
         format: the format to write.
+        is_sample: whether the unit is a whole file, which is one sample.
         duplicates: for each unique key, the rows of the file that repeat an earlier row's key.
         file_outcomes: the results of the checks that need all kept rows of the file, with rows of the file.
     """
@@ -30,5 +31,6 @@ class UnitTask:
     unit: WorkUnit
     num_file_rows: int | None
     format: str
+    is_sample: bool = False
     duplicates: tuple[tuple[str | None, IntArray], ...] = ()
     file_outcomes: tuple[Outcome, ...] = ()

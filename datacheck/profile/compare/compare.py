@@ -18,6 +18,7 @@ from datacheck.findings import Finding, Severity
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import error_finding
 from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.scan import are_paths
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.profile.compare.chance import ChanceMatches
@@ -174,6 +175,8 @@ class _Comparison:
         """Find the files of each dataset."""
         dtypes = [(path, field.dtype) for path, field in self.schema.fields.items() if path is not None and field.dtype]
         files = [find_files(data, self.options, dtypes) if are_paths(data) else () for data in inputs]
+        for found in files:
+            require_rows(found, self.schema)
         datasets: list[_Dataset] = []
         num_in_memory = 0
         for data, found in zip(inputs, files, strict=True):

@@ -20,7 +20,7 @@ from datacheck.errors import UsageError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import FLOAT_FORMATS, Regular
 from datacheck.sources import get_source
-from datacheck.sources.base import ReadOptions
+from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.text import ordinal_list, plain
 from datacheck.torch.loader.errors import warn_at_caller
 from datacheck.torch.loader.provenance import SampleOrigin
@@ -39,6 +39,7 @@ def open_dataset(
     *,
     split: str | None = None,
     columns: Sequence[str] | None = None,
+    rows: RowsAre | None = None,
 ) -> FileDataset:
     """Open files as a map-style dataset; each sample knows its file and row.
 
@@ -56,12 +57,14 @@ def open_dataset(
             row.
         split: the split of an output.
         columns: the fields of the samples. Default: all. ``default_collate`` does not take strings and times.
+        rows: ``"file"`` if each file of arrays is one sample, ``"first-axis"`` (the default) if it holds many along its first
+            axis. An output of ``datacheck run`` has recorded it.
 
     Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. A
     warning names each field of numbers with nulls: ``default_collate`` fails on them, and for a ``SafeDataset`` such
     samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and ``SourceError``.
     """
-    options = ReadOptions() if columns is None else ReadOptions(columns=tuple(columns))
+    options = ReadOptions(columns=None if columns is None else tuple(columns), rows=rows)
     if isinstance(path, Mapping):
         parts = parts_of_table({field: os.fspath(file) for field, file in path.items()}, ReadOptions())
     elif isinstance(path, str | os.PathLike):
@@ -117,7 +120,10 @@ class FileDataset(Dataset[Any]):
     def _load(self, number: int) -> _LoadedPart:
         loaded = self._loaded.get(number)
         if loaded is None:
-            loaded = self._loaded[number] = _LoadedPart(self.parts[number], self.columns)
+            loaded = _LoadedPart(self.parts[number], self.columns)
+            # Files that are one sample each are many, and stay in the cache of the operating system.
+            if self.parts[number].info.units[0].options.rows != "file":
+                self._loaded[number] = loaded
             self._numbers |= loaded.numbers
             for field, rows in loaded.nulls.items():
                 self._warn_of_nulls(self.parts[number], field, rows)

@@ -8,7 +8,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,8 @@ def _parts_of_account(
     gone = [_removed(_inside(folder, ledger["path"])) for ledger in ledgers]
     removed = np.sort(np.concatenate(gone)) if gone else np.empty(0, np.int64)
     uri = account["uri"]
+    if account.get("rows") == "file":
+        options = replace(options, rows="file")
     if account["files"] and rows and all(_is_one_array(part["path"]) for part in rows):
         files = {
             posixpath.splitext(posixpath.basename(part["path"]))[0]: _inside(folder, part["path"]) for part in rows
