@@ -59,12 +59,12 @@ def make_arrays(folder: Path) -> Any:
 def make_samples(folder: Path) -> Any:
     random_ = np.random.default_rng(0)
     for number in range(200):
-        path = folder / "images" / ("train" if number % 4 else "val") / f"{number:03}.npy"
+        path = folder / "images" / ("train" if number % 4 else "val") / f"{number:03}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         x = random_.standard_normal((3, 8, 8)).astype(np.float32)
         if number % 9 == 0:
             x[1, 2, 3] = np.inf if number % 2 else np.nan
-        np.save(path, x)
+        np.savez(path, x=x)
     return {split: {"path": f"images/{split}", "rows": "file"} for split in ("train", "val")}
 
 

@@ -147,7 +147,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
     )
 
 
-def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool) -> list[Finding]:
+def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool = False) -> list[Finding]:
     return [outcome.to_finding(uri, is_sample=is_sample) for outcome in outcomes if outcome.reported]
 
 
