@@ -170,7 +170,7 @@ def test_a_second_run_has_nothing_to_do_and_another_meaning_of_rows_is_another_r
     datacheck.run(path, workers=1, overwrite=True)
     assert contents(images / "out") == before
     path.write_text(path.read_text().replace("rows: file", "rows: first-axis"))
-    with pytest.raises(datacheck.errors.OutputError, match="another run"):
+    with pytest.raises(datacheck.errors.OutputError, match="rows"):
         datacheck.run(path)
 
 
