@@ -11,7 +11,7 @@ from typing import Any
 from datacheck.codes import CODES
 from datacheck.text import count, ordinal_list, plain
 
-__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings"]
+__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "typed"]
 
 #: The number of examples in a finding: the first ones in row order.
 MAX_EXAMPLES = 5
@@ -25,7 +25,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-def _typed(value: Any, *kinds: type) -> Any:
+def typed(value: Any, *kinds: type) -> Any:
     """A value of a file that may be damaged, if it is of one of these types."""
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise TypeError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {plain(repr(value), 40)}")
@@ -53,10 +53,10 @@ class Example:
     def from_dict(cls, record: Mapping[str, Any]) -> Example:
         """Build an example from the output of :meth:`to_dict`; raises as :meth:`Finding.from_dict` does."""
         return cls(
-            _typed(record["row"], int, NoneType),
-            _typed(record["row_group"], int, NoneType),
-            tuple(_typed(step, int) for step in _typed(record["index"], list, tuple)),
-            _typed(record["value"], str),
+            typed(record["row"], int, NoneType),
+            typed(record["row_group"], int, NoneType),
+            tuple(typed(step, int) for step in typed(record["index"], list, tuple)),
+            typed(record["value"], str),
         )
 
 
@@ -164,17 +164,17 @@ class Finding:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Finding:
         """Build a finding from the output of :meth:`to_dict`; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
-        if _typed(record, Mapping)["code"] not in CODES:
+        if typed(record, Mapping)["code"] not in CODES:
             raise ValueError(f"unknown code {plain(str(record['code']), 40)}")
         return cls(
             code=record["code"],
-            uri=_typed(record["uri"], str),
-            field=_typed(record["field"], str, NoneType),
-            num_violations=_typed(record["num_violations"], int),
-            num_checked=_typed(record["num_checked"], int),
+            uri=typed(record["uri"], str),
+            field=typed(record["field"], str, NoneType),
+            num_violations=typed(record["num_violations"], int),
+            num_checked=typed(record["num_checked"], int),
             examples=tuple(Example.from_dict(example) for example in record["examples"]),
-            rule=_typed(record["rule"], str, NoneType),
-            detail=_typed(record["detail"], str),
+            rule=typed(record["rule"], str, NoneType),
+            detail=typed(record["detail"], str),
             severity=Severity(record["severity"]),
         )
 

@@ -239,3 +239,73 @@ def test_a_dataset_can_define_its_fingerprint() -> None:
     one, other = Numbered(3), Numbered(4)
     one.fingerprint = other.fingerprint = "mine"  # type: ignore[attr-defined]
     assert fingerprint_of(one) == fingerprint_of(other)
+
+
+class Trainer:
+    """Refers to itself, as trainers do: only the garbage collector frees it."""
+
+    def __init__(self, dataset: SafeDataset[Any]) -> None:
+        self.me, self.dataset = self, dataset
+
+
+def test_a_dataset_that_is_collected_while_the_file_is_locked_does_not_wait_for_the_lock(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "bad.json"
+    quarantine = Quarantine(file, "known", "data", 20)
+    data = TensorDataset(torch.tensor([[1.0], [float("nan")], [3.0], [float("inf")], *[[4.0]] * 16]))
+    gc.disable()
+    try:
+        trainer = Trainer(SafeDataset(data, max_bad_fraction=0.9, quarantine=file, fingerprint="known"))
+        with pytest.warns(BadSampleWarning):
+            trainer.dataset[1]
+        trainer.dataset[3]
+        assert listed(file) == [1], "the second is written a little later"
+        del trainer
+    finally:
+        gc.enable()
+    done = threading.Event()
+
+    def collect() -> None:
+        with quarantine._locked():
+            gc.collect()
+        done.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert done.wait(10), "the finalizer waits for the lock that its own thread holds"
+    SafeDataset(data, max_bad_fraction=0.9, quarantine=file, fingerprint="known")
+    assert listed(file) == [1, 3]
+
+
+CHANGES: list[tuple[str, Any]] = [
+    ("code", "DC1"),
+    ("code", None),
+    ("index", -1),
+    ("index", 10**400),
+    ("index", "1"),
+    ("findings", 3),
+    ("origin", 3),
+    ("origin", {"index": 1}),
+    ("error", {"kind": 3, "message": "", "traceback": ""}),
+    ("epoch", []),
+    ("worker", "x"),
+    ("verdict", "fine"),
+    ("num_violations", "x"),
+    ("examples", [3]),
+    ("detail", None),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES)
+def test_a_damaged_sample_is_refused_when_it_is_read(name: str, value: Any, tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    data = TensorDataset(torch.tensor([[1.0], [float("nan")]]))
+    with pytest.warns(BadSampleWarning):
+        SafeDataset(data, max_bad_fraction=1, quarantine=file).check()
+    gc.collect()  # it saves once more
+    record = json.loads(file.read_text())
+    sample = record["samples"][0]
+    (sample if name in sample else sample["findings"][0])[name] = value
+    file.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"bad\.json: not a quarantine file"):
+        SafeDataset(data, max_bad_fraction=1, quarantine=file)

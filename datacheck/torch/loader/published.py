@@ -121,7 +121,7 @@ def _read(uri: str) -> dict[str, Any]:
         if record["version"] == _MANIFEST_VERSION and isinstance(record["inputs"], list):
             return dict(record)
         problem = f"expected version {_MANIFEST_VERSION}, got {record['version']!r}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = plain(repr(error))
     raise UsageError(f"{plain(uri)}: not a manifest of datacheck ({problem}); run 'datacheck run' again")
 

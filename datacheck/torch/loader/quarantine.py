@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import glob
 import json
 import os
@@ -119,9 +118,9 @@ class Quarantine:
             os.close(lock)
         return found
 
-    def add(self, samples: Iterable[BadSample]) -> int:
-        """Add bad samples; returns how many the file has then."""
-        with self._locked():
+    def add(self, samples: Iterable[BadSample], *, waits: bool = True) -> int:
+        """Add bad samples; returns how many the file has then. Unless it ``waits``, raises ``BlockingIOError`` if it had to."""
+        with self._locked(waits=waits):
             return self._merge(samples)
 
     def _merge(self, samples: Iterable[BadSample]) -> int:
@@ -156,22 +155,17 @@ class Quarantine:
             raise OutputError(f"{self._name}: cannot be written: {error}") from error
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, *, waits: bool = True) -> Iterator[None]:
         try:
             lock = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise OutputError(
                 f"{self._name}: cannot be written: {error}; choose a file in a folder that exists"
             ) from error
-        is_gc_enabled = gc.isenabled()
-        # Collecting another dataset here would save its bad samples, and so wait for this lock forever.
-        gc.disable()
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         finally:
-            if is_gc_enabled:
-                gc.enable()
             # A worker that was forked meanwhile has the descriptor too and would keep the lock.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)

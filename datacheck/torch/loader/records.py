@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from types import NoneType
 from typing import Any
 
 from datacheck.errors import SourceError
-from datacheck.findings import Example, Finding
+from datacheck.findings import Example, Finding, typed
 from datacheck.sources.probe import read_head
 from datacheck.storage import storage_of
 from datacheck.text import plain
@@ -19,6 +20,8 @@ __all__ = ["BadSample", "SampleError", "SampleVerdict", "describe_error", "error
 
 #: The length of a kept traceback: its end, where the error is.
 MAX_TRACEBACK = 4000
+#: No dataset has more samples.
+_MAX_INDEX = 1 << 63
 
 
 class SampleVerdict(StrEnum):
@@ -90,14 +93,21 @@ class BadSample:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> BadSample:
         """The sample that :meth:`to_dict` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        origin, error = (typed(record[name], dict, NoneType) for name in ("origin", "error"))
+        if not 0 <= typed(record["index"], int) < _MAX_INDEX:
+            raise ValueError(f"index: expected 0 to {_MAX_INDEX:,}, got {plain(str(record['index']), 40)}")
+        if origin is not None:
+            typed(origin["uri"], str, NoneType)
+            for name in ("index", "row_group", "row", "replaces"):
+                typed(origin[name], int, NoneType)
         return cls(
-            int(record["index"]),
+            record["index"],
             SampleVerdict(record["verdict"]),
-            tuple(Finding.from_dict(finding) for finding in record["findings"]),
-            None if record["origin"] is None else SampleOrigin(**record["origin"]),
-            None if record["error"] is None else SampleError(**record["error"]),
-            int(record["epoch"]),
-            record["worker"],
+            tuple(Finding.from_dict(finding) for finding in typed(record["findings"], list)),
+            None if origin is None else SampleOrigin(**origin),
+            None if error is None else SampleError(**{name: typed(value, str) for name, value in error.items()}),
+            typed(record["epoch"], int),
+            typed(record["worker"], int, NoneType),
         )
 
 

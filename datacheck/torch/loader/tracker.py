@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,7 @@ class BadSampleTracker:
             if other.quarantine is not None and other.quarantine.path == self.quarantine.path:
                 other.write_quarantine()
         known = self.quarantine.load()
+        _save_waiting()
         self.recorder = Recorder(is_stream=False, beside=self.quarantine.path)
         self.quarantine.mark_owner(self.recorder.event_log)
         self._start()
@@ -106,8 +110,11 @@ class BadSampleTracker:
         self._state_samples: tuple[int, list[dict[str, Any]]] | None = None
         register_origins(self.token, self)
         if self.quarantine is not None:
+            self.owner = os.getpid()
             _with_quarantine.add(self)
-            weakref.finalize(self, _save_at_exit, self.recorder, self.quarantine, os.getpid())
+            weakref.finalize(self, _save_when_collected, self.recorder, self.quarantine, self.owner).atexit = False
+            # After the finalizer, so that this runs before those that delete the event logs.
+            _save_at_exit()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -281,6 +288,7 @@ class BadSampleTracker:
         self._written_at = time.monotonic()
         if _try_add(self.quarantine, self.recorder.samples(), warns=not self._has_failed):
             self._num_written = len(self.recorder.bad)
+        _save_waiting()
         self._has_failed = self._num_written != len(self.recorder.bad)
 
     def report(self) -> DatasetReport:
@@ -344,19 +352,59 @@ _CONSEQUENCES = {
 }
 
 
-def _save_at_exit(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
-    """Save the bad samples when the dataset is deleted or its process exits, in the main process."""
+#: What datasets found that were collected while the quarantine file was locked, and who created them.
+_waiting: deque[tuple[Recorder, Quarantine, int]] = deque()
+
+
+def _save_when_collected(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
+    """Save the bad samples of a dataset that is gone, or let them wait.
+
+    A dataset can be collected at any instant, also while this very thread holds the lock of the file: a finalizer never
+    waits for it.
+    """
+    _waiting.append((recorder, quarantine, owner))
+    _save_waiting(waits=False)
+
+
+def _save_waiting(*, waits: bool = True) -> None:
+    """Save what collected datasets found. What finds the file locked stays where it is, unless it ``waits``."""
+    for _ in range(len(_waiting)):
+        try:
+            one = _waiting.popleft()
+        except IndexError:  # another thread was faster
+            return
+        try:
+            _save(*one, waits=waits)
+        except BlockingIOError:
+            _waiting.append(one)
+
+
+def _save(recorder: Recorder, quarantine: Quarantine, owner: int, *, waits: bool = True) -> None:
+    """Save the bad samples of a dataset, in the process that created it."""
     if os.getpid() != owner or get_worker_info() is not None:
         return
     found = [sample for sample in recorder.samples() if sample.verdict is SampleVerdict.BAD]
-    if found and not _try_add(quarantine, found, warns=True):
+    if found and not _try_add(quarantine, found, warns=True, waits=waits):
         recorder.event_log.keep()
 
 
-def _try_add(quarantine: Quarantine, samples: Iterable[BadSample], *, warns: bool) -> bool:
+@functools.cache
+def _save_at_exit() -> None:
+    """Save, when this process exits, what its datasets found."""
+    atexit.register(_save_all)
+
+
+def _save_all() -> None:
+    _save_waiting()
+    for tracker in list(_with_quarantine):
+        if tracker.quarantine is not None:
+            _save(tracker.recorder, tracker.quarantine, tracker.owner)
+
+
+def _try_add(quarantine: Quarantine, samples: Iterable[BadSample], *, warns: bool, waits: bool = True) -> bool:
     """Add samples to the quarantine file. False if that fails, which must not stop a training run."""
     try:
-        quarantine.add(samples)
+        quarantine.add(samples, waits=waits)
     except (OutputError, UsageError) as error:
         if warns:
             warn_at_caller(f"{error}; until this is fixed, the bad samples are known to this run only")
