@@ -18,7 +18,10 @@ from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
 
-__all__ = ["FieldFacts", "FieldMap", "check_structure", "is_of_values"]
+#: What ``indicator: true`` of an impute rule appends to the name of a field.
+INDICATOR_SUFFIX = "_missing"
+
+__all__ = ["INDICATOR_SUFFIX", "FieldFacts", "FieldMap", "check_structure", "is_of_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +95,26 @@ def _missing(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
     for path, field in schema.fields.items():
         if path is not None and field.required and path not in fields:
             yield _fault("DC001", path, f"the schema requires it{nearest_name(path, known)}")
+    for name in dict.fromkeys(name for key in schema.unique for name in key):
+        if name not in schema.fields and name not in fields:
+            yield _fault("DC001", name, f"a unique key of the schema needs it{nearest_name(name, known)}")
 
 
 def _extra(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
     if not schema.strict:
         return
     for path, facts in fields.items():
-        if facts.top_level and path is not None and not _mentions(schema, path):
+        if facts.top_level and path is not None and not (_mentions(schema, path) or _is_indicator(schema, path, facts)):
             yield _fault("DC002", path)
 
 
 def _mentions(schema: Schema, path: str) -> bool:
-    return any(
-        name is not None and (name == path or name.startswith((f"{path}.", f"{path}[]"))) for name in schema.fields
-    )
+    return any(name == path or name.startswith((f"{path}.", f"{path}[]")) for name in schema.names)
+
+
+def _is_indicator(schema: Schema, path: str, facts: FieldFacts) -> bool:
+    """Whether a field is what ``indicator: true`` adds to the output for a field of the schema."""
+    return facts.dtype == "bool" and path.endswith(INDICATOR_SUFFIX) and path[: -len(INDICATOR_SUFFIX)] in schema.names
 
 
 def _repeated(names: Sequence[str | None]) -> Iterable[Outcome]:

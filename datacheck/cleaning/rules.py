@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic import Field as ModelField
 
+from datacheck.checks.structure import INDICATOR_SUFFIX
 from datacheck.codes import CODES, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.schema.validation import fault
@@ -204,7 +205,7 @@ class Impute(_Rule):
         """The name of the indicator field of a leaf; None for a rule without one."""
         if self.indicator is False:
             return None
-        template = "{field}_missing" if self.indicator is True else self.indicator
+        template = f"{{field}}{INDICATOR_SUFFIX}" if self.indicator is True else self.indicator
         name = path or ""
         while name.endswith("[]"):
             name = name.removesuffix("[]")

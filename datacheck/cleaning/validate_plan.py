@@ -176,8 +176,12 @@ class _Validator:
             problem = "an .npy file holds one unnamed array, so it has no room for an indicator"
             raise self._wrong(index, "indicator", problem)
         name = rule.indicator_name(path) or ""
-        if name in self.fields or name in self.schema.fields:
+        if name in self.fields:
             problem = f"field '{plain(name)}' already exists; choose another name, such as '{{field}}_imputed'"
+            raise self._wrong(index, "indicator", problem)
+        listed = self.schema.fields.get(name)
+        if listed is not None and listed.dtype not in (None, "bool"):
+            problem = f"the schema lists '{plain(name)}' as {listed.dtype}, and an indicator is bool"
             raise self._wrong(index, "indicator", problem)
         if name in self._indicators:
             problem = f"'{plain(name)}' is also the indicator of clean[{self._indicators[name]}]; choose another name"

@@ -121,7 +121,8 @@ class RunResult:
         if outputs is None:
             self._accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
         else:
-            self._accounts.append(_account(merged, outputs, _left_in_file(findings, self._pipeline.plan)))
+            left_in_file = list(_left_in_file(findings, self._pipeline.plan))
+            self._accounts.append(_account(merged, outputs, left_in_file))
             self._removed.setdefault(item.split, []).extend(
                 (self._num_inputs[item.split], self._accounts[-1], result.removed)
                 for _, result in merged.units
@@ -168,7 +169,9 @@ class RunResult:
         )
 
 
-def _account(merged: InputResult, outputs: list[dict[str, Any]], left_in_file: Mapping[str, int]) -> InputAccount:
+def _account(
+    merged: InputResult, outputs: list[dict[str, Any]], left_in_file: Sequence[tuple[str, str | None]]
+) -> InputAccount:
     item, results = merged.item, [result for _, result in merged.units]
     return InputAccount(
         item.split,
@@ -182,21 +185,23 @@ def _account(merged: InputResult, outputs: list[dict[str, Any]], left_in_file: M
         sum(result.num_quarantined for result in results),
         sum_counts([result.removed_by_code for result in results]),
         RepairTotal.add(total for result in results for total in result.repairs),
-        {**left_in_file, **sum_counts([result.left for result in results])},
+        {**{code: 1 for code, _ in left_in_file}, **sum_counts([result.left for result in results])},
         outputs,
         "file" if item.sample_name else "first-axis",
+        [
+            list(pair)
+            for pair in dict.fromkeys([*left_in_file, *(pair for result in results for pair in result.left_in)])
+        ],
     )
 
 
-def _left_in_file(findings: Iterable[Finding], plan: CleaningPlan) -> dict[str, int]:
-    """The violations by the whole file, such as a missing field, that a ``report`` rule leaves as they are."""
-    return {
-        finding.code: 1
-        for finding in findings
-        if finding.is_error
-        and CODES[finding.code].level == "file"
-        and plan.decide(finding.field, finding.code) is Action.REPORT
-    }
+def _left_in_file(findings: Iterable[Finding], plan: CleaningPlan) -> Iterator[tuple[str, str | None]]:
+    """The violations by the whole file, such as a missing field, that a ``report`` rule leaves: their codes and fields."""
+    for finding in findings:
+        is_of_file = finding.is_error and CODES[finding.code].level == "file"
+        is_left = is_of_file and plan.decide(finding.field, finding.code) is Action.REPORT
+        if is_left and not plan.drops_leaf(finding.field):
+            yield finding.code, finding.field
 
 
 def _duplicate_findings(merged: InputResult, repeated: Iterable[tuple[str | None, IntArray]]) -> Iterator[Finding]:

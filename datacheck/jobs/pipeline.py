@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic import Field as ModelField
 
 from datacheck.cleaning.plan import CleaningPlan, Otherwise
-from datacheck.cleaning.rules import Rule
+from datacheck.cleaning.rules import Impute, Rule
 from datacheck.errors import PipelineError, nearest_name
 from datacheck.schema.loading import load_schema
 from datacheck.schema.model import Schema
@@ -174,7 +174,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
     return Pipeline(
         place,
         written.name or Path(path).stem,
-        _schema(written.schema_, folder, place),
+        _with_optional_indicators(_schema(written.schema_, folder, place), written.clean),
         {split: _resolved(paths, folder) for split, paths in written.inputs.items()},
         fit,
         CleaningPlan(written.clean, written.otherwise, place),
@@ -198,6 +198,21 @@ def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) ->
 
         return parse_schema(reference, f"{place}: schema")
     return load_schema(reference)
+
+
+def _with_optional_indicators(schema: Schema, rules: Iterable[Rule]) -> Schema:
+    """The schema for the inputs, which need not have the fields that the rules add to the output."""
+    added = {
+        rule.indicator_name(path)
+        for rule in rules
+        if isinstance(rule, Impute)
+        for path in schema.fields
+        if path is not None and rule.matches(path)
+    }
+    optional = {
+        name: schema.fields[name].model_copy(update={"required": False}) for name in added & schema.fields.keys()
+    }
+    return schema.model_copy(update={"fields": {**schema.fields, **optional}}) if optional else schema
 
 
 def _resolved(paths: Paths | RowsInput, folder: Path) -> tuple[str, ...] | dict[str, str]:

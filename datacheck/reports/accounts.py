@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from datacheck.codes import CODES
+
 __all__ = ["InputAccount", "RepairTotal"]
 
 
@@ -34,7 +36,8 @@ class InputAccount:
     ``num_read = num_kept + num_dropped + num_quarantined``. ``status`` is ``cleaned``, or ``unreadable``: then nothing of
     the input is in the output and every count is 0. ``outputs`` lists the files that hold its rows, relative to the
     output folder. Each covers the input's rows from ``row_start`` on, minus those in its ``ledger``. ``rows`` is ``file`` for a
-    file of arrays that is one sample.
+    file of arrays that is one sample. ``left_by_code`` counts the violations that a ``report`` rule leaves in the output, and
+    ``left_in`` pairs their codes with their fields.
     """
 
     split: str
@@ -51,6 +54,13 @@ class InputAccount:
     left_by_code: dict[str, int] = field(default_factory=dict)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     rows: str = "first-axis"
+    left_in: list[list[str | None]] = field(default_factory=list)
+
+    def leaves(self, code: str, path: str | None) -> bool:
+        """Whether violations of a code in a field are left in the output. Of a key's duplicates, only the code is known."""
+        if CODES[code].level == "dataset" or not self.left_in:  # which a manifest of an earlier version lacks
+            return code in self.left_by_code
+        return [code, path] in self.left_in
 
     @property
     def is_cleaned(self) -> bool:

@@ -32,6 +32,10 @@ class Report:
         """Whether there are no errors. Warnings and notes do not count."""
         return not any(finding.is_error for finding in self.findings)
 
+    def __bool__(self) -> bool:
+        """Raise: ``if report:`` reads as "if there is something to report" to one and as "if it is ok" to another."""
+        raise TypeError("a report is neither true nor false; use report.ok, or report.findings")
+
     def for_ci(self) -> Report:
         """The report for CI tools, which fail on any error: it has errors only if the report is not ``ok``."""
         return self

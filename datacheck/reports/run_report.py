@@ -54,7 +54,7 @@ class RunReport(Report):
     def _is_resolved(self, finding: Finding, account: InputAccount | None) -> bool:
         if account is None or finding.code in self.failed:
             return False
-        return account.is_cleaned and finding.code not in account.left_by_code
+        return account.is_cleaned and not account.leaves(finding.code, finding.field)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
@@ -16,7 +17,7 @@ from pydantic import (
 )
 from pydantic import Field as Described
 
-from datacheck.errors import SchemaError, nearest_name
+from datacheck.errors import SchemaError
 from datacheck.schema.builtin_checks import check_problem
 from datacheck.schema.constraints import check_field, number_of
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
@@ -277,8 +278,6 @@ class Schema(_Model):
                 other = f"checks[{labels[expression.label]}]"
                 raise fault(("checks", position), f"'{expression.label}' already names {other}; give it another 'name'")
             labels[expression.label] = position
-            for name in parse_expression(expression.expr).names:
-                self._check_known(("checks", position, "expr"), name)
         return self
 
     def _check_unique(self) -> None:
@@ -289,16 +288,17 @@ class Schema(_Model):
             if not key:
                 raise fault(("unique", position), "is empty; list at least one field")
             for name in key:
-                self._check_known(("unique", position), name)
                 if "[]" in name:
                     raise fault(("unique", position), f"'{name}' is inside a list, so it cannot be part of a key")
             if len(set(key)) < len(key):
                 raise fault(("unique", position), "lists a field twice")
 
-    def _check_known(self, at: tuple[str | int, ...], name: str) -> None:
-        if self.fields and name not in self.fields:
-            hint = nearest_name(name, [known for known in self.fields if known is not None])
-            raise fault(at, f"'{name}' is not a field of the schema{hint or '; add it to the fields'}")
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that the schema names: those that it lists, and those of its keys and expressions."""
+        of_rules = (parse_expression(expression.expr).names for expression in self.checks)
+        listed = [name for name in self.fields if name is not None]
+        return tuple(dict.fromkeys(itertools.chain(listed, *self.unique, *of_rules)))
 
     def field_for(self, path: str | None) -> Field | None:
         """The field for a leaf: the field with the same path, or for the values of a list that of the list.

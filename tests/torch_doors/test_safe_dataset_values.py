@@ -179,7 +179,7 @@ def test_text_among_numbers_hides_no_nan() -> None:
         (pack_sequence([torch.tensor([1.0, NAN]), torch.tensor([1.0])]), "data"),
         ({"x": [0.5, NAN, 1]}, "x"),
         ({"x": [[0.5, 1.0], [NAN, 1.0]]}, "x"),
-        ({"x": np.ma.masked_array([1.0, NAN], mask=[True, False])}, "x"),
+        ({"x": np.ma.masked_array([1.0, NAN], mask=[False, False])}, "x"),
         ({"x": np.array([(1, NAN)], [("a", "i4"), ("b", "f4")])}, "x.b"),
         ({"x": torch.nn.Parameter(torch.tensor([1.0, NAN]))}, "x"),
         ({"x": torch.ones(3).requires_grad_() * NAN}, "x"),

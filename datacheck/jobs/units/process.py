@@ -99,6 +99,7 @@ class _UnitCleaner:
         self._repairs: Counter[tuple[str, str | None]] = Counter()
         self._failed: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
+        self._left_in: set[tuple[str, str | None]] = set()
 
     def process(self, labelled: LabelledBatch) -> None:
         batch, rules = labelled.original, labelled.rules
@@ -146,8 +147,9 @@ class _UnitCleaner:
     def _count_left(self, outcomes: list[Outcome], plan: CleaningPlan) -> None:
         for outcome in outcomes:
             is_left = outcome.is_error and plan.decide(outcome.field, outcome.code) is Action.REPORT
-            if outcome.num_violations and is_left:
+            if outcome.num_violations and is_left and not plan.drops_leaf(outcome.field):
                 self._left[outcome.code] += outcome.num_violations
+                self._left_in.add((outcome.code, outcome.field))
 
     def result(self, written: WrittenParts) -> UnitResult:
         """What happened to the unit, whose files are finished."""
@@ -172,6 +174,7 @@ class _UnitCleaner:
             UnitScan(self._num_read, findings, self._fields, self._names, self._num_values),
             dict(self._failed),
             dict(self._left),
+            left_in=sorted(self._left_in, key=str),
             checksums=dict(written.checksums),
             removed=written.removed,
         )

@@ -42,6 +42,7 @@ class UnitResult:
         failed: the number of violations of each code whose rule is ``fail``.
         left: the number of violations of each code that a ``report`` rule leaves in the output.
         removed: set for a sample that is not kept.
+        left_in: the codes in ``left``, each with the fields that they are in.
         failure: the error that must stop the run. An input that cannot be read does not: see ``error``.
         checksums: a hash of the content of each file in ``parts``.
     """
@@ -60,6 +61,7 @@ class UnitResult:
     failed: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     removed: RemovedSample | None = None
+    left_in: list[tuple[str, str | None]] = field(default_factory=list)
     failure: DatacheckError | None = None
     checksums: dict[str, str] = field(default_factory=dict)
 
@@ -86,6 +88,7 @@ def to_json(record: UnitResult) -> dict[str, Any]:
         "checksums": record.checksums,
         "arrays": list(record.arrays),
         "removed": record.removed and [record.removed.verdict, list(record.removed.codes), record.removed.reason],
+        "left_in": [list(pair) for pair in record.left_in],
         "repairs": [asdict(total) for total in record.repairs],
         "findings": [finding.to_dict() for finding in scan.findings],
         "names": list(scan.names),
@@ -119,6 +122,7 @@ def from_json(record: Mapping[str, Any]) -> UnitResult:
     if record["removed"] is not None:
         verdict, codes, reason = record["removed"]
         read.removed = RemovedSample(verdict, tuple(codes), reason)
+    read.left_in = [(str(code), field) for code, field in record["left_in"]]
     for name in _COUNTS:
         setattr(read, name, int(record[name]))
     for name in _MAPPINGS:
