@@ -55,11 +55,11 @@ class Column:
     """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
 
     ``name`` is None for the one array of an ``.npy``. ``dtype`` is the logical dtype if the storage has another one
-    (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be checked. ``untyped`` marks text from a
-    format without dtypes: it may represent values of another dtype. ``is_mostly_numbers`` marks a column that is text only
-    because a few of its cells are not numbers. ``unconvertible``, of the shape of ``data``, is True where a value could not
-    be converted; it has no value then, but is not a null. ``is_sample`` marks an array that is
-    one sample: its first axis was added for the row, and is not part of its shape.
+    (``bfloat16`` in unsigned integers). ``problem`` says why the values cannot be checked. ``untyped`` marks text that
+    is text only because its format has no dtypes and nothing else gave one. ``unconvertible``, of the shape of ``data``, is
+    True where a value could not be converted; it has no value then, but is not a null. ``words`` are the cells of a text
+    file as they were read, for a column in which some do not convert. ``is_sample`` marks an array
+    that is one sample: its first axis was added for the row, and is not part of its shape.
     """
 
     name: str | None
@@ -67,9 +67,9 @@ class Column:
     dtype: str | None = None
     problem: str = ""
     untyped: bool = False
-    is_mostly_numbers: bool = False
     unconvertible: BoolArray | None = None
     is_sample: bool = False
+    words: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -103,7 +103,8 @@ class Column:
         if kind in _WITH_KERNELS:
             data = self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind)
             return replace(self, data=data, unconvertible=unconvertible)
-        return replace(self, data=self.data.take(pa.array(rows)), unconvertible=unconvertible)
+        words = None if self.words is None else self.words.take(pa.array(rows))
+        return replace(self, data=self.data.take(pa.array(rows)), unconvertible=unconvertible, words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class MalformedRow:
     row: int
     text: str
     problem: str
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Batch:
     rows: IntArray | None = None
     counts_rows: bool = True
     malformed: tuple[MalformedRow, ...] = ()
+    line_start: int | None = None
+    lines: IntArray | None = None
 
     @property
     def names(self) -> list[str | None]:
@@ -140,10 +144,38 @@ class Batch:
         """Convert row numbers of the batch to row numbers of the file."""
         return self.rows[rows] if self.rows is not None else rows + self.row_start
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether the lines of rows are known: those of a text file are."""
+        return self.lines is not None or self.line_start is not None
+
+    def line_of(self, file_row: int) -> int | None:
+        """The line of a text file, from 1, on which a row of the file begins; None in other formats."""
+        if not self.has_lines:
+            return None
+        row = file_row - self.row_start if self.rows is None else int(np.searchsorted(self.rows, file_row))
+        if not 0 <= row < self.num_rows:
+            return None
+        return int(self.lines[row]) if self.lines is not None else (self.line_start or 0) + row
+
     def take(self, rows: IntArray) -> Batch:
-        """The batch with only ``rows``, in that order, each with its origin."""
+        """The batch with only ``rows``, in that order, each with the origin it had."""
         columns = tuple(column.take(rows) for column in self.columns)
-        return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows))
+        lines = None if self.lines is None else self.lines[rows]
+        if self.line_start is not None:
+            lines = rows + self.line_start
+        return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows), lines=lines)
+
+    def as_read(self) -> Batch:
+        """The batch with the text of each column in which some cells do not convert."""
+        if all(column.words is None for column in self.columns):
+            return self
+        return self.with_columns(
+            tuple(
+                column if column.words is None else replace(column, data=column.words, unconvertible=None, words=None)
+                for column in self.columns
+            )
+        )
 
     @property
     def is_sample(self) -> bool:

@@ -15,6 +15,8 @@ __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "
 
 #: The number of examples in a finding: the first ones in row order.
 MAX_EXAMPLES = 5
+#: The number of words that a message shows.
+_MAX_WORDS = 3
 
 
 class Severity(StrEnum):
@@ -38,16 +40,24 @@ class Example:
 
     ``row`` counts from 0 within the file (within the array, if arrays of unequal length share a file). It is None where
     the whole file is one sample, or where there is no row. ``index`` is the position inside the row's value (``()`` for a
-    scalar), and ``value`` is the value as a string (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``).
+    scalar), and ``value`` is the value as a string (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``). ``line`` is the line
+    of a text file, from 1, on which the row begins.
     """
 
     row: int | None
     row_group: int | None = None
     index: tuple[int, ...] = ()
     value: str = ""
+    line: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"row": self.row, "row_group": self.row_group, "index": list(self.index), "value": self.value}
+        return {
+            "row": self.row,
+            "row_group": self.row_group,
+            "index": list(self.index),
+            "value": self.value,
+            **({} if self.line is None else {"line": self.line}),
+        }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Example:
@@ -57,6 +67,7 @@ class Example:
             typed(record["row_group"], int, NoneType),
             tuple(typed(step, int) for step in typed(record["index"], list, tuple)),
             typed(record["value"], str),
+            typed(record.get("line"), int, NoneType),
         )
 
 
@@ -116,11 +127,15 @@ class Finding:
         }
         is_of_values = code.message_of_values and any(example.value for example in self.examples)
         message = code.message_of_values if is_of_values else code.message
-        text = message.format_map(parts)
+        text = message.format_map(parts) + (self._words() if code.shows_words else "")
         if self.detail and "{detail}" not in message:
             text = f"{text}: {parts['detail']}"
         location = self._location(more_rows)
         return f"{text} ({location})" if location else text
+
+    def _words(self) -> str:
+        words = list(dict.fromkeys(example.value for example in self.examples))
+        return ", such as " + ", ".join(f"'{word}'" for word in words[:_MAX_WORDS]) if words else ""
 
     def _location(self, more_rows: bool | None) -> str:
         uri = plain(self.uri)
@@ -142,7 +157,9 @@ class Finding:
         is_one_row = len(with_rows) == 1 or (more_rows is False and [len(rows) for rows in by_group.values()] == [1])
         index = with_rows[0].index if is_one_row else ()
         and_more = ", …" if more_rows is False and self.num_violations > 1 else ""
-        return ", ".join([uri, "; ".join(groups), *([f"index {list(index)}{and_more}"] if index else [])])
+        lines = list(dict.fromkeys(example.line for example in with_rows if example.line is not None))
+        of_lines = [ordinal_list("line", lines, more)] if lines else []
+        return ", ".join([uri, "; ".join(groups), *of_lines, *([f"index {list(index)}{and_more}"] if index else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain JSON values."""

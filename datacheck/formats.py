@@ -45,6 +45,8 @@ class Format:
         magic: how its files begin; empty where files have no such mark.
         requires_magic: whether a file without one of ``magic`` is not of this format.
         recognizer: dotted path of ``(uri, head) -> bool``, for files whose name says nothing and where ``magic`` is not enough.
+        needs_recognition: whether a file with one of ``suffixes`` is usually something else, so that a folder or a glob stands
+            for it only if ``recognizer`` says so.
         source: dotted path of the class that reads it; empty if it is only written.
         sink: dotted path of the class that writes it; empty if it is only read.
         concatenator: dotted path of a :class:`~datacheck.sinks.concatenate.Concatenator`; empty if the parts of a file stay
@@ -64,6 +66,7 @@ class Format:
     magic: tuple[bytes, ...] = ()
     requires_magic: bool = True
     recognizer: str = ""
+    needs_recognition: bool = False
     source: str = ""
     sink: str = ""
     concatenator: str = ""
@@ -147,6 +150,17 @@ BUILT_IN: dict[str, Format] = {
             suffixes=(".csv", ".csv.gz", ".tsv", ".tsv.gz"),
             source="datacheck.sources.csv:CsvSource",
             sink="datacheck.sinks.csv:CsvSink",
+            is_tabular=True,
+            has_dtypes=False,
+            is_slow_to_check=True,
+        ),
+        Format(
+            name="txt",
+            suffixes=(".txt", ".txt.gz"),
+            needs_recognition=True,
+            recognizer="datacheck.sources.recognizers:is_number_table",
+            source="datacheck.sources.csv:TxtSource",
+            written_as="csv",
             is_tabular=True,
             has_dtypes=False,
             is_slow_to_check=True,

@@ -17,7 +17,7 @@ from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import field_of, missing_rules
-from datacheck.checks.mixed_text import mixed_text
+from datacheck.checks.mixed_text import nan_words
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -101,8 +101,7 @@ class Checker:
 
     def check_coerced(self, read: Batch, batch: Batch) -> list[Outcome]:
         """:meth:`check` of a batch as it was read, and as :func:`coerce_batch` converted it."""
-        outcomes = [] if batch is read else list(find_unconvertible(read, batch, self.schema))
-        outcomes += mixed_text(batch, self.schema)
+        outcomes = [*find_unconvertible(read, batch, self.schema), *nan_words(batch)]
         seen: set[str | None] = set()
         for column_index, column in enumerate(batch.columns):
             for leaf_index, leaf in enumerate(column.leaves()):
@@ -113,7 +112,7 @@ class Checker:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
-        return outcomes
+        return [_with_lines(one, batch) for one in outcomes] if batch.has_lines else outcomes
 
     def _collect_facts(self, leaf: Leaf, column: Column, *, is_shared: bool) -> None:
         known = self.fields.get(leaf.path)
@@ -143,6 +142,15 @@ class Checker:
 
                 self._row_checks = build_row_checks(self.schema, [name or "" for name in names])
         return self._row_checks
+
+
+def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
+    """The outcome with the lines of its examples, in a text file."""
+    examples = tuple(
+        one if one.row is None or one.line is not None else replace(one, line=batch.line_of(one.row))
+        for one in outcome.examples
+    )
+    return replace(outcome, examples=examples)
 
 
 def has_row_checks(schema: Schema) -> bool:

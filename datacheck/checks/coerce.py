@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from datacheck.batch import Batch, Column, arrow_dtype
 from datacheck.checks.base import Outcome
 from datacheck.checks.convert import convert_arrow, convert_numbers
+from datacheck.checks.mixed_text import describe_words
 from datacheck.checks.rules import format_value
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_bits
 from datacheck.schema.model import Schema
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.text_parsing import is_text
 
 __all__ = ["coerce_batch", "coerce_column", "find_unconvertible"]
 
@@ -33,7 +33,7 @@ def coerce_batch(batch: Batch, schema: Schema) -> Batch:
     to that dtype is returned unchanged: its dtype is then a finding.
     """
     converts = schema.coerce or any(field.coerce for field in schema.fields.values())
-    if not converts and not any(column.untyped for column in batch.columns):
+    if not converts:
         return batch
     return batch.with_columns(tuple(coerce_column(column, schema) for column in batch.columns))
 
@@ -44,29 +44,37 @@ def coerce_column(column: Column, schema: Schema) -> Column:
     if field is None or field.dtype is None or field.dtype in FLOAT_FORMATS:
         return column
     is_loose = field.coerce or schema.coerce
-    if not (is_loose or column.untyped):
+    if not is_loose:
         return column
     if isinstance(column.data, np.ndarray):
         return _coerced_array(column, column.data, field.dtype)
     data = column.data
     target = arrow_type(field.dtype)
+    if column.words is not None and column.unconvertible is not None and data.type == target:
+        return _loosely(column, data, column.words, column.unconvertible)
     if target is None or arrow_dtype(data.type) == field.dtype or pa.types.is_nested(data.type):
         return column
-    converted = convert_arrow(data, target, is_untyped=column.untyped, is_loose=is_loose)
+    converted = convert_arrow(data, target, is_untyped=column.words is not None)
     if converted is None:
         return column
     unconvertible = None
     if converted.null_count > data.null_count:
         gone = pc.and_(pc.is_null(converted), pc.is_valid(data))
-        if column.untyped and is_text(data.type):  # empty text is a null
-            gone = pc.and_(gone, pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(data, "")), ""))
         unconvertible = arrow_bits(gone)
     return replace(
         column,
         data=converted,
-        untyped=False,
         unconvertible=unconvertible if unconvertible is None or unconvertible.any() else None,
     )
+
+
+def _loosely(column: Column, data: pa.Array, words: pa.Array, unconvertible: BoolArray) -> Column:
+    """A column of a text file in which cells that are nearly of its type, such as ``5.0`` for an integer, convert too."""
+    loose = convert_arrow(words, data.type, is_untyped=True)
+    assert loose is not None
+    data = pc.coalesce(data, loose)
+    unconvertible = unconvertible & arrow_bits(pc.is_null(data))
+    return replace(column, data=data, unconvertible=unconvertible if unconvertible.any() else None)
 
 
 def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Column:
@@ -88,16 +96,23 @@ def _coerced_array(column: Column, data: np.ndarray[Any, Any], dtype: str) -> Co
 
 
 def find_unconvertible(before: Batch, after: Batch, schema: Schema) -> Iterator[Outcome]:
-    """DC003 for each column with values that did not convert."""
+    """For each column with values that did not convert: DC003, or DC007 where only the other values say what it should be."""
     for read, converted in zip(before.columns, after.columns, strict=True):
-        if converted.unconvertible is not None:
-            field = schema.field_for(read.name)
-            dtype = "" if field is None else field.dtype
-            yield _unconvertible_outcome(read, converted.unconvertible, before, f"not {dtype}")
+        if converted.unconvertible is None:
+            continue
+        field = schema.field_for(read.name)
+        if field is not None and field.dtype is not None:
+            detail = f"not {field.dtype}"
+            if converted.words is not None and (look := describe_words(converted.words, converted.unconvertible)):
+                detail = f"{detail}: {look}"
+            yield _unconvertible_outcome("DC003", read, converted.unconvertible, before, detail)
+        elif converted.words is not None:
+            detail = describe_words(converted.words, converted.unconvertible)
+            yield _unconvertible_outcome("DC007", read, converted.unconvertible, before, detail)
 
 
-def _unconvertible_outcome(column: Column, unconvertible: BoolArray, batch: Batch, detail: str) -> Outcome:
-    data = column.data
+def _unconvertible_outcome(code: str, column: Column, unconvertible: BoolArray, batch: Batch, detail: str) -> Outcome:
+    data = column.data if column.words is None else column.words
     if isinstance(data, np.ndarray):
         num_checked = int(np.ma.count(data))
         places = np.argwhere(unconvertible if unconvertible.ndim else unconvertible.reshape(1))
@@ -113,4 +128,4 @@ def _unconvertible_outcome(column: Column, unconvertible: BoolArray, batch: Batc
         for row, index, value in zip(batch.file_rows(first[:, 0]), first[:, 1:].tolist(), values, strict=True)
     )
     rows = np.unique(places[:, 0]).astype(np.int64)
-    return Outcome("DC003", column.name, num_checked, len(places), rows, examples, detail=detail)
+    return Outcome(code, column.name, num_checked, len(places), rows, examples, detail=detail)

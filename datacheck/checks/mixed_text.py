@@ -1,42 +1,55 @@
-"""DC007: non-numeric values because of which a numeric column was read as text, in a format without dtypes."""
+"""Words among the numbers of a text file, and words in its text that other readers take for NaN."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
-from datacheck.checks.convert import convert_arrow
-from datacheck.checks.rules import format_value
 from datacheck.findings import MAX_EXAMPLES, Example
-from datacheck.leaves import arrow_bits
-from datacheck.schema.model import Schema
+from datacheck.leaves import BoolArray, arrow_bits
+from datacheck.sources.base import NULL_WORDS
+from datacheck.sources.text_parsing import describe_lookalikes
 
-__all__ = ["mixed_text"]
+__all__ = ["describe_words", "nan_words"]
+
+#: How many words to look at.
+_MAX_CELLS = 1000
+#: What pandas' readers take for missing values.
+_NAN_WORDS = (*NULL_WORDS[1:], "nan", "NaN", "-nan", "-NaN", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")
 
 
-def mixed_text(batch: Batch, schema: Schema) -> Iterator[Outcome]:
-    """One outcome for each text column of mostly numbers whose dtype the schema does not give."""
+def describe_words(words: pa.Array, unconvertible: BoolArray) -> str:
+    """What the words that are not of their column's type look like, and what to set; empty if they are only words."""
+    return describe_lookalikes(words.take(pa.array(np.flatnonzero(unconvertible)[:_MAX_CELLS])))
+
+
+@functools.cache
+def _nan_words() -> pa.Array:
+    # pa.array would import pandas.
+    offsets = np.cumsum([0, *map(len, _NAN_WORDS)], dtype=np.int32)
+    text = pa.py_buffer("".join(_NAN_WORDS).encode())
+    return pa.StringArray.from_buffers(len(_NAN_WORDS), pa.py_buffer(offsets), text)
+
+
+def nan_words(batch: Batch) -> Iterator[Outcome]:
+    """DC106 for each column of text, in a format without dtypes, with words that pandas reads as NaN."""
     for column in batch.columns:
-        if not column.is_mostly_numbers:
+        if not column.untyped:
             continue
-        field = schema.field_for(column.name)
-        if field is None or field.dtype is None:
-            yield _outcome(column, batch)
-
-
-def _outcome(column: Column, batch: Batch) -> Outcome:
-    texts: pa.Array = column.data
-    numbers = convert_arrow(texts, pa.float64(), is_untyped=True)
-    assert numbers is not None
-    is_filled = arrow_bits(pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(texts, "")), ""))
-    rows = np.flatnonzero(is_filled & ~arrow_bits(numbers.is_valid())).astype(np.int64)
-    examples = tuple(
-        Example(int(file_row), batch.row_group, (), format_value(texts[int(row)].as_py()))
-        for row, file_row in zip(rows[:MAX_EXAMPLES], batch.file_rows(rows[:MAX_EXAMPLES]), strict=True)
-    )
-    return Outcome("DC007", column.name, int(np.count_nonzero(is_filled)), len(rows), rows, examples)
+        texts: pa.Array = column.data
+        is_nan = arrow_bits(pc.is_in(texts, value_set=_nan_words()))
+        rows = np.flatnonzero(is_nan).astype(np.int64)
+        if len(rows):
+            first = rows[:MAX_EXAMPLES].tolist()
+            examples = tuple(
+                Example(int(file_row), batch.row_group, (), str(texts[row].as_py()))
+                for row, file_row in zip(first, batch.file_rows(rows[:MAX_EXAMPLES]), strict=True)
+            )
+            num_checked = len(texts) - texts.null_count
+            yield Outcome("DC106", column.name, num_checked, len(rows), rows, examples)

@@ -38,7 +38,7 @@ def _setting_rows(configuration: Configuration) -> Iterator[tuple[str, str, str]
     for attribute, info in Settings.model_fields.items():
         key = info.alias or attribute
         value: Any = getattr(configuration.settings, attribute)
-        if key == "compare":
+        if key in ("compare", "reading"):
             value = value.model_dump(by_alias=True, exclude_unset=True)
         if key == "baseline" and value is None and configuration.baseline is not None:
             yield key, _format_value(configuration.baseline), "default file, found"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from datacheck.cli import options
@@ -33,6 +33,18 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "workers": (options.Workers, None),
     "config": (options.Config, None),
 }
+#: Options about text tables, which are one setting.
+_CSV_OPTIONS: dict[str, Any] = {
+    "csv_delimiter": options.CsvDelimiter,
+    "csv_decimal": options.CsvDecimal,
+    "csv_thousands": options.CsvThousands,
+    "csv_quote": options.CsvQuote,
+    "csv_encoding": options.CsvEncoding,
+    "csv_null_values": options.CsvNullValues,
+    "csv_header": options.CsvHeader,
+    "csv_comment": options.CsvComment,
+}
+_OPTIONS |= {name: (declared, None) for name, declared in _CSV_OPTIONS.items()}
 
 
 def with_configuration(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
@@ -69,11 +81,11 @@ def with_configuration(*, without: Sequence[str] = ()) -> Callable[[Command], Co
 
 def _build_configuration(
     *,
-    schema: str | None,
-    select: Sequence[str] | None,
-    ignore: Sequence[str] | None,
-    severity: Sequence[str] | None,
     config: str | None,
+    schema: str | None = None,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+    severity: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     baseline: str | None = None,
     no_baseline: bool = False,
@@ -82,6 +94,7 @@ def _build_configuration(
     color: ColorChoice | None = None,
     rows: RowsChoice | None = None,
     workers: int | None = None,
+    **csv: Any,
 ) -> Configuration:
     """The configuration for a command. Raises ``ConfigurationError`` and ``UsageError``."""
     import os
@@ -113,8 +126,19 @@ def _build_configuration(
         "color": None if color is None else color.value,
         "rows": None if rows is None else rows.value,
         "workers": workers,
+        "reading": _reading(csv),
     }
-    named = {"cache": "--no-cache" if cache is False else "--cache"}
+    named = {"cache": "--no-cache" if cache is False else "--cache", "reading": "command line"}
     if no_baseline:
         named["baseline"] = "--no-baseline"
     return configure(given, config=config, place_of=lambda key: named.get(key, f"--{key}"))
+
+
+def _reading(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options about text tables as the setting ``reading``; None if none is given."""
+    reading = {name: value for name, value in given.items() if value is not None}
+    if reading.get("csv_delimiter") in ("\\t", "tab"):
+        reading["csv_delimiter"] = "\t"
+    if "csv_null_values" in reading:
+        reading["csv_null_values"] = ["", *(word for word in reading["csv_null_values"].split(",") if word)]
+    return reading or None

@@ -7,14 +7,15 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "HelpCommand", "argument", "option"]
+__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "TEXT_TABLES", "HelpCommand", "argument", "option"]
 
 INPUT = "Input"
+TEXT_TABLES = "CSV, TSV and TXT"
 CHECKS = "Checks"
 OUTPUT = "Output"
 PERFORMANCE = "Performance"
 
-_ORDER = ("Arguments", INPUT, CHECKS, OUTPUT, PERFORMANCE, "Options")
+_ORDER = ("Arguments", INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE, "Options")
 
 
 def option(

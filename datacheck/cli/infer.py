@@ -5,25 +5,42 @@ from __future__ import annotations
 import sys
 from os.path import lexists
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import OUTPUT, argument, option
-from datacheck.cli.options import Rows, Workers
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
+
+if TYPE_CHECKING:
+    from datacheck.gate.configuration import Configuration
 
 __all__ = ["infer"]
 
 
+_NO_CHECKS = [
+    "schema",
+    "select",
+    "ignore",
+    "severity",
+    "exclude",
+    "baseline",
+    "no_baseline",
+    "cache",
+    "cache_dir",
+    "color",
+]
+
+
+@with_configuration(without=_NO_CHECKS)
 def infer(
+    configuration: Configuration,
     paths: Annotated[list[str], argument("PATH", "Files, folders or globs.")],
     *,
     output: Annotated[
         str | None, option(OUTPUT, "Schema file to write.", "--output", "-o", metavar="FILE", default="standard output")
     ] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace an existing file.", "--overwrite")] = False,
-    rows: Rows = None,
-    workers: Workers = None,
 ) -> int:
     """Suggest a schema that the data passes.
 
@@ -39,7 +56,6 @@ def infer(
     from datacheck.errors import OutputError
     from datacheck.profile.infer.infer import infer_with_notes
     from datacheck.publishing.named_file import write_named
-    from datacheck.sources.base import ReadOptions
     from datacheck.text import plain, quantity
 
     if output == "-":
@@ -47,9 +63,14 @@ def infer(
     if output and lexists(output) and not overwrite:
         raise OutputError(f"{plain(output)} already exists; replace it with --overwrite, or choose another name")
     name = Path(output).name.partition(".")[0] if output else None
-    options = ReadOptions(rows=None if rows is None else rows.value)
     with progress_on_terminal() as progress:
-        found = infer_with_notes(paths, name=name or None, workers=workers, progress=progress, options=options)
+        found = infer_with_notes(
+            paths,
+            name=name or None,
+            workers=configuration.settings.workers,
+            progress=progress,
+            options=configuration.settings.read_options,
+        )
     text = found.to_yaml()
     with flushed_stdout():
         if output is None:

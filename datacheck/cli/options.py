@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, argument, option
+from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES, argument, option
 
 __all__ = [
     "SCHEMA_HELP",
@@ -15,6 +15,14 @@ __all__ = [
     "Color",
     "ColorChoice",
     "Config",
+    "CsvComment",
+    "CsvDecimal",
+    "CsvDelimiter",
+    "CsvEncoding",
+    "CsvHeader",
+    "CsvNullValues",
+    "CsvQuote",
+    "CsvThousands",
     "Exclude",
     "Format",
     "Formats",
@@ -183,3 +191,45 @@ Config = Annotated[
         default="the nearest datacheck.yaml or pyproject.toml",
     ),
 ]
+
+
+def _of_text(name: str, metavar: str, text: str, default: str) -> Any:
+    return option(TEXT_TABLES, text, f"--csv-{name}", metavar=metavar, default=default)
+
+
+CsvDelimiter = Annotated[
+    str | None,
+    _of_text(
+        "delimiter",
+        "CHARACTER",
+        "What separates columns; 'whitespace' for any number of blanks, '\\t' for a tab.",
+        "a comma; in .tsv a tab; in .txt what the file has",
+    ),
+]
+CsvDecimal = Annotated[str | None, _of_text("decimal", "CHARACTER", "The decimal mark of numbers, '.' or ','.", "'.'")]
+CsvThousands = Annotated[
+    str | None, _of_text("thousands", "CHARACTER", "What separates the thousands of numbers.", "none")
+]
+CsvQuote = Annotated[
+    str | None, _of_text("quote", "CHARACTER", "The quote around cells; '' if quotes are text.", "'\"'")
+]
+CsvEncoding = Annotated[str | None, _of_text("encoding", "NAME", "The encoding, such as latin-1 or utf-16.", "utf-8")]
+CsvNullValues = Annotated[
+    str | None,
+    _of_text(
+        "null-values",
+        "WORDS",
+        "Words that mean null, instead of the default ones, such as 'NA,-,n.d.'. An empty cell is always null.",
+        "the words that pandas reads as missing, except nan",
+    ),
+]
+CsvHeader = Annotated[
+    bool | None,
+    option(
+        TEXT_TABLES,
+        "Whether the first line has names. Otherwise columns are called column_0, column_1 and so on.",
+        "--csv-header/--no-csv-header",
+        default="names, except in a .txt of numbers",
+    ),
+]
+CsvComment = Annotated[str | None, _of_text("comment", "TEXT", "Skip lines that begin with this.", "none; in .txt '#'")]

@@ -42,6 +42,7 @@ class Code:
         tolerable: whether a part of the values or rows may violate the rule (``tolerances``).
         allowable: whether a schema can allow the values (``allow_nan``, ``allow_inf``, ``nullable``).
         repairable: whether the violating values can be told one by one, so that a rule can replace them.
+        shows_words: whether the message shows some of the values, which are words.
         side: the end of the range that the values lie beyond.
         about_inputs: whether findings are about the input files together, so that no cleaning rule can act on them.
     """
@@ -64,6 +65,7 @@ class Code:
     tolerable: bool = False
     allowable: bool = False
     repairable: bool = False
+    shows_words: bool = False
     side: Literal["lower", "upper"] | None = None
     about_inputs: bool = False
 

@@ -142,4 +142,29 @@ CODES = (
             "    carrier: {dtype: string}                   # a null is an error"
         ),
     ),
+    _code(
+        code="DC106",
+        name="nan-words",
+        shows_words=True,
+        severity="info",
+        allowable=False,
+        repairable=False,
+        message="{violations} of {checked} values in {field} are words that pandas reads as NaN",
+        finds="A word such as `nan` in a text column of a text file (CSV), which is text here and NaN in pandas.",
+        why=(
+            "A vocabulary, a list of names or of country codes has such words. `pandas.read_csv` turns them into floats, and"
+            " the code that expects text fails on them."
+        ),
+        example=(
+            "A vocabulary has the word nan:\n"
+            "\n"
+            "    DC106 info: 1 of 30,522 values in 'word' are words that pandas reads as NaN, such as 'nan' (vocab.tsv, row"
+            " 4021)"
+        ),
+        remedy=(
+            "Read the file with `pandas.read_csv(..., keep_default_na=False)`. If the words mean that there is no value,"
+            " list them: `reading: {csv_null_values: ['', 'nan']}`; if words that are null by default are text, list others."
+            " A field that the schema declares as `string` is not reported."
+        ),
+    ),
 )

@@ -147,26 +147,31 @@ CODES = (
     _code(
         code="DC007",
         name="stray-words",
-        severity="warning",
-        message="{violations} of {checked} values in {field} are not numeric, so the column was read as text",
-        finds="A CSV column of mostly numbers that was read as text because of a few other values.",
+        shows_words=True,
+        becomes_null=True,
+        message="{violations} of {checked} values in {field} are not numeric",
+        finds=(
+            "Words in a column of a text file (CSV) that has mostly numbers, or numbers in a notation that was not set: a"
+            " decimal comma, separated thousands, numbers in quotes. The numbers of the column are checked all the same."
+        ),
         why=(
-            "One undeclared `n.a.` or `-` turns a numeric column into text. NaN and infinities are then ordinary"
-            " strings, and no bound is checked."
+            "One undeclared `n.a.` or `-` turns a numeric column into text for most readers, and `float()` or"
+            " `np.loadtxt` fail on it."
         ),
         example=(
             "A sensor wrote `error` instead of a value:\n"
             "\n"
-            "    DC007 warning: 2 of 5,000 values in 'temp' are not numeric, so the column was read as text"
-            " (weather.csv, rows 17, 4203)"
+            "    DC007 2 of 5,000 values in 'temp' are not numeric, such as 'error' (weather.csv, rows 17, 4203)"
         ),
         remedy=(
-            "Set the dtype in the schema: the numbers are then checked, and each other value is a violation. If the"
-            " column is text, say that instead:\n"
+            "If the words mean that there is no value, list them: `--csv-null-values error` on the command line, or"
+            " `reading: {csv_null_values: ['', 'error']}` in the configuration or the pipeline. If the numbers are written"
+            " in another way, say how: `--csv-decimal ,`, `--csv-thousands .`, `--csv-quote`, or `csv_decimal` and so on"
+            " under `reading`. If the column is text, say that in the schema:\n"
             "\n"
-            "    temp: {dtype: float32}\n"
+            "    temp: {dtype: string}\n"
             "\n"
-            "Strings that mean null can be listed in a pipeline: `reading: {csv_null_values: ['', 'error']}`."
+            "A pipeline quarantines the rows, unless a rule about DC007 says otherwise, and publishes a column of numbers."
         ),
     ),
     _code(

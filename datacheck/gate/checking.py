@@ -23,7 +23,6 @@ from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
-from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import InputFile, expand_inputs
 from datacheck.storage import storage_of
 
@@ -111,8 +110,7 @@ class _Scan:
 def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Scan:
     roots = _roots(paths, configuration)
     excluded = exclude_patterns(configuration)
-    options = ReadOptions(rows=configuration.settings.rows)
-    files = [file for file in expand_inputs(roots, options) if not excluded.match(file.uri)]
+    files = [file for file in expand_inputs(roots, configuration.settings.read_options) if not excluded.match(file.uri)]
     scans = _scan_by_schema(files, configuration, executor, progress)
     verdicts = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
     findings = [

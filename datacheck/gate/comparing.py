@@ -14,7 +14,6 @@ from datacheck.jobs.progress import Progress
 from datacheck.profile.compare.compare import compare
 from datacheck.profile.compare.thresholds import Thresholds, read_thresholds
 from datacheck.reports.report import Report
-from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import expand_inputs
 from datacheck.text import join_limited, plain
 
@@ -47,7 +46,7 @@ def compare_configured(
         drift=drift,
         workers=configuration.settings.workers,
         progress=progress,
-        options=ReadOptions(rows=configuration.settings.rows),
+        options=configuration.settings.read_options,
     )
     return replace(report, findings=select(report.findings, configuration.settings).findings)
 

@@ -12,6 +12,7 @@ from datacheck.errors import ConfigurationError
 from datacheck.gate.environment import CONFIG, PREFIX, read_environment
 from datacheck.gate.locate import ConfigurationFile, find_file, load_file
 from datacheck.gate.settings import Settings
+from datacheck.jobs.reading import Reading
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import validate
 from datacheck.text import plain
@@ -24,7 +25,7 @@ DEFAULT = "default"
 
 _KEYS = {name: info.alias or name for name, info in Settings.model_fields.items()}
 #: Mappings that are merged entry by entry, so that each entry has its own origin.
-_MERGED = ("severity",)
+_MERGED = ("severity", "reading")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _find_file(
 
 def _merge(merged: dict[str, Any], origins: dict[str, str], key: str, value: Any, origin: str) -> None:
     if key in _MERGED:
+        value = value.model_dump(exclude_unset=True) if isinstance(value, Reading) else value
         merged[key] = {**merged.get(key, {}), **value}
         origins.update({f"{key}.{entry}": origin for entry in value})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
@@ -12,10 +13,11 @@ from datacheck.errors import nearest_name
 from datacheck.findings import Severity
 from datacheck.gate.limits import Limit
 from datacheck.gate.patterns import pattern_problem
+from datacheck.jobs.reading import Reading
 from datacheck.profile.compare.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
 from datacheck.schema.validation import fault
-from datacheck.sources.base import RowsAre
+from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.text import plain
 
 __all__ = ["Color", "Settings", "Tolerances"]
@@ -123,6 +125,7 @@ class Settings(BaseModel):
         workers: how many units of work run at the same time.
         rows: ``file`` if each file of arrays is one sample, ``first-axis`` if it holds many along its first axis.
         compare: thresholds of ``datacheck compare``.
+        reading: how files are read: the delimiter, the decimal mark and so on of text tables, and limits.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True)
@@ -155,3 +158,9 @@ class Settings(BaseModel):
     workers: Annotated[int, Field(ge=1)] | None = None
     rows: RowsAre | None = None
     compare: Thresholds = Thresholds()
+    reading: Reading = Reading()
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How files are read."""
+        return replace(self.reading.options, rows=self.rows)

@@ -15,6 +15,7 @@ from pydantic import Field as ModelField
 from datacheck.cleaning.plan import CleaningPlan, Otherwise
 from datacheck.cleaning.rules import Impute, Rule
 from datacheck.errors import PipelineError, nearest_name
+from datacheck.jobs.reading import Reading
 from datacheck.schema.loading import load_schema
 from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE
@@ -68,19 +69,6 @@ class Output(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
-
-
-class Reading(BaseModel):
-    """How to read inputs: the dialect of CSV files, how far an archive may expand, and how much is held in memory."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    csv_delimiter: str = ","
-    csv_null_values: tuple[str, ...] = ReadOptions().csv_null_values
-    max_expanded_bytes: int = ReadOptions().max_expanded_bytes
-    max_expansion_ratio: int = ReadOptions().max_expansion_ratio
-    max_members: int = ReadOptions().max_members
-    max_whole_file_bytes: int = ReadOptions().max_whole_file_bytes
 
 
 class PipelineFile(BaseModel):
@@ -181,7 +169,7 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
         output_uri(_join(folder, written.output.path)),
         written.output.format,
         written.output.options,
-        ReadOptions(**written.reading.model_dump()),
+        written.reading.options,
         folder,
         {split: paths.rows for split, paths in written.inputs.items() if isinstance(paths, RowsInput)},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +23,15 @@ from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
 from datacheck.schema.keys import key_columns, unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
-from datacheck.schema.model import Schema
+from datacheck.schema.model import Field, Schema
 from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.discover import InputFile
 
-__all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files"]
+__all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files", "text_dtypes"]
+
+#: How a date or time in ISO format begins.
+_TIME = re.compile(r"\d{4}-\d\d")
 
 
 def scan(
@@ -83,11 +87,21 @@ def are_paths(data: Any) -> bool:
 
 def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     """The options for reading a file that is checked against ``schema`` and nothing else."""
-    dtypes = {
-        path: field.dtype for path, field in schema.fields.items() if path is not None and field.dtype is not None
-    }
+    dtypes = text_dtypes(schema)
     by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
-    return replace(options, by_columns=by_columns, dtypes=options.dtypes or tuple(dtypes.items()))
+    return replace(options, by_columns=by_columns, dtypes=options.dtypes or dtypes)
+
+
+def text_dtypes(schema: Schema) -> tuple[tuple[str, str], ...]:
+    """The dtypes of a schema's fields, for formats without dtypes. A field with constraints on text is text."""
+    dtypes = ((path, field.dtype or ("string" if _is_text(field) else None)) for path, field in schema.fields.items())
+    return tuple((path, dtype) for path, dtype in dtypes if path is not None and dtype is not None)
+
+
+def _is_text(field: Field) -> bool:
+    """Whether only text can satisfy the constraints of a field without a dtype."""
+    members = [member for member in field.isin or () if isinstance(member, str) and not _TIME.match(member)]
+    return bool(members) or field.str_matches is not None or any(name.startswith("str_") for name in field.checks)
 
 
 def inspect_file(file: InputFile) -> InputInfo | SourceError:

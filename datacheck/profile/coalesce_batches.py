@@ -57,7 +57,10 @@ def _can_concatenate(batch: Batch) -> bool:
         and batch.rows is None
         and not batch.malformed
         and all(
-            isinstance(column.data, pa.Array) and not column.problem and _is_flat(column.data.type)
+            isinstance(column.data, pa.Array)
+            and not column.problem
+            and column.words is None
+            and _is_flat(column.data.type)
             for column in batch.columns
         )
     )

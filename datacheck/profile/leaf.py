@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["LeafProfile", "is_ordered", "is_text"]
 
 Array = np.ndarray[Any, Any]
 
+_MAX_WORDS = 3
 _UNORDERED = ("complex64", "complex128", "clongdouble")
 
 
@@ -27,8 +29,8 @@ class LeafProfile:
 
     ``low`` and ``high`` are the exact extremes of the present, finite values: integers, floats (long doubles as such),
     decimals, or the ticks of times. They are None if there is no such value, if the dtype has no order, or if they were
-    not requested. ``lengths`` are the least and greatest length of lists. ``vocabulary`` and ``sample`` are None if they
-    were not requested.
+    not requested. ``num_words`` counts the cells of a text file that are not of the dtype, and ``words`` are the first ones.
+    ``lengths`` are the least and greatest length of lists. ``vocabulary`` and ``sample`` are None if they were not requested.
     """
 
     path: str | None
@@ -38,6 +40,8 @@ class LeafProfile:
     num_nan: int = 0
     num_posinf: int = 0
     num_neginf: int = 0
+    num_words: int = 0
+    words: list[str] = field(default_factory=list)
     low: Any = None
     high: Any = None
     lengths: tuple[int, int] | None = None
@@ -71,7 +75,7 @@ class LeafProfile:
     @property
     def num_present(self) -> int:
         """The values that are not null."""
-        return self.num_slots - self.num_nulls
+        return self.num_slots - self.num_nulls - self.num_words
 
     @property
     def num_infinite(self) -> int:
@@ -83,7 +87,9 @@ class LeafProfile:
         ``seed`` is that of other samples of the same rows; 0 if there are none.
         """
         self.num_slots += len(leaf)
-        self.num_nulls += leaf.num_nulls
+        num_words = 0 if leaf.unconvertible is None else int(np.count_nonzero(leaf.unconvertible))
+        self.num_words += num_words
+        self.num_nulls += leaf.num_nulls - num_words
         if leaf.values is None or leaf.num_nulls == len(leaf):
             return
         if leaf.is_numeric:
@@ -97,8 +103,9 @@ class LeafProfile:
 
     def merge(self, other: LeafProfile) -> None:
         """Merge another profile of the same path and dtype, which must not be used afterwards."""
-        for name in ("num_slots", "num_nulls", "num_nan", "num_posinf", "num_neginf"):
+        for name in ("num_slots", "num_nulls", "num_nan", "num_posinf", "num_neginf", "num_words"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.add_words(other.words)
         if other.low is not None:
             self._extend_range(other.low, other.high)
         if other.lengths is not None:
@@ -107,6 +114,10 @@ class LeafProfile:
             self.vocabulary.merge(other.vocabulary)
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
+
+    def add_words(self, words: Iterable[str]) -> None:
+        """Keep the first few different words."""
+        self.words = list(dict.fromkeys([*self.words, *words]))[:_MAX_WORDS]
 
     def _extend_range(self, low: Any, high: Any) -> None:
         self.low = low if self.low is None or low < self.low else self.low

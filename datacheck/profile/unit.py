@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -111,8 +112,8 @@ class _UnitProfiler:
 
     def add(self, coalesced: CoalescedBatch) -> None:
         batch, result, options = coalesced.batch, self._result, self._options
-        for name in batch.names:
-            result.names[name] = max(result.names.get(name, 0), batch.names.count(name))
+        for name, times in Counter(batch.names).items():
+            result.names[name] = max(result.names.get(name, 0), times)
         if batch.counts_rows:
             result.num_rows += batch.num_rows + len(batch.malformed)
         result.num_malformed += len(batch.malformed)
@@ -126,6 +127,9 @@ class _UnitProfiler:
                 self._add_facts(leaf, column)
                 if len(leaf) or leaf.values is None:
                     self._add_leaf(leaf, coalesced, row_hashes, key_hashes, is_column=is_column)
+                if column.words is not None and column.unconvertible is not None:
+                    cells = column.words.take(pa.array(np.flatnonzero(column.unconvertible)[:1000]))
+                    result.leaves[leaf.path, leaf.dtype].add_words(cells.unique().to_pylist())
 
     def finish(self) -> UnitProfile:
         names = frozenset(name for name in self._result.names if self._options.is_in_rows(name))

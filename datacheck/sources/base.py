@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from datacheck.errors import SourceError
+from datacheck.errors import SourceError, UsageError
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import storage_of
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from datacheck.batch import Batch
 
 __all__ = [
+    "NULL_WORDS",
     "REWRITE_FILE",
     "TARGET_BATCH_BYTES",
     "TARGET_UNIT_BYTES",
+    "WHITESPACE",
     "InputInfo",
     "ReadOptions",
     "RowsAre",
@@ -27,6 +30,11 @@ __all__ = [
     "fingerprint_of",
     "split_rows",
 ]
+
+#: The delimiter of text whose columns are separated by any number of blanks.
+WHITESPACE = "whitespace"
+#: Words that mean null in text, the ones that pandas takes for missing; it also takes ``nan``, which is a number here.
+NULL_WORDS = ("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "null", "NULL", "None")
 
 #: Decoded bytes per unit. Units depend on the file alone, never on the number of workers.
 TARGET_UNIT_BYTES = 64 << 20
@@ -49,6 +57,18 @@ class ReadOptions:
     may expand, and ``max_whole_file_bytes`` the decoded columns that a check of all rows at once may hold in memory.
     ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
     row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
+
+    The others are for text tables (CSV, TSV, TXT):
+
+    - ``csv_delimiter``: a character, or ``whitespace`` for any number of blanks. None: by the file's name, which is a comma
+      for ``.csv``, a tab for ``.tsv``, and for ``.txt`` whatever its first lines have.
+    - ``csv_decimal``, ``csv_thousands``: the decimal mark of numbers, and the separator of their thousands.
+    - ``csv_quote``: the character around cells; empty for none.
+    - ``csv_encoding``: an encoding that Python knows.
+    - ``csv_null_values``: words that mean null. NaN is not among them: ``nan`` is a number.
+    - ``csv_header``: whether the first line has names. Without, columns are called ``column_0``, ``column_1`` and so on.
+      None: yes, but for a ``.txt`` file only if its first line is not all numbers.
+    - ``csv_comment``: lines that begin with it are skipped. None: ``#`` in ``.txt`` files, nothing in others.
     """
 
     columns: tuple[str, ...] | None = None
@@ -60,8 +80,43 @@ class ReadOptions:
     max_whole_file_bytes: int = 1 << 30
     partitions: tuple[tuple[str, str], ...] = ()
     rows: RowsAre | None = None
-    csv_delimiter: str = ","
-    csv_null_values: tuple[str, ...] = ("", "NA", "N/A", "#N/A", "null", "NULL", "None")
+    csv_delimiter: str | None = None
+    csv_decimal: str = "."
+    csv_thousands: str = ""
+    csv_quote: str = '"'
+    csv_encoding: str = "utf-8"
+    csv_null_values: tuple[str, ...] = NULL_WORDS
+    csv_header: bool | None = None
+    csv_comment: str | None = None
+
+    def __post_init__(self) -> None:
+        problem = self._csv_problem()
+        if problem:
+            raise UsageError(problem)
+
+    def _csv_problem(self) -> str:
+        """What is wrong with the options for text tables; empty if nothing is."""
+        delimiter, decimal, thousands = self.csv_delimiter, self.csv_decimal, self.csv_thousands
+        if delimiter not in (None, WHITESPACE) and (not _is_one_character(delimiter) or delimiter in '"\r\n'):
+            expected = f"a single ASCII character such as ';' or '\\t', or '{WHITESPACE}'"
+            return f"csv_delimiter: expected {expected}, got {delimiter!r}"
+        if self.csv_quote and (not _is_one_character(self.csv_quote) or self.csv_quote == (delimiter or ",")):
+            return f"csv_quote: expected a single character other than the delimiter, or '' for none, got {self.csv_quote!r}"
+        if decimal not in (".", ","):
+            return f"csv_decimal: expected '.' or ',', got {decimal!r}"
+        if thousands and (len(thousands) != 1 or thousands == decimal or thousands.isalnum() or thousands in "+-"):
+            return f"csv_thousands: expected a single character other than the decimal mark, or '', got {thousands!r}"
+        try:
+            codecs.lookup(self.csv_encoding)
+        except LookupError:
+            return f"csv_encoding: unknown encoding {self.csv_encoding!r}; for example utf-8, latin-1, cp1252 or utf-16"
+        if self.csv_comment and (not self.csv_comment.isascii() or not self.csv_comment.isprintable()):
+            return f"csv_comment: expected ASCII characters such as '#', got {self.csv_comment!r}"
+        return ""
+
+
+def _is_one_character(text: object) -> bool:
+    return isinstance(text, str) and len(text) == 1 and text.isascii()
 
 
 @dataclass(frozen=True, slots=True)

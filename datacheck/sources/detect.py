@@ -65,7 +65,7 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
 def _recognize(uri: str, head: bytes) -> Format | None:
     """The built-in format of a file by its first bytes."""
     for record in BUILT_IN.values():
-        if record.magic and not head.startswith(record.magic):
+        if record.needs_recognition or (record.magic and not head.startswith(record.magic)):
             continue
         if load(record.recognizer)(uri, head) if record.recognizer else record.magic:
             return record

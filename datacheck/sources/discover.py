@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from datacheck.errors import UsageError, nearest_name
-from datacheck.formats import format_of_name, known_suffixes
+from datacheck.formats import format_of_name, known_suffixes, load
 from datacheck.sources.base import ReadOptions
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import LOCAL, storage_of
@@ -203,7 +203,8 @@ def _is_wanted(storage: Storage, uri: str) -> bool:
     if uri.endswith(".dvc"):
         data = uri.removesuffix(".dvc")
         return format_of_name(data) is not None and not storage.exists(data)
-    return format_of_name(uri) is not None
+    record = format_of_name(uri)
+    return record is not None and (not record.needs_recognition or bool(load(record.recognizer)(uri, b"")))
 
 
 def _order(path: str) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import zipfile
 
 from datacheck.storage.registry import storage_of
 
-__all__ = ["is_safetensors", "is_torch_archive"]
+__all__ = ["is_number", "is_number_table", "is_safetensors", "is_torch_archive"]
+
+#: Bytes in which a table of numbers shows itself.
+_HEAD_BYTES = 4096
+_NUMBER = re.compile(r"(?i)[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|nan|inf(inity)?)")
 
 
 def is_torch_archive(uri: str, head: bytes) -> bool:
@@ -23,3 +29,25 @@ def is_torch_archive(uri: str, head: bytes) -> bool:
 def is_safetensors(_uri: str, head: bytes) -> bool:
     """Whether a file begins with the length of a JSON object and the object."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a number in decimal notation, NaN or an infinity."""
+    return _NUMBER.fullmatch(text.strip()) is not None
+
+
+def is_number_table(uri: str, _head: bytes = b"") -> bool:
+    """Whether the first lines of a text file are numbers, equally many on each; what follows # is a comment."""
+    try:
+        with storage_of(uri).open(uri) as file:
+            packed = uri.lower().endswith(".gz")
+            head = gzip.GzipFile(fileobj=file).read(_HEAD_BYTES) if packed else file.read_at(0, _HEAD_BYTES)
+        text = head.decode("utf-8-sig")
+    except (OSError, ValueError, EOFError):
+        return False
+    lines = text.splitlines()
+    if len(head) == _HEAD_BYTES and len(lines) > 1:
+        lines.pop()
+    contents = (line.partition("#")[0].strip() for line in lines)
+    rows = [re.split(r"\s*[,;|\t]\s*|\s+", content) for content in contents if content]
+    return len({len(cells) for cells in rows}) == 1 and all(is_number(cell) for cells in rows for cell in cells)

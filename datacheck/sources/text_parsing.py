@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.leaves import arrow_bits
+from datacheck.leaves import BoolArray, arrow_bits
 
-__all__ = ["clean_cells", "convert", "is_text", "parse", "parse_cells"]
+__all__ = [
+    "Notation",
+    "clean_cells",
+    "convert",
+    "convert_cells",
+    "count_lookalikes",
+    "describe_lookalikes",
+    "is_text",
+    "parse",
+    "parse_cells",
+]
+
+#: A character that no number has.
+_NO_NUMBER = "\u00b7"
 
 #: NaN and infinities as old C libraries print them.
 _C_NAN = r"^[+-]?1\.#(QNAN|SNAN|IND)0*$"
@@ -22,7 +38,82 @@ _PATTERNS = {
 }
 
 
-def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """How numbers are written: their decimal mark, and the separator of their thousands (empty: none)."""
+
+    decimal: str = "."
+    thousands: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        return self.decimal == "." and not self.thousands
+
+    def to_plain(self, words: pa.Array) -> pa.Array:
+        """Numbers with a decimal point and no separators. A point that is neither makes a cell no number."""
+        if self.is_plain:
+            return words
+        decimal, thousands = re.escape(self.decimal), re.escape(self.thousands)
+        if self.thousands:
+            pattern = rf"^\s*[+-]?[0-9]{{1,3}}(?:{thousands}[0-9]{{3}})+(?:{decimal}[0-9]*)?\s*$"
+            is_grouped = pc.match_substring_regex(words, pattern)
+            words = pc.if_else(is_grouped, pc.replace_substring(words, self.thousands, ""), words)
+        if self.decimal != ".":
+            is_number = pc.match_substring_regex(words, rf"^\s*[+-]?[0-9]*{decimal}?[0-9]+(?:[eE][+-]?[0-9]+)?\s*$")
+            other = pc.replace_substring(words, ".", _NO_NUMBER)
+            words = pc.if_else(is_number, pc.replace_substring(words, self.decimal, "."), other)
+        return words
+
+
+#: What looks like a number in another notation: its name, its pattern, and what to set.
+_LOOKALIKES = (
+    (
+        "numbers with separated thousands",
+        r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$|^[+-]?\d{1,3}(?:,\d{3}){2,}$",
+        "set csv_thousands: ','",
+    ),
+    (
+        "numbers with separated thousands",
+        r"^[+-]?\d{1,3}(?:\.\d{3})+,\d+$",
+        "set csv_thousands: '.' and csv_decimal: ','",
+    ),
+    (
+        "numbers with separated thousands",
+        r"^[+-]?\d{1,3}(?:[\x{a0}\x{202f}'’_]\d{3})+(?:[.,]\d+)?$|^[+-]?\d{1,3} \d{3}(?: \d{3})*[.,]\d+$|^[+-]?\d{1,3} \d{3}$",
+        "set csv_thousands to the separator",
+    ),
+    ("numbers with a decimal comma", r"^[+-]?\d+,\d+(?:[eE][+-]?\d+)?$", "set csv_decimal: ','"),
+    ("numbers in quotes", r"^'\s*[+-]?[\d.]+(?:[eE][+-]?\d+)?\s*'$", 'set csv_quote: "\'"'),
+    (
+        "numbers in quotes",
+        r'^["`“”‘’«»]+\s*[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?\s*["`“”‘’«»]+$',
+        "write them without the quotes, or with one pair",
+    ),
+    ("percentages", r"^[+-]?\d[\d.,]*\s*%$", "write them as plain numbers"),
+    ("amounts of money", r"^[+-]?[$€£¥]\s*[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]*\s*[$€£¥]$", "write them as plain numbers"),
+)
+
+
+def count_lookalikes(words: pa.Array) -> int:
+    """How many cells look like numbers in another notation."""
+    trimmed = pc.utf8_trim_whitespace(words)
+    pattern = "|".join(f"(?:{pattern})" for _, pattern, _ in _LOOKALIKES)
+    return int(pc.sum(pc.match_substring_regex(trimmed, pattern)).as_py() or 0)
+
+
+def describe_lookalikes(words: pa.Array) -> str:
+    """What most of these words look like, and what to set; empty if they do not look like numbers."""
+    trimmed = pc.utf8_trim_whitespace(words)
+    counts = [int(pc.sum(pc.match_substring_regex(trimmed, pattern)).as_py() or 0) for _, pattern, _ in _LOOKALIKES]
+    # A thousands separator explains every cell with one comma that a decimal comma does, unless one has other digits.
+    best = max(counts, default=0)
+    if 2 * best <= len(words):
+        return ""
+    name, _, fix = _LOOKALIKES[counts.index(best)]
+    return f"they look like {name}: {fix}"
+
+
+def convert(column: pa.Array, kind: pa.DataType, notation: Notation = Notation()) -> pa.Array | None:
     """A column of text as ``kind``; None if a value does not fit.
 
     Surrounding blanks are ignored, and an empty quoted cell is null.
@@ -33,8 +124,23 @@ def convert(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
         return pa.nulls(len(column), kind)
     if kind == pa.null():
         return None
+    if not notation.is_plain and _is_number(kind):
+        column = notation.to_plain(column)
     converted = parse(column, kind)
     return parse(clean_cells(column, kind), kind) if converted is None and not _is_verbatim(kind) else converted
+
+
+def convert_cells(
+    words: pa.Array, kind: pa.DataType, notation: Notation = Notation()
+) -> tuple[pa.Array, BoolArray | None]:
+    """Each cell as ``kind``, null if it does not convert, and where one does not; None if all do."""
+    converted = convert(words, kind, notation)
+    if converted is not None:
+        return converted, None
+    cleaned = clean_cells(notation.to_plain(words) if _is_number(kind) else words, kind)
+    parsed = parse_cells(cleaned, kind, is_loose=False)
+    unconvertible = arrow_bits(pc.and_(pc.is_null(parsed), pc.is_valid(cleaned)))
+    return parsed, unconvertible if unconvertible.any() else None
 
 
 def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -52,6 +158,10 @@ def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
 def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type is text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _is_verbatim(kind: pa.DataType) -> bool:

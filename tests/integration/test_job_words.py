@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from job_files import kept_table, manifest_of, quarantine_of, write_pipeline, write_table
+from job_files import kept_table, quarantine_of, write_pipeline, write_table
 
 import datacheck
 from datacheck.errors import CleaningError
+from datacheck.profile.infer.infer import infer_with_notes
 from datacheck.schema.model import Schema
 
 CELLS = ["1.5", "oops", "nan", "", "4", " 5 ", "-", "inf", "7", "8"]
@@ -30,13 +31,70 @@ def found(report: Any) -> dict[str, tuple[int, int, list[int | None]]]:
     }
 
 
-def test_few_words_among_numbers_are_a_warning_that_names_them(folder: Path) -> None:
+def test_words_among_numbers_are_errors_and_the_numbers_are_checked(folder: Path) -> None:
     report = datacheck.scan(folder / "a.csv")
-    assert report.ok
-    (finding,) = (finding for finding in report.findings if finding.code != "DC105")
-    assert (finding.code, finding.severity, finding.field) == ("DC007", "warning", "x")
-    assert [(example.row, example.value) for example in finding.examples] == [(1, "oops"), (6, "-")]
-    assert finding.message.startswith("2 of 9 values in 'x' are not numeric, so the column was read as text")
+    assert not report.ok
+    assert found(report) == {
+        "DC007": (2, 9, [1, 6]),
+        "DC101": (1, 7, [2]),
+        "DC102": (1, 7, [7]),
+        "DC104": (1, 10, [3]),
+    }
+    finding = next(finding for finding in report.findings if finding.code == "DC007")
+    assert [(example.row, example.value, example.line) for example in finding.examples] == [(1, "oops", 3), (6, "-", 8)]
+    assert finding.message.startswith("2 of 9 values in 'x' are not numeric, such as 'oops', '-' (")
+    assert finding.message.endswith("a.csv, rows 1, 6, lines 3, 8)")
+
+
+def test_a_text_column_with_a_word_that_pandas_reads_as_nan_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,word\n1,nan\n2,a\n3,b\n")
+    (finding,) = datacheck.scan(tmp_path / "a.csv").findings
+    assert (finding.code, finding.severity, finding.field) == ("DC106", "info", "word")
+    assert [(example.row, example.value, example.line) for example in finding.examples] == [(0, "nan", 2)]
+    schema = Schema(fields={"id": {}, "word": {"dtype": "string"}})
+    assert not datacheck.scan(tmp_path / "a.csv", schema).findings
+
+
+def test_constraints_on_text_make_a_column_of_mostly_numbers_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("chromosome,y\n1,1\n2,2\n3,3\nX,4\n")
+    assert [finding.code for finding in datacheck.scan(tmp_path / "a.csv").findings] == ["DC007"]
+    for constraint in ({"dtype": "string"}, {"isin": ["1", "2", "3", "X"]}, {"str_matches": "[0-9XY]+"}):
+        assert not datacheck.scan(tmp_path / "a.csv", Schema(fields={"chromosome": constraint, "y": {}})).findings
+
+
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["1,5", "2,75", "3"], "decimal comma: set csv_decimal: ','"),
+        (["1,234", "2,345,678", "12"], "separated thousands: set csv_thousands: ','"),
+        (["1.234,5", "12"], "separated thousands: set csv_thousands: '.' and csv_decimal: ','"),
+        (["'1'", "'2.5'"], "numbers in quotes: set csv_quote"),
+        (["12%", "5 %"], "percentages"),
+        (["$12", "$1,500.00"], "amounts of money"),
+    ],
+)
+def test_numbers_in_another_notation_are_named(tmp_path: Path, cells: list[str], advice: str) -> None:
+    (tmp_path / "a.tsv").write_text("x\ty\n" + "".join(f"{cell}\t1\n" for cell in cells))
+    (finding,) = datacheck.scan(tmp_path / "a.tsv").findings
+    assert finding.code == "DC007"
+    assert advice in finding.message
+
+
+def test_a_schema_is_inferred_numeric_and_says_which_words(folder: Path) -> None:
+    text = infer_with_notes(folder / "a.csv").to_yaml()
+    assert "2 not numeric ('oops', '-') of 10" in text
+    assert "1 null" in text
+    assert "dtype: float64" in text
+
+
+def test_a_comparison_reads_text_with_the_dtypes_of_the_schema(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("code,y\n" + "".join(f"{row:03},{row % 7}\n" for row in range(100)))
+    (tmp_path / "test.csv").write_text("code,y\n" + "".join(f"{row},{row % 7}\n" for row in range(100)))
+    keyed = {"key": "code", "drift": False}
+    assert datacheck.compare(tmp_path / "train.csv", tmp_path / "test.csv", **keyed).findings
+    schema = Schema(fields={"code": {"dtype": "string"}, "y": {}})
+    found = datacheck.compare(tmp_path / "train.csv", tmp_path / "test.csv", schema=schema, **keyed).findings
+    assert not [finding for finding in found if finding.code == "DC310"]
 
 
 def test_a_dtype_makes_each_word_a_violation_and_the_others_numbers(folder: Path) -> None:
@@ -70,17 +128,27 @@ def test_a_run_sets_aside_the_words_as_they_stand(folder: Path) -> None:
     assert list(map(str, kept["x"].to_pylist())) == ["1.5", "nan", "None", "4.0", "5.0", "inf", "7.0", "8.0"]
 
 
-@pytest.mark.parametrize(
-    ("clean", "removed"),
-    [([], []), ([{"action": "drop_row"}], []), ([{"action": "quarantine", "codes": "DC007"}], [1, 6])],
-)
-def test_a_warning_takes_no_row_out_unless_a_rule_names_it(folder: Path, clean: list[Any], removed: list[int]) -> None:
-    run = datacheck.run(write_pipeline(folder, {"train": "a.csv"}, clean))
-    assert run.ok
-    (record,) = manifest_of(folder / "out")["inputs"]
-    assert (record["num_read"], record["num_kept"], record["num_quarantined"]) == (10, 10 - len(removed), len(removed))
+def test_a_run_publishes_numbers_and_sets_words_aside(folder: Path) -> None:
+    others = [{"action": "report", "codes": code} for code in ("DC101", "DC102", "DC104")]
+    output = {"path": "out", "format": "parquet"}
+    datacheck.run(write_pipeline(folder, {"train": "a.csv"}, others, output=output))
+    assert kept_table(folder / "out")["x"].type == pa.float64()
     aside = quarantine_of(folder / "out")
-    assert ([] if aside is None else aside["row"].to_pylist()) == removed
+    assert aside is not None
+    assert [(row["row"], row["x"], row["codes"]) for row in aside.to_pylist()] == [
+        (1, "oops", ["DC007"]),
+        (6, "-", ["DC007"]),
+    ]
+
+
+def test_a_word_among_numbers_cannot_stay_and_a_schema_can_make_it_text(folder: Path) -> None:
+    report = [{"action": "report"}]
+    with pytest.raises(CleaningError, match=r"2 values of 'x' are not numbers"):
+        datacheck.run(write_pipeline(folder, {"train": "a.csv"}, report))
+    schema = {"fields": {"x": {"dtype": "string", "nullable": True}}}
+    output = {"path": "out", "format": "parquet"}
+    datacheck.run(write_pipeline(folder, {"train": "a.csv"}, report, schema=schema, output=output))
+    assert kept_table(folder / "out")["x"].type == pa.string()
 
 
 def test_a_value_that_does_not_convert_cannot_stay(folder: Path) -> None:

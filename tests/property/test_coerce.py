@@ -79,14 +79,13 @@ KINDS: list[tuple[pa.DataType, st.SearchStrategy[Any], list[str]]] = [
     ),
     (pa.binary(), st.sampled_from([b"a", b"\xff", b"12"]), ["string"]),
 ]
-CASES = [(kind, values, dtype, False) for kind, values, dtypes in KINDS for dtype in dtypes]
-CASES += [(kind, values, dtype, True) for kind, values, dtypes in KINDS[:2] for dtype in dtypes]
+CASES = [(kind, values, dtype) for kind, values, dtypes in KINDS for dtype in dtypes]
 
 
-def converted(data: Any, dtype: str, *, untyped: bool) -> list[Any]:
+def converted(data: Any, dtype: str) -> list[Any]:
     """Each value as it is after the conversion, in words; what did not convert as ``unconvertible``."""
     schema = Schema(fields={"x": {"dtype": dtype, "coerce": True}})
-    (column,) = coerce_batch(Batch((Column("x", data, untyped=untyped),), len(data)), schema).columns
+    (column,) = coerce_batch(Batch((Column("x", data),), len(data)), schema).columns
     unconvertible = np.zeros(len(data), bool) if column.unconvertible is None else column.unconvertible
     found = column.data.tolist() if isinstance(column.data, np.ndarray) else column.data.to_pylist()
     words = [str(value) for value in found]
@@ -96,16 +95,16 @@ def converted(data: Any, dtype: str, *, untyped: bool) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("kind", "values", "dtype", "untyped"), CASES)
+@pytest.mark.parametrize(("kind", "values", "dtype"), CASES)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_a_value_converts_alike_alone_and_in_company(
-    kind: pa.DataType, values: st.SearchStrategy[Any], dtype: str, untyped: bool, data: st.DataObject
+    kind: pa.DataType, values: st.SearchStrategy[Any], dtype: str, data: st.DataObject
 ) -> None:
     drawn = data.draw(st.lists(st.one_of(st.none(), values), min_size=1, max_size=8))
     array = pa.array([None, *drawn], kind)[1:]
-    together = converted(array, dtype, untyped=untyped)
-    alone = [converted(array[row : row + 1], dtype, untyped=untyped)[0] for row in range(len(array))]
+    together = converted(array, dtype)
+    alone = [converted(array[row : row + 1], dtype)[0] for row in range(len(array))]
     assert together == alone
     assert all(word != "unconvertible" for value, (_, word) in zip(drawn, together, strict=True) if value is None)
 
@@ -118,8 +117,8 @@ def test_a_number_of_an_array_converts_alike_alone_and_in_company(dtype: str, da
         st.one_of(*(st.lists(st.sampled_from(some), min_size=1, max_size=8) for some in (NUMBERS, INTEGERS)))
     )
     array = np.array(drawn)
-    together = converted(array, dtype, untyped=False)
-    assert together == [converted(array[row : row + 1], dtype, untyped=False)[0] for row in range(len(array))]
+    together = converted(array, dtype)
+    assert together == [converted(array[row : row + 1], dtype)[0] for row in range(len(array))]
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,8 +135,8 @@ def test_a_number_is_an_integer_where_python_says_so(drawn: list[float], dtype: 
         else "unconvertible"
         for x in array
     ]
-    assert [word for _, word in converted(array, dtype, untyped=False)] == expected
-    assert [word for _, word in converted(pa.array(array), dtype, untyped=False)] == expected
+    assert [word for _, word in converted(array, dtype)] == expected
+    assert [word for _, word in converted(pa.array(array), dtype)] == expected
 
 
 @pytest.fixture

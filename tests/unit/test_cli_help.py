@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from datacheck.cli.app import app, main
-from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE
+from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES
 
 ROOT: Any = typer.main.get_command(app)
 GROUPS = [(), ("schema",), ("baseline",)]
@@ -85,6 +85,6 @@ def test_every_option_is_explained_and_in_a_group(path: tuple[str, ...]) -> None
     for parameter in find_command(*path).params:
         assert re.fullmatch(r"(?s)[A-Z].*\.", parameter.help), parameter.name
         if parameter.param_type_name == "option":
-            assert parameter.rich_help_panel in (INPUT, CHECKS, OUTPUT, PERFORMANCE), parameter.name
+            assert parameter.rich_help_panel in (INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE), parameter.name
         if parameter.param_type_name == "argument" or not parameter.is_flag:
             assert parameter.metavar, parameter.name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import pytest
 from source_files import inspect, read_batches, shrink_units
 
 from datacheck.batch import Batch
-from datacheck.errors import SourceError
-from datacheck.sources import ReadOptions
+from datacheck.errors import SourceError, UsageError
+from datacheck.sources import ReadOptions, expand_inputs
 
 
 def read(path: Path, text: str | bytes, **options: Any) -> list[Batch]:
@@ -24,6 +26,16 @@ def read(path: Path, text: str | bytes, **options: Any) -> list[Batch]:
 
 def column(batches: list[Batch], name: str = "x") -> pa.ChunkedArray:
     return pa.chunked_array([one.data for batch in batches for one in batch.columns if one.name == name])
+
+
+def with_words(batches: list[Batch], name: str = "x") -> list[Any]:
+    """The values of a column, with the words that do not convert in their places."""
+    found: list[Any] = []
+    for one in (one for batch in batches for one in batch.columns if one.name == name):
+        bad = np.zeros(len(one), bool) if one.unconvertible is None else one.unconvertible
+        words = one.data if one.words is None else one.words
+        found += [words[row].as_py() if bad[row] else one.data[row].as_py() for row in range(len(one))]
+    return found
 
 
 @pytest.fixture
@@ -103,7 +115,7 @@ def test_what_stands_in_the_last_line_decides_with_the_first(
     shrink_units(monkeypatch, 1 << 30 if held else 100, 200)
     batches = read(path, "x,y\n" + "7,a\n" * 500 + f"{last},a\n")
     values = column(batches)
-    expected = {"2.5": pa.float64(), "NaN": pa.float64(), "word": pa.string()}.get(last, pa.int64())
+    expected = {"2.5": pa.float64(), "NaN": pa.float64()}.get(last, pa.int64())
     assert values.type == expected
     assert len(values) == 501
     assert len(batches) > 5
@@ -115,13 +127,14 @@ def test_what_stands_in_the_last_line_decides_with_the_first(
     [
         ("float32", ["1", "2.5"], pa.float32(), [1.0, 2.5]),
         ("int8", ["1", "2"], pa.int8(), [1, 2]),
-        ("int8", ["1", "300"], pa.string(), ["1", "300"]),
-        ("int32", ["1", "2.5"], pa.string(), ["1", "2.5"]),
-        ("float32", ["1", "x"], pa.string(), ["1", "x"]),
+        ("int8", ["1", "300"], pa.int8(), [1, "300"]),
+        ("int32", ["1", "2.5"], pa.int32(), [1, "2.5"]),
+        ("float32", ["1", "x"], pa.float32(), [1.0, "x"]),
+        ("float32", ["x", "", "y"], pa.float32(), ["x", None, "y"]),
         ("float16", ["1", "2.5", ""], pa.float16(), [1.0, 2.5, None]),
-        ("float16", ["1", "70000"], pa.string(), ["1", "70000"]),
-        ("float16", ["1", "1e300"], pa.string(), ["1", "1e300"]),
-        ("float32", ["inf", "1e39"], pa.string(), ["inf", "1e39"]),
+        ("float16", ["1", "70000"], pa.float16(), [1.0, "70000"]),
+        ("float16", ["1", "1e300"], pa.float16(), [1.0, "1e300"]),
+        ("float32", ["inf", "1e39"], pa.float32(), [np.inf, "1e39"]),
         ("float16", ["inf", "nan"], pa.float16(), None),
         ("bfloat16", ["1", "2.5"], pa.float32(), [1.0, 2.5]),
         ("string", ["1", "2"], pa.string(), ["1", "2"]),
@@ -133,12 +146,12 @@ def test_what_stands_in_the_last_line_decides_with_the_first(
         ("no such dtype", ["1"], pa.int64(), [1]),
     ],
 )
-def test_a_dtype_that_is_said_is_taken_unless_a_value_is_none_of_it(
+def test_a_given_dtype_is_used_and_words_that_do_not_convert_are_kept(
     path: Path, dtype: str, cells: list[str], kind: pa.DataType, values: list[Any] | None
 ) -> None:
-    found = column(read(path, "x,y\n" + "".join(f"{cell},z\n" for cell in cells), dtypes=(("x", dtype),)))
-    assert found.type == kind
-    assert values is None or found.to_pylist() == values
+    batches = read(path, "x,y\n" + "".join(f"{cell},z\n" for cell in cells), dtypes=(("x", dtype),))
+    assert column(batches).type == kind
+    assert values is None or with_words(batches) == values
 
 
 @pytest.mark.parametrize("block_bytes", [1 << 20, 200, 64])
@@ -194,8 +207,8 @@ def test_names_are_taken_as_they_stand(path: Path) -> None:
 
 
 def test_a_tsv_and_another_delimiter_are_split_where_they_say(tmp_path: Path) -> None:
-    (batch,) = read(tmp_path / "x.tsv", "x\ty\n1,5\t2\n")
-    assert [one.data.to_pylist() for one in batch.columns] == [["1,5"], [2]]
+    (batch,) = read(tmp_path / "x.tsv", "x\ty\na,5\t2\n")
+    assert [one.data.to_pylist() for one in batch.columns] == [["a,5"], [2]]
     (batch,) = read(tmp_path / "x.csv", "x;y\n1;2\n", csv_delimiter=";")
     assert batch.names == ["x", "y"]
 
@@ -213,7 +226,7 @@ def test_null_values_are_those_that_are_said(path: Path) -> None:
         ("x,y\n1,2\n".encode("utf-16"), "UTF-16"),
         (b"x,y\n1,\x002\n", "zero bytes"),
         (b"\n\n\n", "no header"),
-        (b'x,y\n1,"never closed\n' + b"2,3\n" * 2000, "longer than"),
+        (b"x,y\n1," + b"2" * 5000, "longer than"),
     ],
 )
 def test_what_is_no_csv_says_why(path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, message: str) -> None:
@@ -234,29 +247,167 @@ def test_a_gzipped_file_is_bounded_as_it_expands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block_bytes", [1 << 20, 64])
 @pytest.mark.parametrize(
-    ("cells", "mostly"),
+    ("cells", "kind", "values"),
     [
-        (["1", "2.5", "oops"], True),
-        (["oops", "1", "2", "nan", ""], True),
-        (["1.5", "-", "inf", "2"], True),
-        (["1", "x", "y"], False),
-        (["a", "b"], False),
-        (["1", "2"], False),
-        (["true", "1", "oops"], False),
-        (["2020-01-01", "x"], False),
-        ([*["7"] * 40, "oops", *["2.5"] * 40], True),
+        (["1", "2.5", "oops"], pa.float64(), [1, 2.5, "oops"]),
+        (["oops", "1", "2", "inf", ""], pa.float64(), ["oops", 1, 2, np.inf, None]),
+        (["1.5", "-", "inf", "2"], pa.float64(), [1.5, "-", np.inf, 2]),
+        (["1", "2", "x", "9007199254740993"], pa.int64(), [1, 2, "x", 9007199254740993]),
+        (["x", "1", "NA", "18446744073709551615"], pa.uint64(), ["x", 1, None, 18446744073709551615]),
+        (["1,5", "2,5"], pa.float64(), ["1,5", "2,5"]),
+        (["1", "x", "y"], pa.string(), ["1", "x", "y"]),
+        (["a", "b"], pa.string(), ["a", "b"]),
+        (["true", "1", "oops"], pa.string(), ["true", "1", "oops"]),
+        (["2020-01-01", "x"], pa.string(), ["2020-01-01", "x"]),
+        (["192.168.100.100", "10.0.0.1"], pa.string(), None),
+        ([*["7"] * 40, "oops", *["2.5"] * 40], pa.float64(), [*[7] * 40, "oops", *[2.5] * 40]),
     ],
 )
-def test_a_column_of_numbers_that_few_words_make_text_is_known(
-    path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], mostly: bool, block_bytes: int
+def test_a_column_of_mostly_numbers_is_numeric_and_its_words_are_known(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cells: list[str],
+    kind: pa.DataType,
+    values: list[Any] | None,
+    block_bytes: int,
 ) -> None:
     shrink_units(monkeypatch, 1 << 20, block_bytes)
-    text = "x,y\n" + "".join(f"{cell},z\n" for cell in cells)
+    text = "x;y\n" + "".join(f"{cell};z\n" for cell in cells)
+    batches = read(path, text, csv_delimiter=";")
+    assert column(batches).type == kind
+    assert values is None or with_words(batches) == values
+    has_words = values is None or any(isinstance(value, str) for value in values)
+    assert column([batch.as_read() for batch in batches]).type == (pa.string() if has_words else kind)
+    said = read(path, text, csv_delimiter=";", dtypes=(("x", "string"),))
+    assert column(said).type == pa.string()
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 20, 64])
+@pytest.mark.parametrize(
+    ("text", "rows", "bad"),
+    [
+        ('a,b\n1,2\n3,"4\n5,6\n7,8\n', [(0, 2), (2, 4), (3, 5)], [(1, 3)]),
+        ('a,b\n1,2\n3,"4\n5,6\n7,"8\n9,0\n', [(0, 2), (2, 4), (4, 6)], [(1, 3), (3, 5)]),
+        ('a,b\n1,"x\ny"\n3,4\n\n5,6,7\n8,9', [(0, 2), (1, 4), (3, 7)], [(2, 6)]),
+        ('a,b\r\n1,"2"\r\n\r\n3,4\r\n', [(0, 2), (1, 4)], []),
+        ("a,b\r1,2\r3,4\r", [(0, 2), (1, 3)], []),
+        ('a,b\n1,x"y\n2,"x""\ny"\n3,"z"\n', [(0, 2), (1, 3), (2, 5)], []),
+        ('a,b\n1,"', [], [(0, 2)]),
+    ],
+)
+def test_every_line_is_a_row_or_malformed_and_rows_know_their_lines(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    rows: list[tuple[int, int]],
+    bad: list[tuple[int, int]],
+    block_bytes: int,
+) -> None:
+    shrink_units(monkeypatch, 1 << 20, block_bytes)
     batches = read(path, text)
-    assert {batch.columns[0].is_mostly_numbers for batch in batches} == {mostly}
-    assert not any(batch.columns[1].is_mostly_numbers for batch in batches)
-    said = read(path, text, dtypes=(("x", "string"),))
-    assert not any(one.is_mostly_numbers for batch in said for one in batch.columns)
+    found = [
+        (int(row), batch.line_of(int(row))) for batch in batches for row in batch.file_rows(np.arange(batch.num_rows))
+    ]
+    assert found == rows
+    assert [(line.row, line.line) for batch in batches for line in batch.malformed] == bad
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lines_and_rows_agree_with_a_plain_reader(path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shrink_units(monkeypatch, 1 << 20, int(rng.integers(40, 400)))
+    cells = ["1", "2.5", '"a"', '"a\nb"', '"a,b"', '"a""b"', '""', 'a"b', "", '"x\r\ny"', '"', '"a"b']
+    weights = np.array(
+        [5, 5, 3, 2, 2, 2, 1, 1, 1, 1, 0, 0] if seed % 2 else [5, 5, 3, 1, 1, 1, 1, 1, 1, 0, 0.3, 1], float
+    )
+    end = str(rng.choice(["\n", "\r\n"]))
+    lines = [",".join(rng.choice(cells, 3, p=weights / weights.sum())) for _ in range(60)]
+    text = end.join(["x,y,z", *lines]) + str(rng.choice(["", end]))
+    batches = read(path, text)
+    numbers = [int(row) for batch in batches for row in batch.file_rows(np.arange(batch.num_rows))]
+    malformed = [line for batch in batches for line in batch.malformed]
+    assert sorted([*numbers, *(line.row for line in malformed)]) == list(range(len(numbers) + len(malformed)))
+    if seed % 2:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        next(reader)
+        starts, expected, line = [], [], reader.line_num + 1
+        for record in reader:
+            starts.append(line)
+            expected.append(record)
+            line = reader.line_num + 1
+        assert not malformed
+        assert [
+            batch.line_of(int(row)) for batch in batches for row in batch.file_rows(np.arange(batch.num_rows))
+        ] == starts
+        said = read(path, text, dtypes=tuple((name, "string") for name in "xyz"), csv_null_values=())
+        assert list(map(list, zip(*(column(said, name).to_pylist() for name in "xyz"), strict=True))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "columns"),
+    [
+        ("x.csv", "x;y\n1,5;a\n2;b\n", {"csv_delimiter": ";", "csv_decimal": ","}, {"x": [1.5, 2.0], "y": ["a", "b"]}),
+        ("x.tsv", "x\ty\n1,234\t1\n1,234,567.5\t2\n7\t3\n", {"csv_thousands": ","}, {"x": [1234, 1234567.5, 7]}),
+        (
+            "x.csv",
+            "x;y\n1.234,5;a\n",
+            {"csv_delimiter": ";", "csv_decimal": ",", "csv_thousands": "."},
+            {"x": [1234.5]},
+        ),
+        ("x.csv", "x,y\n'1,5',2\n", {"csv_quote": "'", "csv_decimal": ","}, {"x": [1.5], "y": [2]}),
+        ("x.csv", 'x,y\n"a,b"\n', {"csv_quote": ""}, {"x": ['"a'], "y": ['b"']}),
+        ("x.csv", "1,2\n3,4\n", {"csv_header": False}, {"column_0": [1, 3], "column_1": [2, 4]}),
+        ("x.csv", '# it\'s "\nx,y\n# c,"\n1,2\n#"\n3,"4"\n', {"csv_comment": "#"}, {"x": [1, 3], "y": [2, 4]}),
+        ("x.csv", " 1  2.5 \n\n3\t4\n", {"csv_delimiter": "whitespace", "csv_header": False}, {"column_1": [2.5, 4.0]}),
+        ("x.csv", "x y\n1 2\n", {"csv_delimiter": "whitespace"}, {"x": [1], "y": [2]}),
+        ("x.txt", "# a b\n1.5e+00 2\n3 4 # last\n", {}, {"column_0": [1.5, 3.0], "column_1": [2, 4]}),
+        ("x.txt", "1,2\n3,4\n", {}, {"column_0": [1, 3], "column_1": [2, 4]}),
+        ("x.txt", "a b\n1 2\n", {"csv_delimiter": "whitespace"}, {"a": [1], "b": [2]}),
+    ],
+)
+def test_options_say_how_a_text_table_is_written(
+    tmp_path: Path, name: str, content: str, options: dict[str, Any], columns: dict[str, list[Any]]
+) -> None:
+    batches = read(tmp_path / name, content, **options)
+    assert {key: column(batches, key).to_pylist() for key in columns} == columns
+    assert not any(batch.malformed for batch in batches)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_an_encoding_is_decoded(path: Path, encoding: str) -> None:
+    (batch,) = read(path, "é,y\nü,2\n".encode(encoding), csv_encoding=encoding)
+    assert [one.data.to_pylist() for one in batch.columns] == [["ü"], [2]]
+    assert batch.names == ["é", "y"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"csv_delimiter": ";;"},
+        {"csv_decimal": ";"},
+        {"csv_thousands": "."},
+        {"csv_encoding": "no such encoding"},
+        {"csv_quote": ","},
+        {"csv_comment": "é"},
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        ReadOptions(**options)
+
+
+def test_text_that_is_no_table_of_numbers_is_read_only_if_it_is_said_how(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="not a table of numbers") as caught:
+        read(tmp_path / "x.txt", "two words\nhere too\n")
+    assert caught.value.code == "DC909"
+    (tmp_path / "labels.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert [Path(file.uri).name for file in expand_inputs(tmp_path)] == ["labels.txt"]
+
+
+def test_a_file_name_in_a_fix_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path / "$(touch X).csv", "x,y\n1,é\n".encode("latin-1"))
+    assert f"'{tmp_path}/$(touch X).csv'" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

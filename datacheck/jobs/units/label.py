@@ -85,7 +85,7 @@ def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRu
     kept_rows = np.flatnonzero(labels.kept)
     kept = coerced if len(kept_rows) == batch.num_rows else coerced.take(kept_rows)
     return LabelledBatch(
-        batch,
+        batch.as_read(),
         labels,
         kept_rows,
         kept,

@@ -183,12 +183,14 @@ class _UnitCleaner:
 def _forbid_unconvertible(kept: Batch, schema: Schema, plan: CleaningPlan) -> None:
     """Raise if a ``report`` rule keeps a value that doesn't convert to the dtype of its column."""
     for column in kept.columns:
-        if column.unconvertible is not None and plan.decide(column.name, "DC003") is Action.REPORT:
-            field = schema.field_for(column.name)
-            dtype = "" if field is None else field.dtype
+        if column.unconvertible is None:
+            continue
+        field = schema.field_for(column.name)
+        code, dtype = ("DC007", "numbers") if field is None or field.dtype is None else ("DC003", field.dtype)
+        if plan.decide(column.name, code) is Action.REPORT:
             raise CleaningError(
                 f"{int(column.unconvertible.sum()):,} values of {plain(repr(column.name))} are not {dtype}, and 'report'"
-                f" would leave them in a column that can only hold {dtype}; quarantine or drop rows with DC003 there"
+                f" would leave them in a column that can only hold {dtype}; quarantine or drop rows with {code} there"
             )
 
 

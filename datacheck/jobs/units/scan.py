@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -126,8 +127,8 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         findings += _to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
-        for name in batch.names:
-            names[name] = max(names.get(name, 0), batch.names.count(name))
+        for name, times in Counter(batch.names).items():
+            names[name] = max(names.get(name, 0), times)
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
         keys += hash_unique_keys(coerced, rules.schema)
@@ -154,5 +155,5 @@ def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool = Fal
 def malformed_finding(batch: Batch, uri: str) -> Finding:
     """The finding for the malformed lines of a batch."""
     lines = batch.malformed
-    examples = tuple(Example(line.row, None, (), line.text[:80]) for line in lines[:5])
+    examples = tuple(Example(line.row, None, (), line.text[:80], line.line) for line in lines[:5])
     return Finding(MALFORMED_ROW, uri, None, len(lines), batch.num_rows + len(lines), examples, detail=lines[0].problem)

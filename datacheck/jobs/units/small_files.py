@@ -93,7 +93,7 @@ def _layout(batch: Batch) -> Layout | None:
         kind = _kind(column)
         if kind is None:
             return None
-        layout.append((column.name, kind))
+        layout.append((column.name, (kind, column.untyped)))
         # Asking Arrow for the bytes of a column is slower than adding an upper limit.
         num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.data.nbytes
     return tuple(layout) if num_bytes <= SMALL_BATCH_BYTES else None
@@ -101,7 +101,7 @@ def _layout(batch: Batch) -> Layout | None:
 
 def _kind(column: Column) -> Any:
     data = column.data
-    if column.problem or column.untyped or column.is_mostly_numbers or column.dtype is not None:
+    if column.problem or column.words is not None or column.dtype is not None:
         return None
     if isinstance(data, np.ndarray):
         is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"

@@ -19,7 +19,7 @@ from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_results import error_finding
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
-from datacheck.jobs.scan import are_paths
+from datacheck.jobs.scan import are_paths, text_dtypes
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories
@@ -173,8 +173,7 @@ class _Comparison:
 
     def _open(self, inputs: Sequence[Any]) -> list[_Dataset]:
         """Find the files of each dataset."""
-        dtypes = [(path, field.dtype) for path, field in self.schema.fields.items() if path is not None and field.dtype]
-        files = [find_files(data, self.options, dtypes) if are_paths(data) else () for data in inputs]
+        files = [find_files(data, self.options, text_dtypes(self.schema)) if are_paths(data) else () for data in inputs]
         for found in files:
             require_rows(found, self.schema)
         datasets: list[_Dataset] = []

@@ -190,6 +190,10 @@ def describe(summary: FieldSummary) -> str:
         (summary.total("num_neginf"), "-inf", "-inf"),
     ]
     found = [quantity(number, *names) for number, *names in counts if number]
+    if num_words := summary.total("num_words"):
+        words = list(dict.fromkeys(word for profile in summary.profiles for word in profile.words))
+        names = ", ".join(plain(repr(word), 40) for word in words[:3]) + (", …" if num_words > len(words[:3]) else "")
+        found.append(f"{count(num_words)} not numeric ({names})")
     if found:
         parts += [*found[:-1], f"{found[-1]} of {count(total)}"]
     else:
