@@ -25,7 +25,7 @@ from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.units.plan import UnitPlan
-from datacheck.jobs.units.process import judge_file, lost_unit, process_unit
+from datacheck.jobs.units.process import judge_file, lost_file, lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
 from datacheck.jobs.units.scan import lost_scan, read_keys
 from datacheck.jobs.units.task import UnitTask
@@ -299,7 +299,9 @@ def _with_file_outcomes(
     if whole_file_of(plan.schema, None) is None:
         return tasks
     is_left = [any(task.name not in finished for task in some) for some in tasks]
-    judged = execution.map(partial(judge_file, plan=plan), list(compress(tasks, is_left)), lambda _: ())
+    judged = execution.map(
+        partial(judge_file, plan=plan), list(compress(tasks, is_left)), partial(lost_file, plan=plan)
+    )
     outcomes = [next(judged) if left else () for left in is_left]
     return [[replace(task, file_outcomes=found) for task in some] for some, found in zip(tasks, outcomes, strict=True)]
 

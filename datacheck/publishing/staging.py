@@ -24,7 +24,7 @@ from datacheck.storage import storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
-__all__ = ["STAGING_NAME", "StagingArea"]
+__all__ = ["STAGING_NAME", "StagingArea", "check_parts_folder"]
 
 #: The folder inside an output that holds everything unpublished.
 STAGING_NAME = ".datacheck"
@@ -137,6 +137,11 @@ class StagingArea:
                     f"{plain(self.output)}: another run{holder} is writing there; wait for it to finish, or choose"
                     " another output"
                 ) from None
+
+
+def check_parts_folder(parts: str) -> None:
+    """Raise ``OutputError`` if the folder for the parts of a staging area lies behind a link by now."""
+    check_no_link(parts.removesuffix(f"/{STAGING_NAME}/parts"), parts)
 
 
 def _checked(name: str) -> str:

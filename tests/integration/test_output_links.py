@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,23 @@ def test_a_link_that_appears_after_a_run_is_not_followed_by_the_next(job: Path) 
     before = contents(job / "victim")
     with pytest.raises(OutputError, match="is a link"):
         datacheck.run(write_pipeline(job, {"a": "in/_raw.npy"}, otherwise="drop_row"), overwrite=True)
+    assert contents(job / "victim") == before
+
+
+def test_a_link_that_appears_during_a_run_is_not_followed(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datacheck.jobs import run as jobs
+
+    before = contents(job / "victim")
+    find_duplicates = jobs.find_duplicates
+
+    def then_link(*arguments: Any) -> Any:
+        (job / "out" / ".datacheck" / "parts").rmdir()
+        (job / "out" / ".datacheck" / "parts").symlink_to(job / "victim")
+        return find_duplicates(*arguments)
+
+    monkeypatch.setattr(jobs, "find_duplicates", then_link)
+    with pytest.raises(OutputError, match=r"is a link|symbolic link"):
+        datacheck.run("pipeline.yaml")
     assert contents(job / "victim") == before
 
 

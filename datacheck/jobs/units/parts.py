@@ -21,6 +21,7 @@ from datacheck.jobs.units.result import RemovedSample
 from datacheck.jobs.units.row_labels import RemovedRows, RowLabels
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
+from datacheck.publishing.staging import check_parts_folder
 from datacheck.sinks import get_sink
 from datacheck.sinks.base import PartWriter
 from datacheck.sinks.categorical import Categorical
@@ -56,6 +57,7 @@ class PartFiles:
     """Writes the files of one unit. A context manager: all of them are finished, or none remains."""
 
     def __init__(self, task: UnitTask, plan: UnitPlan) -> None:
+        check_parts_folder(plan.parts)
         self._task, self._plan = task, plan
         self._writers: list[tuple[str, PartWriter]] = []
         self._arrays: list[str | None] = []

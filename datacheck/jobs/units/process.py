@@ -36,7 +36,7 @@ from datacheck.text import plain
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["judge_file", "lost_unit", "process_unit"]
+__all__ = ["judge_file", "lost_file", "lost_unit", "process_unit"]
 
 
 def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
@@ -77,6 +77,13 @@ def judge_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]
     except DatacheckError:
         return ()
     return tuple(whole.outcomes())
+
+
+def lost_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]:
+    """The results of the checks that need all rows of a file at which a worker process ended each time: none could run."""
+    whole = whole_file_of(plan.schema, tasks[0].unit.options.max_whole_file_bytes)
+    problem = "needs the whole file, and the worker process that read it ended each time; use fewer workers"
+    return tuple(outcome for check in (whole.checks if whole else ()) for outcome in check.not_run(problem))
 
 
 class _UnitCleaner:
