@@ -12,7 +12,7 @@ from datacheck.leaves import Leaf
 from datacheck.numerics import to_float
 from datacheck.schema.times import NANOSECONDS
 
-__all__ = ["cast", "widen"]
+__all__ = ["cast"]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,25 +33,6 @@ def cast(leaf: Leaf, dtype: str) -> Leaf:
         return leaf
     with np.errstate(all="ignore"):
         return replace(leaf, values=numbers.astype(dtype, copy=False), dtype=dtype)
-
-
-def widen(leaf: Leaf) -> Leaf:
-    """Cast a leaf to the widest dtype of its kind, without loss: integers and times to ``int64``, floats to ``float64``."""
-    if leaf.values is None:
-        return leaf
-    if leaf.is_numeric:
-        kind, size = leaf.values.dtype.kind, leaf.values.dtype.itemsize
-        if leaf.dtype.startswith(("bfloat", "float")) and size <= 8:
-            return cast(leaf, "float64")
-        return cast(leaf, "int64") if kind in "biu" else leaf
-    kind = leaf.values.type
-    if _is_time(kind):
-        return cast(leaf, "int64")
-    if pa.types.is_decimal(kind):
-        return replace(leaf, values=leaf.values.cast(pa.decimal256(76, kind.scale)))
-    if pa.types.is_fixed_size_binary(kind):
-        return replace(leaf, values=leaf.values.cast(pa.binary()))
-    return leaf
 
 
 def _is_time(kind: pa.DataType) -> bool:

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.hashing.cast import cast, widen
-from datacheck.hashing.numbers import Hashes
+from datacheck.hashing.cast import cast
+from datacheck.hashing.exact import add_exact
+from datacheck.hashing.numbers import Hashes, seed_of
 from datacheck.hashing.rows import add_leaf
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.schema.keys import unique_keys
@@ -102,8 +103,8 @@ def _find_inside(data: Any, path: str) -> Any:
 def _hash_columns(columns: Sequence[Column]) -> Hashes:
     """Hash the keys that columns form together, as 128 bits in two words: ``(rows, 2)``.
 
-    Numbers are equal across the dtypes of their kind, times across units, lists across layouts. Rows of NumPy arrays of
-    two and more dimensions are equal only in the same dtype: widening them would multiply their memory.
+    Values are equal across dtypes (:mod:`datacheck.hashing.exact`), lists across layouts. Rows of NumPy arrays of two and
+    more dimensions are equal only in the same dtype: widening them would multiply their memory.
     """
     hashes = np.zeros((2, len(columns[0])), np.uint64)
     for column in columns:
@@ -115,9 +116,11 @@ def _hash_columns(columns: Sequence[Column]) -> Hashes:
                     hashes[salt] += _hash_objects(column, salt)
                 continue
             if is_scalar:
-                leaf = widen(leaf)
-            elif leaf.dtype in FLOAT_FORMATS:
+                add_exact(leaf, hashes, slotwise=is_arrow)
+                continue
+            if leaf.dtype in FLOAT_FORMATS:
                 leaf = cast(leaf, "float32")
+            hashes += np.uint64(seed_of(leaf.dtype))
             for salt in (0, 1):
                 add_leaf(leaf, hashes[salt], slotwise=is_arrow, salt=salt)
     return hashes.T

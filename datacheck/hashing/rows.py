@@ -77,7 +77,7 @@ def add_leaf(
     """
     if leaf.values is None or not len(leaf):
         return True
-    if leaf.is_numeric and leaf.levels and not slotwise and _has_fixed_shape(leaf):
+    if slots is None and leaf.is_numeric and leaf.levels and not slotwise and _has_fixed_shape(leaf):
         return _add_fixed_shape(leaf, into, quick=quick, has_nan=has_nan, salt=salt)
     if slots is None and leaf.is_numeric and not leaf.levels:
         _add_numbers(leaf, into, has_nan=has_nan, salt=salt)

@@ -27,7 +27,7 @@ class ProfileOptions:
         salt: see :func:`~datacheck.hashing.rows.add_leaf`.
         known: vocabularies by path; other values are collected as new.
         stored_as: floating-point formats that unsigned integers store, by path.
-        casts: dtypes to cast to before hashing, by path.
+        casts: dtypes to cast to before hashing, or "exact" to hash equal values alike, by path.
         row_columns: columns that whole rows consist of; None for all.
         row_exclude: columns that are not part of whole rows.
     """

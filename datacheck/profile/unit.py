@@ -16,6 +16,7 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.hashing.cast import cast
+from datacheck.hashing.exact import exact_slots
 from datacheck.hashing.numbers import Hashes
 from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -206,7 +207,9 @@ class _UnitProfiler:
         slots = None if encoded is None else hash_slots(leaf, encoded, options.salt)
         # In floating-point formats stored as integers, equal values may have different bits.
         dtype = options.casts.get(leaf.path) or ("float32" if leaf.dtype in FLOAT_FORMATS else None)
-        if dtype is not None:
+        if dtype == "exact":
+            leaf, slots = exact_slots(leaf, options.salt)
+        elif dtype is not None:
             leaf, has_nan = cast(leaf, dtype), True
         add = partial(add_leaf, leaf, slots=slots, slotwise=options.slotwise, has_nan=has_nan, salt=options.salt)
         if rows is not None and not add(into=rows, quick=options.quick_rows):

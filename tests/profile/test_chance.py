@@ -89,7 +89,9 @@ def test_a_column_that_numbers_the_rows_does_not_hide_a_leak(name: str, values: 
     test = {name: list(values(300, 400)), "note": np.r_[notes[:2], random.normal(size=98)], "one": np.ones(100)}
     (finding,) = of_rows(train, test)
     assert (finding.severity, finding.num_violations) == (Severity.WARNING, 2)
-    assert finding.detail.endswith(f"differ only in {name}, where no value repeats; compare with --row-exclude {name}")
+    assert finding.detail.endswith(
+        f"differ only in {name!r}, where no value repeats; compare with --row-exclude {name}"
+    )
     (finding,) = of_rows(train, test, row_exclude=name)
     assert finding.severity is Severity.ERROR
     assert of_rows(train, {**test, "note": random.normal(size=100)}) == []

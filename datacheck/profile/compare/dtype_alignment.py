@@ -27,7 +27,7 @@ class DtypeAlignment:
     """How to compare the common columns of two datasets that store them differently.
 
     Attributes:
-        casts: the dtype to cast values to before hashing, by path.
+        casts: the dtype to cast values to before hashing, or "exact" for the hashes of equal values, by path.
         slotwise: columns with lists that have a fixed length in some files only.
         disjoint: columns whose dtypes have no values in common, with the names of these dtypes.
     """
@@ -87,16 +87,17 @@ def _columns_of(path: str | None, names: Collection[str | None]) -> list[str | N
 
 
 def _common_dtype(dtypes: Collection[str]) -> str | None:
-    """The dtype to compare values of several dtypes in; "" if no cast is needed, None if no values can be equal."""
+    """The dtype to compare values of several dtypes in, or "exact"; "" if no cast is needed, None if none can be equal."""
     kinds = {_kind(dtype) for dtype in dtypes}
     if kinds == {"list"}:
         return ""
     if kinds <= _INTEGERS or kinds <= _TIMES or kinds == {"duration"}:
-        return "int64"
+        return "exact"
     if not kinds <= _NUMBERS:
         return None
     floats = [_precision(dtype) for dtype in dtypes if _kind(dtype) == "float"]
-    return min(floats or ["float64"], key=_FLOATS.index)
+    # Values rounded to a shorter float are compared with unrounded ones as that.
+    return min(floats, key=_FLOATS.index) if floats else "exact"
 
 
 def _precision(dtype: str) -> str:
