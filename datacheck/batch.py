@@ -10,6 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import (
+    decode,
+    decoded_bytes,
+    holds_encoded,
+    is_encoded,
+    is_text,
+    split_encoded,
+    take_rows,
+    with_kernels,
+)
+from datacheck.errors import SourceError
 from datacheck.leaves import (
     BoolArray,
     IntArray,
@@ -22,8 +33,9 @@ from datacheck.leaves import (
     arrow_validity,
     walk_array,
 )
+from datacheck.text import plain
 
-__all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "walk_arrow"]
+__all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "split_decoded", "walk_arrow"]
 
 #: Arrow types whose buffers are plain numbers that NumPy can view.
 _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
@@ -42,10 +54,6 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
         "float64",
     )
 }
-
-
-#: Layouts that few Arrow functions support yet, and the equivalent ones that all support.
-_WITH_KERNELS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 #: ``_NUMPY_TYPES`` by type ID, which is cheap to look up, with the name of each dtype.
 _NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()}
 
@@ -74,14 +82,14 @@ class Column:
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
 
-    def leaves(self) -> Iterator[Leaf]:
-        """The column's leaves."""
+    def leaves(self, *, distinct: bool = False) -> Iterator[Leaf]:
+        """The column's leaves. With ``distinct``, those of dictionaries and runs hold each value once (``Leaf.codes``)."""
         if self.problem:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
             leaves = walk_array(self.name, self.data, self.dtype)
             return leaves if self.unconvertible is None else self._mark_unconvertible(leaves)
-        leaves = walk_arrow(self.name or "", self.data)
+        leaves = walk_arrow(self.name or "", self.data, distinct=distinct)
         if self.unconvertible is not None:
             leaves = self._mark_unconvertible(leaves)
         return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
@@ -99,12 +107,8 @@ class Column:
             unconvertible = None
         if isinstance(self.data, np.ndarray):
             return replace(self, data=self.data[rows], unconvertible=unconvertible)
-        kind = self.data.type
-        if kind in _WITH_KERNELS:
-            data = self.data.cast(_WITH_KERNELS[kind]).take(pa.array(rows)).cast(kind)
-            return replace(self, data=data, unconvertible=unconvertible)
-        words = None if self.words is None else self.words.take(pa.array(rows))
-        return replace(self, data=self.data.take(pa.array(rows)), unconvertible=unconvertible, words=words)
+        words = None if self.words is None else take_rows(self.words, rows)
+        return replace(self, data=take_rows(self.data, rows), unconvertible=unconvertible, words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ class Batch:
 
     Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` if rows are not consecutive; all are in ``row_group`` if the
     format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
-    ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``.
+    ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``. ``unreadable`` are errors in
+    parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read.
     """
 
     columns: tuple[Column, ...]
@@ -135,6 +140,7 @@ class Batch:
     malformed: tuple[MalformedRow, ...] = ()
     line_start: int | None = None
     lines: IntArray | None = None
+    unreadable: tuple[SourceError, ...] = ()
 
     @property
     def names(self) -> list[str | None]:
@@ -182,6 +188,23 @@ class Batch:
         """Whether the batch is a whole file, which is one sample."""
         return any(column.is_sample for column in self.columns)
 
+    def slice(self, start: int, count: int) -> Batch:
+        """Some consecutive rows of the batch, without a copy."""
+        columns = tuple(
+            replace(
+                column,
+                data=column.data[start : start + count],
+                unconvertible=None if column.unconvertible is None else column.unconvertible[start : start + count],
+                words=None if column.words is None else column.words[start : start + count],
+            )
+            for column in self.columns
+        )
+        rows = None if self.rows is None else self.rows[start : start + count]
+        lines = None if self.lines is None else self.lines[start : start + count]
+        line_start = None if self.line_start is None else self.line_start + start
+        part = replace(self, columns=columns, num_rows=count, row_start=self.row_start + start, rows=rows)
+        return replace(part, lines=lines, line_start=line_start)
+
     def with_columns(self, columns: tuple[Column, ...]) -> Batch:
         return replace(self, columns=columns)
 
@@ -193,6 +216,22 @@ class Batch:
         return cls(columns, batch.num_rows, row_start, row_group, counts_rows=counts_rows)
 
 
+def split_decoded(batch: Batch, limit: int) -> Iterator[Batch]:
+    """The batch in slices of rows whose dictionaries and runs take about ``limit`` bytes once decoded, or one row each."""
+    arrays = [column.data for column in batch.columns if isinstance(column.data, pa.Array)]
+    encoded = [array for array in arrays if holds_encoded(array.type)]
+    parts = [(0, batch.num_rows)]
+    while parts:
+        start, count = parts.pop()
+        if encoded and count > 1 and sum(decoded_bytes(one.slice(start, count)) for one in encoded) > limit:
+            half = count // 2
+            parts += [(start + half, count - half), (start, half)]
+        elif count == batch.num_rows and not (encoded and count == 1):
+            yield batch
+        else:
+            yield replace(batch.slice(start, count), malformed=batch.malformed if start == 0 else ())
+
+
 def arrow_dtype(arrow_type: pa.DataType) -> str:
     """The logical dtype of an Arrow type: NumPy's names for numbers, ``string`` and ``binary`` in any layout."""
     if pa.types.is_float16(arrow_type):
@@ -201,49 +240,73 @@ def arrow_dtype(arrow_type: pa.DataType) -> str:
         return _NUMPY_TYPES[arrow_type].name
     if pa.types.is_boolean(arrow_type):
         return "bool"
-    if pa.types.is_large_string(arrow_type) or pa.types.is_string(arrow_type) or arrow_type == pa.string_view():
+    if is_text(arrow_type):
         return "string"
     if pa.types.is_large_binary(arrow_type) or pa.types.is_binary(arrow_type) or arrow_type == pa.binary_view():
         return "binary"
     if isinstance(arrow_type, pa.BaseExtensionType):
         return arrow_dtype(arrow_type.storage_type)
-    if pa.types.is_dictionary(arrow_type):
+    if is_encoded(arrow_type):
         return arrow_dtype(arrow_type.value_type)
     return str(arrow_type)
 
 
-def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = ()) -> Iterator[Leaf]:
+def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = (), *, distinct: bool = False) -> Iterator[Leaf]:
     """The leaves of an Arrow array whose rows ``levels`` lead to.
 
     A list ``a`` yields ``a`` (its own nulls) and ``a[]`` (its values), a struct ``s`` yields ``s`` and ``s.x``, a map ``m``
-    yields ``m[].key`` and ``m[].value``. A child of a null is neither a value nor a null: it is not counted.
+    yields ``m[].key`` and ``m[].value``. A child of a null is neither a value nor a null: it is not counted. A type that
+    cannot be walked is a leaf with a ``problem``. With ``distinct``, leaves of dictionaries and runs hold each value once.
     """
     kind = array.type
     if kind.id in _NUMBERS:
         storage, dtype = _NUMBERS[kind.id]
         yield Leaf(path, _view(array, storage), dtype, arrow_validity(array), levels, ())
-    elif isinstance(kind, pa.FixedShapeTensorType):
-        yield from _walk_list(path, array.storage, levels, tuple(kind.shape), kind.permutation)
+        return
+    try:
+        yield from _walk(path, array, levels, distinct)
+    except (pa.ArrowException, NotImplementedError, TypeError, KeyError) as error:
+        yield _unknown(path, kind, levels, f"Arrow cannot read it: {plain(str(error), 120)}")
+
+
+def _unknown(path: str, kind: pa.DataType, levels: tuple[Level, ...], problem: str) -> Leaf:
+    return Leaf(path, None, str(kind), None, levels, problem=f"{problem} (its type is {plain(str(kind), 120)})")
+
+
+def _walk(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
+    kind = array.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        yield from _walk_list(path, array.storage, levels, tuple(kind.shape), kind.permutation, distinct)
     elif isinstance(kind, pa.BaseExtensionType):
-        yield from walk_arrow(path, array.storage, levels)
-    elif pa.types.is_dictionary(kind):
-        yield from walk_arrow(path, array.dictionary_decode(), levels)
-    elif pa.types.is_run_end_encoded(kind):
-        yield from walk_arrow(path, pc.run_end_decode(array), levels)
+        yield from walk_arrow(path, array.storage, levels, distinct=distinct)
+    elif is_encoded(kind):
+        yield from _walk_encoded(path, array, levels, distinct)
     elif pa.types.is_fixed_size_list(kind):
-        yield from _walk_list(path, array, levels, (kind.list_size,), None)
+        yield from _walk_list(path, array, levels, (kind.list_size,), None, distinct)
     elif pa.types.is_map(kind):
-        entries = pa.ListArray.from_arrays(_safe_offsets(array), _entries(array), mask=_null_mask(array))
-        yield from _walk_list(path, entries, levels, None, None)
+        yield from _walk_list(path, _map_as_list(array), levels, None, None, distinct)
     elif _is_list(kind):
-        yield from _walk_list(path, array, levels, None, None)
+        yield from _walk_list(path, array, levels, None, None, distinct)
     elif pa.types.is_struct(kind):
         yield Leaf(path, array, "struct", arrow_validity(array), levels)
-        yield from _walk_struct(path, array, levels)
+        yield from _walk_struct(path, array, levels, distinct)
     elif pa.types.is_union(kind):
-        yield Leaf(path, None, str(kind), None, levels, problem="cannot check a union column")
+        yield _unknown(path, kind, levels, "a union hides which of its values are numbers")
+    elif kind.num_fields:
+        yield _unknown(path, kind, levels, "an unknown nested layout")
     else:
-        yield _flat_leaf(path, array.cast(_WITH_KERNELS.get(kind, kind)), levels)
+        yield _flat_leaf(path, with_kernels(array), levels)
+
+
+def _walk_encoded(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
+    """The leaves of a dictionary or run-end-encoded array: over its distinct values where they are flat."""
+    if distinct and len(array):
+        values, codes, present = split_encoded(array)
+        if len(values) and not values.type.num_fields and not isinstance(values.type, pa.BaseExtensionType):
+            for leaf in walk_arrow(path, values, levels):
+                yield replace(leaf, validity=present, codes=codes)
+            return
+    yield from walk_arrow(path, decode(array), levels, distinct=distinct)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -253,34 +316,35 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
-def _null_mask(array: pa.Array) -> pa.Array | None:
-    return array.is_null() if array.null_count else None
+def _map_as_list(array: pa.Array) -> pa.Array:
+    """The same rows as lists of structs of a key and a value."""
+    kind = array.type
+    fields = [pa.field("key", kind.key_type), pa.field("value", kind.item_type)]
+    if not len(array):
+        # The offsets of an empty map may be missing, and are not to be followed.
+        return pa.nulls(0, pa.list_(pa.struct(fields)))
+    entries = pa.StructArray.from_arrays([array.keys, array.items], fields=fields)
+    buffers = array.buffers()[:2]
+    return pa.Array.from_buffers(pa.list_(entries.type), len(array), buffers, offset=array.offset, children=[entries])
 
 
-def _safe_offsets(array: pa.Array) -> pa.Array:
-    offsets = array.offsets
-    return pc.subtract(offsets, offsets[0]) if len(offsets) else offsets
-
-
-def _entries(array: pa.Array) -> pa.Array:
-    start, stop = array.offsets[0].as_py(), array.offsets[-1].as_py()
-    keys, items = array.keys, array.items
-    if len(keys) != stop - start:
-        keys, items = keys.slice(start, stop - start), items.slice(start, stop - start)
-    return pa.StructArray.from_arrays([keys, items], names=["key", "value"])
-
-
-def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Iterator[Leaf]:
+def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
     validity = arrow_validity(array)
     if validity is not None:
-        array = array.filter(array.is_valid())
+        array = take_rows(array, np.flatnonzero(validity))
         levels = (Picked(np.flatnonzero(validity)), *levels)
-    for field, child in zip(array.type, array.flatten(), strict=True):
-        yield from walk_arrow(f"{path}.{field.name}", child, levels)
+    for index, field in enumerate(array.type):
+        # Not flatten(), which aborts the process for some children, such as unions.
+        yield from walk_arrow(f"{path}.{field.name}", array.field(index), levels, distinct=distinct)
 
 
 def _walk_list(
-    path: str, array: pa.Array, levels: tuple[Level, ...], shape: tuple[int, ...] | None, permutation: list[int] | None
+    path: str,
+    array: pa.Array,
+    levels: tuple[Level, ...],
+    shape: tuple[int, ...] | None,
+    permutation: list[int] | None,
+    distinct: bool,
 ) -> Iterator[Leaf]:
     inner = array.flatten()
     row_shape: tuple[int | None, ...] = shape if shape is not None else (None,)
@@ -289,7 +353,7 @@ def _walk_list(
     step: Level
     if shape is not None and validity is None and 0 not in shape:
         step = Regular((len(array), *shape), axes=None if permutation is None else tuple(permutation))
-        yield from walk_arrow(f"{path}[]", inner, (step, *levels))
+        yield from walk_arrow(f"{path}[]", inner, (step, *levels), distinct=distinct)
         return
     counted = pc.list_value_length(array)
     lengths = _view(counted, _NUMPY_TYPES[counted.type]).astype(np.int64)
@@ -298,11 +362,11 @@ def _walk_list(
     if shape is not None and 0 not in shape:
         present = np.flatnonzero(lengths)
         step = Regular((len(present), *shape), axes=None if permutation is None else tuple(permutation))
-        yield from walk_arrow(f"{path}[]", inner, (step, Picked(present), *levels))
+        yield from walk_arrow(f"{path}[]", inner, (step, Picked(present), *levels), distinct=distinct)
         return
     offsets = np.zeros(len(array) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    yield from walk_arrow(f"{path}[]", inner, (Ragged(offsets), *levels))
+    yield from walk_arrow(f"{path}[]", inner, (Ragged(offsets), *levels), distinct=distinct)
 
 
 def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:

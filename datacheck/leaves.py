@@ -113,6 +113,9 @@ class Leaf:
     ``shape`` is the shape of the field's value: of the whole array for an array, of one row's value for a column.
 
     ``unconvertible`` is True where a value could not be converted to ``dtype``: it is not valid, but not a null either.
+
+    ``codes``, only if the walker was asked for distinct values: ``values`` then holds each value once, and ``codes`` is the
+    position in it of each flat position's value (arbitrary for a null). Everything else is by flat position.
     """
 
     path: str | None
@@ -123,8 +126,11 @@ class Leaf:
     shape: tuple[int | None, ...] | None = None
     problem: str = ""
     unconvertible: BoolArray | None = None
+    codes: IntArray | None = None
 
     def __len__(self) -> int:
+        if self.codes is not None:
+            return len(self.codes)
         return 0 if self.values is None else len(self.values)
 
     @property
@@ -186,8 +192,10 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
         flat, levels = _flatten(array)
         try:
             values = _to_arrow(flat, validity)
-        except ValueError as error:
-            yield Leaf(path, None, dtype, None, (), shape, f"its text is not valid Unicode ({error})")
+        except (ValueError, SystemError) as error:
+            # Python refuses code points beyond U+10FFFF in one way or the other.
+            reason = error.__cause__ or error
+            yield Leaf(path, None, dtype, None, (), shape, f"its text is not valid Unicode ({reason})")
             return
         is_counted = kind in "mM" and np.datetime_data(array.dtype) not in _ARROW_UNITS
         yield Leaf(path, values, dtype if is_counted else str(values.type), arrow_validity(values), levels, shape)

@@ -20,6 +20,7 @@ from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import nan_words
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts
+from datacheck.checks.text import text_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
@@ -72,6 +73,7 @@ class RuleSet:
             *bound_rules(leaf, field),
             *membership_rules(leaf, field),
             *list_rules(leaf, field),
+            *text_rules(leaf),
         )
         return LeafRules(rules, numeric_bounds(leaf, field))
 
@@ -104,7 +106,7 @@ class Checker:
         outcomes = [*find_unconvertible(read, batch, self.schema), *nan_words(batch)]
         seen: set[str | None] = set()
         for column_index, column in enumerate(batch.columns):
-            for leaf_index, leaf in enumerate(column.leaves()):
+            for leaf_index, leaf in enumerate(column.leaves(distinct=not self._with_rows)):
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
                 self._collect_facts(leaf, column, is_shared=is_shared)

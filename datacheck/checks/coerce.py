@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import decode, is_encoded, python_value
 from datacheck.batch import Batch, Column, arrow_dtype
 from datacheck.checks.base import Outcome
 from datacheck.checks.convert import convert_arrow, convert_numbers
@@ -48,7 +49,7 @@ def coerce_column(column: Column, schema: Schema) -> Column:
         return column
     if isinstance(column.data, np.ndarray):
         return _coerced_array(column, column.data, field.dtype)
-    data = column.data
+    data = decode(column.data) if is_encoded(column.data.type) else column.data
     target = arrow_type(field.dtype)
     if column.words is not None and column.unconvertible is not None and data.type == target:
         return _loosely(column, data, column.words, column.unconvertible)
@@ -122,7 +123,7 @@ def _unconvertible_outcome(code: str, column: Column, unconvertible: BoolArray, 
     first = places[:MAX_EXAMPLES]
     values = [data[tuple(place)] if isinstance(data, np.ndarray) and data.ndim else data for place in first.tolist()]
     if not isinstance(data, np.ndarray):
-        values = [data[row].as_py() for row in first[:, 0].tolist()]
+        values = [python_value(data[row]) for row in first[:, 0].tolist()]
     examples = tuple(
         Example(int(row), batch.row_group, tuple(index), format_value(value))
         for row, index, value in zip(batch.file_rows(first[:, 0]), first[:, 1:].tolist(), values, strict=True)

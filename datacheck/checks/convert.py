@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import decode
 from datacheck.batch import walk_arrow
 from datacheck.leaves import BoolArray
 from datacheck.sources.text_parsing import clean_cells, convert, is_text, parse, parse_cells
@@ -29,8 +30,7 @@ def convert_arrow(
         is_untyped: whether the file format has only text. Whitespace around a number is then ignored.
         is_loose: whether text such as ``5.0`` is an integer.
     """
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = decode(values)
     source = values.type
     if _is_number(source) and _is_number(target):
         return _from_numbers(values, target)

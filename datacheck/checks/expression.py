@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_layouts import python_value
 from datacheck.checks.base import Outcome
 from datacheck.checks.rules import format_value
 from datacheck.findings import MAX_EXAMPLES, Example
@@ -148,4 +149,4 @@ def _shown(column: Data, row: int) -> str:
         if np.ma.getmaskarray(column).reshape(len(column), -1)[row].any() if np.ma.isMaskedArray(column) else False:
             return "null"
         return format_value(column[row])
-    return format_value(column[row].as_py())
+    return format_value(python_value(column[row]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_layouts import decode
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.numerics import to_float
 
@@ -110,9 +111,7 @@ def _plain_series(data: Any) -> Any:
         return _array_series(data)
     if isinstance(data.type, pa.BaseExtensionType):
         data = data.storage
-    if pa.types.is_dictionary(data.type):
-        data = data.dictionary_decode()
-    return data.to_pandas()
+    return decode(data).to_pandas()
 
 
 def _array_series(array: np.ndarray[Any, Any]) -> Any:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from datacheck.arrow_layouts import python_value
 from datacheck.batch import Batch
 from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
@@ -81,6 +81,7 @@ def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) ->
     if rules.screened:
         slices = list(suspicious(leaf.values, leaf.dtype, rules.bounds))
         if slices:
+            slices = slices if leaf.codes is None else list(_blocks(len(leaf)))
             outcomes += _find_violations(leaf, rules.screened, slices, batch, with_rows)
     if rules.unscreened:
         outcomes += _find_violations(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
@@ -97,8 +98,9 @@ def _find_violations(
         try:
             for part in slices:
                 found.add(part)
-        except pa.ArrowException as error:
-            problem = f"{CODES[rule.code].name}: {str(error).splitlines()[0]}"
+        except Exception as error:  # Arrow and Python raise anything for types and values that they do not support
+            lines = str(error).splitlines() or [type(error).__name__]
+            problem = f"{CODES[rule.code].name}: {plain(lines[0])}"
             yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
             continue
         if found.num_violations:
@@ -117,10 +119,11 @@ class _Violations:
         self.num_violations = 0
         self.positions: list[IntArray] = []
         self.num_kept = 0
+        self._distinct = _Distinct(leaf, rule) if leaf.codes is not None and not rule.on_nulls else None
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
 
     def add(self, part: slice) -> None:
-        mask = self.rule.mask(self.leaf, part)
+        mask = self.rule.mask(self.leaf, part) if self._distinct is None else self._distinct.mask(part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
         elif self.leaf.unconvertible is not None and self.rule.on_nulls:
@@ -163,6 +166,20 @@ class _Violations:
         return positions[np.lexsort((*indices.T[::-1], rows))[:MAX_EXAMPLES]]
 
 
+class _Distinct:
+    """The mask of a leaf that holds each value once: every value is judged once."""
+
+    def __init__(self, leaf: Leaf, rule: ValueRule) -> None:
+        self._codes = leaf.codes
+        values = replace(leaf, codes=None, validity=None)
+        parts = [rule.mask(values, part) for part in _blocks(len(values))]
+        self._violates = np.concatenate([np.zeros(0, np.bool_), *parts])
+
+    def mask(self, part: slice) -> BoolArray:
+        assert self._codes is not None
+        return self._violates[self._codes[part]]
+
+
 def _examples(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, ...]:
     rows, indices = leaf.locate(positions)
     file_rows = batch.file_rows(rows)
@@ -176,9 +193,11 @@ def _examples(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, .
 def _value_at(leaf: Leaf, position: int) -> str:
     if leaf.validity is not None and not leaf.validity[position]:
         return "null"
+    if leaf.codes is not None:
+        position = int(leaf.codes[position])
     if isinstance(leaf.values, np.ndarray):
         return format_value(to_float(leaf.values[position : position + 1], leaf.dtype)[0])
-    return format_value(leaf.values[position].as_py())
+    return format_value(python_value(leaf.values[position]))
 
 
 def format_value(value: Any) -> str:

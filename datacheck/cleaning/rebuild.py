@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import decode, take_rows, with_kernels
 from datacheck.batch import Column
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf, arrow_validity
@@ -80,9 +81,9 @@ class _Builder:
         if types.is_dictionary(kind):
             return self._dictionary(array)
         if types.is_run_end_encoded(kind):
-            decoded = pc.run_end_decode(array)
+            decoded = decode(array)
             values = self.arrow(decoded)
-            return array if values is decoded else pc.run_end_encode(values, run_end_type=kind.run_end_type)
+            return array if values is decoded else pc.run_end_encode(values, run_end_type=kind.run_end_type).cast(kind)
         if types.is_map(kind):
             return self._list(array, _entries_of(array))
         if types.is_nested(kind) and not (types.is_struct(kind) or types.is_union(kind)):
@@ -100,7 +101,7 @@ class _Builder:
         kind, present = array.type, arrow_validity(array)
         if pa.types.is_fixed_size_list(kind):
             if present is not None:
-                values = values.take(pa.array(_spread(present, kind.list_size)))
+                values = take_rows(values, _spread(present, kind.list_size))
             return _from_buffers(kind, len(array), present, [], values)
         lengths = pc.fill_null(_lengths(array), 0).to_numpy(zero_copy_only=False)
         wide = pa.types.is_large_list(kind) or kind.id == pa.large_list_view(pa.null()).id
@@ -115,23 +116,22 @@ class _Builder:
     def _struct(self, array: pa.Array) -> pa.Array:
         self._next_leaf()
         present = arrow_validity(array)
-        compact = array if present is None else array.take(pa.array(np.flatnonzero(present)))
-        before = compact.flatten()
+        compact = array if present is None else take_rows(array, np.flatnonzero(present))
+        before = [compact.field(index) for index in range(array.type.num_fields)]
         children = [self.arrow(child) for child in before]
         if all(new is old for new, old in zip(children, before, strict=True)):
             return array
         if present is not None:
-            rows = pa.array(_spread(present, 1))
-            children = [child.take(rows) for child in children]
+            children = [take_rows(child, _spread(present, 1)) for child in children]
         return _from_buffers(array.type, len(array), present, [], *children)
 
     def _dictionary(self, array: pa.Array) -> pa.Array:
         """Indices into the original dictionary, with new values appended to it."""
-        decoded = array.dictionary_decode()
+        decoded = decode(array)
         values = self.arrow(decoded)
         if values is decoded:
             return array
-        dictionary = array.dictionary
+        dictionary = with_kernels(array.dictionary)
         new = values.filter(pc.invert(pc.is_in(values, dictionary))).drop_null().unique()
         if len(new):
             dictionary = pa.concat_arrays([dictionary, new])

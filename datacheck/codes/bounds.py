@@ -171,4 +171,25 @@ CODES = (
             "    - {action: quarantine, fields: dest, codes: DC207}"
         ),
     ),
+    _code(
+        code="DC208",
+        name="invalid-text",
+        message="{violations} of {checked} values in {field} are not valid UTF-8",
+        finds="Text whose bytes are not valid UTF-8, in a column that says it holds text.",
+        why=(
+            "Most readers raise on the first such value, in the middle of an epoch; the others replace its characters."
+            " The usual cause is Latin-1 or binary data that was written as text."
+        ),
+        example=(
+            "A writer stored Latin-1 bytes:\n"
+            "\n"
+            "    DC208 1 of 20,000 values in 'city' are not valid UTF-8: M\\xfcnchen (train.parquet, row group 0, row 19)"
+        ),
+        remedy=(
+            "Decode the bytes with their real encoding where the data is produced, or store them as binary. Rows can be"
+            " quarantined:\n"
+            "\n"
+            "    - {action: quarantine, fields: city, codes: DC208}"
+        ),
+    ),
 )

@@ -255,4 +255,21 @@ CODES = (
             "or pass the result of `DeltaTable('data/events').file_uris()` as paths."
         ),
     ),
+    _code(
+        code="DC915",
+        name="internal-error",
+        message="was not checked, because datacheck failed on it: {detail}",
+        finds="A file on which datacheck itself raised an exception that it should have handled.",
+        why="The file was not checked, or not to its end. Nothing is known about the values that were not reached.",
+        example=(
+            "A column type that nobody had tried:\n"
+            "\n"
+            "    DC915 was not checked, because datacheck failed on it: TypeError: unhashable type in rules.py, line 178"
+            " (data/train/part-3.parquet)"
+        ),
+        remedy=(
+            "Report it as a bug of datacheck, with the message and, if you can, the file or how it was written. The"
+            " other files are processed as usual."
+        ),
+    ),
 )

@@ -8,23 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.codes import CODES, DUPLICATE_ROW
+from datacheck.codes import CODES, DUPLICATE_ROW, Family
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import HashStore
-from datacheck.jobs.units.scan import UnitScan
+from datacheck.jobs.units.scan import UnitScan, error_finding
 from datacheck.leaves import IntArray
 from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateRows", "Duplicates", "FileScan", "error_finding"]
-
-
-def error_finding(error: SourceError) -> Finding:
-    """The finding for an input that cannot be read."""
-    detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
-    return Finding(error.code, error.uri, None, 1, 1, detail=detail)
+__all__ = ["DuplicateRows", "Duplicates", "FileScan"]
 
 
 class FileScan:
@@ -67,7 +61,7 @@ class FileScan:
             structure = check_structure(self._schema, self._fields, names, None)
             found += [outcome.to_finding(self.uri) for outcome in structure]
         found += [self._with_count(finding) for finding in merge_findings(self._findings)]
-        if not self.num_rows and not self.error:
+        if not self.num_rows and not any(CODES[one.code].family is Family.UNREADABLE for one in found):
             about_file = "the file is intact but has no rows; remove it, or check what wrote it"
             detail = about_file if self._is_file else "the data has no rows; check how it was selected"
             found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))

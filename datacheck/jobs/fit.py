@@ -25,6 +25,7 @@ from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
+from datacheck.sources.error_translation import translate_bugs
 
 __all__ = ["find_fields", "learn"]
 
@@ -153,7 +154,8 @@ def _learn_round(
 
 def _learn_unit(task: UnitTask, plan: UnitPlan) -> UnitStatistics:
     try:
-        return _learn_batches(task, plan)
+        with translate_bugs(task.unit.uri):
+            return _learn_batches(task, plan)
     except SourceError as error:
         return UnitStatistics(error=error)
     except DatacheckError as error:

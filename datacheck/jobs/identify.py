@@ -18,7 +18,7 @@ from datacheck.storage import Fingerprint, storage_of
 __all__ = ["identify"]
 
 #: They decide what can be read, and what could not be read is tried again.
-_LIMITS = ("max_expanded_bytes", "max_expansion_ratio", "max_members")
+_LIMITS = ("max_expanded_bytes", "max_expansion_ratio", "max_members", "verify_checksums", "keep_going")
 
 Known = Mapping[tuple[str, str | None, str], InputState]
 

@@ -60,7 +60,7 @@ class Input:
 
 def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
     """Every input of every split, in order, inspected. Raises ``UsageError`` for a path that matches nothing."""
-    options = replace(read_options(pipeline.reading, pipeline.schema), by_columns=False)
+    options = replace(read_options(pipeline.reading, pipeline.schema), by_columns=False, keep_going=False)
     found: list[Input] = []
     for split, paths in pipeline.inputs.items():
         if isinstance(paths, Mapping):

@@ -28,9 +28,10 @@ class Reading(BaseModel):
     csv_null_values: tuple[str, ...] = NULL_WORDS
     csv_header: bool | None = None
     csv_comment: str | None = None
-    max_expanded_bytes: int = _DEFAULTS.max_expanded_bytes
+    max_expanded_bytes: int | None = _DEFAULTS.max_expanded_bytes
     max_expansion_ratio: int = _DEFAULTS.max_expansion_ratio
     max_members: int = _DEFAULTS.max_members
+    verify_checksums: bool = True
     max_whole_file_bytes: int = _DEFAULTS.max_whole_file_bytes
 
     @model_validator(mode="after")

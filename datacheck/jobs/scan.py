@@ -14,11 +14,19 @@ from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, wh
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.file_results import Duplicates, FileScan, error_finding
+from datacheck.jobs.file_results import Duplicates, FileScan
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
-from datacheck.jobs.units.scan import UnitScan, lost_error, read_keys, scan_batches, scan_unit, scan_whole_file
+from datacheck.jobs.units.scan import (
+    UnitScan,
+    error_finding,
+    lost_error,
+    read_keys,
+    scan_batches,
+    scan_unit,
+    scan_whole_file,
+)
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.reports.report import Report
 from datacheck.schema.keys import key_columns, unique_keys
@@ -27,6 +35,7 @@ from datacheck.schema.model import Field, Schema
 from datacheck.sources import expand_inputs, source_for
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.discover import InputFile
+from datacheck.sources.error_translation import translate_bugs
 
 __all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files", "text_dtypes"]
 
@@ -89,7 +98,7 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     """The options for reading a file that is checked against ``schema`` and nothing else."""
     dtypes = text_dtypes(schema)
     by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
-    return replace(options, by_columns=by_columns, dtypes=options.dtypes or dtypes)
+    return replace(options, by_columns=by_columns, keep_going=True, dtypes=options.dtypes or dtypes)
 
 
 def text_dtypes(schema: Schema) -> tuple[tuple[str, str], ...]:
@@ -107,7 +116,8 @@ def _is_text(field: Field) -> bool:
 def inspect_file(file: InputFile) -> InputInfo | SourceError:
     """Read the header of a file; return the error if the file cannot be read."""
     try:
-        return source_for(file.uri).inspect(file.uri, file.options)
+        with translate_bugs(file.uri):
+            return source_for(file.uri).inspect(file.uri, file.options)
     except SourceError as error:
         return error
 
@@ -235,7 +245,8 @@ def _remaining_work(
         units = one.info.units
         for unit in units:
             if one.uri in only_keys:
-                keys = replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
+                options = replace(unit.options, columns=columns, by_columns=False, keep_going=False)
+                keys = replace(unit, options=options)
                 yield _Work(one.uri, partial(read_keys, keys, rules.schema))
             else:
                 yield _Work(one.uri, partial(scan_unit, unit, rules, is_whole_file=len(units) == 1))

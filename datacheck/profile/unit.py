@@ -29,6 +29,7 @@ from datacheck.profile.vocabulary import encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
+from datacheck.sources.error_translation import translate_bugs
 
 __all__ = ["LeafKey", "UnitProfile", "is_one_number", "profile_batches", "profile_unit"]
 
@@ -68,7 +69,8 @@ def profile_unit(task: tuple[WorkUnit, str | None], options: ProfileOptions) -> 
     """
     unit, nameless = task
     try:
-        return profile_batches(get_source(unit.format).read(unit), options, nameless, unit.num_rows or 0)
+        with translate_bugs(unit.uri):
+            return profile_batches(get_source(unit.format).read(unit), options, nameless, unit.num_rows or 0)
     except SourceError as error:
         return UnitProfile(error=error)
 

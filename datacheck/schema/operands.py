@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import decode, is_encoded, is_text, python_value
 from datacheck.leaves import BoolArray, arrow_validity
 from datacheck.schema.times import NANOSECONDS
 
@@ -67,7 +68,7 @@ class Operand:
             return self.values[row].item()
         if self.kind in TIMES:
             return Instant(int(self.values[row]))
-        return self.values[row].as_py() if self.kind == "text" else self
+        return python_value(self.values[row]) if self.kind == "text" else self
 
 
 def operand_of(data: pa.Array | Array) -> Operand:
@@ -98,10 +99,8 @@ def _of_arrow(array: pa.Array) -> Operand:
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
         return _of_arrow(array.storage)
-    if types.is_dictionary(kind):
-        return _of_arrow(array.dictionary_decode())
-    if types.is_run_end_encoded(kind):
-        return _of_arrow(pc.run_end_decode(array))
+    if is_encoded(kind):
+        return _of_arrow(decode(array))
     valid = arrow_validity(array)
     if types.is_null(kind):
         return Operand("null", np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_))
@@ -109,7 +108,7 @@ def _of_arrow(array: pa.Array) -> Operand:
         return _of_numbers(_filled(array, False if types.is_boolean(kind) else 0), valid)
     if types.is_decimal(kind):
         return _of_decimals(array, valid)
-    if types.is_string(kind) or types.is_large_string(kind) or kind == pa.string_view():
+    if is_text(kind):
         return Operand("text", array.cast(pa.large_string()), valid)
     if types.is_timestamp(kind) or types.is_date(kind):
         unit = kind.unit if types.is_timestamp(kind) else ("D" if types.is_date32(kind) else "ms")
@@ -119,7 +118,7 @@ def _of_arrow(array: pa.Array) -> Operand:
     if types.is_duration(kind):
         ticks = _filled(array.cast(pa.int64()), 0)
         return Operand("number", ticks / (10**9 // NANOSECONDS[kind.unit]), valid)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if types.is_nested(kind) and not (types.is_struct(kind) or types.is_map(kind) or types.is_union(kind)):
         return Operand("list", _filled(pc.list_value_length(array).cast(pa.int64()), 0), valid)
     return Operand(f"of type {kind}", None, valid)
 

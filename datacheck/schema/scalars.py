@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from datacheck.arrow_layouts import is_text
 from datacheck.schema.times import NANOSECONDS, Moment, parse_clock, parse_moment
 
 __all__ = ["arrow_scalar"]
@@ -30,7 +31,7 @@ def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa
         return pa.scalar(int(whole), arrow_type)
     if types.is_decimal(arrow_type):
         return pa.scalar(Decimal(str(_number(value, arrow_type))))
-    if types.is_string(arrow_type) or types.is_large_string(arrow_type) or arrow_type == pa.string_view():
+    if is_text(arrow_type):
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is not a string, but the values are")
         return pa.scalar(value, arrow_type)

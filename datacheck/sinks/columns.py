@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_layouts import decode, is_encoded
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.leaves import FLOAT_FORMATS
@@ -151,10 +151,8 @@ def _from_arrow(column: Column, array: pa.Array) -> Array:
         return values
     if isinstance(kind, pa.BaseExtensionType):
         return _from_arrow(column, array.storage)
-    if pa.types.is_dictionary(kind):
-        return _from_arrow(column, array.dictionary_decode())
-    if pa.types.is_run_end_encoded(kind):
-        return _from_arrow(column, pc.run_end_decode(array))
+    if is_encoded(kind):
+        return _from_arrow(column, decode(array))
     if pa.types.is_fixed_size_list(kind):
         inner = _from_arrow(column, array.flatten())
         return inner.reshape(len(array), kind.list_size, *inner.shape[1:])

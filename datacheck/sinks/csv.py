@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
+from datacheck.arrow_layouts import decode, is_encoded
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError, UsageError
 from datacheck.sinks.columns import arrow_array, cannot_hold, check_types, column_name, logical_dtype
@@ -113,8 +113,6 @@ def _text_type(column: Column, kind: pa.DataType) -> pa.DataType:
 def _as_text_type(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         return _as_text_type(array.storage, kind)
-    if pa.types.is_dictionary(array.type):
-        return _as_text_type(array.dictionary_decode(), kind)
-    if pa.types.is_run_end_encoded(array.type):
-        return _as_text_type(pc.run_end_decode(array), kind)
+    if is_encoded(array.type):
+        return _as_text_type(decode(array), kind)
     return array if array.type == kind else array.cast(kind)

@@ -65,4 +65,8 @@ def verify_stored(uri: str, file: DataFile, entry: zipfile.ZipInfo) -> None:
         checksum = zlib.crc32(chunk, checksum)
         offset, left = offset + len(chunk), left - len(chunk)
     if checksum != entry.CRC:
-        raise SourceError("DC901", uri, f"the checksum of the member {entry.filename!r} is wrong", REWRITE_FILE)
+        problem = (
+            f"the checksum of the member {entry.filename!r} is wrong: its bytes have changed since they were written"
+        )
+        remedy = f"{REWRITE_FILE}; verify_checksums: false reads it as it is"
+        raise SourceError("DC901", uri, problem, remedy)

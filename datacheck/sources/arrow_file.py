@@ -5,14 +5,16 @@ Memory-mapped. Units are ranges of record batches; a record batch larger than a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from datacheck.batch import Batch
+from datacheck.arrow_layouts import validate
+from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrow_messages import IpcContents, read_ipc_contents
 from datacheck.sources.base import (
@@ -25,6 +27,7 @@ from datacheck.sources.base import (
     split_rows,
 )
 from datacheck.sources.error_translation import (
+    check_bytes,
     check_expansion,
     check_rows,
     translate_inspect_errors,
@@ -49,16 +52,15 @@ class ArrowSource:
         fingerprint = fingerprint_of(uri)
         is_stream = _is_stream(uri)
         with _open_file(uri) as source:
-            source.seek(0 if is_stream else 8)
             contents = read_ipc_contents(uri, source, is_stream=is_stream)
-        with _open_reader(uri, options) as (reader, _names):
-            _check_names(reader.schema)
+        with _open_reader(uri, options) as (reader, _, _):
             if not is_stream and reader.num_record_batches != len(contents.batches):
                 num_batches = len(contents.batches)
                 problem = f"its footer lists {reader.num_record_batches} record batches, but the file has {num_batches}"
                 raise SourceError("DC901", uri, problem, "rewrite the file")
         num_rows = sum(batch.num_rows for batch in contents.batches)
         check_expansion(uri, contents.num_bytes, fingerprint.size, len(contents.batches), options)
+        check_bytes(uri, contents.bytes_at_once, options.max_bytes_at_once, "its largest record batch")
         check_rows(uri, num_rows, contents.num_bytes)
         units = tuple(
             WorkUnit(
@@ -70,19 +72,28 @@ class ArrowSource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with _open_reader(unit.uri, unit.options) as (reader, names):
+        with _open_reader(unit.uri, unit.options) as (reader, columns, unreadable):
             start = unit.row_start
-            for batch in _join_small(_read_slices(reader, unit), names):
-                yield Batch.from_arrow(batch, start)
+            for batch in _join_small(_read_slices(reader, unit, columns)):
+                yield _with_unreadable(Batch.from_arrow(batch, start), unreadable)
                 start += batch.num_rows
             if start != unit.row_start + (unit.num_rows or 0):
                 raise SourceError(
                     "DC901", unit.uri, "its record batches do not have the rows that they claim", "rewrite the file"
                 )
             if start == unit.row_start:
-                fields = [reader.schema.field(index) for index in names]
+                fields = [reader.schema.field(index) for index in columns]
                 none = [pa.nulls(0, field.type) for field in fields]
-                yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=pa.schema(fields)), start)
+                batch = Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=pa.schema(fields)), start)
+                yield _with_unreadable(batch, unreadable)
+
+
+def _with_unreadable(batch: Batch, names: list[str]) -> Batch:
+    """The batch with a column for each that pyarrow cannot read."""
+    if not names:
+        return batch
+    data, problem = np.zeros(batch.num_rows, np.uint8), "pyarrow cannot read its Arrow type"
+    return batch.with_columns((*batch.columns, *(Column(name, data, "unknown", problem) for name in names)))
 
 
 def _is_stream(uri: str) -> bool:
@@ -102,27 +113,35 @@ def _open_file(uri: str) -> pa.NativeFile:
 
 
 @contextmanager
-def _open_reader(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int]]]:
-    """A reader of the requested columns, and their positions in its batches."""
+def _open_reader(uri: str, options: ReadOptions) -> Iterator[tuple[Any, list[int], list[str]]]:
+    """A reader of the requested columns, their positions in its batches, and the names of those that it cannot read."""
     with _open_file(uri) as source:
         open_reader = ipc.open_stream if _is_stream(uri) else ipc.open_file
         reader = open_reader(source)
-        if options.columns is None:
-            yield reader, list(range(len(reader.schema.names)))
+        names = reader.schema.names
+        wanted = [index for index, name in enumerate(names) if options.columns is None or name in options.columns]
+        readable = [index for index in wanted if _is_readable(reader.schema, index)]
+        if len(readable) == len(names):
+            yield reader, readable, []
             return
-        wanted = [index for index, name in enumerate(reader.schema.names) if name in options.columns]
-        if wanted:
+        # Arrow always reads some column.
+        if readable or len(wanted) > len(readable):
             source.seek(0)
-            reader = open_reader(source, options=ipc.IpcReadOptions(included_fields=wanted))
-        yield reader, list(range(len(wanted)))
+            reader = open_reader(source, options=ipc.IpcReadOptions(included_fields=readable or [0]))
+        yield reader, list(range(len(readable))), [names[index] for index in wanted if index not in readable]
 
 
-def _check_names(fields: Iterable[pa.Field]) -> None:
-    """Decode every name, so that an invalid one raises here and not in a later stage."""
-    for field in fields:
+def _is_readable(fields: pa.Schema | pa.DataType, index: int) -> bool:
+    """Whether pyarrow has the type of a field. Decodes every name inside it, so that an invalid one raises here."""
+    try:
+        field = fields.field(index)
         str(field.name)
         kind = field.type
-        _check_names(kind.field(index) for index in range(kind.num_fields))
+        if not kind.num_fields and not isinstance(kind, pa.BaseExtensionType):
+            pa.nulls(0, kind)
+    except (KeyError, pa.ArrowNotImplementedError):
+        return False
+    return all(_is_readable(kind, inner) for inner in range(kind.num_fields))
 
 
 def _plan_units(contents: IpcContents, is_stream: bool) -> list[tuple[int, int, int, int]]:
@@ -151,8 +170,8 @@ def _plan_units(contents: IpcContents, is_stream: bool) -> list[tuple[int, int, 
     return parts or [(0, 0, 0, 0)]
 
 
-def _read_slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
-    """The unit's rows, in validated record batches of about a batch's bytes."""
+def _read_slices(reader: Any, unit: WorkUnit, columns: list[int]) -> Iterator[pa.RecordBatch]:
+    """The unit's rows of some columns, in validated record batches of about a batch's bytes."""
     row, stop = unit.row_group_starts[0], unit.row_start + (unit.num_rows or 0)
     for batch in _batches_from(reader, unit.row_groups[0]):
         if row >= stop:
@@ -161,10 +180,11 @@ def _read_slices(reader: Any, unit: WorkUnit) -> Iterator[pa.RecordBatch]:
         if begin < end:
             # Not `nbytes`, which follows offsets that have not been validated yet.
             row_bytes = batch.get_total_buffer_size() / batch.num_rows
+            chosen = batch.select(columns)
             for first, count in split_rows(end - begin, row_bytes, TARGET_BATCH_BYTES):
-                piece = batch.slice(begin + first, count)
+                piece = chosen.slice(begin + first, count)
                 # Readers follow a file's offsets and indices without checking them.
-                piece.validate(full=True)
+                validate(piece)
                 yield piece
         row += batch.num_rows
 
@@ -179,17 +199,16 @@ def _batches_from(reader: Any, first: int) -> Iterator[pa.RecordBatch]:
                 yield batch
 
 
-def _join_small(batches: Iterator[pa.RecordBatch], columns: list[int]) -> Iterator[pa.RecordBatch]:
+def _join_small(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows, with runs of small batches concatenated."""
     held: list[pa.RecordBatch] = []
     held_bytes = 0
     for batch in batches:
-        chosen = batch.select(columns)
-        if held and held_bytes + chosen.nbytes > JOIN_BELOW_BYTES:
+        if held and held_bytes + batch.nbytes > JOIN_BELOW_BYTES:
             yield from _concatenate(held)
             held, held_bytes = [], 0
-        held.append(chosen)
-        held_bytes += chosen.nbytes
+        held.append(batch)
+        held_bytes += batch.nbytes
     if held:
         yield from _concatenate(held)
 

@@ -46,6 +46,8 @@ TARGET_BATCH_BYTES = 16 << 20
 
 #: What the rows of an array file are: the file itself, which is one sample, or the entries along each array's first axis.
 RowsAre = Literal["file", "first-axis"]
+#: The default limits of ``ReadOptions.max_expanded_bytes``.
+MAX_BYTES_AT_ONCE, MAX_BYTES_IN_STEPS = 1 << 30, 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,13 @@ class ReadOptions:
     """How inputs are read, the same for every format; a source uses what applies to it.
 
     ``columns`` limits reading to some columns. ``by_columns`` allows batches of a few columns each, for work that never
-    looks across columns. ``dtypes`` are for formats without dtypes of their own (CSV). The limits bound how far an archive
-    may expand, and ``max_whole_file_bytes`` the decoded columns that a check of all rows at once may hold in memory.
+    looks across columns. ``keep_going`` yields what can be read of a damaged Parquet file, with the errors in
+    ``Batch.unreadable``, instead of raising the first. ``dtypes`` are for formats without dtypes of their own (CSV).
+
+    The limits bound how far a file may expand. ``max_expanded_bytes`` is, unless set, 1 GiB for what must be in memory at
+    once (a compressed record batch, a decoded value) and 64 GiB for an archive that is decompressed step by step.
+    ``verify_checksums`` compares the checksums of Parquet pages and zip members with their bytes.
+    ``max_whole_file_bytes`` bounds the decoded columns that a check of all rows at once may hold in memory.
     ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
     row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
 
@@ -74,7 +81,9 @@ class ReadOptions:
     columns: tuple[str, ...] | None = None
     by_columns: bool = False
     dtypes: tuple[tuple[str, str], ...] = ()
-    max_expanded_bytes: int = 64 << 30
+    keep_going: bool = False
+    verify_checksums: bool = True
+    max_expanded_bytes: int | None = None
     max_expansion_ratio: int = 1000
     max_members: int = 100_000
     max_whole_file_bytes: int = 1 << 30
@@ -93,6 +102,16 @@ class ReadOptions:
         problem = self._csv_problem()
         if problem:
             raise UsageError(problem)
+
+    @property
+    def max_bytes_at_once(self) -> int:
+        """The most bytes that may be in memory at once because a file expands."""
+        return MAX_BYTES_AT_ONCE if self.max_expanded_bytes is None else self.max_expanded_bytes
+
+    @property
+    def max_bytes_in_steps(self) -> int:
+        """The most bytes that an archive may expand to."""
+        return MAX_BYTES_IN_STEPS if self.max_expanded_bytes is None else self.max_expanded_bytes
 
     def _csv_problem(self) -> str:
         """What is wrong with the options for text tables; empty if nothing is."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch, Column
+from datacheck.arrow_layouts import decoded_bytes
+from datacheck.batch import Batch, Column, split_decoded
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.formats import get_format
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
@@ -20,9 +25,11 @@ from datacheck.text import plain
 
 __all__ = [
     "HIVE_NULL",
+    "check_bytes",
     "check_expansion",
     "check_rows",
     "to_source_error",
+    "translate_bugs",
     "translate_inspect_errors",
     "translate_read_errors",
 ]
@@ -31,6 +38,8 @@ __all__ = [
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 #: Archives below this size are harmless, however well they compress.
 HARMLESS_BYTES = 32 << 20
+#: Dictionaries and runs of one batch decode to about so many bytes.
+DECODED_BATCH_BYTES = 128 << 20
 #: A file with more rows than this must have bytes for them.
 MAX_EMPTY_ROWS = 1 << 24
 
@@ -74,7 +83,8 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
                 check_unchanged(unit.uri, unit.fingerprint)
                 if unit.options.rows == "file":
                     batch = batch.with_columns(tuple(replace(column, is_sample=True) for column in batch.columns))
-                yield _with_partitions(batch, unit) if unit.options.partitions and batch.counts_rows else batch
+                for part in _bounded(batch, unit):
+                    yield _with_partitions(part, unit) if unit.options.partitions and part.counts_rows else part
         except DatacheckError:
             check_unchanged(unit.uri, unit.fingerprint)
             raise
@@ -109,15 +119,31 @@ def to_source_error(uri: str, error: Exception) -> SourceError:
     return SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
+@contextmanager
+def translate_bugs(uri: str) -> Iterator[None]:
+    """Around all work on one input: an exception that datacheck did not foresee becomes a ``SourceError`` (DC915)."""
+    try:
+        yield
+    except (DatacheckError, OSError):
+        raise
+    except MemoryError as error:
+        raise to_source_error(uri, error) from error
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "datacheck" in frame.filename]
+        at = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+        text = plain(str(error).strip().partition("\n")[0], 300)
+        problem = f"{type(error).__name__}: {text}{at}"
+        remedy = "the other files were processed; please report this as a bug of datacheck, with the file if you can"
+        raise SourceError("DC915", uri, problem, remedy) from error
+
+
 def check_expansion(uri: str, expanded: int, packed: int, members: int, options: ReadOptions) -> None:
     """Raise ``SourceError`` (DC904) for an archive that would exceed the limits once decompressed."""
     remedy = "if the file is trusted, raise the limit"
     if members > options.max_members:
         problem = f"{members:,} members, more than {options.max_members:,}"
         raise SourceError("DC904", uri, problem, f"{remedy} max_members")
-    if expanded > options.max_expanded_bytes:
-        problem = f"{expanded:,} bytes, more than {options.max_expanded_bytes:,}"
-        raise SourceError("DC904", uri, problem, f"{remedy} max_expanded_bytes")
+    check_bytes(uri, expanded, options.max_bytes_in_steps)
     if expanded > HARMLESS_BYTES and expanded > packed * options.max_expansion_ratio:
         problem = (
             f"{packed:,} bytes would become {expanded:,}, more than {options.max_expansion_ratio:,} times the size"
@@ -125,11 +151,28 @@ def check_expansion(uri: str, expanded: int, packed: int, members: int, options:
         raise SourceError("DC904", uri, problem, f"{remedy} max_expansion_ratio")
 
 
+def check_bytes(uri: str, num_bytes: int, limit: int, what: str = "it") -> None:
+    """Raise ``SourceError`` (DC904) for what would take more than ``limit`` bytes."""
+    if num_bytes > limit:
+        problem = f"{what} would take {num_bytes:,} bytes, more than {limit:,}"
+        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_expanded_bytes")
+
+
 def check_rows(uri: str, num_rows: int, num_bytes: int, what: str = "it") -> None:
     """Raise ``SourceError`` (DC904) for an absurd number of rows that take no bytes."""
     if num_rows > MAX_EMPTY_ROWS and num_bytes < num_rows // 64:
         problem = f"{what} claims {num_rows:,} rows but holds {num_bytes:,} bytes"
         raise SourceError("DC904", uri, problem, REWRITE_FILE)
+
+
+def _bounded(batch: Batch, unit: WorkUnit) -> Iterator[Batch]:
+    """The batch in slices whose dictionaries and runs decode to little memory; raises ``SourceError`` (DC904)."""
+    for part in split_decoded(batch, DECODED_BATCH_BYTES):
+        for column in part.columns if part is not batch else ():
+            if part.num_rows == 1 and not isinstance(column.data, np.ndarray):
+                what = f"one value of {plain(repr(column.name))} in row {int(part.file_rows(np.zeros(1, np.int64))[0])}"
+                check_bytes(unit.uri, decoded_bytes(column.data), unit.options.max_bytes_at_once, what)
+        yield part
 
 
 def _with_partitions(batch: Batch, unit: WorkUnit) -> Batch:

@@ -124,7 +124,7 @@ def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entry:
     located = _locate_array(unit.uri, archive, file, entry, unit.options)
     is_whole = len(unit.members) > 1 or unit.num_rows is None
     start, count = (0, located.layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
-    yield from _batches(unit.uri, archive, file, [located], start, count)
+    yield from _batches(unit, archive, file, [located], start, count)
 
 
 def _read_together(
@@ -133,16 +133,18 @@ def _read_together(
     """The unit's rows of all arrays, as columns."""
     located = [_locate_array(unit.uri, archive, file, entry, unit.options) for entry in entries]
     count = unit.num_rows if unit.num_rows is not None else max((one.layout.num_rows for one in located), default=0)
-    yield from _batches(unit.uri, archive, file, located, unit.row_start, count)
+    yield from _batches(unit, archive, file, located, unit.row_start, count)
 
 
 def _batches(
-    uri: str, archive: zipfile.ZipFile, file: DataFile, located: list[_LocatedArray], start: int, count: int
+    unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, located: list[_LocatedArray], start: int, count: int
 ) -> Iterator[Batch]:
+    if start == 0 and unit.options.verify_checksums:
+        # Decompressing verifies the others.
+        for one in located:
+            if one.is_stored:
+                verify_stored(unit.uri, file, one.entry)
     if all(one.is_stored for one in located):
-        if start == 0:
-            for one in located:
-                verify_stored(uri, file, one.entry)
         for first, number, columns in iter_rows(file, [one.layout for one in located], start, count):
             yield Batch(tuple(columns), number, first)
         return

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datacheck.batch import Batch
+from datacheck.arrow_layouts import decoded_bytes, is_text, longest_repeated, validate
+from datacheck.batch import Batch, split_decoded
 from datacheck.errors import SourceError
 from datacheck.sources.base import (
     TARGET_BATCH_BYTES,
@@ -20,11 +22,20 @@ from datacheck.sources.base import (
     InputInfo,
     ReadOptions,
     WorkUnit,
+    check_unchanged,
     fingerprint_of,
 )
-from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    DECODED_BATCH_BYTES,
+    check_bytes,
+    check_expansion,
+    to_source_error,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import open_file, storage_of
+from datacheck.text import plain
 
 __all__ = ["ParquetSource"]
 
@@ -32,6 +43,8 @@ __all__ = ["ParquetSource"]
 COLUMN_GROUP_BYTES = 4 << 20
 #: Above this, columns of a row group that a scan reads together are streamed instead of read at once.
 STREAM_ABOVE_BYTES = 2 * TARGET_UNIT_BYTES
+#: Where text that is repeated may decode to more, it is read as dictionaries first.
+MAX_REPEATED_BYTES = 256 << 20
 #: Decoded bytes of a batch of whole rows: cleaning keeps several copies of each worker's batch.
 ROW_BATCH_BYTES = TARGET_BATCH_BYTES // 2
 #: Bytes that streamed columns read ahead: all of them together, and the minimum and maximum for one.
@@ -47,7 +60,7 @@ class ParquetSource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        metadata = _open(uri, fingerprint).metadata
+        metadata = _open(uri, fingerprint, options).metadata
         sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         units: list[WorkUnit] = []
@@ -81,7 +94,7 @@ def _grouped(sizes: list[int]) -> list[list[int]]:
 class _LastOpened(threading.local):
     """The file that this thread opened last, so that inspecting and reading a file open it once."""
 
-    key: tuple[str, Fingerprint] | None = None
+    key: tuple[str, Fingerprint, bool] | None = None
     file: pq.ParquetFile = None
 
 
@@ -94,12 +107,13 @@ def _path_or_file(uri: str) -> str | DataFile:
     return open_file(uri) if path is None else path
 
 
-def _open(uri: str, fingerprint: Fingerprint) -> pq.ParquetFile:
-    if _last_opened.key == (uri, fingerprint):
+def _open(uri: str, fingerprint: Fingerprint, options: ReadOptions) -> pq.ParquetFile:
+    key = (uri, fingerprint, options.verify_checksums)
+    if _last_opened.key == key:
         return _last_opened.file
     try:
         # Not memory-mapped: truncating the file while it is read would kill the process with SIGBUS.
-        file = pq.ParquetFile(_path_or_file(uri), pre_buffer=False)
+        file = _open_again(uri, options)
     except (pa.ArrowException, OSError) as error:
         if "ncrypt" not in str(error) and "decrypt" not in str(error):
             raise
@@ -107,33 +121,38 @@ def _open(uri: str, fingerprint: Fingerprint) -> pq.ParquetFile:
         raise SourceError("DC905", uri, problem, "decrypt it first: datacheck does not take keys") from None
     if _last_opened.file is not None:
         _last_opened.file.close()
-    _last_opened.key, _last_opened.file = (uri, fingerprint), file
+    _last_opened.key, _last_opened.file = key, file
     return file
 
 
+def _open_again(uri: str, options: ReadOptions, **arguments: Any) -> pq.ParquetFile:
+    verify = options.verify_checksums
+    return pq.ParquetFile(_path_or_file(uri), pre_buffer=False, page_checksum_verification=verify, **arguments)
+
+
 def _read(unit: WorkUnit) -> Iterator[Batch]:
-    file = _open(unit.uri, unit.fingerprint)
+    file = _open(unit.uri, unit.fingerprint, unit.options)
     schema, metadata = file.schema_arrow, file.metadata
     names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
     if not unit.row_groups:
         yield Batch.from_arrow(_no_rows(schema, names))
         return
     by_columns = unit.options.by_columns and _addressable(schema)
-    is_nested = any(field.type.num_fields or pa.types.is_dictionary(field.type) for field in schema)
     row_start = unit.row_start
     for group in unit.row_groups:
         row_group = metadata.row_group(group)
+        check_group(unit, group, row_group.total_byte_size)
         sizes = _column_bytes(row_group, schema)
         for columns in _column_groups(sizes, names) if by_columns else [names]:
-            is_first = not by_columns or columns[0] == names[0]
-            start = row_start
-            for batch in _batches(file, unit.uri, group, columns, sizes, by_columns=by_columns):
-                if is_nested:
-                    # The offsets and indices of a damaged file may be out of range.
-                    batch.validate(full=True)
-                yield Batch.from_arrow(batch, start, group, counts_rows=is_first)
-                start += batch.num_rows
+            reader = GroupReader(file, unit, group, row_start, by_columns=by_columns)
+            yield from reader.read(columns, sizes, counts_rows=not by_columns or columns[0] == names[0])
         row_start += row_group.num_rows
+
+
+def check_group(unit: WorkUnit, group: int, num_bytes: int) -> None:
+    """Raise ``SourceError`` (DC904) for a large row group that hardly takes a byte of the file: its pages may be huge."""
+    if num_bytes > unit.options.max_bytes_at_once:
+        check_expansion(unit.uri, num_bytes, unit.fingerprint.size, group, unit.options)
 
 
 def _no_rows(schema: pa.Schema, names: list[str]) -> pa.RecordBatch:
@@ -186,22 +205,134 @@ def _column_groups(sizes: Mapping[str, int], names: list[str]) -> list[list[str]
     return groups
 
 
-def _batches(
-    file: pq.ParquetFile, uri: str, group: int, columns: list[str], sizes: Mapping[str, int], *, by_columns: bool
-) -> Iterator[pa.RecordBatch]:
-    """Columns of a row group: all at once if that takes little memory, else streamed."""
-    schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
-    wanted = None if len(columns) == len(schema.names) else columns
-    total = sum(sizes[name] for name in dict.fromkeys(columns))
-    if total <= (STREAM_ABOVE_BYTES if by_columns else ROW_BATCH_BYTES):
-        table = file.read_row_group(group, columns=wanted, use_threads=False)
-        # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
-        yield from table.to_batches() or [_no_rows(schema, columns)]
-        return
-    target = TARGET_BATCH_BYTES if by_columns else ROW_BATCH_BYTES
-    rows = max(1024, int(target / max(1.0, total / max(1, num_rows))))
-    buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
-    with pq.ParquetFile(
-        _path_or_file(uri), metadata=file.metadata, pre_buffer=False, buffer_size=buffer_bytes
-    ) as streamed:
-        yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)
+@dataclass(frozen=True, slots=True)
+class GroupReader:
+    """Reads columns of one row group. What cannot be read is named by row group and column."""
+
+    file: pq.ParquetFile
+    unit: WorkUnit
+    group: int
+    row_start: int
+    by_columns: bool
+
+    def read(
+        self, columns: list[str], sizes: Mapping[str, int], *, counts_rows: bool, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of some columns, without their first ``skip`` rows."""
+        row = 0
+        try:
+            for batch in self._record_batches(columns, sizes):
+                row += batch.num_rows
+                kept = batch if row - batch.num_rows >= skip else batch.slice(max(0, batch.num_rows - (row - skip)))
+                if kept.num_rows or not skip:
+                    first = self.row_start + row - kept.num_rows
+                    yield Batch.from_arrow(kept, first, self.group, counts_rows=counts_rows)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            check_unchanged(self.unit.uri, self.unit.fingerprint)
+            errors = self._errors(columns, sizes, error)
+            if not self.unit.options.keep_going:
+                raise next(iter(errors.values())) from error
+            rest = self.file.metadata.row_group(self.group).num_rows - max(row, skip) if self.by_columns else 0
+            first, unreadable = self.row_start + max(row, skip), tuple(errors.values())
+            yield Batch((), rest, first, self.group, counts_rows=counts_rows, unreadable=unreadable)
+            for name in columns if self.by_columns else ():
+                if name not in errors:
+                    yield from self.read([name], sizes, counts_rows=False, skip=max(row, skip))
+
+    def _errors(self, columns: list[str], sizes: Mapping[str, int], error: Exception) -> dict[str, SourceError]:
+        """The columns that cannot be read, and why."""
+        found: dict[str, SourceError] = {}
+        for name in dict.fromkeys(columns) if len(set(columns)) == len(columns) > 1 else ():
+            try:
+                for _ in self._record_batches([name], sizes):
+                    pass
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as inner:
+                found[name] = self._error(inner, f", column '{plain(name)}'")
+        column = f", column '{plain(columns[0])}'" if len(columns) == 1 else ""
+        return found or {columns[0] if len(columns) == 1 else "": self._error(error, column)}
+
+    def _error(self, error: Exception, column: str) -> SourceError:
+        one = to_source_error(self.unit.uri, error)
+        return SourceError(one.code, one.uri, f"row group {self.group}{column}: {one.problem}", one.remedy)
+
+    def _record_batches(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
+        """Record batches in bounded memory, whose offsets and indices are in range."""
+        fields = [field for field in self.file.schema_arrow if field.name in columns]
+        is_nested = any(field.type.num_fields or pa.types.is_dictionary(field.type) for field in fields)
+        if self._may_expand(fields):
+            batches = self._through_dictionaries(columns, fields, sizes)
+        else:
+            batches = self._decoded(columns, sizes)
+        for batch in batches:
+            if is_nested:
+                validate(batch)
+            yield batch
+
+    def _may_expand(self, fields: list[pa.Field]) -> bool:
+        """Whether a few bytes of a column may stand for very many: text or bytes that a dictionary repeats."""
+        if not any(_holds_bytes(field.type) for field in fields):
+            return False
+        row_group = self.file.metadata.row_group(self.group)
+        return bool(row_group.num_rows * row_group.total_byte_size > MAX_REPEATED_BYTES)
+
+    def _through_dictionaries(
+        self, columns: list[str], fields: list[pa.Field], sizes: Mapping[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Read text and bytes as dictionaries, which show how large they are decoded before that happens."""
+        names = {field.name for field in fields if _holds_bytes(field.type)}
+        paths = [self.file.schema.column(index).path for index in range(len(self.file.schema))]
+        chosen = [path for path in paths if path in names or path.split(".", 1)[0] in names]
+        options, metadata = self.unit.options, self.file.metadata
+        with _open_again(self.unit.uri, options, metadata=metadata, read_dictionary=chosen) as file:
+            wanted = sorted(names) if self.by_columns else None
+            probe = next(file.iter_batches(1, [self.group], columns=wanted, use_threads=False), None)
+            num_rows = metadata.row_group(self.group).num_rows
+            largest = sum(map(longest_repeated, probe.columns)) if probe is not None else 0
+            if largest * num_rows <= MAX_REPEATED_BYTES:
+                yield from self._decoded(columns, sizes)
+                return
+            wanted = None if len(columns) == len(self.file.schema_arrow.names) else columns
+            rows = _rows_at_once(sum(sizes[name] for name in columns), num_rows, TARGET_BATCH_BYTES)
+            for batch in file.iter_batches(rows, [self.group], columns=wanted, use_threads=False):
+                for part in split_decoded(Batch.from_arrow(batch), DECODED_BATCH_BYTES):
+                    arrays = [column.data for column in part.columns if isinstance(column.data, pa.Array)]
+                    for name, array in zip(batch.schema.names, arrays, strict=True):
+                        what = f"one value of {plain(repr(name))} in row group {self.group}"
+                        if part.num_rows == 1:
+                            check_bytes(self.unit.uri, decoded_bytes(array), options.max_bytes_at_once, what)
+                    if not self.by_columns:
+                        # Whole rows are written again, in the types that they had.
+                        arrays = [array.cast(field.type) for array, field in zip(arrays, fields, strict=True)]
+                    yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+    def _decoded(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
+        """Columns of the row group: all at once if that takes little memory, else streamed."""
+        file, group = self.file, self.group
+        schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
+        wanted = None if len(columns) == len(schema.names) else columns
+        total = sum(sizes[name] for name in dict.fromkeys(columns))
+        if total <= (STREAM_ABOVE_BYTES if self.by_columns else ROW_BATCH_BYTES):
+            table = file.read_row_group(group, columns=wanted, use_threads=False)
+            # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
+            yield from table.to_batches() or [_no_rows(schema, columns)]
+            return
+        rows = _rows_at_once(total, num_rows, TARGET_BATCH_BYTES if self.by_columns else ROW_BATCH_BYTES)
+        buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
+        uri, options = self.unit.uri, self.unit.options
+        with _open_again(uri, options, metadata=file.metadata, buffer_size=buffer_bytes) as streamed:
+            yield from streamed.iter_batches(batch_size=rows, row_groups=[group], columns=wanted, use_threads=False)
+
+
+def _rows_at_once(num_bytes: int, num_rows: int, target: int) -> int:
+    return max(1024, int(target / max(1.0, num_bytes / max(1, num_rows))))
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a type is, or contains, text or bytes of any length."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_bytes(kind.storage_type)
+    if is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or kind == pa.binary_view():
+        return True
+    if pa.types.is_dictionary(kind):
+        return False
+    return any(_holds_bytes(kind.field(index).type) for index in range(kind.num_fields))

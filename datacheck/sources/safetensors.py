@@ -93,7 +93,7 @@ def _member(layout: ArrayLayout) -> Member:
 
 def _read_layouts(uri: str, file: DataFile, size: int, options: ReadOptions) -> list[ArrayLayout]:
     """Where the tensors are, in the order of the file; raises ``SourceError`` for an invalid header."""
-    header, data_start = _read_header(uri, file, size)
+    header, data_start = _read_header(uri, file, size, options)
     spans: list[tuple[int, int, ArrayLayout]] = []
     for name, entry in header.items():
         if name == "__metadata__":
@@ -117,13 +117,18 @@ def _read_layouts(uri: str, file: DataFile, size: int, options: ReadOptions) -> 
     return [layout.with_rows(options.rows) for _, _, layout in spans]
 
 
-def _read_header(uri: str, file: DataFile, size: int) -> tuple[dict[str, Any], int]:
+def _read_header(uri: str, file: DataFile, size: int, options: ReadOptions) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
         raise _broken(uri, f"its first bytes claim a header of {length:,} bytes in a file of {size:,}")
     text = file.read(length)
     if len(text) < length:
         raise _broken(uri, "the file ends inside the header")
+    # Each tensor is a mapping with two lists. Parsed JSON takes up to 30 times the bytes of its text.
+    num_containers = text.count(b"[") + text.count(b"{")
+    if num_containers > 4 * options.max_members or text.count(b",") > 32 * options.max_members:
+        problem = f"its header has {num_containers:,} brackets, more than {options.max_members:,} tensors need"
+        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
     try:
         header = json.loads(text.decode(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:

@@ -95,21 +95,30 @@ def find_arrays(uri: str, structure: object, limit: int, *, with_plain: bool = F
     found: list[FoundArray] = []
     names: dict[str | None, int] = {}
     visited = 0
-    stack: list[tuple[str, object, tuple[int, ...]]] = [("", structure, ())]
+    # One iterator for each level, so that what waits to be visited takes no memory.
+    stack: list[tuple[Iterator[tuple[str, object]], int]] = [(iter([("", structure)]), 0)]
+    above: set[int] = set()
     while stack:
-        path, value, above = stack.pop()
+        parts, owner = stack[-1]
+        step = next(parts, None)
+        if step is None:
+            stack.pop()
+            above.discard(owner)
+            continue
+        path, value = step
         visited += 1
-        if visited > limit or len(above) > MAX_DEPTH:
+        if visited > limit or len(stack) > MAX_DEPTH + 1:
             problem = f"it holds more than {limit:,} values, or more than {MAX_DEPTH} levels of nesting"
             raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
         plain_value = _plain_value(value) if with_plain else None
         if plain_value is not None:
             found.append(FoundArray(path or None, plain_value))
             continue
-        parts = None if id(value) in above else _children(value, skipped=(type(None),) if with_plain else _SKIPPED)
-        if parts is not None:
-            inner = [(f"{path}.{key}" if path else str(key), part, (*above, id(value))) for key, part in parts]
-            stack.extend(reversed(inner))
+        skipped = (type(None),) if with_plain else _SKIPPED
+        children = None if id(value) in above else _children(value, skipped=skipped)
+        if children is not None:
+            above.add(id(value))
+            stack.append((_named(path, children), id(value)))
             continue
         for one in _found_in_value(path or None, value):
             # Keys 1 and "1" have the same path: both are checked.
@@ -117,6 +126,10 @@ def find_arrays(uri: str, structure: object, limit: int, *, with_plain: bool = F
             twice = names[one.name] > 1
             found.append(FoundArray(f"{one.name}#{names[one.name]}", *_rest(one)) if twice else one)
     return found
+
+
+def _named(path: str, parts: Iterable[tuple[object, object]]) -> Iterator[tuple[str, object]]:
+    return ((f"{path}.{key}" if path else str(key), part) for key, part in parts)
 
 
 def _rest(found: FoundArray) -> tuple[Any, IntArray | None, str, str]:
@@ -136,7 +149,7 @@ def _plain_value(value: object) -> Array | None:
     return None if array.dtype.hasobject else array
 
 
-def _children(value: object, *, skipped: tuple[type, ...] = _SKIPPED) -> list[tuple[object, object]] | None:
+def _children(value: object, *, skipped: tuple[type, ...] = _SKIPPED) -> Iterator[tuple[object, object]] | None:
     """The parts of a container that may contain arrays; None for anything else, and for a list of floats."""
     torch = sys.modules.get("torch")
     parts: Iterable[tuple[object, object]]
@@ -152,7 +165,7 @@ def _children(value: object, *, skipped: tuple[type, ...] = _SKIPPED) -> list[tu
         parts = [("tensors", value.tensors)]
     else:
         return None
-    return [(key, part) for key, part in parts if type(part) not in skipped]
+    return ((key, part) for key, part in parts if type(part) not in skipped)
 
 
 def _floats(values: Sequence[Any]) -> Array | None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.archive import check_zip
+from datacheck.sources.archive import check_zip, verify_stored
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import (
     check_expansion,
@@ -64,6 +64,8 @@ class TorchSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         found = _load(unit.uri, unit.options)
+        if unit.options.verify_checksums and unit.index == 0:
+            _verify_checksums(unit.uri)
         if not unit.members:
             wanted = unit.options.columns
             chosen = [one for one in found if wanted is None or one.name is None or one.name in wanted]
@@ -139,6 +141,16 @@ def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
             problem = f"the member {plain(entry.filename)!r} is compressed, but torch.save never compresses"
             raise SourceError("DC901", uri, problem, REWRITE_FILE)
     return {entry.file_size for entry in entries}
+
+
+def _verify_checksums(uri: str) -> None:
+    """Raise ``SourceError`` if the bytes of a member do not have its checksum."""
+    with open_file(uri) as file:
+        if file.read_at(0, 2) != b"PK":
+            return
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                verify_stored(uri, file, entry)
 
 
 def _check_storages(uri: str, found: list[FoundArray], records: set[int]) -> None:

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "datacheck"
 #: The level of every room: a module or a package right under ``datacheck``.
 LEVELS = {
     "_version": 0,
+    "arrow_layouts": 0,
     "batch": 0,
     "codes": 0,
     "errors": 0,

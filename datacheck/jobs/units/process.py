@@ -31,6 +31,7 @@ from datacheck.jobs.units.scan import UnitScan, lost_error
 from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
 from datacheck.schema.model import Schema
+from datacheck.sources.error_translation import translate_bugs
 from datacheck.text import plain
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
     """Clean one unit and write its files. Every error comes back in the result."""
     uri = task.unit.uri
     try:
-        with PartFiles(task, plan) as parts:
+        with translate_bugs(uri), PartFiles(task, plan) as parts:
             cleaner = _UnitCleaner(task, plan, parts)
             for labelled in label_unit(task, plan):
                 cleaner.process(labelled)

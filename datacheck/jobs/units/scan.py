@@ -19,12 +19,14 @@ from datacheck.hashing.keys import KeyHashes, hash_unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
+from datacheck.sources.error_translation import translate_bugs
 
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
 __all__ = [
     "UnitScan",
+    "error_finding",
     "lost_error",
     "lost_scan",
     "malformed_finding",
@@ -79,7 +81,8 @@ def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) ->
     """
     whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes) if is_whole_file else None
     try:
-        return scan_batches(get_source(unit.format).read(unit), unit.uri, rules, whole)
+        with translate_bugs(unit.uri):
+            return scan_batches(get_source(unit.format).read(unit), unit.uri, rules, whole)
     except SourceError as error:
         return UnitScan(error=error)
 
@@ -107,9 +110,10 @@ def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
     keys: list[KeyHashes] = []
     num_rows = 0
     try:
-        for batch in get_source(unit.format).read(unit):
-            keys += hash_unique_keys(coerce_batch(batch, schema), schema)
-            num_rows += batch.num_rows
+        with translate_bugs(unit.uri):
+            for batch in get_source(unit.format).read(unit):
+                keys += hash_unique_keys(coerce_batch(batch, schema), schema)
+                num_rows += batch.num_rows
     except SourceError as error:
         return UnitScan(error=error)
     return UnitScan(num_rows, keys=tuple(keys))
@@ -127,6 +131,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         findings += _to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
+        findings += map(error_finding, batch.unreadable)
         for name, times in Counter(batch.names).items():
             names[name] = max(names.get(name, 0), times)
         if batch.counts_rows:
@@ -150,6 +155,12 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
 
 def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool = False) -> list[Finding]:
     return [outcome.to_finding(uri, is_sample=is_sample) for outcome in outcomes if outcome.reported]
+
+
+def error_finding(error: SourceError) -> Finding:
+    """The finding for an input, or a part of it, that cannot be read."""
+    detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
+    return Finding(error.code, error.uri, None, 1, 1, detail=detail)
 
 
 def malformed_finding(batch: Batch, uri: str) -> Finding:

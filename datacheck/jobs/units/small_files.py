@@ -18,10 +18,11 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, RuleSet, has_row_checks, whole_file_of
 from datacheck.checks.structure import FieldFacts
-from datacheck.errors import SourceError
+from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.scan import UnitScan, scan_batches
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
+from datacheck.sources.error_translation import translate_bugs
 
 __all__ = ["group_small", "scan_small"]
 
@@ -65,27 +66,42 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     for index, unit in enumerate(units):
         uris.append(unit.uri)
         try:
-            batches = get_source(unit.format).read(unit)
-            begun = list(islice(batches, 1))
-            layout = _layout(begun[0]) if begun and can_wait else None
-            if layout is not None:
-                begun += islice(batches, 1)
-            if layout is not None and len(begun) == 1:
-                waiting.setdefault(layout, []).append((index, begun[0]))
-            else:
-                whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes)
-                found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
+            with translate_bugs(unit.uri):
+                batches = get_source(unit.format).read(unit)
+                begun = list(islice(batches, 1))
+                layout = _layout(begun[0]) if begun and can_wait else None
+                if layout is not None:
+                    begun += islice(batches, 1)
+                if layout is not None and len(begun) == 1:
+                    waiting.setdefault(layout, []).append((index, begun[0]))
+                else:
+                    whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes)
+                    found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
         except SourceError as error:
             found[index] = UnitScan(error=error)
     for some in waiting.values():
-        scanned = _scan_together([batch for _, batch in some], [uris[index] for index, _ in some], rules)
+        batches_of_some, uris_of_some = [batch for _, batch in some], [uris[index] for index, _ in some]
+        try:
+            scanned = list(_scan_together(batches_of_some, uris_of_some, rules))
+        except DatacheckError:
+            raise
+        except Exception:  # one of them makes datacheck fail: which one is found by checking each alone
+            scanned = [_scan_alone(batch, uri, rules) for batch, uri in zip(batches_of_some, uris_of_some, strict=True)]
         found.update(zip((index for index, _ in some), scanned, strict=True))
     return [found[index] for index in range(len(uris))]
 
 
+def _scan_alone(batch: Batch, uri: str, rules: RuleSet) -> UnitScan:
+    try:
+        with translate_bugs(uri):
+            return scan_batches([batch], uri, rules)
+    except SourceError as error:
+        return UnitScan(error=error)
+
+
 def _layout(batch: Batch) -> Layout | None:
     """What batches must have in common to be checked together; None for a batch that is checked alone."""
-    if batch.malformed or not batch.num_rows or not batch.columns:
+    if batch.malformed or batch.unreadable or not batch.num_rows or not batch.columns:
         return None
     layout = []
     num_bytes = 0

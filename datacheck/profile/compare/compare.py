@@ -16,10 +16,10 @@ import pyarrow as pa
 from datacheck.errors import UsageError
 from datacheck.findings import Finding, Severity
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.file_results import error_finding
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.scan import are_paths, text_dtypes
+from datacheck.jobs.units.scan import error_finding
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories

@@ -1,0 +1,241 @@
+"""Arrow's layouts: the one place that knows which of them Arrow's own functions support, and what to do for the others.
+
+Views, run-end-encoded and dictionary arrays have the values of a plain array in another layout, and few Arrow functions
+take them, least of all inside lists and structs. The functions here take any array. Arrays that repeat a value by
+reference (dictionaries, runs) can be far larger once decoded: :func:`decoded_bytes` tells how large before it happens.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.leaves import BoolArray, IntArray, arrow_validity
+
+__all__ = [
+    "decode",
+    "decoded_bytes",
+    "holds_encoded",
+    "is_encoded",
+    "is_text",
+    "is_view",
+    "longest_repeated",
+    "python_value",
+    "split_encoded",
+    "take_rows",
+    "validate",
+    "with_kernels",
+]
+
+#: Layouts that few Arrow functions support yet, and the equivalent ones that all support.
+_WITH_KERNELS = {pa.string_view().id: pa.large_string(), pa.binary_view().id: pa.large_binary()}
+#: More decoded bytes than any limit: nothing beyond is counted, as counting would take memory itself.
+_TOO_FAR = 1 << 40
+
+
+def is_view(kind: pa.DataType) -> bool:
+    """Whether a type is text or bytes in the view layout."""
+    return kind.id in _WITH_KERNELS
+
+
+def is_encoded(kind: pa.DataType) -> bool:
+    """Whether arrays of a type repeat a value by reference."""
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind))
+
+
+@lru_cache(maxsize=4096)
+def holds_encoded(kind: pa.DataType) -> bool:
+    """Whether a type is encoded, or contains an encoded type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return holds_encoded(kind.storage_type)
+    return is_encoded(kind) or any(holds_encoded(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def with_kernels(array: pa.Array) -> pa.Array:
+    """A view array as one of the layout that all Arrow functions take; any other array unchanged."""
+    kind = _WITH_KERNELS.get(array.type.id)
+    return array if kind is None else array.cast(kind)
+
+
+def take_rows(array: pa.Array, rows: IntArray) -> pa.Array:
+    """The rows of any array, in the order given, in the array's own type."""
+    try:
+        return array.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:
+        pass
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, take_rows(array.storage, rows))
+    if kind.id in _WITH_KERNELS:
+        return with_kernels(array).take(pa.array(rows)).cast(kind)
+    if not len(rows):
+        return array.slice(0, 0)
+    if pa.types.is_union(kind):
+        return _take_union(array, rows)
+    # Concatenating works for nearly every layout: whole runs of neighbouring rows.
+    starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
+    lengths = np.diff(np.append(starts, len(rows)))
+    pieces = zip(rows[starts].tolist(), lengths.tolist(), strict=True)
+    try:
+        return pa.concat_arrays([array.slice(start, length) for start, length in pieces])
+    except pa.ArrowNotImplementedError:
+        return _take_through_codes(array, rows)
+
+
+def _take_union(array: pa.Array, rows: IntArray) -> pa.Array:
+    kind, indices = array.type, pa.array(rows)
+    names, numbers = [kind.field(index).name for index in range(kind.num_fields)], kind.type_codes
+    codes = array.type_codes.take(indices)
+    children = [array.field(index) for index in range(kind.num_fields)]
+    if kind.mode == "dense":
+        return pa.UnionArray.from_dense(codes, array.offsets.take(indices), children, names, numbers)
+    return pa.UnionArray.from_sparse(codes, [take_rows(child, rows) for child in children], names, numbers)
+
+
+def _take_through_codes(array: pa.Array, rows: IntArray) -> pa.Array:
+    """Rows of an array whose values Arrow cannot copy: of its fields, or of positions in its values."""
+    kind, indices = array.type, pa.array(rows)
+    if pa.types.is_struct(kind):
+        children = [take_rows(array.field(index), rows) for index in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null().take(indices))
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(array.indices.take(indices), array.dictionary, ordered=kind.ordered)
+    if pa.types.is_run_end_encoded(kind):
+        ends = np.searchsorted(array.run_ends.to_numpy(zero_copy_only=False), rows + array.offset, side="right")
+        run_ends = pa.array(np.arange(1, len(rows) + 1), kind.run_end_type)
+        return pa.RunEndEncodedArray.from_arrays(run_ends, take_rows(array.values, ends), kind)
+    raise pa.ArrowNotImplementedError(f"rows of {kind} cannot be copied")
+
+
+def split_encoded(array: pa.Array) -> tuple[pa.Array, IntArray, BoolArray | None]:
+    """A dictionary or run-end-encoded array as its distinct values, the position of each row's value, and the validity.
+
+    The values are decoded themselves. The position of a null is arbitrary.
+    """
+    if pa.types.is_dictionary(array.type):
+        values, indices = decode(array.dictionary), array.indices
+        present = arrow_validity(indices)
+        codes = (indices if present is None else indices.fill_null(0)).to_numpy(zero_copy_only=False).astype(np.int64)
+    else:
+        values, present = decode(array.values), None
+        ends = array.run_ends.to_numpy(zero_copy_only=False)
+        codes = np.searchsorted(ends, np.arange(array.offset, array.offset + len(array)), side="right")
+    nulls = arrow_validity(values)
+    if nulls is not None:
+        present = nulls[codes] if present is None else present & nulls[codes]
+    return values, codes, present
+
+
+def decode(array: pa.Array) -> pa.Array:
+    """An array without dictionary, run-end and view layouts on the outside; those inside a list or struct stay."""
+    if not is_encoded(array.type):
+        return with_kernels(array)
+    values, codes, present = split_encoded(array)
+    if not len(values):
+        return pa.nulls(len(array), values.type)
+    if present is None:
+        return take_rows(values, codes)
+    padded = pa.concat_arrays([values, pa.nulls(1, values.type)])
+    return take_rows(padded, np.where(present, codes, len(values)))
+
+
+def decoded_bytes(array: pa.Array) -> int:
+    """About how many bytes an array takes once it is decoded; 0 if nothing in it is encoded."""
+    kind = array.type
+    if not holds_encoded(kind):
+        return 0
+    if isinstance(kind, pa.BaseExtensionType):
+        return decoded_bytes(array.storage)
+    if is_encoded(kind):
+        inner = array.dictionary if pa.types.is_dictionary(kind) else array.values
+        # Values that are encoded themselves are decoded first, all of them.
+        extra = int(_value_bytes(inner).sum()) if holds_encoded(inner.type) else 0
+        return extra + (int(_value_bytes(array).sum()) if extra < _TOO_FAR else 0)
+    if pa.types.is_map(kind):
+        return decoded_bytes(array.keys) + decoded_bytes(array.items)
+    if pa.types.is_union(kind) or pa.types.is_struct(kind):
+        return sum(decoded_bytes(array.field(index)) for index in range(kind.num_fields))
+    return decoded_bytes(array.flatten())
+
+
+def _value_bytes(values: pa.Array) -> IntArray:
+    """About how many bytes each value takes once it is decoded, ``(values,)``."""
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _value_bytes(values.storage)
+    if pa.types.is_dictionary(kind):
+        codes = values.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        return _value_bytes(values.dictionary)[codes] if len(values.dictionary) else np.zeros(len(values), np.int64)
+    if pa.types.is_run_end_encoded(kind):
+        ends = np.clip(values.run_ends.to_numpy(zero_copy_only=False) - values.offset, 0, len(values))
+        return np.repeat(_value_bytes(values.values), np.diff(ends, prepend=0))
+    if pa.types.is_nested(kind):
+        # Which values are the large ones is not worth knowing: all count as the largest possible.
+        return np.full(len(values), max(values.nbytes, decoded_bytes(values)), np.int64)
+    if is_view(kind) or is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        lengths: IntArray = pc.binary_length(with_kernels(values)).fill_null(0).to_numpy(zero_copy_only=False)
+        return lengths.astype(np.int64) + 8
+    return np.full(len(values), 16, np.int64)
+
+
+def longest_repeated(array: pa.Array) -> int:
+    """The bytes of the longest value in the dictionaries inside an array."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return longest_repeated(array.storage)
+    if pa.types.is_dictionary(kind):
+        return int(_value_bytes(array.dictionary).max(initial=0))
+    if pa.types.is_struct(kind):
+        return sum(longest_repeated(array.field(index)) for index in range(kind.num_fields))
+    if pa.types.is_map(kind):
+        return longest_repeated(array.keys) + longest_repeated(array.items)
+    return longest_repeated(array.values) if kind.num_fields == 1 else 0
+
+
+def validate(batch: pa.RecordBatch) -> None:
+    """Raise ``ArrowInvalid`` where offsets or indices of a batch are out of range; not for the encoding of its text."""
+    for array in batch.columns:
+        kind = array.type
+        as_bytes = (
+            pa.binary() if pa.types.is_string(kind) else pa.large_binary() if pa.types.is_large_string(kind) else kind
+        )
+        try:
+            (array if as_bytes == kind else array.view(as_bytes)).validate(full=True)
+        except pa.ArrowInvalid as error:
+            # Text is the last that Arrow looks at in an array, and a check reports it by row.
+            if not (is_encoded(kind) or pa.types.is_string_view(kind)) or "UTF8" not in str(error):
+                raise
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text, in any layout."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def python_value(value: pa.Scalar) -> Any:
+    """A scalar as a Python value, or as text where Python has no such value: a time in the year 12,000, broken text."""
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+    except (OverflowError, ValueError, ArithmeticError):
+        return _far_time(value)
+    except Exception as error:
+        return f"<{value.type}: {type(error).__name__}>"
+
+
+def _far_time(value: pa.Scalar) -> str:
+    """A time beyond Python's range, in ISO format as NumPy writes it."""
+    kind = value.type
+    unit = getattr(kind, "unit", None) or ("D" if pa.types.is_date32(kind) else "ms")
+    ticks = getattr(value, "value", None)
+    if ticks is None or not pa.types.is_temporal(kind):
+        return str(ticks)
+    if pa.types.is_duration(kind) or pa.types.is_time(kind):
+        return f"{ticks} {unit}"
+    text = str(np.array(int(ticks), f"datetime64[{unit}]"))
+    return text if not getattr(kind, "tz", None) else f"{text}Z"
