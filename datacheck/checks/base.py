@@ -37,6 +37,7 @@ class Outcome:
         reported: False if the schema allows the values and only a cleaning rule requested them. Such an outcome decides
             about rows and is not a finding.
         severity: the code's severity unless set.
+        reads: the columns, or fields in them, that a rule reads; None if it does not say.
         values: the violating values, if rows were asked for and the rule is about values.
     """
 
@@ -51,6 +52,7 @@ class Outcome:
     reported: bool = True
     severity: Severity | None = None
     values: LeafPositions | None = None
+    reads: tuple[str | None, ...] | None = None
 
     @property
     def is_error(self) -> bool:

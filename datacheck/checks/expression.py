@@ -73,6 +73,7 @@ class ExpressionCheck:
                 self._examples(batch, rows[:MAX_EXAMPLES], data),
                 self.expression.label,
                 self._detail(),
+                reads=tuple(parsed.names),
             )
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.findings import Finding
 from datacheck.jobs.units.plan import ResolvedRules, UnitPlan
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
+from datacheck.jobs.units.row_rules import RuleKey, leave_open, settled_rows
 from datacheck.jobs.units.scan import malformed_finding
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
@@ -40,6 +41,7 @@ class LabelledBatch:
         findings: what was found.
         failed: the number of violations of each code whose rule is ``fail``.
         needs_recheck: whether a violation is to be repaired or left, so that the repaired batch must be checked again.
+        settled: for each rule, the rows that it decided. It decides the others after the repairs.
         repeated: rows that repeat an earlier row's key and are kept. No check of a single batch finds them.
         rules: the rules of its unit.
         checker: what is known of the unit's fields so far.
@@ -53,6 +55,7 @@ class LabelledBatch:
     findings: tuple[Finding, ...]
     failed: Counter[str]
     needs_recheck: bool
+    settled: Mapping[RuleKey, IntArray]
     repeated: IntArray
     rules: ResolvedRules
     checker: Checker
@@ -78,6 +81,7 @@ def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRu
         *check_structure(checker.schema, checker.fields, batch.names, task.num_file_rows),
         *_find_duplicates(batch, task),
     ]
+    found, outcomes = outcomes, leave_open(outcomes, plan, batch)
     labels = RowLabels(batch.num_rows)
     failed = label_rows(labels, outcomes, plan)
     if batch.malformed and plan.decide(None, MALFORMED_ROW) is Action.FAIL:
@@ -92,7 +96,9 @@ def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRu
         violations_in_kept_rows(outcomes, labels.kept),
         tuple(_findings(outcomes, batch, task)),
         failed,
-        any(one.num_violations and one.reported and _stays(one, plan, repair=True) for one in outcomes),
+        any(one.num_violations and one.reported and _stays(one, plan, repair=True) for one in outcomes)
+        or any(one is not before for one, before in zip(outcomes, found, strict=True)),
+        settled_rows(outcomes),
         _kept_duplicates(outcomes, plan),
         rules,
         checker,

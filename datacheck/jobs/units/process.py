@@ -27,6 +27,7 @@ from datacheck.jobs.units.parts import PartFiles, WrittenParts
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
+from datacheck.jobs.units.row_rules import judged_after_repair
 from datacheck.jobs.units.scan import UnitScan, lost_error
 from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
@@ -134,8 +135,11 @@ class _UnitCleaner:
         # Rows without violations and repairs are as they were labelled.
         if labelled.needs_recheck or any(count.num_values for count in counts):
             outcomes = self._rechecker.check(checked)
+        judged = judged_after_repair(outcomes, labelled.settled, rows, checked)
+        self._findings += [outcome.to_finding(self._task.unit.uri, is_sample=checked.is_sample) for outcome in judged]
         relabelled = RowLabels(repaired.num_rows)
-        self._failed += label_rows(relabelled, outcomes, plan, repaired=True)
+        # What was counted before the repairs is found again.
+        self._failed += label_rows(relabelled, outcomes, plan, repaired=True) - labelled.failed
         of_file = [outcome.in_batch(checked) for outcome in self._task.file_outcomes]
         self._failed += label_rows(relabelled, of_file, plan)
         for label in relabelled.labels:
