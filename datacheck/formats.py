@@ -23,13 +23,17 @@ from datacheck.errors import UsageError, nearest_name
 
 __all__ = [
     "BUILT_IN",
+    "UNREAD",
     "Format",
+    "UnreadFormat",
     "find_format",
     "format_of_name",
     "get_format",
     "known_suffixes",
     "load",
     "plugin_formats",
+    "unread_format_of",
+    "unread_format_of_name",
 ]
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -171,6 +175,58 @@ BUILT_IN: dict[str, Format] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadFormat:
+    """A format that is recognized and not read: its name, the suffixes and first bytes of its files, and what to do instead."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: bytes = b""
+    is_folder: bool = False
+    remedy: str
+
+
+_AS_ARRAYS = "save its arrays as .npy or .npz, or its table as Parquet"
+_AS_PARQUET = "convert it to Parquet"
+
+#: Formats of training data that have no source yet.
+UNREAD: tuple[UnreadFormat, ...] = (
+    UnreadFormat(
+        name="HDF5",
+        suffixes=(".h5", ".hdf5", ".hdf", ".he5"),
+        magic=b"\x89HDF\r\n\x1a\n",
+        remedy=f"convert it: {_AS_ARRAYS} (`np.save('x.npy', h5py.File('data.h5')['x'][:])`)",
+    ),
+    UnreadFormat(
+        name="pickle",
+        suffixes=(".pkl", ".pickle", ".joblib", ".p"),
+        remedy=f"a pickle runs code when it is loaded: {_AS_ARRAYS}",
+    ),
+    UnreadFormat(name="JSON", suffixes=(".json", ".jsonl", ".ndjson"), remedy=f"{_AS_PARQUET} (`pandas.read_json`)"),
+    UnreadFormat(name="TFRecord", suffixes=(".tfrecord", ".tfrecords"), remedy=f"{_AS_PARQUET} or .npz"),
+    UnreadFormat(name="tar", suffixes=(".tar",), remedy="unpack it first"),
+    UnreadFormat(name="ORC", suffixes=(".orc",), magic=b"ORC", remedy=f"{_AS_PARQUET} (`pyarrow.orc.read_table`)"),
+    UnreadFormat(name="Avro", suffixes=(".avro",), magic=b"Obj\x01", remedy=_AS_PARQUET),
+    UnreadFormat(name="GGUF", suffixes=(".gguf",), magic=b"GGUF", remedy="check the .safetensors that it was made of"),
+    UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
+    UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
+    UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),
+    UnreadFormat(
+        name="image",
+        suffixes=(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+        remedy="save the decoded pixels as .npy to have them checked",
+    ),
+    UnreadFormat(
+        name="audio",
+        suffixes=(".wav", ".flac", ".mp3", ".ogg"),
+        remedy="save the decoded samples as .npy to have them checked",
+    ),
+    UnreadFormat(name="Zarr", suffixes=(".zarr",), is_folder=True, remedy=_AS_ARRAYS),
+    UnreadFormat(name="Lance", suffixes=(".lance",), is_folder=True, remedy=_AS_PARQUET),
+    UnreadFormat(name="N5", suffixes=(".n5",), is_folder=True, remedy=_AS_ARRAYS),
+)
+
+
 @functools.cache
 def plugin_formats() -> dict[str, Format]:
     """The formats that other packages register, by name; looked up once, when no built-in format matches."""
@@ -208,6 +264,18 @@ def format_of_name(uri: str) -> Format | None:
     """The format that the suffix of a file's name stands for; None where it stands for none."""
     name = os.path.basename(uri).lower()  # noqa: PTH119 - called several times a file
     return next((one for one in _all_formats() if one.suffixes and name.endswith(one.suffixes)), None)
+
+
+def unread_format_of_name(name: str) -> UnreadFormat | None:
+    """The recognized format without a source that a name stands for."""
+    lowered = name.lower()
+    return next((one for one in UNREAD if lowered.endswith(one.suffixes)), None)
+
+
+def unread_format_of(name: str, head: bytes) -> UnreadFormat | None:
+    """The recognized format without a source that a file is of, by its first bytes or else by its name."""
+    by_magic = (one for one in UNREAD if one.magic and head.startswith(one.magic))
+    return next(by_magic, None) or unread_format_of_name(name)
 
 
 def known_suffixes() -> list[str]:

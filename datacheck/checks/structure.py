@@ -13,6 +13,7 @@ import numpy as np
 
 from datacheck.batch import Column
 from datacheck.checks.base import Outcome
+from datacheck.checks.unseen import kind_of_unseen
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
@@ -30,6 +31,7 @@ class FieldFacts:
 
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
     the rows seen so far, and False for a column. ``is_shared`` is True if another field has the same path.
+    ``unseen`` says what the values are that no check sees into.
     """
 
     dtype: str
@@ -38,6 +40,7 @@ class FieldFacts:
     top_level: bool = True
     is_array: bool = False
     is_shared: bool = False
+    unseen: str = ""
 
     @classmethod
     def of(cls, leaf: Leaf, column: Column) -> FieldFacts:
@@ -45,7 +48,8 @@ class FieldFacts:
         is_array = isinstance(column.data, np.ndarray)
         shape = leaf.shape[1:] if column.is_sample and is_array and leaf.shape else leaf.shape
         is_array = is_array and not column.is_sample
-        return cls(leaf.dtype, shape, leaf.problem, leaf.path == column.name, is_array)
+        unseen = kind_of_unseen(leaf, is_array=isinstance(column.data, np.ndarray))
+        return cls(leaf.dtype, shape, leaf.problem, leaf.path == column.name, is_array, unseen=unseen)
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
         """The facts of this part of a file together with the next part.
@@ -54,6 +58,8 @@ class FieldFacts:
         """
         if other.is_shared and not self.is_shared:
             return replace(self, is_shared=True).followed_by(other)
+        if other.unseen and not self.unseen:
+            return replace(self, unseen=other.unseen).followed_by(other)
         if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
             both = " and ".join(dict.fromkeys([*self.dtype.split(" and "), *other.dtype.split(" and ")]))
             return replace(self, dtype=both).followed_by(replace(other, dtype=both))

@@ -122,7 +122,8 @@ class Baseline:
             if finding.severity is not Severity.INFO:
                 by_file.setdefault(finding.uri, {})[_identity(finding)] = finding.num_violations
         for uri, counts in by_file.items():
-            files[paths[uri]] = KnownFile(checked.content_hash(uri), counts)
+            # A finding may be about a folder, or an index in it, which is no checked file.
+            files[paths.get(uri) or relative_to(uri, self.root)] = KnownFile(checked.content_hash(uri), counts)
         return replace(self, files=files)
 
     def to_json(self) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datacheck.errors import UsageError
@@ -23,7 +23,8 @@ from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
-from datacheck.sources.discover import InputFile, expand_inputs
+from datacheck.sources.discover import InputFile, Inputs, discover, skipped_findings
+from datacheck.sources.indexes import check_indexes
 from datacheck.storage import storage_of
 
 __all__ = ["PathsLike", "check", "exclude_patterns", "schema_chooser", "update_baseline"]
@@ -110,18 +111,30 @@ class _Scan:
 def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike, progress: Progress) -> _Scan:
     roots = _roots(paths, configuration)
     excluded = exclude_patterns(configuration)
-    files = [file for file in expand_inputs(roots, configuration.settings.read_options) if not excluded.match(file.uri)]
+    inputs = _without_excluded(discover(roots, configuration.settings.read_options), excluded)
+    files = inputs.files
     scans = _scan_by_schema(files, configuration, executor, progress)
     verdicts = {verdict.uri: verdict for scan in scans for verdict in scan.verdicts}
     findings = [
         *(finding for file in files for finding in verdicts[file.uri].findings),
         *(finding for scan in scans for finding in scan.cross_file),
+        *(finding for finding in check_indexes(inputs) if not excluded.match(finding.uri)),
+        *skipped_findings(inputs),
     ]
     return _Scan(
         CheckedFiles([file.uri for file in files], roots, findings, _content_hash),
         sum(verdict.num_rows for scan in scans for verdict in scan.verdicts),
         sum(verdict.num_bytes for scan in scans for verdict in scan.verdicts),
         sum(scan.num_unchanged for scan in scans),
+    )
+
+
+def _without_excluded(inputs: Inputs, excluded: PathPatterns) -> Inputs:
+    skipped = {root: [path for path in paths if not excluded.match(path)] for root, paths in inputs.skipped.items()}
+    return replace(
+        inputs,
+        files=[file for file in inputs.files if not excluded.match(file.uri)],
+        skipped={root: paths for root, paths in skipped.items() if paths},
     )
 
 

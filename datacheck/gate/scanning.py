@@ -19,8 +19,10 @@ from datacheck.gate.verdicts import (
     verdict_to_json,
 )
 from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import Progress
+from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
@@ -75,14 +77,19 @@ def scan_changed(
     if not to_read:
         # Return before the scanner is imported.
         verdicts = [verdict for verdict in cached.verdicts if verdict is not None]
-        return ChangedScan(verdicts, cached.cross_file or (), len(verdicts))
+        return ChangedScan(verdicts, (*(cached.cross_file or ()), *_compare(verdicts, schema)), len(verdicts))
     unchanged = {file.uri for file, verdict in zip(files, cached.verdicts, strict=True) if verdict is not None}
     fresh, duplicates = _scan(to_read, schema, unchanged, workers, executor, progress)
     verdicts = _merge(cached.verdicts, fresh, rereads_keys)
     if cache is not None:
         _store(files, verdicts, duplicates if rereads_keys else None, cached, cache)
     num_unchanged = sum(verdict is before for verdict, before in zip(verdicts, cached.verdicts, strict=True))
-    return ChangedScan(verdicts, duplicates if rereads_keys else cached.cross_file or (), num_unchanged)
+    across = duplicates if rereads_keys else cached.cross_file or ()
+    return ChangedScan(verdicts, (*across, *_compare(verdicts, schema)), num_unchanged)
+
+
+def _compare(verdicts: Sequence[FileVerdict], schema: Schema) -> list[Finding]:
+    return [*compare_files(verdicts, schema), *unseen_fields(verdicts)]
 
 
 def _look_up(files: Sequence[InputFile], schema: Schema, cache: Cache, workers: int | None) -> _Cached:

@@ -16,7 +16,7 @@ from datacheck import _version
 from datacheck._version import __version__
 from datacheck.codes import CODES
 from datacheck.findings import Finding
-from datacheck.jobs.file_verdict import FileVerdict
+from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
 from datacheck.schema.builtin_checks import BUILTIN_CHECKS, canonical_check
 from datacheck.schema.loading import dump_schema
 from datacheck.schema.model import Schema
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: The version of the keys and the JSON below.
-_VERSION = 1
+_VERSION = 2
 _DISTRIBUTION = "datacheck-ml"
 
 
@@ -71,6 +71,7 @@ def verdict_to_json(verdict: FileVerdict) -> dict[str, Any]:
         "num_rows": verdict.num_rows,
         "num_bytes": verdict.num_bytes,
         "findings": [_without_uri(finding) for finding in verdict.findings],
+        "columns": verdict.columns,
     }
 
 
@@ -78,7 +79,8 @@ def verdict_from_json(record: Any, uri: str) -> FileVerdict | None:
     """Read what :func:`verdict_to_json` wrote, for the file ``uri``; None for anything else."""
     try:
         findings = tuple(Finding.from_dict({**finding, "uri": uri}) for finding in record["findings"])
-        return FileVerdict(uri, findings, int(record["num_rows"]), int(record["num_bytes"]))
+        columns = tuple(ColumnSummary(*column) for column in record["columns"])
+        return FileVerdict(uri, findings, int(record["num_rows"]), int(record["num_bytes"]), columns)
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -13,6 +13,7 @@ from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import HashStore
+from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
 from datacheck.jobs.units.scan import UnitScan, error_finding
 from datacheck.leaves import IntArray
 from datacheck.schema.keys import key_field
@@ -66,6 +67,22 @@ class FileScan:
             detail = about_file if self._is_file else "the data has no rows; check how it was selected"
             found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))
         return found
+
+    def verdict(self, num_bytes: int) -> FileVerdict:
+        """The verdict on the file."""
+        return FileVerdict(self.uri, tuple(self.findings()), self.num_rows, num_bytes, self._columns())
+
+    def _columns(self) -> tuple[ColumnSummary, ...]:
+        if self.error is not None:
+            return ()
+        return tuple(
+            ColumnSummary(path, facts.dtype, self._is_null(path), facts.unseen) for path, facts in self._fields.items()
+        )
+
+    def _is_null(self, path: str | None) -> bool:
+        slots, present = self._num_values.get(path, (0, 0))
+        # One row says nothing about a file.
+        return slots > 1 and not present
 
     def _with_count(self, finding: Finding) -> Finding:
         """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself."""

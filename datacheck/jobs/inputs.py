@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
+from datacheck.findings import Finding
 from datacheck.formats import get_format
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
@@ -25,11 +26,20 @@ from datacheck.schema.keys import key_columns, key_field, unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo
-from datacheck.sources.discover import InputFile, expand_inputs, is_folder
+from datacheck.sources.discover import InputFile, discover, expand_inputs, is_folder, skipped_findings
+from datacheck.sources.indexes import check_indexes
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["Input", "find_duplicates", "find_inputs", "fingerprints", "path_from_pipeline", "tasks_of"]
+__all__ = [
+    "Input",
+    "find_duplicates",
+    "find_in_folders",
+    "find_inputs",
+    "fingerprints",
+    "path_from_pipeline",
+    "tasks_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,18 @@ def _with_sample_names(inputs: Sequence[Input], written: Sequence[str]) -> list[
 def _absolute(path: str) -> str:
     local = storage_of(path).local_path(path)
     return path.rstrip("/") if local is None else os.path.normpath(Path.cwd() / local)
+
+
+def find_in_folders(pipeline: Pipeline) -> list[Finding]:
+    """The findings on the folders of the inputs: parts that are missing, files that were not checked."""
+    paths = [path for some in pipeline.inputs.values() if not isinstance(some, Mapping) for path in some]
+    found: dict[Finding, None] = {}
+    for some in [paths] if all(storage_of(path).exists(path) for path in paths) else [[path] for path in paths]:
+        # A file that disappeared during the run has a finding of its own.
+        with suppress(UsageError):
+            inputs = discover(some)
+            found |= dict.fromkeys([*check_indexes(inputs), *skipped_findings(inputs)])
+    return list(found)
 
 
 def path_from_pipeline(path: str, pipeline: Pipeline) -> str:

@@ -12,13 +12,16 @@ from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_results import FileScan
-from datacheck.jobs.inputs import Input, fingerprints
+from datacheck.jobs.file_verdict import FileVerdict
+from datacheck.jobs.inputs import Input, find_in_folders, fingerprints
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.scan import unit_bytes
 from datacheck.jobs.units.result import RemovedSample, UnitResult
 from datacheck.jobs.units.task import UnitTask
+from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.leaves import IntArray
 from datacheck.publishing.publisher import Publisher, WrittenUnit
 from datacheck.reports.accounts import InputAccount, RepairTotal
@@ -98,6 +101,7 @@ class RunResult:
         #: The samples that are not kept, by split: the index in the split, the account, and what was decided.
         self._removed: dict[str, list[tuple[int, InputAccount, RemovedSample]]] = {}
         self._num_inputs: Counter[str] = Counter()
+        self._verdicts: list[FileVerdict] = []
 
     @property
     def is_empty(self) -> bool:
@@ -115,7 +119,9 @@ class RunResult:
         ``repeated`` are the rows that repeat an earlier row's key, ``outputs`` the manifest's entries for its files;
         None for an input that cannot be read.
         """
-        item, findings = merged.item, merged.scan.findings()
+        verdict = merged.scan.verdict(0)
+        item, findings = merged.item, verdict.findings
+        self._verdicts.append(replace(verdict, findings=()))
         self._findings += findings
         self._findings += _duplicate_findings(merged, repeated)
         if outputs is None:
@@ -155,6 +161,9 @@ class RunResult:
         return replace(report, num_rows=num_rows, accounts=(), failed=dict(merged.failed))
 
     def report(self) -> RunReport:
+        """The report of a finished run, with what the inputs together and their folders show."""
+        found = [*compare_files(self._verdicts, self._pipeline.schema), *find_in_folders(self._pipeline)]
+        self._findings += [*found, *unseen_fields(self._verdicts)]
         return self._report(self._inputs)
 
     def _report(self, inputs: Sequence[Input]) -> RunReport:

@@ -14,6 +14,7 @@ from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, wh
 from datacheck.errors import SourceError, UsageError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_results import Duplicates, FileScan
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
@@ -28,16 +29,18 @@ from datacheck.jobs.units.scan import (
     scan_whole_file,
 )
 from datacheck.jobs.units.small_files import group_small, scan_small
+from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.reports.report import Report
 from datacheck.schema.keys import key_columns, unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Field, Schema
-from datacheck.sources import expand_inputs, source_for
+from datacheck.sources import source_for
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.discover import InputFile
+from datacheck.sources.discover import InputFile, Inputs, discover, skipped_findings
 from datacheck.sources.error_translation import translate_bugs
+from datacheck.sources.indexes import check_indexes
 
-__all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "scan_files", "text_dtypes"]
+__all__ = ["are_paths", "inspect_file", "read_options", "scan", "scan_each", "text_dtypes"]
 
 #: How a date or time in ISO format begins.
 _TIME = re.compile(r"\d{4}-\d\d")
@@ -74,9 +77,9 @@ def scan(
     started = time.perf_counter()
     loaded = load_schema(schema)
     if are_paths(data):
-        files = expand_inputs(data, options)
-        require_rows(files, loaded)
-        report = scan_files(files, loaded, Execution(workers, executor, progress or NullProgress()))
+        inputs = discover(data, options)
+        require_rows(inputs.files, loaded)
+        report = _scan_inputs(inputs, loaded, Execution(workers, executor, progress or NullProgress()))
     else:
         report = _scan_memory(data, loaded)
     return replace(report, seconds=time.perf_counter() - started)
@@ -122,15 +125,17 @@ def inspect_file(file: InputFile) -> InputInfo | SourceError:
         return error
 
 
-def scan_files(files: Sequence[InputFile], schema: Schema, execution: Execution) -> Report:
-    """Scan files in order, unit by unit."""
+def _scan_inputs(inputs: Inputs, schema: Schema, execution: Execution) -> Report:
+    """Scan files in order, unit by unit, and look at them together."""
     with Duplicates() as duplicates:
-        verdicts = list(scan_each(files, schema, duplicates, execution))
+        verdicts = list(scan_each(inputs.files, schema, duplicates, execution))
         findings = [finding for verdict in verdicts for finding in verdict.findings]
         findings += duplicates.findings()
+    findings += [*compare_files(verdicts, schema), *check_indexes(inputs)]
+    findings += [*unseen_fields(verdicts), *skipped_findings(inputs)]
     num_rows = sum(verdict.num_rows for verdict in verdicts)
     num_bytes = sum(verdict.num_bytes for verdict in verdicts)
-    return Report(tuple(findings), len(files), num_rows, num_bytes)
+    return Report(tuple(findings), len(inputs.files), num_rows, num_bytes)
 
 
 def scan_each(
@@ -164,8 +169,10 @@ def scan_each(
                 execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
         if is_by_file and len(one.info.units) > 1 and one.uri not in only_keys:
             merged.add(next(results))
-        findings = merged.read_errors() if one.uri in only_keys else merged.findings()
-        yield FileVerdict(one.uri, tuple(findings), merged.num_rows, one.info.num_bytes)
+        if one.uri in only_keys:
+            yield FileVerdict(one.uri, tuple(merged.read_errors()), merged.num_rows, one.info.num_bytes)
+        else:
+            yield merged.verdict(one.info.num_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +284,8 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
         result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole_file_of(schema, None))
         scanned.add(result)
         duplicates.add(uri, result.keys)
-        findings = [*scanned.findings(), *duplicates.findings()]
+        verdict = scanned.verdict(counter.num_bytes)
+        findings = [*verdict.findings, *duplicates.findings(), *unseen_fields([verdict])]
     return Report(tuple(findings), 1, scanned.num_rows, counter.num_bytes)
 
 

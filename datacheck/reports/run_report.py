@@ -27,8 +27,9 @@ _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 class RunReport(Report):
     """What a run found, and what it did with every row.
 
-    ``ok`` means that every input was read and the output has no violation: everything found was repaired, dropped or
-    quarantined as the pipeline says. ``failed`` counts violations that stopped the run, by code. ``is_new`` is false if
+    ``ok`` means that every input was read, that the inputs are complete and alike, and that the output has no violation:
+    everything found was repaired, dropped or quarantined as the pipeline says. ``failed`` counts violations that stopped
+    the run, by code. ``is_new`` is false if
     the output had already been published.
     """
 
@@ -40,7 +41,8 @@ class RunReport(Report):
 
     @property
     def ok(self) -> bool:
-        return not self.failed and all(account.is_cleaned and not account.left_by_code for account in self.accounts)
+        is_clean = all(account.is_cleaned and not account.left_by_code for account in self.accounts)
+        return not self.failed and is_clean and not any(map(_is_fault_of_inputs, self.findings))
 
     def for_ci(self) -> RunReport:
         """The report with every finding that is absent from the output reduced to a note."""
@@ -52,7 +54,7 @@ class RunReport(Report):
         return replace(self, findings=tuple(findings))
 
     def _is_resolved(self, finding: Finding, account: InputAccount | None) -> bool:
-        if account is None or finding.code in self.failed:
+        if account is None or finding.code in self.failed or CODES[finding.code].about_inputs:
             return False
         return account.is_cleaned and not account.leaves(finding.code, finding.field)
 
@@ -127,6 +129,11 @@ class RunReport(Report):
         return "\n".join(lines)
 
 
+def _is_fault_of_inputs(finding: Finding) -> bool:
+    """Whether an error is about the inputs together, so that no rule could act on it."""
+    return finding.is_error and CODES[finding.code].about_inputs
+
+
 def _as_resolved(finding: Finding) -> Finding:
     if finding.severity is Severity.INFO:
         return finding
@@ -141,7 +148,8 @@ def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
     by_field: dict[tuple[str, str | None, str | None], list[Finding]] = {}
     for finding in findings:
         has_rows = any(example.row is not None for example in finding.examples)
-        if CODES[finding.code].level == "file" and not has_rows:
+        code = CODES[finding.code]
+        if (code.level == "file" or code.about_inputs) and not has_rows:
             yield render_finding(finding)
         else:
             by_field.setdefault((finding.code, finding.field, finding.rule), []).append(finding)

@@ -6,7 +6,7 @@ import functools
 from pathlib import PurePath
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load
+from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load, unread_format_of
 from datacheck.sources.base import REWRITE_FILE, Source
 from datacheck.sources.probe import read_head
 from datacheck.text import plain
@@ -40,7 +40,7 @@ def format_of(uri: str) -> Format:
         return record
     found = _recognize(uri, head)
     if found is None:
-        raise SourceError("DC909", uri, _unknown(uri), f"known suffixes: {' '.join(known_suffixes())}")
+        raise _unknown(uri, head)
     return found
 
 
@@ -72,8 +72,12 @@ def _recognize(uri: str, head: bytes) -> Format | None:
     return None
 
 
-def _unknown(uri: str) -> str:
+def _unknown(uri: str, head: bytes) -> SourceError:
     name = plain(PurePath(uri).name)
+    if (unread := unread_format_of(name, head)) is not None:
+        return SourceError("DC909", uri, f"{name!r} is {unread.name}, which datacheck does not read", unread.remedy)
     if name.lower().endswith(_PACKED):
-        return f"{name!r} is compressed or an archive; unpack it first"
-    return f"neither the name {name!r} nor its first bytes are those of a known format"
+        problem = f"{name!r} is compressed or an archive; unpack it first"
+    else:
+        problem = f"neither the name {name!r} nor its first bytes are those of a known format"
+    return SourceError("DC909", uri, problem, f"known suffixes: {' '.join(known_suffixes())}")

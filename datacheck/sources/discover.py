@@ -7,19 +7,22 @@ import glob
 import os
 import posixpath
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from datacheck.errors import UsageError, nearest_name
-from datacheck.formats import format_of_name, known_suffixes, load
+from datacheck.findings import Finding
+from datacheck.formats import format_of_name, known_suffixes, load, unread_format_of_name
 from datacheck.sources.base import ReadOptions
+from datacheck.sources.skipped_files import is_counted, is_counted_folder, skipped_finding
+from datacheck.sources.table_folders import table_kind
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import LOCAL, storage_of
 from datacheck.text import plain
 
-__all__ = ["InputFile", "expand_inputs", "is_folder"]
+__all__ = ["InputFile", "Inputs", "discover", "expand_inputs", "is_folder", "skipped_findings"]
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -32,25 +35,78 @@ class InputFile:
     options: ReadOptions = field(default_factory=ReadOptions)
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files that paths stand for, and what else lies in their folders.
+
+    Attributes:
+        files: each once, in the order of the paths.
+        skipped: for each folder or glob as written, what lies in it and may hold data, but is no input.
+        folders: the entries of every folder that was searched.
+    """
+
+    files: Sequence[InputFile]
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folders: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+
+
 def expand_inputs(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     options: ReadOptions | None = None,
 ) -> list[InputFile]:
-    """Expand files, folders and globs into files, each once, in the order of ``paths``.
+    """Expand files, folders and globs into files, each once, in the order of ``paths``: see :func:`discover`."""
+    return list(discover(paths, options).files)
+
+
+def discover(
+    paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    options: ReadOptions | None = None,
+) -> Inputs:
+    """Find the files that paths, folders and globs stand for.
 
     A folder stands for every file below it with a known suffix; names that begin with ``.`` or ``_`` are skipped, and so
-    are links that lead back. A glob may use ``**``; every file that it matches is taken, whatever its suffix, unless its
-    last part matches any name. Folders named ``key=value`` right above a file add columns to a table.
+    are links that lead back. A folder that is a table (Delta, Iceberg) is one input, which no source reads. A glob may use
+    ``**``; every file that it matches is taken, whatever its suffix, unless its last part matches any name. Folders named
+    ``key=value`` right above a file add columns to a table.
     Raises ``UsageError`` for a path that matches nothing.
     """
     written = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    search = _Search()
     found: dict[str, InputFile] = {}
     for path in written:
-        for uri in _expand(os.fspath(path)):
+        for uri in _expand(os.fspath(path), search):
             key = posixpath.normpath(uri)
             if key not in found:
                 found[key] = _input_file(uri, options or ReadOptions())
-    return list(found.values())
+    skipped = {
+        root: [path for path in paths if posixpath.normpath(path) not in found]
+        for root, paths in search.skipped.items()
+    }
+    return Inputs(list(found.values()), {root: paths for root, paths in skipped.items() if paths}, search.folders)
+
+
+def skipped_findings(inputs: Inputs) -> list[Finding]:
+    """One note for each folder or glob with files that may hold data and were not checked."""
+    return [skipped_finding(root, paths) for root, paths in inputs.skipped.items()]
+
+
+@dataclass(slots=True)
+class _Search:
+    """What a search for inputs came across. ``tables`` are folders that are the table of a log."""
+
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    folders: dict[str, Sequence[Entry]] = field(default_factory=dict)
+    tables: set[str] = field(default_factory=set)
+
+    def wanted(self, storage: Storage, root: str, uris: Iterable[str]) -> list[str]:
+        """Those of the files and tables below ``root`` that are inputs; the others are noted as skipped."""
+        wanted: list[str] = []
+        for uri in uris:
+            if uri in self.tables or _is_wanted(storage, uri):
+                wanted.append(uri)
+            elif uri.endswith("/") or is_counted(posixpath.basename(uri)):
+                self.skipped.setdefault(root, []).append(uri)
+        return wanted
 
 
 def _input_file(uri: str, options: ReadOptions) -> InputFile:
@@ -71,15 +127,17 @@ def _partitions(uri: str) -> tuple[tuple[str, str], ...]:
     return tuple(reversed(pairs))
 
 
-def _expand(path: str) -> list[str]:
+def _expand(path: str, search: _Search) -> list[str]:
     if not path or "\0" in path:
         raise UsageError("an input path is empty or contains a zero byte; name a file, a folder or a glob")
     storage = storage_of(path)
     if is_folder(storage, path):
-        files = [uri for uri in _files_below(storage, path, _keys_above(storage, path)) if _is_wanted(storage, uri)]
+        files = search.wanted(storage, path, _paths_below(storage, path, _keys_above(storage, path), search))
         if not files:
+            skipped = search.skipped.get(path)
+            only = f" ({skipped_finding(path, skipped).detail})" if skipped else ""
             known = " ".join(known_suffixes())
-            raise UsageError(f"{plain(path)}: the folder has no file of a known format; known suffixes: {known}")
+            raise UsageError(f"{plain(path)}: the folder has no file of a known format{only}; known suffixes: {known}")
         return files
     if storage.exists(path) or storage.exists(f"{path}.dvc"):
         return [path]
@@ -87,52 +145,57 @@ def _expand(path: str) -> list[str]:
     if scheme and storage is LOCAL:
         raise UsageError(f"{plain(path)}: only files of this machine are read; copy it here, or mount it")
     if glob.has_magic(path):
-        return _expand_glob(storage, path, scheme[0] if scheme else "/" if path.startswith("/") else "")
+        return _expand_glob(storage, path, scheme[0] if scheme else "/" if path.startswith("/") else "", search)
     raise UsageError(f"{plain(path)}: no such file or folder{_suggestion(storage, path)}")
 
 
-def _expand_glob(storage: Storage, pattern: str, root: str) -> list[str]:
+def _expand_glob(storage: Storage, pattern: str, root: str, search: _Search) -> list[str]:
     parts = [part for part in pattern[len(root) :].split("/") if part]
-    matches = sorted(set(_match(storage, root, parts)), key=_order)
+    matches = sorted(set(_match(storage, root, parts, search)), key=_order)
     is_selective = parts[-1].strip("*?") != "" and not pattern.endswith("/")
     seen: set[Hashable] = set()
     files: list[str] = []
     for match in matches:
-        if is_folder(storage, match):
+        if match in search.tables:
+            files.append(match)
+        elif is_folder(storage, match):
             # A matched link to a folder that holds it leads back, too.
             parent = posixpath.dirname(match)
             seen |= _keys_above(storage, match) | _keys_above(storage, parent) | {_key(storage, parent)}
-            files += [uri for uri in _files_below(storage, match, seen) if _is_wanted(storage, uri)]
-        elif is_selective or _is_wanted(storage, match):
-            files.append(match)
+            files += search.wanted(storage, pattern, _paths_below(storage, match, seen, search))
+        else:
+            files += [match] if is_selective else search.wanted(storage, pattern, [match])
     files = list(dict.fromkeys(files))
     if not files:
         raise UsageError(f"{plain(pattern)}: nothing matches{_suggestion(storage, _fixed_part(parts, root))}")
     return files
 
 
-def _match(storage: Storage, folder: str, parts: list[str]) -> Iterator[str]:
+def _match(storage: Storage, folder: str, parts: list[str], search: _Search) -> Iterator[str]:
     """Paths below ``folder`` that match the parts of a glob."""
     if not parts:
         yield folder
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for inner, _ in _walk(storage, folder, _keys_above(storage, folder)):
-            yield from _match(storage, inner, rest or ["*"])
+        for inner, _ in _walk(storage, folder, _keys_above(storage, folder), search):
+            if inner in search.tables:
+                yield inner
+            else:
+                yield from _match(storage, inner, rest or ["*"], search)
     elif not glob.has_magic(part):
         path = posixpath.join(folder, part)
         if storage.exists(path):
-            yield from _match(storage, path, rest)
+            yield from _match(storage, path, rest, search)
     else:
         for entry in _list(storage, folder):
             is_hidden = entry.name.startswith((".", "_")) and not part.startswith(entry.name[0])
             if not is_hidden and fnmatch.fnmatchcase(entry.name, part) and (not rest or entry.is_folder):
-                yield from _match(storage, posixpath.join(folder, entry.name), rest)
+                yield from _match(storage, posixpath.join(folder, entry.name), rest, search)
 
 
-def _walk(storage: Storage, root: str, seen: set[Hashable]) -> list[tuple[str, Sequence[Entry]]]:
-    """``root`` and every folder below it with what is in it, none twice.
+def _walk(storage: Storage, root: str, seen: set[Hashable], search: _Search) -> list[tuple[str, Sequence[Entry]]]:
+    """``root`` and every folder below it with what is in it, none twice; a table has nothing in it.
 
     Links are followed last, so that a folder goes by its own name if it has one here.
     """
@@ -146,21 +209,40 @@ def _walk(storage: Storage, root: str, seen: set[Hashable]) -> list[tuple[str, S
             continue
         seen.add(key)
         entries = _list(storage, folder)
+        if table_kind(storage, folder, entries):
+            search.tables.add(folder)
+            found.append((folder, ()))
+            continue
+        search.folders[folder] = entries
         found.append((folder, entries))
         for entry in entries:
-            if entry.is_folder and not entry.name.startswith((".", "_")):
+            if entry.is_folder and _is_searched(entry.name):
                 (links if entry.is_link else folders).append(posixpath.join(folder, entry.name))
     return found
 
 
-def _files_below(storage: Storage, folder: str, seen: set[Hashable]) -> list[str]:
-    """Every file in ``folder`` and below it whose name does not begin with ``.`` or ``_``."""
-    paths = (
-        posixpath.join(inner, entry.name)
-        for inner, entries in _walk(storage, folder, seen)
-        for entry in entries
-        if not entry.is_folder and not entry.name.startswith((".", "_"))
-    )
+def _is_searched(name: str) -> bool:
+    """Whether the files of a folder are inputs: it is not hidden, and not one array or table of a format of its own."""
+    if name.startswith((".", "_")):
+        return False
+    unread = unread_format_of_name(name)
+    return unread is None or not unread.is_folder
+
+
+def _paths_below(storage: Storage, folder: str, seen: set[Hashable], search: _Search) -> list[str]:
+    """Every file in ``folder`` and below it, every table, and, with a slash at the end, folders that are not searched."""
+    paths: list[str] = []
+    for inner, entries in _walk(storage, folder, seen, search):
+        if inner in search.tables:
+            paths.append(inner)
+        for entry in entries:
+            path = posixpath.join(inner, entry.name)
+            if not entry.is_folder:
+                paths.append(path)
+            elif not _is_searched(entry.name) and (
+                is_counted_folder(entry.name) or not entry.name.startswith((".", "_"))
+            ):
+                paths.append(f"{path}/")
     return sorted(paths, key=_order)
 
 
@@ -199,7 +281,12 @@ def is_folder(storage: Storage, path: str) -> bool:
 
 
 def _is_wanted(storage: Storage, uri: str) -> bool:
-    """Whether a file of a folder is an input: its suffix is known, or it is the DVC pointer of one that is missing."""
+    """Whether a file of a folder is an input: its suffix is known, or it is the DVC pointer of one that is missing.
+
+    Hidden files and folders are none.
+    """
+    if uri.endswith("/") or posixpath.basename(uri).startswith((".", "_")):
+        return False
     if uri.endswith(".dvc"):
         data = uri.removesuffix(".dvc")
         return format_of_name(data) is not None and not storage.exists(data)

@@ -23,7 +23,7 @@ from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
-__all__ = ["SafetensorsSource"]
+__all__ = ["SafetensorsSource", "tensor_names"]
 
 #: The longest header that the format allows.
 MAX_HEADER_BYTES = 100_000_000
@@ -115,6 +115,13 @@ def _read_layouts(uri: str, file: DataFile, size: int, options: ReadOptions) -> 
     if expected != size - data_start:
         raise _broken(uri, f"{size - data_start - expected:,} unused bytes follow the last tensor")
     return [layout.with_rows(options.rows) for _, _, layout in spans]
+
+
+def tensor_names(uri: str) -> set[str]:
+    """The names of the tensors in a file; raises ``SourceError`` and ``OSError``."""
+    with open_file(uri) as file:
+        header, _ = _read_header(uri, file, fingerprint_of(uri).size, ReadOptions())
+    return header.keys() - {"__metadata__"}
 
 
 def _read_header(uri: str, file: DataFile, size: int, options: ReadOptions) -> tuple[dict[str, Any], int]:

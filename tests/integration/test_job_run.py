@@ -440,7 +440,8 @@ def test_a_file_that_lacks_an_optional_field_of_a_rule_is_cleaned_without_it(tmp
     write_table(tmp_path / "in" / "a.parquet", {"x": [1.0], "y": [np.nan]})
     write_table(tmp_path / "in" / "b.parquet", {"x": [2.0]})
     rules = [{"action": "impute", "strategy": "constant", "value": 5, "fields": "y"}]
-    report = datacheck.run(write_pipeline(tmp_path, "in", rules))
+    schema = {"fields": {"y": {"required": False}}}
+    report = datacheck.run(write_pipeline(tmp_path, "in", rules, schema=schema))
     assert report.ok
     assert [account.num_kept for account in report.accounts] == [1, 1]
 

@@ -17,7 +17,7 @@ from datacheck.reports.accounts import RepairTotal
 __all__ = ["RemovedSample", "UnitResult", "from_json", "read_finished", "to_json"]
 
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
-_FACTS = ("problem", "top_level", "is_array", "is_shared")
+_FACTS = ("problem", "top_level", "is_array", "is_shared", "unseen")
 _MAPPINGS = ("removed_by_code", "failed", "left")
 
 

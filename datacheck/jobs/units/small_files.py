@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, RuleSet, has_row_checks, whole_file_of
-from datacheck.checks.structure import FieldFacts
+from datacheck.checks.structure import FieldFacts, FieldMap
+from datacheck.checks.unseen import kind_of_unseen
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.scan import UnitScan, scan_batches
 from datacheck.sources import get_source
@@ -143,14 +144,30 @@ def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: RuleSet
         if index in dirty:
             yield scan_batches([batch], uris[index], rules)
         else:
-            fields = {path: _of_file(facts, batch.num_rows) for path, facts in checker.fields.items()}
-            yield UnitScan(batch.num_rows, fields=fields, names=tuple(batch.names))
+            yield _clean_scan(batch, checker.fields)
 
 
 def _joined(columns: Sequence[Column]) -> Column:
     data = [column.data for column in columns]
     joined = np.concatenate(data) if isinstance(data[0], np.ndarray) else pa.concat_arrays(data)
     return replace(columns[0], data=joined)
+
+
+def _clean_scan(batch: Batch, joined: FieldMap) -> UnitScan:
+    """The scan of one file without findings, given the facts of the files that were checked together with it."""
+    fields = dict(joined)
+    empty: dict[str | None, tuple[int, int]] = {}
+    for column in batch.columns:
+        facts = fields[column.name]
+        if isinstance(column.data, np.ndarray):
+            fields[column.name] = _of_file(facts, batch.num_rows)
+            continue
+        if column.data.type.id not in _NUMBERS:
+            unseen = kind_of_unseen(next(column.leaves()), is_array=False)
+            fields[column.name] = replace(facts, unseen=unseen) if unseen != facts.unseen else facts
+        if column.data.null_count == batch.num_rows:
+            empty[column.name] = (batch.num_rows, 0)
+    return UnitScan(batch.num_rows, fields=fields, names=tuple(batch.names), num_values=empty)
 
 
 def _of_file(facts: FieldFacts, num_rows: int) -> FieldFacts:
