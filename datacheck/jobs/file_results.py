@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -44,8 +45,8 @@ class FileScan:
         for path, facts in unit.fields.items():
             known = self._fields.get(path)
             self._fields[path] = known.followed_by(facts) if known else facts
-        for name in unit.names:
-            self._names[name] = max(self._names.get(name, 0), unit.names.count(name))
+        for name, times in Counter(unit.names).items():
+            self._names[name] = max(self._names.get(name, 0), times)
         for path, (slots, present) in unit.num_values.items():
             before = self._num_values.get(path, (0, 0))
             self._num_values[path] = (before[0] + slots, before[1] + present)

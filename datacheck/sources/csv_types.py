@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.sources.dtypes import arrow_type
-from datacheck.sources.text_parsing import Notation, convert, convert_cells, count_lookalikes
+from datacheck.sources.text_parsing import Notation, convert, convert_cells, count_lookalikes, may_convert
 
 __all__ = ["ColumnTypes"]
 
@@ -100,12 +100,15 @@ class ColumnTypes:
             self.types[index] = _NUMBERS[_NUMBERS.index(kind) + 1]
 
     def _wider(self, kind: pa.DataType, column: pa.Array) -> pa.DataType:
-        # Most types already fail on the first values.
+        # Most types already fail on the first value, or on the first few.
+        first = (column.drop_null() if column.null_count else column)[0].as_py()
         head = column.slice(0, 64)
         return next(
             wider
             for wider in _wider_than(kind)
-            if convert(head, wider, self._notation) is not None and convert(column, wider, self._notation) is not None
+            if (not self._notation.is_plain or may_convert(first, wider))
+            and convert(head, wider, self._notation) is not None
+            and convert(column, wider, self._notation) is not None
         )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "count_lookalikes",
     "describe_lookalikes",
     "is_text",
+    "may_convert",
     "parse",
     "parse_cells",
 ]
@@ -214,6 +215,12 @@ def parse_cells(words: pa.Array, target: pa.DataType, is_loose: bool) -> pa.Arra
         [pa.py_buffer(np.packbits(tried, bitorder="little")), pa.py_buffer(np.cumsum(tried) - 1)],
     )
     return _parse_all(words.filter(is_tried), target).take(positions)
+
+
+def may_convert(cell: str, target: pa.DataType) -> bool:
+    """Whether one cell may convert; False only if it does not."""
+    pattern, content = _pattern_of(target), cell.strip()
+    return pattern is None or not content or "#" in content or re.match(_PATTERNS[pattern], content) is not None
 
 
 def _pattern_of(target: pa.DataType) -> str | None:

@@ -16,7 +16,7 @@ from source_files import inspect, read_batches, shrink_units
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError, UsageError
-from datacheck.sources import ReadOptions, expand_inputs
+from datacheck.sources import ReadOptions, expand_inputs, text_parsing
 
 
 def read(path: Path, text: str | bytes, **options: Any) -> list[Batch]:
@@ -402,6 +402,20 @@ def test_text_that_is_no_table_of_numbers_is_read_only_if_it_is_said_how(tmp_pat
     assert caught.value.code == "DC909"
     (tmp_path / "labels.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     assert [Path(file.uri).name for file in expand_inputs(tmp_path)] == ["labels.txt"]
+
+
+def test_a_type_is_found_with_few_conversions_a_column(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    parse = text_parsing.parse
+
+    def counted(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
+        calls.append(kind)
+        return parse(column, kind)
+
+    monkeypatch.setattr(text_parsing, "parse", counted)
+    cells = ["0.5", "7", "a", "2020-01-02", "true"]
+    read(path, ",".join(f"c{index}" for index in range(100)) + "\n" + ",".join(cells * 20) + "\n")
+    assert len(calls) <= 4 * 100
 
 
 def test_a_file_name_in_a_fix_is_quoted(tmp_path: Path) -> None:
