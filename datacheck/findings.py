@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,7 +10,7 @@ from types import NoneType
 from typing import Any
 
 from datacheck.codes import CODES
-from datacheck.text import count, ordinal_list, plain
+from datacheck.text import count, ordinal_list, plain, quantity
 
 __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "typed"]
 
@@ -17,6 +18,12 @@ __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "
 MAX_EXAMPLES = 5
 #: The number of words that a message shows.
 _MAX_WORDS = 3
+
+
+#: The number of values in a message.
+MAX_SHOWN = 3
+#: Values that a message shows without quotes.
+_PLAIN = re.compile(r"null|True|False|[-+]?(nan|inf|[0-9.]+(e[-+]?[0-9]+)?)|[-+0-9.e]*(nan|inf)?[-+0-9.e]*j")
 
 
 class Severity(StrEnum):
@@ -76,7 +83,8 @@ class Finding:
     """One code in one field of one file.
 
     ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
-    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``rule`` distinguishes
+    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``num_rows`` is the number of
+    rows with violations, None if it is unknown. ``rule`` distinguishes
     custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or what went
     wrong.
     """
@@ -90,6 +98,7 @@ class Finding:
     rule: str | None = None
     detail: str = ""
     severity: Severity | None = None
+    num_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.severity is None:
@@ -130,12 +139,27 @@ class Finding:
         text = message.format_map(parts) + (self._words() if code.shows_words else "")
         if self.detail and "{detail}" not in message:
             text = f"{text}: {parts['detail']}"
+        if self.num_rows is not None and self.num_rows != self.num_violations:
+            text = f"{text}, in {quantity(self.num_rows, 'row')}"
+        if code.shows_values:
+            text = f"{text}{self._found()}"
         location = self._location(more_rows)
         return f"{text} ({location})" if location else text
 
     def _words(self) -> str:
         words = list(dict.fromkeys(example.value for example in self.examples))
         return ", such as " + ", ".join(f"'{word}'" for word in words[:_MAX_WORDS]) if words else ""
+
+    def _found(self) -> str:
+        """The first different values that violate the rule."""
+        values = list(dict.fromkeys(example.value for example in self.examples if example.value))
+        if not values:
+            return ""
+        if CODES[self.code].level == "row":
+            return f": found {plain(values[0])}"
+        shown = [value if _PLAIN.fullmatch(value) else f"'{plain(value, 80)}'" for value in values[:MAX_SHOWN]]
+        is_more = len(values) > MAX_SHOWN or (len(values) > 1 and self.num_violations > len(self.examples))
+        return f": found {', '.join(shown)}{', …' if is_more else ''}"
 
     def _location(self, more_rows: bool | None) -> str:
         uri = plain(self.uri)
@@ -148,6 +172,8 @@ class Finding:
             rows = by_group.setdefault(example.row_group, [])
             if example.row is not None and example.row not in rows:
                 rows.append(example.row)
+        if more_rows is None and self.num_rows is not None:
+            more_rows = self.num_rows > sum(map(len, by_group.values()))
         more = self.num_violations > len(with_rows) if more_rows is None else more_rows
         groups = [
             ("" if group is None else f"row group {group}, ")
@@ -173,6 +199,7 @@ class Finding:
             "rule": self.rule,
             "num_violations": self.num_violations,
             "num_checked": self.num_checked,
+            "num_rows": self.num_rows,
             "detail": self.detail,
             "message": self.message,
             "examples": [example.to_dict() for example in self.examples],
@@ -193,6 +220,7 @@ class Finding:
             rule=typed(record["rule"], str, NoneType),
             detail=typed(record["detail"], str),
             severity=Severity(record["severity"]),
+            num_rows=typed(record.get("num_rows"), int, NoneType),
         )
 
 
@@ -201,6 +229,12 @@ def _more_severe(known: Finding, other: Finding) -> Severity | None:
     if not known.num_violations or (other.num_violations and other.is_error):
         return other.severity
     return known.severity
+
+
+def _sum_of_rows(known: Finding, other: Finding) -> int | None:
+    """The rows with violations of both parts; None if they are unknown in one."""
+    parts = [part.num_rows for part in (known, other) if part.num_violations]
+    return None if None in parts else sum(filter(None, parts))
 
 
 def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
@@ -223,5 +257,6 @@ def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> 
             examples=(known.examples + finding.examples)[:MAX_EXAMPLES],
             detail=known.detail or finding.detail,
             severity=_more_severe(known, finding),
+            num_rows=_sum_of_rows(known, finding),
         )
     return [finding for finding in merged.values() if keep_clean or finding.num_violations]

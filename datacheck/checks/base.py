@@ -38,6 +38,7 @@ class Outcome:
             about rows and is not a finding.
         severity: the code's severity unless set.
         reads: the columns, or fields in them, that a rule reads; None if it does not say.
+        num_rows: the number of rows with a violation, if known.
         values: the violating values, if rows were asked for and the rule is about values.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     severity: Severity | None = None
     values: LeafPositions | None = None
     reads: tuple[str | None, ...] | None = None
+    num_rows: int | None = None
 
     @property
     def is_error(self) -> bool:
@@ -71,6 +73,7 @@ class Outcome:
     def to_finding(self, uri: str, *, is_sample: bool = False) -> Finding:
         """The finding in a file; its examples have no row if the whole file is one sample."""
         examples = tuple(replace(one, row=None) for one in self.examples) if is_sample else self.examples
+        num_rows = len(self.rows) if self.rows is not None and self.num_rows is None else self.num_rows
         return Finding(
             self.code,
             uri,
@@ -81,6 +84,7 @@ class Outcome:
             self.rule,
             self.detail,
             self.severity,
+            None if is_sample else num_rows,
         )
 
 

@@ -120,6 +120,8 @@ class _Violations:
         self.positions: list[IntArray] = []
         self.num_kept = 0
         self._distinct = _Distinct(leaf, rule) if leaf.codes is not None and not rule.on_nulls else None
+        #: The rows with violations: how many, and the last, which may go on in the next slice.
+        self.num_rows, self._last_row = 0, -1
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
 
     def add(self, part: slice) -> None:
@@ -132,6 +134,7 @@ class _Violations:
         if not found:
             return
         self.num_violations += found
+        self._count_rows(mask, part, found)
         if not self._is_by_rows and not self.keep_all:
             self.positions = [self._first(np.concatenate([*self.positions, np.flatnonzero(mask) + part.start]))]
         elif self.keep_all or self.num_kept < MAX_EXAMPLES:
@@ -140,6 +143,19 @@ class _Violations:
                 positions = positions[: MAX_EXAMPLES - self.num_kept]
             self.positions.append(positions)
             self.num_kept += len(positions)
+
+    def _count_rows(self, mask: BoolArray, part: slice, found: int) -> None:
+        levels = self.leaf.levels
+        if not levels:
+            self.num_rows += found
+        elif self._is_by_rows:
+            positions = np.flatnonzero(mask) + part.start
+            if len(levels) == 1 and isinstance(levels[0], Regular):
+                rows = positions // max(1, math.prod(levels[0].shape[1:]))
+            else:
+                rows = self.leaf.locate(positions)[0]
+            self.num_rows += int(np.count_nonzero(np.diff(rows, prepend=self._last_row)))
+            self._last_row = int(rows[-1])
 
     def outcome(self, batch: Batch) -> Outcome:
         rule, leaf = self.rule, self.leaf
@@ -153,6 +169,7 @@ class _Violations:
             _examples(leaf, self._first(positions), batch),
             detail=rule.detail,
             reported=rule.reported,
+            num_rows=self.num_rows if self._is_by_rows or not leaf.levels else None,
             values=LeafPositions(leaf, positions) if self.keep_all else None,
         )
 

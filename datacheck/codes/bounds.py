@@ -8,7 +8,7 @@ from datacheck.codes.code import Code, Family
 
 __all__ = ["CODES"]
 
-_code = partial(Code, family=Family.BOUNDS, level="value", tolerable=True)
+_code = partial(Code, family=Family.BOUNDS, level="value", tolerable=True, shows_values=True)
 
 CODES = (
     _code(
@@ -25,7 +25,8 @@ CODES = (
         example=(
             "A sensor writes -999 for a missing value, and the schema has `ge: 0`:\n"
             "\n"
-            "    DC201 12 of 20,000 values in 'precip' are not >= 0 (train.parquet, row group 0, rows 5, 6, 7, 8, 9,"
+            "    DC201 12 of 20,000 values in 'precip' are not >= 0: found -999.0 (train.parquet, row group 0,"
+            " rows 5, 6, 7, 8, 9,"
             " …)"
         ),
         remedy=(
@@ -50,7 +51,8 @@ CODES = (
         example=(
             "An anemometer once reported 1,048 miles an hour, and the schema has `le: 200`:\n"
             "\n"
-            "    DC202 3 of 20,000 values in 'wind_speed' are not <= 200 (train.parquet, row group 2, rows 11, 12, 13)"
+            "    DC202 3 of 20,000 values in 'wind_speed' are not <= 200: found 1048.0 (train.parquet, row group 2,"
+            " rows 11, 12, 13)"
         ),
         remedy=(
             "Find out what the value means. Then choose a rule; `clip` uses the schema's bounds:\n"
@@ -75,7 +77,7 @@ CODES = (
         example=(
             "A flight of 0 miles, and the schema has `gt: 0`:\n"
             "\n"
-            "    DC203 1 of 20,000 values in 'distance' are not > 0 (train.parquet, row group 4, row 88213)"
+            "    DC203 1 of 20,000 values in 'distance' are not > 0: found 0.0 (train.parquet, row group 4, row 88213)"
         ),
         remedy=(
             "Quarantine such rows or impute a value. `clip` would move the value to the nearest one inside the"
@@ -100,7 +102,7 @@ CODES = (
         example=(
             "Ten classes are labelled 1 to 10 instead of 0 to 9, and the schema has `lt: 10`:\n"
             "\n"
-            "    DC204 6,012 of 60,000 values in 'label' are not < 10 (labels.npy, rows 3, 9, 14, 20, 31, …)"
+            "    DC204 6,012 of 60,000 values in 'label' are not < 10: found 10 (labels.npy, rows 3, 9, 14, 20, 31, …)"
         ),
         remedy=(
             "Correct the numbering where the data is produced. A few bad rows can be quarantined:\n"
@@ -121,7 +123,8 @@ CODES = (
         example=(
             "A trailing space turns an airport into another one:\n"
             "\n"
-            "    DC205 2 of 20,000 values in 'origin' are not one of 'EWR', 'JFK', 'LGA' (train.parquet, row group 0,"
+            "    DC205 2 of 20,000 values in 'origin' are not one of 'EWR', 'JFK', 'LGA': found 'JFK ' (train.parquet,"
+            " row group 0,"
             " rows 3, 8)"
         ),
         remedy=(

@@ -43,6 +43,7 @@ class Code:
         allowable: whether a schema can allow the values (``allow_nan``, ``allow_inf``, ``nullable``).
         repairable: whether the violating values can be told one by one, so that a rule can replace them.
         shows_words: whether the message shows some of the values, which are words.
+        shows_values: whether a message shows the violating values, which the name of the code doesn't tell.
         side: the end of the range that the values lie beyond.
         about_inputs: whether findings are about the input files together, so that no cleaning rule can act on them.
     """
@@ -66,6 +67,7 @@ class Code:
     allowable: bool = False
     repairable: bool = False
     shows_words: bool = False
+    shows_values: bool = False
     side: Literal["lower", "upper"] | None = None
     about_inputs: bool = False
 

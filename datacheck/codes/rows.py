@@ -38,6 +38,7 @@ CODES = (
     ),
     _code(
         code="DC302",
+        shows_values=True,
         name="expression",
         level="row",
         tolerable=True,
@@ -61,6 +62,7 @@ CODES = (
     ),
     _code(
         code="DC303",
+        shows_values=True,
         name="pandera",
         level="row",
         tolerable=True,

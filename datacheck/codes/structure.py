@@ -53,6 +53,7 @@ CODES = (
     ),
     _code(
         code="DC003",
+        shows_values=True,
         name="dtype",
         becomes_null=True,
         message="{field} has the wrong dtype: {detail}",
@@ -72,7 +73,8 @@ CODES = (
             "\n"
             "Two cells of a CSV file are not numbers:\n"
             "\n"
-            "    DC003 2 of 5,000 values in 'distance' are not float32 (planes.csv, rows 17, 4203)"
+            "    DC003 2 of 5,000 values in 'distance' are not float32: found 'n.a.', '-' (planes.csv, rows 17, 4203, lines"
+            " 19, 4205)"
         ),
         remedy=(
             "Write the column in the right dtype, or correct `dtype` in the schema. To accept any dtype that"

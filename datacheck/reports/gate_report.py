@@ -9,7 +9,7 @@ from typing import Any
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.reports.report import Report
-from datacheck.reports.text import render_finding
+from datacheck.reports.text import render_finding, row_note
 from datacheck.text import count, plain, quantity
 
 __all__ = ["Fixed", "GateReport"]
@@ -101,4 +101,5 @@ class GateReport(Report):
             yield f"{quantity(len(self.known), 'known finding')} in {plain(self.baseline)}"
 
     def __str__(self) -> str:
-        return "\n".join([*map(render_finding, self.findings), *self._baseline_lines(), self._last_line()])
+        last = f"{self._last_line()}{row_note(self.findings)}"
+        return "\n".join([*map(render_finding, self.findings), *self._baseline_lines(), last])

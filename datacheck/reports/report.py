@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacheck.findings import Finding
-from datacheck.reports.text import format_size, format_volume, num_by_severity, render_finding
+from datacheck.reports.text import format_size, format_volume, num_by_severity, render_finding, row_note
 
 __all__ = ["Report"]
 
@@ -71,4 +71,4 @@ class Report:
         return f"{num_by_severity(self.findings)} in {volume} ({self.seconds:.2f} s{rate})"
 
     def __str__(self) -> str:
-        return "\n".join([*map(render_finding, self.findings), self.summary()])
+        return "\n".join([*map(render_finding, self.findings), f"{self.summary()}{row_note(self.findings)}"])

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from datacheck.findings import Finding, Severity
 from datacheck.text import quantity
 
-__all__ = ["append_detail", "format_size", "format_table", "format_volume", "num_by_severity", "render_finding"]
+__all__ = [
+    "append_detail",
+    "format_size",
+    "format_table",
+    "format_volume",
+    "num_by_severity",
+    "render_finding",
+    "row_note",
+]
 
 _SEVERITY_NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -18,6 +26,12 @@ def render_finding(finding: Finding) -> str:
     """One finding in one line: ``DC101 3 of 4,096 values are NaN in 'x' (train.parquet, row group 2, rows 17, 90, 91)``."""
     mark = "" if finding.is_error else f"{finding.severity.value}: " if finding.severity else ""
     return f"{finding.code} {mark}{finding.message}"
+
+
+def row_note(findings: Iterable[Finding]) -> str:
+    """The end of a summary that says what rows are counted from, if a finding names one."""
+    has_rows = any(example.row is not None for finding in findings for example in finding.examples)
+    return "; rows are counted from 0" if has_rows else ""
 
 
 def append_detail(finding: Finding, text: str) -> str:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 import datacheck
 from datacheck.errors import SourceError, UsageError
-from datacheck.torch import SafeCollate, SafeDataset, batch_origins, open_dataset
+from datacheck.torch import BadSampleWarning, SafeCollate, SafeDataset, batch_origins, open_dataset
 from datacheck.torch.loader.fingerprint import fingerprint_of
 
 __all__ = ["example"]
@@ -201,3 +201,19 @@ def test_an_invalid_manifest_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_text("{" if damage == "json" else json.dumps(record))
     with pytest.raises(UsageError, match=r"manifest|ledger"):
         open_dataset(tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_nulls_in_numbers_are_named_before_a_collate_function_fails_on_them(tmp_path: Path, suffix: str) -> None:
+    frame = pa.table({"y": [1.5, None, 2.0, None], "name": ["a", None, "c", "d"]}).to_pandas()
+    path = tmp_path / f"x.{suffix}"
+    frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path, index=False)
+    dataset = open_dataset(path)
+    with pytest.warns(BadSampleWarning, match=r"DC104 'y' is null in 2 of 4 rows .*rows 1, 3\)"):
+        assert dataset[1]["y"] is None
+    safe = SafeDataset(open_dataset(path), max_bad_fraction=1.0)
+    assert [safe[index]["y"].item() for index in (0, 2)] == [1.5, 2.0]
+    safe.check()
+    assert safe.report().bad_indices == (1, 3)
+    allowed = SafeDataset(open_dataset(path), schema={"fields": {"y": {"nullable": True}}})
+    assert allowed.check().ok
