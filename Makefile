@@ -4,6 +4,7 @@
 #   make test       install with everything, and run all tests
 #   make test-core  the tests that need no torch, in an environment that has none
 #   make check      lint, format, types, layers, Dockerfile
+#   make fuzz       damaged files of every format, for FUZZ_SECONDS (an hour); `make test` does it for half a minute
 #   make bench      the benchmarks, side by side with peers
 #   make clean      remove what all of these made
 
@@ -12,6 +13,7 @@ VENV ?= .venv
 CORE_VENV ?= .venv-core
 PIPELINE ?= pipelines/flights.yaml
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 3600
 
 BIN := $(VENV)/bin
 CORE_BIN := $(CORE_VENV)/bin
@@ -20,7 +22,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --constraint const
 NEW_PIP := $(INSTALL) --upgrade pip
 REQUIREMENTS := pyproject.toml constraints.txt
 
-.PHONY: run data test test-core check lint format types layers lint-docker bench clean
+.PHONY: run data test test-core fuzz check lint format types layers lint-docker bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed data
@@ -31,6 +33,9 @@ data: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 test-core: $(CORE_VENV)/.installed
 	$(CORE_BIN)/python -c "import importlib.util as u, sys; sys.exit('torch is installed' if u.find_spec('torch') else 0)"

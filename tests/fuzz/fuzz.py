@@ -1,0 +1,155 @@
+"""Mutates a small file of every format, and scans each mutant in a child process of bounded memory and time.
+
+``python tests/fuzz/fuzz.py --seconds 3600 --seed 7`` prints what it found, keeps those files in ``tests/fuzz/found``, where
+they are regression tests, and exits with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOUND = HERE / "found"
+#: A file that takes longer is a finding.
+MAX_SECONDS = 60.0
+
+
+class Child:
+    """A child process that scans files, started again when one ends it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def problem_of(self, path: Path) -> str | None:
+        """What goes wrong with a file: a traceback, a signal, too much memory or time; None if nothing does."""
+        if self._process is None:
+            command = [sys.executable, str(HERE / "scan_files.py")]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{path}\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], MAX_SECONDS)
+        answer = process.stdout.readline() if ready else ""
+        if answer:
+            problem = json.loads(answer)
+            if problem is not None:
+                self.close()
+            return None if problem is None else str(problem)
+        if not ready:
+            self.close()
+            return f"no answer after {MAX_SECONDS:.0f} s"
+        status = process.wait()
+        self.close()
+        return f"the process ended with {status}"
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    with suppress(OSError):
+                        stream.close()
+            self._process.wait()
+            self._process = None
+
+
+def write_originals(folder: Path) -> list[Path]:
+    """One small file of every format, which mutants are made of."""
+    sys.path.insert(0, str(HERE.parent))
+    from source_files import FORMATS, make_table
+
+    paths = []
+    for index, form in enumerate(FORMATS.values()):
+        path = folder / f"{index}{form.suffix}"
+        try:
+            form.write(path, make_table(60))
+        except ImportError:
+            continue
+        paths.append(path)
+    return [*paths, *_write_nested(folder)]
+
+
+def _write_nested(folder: Path) -> list[Path]:
+    """Text, dictionaries, lists, structs and times, as Parquet and Arrow."""
+    import pyarrow as pa
+    import pyarrow.ipc as ipc
+    import pyarrow.parquet as pq
+
+    table = pa.table(
+        {
+            "text": ["ab", None, "c"] * 20,
+            "lists": [[1.0], None, [2.0, 3.0]] * 20,
+            "words": pa.array(["a", "b", "c"] * 20).dictionary_encode(),
+            "deep": [[{"x": "a"}], [], None] * 20,
+            "when": pa.array([0, None, 10**9] * 20, pa.timestamp("s")),
+        }
+    )
+    pq.write_table(table, folder / "nested.parquet", row_group_size=20)
+    for compression in (None, "zstd"):
+        with ipc.new_file(
+            folder / f"nested-{compression}.arrow", table.schema, options=ipc.IpcWriteOptions(compression=compression)
+        ) as writer:
+            writer.write_table(table)
+    return [folder / "nested.parquet", folder / "nested-None.arrow", folder / "nested-zstd.arrow"]
+
+
+def fuzz(
+    seconds: float, seed: int, folder: Path, keep: Path | None = None
+) -> tuple[Counter[str], list[tuple[str, str]]]:
+    """How many mutants of each suffix were scanned, and ``(name, problem)`` of those with one."""
+    from mutate import mutate
+
+    choose, counts, problems = random.Random(seed), Counter[str](), list[tuple[str, str]]()
+    originals = [(path, path.read_bytes()) for path in write_originals(folder)]
+    child = Child()
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            original, content = choose.choice(originals)
+            mutant = mutate(content, choose)
+            suffix = original.name[original.name.index(".") :]
+            path = folder / f"mutant{suffix}"
+            path.write_bytes(mutant)
+            counts[suffix] += 1
+            problem = child.problem_of(path)
+            if problem is not None:
+                name = f"{hashlib.sha256(mutant).hexdigest()[:12]}{suffix}"
+                problems.append((name, problem))
+                if keep is not None:
+                    keep.mkdir(exist_ok=True)
+                    (keep / name).write_bytes(mutant)
+    finally:
+        child.close()
+    return counts, problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        counts, problems = fuzz(arguments.seconds, arguments.seed, Path(folder), FOUND)
+    print(f"seed {arguments.seed}: {sum(counts.values()):,} files ({dict(counts)}), {len(problems)} with problems")
+    for name, problem in problems:
+        print(f"\n{FOUND / name}\n{problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
