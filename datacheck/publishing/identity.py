@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import NoneType
 from typing import Any
 
+from datacheck.findings import typed
 from datacheck.text import plain
 
 __all__ = ["InputState", "RunIdentity"]
@@ -28,6 +30,18 @@ class InputState:
     size: int | None = None
     mtime_ns: int | None = None
     content: str | None = None
+
+    @classmethod
+    def from_json(cls, record: Any) -> InputState:
+        """Read a record of :meth:`RunIdentity.to_json`; raises ``KeyError`` or ``TypeError`` for anything else."""
+        return cls(
+            typed(record["split"], str),
+            typed(record["field"], str, NoneType),
+            typed(record["path"], str),
+            typed(record["size"], int, NoneType),
+            typed(record["mtime_ns"], int, NoneType),
+            typed(record["content"], str, NoneType),
+        )
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -54,7 +68,7 @@ class RunIdentity:
     @classmethod
     def from_json(cls, record: Any) -> RunIdentity:
         """Read what :meth:`to_json` wrote; raises ``KeyError`` or ``TypeError`` for anything else."""
-        return cls(dict(record["settings"]), tuple(InputState(**one) for one in record["inputs"]))
+        return cls(dict(record["settings"]), tuple(map(InputState.from_json, record["inputs"])))
 
     def differences(self, earlier: RunIdentity) -> list[str]:
         """What differs from an earlier run, in words. An input that could not be read then or now is not a difference."""

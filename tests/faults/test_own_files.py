@@ -95,7 +95,7 @@ def test_a_damaged_manifest_is_never_a_traceback(job: Path) -> None:
     text = path.read_text()
     places = list(_places(json.loads(text)))
     choose = random.Random(5)
-    for _ in range(60):
+    for _ in range(200):
         record = json.loads(text)
         *steps, last = choose.choice(places)
         inner = record
