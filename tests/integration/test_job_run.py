@@ -320,7 +320,7 @@ def test_the_first_rule_that_applies_decides_about_a_row(tmp_path: Path) -> None
         assert account.num_quarantined == (1 if first == "drop_row" else 2)
 
 
-def test_a_dropped_field_troubles_nobody(tmp_path: Path) -> None:
+def test_violations_in_a_dropped_field_remove_no_row(tmp_path: Path) -> None:
     struct = pa.array([{"a": np.nan}, {"a": 1.0}])
     write_table(tmp_path / "t.parquet", {"x": [1.0, 2.0], "s": struct, "y": [np.inf, np.nan]})
     rules = [{"action": "drop_field", "fields": ["s", "y"]}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,19 @@ from hypothesis import strategies as st
 
 from datacheck.checks.base import Outcome
 from datacheck.checks.structure import FieldFacts
-from datacheck.cleaning.plan import Action, parse_plan
+from datacheck.cleaning.plan import Action, CleaningPlan, parse_plan
 from datacheck.errors import OutputError
 from datacheck.findings import Example, Finding
 from datacheck.jobs.merge import sum_counts
 from datacheck.jobs.units import result
+from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabel, RowLabels, label_rows
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.publishing.manifest import damage_of, files_of, read_manifest
 from datacheck.publishing.output_names import OutputNames, kind_of
 from datacheck.reports.accounts import RepairTotal
+from datacheck.schema.model import Schema
 
 
 def test_parts_of_rows_go_to_their_split_and_the_rest_to_folders_of_their_own() -> None:
@@ -204,3 +207,9 @@ def test_rows_are_removed_as_if_each_were_labelled_alone(marks: list[tuple[str, 
         assert removed.actions[place] is first.action
         assert removed.codes[place] == tuple(sorted({label.code for label in broken}))
         assert removed.reasons[place] == "; ".join(label.reason for label in broken)
+
+
+def test_a_worker_process_resolves_the_rules_of_a_run_once() -> None:
+    plan = UnitPlan(Schema(), CleaningPlan(), {})
+    first, second = pickle.loads(pickle.dumps(plan)), pickle.loads(pickle.dumps(plan))
+    assert first.resolve({"x": "float64"}) is second.resolve({"x": "float64"})

@@ -23,16 +23,16 @@ __all__ = ["DEFAULT_MEMORY_BOUND", "SKETCH_RANK_ERROR", "Quantiles"]
 
 Array = np.ndarray[Any, Any]
 
-#: Bytes of values of one field that are kept before a sketch takes their place.
+#: Bytes of values to keep for one field before a sketch replaces them.
 DEFAULT_MEMORY_BOUND = 64 << 20
-#: How far the rank of a sketched quantile may be from what was asked for, as a share of the number of values. Measured
+#: The largest error of the rank of a sketched quantile, as a share of the number of values. Measured
 #: over sorted, heavy-tailed, clustered and alternating data it stays below 0.001; tests hold it to this.
 #: Doubles are ranked by their leading 53 bits, so values that differ by less than 1e-12 of themselves count as equal.
 SKETCH_RANK_ERROR = 0.005
 
 #: Centroids of the sketch: 128 KiB at most.
 _SKETCH_SIZE = 8000
-#: Values that are sorted and given to the sketch together.
+#: The number of values that are sorted and added to the sketch at once.
 _SKETCH_BLOCK = 1 << 20
 
 
@@ -73,12 +73,12 @@ class Quantiles:
             self._keep(np.array(values, self.dtype))
 
     def start_sketch(self) -> None:
-        """Sketch from here on, as if the bound were passed: for a field that is known not to fit."""
+        """Switch to the sketch now, for a field that is known not to fit the bound."""
         if self._sketch is None:
             self._sketch = _sketch_type()(_SKETCH_SIZE)
 
     def merge(self, other: Quantiles) -> None:
-        """Add what another has; what it holds is shared, and not changed."""
+        """Add another distribution. Its arrays are shared, and not changed."""
         if other._sketch is not None:
             self.start_sketch()
             self._sketch.merge(other._sketch)
@@ -108,7 +108,7 @@ class Quantiles:
             self._feed(self._num_kept - self._num_kept % _SKETCH_BLOCK)
 
     def _feed(self, num_values: int) -> None:
-        """Give the first values that are kept to the sketch, by blocks that do not depend on how they came.
+        """Move the first values to the sketch, in blocks that do not depend on how the values arrived.
 
         Compressing at once makes serialising the sketch change nothing, so that a part may travel between processes.
         """
@@ -141,12 +141,12 @@ def _sketch_type() -> Any:
 
 
 def _rank_dtypes(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The float that ranks are taken of, and the integer of its size: 32 bits are exact in a double, 64 nearly."""
+    """The dtype that ranks are computed in, and the integer dtype of its size: 32 bits are exact in a double, 64 nearly."""
     return (np.float32, np.int32) if dtype.kind == "f" and dtype.itemsize <= 4 else (np.float64, np.int64)
 
 
 def _to_rank(values: Array) -> Array:
-    """Numbers that rise with the values, evenly over all values that the dtype has; zero for zero."""
+    """Numbers that increase with the values, evenly over all values of the dtype; zero for zero."""
     number, integer = _rank_dtypes(values.dtype)
     bits = values.astype(number).view(integer)
     ranks: Array = np.where(bits < 0, -(bits & np.iinfo(integer).max), bits)

@@ -71,7 +71,7 @@ class ExactSum:
             self._add_block(block, rounded)
 
     def merge(self, other: ExactSum) -> None:
-        """Add what another sum has."""
+        """Add another sum."""
         other._carry()
         self._totals = [mine + theirs for mine, theirs in zip(self._totals, other._totals, strict=True)]
 
@@ -94,7 +94,7 @@ class ExactSum:
         self._fold(block, rounded, exponent, shift=0)
 
     def _fold(self, block: Array, rounded: Array, exponent: int, shift: int) -> None:
-        """Add a block of values below ``2**exponent``, times ``2**shift``; the block is used up."""
+        """Add a block of values below ``2**exponent``, scaled by ``2**shift``. The block is overwritten."""
         headroom = max(1, (len(block) - 1).bit_length())
         while True:
             unit = -(-(exponent + headroom - 52) // _UNIT_STEP) * _UNIT_STEP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,14 +58,15 @@ class UnitPlan:
     parts: str = ""
     format_options: Mapping[str, Any] = field(default_factory=dict)
     checks: RuleSet = field(init=False, repr=False, compare=False)
+    _key: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False, compare=False)
     _resolved: dict[tuple[Any, ...], ResolvedRules] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checks", RuleSet(self.schema))
 
-    def __reduce__(self) -> tuple[type[UnitPlan], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         given = (self.schema, self.plan, self.known_fields, self.statistics, self.parts, self.format_options)
-        return UnitPlan, given
+        return _receive, (self._key, *given)
 
     def resolve(self, fields: Fields) -> ResolvedRules:
         """The rules for units with these fields (leaf paths and logical dtypes). They are resolved once per set of fields."""
@@ -80,3 +82,17 @@ class UnitPlan:
         except (CleaningError, PipelineError) as error:
             return ResolvedRules(self.plan, RuleSet(self.schema, self.plan.requested_codes), error)
         return ResolvedRules(plan, RuleSet(self.schema, plan.requested_codes))
+
+
+#: The plan that this process received last, by its key. Each unit of a run brings it, and its rules are resolved once.
+_received: dict[str, UnitPlan] = {}
+
+
+def _receive(key: str, *given: Any) -> UnitPlan:
+    plan = _received.get(key)
+    if plan is None:
+        plan = UnitPlan(*given)
+        object.__setattr__(plan, "_key", key)
+        _received.clear()
+        _received[key] = plan
+    return plan
