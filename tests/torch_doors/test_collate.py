@@ -276,12 +276,52 @@ def test_a_nan_in_the_batch_does_not_hide_it() -> None:
     assert indices_at(batch.numpy().copy()) == list(range(8))
 
 
-def test_what_the_collate_function_raises_names_the_samples() -> None:
-    samples = [torch.ones(3), torch.ones(3), torch.ones(4)]
-    loader = DataLoader(safe_of(Listed(samples)), batch_size=3, collate_fn=SafeCollate(default_collate))
-    with pytest.raises(RuntimeError, match="equal size") as told:
+def field_is(first: Any, *others: Any) -> list[Any]:
+    return [{"x": value, "y": 0} for value in (first, *others)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "note"),
+    [
+        ([torch.ones(3), torch.ones(3), torch.ones(4)], "of shape (3,) in samples 0, 1, of shape (4,) in sample 2"),
+        (
+            field_is(np.ones((2, 8)), np.ones((2, 9)), np.ones((2, 8))),
+            "'x' is of shape (2, 8) in samples 0, 2, of shape (2, 9) in sample 1",
+        ),
+        (field_is([1, 2], [1, 2], [1]), "'x' is of length 2 in samples 0, 1, of length 1 in sample 2"),
+        (field_is(1.5, None, 2.5), "'x' is a number in samples 0, 2, None in sample 1"),
+        ([{"x": 1, "y": 2}, {"x": 1}, {"x": 1, "y": 2}], "'y' is a number in samples 0, 2, absent in sample 1"),
+        (
+            [(torch.ones(2), {"boxes": torch.ones(size, 4)}) for size in (1, 3, 1)],
+            "'1.boxes' is of shape (1, 4) in samples 0, 2, of shape (3, 4) in sample 1",
+        ),
+    ],
+    ids=["tensors", "arrays", "lists", "nulls", "keys", "nested"],
+)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batch_that_cannot_be_collated_names_the_samples_that_differ(
+    samples: list[Any], note: str, num_workers: int
+) -> None:
+    loader = DataLoader(
+        safe_of(Listed(samples)),
+        batch_size=3,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+        collate_fn=SafeCollate(default_collate),
+    )
+    with pytest.raises((RuntimeError, TypeError, KeyError)) as raised:
         list(loader)
-    assert "while collating samples 0, 1, 2" in told.value.__notes__
+    notes = "\n".join([str(raised.value), *getattr(raised.value, "__notes__", ())])
+    assert f"while collating samples 0, 1, 2: {note}" in notes
+
+
+def test_samples_of_an_unknown_index_are_named_by_position() -> None:
+    samples = [torch.ones(3), torch.ones(4)]
+    with pytest.raises(RuntimeError, match="equal size") as raised:
+        SafeCollate()(samples)
+    assert raised.value.__notes__ == [
+        "while collating 2 samples: of shape (3,) in sample 0, of shape (4,) in sample 1, by position in the batch, from 0"
+    ]
 
 
 def test_nothing_is_tracked_without_safe_collate(run_python: Any) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 __all__ = ["Hook"]
 
-
-def _inert(*_: Any) -> None:
-    return None
+#: Takes any arguments and does nothing. It is pickled by names of the standard library, so that a model that was saved
+#: whole loads where datacheck is not installed.
+_inert: Callable[..., None] = nullcontext().__exit__
 
 
 class Hook(partial[Any]):
@@ -25,5 +27,5 @@ class Hook(partial[Any]):
     def __copy__(self) -> Hook:
         return Hook(_inert)
 
-    def __reduce__(self) -> tuple[type[Hook], tuple[Any]]:
-        return Hook, (_inert,)
+    def __reduce__(self) -> tuple[type[partial[Any]], tuple[Any]]:
+        return partial, (_inert,)

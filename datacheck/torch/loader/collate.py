@@ -12,6 +12,7 @@ from datacheck.errors import UsageError
 from datacheck.text import ordinal_list
 from datacheck.torch.loader.errors import BadSampleError
 from datacheck.torch.loader.index_tracking import claim_tracked, start_tracking
+from datacheck.torch.loader.mismatch import describe_mismatch
 from datacheck.torch.loader.provenance import SampleOrigin, SampleRef, TensorSignature, remember_batch, signatures_of
 from datacheck.torch.loader.skipped import SkippedSample
 
@@ -59,7 +60,7 @@ class SafeCollate:
         try:
             batch = self.collate_fn(kept if len(kept) < len(samples) else samples)
         except Exception as error:
-            error.add_note(f"while collating {_describe(refs)}")
+            error.add_note(f"while collating {_describe(refs, kept)}")
             raise
         return _register(batch, refs)
 
@@ -89,8 +90,17 @@ def _all_skipped(samples: Sequence[SkippedSample]) -> str:
     return f"all samples of a batch were skipped ({indices}); use on_bad='replace', or call compact() before training"
 
 
-def _describe(refs: Sequence[SampleRef | None]) -> str:
-    indices = [ref.index if isinstance(ref, SampleOrigin) else ref[1] for ref in refs if ref is not None]
-    if len(indices) < len(refs):
-        return f"{len(refs)} samples"
-    return ordinal_list("sample", indices[:32], len(indices) > 32)
+def _describe(refs: Sequence[SampleRef | None], samples: Sequence[Any]) -> str:
+    """The samples, by index where all are known, and how they differ."""
+    indices = [_index(ref) for ref in refs if ref is not None]
+    is_known = len(indices) == len(refs)
+    found = ordinal_list("sample", indices[:32], len(indices) > 32) if is_known else f"{len(refs)} samples"
+    names = indices if is_known else range(len(samples))
+    mismatch = describe_mismatch(samples, names)
+    if not mismatch:
+        return found
+    return f"{found}: {mismatch}{'' if is_known else ', by position in the batch, from 0'}"
+
+
+def _index(ref: SampleRef) -> int:
+    return ref.index if isinstance(ref, SampleOrigin) else ref[1]

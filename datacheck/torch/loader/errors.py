@@ -38,9 +38,14 @@ class BadSampleWarning(UserWarning):
     """Warns of the first bad sample of a run, and of values that cannot be checked."""
 
 
+#: Packages whose frames lie between a sample and the user's line. A forked worker still has the frames of the line that
+#: started the loader.
+_INNER = frozenset({"datacheck", "torch", "torchdata", "multiprocessing"})
+
+
 def warn_at_caller(message: str) -> None:
     """Warn at the line of the user's code that asked for the sample."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("datacheck.", "torch.")):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, BadSampleWarning, stacklevel=level)
