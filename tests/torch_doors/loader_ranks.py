@@ -16,7 +16,14 @@ from loader_sets import Numbered
 from torch.utils.data import DataLoader, DistributedSampler
 
 from datacheck.errors import UsageError
-from datacheck.torch import SafeDataset, TooManyBadSamplesError
+from datacheck.torch import SafeCollate, SafeDataset, TooManyBadSamplesError, batch_origins
+from datacheck.torch.loader import provenance
+
+
+def forget_batches() -> None:
+    """As in a process that made none yet."""
+    provenance._batches.clear()
+    provenance._num_batches = 0
 
 
 def train(rank: int, folder: Path) -> dict[str, Any]:
@@ -75,7 +82,47 @@ def disagree(rank: int, folder: Path) -> dict[str, Any]:
     return {"told": told, "length": len(safe.compact()), "bad": safe.report().bad_indices}
 
 
-PROGRAMS: dict[str, Callable[[int, Path], dict[str, Any]]] = {"train": train, "cap": cap, "disagree": disagree}
+def unsynchronized(rank: int, folder: Path) -> dict[str, Any]:
+    """Nobody calls set_epoch or synchronize of the dataset; only rank 1 has bad samples, 8 % of its own, 4 % of all."""
+    safe = SafeDataset(Numbered(100, nan=(1, 3, 5, 7)), max_bad_fraction=0.02)
+    sampler: DistributedSampler[Any] = DistributedSampler(safe, shuffle=False)
+    loader = DataLoader(safe, batch_size=5, sampler=sampler, num_workers=rank, collate_fn=SafeCollate())
+    num_steps, raised = 0, []
+    try:
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            for vectors, _ in loader:
+                dist.all_reduce(vectors.sum())
+                num_steps += 1
+    except TooManyBadSamplesError as error:
+        raised.append(str(error))
+    return {"steps": num_steps, "raised": raised}
+
+
+def dispatched(rank: int, folder: Path) -> dict[str, Any]:
+    """Rank 0 loads for both and sends the batches, as Accelerate does with ``dispatch_batches``."""
+    forget_batches()
+    safe = SafeDataset(Numbered(20, nan=(3,)), max_bad_fraction=1.0)
+    loader = DataLoader(safe, batch_size=5, collate_fn=SafeCollate())
+    origins = []
+    batches = iter(loader)
+    for _ in range(2):
+        batch = [torch.cat(parts) for parts in zip(next(batches), next(batches), strict=True)] if rank == 0 else []
+        vectors, indices = batch if rank == 0 else (torch.empty(10, 4), torch.empty(10, dtype=torch.int64))
+        dist.broadcast(vectors, 0)
+        dist.broadcast(indices, 0)
+        found = batch_origins((vectors[5 * rank :][:5].clone(), indices[5 * rank :][:5].clone()))
+        origins.append(None if found is None else [origin.index for origin in found])
+    return {"origins": origins, "report": str(safe.report())}
+
+
+PROGRAMS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
+    "train": train,
+    "cap": cap,
+    "disagree": disagree,
+    "unsynchronized": unsynchronized,
+    "dispatched": dispatched,
+}
 
 
 def main(rank: int, folder: Path) -> None:

@@ -189,19 +189,41 @@ def test_wrapping_datasets_and_subsets() -> None:
     ]
 
 
-def test_a_wrapping_dataset_may_change_the_samples() -> None:
-    class Doubled(Dataset[Any]):
-        def __init__(self) -> None:
-            self.safe = safe_of(Filed(as_tuple))
+class Wrapped(Dataset[Any]):
+    """A dataset around a SafeDataset that changes its samples, or their order."""
 
-        def __len__(self) -> int:
-            return 24
+    def __init__(self, change: Any) -> None:
+        self.safe, self.change = safe_of(Filed(as_tuple)), change
 
-        def __getitem__(self, index: int) -> Any:
-            return self.safe[index][0] * 2
+    def __len__(self) -> int:
+        return 24
 
-    loader = DataLoader(Doubled(), batch_size=12, collate_fn=SafeCollate())
-    assert [indices_at(batch) for batch in loader] == [list(range(12)), list(range(12, 24))]
+    def __getitem__(self, index: int) -> Any:
+        return self.change(self.safe, index)
+
+
+def doubled(safe: Any, index: int) -> Any:
+    return safe[index][0] * 2
+
+
+def one_late(safe: Any, index: int, kept: list[Any] = []) -> Any:  # noqa: B006 - the buffer of a shuffling dataset
+    kept.append(safe[index][0] * 1)
+    return kept[-2] if len(kept) > 1 else kept[-1]
+
+
+def test_what_a_wrapping_dataset_makes_of_samples_is_unknown() -> None:
+    for change in (doubled, one_late):
+        loader = DataLoader(Wrapped(change), batch_size=12, collate_fn=SafeCollate())
+        assert [indices_at(batch) for batch in loader] == [None, None]
+
+
+def test_a_wrapping_dataset_may_reorder_and_leave_out() -> None:
+    def reordered(safe: Any, index: int) -> Any:
+        safe[index]
+        return {"x": safe[23 - index][0]}
+
+    loader = DataLoader(Wrapped(reordered), batch_size=12, collate_fn=SafeCollate())
+    assert [indices_at(batch) for batch in loader] == [list(range(23, 11, -1)), list(range(11, -1, -1))]
 
 
 def test_samples_loaded_before_do_not_shift_the_indices() -> None:
@@ -239,6 +261,149 @@ def test_other_batches_are_unknown() -> None:
     assert batch_origins(torch.randn(3, 3)) is None
     assert batch_origins({"text": ["a", "b"]}) is None
     assert batch_origins(None) is None
+
+
+def some_batch(seed: int = 0) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(8, 6, generator=generator),
+        torch.ones(8, 6, dtype=torch.bool),
+        torch.arange(8) % 3,
+        torch.zeros(8, 6),
+    )
+
+
+ORIGINS = [SampleOrigin(index) for index in range(8)]
+
+
+@pytest.mark.parametrize("change", [torch.clone, lambda tensor: tensor], ids=["copied", "the same object"])
+def test_equal_labels_and_masks_prove_no_origin(change: Any) -> None:
+    values, *constant = some_batch()
+    remember_batch((values, *constant), ORIGINS)
+    others = some_batch(seed=1)[0]
+    assert indices_at((others, *map(change, constant))) is None
+    changed = values.clone()
+    changed[7, 5] = -changed[7, 5]
+    assert indices_at((changed, *map(change, constant))) is None
+    assert indices_at((values.clone(), *map(change, constant))) == list(range(8))
+
+
+def test_a_part_of_the_values_proves_no_origin() -> None:
+    batch = some_batch()
+    remember_batch(batch, ORIGINS)
+    for part in batch:
+        assert indices_at(part.clone()) is None
+        assert indices_at(part) == list(range(8))
+    assert indices_at([part.clone() for part in batch]) == list(range(8))
+
+
+def test_equal_tensors_with_other_texts_or_numbers_prove_no_origin() -> None:
+    def batch(text: str, number: int) -> dict[str, Any]:
+        return {"mask": torch.ones(8, 4), "text": [text] * 8, "number": number}
+
+    known = batch("a", 1)
+    remember_batch(known, ORIGINS)
+    assert indices_at(batch("a", 1)) == list(range(8))
+    assert indices_at(batch("b", 1)) is indices_at(batch("a", 2)) is None
+
+
+def test_an_object_in_several_batches_belongs_to_none() -> None:
+    shared, first, second = torch.ones(8, 4), torch.randn(8, 3), torch.randn(8, 3)
+    remember_batch({"x": first, "mask": shared}, ORIGINS)
+    remember_batch({"x": second, "mask": shared}, [SampleOrigin(index) for index in range(8, 16)])
+    assert indices_at(shared) is None
+    assert indices_at({"x": first, "mask": shared}) == list(range(8))
+    assert indices_at({"x": first.clone(), "mask": shared}) == list(range(8))
+    assert indices_at({"x": torch.randn(8, 3), "mask": shared}) is None
+
+
+def test_one_buffer_for_all_batches_is_known_by_its_present_values() -> None:
+    buffer = torch.empty(8, 3)
+    for start in (0, 8):
+        buffer.copy_(torch.randn(8, 3))
+        remember_batch(buffer, [SampleOrigin(start + index) for index in range(8)])
+    assert indices_at(buffer) == list(range(8, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_cast_images_that_differ_in_one_pixel_are_told_apart(dtype: torch.dtype) -> None:
+    images = torch.rand(8, 1, 28, 28)
+    remember_batch(images, ORIGINS)
+    assert indices_at(images.to(dtype)) == list(range(8))
+    images[3, 0, 14, 14] += 1
+    assert indices_at(images.to(dtype)) is None
+
+
+def test_large_cast_tensors_that_are_mostly_constant_prove_no_origin() -> None:
+    sparse = torch.zeros(8, 50_000)
+    sparse[:, 17] = 1.0
+    remember_batch(sparse, ORIGINS)
+    assert indices_at(sparse.clone()) == list(range(8))
+    assert indices_at(sparse.to(torch.bfloat16)) is None
+
+
+class RemoveColumns:
+    """Leaves out columns before the collator that it wraps, as the Trainer of Transformers does."""
+
+    def __init__(self, collate_fn: Any, *kept: str) -> None:
+        self.collate_fn, self.kept = collate_fn, kept
+
+    def __call__(self, samples: list[dict[str, Any]]) -> Any:
+        return self.collate_fn([{name: sample[name] for name in sample if name in self.kept} for sample in samples])
+
+
+def as_tokens(values: torch.Tensor, index: int) -> dict[str, Any]:
+    return {"x": [index, *range(5)], "label": 1, "text": "removed"}
+
+
+@pytest.mark.parametrize("form", [as_dict, as_tokens])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_origins_survive_a_collator_that_removes_columns(form: Any, num_workers: int) -> None:
+    loader = DataLoader(
+        safe_of(Filed(form)),
+        batch_size=5,
+        shuffle=True,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+        collate_fn=RemoveColumns(SafeCollate(), "x", "label", "index"),
+    )
+    found = []
+    for batch in loader:
+        expected = indices_at(batch)
+        assert expected is not None
+        assert expected == indices_at(
+            {name: value.clone() for name, value in batch.items()} if form is as_dict else batch
+        )
+        if form is as_dict:
+            assert expected == batch["index"].tolist()
+        found += expected
+    assert sorted(found) == list(range(24))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batch_that_a_function_around_the_collate_changed_is_unknown(num_workers: int) -> None:
+    inner = SafeCollate()
+
+    def reversed_rows(samples: list[Any]) -> Any:
+        return {name: value.flip(0) for name, value in inner(samples).items() if name != "text"}
+
+    loader = DataLoader(
+        safe_of(Filed(as_dict)),
+        batch_size=6,
+        num_workers=num_workers,
+        multiprocessing_context="fork" if num_workers else None,
+        collate_fn=reversed_rows,
+    )
+    assert [indices_at(batch) for batch in loader] == [None] * 4
+
+
+def test_the_trainers_own_collator_keeps_the_origins() -> None:
+    utils = pytest.importorskip("transformers.trainer_utils")
+    collate = utils.RemoveColumnsCollator(SafeCollate(), ["x", "index"])
+    loader = DataLoader(
+        safe_of(Filed(as_dict)), batch_size=6, num_workers=1, multiprocessing_context="fork", collate_fn=collate
+    )
+    assert [indices_at(batch) for batch in loader] == [list(range(start, start + 6)) for start in range(0, 24, 6)]
 
 
 def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() -> None:

@@ -56,3 +56,21 @@ def test_ranks_that_disagree_do_not_compact(results: list[Any]) -> None:
         (message,) = told["told"]
         assert "different bad samples (0, 1, by rank)" in message
         assert (told["length"], told["bad"]) == (19, [3])
+
+
+def test_ranks_compare_their_numbers_though_nobody_calls_set_epoch(results: list[Any]) -> None:
+    for program in (rank["unsynchronized"] for rank in results):
+        assert program["steps"] == 10  # when the second epoch starts
+        (message,) = program["raised"]
+        assert "4 samples of 100 are bad, more than max_bad_fraction=0.02 allows" in message
+
+
+def test_a_rank_that_is_sent_its_batches_says_that_it_does_not_know_their_samples(results: list[Any]) -> None:
+    first, second = (rank["dispatched"] for rank in results)
+    assert first["origins"][1] == list(range(10, 15))
+    assert second["origins"] == [None, None]
+    assert "note: " not in first["report"]
+    assert (
+        "note: rank 1 collated no batch itself. If rank 0 sends it batches (Accelerate's dispatch_batches"
+        in second["report"]
+    )

@@ -16,6 +16,7 @@ from datacheck.torch.diagnosis.fixes import suggest_fix
 from datacheck.torch.diagnosis.lines import find_line_that_made
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.sample_attribution import (
+    describe_lost_origins,
     find_violation,
     origins_of,
     samples_of_field,
@@ -46,7 +47,9 @@ def describe(context: Context, root_cause: RootCause) -> Diagnosis:
     else:
         diagnosis = _of_initial(context, root_cause.initial, root_cause.first)
     diagnosis = replace(diagnosis, origins=origins_of(context.batch, diagnosis.samples))
-    return _with_schema(context, diagnosis)
+    diagnosis = _with_schema(context, diagnosis)
+    lost = describe_lost_origins() if diagnosis.samples and not diagnosis.origins else ""
+    return replace(diagnosis, explanation=f"{diagnosis.explanation}\n{lost}") if lost else diagnosis
 
 
 def _of_initial(context: Context, initial: InitialValue, first: Step | None) -> Diagnosis:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.probe import Positions
     from datacheck.torch.diagnosis.tensor_sources import TensorSource
 
-__all__ = ["Violation", "find_violation", "origins_of", "samples_of_field", "samples_of_operation", "samples_of_values"]
+__all__ = [
+    "Violation",
+    "describe_lost_origins",
+    "find_violation",
+    "origins_of",
+    "samples_of_field",
+    "samples_of_operation",
+    "samples_of_values",
+]
 
 #: Replays of parts of the batch may take this many times as long as the recorded replay.
 SAMPLE_TIME = 4.0
@@ -134,6 +142,13 @@ def origins_of(batch: object, samples: Sequence[int]) -> tuple[dict[str, Any], .
     if origins is None or max(samples) >= len(origins):
         return ()
     return tuple(asdict(origins[sample]) for sample in samples)
+
+
+def describe_lost_origins() -> str:
+    """Why this rank may not know the origins of its samples; empty if there is no such reason."""
+    from datacheck.torch.loader import index_tracking
+
+    return index_tracking.describe_lost_origins()
 
 
 def find_violation(batch: object, schema: Schema, samples: Sequence[int]) -> Violation | None:

@@ -10,10 +10,12 @@ from torch.utils.data import default_collate, get_worker_info
 
 from datacheck.errors import UsageError
 from datacheck.text import ordinal_list
+from datacheck.torch.loader.batch_signature import BatchSignature, signature_of
 from datacheck.torch.loader.errors import BadSampleError
 from datacheck.torch.loader.index_tracking import claim_tracked, start_tracking
+from datacheck.torch.loader.marked_tensors import mark_tensors
 from datacheck.torch.loader.mismatch import describe_mismatch
-from datacheck.torch.loader.provenance import SampleOrigin, SampleRef, TensorSignature, remember_batch, signatures_of
+from datacheck.torch.loader.provenance import SampleOrigin, SampleRef, remember_batch
 from datacheck.torch.loader.skipped import SkippedSample
 
 __all__ = ["SafeCollate"]
@@ -29,8 +31,9 @@ class SafeCollate:
             ...
         batch_origins(batch)                  # the index, file and row of each sample, also on the GPU
 
-    It also leaves out samples that ``SafeDataset(..., on_bad="skip")`` skipped; the batch is then smaller. Pass it to the
-    loader directly: a function around it may change the batch, which is then not recognized.
+    It also leaves out samples that ``SafeDataset(..., on_bad="skip")`` skipped; the batch is then smaller. A function around
+    it, such as the collator with which the Trainer of Transformers removes columns, may leave out fields of samples and of
+    the batch; what it changes is not recognized.
 
     Args:
         collate_fn: makes a batch from a list of samples. Default: ``torch.utils.data.default_collate``.
@@ -69,17 +72,20 @@ def _register(batch: Any, refs: Sequence[SampleRef | None]) -> Any:
     """Make the batch known in the process that will train on it."""
     if get_worker_info() is None:
         return remember_batch(batch, refs)
+    signature = signature_of(batch)
     # Only a batch that the loader itself sends to the main process may be wrapped on the way.
     caller = sys._getframe(2).f_globals.get("__name__", "")
-    is_sent = caller.startswith(("torch.utils.data", "torchdata."))
-    return _TransferredBatch(batch, tuple(refs), tuple(signatures_of(batch))) if is_sent else batch
+    if caller.startswith(("torch.utils.data", "torchdata.")):
+        return _TransferredBatch(batch, tuple(refs), signature)
+    mark_tensors(batch, tuple(refs), signature)
+    return batch
 
 
 class _TransferredBatch:
     """A batch on its way from a worker. Unpickling it returns the batch."""
 
-    def __init__(self, batch: Any, refs: tuple[SampleRef | None, ...], signatures: tuple[TensorSignature, ...]) -> None:
-        self._contents = (batch, refs, signatures)
+    def __init__(self, batch: Any, refs: tuple[SampleRef | None, ...], signature: BatchSignature) -> None:
+        self._contents = (batch, refs, signature)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return remember_batch, self._contents

@@ -174,8 +174,9 @@ class SafeDataset(IndexedSamples[T]):
     def synchronize(self) -> None:
         """Collect what workers found, share it among ranks, save it, and compare it to ``max_bad_fraction``.
 
-        Under ``torch.distributed``, this method and :meth:`set_epoch` are where too many bad samples raise: on every rank at
-        once, by the sum of the counts. Call it at the same point on all ranks; it waits for them.
+        Under ``torch.distributed``, this is where too many bad samples raise: on every rank at once, by the sum of the
+        counts. A ``DistributedSampler`` of this dataset calls it when it starts an epoch, and so does :meth:`set_epoch`. Call
+        it yourself at the same point on all ranks, for it waits for them: with other samplers, and in a run of one epoch.
         """
         self._tracker.synchronize()
 

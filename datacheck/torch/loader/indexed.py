@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch.utils.data import Dataset
+import torch.distributed as dist
+from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from datacheck.torch.loader.batched import load_batch
 from datacheck.torch.loader.index_tracking import is_tracking, track_sample
@@ -34,7 +36,10 @@ class IndexedSamples(Dataset[T]):
         # Samplers ask for the length when an epoch starts. That is when the main process can write the quarantine, and open
         # what its forked workers then inherit.
         self._tracker.recorder.begin()
-        self._tracker.write_quarantine(at_most_every=1.0)
+        if _is_epoch_of_all_ranks():
+            self._tracker.synchronize()
+        else:
+            self._tracker.write_quarantine(at_most_every=1.0)
         return len(self.dataset)
 
     def __getitem__(self, index: Any) -> T:
@@ -199,3 +204,13 @@ class IndexedSamples(Dataset[T]):
             tracker.recorder.end()
         tracker.warn_unchecked()
         return served
+
+
+def _is_epoch_of_all_ranks() -> bool:
+    """Whether the caller's caller is a ``DistributedSampler`` of all ranks that starts an epoch, which each of them does."""
+    if not dist.is_available() or not dist.is_initialized() or get_worker_info() is not None:
+        return False
+    frame = sys._getframe(2)
+    sampler: Any = frame.f_locals.get("self")
+    is_start = frame.f_code.co_name == "__iter__" and isinstance(sampler, DistributedSampler)
+    return is_start and bool(1 < sampler.num_replicas == dist.get_world_size())

@@ -22,7 +22,7 @@ def describe_mismatch(samples: Sequence[Any], names: Sequence[int]) -> str:
     for name, sample in zip(names, samples, strict=True):
         for path, form in _forms(sample, "", 0):
             seen.setdefault(path, {}).setdefault(form, []).append(name)
-    parts = []
+    parts: list[tuple[str, str]] = []
     for path, forms in seen.items():
         present = [name for group in forms.values() for name in group]
         if len(present) < len(names):

@@ -1,8 +1,8 @@
 """Know which samples are in a batch that looks exactly as its ``collate_fn`` made it.
 
 Nothing is added to the batch, since the model would see it. Instead this process remembers the last batches: weak references
-to their tensors, and a few hundred values of each tensor. A copy in pinned memory, on another device or in a narrower dtype
-still has these values and is recognized by them.
+to their tensors, and a digest of everything in them. A tensor of a batch is known by itself; a copy in pinned memory, on
+another device or in a narrower dtype is recognized by the digests of all tensors, never of some.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import torch
-
-from datacheck.leaves import IntArray
-from datacheck.torch.structure import walk
+from datacheck.torch.loader.batch_signature import (
+    BatchSignature,
+    LeafSignature,
+    SearchedLeaf,
+    digest_of_others,
+    is_found_in,
+    leaves_of,
+    signature_of,
+)
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -26,19 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "SampleOrigin",
     "SampleRef",
-    "TensorSignature",
     "batch_origins",
+    "num_batches",
     "register_origins",
     "remember_batch",
-    "signatures_of",
+    "remember_leaf",
 ]
 
 #: Batches that are remembered: more than a loader prefetches, which is workers x ``prefetch_factor``.
 MAX_BATCHES = 512
-#: Values per tensor, and tensors per batch, that are remembered.
-NUM_PROBES, MAX_LEAVES = 256, 16
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +73,21 @@ class SampleOrigin:
 SampleRef: TypeAlias = tuple[str, int, int | None] | SampleOrigin
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSignature:
-    """What a tensor of a batch is recognized by: its shape, and its values at fixed positions."""
-
-    shape: tuple[int, ...]
-    probes: Array
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class _KnownBatch:
-    """A batch that was served, with a reference for each of its samples."""
+    """A batch that was served: its signature, a reference to each tensor, and what its samples are."""
 
-    signatures: tuple[TensorSignature, ...]
-    leaves: tuple[ReferenceType[Any], ...]
+    signature: BatchSignature
+    leaves: list[ReferenceType[Any] | None]
     refs: tuple[SampleRef | None, ...]
 
 
 _batches: deque[_KnownBatch] = deque(maxlen=MAX_BATCHES)
 _lock = threading.Lock()
+#: How many batches were remembered in this process.
+_num_batches = 0
+#: Batches that a function around a collate function may have changed, by key; their tensors arrive one by one.
+_arriving: weakref.WeakValueDictionary[str, _KnownBatch] = weakref.WeakValueDictionary()
 #: Finds the origin of an index, by the token of the dataset. Weak, so that datasets can be deleted.
 _resolvers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
@@ -105,52 +101,102 @@ def batch_origins(batch: object) -> tuple[SampleOrigin, ...] | None:
     """The origins of the samples in a batch that :class:`SafeCollate` made, in order.
 
     The batch may have been pinned, moved to a device, cast to a narrower dtype, or unpacked: ``batch_origins((x, y))``.
-    None for an unknown batch, or where two batches with equal values cannot be told apart. Synchronizes with the device to
-    copy a few hundred values, so call it when something went wrong, not in every step.
+    None for an unknown batch, and unless the tensors are those that were collated or *all* values are equal to them: equal
+    labels prove nothing. None as well where two batches cannot be told apart. Copies the batch to the host, so call it when
+    something went wrong, not in every step.
     """
-    leaves = list(_leaves(batch))
+    tensors, others = leaves_of(batch)
     with _lock:
         known = list(reversed(_batches))
-    found = _find(known, lambda one: _num_identical(one, leaves))
-    if found is None:
-        probed = [_SearchedTensor(leaf) for leaf in leaves]
-        found = _find(known, lambda one: sum(any(leaf.matches(mark) for mark in one.signatures) for leaf in probed))
+    searched = [SearchedLeaf(leaf) for leaf in tensors]
+    found = _find_by_identity(known, tensors, searched) or _find_by_value(known, searched, digest_of_others(others))
     return None if found is None else _resolve(found)
 
 
-def remember_batch(
-    batch: Any, refs: Sequence[SampleRef | None], signatures: Sequence[TensorSignature] | None = None
-) -> Any:
+def num_batches() -> int:
+    """How many batches :class:`SafeCollate` made for this process."""
+    return _num_batches
+
+
+def remember_batch(batch: Any, refs: Sequence[SampleRef | None], signature: BatchSignature | None = None) -> Any:
     """Remember which samples a batch holds; returns the batch."""
-    leaves = list(_leaves(batch))
-    references = tuple(weakref.ref(leaf) for leaf in leaves)
-    entry = _KnownBatch(tuple(signatures_of(batch) if signatures is None else signatures), references, tuple(refs))
-    with _lock:
-        _batches.append(entry)
+    leaves = [weakref.ref(leaf) for leaf in leaves_of(batch)[0]]
+    _append(_KnownBatch(signature or signature_of(batch), [*leaves], tuple(refs)))
     return batch
 
 
-def signatures_of(batch: object) -> list[TensorSignature]:
-    """The signatures of the tensors and arrays in a batch."""
-    return [TensorSignature(tuple(leaf.shape), _probe(leaf)) for leaf in _leaves(batch)]
+def remember_leaf(
+    tensor: Any, key: str, place: int, refs: tuple[SampleRef | None, ...], signature: BatchSignature
+) -> None:
+    """Remember that a tensor is the one at ``place`` in the batch ``key``, of which it may be all that is left."""
+    known = _arriving.get(key)
+    if known is None:
+        known = _KnownBatch(signature, [None] * len(signature.leaves), refs)
+        _arriving[key] = known
+        _append(known)
+    known.leaves[place] = weakref.ref(tensor)
 
 
-def _find(known: Sequence[_KnownBatch], score: Callable[[_KnownBatch], int]) -> _KnownBatch | None:
-    """The batch with the best score above 0; None if there is none, or a tie between batches with different samples."""
-    best: _KnownBatch | None = None
-    best_score, is_tie = 0, False
+def _append(known: _KnownBatch) -> None:
+    global _num_batches
+    with _lock:
+        _num_batches += 1
+        _batches.append(known)
+
+
+def _find_by_identity(
+    known: Sequence[_KnownBatch], tensors: Sequence[Any], searched: Sequence[SearchedLeaf]
+) -> _KnownBatch | None:
+    """The batch that some of the tensors belong to, if the others do not contradict."""
+    found = []
     for one in known:
-        found = score(one)
-        if found > best_score:
-            best, best_score, is_tie = one, found, False
-        elif best is not None and found == best_score and one.refs != best.refs:
-            is_tie = is_tie or _resolve(one) != _resolve(best)
-    return None if is_tie else best
+        mine = {id(leaf): place for place, leaf in _living(one)}
+        places = [mine.get(id(leaf)) for leaf in tensors]
+        held = {place for place in places if place is not None}
+        if held:
+            rest = [leaf for leaf, place in zip(searched, places, strict=True) if place is None]
+            if _agree(rest, [mark for place, mark in enumerate(one.signature.leaves) if place not in held]):
+                found.append((len(held), one))
+    most = max((number for number, _ in found), default=0)
+    return _only([one for number, one in found if number == most])
 
 
-def _num_identical(one: _KnownBatch, leaves: Sequence[Any]) -> int:
-    living = [reference() for reference in one.leaves]
-    return sum(any(leaf is known for known in living) for leaf in leaves)
+def _living(one: _KnownBatch) -> Iterator[tuple[int, Any]]:
+    for place, reference in enumerate(one.leaves):
+        leaf = None if reference is None else reference()
+        if leaf is not None:
+            yield place, leaf
+
+
+def _agree(rest: Sequence[SearchedLeaf], signatures: Sequence[LeafSignature | None]) -> bool:
+    """Whether either of two lists of tensors is a part of the other: a batch with tensors left out, or added."""
+    if len(rest) <= len(signatures):
+        return is_found_in(rest, signatures)
+    return sum(is_found_in([leaf], signatures) for leaf in rest) >= len(signatures)
+
+
+def _find_by_value(
+    known: Sequence[_KnownBatch], searched: Sequence[SearchedLeaf], others: int | None
+) -> _KnownBatch | None:
+    """The batch in which everything is equal."""
+    shapes = sorted(leaf.shape for leaf in searched)
+    return _only(
+        [
+            one
+            for one in known
+            if one.signature.is_complete
+            and one.signature.others == others
+            and sorted(mark.shape for mark in one.signature.leaves if mark is not None) == shapes
+            and is_found_in(searched, one.signature.leaves)
+        ]
+    )
+
+
+def _only(found: Sequence[_KnownBatch]) -> _KnownBatch | None:
+    """The batch that was found; None for none, and for several with different samples."""
+    if not found or any(one.refs != found[0].refs and _resolve(one) != _resolve(found[0]) for one in found[1:]):
+        return None
+    return found[0]
 
 
 def _resolve(found: _KnownBatch) -> tuple[SampleOrigin, ...] | None:
@@ -166,61 +212,3 @@ def _origin(token: str, index: int, replaces: int | None) -> SampleOrigin:
     owner = _resolvers.get(token)
     origin = None if owner is None else owner.origin(index)
     return replace(origin or SampleOrigin(index), replaces=replaces)
-
-
-def _leaves(batch: object) -> Iterator[Any]:
-    """The first ``MAX_LEAVES`` dense tensors and arrays of a batch that hold values."""
-    count = 0
-    for _, value in walk(batch, objects=True):
-        if isinstance(value, torch.Tensor):
-            usable = value.layout is torch.strided and not value.is_nested and not value.is_meta and value.numel() > 0
-        else:
-            usable = isinstance(value, np.ndarray) and value.dtype.kind in "?biufc" and value.size > 0
-        if usable:
-            yield value
-            count += 1
-            if count == MAX_LEAVES:
-                return
-
-
-class _SearchedTensor:
-    """A tensor to recognize."""
-
-    def __init__(self, leaf: Any) -> None:
-        self._leaf = leaf
-        self._shape = tuple(leaf.shape)
-        self._probes: Array | None = None
-
-    def matches(self, mark: TensorSignature) -> bool:
-        if mark.shape != self._shape:
-            return False
-        if self._probes is None:
-            self._probes = _probe(self._leaf)
-        expected = mark.probes
-        if isinstance(self._leaf, torch.Tensor) and self._leaf.dtype.itemsize < 8 and not self._leaf.is_complex():
-            # The batch may have been cast.
-            expected = torch.from_numpy(expected).to(self._leaf.dtype).to(torch.float64).numpy()
-        return bool(np.array_equal(expected, self._probes, equal_nan=True))
-
-
-def _probe(leaf: Any) -> Array:
-    """Values at positions that depend only on their number, as float64 (complex ones in two parts)."""
-    if isinstance(leaf, np.ndarray):
-        flat = np.asarray(leaf).reshape(-1)
-        chosen = flat[_positions(flat.size)]
-        with np.errstate(all="ignore"):
-            parts = [chosen.real, chosen.imag] if chosen.dtype.kind == "c" else [chosen]
-            return np.stack(parts, axis=1).astype(np.float64).reshape(-1)
-    values = leaf.detach().reshape(-1)
-    values = values[torch.from_numpy(_positions(values.numel())).to(values.device)].cpu()
-    if values.is_complex():
-        values = torch.view_as_real(values.resolve_conj()).reshape(-1)
-    probes: Array = values.to(torch.float64).numpy()
-    return probes
-
-
-def _positions(num_values: int) -> IntArray:
-    if num_values <= NUM_PROBES:
-        return np.arange(num_values)
-    # A multiplicative hash: positions in all rows and columns, whatever the shape.
-    return (np.arange(NUM_PROBES, dtype=np.int64) * 2654435761 + 97) % num_values

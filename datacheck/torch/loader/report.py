@@ -31,12 +31,14 @@ class DatasetReport(Report):
         num_rows: the number of samples seen.
         counts: samples ``seen``, ``replaced``, ``skipped``, ``repaired``, ``retried``, ``unstable`` (bad once and clean the
             second time), lost to transient errors (``passing``), and ``raised``.
+        note: what this process cannot know; empty if nothing.
     """
 
     name: str = ""
     num_samples: int | None = None
     samples: tuple[BadSample, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+    note: str = ""
 
     @classmethod
     def of(
@@ -46,6 +48,8 @@ class DatasetReport(Report):
         samples: Iterable[BadSample],
         counts: Mapping[str, int],
         unchecked: Mapping[str, str],
+        *,
+        note: str = "",
     ) -> DatasetReport:
         """The report of these samples, with a finding for each path that could not be checked."""
         ordered = tuple(sorted(samples, key=lambda sample: (sample.index, sample.worker or 0, sample.verdict)))
@@ -64,6 +68,7 @@ class DatasetReport(Report):
             num_samples=num_samples,
             samples=ordered,
             counts=dict(counts),
+            note=note,
         )
 
     @property
@@ -87,6 +92,7 @@ class DatasetReport(Report):
             "name": self.name,
             "num_samples": self.num_samples,
             "counts": self.counts,
+            **({"note": self.note} if self.note else {}),
             "samples": [sample.to_dict() for sample in self.samples],
         }
 
@@ -100,6 +106,7 @@ class DatasetReport(Report):
             num_samples=record["num_samples"],
             samples=tuple(BadSample.from_dict(sample) for sample in record["samples"]),
             counts=dict(record["counts"]),
+            note=record.get("note", ""),
         )
 
     def to_pandas(self) -> pd.DataFrame:
@@ -133,6 +140,8 @@ class DatasetReport(Report):
         lines += [f"  {self._line(sample)}" for sample in self.samples[:MAX_LINES]]
         if len(self.samples) > MAX_LINES:
             lines.append(f"  and {len(self.samples) - MAX_LINES:,} more: see .samples, to_json() or to_pandas()")
+        if self.note:
+            lines.append(f"note: {self.note}")
         return lines
 
     def _line(self, sample: BadSample) -> str:

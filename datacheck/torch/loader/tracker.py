@@ -25,6 +25,7 @@ from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_at_caller
 from datacheck.torch.loader.file_dataset import numbers_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
+from datacheck.torch.loader.index_tracking import describe_lost_origins
 from datacheck.torch.loader.origins import origin_of, origin_of_streamed
 from datacheck.torch.loader.provenance import SampleOrigin, register_origins
 from datacheck.torch.loader.quarantine import Quarantine
@@ -235,7 +236,10 @@ class BadSampleTracker:
         return f"{plain(self.name)}: "
 
     def check_cap(self) -> None:
-        """Raise ``TooManyBadSamplesError`` if too many samples are bad. Of several ranks, only :meth:`synchronize` may."""
+        """Raise ``TooManyBadSamplesError`` if too many samples are bad. Of several ranks, only :meth:`synchronize` may.
+
+        A rank that raised alone would leave the others waiting for it.
+        """
         if self.config.policy == "raise":
             return
         recorder = self.recorder
@@ -249,8 +253,9 @@ class BadSampleTracker:
         elif not self._has_warned and is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
             self._has_warned = True
             warn_at_caller(
-                f"{self._prefix}this rank has more bad samples than max_bad_fraction allows; call synchronize() or "
-                "set_epoch() on all ranks, so that they stop together"
+                f"{self._prefix}this rank has more bad samples than max_bad_fraction allows; all ranks compare their numbers "
+                "when a DistributedSampler starts the next epoch; to stop them earlier, or without one, call synchronize() "
+                "on all of them"
             )
 
     def raise_excess(self, num_new: int, num_bad: int, num_seen: int) -> None:
@@ -299,7 +304,9 @@ class BadSampleTracker:
         unchecked = self.recorder.unchecked
         if self.are_keys_known:
             unchecked = {path: problem for path, problem in unchecked.items() if problem != UNIQUE}
-        return DatasetReport.of(self.name, self.num_samples(), samples, self.recorder.totals(), unchecked)
+        return DatasetReport.of(
+            self.name, self.num_samples(), samples, self.recorder.totals(), unchecked, note=describe_lost_origins()
+        )
 
     def _killed(self) -> Iterator[BadSample]:
         """The samples that were being loaded when a process was killed."""
