@@ -41,14 +41,17 @@ def kind_of_unseen(leaf: Leaf, *, is_array: bool) -> str:
     is_binary = leaf.dtype == "binary" or leaf.dtype.startswith("fixed_size_binary")
     if leaf.values is None or not (is_binary or leaf.dtype == "string"):
         return ""
-    samples = list(_samples(leaf))
-    if samples and all(
-        _JSON.match(value) and (len(value) == _PREFIX or value.rstrip()[-1:] in b"}]") for value in samples
-    ):
+    found = iter(_samples(leaf))
+    first = next(found, None)
+    if first is None or not (is_binary or _JSON.match(first) or _VECTOR.fullmatch(first)):
+        # Most text is told by one value.
+        return ""
+    samples = [first, *found]
+    if all(_JSON.match(value) and (len(value) == _PREFIX or value.rstrip()[-1:] in b"}]") for value in samples):
         return "JSON"
-    if samples and all(_VECTOR.fullmatch(value) for value in samples):
+    if all(_VECTOR.fullmatch(value) for value in samples):
         return "vectors"
-    if not is_binary or not samples:
+    if not is_binary:
         return ""
     for pattern, name in _IMAGES:
         if all(pattern.match(value) for value in samples):
