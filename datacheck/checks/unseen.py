@@ -30,8 +30,9 @@ _IMAGES = [(re.compile(pattern, re.DOTALL), name) for pattern, name in _MAGIC]
 _JSON = re.compile(rb'\s*(\{\s*["}]|\[\s*[{"\]])')
 _NUMBER = rb"[-+]?(?:\d[\d.]*(?:[eE][-+]?\d*)?|\.\d+|nan|NaN|inf|Infinity|null|None)"
 #: ``[0.1, 0.2]`` and ``tensor([[1, 2]])``, or at least eight numbers without brackets; a long value is cut.
+#: Possessive, so that no value can make it try again.
 _VECTOR = re.compile(
-    rb"\s*(?:tensor|array)?[\[(][\s\[(]*%b(?:[\s,;\[\]()]+(?:%b)?)*[^\]]?" % (_NUMBER, _NUMBER)
+    rb"\s*(?:tensor|array)?[\[(][\s\[(]*%b(?:[\s,;\[\]()]++(?:%b)?)*+[^\]]?" % (_NUMBER, _NUMBER)
     + rb"|\s*%b(?:[\s,;]+%b){7,}[\s,;]*\S?" % (_NUMBER, _NUMBER)
 )
 
