@@ -61,17 +61,22 @@ def with_kernels(array: pa.Array) -> pa.Array:
     return array if kind is None else array.cast(kind)
 
 
+def _indices(rows: IntArray) -> pa.Array:
+    """Row numbers as Arrow takes them. ``pa.array`` of a NumPy array imports pandas, which takes a second."""
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
+
+
 def take_rows(array: pa.Array, rows: IntArray) -> pa.Array:
     """The rows of any array, in the order given, in the array's own type."""
     try:
-        return array.take(pa.array(rows))
+        return array.take(_indices(rows))
     except pa.ArrowNotImplementedError:
         pass
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, take_rows(array.storage, rows))
     if kind.id in _WITH_KERNELS:
-        return with_kernels(array).take(pa.array(rows)).cast(kind)
+        return with_kernels(array).take(_indices(rows)).cast(kind)
     if not len(rows):
         return array.slice(0, 0)
     if pa.types.is_union(kind):
@@ -87,7 +92,7 @@ def take_rows(array: pa.Array, rows: IntArray) -> pa.Array:
 
 
 def _take_union(array: pa.Array, rows: IntArray) -> pa.Array:
-    kind, indices = array.type, pa.array(rows)
+    kind, indices = array.type, _indices(rows)
     names, numbers = [kind.field(index).name for index in range(kind.num_fields)], kind.type_codes
     codes = array.type_codes.take(indices)
     children = [array.field(index) for index in range(kind.num_fields)]
@@ -98,7 +103,7 @@ def _take_union(array: pa.Array, rows: IntArray) -> pa.Array:
 
 def _take_through_codes(array: pa.Array, rows: IntArray) -> pa.Array:
     """Rows of an array whose values Arrow cannot copy: of its fields, or of positions in its values."""
-    kind, indices = array.type, pa.array(rows)
+    kind, indices = array.type, _indices(rows)
     if pa.types.is_struct(kind):
         children = [take_rows(array.field(index), rows) for index in range(kind.num_fields)]
         return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null().take(indices))

@@ -68,7 +68,8 @@ def kind_of_unseen(leaf: Leaf, *, is_array: bool) -> str:
 def _samples(leaf: Leaf) -> Iterable[bytes]:
     """How a few values begin, spread over the leaf; nulls and empty ones are left out."""
     number = len(leaf.values)
-    if leaf.validity is None:
+    if leaf.validity is None or len(leaf.validity) != number:
+        # Encoded values lie there once each, whatever rows they are in.
         positions = sorted({number * part // _NUM_SAMPLES for part in range(_NUM_SAMPLES)}) if number else []
     else:
         positions = np.flatnonzero(leaf.validity)[:_NUM_SAMPLES].tolist()
