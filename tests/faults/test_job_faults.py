@@ -200,7 +200,7 @@ def test_an_input_that_changes_during_a_run_is_reported_and_left_out(
         record = Publisher.record
 
         def then_change(self: Publisher, name: str, unit: Any) -> Any:
-            if unit["uri"].endswith(f"b{suffix}") and victim.exists() and victim.stat().st_size:
+            if unit["units"][0]["uri"].endswith(f"b{suffix}") and victim.exists() and victim.stat().st_size:
                 change(victim)
                 monkeypatch.setattr(Publisher, "record", record)
             return record(self, name, unit)

@@ -34,7 +34,7 @@ def read(folder: Path) -> pd.DataFrame:
 
 
 def test_the_flights_pass_their_inferred_schema(flights: Path, inferred: Schema) -> None:
-    assert datacheck.scan(flights, inferred).findings == ()
+    assert [finding for finding in datacheck.scan(flights, inferred).findings if finding.is_error] == []
 
 
 def test_the_inferred_schema_of_the_flights_agrees_with_pandas(flights: Path, inferred: Schema) -> None:

@@ -83,7 +83,7 @@ FILL = {"action": "impute", "strategy": "constant", "value": 2}
     "schema", [{"fields": {"k": {"unique": True}}}, {"unique": ["k", "x"], "fields": {"k": {}, "x": {}}}]
 )
 def test_a_repair_of_a_key_field_is_an_error(tmp_path: Path, schema: dict[str, Any]) -> None:
-    with pytest.raises(PipelineError, match=r"clean\[0\].fields: 'k' is of a key that must be unique"):
+    with pytest.raises(PipelineError, match=r"clean\[0\].fields: 'k' is part of a unique key"):
         run_with(tmp_path, [{**FILL, "fields": "k"}], **schema)
 
 

@@ -42,4 +42,4 @@ def test_any_standard_output_will_do(name: str, how: str, folder: Path) -> None:
 def test_a_file_name_in_a_suggested_command_is_quoted(folder: Path) -> None:
     (folder / "$(touch X).csv").write_bytes(b"a\n\xe9\n")
     done = shell(f"{sys.executable} -m datacheck scan '$(touch X).csv'", folder)
-    assert "iconv -f latin1 -t utf-8 '$(touch X).csv'" in done.stdout
+    assert "iconv -f latin-1 -t utf-8 '$(touch X).csv'" in done.stdout

@@ -30,11 +30,17 @@ def failures(data: Any, schema: Any) -> set[tuple[str, str, str | None, str]]:
 
 def check(data: Any) -> None:
     inference = infer_with_notes(data, name="x")
-    # Findings that no schema can prevent: duplicate names, values that cannot be read.
-    unavoidable = {
-        failure for failure in failures(data, datacheck.Schema()) if failure[0] in ("DC005", "DC006", "DC305")
+    # Findings that no schema can prevent: duplicate names, values that cannot be read, files that differ.
+    found = failures(data, datacheck.Schema())
+    unavoidable = {failure for failure in found if failure[0] in ("DC005", "DC006", "DC305")}
+    # A word among numbers stays a fault: the schema says that the field is numeric.
+    words = {(uri, field) for code, uri, field, _ in found if code == "DC007"}
+    remaining = {
+        failure
+        for failure in failures(data, inference.schema)
+        if failure[0] not in ("DC007", "DC316", "DC317") and not (failure[0] == "DC003" and failure[1:3] in words)
     }
-    assert failures(data, inference.schema) == unavoidable
+    assert remaining == unavoidable
     assert parse_schema(parse_yaml(inference.to_yaml(), "written"), "written") == inference.schema
 
 

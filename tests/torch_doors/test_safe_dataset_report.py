@@ -130,11 +130,11 @@ def test_one_sample_is_one_row_however_much_of_it_is_bad() -> None:
     one = safe_of(Listed([torch.ones(40), bad])).check()
     assert str(one).splitlines() == [
         "Listed, 2 samples, 2 seen: 1 bad",
-        "  DC101 40 of 40 values are NaN in the array (Listed, row 1, index [0], …)",
+        "  DC101 40 of 40 values are NaN in the array, in 1 row (Listed, row 1, index [0], …)",
         "samples:",
-        "  sample 1: DC101 40 of 40 values are NaN in the array (Listed, row 1, index [0], …)",
+        "  sample 1: DC101 40 of 40 values are NaN in the array, in 1 row (Listed, row 1, index [0], …)",
     ]
     three = safe_of(Listed([bad, bad, torch.ones(40), bad])).check()
-    assert "120 of 120 values are NaN in the array (Listed, rows 0, 1, 3)" in str(three)
+    assert "120 of 120 values are NaN in the array, in 3 rows (Listed, rows 0, 1, 3)" in str(three)
     many = safe_of(Listed([bad] * 9)).check()
-    assert "360 of 360 values are NaN in the array (Listed, rows 0, 1, 2, 3, 4, …)" in str(many)
+    assert "360 of 360 values are NaN in the array, in 9 rows (Listed, rows 0, 1, 2, 3, 4, …)" in str(many)

@@ -81,7 +81,7 @@ def test_a_check_by_name_says_which_and_where() -> None:
     assert outcome.rule == "notin(forbidden_values=[1])"
     assert [(example.row, example.value) for example in outcome.examples] == [(101, "1")]
     message = outcome.to_finding("f.parquet").message
-    assert message == "1 of 2 values in 'a' fail notin(forbidden_values=[1]) (f.parquet, row 101)"
+    assert message == "1 of 2 values in 'a' fail notin(forbidden_values=[1]): found 1 (f.parquet, row 101)"
 
 
 def test_a_check_reaches_the_values_inside_lists_and_structs() -> None:
