@@ -11,13 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save_file
 
 import datacheck
 from datacheck import Finding, Report
 from datacheck.errors import UsageError
 
 LARGE = [169298433216610305 + 2 * number for number in range(4)]
+
+
+def save_file(arrays: dict[str, Any], path: Path) -> None:
+    pytest.importorskip("safetensors.numpy").save_file(arrays, path)
 
 
 @pytest.fixture

@@ -225,9 +225,7 @@ def save_sample(path: Path, arrays: dict[str, Any]) -> None:
     if path.suffix == ".npz":
         np.savez(path, **arrays)
     elif path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        save_file(arrays, path)
+        pytest.importorskip("safetensors.numpy").save_file(arrays, path)
     else:
         torch = pytest.importorskip("torch")
         # A label is often a plain integer, which must not get lost.
@@ -237,9 +235,7 @@ def save_sample(path: Path, arrays: dict[str, Any]) -> None:
 def load_sample(path: Path) -> Any:
     if path.suffix == ".npz":
         return np.load(path)
-    from safetensors.numpy import load_file
-
-    return load_file(path)
+    return pytest.importorskip("safetensors.numpy").load_file(path)
 
 
 def test_a_table_is_not_a_sample(images: Path) -> None:
