@@ -16,7 +16,7 @@ from datacheck.text import plain, quantity
 
 __all__ = ["Change", "Effect", "SchemaDiff", "diff_schemas"]
 
-#: A field that is not in the schema: it is optional, and its nulls are not checked.
+#: A field that is not in the schema: it is optional, and its nulls are checked only where it is numeric.
 _ABSENT = Field(nullable=True, required=False)
 _ANNOTATIONS = ("title", "description", "metadata", "name", "version")
 _LOWER, _UPPER = ("ge", "gt"), ("le", "lt")
@@ -165,9 +165,10 @@ def _fields_changes(first: Schema, second: Schema) -> Iterator[Change]:
         effect = Effect.NONE
         for change in _field_changes(name, old, new):
             effect |= change.effect
-        if before is None and first.strict:
+        # Nulls in numbers are errors in a field that no schema names.
+        if before is None and (first.strict or new.nullable):
             effect |= Effect.LOOSER
-        if after is None and second.strict:
+        if after is None and (second.strict or old.nullable):
             effect |= Effect.STRICTER
         yield Change(("fields", name), _stated(before), _stated(after), effect)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -118,7 +119,9 @@ def pandas_constant(value: Any, dtype: str) -> Any:
     kind = dtype_kind(canonical_dtype(dtype))
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, str) if kind in ("timestamp", "date", "clock") else is_number and kind != "bool":
-        return pandas_value(value, canonical_dtype(dtype))
+        # A constant that the dtype cannot mean, such as a word among times, stays as it was written.
+        with suppress(ValueError, TypeError, ArithmeticError):
+            return pandas_value(value, canonical_dtype(dtype))
     return value
 
 

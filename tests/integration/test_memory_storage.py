@@ -89,6 +89,7 @@ def test_a_missing_object_and_an_unknown_scheme_are_usage_errors(memory: MemoryS
 
 
 def test_infer_and_compare_read_it(memory: MemoryStorage, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
     for name in ("a", "b"):
         pq.write_table(pa.table({"x": np.arange(100.0), "k": np.arange(100)}), tmp_path / f"{name}.parquet")
     memory.upload(tmp_path, FOLDER)

@@ -87,6 +87,7 @@ def test_a_file_of_another_format_under_its_name_is_refused(data: Path) -> None:
 
 
 def test_infer_and_compare_read_it(data: Path) -> None:
+    pytest.importorskip("scipy")
     schema = datacheck.infer(data / "day=3/b.rec")
     assert {"x", "y"} <= set(map(str, schema.fields))
     assert "DC310" in {one.code for one in datacheck.compare(data / "day=3/b.rec", data / "day=3/b.rec").findings}

@@ -68,6 +68,7 @@ def test_without_rows_the_first_axis_is_the_rows(images: Path) -> None:
 
 
 def test_a_full_shape_over_several_files_must_say_what_the_rows_are(images: Path) -> None:
+    pytest.importorskip("scipy")
     with pytest.raises(
         UsageError, match=r"each of them one sample, .* shape \[3, 4, 4\] has no leading null"
     ) as raised:
