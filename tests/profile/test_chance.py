@@ -110,6 +110,7 @@ def test_leaked_rows_are_tolerated_where_the_configuration_says_so(tmp_path: Pat
 
 
 def test_a_field_of_a_key_that_was_compared_is_not_called_not_compared() -> None:
+    pytest.importorskip("scipy")
     train = {"a": [f"text {i}" for i in range(300)], "b": [f"other {i}" for i in range(300)]}
     test = {name: [f"new {value}" for value in column] for name, column in train.items()}
     assert {finding.field for finding in datacheck.compare(pa.table(train), pa.table(test)).findings} == {"a", "b"}
@@ -117,6 +118,7 @@ def test_a_field_of_a_key_that_was_compared_is_not_called_not_compared() -> None
 
 
 def test_new_integer_codes_are_new_categories_where_codes_repeat() -> None:
+    pytest.importorskip("scipy")
     random = np.random.default_rng(0)
     codes = random.integers(0, 400, 8000)
     counts = random.geometric(0.05, 8000)
