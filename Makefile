@@ -3,6 +3,7 @@
 #   make run        install, make the example data, and run the main job on it
 #   make test       install with everything, and run all tests
 #   make test-core  the tests that need no torch, in an environment that has none
+#   make test-integrations  the tests with real trainers, engines and stores, in an environment that has them
 #   make check      lint, format, types, layers, Dockerfile
 #   make fuzz       damaged files of every format, for FUZZ_SECONDS (an hour); `make test` does it for half a minute
 #   make bench      the benchmarks, side by side with peers
@@ -11,18 +12,20 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORE_VENV ?= .venv-core
+INTEGRATIONS_VENV ?= .venv-integrations
 PIPELINE ?= pipelines/flights.yaml
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 3600
 
 BIN := $(VENV)/bin
 CORE_BIN := $(CORE_VENV)/bin
+INTEGRATIONS_BIN := $(INTEGRATIONS_VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # pip learned to read dependency groups in 25.1, and a fresh environment may bring an older one.
 NEW_PIP := $(INSTALL) --upgrade pip
 REQUIREMENTS := pyproject.toml constraints.txt
 
-.PHONY: run data test test-core fuzz check lint format types layers lint-docker bench clean
+.PHONY: run data test test-core test-integrations fuzz check lint format types layers lint-docker bench clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed data
@@ -40,6 +43,9 @@ fuzz: $(VENV)/.installed-test
 test-core: $(CORE_VENV)/.installed
 	$(CORE_BIN)/python -c "import importlib.util as u, sys; sys.exit('torch is installed' if u.find_spec('torch') else 0)"
 	$(CORE_BIN)/python -m pytest -m "not torch" $(PYTEST_ARGS)
+
+test-integrations: $(INTEGRATIONS_VENV)/.installed
+	$(INTEGRATIONS_BIN)/python -m pytest tests/external $(PYTEST_ARGS)
 
 check: lint types layers lint-docker
 
@@ -65,7 +71,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) data out .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CORE_VENV) $(INTEGRATIONS_VENV) data out .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 # A stamp is written last, so that an installation that was interrupted is done again.
 $(VENV)/.created:
@@ -96,4 +102,13 @@ $(CORE_VENV)/.created:
 
 $(CORE_VENV)/.installed: $(CORE_VENV)/.created $(REQUIREMENTS)
 	$(CORE_BIN)/python $(INSTALL) --editable . --group test
+	touch $@
+
+$(INTEGRATIONS_VENV)/.created:
+	$(PYTHON) -m venv --clear $(INTEGRATIONS_VENV)
+	$(INTEGRATIONS_BIN)/python $(NEW_PIP)
+	touch $@
+
+$(INTEGRATIONS_VENV)/.installed: $(INTEGRATIONS_VENV)/.created $(REQUIREMENTS)
+	$(INTEGRATIONS_BIN)/python $(INSTALL) --editable '.[all]' --group test-integrations
 	touch $@

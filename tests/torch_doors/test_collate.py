@@ -397,15 +397,6 @@ def test_a_batch_that_a_function_around_the_collate_changed_is_unknown(num_worke
     assert [indices_at(batch) for batch in loader] == [None] * 4
 
 
-def test_the_trainers_own_collator_keeps_the_origins() -> None:
-    utils = pytest.importorskip("transformers.trainer_utils")
-    collate = utils.RemoveColumnsCollator(SafeCollate(), ["x", "index"])
-    loader = DataLoader(
-        safe_of(Filed(as_dict)), batch_size=6, num_workers=1, multiprocessing_context="fork", collate_fn=collate
-    )
-    assert [indices_at(batch) for batch in loader] == [list(range(start, start + 6)) for start in range(0, 24, 6)]
-
-
 def test_two_batches_that_look_the_same_are_told_apart_only_where_they_can_be() -> None:
     values = torch.randn(4, 3)
     first, second = values.clone(), values.clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import signal
 import subprocess
@@ -273,6 +274,31 @@ def test_a_dataset_that_is_collected_while_the_file_is_locked_does_not_wait_for_
 
     threading.Thread(target=collect, daemon=True).start()
     assert done.wait(10), "the finalizer waits for the lock that its own thread holds"
+    SafeDataset(data, max_bad_fraction=0.9, quarantine=file, fingerprint="known")
+    assert listed(file) == [1, 3]
+
+
+def test_a_dataset_that_is_collected_in_a_deep_recursion_is_saved_later(tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    data = TensorDataset(torch.tensor([[1.0], [float("nan")], [3.0], [float("inf")], *[[4.0]] * 16]))
+    gc.disable()
+    try:
+        trainer = Trainer(SafeDataset(data, max_bad_fraction=0.9, quarantine=file, fingerprint="known"))
+        with pytest.warns(BadSampleWarning):
+            trainer.dataset[1]
+        trainer.dataset[3]
+        del trainer
+
+        def collect_below(calls: int) -> None:
+            if calls:
+                collect_below(calls - 1)
+            else:
+                gc.collect()
+
+        used = len(inspect.stack(0))
+        collect_below(sys.getrecursionlimit() - used - 20)
+    finally:
+        gc.enable()
     SafeDataset(data, max_bad_fraction=0.9, quarantine=file, fingerprint="known")
     assert listed(file) == [1, 3]
 

@@ -366,15 +366,15 @@ _waiting: deque[tuple[Recorder, Quarantine, int]] = deque()
 def _save_when_collected(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
     """Save the bad samples of a dataset that is gone, or let them wait.
 
-    A dataset can be collected at any instant, also while this very thread holds the lock of the file: a finalizer never
-    waits for it.
+    A dataset can be collected at any instant: while this very thread holds the lock of the file, for which a finalizer
+    never waits, or at the bottom of somebody's deep recursion, where there is no stack left to write a file.
     """
     _waiting.append((recorder, quarantine, owner))
     _save_waiting(waits=False)
 
 
 def _save_waiting(*, waits: bool = True) -> None:
-    """Save what collected datasets found. What finds the file locked stays where it is, unless it ``waits``."""
+    """Save what collected datasets found. What cannot be saved now is kept for later; ``waits`` for a locked file."""
     for _ in range(len(_waiting)):
         try:
             one = _waiting.popleft()
@@ -382,7 +382,7 @@ def _save_waiting(*, waits: bool = True) -> None:
             return
         try:
             _save(*one, waits=waits)
-        except BlockingIOError:
+        except (BlockingIOError, RecursionError, MemoryError):
             _waiting.append(one)
 
 
