@@ -219,8 +219,8 @@ def _file_from_json(entry: Mapping[str, Any]) -> KnownFile:
     for finding in entry["findings"]:
         identity = (_text_or_none(finding["field"]), str(finding["code"]), _text_or_none(finding.get("rule")))
         number = finding["num_violations"]
-        if type(number) is not int:
-            raise TypeError("num_violations must be an integer")
+        if type(number) is not int or number < 0:
+            raise TypeError("num_violations must be an integer of at least 0")
         counts[identity] = number
     return KnownFile(_text_or_none(entry["content"]), counts)
 

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
 
 from datacheck.errors import SourceError
 from datacheck.sources.base import REWRITE_FILE, ReadOptions
-from datacheck.sources.error_translation import check_expansion
+from datacheck.sources.error_translation import check_expansion, check_members
 from datacheck.storage.base import DataFile
 
-__all__ = ["check_zip", "data_offset", "verify_stored"]
+__all__ = ["check_zip", "data_offset", "open_zip", "verify_stored"]
 
 _LOCAL_HEADER_BYTES = 30
+_DIRECTORY_ENTRY_BYTES = 46
+_END, _END_64, _LOCATOR_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
+_MAX_COMMENT_BYTES = 65_535
+
+
+@contextmanager
+def open_zip(file: DataFile, max_members: int, uri: str = "") -> Iterator[zipfile.ZipFile]:
+    """Open an archive; raises ``SourceError`` (DC904) before zipfile makes an object for each of too many members."""
+    check_members(uri, _count_members(file, max_members), max_members)
+    with zipfile.ZipFile(cast("BinaryIO", file)) as archive:
+        yield archive
+
+
+def _count_members(file: DataFile, enough: int) -> int:
+    """The number of members that the central directory lists, where that may be more than ``enough``."""
+    size = file.seek(0, 2)
+    tail = file.read_at(max(size - _END.size - _MAX_COMMENT_BYTES, 0), _END.size + _MAX_COMMENT_BYTES)
+    found = tail.rfind(b"PK\x05\x06")
+    if found < 0 or len(tail) - found < _END.size:
+        return 0  # zipfile says what is wrong with it
+    end = size - len(tail) + found
+    num_bytes = _END.unpack_from(tail, found)[5]
+    locator = file.read_at(max(end - _LOCATOR_64.size, 0), _LOCATOR_64.size)
+    if locator.startswith(b"PK\x06\x07"):
+        end -= _LOCATOR_64.size + _END_64.size
+        record = file.read_at(max(end, 0), _END_64.size)
+        num_bytes = _END_64.unpack(record)[8] if len(record) == _END_64.size else 0
+    if num_bytes // _DIRECTORY_ENTRY_BYTES <= enough or num_bytes > end:
+        return 0
+    directory, position, count = file.read_at(end - num_bytes, num_bytes), 0, 0
+    while position + _DIRECTORY_ENTRY_BYTES <= len(directory) and count <= enough:
+        position += _DIRECTORY_ENTRY_BYTES + sum(struct.unpack_from("<3H", directory, position + 28))
+        count += 1
+    return count
 
 
 def check_zip(uri: str, archive: zipfile.ZipFile, size: int, options: ReadOptions) -> list[zipfile.ZipInfo]:

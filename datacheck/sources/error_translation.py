@@ -27,6 +27,7 @@ __all__ = [
     "HIVE_NULL",
     "check_bytes",
     "check_expansion",
+    "check_members",
     "check_rows",
     "to_source_error",
     "translate_bugs",
@@ -139,16 +140,20 @@ def translate_bugs(uri: str) -> Iterator[None]:
 
 def check_expansion(uri: str, expanded: int, packed: int, members: int, options: ReadOptions) -> None:
     """Raise ``SourceError`` (DC904) for an archive that would exceed the limits once decompressed."""
-    remedy = "if the file is trusted, raise the limit"
-    if members > options.max_members:
-        problem = f"{members:,} members, more than {options.max_members:,}"
-        raise SourceError("DC904", uri, problem, f"{remedy} max_members")
+    check_members(uri, members, options.max_members)
     check_bytes(uri, expanded, options.max_bytes_in_steps)
     if expanded > HARMLESS_BYTES and expanded > packed * options.max_expansion_ratio:
         problem = (
             f"{packed:,} bytes would become {expanded:,}, more than {options.max_expansion_ratio:,} times the size"
         )
-        raise SourceError("DC904", uri, problem, f"{remedy} max_expansion_ratio")
+        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_expansion_ratio")
+
+
+def check_members(uri: str, members: int, limit: int) -> None:
+    """Raise ``SourceError`` (DC904) for an archive of more than ``limit`` members."""
+    if members > limit:
+        problem = f"more than {limit:,} members"
+        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
 
 
 def check_bytes(uri: str, num_bytes: int, limit: int, what: str = "it") -> None:

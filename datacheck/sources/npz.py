@@ -18,7 +18,7 @@ import numpy as np
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.archive import check_zip, data_offset, verify_stored
+from datacheck.sources.archive import check_zip, data_offset, open_zip, verify_stored
 from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header, rows_of
 from datacheck.sources.base import (
     REWRITE_FILE,
@@ -52,7 +52,7 @@ class NpzSource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        with open_file(uri) as file, zipfile.ZipFile(file) as archive:
+        with open_file(uri) as file, open_zip(file, options.max_members, uri) as archive:
             entries = check_zip(uri, archive, fingerprint.size, options)
             members = [_member(uri, archive, file, entry, options) for entry in entries]
         total = sum(member.num_bytes for member in members)
@@ -63,7 +63,7 @@ class NpzSource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with open_file(unit.uri) as file, zipfile.ZipFile(file) as archive:
+        with open_file(unit.uri) as file, open_zip(file, unit.options.max_members, unit.uri) as archive:
             entries = check_zip(unit.uri, archive, unit.fingerprint.size, unit.options)
             if unit.members:
                 by_name = {_name(entry): entry for entry in entries}

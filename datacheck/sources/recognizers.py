@@ -6,6 +6,9 @@ import gzip
 import re
 import zipfile
 
+from datacheck.errors import SourceError
+from datacheck.sources.archive import open_zip
+from datacheck.sources.base import ReadOptions
 from datacheck.storage.registry import storage_of
 
 __all__ = ["is_number", "is_number_table", "is_safetensors", "is_torch_archive"]
@@ -20,9 +23,9 @@ def is_torch_archive(uri: str, head: bytes) -> bool:
     if not head.startswith(b"PK"):
         return False
     try:
-        with storage_of(uri).open(uri) as file, zipfile.ZipFile(file) as archive:
+        with storage_of(uri).open(uri) as file, open_zip(file, ReadOptions().max_members, uri) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, SourceError, OSError, ValueError, NotImplementedError):
         return False
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.archive import check_zip, verify_stored
+from datacheck.sources.archive import check_zip, open_zip, verify_stored
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import (
     check_expansion,
@@ -65,7 +65,7 @@ class TorchSource:
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         found = _load(unit.uri, unit.options)
         if unit.options.verify_checksums and unit.index == 0:
-            _verify_checksums(unit.uri)
+            _verify_checksums(unit.uri, unit.options)
         if not unit.members:
             wanted = unit.options.columns
             chosen = [one for one in found if wanted is None or one.name is None or one.name in wanted]
@@ -130,7 +130,7 @@ def _tensor_dataset() -> type:
 
 def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
     """The sizes of an archive's members; raises ``SourceError`` if torch would map wrong bytes or run code."""
-    with open_file(uri) as file, zipfile.ZipFile(file) as archive:
+    with open_file(uri) as file, open_zip(file, options.max_members, uri) as archive:
         entries = check_zip(uri, archive, size, options)
     for entry in entries:
         if entry.filename.endswith(("/constants.pkl", "/code/")) or "/code/" in entry.filename:
@@ -143,12 +143,12 @@ def _check_archive(uri: str, size: int, options: ReadOptions) -> set[int]:
     return {entry.file_size for entry in entries}
 
 
-def _verify_checksums(uri: str) -> None:
+def _verify_checksums(uri: str, options: ReadOptions) -> None:
     """Raise ``SourceError`` if the bytes of a member do not have its checksum."""
     with open_file(uri) as file:
         if file.read_at(0, 2) != b"PK":
             return
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file, options.max_members, uri) as archive:
             for entry in archive.infolist():
                 verify_stored(uri, file, entry)
 

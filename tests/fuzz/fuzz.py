@@ -1,4 +1,5 @@
-"""Mutates a small file of every format, and scans each mutant in a child process of bounded memory and time.
+"""Mutates a small file of every format and every file of datacheck's own, and reads each mutant in a child process of
+bounded memory and time.
 
 ``python tests/fuzz/fuzz.py --seconds 3600 --seed 7`` prints what it found, keeps those files in ``tests/fuzz/found``, where
 they are regression tests, and exits with 1.
@@ -18,6 +19,10 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
+
+from mutate import mutate
+from own_files import write_own_files
 
 HERE = Path(__file__).parent
 FOUND = HERE / "found"
@@ -26,13 +31,13 @@ MAX_SECONDS = 60.0
 
 
 class Child:
-    """A child process that scans files, started again when one ends it."""
+    """A child process that scans files and runs commands, started again when one ends it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def problem_of(self, path: Path) -> str | None:
-        """What goes wrong with a file: a traceback, a signal, too much memory or time; None if nothing does."""
+    def problem_of(self, job: Path | list[str]) -> str | None:
+        """What goes wrong with a file or a command: a traceback, a signal, too much memory or time; None if nothing does."""
         if self._process is None:
             command = [sys.executable, str(HERE / "scan_files.py")]
             self._process = subprocess.Popen(
@@ -41,7 +46,7 @@ class Child:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(f"{path}\n")
+        process.stdin.write(json.dumps(str(job) if isinstance(job, Path) else job) + "\n")
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], MAX_SECONDS)
         answer = process.stdout.readline() if ready else ""
@@ -56,6 +61,12 @@ class Child:
         status = process.wait()
         self.close()
         return f"the process ended with {status}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self._process is not None:
@@ -108,34 +119,52 @@ def _write_nested(folder: Path) -> list[Path]:
     return [folder / "nested.parquet", folder / "nested-None.arrow", folder / "nested-zstd.arrow"]
 
 
-def fuzz(
-    seconds: float, seed: int, folder: Path, keep: Path | None = None
-) -> tuple[Counter[str], list[tuple[str, str]]]:
-    """How many mutants of each suffix were scanned, and ``(name, problem)`` of those with one."""
-    from mutate import mutate
+class Mutants:
+    """Mutants of files, with ``(name, problem)`` of each that is not handled."""
 
-    choose, counts, problems = random.Random(seed), Counter[str](), list[tuple[str, str]]()
+    def __init__(self, seed: int, keep: Path | None = None) -> None:
+        self.choose = random.Random(seed)
+        self.counts = Counter[str]()
+        self.problems = list[tuple[str, str]]()
+        self._keep = keep
+
+    def add(self, kind: str, mutant: bytes, problem: str | None) -> None:
+        self.counts[kind] += 1
+        if problem is None:
+            return
+        name = f"{hashlib.sha256(mutant).hexdigest()[:12]}{kind}"
+        self.problems.append((name, problem))
+        if self._keep is not None:
+            self._keep.mkdir(exist_ok=True)
+            (self._keep / name).write_bytes(mutant)
+
+
+def fuzz_formats(seconds: float, folder: Path, mutants: Mutants) -> None:
+    """Scan mutants of a small file of every format."""
     originals = [(path, path.read_bytes()) for path in write_originals(folder)]
-    child = Child()
-    until = time.monotonic() + seconds
-    try:
+    with Child() as child:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
-            original, content = choose.choice(originals)
-            mutant = mutate(content, choose)
+            original, content = mutants.choose.choice(originals)
+            mutant = mutate(content, mutants.choose)
             suffix = original.name[original.name.index(".") :]
             path = folder / f"mutant{suffix}"
             path.write_bytes(mutant)
-            counts[suffix] += 1
-            problem = child.problem_of(path)
-            if problem is not None:
-                name = f"{hashlib.sha256(mutant).hexdigest()[:12]}{suffix}"
-                problems.append((name, problem))
-                if keep is not None:
-                    keep.mkdir(exist_ok=True)
-                    (keep / name).write_bytes(mutant)
-    finally:
-        child.close()
-    return counts, problems
+            mutants.add(suffix, mutant, child.problem_of(path))
+
+
+def fuzz_own_files(seconds: float, folder: Path, mutants: Mutants) -> None:
+    """Run the commands that read mutants of datacheck's own files. Such a file is refused or makes no difference."""
+    own_files = write_own_files(folder / "base")
+    with Child() as child:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            own = mutants.choose.choice(own_files)
+            path = own.restore(folder / "copy")
+            mutant = mutate(own.path.read_bytes(), mutants.choose)
+            path.write_bytes(mutant)
+            problem = child.problem_of([str(folder / "copy"), *own.arguments])
+            mutants.add(f"-{own.path.name}", mutant, problem or own.wrong_output(folder / "copy"))
 
 
 def main() -> int:
@@ -143,8 +172,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
+    mutants = Mutants(arguments.seed, FOUND)
     with tempfile.TemporaryDirectory() as folder:
-        counts, problems = fuzz(arguments.seconds, arguments.seed, Path(folder), FOUND)
+        fuzz_formats(arguments.seconds * 0.8, Path(folder), mutants)
+        fuzz_own_files(arguments.seconds * 0.2, Path(folder) / "own", mutants)
+    problems, counts = mutants.problems, mutants.counts
     print(f"seed {arguments.seed}: {sum(counts.values()):,} files ({dict(counts)}), {len(problems)} with problems")
     for name, problem in problems:
         print(f"\n{FOUND / name}\n{problem}")

@@ -1,16 +1,20 @@
-"""A child process of the fuzzer: scans each file that it is told of, with bounded memory, and says how it ended.
+"""A child process of the fuzzer: scans files and runs commands with bounded memory, and says how each ended.
 
-Reads paths from standard input, and writes one line of JSON for each: what went wrong, or null.
+Reads lines of JSON from standard input, a path or ``[folder, *arguments of a command]``, and answers each with one line:
+what went wrong, or null.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import resource
 import sys
 import traceback
 
 import datacheck
+from datacheck.cli.app import main as datacheck_command
 
 #: Address space, of which libraries take some gigabytes before a file is read.
 MAX_ADDRESS_SPACE = 12 << 30
@@ -22,21 +26,33 @@ def peak_kib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def problem_of(path: str) -> str | None:
+def problem_of(job: str | list[str]) -> str | None:
     try:
-        report = datacheck.scan(path, workers=1)
+        problem = scan(job) if isinstance(job, str) else run_command(*job)
     except Exception:
         return traceback.format_exc()
-    bugs = [finding.message for finding in report.findings if finding.code == "DC915"]
-    if bugs:
-        return bugs[0]
+    if problem is not None:
+        return problem
     return f"it took {peak_kib() >> 10:,} MiB" if peak_kib() > MAX_PEAK_KIB else None
+
+
+def scan(path: str) -> str | None:
+    report = datacheck.scan(path, workers=1)
+    return next((finding.message for finding in report.findings if finding.code == "DC915"), None)
+
+
+def run_command(folder: str, *arguments: str) -> str | None:
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = datacheck_command(arguments)
+    text = printed.getvalue()
+    return text if code not in (0, 1, 2) or "Traceback" in text or "DC915" in text else None
 
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE))
     for line in sys.stdin:
-        print(json.dumps(problem_of(line.rstrip("\n"))), flush=True)
+        print(json.dumps(problem_of(json.loads(line))), file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fuzz import FOUND, Child, fuzz
+from fuzz import FOUND, Child, Mutants, fuzz_formats, fuzz_own_files
 from mutate import mutate
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the memory of child processes is bounded on Linux")
@@ -22,15 +22,22 @@ def child() -> Iterator[Child]:
     started.close()
 
 
-@pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.name)
-def test_what_fuzzing_found_once_stays_fixed(path: Path, child: Child) -> None:
-    assert child.problem_of(path) is None
+def test_what_fuzzing_found_once_stays_fixed(child: Child) -> None:
+    assert {path.name: problem for path in KNOWN if (problem := child.problem_of(path))} == {}
 
 
 def test_mutants_of_every_format_are_read_or_refused(tmp_path: Path) -> None:
-    counts, problems = fuzz(30, 11, tmp_path)
-    assert not problems
-    assert len(counts) > 5
+    mutants = Mutants(11)
+    fuzz_formats(20, tmp_path, mutants)
+    assert not mutants.problems
+    assert len(mutants.counts) > 5
+
+
+def test_mutants_of_our_own_files_are_refused_or_make_no_difference(tmp_path: Path) -> None:
+    mutants = Mutants(12)
+    fuzz_own_files(10, tmp_path, mutants)
+    assert not mutants.problems
+    assert len(mutants.counts) > 5
 
 
 def test_a_crash_is_noticed(tmp_path: Path, child: Child) -> None:
