@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis, NonFiniteError
     from datacheck.torch.guard.actions import Action, Clip, GuardWarning, Outcome, ReduceLR, Rollback, Skip
     from datacheck.torch.guard.config import GuardConfig
+    from datacheck.torch.guard.decision import Decision
     from datacheck.torch.guard.guard import Guard
     from datacheck.torch.guard.trip import Trip
     from datacheck.torch.loader.collate import SafeCollate
@@ -32,6 +33,7 @@ _HOMES = {
     "ChainLink": "datacheck.torch.diagnosis.diagnosis",
     "Clip": "datacheck.torch.guard.actions",
     "DatasetReport": "datacheck.torch.loader.report",
+    "Decision": "datacheck.torch.guard.decision",
     "Diagnosis": "datacheck.torch.diagnosis.diagnosis",
     "Guard": "datacheck.torch.guard.guard",
     "GuardConfig": "datacheck.torch.guard.config",
@@ -61,6 +63,7 @@ __all__ = [
     "ChainLink",
     "Clip",
     "DatasetReport",
+    "Decision",
     "Diagnosis",
     "Guard",
     "GuardConfig",

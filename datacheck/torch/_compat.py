@@ -39,6 +39,7 @@ __all__ = [
     "forward_sequence_number",
     "gradient_hooks",
     "is_transformed",
+    "is_unscaled",
     "is_zero_tensor",
     "mark_stepped",
     "missing",
@@ -153,6 +154,11 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     PrivateName("Module._parameters", (_GUARD,), "parameters that are None are lost from an unsharded copy"),
     PrivateName("Module._modules", (_GUARD,), "submodules that are None are lost from an unsharded copy"),
     PrivateName("GradScaler._scale", (_GUARD,), "steps that a GradScaler skips by itself are not noticed"),
+    PrivateName(
+        "GradScaler._per_optimizer_states",
+        (_GUARD,),
+        "the gradient norm that guard.check reports before a trainer unscales is that under the loss scale",
+    ),
     PrivateName(
         "Optimizer._opt_called", (_GUARD,), "a scheduler may warn that it was stepped before its optimizer after a skip"
     ),
@@ -422,6 +428,16 @@ def scale_tensor(scaler: object) -> Tensor | None:
     """A GradScaler's scale where it lies, read without a host sync; None where there is none yet, or torch hides it."""
     scale = getattr(scaler, "_scale", None)
     return scale if isinstance(scale, Tensor) else None
+
+
+def is_unscaled(scaler: object, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a GradScaler has unscaled the gradients of an optimizer in this step; true where torch hides it."""
+    states = getattr(scaler, "_per_optimizer_states", None)
+    if states is None:
+        return True
+    # Not a stage of its own until it is unscaled; ``get`` leaves the scaler's default out.
+    stage = states.get(id(optimizer), {}).get("stage")
+    return stage is not None and stage.name != "READY"
 
 
 def collate_functions() -> dict[type, Any]:

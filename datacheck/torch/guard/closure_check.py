@@ -14,6 +14,7 @@ from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.snapshot import copy_optimizer, restore_optimizer
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.step_state import Source
 
 __all__ = ["ClosureCheck", "requires_closure"]
 
@@ -52,15 +53,14 @@ class ClosureCheck:
         runner, state = self._runner, self._runner.state
         if state.is_closure_held:
             return self._last
-        state.clear()
-        runner.training.random.begin()
-        if state.whole_part is not None:
-            state.add_part(Part(*state.whole_part, runner.training.random.state))
-        else:
-            state.closure = self._closure
+        if state.source is not Source.TRAINER:
+            self._begin_evaluation()
         try:
             value = self._closure()
-            if not state.is_closure_held:
+            decided = state.decisions.pop(id(self._optimizer), None)
+            if decided is not None:
+                state.is_closure_held = not decided
+            elif not state.is_closure_held:
                 is_loss = isinstance(value, Tensor) and value.numel() == 1
                 losses = [value.detach()] if is_loss else state.losses
                 state.is_closure_held = not runner.check(self._parameters, losses, 1.0)
@@ -71,6 +71,15 @@ class ClosureCheck:
             runner.held.hold(self._optimizer)
         self._last = value
         return value
+
+    def _begin_evaluation(self) -> None:
+        state, random = self._runner.state, self._runner.training.random
+        state.clear()
+        random.begin()
+        if state.whole_part is not None:
+            state.add_part(Part(*state.whole_part, random.state))
+        else:
+            state.closure = self._closure
 
     def undo(self) -> None:
         """Give the optimizer and its weights the state from before the search."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datacheck.torch._compat import scale_tensor, version_of
+from datacheck.torch._compat import is_unscaled, scale_tensor, version_of
 
 __all__ = ["INITIAL_SCALE", "GradScaler", "LossScaler", "fused_scale"]
 
@@ -41,6 +41,10 @@ class LossScaler:
         devices = (parameter.device for parameter in model.parameters())
         device = next((device for device in devices if device.type not in ("cpu", "meta")), torch.device("cpu"))
         return self._scaler.scale(torch.ones((), device=device))
+
+    def scale_in_gradients(self, model: nn.Module, optimizer: Optimizer) -> Tensor | float:
+        """The scale that is still in the gradients of an optimizer: 1 once they were unscaled."""
+        return 1.0 if is_unscaled(self._scaler, optimizer) else self.scale_on_device(model)
 
     def current_scale(self) -> float:
         """The current scale. This waits for an accelerator."""

@@ -17,6 +17,7 @@ from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
 from datacheck.torch.guard.config import GuardConfig, Watch
+from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.driven_step import DrivenStep
 from datacheck.torch.guard.grad_scaler import GradScaler
 from datacheck.torch.guard.log import GuardReport
@@ -24,6 +25,7 @@ from datacheck.torch.guard.loop_hooks import LoopHooks
 from datacheck.torch.guard.raised_errors import explain_escaped_error
 from datacheck.torch.guard.step_parts import LossFunction
 from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
 
 __all__ = ["Guard"]
@@ -130,6 +132,7 @@ class Guard:
         )
         self._hooks = LoopHooks(self._runner)
         self._driven_step = DrivenStep(self._runner)
+        self._trainer_step = TrainerStep(self._runner)
         self._attach()
 
     def _attach(self) -> None:
@@ -162,6 +165,50 @@ class Guard:
         self._require_attached()
         self._runner.add_loss(loss)
         self._runner.training.scaler.backward(loss, **kwargs)
+
+    def begin(self, batch: Any, loss_fn: LossFunction | None = None) -> None:
+        """Tell the guard that a micro-batch begins. For trainers and loops that report their steps themselves::
+
+            guard.begin(batch)
+            loss = ...                                # forward and backward, as the trainer does them
+            if guard.check(loss=loss):                # before clipping and before the update
+                optimizer.step()
+
+        Further micro-batches before the update belong to the same step. ``loss_fn(model, batch)`` computes the loss once
+        more if the step must be replayed; without it the guard finds the code of the loss itself, as in any loop.
+        """
+        self._require_attached()
+        self._trainer_step.begin(batch, loss_fn)
+
+    def check(
+        self,
+        loss: Tensor | Sequence[Tensor] | None = None,
+        grad_norm: Tensor | float | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+    ) -> Decision:
+        """Check the step before its update, and decide about it.
+
+        If the update must not be made, the next ``optimizer.step()`` changes nothing, so a trainer may call it all the same.
+
+        Args:
+            loss: the loss, unscaled, or those of the micro-batches; None if the guard saw them already.
+            grad_norm: the total norm before clipping, over all ranks, where it was computed anyway: the gradients are then
+                read only if it is non-finite.
+            optimizer: the one that is about to update, if there are several and they take turns; None for all.
+
+        Raises :class:`~datacheck.torch.NonFiniteError` if the actions stop training.
+        """
+        self._require_attached()
+        losses = None if loss is None else [one.detach() for one in ([loss] if isinstance(loss, Tensor) else loss)]
+        return self._trainer_step.check(losses, grad_norm, optimizer)
+
+    def finished(self) -> None:
+        """Check what is still unchecked when training ends, and remove the guard."""
+        try:
+            self._trainer_step.finished()
+        finally:
+            self.remove()
 
     def report(self) -> GuardReport:
         """Every trip and every action so far, as findings. ``str(guard.report())`` is readable text."""
@@ -202,7 +249,7 @@ class Guard:
     ) -> None:
         try:
             if error is None:
-                self._runner.check_last_update()
+                self._trainer_step.finished()
             else:
                 explain_escaped_error(self._runner, error)
         finally:

@@ -104,6 +104,10 @@ class LoopHooks:
             runner.reduce_rates(optimizer)
             return None
         runner.training.refresh()
+        decided = state.decisions.pop(id(optimizer), None)
+        if decided is not None:
+            self._apply(optimizer, makes_update=decided)
+            return None
         if not state.is_open or id(optimizer) in state.updated:
             runner.begin(late=True)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -119,16 +123,20 @@ class LoopHooks:
     def _check_update(self, optimizer: Optimizer) -> None:
         runner = self._runner
         scale, may_overflow = fused_scale(optimizer)
-        if runner.check(
+        makes_update = runner.check(
             self._parameters_of(optimizer),
             self._state.losses,
             scale,
             may_overflow=may_overflow,
             optimizer=runner.training.optimizers.index(optimizer),
-        ):
+        )
+        self._apply(optimizer, makes_update=makes_update)
+
+    def _apply(self, optimizer: Optimizer, *, makes_update: bool) -> None:
+        if makes_update:
             self._allow_update(optimizer)
         else:
-            runner.held.hold(optimizer)
+            self._runner.held.hold(optimizer)
 
     def _allow_update(self, optimizer: Optimizer) -> None:
         self._runner.monitor.updates.before_update()

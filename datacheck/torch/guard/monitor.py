@@ -69,19 +69,23 @@ class Monitor:
         *,
         may_overflow: bool = False,
         optimizer: int = 0,
+        grad_norm: Tensor | float | None = None,
     ) -> Reading:
         """Check a step that has gradients and no update yet.
 
         ``scale`` is the loss scale in the gradients; ``may_overflow`` says that a scaler deals with infinities.
-        ``optimizer`` is the position of the one that is about to update: each has a history of its own.
+        ``optimizer`` is the position of the one that is about to update: each has a history of its own. ``grad_norm`` is
+        the norm over all ranks where it is known already: the gradients are then read only if it is non-finite.
         """
         training, updates = self._training, self.updates
         numbers = None
         if training.rank_group is None and updates.is_read:
-            numbers = read_on_host(losses, parameters, scale)
+            numbers = read_on_host(losses, parameters, scale, grad_norm)
         if numbers is None:
             shares = {} if training.rank_group is None else training.shares_by_parameter
-            numbers, ratio = read_anywhere(losses, parameters, scale, updates.unread, training.rank_group, shares)
+            numbers, ratio = read_anywhere(
+                losses, parameters, scale, updates.unread, training.rank_group, shares, grad_norm=grad_norm
+            )
             updates.add_ratio(ratio)
             late = None if math.isfinite(numbers.state_squares) else updates.find_trip()
             if late is not None:

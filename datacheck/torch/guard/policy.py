@@ -10,11 +10,11 @@ from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Decision", "Policy", "Verdict"]
+__all__ = ["ActionPlan", "Policy", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ActionPlan:
     """The actions that act on a trip, in order, and whether it must be diagnosed first."""
 
     actions: tuple[Action, ...]
@@ -58,7 +58,7 @@ class Policy:
         for follow in self._after_update:
             follow(self._training)
 
-    def decide(self, trip: Trip) -> Decision:
+    def decide(self, trip: Trip) -> ActionPlan:
         """Choose the actions for a trip."""
         candidates = [action for action in self._actions if action.applies_to(trip) and not action.is_exhausted()]
         terminal = next((action for action in candidates if action.is_terminal), None)
@@ -66,7 +66,7 @@ class Policy:
         is_affordable = not trip.is_spike and self._num_diagnoses < self._max_diagnoses
         needs_diagnosis = self._may_stop(trip, terminal) or is_affordable
         self._num_diagnoses += needs_diagnosis
-        return Decision(chosen, needs_diagnosis)
+        return ActionPlan(chosen, needs_diagnosis)
 
     def _may_stop(self, trip: Trip, terminal: Action | None) -> bool:
         """Whether training will stop at this trip, unless a function answers otherwise."""
@@ -74,12 +74,12 @@ class Policy:
             return isinstance(terminal, Raise)
         return not self._only_warns and (self._has_terminal or not trip.is_spike)
 
-    def act(self, trip: Trip, decision: Decision) -> Verdict:
+    def act(self, trip: Trip, plan: ActionPlan) -> Verdict:
         """Let the chosen actions act."""
         terminal: Outcome | None = None
         answered: Outcome | None = None
         other: Outcome | None = None
-        for action in decision.actions:
+        for action in plan.actions:
             action.num_acts += 1
             outcome, detail = action.act(trip, self._training)
             self._log.add_act(action.name, trip.step, detail)

@@ -42,7 +42,10 @@ class UnreadUpdate:
 
 
 def read_on_host(
-    losses: Sequence[Tensor], parameters: Sequence[NamedParameter], scale: Tensor | float
+    losses: Sequence[Tensor],
+    parameters: Sequence[NamedParameter],
+    scale: Tensor | float,
+    grad_norm: Tensor | float | None = None,
 ) -> StepNumbers | None:
     """The numbers of one process in host memory; None if some are elsewhere."""
     loss = None
@@ -53,6 +56,9 @@ def read_on_host(
                 return None
             total += one.item()
         loss = total / len(losses)
+    if grad_norm is not None:
+        is_elsewhere = isinstance(grad_norm, Tensor) and not grad_norm.is_cpu
+        return None if is_elsewhere else StepNumbers(loss, float(grad_norm) ** 2, float(scale))
     gradients = [gradient for parameter in parameters if (gradient := parameter.tensor.grad) is not None]
     total_squares = sum_squares(gradients)
     return None if total_squares is None else StepNumbers(loss, total_squares, float(scale))
@@ -65,15 +71,22 @@ def read_anywhere(
     unread: UnreadUpdate,
     rank_group: RankGroup | None,
     shares: Mapping[int, float],
+    *,
+    grad_norm: Tensor | float | None = None,
 ) -> tuple[StepNumbers, float | None]:
     """The numbers and the unread update-to-weight ratio, in one transfer.
 
     ``shares`` is the part of each parameter's squares that this rank adds to the global sum. A sum over ranks carries a
-    NaN of one rank to all of them.
+    NaN of one rank to all of them. ``grad_norm`` is the norm over all ranks where it is known already.
     """
-    host_squares, elsewhere = _split_gradients(parameters, shares)
+    size = rank_group.size if rank_group else 1
+    host_squares, elsewhere = _split_gradients(() if grad_norm is not None else parameters, shares)
+    if isinstance(grad_norm, Tensor) and not grad_norm.is_cpu:
+        elsewhere = [(grad_norm, 1.0 / size)]
+    elif grad_norm is not None:
+        host_squares = float(grad_norm) ** 2 / size
     # Each summand has three numbers: loss, squares of gradients, squares of what the last update left behind.
-    weight = 1.0 / (max(len(losses), 1) * (rank_group.size if rank_group else 1))
+    weight = 1.0 / (max(len(losses), 1) * size)
     state_squares = 0.0 if unread.state is None else unread.state[1]
     host_loss = sum(float(loss) for loss in losses if loss.is_cpu) * weight
     summands = [torch.tensor([host_loss, host_squares, state_squares], dtype=torch.float64)]

@@ -144,14 +144,29 @@ class StepRunner:
 
     def check_scaled(self) -> Reading:
         """Check a step of ``Guard.step`` before the update, with what the loss scaler has to say."""
-        training, scaler = self.training, self.training.scaler
+        training = self.training
         training.refresh()
-        scale = scaler.scale_on_device(training.model)
-        losses = self.state.losses
-        reading = self.monitor.check(losses, training.parameters, scale, may_overflow=scaler.is_active)
-        if self._overflows.is_doubtful(reading):
-            reading = self.monitor.check(losses, training.parameters, scale)
-        return reading
+        return self.check_unmade_update(training.parameters, self.state.losses, training.optimizers[0])
+
+    def check_unmade_update(
+        self,
+        parameters: Sequence[NamedParameter],
+        losses: Sequence[Tensor],
+        optimizer: Optimizer,
+        grad_norm: Tensor | float | None = None,
+    ) -> Reading:
+        """Check a step before the scaler, if there is one, has had its say about the update of ``optimizer``."""
+        training, scaler = self.training, self.training.scaler
+        scale = 1.0 if grad_norm is not None else scaler.scale_in_gradients(training.model, optimizer)
+        position = training.optimizers.index(optimizer)
+
+        def read(*, may_overflow: bool) -> Reading:
+            return self.monitor.check(
+                losses, parameters, scale, may_overflow=may_overflow, optimizer=position, grad_norm=grad_norm
+            )
+
+        reading = read(may_overflow=scaler.is_active)
+        return read(may_overflow=False) if self._overflows.is_doubtful(reading) else reading
 
     def after_update(self) -> None:
         """Check what an update left behind, unless it was made in spite of a trip."""
@@ -200,15 +215,15 @@ class StepRunner:
         state.trip = trip
         self.log.add_trip(trip)
         with state.during(Phase.DECIDE):
-            decision = policy.decide(trip)
-        if decision.needs_diagnosis:
+            plan = policy.decide(trip)
+        if plan.needs_diagnosis:
             diagnosis = self._diagnose(trip, diagnosis)
             self.log.add_diagnosis(diagnosis)
         with state.during(Phase.ACT):
-            verdict = policy.act(trip, decision)
+            verdict = policy.act(trip, plan)
         state.is_unresolved = not trip.is_spike and not verdict.is_resolved
         if verdict.stops:
-            if not decision.needs_diagnosis:
+            if not plan.needs_diagnosis:
                 diagnosis = self._diagnose(trip, diagnosis)
                 self.log.add_diagnosis(diagnosis)
             assert diagnosis is not None

@@ -36,11 +36,14 @@ class Phase(Enum):
 
 
 class Source(Enum):
-    """Who runs the step: the user's own loop, ``Guard.step``, or ``Guard.step`` with an optimizer that takes a closure."""
+    """Who runs the step: the user's own loop, ``Guard.step``, ``Guard.step`` with an optimizer that takes a closure, or a
+    trainer that reports each micro-batch and the code of its loss.
+    """
 
     LOOP = "loop"
     GUARD = "guard"
     GUARD_CLOSURE = "guard_closure"
+    TRAINER = "trainer"
 
 
 class StepState:
@@ -49,6 +52,7 @@ class StepState:
     __slots__ = (
         "began_late",
         "closure",
+        "decisions",
         "diagnosis",
         "error",
         "has_moved_on",
@@ -100,6 +104,8 @@ class StepState:
         # Decided.
         #: The trip of this step.
         self.trip: Trip | None = None
+        #: Whether the update may be made, by identity of an optimizer that was checked and has not stepped since.
+        self.decisions: dict[int, bool] = {}
         #: Whether non-finite gradients may have gone into the update, since no action dealt with the trip.
         self.is_unresolved = False
         #: The diagnosis of the last trip that was explained, in this step or before.
@@ -116,13 +122,15 @@ class StepState:
 
     @property
     def awaits_update(self) -> bool:
-        """Whether a step has begun and no optimizer has updated."""
-        return self.phase is not Phase.IDLE and not self.updated
+        """Whether a step has begun, no optimizer has updated, and none was kept from it."""
+        return self.phase is not Phase.IDLE and not self.updated and all(self.decisions.values())
 
     def open(self, scale_changes: int) -> None:
         """A step begins."""
         self.phase = Phase.OBSERVE
         self.updated.clear()
+        self.decisions.clear()
+        self.source = Source.LOOP if self.source is Source.TRAINER else self.source
         self.scale_changes = scale_changes
 
     def close(self) -> None:

@@ -1,0 +1,79 @@
+"""What ``Guard.begin``, ``Guard.check`` and ``Guard.finished`` do: a trainer runs the step and reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datacheck.errors import UsageError
+from datacheck.torch.guard.decision import Decision
+from datacheck.torch.guard.names import NamedParameter
+from datacheck.torch.guard.step_parts import LossFunction, Part
+from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.step_state import Source
+from datacheck.torch.guard.trip import Trip
+
+__all__ = ["TrainerStep"]
+
+
+class TrainerStep:
+    """Passes what a trainer reports to the runner."""
+
+    def __init__(self, runner: StepRunner) -> None:
+        self._runner = runner
+        self._state = runner.state
+
+    def begin(self, batch: Any, loss_fn: LossFunction | None) -> None:
+        """Begin a step or, in one that awaits its update, the next micro-batch."""
+        runner, state = self._runner, self._state
+        if not state.awaits_update or runner.was_left_out_by_scaler():
+            runner.judge_left_out_step()
+            runner.begin()
+        if loss_fn is not None:
+            state.source = Source.TRAINER
+            random = runner.training.random
+            state.add_part(Part(loss_fn, batch, random.read() if state.parts else random.state))
+
+    def check(
+        self,
+        losses: Sequence[Tensor] | None,
+        grad_norm: Tensor | float | None,
+        optimizer: Optimizer | None,
+    ) -> Decision:
+        """Check the step before ``optimizer`` (None: all of them) updates, and decide about the update."""
+        runner, state, training = self._runner, self._state, self._runner.training
+        training.refresh()
+        if not state.is_open:
+            runner.begin(late=True)
+        chosen = training.optimizers if optimizer is None else (self._find(optimizer),)
+        reading = runner.check_unmade_update(
+            self._parameters_of(chosen), state.losses if losses is None else losses, chosen[0], grad_norm
+        )
+        makes_update = reading.trip is None or runner.resolve(reading.trip)
+        for one in chosen:
+            state.decisions[id(one)] = makes_update
+        return Decision(makes_update, reading.trip, self._diagnosis_of(reading.trip))
+
+    def _find(self, optimizer: Optimizer) -> Optimizer:
+        found = next((own for own in self._runner.training.optimizers if own is optimizer), None)
+        if found is None:
+            raise UsageError(f"check: this {type(optimizer).__name__} is not one of the guard's optimizers")
+        return found
+
+    def _parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
+        training = self._runner.training
+        if len(optimizers) == len(training.optimizers):
+            return training.parameters
+        wanted = {training.optimizers.index(optimizer) for optimizer in optimizers}
+        return [parameter for parameter in training.parameters if parameter.optimizer in wanted]
+
+    def _diagnosis_of(self, trip: Trip | None) -> Any:
+        found = self._state.diagnosis
+        return found if trip is not None and found is not None and found.step == trip.step else None
+
+    def finished(self) -> None:
+        """Check what is still unchecked when training ends."""
+        self._runner.check_last_update()
