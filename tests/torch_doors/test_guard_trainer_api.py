@@ -186,9 +186,9 @@ def test_an_overflow_is_left_to_the_scaler_whether_or_not_gradients_are_unscaled
         guard = Guard(model, optimizer, scaler=scaler)
         norms = []
         for batch in batches(12):
-            guard.begin(batch, loss_fn)
+            guard.begin(batch, lambda model, batch: 50 * loss_fn(model, batch))
             optimizer.zero_grad()
-            loss = loss_fn(model, batch)
+            loss = 50 * loss_fn(model, batch)
             scaler.scale(loss).backward()
             if unscales:
                 scaler.unscale_(optimizer)
