@@ -35,7 +35,7 @@ class FileScan:
         self._findings: list[Finding] = []
         self._fields: dict[str | None, FieldFacts] = {}
         self._names: dict[str | None, int] = {}
-        self._num_values: dict[str | None, tuple[int, int]] = {}
+        self.num_values: dict[str | None, tuple[int, int]] = {}
 
     def add(self, unit: UnitScan) -> None:
         """Add the next unit."""
@@ -48,8 +48,12 @@ class FileScan:
         for name, times in Counter(unit.names).items():
             self._names[name] = max(self._names.get(name, 0), times)
         for path, (slots, present) in unit.num_values.items():
-            before = self._num_values.get(path, (0, 0))
-            self._num_values[path] = (before[0] + slots, before[1] + present)
+            before = self.num_values.get(path, (0, 0))
+            self.num_values[path] = (before[0] + slots, before[1] + present)
+
+    def counted_by_rules(self) -> list[Finding]:
+        """What named rules counted, also where they found nothing."""
+        return [finding for finding in self._findings if finding.rule is not None]
 
     def read_errors(self) -> list[Finding]:
         """The finding for a file that cannot be read to its end; empty if it can."""
@@ -82,7 +86,7 @@ class FileScan:
         )
 
     def _is_null(self, path: str | None) -> bool:
-        slots, present = self._num_values.get(path, (0, 0))
+        slots, present = self.num_values.get(path, (0, 0))
         # One row says nothing about a file.
         return slots > 1 and not present
 
@@ -93,9 +97,9 @@ class FileScan:
             return finding
         if code.level == "row":
             return replace(finding, num_checked=self.num_rows)
-        if not code.counts_values or finding.field not in self._num_values:
+        if not code.counts_values or finding.field not in self.num_values:
             return finding
-        slots, present = self._num_values[finding.field]
+        slots, present = self.num_values[finding.field]
         if code.becomes_null:
             present += finding.num_violations
         return replace(finding, num_checked=slots if code.counts_nulls else present)

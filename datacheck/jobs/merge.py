@@ -12,6 +12,7 @@ from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.codes import CODES, DUPLICATE_ROW
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.jobs.checked_totals import CheckedTotals
 from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.file_verdict import FileVerdict
@@ -98,6 +99,7 @@ class RunResult:
         self._pipeline, self._inputs = pipeline, inputs
         self._accounts: list[InputAccount] = []
         self._findings: list[Finding] = []
+        self._checked = CheckedTotals()
         #: The samples that are not kept, by split: the index in the split, the account, and what was decided.
         self._removed: dict[str, list[tuple[int, InputAccount, RemovedSample]]] = {}
         self._num_inputs: Counter[str] = Counter()
@@ -122,6 +124,7 @@ class RunResult:
         verdict = merged.scan.verdict(0)
         item, findings = merged.item, verdict.findings
         self._verdicts.append(replace(verdict, findings=()))
+        self._checked.add(merged.scan)
         self._findings += findings
         self._findings += _duplicate_findings(merged, repeated)
         if outputs is None:
@@ -175,6 +178,7 @@ class RunResult:
             name=self._pipeline.name,
             output=self._pipeline.output,
             accounts=tuple(self._accounts),
+            checked=self._checked.of(self._findings),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from datacheck._version import __version__
 from datacheck.codes import CODES
-from datacheck.findings import Finding, Severity
+from datacheck.findings import Finding, Severity, typed
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.report import Report
 from datacheck.reports.text import append_detail, format_table, format_volume, render_finding
@@ -29,8 +29,8 @@ class RunReport(Report):
 
     ``ok`` means that every input was read, that the inputs are complete and alike, and that the output has no violation:
     everything found was repaired, dropped or quarantined as the pipeline says. ``failed`` counts violations that stopped
-    the run, by code. ``is_new`` is false if
-    the output had already been published.
+    the run, by code. ``is_new`` is false if the output had already been published. ``checked`` is how many values or rows
+    of all inputs were checked for a code, field and rule.
     """
 
     name: str = ""
@@ -38,6 +38,7 @@ class RunReport(Report):
     accounts: tuple[InputAccount, ...] = ()
     failed: dict[str, int] = field(default_factory=dict)
     is_new: bool = True
+    checked: Mapping[tuple[str, str | None, str | None], int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -93,6 +94,7 @@ class RunReport(Report):
             "num_files": self.num_files,
             "num_bytes": self.num_bytes,
             "inputs": [account.to_dict() for account in self.accounts],
+            "checked": [[*identity, number] for identity, number in self.checked.items()],
             "findings": [finding.to_dict() for finding in self.findings],
         }
         return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
@@ -109,10 +111,11 @@ class RunReport(Report):
             output=output,
             accounts=tuple(map(InputAccount.from_dict, record["inputs"])),
             is_new=False,
+            checked={tuple(identity): typed(number, int) for *identity, number in record.get("checked", ())},
         )
 
     def __str__(self) -> str:
-        lines = [*_finding_lines(self.findings), ""]
+        lines = [*_finding_lines(self.findings, self.checked), ""]
         if self.accounts:
             lines += [*_row_table(self), ""]
         for line in _repair_lines(self.accounts):
@@ -140,7 +143,9 @@ def _as_resolved(finding: Finding) -> Finding:
     return replace(finding, severity=Severity.INFO, detail=append_detail(finding, "not in the output"))
 
 
-def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
+def _finding_lines(
+    findings: Sequence[Finding], checked: Mapping[tuple[str, str | None, str | None], int]
+) -> Iterator[str]:
     """A line for each finding on a whole file, then a table of the others, summed over files.
 
     The table has a row for each code and field, so that its length does not depend on the number of files.
@@ -159,7 +164,7 @@ def _finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
             CODES[code].name,
             plain(rule or field or "-", 40),
             f"{sum(finding.num_violations for finding in group):,}",
-            f"{sum(finding.num_checked for finding in group):,}",
+            f"{checked.get((code, field, rule)) or sum(finding.num_checked for finding in group):,}",
             quantity(len(group), "file"),
         )
         for (code, field, rule), group in sorted(by_field.items(), key=lambda item: (item[0][0], item[0][1] or ""))

@@ -607,3 +607,22 @@ def test_no_name_of_an_input_is_too_strange(name: str, suffix: str, tmp_path: Pa
     assert aside is not None
     assert len(aside) == 1
     assert not datacheck.run(tmp_path / "pipeline.yaml").is_new
+
+
+def test_the_table_counts_what_was_checked_in_files_without_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        values = np.array([1.0, np.nan if number == 0 else 2.0, float(number)])
+        write_table(tmp_path / "in" / f"{number}.parquet", {"x": values, "y": np.arange(3)})
+    schema = {"fields": {"x": {"le": 1.5}, "y": {"ge": 1}}, "unique": [["y"]]}
+    report = datacheck.run(write_pipeline(tmp_path, "in", [{"action": "drop_row"}], schema=schema))
+    table = {line.split()[0]: line.split()[3:5] for line in str(report).splitlines() if line.startswith("DC")}
+    assert table["DC101"] == ["1", "9"]
+    assert table["DC202"] == ["3", "9"]
+    assert table["DC201"] == ["3", "9"]
+    again = str(datacheck.run("pipeline.yaml"))
+    assert [line for line in again.splitlines() if line.startswith("DC")] == [
+        line for line in str(report).splitlines() if line.startswith("DC")
+    ]
