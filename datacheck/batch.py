@@ -21,6 +21,7 @@ from datacheck.arrow_layouts import (
     with_kernels,
 )
 from datacheck.errors import SourceError
+from datacheck.findings import Finding
 from datacheck.leaves import (
     BoolArray,
     IntArray,
@@ -128,7 +129,8 @@ class Batch:
     Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` if rows are not consecutive; all are in ``row_group`` if the
     format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
     ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``. ``unreadable`` are errors in
-    parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read.
+    parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read. ``findings`` are what
+    else a source found about the file while it read these rows.
     """
 
     columns: tuple[Column, ...]
@@ -141,6 +143,7 @@ class Batch:
     line_start: int | None = None
     lines: IntArray | None = None
     unreadable: tuple[SourceError, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def names(self) -> list[str | None]:
@@ -229,7 +232,8 @@ def split_decoded(batch: Batch, limit: int) -> Iterator[Batch]:
         elif count == batch.num_rows and not (encoded and count == 1):
             yield batch
         else:
-            yield replace(batch.slice(start, count), malformed=batch.malformed if start == 0 else ())
+            part = batch.slice(start, count)
+            yield part if start == 0 else replace(part, malformed=(), unreadable=(), findings=())
 
 
 def arrow_dtype(arrow_type: pa.DataType) -> str:

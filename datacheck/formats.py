@@ -51,6 +51,10 @@ class Format:
         recognizer: dotted path of ``(uri, head) -> bool``, for files whose name says nothing and where ``magic`` is not enough.
         needs_recognition: whether a file with one of ``suffixes`` is usually something else, so that a folder or a glob stands
             for it only if ``recognizer`` says so.
+        folder: dotted path of ``(storage, folder, entries) -> bool``, for a dataset that is a folder: whether one with these
+            entries is of this format.
+        lister: dotted path of ``(uri, options) -> list[InputFile]``, for a folder whose log or index says which files it has:
+            these are read, each in its own format.
         source: dotted path of the class that reads it; empty if it is only written.
         sink: dotted path of the class that writes it; empty if it is only read.
         concatenator: dotted path of a :class:`~datacheck.sinks.concatenate.Concatenator`; empty if the parts of a file stay
@@ -71,6 +75,8 @@ class Format:
     requires_magic: bool = True
     recognizer: str = ""
     needs_recognition: bool = False
+    folder: str = ""
+    lister: str = ""
     source: str = ""
     sink: str = ""
     concatenator: str = ""
@@ -169,6 +175,39 @@ BUILT_IN: dict[str, Format] = {
             has_dtypes=False,
             is_slow_to_check=True,
         ),
+        Format(
+            name="avro",
+            suffixes=(".avro",),
+            magic=(b"Obj\x01",),
+            source="datacheck.sources.avro:AvroSource",
+            written_as="parquet",
+            is_tabular=True,
+            is_slow_to_check=True,
+        ),
+        Format(
+            name="orc",
+            suffixes=(".orc",),
+            magic=(b"ORC",),
+            source="datacheck.sources.orc:OrcSource",
+            written_as="parquet",
+            is_tabular=True,
+        ),
+        Format(
+            name="delta",
+            folder="datacheck.sources.delta:is_delta",
+            lister="datacheck.sources.delta:list_delta",
+            source="datacheck.sources.delta:DeltaSource",
+            written_as="parquet",
+            is_cacheable=False,
+        ),
+        Format(
+            name="iceberg",
+            folder="datacheck.sources.iceberg:is_iceberg",
+            lister="datacheck.sources.iceberg:list_iceberg",
+            source="datacheck.sources.iceberg:IcebergSource",
+            written_as="parquet",
+            is_cacheable=False,
+        ),
         # Files of one array each that belong together row by row.
         Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),
     )
@@ -205,8 +244,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
     UnreadFormat(name="JSON", suffixes=(".json", ".jsonl", ".ndjson"), remedy=f"{_AS_PARQUET} (`pandas.read_json`)"),
     UnreadFormat(name="TFRecord", suffixes=(".tfrecord", ".tfrecords"), remedy=f"{_AS_PARQUET} or .npz"),
     UnreadFormat(name="tar", suffixes=(".tar",), remedy="unpack it first"),
-    UnreadFormat(name="ORC", suffixes=(".orc",), magic=b"ORC", remedy=f"{_AS_PARQUET} (`pyarrow.orc.read_table`)"),
-    UnreadFormat(name="Avro", suffixes=(".avro",), magic=b"Obj\x01", remedy=_AS_PARQUET),
     UnreadFormat(name="GGUF", suffixes=(".gguf",), magic=b"GGUF", remedy="check the .safetensors that it was made of"),
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),

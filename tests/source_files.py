@@ -82,6 +82,25 @@ def _write_safetensors(path: Path, table: Table) -> None:
     save_file(table, path)
 
 
+def _write_orc(path: Path, table: Table) -> None:
+    from pyarrow import orc
+
+    # The smallest stripe that Arrow writes has 1,024 rows.
+    orc.write_table(_arrow(table), path, stripe_size=1024, batch_size=1024)
+
+
+def _write_avro(path: Path, table: Table) -> None:
+    import fastavro
+
+    kinds = {"single": "float", "double": "double", "count": "long"}
+    fields = [{"name": name, "type": kind} for name, kind in kinds.items()]
+    schema = fastavro.parse_schema({"type": "record", "name": "row", "fields": fields})
+    columns = [values.tolist() for values in table.values()]
+    records = [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, records, codec="deflate", sync_interval=2000)
+
+
 def _write_torch(path: Path, table: Table) -> None:
     import torch
 
@@ -110,6 +129,8 @@ FORMATS: dict[str, Format] = {
     "npz-compressed": Format(".npz", _write_npz_compressed, splits=False),
     "safetensors": Format(".safetensors", _write_safetensors, needs="safetensors"),
     "torch": Format(".pt", _write_torch, needs="torch"),
+    "orc": Format(".orc", _write_orc, splits=False),
+    "avro": Format(".avro", _write_avro, needs="fastavro", splits=False),
 }
 
 

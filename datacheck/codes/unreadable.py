@@ -236,23 +236,29 @@ CODES = (
         name="table-folder",
         about_inputs=True,
         message="is a table whose log says which files belong to it: {detail}",
-        finds="A folder that is a Delta or an Iceberg table, which datacheck does not read yet.",
+        finds=(
+            "A Delta or Iceberg table whose log cannot be followed: a part of it is missing, it needs a feature that is not"
+            " known here (deletion vectors, delete files, mapped columns), or it names files outside of the table. As a"
+            " warning: a file of such a table that was named itself."
+        ),
         why=(
             "Such a folder also holds files that the table no longer has: deleted rows and older versions. Reading"
             " every file in it reads rows that nobody trains on."
         ),
         example=(
-            "A folder of Parquet files has a transaction log:\n"
+            "Rows were deleted without rewriting their file:\n"
             "\n"
-            "    DC914 is a table whose log says which files belong to it: it is a Delta table; export the version you"
-            " train on to plain Parquet, or name its files (data/events)"
+            "    DC914 is a table whose log says which files belong to it: rows of 1 file are deleted by deletion vectors,"
+            " which are not applied here; export the version that you train on to plain Parquet, or purge the deletion"
+            " vectors (REORG TABLE ... APPLY (PURGE)) (data/events)"
         ),
         remedy=(
-            "Export the version that you train on:\n"
+            "Name the folder of the table rather than its files. Where the log cannot be followed, export the version that"
+            " you train on:\n"
             "\n"
             "    # DeltaTable('data/events', version=12).to_pyarrow_dataset()  ->  pyarrow.dataset.write_dataset\n"
             "\n"
-            "or pass the result of `DeltaTable('data/events').file_uris()` as paths."
+            "`reading: {table_version: 12}` pins a version of a Delta table, or a snapshot of an Iceberg table."
         ),
     ),
     _code(

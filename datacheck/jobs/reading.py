@@ -16,7 +16,7 @@ _DEFAULTS = ReadOptions()
 
 
 class Reading(BaseModel):
-    """How text tables are written, how far an archive may expand, and how much is held in memory, as in ``ReadOptions``."""
+    """How inputs are read: how text is written, which version of a table, how far an archive expands. See ``ReadOptions``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,6 +32,7 @@ class Reading(BaseModel):
     max_expansion_ratio: int = _DEFAULTS.max_expansion_ratio
     max_members: int = _DEFAULTS.max_members
     verify_checksums: bool = True
+    table_version: int | None = None
     max_whole_file_bytes: int = _DEFAULTS.max_whole_file_bytes
 
     @model_validator(mode="after")

@@ -120,7 +120,7 @@ def inspect_file(file: InputFile) -> InputInfo | SourceError:
     """Read the header of a file; return the error if the file cannot be read."""
     try:
         with translate_bugs(file.uri):
-            return source_for(file.uri).inspect(file.uri, file.options)
+            return source_for(file.uri, file.format).inspect(file.uri, file.options)
     except SourceError as error:
         return error
 

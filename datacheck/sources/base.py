@@ -62,7 +62,8 @@ class ReadOptions:
     once (a compressed record batch, a decoded value) and 64 GiB for an archive that is decompressed step by step.
     ``verify_checksums`` compares the checksums of Parquet pages and zip members with their bytes.
     ``max_whole_file_bytes`` bounds the decoded columns that a check of all rows at once may hold in memory.
-    ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
+    ``table_version`` pins the version of a Delta table or a Lance dataset, or the snapshot of an Iceberg table; None reads the
+    newest. ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
     row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
 
     The others are for text tables (CSV, TSV, TXT):
@@ -89,6 +90,7 @@ class ReadOptions:
     max_whole_file_bytes: int = 1 << 30
     partitions: tuple[tuple[str, str], ...] = ()
     rows: RowsAre | None = None
+    table_version: int | None = None
     csv_delimiter: str | None = None
     csv_decimal: str = "."
     csv_thousands: str = ""
@@ -145,6 +147,7 @@ class WorkUnit:
     ``num_rows`` is None if unknown before reading. ``row_groups`` are those of a Parquet file; for an Arrow file, the
     record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
     that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
+    ``byte_start`` is where the unit begins in a file of records or blocks.
     """
 
     uri: str
@@ -156,6 +159,7 @@ class WorkUnit:
     row_groups: tuple[int, ...] = ()
     members: tuple[str, ...] = ()
     row_group_starts: tuple[int, ...] = ()
+    byte_start: int = 0
     arrays: tuple[tuple[str, str, Fingerprint], ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
 

@@ -8,7 +8,9 @@ from pathlib import PurePath
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load, unread_format_of
 from datacheck.sources.base import REWRITE_FILE, Source
+from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.sources.probe import read_head
+from datacheck.storage.registry import storage_of
 from datacheck.text import plain
 
 __all__ = ["format_of", "get_source", "source_for"]
@@ -26,14 +28,16 @@ def get_source(format: str) -> Source:  # noqa: A002 - the word that units and r
     return source
 
 
-def source_for(uri: str) -> Source:
-    """The source that reads a file, by the suffix of its name and its first bytes; raises ``SourceError``."""
-    return get_source(format_of(uri).name)
+def source_for(uri: str, format: str = "") -> Source:  # noqa: A002 - the word that units and reports use
+    """The source that reads a file: of ``format``, or by the suffix of its name and its first bytes; raises ``SourceError``."""
+    return get_source(format or format_of(uri).name)
 
 
 def format_of(uri: str) -> Format:
-    """The format of a file; raises ``SourceError``."""
+    """The format of a file, or of a folder that is one dataset; raises ``SourceError``."""
     head = read_head(uri)
+    if not head and (dataset := dataset_folder(storage_of(uri), uri)) is not None:
+        return dataset
     record = format_of_name(uri)
     if record is not None:
         _confirm(uri, record, head)

@@ -7,17 +7,17 @@ import glob
 import os
 import posixpath
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
-from datacheck.errors import UsageError, nearest_name
+from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import Finding
-from datacheck.formats import format_of_name, known_suffixes, load, unread_format_of_name
+from datacheck.formats import Format, format_of_name, known_suffixes, load, unread_format_of_name
 from datacheck.sources.base import ReadOptions
+from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.sources.skipped_files import is_counted, is_counted_folder, skipped_finding
-from datacheck.sources.table_folders import table_kind
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import LOCAL, storage_of
 from datacheck.text import plain
@@ -29,10 +29,14 @@ _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file to read, under the name that the user wrote or below the folder that the user wrote, and how to read it."""
+    """One file to read, under the name that the user wrote or below the folder that the user wrote, and how to read it.
+
+    ``format`` is that of a file whose name does not say it, because an index does; empty if name and content say it.
+    """
 
     uri: str
     options: ReadOptions = field(default_factory=ReadOptions)
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,13 @@ class Inputs:
         files: each once, in the order of the paths.
         skipped: for each folder or glob as written, what lies in it and may hold data, but is no input.
         folders: the entries of every folder that was searched.
+        listed: the folders with a log or an index that named their files.
     """
 
     files: Sequence[InputFile]
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     folders: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    listed: Collection[str] = ()
 
 
 def expand_inputs(
@@ -65,8 +71,9 @@ def discover(
     """Find the files that paths, folders and globs stand for.
 
     A folder stands for every file below it with a known suffix; names that begin with ``.`` or ``_`` are skipped, and so
-    are links that lead back. A folder that is a table (Delta, Iceberg) is one input, which no source reads. A glob may use
-    ``**``; every file that it matches is taken, whatever its suffix, unless its last part matches any name. Folders named
+    are links that lead back. A folder that is one dataset (a Zarr store) is one input, and one with a log or an index (a
+    Delta table) stands for the files that it names. A glob may use ``**``; every file that it matches is taken, whatever
+    its suffix, unless its last part matches any name. Folders named
     ``key=value`` right above a file add columns to a table.
     Raises ``UsageError`` for a path that matches nothing.
     """
@@ -75,14 +82,14 @@ def discover(
     found: dict[str, InputFile] = {}
     for path in written:
         for uri in _expand(os.fspath(path), search):
-            key = posixpath.normpath(uri)
-            if key not in found:
-                found[key] = _input_file(uri, options or ReadOptions())
+            for file in _input_files(uri, options or ReadOptions(), search.datasets.get(uri)):
+                found.setdefault(posixpath.normpath(file.uri), file)
     skipped = {
         root: [path for path in paths if posixpath.normpath(path) not in found]
         for root, paths in search.skipped.items()
     }
-    return Inputs(list(found.values()), {root: paths for root, paths in skipped.items() if paths}, search.folders)
+    skipped = {root: paths for root, paths in skipped.items() if paths}
+    return Inputs(list(found.values()), skipped, search.folders, list(search.datasets))
 
 
 def skipped_findings(inputs: Inputs) -> list[Finding]:
@@ -92,28 +99,35 @@ def skipped_findings(inputs: Inputs) -> list[Finding]:
 
 @dataclass(slots=True)
 class _Search:
-    """What a search for inputs came across. ``tables`` are folders that are the table of a log."""
+    """What a search for inputs came across. ``datasets`` are folders that are one dataset each, with their format."""
 
     skipped: dict[str, list[str]] = field(default_factory=dict)
     folders: dict[str, Sequence[Entry]] = field(default_factory=dict)
-    tables: set[str] = field(default_factory=set)
+    datasets: dict[str, Format] = field(default_factory=dict)
 
     def wanted(self, storage: Storage, root: str, uris: Iterable[str]) -> list[str]:
-        """Those of the files and tables below ``root`` that are inputs; the others are noted as skipped."""
+        """Those of the files and datasets below ``root`` that are inputs; the others are noted as skipped."""
         wanted: list[str] = []
         for uri in uris:
-            if uri in self.tables or _is_wanted(storage, uri):
+            if uri in self.datasets or _is_wanted(storage, uri):
                 wanted.append(uri)
             elif uri.endswith("/") or is_counted(posixpath.basename(uri)):
                 self.skipped.setdefault(root, []).append(uri)
         return wanted
 
 
-def _input_file(uri: str, options: ReadOptions) -> InputFile:
+def _input_files(uri: str, options: ReadOptions, dataset: Format | None) -> list[InputFile]:
+    """The input of a path; of a dataset with a log, the files that it names."""
+    if dataset is not None:
+        # Where the log cannot be read, the folder stands for itself: reading it says why.
+        with suppress(SourceError):
+            return (
+                list(load(dataset.lister)(uri, options)) if dataset.lister else [InputFile(uri, options, dataset.name)]
+            )
     record = format_of_name(uri)
     if record is not None and record.is_tabular and (partitions := _partitions(uri)):
         options = replace(options, partitions=partitions)
-    return InputFile(uri, options)
+    return [InputFile(uri, options, dataset.name if dataset is not None else "")]
 
 
 def _partitions(uri: str) -> tuple[tuple[str, str], ...]:
@@ -156,7 +170,7 @@ def _expand_glob(storage: Storage, pattern: str, root: str, search: _Search) -> 
     seen: set[Hashable] = set()
     files: list[str] = []
     for match in matches:
-        if match in search.tables:
+        if match in search.datasets:
             files.append(match)
         elif is_folder(storage, match):
             # A matched link to a folder that holds it leads back, too.
@@ -179,7 +193,7 @@ def _match(storage: Storage, folder: str, parts: list[str], search: _Search) -> 
     part, rest = parts[0], parts[1:]
     if part == "**":
         for inner, _ in _walk(storage, folder, _keys_above(storage, folder), search):
-            if inner in search.tables:
+            if inner in search.datasets:
                 yield inner
             else:
                 yield from _match(storage, inner, rest or ["*"], search)
@@ -195,7 +209,7 @@ def _match(storage: Storage, folder: str, parts: list[str], search: _Search) -> 
 
 
 def _walk(storage: Storage, root: str, seen: set[Hashable], search: _Search) -> list[tuple[str, Sequence[Entry]]]:
-    """``root`` and every folder below it with what is in it, none twice; a table has nothing in it.
+    """``root`` and every folder below it with what is in it, none twice; a dataset has nothing in it.
 
     Links are followed last, so that a folder goes by its own name if it has one here.
     """
@@ -209,8 +223,8 @@ def _walk(storage: Storage, root: str, seen: set[Hashable], search: _Search) -> 
             continue
         seen.add(key)
         entries = _list(storage, folder)
-        if table_kind(storage, folder, entries):
-            search.tables.add(folder)
+        if (dataset := dataset_folder(storage, folder, entries)) is not None:
+            search.datasets[folder] = dataset
             found.append((folder, ()))
             continue
         search.folders[folder] = entries
@@ -230,10 +244,10 @@ def _is_searched(name: str) -> bool:
 
 
 def _paths_below(storage: Storage, folder: str, seen: set[Hashable], search: _Search) -> list[str]:
-    """Every file in ``folder`` and below it, every table, and, with a slash at the end, folders that are not searched."""
+    """Every file in ``folder`` and below it, every dataset, and, with a slash at the end, folders that are not searched."""
     paths: list[str] = []
     for inner, entries in _walk(storage, folder, seen, search):
-        if inner in search.tables:
+        if inner in search.datasets:
             paths.append(inner)
         for entry in entries:
             path = posixpath.join(inner, entry.name)

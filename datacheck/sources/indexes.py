@@ -18,8 +18,8 @@ from typing import Any
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
 from datacheck.formats import format_of_name
+from datacheck.sources.dataset_folders import dataset_above
 from datacheck.sources.discover import Inputs
-from datacheck.sources.table_folders import table_above, table_error
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import join_limited, plain, quantity
@@ -76,14 +76,14 @@ def _folders(inputs: Inputs) -> Iterator[tuple[str, Sequence[Entry]]]:
 
 
 def _files_of_tables(inputs: Inputs) -> Iterator[Finding]:
-    """A warning for each table whose files were named themselves: the table may no longer have them."""
+    """A warning for each table with a log whose files were named themselves: the table may no longer have them."""
     by_folder = {posixpath.dirname(file.uri): file.uri for file in inputs.files}
     named = [uri for folder, uri in by_folder.items() if folder not in inputs.folders]
-    tables = dict.fromkeys(table_above(storage_of(uri), uri) for uri in named)
+    tables = dict.fromkeys(dataset_above(storage_of(uri), uri) for uri in named)
     for table in tables:
-        if table is not None:
-            error = table_error(*table)
-            detail = f"{error.problem}, which may no longer have the files that are named here; {error.remedy}"
+        if table is not None and table[1].lister and table[0] not in inputs.listed:
+            what = f"{'an' if table[1].name[0] in 'aeiou' else 'a'} {table[1].name.capitalize()} table"
+            detail = f"it is {what}, which may no longer have the files that are named here; name the folder instead"
             yield Finding("DC914", table[0] or ".", None, 1, 1, detail=detail, severity=Severity.WARNING)
 
 

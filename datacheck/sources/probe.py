@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 
 from datacheck.errors import SourceError
-from datacheck.sources.table_folders import table_error, table_kind
+from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.storage.registry import storage_of
 
 __all__ = ["HEAD_BYTES", "read_head"]
@@ -19,17 +19,17 @@ _DVC = (b"outs:\n", b"md5:", b"deps:\n", b"wdir:")
 
 
 def read_head(uri: str) -> bytes:
-    """The first bytes of a file that may hold data.
+    """The first bytes of a file that may hold data; none of a folder that is one dataset.
 
     Raises ``SourceError``: DC902 for what is not there, is no regular file or may not be read, DC906 for a pointer of
-    Git LFS, git-annex or DVC, DC907 for zero bytes, DC914 for the folder of a table.
+    Git LFS, git-annex or DVC, DC907 for zero bytes.
     """
     storage = storage_of(uri)
     try:
         info = storage.stat(uri)
         if info.kind == "folder":
-            if kind := table_kind(storage, uri, storage.list(uri)):
-                raise table_error(uri, kind)
+            if dataset_folder(storage, uri) is not None:
+                return b""
             raise SourceError("DC902", uri, "expected a file, got a folder", "name the files in it, or the folder")
         if info.kind == "other":
             raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")

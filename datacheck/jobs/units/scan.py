@@ -131,7 +131,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         findings += _to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
-        findings += map(error_finding, batch.unreadable)
+        findings += [*map(error_finding, batch.unreadable), *batch.findings]
         for name, times in Counter(batch.names).items():
             names[name] = max(names.get(name, 0), times)
         if batch.counts_rows:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from datacheck.errors import UsageError, nearest_name
 from datacheck.formats import format_of_name
 from datacheck.leaves import IntArray
-from datacheck.sources import expand_inputs, source_for
+from datacheck.sources import expand_inputs, get_source, source_for
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo, ReadOptions
 from datacheck.storage import open_file, read_bytes, storage_of
@@ -73,7 +73,7 @@ def parts_of_files(paths: Sequence[str | os.PathLike[str]], options: ReadOptions
     """Files that no run published; raises ``UsageError`` and ``SourceError``."""
     found = []
     for file in expand_inputs(paths, options):
-        info = source_for(file.uri).inspect(file.uri, file.options)
+        info = source_for(file.uri, file.format).inspect(file.uri, file.options)
         found.append(Part(info, _num_rows(info), file.uri))
     return found
 
@@ -89,7 +89,7 @@ def _num_rows(info: InputInfo) -> int:
         raise UsageError(f"{plain(info.uri)}: its arrays do not make up one table: {info.problem}")
     if info.num_rows is not None:
         return info.num_rows
-    source = source_for(info.uri)
+    source = get_source(info.format)
     return sum(batch.num_rows for unit in info.units for batch in source.read(unit) if batch.counts_rows)
 
 

@@ -1,0 +1,360 @@
+"""Avro object container files: blocks of records, each decompressed in bounded memory and read by fastavro.
+
+A file says nowhere how many records it has, so one that was cut between two blocks cannot be told from a shorter one.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import itertools
+import json
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar
+
+import pyarrow as pa
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.base import (
+    REWRITE_FILE,
+    TARGET_BATCH_BYTES,
+    TARGET_UNIT_BYTES,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    fingerprint_of,
+)
+from datacheck.sources.error_translation import check_bytes, check_rows, translate_inspect_errors, translate_read_errors
+from datacheck.sources.optional import import_library
+from datacheck.storage.registry import open_file
+from datacheck.text import plain
+
+__all__ = ["AvroSource", "iter_records"]
+
+_MAGIC = b"Obj\x01"
+_SYNC_BYTES = 16
+_MAX_HEADER_BYTES = 16 << 20
+#: How many levels of types a schema may have.
+_MAX_DEPTH = 64
+_BATCH_RECORDS = 8192
+_PLAIN = {
+    "null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
+    "double": pa.float64(), "bytes": pa.binary(), "string": pa.string(),
+}  # fmt: skip
+_LOGICAL = {
+    "date": pa.date32(), "time-millis": pa.time32("ms"), "time-micros": pa.time64("us"),
+    "timestamp-millis": pa.timestamp("ms", "UTC"), "timestamp-micros": pa.timestamp("us", "UTC"),
+    "local-timestamp-millis": pa.timestamp("ms"), "local-timestamp-micros": pa.timestamp("us"), "uuid": pa.string(),
+}  # fmt: skip
+
+
+class AvroSource:
+    """Reads ``.avro`` files. A unit is a run of blocks."""
+
+    format: ClassVar[str] = "avro"
+
+    @translate_inspect_errors
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = fingerprint_of(uri)
+        units: list[WorkUnit] = []
+        row = 0
+        with open_file(uri) as file:
+            container = _Container.read(uri, file, options)
+            for blocks in _runs(_blocks(container, file, container.start)):
+                count = sum(block.num_records for block in blocks)
+                units.append(
+                    WorkUnit(
+                        uri,
+                        self.format,
+                        len(units),
+                        fingerprint,
+                        row,
+                        count,
+                        byte_start=blocks[0].start,
+                        options=options,
+                    )
+                )
+                row += count
+        units = units or [WorkUnit(uri, self.format, 0, fingerprint, 0, 0, byte_start=container.start, options=options)]
+        return InputInfo(uri, self.format, fingerprint.size, row, tuple(units))
+
+    @translate_read_errors
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        row = unit.row_start
+        left = unit.num_rows or 0
+        with open_file(unit.uri) as file:
+            container = _Container.read(unit.uri, file, unit.options)
+            schema = _arrow_schema(unit.uri, container.schema, unit.options.columns)
+            if not left:
+                none = [pa.nulls(0, field.type) for field in schema]
+                yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=schema), row)
+            for block in _blocks(container, file, unit.byte_start):
+                if left <= 0:
+                    break
+                left -= block.num_records
+                records = container.records(block, file)
+                while some := list(itertools.islice(records, _BATCH_RECORDS)):
+                    yield Batch.from_arrow(_to_arrow(some, schema), row)
+                    row += len(some)
+
+
+def iter_records(uri: str, file: IO[bytes], options: ReadOptions) -> Iterator[Any]:
+    """The records of an Avro file, one by one; raises ``SourceError``."""
+    container = _Container.read(uri, file, options)
+    for block in _blocks(container, file, container.start):
+        yield from container.records(block, file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Where a block begins, and where its data; how many records and bytes it has."""
+
+    start: int
+    data_start: int
+    num_records: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """The header of a file: the schema of its records, how blocks are compressed, and the mark between them."""
+
+    uri: str
+    schema: Any
+    parsed: Any
+    codec: str
+    sync: bytes
+    start: int
+    options: ReadOptions
+
+    @classmethod
+    def read(cls, uri: str, file: IO[bytes], options: ReadOptions) -> _Container:
+        fastavro = import_library(uri, "fastavro", "tables")
+        file.seek(0)
+        if file.read(4) != _MAGIC:
+            raise SourceError("DC901", uri, "its first bytes are not those of avro", REWRITE_FILE)
+        metadata = _read_metadata(file)
+        codec = metadata.get("avro.codec", b"null").decode()
+        if codec not in _DECOMPRESS:
+            problem = f"its blocks are compressed with {plain(codec, 40)}, which is not read"
+            raise SourceError("DC901", uri, problem, "write it with deflate or zstandard")
+        schema = json.loads(metadata["avro.schema"])
+        _check_schema(uri, schema)
+        sync = file.read(_SYNC_BYTES)
+        parsed = fastavro.parse_schema(schema)
+        return cls(uri, schema, parsed, codec, sync, file.tell(), options)
+
+    def records(self, block: _Block, file: IO[bytes]) -> Iterator[Any]:
+        """The records of a block; raises where its bytes are not those of so many records."""
+        import fastavro
+
+        check_bytes(self.uri, block.num_bytes, self.options.max_bytes_at_once, "a block")
+        file.seek(block.data_start)
+        packed = file.read(block.num_bytes)
+        data = _DECOMPRESS[self.codec](packed, self.options.max_bytes_at_once + 1)
+        check_bytes(self.uri, len(data), self.options.max_bytes_at_once, "a decompressed block")
+        check_rows(self.uri, block.num_records, len(data), "a block")
+        stream = io.BytesIO(data)
+        for _ in range(block.num_records):
+            yield fastavro.schemaless_reader(stream, self.parsed, None)
+        if stream.tell() != len(data):
+            raise ValueError(f"{len(data) - stream.tell():,} bytes follow the last record of a block")
+
+
+def _read_metadata(file: IO[bytes]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    while count := _read_long(file):
+        if count < 0:
+            count = -count
+            _read_long(file)
+        for _ in range(count):
+            name = _read_bytes(file).decode()
+            found[name] = _read_bytes(file)
+    return found
+
+
+def _read_bytes(file: IO[bytes]) -> bytes:
+    length = _read_long(file)
+    if not 0 <= length <= _MAX_HEADER_BYTES:
+        raise ValueError(f"the header claims a value of {length:,} bytes")
+    data = file.read(length)
+    if len(data) < length:
+        raise EOFError("the file ends inside its header")
+    return data
+
+
+def _read_long(file: IO[bytes]) -> int:
+    """A zigzag integer of at most 64 bits."""
+    value = shift = 0
+    while True:
+        byte = file.read(1)
+        if not byte:
+            raise EOFError("the file ends inside a number")
+        value |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            return (value >> 1) ^ -(value & 1)
+        if shift > 63:
+            raise ValueError("a number has more than 64 bits")
+
+
+def _blocks(container: _Container, file: IO[bytes], start: int) -> Iterator[_Block]:
+    """The blocks from an offset on; raises where one does not end with the mark."""
+    size = file.seek(0, io.SEEK_END)
+    while start < size:
+        file.seek(start)
+        num_records, num_bytes = _read_long(file), _read_long(file)
+        data_start = file.tell()
+        if num_records < 0 or num_bytes < 0 or data_start + num_bytes + _SYNC_BYTES > size:
+            raise EOFError("the file ends inside a block")
+        file.seek(data_start + num_bytes)
+        if file.read(_SYNC_BYTES) != container.sync:
+            raise ValueError(f"the block at byte {start:,} does not end where its header says")
+        check_rows(container.uri, num_records, num_bytes * container.options.max_expansion_ratio, "a block")
+        yield _Block(start, data_start, num_records, num_bytes)
+        start = data_start + num_bytes + _SYNC_BYTES
+
+
+def _runs(blocks: Iterator[_Block]) -> Iterator[list[_Block]]:
+    """Neighbouring blocks of about a unit's bytes together."""
+    run: list[_Block] = []
+    for block in blocks:
+        run.append(block)
+        if sum(one.num_bytes for one in run) >= TARGET_UNIT_BYTES // 4:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    return zlib.decompressobj(-15).decompress(data, limit)
+
+
+def _unzstd(data: bytes, limit: int) -> bytes:
+    with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+        parts, left = [], limit
+        while left and (part := stream.read(min(left, TARGET_BATCH_BYTES))):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
+
+
+def _keep(data: bytes, _limit: int) -> bytes:
+    return data
+
+
+#: How each codec decompresses to at most so many bytes.
+_DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
+    "null": _keep,
+    "deflate": _inflate,
+    "zstandard": _unzstd,
+    "bzip2": lambda data, limit: bz2.BZ2Decompressor().decompress(data, limit),
+    "xz": lambda data, limit: lzma.LZMADecompressor().decompress(data, limit),
+}
+
+
+def _check_schema(uri: str, schema: Any) -> None:
+    """Raise ``SourceError`` for a schema of which a few bytes can make a reader run out of memory or stack."""
+    pending: list[tuple[Any, int, frozenset[str]]] = [(schema, 0, frozenset())]
+    named: set[str] = set()
+    while pending:
+        one, depth, above = pending.pop()
+        if depth > _MAX_DEPTH or len(named) > 10_000:
+            raise SourceError("DC904", uri, f"its schema has more than {_MAX_DEPTH} levels", REWRITE_FILE)
+        if isinstance(one, list):
+            pending += [(part, depth + 1, above) for part in one]
+            continue
+        if not isinstance(one, dict):
+            if one in above:
+                problem = f"its schema is recursive: {plain(str(one), 80)} holds itself"
+                raise SourceError("DC901", uri, problem, "write it without, or convert it to Parquet")
+            continue
+        kind = one.get("type")
+        if kind in ("array", "map"):
+            inner = one.get("items" if kind == "array" else "values")
+            if kind == "array" and not _takes_bytes(inner):
+                raise SourceError("DC904", uri, "an array of its schema has items that take no bytes", REWRITE_FILE)
+            pending.append((inner, depth + 1, above))
+        elif kind in ("record", "error"):
+            name = str(one.get("name"))
+            named.add(name)
+            inner_names = above | {name, f"{one.get('namespace', '')}.{name}"}
+            pending += [(part.get("type"), depth + 1, inner_names) for part in one.get("fields", ())]
+        elif isinstance(kind, dict | list):
+            pending.append((kind, depth + 1, above))
+        elif kind in above:
+            raise SourceError(
+                "DC901", uri, f"its schema is recursive: {plain(str(kind), 80)} holds itself", REWRITE_FILE
+            )
+
+
+def _takes_bytes(schema: Any) -> bool:
+    """Whether every value of a type takes at least one byte. A name that is used again is not looked up."""
+    if isinstance(schema, list):
+        return True
+    kind = schema.get("type") if isinstance(schema, dict) else schema
+    if kind in ("record", "error"):
+        return any(_takes_bytes(part.get("type")) for part in schema.get("fields", ()))
+    if kind == "fixed":
+        return bool(schema.get("size"))
+    if isinstance(kind, dict | list):
+        return _takes_bytes(kind)
+    return (kind in _PLAIN and kind != "null") or kind in ("array", "map", "enum")
+
+
+def _arrow_schema(uri: str, schema: Any, columns: tuple[str, ...] | None) -> pa.Schema:
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        raise SourceError(
+            "DC901", uri, "its records have no named fields", "write it with records, or convert it to Parquet"
+        )
+    kind = _arrow_type(schema, {})
+    return pa.schema([field for field in kind if columns is None or field.name in columns])
+
+
+def _arrow_type(schema: Any, names: dict[str, pa.DataType]) -> pa.DataType:
+    """The Arrow type of an Avro type; raises ``ValueError`` for one that has none."""
+    if isinstance(schema, list):
+        others = [part for part in schema if part != "null"]
+        if len(others) != 1:
+            raise ValueError(f"a union of {len(others)} types has no column type")
+        return _arrow_type(others[0], names)
+    if not isinstance(schema, dict):
+        known = _PLAIN.get(schema) if isinstance(schema, str) else None
+        if known is None:
+            known = names.get(str(schema)) or names.get(str(schema).rpartition(".")[2])
+        if known is None:
+            raise ValueError(f"the type {plain(str(schema), 80)} is not known")
+        return known
+    kind, logical = schema.get("type"), schema.get("logicalType")
+    if logical == "decimal" and kind in ("bytes", "fixed"):
+        return pa.decimal256(int(schema["precision"]), int(schema.get("scale", 0)))
+    if logical in _LOGICAL:
+        return _LOGICAL[logical]
+    if kind == "array":
+        return pa.list_(_arrow_type(schema["items"], names))
+    if kind == "map":
+        return pa.map_(pa.string(), _arrow_type(schema["values"], names))
+    if kind in ("record", "error"):
+        found = pa.struct([(str(part["name"]), _arrow_type(part["type"], names)) for part in schema["fields"]])
+    elif kind == "enum":
+        found = pa.string()
+    elif kind == "fixed":
+        found = pa.binary(int(schema["size"]))
+    else:
+        return _arrow_type(kind, names)
+    names[str(schema.get("name"))] = found
+    return found
+
+
+def _to_arrow(records: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = [pa.array([_plain(record.get(field.name)) for record in records], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if type(value).__name__ == "UUID" else value

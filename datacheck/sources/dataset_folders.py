@@ -1,0 +1,69 @@
+"""Folders that are one dataset: a store of arrays, or a table whose log says which of its files belong to it."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+from datacheck.errors import SourceError
+from datacheck.formats import BUILT_IN, Format, load
+from datacheck.storage.base import Entry, Storage
+from datacheck.storage.registry import storage_of
+from datacheck.text import plain
+
+__all__ = ["MAX_LOG_BYTES", "dataset_above", "dataset_folder", "log_error", "part_of", "read_bounded"]
+
+#: The largest file of a log that is read.
+MAX_LOG_BYTES = 256 << 20
+
+
+def dataset_folder(storage: Storage, folder: str, entries: Sequence[Entry] | None = None) -> Format | None:
+    """The format of a folder that is one dataset, by its entries; None for an ordinary folder."""
+    if entries is None:
+        entries = _list(storage, folder or ".")
+    for record in BUILT_IN.values():
+        if record.folder and load(record.folder)(storage, folder, entries):
+            return record
+    return None
+
+
+def dataset_above(storage: Storage, uri: str) -> tuple[str, Format] | None:
+    """The dataset with a log that a file lies in: right in it, in a folder of a partition, or in a folder ``data``."""
+    folder = posixpath.dirname(uri)
+    while "=" in posixpath.basename(folder):
+        folder = posixpath.dirname(folder)
+    candidates = [folder, posixpath.dirname(folder)] if posixpath.basename(folder) == "data" else [folder]
+    for candidate in candidates:
+        record = dataset_folder(storage, candidate)
+        if record is not None:
+            return candidate, record
+    return None
+
+
+def log_error(uri: str, problem: str, remedy: str) -> SourceError:
+    """The error of a table whose log does not say, in a way that is known here, which rows it has."""
+    return SourceError("DC914", uri, problem, remedy)
+
+
+def part_of(folder: str, name: str) -> str:
+    """The URI of a file that an index of ``folder`` names; raises ``SourceError`` for a name that leads out of it."""
+    if not name or name.startswith("/") or "\\" in name or "\0" in name or "://" in name or ".." in name.split("/"):
+        problem = f"it names the file {plain(repr(name), 120)}, which leads out of its folder"
+        raise log_error(folder, problem, "copy the file into the folder and write the index again")
+    return posixpath.join(folder, name)
+
+
+def read_bounded(uri: str, limit: int = MAX_LOG_BYTES) -> bytes:
+    """The content of a file of a log; raises ``SourceError`` where it is larger than ``limit``, and ``OSError``."""
+    with storage_of(uri).open(uri) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise SourceError("DC904", uri, f"it has more than {limit:,} bytes", "shorten the log with a checkpoint")
+    return content
+
+
+def _list(storage: Storage, folder: str) -> Sequence[Entry]:
+    try:
+        return storage.list(folder)
+    except OSError:
+        return ()

@@ -1,0 +1,203 @@
+"""Delta tables: the log says which Parquet files a version of the table has. Those are read, and no others.
+
+The log is that of https://github.com/delta-io/delta/blob/master/PROTOCOL.md: commits as JSON, and now and then a checkpoint
+of what they add up to, as Parquet. What a reader must know and is not known here is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.dataset_folders import log_error, part_of, read_bounded
+from datacheck.sources.discover import InputFile
+from datacheck.sources.error_translation import HIVE_NULL, to_source_error
+from datacheck.storage.base import Entry, Storage
+from datacheck.storage.registry import open_file, storage_of
+from datacheck.text import join_limited, plain, quantity
+
+__all__ = ["DeltaSource", "is_delta", "list_delta"]
+
+_LOG = "_delta_log"
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_ACTIONS = ("add", "remove", "protocol", "metaData")
+_EXPORT = "export the version that you train on to plain Parquet"
+#: What a reader needs for a feature is either nothing, or checked where it is used.
+_FEATURES = frozenset({
+    "timestampNtz", "deletionVectors", "columnMapping", "v2Checkpoint", "vacuumProtocolCheck", "typeWidening",
+    "typeWidening-preview",
+})  # fmt: skip
+_DTYPES = {
+    "long": "int64", "integer": "int32", "short": "int16", "byte": "int8", "double": "float64", "float": "float32",
+    "boolean": "bool", "date": "date32[day]", "string": "string",
+}  # fmt: skip
+
+
+def is_delta(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder has the log of a Delta table."""
+    return any(entry.name == _LOG and entry.is_folder for entry in entries)
+
+
+def list_delta(uri: str, options: ReadOptions) -> list[InputFile]:
+    """The Parquet files of a Delta table, at ``options.table_version`` or the newest one, with their partition columns.
+
+    Raises ``SourceError``: DC914 for what is not known here, DC911 where a part of the log is missing.
+    """
+    try:
+        state = _replay(uri, options)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise log_error(uri, f"its log cannot be read ({to_source_error(uri, error).problem})", _EXPORT) from error
+    dtypes = state.partition_dtypes()
+    files = []
+    for path, values in sorted(state.files.items()):
+        partitions = tuple((name, HIVE_NULL if value is None else value) for name, value in values.items())
+        read = replace(options, partitions=partitions, dtypes=options.dtypes or dtypes)
+        files.append(InputFile(part_of(uri, path), read, "parquet"))
+    if not files:
+        raise log_error(uri, f"version {state.version} of the table has no files", "pass a version that has rows")
+    return files
+
+
+class DeltaSource:
+    """Says why the log of a table cannot be followed; where it can, its files are read as Parquet."""
+
+    format: ClassVar[str] = "delta"
+
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        list_delta(uri, options)
+        raise log_error(uri, "it is the folder of a table", "name the folder, not this")
+
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        raise log_error(unit.uri, "it is the folder of a table", "name the folder, not this")
+
+
+@dataclass(slots=True)
+class _State:
+    """What the commits up to ``version`` add up to: the files with the values of their partition columns."""
+
+    uri: str
+    version: int
+    files: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    vectors: set[str] = field(default_factory=set)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, action: dict[str, Any]) -> None:
+        if added := action.get("add"):
+            path = unquote(added["path"])
+            self.files[path] = dict(added.get("partitionValues") or {})
+            (self.vectors.add if added.get("deletionVector") else self.vectors.discard)(path)
+        elif removed := action.get("remove"):
+            path = unquote(removed["path"])
+            # An update of a deletion vector adds the file again in the same commit, in any order.
+            self.files.pop(path, None)
+            self.vectors.discard(path)
+        self.protocol = action.get("protocol") or self.protocol
+        self.metadata = action.get("metaData") or self.metadata
+
+    def check(self) -> None:
+        """Raise ``SourceError`` for what this reader does not know."""
+        features = set(self.protocol.get("readerFeatures") or ())
+        unknown = sorted(map(str, features - _FEATURES))
+        if unknown or int(self.protocol.get("minReaderVersion") or 1) > 3:
+            what = join_limited(unknown) if unknown else f"version {self.protocol['minReaderVersion']} of the protocol"
+            raise log_error(self.uri, f"reading the Delta table needs {what}, which is not known here", _EXPORT)
+        mode = dict(self.metadata.get("configuration") or {}).get("delta.columnMapping.mode", "none")
+        if mode != "none":
+            problem = (
+                "the Delta table maps the names of its columns (delta.columnMapping.mode), which is not applied here"
+            )
+            raise log_error(self.uri, problem, _EXPORT)
+        if self.vectors:
+            some = quantity(len(self.vectors), "file")
+            problem = f"rows of {some} are deleted by deletion vectors, which are not applied here"
+            raise log_error(
+                self.uri, problem, f"{_EXPORT}, or purge the deletion vectors (REORG TABLE ... APPLY (PURGE))"
+            )
+
+    def partition_dtypes(self) -> tuple[tuple[str, str], ...]:
+        names = list(self.metadata.get("partitionColumns") or ())
+        fields = json.loads(self.metadata.get("schemaString") or "{}").get("fields", []) if names else []
+        return tuple(
+            (one["name"], _DTYPES[one["type"]])
+            for one in fields
+            if one["name"] in names and isinstance(one["type"], str) and one["type"] in _DTYPES
+        )
+
+
+def _replay(uri: str, options: ReadOptions) -> _State:
+    log = posixpath.join(uri, _LOG)
+    names = [entry.name for entry in storage_of(uri).list(log) if not entry.is_folder]
+    commits = {int(match[1]): match[0] for name in names if (match := _COMMIT.fullmatch(name))}
+    checkpoints = _checkpoints(names)
+    newest = max([*commits, *checkpoints], default=None)
+    if newest is None:
+        raise log_error(uri, "it has the folder _delta_log of a Delta table, and no commits in it", _EXPORT)
+    version = newest if options.table_version is None else options.table_version
+    base = max((number for number in checkpoints if number <= version), default=-1)
+    missing = [number for number in range(base + 1, version + 1) if number not in commits]
+    if missing:
+        problem = f"commit {missing[0]} of the log is missing, so version {version} of the Delta table is not known"
+        raise log_error(uri, problem, f"pass a version that is here (the newest is {newest}), or restore the log")
+    state = _State(uri, version)
+    for name in checkpoints.get(base, ()):
+        _apply(state, _checkpoint_actions(posixpath.join(log, name)), options)
+    for number in range(base + 1, version + 1):
+        lines = read_bounded(posixpath.join(log, commits[number])).splitlines()
+        actions = [json.loads(line) for line in lines if line.strip()]
+        # What a commit removes is what was there before it.
+        _apply(state, sorted(actions, key=lambda action: "remove" not in action), options)
+    state.check()
+    return state
+
+
+def _apply(state: _State, actions: Iterable[dict[str, Any]], options: ReadOptions) -> None:
+    for action in actions:
+        state.apply(action)
+        if len(state.files) > options.max_members:
+            problem = f"it has more than {options.max_members:,} files"
+            raise SourceError("DC904", state.uri, problem, "if the table is trusted, raise the limit max_members")
+
+
+def _checkpoints(names: Iterable[str]) -> dict[int, list[str]]:
+    """The files of each complete checkpoint, by version."""
+    found: dict[int, dict[int, list[str]]] = {}
+    for name in sorted(names):
+        if match := _CHECKPOINT.fullmatch(name):
+            found.setdefault(int(match[1]), {}).setdefault(int(match[3] or 1), []).append(name)
+    return {
+        version: next(parts for total, parts in by_total.items() if len(parts) == total)
+        for version, by_total in found.items()
+        if any(len(parts) == total for total, parts in by_total.items())
+    }
+
+
+def _checkpoint_actions(uri: str) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with open_file(uri) as file, pq.ParquetFile(file) as parquet:
+        wanted = [name for name in parquet.schema_arrow.names if name in _ACTIONS]
+        if "sidecar" in parquet.schema_arrow.names:
+            raise log_error(
+                plain(uri), "the checkpoint of its log has sidecar files, which are not known here", _EXPORT
+            )
+        for batch in parquet.iter_batches(1024, columns=wanted):
+            for record in batch.to_pylist():
+                yield {key: _as_mapping(value) for key, value in record.items() if value is not None}
+
+
+def _as_mapping(value: dict[str, Any]) -> dict[str, Any]:
+    """A struct of a checkpoint with its maps, which Arrow gives as lists of pairs, as mappings."""
+    maps = ("partitionValues", "configuration")
+    return {name: dict(one) if name in maps and one is not None else one for name, one in value.items()}
