@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datacheck.profile.compare.compare import compare
     from datacheck.profile.compare.thresholds import Thresholds
     from datacheck.profile.infer.infer import infer
+    from datacheck.profile.notes.find import find_notes
     from datacheck.reports.report import Report
     from datacheck.reports.run_report import RunReport
     from datacheck.schema import Field, Schema, load_schema
@@ -49,6 +50,7 @@ __all__ = [
     "check",
     "clean",
     "compare",
+    "find_notes",
     "fit",
     "infer",
     "load_pipeline",
@@ -74,6 +76,7 @@ _MODULES = {
     "check": "datacheck.gate.checking",
     "clean": "datacheck.jobs.run",
     "compare": "datacheck.profile.compare.compare",
+    "find_notes": "datacheck.profile.notes.find",
     "fit": "datacheck.jobs.run",
     "infer": "datacheck.profile.infer.infer",
     "load_pipeline": "datacheck.jobs.pipeline",

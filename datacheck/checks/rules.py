@@ -21,7 +21,7 @@ from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
 
-__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable"]
+__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable", "value_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +201,14 @@ def _examples(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, .
     rows, indices = leaf.locate(positions)
     file_rows = batch.file_rows(rows)
     found = [
-        Example(int(row), batch.row_group, tuple(int(digit) for digit in index), _value_at(leaf, int(position)))
+        Example(int(row), batch.row_group, tuple(int(digit) for digit in index), value_at(leaf, int(position)))
         for position, row, index in zip(positions, file_rows, indices, strict=True)
     ]
     return tuple(sorted(found, key=lambda example: (example.row or 0, example.index)))
 
 
-def _value_at(leaf: Leaf, position: int) -> str:
+def value_at(leaf: Leaf, position: int) -> str:
+    """The value at a flat position of a leaf, as text."""
     if leaf.validity is not None and not leaf.validity[position]:
         return "null"
     if leaf.codes is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 
-@with_configuration(without=["baseline", "no_baseline", "cache", "cache_dir", "color"])
+@with_configuration(without=["notes", "baseline", "no_baseline", "cache", "cache_dir", "color"])
 def write(
     configuration: Configuration,
     paths: Paths = None,

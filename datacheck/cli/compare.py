@@ -55,7 +55,7 @@ Drift = Annotated[
 
 
 # Here --exclude is about fields. The configuration can exclude files.
-@with_configuration(without=["exclude", "baseline", "no_baseline", "cache", "cache_dir"])
+@with_configuration(without=["exclude", "notes", "baseline", "no_baseline", "cache", "cache_dir"])
 def compare(
     ctx: typer.Context,
     configuration: Configuration,

@@ -24,6 +24,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "ignore": (options.Ignore, None),
     "severity": (options.Severity, None),
     "exclude": (options.Exclude, None),
+    "notes": (options.Notes, None),
     "baseline": (options.Baseline, None),
     "no_baseline": (options.NoBaseline, False),
     "cache": (options.Cache, None),
@@ -87,6 +88,7 @@ def _build_configuration(
     ignore: Sequence[str] | None = None,
     severity: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    notes: bool | None = None,
     baseline: str | None = None,
     no_baseline: bool = False,
     cache: bool | None = None,
@@ -120,6 +122,7 @@ def _build_configuration(
         "ignore": split(ignore),
         "severity": None if pairs is None else parse_pairs(pairs, "--severity"),
         "exclude": list(exclude) if exclude else None,
+        "notes": notes,
         "baseline": False if no_baseline else baseline,
         "cache": cache,
         "cache-dir": cache_dir,
@@ -129,6 +132,8 @@ def _build_configuration(
         "reading": _reading(csv),
     }
     named = {"cache": "--no-cache" if cache is False else "--cache", "reading": "command line"}
+    if notes is False:
+        named["notes"] = "--no-notes"
     if no_baseline:
         named["baseline"] = "--no-baseline"
     return configure(given, config=config, place_of=lambda key: named.get(key, f"--{key}"))

@@ -24,6 +24,7 @@ _NO_CHECKS = [
     "ignore",
     "severity",
     "exclude",
+    "notes",
     "baseline",
     "no_baseline",
     "cache",

@@ -28,6 +28,7 @@ __all__ = [
     "Formats",
     "Ignore",
     "NoBaseline",
+    "Notes",
     "OutputFiles",
     "OutputFormat",
     "Overwrite",
@@ -160,6 +161,16 @@ Baseline = Annotated[
         "--baseline",
         metavar="FILE",
         default="datacheck-baseline.json, if it exists",
+    ),
+]
+Notes = Annotated[
+    bool | None,
+    option(
+        CHECKS,
+        "Also note what looks wrong and no rule forbids, such as sentinels and outliers. Reads the data a second time;"
+        " the exit code is the same.",
+        "--notes/--no-notes",
+        default="no notes",
     ),
 ]
 NoBaseline = Annotated[bool, option(CHECKS, "Fail on known findings too.", "--no-baseline")]

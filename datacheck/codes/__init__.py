@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from datacheck.codes import bounds, guard, numbers, rows, structure, training, unreadable
+from datacheck.codes import bounds, guard, notes, numbers, rows, structure, training, unreadable
 from datacheck.codes.code import Code, Family, Level
 
 __all__ = ["CODES", "DUPLICATE_ROW", "MALFORMED_ROW", "Code", "Family", "Level", "codes_with_prefix", "longest_prefix"]
 
-_TABLES = (structure.CODES, numbers.CODES, bounds.CODES, rows.CODES, training.CODES, guard.CODES, unreadable.CODES)
+_TABLES = (
+    structure.CODES,
+    numbers.CODES,
+    bounds.CODES,
+    rows.CODES,
+    training.CODES,
+    guard.CODES,
+    notes.CODES,
+    unreadable.CODES,
+)
 
 #: Every code by its number.
 CODES: dict[str, Code] = {entry.code: entry for table in _TABLES for entry in table}

@@ -20,6 +20,7 @@ class Family(StrEnum):
     BOUNDS = "Bounds and membership"
     ROWS = "Rows and datasets"
     TRAINING = "Training"
+    NOTES = "Notes"
     UNREADABLE = "Unreadable inputs"
 
 

@@ -121,12 +121,23 @@ def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike
         *(finding for finding in check_indexes(inputs) if not excluded.match(finding.uri)),
         *skipped_findings(inputs),
     ]
+    if configuration.settings.notes:
+        findings += _notes(files, configuration, executor, progress)
     return _Scan(
         CheckedFiles([file.uri for file in files], roots, findings, _content_hash),
         sum(verdict.num_rows for scan in scans for verdict in scan.verdicts),
         sum(verdict.num_bytes for scan in scans for verdict in scan.verdicts),
         sum(scan.num_unchanged for scan in scans),
     )
+
+
+def _notes(
+    files: Sequence[InputFile], configuration: Configuration, executor: ExecutorLike, progress: Progress
+) -> Iterable[Finding]:
+    """What looks wrong and no rule forbids, from a pass of its own."""
+    from datacheck.profile.notes.find import notes_of_files
+
+    return notes_of_files(files, workers=configuration.settings.workers, executor=executor, progress=progress)
 
 
 def _without_excluded(inputs: Inputs, excluded: PathPatterns) -> Inputs:

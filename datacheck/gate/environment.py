@@ -61,6 +61,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SELECT": ("select", split_list),
     "IGNORE": ("ignore", split_list),
     "SEVERITY": ("severity", _to_severity),
+    "NOTES": ("notes", _to_bool),
     "BASELINE": ("baseline", _to_baseline),
     "CACHE": ("cache", _to_bool),
     "CACHE_DIR": ("cache-dir", str),

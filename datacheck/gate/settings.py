@@ -117,6 +117,7 @@ class Settings(BaseModel):
         severity: code or prefix -> ``error``, ``warning`` or ``info``.
         tolerances: field name or pattern -> the violations to allow in each file: ``3``, ``'0.5%'``, or a mapping of
             codes to such limits.
+        notes: whether to look for what looks wrong and no rule forbids, in a second pass.
         baseline: the file of known findings. ``false`` disables it.
         cache: whether to reuse verdicts on unchanged files.
         cache_dir: the folder of cached verdicts.
@@ -150,6 +151,7 @@ class Settings(BaseModel):
     ignore: Codes = ()
     severity: dict[CodePrefix, Severity] = {}
     tolerances: Annotated[Tolerances, PlainValidator(_parse_tolerances)] = {}
+    notes: bool = False
     baseline: Name | Literal[False] | None = None
     cache: bool = True
     cache_dir: Name | None = Field(default=None, alias="cache-dir")

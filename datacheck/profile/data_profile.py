@@ -11,6 +11,8 @@ from datacheck.hashing.store import HashStore
 from datacheck.profile.coalesce_batches import RowGroupStarts
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.new_values import NewValues
+from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_hashes import RowHashes, RowNumbers
 from datacheck.profile.unit import LeafKey, UnitProfile
 
@@ -39,6 +41,7 @@ class FileProfile:
     fields: dict[str | None, FieldFacts] = field(default_factory=dict)
     names: dict[str | None, int] = field(default_factory=dict)
     new_values: dict[str | None, NewValues] = field(default_factory=dict)
+    spans: dict[LeafKey, Span] = field(default_factory=dict)
     aligned: bool = True
     error: SourceError | None = None
 
@@ -60,6 +63,7 @@ class DataProfile:
 
     files: list[FileProfile] = field(default_factory=list)
     leaves: dict[LeafKey, LeafProfile] = field(default_factory=dict)
+    notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
     unique: dict[str, HashStore] = field(default_factory=dict)
     keys: dict[tuple[str, ...], HashStore] = field(default_factory=dict)
     segments: dict[tuple[str, ...], list[Segment]] = field(default_factory=dict)
@@ -105,6 +109,10 @@ class DataProfile:
             file.names[name] = max(file.names.get(name, 0), times)
         for path, found in unit.new_values.items():
             file.new_values.setdefault(path, NewValues()).merge(found)
+        for key, notes in unit.notes.items():
+            notes.set_file(file.uri)
+            self.notes.setdefault(key, LeafNotes()).merge(notes)
+            file.spans[key] = Span.of(unit.leaves[key]).merged(file.spans.get(key))
         for key, profile in unit.leaves.items():
             if key in self.leaves:
                 self.leaves[key].merge(profile)

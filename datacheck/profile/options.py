@@ -19,6 +19,7 @@ class ProfileOptions:
         count_codes: also count the integers of columns with one integer a row.
         with_extremes: find the least and greatest values.
         with_samples: keep samples of numbers.
+        with_notes: collect what the notes on suspicious values need.
         find_unique: hash columns whose values may all be different.
         hash_rows: hash whole rows.
         keys: the columns of each key to hash.
@@ -37,6 +38,7 @@ class ProfileOptions:
     count_codes: bool = False
     with_extremes: bool = True
     with_samples: bool = False
+    with_notes: bool = False
     find_unique: bool = False
     hash_rows: bool = False
     keys: tuple[tuple[str, ...], ...] = ()

@@ -23,6 +23,7 @@ from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.profile.coalesce_batches import CoalescedBatch, coalesce_batches
 from datacheck.profile.leaf import LeafProfile, is_text
 from datacheck.profile.new_values import NewValues, find_examples
+from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.row_hashes import RowHashes, RowHashTable
 from datacheck.profile.vocabulary import encode_text
@@ -59,6 +60,7 @@ class UnitProfile:
     is_quick: bool = False
     keys: dict[tuple[str, ...], RowHashes] = field(default_factory=dict)
     new_values: dict[str | None, NewValues] = field(default_factory=dict)
+    notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
     error: SourceError | None = None
 
 
@@ -167,6 +169,8 @@ class _UnitProfiler:
         before = dict(counts) if counts and leaf.path in self._options.known else {}
         num_nan = profile.num_nan
         profile.add(leaf, encoded, coalesced.batch.row_start, self._seed)
+        if self._options.with_notes:
+            self._result.notes.setdefault((leaf.path, leaf.dtype), LeafNotes()).add(leaf, encoded, coalesced)
         if profile.sample is not None and not self._seed:
             self._seed = profile.sample.seed
         # NaN in the slots of nulls is not counted, and does not affect a hash either.

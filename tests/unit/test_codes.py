@@ -15,7 +15,7 @@ def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
         "value": ("DC1", "DC2"),
         "row": ("DC302", "DC303", "DC305"),
         "file": ("DC0", "DC304", "DC306", "DC9"),
-        "dataset": ("DC301", "DC31"),
+        "dataset": ("DC301", "DC31", "DC5"),
         "training": ("DC4",),
     }
     assert [level for level, prefixes in levels.items() if code.code.startswith(prefixes)] == [code.level]
@@ -35,13 +35,23 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     )
     assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
     assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
-    assert code.about_inputs == (number in ("DC316", "DC317", "DC318", "DC911", "DC912", "DC913", "DC914"))
+    assert code.about_inputs == (
+        number in ("DC316", "DC317", "DC318", "DC911", "DC912", "DC913", "DC914") or number.startswith("DC5")
+    )
     assert code.nameless_field == {"DC303": "the data frame", "DC005": "the data"}.get(number, "the array")
 
 
 @every_code
 def test_a_family_shares_its_first_digit(code: Code) -> None:
-    digits = {"0": "STRUCTURE", "1": "MISSING", "2": "BOUNDS", "3": "ROWS", "4": "TRAINING", "9": "UNREADABLE"}
+    digits = {
+        "0": "STRUCTURE",
+        "1": "MISSING",
+        "2": "BOUNDS",
+        "3": "ROWS",
+        "4": "TRAINING",
+        "5": "NOTES",
+        "9": "UNREADABLE",
+    }
     assert code.family is Family[digits[code.code[2]]]
 
 

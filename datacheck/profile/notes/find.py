@@ -1,0 +1,93 @@
+"""Finding notes: profile data in one pass, and judge what was seen."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from datacheck.findings import Finding
+from datacheck.formats import format_of_name
+from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.scan import are_paths
+from datacheck.profile.data_profile import DataProfile
+from datacheck.profile.dataset import FileSet, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.notes.files import judge_files
+from datacheck.profile.notes.judge import judge_leaf
+from datacheck.profile.options import ProfileOptions
+from datacheck.sources.base import ReadOptions
+from datacheck.sources.discover import InputFile
+
+__all__ = ["NOTE_OPTIONS", "find_notes", "notes_of_files", "notes_of_profiles"]
+
+#: Distinct texts, integers and booleans to count.
+MAX_DISTINCT = 50
+NOTE_OPTIONS = ProfileOptions(max_distinct=MAX_DISTINCT, with_samples=True, with_notes=True)
+
+
+def find_notes(
+    data: Any,
+    *,
+    workers: int | None = None,
+    executor: ExecutorLike = "threads",
+    progress: Progress | None = None,
+    options: ReadOptions | None = None,
+) -> tuple[Finding, ...]:
+    """Find what looks wrong in data and no rule forbids: sentinels, outliers, constant fields, blank texts and so on.
+
+    Args:
+        data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
+        workers, executor, progress, options: as for :func:`datacheck.scan`.
+
+    Returns:
+        Findings of severity info (DC5xx). Files that cannot be read are left out; a scan reports them.
+
+    Raises:
+        UsageError: a path matches nothing, or the data is of an unsupported type.
+    """
+    if are_paths(data):
+        return notes_of_files(find_files(data, options), workers=workers, executor=executor, progress=progress)
+    with profile_memory(data, NOTE_OPTIONS) as profile:
+        return notes_of_profiles([profile])
+
+
+def notes_of_files(
+    files: Sequence[InputFile], *, workers: int | None, executor: ExecutorLike, progress: Progress | None
+) -> tuple[Finding, ...]:
+    """The notes on files, those of one folder, format and kind of name together."""
+    groups: dict[tuple[str, ...], list[InputFile]] = {}
+    for file in files:
+        groups.setdefault(_group_of(file.uri), []).append(file)
+    profiles = profile_files(
+        list(map(FileSet.of, groups.values())),
+        NOTE_OPTIONS,
+        workers=workers,
+        executor=executor,
+        progress=progress or NullProgress(),
+    )
+    return notes_of_profiles(profiles)
+
+
+def _group_of(uri: str) -> tuple[str, ...]:
+    """What the files of one dataset share. Arrays without a name are told apart by the names of their files."""
+    record, folder = format_of_name(uri), posixpath.dirname(uri)
+    while "=" in posixpath.basename(folder):
+        folder = posixpath.dirname(folder)
+    is_named = record is not None and record.is_tabular
+    pattern = "" if is_named else re.sub(r"\d+", "#", stem_of(uri))
+    return (folder, record.name if record is not None else "", pattern)
+
+
+def notes_of_profiles(profiles: Sequence[DataProfile]) -> tuple[Finding, ...]:
+    """The notes on datasets that were profiled with :data:`NOTE_OPTIONS`, or more."""
+    found: list[Finding] = []
+    for profile in profiles:
+        first_file: dict[str | None, str] = {}
+        for file in profile.files:
+            for path in file.fields:
+                first_file.setdefault(path, file.uri)
+        for key, leaf in profile.leaves.items():
+            found += judge_leaf(leaf, profile.notes.get(key), first_file.get(leaf.path, ""))
+    return (*found, *judge_files(profiles))

@@ -1,0 +1,248 @@
+"""Notes: what they count agrees with NumPy over all of the data at once, and each thing that people met is noted."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from job_files import run_command, write_table
+
+import datacheck
+from datacheck.batch import Batch, Column
+from datacheck.findings import Finding
+from datacheck.profile.notes.find import NOTE_OPTIONS
+from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.numbers import NUM_ENDS
+from datacheck.profile.unit import profile_batches
+
+RANDOM = np.random.default_rng(0)
+CUTS = st.lists(st.integers(0, 60), max_size=3)
+#: Values that repeat, so that the ends of the data have counts above one.
+FLOATS = st.sampled_from([0.0, 1.0, -999.0, 3e38, -7e4]) | st.floats(-5, 5, width=32) | st.floats(width=32)
+
+
+def notes_of(array: Any, cuts: list[int]) -> LeafNotes:
+    """The notes on a column whose parts are units of their own, merged in order."""
+    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(array)}), len(array)]
+    merged = LeafNotes()
+    for start, stop in itertools.pairwise(bounds):
+        batch = Batch((Column("x", array[start:stop]),), stop - start, start)
+        for notes in profile_batches([batch], NOTE_OPTIONS).notes.values():
+            notes.set_file("a")
+            merged.merge(pickle.loads(pickle.dumps(notes)))
+    return merged
+
+
+def noted(data: Any) -> dict[str, str]:
+    """The messages of the notes on data, by code; the first of each."""
+    found: dict[str, str] = {}
+    for finding in datacheck.find_notes(data):
+        assert finding.severity == "info"
+        found.setdefault(finding.code, finding.message)
+    return found
+
+
+@given(st.lists(FLOATS | st.none(), min_size=1, max_size=60), CUTS)
+@settings(max_examples=40)
+def test_the_ends_and_counts_of_numbers_are_exact_however_the_data_is_split(values: list[Any], cuts: list[int]) -> None:
+    numbers = notes_of(pa.array(values, pa.float64()), cuts).numbers
+    assert numbers is not None
+    finite = {row: value for row, value in enumerate(values) if value is not None and np.isfinite(value)}
+    counts = Counter(finite.values())
+    assert (numbers.num_finite, numbers.num_zeros) == (len(finite), counts[0.0])
+    assert [(value, tally.count) for value, tally in numbers.low] == sorted(counts.items())[:NUM_ENDS]
+    assert [(value, tally.count) for value, tally in numbers.high] == sorted(counts.items())[: -NUM_ENDS - 1 : -1]
+    for value, tally in itertools.chain(numbers.low, numbers.high):
+        assert tally.examples[0].row == next(row for row, other in finite.items() if other == value)
+    assert numbers.is_whole == all(value == np.floor(value) for value in finite.values())
+    assert numbers.common.counts == (dict(counts) if len(counts) <= 20 else None)
+    beyond = [row for row, value in finite.items() if abs(value) > 65504]
+    assert numbers.overflows["float16"].count == len(beyond)
+    assert [example.row for example in numbers.overflows["float16"].examples] == beyond[:5]
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.0, 1.0, np.nan]), max_size=9), min_size=1, max_size=40), CUTS)
+@settings(max_examples=25)
+def test_zero_and_constant_vectors_are_counted_exactly(rows: list[list[float]], cuts: list[int]) -> None:
+    vectors = notes_of(pa.array(rows, pa.list_(pa.float32())), cuts).vectors
+    expected = [row for row, values in enumerate(rows) if len(values) > 1 and not np.any(np.array(values) != 0)]
+    constant = [row for row, values in enumerate(rows) if len(values) >= 8 and set(values) == {1.0}]
+    if vectors is None:
+        assert not any(rows)
+        return
+    assert vectors.num_vectors == sum(len(values) > 1 for values in rows)
+    assert (vectors.zero.count, [example.row for example in vectors.zero.examples]) == (len(expected), expected[:5])
+    assert vectors.constant.count == len(constant)
+
+
+@given(st.integers(1, 30), st.integers(2, 5), st.integers(1, 3), CUTS, st.sampled_from("CF"))
+@settings(max_examples=25)
+def test_the_ranges_of_channels_are_those_of_numpy(
+    rows: int, first: int, last: int, cuts: list[int], order: Any
+) -> None:
+    array = np.asarray(RANDOM.integers(0, 2, (rows, first, last)).astype(np.float32), order=order)
+    vectors = notes_of(array, cuts).vectors
+    assert vectors is not None
+    assert vectors.zero.count == (~array.reshape(rows, -1).any(axis=1)).sum() * (first * last > 1)
+    for axis, channels in (vectors.channels or {}).items():
+        others = tuple(other for other in range(3) if other != axis + 1)
+        assert np.array_equal(channels.low, array.min(axis=others))
+        assert np.array_equal(channels.high, array.max(axis=others))
+
+
+TEXTS = st.sampled_from(["", " ", "a", "a ", "b\x00", "\ufffd", "12", "long " * 60]) | st.none()
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=60), CUTS)
+@settings(max_examples=25)
+def test_texts_are_counted_exactly(values: list[str | None], cuts: list[int]) -> None:
+    texts = notes_of(pa.array(values, pa.string()), cuts).texts
+    present = [value for value in values if value is not None]
+    if texts is None:
+        assert not values
+        return
+    assert (texts.num_texts, texts.num_empty) == (len(present), present.count(""))
+    assert texts.blank.count == sum(not value.strip() for value in present)
+    assert texts.padded.count == sum(
+        bool(value.strip()) and value != value.strip() and len(value) < 200 for value in present
+    )
+    assert texts.damaged.count == present.count("b\x00") + present.count("\ufffd")
+
+
+def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
+    values = RANDOM.normal(15, 8, 5000).astype(np.float32)
+    values[RANDOM.choice(5000, num_missing, replace=False)] = missing
+    return values
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "expected"),
+    [
+        ({"t": weather(450)}, "DC501", "450 of 5,000 values in 't' are -999.99, far below the others"),
+        ({"t": weather(3, 1e20)}, "DC501", "3 of 5,000 values in 't' are 1e+20, far above"),
+        (
+            {"f": np.append(RANDOM.normal(0, 0.05, 5000), 40.0)},
+            "DC502",
+            "1 of 5,001 values in 'f' are far beyond the others: 40,",
+        ),
+        ({"x": [1.0, 4.2e39]}, "DC503", "1 of 2 values in 'x' become infinite in float32. As a rule: dtype: float32"),
+        ({"x": [1.0, 7e4]}, "DC503", "1 of 2 values in 'x' become infinite in float16"),
+        (
+            pa.table({"t": pa.array([datetime.datetime(3018, 3, 7)] * 2, pa.timestamp("us"))}),
+            "DC503",
+            "2 of 2 values in 't' do not fit timestamp[ns]",
+        ),
+        ({"temp": np.full(500, 20.0)}, "DC504", "all 500 values in 'temp' are 20. As a rule: distinct: {ge: 2}"),
+        (
+            {"speed": np.where(np.arange(20) == 11, 0, RANDOM.normal(50, 5, (288, 20)))},
+            "DC504",
+            "all 288 values in 'speed' are 0 at index 11 of the last axis",
+        ),
+        (
+            {"e": np.eye(5)[[0, 1, 2]] * [[1], [0], [1]]},
+            "DC505",
+            "1 of 3 vectors in 'e' are all zero. As a rule: expr: any(e != 0)",
+        ),
+        (
+            {"y": np.repeat([-1.0, 0.0, 1.0], 40)},
+            "DC506",
+            "the 120 values in 'y' are only 3 different ones: -1 (40), 0 (40), 1 (40)",
+        ),
+        (
+            {"y": np.repeat([0, 1, 3, 4], 40)},
+            "DC507",
+            "1 of 5 integers from 0 to 4 do not occur in 'y': 2. As a rule: covers:",
+        ),
+        (
+            {"a": ["x", "", "y", "z", " "]},
+            "DC508",
+            "2 of 5 texts in 'a' are empty or blank. As a rule: not_blank: true",
+        ),
+        (
+            {"a": ["fridge"] * 20 + ["fridge ", "Fridge"]},
+            "DC509",
+            "2 of 22 texts in 'a' are variants of others: 'Fridge' (1) of 'fridge' (20), 'fridge ' (1) of 'fridge' (20)",
+        ),
+        ({"a": ["good", "M\ufffdnchen"]}, "DC510", "1 of 2 texts in 'a' have U+FFFD or control characters"),
+        ({"a": [f"{n},5" for n in range(20)]}, "DC511", "the texts in 'a' look like numbers with a decimal comma"),
+        ({"a": [f"{n}.5" for n in range(20)]}, "DC511", "the texts in 'a' are numbers. As a rule: dtype: float64"),
+        ({"x": np.zeros((80, 2)), "y": np.zeros(79)}, "DC513", "x has 80 rows, y has 79 rows, side by side"),
+    ],
+)
+def test_what_looks_wrong_is_noted_with_the_rule_that_forbids_it(data: Any, code: str, expected: str) -> None:
+    table = pa.table(data) if isinstance(data, dict) and any(isinstance(x, list) for x in data.values()) else data
+    assert expected in noted(table)[code]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": RANDOM.normal(0, 1, 5000)},
+        {"x": RANDOM.lognormal(0, 1, 5000)},
+        {"n": RANDOM.integers(0, 1000, 5000)},
+        {"n": RANDOM.integers(0, 10, 5000)},
+        {"e": RANDOM.normal(0, 1, (500, 16)).astype(np.float32)},
+        {"m": RANDOM.integers(0, 2, (50, 8, 8)).astype(np.uint8)},
+        pa.table({"t": [f"text {n}" for n in range(500)], "zip": [f"0{n:04}" for n in range(500)]}),
+    ],
+)
+def test_usual_data_has_no_notes(data: Any) -> None:
+    assert noted(data) == {}
+
+
+def test_a_file_in_another_unit_is_noted(tmp_path: Path) -> None:
+    for number in range(4):
+        kelvin = RANDOM.normal(285, 8, 2000) - (273.15 if number == 3 else 0)
+        write_table(tmp_path / f"model{number}.parquet", {"ts": kelvin, "year": np.full(2000, 2000 + number)})
+    message = noted(tmp_path)["DC512"]
+    assert message.startswith(
+        "1 of 4 files differ from the others in 'ts': 'model3.parquet' has 90 % of the values in "
+    )
+
+
+def test_files_of_different_months_do_not_differ(tmp_path: Path) -> None:
+    for month in range(1, 13):
+        write_table(tmp_path / f"{month}.parquet", {"month": np.full(50, month), "x": RANDOM.normal(month, 3, 50)})
+    assert "DC512" not in noted(tmp_path)
+
+
+def test_splits_that_overlap_in_time_are_noted(tmp_path: Path) -> None:
+    days = pa.array(np.arange(100), pa.int32()).cast(pa.date32())
+    for name, rows in {"train": days[:80], "test": days[70:], "val": days[85:]}.items():
+        pq.write_table(pa.table({"day": rows}), tmp_path / f"{name}.parquet")
+    assert (
+        "overlap between splits: train ends 1970-03-21T00:00:00, test begins 1970-03-12T00:00:00 ("
+        in noted(tmp_path)["DC514"]
+    )
+
+
+def key(finding: Finding) -> tuple[Any, ...]:
+    return (finding.code, finding.uri, finding.message)
+
+
+def test_notes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    table = pa.table({"t": weather(40), "e": np.zeros(5000).tolist(), "s": ["a"] * 4999 + ["A "]})
+    for number in range(3):
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=700)
+    alone = datacheck.find_notes(tmp_path, workers=1)
+    assert {finding.code for finding in alone} == {"DC501", "DC504", "DC509"}
+    assert list(map(key, datacheck.find_notes(tmp_path, workers=3))) == list(map(key, alone))
+
+
+def test_the_command_prints_notes_only_when_asked_and_its_exit_code_stays(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "train.parquet", {"temp": [20.0] * 50})
+    done = run_command("scan", data, "--notes")
+    assert done.returncode == 0
+    assert "DC504 info: all 50 values in 'temp' are 20. As a rule: distinct: {ge: 2}" in done.stdout
+    assert not datacheck.check(data).findings
+    assert [finding.code for finding in datacheck.check(data, notes=True).findings] == ["DC504"]
