@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,19 +15,24 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
 from datacheck.schema.evaluate import evaluate
-from datacheck.schema.expression import parse_expression
+from datacheck.schema.expression import ParsedExpression, parse_expression
 from datacheck.schema.model import Expression, Schema
-from datacheck.schema.operands import ExpressionTypeError, operand_of
+from datacheck.schema.operands import ExpressionTypeError, Operand, operand_of
 from datacheck.text import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from datacheck.batch import Batch
+    from datacheck.leaves import BoolArray
 
 __all__ = ["ExpressionCheck", "find_column"]
 
 Data: TypeAlias = "pa.Array | np.ndarray[Any, Any]"
 
 _MAX_SHOWN = 6
+#: Values of lists that are evaluated together.
+_BLOCK_VALUES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,6 @@ class ExpressionCheck:
         """One outcome with the rows that break the rule."""
         parsed = parse_expression(self.expression.expr)
         data: dict[str, Data] = {}
-        formats: dict[str, str] = {}
         for name in parsed.names:
             found = find_column(batch, name)
             if found is None:
@@ -53,13 +57,8 @@ class ExpressionCheck:
                     self._not_checked(batch, name, f"it is missing, but the rule '{self.expression.label}' needs it")
                 ]
             data[name] = found.reshape(1) if getattr(found, "ndim", 1) == 0 else found
-            narrow = self._format_of(name, data[name])
-            if narrow is not None:
-                data[name], formats[name] = _widened(data[name], narrow), narrow
         try:
-            columns = {name: operand_of(column) for name, column in data.items()}
-            columns |= {name: replace(columns[name], narrow=narrow) for name, narrow in formats.items()}
-            truth, known = evaluate(parsed, columns, batch.num_rows)
+            truth, known = self._evaluate(parsed, data, batch.num_rows)
         except (ExpressionTypeError, pa.ArrowException) as error:
             return [self._not_checked(batch, parsed.names[0], f"the rule '{self.expression.label}': {error}")]
         rows = np.flatnonzero(known & ~truth).astype(np.int64)
@@ -77,6 +76,17 @@ class ExpressionCheck:
             )
         ]
 
+    def _evaluate(
+        self, parsed: ParsedExpression, data: Mapping[str, Data], num_rows: int
+    ) -> tuple[BoolArray, BoolArray]:
+        """The verdicts on all rows, a few at a time, so that the values of their lists stay in the processor's cache."""
+        narrow = {name: self._format_of(name, column) for name, column in data.items()}
+        truth, known = np.empty(num_rows, np.bool_), np.empty(num_rows, np.bool_)
+        for rows in _blocks(data.values(), num_rows):
+            columns = {name: _operand(column[rows], narrow[name]) for name, column in data.items()}
+            truth[rows], known[rows] = evaluate(parsed, columns, rows.stop - rows.start)
+        return truth, known
+
     def _detail(self) -> str:
         if self.expression.name is not None:
             return self.expression.expr
@@ -93,8 +103,8 @@ class ExpressionCheck:
         if dtype not in FLOAT_FORMATS:
             return None
         storage = FLOAT_FORMATS[dtype]
-        is_stored = data.dtype == storage if isinstance(data, np.ndarray) else data.type == pa.from_numpy_dtype(storage)
-        return dtype if is_stored and getattr(data, "ndim", 1) == 1 else None
+        kind = data.dtype if isinstance(data, np.ndarray) else _innermost(data.type)
+        return dtype if kind == (storage if isinstance(data, np.ndarray) else pa.from_numpy_dtype(storage)) else None
 
     def _examples(
         self, batch: Batch, rows: np.ndarray[Any, np.dtype[np.int64]], data: dict[str, Data]
@@ -111,12 +121,40 @@ class ExpressionCheck:
         )
 
 
-def _widened(data: Data, narrow: str) -> Data:
-    """A column of a narrow format as float32."""
-    if isinstance(data, np.ndarray):
-        return to_float(np.ascontiguousarray(data).view(FLOAT_FORMATS[narrow]), narrow)
-    floats = to_float(data.fill_null(0).to_numpy(zero_copy_only=False), narrow)
-    return pa.array(floats, mask=data.is_null().to_numpy(zero_copy_only=False))
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    """The type of the values of a list, or of the lists inside it."""
+    while isinstance(kind, pa.BaseExtensionType) or hasattr(kind, "value_type"):
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+    return kind
+
+
+def _unwrapped(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _operand(data: Data, narrow: str | None) -> Operand:
+    if narrow is None:
+        return operand_of(data)
+    storage = FLOAT_FORMATS[narrow]
+    if isinstance(data, np.ndarray) and data.dtype != storage:
+        data = np.ascontiguousarray(data).view(storage)
+
+    def widen(stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return to_float(stored.astype(storage), narrow).astype(np.float64)
+
+    return operand_of(data, narrow, widen)
+
+
+def _blocks(columns: Iterable[Data], num_rows: int) -> Iterator[slice]:
+    """Slices of rows with about ``_BLOCK_VALUES`` values in the columns with lists; all rows at once without such columns."""
+    widest = 0
+    for column in columns:
+        if isinstance(column, np.ndarray):
+            widest = max(widest, column.size if column.ndim > 1 else 0)
+        elif pa.types.is_nested(_unwrapped(column.type)):
+            widest = max(widest, column.nbytes // 4)
+    step = max(1, num_rows * _BLOCK_VALUES // widest) if widest else max(1, num_rows)
+    return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
 
 
 def find_column(batch: Batch, name: str) -> Data | None:

@@ -1,14 +1,17 @@
-"""Cross-field expressions: a small language with Python's syntax. Nothing in it is ever executed.
+"""Rules about rows: a small language with Python's syntax. Nothing in it is ever executed.
 
 ::
 
     arr_time > dep_time
     0 <= humidity <= 100 or is_null(humidity)
-    abs(dep_delay - arr_delay) < 600 and carrier in ["UA", "AA"]
+    bbox[0] < bbox[2] and bbox[1] < bbox[3]
+    abs(norm(embedding) - 1) < 1e-3
+    any(labels != -100) and len(labels) == len(input_ids)
     `odd name` == field("another one")
 
 The language has comparisons (also chained), ``and``, ``or``, ``not``, ``+ - * / // % **``, ``in [..]``, numbers,
-strings in quotes, ``True`` and ``False``, names of fields, and the functions in :data:`FUNCTIONS`.
+strings in quotes, ``True`` and ``False``, names of fields, ``x[..]`` with integers and slices as in NumPy, and the
+functions in :data:`FUNCTIONS`. An operation on a list is done for each of its values.
 
 An operation with a null is unknown (SQL's three-valued logic), and a row with an unknown result does not break the
 rule. Every comparison with a NaN is false (IEEE 754), so it does break the rule.
@@ -17,69 +20,35 @@ rule. Every comparison with a NaN is false (IEEE 754), so it does break the rule
 from __future__ import annotations
 
 import ast
-import math
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from datacheck.errors import nearest_name
-from datacheck.text import join_limited
+from datacheck.schema.expression_reader import (
+    ARITHMETIC,
+    COMPARISONS,
+    FUNCTIONS,
+    REDUCTIONS,
+    ExpressionSyntaxError,
+    read_expression,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FUNCTIONS", "Algebra", "ExpressionSyntaxError", "ParsedExpression", "fold", "parse_expression"]
+    from datacheck.schema.axes import Index
 
-#: The functions, with their minimum and maximum number of arguments.
-FUNCTIONS: Final[dict[str, tuple[int, int]]] = {
-    "abs": (1, 1),
-    "is_finite": (1, 1),
-    "is_nan": (1, 1),
-    "is_null": (1, 1),
-    "len": (1, 1),
-    "max": (2, 16),
-    "min": (2, 16),
-}
-
-MAX_CHARACTERS: Final = 2_000
-MAX_NODES: Final = 200
-MAX_DEPTH: Final = 30
-
-_COMPARISONS: Final[dict[type[ast.cmpop], str]] = {
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-}
-_ARITHMETIC: Final[dict[type[ast.operator], str]] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
-}
-_TRUTH_FUNCTIONS: Final = frozenset({"is_finite", "is_nan", "is_null"})
-_HINTS: Final[dict[type[ast.AST], str]] = {
-    ast.BitAnd: "write 'and' instead of '&'",
-    ast.BitOr: "write 'or' instead of '|'",
-    ast.Invert: "write 'not' instead of '~'",
-    ast.Is: "write is_null(x) instead of 'x is None'",
-    ast.IsNot: "write not is_null(x) instead of 'x is not None'",
-    ast.Attribute: 'write field("a.b") for a field whose name has a dot',
-    ast.Subscript: "values inside a list cannot be accessed",
-    ast.IfExp: "write '(test and a) or (not test and b)'",
-}
+__all__ = [
+    "FUNCTIONS",
+    "REDUCTIONS",
+    "Algebra",
+    "ExpressionSyntaxError",
+    "ParsedExpression",
+    "fold",
+    "parse_expression",
+]
 
 Value = TypeVar("Value")
-
-
-class ExpressionSyntaxError(ValueError):
-    """The text is not a valid expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +67,9 @@ class Algebra(Protocol[Value]):
 
     def constant(self, value: bool | int | float | str) -> Value: ...
 
-    def compare(self, operator: str, left: Value, right: Value) -> Value: ...
+    def compare(self, symbol: str, left: Value, right: Value) -> Value: ...
 
-    def arithmetic(self, operator: str, left: Value, right: Value) -> Value: ...
+    def arithmetic(self, symbol: str, left: Value, right: Value) -> Value: ...
 
     def negative(self, value: Value) -> Value: ...
 
@@ -112,32 +81,15 @@ class Algebra(Protocol[Value]):
 
     def member(self, value: Value, members: Sequence[bool | int | float | str]) -> Value: ...
 
-    def call(self, function: str, arguments: Sequence[Value]) -> Value: ...
+    def call(self, function: str, arguments: Sequence[Value], axis: int | None) -> Value: ...
+
+    def item(self, value: Value, indexes: Sequence[Index]) -> Value: ...
 
 
 @lru_cache(maxsize=256)
 def parse_expression(text: str) -> ParsedExpression:
     """Parse an expression; raises :class:`ExpressionSyntaxError`."""
-    if len(text) > MAX_CHARACTERS:
-        raise ExpressionSyntaxError(f"is longer than {MAX_CHARACTERS:,} characters; split it into several rules")
-    source, quoted = _replace_backticks(text.strip())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse(source, mode="eval").body
-    except SyntaxError as error:
-        raise ExpressionSyntaxError(f"is not an expression: {error.msg}{_syntax_hint(source)}") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise ExpressionSyntaxError(f"is not an expression: {error or 'it is nested too deeply'}") from None
-    if _depth(body) > MAX_DEPTH or sum(1 for _ in ast.walk(body)) > MAX_NODES * 3:
-        raise ExpressionSyntaxError(
-            f"is too large (at most {MAX_NODES} parts, {MAX_DEPTH} deep); split it into several rules"
-        )
-    reader = _Reader(quoted)
-    tree = reader.truth(body)
-    if not reader.names:
-        raise ExpressionSyntaxError("has no field, so it says nothing about the data")
-    return ParsedExpression(text, tree, tuple(reader.names))
+    return ParsedExpression(text, *read_expression(text))
 
 
 def fold(node: ast.expr, algebra: Algebra[Value]) -> Value:
@@ -156,11 +108,14 @@ def fold(node: ast.expr, algebra: Algebra[Value]) -> Value:
         case ast.BoolOp(values=values):
             return algebra.disjunction([fold(value, algebra) for value in values])
         case ast.BinOp(left=left, op=operator, right=right):
-            return algebra.arithmetic(_ARITHMETIC[type(operator)], fold(left, algebra), fold(right, algebra))
+            return algebra.arithmetic(ARITHMETIC[type(operator)], fold(left, algebra), fold(right, algebra))
         case ast.Compare(left=left, ops=operators, comparators=comparators):
             return _fold_comparisons(left, operators, comparators, algebra)
-        case ast.Call(func=ast.Name(id=function), args=arguments):
-            return algebra.call(function, [fold(argument, algebra) for argument in arguments])
+        case ast.Call(func=ast.Name(id=function), args=arguments, keywords=keywords):
+            axis = keywords[0].value.value if keywords else None  # type: ignore[attr-defined]
+            return algebra.call(function, [fold(argument, algebra) for argument in arguments], axis)
+        case ast.Subscript(value=inner, slice=ast.Tuple(elts=indexes)):
+            return algebra.item(fold(inner, algebra), [_index_of(index) for index in indexes])
     raise AssertionError(f"the reader accepted {ast.dump(node)}")
 
 
@@ -176,182 +131,14 @@ def _fold_comparisons(
             verdicts.append(algebra.negation(verdict) if isinstance(operator, ast.NotIn) else verdict)
             continue
         following = fold(comparator, algebra)
-        verdicts.append(algebra.compare(_COMPARISONS[type(operator)], current, following))
+        verdicts.append(algebra.compare(COMPARISONS[type(operator)], current, following))
         current = following
     return verdicts[0] if len(verdicts) == 1 else algebra.conjunction(verdicts)
 
 
-class _Reader:
-    """Accepts the nodes of the language and normalises them: names for fields, constants with their sign."""
-
-    def __init__(self, quoted: Sequence[str]) -> None:
-        self._quoted = {f"{_PLACEHOLDER}{number}": name for number, name in enumerate(quoted)}
-        self.names: dict[str, None] = {}
-
-    def truth(self, node: ast.expr) -> ast.expr:
-        """A node that is true or false; a bare field may be boolean."""
-        match node:
-            case ast.BoolOp(op=operator, values=values):
-                return ast.BoolOp(operator, [self.truth(value) for value in values])
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ast.UnaryOp(ast.Not(), self.truth(operand))
-            case ast.Compare() | ast.Name():
-                return self.value(node)
-            case ast.Call(func=ast.Name(id=name)) if name in _TRUTH_FUNCTIONS or name == "field":
-                return self.value(node)
-            case ast.Constant(value=bool()):
-                raise self.error(node, "is a constant, not a rule")
-            case ast.BinOp() | ast.Constant() | ast.Call() | ast.UnaryOp():
-                self.value(node)
-                raise self.error(node, "is a value, not a rule; compare it with something")
-        raise self._refusal(node)
-
-    def value(self, node: ast.expr) -> ast.expr:
-        """A node of any kind."""
-        match node:
-            case ast.Name(id=name):
-                return self._field(self._quoted.get(name, name))
-            case ast.Constant(value=constant):
-                return self._constant(node, constant)
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-                return self._signed(sign, operand)
-            case ast.UnaryOp(op=ast.Not()) | ast.BoolOp():
-                return self.truth(node)
-            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _ARITHMETIC:
-                return ast.BinOp(self._number(left), operator, self._number(right))
-            case ast.Compare(left=left, ops=operators, comparators=comparators):
-                return self._comparison(left, operators, comparators)
-            case ast.Call():
-                return self._call(node)
-        raise self._refusal(node)
-
-    def error(self, node: ast.expr, problem: str) -> ExpressionSyntaxError:
-        text = ast.unparse(node)
-        for placeholder, name in self._quoted.items():
-            text = text.replace(placeholder, f"`{name}`")
-        return ExpressionSyntaxError(
-            f"{text!r} {problem}" if len(text) <= 80 else f"a part of the expression {problem}"
-        )
-
-    def _refusal(self, node: ast.expr) -> ExpressionSyntaxError:
-        keys = [type(node), type(getattr(node, "op", None))]
-        hint = next((_HINTS[key] for key in keys if key in _HINTS), None)
-        return self.error(node, f"is not part of the language{'; ' + hint if hint else ''}")
-
-    def _field(self, name: str) -> ast.expr:
-        self.names.setdefault(name)
-        return ast.Name(name)
-
-    def _constant(self, node: ast.expr, value: object) -> ast.expr:
-        if value is None:
-            raise self.error(node, "cannot be compared; write is_null(x)")
-        if not isinstance(value, bool | int | float | str):
-            raise self.error(node, "is not a number, string, True or False")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.error(node, "is non-finite; write is_finite(x)")
-        if isinstance(value, int) and abs(value) >= 2**64:
-            raise self.error(node, "is larger than any 64-bit integer")
-        return ast.Constant(value)
-
-    def _signed(self, sign: ast.unaryop, operand: ast.expr) -> ast.expr:
-        inner = self._number(operand)
-        if isinstance(sign, ast.UAdd):
-            return inner
-        match inner:
-            case ast.Constant(value=int() | float() as value):
-                return ast.Constant(-value)
-        return ast.UnaryOp(sign, inner)
-
-    def _number(self, node: ast.expr) -> ast.expr:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bool):
-            raise self.error(node, "is used as a number, but is not one")
-        return self.value(node)
-
-    def _comparison(self, left: ast.expr, operators: list[ast.cmpop], comparators: list[ast.expr]) -> ast.expr:
-        parts = [self.value(left)]
-        for position, (operator, comparator) in enumerate(zip(operators, comparators, strict=True)):
-            if isinstance(operator, ast.In | ast.NotIn):
-                if position != len(operators) - 1:
-                    raise ExpressionSyntaxError("compares the result of 'in'; put 'in' last, or in parentheses")
-                parts.append(self._members(comparator))
-            elif type(operator) in _COMPARISONS:
-                parts.append(self.value(comparator))
-            else:
-                raise ExpressionSyntaxError(
-                    f"has an operator that is not part of the language; {_HINTS[type(operator)]}"
-                )
-        return ast.Compare(parts[0], operators, parts[1:])
-
-    def _members(self, node: ast.expr) -> ast.expr:
-        if not isinstance(node, ast.List | ast.Tuple | ast.Set) or not node.elts:
-            raise self.error(node, "follows 'in', which expects a list of constants such as [1, 2]")
-        members = [self.value(element) for element in node.elts]
-        if not all(isinstance(member, ast.Constant) for member in members):
-            raise self.error(node, "contains more than constants")
-        return ast.List(members)
-
-    def _call(self, node: ast.Call) -> ast.expr:
-        if not isinstance(node.func, ast.Name):
-            raise self._refusal(node.func)
-        name, arguments = node.func.id, node.args
-        if name == "field":
-            match arguments:
-                case [ast.Constant(value=str() as path)] if not node.keywords:
-                    return self._field(path)
-            raise self.error(node, 'expects one name in quotes, such as field("odd name")')
-        if name not in FUNCTIONS:
-            hint = nearest_name(name, FUNCTIONS) or f"; known functions: {join_limited([*FUNCTIONS, 'field'], 20)}"
-            raise self.error(node, f"calls an unknown function '{name}'{hint}")
-        least, most = FUNCTIONS[name]
-        if node.keywords or not least <= len(arguments) <= most:
-            wanted = "one argument" if most == 1 else f"{least} to {most} arguments"
-            raise self.error(node, f"must have {wanted}")
-        return ast.Call(ast.Name(name), [self.value(argument) for argument in arguments], [])
-
-
-_PLACEHOLDER: Final = "__datacheck_field_"
-
-
-def _replace_backticks(text: str) -> tuple[str, list[str]]:
-    """Replace names in back-ticks by placeholders, outside quoted strings."""
-    names: list[str] = []
-    pieces: list[str] = []
-    position, quote = 0, ""
-    while position < len(text):
-        character = text[position]
-        if quote:
-            step = 2 if character == "\\" else 1
-            quote = "" if character == quote else quote
-            pieces.append(text[position : position + step])
-            position += step
-        elif character == "`":
-            end = text.find("`", position + 1)
-            if end < 0:
-                raise ExpressionSyntaxError("has an unclosed back-tick")
-            pieces.append(f" {_PLACEHOLDER}{len(names)} ")
-            names.append(text[position + 1 : end])
-            position = end + 1
-        else:
-            quote = character if character in "'\"" else ""
-            pieces.append(character)
-            position += 1
-    return "".join(pieces).strip(), names
-
-
-def _syntax_hint(source: str) -> str:
-    for wrong, right in (("&&", "and"), ("||", "or"), ("<>", "!=")):
-        if wrong in source:
-            return f"; write '{right}' instead of '{wrong}'"
-    if "=" in source.replace("==", "").replace("<=", "").replace(">=", "").replace("!=", ""):
-        return "; write '==' to compare"
-    return ""
-
-
-def _depth(root: ast.AST) -> int:
-    deepest = 0
-    stack: list[tuple[ast.AST, int]] = [(root, 1)]
-    while stack:
-        node, depth = stack.pop()
-        deepest = max(deepest, depth)
-        stack.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
-    return deepest
+def _index_of(node: ast.expr) -> Index:
+    """The integer, slice or ``...`` that a node of the reader stands for."""
+    match node:
+        case ast.Slice(lower=lower, upper=upper):
+            return slice(*(None if bound is None else bound.value for bound in (lower, upper)))  # type: ignore[attr-defined]
+    return node.value  # type: ignore[attr-defined,no-any-return]

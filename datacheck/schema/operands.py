@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datacheck.arrow_layouts import decode, is_encoded, is_text, python_value
-from datacheck.leaves import BoolArray, arrow_validity
+from datacheck.arrow_layouts import decode, is_encoded, is_text, take_rows
+from datacheck.leaves import BoolArray, IntArray, arrow_validity
+from datacheck.schema.axes import Axes, Axis, offsets_of, picked
 from datacheck.schema.times import NANOSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["TIMES", "ExpressionTypeError", "Instant", "Operand", "operand_of"]
+__all__ = [
+    "TIMES",
+    "ExpressionTypeError",
+    "Operand",
+    "both_valid",
+    "described",
+    "numbers",
+    "operand_of",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,23 +41,17 @@ class ExpressionTypeError(ValueError):
     """An expression does not fit the dtype of a column."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Instant:
-    """A time of any size, in nanoseconds."""
-
-    nanoseconds: int
-
-
 @dataclass(frozen=True, slots=True)
 class Operand:
     """Values of one kind, as a vector or, for a constant, as one value.
 
-    ``kind`` is ``number`` (int64 or float64), ``bool``, ``text`` (an Arrow array, or a ``str``), one of :data:`TIMES`
-    (nanoseconds as int64), ``list`` (the lengths as int64), ``null`` (no values), or a description of a column that
-    only ``is_null`` accepts. ``valid`` is None if nothing is null.
+    ``kind`` is ``number`` (int64 or float64), ``bool``, ``text`` (an Arrow array, or a ``str``), ``bytes`` (an Arrow
+    array), one of :data:`TIMES` (nanoseconds as int64), ``null`` (no values), or a description of a column that only
+    ``is_null`` and ``len`` accept. ``valid`` is None if nothing is null. ``axes``, if rows have lists, say how the
+    values, which are those of all rows, belong to rows; everything else is then by flat position.
 
-    ``inexact`` marks rows whose value the representation cannot hold; ``exact`` gives the value of a row as a Python
-    number, text, Decimal or :class:`Instant`. ``narrow`` is the dtype of a column of floats that is narrower than float64.
+    ``inexact`` marks values that the representation cannot hold; ``exact`` gives the value at such a position as a
+    Python integer or a Decimal. ``narrow`` is the dtype of a column of floats that is narrower than float64.
     """
 
     kind: str
@@ -57,34 +60,81 @@ class Operand:
     inexact: BoolArray | None = None
     exact: Callable[[int], Any] | None = None
     narrow: str | None = None
+    axes: Axes | None = None
 
-    def value_at(self, row: int) -> Any:
-        """The value of one row for the exact evaluator; None for a null."""
-        if self.valid is not None and not self.valid[row]:
-            return None
-        if self.exact is not None:
-            return self.exact(row)
-        if self.kind in ("number", "bool", "list"):
-            return self.values[row].item()
-        if self.kind in TIMES:
-            return Instant(int(self.values[row]))
-        return python_value(self.values[row]) if self.kind == "text" else self
+    def exactly(self, rows: IntArray) -> Operand:
+        """Some rows, with numbers as Python objects: integers of any size, decimals; times are nanoseconds."""
+        positions, axes = rows, None
+        if self.axes is not None:
+            axes, positions, _ = self.axes.item((), rows)
+        valid = None if self.valid is None else self.valid[positions]
+        if self.kind != "number" and self.kind not in TIMES:
+            values = self.values if self.values is None else picked(self.values, positions)
+            return Operand(self.kind, values, valid, axes=axes)
+        is_exact = self.exact is not None and self.inexact is not None
+        values = np.empty(len(positions), object)
+        for place, position in enumerate(positions.tolist()):
+            is_value = valid is None or valid[place]
+            plain = not is_exact or not self.inexact[position]  # type: ignore[index]
+            values[place] = self.values[position].item() if plain or not is_value else self.exact(position)  # type: ignore[misc]
+        return Operand(self.kind, values, valid, axes=axes)
 
 
-def operand_of(data: pa.Array | Array) -> Operand:
-    """Convert a column into an operand."""
-    return _of_array(data) if isinstance(data, np.ndarray) else _of_arrow(data)
+def described(value: Operand) -> str:
+    """The kind of an operand, for messages."""
+    kinds = {
+        "number": "a number",
+        "bool": "true or false",
+        "text": "a string",
+        "bytes": "binary",
+        "time": "a time without a zone",
+        "instant": "a time with a zone",
+        "clock": "a time of day",
+    }
+    kind = kinds.get(value.kind, f"a value {value.kind}" if value.kind.startswith("of ") else value.kind)
+    return kind if value.axes is None else f"a list ({kind})"
+
+
+def numbers(value: Operand, problem: str) -> Any:
+    """The values as int64 or float64; true and false count as 1 and 0. Raises ``ExpressionTypeError(problem)``."""
+    if value.kind == "bool":
+        return value.values.astype(np.int64)
+    if value.kind != "number":
+        raise ExpressionTypeError(problem)
+    return value.values
+
+
+def both_valid(first: BoolArray | None, second: BoolArray | None) -> BoolArray | None:
+    """Where both of two operands are valid; None if nothing is null."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def operand_of(
+    data: pa.Array | Array, narrow: str | None = None, widen: Callable[[Array], Array] | None = None
+) -> Operand:
+    """Convert a column into an operand.
+
+    ``widen`` gives the floats of integers that store a format which NumPy lacks, and ``narrow`` is its name.
+    """
+    found = _of_array(data) if isinstance(data, np.ndarray) else _of_arrow(data)
+    if widen is None or found.kind != "number":
+        return found
+    return replace(found, values=widen(found.values), narrow=narrow)
 
 
 def _of_array(array: Array) -> Operand:
     valid = None
     if isinstance(array, np.ma.MaskedArray):
-        valid = ~np.ma.getmaskarray(array)
+        valid = ~np.ma.getmaskarray(array).reshape(-1)
         array = array.data
     if array.ndim == 0:
         array = array.reshape(1)
-    if array.ndim != 1:
-        return Operand(f"an array of {array.ndim} dimensions", None, valid)
+    if array.ndim > 1:
+        axes = Axes(len(array), array.shape[1:])
+        flat = np.ascontiguousarray(array).reshape(-1)
+        return replace(_of_array(flat if valid is None else np.ma.array(flat, mask=~valid)), axes=axes)
     kind = array.dtype.kind
     if kind in "biuf":
         return _of_numbers(array, valid)
@@ -97,6 +147,9 @@ def _of_array(array: Array) -> Operand:
 def _of_arrow(array: pa.Array) -> Operand:
     kind = array.type
     types = pa.types
+    lists = _of_lists(array)
+    if lists is not None:
+        return lists
     if isinstance(kind, pa.BaseExtensionType):
         return _of_arrow(array.storage)
     if is_encoded(kind):
@@ -118,9 +171,51 @@ def _of_arrow(array: pa.Array) -> Operand:
     if types.is_duration(kind):
         ticks = _filled(array.cast(pa.int64()), 0)
         return Operand("number", ticks / (10**9 // NANOSECONDS[kind.unit]), valid)
-    if types.is_nested(kind) and not (types.is_struct(kind) or types.is_map(kind) or types.is_union(kind)):
-        return Operand("list", _filled(pc.list_value_length(array).cast(pa.int64()), 0), valid)
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return Operand("bytes", array, valid)
     return Operand(f"of type {kind}", None, valid)
+
+
+def _of_lists(array: pa.Array) -> Operand | None:
+    """Lists, of any depth, as the values inside them; None for anything else."""
+    kind, storage = array.type, array
+    shape: tuple[int, ...] | None = None
+    if isinstance(kind, pa.FixedShapeTensorType):
+        shape, storage = tuple(kind.shape), array.storage
+    elif pa.types.is_fixed_size_list(kind):
+        shape = (kind.list_size,)
+    elif not _is_list(kind):
+        return None
+    present = arrow_validity(storage)
+    values = storage.flatten()
+    if shape is None:
+        sizes: list[Axis] = [offsets_of(_filled(pc.list_value_length(storage).cast(pa.int64()), 0))]
+    else:
+        sizes = [shape[0] if present is None else offsets_of(np.where(present, shape[0], 0)), *shape[1:]]
+        permutation = getattr(kind, "permutation", None)
+        if permutation is not None:
+            values, sizes = _permuted(values, (-1, *shape), permutation, sizes)
+    inner = _of_arrow(values)
+    sizes += inner.axes.sizes if inner.axes is not None else ()
+    return replace(inner, axes=Axes(len(array), tuple(sizes), present))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
+    )
+
+
+def _permuted(
+    values: pa.Array, shape: tuple[int, ...], permutation: Sequence[int], sizes: list[Axis]
+) -> tuple[pa.Array, list[Axis]]:
+    """The values of tensors in the order of their logical axes, which a permutation of the stored axes gives."""
+    positions = np.arange(len(values)).reshape(shape).transpose(0, *(axis + 1 for axis in permutation))
+    first = (
+        sizes[0] if isinstance(sizes[0], int) else offsets_of(np.where(np.diff(sizes[0]) > 0, positions.shape[1], 0))
+    )
+    return take_rows(values, positions.reshape(-1)), [first, *positions.shape[2:]]
 
 
 def _filled(array: pa.Array, value: object) -> Array:
@@ -168,4 +263,4 @@ def _of_ticks(kind: str, array: pa.Array, unit: str, valid: BoolArray | None) ->
     factor = NANOSECONDS[unit]
     too_far = np.abs(ticks.astype(np.float64)) >= _INT64_MAX / factor if factor > 1 else None
     with np.errstate(over="ignore"):
-        return Operand(kind, ticks * np.int64(factor), valid, too_far, lambda row: Instant(int(ticks[row]) * factor))
+        return Operand(kind, ticks * np.int64(factor), valid, too_far, lambda row: int(ticks[row]) * factor)

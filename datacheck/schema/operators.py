@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["CALCULATE", "COMPARE"]
+__all__ = ["CALCULATE", "COMPARE", "EXTREMES"]
 
 COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "<": operator.lt,
@@ -25,3 +25,16 @@ CALCULATE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "%": operator.mod,
     "**": operator.pow,
 }
+
+
+def _smallest(left: Any, right: Any) -> Any:
+    """The smaller of two numbers; NaN if one is NaN, as in NumPy."""
+    return left if left != left or left <= right else right
+
+
+def _largest(left: Any, right: Any) -> Any:
+    return left if left != left or left >= right else right
+
+
+#: ``min`` and ``max`` of Python numbers, of which either may be NaN.
+EXTREMES: Final[dict[str, Callable[[Any, Any], Any]]] = {"min": _smallest, "max": _largest}
