@@ -15,11 +15,14 @@ CORE_VENV ?= .venv-core
 INTEGRATIONS_VENV ?= .venv-integrations
 PIPELINE ?= pipelines/flights.yaml
 PYTEST_ARGS ?=
+# Each process runs whole files of tests, so that what a file prepares is prepared once.
+TEST_PROCESSES ?= 2
 FUZZ_SECONDS ?= 3600
 
 BIN := $(VENV)/bin
 CORE_BIN := $(CORE_VENV)/bin
 INTEGRATIONS_BIN := $(INTEGRATIONS_VENV)/bin
+IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadfile
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # pip learned to read dependency groups in 25.1, and a fresh environment may bring an older one.
 NEW_PIP := $(INSTALL) --upgrade pip
@@ -35,14 +38,14 @@ data: $(VENV)/.installed
 	$(BIN)/python pipelines/make_data.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 test-core: $(CORE_VENV)/.installed
 	$(CORE_BIN)/python -c "import importlib.util as u, sys; sys.exit('torch is installed' if u.find_spec('torch') else 0)"
-	$(CORE_BIN)/python -m pytest -m "not torch" $(PYTEST_ARGS)
+	$(CORE_BIN)/python -m pytest -m "not torch" $(IN_PARALLEL) $(PYTEST_ARGS)
 
 test-integrations: $(INTEGRATIONS_VENV)/.installed
 	$(INTEGRATIONS_BIN)/python -m pytest tests/external $(PYTEST_ARGS)
