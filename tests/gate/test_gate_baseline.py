@@ -163,7 +163,7 @@ def test_writing_to_another_name_says_how_to_use_it(save: Save, run: Run) -> Non
         ('{"version": 1, "files": {"a": {"content": null, "findings": [{}]}}}', "not a baseline ('field' is missing)"),
         (
             '{"version": 1, "files": {"a": {"findings": [{"field": null, "code": "DC101", "num_violations": 1e999}]}}}',
-            "not a baseline (num_violations must be an integer)",
+            "not a baseline (num_violations must be an integer of at least 0)",
         ),
         (
             '{"version": 1, "files": {"a": {"content": 5, "findings": []}}}',
