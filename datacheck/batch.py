@@ -68,7 +68,8 @@ class Column:
     is text only because its format has no dtypes and nothing else gave one. ``unconvertible``, of the shape of ``data``, is
     True where a value could not be converted; it has no value then, but is not a null. ``words`` are the cells of a text
     file as they were read, for a column in which some do not convert. ``is_sample`` marks an array
-    that is one sample: its first axis was added for the row, and is not part of its shape.
+    that is one sample: its first axis was added for the row, and is not part of its shape. ``is_parameter`` marks a weight of
+    a model.
     """
 
     name: str | None
@@ -79,6 +80,7 @@ class Column:
     unconvertible: BoolArray | None = None
     is_sample: bool = False
     words: pa.Array | None = None
+    is_parameter: bool = False
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -89,6 +91,8 @@ class Column:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
             leaves = walk_array(self.name, self.data, self.dtype)
+            if self.is_parameter:
+                leaves = (replace(leaf, is_parameter=True) for leaf in leaves)
             return leaves if self.unconvertible is None else self._mark_unconvertible(leaves)
         leaves = walk_arrow(self.name or "", self.data, distinct=distinct)
         if self.unconvertible is not None:

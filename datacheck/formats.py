@@ -208,6 +208,22 @@ BUILT_IN: dict[str, Format] = {
             written_as="parquet",
             is_cacheable=False,
         ),
+        Format(
+            name="gguf",
+            suffixes=(".gguf",),
+            magic=(b"GGUF",),
+            source="datacheck.sources.gguf:GgufSource",
+            written_as="npz",
+            is_arrays=True,
+        ),
+        Format(
+            name="dcp",
+            folder="datacheck.sources.dcp:is_dcp",
+            source="datacheck.sources.dcp:DcpSource",
+            written_as="npz",
+            is_arrays=True,
+            is_cacheable=False,
+        ),
         # Files of one array each that belong together row by row.
         Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),
     )
@@ -244,7 +260,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
     UnreadFormat(name="JSON", suffixes=(".json", ".jsonl", ".ndjson"), remedy=f"{_AS_PARQUET} (`pandas.read_json`)"),
     UnreadFormat(name="TFRecord", suffixes=(".tfrecord", ".tfrecords"), remedy=f"{_AS_PARQUET} or .npz"),
     UnreadFormat(name="tar", suffixes=(".tar",), remedy="unpack it first"),
-    UnreadFormat(name="GGUF", suffixes=(".gguf",), magic=b"GGUF", remedy="check the .safetensors that it was made of"),
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),

@@ -114,6 +114,8 @@ class Leaf:
 
     ``unconvertible`` is True where a value could not be converted to ``dtype``: it is not valid, but not a null either.
 
+    ``is_parameter`` marks a weight of a model.
+
     ``codes``, only if the walker was asked for distinct values: ``values`` then holds each value once, and ``codes`` is the
     position in it of each flat position's value (arbitrary for a null). Everything else is by flat position.
     """
@@ -127,6 +129,7 @@ class Leaf:
     problem: str = ""
     unconvertible: BoolArray | None = None
     codes: IntArray | None = None
+    is_parameter: bool = False
 
     def __len__(self) -> int:
         if self.codes is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,14 @@ class Bounds:
     gt: float | None = None
     lt: float | None = None
 
+    @property
+    def magnitude(self) -> float | None:
+        """The limit of the absolute value, if that is what the bounds are."""
+        is_magnitude = (
+            self.le is not None and self.le >= 0 and self.ge == -self.le and self.gt is None and self.lt is None
+        )
+        return self.le if is_magnitude else None
+
     def hold(self, smallest: Any, largest: Any) -> bool:
         """Whether all values from ``smallest`` to ``largest`` are within the bounds; False for NaN."""
         return bool(
@@ -150,7 +158,11 @@ def suspicious(values: Array, dtype: str, bounds: Bounds | None = None) -> Itera
     """
     if len(values) == 0:
         return
-    if bounds is not None:
+    if bounds is not None and dtype == "bfloat16" and bounds.magnitude is not None:
+        # The bits of a magnitude are in its order: those of the limit, rounded down, stand in for those of infinity.
+        limit = int(np.float32(bounds.magnitude).view(np.uint32)) >> 16
+        found = _suspicious_by_bits(values, replace(BIT_FORMATS[dtype], inf=limit))
+    elif bounds is not None:
         found = _suspicious_by_range(values, dtype, bounds)
     elif dtype in BIT_FORMATS:
         found = _suspicious_by_bits(values, BIT_FORMATS[dtype])

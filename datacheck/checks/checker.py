@@ -18,6 +18,7 @@ from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import nan_words
+from datacheck.checks.parameters import parameter_bounds, parameter_rules
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.text import text_rules
@@ -49,7 +50,7 @@ class RuleSet:
 
     def rules_for(self, leaf: Leaf) -> LeafRules:
         """The rules for a leaf."""
-        key = (leaf.path, leaf.dtype if leaf.is_numeric else leaf.values.type)
+        key = (leaf.path, (leaf.dtype, leaf.is_parameter) if leaf.is_numeric else leaf.values.type)
         rules = self._rules.get(key)
         if rules is None:
             rules = self._rules[key] = self._build(leaf)
@@ -75,7 +76,10 @@ class RuleSet:
             *list_rules(leaf, field),
             *text_rules(leaf),
         )
-        return LeafRules(rules, numeric_bounds(leaf, field))
+        bounds = numeric_bounds(leaf, field)
+        if bounds is None and (found := parameter_rules(leaf)):
+            return LeafRules((*rules, *found), parameter_bounds(leaf))
+        return LeafRules(rules, bounds)
 
 
 class Checker:

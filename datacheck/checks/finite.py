@@ -8,10 +8,11 @@ from typing import Any
 
 from datacheck import numerics
 from datacheck.checks.rules import ValueRule
+from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field
 
-__all__ = ["NONFINITE_MASKS", "finite_rules"]
+__all__ = ["NONFINITE_MASKS", "finite_rules", "is_mask"]
 
 NONFINITE_MASKS: dict[str, Callable[[Any, str], BoolArray]] = {
     "DC101": numerics.nan_mask,
@@ -26,10 +27,20 @@ def finite_rules(leaf: Leaf, field: Field, requested: frozenset[str]) -> list[Va
         return []
     allowed = {"DC101": field.allow_nan, "DC102": field.allow_inf, "DC103": field.allow_inf}
     return [
-        ValueRule(code, partial(_mask, find), reported=not allowed[code])
+        ValueRule(
+            code,
+            partial(_mask, find),
+            reported=not allowed[code],
+            severity=Severity.INFO if code == "DC103" and is_mask(leaf) else None,
+        )
         for code, find in NONFINITE_MASKS.items()
         if code in requested or not allowed[code]
     ]
+
+
+def is_mask(leaf: Leaf) -> bool:
+    """Whether a leaf is an attention mask that a model stores, in which -inf is no defect."""
+    return leaf.is_parameter and "mask" in (leaf.path or "").rpartition(".")[2].lower()
 
 
 def _mask(find: Callable[[Any, str], BoolArray], leaf: Leaf, part: slice) -> BoolArray:

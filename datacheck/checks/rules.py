@@ -16,7 +16,7 @@ from datacheck.arrow_layouts import python_value
 from datacheck.batch import Batch
 from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
-from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.text import plain
@@ -34,6 +34,7 @@ class ValueRule:
         on_nulls: whether the violations are the nulls themselves.
         reported: False if the schema allows the values, and a cleaning rule requested them.
         problem: why the rule cannot be checked on these leaves.
+        severity: of its findings, where that is not the code's.
     """
 
     code: str
@@ -43,6 +44,7 @@ class ValueRule:
     screened: bool = True
     on_nulls: bool = False
     problem: str = ""
+    severity: Severity | None = None
 
 
 def uncheckable(code: str, problem: str) -> ValueRule:
@@ -169,6 +171,7 @@ class _Violations:
             _examples(leaf, self._first(positions), batch),
             detail=rule.detail,
             reported=rule.reported,
+            severity=rule.severity,
             num_rows=self.num_rows if self._is_by_rows or not leaf.levels else None,
             values=LeafPositions(leaf, positions) if self.keep_all else None,
         )

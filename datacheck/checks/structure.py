@@ -5,6 +5,7 @@ These are about a file, not about its values: each counts once per file.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,10 @@ from datacheck.checks.unseen import kind_of_unseen
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.model import Field, Schema
-from datacheck.text import plain
+from datacheck.text import join_limited, plain
 
+#: A number in the name of a weight: that of its layer.
+_NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])")
 #: What ``indicator: true`` of an impute rule appends to the name of a field.
 INDICATOR_SUFFIX = "_missing"
 
@@ -31,7 +34,8 @@ class FieldFacts:
 
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
     the rows seen so far, and False for a column. ``is_shared`` is True if another field has the same path.
-    ``unseen`` says what the values are that no check sees into.
+    ``unseen`` says what the values are that no check sees into. ``is_parameter`` marks a weight of a model, and ``is_zero``
+    one of at least two axes of which all values so far are 0.
     """
 
     dtype: str
@@ -41,6 +45,8 @@ class FieldFacts:
     is_array: bool = False
     is_shared: bool = False
     unseen: str = ""
+    is_parameter: bool = False
+    is_zero: bool = False
 
     @classmethod
     def of(cls, leaf: Leaf, column: Column) -> FieldFacts:
@@ -49,7 +55,17 @@ class FieldFacts:
         shape = leaf.shape[1:] if column.is_sample and is_array and leaf.shape else leaf.shape
         is_array = is_array and not column.is_sample
         unseen = kind_of_unseen(leaf, is_array=isinstance(column.data, np.ndarray))
-        return cls(leaf.dtype, shape, leaf.problem, leaf.path == column.name, is_array, unseen=unseen)
+        is_zero = leaf.is_parameter and shape is not None and len(shape) > 1 and _is_zero(leaf)
+        return cls(
+            leaf.dtype,
+            shape,
+            leaf.problem,
+            leaf.path == column.name,
+            is_array,
+            unseen=unseen,
+            is_parameter=leaf.is_parameter,
+            is_zero=is_zero,
+        )
 
     def followed_by(self, other: FieldFacts) -> FieldFacts:
         """The facts of this part of a file together with the next part.
@@ -63,6 +79,8 @@ class FieldFacts:
         if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
             both = " and ".join(dict.fromkeys([*self.dtype.split(" and "), *other.dtype.split(" and ")]))
             return replace(self, dtype=both).followed_by(replace(other, dtype=both))
+        if self.is_zero and not other.is_zero:
+            return replace(self, is_zero=False).followed_by(other)
         if not (
             self.is_array and self.shape and other.shape and self.shape[0] is not None and other.shape[0] is not None
         ):
@@ -87,6 +105,8 @@ def check_structure(
         *_repeated(names),
         *(_shared(path) for path, facts in fields.items() if facts.is_shared and names.count(path) < 2),
         *(outcome for path, facts in fields.items() for outcome in _field_faults(schema, path, facts, num_rows)),
+        *(_fault("DC010", path) for path, facts in fields.items() if facts.is_zero),
+        *_mixed_dtypes(fields),
     ]
 
 
@@ -127,6 +147,24 @@ def _repeated(names: Sequence[str | None]) -> Iterable[Outcome]:
     for name, times in Counter(names).items():
         if times > 1:
             yield _fault("DC006", name, f"{times} columns have this name")
+
+
+def _mixed_dtypes(fields: FieldMap) -> Iterable[Outcome]:
+    """Weights of one kind, whose names differ by numbers only, that do not all have the same dtype."""
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for path, facts in fields.items():
+        if facts.is_parameter and path is not None and not facts.problem:
+            kinds.setdefault(_NUMBER.sub("*", path), {}).setdefault(facts.dtype, []).append(path)
+    for kind, dtypes in kinds.items():
+        if len(dtypes) > 1:
+            counts = [f"{len(paths):,} {dtype} ({join_limited(paths, 2)})" for dtype, paths in dtypes.items()]
+            yield _fault("DC011", kind, ", ".join(counts))
+
+
+def _is_zero(leaf: Leaf) -> bool:
+    """Whether all of at least one value are 0; most weights show by the first few that they are not."""
+    values = leaf.values
+    return leaf.is_numeric and len(values) > 0 and not values[:64].any() and not values.any()
 
 
 def _shared(path: str | None) -> Outcome:

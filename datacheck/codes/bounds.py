@@ -195,4 +195,25 @@ CODES = (
             "    - {action: quarantine, fields: city, codes: DC208}"
         ),
     ),
+    _code(
+        code="DC209",
+        name="absurd-weight",
+        shows_values=True,
+        message="{violations} of {checked} values in {field} are larger than any weight (1e30)",
+        finds=(
+            "Finite values of more than 1e30 in a weight of a model, a statistic of a layer or the state of an optimizer:"
+            " in GGUF and DCP checkpoints, and in `.safetensors` and `.pt` files whose names are those of weights."
+        ),
+        why=(
+            "Memory that was allocated and never written looks like this, and so does a shard with damaged bytes. The first"
+            " product with such a weight is infinite. Bounds in a schema replace the check."
+        ),
+        example=(
+            "A buffer was saved before it was filled:\n"
+            "\n"
+            "    DC209 12 of 4,096 values in 'layers.3.scale' are larger than any weight (1e30): found 1.4e+38"
+            " (model.safetensors, rows 0, 1, 2, 3, 4, …)"
+        ),
+        remedy="Fetch or write the checkpoint again. A weight that is set to 0 instead makes a plausible, wrong model.",
+    ),
 )

@@ -197,4 +197,60 @@ CODES = (
             " note and does not fail a job; `ignore: [DC008]` in the configuration hides it."
         ),
     ),
+    _code(
+        code="DC009",
+        name="never-written",
+        message="{violations} of {checked} chunks of {field} were never written: {detail}",
+        finds=(
+            "Chunks of an HDF5 dataset or a Zarr array that are declared and not stored. An error if readers see NaN or an"
+            " infinity there, else a warning."
+        ),
+        why=(
+            "Readers return the fill value for such chunks, without an error: rows of NaN, or of silent zeros. The usual"
+            " cause is a writer that was killed, or an upload that lost files. A Zarr writer also leaves out chunks that"
+            " hold nothing but the fill value, and nobody can tell the two apart."
+        ),
+        example=(
+            "A job that fills a store was killed:\n"
+            "\n"
+            "    DC009 7 of 10 chunks of 'x' were never written: readers see the fill value nan there, from row 300 on"
+            " (train.zarr)"
+        ),
+        remedy=(
+            "Write the chunks. Where all of a chunk is the fill value on purpose, write it too"
+            " (`write_empty_chunks=True` in Zarr), or ignore the finding: `ignore: [DC009]`."
+        ),
+    ),
+    _code(
+        code="DC010",
+        name="all-zero",
+        severity="info",
+        message="{field} holds only zeros",
+        finds="A weight of a model with at least two axes, all of whose values are 0.",
+        why=(
+            "A weight that was never loaded or never initialised is often a page of zeros. Some are zero on purpose: the"
+            " second matrix of a LoRA adapter before training, the last layer of a residual block."
+        ),
+        example=(
+            "A conversion script left out the output layer:\n"
+            "\n"
+            "    DC010 info: 'lm_head.weight' holds only zeros (model.safetensors)"
+        ),
+        remedy="Compare with the checkpoint that it was made of. It is a note and does not fail a job.",
+    ),
+    _code(
+        code="DC011",
+        name="mixed-dtypes",
+        severity="info",
+        message="{field} has several dtypes: {detail}",
+        finds="Weights whose names differ by the number of their layer only, and that do not all have the same dtype.",
+        why="One layer in another precision is usually left over from a merge or a conversion that was interrupted.",
+        example=(
+            "One layer was merged from another checkpoint:\n"
+            "\n"
+            "    DC011 info: 'layers.*.mlp.weight' has several dtypes: 31 bfloat16 ('layers.0.mlp.weight',"
+            " 'layers.1.mlp.weight' and 29 more), 1 float32 ('layers.7.mlp.weight') (model.safetensors)"
+        ),
+        remedy="Save all layers in one dtype, unless they differ on purpose. It is a note and does not fail a job.",
+    ),
 )

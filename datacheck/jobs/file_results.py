@@ -67,7 +67,9 @@ class FileScan:
             structure = check_structure(self._schema, self._fields, names, None)
             found += [outcome.to_finding(self.uri) for outcome in structure]
         found += [self._with_count(finding) for finding in merge_findings(self._findings)]
-        is_readable = not self.error and not any(CODES[one.code].family is Family.UNREADABLE for one in found)
+        is_readable = not self.error and not any(
+            CODES[one.code].family is Family.UNREADABLE or one.code == "DC005" for one in found
+        )
         if not self.num_rows and is_readable:
             about_file = "the file is intact but has no rows; remove it, or check what wrote it"
             detail = about_file if self._is_file else "the data has no rows; check how it was selected"

@@ -93,6 +93,12 @@ class DataProfile:
     def errors(self) -> list[SourceError]:
         return [file.error for file in self.files if file.error is not None]
 
+    @property
+    def is_model(self) -> bool:
+        """Whether the arrays of all files are weights of a model."""
+        fields = [facts for file in self.files for facts in file.fields.values()]
+        return bool(fields) and all(facts.is_parameter or facts.problem for facts in fields)
+
     def of_path(self, path: str | None) -> list[LeafProfile]:
         """The profiles of one path, one per dtype."""
         return [profile for (other, _), profile in self.leaves.items() if other == path]

@@ -215,7 +215,12 @@ def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
         raise SourceError("DC908", uri, problem, "run again when no other process writes to it")
 
 
-def split_rows(num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES) -> list[tuple[int, int]]:
-    """Split rows into ranges ``(start, count)`` of about ``target_bytes`` each; one empty range for no rows."""
-    step = max(1, int(target_bytes / max(row_bytes, 1e-9)))
+def split_rows(
+    num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES, multiple: int = 1
+) -> list[tuple[int, int]]:
+    """Split rows into ranges ``(start, count)`` of about ``target_bytes`` each; one empty range for no rows.
+
+    Each range but the last has a ``multiple`` of rows.
+    """
+    step = max(1, int(target_bytes / max(row_bytes, 1e-9)) // multiple) * multiple
     return [(start, min(step, num_rows - start)) for start in range(0, num_rows, step)] or [(0, 0)]

@@ -17,6 +17,7 @@ class Member:
     """One array of a file: its rows (1 for a scalar), and the bytes of one row.
 
     ``sequential`` members can only be read from their start. ``problem`` says why the member cannot be a column.
+    ``chunk_rows`` is the number of rows that are stored together: units end where such chunks do.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Member:
     is_scalar: bool = False
     sequential: bool = False
     problem: str = ""
+    chunk_rows: int = 1
 
     @property
     def num_bytes(self) -> int:
@@ -53,7 +55,16 @@ def plan_members(
         parts = _parts_alone(members)
     else:
         whole = any(member.sequential for member in members)
-        ranges = [(0, num_rows)] if whole else split_rows(num_rows, sum(member.row_bytes for member in members))
+        ranges = (
+            [(0, num_rows)]
+            if whole
+            else split_rows(
+                num_rows,
+                sum(member.row_bytes for member in members),
+                TARGET_UNIT_BYTES,
+                max((member.chunk_rows for member in members), default=1),
+            )
+        )
         parts = [((), start, count) for start, count in ranges]
     units = tuple(
         WorkUnit(uri, format_, index, fingerprint, start, count, members=names, options=options)
@@ -86,7 +97,7 @@ def _parts_alone(members: Sequence[Member]) -> list[tuple[tuple[str, ...], int, 
         if member.problem or (member.num_bytes > TARGET_UNIT_BYTES and member.sequential):
             parts.append(((member.name,), 0, member.num_rows))
         elif member.num_bytes > TARGET_UNIT_BYTES:
-            ranges = split_rows(member.num_rows, member.row_bytes)
+            ranges = split_rows(member.num_rows, member.row_bytes, TARGET_UNIT_BYTES, member.chunk_rows)
             parts += [((member.name,), start, count) for start, count in ranges]
         else:
             names.append(member.name)

@@ -19,6 +19,7 @@ from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_expansion, translate_inspect_errors, translate_read_errors
 from datacheck.sources.members import Member, plan_members
+from datacheck.sources.parameters import are_parameters, as_parameters
 from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
@@ -66,14 +67,18 @@ class SafetensorsSource:
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         with open_file(unit.uri) as file:
             found = _read_layouts(unit.uri, file, unit.fingerprint.size, unit.options)
-            layouts = {layout.name: layout for layout in found}
-            for name in unit.members:
-                yield from _read_alone(unit, file, layouts[name])
-            if not unit.members:
-                wanted = unit.options.columns
-                chosen = [layout for name, layout in layouts.items() if wanted is None or name in wanted]
-                for start, count, columns in iter_rows(file, chosen, unit.row_start, unit.num_rows or 0):
-                    yield Batch(tuple(columns), count, start)
+            batches = self._read(unit, file, found)
+            yield from map(as_parameters, batches) if are_parameters(one.name for one in found) else batches
+
+    def _read(self, unit: WorkUnit, file: DataFile, found: list[ArrayLayout]) -> Iterator[Batch]:
+        layouts = {layout.name: layout for layout in found}
+        for name in unit.members:
+            yield from _read_alone(unit, file, layouts[name])
+        if not unit.members:
+            wanted = unit.options.columns
+            chosen = [layout for name, layout in layouts.items() if wanted is None or name in wanted]
+            for start, count, columns in iter_rows(file, chosen, unit.row_start, unit.num_rows or 0):
+                yield Batch(tuple(columns), count, start)
 
 
 def _read_alone(unit: WorkUnit, file: DataFile, layout: ArrayLayout) -> Iterator[Batch]:

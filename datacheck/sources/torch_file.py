@@ -25,6 +25,7 @@ from datacheck.sources.error_translation import (
     translate_read_errors,
 )
 from datacheck.sources.members import plan_members
+from datacheck.sources.parameters import are_parameters, as_parameters
 from datacheck.sources.structure import FoundArray, batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file, storage_of
@@ -64,6 +65,10 @@ class TorchSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         found = _load(unit.uri, unit.options)
+        batches = self._read(unit, found)
+        yield from map(as_parameters, batches) if are_parameters(one.name for one in found) else batches
+
+    def _read(self, unit: WorkUnit, found: list[FoundArray]) -> Iterator[Batch]:
         if unit.options.verify_checksums and unit.index == 0:
             _verify_checksums(unit.uri, unit.options)
         if not unit.members:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from datacheck.checks.rules import format_value
+from datacheck.checks.structure import describe_shape
 from datacheck.findings import Finding
 from datacheck.profile.compare.drift import category_drift, number_drift, rate_chance
 from datacheck.profile.compare.thresholds import Thresholds
@@ -101,6 +102,7 @@ class _FieldPair:
             return
         kinds = {_kind(profile.dtype) for profile in [*train, *other] if profile.num_present}
         yield from self._compare_dtypes(kinds)
+        yield from self._compare_shapes()
         if drift:
             yield from self._compare_rates(train, other)
         if self.path in self.reference.single_keys or not _num_present(train) or not _num_present(other):
@@ -139,6 +141,12 @@ class _FieldPair:
             return
         named = [" and ".join(plain(dtype, 60) for dtype in dtypes) for dtypes in (second, first)]
         yield self._finding("DC003", f"{named[0]}, but {named[1]} in the training data")
+
+    def _compare_shapes(self) -> Iterator[Finding]:
+        first, second = _shapes(self.reference.train, self.path), _shapes(self.other, self.path)
+        if first and second and first != second:
+            named = [" and ".join(map(describe_shape, sorted(shapes, key=str))) for shapes in (second, first)]
+            yield self._finding("DC004", f"{named[0]}, but {named[1]} in the training data")
 
     def _compare_rates(self, train: list[LeafProfile], other: list[LeafProfile]) -> Iterator[Finding]:
         limits = self.reference.limits
@@ -263,6 +271,13 @@ def _problem(profile: DataProfile, path: str | None) -> str:
 def _dtypes(profile: DataProfile, path: str | None) -> list[str]:
     found = {dtype for file in profile.files if path in file.fields for dtype in file.fields[path].dtype.split(" and ")}
     return sorted(found)
+
+
+def _shapes(profile: DataProfile, path: str | None) -> set[tuple[int | None, ...]]:
+    """The shapes of an array: of a weight as a whole, of other arrays the shape of a row."""
+    facts = [file.fields[path] for file in profile.files if path in file.fields]
+    arrays = [one for one in facts if one.is_array and one.shape is not None]
+    return {one.shape if one.is_parameter else (None, *one.shape[1:]) for one in arrays if one.shape is not None}
 
 
 def _lacks_dtypes(profile: DataProfile, path: str | None) -> bool:
