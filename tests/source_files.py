@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -107,6 +108,30 @@ def _write_torch(path: Path, table: Table) -> None:
     torch.save({name: torch.from_numpy(values) for name, values in table.items()}, path)
 
 
+def gguf_bytes(
+    tensors: dict[str, tuple[int, tuple[int, ...], bytes]], order: str = "<", metadata: bytes = b"", num_values: int = 0
+) -> bytes:
+    """A GGUF file of tensors: type, shape and bytes of each."""
+
+    def text(value: str) -> bytes:
+        return struct.pack(f"{order}Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack(f"{order}IQQ", 3, len(tensors), num_values) + metadata
+    offset, data = 0, b""
+    for name, (kind, shape, content) in tensors.items():
+        head += text(name) + struct.pack(f"{order}I{len(shape)}QIQ", len(shape), *reversed(shape), kind, offset)
+        data += content + bytes(-len(content) % 32)
+        offset = len(data)
+    return head + bytes(-len(head) % 32) + data
+
+
+def _write_gguf(path: Path, table: Table) -> None:
+    kinds = {"float32": 0, "float64": 28, "int64": 27}
+    path.write_bytes(
+        gguf_bytes({name: (kinds[one.dtype.name], one.shape, one.tobytes()) for name, one in table.items()})
+    )
+
+
 @dataclass(frozen=True)
 class Format:
     """How to write one kind of file. ``is_text`` has no mark of where it ends; ``splits`` into units of few rows."""
@@ -129,6 +154,7 @@ FORMATS: dict[str, Format] = {
     "npz-compressed": Format(".npz", _write_npz_compressed, splits=False),
     "safetensors": Format(".safetensors", _write_safetensors, needs="safetensors"),
     "torch": Format(".pt", _write_torch, needs="torch"),
+    "gguf": Format(".gguf", _write_gguf),
     "orc": Format(".orc", _write_orc, splits=False),
     "avro": Format(".avro", _write_avro, needs="fastavro", splits=False),
 }

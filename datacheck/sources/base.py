@@ -216,7 +216,7 @@ def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
 
 
 def split_rows(
-    num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES, multiple: int = 1
+    num_rows: int, row_bytes: float, target_bytes: int = TARGET_UNIT_BYTES, *, multiple: int = 1
 ) -> list[tuple[int, int]]:
     """Split rows into ranges ``(start, count)`` of about ``target_bytes`` each; one empty range for no rows.
 

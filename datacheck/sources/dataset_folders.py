@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from datacheck.errors import SourceError
+from datacheck.errors import DatacheckError, SourceError
 from datacheck.formats import BUILT_IN, Format, load
 from datacheck.storage.base import Entry, Storage
+from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain
 
-__all__ = ["MAX_LOG_BYTES", "dataset_above", "dataset_folder", "log_error", "part_of", "read_bounded"]
+__all__ = ["MAX_LOG_BYTES", "dataset_above", "dataset_folder", "log_error", "log_errors", "part_of", "read_bounded"]
 
 #: The largest file of a log that is read.
 MAX_LOG_BYTES = 256 << 20
@@ -43,6 +45,20 @@ def dataset_above(storage: Storage, uri: str) -> tuple[str, Format] | None:
 def log_error(uri: str, problem: str, remedy: str) -> SourceError:
     """The error of a table whose log does not say, in a way that is known here, which rows it has."""
     return SourceError("DC914", uri, problem, remedy)
+
+
+@contextmanager
+def log_errors(uri: str, remedy: str) -> Iterator[None]:
+    """Around reading a log, which may be damaged: what is raised becomes a ``SourceError``."""
+    try:
+        yield
+    except DatacheckError:
+        raise
+    except Exception as error:
+        if (failure := machine_failure(error)) is not None:
+            raise SourceError("DC910", uri, *failure) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise log_error(uri, f"its log cannot be read ({plain(lines[0], 200)})", remedy) from error
 
 
 def part_of(folder: str, name: str) -> str:

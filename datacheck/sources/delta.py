@@ -17,9 +17,9 @@ from urllib.parse import unquote
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.dataset_folders import log_error, part_of, read_bounded
+from datacheck.sources.dataset_folders import log_error, log_errors, part_of, read_bounded
 from datacheck.sources.discover import InputFile
-from datacheck.sources.error_translation import HIVE_NULL, to_source_error
+from datacheck.sources.error_translation import HIVE_NULL
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import join_limited, plain, quantity
@@ -52,21 +52,8 @@ def list_delta(uri: str, options: ReadOptions) -> list[InputFile]:
 
     Raises ``SourceError``: DC914 for what is not known here, DC911 where a part of the log is missing.
     """
-    try:
-        state = _replay(uri, options)
-    except SourceError:
-        raise
-    except Exception as error:
-        raise log_error(uri, f"its log cannot be read ({to_source_error(uri, error).problem})", _EXPORT) from error
-    dtypes = state.partition_dtypes()
-    files = []
-    for path, values in sorted(state.files.items()):
-        partitions = tuple((name, HIVE_NULL if value is None else value) for name, value in values.items())
-        read = replace(options, partitions=partitions, dtypes=options.dtypes or dtypes)
-        files.append(InputFile(part_of(uri, path), read, "parquet"))
-    if not files:
-        raise log_error(uri, f"version {state.version} of the table has no files", "pass a version that has rows")
-    return files
+    with log_errors(uri, _EXPORT):
+        return _list_files(uri, options)
 
 
 class DeltaSource:
@@ -80,6 +67,19 @@ class DeltaSource:
 
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         raise log_error(unit.uri, "it is the folder of a table", "name the folder, not this")
+
+
+def _list_files(uri: str, options: ReadOptions) -> list[InputFile]:
+    state = _replay(uri, options)
+    dtypes = state.partition_dtypes()
+    files = []
+    for path, values in sorted(state.files.items()):
+        partitions = tuple((name, HIVE_NULL if value is None else value) for name, value in values.items())
+        read = replace(options, partitions=partitions, dtypes=options.dtypes or dtypes)
+        files.append(InputFile(part_of(uri, path), read, "parquet"))
+    if not files:
+        raise log_error(uri, f"version {state.version} of the table has no files", "pass a version that has rows")
+    return files
 
 
 @dataclass(slots=True)

@@ -19,9 +19,8 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.avro import iter_records
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, part_of, read_bounded
+from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, log_errors, part_of, read_bounded
 from datacheck.sources.discover import InputFile
-from datacheck.sources.error_translation import to_source_error
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain, quantity
@@ -49,12 +48,8 @@ def list_iceberg(uri: str, options: ReadOptions) -> list[InputFile]:
 
     Raises ``SourceError``: DC914 for what is not known here.
     """
-    try:
+    with log_errors(uri, _EXPORT):
         return _list_files(uri, options)
-    except SourceError:
-        raise
-    except Exception as error:
-        raise log_error(uri, f"its metadata cannot be read ({to_source_error(uri, error).problem})", _EXPORT) from error
 
 
 class IcebergSource:

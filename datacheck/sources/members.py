@@ -62,7 +62,7 @@ def plan_members(
                 num_rows,
                 sum(member.row_bytes for member in members),
                 TARGET_UNIT_BYTES,
-                max((member.chunk_rows for member in members), default=1),
+                multiple=max((member.chunk_rows for member in members), default=1),
             )
         )
         parts = [((), start, count) for start, count in ranges]
@@ -97,7 +97,7 @@ def _parts_alone(members: Sequence[Member]) -> list[tuple[tuple[str, ...], int, 
         if member.problem or (member.num_bytes > TARGET_UNIT_BYTES and member.sequential):
             parts.append(((member.name,), 0, member.num_rows))
         elif member.num_bytes > TARGET_UNIT_BYTES:
-            ranges = split_rows(member.num_rows, member.row_bytes, TARGET_UNIT_BYTES, member.chunk_rows)
+            ranges = split_rows(member.num_rows, member.row_bytes, TARGET_UNIT_BYTES, multiple=member.chunk_rows)
             parts += [((member.name,), start, count) for start, count in ranges]
         else:
             names.append(member.name)

@@ -156,7 +156,7 @@ class _Reader:
         row_bytes = sum(one.row_bytes for one in self._arrays)
         chunk_rows = max((one.chunk_rows for one in self._arrays), default=1)
         multiple = chunk_rows if chunk_rows * row_bytes <= MAX_CHUNK_BYTES else 1
-        for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES, multiple):
+        for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES, multiple=multiple):
             first += start
             columns: list[Column] = []
             rest: list[Batch] = []

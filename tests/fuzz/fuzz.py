@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from folder_formats import copy_with, files_of, write_folders
 from mutate import mutate
 from own_files import write_own_files
 
@@ -140,17 +141,24 @@ class Mutants:
 
 
 def fuzz_formats(seconds: float, folder: Path, mutants: Mutants) -> None:
-    """Scan mutants of a small file of every format."""
-    originals = [(path, path.read_bytes()) for path in write_originals(folder)]
+    """Scan mutants of a small file of every format, and of datasets that are folders, with one file in them changed."""
+    originals = write_originals(folder)
+    datasets = write_folders(folder / "datasets")
     with Child() as child:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            original, content = mutants.choose.choice(originals)
-            mutant = mutate(content, mutants.choose)
-            suffix = original.name[original.name.index(".") :]
-            path = folder / f"mutant{suffix}"
-            path.write_bytes(mutant)
-            mutants.add(suffix, mutant, child.problem_of(path))
+            original = mutants.choose.choice([*originals, *datasets])
+            if original in datasets:
+                changed = mutants.choose.choice(list(files_of(original)))
+                mutant = mutate(changed.read_bytes(), mutants.choose)
+                kind, path = f".{original.name}", folder / "mutant-of-folder" / original.name
+                copy_with(original, path, changed, mutant)
+            else:
+                mutant = mutate(original.read_bytes(), mutants.choose)
+                kind = original.name[original.name.index(".") :]
+                path = folder / f"mutant{kind}"
+                path.write_bytes(mutant)
+            mutants.add(kind, mutant, child.problem_of(path))
 
 
 def fuzz_own_files(seconds: float, folder: Path, mutants: Mutants) -> None:

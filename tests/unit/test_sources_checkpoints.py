@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from source_files import gguf_bytes
 
 import datacheck
 from datacheck.findings import Severity
@@ -236,23 +237,6 @@ def test_a_tensor_in_boxes_is_put_together(tmp_path: Path) -> None:
 
 
 # GGUF
-
-
-def gguf_bytes(
-    tensors: dict[str, tuple[int, tuple[int, ...], bytes]], order: str = "<", metadata: bytes = b"", num_values: int = 0
-) -> bytes:
-    """A GGUF file of tensors: type, shape and bytes of each."""
-
-    def text(value: str) -> bytes:
-        return struct.pack(f"{order}Q", len(value)) + value.encode()
-
-    head = b"GGUF" + struct.pack(f"{order}IQQ", 3, len(tensors), num_values) + metadata
-    offset, data = 0, b""
-    for name, (kind, shape, content) in tensors.items():
-        head += text(name) + struct.pack(f"{order}I{len(shape)}QIQ", len(shape), *reversed(shape), kind, offset)
-        data += content + bytes(-len(content) % 32)
-        offset = len(data)
-    return head + bytes(-len(head) % 32) + data
 
 
 def q8(rows: int, blocks: int, scales: np.ndarray[Any, Any]) -> bytes:
