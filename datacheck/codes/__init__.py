@@ -8,24 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from datacheck.codes import bounds, guard, notes, numbers, rows, structure, training, unreadable
+from datacheck.codes import bounds, datasets, guard, notes, numbers, rows, structure, training, unreadable
 from datacheck.codes.code import Code, Family, Level
 
 __all__ = ["CODES", "DUPLICATE_ROW", "MALFORMED_ROW", "Code", "Family", "Level", "codes_with_prefix", "longest_prefix"]
 
-_TABLES = (
-    structure.CODES,
-    numbers.CODES,
-    bounds.CODES,
-    rows.CODES,
-    training.CODES,
-    guard.CODES,
-    notes.CODES,
-    unreadable.CODES,
-)
+_FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, unreadable)
 
 #: Every code by its number.
-CODES: dict[str, Code] = {entry.code: entry for table in _TABLES for entry in table}
+CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file.CODES}
 
 #: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
 DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"

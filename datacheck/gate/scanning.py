@@ -23,7 +23,7 @@ from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.unseen_fields import unseen_fields
-from datacheck.schema.keys import unique_keys
+from datacheck.schema.dataset_constraints import has_rules_across_files, is_of_moment
 from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
 
@@ -68,11 +68,11 @@ def scan_changed(
 ) -> ChangedScan:
     """Scan the files that have no cached verdict.
 
-    Duplicate keys across files are cached for exactly these files in this order. For any other list of files the key
-    columns of all files are read again, and nothing else of unchanged files.
+    What is found across files is cached for exactly these files in this order. For any other list of files the columns
+    that this needs are read again from all files, and nothing else of unchanged files.
     """
     cached = _Cached.nothing(len(files)) if cache is None else _look_up(files, schema, cache, workers)
-    rereads_keys = bool(unique_keys(schema)) and cached.cross_file is None
+    rereads_keys = has_rules_across_files(schema) and cached.cross_file is None
     to_read = [file for file, verdict in zip(files, cached.verdicts, strict=True) if verdict is None or rereads_keys]
     if not to_read:
         # Return before the scanner is imported.
@@ -103,7 +103,8 @@ def _look_up(files: Sequence[InputFile], schema: Schema, cache: Cache, workers: 
         for file, content in zip(files, contents, strict=True)
     ]
     known_keys = [key for key in keys if key is not None]
-    across = cross_file_key(known_keys) if unique_keys(schema) and len(known_keys) == len(keys) else None
+    is_cached = has_rules_across_files(schema) and not is_of_moment(schema) and len(known_keys) == len(keys)
+    across = cross_file_key(known_keys) if is_cached else None
     entries = cache.get(key for key in (*known_keys, across) if key is not None)
     verdicts = [
         verdict_from_json(entries[key], file.uri) if key in entries else None
@@ -121,16 +122,14 @@ def _scan(
     executor: ExecutorLike,
     progress: Progress,
 ) -> tuple[list[FileVerdict], tuple[Finding, ...]]:
-    """The verdict on each file, and duplicate keys across files. Of files in ``only_keys`` only key columns are read."""
+    """The verdict on each file, and the findings across files, for which alone files in ``only_keys`` are read."""
+    from datacheck.jobs.across_files import AcrossFiles
     from datacheck.jobs.execution import Execution
-    from datacheck.jobs.file_results import Duplicates
     from datacheck.jobs.scan import scan_each
 
-    with Duplicates() as duplicates:
-        verdicts = list(
-            scan_each(files, schema, duplicates, Execution(workers, executor, progress), only_keys=only_keys)
-        )
-        return verdicts, tuple(duplicates.findings())
+    with AcrossFiles(schema) as across:
+        verdicts = list(scan_each(files, schema, across, Execution(workers, executor, progress), only_keys=only_keys))
+        return verdicts, tuple(across.findings([file.uri for file in files]))
 
 
 def _merge(cached: Sequence[FileVerdict | None], fresh: Sequence[FileVerdict], rereads_keys: bool) -> list[FileVerdict]:

@@ -21,11 +21,11 @@ from datacheck.hashing.cast import cast
 from datacheck.hashing.exact import add_exact
 from datacheck.hashing.numbers import Hashes, seed_of
 from datacheck.hashing.rows import add_leaf
-from datacheck.leaves import FLOAT_FORMATS, IntArray
+from datacheck.leaves import FLOAT_FORMATS, BoolArray, IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
-__all__ = ["KeyHashes", "hash_unique_keys"]
+__all__ = ["KeyHashes", "convertible_rows", "find_column", "hash_columns", "hash_unique_keys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,30 @@ def hash_unique_keys(batch: Batch, schema: Schema) -> Iterator[KeyHashes]:
         if None in columns and (not key or (len(schema.fields) == 1 and key == tuple(schema.fields))):
             key, parts = (), [columns[None]]
         else:
-            parts = [part for name in key if (part := _find_column(columns, name)) is not None]
+            parts = [part for name in key if (part := find_column(columns, name)) is not None]
         if parts and len(parts) == len(key or parts):
-            yield _without_unconvertible(KeyHashes(key, _hash_columns(parts), rows, batch.row_group), parts)
+            yield _without_unconvertible(KeyHashes(key, hash_columns(parts), rows, batch.row_group), parts)
 
 
 def _without_unconvertible(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashes:
     """Leave out the rows in which part of the key did not convert."""
-    num_rows = len(keys.rows)
-    unconvertible = [
-        part.unconvertible.reshape(num_rows, -1).any(axis=1) for part in parts if part.unconvertible is not None
-    ]
-    if not unconvertible:
+    known = convertible_rows(parts, len(keys.rows))
+    if known is None:
         return keys
-    known = ~np.logical_or.reduce(unconvertible)
-    num_unknown = int(num_rows - np.count_nonzero(known))
+    num_unknown = int(len(known) - np.count_nonzero(known))
     return replace(keys, hashes=keys.hashes[known], rows=keys.rows[known], num_unknown=num_unknown)
 
 
-def _find_column(columns: Mapping[str | None, Column], path: str) -> Column | None:
+def convertible_rows(columns: Sequence[Column], num_rows: int) -> BoolArray | None:
+    """True for the rows in which every value could be converted; None if all are."""
+    unconvertible = [
+        column.unconvertible.reshape(num_rows, -1).any(axis=1) for column in columns if column.unconvertible is not None
+    ]
+    known: BoolArray | None = ~np.logical_or.reduce(unconvertible) if unconvertible else None
+    return known
+
+
+def find_column(columns: Mapping[str | None, Column], path: str) -> Column | None:
     """Find the column of that name, or the field of a struct at that path."""
     if path in columns:
         return columns[path]
@@ -100,7 +105,7 @@ def _find_inside(data: Any, path: str) -> Any:
     return None
 
 
-def _hash_columns(columns: Sequence[Column]) -> Hashes:
+def hash_columns(columns: Sequence[Column]) -> Hashes:
     """Hash the keys that columns form together, as 128 bits in two words: ``(rows, 2)``.
 
     Values are equal across dtypes (:mod:`datacheck.hashing.exact`), lists across layouts. Rows of NumPy arrays of two and

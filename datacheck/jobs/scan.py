@@ -11,11 +11,13 @@ from functools import partial
 from typing import Any, TypeGuard
 
 from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, whole_file_of
+from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files, reads_single_columns
 from datacheck.errors import SourceError, UsageError
+from datacheck.jobs.across_files import AcrossFiles
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.file_differences import compare_files
-from datacheck.jobs.file_results import Duplicates, FileScan
+from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
@@ -31,7 +33,7 @@ from datacheck.jobs.units.scan import (
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.reports.report import Report
-from datacheck.schema.keys import key_columns, unique_keys
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Field, Schema
 from datacheck.sources import source_for
@@ -101,6 +103,7 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     """The options for reading a file that is checked against ``schema`` and nothing else."""
     dtypes = text_dtypes(schema)
     by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
+    by_columns = by_columns and reads_single_columns(build_dataset_rules(schema))
     return replace(options, by_columns=by_columns, keep_going=True, dtypes=options.dtypes or dtypes)
 
 
@@ -127,10 +130,10 @@ def inspect_file(file: InputFile) -> InputInfo | SourceError:
 
 def _scan_inputs(inputs: Inputs, schema: Schema, execution: Execution) -> Report:
     """Scan files in order, unit by unit, and look at them together."""
-    with Duplicates() as duplicates:
-        verdicts = list(scan_each(inputs.files, schema, duplicates, execution))
+    with AcrossFiles(schema) as across:
+        verdicts = list(scan_each(inputs.files, schema, across, execution))
         findings = [finding for verdict in verdicts for finding in verdict.findings]
-        findings += duplicates.findings()
+        findings += across.findings([file.uri for file in inputs.files])
     findings += [*compare_files(verdicts, schema), *check_indexes(inputs)]
     findings += [*unseen_fields(verdicts), *skipped_findings(inputs)]
     num_rows = sum(verdict.num_rows for verdict in verdicts)
@@ -141,14 +144,14 @@ def _scan_inputs(inputs: Inputs, schema: Schema, execution: Execution) -> Report
 def scan_each(
     files: Sequence[InputFile],
     schema: Schema,
-    duplicates: Duplicates,
+    across: AcrossFiles,
     execution: Execution,
     *,
     only_keys: Container[str] = (),
 ) -> Generator[FileVerdict, None, None]:
-    """Scan files, and yield the verdict on each, in order. Their keys are added to ``duplicates``.
+    """Scan files, and yield the verdict on each, in order. What they say about the dataset is added to ``across``.
 
-    From files in ``only_keys`` only the key columns are read, and only an error in reading them is a finding.
+    From files in ``only_keys`` only the columns that this needs are read, and only an error in reading them is a finding.
     """
     load_libraries(schema)
     rules = RuleSet(schema)
@@ -164,7 +167,7 @@ def scan_each(
         for unit in one.info.units:
             result = one.scan or next(results)
             merged.add(result)
-            duplicates.add(one.uri, result.keys)
+            across.add(one.uri, result)
             if one.scan is None:
                 execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
         if is_by_file and len(one.info.units) > 1 and one.uri not in only_keys:
@@ -185,11 +188,12 @@ class _InspectedFile:
 
 
 def _inspect_files(files: Sequence[InputFile], rules: RuleSet, execution: Execution) -> list[_InspectedFile]:
-    """Inspect all files. Those of one unit are scanned at once, while they are open, unless the schema has unique keys."""
+    """Inspect all files. Those of one unit are scanned at once, while they are open, unless they are one dataset."""
     files = [replace(file, options=read_options(file.options, rules.schema)) for file in files]
     sizes = [_size(file.uri) for file in files]
     execution.progress.start("scan", len(files), sum(sizes))
-    inspect = partial(_inspect_group, rules=None if unique_keys(rules.schema) else rules)
+    is_across_files = bool(unique_keys(rules.schema) or build_dataset_rules(rules.schema))
+    inspect = partial(_inspect_group, rules=None if is_across_files else rules)
     inspected: list[_InspectedFile] = []
 
     def inspect_lost(group: Sequence[InputFile]) -> list[_InspectedFile]:
@@ -245,7 +249,7 @@ def _remaining_work(
     inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str], *, is_by_file: bool
 ) -> Iterator[_Work]:
     """The scans of units that are left and, with ``is_by_file``, after the units of a file the scan of the whole file."""
-    columns = key_columns(rules.schema)
+    columns = columns_across_files(rules.schema)
     for one in inspected:
         if isinstance(one.info, SourceError) or one.scan is not None:
             continue
@@ -254,7 +258,7 @@ def _remaining_work(
             if one.uri in only_keys:
                 options = replace(unit.options, columns=columns, by_columns=False, keep_going=False)
                 keys = replace(unit, options=options)
-                yield _Work(one.uri, partial(read_keys, keys, rules.schema))
+                yield _Work(one.uri, partial(read_keys, keys, rules.schema, with_dataset=True))
             else:
                 yield _Work(one.uri, partial(scan_unit, unit, rules, is_whole_file=len(units) == 1))
         if is_by_file and len(units) > 1 and one.uri not in only_keys:
@@ -280,12 +284,12 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     uri, batches = batches_of(data)
     scanned = FileScan(uri, schema, is_file=False)
     counter = _ByteCounter()
-    with Duplicates() as duplicates:
+    with AcrossFiles(schema) as across:
         result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole_file_of(schema, None))
         scanned.add(result)
-        duplicates.add(uri, result.keys)
+        across.add(uri, result)
         verdict = scanned.verdict(counter.num_bytes)
-        findings = [*verdict.findings, *duplicates.findings(), *unseen_fields([verdict])]
+        findings = [*verdict.findings, *across.findings([uri]), *unseen_fields([verdict])]
     return Report(tuple(findings), 1, scanned.num_rows, counter.num_bytes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datacheck.schema.model import Schema
 
-__all__ = ["key_columns", "key_field", "unique_keys"]
+__all__ = ["key_columns", "key_field", "outer_names", "unique_keys"]
 
 
 def unique_keys(schema: Schema) -> list[tuple[str, ...]]:
@@ -23,9 +23,9 @@ def key_field(key: tuple[str, ...]) -> str | None:
 
 def key_columns(schema: Schema) -> tuple[str, ...]:
     """The columns that contain the keys: a field inside a struct is in the column that its path begins with."""
-    found: dict[str, None] = {}
-    for key in unique_keys(schema):
-        for name in key:
-            found[name] = None
-            found.update({name[:place]: None for place, letter in enumerate(name) if letter == "."})
-    return tuple(found)
+    return tuple(dict.fromkeys(outer for key in unique_keys(schema) for name in key for outer in outer_names(name)))
+
+
+def outer_names(path: str) -> list[str]:
+    """A path and the names of the columns that it may be inside of."""
+    return [path, *(path[:place] for place, letter in enumerate(path) if letter in ".[" and place)]

@@ -4,54 +4,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, PrivateAttr, field_validator, model_validator
 from pydantic import Field as Described
 
-from datacheck.errors import SchemaError
+from datacheck.schema.base_model import SchemaPart
 from datacheck.schema.builtin_checks import check_problem
 from datacheck.schema.constraints import check_field, number_of
+from datacheck.schema.dataset_constraints import check_dataset_constraints, dataset_fields
+from datacheck.schema.dataset_models import Dependencies, OwnChecks, References, Sequences, Splits
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
+from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Shares
 from datacheck.schema.references import REFERENCE
-from datacheck.schema.validation import describe_errors, fault
+from datacheck.schema.validation import fault
 from datacheck.schema.values import Bound, Keys, Plain, Scalar, as_expression, as_field, unwrapped
 
 __all__ = ["Expression", "Field", "Schema"]
 
 _MAX_SIZE: Final = 1 << 40
+#: Different values of a field that are told apart.
+_MAX_DISTINCT: Final = 1 << 20
 
 
-class _Model(BaseModel):
-    """The base of all parts of a schema: no unknown keys, immutable, errors raised as ``SchemaError``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, hide_input_in_errors=True)
-
-    if not TYPE_CHECKING:
-
-        def __init__(self, /, **data: Any) -> None:
-            try:
-                super().__init__(**data)
-            except ValidationError as error:
-                problems = describe_errors(type(self), data, error)
-                lines = [f"{type(self).__name__}({path}): {problem}" for path, problem in problems]
-                place, _, first = lines[0].partition(": ")
-                raise SchemaError(place, "\n".join([first, *lines[1:]])) from None
-
-        # Without this mark pydantic calls __init__ for the parts of a file too, and loses the path to them.
-        __init__.__pydantic_base_init__ = True
-
-
-class Field(_Model):
+class Field(SchemaPart):
     """What one field must be.
 
     Attributes:
@@ -72,6 +49,16 @@ class Field(_Model):
         isin: the allowed values.
         str_matches: a regular expression that a string must match from its start.
         checks: more pandera checks by name, with their arguments.
+        min_distinct, max_distinct: the number of different values in the whole dataset, without nulls and NaN;
+            ``min_distinct: 2`` rules out a constant field.
+        covers: values that must all occur in the dataset.
+        mean, std: bounds on the mean and the sample standard deviation of the finite values of the dataset.
+        quantiles: bounds on quantiles: ``{0.5: {le: 40}}`` is the median. The quantile q is the smallest value that at
+            least a share q of the finite values do not exceed.
+        share: the share of ``null`` (of all values), or of ``nan``, ``inf``, ``zero`` or a class (of the values that are
+            not null) in the dataset: bounds, or the most that is allowed (``{nan: 1%}``).
+        max_age: how old the newest time in the dataset may be, such as ``7d``.
+        own_checks: checks of your own, by the name of an entry point or as ``package.module:name``.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
@@ -126,6 +113,21 @@ class Field(_Model):
         default=None, description="A regular expression that a string must match from its start."
     )
     checks: Plain = Described(default={}, description="More pandera checks by name, with their arguments.")
+    min_distinct: int | None = Described(
+        default=None, ge=1, description="The least number of different values in the dataset; 2 for no constant field."
+    )
+    max_distinct: int | None = Described(
+        default=None, ge=1, le=_MAX_DISTINCT, description="The largest number of different values in the dataset."
+    )
+    covers: tuple[Scalar, ...] | None = Described(default=None, description="Values that must occur in the dataset.")
+    mean: Number | None = Described(default=None, description="Bounds on the mean over the dataset.")
+    std: Number | None = Described(default=None, description="Bounds on the standard deviation over the dataset.")
+    quantiles: Quantiles = Described(default={}, description="Bounds on quantiles, such as {0.5: {le: 40}}.")
+    share: Shares = Described(
+        default={}, description="Bounds on the share of null, nan, inf, zero, or of a class, such as {nan: 1%}."
+    )
+    max_age: Duration | None = Described(default=None, description="The age of the newest time, such as 7d.")
+    own_checks: OwnChecks = Described(default=(), description="Checks of your own; naming one imports its code.")
     title: str | None = Described(default=None, description="A short name for readers.")
     description: str | None = Described(default=None, description="What the field means.")
     metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
@@ -160,11 +162,14 @@ class Field(_Model):
         numbers = {key: number_of(data[key], kind) for key in ("ge", "le", "gt", "lt") if key in data}
         if isinstance(data.get("isin"), list | tuple):
             numbers["isin"] = [number_of(value, kind) for value in data["isin"]]
+        if isinstance(data.get("covers"), list | tuple):
+            numbers["covers"] = [number_of(value, kind) for value in data["covers"]]
         return {**data, **numbers}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         check_field(self)
+        check_dataset_constraints(self)
         for name, arguments in self.checks.items():
             problem = check_problem(name, arguments)
             if problem is not None:
@@ -172,7 +177,7 @@ class Field(_Model):
         return self
 
 
-class Expression(_Model):
+class Expression(SchemaPart):
     """A cross-field rule that must hold in every row, such as ``arr_time > dep_time``."""
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"expression": "'expr'", "rule": "'expr'", "check": "'expr'"}
@@ -198,7 +203,7 @@ class Expression(_Model):
         return self.name or self.expr
 
 
-class Schema(_Model):
+class Schema(SchemaPart):
     """What the data must be.
 
     Fields that are not in the schema are checked as without a schema (no NaN, no infinity, no null in a number or a
@@ -223,6 +228,15 @@ class Schema(_Model):
     checks: tuple[Annotated[Expression, BeforeValidator(as_expression)], ...] = Described(
         default=(), description="Cross-field rules."
     )
+    num_rows: Count | None = Described(default=None, description="The number of rows of the dataset.")
+    num_files: Count | None = Described(default=None, description="The number of files of the dataset.")
+    sequence: Sequences = Described(
+        default=(), description="Rules about neighbouring rows, within groups: {by: series, on: time, step: 1h}."
+    )
+    determines: Dependencies = Described(default=(), description="Fields that determine others: {text: label}.")
+    references: References = Described(default=(), description="Foreign keys: keys that occur in another file.")
+    splits: Splits | None = Described(default=None, description="Rules across the training split and the others.")
+    own_checks: OwnChecks = Described(default=(), description="Checks of your own of whole rows, or of the dataset.")
     pandera: str | None = Described(
         default=None, description="A pandera schema or model to check as well: package.module:Name."
     )
@@ -298,7 +312,7 @@ class Schema(_Model):
         """The fields that the schema names: those that it lists, and those of its keys and expressions."""
         of_rules = (parse_expression(expression.expr).names for expression in self.checks)
         listed = [name for name in self.fields if name is not None]
-        return tuple(dict.fromkeys(itertools.chain(listed, *self.unique, *of_rules)))
+        return tuple(dict.fromkeys(itertools.chain(listed, *self.unique, *of_rules, dataset_fields(self))))
 
     def field_for(self, path: str | None) -> Field | None:
         """The field for a leaf: the field with the same path, or for the values of a list that of the list.

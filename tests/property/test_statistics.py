@@ -21,8 +21,8 @@ from datacheck.cleaning.fit.frequencies import Frequencies
 from datacheck.cleaning.fit.learner import Learner
 from datacheck.cleaning.fit.quantiles import SKETCH_RANK_ERROR, Quantiles
 from datacheck.cleaning.fit.statistics import Statistics
-from datacheck.cleaning.fit.sums import ExactSum
 from datacheck.cleaning.plan import parse_plan
+from datacheck.exact_sums import ExactSum
 from datacheck.schema.model import Schema
 
 Array = np.ndarray[Any, Any]

@@ -13,12 +13,12 @@ import pyarrow as pa
 from datacheck.cleaning.fit.frequencies import DEFAULT_MAX_DISTINCT, Frequencies
 from datacheck.cleaning.fit.quantiles import DEFAULT_MEMORY_BOUND, Quantiles
 from datacheck.cleaning.fit.statistics import Learned, StatisticName
-from datacheck.cleaning.fit.sums import ExactSum
 from datacheck.cleaning.masks import as_features, code_mask, describe_field, find_unusable
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute, Scalar
 from datacheck.cleaning.values import dtype_family
 from datacheck.errors import CleaningError
+from datacheck.exact_sums import ExactSum
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, Leaf
 from datacheck.numerics import to_float
 from datacheck.schema.model import Field

@@ -13,6 +13,8 @@ from datacheck.checks.checker import Checker, RuleSet, whole_file_of
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.structure import FieldFacts
 from datacheck.codes import MALFORMED_ROW
+from datacheck.dataset_rules.base import Part
+from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes, hash_unique_keys
@@ -34,6 +36,7 @@ __all__ = [
     "scan_batches",
     "scan_unit",
     "scan_whole_file",
+    "start_dataset",
 ]
 
 
@@ -47,6 +50,7 @@ class UnitScan:
         num_values: for each path the number of slots, and of those that hold a value. Findings about values get their
             ``num_checked`` from it once the whole file is merged.
         keys: the hashes of unique keys.
+        dataset: what the rules about the dataset know of the unit; None without such rules.
         error: why the input cannot be read.
     """
 
@@ -57,6 +61,7 @@ class UnitScan:
     num_values: Mapping[str | None, tuple[int, int]] = field(default_factory=dict)
     keys: tuple[KeyHashes, ...] = ()
     error: SourceError | None = None
+    dataset: DatasetState | None = None
 
 
 def lost_error(uri: str) -> SourceError:
@@ -105,23 +110,37 @@ def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
     return UnitScan(findings=tuple(_to_findings(whole.outcomes(), units[0].uri)))
 
 
-def read_keys(unit: WorkUnit, schema: Schema) -> UnitScan:
-    """Read the unique keys of a unit, and check nothing. If the input cannot be read, the result has its ``error``."""
+def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False) -> UnitScan:
+    """Read the unique keys of a unit, and check nothing. If the input cannot be read, the result has its ``error``.
+
+    ``with_dataset`` also reads what the rules about the dataset need.
+    """
     keys: list[KeyHashes] = []
+    dataset = start_dataset(schema, unit.uri) if with_dataset else None
     num_rows = 0
     try:
         with translate_bugs(unit.uri):
             for batch in get_source(unit.format).read(unit):
-                keys += hash_unique_keys(coerce_batch(batch, schema), schema)
+                coerced = coerce_batch(batch, schema)
+                keys += hash_unique_keys(coerced, schema)
+                if dataset is not None:
+                    dataset.update(coerced)
                 num_rows += batch.num_rows
     except SourceError as error:
         return UnitScan(error=error)
-    return UnitScan(num_rows, keys=tuple(keys))
+    return UnitScan(num_rows, keys=tuple(keys), dataset=dataset)
+
+
+def start_dataset(schema: Schema, uri: str) -> DatasetState | None:
+    """The state of a unit for the rules of a schema about the dataset; None if it has none."""
+    rules = build_dataset_rules(schema)
+    return DatasetState.start(rules, Part(uri)) if rules else None
 
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file: WholeFile | None = None) -> UnitScan:
     """Check the batches of one unit, in the order of the rows; with ``whole_file`` they are all of their file."""
     checker = Checker(rules)
+    dataset = start_dataset(rules.schema, uri)
     findings: list[Finding] = []
     keys: list[KeyHashes] = []
     names: dict[str | None, int] = {}
@@ -137,6 +156,8 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         if batch.counts_rows:
             num_rows += batch.num_rows + len(batch.malformed)
         keys += hash_unique_keys(coerced, rules.schema)
+        if dataset is not None:
+            dataset.update(coerced)
         if whole_file is not None:
             whole_file.add(coerced)
         if len(findings) > 1000:
@@ -150,6 +171,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         tuple(name for name, times in names.items() for _ in range(times)),
         checker.num_values,
         tuple(keys),
+        dataset=dataset,
     )
 
 

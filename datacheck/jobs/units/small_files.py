@@ -19,6 +19,7 @@ from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, RuleSet, has_row_checks, whole_file_of
 from datacheck.checks.structure import FieldFacts, FieldMap
 from datacheck.checks.unseen import kind_of_unseen
+from datacheck.dataset_rules.dataset_state import build_dataset_rules
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.jobs.units.scan import UnitScan, scan_batches
 from datacheck.sources import get_source
@@ -62,7 +63,7 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     """The results of :func:`scan_unit` for units that are each the only one of their file."""
     found: dict[int, UnitScan] = {}
     waiting: dict[Layout, list[tuple[int, Batch]]] = {}
-    can_wait = not has_row_checks(rules.schema)
+    can_wait = not has_row_checks(rules.schema) and not build_dataset_rules(rules.schema)
     uris: list[str] = []
     for index, unit in enumerate(units):
         uris.append(unit.uri)

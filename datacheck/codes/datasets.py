@@ -1,0 +1,177 @@
+"""DC319 and on: rules of a schema about neighbouring rows, and about the dataset as a whole."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from datacheck.codes.code import Code, Family
+
+__all__ = ["CODES"]
+
+_code = partial(Code, family=Family.ROWS, level="dataset")
+
+CODES = (
+    _code(
+        code="DC319",
+        name="out-of-order",
+        tolerable=True,
+        message="{violations} of {checked} rows are out of order in {field}: {detail}",
+        finds="A row whose value does not follow that of the row before it, in its group, in the order of the schema.",
+        why=(
+            "Windows, lags and differences are taken over neighbouring rows. Rows out of order mix the future into the"
+            " past, and nothing raises."
+        ),
+        example=(
+            "The schema has `sequence: {by: series, on: time}`, and a file was appended before an earlier one:\n"
+            "\n"
+            "    DC319 1 of 239 rows are out of order in 'time': expected increasing, found 0 after 59 in series 's2'"
+            " (panel.parquet, row group 1, row 60)"
+        ),
+        remedy=(
+            "Sort the rows by the fields of `by`, then by that of `on`. Files are read in the order of their names."
+            " `order: decreasing` accepts the opposite order, `strictly_increasing` no equal values."
+        ),
+    ),
+    _code(
+        code="DC320",
+        name="wrong-step",
+        tolerable=True,
+        message="{violations} of {checked} steps of {field} are wrong: {detail}",
+        finds=(
+            "A row whose value differs from that of the row before it, in its group, by another step than the schema"
+            " says: a gap, or a value that is there twice."
+        ),
+        why=(
+            "A model of time series takes the n-th row for the n-th hour. After a gap all rows are shifted, and a"
+            " window that covers it learns a jump that never happened."
+        ),
+        example=(
+            "The schema has `sequence: {by: series, on: time_idx, step: 1}`, and five steps are missing:\n"
+            "\n"
+            "    DC320 1 of 235 steps of 'time_idx' are wrong: expected 1, found 6 from 19 to 25 in series 's2'"
+            " (panel.parquet, row group 0, row 140)"
+        ),
+        remedy=(
+            "Fill the gap (pandas' `asfreq` or `resample`), or split the series there. To accept gaps up to a length,"
+            " give bounds:\n"
+            "\n"
+            "    sequence: {by: series, on: time, step: {gt: 0s, le: 2h}}"
+        ),
+    ),
+    _code(
+        code="DC321",
+        name="scattered-group",
+        tolerable=True,
+        message="{violations} rows continue a group of {field} that has been interrupted: {detail}",
+        finds="A row that continues a group after rows of other groups, where the schema has `contiguous: true`.",
+        why=(
+            "Loaders that read a group until its key changes take each piece for a group of its own: sequences are cut"
+            " in two, and pieces of one patient or episode end in different batches."
+        ),
+        example=(
+            "Two exports were concatenated, and the schema has `sequence: {by: episode, contiguous: true}`:\n"
+            "\n"
+            "    DC321 1 rows continue a group of 'episode' that has been interrupted: other rows stand between those of"
+            " episode '7' (episodes.parquet, row group 3, row 30412)"
+        ),
+        remedy="Sort the rows by the fields of `by`, with a stable sort that keeps the order inside each group.",
+    ),
+    _code(
+        code="DC322",
+        name="group-size",
+        about_inputs=True,
+        message="{violations} of {checked} groups of {field} have a wrong number of rows: {detail}",
+        finds="Groups with fewer or more rows than `num_rows` of a `sequence` in the schema admits.",
+        why=(
+            "A series shorter than the context window yields no sample, or one that is mostly padding; one much longer"
+            " than all others outweighs them."
+        ),
+        example=(
+            "A sensor was installed last week, and the schema has `sequence: {by: sensor, num_rows: {ge: 168}}`:\n"
+            "\n"
+            "    DC322 1 of 40 groups of 'sensor' have a wrong number of rows: expected >= 168 rows, found 12 in sensor"
+            " 's39' (readings.parquet, row group 5, row 61003)"
+        ),
+        remedy="Leave the groups out before training, or correct the bound. Where a key changed its spelling, repair it.",
+    ),
+    _code(
+        code="DC323",
+        name="statistic",
+        about_inputs=True,
+        message="the {rule} of {field} {detail}",
+        finds="A mean, standard deviation, quantile or share of a field, over the whole dataset, out of its bounds.",
+        why=(
+            "Each value is possible and the dataset still wrong: a changed unit, half of the labels lost, a sensor that"
+            " sticks at zero. One number over all rows shows it."
+        ),
+        example=(
+            "One of the classes was lost in a join, and the schema has `share: {spam: {ge: 10%}}`:\n"
+            "\n"
+            "    DC323 the share of spam of 'label' is 0.4 % (81 of 20,000), expected >= 10 % (train.parquet)"
+        ),
+        remedy=(
+            "Find out what changed. If the data is right, change the bound in the schema; a share may be given as the"
+            " most that is allowed: `share: {nan: 1%}`."
+        ),
+    ),
+    _code(
+        code="DC324",
+        name="distinct-values",
+        about_inputs=True,
+        message="{field} {detail}",
+        finds=(
+            "A field with fewer or more different values than the schema says, without some of the values that must"
+            " occur, or with values that are not listed."
+        ),
+        why=(
+            "A constant field has a standard deviation of zero: normalising by it makes every value NaN. A class that"
+            " does not occur cannot be learned, and an identifier with few different values is none."
+        ),
+        example=(
+            "A sensor sent its default value for a month, and the schema has `min_distinct: 2`:\n"
+            "\n"
+            "    DC324 'temp' is constant: all 500 values are 20.0; expected at least 2 (train.parquet)"
+        ),
+        remedy=(
+            "Leave a constant field out of training, or find out why it is constant. Collect data of the values that are"
+            " missing, or correct `covers`."
+        ),
+    ),
+    _code(
+        code="DC325",
+        name="dataset-size",
+        about_inputs=True,
+        nameless_field="the dataset",
+        message="the dataset has {detail}",
+        finds="A number of rows, or of files, that the schema does not admit.",
+        why=(
+            "A filter that matched less than it should, or a part of an upload that never arrived, leaves data in which"
+            " every value is right."
+        ),
+        example=(
+            "One of four shards is missing, and the schema has `num_files: 4`:\n"
+            "\n"
+            "    DC325 the dataset has 3 files, expected 4 (data/part-0.parquet)"
+        ),
+        remedy="Find out which rows or files are missing, or correct `num_rows` or `num_files` in the schema.",
+    ),
+    _code(
+        code="DC326",
+        name="stale",
+        about_inputs=True,
+        cacheable=False,
+        message="{field} is stale: {detail}",
+        finds="A field whose newest time is older than `max_age` in the schema.",
+        why=(
+            "A job that failed in silence leaves yesterday's files where today's should be: everything about them is"
+            " right but their age."
+        ),
+        example=(
+            "The export has not run since Monday, and the schema has `max_age: 2d`:\n"
+            "\n"
+            "    DC326 'time' is stale: the newest value is 2024-03-04 23:00:00, 4d 9h ago, expected at most 2d"
+            " (events.parquet, row group 7, row 70411)"
+        ),
+        remedy="Run again what writes the data, and find out why nobody noticed that it had failed.",
+    ),
+)

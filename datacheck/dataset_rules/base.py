@@ -1,0 +1,171 @@
+"""What every rule about a dataset is: a state that takes batches in order, merges with the next part's, and is then judged.
+
+``update`` of a state with the batches of two parts one after the other is the same as ``update`` of one state with each part,
+and ``merge``. So a rule is exact for any split into units, and for any number of workers.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from datacheck.batch import Batch
+from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.leaves import IntArray
+
+__all__ = ["Context", "DatasetOutcome", "DatasetRule", "FileTally", "Part", "RuleState", "Tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where the batches of a state come from: a file, and the split that it belongs to (None for no splits).
+
+    ``keep_rows`` asks for all rows at fault, and not only for examples.
+    """
+
+    uri: str
+    split: str | None = None
+    keep_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the dataset is, for the last judgement: its files, its training split, and the time that it is."""
+
+    uris: tuple[str, ...]
+    train: str | None = None
+    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOutcome:
+    """A finding about a dataset, and the rows of its file that are at fault; None if no rows in particular are.
+
+    ``keys`` instead are the hashes of the rows at fault in any file, ``(keys, words)``, for a rule about keys.
+    """
+
+    finding: Finding
+    rows: IntArray | None = None
+    keys: Any = None
+
+
+class RuleState(Protocol):
+    """What one rule knows of a part of a dataset."""
+
+    def update(self, batch: Batch) -> None:
+        """Add the next batch of the part, in the dtypes of the schema."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Add the state of the next part."""
+        ...
+
+    def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
+        """Judge the state of the whole dataset."""
+        ...
+
+    def to_json(self) -> Any:
+        """The state as plain JSON values."""
+        ...
+
+    def close(self) -> None:
+        """Release what the state keeps on disk."""
+        ...
+
+
+class DatasetRule(Protocol):
+    """One rule of a schema about a dataset."""
+
+    @property
+    def columns(self) -> tuple[str | None, ...]:
+        """The paths that it reads; ``()`` if it only counts rows."""
+        ...
+
+    def start(self, part: Part) -> RuleState:
+        """The state of a part of which nothing was read yet."""
+        ...
+
+    def restore(self, record: Any, part: Part) -> RuleState:
+        """The state that :meth:`RuleState.to_json` wrote. Raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+        ...
+
+
+@dataclass(slots=True)
+class FileTally:
+    """What a rule about rows found in one file."""
+
+    num_checked: int = 0
+    num_violations: int = 0
+    examples: list[Example] = field(default_factory=list)
+    detail: str = ""
+    rows: list[IntArray] = field(default_factory=list)
+
+    def merge(self, other: FileTally) -> None:
+        """Add what was found in the next part of the file."""
+        self.num_checked += other.num_checked
+        self.num_violations += other.num_violations
+        if other.examples and (not self.examples or _position(other.examples[0]) < _position(self.examples[0])):
+            self.detail = other.detail
+        self.examples = sorted([*self.examples, *other.examples], key=_position)[:MAX_EXAMPLES]
+        self.rows += other.rows
+
+
+def _position(example: Example) -> int:
+    return -1 if example.row is None else example.row
+
+
+class Tally:
+    """What a rule about rows found, by file."""
+
+    __slots__ = ("by_file",)
+
+    def __init__(self, by_file: Mapping[str, FileTally] | None = None) -> None:
+        self.by_file: dict[str, FileTally] = dict(by_file or {})
+
+    def add(self, uri: str, found: FileTally) -> None:
+        """Add what was found in the next part of a file."""
+        known = self.by_file.get(uri)
+        if known is None:
+            self.by_file[uri] = found
+        else:
+            known.merge(found)
+
+    def merge(self, other: Tally) -> None:
+        for uri, found in other.by_file.items():
+            self.add(uri, found)
+
+    def outcomes(self, code: str, field_name: str | None, rule: str) -> Iterable[DatasetOutcome]:
+        """One outcome for each file with violations."""
+        for uri, found in self.by_file.items():
+            if found.num_violations:
+                rows = np.unique(np.concatenate(found.rows)) if found.rows else None
+                finding = Finding(
+                    code,
+                    uri,
+                    field_name,
+                    found.num_violations,
+                    found.num_checked,
+                    tuple(found.examples),
+                    rule,
+                    found.detail,
+                )
+                yield DatasetOutcome(finding, rows)
+
+    def to_json(self) -> list[Any]:
+        return [
+            [uri, one.num_checked, one.num_violations, [example.to_dict() for example in one.examples], one.detail]
+            for uri, one in self.by_file.items()
+        ]
+
+    @classmethod
+    def from_json(cls, record: Any) -> Tally:
+        return cls(
+            {
+                str(uri): FileTally(int(checked), int(found), [Example.from_dict(one) for one in examples], str(detail))
+                for uri, checked, found, examples, detail in record
+            }
+        )

@@ -1,0 +1,90 @@
+"""All rules of a schema about a dataset, and what is known of them in a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datacheck.batch import Batch
+from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
+from datacheck.dataset_rules.distinct import DistinctRule
+from datacheck.dataset_rules.field_values import Source
+from datacheck.dataset_rules.sequence import SequenceRule
+from datacheck.dataset_rules.size import AgeRule, SizeRule
+from datacheck.dataset_rules.statistics import StatisticsRule
+from datacheck.schema.keys import key_columns, outer_names
+from datacheck.schema.model import Schema
+
+__all__ = ["DatasetState", "build_dataset_rules", "columns_across_files", "reads_single_columns"]
+
+
+def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
+    """The rules of a schema about the dataset as a whole, in a fixed order."""
+    rules: list[DatasetRule] = []
+    if schema.num_rows is not None or schema.num_files is not None:
+        rules.append(SizeRule(schema.num_rows, schema.num_files))
+    rules += map(SequenceRule, schema.sequence)
+    for path, field in schema.fields.items():
+        source = Source(path, field, len(schema.fields) == 1)
+        if any((field.mean, field.std, field.quantiles, field.share)):
+            rules.append(StatisticsRule(source))
+        distinct = DistinctRule(source)
+        if distinct.num_wanted or distinct.required or distinct.only is not None:
+            rules.append(distinct)
+        if field.max_age is not None and path is not None:
+            rules.append(AgeRule(path, field.max_age))
+    return tuple(rules)
+
+
+def columns_across_files(schema: Schema) -> tuple[str, ...] | None:
+    """The columns that unique keys and the rules about the dataset need, to read from files; None for all.
+
+    Where only rows are counted, one column would do, but which ones a file has is not known.
+    """
+    paths = [path for rule in build_dataset_rules(schema) for path in rule.columns]
+    if None in paths or any(not rule.columns for rule in build_dataset_rules(schema)):
+        return None
+    return tuple(dict.fromkeys([*key_columns(schema), *(name for path in paths if path for name in outer_names(path))]))
+
+
+def reads_single_columns(rules: Iterable[DatasetRule]) -> bool:
+    """Whether no rule needs two columns of a row at once."""
+    return all(len(rule.columns) < 2 for rule in rules)
+
+
+@dataclass(slots=True)
+class DatasetState:
+    """What the rules of a schema know of a part of the dataset."""
+
+    states: list[RuleState]
+
+    @classmethod
+    def start(cls, rules: Sequence[DatasetRule], part: Part) -> DatasetState:
+        return cls([rule.start(part) for rule in rules])
+
+    @classmethod
+    def restore(cls, rules: Sequence[DatasetRule], records: Any, part: Part) -> DatasetState:
+        """Read what :meth:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        return cls([rule.restore(record, part) for rule, record in zip(rules, records, strict=True)])
+
+    def update(self, batch: Batch) -> None:
+        """Add the next batch, in the dtypes of the schema."""
+        for state in self.states:
+            state.update(batch)
+
+    def merge(self, other: DatasetState) -> None:
+        """Add the state of the next part."""
+        for state, following in zip(self.states, other.states, strict=True):
+            state.merge(following)
+
+    def outcomes(self, context: Context) -> list[DatasetOutcome]:
+        """Judge the whole dataset."""
+        return [outcome for state in self.states for outcome in state.outcomes(context)]
+
+    def close(self) -> None:
+        for state in self.states:
+            state.close()
+
+    def to_json(self) -> list[Any]:
+        return [state.to_json() for state in self.states]

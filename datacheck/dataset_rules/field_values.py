@@ -1,0 +1,80 @@
+"""The values of one field in a batch, inside lists and structs too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch
+from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
+from datacheck.schema.model import Field
+
+__all__ = ["FieldValues", "Source", "values_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The field that a rule is about; ``is_only`` if it is the schema's only one, which a nameless array is then, too."""
+
+    path: str | None
+    field: Field
+    is_only: bool = False
+
+    def holds(self, path: str | None) -> bool:
+        """Whether values at a leaf's path are values of the field."""
+        if path is None or self.path is None:
+            return path == self.path or (path is None and self.is_only)
+        return path.startswith(self.path) and not path[len(self.path) :].replace("[]", "")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValues:
+    """The values of a leaf that are no nulls: a NumPy array for numbers, an Arrow array for others.
+
+    ``positions`` are their flat positions in the leaf; None if it has no null.
+    """
+
+    leaf: Leaf
+    values: Any
+    positions: IntArray | None
+
+    @property
+    def num_slots(self) -> int:
+        """The number of values and nulls."""
+        return len(self.leaf) - (0 if self.leaf.unconvertible is None else int(self.leaf.unconvertible.sum()))
+
+    def row_of(self, index: int) -> int:
+        """The row of the batch that holds a value."""
+        position = index if self.positions is None else int(self.positions[index])
+        return int(self.leaf.locate(np.array([position]))[0][0])
+
+
+def values_of(batch: Batch, source: Source) -> Iterator[FieldValues]:
+    """The values of a field: of a list those inside it."""
+    for column in batch.columns:
+        if column.name is not None and source.path is not None and not source.path.startswith(column.name):
+            continue
+        for leaf in column.leaves():
+            if leaf.values is None or not source.holds(leaf.path):
+                continue
+            if not leaf.is_numeric and pa.types.is_nested(leaf.values.type):
+                continue
+            wanted = source.field.dtype
+            if wanted in FLOAT_FORMATS and leaf.dtype == FLOAT_FORMATS[wanted].name:
+                leaf = replace(leaf, dtype=wanted)
+            yield _present(leaf)
+
+
+def _present(leaf: Leaf) -> FieldValues:
+    present = leaf.validity
+    if leaf.unconvertible is not None and leaf.is_numeric:
+        present = ~leaf.unconvertible if present is None else present & ~leaf.unconvertible
+    if present is None:
+        return FieldValues(leaf, leaf.values, None)
+    positions = np.flatnonzero(present)
+    values = leaf.values[positions] if leaf.is_numeric else leaf.values.take(pa.array(positions))
+    return FieldValues(leaf, values, positions)

@@ -1,0 +1,261 @@
+"""Rows with 128-bit keys, in dataset order: grouped by their keys, in memory or, beyond a limit, in partitions on disk."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.arrow_layouts import decode, is_encoded, take_rows, with_kernels
+from datacheck.batch import Batch, Column
+from datacheck.hashing.keys import convertible_rows, find_column, hash_columns
+from datacheck.hashing.numbers import Hashes
+from datacheck.leaves import BoolArray, IntArray
+from datacheck.storage.os_errors import scratch_errors
+
+__all__ = [
+    "Grouping",
+    "KeyColumns",
+    "KeyedTables",
+    "concatenate",
+    "find_columns",
+    "group_equal",
+    "hashes_of",
+    "key_columns_of",
+    "table_from_text",
+    "table_to_text",
+]
+
+#: Bytes of groups that a state keeps in memory.
+SPILL_BYTES = 128 << 20
+#: Groups that wait to be merged with those that are known.
+_PENDING_ROWS = 1 << 16
+_NUM_PARTITIONS = 64
+#: Odd numbers that mix the words of a key.
+_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Rows by equal keys. ``order`` sorts the rows by key, stably; a group is ``order[starts[i]:stops[i]]``."""
+
+    order: IntArray
+    starts: IntArray
+    stops: IntArray
+
+    @property
+    def firsts(self) -> IntArray:
+        return self.order[self.starts]
+
+    @property
+    def lasts(self) -> IntArray:
+        return self.order[self.stops - 1]
+
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Each row that is not the first of its group, and the row of its group before it."""
+        follows = np.ones(len(self.order), np.bool_)
+        follows[self.starts] = False
+        places = np.flatnonzero(follows)
+        return self.order[places - 1], self.order[places]
+
+    def sum(self, values: IntArray) -> IntArray:
+        """The sum of values by group."""
+        found: IntArray = np.add.reduceat(values[self.order], self.starts) if len(self.starts) else values[:0]
+        return found
+
+
+def group_equal(keys: Hashes) -> Grouping:
+    """Group rows by keys ``(rows, words)``; rows of a group are in order."""
+    if not len(keys):
+        empty = np.empty(0, np.int64)
+        return Grouping(empty, empty, empty)
+    # Keys that differ in a mixture of their words differ; the opposite is checked.
+    mixed = keys[:, 0] if keys.shape[1] <= 2 else (keys * _FACTORS[: keys.shape[1]]).sum(axis=1, dtype=np.uint64)
+    order = np.argsort(mixed, kind="stable")
+    is_new = mixed[order][1:] != mixed[order][:-1]
+    if (_differs(keys[order]) & ~is_new).any():
+        order = np.lexsort(keys.T[::-1])
+        is_new = _differs(keys[order])
+    starts = np.flatnonzero(np.concatenate([[True], is_new]))
+    return Grouping(order.astype(np.int64), starts, np.append(starts[1:], len(keys)))
+
+
+def _differs(keys: Hashes) -> BoolArray:
+    """Whether each key but the first differs from the one before it."""
+    mask: BoolArray = (keys[1:] != keys[:-1]).any(axis=1)
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumns:
+    """The columns of a key in one batch, the hash of each row's, ``(rows, 2)``, and the rows that have one (None: all)."""
+
+    columns: Sequence[Column]
+    hashes: Hashes
+    known: BoolArray | None
+
+    def labels(self, rows: IntArray) -> pa.Array:
+        """The values of the key in some rows, as text."""
+        parts = [_as_text(column, rows) for column in self.columns]
+        if not parts:
+            return pa.array([""] * len(rows), pa.string())
+        return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, ", ")
+
+
+def find_columns(batch: Batch, paths: Sequence[str | None]) -> list[Column] | None:
+    """The columns, or fields of structs, at some paths; None if one is absent."""
+    by_name = {column.name: column for column in batch.columns}
+    found = [by_name.get(None) if path is None else find_column(by_name, path) for path in paths]
+    columns = [column for column in found if column is not None]
+    return columns if len(columns) == len(found) else None
+
+
+def key_columns_of(batch: Batch, paths: Sequence[str]) -> KeyColumns | None:
+    """The key that fields form together; None if the batch lacks one of them."""
+    columns = find_columns(batch, paths)
+    if columns is None:
+        return None
+    hashes = hash_columns(columns) if columns else np.zeros((batch.num_rows, 2), np.uint64)
+    return KeyColumns(columns, np.ascontiguousarray(hashes), convertible_rows(columns, batch.num_rows))
+
+
+def _as_text(column: Column, rows: IntArray) -> pa.Array:
+    data: Any = column.data
+    if isinstance(data, np.ndarray):
+        return pa.array([None if value is np.ma.masked else str(value) for value in data[rows]], pa.string()).fill_null(
+            "null"
+        )
+    values = take_rows(data, rows)
+    values = with_kernels(decode(values) if is_encoded(values.type) else values)
+    try:
+        return pc.cast(values, pa.string()).fill_null("null")
+    except pa.ArrowException:
+        return pa.array(["null" if value is None else str(value) for value in values.to_pylist()], pa.string())
+
+
+class KeyedTables:
+    """Tables in dataset order whose columns ``h0`` and ``h1`` are a key. A context manager: leaving it deletes its files.
+
+    ``reduce`` merges the rows of a table that belong together, which may be done to any parts of the tables, in order.
+    """
+
+    def __init__(self, reduce: Callable[[pa.Table], pa.Table], spill_bytes: int | None = None) -> None:
+        self._reduce = reduce
+        self._spill_bytes = SPILL_BYTES if spill_bytes is None else spill_bytes
+        self._held: list[pa.Table] = []
+        self._num_reduced = self._num_pending = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._writers: list[Any] = []
+
+    def close(self) -> None:
+        """Release the memory and delete the files."""
+        for writer in self._writers:
+            with suppress(OSError, pa.ArrowException):
+                writer.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._held, self._writers, self._folder = [], [], None
+
+    def add(self, table: pa.Table) -> None:
+        """Add the next table."""
+        if not table.num_rows:
+            return
+        self._held.append(table)
+        self._num_pending += table.num_rows
+        if self._num_pending > max(_PENDING_ROWS, self._num_reduced):
+            self._merge_held()
+            if self._held[0].nbytes > self._spill_bytes:
+                with scratch_errors():
+                    self._spill()
+
+    def _merge_held(self) -> None:
+        if self._num_pending:
+            self._held = [self._reduce(concatenate(self._held))]
+            self._num_reduced, self._num_pending = self._held[0].num_rows, 0
+
+    def table(self) -> pa.Table | None:
+        """All that is in memory as one table with one row a group; None if there is nothing."""
+        self._merge_held()
+        return self._held[0] if self._held else None
+
+    def parts(self) -> Iterator[pa.Table]:
+        """Tables with one row a group, no group in two of them."""
+        if self._folder is None:
+            found = self.table()
+            if found is not None:
+                yield found
+            return
+        with scratch_errors():
+            self._spill()
+            for writer in self._writers:
+                writer.close()
+            folder = Path(self._folder.name)
+            for number in range(_NUM_PARTITIONS):
+                with pa.OSFile(str(folder / f"{number:02d}")) as file, pa.ipc.open_stream(file) as reader:
+                    part = reader.read_all()
+                if part.num_rows:
+                    yield self._reduce(part.combine_chunks())
+
+    def _spill(self) -> None:
+        self._merge_held()
+        if not self._held:
+            return
+        table = self._held.pop()
+        self._num_reduced = 0
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="datacheck-groups-")
+            folder = Path(self._folder.name)
+            self._writers = [
+                pa.ipc.new_stream(str(folder / f"{number:02d}"), table.schema) for number in range(_NUM_PARTITIONS)
+            ]
+        partition = (table.column("h0").to_numpy() >> np.uint64(58)).astype(np.int64)
+        order = np.argsort(partition, kind="stable")
+        edges = np.searchsorted(partition[order], np.arange(_NUM_PARTITIONS + 1))
+        ordered = table.take(pa.array(order))
+        for number, writer in enumerate(self._writers):
+            start, stop = edges[number], edges[number + 1]
+            if stop > start:
+                writer.write_table(ordered.slice(start, stop - start))
+
+
+def hashes_of(table: pa.Table, *names: str) -> Hashes:
+    """Some columns of words as ``(rows, words)``."""
+    columns = [table.column(name).to_numpy() for name in names or ("h0", "h1")]
+    return np.ascontiguousarray(np.stack(columns, axis=1))
+
+
+def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+
+
+def table_to_text(table: pa.Table | None) -> str:
+    """A table as text; empty for none."""
+    if table is None:
+        return ""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return base64.b64encode(sink.getvalue()).decode("ascii")
+
+
+def table_from_text(text: str, schema: pa.Schema) -> pa.Table | None:
+    """Read what :func:`table_to_text` wrote; raises ``ValueError`` for anything else."""
+    if not text:
+        return None
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(base64.b64decode(text, validate=True))) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise ValueError(f"not a table: {error}") from None
+    if table.schema.names != schema.names:
+        raise ValueError("a table with other columns")
+    return table.cast(schema)

@@ -1,0 +1,445 @@
+"""DC319 to DC322: neighbouring rows within groups, whatever row group, file or worker they are in.
+
+A part of a dataset is known by one row a group: its first and last value, where they are, and how many rows it has. Where
+two parts meet, the last value of each group in the first is compared with the first one in the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Listed
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch
+from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTally, Part, Tally
+from datacheck.dataset_rules.groups import (
+    KeyColumns,
+    KeyedTables,
+    find_columns,
+    group_equal,
+    hashes_of,
+    key_columns_of,
+    table_from_text,
+    table_to_text,
+)
+from datacheck.dataset_rules.positions import (
+    Positions,
+    Scale,
+    describe_difference,
+    is_in_order,
+    positions_of,
+    within,
+)
+from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.leaves import BoolArray, IntArray
+from datacheck.schema.dataset_models import Sequence
+from datacheck.text import plain
+
+__all__ = ["SequenceRule"]
+
+OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP, GROUP_SIZE = "DC319", "DC320", "DC321", "DC322"
+_ROW_CODES = (OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP)
+
+#: One row a group: its key and name; the ordinals of its first and last row in the part; the number of its rows; where its
+#: first row is; and of its rows with a value the first and last value, and where the first one is.
+_COLUMNS = {
+    "h0": pa.uint64(),
+    "h1": pa.uint64(),
+    "label": pa.string(),
+    "start": pa.int64(),
+    "end": pa.int64(),
+    "count": pa.int64(),
+    "file": pa.int32(),
+    "row": pa.int64(),
+    "row_group": pa.int32(),
+    "has_value": pa.bool_(),
+    "first": pa.int64(),
+    "last": pa.int64(),
+    "value_file": pa.int32(),
+    "value_row": pa.int64(),
+    "value_row_group": pa.int32(),
+}
+_SCHEMA = pa.schema(list(_COLUMNS.items()))
+_NO_GROUP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRule:
+    """A rule of ``sequence`` in a schema."""
+
+    sequence: Sequence
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        on = () if self.sequence.on is None else (self.sequence.on,)
+        return (*self.sequence.by, *on)
+
+    def start(self, part: Part) -> SequenceState:
+        return SequenceState(self, part)
+
+    def restore(self, record: Any, part: Part) -> SequenceState:
+        state = SequenceState(self, part)
+        state.num_rows, state.problem = int(record["num_rows"]), str(record["problem"])
+        state.uris = [str(uri) for uri in record["uris"]]
+        state.scale = None if record["scale"] is None else Scale(str(record["scale"][0]), float(record["scale"][1]))
+        state.tallies = {code: Tally.from_json(record["tallies"][code]) for code in _ROW_CODES}
+        table = table_from_text(record["groups"], _SCHEMA)
+        if table is not None:
+            state.groups.add(table)
+        return state
+
+
+@dataclass(slots=True)
+class _Links:
+    """Pairs of neighbouring values of one group, and for each where the second one is."""
+
+    before: Any
+    after: Any
+    rows: IntArray
+
+
+class SequenceState:
+    """What is known of the groups of a part of a dataset."""
+
+    def __init__(self, rule: SequenceRule, part: Part) -> None:
+        self._sequence, self._part = rule.sequence, part
+        self.uris = [part.uri]
+        self.num_rows = 0
+        self.scale: Scale | None = None
+        self.problem = ""
+        self.tallies = {code: Tally() for code in _ROW_CODES}
+        self.groups = KeyedTables(self._reduce)
+
+    def update(self, batch: Batch) -> None:
+        if not batch.num_rows or not batch.counts_rows:
+            return
+        if self.num_rows == 0:
+            for code in _ROW_CODES:
+                self.tallies[code].add(self._part.uri, FileTally())
+        key = key_columns_of(batch, self._sequence.by)
+        values = self._values(batch)
+        if key is not None and values is not None:
+            self._add_rows(batch, key, values)
+        self.num_rows += batch.num_rows
+
+    def _values(self, batch: Batch) -> Positions | None:
+        """The values of the batch's rows in the scale of the part; None if they cannot be compared."""
+        if self._sequence.on is None:
+            return Positions(np.zeros(batch.num_rows, np.int64), np.zeros(batch.num_rows, np.bool_), Scale())
+        columns = find_columns(batch, [self._sequence.on])
+        if columns is None:
+            return None
+        found = positions_of(columns[0])
+        self.problem = self.problem or found.problem or self._step_problem(found.scale)
+        if not self.problem:
+            self._adopt(found.scale)
+        if self.problem or self.scale is None:
+            return None
+        converted = found.scale.convert(found.values, self.scale)
+        if converted is None:
+            self.problem = "its times do not fit one unit"
+            return None
+        return Positions(converted, found.valid, self.scale)
+
+    def _step_problem(self, scale: Scale) -> str:
+        step = self._sequence.step
+        if step is None or step.is_duration is bool(scale.unit):
+            return ""
+        return "its step must be a duration, such as 1h" if scale.unit else "its values are not times, but its step is"
+
+    def _adopt(self, scale: Scale) -> None:
+        """Keep the known groups in a scale that values of another one can be converted to."""
+        joined = scale if self.scale is None else self.scale.joined(scale)
+        if joined is None:
+            self.problem = self.problem or "it holds times in some files and numbers in others"
+        elif joined != self.scale:
+            if self.scale is not None:
+                self.groups = self._converted(self.groups, self.scale, joined)
+            self.scale = joined
+
+    def _converted(self, groups: KeyedTables, scale: Scale, target: Scale) -> KeyedTables:
+        moved = KeyedTables(self._reduce)
+        for table in groups.parts():
+            columns = {name: table.column(name) for name in table.schema.names}
+            for name in ("first", "last"):
+                values = scale.convert(_values_of(columns[name], scale), target)
+                if values is None:
+                    self.problem = self.problem or "its times do not fit one unit"
+                    values = np.zeros(table.num_rows, np.int64)
+                columns[name] = _stored(values)
+            moved.add(pa.table(columns, schema=_SCHEMA))
+        groups.close()
+        return moved
+
+    def _add_rows(self, batch: Batch, key: KeyColumns, values: Positions) -> None:
+        """Compare the rows of a batch that follow each other directly, and add its runs of rows of one group."""
+        hashes, file_rows = key.hashes, batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
+        is_new = np.concatenate([[True], (hashes[1:] != hashes[:-1]).any(axis=1)])
+        starts = np.flatnonzero(is_new)
+        stops = np.append(starts[1:], batch.num_rows)
+        valid = values.valid if key.known is None else values.valid & key.known
+        with_value = np.flatnonzero(valid)
+        run_of = np.cumsum(is_new) - 1
+        same_run = run_of[with_value[1:]] == run_of[with_value[:-1]]
+        before, after = with_value[:-1][same_run], with_value[1:][same_run]
+        where = _Where(np.zeros(len(after), np.int32), file_rows[after], _groups_of(batch, len(after)))
+        self._compare(values.values[before], values.values[after], where, lambda chosen: key.labels(after[chosen]))
+        first = np.searchsorted(with_value, starts)
+        last = np.searchsorted(with_value, stops) - 1
+        has_value = last >= first
+        padded = np.append(with_value, 0)
+        first_row = padded[np.where(has_value, first, len(with_value))]
+        last_row = padded[np.where(has_value, last, len(with_value))]
+        group = _groups_of(batch, len(starts))
+        columns = {
+            "h0": hashes[starts, 0],
+            "h1": hashes[starts, 1],
+            "label": key.labels(starts),
+            "start": starts + self.num_rows,
+            "end": stops - 1 + self.num_rows,
+            "count": stops - starts,
+            "file": np.zeros(len(starts), np.int32),
+            "row": file_rows[starts],
+            "row_group": group,
+            "has_value": has_value,
+            "first": _stored(values.values[first_row]),
+            "last": _stored(values.values[last_row]),
+            "value_file": np.zeros(len(starts), np.int32),
+            "value_row": file_rows[first_row],
+            "value_row_group": group,
+        }
+        self.groups.add(self._reduce(pa.table(columns, schema=_SCHEMA)))
+
+    def _reduce(self, table: pa.Table) -> pa.Table:
+        """One row a group of parts of groups in order, whose neighbours are compared."""
+        grouping = group_equal(hashes_of(table))
+        if len(grouping.starts) == table.num_rows:
+            return table
+        column = {name: table.column(name) for name in table.schema.names}
+        before, after = grouping.pairs()
+        self._find_scattered(table, before, after)
+        has_value = column["has_value"].to_numpy()
+        filled = np.flatnonzero(has_value)
+        with_value = group_equal(hashes_of(table)[filled])
+        first, second = (filled[rows] for rows in with_value.pairs())
+        scale = self.scale or Scale()
+        where = _Where(*(column[f"value_{name}"].to_numpy()[second] for name in ("file", "row", "row_group")))
+        self._compare(
+            _values_of(column["last"], scale)[first],
+            _values_of(column["first"], scale)[second],
+            where,
+            lambda chosen: column["label"].take(pa.array(second[chosen])),
+        )
+        firsts, lasts = grouping.firsts, grouping.lasts
+        reduced = {name: column[name].take(pa.array(firsts)) for name in column}
+        reduced["end"] = column["end"].take(pa.array(lasts))
+        reduced["count"] = pa.array(grouping.sum(column["count"].to_numpy()))
+        rows_first, rows_last = firsts.copy(), lasts.copy()
+        # The groups of the rows with a value are in the order of all groups, and some of these may have none.
+        has_any = grouping.sum(has_value.astype(np.int64)) > 0
+        group_of = np.empty(table.num_rows, np.int64)
+        group_of[grouping.order] = np.repeat(np.arange(len(firsts)), grouping.stops - grouping.starts)
+        filled_groups = group_of[filled[with_value.firsts]]
+        rows_first[filled_groups], rows_last[filled_groups] = filled[with_value.firsts], filled[with_value.lasts]
+        for name in ("first", "value_file", "value_row", "value_row_group"):
+            reduced[name] = column[name].take(pa.array(rows_first))
+        reduced["last"] = column["last"].take(pa.array(rows_last))
+        reduced["has_value"] = pa.array(has_any)
+        return pa.table(reduced, schema=_SCHEMA).combine_chunks()
+
+    def _find_scattered(self, table: pa.Table, before: IntArray, after: IntArray) -> None:
+        if not self._sequence.contiguous:
+            return
+        interrupted = after[table.column("end").to_numpy()[before] + 1 != table.column("start").to_numpy()[after]]
+        where = _Where(*(table.column(name).to_numpy()[interrupted] for name in ("file", "row", "row_group")))
+        labels = table.column("label")
+        self._record(
+            SCATTERED_GROUP,
+            where,
+            lambda index: f"other rows stand between those of {self._named(labels[int(interrupted[index])].as_py())}",
+        )
+
+    def _compare(self, before: Any, after: Any, where: _Where, labels: Any) -> None:
+        """Check neighbouring values of groups."""
+        scale, step, order = self.scale or Scale(), self._sequence.step, self._sequence.required_order
+        if order is not None:
+            found = np.flatnonzero(~is_in_order(order, before, after))
+            self._count(OUT_OF_ORDER, where)
+            self._record(
+                OUT_OF_ORDER,
+                where.take(found),
+                lambda index: (
+                    f"expected {order.replace('_', ' ')}, found {scale.format(after[found[index]])} after"
+                    f" {scale.format(before[found[index]])}{self._within(labels(found[index : index + 1]))}"
+                ),
+            )
+        if step is not None:
+            wrong = np.flatnonzero(~within(step, scale, before, after))
+            self._count(WRONG_STEP, where)
+            self._record(
+                WRONG_STEP,
+                where.take(wrong),
+                lambda index: (
+                    f"expected {self._expected_step()}, found"
+                    f" {describe_difference(scale, before[wrong[index]], after[wrong[index]])} from"
+                    f" {scale.format(before[wrong[index]])} to {scale.format(after[wrong[index]])}"
+                    f"{self._within(labels(wrong[index : index + 1]))}"
+                ),
+            )
+
+    def _expected_step(self) -> str:
+        step = self._sequence.step
+        assert step is not None
+        return str(step.ge) if step.ge is not None and step.ge == step.le else step.describe()
+
+    def _named(self, label: str) -> str:
+        return f"{', '.join(self._sequence.by)} '{plain(label or '', 60)}'"
+
+    def _within(self, label: pa.Array) -> str:
+        return f" in {self._named(label[0].as_py())}" if self._sequence.by else ""
+
+    def _count(self, code: str, where: _Where) -> None:
+        for file, number in enumerate(np.bincount(where.file, minlength=0).tolist()):
+            if number:
+                self.tallies[code].add(self.uris[file], FileTally(number))
+
+    def _record(self, code: str, where: _Where, describe: Any) -> None:
+        """Add violations; ``describe`` says what is wrong with one, given its index."""
+        for file in np.unique(where.file).tolist():
+            chosen = np.flatnonzero(where.file == file)
+            chosen = chosen[np.argsort(where.row[chosen], kind="stable")]
+            first = chosen[:MAX_EXAMPLES].tolist()
+            examples = [Example(int(where.row[index]), _row_group(where.row_group[index])) for index in first]
+            rows = [where.row[chosen]] if self._part.keep_rows else []
+            self.tallies[code].add(self.uris[file], FileTally(0, len(chosen), examples, describe(first[0]), rows))
+
+    def merge(self, other: SequenceState) -> None:
+        self.problem = self.problem or other.problem
+        files = self._adopt_files(other.uris)
+        if other.scale is not None:
+            self._adopt(other.scale)
+        if self.scale is not None and other.scale is not None and other.scale != self.scale:
+            other.groups, other.scale = other._converted(other.groups, other.scale, self.scale), self.scale
+        for table in other.groups.parts():
+            moved = {name: table.column(name) for name in table.schema.names}
+            for name in ("start", "end"):
+                moved[name] = pa.array(table.column(name).to_numpy() + self.num_rows)
+            for name in ("file", "value_file"):
+                moved[name] = pa.array(files[table.column(name).to_numpy()])
+            self.groups.add(pa.table(moved, schema=_SCHEMA))
+        # Only now: putting the groups of the other part together may have found more in it.
+        for code in _ROW_CODES:
+            self.tallies[code].merge(other.tallies[code])
+        self.num_rows += other.num_rows
+        other.close()
+
+    def _adopt_files(self, uris: Listed[str]) -> Any:
+        """The positions of files in the list of this part, to which they are added."""
+        known = {uri: index for index, uri in enumerate(self.uris)}
+        for uri in uris:
+            if uri not in known:
+                known[uri] = len(self.uris)
+                self.uris.append(uri)
+        return np.array([known[uri] for uri in uris], np.int32)
+
+    def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:  # noqa: ARG002
+        label = self._sequence.label
+        if self.problem:
+            detail = f"sequence {label}: {self.problem}"
+            yield DatasetOutcome(Finding("DC005", self.uris[0], self._sequence.on, 1, 1, rule=label, detail=detail))
+            return
+        sizes = [self._size_problems(table) for table in self.groups.parts()]
+        field = self._sequence.on or ", ".join(self._sequence.by)
+        for code in _ROW_CODES:
+            yield from self.tallies[code].outcomes(code, field, label)
+        yield from self._wrong_sizes(sizes)
+
+    def _size_problems(self, table: pa.Table) -> tuple[int, list[tuple[int, str, int, int, Any]]]:
+        """The number of groups, and those with a wrong number of rows by their first row: ordinal, label, file, row, size."""
+        wanted = self._sequence.num_rows
+        if wanted is None:
+            return table.num_rows, []
+        counts = table.column("count").to_numpy()
+        sizes, inverse = np.unique(counts, return_inverse=True)
+        wrong = np.array([not wanted.admits(int(size)) for size in sizes], np.bool_)[inverse]
+        chosen = table.take(pa.array(np.flatnonzero(wrong)))
+        names = ("start", "label", "file", "row", "count", "row_group")
+        return table.num_rows, list(zip(*(chosen.column(name).to_pylist() for name in names), strict=True))
+
+    def _wrong_sizes(self, found: Listed[tuple[int, list[Any]]]) -> Iterable[DatasetOutcome]:
+        wrong = sorted(one for _, some in found for one in some)
+        wanted = self._sequence.num_rows
+        if not wrong or wanted is None:
+            return
+        _, label, file, _, size, _ = wrong[0]
+        uri = self.uris[file]
+        examples = tuple(
+            Example(row, _row_group(group), (), f"{count} rows")
+            for _, _, where, row, count, group in wrong
+            if where == file
+        )[:MAX_EXAMPLES]
+        detail = f"expected {_describe_count(wanted)}, found {size} in {self._named(label)}"
+        total = sum(number for number, _ in found)
+        field, rule = ", ".join(self._sequence.by), self._sequence.label
+        yield DatasetOutcome(Finding(GROUP_SIZE, uri, field, len(wrong), total, examples, rule, detail))
+
+    def close(self) -> None:
+        self.groups.close()
+
+    def to_json(self) -> Any:
+        return {
+            "num_rows": self.num_rows,
+            "problem": self.problem,
+            "uris": self.uris,
+            "scale": None if self.scale is None else [self.scale.unit, self.scale.epsilon],
+            "groups": table_to_text(self.groups.table()),
+            # After the groups were put together, which may find more.
+            "tallies": {code: tally.to_json() for code, tally in self.tallies.items()},
+        }
+
+    def __getstate__(self) -> Any:
+        return {**{name: value for name, value in vars(self).items() if name != "groups"}, "table": self.groups.table()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        table = state.pop("table")
+        vars(self).update(state)
+        self.groups = KeyedTables(self._reduce)
+        if table is not None:
+            self.groups.add(table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Rows of files, and their row groups."""
+
+    file: Any
+    row: Any
+    row_group: Any
+
+    def take(self, chosen: IntArray | BoolArray) -> _Where:
+        return _Where(self.file[chosen], self.row[chosen], self.row_group[chosen])
+
+
+def _groups_of(batch: Batch, number: int) -> Any:
+    return np.full(number, _NO_GROUP if batch.row_group is None else batch.row_group, np.int32)
+
+
+def _row_group(number: Any) -> int | None:
+    return None if int(number) == _NO_GROUP else int(number)
+
+
+def _describe_count(wanted: Any) -> str:
+    return f"{wanted.ge} rows" if wanted.ge is not None and wanted.ge == wanted.le else f"{wanted.describe()} rows"
+
+
+def _stored(values: Any) -> Any:
+    """Values as 64 bits, whatever their scale."""
+    return np.ascontiguousarray(values).view(np.int64)
+
+
+def _values_of(column: Any, scale: Scale) -> Any:
+    return column.to_numpy().view(scale.dtype)
