@@ -141,7 +141,6 @@ CODES = (
         code="DC325",
         name="dataset-size",
         about_inputs=True,
-        nameless_field="the dataset",
         message="the dataset has {detail}",
         finds="A number of rows, or of files, that the schema does not admit.",
         why=(

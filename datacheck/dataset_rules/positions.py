@@ -68,7 +68,9 @@ class Scale:
     def format(self, value: Any) -> str:
         """A position as people write it."""
         if self.unit:
-            return str(np.array(int(value), f"datetime64[{self.unit}]")).replace("T", " ")
+            day, _, clock = str(np.array(int(value), f"datetime64[{self.unit}]")).partition("T")
+            whole, _, fraction = clock.partition(".")
+            return " ".join(filter(None, (day, whole + (f".{fraction}" if fraction.strip("0") else ""))))
         return repr(float(value)) if self.epsilon else str(int(value))
 
 

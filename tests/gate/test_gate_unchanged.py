@@ -388,7 +388,7 @@ def test_a_cached_file_whose_key_cannot_be_read_is_reported(
     from datacheck.errors import SourceError
     from datacheck.jobs import scan
 
-    def fail(unit: Any, rules: Any) -> Any:
+    def fail(unit: Any, rules: Any, **_: Any) -> Any:
         from datacheck.jobs.units.scan import UnitScan
 
         return UnitScan(error=SourceError("DC902", unit.uri, "Input/output error"))

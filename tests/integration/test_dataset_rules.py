@@ -1,0 +1,102 @@
+"""Rules about a dataset, where people meet them: files of several row groups, workers, the cache, data in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import datacheck
+from datacheck.findings import Finding
+from datacheck.gate.checking import check
+
+
+def panel() -> pd.DataFrame:
+    """Four hourly series, of which 'c' lacks five hours and 'b' has one twice."""
+    parts = []
+    for name in "abcd":
+        hours = [hour for hour in range(60) if not (name == "c" and 20 <= hour < 25)]
+        hours = [*hours[:30], 29, *hours[30:]] if name == "b" else hours
+        time = pd.Timestamp("2024-01-01") + pd.to_timedelta(hours, unit="h")
+        parts.append(pd.DataFrame({"series": name, "time": time, "y": np.arange(len(hours), dtype=float)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+STEPS = {"sequence": {"by": "series", "on": "time", "step": "1h"}}
+
+
+def save(folder: Path, frame: pd.DataFrame, rows_per_file: int, rows_per_group: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for number, start in enumerate(range(0, len(frame), rows_per_file)):
+        part = pa.Table.from_pandas(frame.iloc[start : start + rows_per_file], preserve_index=False)
+        pq.write_table(part, folder / f"part-{number:03d}.parquet", row_group_size=rows_per_group)
+
+
+def test_gaps_inside_a_series_are_named_with_the_series(tmp_path: Path) -> None:
+    save(tmp_path / "data", panel(), 1000, 50)
+    (found,) = datacheck.scan(tmp_path / "data", STEPS).findings
+    assert found.message.replace(str(tmp_path), "") == (
+        "2 of 232 steps of 'time' are wrong: expected 1h, found 0s from 2024-01-02 05:00:00 to 2024-01-02 05:00:00 in"
+        " series 'b' (/data/part-000.parquet, row group 1, row 90; row group 2, row 141)"
+    )
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+@pytest.mark.parametrize(("rows_per_file", "rows_per_group"), [(1000, 1000), (1000, 7), (31, 10)])
+def test_any_files_row_groups_and_workers_give_the_same_verdict(
+    tmp_path: Path, executor: Any, rows_per_file: int, rows_per_group: int
+) -> None:
+    save(tmp_path / "data", panel(), rows_per_file, rows_per_group)
+    report = datacheck.scan(tmp_path / "data", STEPS, workers=3, executor=executor)
+    found = [
+        int(Path(one.uri).stem[-3:]) * rows_per_file + (example.row or 0)
+        for one in report.findings
+        for example in one.examples
+    ]
+    assert sorted(found) == [90, 141]
+    assert sum(one.num_violations for one in report.findings) == 2
+
+
+def test_data_in_memory_has_the_same_verdict() -> None:
+    (found,) = datacheck.scan(panel(), STEPS).findings
+    assert (found.code, [example.row for example in found.examples]) == ("DC320", [90, 141])
+
+
+def test_a_constant_field_is_found_over_all_files(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"temp": 20.0, "load": np.arange(500.0)})
+    save(tmp_path / "data", frame, 100, 50)
+    schema = {"fields": {"temp": {"min_distinct": 2}, "load": {"min_distinct": 2}}}
+    (found,) = datacheck.scan(tmp_path / "data", schema).findings
+    assert found.message.startswith("'temp' is constant: all 500 values are 20.0; expected at least 2 (")
+
+
+def test_unchanged_files_count_in_the_dataset_although_they_are_not_checked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text("num_rows: {ge: 240}\nfields: {y: {mean: {le: 20}}}\nsequence: {by: series, on: y}\n")
+    save(tmp_path / "data", panel(), 100, 50)
+
+    def look() -> tuple[list[Finding], int]:
+        report = check(["data"], schema="s.yaml", cache_dir="cache")
+        return [finding for finding in report.findings if finding.code != "DC316"], report.num_unchanged
+
+    first, _ = look()
+    assert [finding.code for finding in first] == ["DC325", "DC323"]
+    assert look() == (first, 3)
+    save(tmp_path / "more", panel().iloc[:10], 100, 50)
+    Path("more/part-000.parquet").rename("data/part-003.parquet")
+    second, num_unchanged = look()
+    assert num_unchanged == 3
+    assert [finding.code for finding in second] == ["DC319", "DC323"]
+
+
+def test_the_only_field_of_an_array_file_has_statistics_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((10, 4), np.float32))
+    (found,) = datacheck.scan(tmp_path / "x.npy", {"fields": {None: {"std": {"gt": 0}}}}).findings
+    assert found.message.startswith("the std of the array of 40 values is 0, expected > 0")
