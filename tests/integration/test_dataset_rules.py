@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import datacheck
 from datacheck.findings import Finding
 from datacheck.gate.checking import check
+from datacheck.storage import change_detection
 
 
 def panel() -> pd.DataFrame:
@@ -79,10 +81,12 @@ def test_unchanged_files_count_in_the_dataset_although_they_are_not_checked_agai
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(change_detection, "_FINE_TICK", 12_000_000)
     Path("s.yaml").write_text("num_rows: {ge: 240}\nfields: {y: {mean: {le: 20}}}\nsequence: {by: series, on: y}\n")
     save(tmp_path / "data", panel(), 100, 50)
 
     def look() -> tuple[list[Finding], int]:
+        time.sleep(0.03)  # until the files have settled
         report = check(["data"], schema="s.yaml", cache_dir="cache")
         return [finding for finding in report.findings if finding.code != "DC316"], report.num_unchanged
 
