@@ -228,17 +228,17 @@ class StatisticsState:
             if number < needed:
                 yield name, f"is undefined, for there are {number} finite values; expected {interval.describe()}", 1, 1
                 continue
-            totals = [Fraction(mean) for mean in self._exact_totals()]
-            mean = totals[0] / number
-            variance = (totals[1] - totals[0] * mean) / (number - 1) if number > 1 else Fraction(0)
-            value = float(mean) if name == "mean" else _root(variance)
+            total, squares = self._exact_totals()
+            mean = total / number
+            variance = (squares - total * mean) / max(number - 1, 1)
+            limits = {at: self._rounded(interval, at) for at in interval.stated}
             if name == "mean":
-                passes = interval.admits(mean, lambda at, wanted=interval: self._rounded(wanted, at))
+                passes, value = interval.admits(mean, limits.__getitem__), float(mean)
             else:
                 # The squares are compared, because a root is not exact.
-                passes = interval.admits(
-                    variance, lambda at, wanted=interval: _signed_square(self._rounded(wanted, at))
-                )
+                squared = {at: limit * abs(limit) for at, limit in limits.items()}
+                passes = interval.admits(variance, squared.__getitem__)
+                value = _root(variance)
             if not passes:
                 yield name, f"of {number:,} values is {value:g}, expected {interval.describe()}", 1, 1
 
@@ -374,7 +374,3 @@ def _root(variance: Fraction) -> float:
         return math.sqrt(variance)
     except OverflowError:
         return math.inf
-
-
-def _signed_square(bound: Fraction) -> Fraction:
-    return bound * abs(bound)
