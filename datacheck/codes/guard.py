@@ -100,6 +100,21 @@ CODES = (
         ),
     ),
     _code(
+        code="DC456",
+        name="known-bad-batch",
+        severity="warning",
+        message="the batch was bad before, and its update was skipped: {detail}",
+        finds="With `skip_bad_batches=True`, a batch that made a step trip before training was resumed.",
+        why="A resumed run meets the same batches in the same order, and would trip at the same place again.",
+        example=(
+            "The run was resumed from a checkpoint before the bad batch:\n"
+            "\n"
+            "    DC456 warning: the batch was bad before, and its update was skipped: DC450, input-not-finite, in step 412"
+            " of a run before (step 12)"
+        ),
+        remedy="Clean the samples that `guard.bad_batches` names, or wrap the dataset in `SafeDataset`.",
+    ),
+    _code(
         code="DC460",
         name="guard-acted",
         severity="info",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from datacheck.errors import UsageError  # noqa: E402
-from datacheck.torch import Decision, Guard, NonFiniteError  # noqa: E402
+from datacheck.torch import Decision, Guard, NonFiniteError, Skip  # noqa: E402
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -202,3 +203,93 @@ def test_an_overflow_is_left_to_the_scaler_whether_or_not_gradients_are_unscaled
         known = guard.history.gradient_norms
         assert known[-1] == pytest.approx(norms[-1], rel=1e-4)
         assert None in known
+
+
+def run_steps(guard: Guard, number: int, bad_at: int, start: int = 0) -> None:
+    for position, batch in enumerate(batches(number, bad_at=bad_at)):
+        if position >= start:
+            guard.step(loss_fn, batch)
+
+
+@pytest.mark.parametrize("style", ["step", "loop", "reported"])
+def test_a_resumed_run_skips_the_batch_that_stopped_the_one_before(style: str) -> None:
+    def run(guard: Guard, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for batch in batches(6, bad_at=3):
+            if style == "step":
+                guard.step(loss_fn, batch)
+                continue
+            if style == "reported":
+                guard.begin(batch, loss_fn)
+            optimizer.zero_grad()
+            loss_fn(model, batch).backward()
+            optimizer.step()
+
+    model, optimizer = make()
+    guard = Guard(model, optimizer)
+    with pytest.raises(NonFiniteError):
+        run(guard, model, optimizer)
+    (bad,) = guard.bad_batches
+    assert (bad.step, bad.code, bad.cause, bad.samples) == (
+        4,
+        "DC451" if style != "step" else "DC450",
+        "input-not-finite",
+        ("sample 3 of the batch",),
+    )
+    state = json.loads(json.dumps(guard.state_dict()))
+    guard.remove()
+
+    resumed, its_optimizer = make()
+    with Guard(resumed, its_optimizer, skip_bad_batches=True) as guard:
+        guard.load_state_dict(state)
+        run(guard, resumed, its_optimizer)
+    expected, other, *_ = train(None, leave_out=3)
+    assert_same(state_of(resumed, its_optimizer), state_of(expected, other))
+    found = [finding for finding in guard.report().findings if finding.code == "DC456"]
+    assert [finding.uri for finding in found] == ["step 8"]
+    assert "input-not-finite, in step 4 of a run before" in found[0].message
+    assert guard.bad_batches == (bad,)
+
+
+def test_only_the_bad_micro_batch_is_written_down() -> None:
+    model, optimizer = make()
+    guard = Guard(model, optimizer, accumulation_steps=3, on_trip="skip")
+    run_steps(guard, 3, bad_at=1)
+    assert [(bad.step, bad.samples) for bad in guard.bad_batches] == [(1, ("sample 3 of the batch",))]
+
+
+def test_no_batch_is_blamed_for_divergence() -> None:
+    model, _ = make()
+    guard = Guard(model, torch.optim.SGD(model.parameters(), lr=1e4), on_trip="skip", max_skips=100)
+    for batch in batches(40):
+        guard.step(loss_fn, batch)
+    assert any(one.code == "DC408" for one in guard.report().diagnoses)
+    assert guard.bad_batches == ()
+
+
+def test_histories_and_limits_go_on_after_a_resume() -> None:
+    model, optimizer = make()
+    options = {"loss_spike": 10, "grad_spike": 10, "warmup_steps": 4}
+    guard = Guard(model, optimizer, on_trip=Skip(limit=1), **options)
+    run_steps(guard, 6, bad_at=2)
+    state = guard.state_dict()
+    again = Guard(model, optimizer, on_trip=Skip(limit=1), **options)
+    again.load_state_dict(state)
+    assert repr(again.history) == repr(guard.history)  # which has a NaN
+    assert again.state_dict() == state
+    with pytest.raises(NonFiniteError):  # the one skip was used before
+        run_steps(again, 3, bad_at=2)
+
+
+@pytest.mark.parametrize("state", [{}, {"version": 99}, [], {"version": 1, "bad_batches": [{"step": 1}]}])
+def test_a_state_of_something_else_is_refused(state: object) -> None:
+    with pytest.raises(UsageError):
+        Guard(*make()).load_state_dict(state)  # type: ignore[arg-type]
+
+
+def test_a_snapshot_is_kept_before_the_first_step_of_a_resumed_run() -> None:
+    model, optimizer = make()
+    guard = Guard(model, optimizer, on_trip="rollback")
+    guard.load_state_dict(Guard(*make()).state_dict() | {"step": 7})
+    before = [value.clone() for value in model.state_dict().values()]
+    run_steps(guard, 3, bad_at=2)
+    assert_same(list(model.state_dict().values()), before)

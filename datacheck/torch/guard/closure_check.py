@@ -77,7 +77,7 @@ class ClosureCheck:
         state.clear()
         random.begin()
         if state.whole_part is not None:
-            state.add_part(Part(*state.whole_part, random.state))
+            self._runner.add_part(Part(*state.whole_part, random.state))
         else:
             state.closure = self._closure
 

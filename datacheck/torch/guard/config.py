@@ -33,6 +33,7 @@ class GuardConfig:
     schema: SchemaLike = None
     bundle_dir: Path | str | None = None
     synchronize: bool = True
+    skip_bad_batches: bool = False
 
     def __post_init__(self) -> None:
         if self.watch not in get_args(Watch):
@@ -46,8 +47,9 @@ class GuardConfig:
         for name in ("max_grad_norm", "loss_spike", "grad_spike", "min_loss_scale"):
             if getattr(self, name) is not None:
                 _require(name, getattr(self, name), lambda value: value > 0, "a number above 0", (int, float))
-        if not isinstance(self.synchronize, bool):
-            raise UsageError(f"synchronize={self.synchronize!r}: expected True or False")
+        for name in ("synchronize", "skip_bad_batches"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
         if not isinstance(self.bundle_dir, (str, Path, type(None))):
             raise UsageError(f"bundle_dir={self.bundle_dir!r}: expected the path of a folder, or None")
 

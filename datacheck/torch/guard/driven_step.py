@@ -56,7 +56,7 @@ class DrivenStep:
         state, training = self._runner.state, self._training
         state.source = Source.GUARD
         random = training.random.state if state.num_micro_batches == 1 else training.random.read()
-        state.add_part(Part(loss_fn, batch, random))
+        self._runner.add_part(Part(loss_fn, batch, random))
         if not is_last and isinstance(training.model, DistributedDataParallel):
             with training.model.no_sync():
                 loss = self._backward(loss_fn, batch)

@@ -162,6 +162,7 @@ class Explainer:
                 self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
                 continue
             if found is not None:
+                self._state.bad_part = part
                 return found
         return None
 

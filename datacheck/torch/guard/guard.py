@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from datacheck.torch._compat import warn_missing
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
+from datacheck.torch.guard.bad_batches import BadBatch
 from datacheck.torch.guard.config import GuardConfig, Watch
 from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.driven_step import DrivenStep
@@ -23,6 +24,7 @@ from datacheck.torch.guard.grad_scaler import GradScaler
 from datacheck.torch.guard.log import GuardReport
 from datacheck.torch.guard.loop_hooks import LoopHooks
 from datacheck.torch.guard.raised_errors import explain_escaped_error
+from datacheck.torch.guard.saved_state import load_state, save_state
 from datacheck.torch.guard.step_parts import LossFunction
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.trainer_step import TrainerStep
@@ -80,6 +82,8 @@ class Guard:
             behind a trip break it, the diagnosis is a fault in the data.
         bundle_dir: folder for bundles that replay a trip; None for no bundles.
         synchronize: whether the ranks of ``torch.distributed``, if it is in use, decide together.
+        skip_bad_batches: whether batches of steps that tripped in a run before, as ``load_state_dict`` knows them, are
+            skipped without another look.
 
     Raises :class:`~datacheck.errors.UsageError` for an argument of the wrong type or out of range.
     """
@@ -106,6 +110,7 @@ class Guard:
         schema: SchemaLike = None,
         bundle_dir: Path | str | None = None,
         synchronize: bool = True,
+        skip_bad_batches: bool = False,
     ) -> None:
         self.config = GuardConfig(
             watch=watch,
@@ -122,6 +127,7 @@ class Guard:
             schema=schema,
             bundle_dir=bundle_dir,
             synchronize=synchronize,
+            skip_bad_batches=skip_bad_batches,
         )
         warn_missing("guard")
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
@@ -209,6 +215,25 @@ class Guard:
             self._trainer_step.finished()
         finally:
             self.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the guard must remember when training is resumed, as plain values: put it into your checkpoints.
+
+        Counts, histories, limits of the actions, and the batches of steps that tripped.
+        """
+        return save_state(self._runner)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned, before the first step.
+
+        Raises :class:`~datacheck.errors.UsageError` for anything else.
+        """
+        load_state(self._runner, state)
+
+    @property
+    def bad_batches(self) -> tuple[BadBatch, ...]:
+        """The batches of steps that tripped, except where no batch is to blame, as in divergence."""
+        return tuple(self._runner.bad_batches.found)
 
     def report(self) -> GuardReport:
         """Every trip and every action so far, as findings. ``str(guard.report())`` is readable text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,17 @@ class HistoryBuffer:
             "updates": [[step, _plain(ratio), _plain(rate)] for step, ratio, rate in self._updates],
         }
 
+    def load_dict(self, record: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`to_dict` returned."""
+        self._steps.clear()
+        self._steps.extend((int(step), _number(loss), _number(norm)) for step, loss, norm in record["steps"])
+        self._updates.clear()
+        self._updates.extend((int(step), _number(ratio), _number(rate)) for step, ratio, rate in record["updates"])
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
 
 def _plain(value: float | None) -> float | str | None:
     return value if value is None or math.isfinite(value) else str(value)
@@ -94,6 +106,16 @@ class SpikeDetector:
         spike = self._judge(value) if len(self._values) >= self._warmup else None
         self._values.append(value)
         return spike
+
+    @property
+    def values(self) -> list[float]:
+        """The window, oldest first."""
+        return list(self._values)
+
+    def load(self, values: Iterable[float]) -> None:
+        """Go on with this window."""
+        self._values.clear()
+        self._values.extend(map(float, values))
 
     def _judge(self, value: float) -> Spike | None:
         median = statistics.median(self._values)

@@ -86,7 +86,7 @@ class LoopHooks:
         random = runner.training.random
         began_with = random.read() if state.parts else random.state
         batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
-        state.add_part(probe_part(root, batch, began_with, call_sites()))
+        runner.add_part(probe_part(root, batch, began_with, call_sites()))
 
     def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
         training = self._runner.training

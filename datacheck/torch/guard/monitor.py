@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -60,6 +61,30 @@ class Monitor:
         self._loss_spikes = _spike_detector(config.loss_spike, config)
         self._gradient_spikes: dict[int, SpikeDetector | None] = {}
         self._watches_spikes = config.loss_spike is not None or config.grad_spike is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The histories, as plain values."""
+        detectors = {position: one.values for position, one in self._gradient_spikes.items() if one is not None}
+        return {
+            "history": self.history.to_dict(),
+            "loss_spikes": None if self._loss_spikes is None else self._loss_spikes.values,
+            "gradient_spikes": {str(position): values for position, values in detectors.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
+        self.history.load_dict(state["history"])
+        if self._loss_spikes is not None:
+            self._loss_spikes.load(state["loss_spikes"] or ())
+        for position, values in state["gradient_spikes"].items():
+            detector = self._gradient_detector(int(position))
+            if detector is not None:
+                detector.load(values)
+
+    def _gradient_detector(self, optimizer: int) -> SpikeDetector | None:
+        if optimizer not in self._gradient_spikes:
+            self._gradient_spikes[optimizer] = _spike_detector(self._config.grad_spike, self._config)
+        return self._gradient_spikes[optimizer]
 
     def check(
         self,
@@ -171,9 +196,7 @@ class Monitor:
             return _CLEAN
         # Both take in every step, whether or not the other one trips.
         loss_spike = self._loss_spikes.add(loss) if self._loss_spikes else None
-        if optimizer not in self._gradient_spikes:
-            self._gradient_spikes[optimizer] = _spike_detector(self._config.grad_spike, self._config)
-        detector = self._gradient_spikes[optimizer]
+        detector = self._gradient_detector(optimizer)
         gradient_spike = detector.add(norm) if detector else None
         for code, spike in (("DC452", loss_spike), ("DC453", gradient_spike)):
             if spike is not None:

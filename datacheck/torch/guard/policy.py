@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from datacheck.torch.guard.actions import Action, Call, Outcome, Raise, Warn
+from datacheck.torch.guard.actions import Action, Call, Outcome, Raise, Skip, Warn
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
@@ -44,11 +45,25 @@ class Policy:
         self._log = log
         self._max_diagnoses = max_diagnoses
         self._num_diagnoses = 0
+        #: Acts on batches that were bad before, whatever the user's actions do about new ones.
+        self._skip_known = Skip()
         self._only_warns = all(isinstance(action, Warn) for action in actions)
         self._has_terminal = any(action.is_terminal for action in actions)
         # Called at every step, where most actions have nothing to do.
         self._before_step = [a.before_step for a in actions if type(a).before_step is not Action.before_step]
         self._after_update = [a.after_update for a in actions if type(a).after_update is not Action.after_update]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the actions must remember, in their order, and how many trips were diagnosed."""
+        states = [{"name": action.name, **action.state_dict()} for action in self._actions]
+        return {"num_diagnoses": self._num_diagnoses, "states": states}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned. Other actions than those begin anew."""
+        self._num_diagnoses = int(state["num_diagnoses"])
+        for action, kept in zip(self._actions, state["states"], strict=False):
+            if kept["name"] == action.name:
+                action.load_state_dict(kept)
 
     def before_step(self) -> None:
         for prepare in self._before_step:
@@ -60,6 +75,8 @@ class Policy:
 
     def decide(self, trip: Trip) -> ActionPlan:
         """Choose the actions for a trip."""
+        if trip.is_known:
+            return ActionPlan((self._skip_known,), needs_diagnosis=False)
         candidates = [action for action in self._actions if action.applies_to(trip) and not action.is_exhausted()]
         terminal = next((action for action in candidates if action.is_terminal), None)
         chosen = tuple(action for action in candidates if not action.is_terminal or action is terminal)

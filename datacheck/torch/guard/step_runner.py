@@ -13,6 +13,7 @@ from datacheck.errors import UsageError
 from datacheck.schema.loading import load_schema
 from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
 from datacheck.torch.guard.actions import OnTrip, read_actions
+from datacheck.torch.guard.bad_batches import BadBatches
 from datacheck.torch.guard.bundle import write_bundle
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.explain import Explainer, explain_stale_gradients
@@ -24,6 +25,7 @@ from datacheck.torch.guard.monitor import Monitor, Reading
 from datacheck.torch.guard.names import NamedParameter, unwrap_model
 from datacheck.torch.guard.overflow import OverflowMonitor
 from datacheck.torch.guard.policy import Policy
+from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_state import Phase, StepState
 from datacheck.torch.guard.training_state import Stateful, Training
 from datacheck.torch.guard.trip import Trip
@@ -56,6 +58,7 @@ class StepRunner:
         schema = None if config.schema is None else load_schema(config.schema)
         self.explainer = Explainer(self.training, self.state, self.log, self.layers, schema)
         self._overflows = OverflowMonitor(self.training, self.state, self.monitor, self.explainer, self.log, config)
+        self.bad_batches = BadBatches()
         self._known_parameters: Sequence[NamedParameter] = ()
 
     # Beginning and ending a step.
@@ -123,6 +126,12 @@ class StepRunner:
 
     # Observing.
 
+    def add_part(self, part: Part) -> None:
+        """Add a micro-batch, or a call of the model."""
+        self.state.add_part(part)
+        if self.state.known_bad is None:
+            self.state.known_bad = self.bad_batches.recall(part.batch)
+
     def add_loss(self, loss: Tensor) -> None:
         """Add a loss of the user's loop."""
         if not self.state.awaits_update:
@@ -139,7 +148,9 @@ class StepRunner:
         optimizer: int = 0,
     ) -> bool:
         """Check a step before an optimizer updates; returns whether to make the update."""
-        reading = self.monitor.check(losses, parameters, scale, may_overflow=may_overflow, optimizer=optimizer)
+        reading = self._recall() or self.monitor.check(
+            losses, parameters, scale, may_overflow=may_overflow, optimizer=optimizer
+        )
         return reading.trip is None or self.resolve(reading.trip)
 
     def check_scaled(self) -> Reading:
@@ -156,6 +167,9 @@ class StepRunner:
         grad_norm: Tensor | float | None = None,
     ) -> Reading:
         """Check a step before the scaler, if there is one, has had its say about the update of ``optimizer``."""
+        known = self._recall()
+        if known is not None:
+            return known
         training, scaler = self.training, self.training.scaler
         scale = 1.0 if grad_norm is not None else scaler.scale_in_gradients(training.model, optimizer)
         position = training.optimizers.index(optimizer)
@@ -167,6 +181,12 @@ class StepRunner:
 
         reading = read(may_overflow=scaler.is_active)
         return read(may_overflow=False) if self._overflows.is_doubtful(reading) else reading
+
+    def _recall(self) -> Reading | None:
+        """The reading of a step with a batch that was bad in a run before, on any rank."""
+        training = self.training
+        trip = self.bad_batches.trip(training.step, self.state.known_bad, training.rank_group)
+        return None if trip is None else Reading(trip)
 
     def after_update(self) -> None:
         """Check what an update left behind, unless it was made in spite of a trip."""
@@ -219,6 +239,7 @@ class StepRunner:
         if plan.needs_diagnosis:
             diagnosis = self._diagnose(trip, diagnosis)
             self.log.add_diagnosis(diagnosis)
+        self._note_bad_batches(trip, diagnosis)
         with state.during(Phase.ACT):
             verdict = policy.act(trip, plan)
         state.is_unresolved = not trip.is_spike and not verdict.is_resolved
@@ -229,6 +250,13 @@ class StepRunner:
             assert diagnosis is not None
             self._stop(trip, diagnosis)
         return verdict.makes_update
+
+    def _note_bad_batches(self, trip: Trip, diagnosis: Diagnosis | None) -> None:
+        group, parts = self.training.rank_group, self.state.parts
+        if group is not None and group.rank not in trip.ranks and not trip.is_spike:
+            return
+        guilty = parts if self.state.bad_part is None else [self.state.bad_part]
+        self.bad_batches.add(trip, diagnosis or self.state.diagnosis, [part.batch for part in guilty])
 
     def _diagnose(self, trip: Trip, diagnosis: Diagnosis | None) -> Diagnosis:
         state = self.state

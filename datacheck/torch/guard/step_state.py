@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.bad_batches import BadBatch
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.trip import Trip
 
@@ -50,6 +51,7 @@ class StepState:
     """One step, from its first forward pass to its update. Hooks and ``Guard.step`` feed it; :meth:`clear` empties it."""
 
     __slots__ = (
+        "bad_part",
         "began_late",
         "closure",
         "decisions",
@@ -59,6 +61,7 @@ class StepState:
         "is_closure_held",
         "is_start_kept",
         "is_unresolved",
+        "known_bad",
         "losses",
         "num_dropped_parts",
         "num_micro_batches",
@@ -81,6 +84,10 @@ class StepState:
         self.parts: list[Part] = []
         self.num_dropped_parts = 0
         self.losses: list[Tensor] = []
+        #: The record of a batch of this step that was bad in a run before.
+        self.known_bad: BadBatch | None = None
+        #: The one of the parts that the diagnosis is about; None if that is unknown.
+        self.bad_part: Part | None = None
         #: Calls of ``Guard.step`` since the last update.
         self.num_micro_batches = 0
         #: Optimizers that have updated, by identity.
@@ -144,6 +151,8 @@ class StepState:
         self.has_moved_on = False
         self.parts.clear()
         self.losses.clear()
+        self.known_bad = None
+        self.bad_part = None
         self.num_dropped_parts = 0
 
     def add_part(self, part: Part) -> None:

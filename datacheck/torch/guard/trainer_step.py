@@ -35,7 +35,7 @@ class TrainerStep:
         if loss_fn is not None:
             state.source = Source.TRAINER
             random = runner.training.random
-            state.add_part(Part(loss_fn, batch, random.read() if state.parts else random.state))
+            runner.add_part(Part(loss_fn, batch, random.read() if state.parts else random.state))
 
     def check(
         self,

@@ -38,7 +38,7 @@ class Trip:
     """An anomaly in a step: what a guard found, before it acts.
 
     Attributes:
-        code: DC450 to DC455.
+        code: DC450 to DC456.
         signals: the numbers of the step.
         detail: what was found, in words.
         bad: the non-finite gradients or, after an update, the non-finite parameters, buffers and optimizer states.
@@ -63,6 +63,11 @@ class Trip:
     def is_spike(self) -> bool:
         """Whether everything is finite, only unusually large, so that the update does no lasting harm."""
         return self.spike is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing was looked at, since a batch of the step was bad in a run before."""
+        return self.code == "DC456"
 
     @property
     def is_late(self) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datacheck.errors import UsageError
 from datacheck.torch.guard.training_state import Training
@@ -42,6 +43,14 @@ class Action(ABC):
             raise UsageError(f"{self.name}: limit={limit!r}: expected an integer of at least 1, or None")
         self.limit = limit
         self.num_acts = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the action must remember when training is resumed, as plain values."""
+        return {"num_acts": self.num_acts}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Go on from what :meth:`state_dict` returned."""
+        self.num_acts = int(state["num_acts"])
 
     def is_exhausted(self) -> bool:
         """Whether it may not act any more."""

@@ -57,6 +57,7 @@ class Rollback(Action):
         self._images: deque[_Image] = deque()
         self._num_good = 0
         self._is_fresh = False
+        self._has_begun = False
 
     @property
     def steps(self) -> list[int]:
@@ -64,7 +65,8 @@ class Rollback(Action):
         return [image.step for image in self._images]
 
     def before_step(self, training: Training, /) -> None:
-        if not self._images and training.step == 0:
+        if not self._has_begun:
+            self._has_begun = True
             self._keep(training)
 
     def after_update(self, training: Training, /) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from datacheck.errors import UsageError
 from datacheck.text import join_limited
 from datacheck.torch.guard.actions.base import Action, Outcome
@@ -27,6 +30,13 @@ class Skip(Action):
             raise UsageError(f"skip: max_in_row={max_in_row!r}: expected at least 0")
         self.max_in_row = max_in_row
         self.num_in_row = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "num_in_row": self.num_in_row}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        super().load_state_dict(state)
+        self.num_in_row = int(state["num_in_row"])
 
     def is_exhausted(self) -> bool:
         return super().is_exhausted() or (self.max_in_row is not None and self.num_in_row >= self.max_in_row)

@@ -1,0 +1,166 @@
+"""Lightning and Fabric: ``Trainer(callbacks=[GuardCallback(on_trip="skip")])`` and ``guard(fabric, model, optimizer)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from datacheck.errors import UsageError
+from datacheck.torch.guard.guard import Guard
+from datacheck.torch.guard.log import GuardReport
+from datacheck.torch.integrations.datasets import safe_datasets_in
+from datacheck.torch.integrations.options import check_options, with_defaults
+from datacheck.torch.integrations.replay import attributes_kept, replaced
+
+if TYPE_CHECKING:
+    Callback = object
+else:
+    try:
+        from lightning.pytorch.callbacks import Callback
+    except ModuleNotFoundError:
+        try:
+            from pytorch_lightning.callbacks import Callback
+        except ModuleNotFoundError as error:
+            message = "datacheck.lightning needs Lightning: pip install lightning"
+            raise ModuleNotFoundError(message, name=error.name) from None
+
+__all__ = ["GuardCallback", "guard"]
+
+
+class GuardCallback(Callback):
+    """Guards the training of a Lightning ``Trainer``::
+
+        trainer = Trainer(callbacks=[GuardCallback(on_trip="skip")])
+
+    Each step is checked before it is clipped and before the optimizer updates, with automatic and with manual optimization.
+    What a skipped step added to metrics that are logged with ``self.log`` is taken out again. The state of the guard is part
+    of the checkpoints. ``set_epoch`` of each :class:`~datacheck.torch.SafeDataset` in the training loaders is called.
+
+    Args:
+        **options: those of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizers, scaler, schedulers,
+            accumulation and clipping. ``log`` is the trainer's loggers unless it is given.
+
+    Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        check_options(options)
+        self._options = options
+        self._guard: Guard | None = None
+        self._state: dict[str, Any] | None = None
+        #: The losses since the last update, as the training step returned them.
+        self._losses: list[Tensor] = []
+        self._metrics: list[tuple[Any, dict[str, Any]]] = []
+        self._report: GuardReport | None = None
+
+    @property
+    def guard(self) -> Guard:
+        """The guard, which exists while the trainer trains. Raises :class:`~datacheck.errors.UsageError` before."""
+        if self._guard is None:
+            raise UsageError("GuardCallback: there is a guard only once training has started")
+        return self._guard
+
+    def report(self) -> GuardReport:
+        """Every anomaly and every action of this run."""
+        return self.guard.report()
+
+    # What Lightning calls, in this order.
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        self._guard = Guard(
+            trainer.strategy.model,
+            trainer.optimizers,
+            scaler=getattr(trainer.precision_plugin, "scaler", None),
+            scheduler=schedulers or None,
+            **self._options,
+        )
+        if self._state is not None:
+            self._guard.load_state_dict(self._state)
+        self._losses.clear()
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        for dataset in safe_datasets_in(trainer.train_dataloader):
+            dataset.set_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._metrics = _metrics_of(trainer)
+        replay = _Replay(trainer, batch_idx) if pl_module.automatic_optimization else None
+        self.guard.begin(batch, replay)
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        # It comes scaled, and divided by the number of batches that are accumulated.
+        loss = loss.detach()
+        if pl_module.automatic_optimization:
+            loss = loss * trainer.accumulate_grad_batches
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        self._losses.append(loss if scaler is None else loss / scaler.scale(loss.new_ones(())))
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        losses, self._losses = self._losses, []
+        several = len(trainer.optimizers) > 1
+        decision = self.guard.check(losses or None, optimizer=_plain(optimizer) if several else None)
+        if not decision:
+            _restore_metrics(trainer, self._metrics)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if self._guard is not None:
+            self._guard.finished(exception)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.guard.finished()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._guard is None else self._guard.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._state = state_dict or None
+
+
+class _Replay:
+    """``training_step`` once more, under the trainer's precision, without logging."""
+
+    def __init__(self, trainer: Any, batch_idx: int) -> None:
+        self._trainer = trainer
+        self._batch_idx = batch_idx
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
+        loop = self._trainer.fit_loop.epoch_loop
+        arguments = loop._build_kwargs({}, batch, self._batch_idx)
+        modules = list(model.modules()) if isinstance(model, nn.Module) else []
+        silenced = replaced(model, log=_ignore, log_dict=_ignore)
+        with self._trainer.precision_plugin.train_step_context(), silenced, attributes_kept(modules):
+            output = model.training_step(*arguments.values())
+        return output["loss"] if isinstance(output, Mapping) else output  # type: ignore[no-any-return]
+
+
+def _ignore(*_args: Any, **_kwargs: Any) -> None:
+    return None
+
+
+def _plain(optimizer: Any) -> Any:
+    return getattr(optimizer, "_optimizer", optimizer)
+
+
+def _metrics_of(trainer: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """The running values of what was logged; Lightning replaces them and never writes into them."""
+    results = getattr(trainer, "_results", None) or {}
+    return [
+        (metric, {name: getattr(metric, name) for name in metric._defaults})
+        for metric in results.values()
+        if getattr(metric, "is_tensor", False)
+    ]
+
+
+def _restore_metrics(trainer: Any, before: list[tuple[Any, dict[str, Any]]]) -> None:
+    known = {id(metric) for metric, _ in before}
+    for metric, values in before:
+        for name, value in values.items():
+            setattr(metric, name, value)
+    for metric in (getattr(trainer, "_results", None) or {}).values():
+        if id(metric) not in known and getattr(metric, "is_tensor", False):
+            metric.reset()

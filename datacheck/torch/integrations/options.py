@@ -1,0 +1,43 @@
+"""The options of a guard that is made later, when the trainer has a model and its optimizers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from datacheck.errors import UsageError, nearest_name
+from datacheck.torch.guard.actions import read_actions
+from datacheck.torch.guard.config import GuardConfig
+from datacheck.torch.guard.guard import Guard
+
+__all__ = ["check_options", "with_defaults"]
+
+#: What a trainer knows better than its user could say.
+_KNOWN_BY_TRAINER = {
+    "accumulation_steps": "the trainer accumulates",
+    "max_grad_norm": "the trainer clips",
+    "model": "it is the trainer's",
+    "optimizer": "it is the trainer's",
+    "scaler": "it is the trainer's",
+    "scheduler": "it is the trainer's",
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise :class:`~datacheck.errors.UsageError` for options that a guard would not take, before training starts."""
+    known = inspect.signature(Guard).parameters
+    for name in options:
+        if name in _KNOWN_BY_TRAINER:
+            raise UsageError(f"{name}: leave it out: {_KNOWN_BY_TRAINER[name]}")
+        if name not in known:
+            raise UsageError(f"{name}: unknown option of a guard{nearest_name(name, known)}")
+    names = {field.name for field in fields(GuardConfig)}
+    config = GuardConfig(**{name: value for name, value in options.items() if name in names})
+    read_actions(options.get("on_trip", "raise"), config.max_skips)
+
+
+def with_defaults(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """The options, and what the trainer adds to them where the user said nothing."""
+    return {**defaults, **options}
