@@ -86,7 +86,13 @@ _MODULES = {
 }
 
 
+#: The guard in trainers: ``datacheck.lightning`` and so on, imported on first use.
+_TRAINERS = frozenset({"accelerate", "lightning", "transformers"})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _TRAINERS:
+        return importlib.import_module(f"datacheck.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'datacheck' has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -134,5 +134,5 @@ def _samples_of(diagnosis: Diagnosis) -> tuple[str, ...]:
 def _origin_text(origin: Mapping[str, Any]) -> str:
     from datacheck.torch.loader.provenance import SampleOrigin
 
-    names = ("index", "uri", "row_group", "row", "replaces")
-    return str(SampleOrigin(**{name: origin.get(name) for name in names}))
+    names = ("uri", "row_group", "row", "replaces")
+    return str(SampleOrigin(origin["index"], **{name: origin.get(name) for name in names}))

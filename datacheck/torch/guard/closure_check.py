@@ -14,7 +14,6 @@ from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.snapshot import copy_optimizer, restore_optimizer
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_runner import StepRunner
-from datacheck.torch.guard.step_state import Source
 
 __all__ = ["ClosureCheck", "requires_closure"]
 
@@ -53,7 +52,7 @@ class ClosureCheck:
         runner, state = self._runner, self._runner.state
         if state.is_closure_held:
             return self._last
-        if state.source is not Source.TRAINER:
+        if not state.is_reported:
             self._begin_evaluation()
         try:
             value = self._closure()

@@ -163,8 +163,17 @@ class Explainer:
                 continue
             if found is not None:
                 self._state.bad_part = part
-                return found
+                return self._with_micro_batch(found, part)
         return None
+
+    def _with_micro_batch(self, found: Diagnosis, part: Part) -> Diagnosis:
+        """The diagnosis with the micro-batch that it is about, where a step has several."""
+        parts, left_out = self._state.parts, self._state.num_dropped_parts
+        if not part.is_whole or len(parts) + left_out == 1:
+            return found
+        position = next(position for position, other in enumerate(parts) if other is part)
+        where = f"in micro-batch {position + left_out + 1} of {len(parts) + left_out}"
+        return replace(found, explanation=f"{where}: {found.explanation}")
 
     def _replay_loss(self, model: nn.Module) -> tuple[Diagnosis | None, bool]:
         """The diagnosis from the code of the loop's own loss, and whether that code ran and was finite."""

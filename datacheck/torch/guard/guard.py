@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,7 @@ from datacheck.torch.guard.step_parts import LossFunction
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
+from datacheck.torch.guard.wrappers import plain_model, plain_optimizers
 
 __all__ = ["Guard"]
 
@@ -56,7 +57,8 @@ class Guard:
     Args:
         model: the module to train: plain, compiled, in DistributedDataParallel or under ``fully_shard``. A ``ModuleList``
             or ``ModuleDict`` if several are trained together.
-        optimizer: its optimizer, or several.
+        optimizer: its optimizer, or several; wrapped as Accelerate, Lightning, Fabric and fastai do, or in a container with
+            a list ``optimizers``.
         on_trip: what to do about an anomaly: ``"raise"``, ``"warn"``, ``"skip"``, ``"clip"``, ``"reduce_lr"``,
             ``"rollback"``, an :class:`~datacheck.torch.Action` with settings of its own, a function that takes the
             :class:`~datacheck.torch.Trip`, or several of these in order.
@@ -130,7 +132,7 @@ class Guard:
             skip_bad_batches=skip_bad_batches,
         )
         warn_missing("guard")
-        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        model, optimizers = plain_model(model), plain_optimizers(optimizer)
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
         _check_arguments(model, optimizers, scaler, schedulers)
         self._runner = StepRunner(
@@ -139,6 +141,7 @@ class Guard:
         self._hooks = LoopHooks(self._runner)
         self._driven_step = DrivenStep(self._runner)
         self._trainer_step = TrainerStep(self._runner)
+        self._on_remove: list[Callable[[], None]] = []
         self._attach()
 
     def _attach(self) -> None:
@@ -209,12 +212,33 @@ class Guard:
         losses = None if loss is None else [one.detach() for one in ([loss] if isinstance(loss, Tensor) else loss)]
         return self._trainer_step.check(losses, grad_norm, optimizer)
 
-    def finished(self) -> None:
-        """Check what is still unchecked when training ends, and remove the guard."""
+    @property
+    def is_attached(self) -> bool:
+        """Whether the guard watches: from its creation until it is removed."""
+        return self._hooks.is_attached
+
+    def check_once(self, loss: Tensor | Sequence[Tensor] | None = None) -> bool:
+        """:meth:`check`, unless this step was checked already; returns whether the update may be made."""
+        decisions = self._runner.state.decisions
+        return all(decisions.values()) if decisions else self.check(loss).makes_update
+
+    def finished(self, error: BaseException | None = None) -> None:
+        """Training has ended: check what is still unchecked, and remove the guard. ``with guard:`` calls this at its end.
+
+        Args:
+            error: what ended training early. If a non-finite value has caused it, it gets the diagnosis as a note.
+        """
         try:
-            self._trainer_step.finished()
+            if error is None:
+                self._trainer_step.finished()
+            else:
+                explain_escaped_error(self._runner, error)
         finally:
             self.remove()
+
+    def on_remove(self, function: Callable[[], None]) -> None:
+        """Call a function when the guard is removed: an integration undoes there what it did to its trainer."""
+        self._on_remove.append(function)
 
     def state_dict(self) -> dict[str, Any]:
         """What the guard must remember when training is resumed, as plain values: put it into your checkpoints.
@@ -260,6 +284,8 @@ class Guard:
 
     def remove(self) -> None:
         """Remove every hook; the model and the optimizers are as they were before the guard."""
+        while self._on_remove:
+            self._on_remove.pop()()
         self._hooks.detach()
         if self._runner.layers is not None:
             self._runner.layers.remove()
@@ -272,13 +298,7 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self._trainer_step.finished()
-            else:
-                explain_escaped_error(self._runner, error)
-        finally:
-            self.remove()
+        self.finished(error)
 
 
 def _check_arguments(model: object, optimizers: Sequence[object], scaler: object, schedulers: Sequence[object]) -> None:

@@ -59,6 +59,7 @@ class StepState:
         "error",
         "has_moved_on",
         "is_closure_held",
+        "is_reported",
         "is_start_kept",
         "is_unresolved",
         "known_bad",
@@ -84,6 +85,8 @@ class StepState:
         self.parts: list[Part] = []
         self.num_dropped_parts = 0
         self.losses: list[Tensor] = []
+        #: Whether ``Guard.begin`` reports the batches of this step.
+        self.is_reported = False
         #: The record of a batch of this step that was bad in a run before.
         self.known_bad: BadBatch | None = None
         #: The one of the parts that the diagnosis is about; None if that is unknown.
@@ -137,6 +140,7 @@ class StepState:
         self.phase = Phase.OBSERVE
         self.updated.clear()
         self.decisions.clear()
+        self.is_reported = False
         self.source = Source.LOOP if self.source is Source.TRAINER else self.source
         self.scale_changes = scale_changes
 
@@ -160,6 +164,8 @@ class StepState:
         if len(self.parts) == MAX_PARTS:
             del self.parts[0]
             self.num_dropped_parts += 1
+        # Its gradients will be added to those that were checked.
+        self.decisions.clear()
         self.parts.append(part)
 
     @contextmanager

@@ -32,6 +32,7 @@ class TrainerStep:
         if not state.awaits_update or runner.was_left_out_by_scaler():
             runner.judge_left_out_step()
             runner.begin()
+        state.is_reported = True
         if loss_fn is not None:
             state.source = Source.TRAINER
             random = runner.training.random

@@ -33,4 +33,6 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     own = getattr(value, "__dict__", {})
-    return [getattr(value, name) for name in _INNER if name in own or isinstance(getattr(type(value), name, None), property)]
+    return [
+        getattr(value, name) for name in _INNER if name in own or isinstance(getattr(type(value), name, None), property)
+    ]

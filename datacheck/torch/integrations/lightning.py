@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from datacheck.errors import UsageError
 from datacheck.torch.guard.guard import Guard
 from datacheck.torch.guard.log import GuardReport
+from datacheck.torch.integrations.clipping import check_before
 from datacheck.torch.integrations.datasets import safe_datasets_in
-from datacheck.torch.integrations.options import check_options, with_defaults
+from datacheck.torch.integrations.options import check_options
 from datacheck.torch.integrations.replay import attributes_kept, replaced
 
 if TYPE_CHECKING:
-    Callback = object
+
+    class Callback: ...
+
 else:
     try:
         from lightning.pytorch.callbacks import Callback
@@ -129,13 +132,35 @@ class _Replay:
         self._batch_idx = batch_idx
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
-        loop = self._trainer.fit_loop.epoch_loop
-        arguments = loop._build_kwargs({}, batch, self._batch_idx)
+        takes_index = len(inspect.signature(model.training_step).parameters) > 1
+        arguments = (batch, self._batch_idx) if takes_index else (batch,)
         modules = list(model.modules()) if isinstance(model, nn.Module) else []
         silenced = replaced(model, log=_ignore, log_dict=_ignore)
         with self._trainer.precision_plugin.train_step_context(), silenced, attributes_kept(modules):
-            output = model.training_step(*arguments.values())
+            output = model.training_step(*arguments)
         return output["loss"] if isinstance(output, Mapping) else output  # type: ignore[no-any-return]
+
+
+def guard(fabric: Any, model: Any, optimizer: Any, **options: Any) -> Guard:
+    """Guard a training loop of Fabric, after ``fabric.setup``::
+
+        model, optimizer = fabric.setup(model, optimizer)
+        with datacheck.lightning.guard(fabric, model, optimizer, on_trip="skip"):
+            ...
+
+    Args:
+        fabric: knows the precision and its scaler; its ``clip_gradients`` is preceded by a check.
+        model: the module that ``fabric.setup`` returned.
+        optimizer: the optimizer that it returned, or several.
+        **options: those of :class:`~datacheck.torch.Guard`, except scaler, accumulation and clipping.
+
+    Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.
+    """
+    check_options(options, "scheduler")
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    made = Guard(model, optimizer, scaler=scaler, **options)
+    check_before(made, fabric, made.check_once, "clip_gradients", if_refused={"error_if_nonfinite": False})
+    return made
 
 
 def _ignore(*_args: Any, **_kwargs: Any) -> None:

@@ -25,11 +25,14 @@ _KNOWN_BY_TRAINER = {
 }
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise :class:`~datacheck.errors.UsageError` for options that a guard would not take, before training starts."""
+def check_options(options: Mapping[str, Any], *allowed: str) -> None:
+    """Raise :class:`~datacheck.errors.UsageError` for options that a guard would not take, before training starts.
+
+    ``allowed`` are those that this trainer cannot know.
+    """
     known = inspect.signature(Guard).parameters
     for name in options:
-        if name in _KNOWN_BY_TRAINER:
+        if name in _KNOWN_BY_TRAINER and name not in allowed:
             raise UsageError(f"{name}: leave it out: {_KNOWN_BY_TRAINER[name]}")
         if name not in known:
             raise UsageError(f"{name}: unknown option of a guard{nearest_name(name, known)}")

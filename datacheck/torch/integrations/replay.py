@@ -53,12 +53,10 @@ def _is_collection(value: object) -> bool:
 def _copied(value: Any) -> Any:
     """A copy of a collection and of the collections in it, but of nothing else."""
     if isinstance(value, dict):
-        copied = value.copy()
-        copied.update({key: _copied(item) for key, item in value.items()})
-        return copied
+        # A copy keeps the factory of a defaultdict.
+        entries = value.copy()
+        entries.update({key: _copied(item) for key, item in value.items()})
+        return entries
     if isinstance(value, list | deque):
-        copied = value.copy()
-        for position, item in enumerate(value):
-            copied[position] = _copied(item)
-        return copied
+        return type(value)(map(_copied, value))
     return value.copy() if isinstance(value, set) else value
