@@ -32,7 +32,7 @@ Data: TypeAlias = "pa.Array | np.ndarray[Any, Any]"
 
 _MAX_SHOWN = 6
 #: Values of lists that are evaluated together.
-_BLOCK_VALUES = 1 << 16
+_BLOCK_VALUES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,7 @@ def evaluate(
     value at an index, or two lists have different lengths, what is computed from them is unknown; a rule that is unknown
     for that reason is false. Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of the columns.
     """
-    tree = _round_constants(expression.tree, columns)
+    tree = _round_constants(expression, tuple(columns[name].narrow for name in expression.names))
     vectors = VectorAlgebra(columns, num_rows)
     with np.errstate(all="ignore"):
         truth, known = _verdicts(tree, vectors)
@@ -62,13 +63,17 @@ def _verdicts(tree: ast.expr, vectors: VectorAlgebra) -> tuple[BoolArray, BoolAr
     return truth & known, known | vectors.unmatched
 
 
-def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr:
-    """Round constants that are compared with a narrow float field to its dtype."""
+@lru_cache(maxsize=256)
+def _round_constants(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -> ast.expr:
+    """The tree, with constants that are compared with a narrow float field rounded to its dtype."""
+    narrow = dict(zip(expression.names, dtypes, strict=True))
+    if not any(dtypes):
+        return expression.tree
 
     def narrow_of(node: ast.expr) -> str | None:
         match node:
             case ast.Name(id=name):
-                return columns[name].narrow
+                return narrow[name]
             case ast.UnaryOp(op=ast.USub(), operand=operand) | ast.Subscript(value=operand):
                 return narrow_of(operand)
             case ast.Call(func=ast.Name(id="abs" | "min" | "max"), args=arguments):
@@ -86,7 +91,7 @@ def _round_constants(tree: ast.expr, columns: Mapping[str, Operand]) -> ast.expr
             ]
             return ast.Compare(rounded[0], node.ops, [self.visit(part) for part in rounded[1:]])
 
-    rounded_tree: ast.expr = Rounder().visit(copy.deepcopy(tree))
+    rounded_tree: ast.expr = Rounder().visit(copy.deepcopy(expression.tree))
     return rounded_tree
 
 

@@ -254,8 +254,8 @@ def _reduced(function: str, value: Operand, runs: Axis, count: int) -> tuple[Ope
         if value.kind not in ("number", "bool", "text", *TIMES):
             raise ExpressionTypeError(problem.replace("numbers", "values"))
         return _reduced_order(function, value, runs, count), None
-    is_time = value.kind in TIMES and function in ("min", "max")
-    values = value.values if is_time else numbers(value, problem)
+    is_extreme = function in ("min", "max") and value.kind in ("number", *TIMES)
+    values = value.values if is_extreme else numbers(value, problem)
     values, runs = without_nulls(values, value.valid, runs, count)
     reduced, valid = reduce_numbers(function, values, runs, count)
     inexact = None
@@ -264,7 +264,7 @@ def _reduced(function: str, value: Operand, runs: Axis, count: int) -> tuple[Ope
         if max(abs(int(values.min())), abs(int(values.max()))) * longest >= _EXACT_FLOAT:
             estimate, _ = reduce_numbers("sum", values.astype(np.float64), runs, count)
             inexact = np.abs(estimate) >= (_SAFE_SUM if function == "sum" else _EXACT_FLOAT)
-    return Operand(value.kind if is_time else "number", reduced, valid), inexact
+    return Operand(value.kind if is_extreme else "number", reduced, valid), inexact
 
 
 def _reduced_truth(function: str, value: Operand, runs: Axis, count: int) -> Operand:

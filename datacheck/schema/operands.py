@@ -45,10 +45,11 @@ class ExpressionTypeError(ValueError):
 class Operand:
     """Values of one kind, as a vector or, for a constant, as one value.
 
-    ``kind`` is ``number`` (int64 or float64), ``bool``, ``text`` (an Arrow array, or a ``str``), ``bytes`` (an Arrow
-    array), one of :data:`TIMES` (nanoseconds as int64), ``null`` (no values), or a description of a column that only
-    ``is_null`` and ``len`` accept. ``valid`` is None if nothing is null. ``axes``, if rows have lists, say how the
-    values, which are those of all rows, belong to rows; everything else is then by flat position.
+    ``kind`` is ``number`` (integers or floats of up to 64 bits, or Python objects), ``bool``, ``text`` (an Arrow array,
+    or a ``str``), ``bytes`` (an Arrow array), one of :data:`TIMES` (nanoseconds as int64), ``null`` (no values), or a
+    description of a column that only ``is_null`` and ``len`` accept. ``valid`` is None if nothing is null. ``axes``, if
+    rows have lists, say how the values, which are those of all rows, belong to rows; everything else is then by flat
+    position.
 
     ``inexact`` marks values that the representation cannot hold; ``exact`` gives the value at such a position as a
     Python integer or a Decimal. ``narrow`` is the dtype of a column of floats that is narrower than float64.
@@ -96,12 +97,16 @@ def described(value: Operand) -> str:
 
 
 def numbers(value: Operand, problem: str) -> Any:
-    """The values as int64 or float64; true and false count as 1 and 0. Raises ``ExpressionTypeError(problem)``."""
+    """The values as int64 or float64, or Python objects; true and false count as 1 and 0.
+
+    Raises ``ExpressionTypeError(problem)`` for values of another kind.
+    """
     if value.kind == "bool":
         return value.values.astype(np.int64)
     if value.kind != "number":
         raise ExpressionTypeError(problem)
-    return value.values
+    wide = {"f": np.float64, "i": np.int64, "u": np.int64}.get(value.values.dtype.kind)
+    return value.values if wide is None else value.values.astype(wide, copy=False)
 
 
 def both_valid(first: BoolArray | None, second: BoolArray | None) -> BoolArray | None:
@@ -234,13 +239,16 @@ def _of_numbers(array: Array, valid: BoolArray | None) -> Operand:
         return Operand("bool", array, valid)
     if kind == "f":
         narrow = array.dtype.name if array.dtype.itemsize < 8 else None
-        with np.errstate(all="ignore"):  # a signalling NaN, or a long double beyond float64
-            wide = array.astype(np.float64, copy=False)
-        return Operand("number", wide, valid, narrow=narrow)
+        return Operand("number", array if array.dtype.itemsize <= 8 else _as_float64(array), valid, narrow=narrow)
     if kind == "u" and array.dtype.itemsize == 8:
         too_large = array > _INT64_MAX
         return Operand("number", array.astype(np.int64), valid, too_large, lambda row: int(array[row]))
-    return Operand("number", array.astype(np.int64, copy=False), valid)
+    return Operand("number", array, valid)
+
+
+def _as_float64(array: Array) -> Array:
+    with np.errstate(all="ignore"):  # a signalling NaN, or a long double beyond float64
+        return array.astype(np.float64)
 
 
 def _of_decimals(array: pa.Array, valid: BoolArray | None) -> Operand:

@@ -6,6 +6,8 @@ and polars. What has no value in an empty list (``min``, ``max``, ``mean``, ``st
 
 from __future__ import annotations
 
+import itertools
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +20,8 @@ __all__ = ["count_of", "distinct_of", "is_sorted", "reduce_numbers", "reduce_tru
 
 Array = np.ndarray[Any, Any]
 
+#: Up to this many values in each list, lists of one length are reduced position by position.
+_FEW: Final = 8
 _UFUNCS: Final[dict[str, np.ufunc]] = {
     "sum": np.add,
     "min": np.minimum,
@@ -65,19 +69,24 @@ def _each(values: Array, runs: Axis) -> Array:
 
 
 def _reduce(name: str, values: Array, runs: Axis, count: int) -> Array:
-    """A ufunc over each list; 0 (or true for ``all``) for an empty one."""
+    """A ufunc over each list; 0 (or true for ``all``) for an empty one.
+
+    The order of additions depends on the length of a list alone, never on its layout or on the lists beside it.
+    """
     ufunc = _UFUNCS[name]
     if values.dtype == object and name in EXTREMES:
         ufunc = np.frompyfunc(EXTREMES[name], 2, 1)
-    if isinstance(runs, int) and runs:
-        reduced: Array = ufunc.reduce(values.reshape(count, runs), axis=1)
+    if isinstance(runs, int) and 0 < runs < _FEW:
+        # A call for each position is faster than one for each list; the first value comes last, as in ``reduceat``.
+        columns = values.reshape(count, runs).T
+        rest = reduce(ufunc, columns[1:]) if runs > 1 else None
+        reduced: Array = columns[0].copy() if rest is None else ufunc(columns[0], rest)
         return reduced
     found = np.full(count, name == "all", values.dtype)
-    if isinstance(runs, int):
-        return found
-    filled = np.diff(runs) > 0
+    offsets = np.arange(count + 1) * runs if isinstance(runs, int) else runs
+    filled = np.diff(offsets) > 0
     if filled.any():
-        found[filled] = ufunc.reduceat(values, runs[:-1][filled])
+        found[filled] = ufunc.reduceat(values, offsets[:-1][filled])
     return found
 
 
@@ -107,13 +116,30 @@ def distinct_of(values: Array, runs: Axis, count: int) -> IntArray:
     if values.dtype == object:
         seen: dict[Any, int] = {}
         values = np.array([seen.setdefault(one if one == one else "nan", len(seen)) for one in values], np.int64)
-    owners = np.repeat(np.arange(count), lengths_of(runs, count))
-    order = np.lexsort((values, owners))
-    owners, values = owners[order], values[order]
-    is_new = np.ones(len(values), np.bool_)
-    is_same = (values[1:] == values[:-1]) | ((values[1:] != values[1:]) & (values[:-1] != values[:-1]))
-    is_new[1:] = ~is_same | (owners[1:] != owners[:-1])
-    return np.bincount(owners[is_new], minlength=count).astype(np.int64)
+    if isinstance(runs, int):
+        return _distinct_in_rows(values.reshape(count, runs))
+    lengths = np.diff(runs)
+    found = np.zeros(count, np.int64)
+    # Lists of one length are sorted together, as the rows of a matrix.
+    order = np.argsort(lengths, kind="stable")
+    edges = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1))
+    for lists in (order[start:stop] for start, stop in itertools.pairwise(edges.tolist())):
+        length = lengths[lists[0]]
+        if length:
+            found[lists] = _distinct_in_rows(values[runs[lists][:, None] + np.arange(length)])
+    return found
+
+
+def _distinct_in_rows(rows: Array) -> IntArray:
+    if not rows.size:
+        return np.zeros(len(rows), np.int64)
+    rows = np.sort(rows, axis=1)
+    before, after = rows[:, :-1], rows[:, 1:]
+    is_new = before != after
+    if rows.dtype.kind == "f":
+        is_new &= (before == before) | (after == after)  # NaN are sorted last
+    distinct: IntArray = 1 + np.count_nonzero(is_new, axis=1).astype(np.int64)
+    return distinct
 
 
 def is_sorted(values: Array, runs: Axis, count: int) -> BoolArray:

@@ -102,7 +102,7 @@ class VectorAlgebra:
         return Operand("number", self._calculated(symbol, first, second, valid, axes), valid, axes=axes)
 
     def negative(self, value: Operand) -> Operand:
-        if value.kind == "bool" or (value.kind == "number" and value.values.dtype.kind == "i"):
+        if value.kind == "bool" or (value.kind == "number" and value.values.dtype.kind in "iu"):
             return self.arithmetic("-", Operand("number", np.int64(0)), value)
         if value.kind == "null":
             return value
