@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any
 
 from datacheck.codes import CODES
+from datacheck.row_spread import RowSpread
 from datacheck.text import count, ordinal_list, plain, quantity
 
 __all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "typed"]
@@ -84,7 +85,7 @@ class Finding:
 
     ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
     NaN, infinities and bounds are counted over the values that are present, nulls over all. ``num_rows`` is the number of
-    rows with violations, None if it is unknown. ``rule`` distinguishes
+    rows with violations, None if it is unknown; ``spread`` says how they are spread over the file. ``rule`` distinguishes
     custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or what went
     wrong.
     """
@@ -99,6 +100,7 @@ class Finding:
     detail: str = ""
     severity: Severity | None = None
     num_rows: int | None = None
+    spread: RowSpread | None = None
 
     def __post_init__(self) -> None:
         if self.severity is None:
@@ -203,6 +205,7 @@ class Finding:
             "detail": self.detail,
             "message": self.message,
             "examples": [example.to_dict() for example in self.examples],
+            **({} if self.spread is None else {"spread": self.spread.to_dict()}),
         }
 
     @classmethod
@@ -221,6 +224,7 @@ class Finding:
             detail=typed(record["detail"], str),
             severity=Severity(record["severity"]),
             num_rows=typed(record.get("num_rows"), int, NoneType),
+            spread=None if record.get("spread") is None else RowSpread.from_dict(record["spread"]),
         )
 
 
@@ -235,6 +239,14 @@ def _sum_of_rows(known: Finding, other: Finding) -> int | None:
     """The rows with violations of both parts; None if they are unknown in one."""
     parts = [part.num_rows for part in (known, other) if part.num_violations]
     return None if None in parts else sum(filter(None, parts))
+
+
+def _merged_spread(known: Finding, other: Finding) -> RowSpread | None:
+    """The spread of both parts; None if it is unknown in one."""
+    parts = [part.spread for part in (known, other) if part.num_violations]
+    if len(parts) == 2 and parts[0] is not None and parts[1] is not None:
+        return parts[0].merge(parts[1])
+    return parts[0] if len(parts) == 1 else None
 
 
 def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
@@ -258,5 +270,6 @@ def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> 
             detail=known.detail or finding.detail,
             severity=_more_severe(known, finding),
             num_rows=_sum_of_rows(known, finding),
+            spread=_merged_spread(known, finding),
         )
     return [finding for finding in merged.values() if keep_clean or finding.num_violations]

@@ -11,6 +11,7 @@ from datacheck.batch import Batch
 from datacheck.codes import CODES
 from datacheck.findings import Example, Finding, Severity
 from datacheck.leaves import IntArray, Leaf
+from datacheck.row_spread import RowSpread
 
 __all__ = ["FileCheck", "LeafPositions", "Outcome", "RowCheck"]
 
@@ -39,6 +40,7 @@ class Outcome:
         severity: the code's severity unless set.
         reads: the columns, or fields in them, that a rule reads; None if it does not say.
         num_rows: the number of rows with a violation, if known.
+        spread: how the violations are spread over the rows of the file, where ``rows`` do not say.
         values: the violating values, if rows were asked for and the rule is about values.
     """
 
@@ -55,10 +57,17 @@ class Outcome:
     values: LeafPositions | None = None
     reads: tuple[str | None, ...] | None = None
     num_rows: int | None = None
+    spread: RowSpread | None = None
 
     @property
     def is_error(self) -> bool:
         return (self.severity or CODES[self.code].severity) == Severity.ERROR
+
+    def with_spread(self, batch: Batch | None = None) -> Outcome:
+        """The outcome with the spread of its rows, which are those of the file if no batch is given."""
+        if self.spread is not None or self.rows is None or not len(self.rows):
+            return self
+        return replace(self, spread=RowSpread.of(self.rows if batch is None else batch.file_rows(self.rows)))
 
     def in_batch(self, batch: Batch) -> Outcome:
         """The outcome of a file (whose rows are rows of the file), for the rows of one batch of it.
@@ -85,6 +94,7 @@ class Outcome:
             self.detail,
             self.severity,
             None if is_sample else num_rows,
+            None if is_sample else self.spread,
         )
 
 

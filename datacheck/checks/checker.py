@@ -118,6 +118,7 @@ class Checker:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
+        outcomes = [one.with_spread(batch) for one in outcomes]
         return [_with_lines(one, batch) for one in outcomes] if batch.has_lines else outcomes
 
     def _collect_facts(self, leaf: Leaf, column: Column, *, is_shared: bool) -> None:

@@ -19,6 +19,7 @@ from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
+from datacheck.row_spread import RowSpread
 from datacheck.text import plain
 
 __all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable", "value_at"]
@@ -96,7 +97,7 @@ def _find_violations(
     leaf: Leaf, rules: Sequence[ValueRule], slices: Sequence[slice], batch: Batch, with_rows: bool
 ) -> Iterator[Outcome]:
     for rule in rules:
-        found = _Violations(leaf, rule, keep_all=with_rows)
+        found = _Violations(leaf, rule, batch, keep_all=with_rows)
         try:
             for part in slices:
                 found.add(part)
@@ -106,7 +107,7 @@ def _find_violations(
             yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
             continue
         if found.num_violations:
-            yield found.outcome(batch)
+            yield found.outcome()
 
 
 def _blocks(length: int) -> Iterator[slice]:
@@ -116,12 +117,13 @@ def _blocks(length: int) -> Iterator[slice]:
 class _Violations:
     """Counts the violations of one rule and keeps their positions: all, or enough for the examples."""
 
-    def __init__(self, leaf: Leaf, rule: ValueRule, *, keep_all: bool) -> None:
-        self.leaf, self.rule, self.keep_all = leaf, rule, keep_all
+    def __init__(self, leaf: Leaf, rule: ValueRule, batch: Batch, *, keep_all: bool) -> None:
+        self.leaf, self.rule, self.batch, self.keep_all = leaf, rule, batch, keep_all
         self.num_violations = 0
         self.positions: list[IntArray] = []
         self.num_kept = 0
         self._distinct = _Distinct(leaf, rule) if leaf.codes is not None and not rule.on_nulls else None
+        self._spread: RowSpread | None = None
         #: The rows with violations: how many, and the last, which may go on in the next slice.
         self.num_rows, self._last_row = 0, -1
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
@@ -136,30 +138,33 @@ class _Violations:
         if not found:
             return
         self.num_violations += found
-        self._count_rows(mask, part, found)
+        positions = np.flatnonzero(mask) + part.start
+        self._count_rows(positions)
         if not self._is_by_rows and not self.keep_all:
-            self.positions = [self._first(np.concatenate([*self.positions, np.flatnonzero(mask) + part.start]))]
+            self.positions = [self._first(np.concatenate([*self.positions, positions]))]
         elif self.keep_all or self.num_kept < MAX_EXAMPLES:
-            positions = np.flatnonzero(mask) + part.start
             if not self.keep_all:
                 positions = positions[: MAX_EXAMPLES - self.num_kept]
             self.positions.append(positions)
             self.num_kept += len(positions)
 
-    def _count_rows(self, mask: BoolArray, part: slice, found: int) -> None:
+    def _count_rows(self, positions: IntArray) -> None:
         levels = self.leaf.levels
         if not levels:
-            self.num_rows += found
-        elif self._is_by_rows:
-            positions = np.flatnonzero(mask) + part.start
-            if len(levels) == 1 and isinstance(levels[0], Regular):
+            rows = positions
+            self.num_rows += len(rows)
+        else:
+            if len(levels) == 1 and isinstance(levels[0], Regular) and self._is_by_rows:
                 rows = positions // max(1, math.prod(levels[0].shape[1:]))
             else:
                 rows = self.leaf.locate(positions)[0]
-            self.num_rows += int(np.count_nonzero(np.diff(rows, prepend=self._last_row)))
-            self._last_row = int(rows[-1])
+            if self._is_by_rows:
+                self.num_rows += int(np.count_nonzero(np.diff(rows, prepend=self._last_row)))
+                self._last_row = int(rows[-1])
+        spread = RowSpread.of(self.batch.file_rows(rows))
+        self._spread = spread if self._spread is None else self._spread.merge(spread)
 
-    def outcome(self, batch: Batch) -> Outcome:
+    def outcome(self) -> Outcome:
         rule, leaf = self.rule, self.leaf
         positions = np.concatenate(self.positions)
         return Outcome(
@@ -168,11 +173,12 @@ class _Violations:
             len(leaf) if rule.on_nulls else len(leaf) - leaf.num_nulls,
             self.num_violations,
             leaf.rows(positions) if self.keep_all else None,
-            _examples(leaf, self._first(positions), batch),
+            _examples(leaf, self._first(positions), self.batch),
             detail=rule.detail,
             reported=rule.reported,
             severity=rule.severity,
             num_rows=self.num_rows if self._is_by_rows or not leaf.levels else None,
+            spread=self._spread,
             values=LeafPositions(leaf, positions) if self.keep_all else None,
         )
 

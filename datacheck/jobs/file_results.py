@@ -17,6 +17,7 @@ from datacheck.hashing.store import HashStore
 from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
 from datacheck.jobs.units.scan import UnitScan, error_finding
 from datacheck.leaves import IntArray
+from datacheck.row_spread import RowSpread
 from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 
@@ -164,7 +165,8 @@ class Duplicates:
             examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))
             field = key_field(found.key)
             checked = self._num_rows(found.key, found.uri)
-            yield Finding(DUPLICATE_ROW, found.uri, field, len(found.rows), checked, examples)
+            spread = RowSpread.of(found.rows)
+            yield Finding(DUPLICATE_ROW, found.uri, field, len(found.rows), checked, examples, spread=spread)
 
     def _num_rows(self, key: tuple[str, ...], uri: str) -> int:
         return sum(len(where.rows) + where.num_unknown for _, owner, where in self._segments[key] if owner == uri)

@@ -27,6 +27,7 @@ from datacheck.leaves import IntArray
 from datacheck.publishing.publisher import Publisher, WrittenUnit
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
+from datacheck.row_spread import RowSpread
 from datacheck.sinks.ledger import write_ledger
 
 __all__ = ["InputResult", "RunResult", "merge_units", "sum_counts"]
@@ -220,7 +221,8 @@ def _left_in_file(findings: Iterable[Finding], plan: CleaningPlan) -> Iterator[t
 def _duplicate_findings(merged: InputResult, repeated: Iterable[tuple[str | None, IntArray]]) -> Iterator[Finding]:
     for key, rows in repeated:
         examples = tuple(Example(int(row)) for row in rows[:MAX_EXAMPLES])
-        yield Finding(DUPLICATE_ROW, merged.item.uri, key, len(rows), merged.scan.num_rows, examples)
+        spread = RowSpread.of(rows) if len(rows) else None
+        yield Finding(DUPLICATE_ROW, merged.item.uri, key, len(rows), merged.scan.num_rows, examples, spread=spread)
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -22,6 +22,7 @@ LEVELS = {
     "findings": 0,
     "formats": 1,
     "leaves": 0,
+    "row_spread": 0,
     "schema": 0,
     "text": 0,
     "numerics": 1,

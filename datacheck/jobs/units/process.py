@@ -104,7 +104,7 @@ class _UnitCleaner:
         self._fields: FieldMap = {}
         self._num_values: Mapping[str | None, tuple[int, int]] = {}
         is_first = task.unit.index == 0
-        self._findings = [outcome.to_finding(task.unit.uri) for outcome in task.file_outcomes if is_first]
+        self._findings = [one.with_spread().to_finding(task.unit.uri) for one in task.file_outcomes if is_first]
         self._repairs: Counter[tuple[str, str | None]] = Counter()
         self._failed: Counter[str] = Counter()
         self._left: Counter[str] = Counter()

@@ -65,7 +65,8 @@ def _only(outcome: Outcome, rows: IntArray, batch: Batch) -> Outcome:
         return outcome
     chosen = set(batch.file_rows(rows).tolist())
     examples = tuple(example for example in outcome.examples if example.row in chosen)
-    return replace(outcome, num_violations=len(rows), rows=rows, examples=examples, values=None)
+    chosen_rows = replace(outcome, num_violations=len(rows), rows=rows, examples=examples, values=None, spread=None)
+    return chosen_rows.with_spread(batch)
 
 
 def settled_rows(outcomes: Iterable[Outcome]) -> dict[RuleKey, IntArray]:

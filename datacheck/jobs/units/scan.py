@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
                     break
     except SourceError:
         return UnitScan()
-    return UnitScan(findings=tuple(_to_findings(whole.outcomes(), units[0].uri)))
+    return UnitScan(findings=tuple(_to_findings(_with_spread(whole), units[0].uri)))
 
 
 def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False) -> UnitScan:
@@ -163,7 +163,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
     if whole_file is not None:
-        findings += _to_findings(whole_file.outcomes(), uri)
+        findings += _to_findings(_with_spread(whole_file), uri)
     return UnitScan(
         num_rows,
         tuple(merge_findings(findings, keep_clean=True)),
@@ -173,6 +173,10 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
         tuple(keys),
         dataset=dataset,
     )
+
+
+def _with_spread(whole_file: WholeFile) -> Iterator[Outcome]:
+    return (outcome.with_spread() for outcome in whole_file.outcomes())
 
 
 def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool = False) -> list[Finding]:

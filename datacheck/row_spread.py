@@ -1,0 +1,72 @@
+"""How violations are spread over the rows of a file, in at most 64 counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RowSpread"]
+
+_MAX_BINS_BITS = 6
+_MAX_SHIFT = 62
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpread:
+    """Counts of violations by ranges of rows.
+
+    ``counts[i]`` is that of the rows from ``i << shift`` to ``(i + 1) << shift``. The shift is the least with which the last
+    row with a violation is in one of 64 ranges, so that merged parts are the spread of the whole, in whatever order they
+    are merged.
+    """
+
+    shift: int
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.int64]) -> RowSpread:
+        """The spread of violations at these rows of a file, one for each violation; at least one."""
+        shift = _shift_for(int(rows.max()))
+        return cls(shift, tuple(np.bincount(rows >> shift).tolist()))
+
+    @property
+    def rows_per_count(self) -> int:
+        return 1 << self.shift
+
+    def merge(self, other: RowSpread) -> RowSpread:
+        """The spread of the violations of both."""
+        shift = max(self.shift, other.shift)
+        parts = [part._coarser(shift) for part in (self, other)]
+        length = max(map(len, parts))
+        padded = [part + (0,) * (length - len(part)) for part in parts]
+        return RowSpread(shift, tuple(map(sum, zip(*padded, strict=True))))
+
+    def _coarser(self, shift: int) -> tuple[int, ...]:
+        step = 1 << (shift - self.shift)
+        if step == 1:
+            return self.counts
+        return tuple(sum(self.counts[start : start + step]) for start in range(0, len(self.counts), step))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows_per_count": self.rows_per_count, "counts": list(self.counts)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RowSpread:
+        """Read what :meth:`to_dict` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        width, counts = record["rows_per_count"], record["counts"]
+        if type(width) is not int or not isinstance(counts, list) or not all(type(one) is int for one in counts):
+            raise TypeError("expected integers")
+        shift = width.bit_length() - 1
+        if width < 1 or width != 1 << shift or shift > _MAX_SHIFT or not 1 <= len(counts) <= 1 << _MAX_BINS_BITS:
+            raise ValueError("expected a power of two, and 1 to 64 counts")
+        if min(counts) < 0:
+            raise ValueError("expected counts of at least 0")
+        return cls(shift, tuple(counts))
+
+
+def _shift_for(last_row: int) -> int:
+    return max(0, last_row.bit_length() - _MAX_BINS_BITS)
