@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from datacheck.leaves import (
 )
 from datacheck.text import plain
 
-__all__ = ["Batch", "Column", "MalformedRow", "arrow_dtype", "split_decoded", "walk_arrow"]
+__all__ = ["Batch", "Column", "Fault", "MalformedRow", "RawRecords", "arrow_dtype", "split_decoded", "walk_arrow"]
 
 #: Arrow types whose buffers are plain numbers that NumPy can view.
 _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
@@ -59,6 +59,10 @@ _NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
 _NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()}
 
 
+#: The one column of quarantined rows that are kept as they lie in the file.
+RAW_NAME = "record"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One field of a batch: an Arrow array, or a NumPy array whose first axis is the rows.
@@ -69,7 +73,9 @@ class Column:
     True where a value could not be converted; it has no value then, but is not a null. ``words`` are the cells of a text
     file as they were read, for a column in which some do not convert. ``is_sample`` marks an array
     that is one sample: its first axis was added for the row, and is not part of its shape. ``is_parameter`` marks a weight of
-    a model.
+    a model. ``absent`` is, by the path of a leaf, True where a record has neither a value nor a null (see
+    ``Leaf.absent``). ``derived`` marks what was computed from another column, which checks see and no output has. ``is_new``
+    marks a column with repaired values.
     """
 
     name: str | None
@@ -81,6 +87,9 @@ class Column:
     is_sample: bool = False
     words: pa.Array | None = None
     is_parameter: bool = False
+    absent: Mapping[str, BoolArray] | None = None
+    derived: bool = False
+    is_new: bool = False
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
@@ -97,6 +106,8 @@ class Column:
         leaves = walk_arrow(self.name or "", self.data, distinct=distinct)
         if self.unconvertible is not None:
             leaves = self._mark_unconvertible(leaves)
+        if self.absent is not None:
+            leaves = map(self._mark_absent, leaves)
         return leaves if self.name else (replace(leaf, path=leaf.path or self.name) for leaf in leaves)
 
     def _mark_unconvertible(self, leaves: Iterator[Leaf]) -> Iterator[Leaf]:
@@ -104,6 +115,23 @@ class Column:
         assert self.unconvertible is not None
         unconvertible = np.ascontiguousarray(self.unconvertible).reshape(-1)
         return (replace(leaf, unconvertible=unconvertible) for leaf in leaves)
+
+    def _mark_absent(self, leaf: Leaf) -> Leaf:
+        absent = None if self.absent is None else self.absent.get(leaf.path or "")
+        # Where two fields have one path, which of them is meant shows in the number of values.
+        return leaf if absent is None or len(absent) != len(leaf) else replace(leaf, absent=absent)
+
+    def _absent_in(self, rows: IntArray) -> Mapping[str, BoolArray] | None:
+        """``absent`` for only these rows, in that order."""
+        taken = {}
+        for leaf in self.leaves() if self.absent is not None else ():
+            if leaf.absent is None or leaf.path is None:
+                continue
+            owners = leaf.locate(np.arange(len(leaf), dtype=np.int64))[0]
+            starts, stops = np.searchsorted(owners, rows), np.searchsorted(owners, rows, side="right")
+            parts = [leaf.absent[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+            taken[leaf.path] = np.concatenate([np.empty(0, np.bool_), *parts])
+        return taken or None
 
     def take(self, rows: IntArray) -> Column:
         """The column with only ``rows``, in that order."""
@@ -113,7 +141,50 @@ class Column:
         if isinstance(self.data, np.ndarray):
             return replace(self, data=self.data[rows], unconvertible=unconvertible)
         words = None if self.words is None else take_rows(self.words, rows)
-        return replace(self, data=take_rows(self.data, rows), unconvertible=unconvertible, words=words)
+        data, absent = take_rows(self.data, rows), self._absent_in(rows)
+        return replace(self, data=data, unconvertible=unconvertible, words=words, absent=absent)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a source found wrong in some rows of a batch, where no check of values would see it.
+
+    ``rows`` has the row in the batch of each violation, sorted; ``examples`` are a few of them with the value. A key that
+    records lack is a fault only for a field that must have a value; checks decide that.
+    """
+
+    code: str
+    field: str | None
+    num_checked: int
+    rows: IntArray
+    examples: tuple[tuple[int, str], ...] = ()
+    detail: str = ""
+
+    def take(self, rows: IntArray) -> Fault:
+        """The fault among only these rows of the batch, in their new places."""
+        counts = np.searchsorted(self.rows, rows, side="right") - np.searchsorted(self.rows, rows)
+        place = {row: index for index, row in enumerate(rows.tolist())}
+        examples = tuple((place[row], value) for row, value in self.examples if row in place)
+        return replace(self, rows=np.repeat(np.arange(len(rows)), counts), examples=examples)
+
+
+class RawRecords:
+    """The bytes of each row as they lie in the file, for an output that copies them; made when they are first asked for."""
+
+    def __init__(self, make: Callable[[], pa.Array]) -> None:
+        self._make: Callable[[], pa.Array] = make
+        self._made: pa.Array | None = None
+
+    @property
+    def array(self) -> pa.Array:
+        """A binary array, one value a row."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def take(self, rows: IntArray) -> RawRecords:
+        """Those of only these rows, in that order."""
+        return RawRecords(lambda: take_rows(self.array, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +205,9 @@ class Batch:
     format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
     ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``. ``unreadable`` are errors in
     parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read. ``findings`` are what
-    else a source found about the file while it read these rows.
+    else a source found about the file while it read these rows, and ``faults`` what it found in the rows themselves. ``raw``
+    are the rows as they lie in the file, in formats whose output copies what it keeps; ``dropped`` are the columns of the file
+    that the batch no longer has. ``is_ragged`` says that its columns are the keys of these rows: others may have more.
     """
 
     columns: tuple[Column, ...]
@@ -148,6 +221,10 @@ class Batch:
     lines: IntArray | None = None
     unreadable: tuple[SourceError, ...] = ()
     findings: tuple[Finding, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    raw: RawRecords | None = None
+    dropped: tuple[str, ...] = ()
+    is_ragged: bool = False
 
     @property
     def names(self) -> list[str | None]:
@@ -177,10 +254,23 @@ class Batch:
         lines = None if self.lines is None else self.lines[rows]
         if self.line_start is not None:
             lines = rows + self.line_start
-        return Batch(columns, len(rows), self.row_start, self.row_group, self.file_rows(rows), lines=lines)
+        return Batch(
+            columns,
+            len(rows),
+            self.row_start,
+            self.row_group,
+            self.file_rows(rows),
+            lines=lines,
+            faults=tuple(fault.take(rows) for fault in self.faults),
+            raw=None if self.raw is None else self.raw.take(rows),
+            dropped=self.dropped,
+            is_ragged=self.is_ragged,
+        )
 
     def as_read(self) -> Batch:
-        """The batch with the text of each column in which some cells do not convert."""
+        """The batch as its file has it: raw records, or the text of each column in which some cells do not convert."""
+        if self.raw is not None:
+            return replace(self, columns=(Column(RAW_NAME, self.raw.array),), faults=())
         if all(column.words is None for column in self.columns):
             return self
         return self.with_columns(
@@ -196,7 +286,9 @@ class Batch:
         return any(column.is_sample for column in self.columns)
 
     def slice(self, start: int, count: int) -> Batch:
-        """Some consecutive rows of the batch, without a copy."""
+        """Some consecutive rows of the batch, without a copy if nothing about its rows was found."""
+        if self.faults or self.raw is not None:
+            return replace(self.take(np.arange(start, start + count)), counts_rows=self.counts_rows)
         columns = tuple(
             replace(
                 column,

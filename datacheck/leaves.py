@@ -116,6 +116,9 @@ class Leaf:
 
     ``is_parameter`` marks a weight of a model.
 
+    ``absent`` is True where a record has neither a value nor a null at this path: the key is missing, or its value is of
+    another type. It is not valid, but not a null either.
+
     ``codes``, only if the walker was asked for distinct values: ``values`` then holds each value once, and ``codes`` is the
     position in it of each flat position's value (arbitrary for a null). Everything else is by flat position.
     """
@@ -130,6 +133,7 @@ class Leaf:
     unconvertible: BoolArray | None = None
     codes: IntArray | None = None
     is_parameter: bool = False
+    absent: BoolArray | None = None
 
     def __len__(self) -> int:
         if self.codes is not None:

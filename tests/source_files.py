@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -67,6 +68,24 @@ def _write_csv(path: Path, table: Table) -> None:
 
 def _write_csv_gz(path: Path, table: Table) -> None:
     path.write_bytes(gzip.compress(_csv_text(table).encode()))
+
+
+def _json_lines(table: Table) -> str:
+    rows = zip(*(values.tolist() for values in table.values()), strict=True)
+    return "".join(json.dumps(dict(zip(table, row, strict=True))) + "\n" for row in rows)
+
+
+def _write_json_lines(path: Path, table: Table) -> None:
+    path.write_text(_json_lines(table))
+
+
+def _write_json_lines_zst(path: Path, table: Table) -> None:
+    with pa.CompressedOutputStream(str(path), "zstd") as stream:
+        stream.write(_json_lines(table).encode())
+
+
+def _write_json(path: Path, table: Table) -> None:
+    path.write_text(json.dumps(list(map(json.loads, _json_lines(table).splitlines())), indent=1))
 
 
 def _write_npz(path: Path, table: Table) -> None:
@@ -150,6 +169,9 @@ FORMATS: dict[str, Format] = {
     "stream": Format(".arrows", _write_stream),
     "csv": Format(".csv", _write_csv, is_text=True, splits=False),
     "csv.gz": Format(".csv.gz", _write_csv_gz, splits=False),
+    "jsonl": Format(".jsonl", _write_json_lines, needs="msgspec", is_text=True),
+    "jsonl.zst": Format(".jsonl.zst", _write_json_lines_zst, needs="msgspec", splits=False),
+    "json": Format(".json", _write_json, needs="msgspec", is_text=True, splits=False),
     "npz": Format(".npz", _write_npz),
     "npz-compressed": Format(".npz", _write_npz_compressed, splits=False),
     "safetensors": Format(".safetensors", _write_safetensors, needs="safetensors"),

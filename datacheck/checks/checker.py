@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
 from datacheck.checks.coerce import coerce_batch, find_unconvertible
+from datacheck.checks.faults import fault_outcomes, keys_outcomes
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
@@ -89,7 +90,8 @@ class Checker:
 
     Attributes:
         fields: the facts about each leaf so far, by path.
-        num_values: for each path the number of slots so far, and of those that hold a value.
+        num_values: for each path the number of slots so far, and of those that hold a value; for None, in data whose records
+            differ in their keys, the number of records.
     """
 
     def __init__(self, rules: RuleSet, *, with_rows: bool = False) -> None:
@@ -108,14 +110,20 @@ class Checker:
     def check_coerced(self, read: Batch, batch: Batch) -> list[Outcome]:
         """:meth:`check` of a batch as it was read, and as :func:`coerce_batch` converted it."""
         outcomes = [*find_unconvertible(read, batch, self.schema), *nan_words(batch)]
+        outcomes += fault_outcomes(batch, self.schema)
         seen: set[str | None] = set()
+        containers: dict[str | None, Leaf] = {}
         for column_index, column in enumerate(batch.columns):
             for leaf_index, leaf in enumerate(column.leaves(distinct=not self._with_rows)):
                 is_shared = leaf.path in seen or self._owners.setdefault(leaf.path, column.name) != column.name
                 seen.add(leaf.path)
                 self._collect_facts(leaf, column, is_shared=is_shared)
+                if batch.is_ragged and leaf.dtype == "struct":
+                    containers[leaf.path] = leaf
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
+        if batch.is_ragged:
+            outcomes += self._check_keys(batch, containers, seen)
         for row_check in self._checks_of_rows(batch.names):
             outcomes += row_check.run(batch)
         outcomes = [one.with_spread(batch) for one in outcomes]
@@ -128,6 +136,16 @@ class Checker:
         if known is None or isinstance(column.data, np.ndarray) or leaf.dtype != known.dtype:
             facts = FieldFacts.of(leaf, column)
             self.fields[leaf.path] = known.followed_by(facts) if known else facts
+
+    def _check_keys(self, batch: Batch, objects: Mapping[str | None, Leaf], seen: Set[str | None]) -> list[Outcome]:
+        """The fields of the schema that no record of a batch has. That they are no columns of it is then no fault."""
+        slots, present = self.num_values.get(None, (0, 0))
+        self.num_values[None] = (slots + batch.num_rows, present + batch.num_rows)
+        absent = [path for path in self.schema.fields if path is not None and path not in seen]
+        for path in absent:
+            dtype = self.schema.fields[path].dtype or "null"
+            self.fields.setdefault(path, FieldFacts(dtype, top_level="." not in path))
+        return [outcome for path in absent for outcome in keys_outcomes(path, batch, objects, self.schema)]
 
     def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))

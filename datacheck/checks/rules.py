@@ -132,8 +132,9 @@ class _Violations:
         mask = self.rule.mask(self.leaf, part) if self._distinct is None else self._distinct.mask(part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
-        elif self.leaf.unconvertible is not None and self.rule.on_nulls:
-            mask = mask & ~self.leaf.unconvertible[part]
+        elif self.rule.on_nulls:
+            for other in (self.leaf.unconvertible, self.leaf.absent):
+                mask = mask if other is None else mask & ~other[part]
         found = int(np.count_nonzero(mask))
         if not found:
             return

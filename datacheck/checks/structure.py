@@ -76,6 +76,14 @@ class FieldFacts:
             return replace(self, is_shared=True).followed_by(other)
         if other.unseen and not self.unseen:
             return replace(self, unseen=other.unseen).followed_by(other)
+        if "null" in (self.dtype, other.dtype) and other.dtype != self.dtype:
+            # A part of a file of JSON in which all values are null says nothing about their type.
+            return replace(self, dtype=other.dtype if self.dtype == "null" else self.dtype).followed_by(
+                replace(other, dtype=self.dtype if other.dtype == "null" else other.dtype)
+            )
+        if {self.dtype, other.dtype} == {"int64", "float64"} and not self.is_array:
+            # JSON has one type of numbers: 1 among 1.5 is a float.
+            return replace(self, dtype="float64").followed_by(replace(other, dtype="float64"))
         if other.dtype != self.dtype and other.dtype not in self.dtype.split(" and "):
             both = " and ".join(dict.fromkeys([*self.dtype.split(" and "), *other.dtype.split(" and ")]))
             return replace(self, dtype=both).followed_by(replace(other, dtype=both))

@@ -32,7 +32,7 @@ def rebuild(column: Column, repaired: Mapping[int, Leaf]) -> Column:
         return column
     builder = _Builder(repaired, column.name)
     data = builder.array(column.data) if isinstance(column.data, np.ndarray) else builder.arrow(column.data)
-    return replace(column, data=data)
+    return replace(column, data=data, is_new=True)
 
 
 class _Builder:

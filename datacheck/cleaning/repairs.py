@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,10 @@ def apply_repairs(
 def drop_fields(batch: Batch, plan: CleaningPlan) -> Batch:
     """``batch`` without the fields that ``plan`` drops."""
     kept = tuple(column for column in batch.columns if not plan.drops(column.name))
-    return batch if len(kept) == len(batch.columns) else batch.with_columns(kept)
+    if len(kept) == len(batch.columns):
+        return batch
+    dropped = tuple(column.name for column in batch.columns if column.name is not None and plan.drops(column.name))
+    return replace(batch, columns=kept, dropped=dropped)
 
 
 class _ColumnRepair:
@@ -115,7 +119,7 @@ class _ColumnRepair:
             return
         name = step.rule.indicator_name(leaf.path)
         if name is not None:
-            self.indicators.append(Column(name, self._indicator(leaf, replaced)))
+            self.indicators.append(Column(name, self._indicator(leaf, replaced), is_new=True))
 
     def _indicator(self, leaf: Leaf, replaced: BoolArray) -> Any:
         """A mask in the array's shape; one value per row for a nested column."""

@@ -11,7 +11,18 @@ from functools import lru_cache
 from datacheck.codes import bounds, datasets, guard, notes, numbers, rows, structure, training, unreadable
 from datacheck.codes.code import Code, Family, Level
 
-__all__ = ["CODES", "DUPLICATE_ROW", "MALFORMED_ROW", "Code", "Family", "Level", "codes_with_prefix", "longest_prefix"]
+__all__ = [
+    "CODES",
+    "DUPLICATE_ROW",
+    "MALFORMED_ROW",
+    "MISSING_KEY",
+    "OTHER_MISSING_KEY",
+    "Code",
+    "Family",
+    "Level",
+    "codes_with_prefix",
+    "longest_prefix",
+]
 
 _FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, unreadable)
 
@@ -20,6 +31,8 @@ CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file
 
 #: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
 DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"
+#: A key that a record lacks, of a field that must have a value, and of one that the schema does not mention.
+MISSING_KEY, OTHER_MISSING_KEY = "DC107", "DC108"
 
 
 @lru_cache(maxsize=1024)

@@ -167,4 +167,54 @@ CODES = (
             " A field that the schema declares as `string` is not reported."
         ),
     ),
+    _code(
+        code="DC107",
+        name="missing-key",
+        allowable=False,
+        repairable=False,
+        counts_nulls=True,
+        message="{violations} of {checked} records lack {field}",
+        finds=(
+            "A record of JSON without a key that the schema requires, in a field that is not `nullable`. A key whose value is"
+            " null is DC104."
+        ),
+        why=(
+            "Readers of tables turn a missing key into null and then into NaN; a reader of records raises `KeyError` when the"
+            " sample comes up, perhaps after days."
+        ),
+        example=(
+            "Three records have no score:\n"
+            "\n"
+            "    DC107 3 of 20,000 records lack 'score' (train.jsonl, lines 472, 478, 616)"
+        ),
+        remedy=(
+            "Add the key, or drop the records:\n"
+            "\n"
+            "    - {action: drop_row, codes: DC107}\n"
+            "\n"
+            "If records may lack it, say so in the schema: `score: {dtype: float64, required: false, nullable: true}`."
+        ),
+    ),
+    _code(
+        code="DC108",
+        name="other-missing-key",
+        severity="info",
+        allowable=False,
+        repairable=False,
+        counts_nulls=True,
+        message="{violations} of {checked} records lack {field}",
+        finds="A record of JSON without a key that others have, in a field that the schema does not mention.",
+        why="It may be meant: many keys are optional. A collate function that expects the key fails on it.",
+        example=(
+            "Some records have no source:\n"
+            "\n"
+            "    DC108 info: 2,512 of 336,776 records lack 'meta.source' (train.jsonl, lines 2, 9, 10, …)"
+        ),
+        remedy=(
+            "Nothing, if the key is optional. List the field in the schema to say which it is:\n"
+            "\n"
+            "    meta.source: {dtype: string, required: false}   # records may lack it, and nothing is reported\n"
+            "    score: {dtype: float64}                         # a record without it is an error"
+        ),
+    ),
 )

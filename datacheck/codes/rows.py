@@ -110,8 +110,8 @@ CODES = (
         name="malformed-row",
         level="row",
         tolerable=True,
-        message="{violations} of {checked} lines have more or fewer cells than the header: {detail}",
-        finds="A line of a CSV file with more or fewer cells than the header.",
+        message="{violations} of {checked} lines are not valid rows: {detail}",
+        finds="A line of a CSV file with more or fewer cells than the header, or a line of JSON Lines that is not JSON.",
         why=(
             "A delimiter inside unquoted text shifts every value after it one column to the right: plausible numbers"
             " in the wrong fields."
@@ -119,7 +119,7 @@ CODES = (
         example=(
             "A name with a comma was written without quotes:\n"
             "\n"
-            "    DC305 1 of 5,000 lines have more or fewer cells than the header: expected 8 cells, got 9"
+            "    DC305 1 of 5,000 lines are not valid rows: 9 cells instead of 8"
             " (planes.csv, row 17)"
         ),
         remedy=(

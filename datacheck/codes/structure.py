@@ -253,4 +253,31 @@ CODES = (
         ),
         remedy="Save all layers in one dtype, unless they differ on purpose. It is a note and does not fail a job.",
     ),
+    _code(
+        code="DC012",
+        name="mixed-types",
+        shows_words=True,
+        becomes_null=True,
+        message="{violations} of {checked} values in {field} are of another type: {detail}",
+        message_of_values="{violations} of {checked} values in {field} are of another type: {detail}",
+        finds=(
+            'Values of JSON that are of another type than most at their path: the string `"NaN"` among numbers, an object'
+            " among strings. The others are checked all the same."
+        ),
+        why=(
+            "Readers disagree about it: polars reads the numbers as strings, pyarrow and `datasets` fail on the whole file,"
+            " and Python hands a string to the code that expects a number."
+        ),
+        example=(
+            "A score was written as text in two records:\n"
+            "\n"
+            "    DC012 2 of 5,000 values in 'score' are of another type: strings among numbers, such as 'NaN' (chat.jsonl,"
+            " lines 18, 4204)"
+        ),
+        remedy=(
+            "Write one type per key. A pipeline quarantines the records, unless a rule about DC012 says otherwise:\n"
+            "\n"
+            "    - {action: drop_row, codes: DC012}"
+        ),
+    ),
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.codes import CODES, DUPLICATE_ROW, Family
+from datacheck.codes import CODES, DUPLICATE_ROW, OTHER_MISSING_KEY, Family
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes
@@ -67,7 +67,7 @@ class FileScan:
             names = [name for name, times in self._names.items() for _ in range(times)]
             structure = check_structure(self._schema, self._fields, names, None)
             found += [outcome.to_finding(self.uri) for outcome in structure]
-        found += [self._with_count(finding) for finding in merge_findings(self._findings)]
+        found += [self._with_count(one) for one in merge_findings([*self._findings, *self._missing_keys()])]
         is_readable = not self.error and not any(
             CODES[one.code].family is Family.UNREADABLE or one.code == "DC005" for one in found
         )
@@ -76,6 +76,18 @@ class FileScan:
             detail = about_file if self._is_file else "the data has no rows; check how it was selected"
             found.append(Finding("DC306", self.uri, None, 1, 1, detail=detail))
         return found
+
+    def _missing_keys(self) -> Iterator[Finding]:
+        """The keys that no record of some batch has, so that only the counts of the whole file show it."""
+        if None in self._fields or None not in self.num_values:
+            return
+        for path, (slots, _) in self.num_values.items():
+            if path is None or path.endswith("[]") or self._schema.field_for(path) is not None:
+                continue
+            above = path.rpartition(".")[0] or None
+            num_objects = self.num_values.get(above, (0, 0))[1]
+            if num_objects > slots and (above is None or self._fields[above].dtype == "struct"):
+                yield Finding(OTHER_MISSING_KEY, self.uri, path, num_objects - slots, num_objects)
 
     def verdict(self, num_bytes: int) -> FileVerdict:
         """The verdict on the file."""

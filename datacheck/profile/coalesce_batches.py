@@ -56,6 +56,7 @@ def _can_concatenate(batch: Batch) -> bool:
         batch.counts_rows
         and batch.rows is None
         and not batch.malformed
+        and not batch.faults
         and all(
             isinstance(column.data, pa.Array)
             and not column.problem

@@ -147,7 +147,8 @@ class WorkUnit:
     ``num_rows`` is None if unknown before reading. ``row_groups`` are those of a Parquet file; for an Arrow file, the
     record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
     that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
-    ``byte_start`` is where the unit begins in a file of records or blocks.
+    ``byte_start`` is where the unit begins in a file of records, blocks or lines, and ``byte_stop`` where it ends, if it does
+    before the end of the file; ``first_line`` is the number of its first line.
     """
 
     uri: str
@@ -160,7 +161,9 @@ class WorkUnit:
     members: tuple[str, ...] = ()
     row_group_starts: tuple[int, ...] = ()
     byte_start: int = 0
+    byte_stop: int | None = None
     arrays: tuple[tuple[str, str, Fingerprint], ...] = ()
+    first_line: int = 1
     options: ReadOptions = field(default_factory=ReadOptions)
 
 

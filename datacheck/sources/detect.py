@@ -58,7 +58,7 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
         return
     is_required = bool(named.magic) and named.requires_magic
     other = _recognize(uri, head)
-    if other is not None and other.name != named.name and not is_required:
+    if other is not None and other.output_name != named.output_name and not is_required:
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
     if is_required:
         instead = f"; they are those of {other.name}" if other else ""

@@ -17,7 +17,7 @@ from datacheck.findings import Finding
 from datacheck.formats import Format, format_of_name, known_suffixes, load, unread_format_of_name
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import dataset_folder
-from datacheck.sources.skipped_files import is_counted, is_counted_folder, skipped_finding
+from datacheck.sources.skipped_files import is_companion, is_counted, is_counted_folder, skipped_finding
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import LOCAL, storage_of
 from datacheck.text import plain
@@ -305,7 +305,9 @@ def _is_wanted(storage: Storage, uri: str) -> bool:
         data = uri.removesuffix(".dvc")
         return format_of_name(data) is not None and not storage.exists(data)
     record = format_of_name(uri)
-    return record is not None and (not record.needs_recognition or bool(load(record.recognizer)(uri, b"")))
+    if record is None or not record.needs_recognition:
+        return record is not None
+    return not is_companion(posixpath.basename(uri)) and bool(load(record.recognizer)(uri, b""))
 
 
 def _order(path: str) -> list[str]:

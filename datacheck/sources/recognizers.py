@@ -6,16 +6,18 @@ import gzip
 import re
 import zipfile
 
-from datacheck.errors import SourceError
+from datacheck.errors import DatacheckError, SourceError
 from datacheck.sources.archive import open_zip
 from datacheck.sources.base import ReadOptions
 from datacheck.storage.registry import storage_of
 
-__all__ = ["is_number", "is_number_table", "is_safetensors", "is_torch_archive"]
+__all__ = ["is_json_lines", "is_json_records", "is_number", "is_number_table", "is_safetensors", "is_torch_archive"]
 
 #: Bytes in which a table of numbers shows itself.
 _HEAD_BYTES = 4096
 _NUMBER = re.compile(r"(?i)[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|nan|inf(inity)?)")
+#: How an object of JSON begins.
+_OBJECT = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*+"\s*:')
 
 
 def is_torch_archive(uri: str, head: bytes) -> bool:
@@ -32,6 +34,29 @@ def is_torch_archive(uri: str, head: bytes) -> bool:
 def is_safetensors(_uri: str, head: bytes) -> bool:
     """Whether a file begins with the length of a JSON object and the object."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 30
+
+
+def is_json_records(uri: str, _head: bytes = b"") -> bool:
+    """Whether a file of JSON holds records: a list, or an object a line. One object is a description, and so are names."""
+    from datacheck.sources.base import ReadOptions
+    from datacheck.sources.packed import open_packed
+
+    try:
+        with open_packed(uri, ReadOptions()) as stream:
+            head = stream.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except (OSError, ValueError, DatacheckError):
+        return True  # what is wrong with it is said when it is read
+    if head.startswith(b"["):
+        return head[1:].lstrip()[:1] != b'"'
+    if not head.startswith(b"{"):
+        return True
+    first, _, rest = head.partition(b"\n")
+    return first.rstrip().endswith(b"}") and rest.lstrip().startswith(b"{")
+
+
+def is_json_lines(_uri: str, head: bytes) -> bool:
+    """Whether a file begins with an object of JSON, as JSON Lines do."""
+    return _OBJECT.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 
 def is_number(text: str) -> bool:

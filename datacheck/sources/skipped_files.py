@@ -11,7 +11,7 @@ from datacheck.findings import Finding
 from datacheck.formats import format_of_name, unread_format_of_name
 from datacheck.text import plain, quantity
 
-__all__ = ["is_counted", "is_counted_folder", "skipped_finding"]
+__all__ = ["is_companion", "is_counted", "is_counted_folder", "skipped_finding"]
 
 #: Documentation, code, configuration, checksums, locks and logs: they lie beside data and hold none.
 _COMPANIONS = frozenset({
@@ -31,6 +31,11 @@ _COMPANION_NAMES = re.compile(
 )
 #: The most kinds of files that a note lists.
 _MAX_KINDS = 6
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file with this name describes the data beside it."""
+    return _COMPANION_NAMES.fullmatch(name.lower()) is not None
 
 
 def is_counted(name: str) -> bool:

@@ -93,7 +93,7 @@ def is_output(source: str) -> bool:
 
 def test_every_page_is_run_or_is_known_to_need_no_run() -> None:
     pages = {"README.md", *(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))}
-    assert pages - set(PAGES) == {"docs/ci.md", "docs/codes.md", "docs/configuration.md"}
+    assert pages - set(PAGES) == {"docs/ci.md", "docs/codes.md", "docs/configuration.md", "docs/formats.md"}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -107,7 +107,7 @@ def test_every_block_has_a_language(page: str) -> None:
     assert "" not in fences[::2]
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/ci.md", "docs/codes.md", "docs/configuration.md"])
+@pytest.mark.parametrize("page", [*PAGES, "docs/ci.md", "docs/codes.md", "docs/configuration.md", "docs/formats.md"])
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = REPOSITORY / page
     for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):

@@ -186,7 +186,8 @@ def test_an_unsupported_column_is_refused_with_a_format_that_supports_it(fmt, co
 
 
 def test_the_formats_are_listed():
-    assert sink_formats() == FORMATS
+    # JSON has no NaN and one type of numbers: what it writes is tested on its own.
+    assert set(sink_formats()) == {*FORMATS, "jsonl"}
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

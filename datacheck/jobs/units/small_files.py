@@ -103,7 +103,8 @@ def _scan_alone(batch: Batch, uri: str, rules: RuleSet) -> UnitScan:
 
 def _layout(batch: Batch) -> Layout | None:
     """What batches must have in common to be checked together; None for a batch that is checked alone."""
-    if batch.malformed or batch.unreadable or batch.findings or not batch.num_rows or not batch.columns:
+    is_whole = not (batch.malformed or batch.unreadable or batch.findings or batch.faults)
+    if not is_whole or not batch.num_rows or not batch.columns:
         return None
     layout = []
     num_bytes = 0

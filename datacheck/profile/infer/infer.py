@@ -215,7 +215,7 @@ def _header(profile: DataProfile, data: Any) -> list[str]:
         lines.append(f"Nameless arrays share one field: {join_limited(sorted(stems))}. Infer from one of them only.")
     malformed = sum(file.num_malformed for file in profile.files)
     if malformed:
-        lines.append(f"Left out: {quantity(malformed, 'line')} with more or fewer cells than the header (DC305)")
+        lines.append(f"Left out: {quantity(malformed, 'line')} that is not a valid row (DC305)")
     for error in profile.errors[:10]:
         lines.append(f"Left out: {plain(error.uri)}, which could not be read: {plain(error.problem)} ({error.code})")
     if len(profile.errors) > 10:

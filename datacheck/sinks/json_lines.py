@@ -1,0 +1,126 @@
+"""JSON Lines: rows that were not repaired are copied byte for byte, and the others written anew.
+
+JSON has neither NaN nor infinities. Where they were kept, they stay the words that they were (``NaN``, ``Infinity``), as
+Python and pyarrow read them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column
+from datacheck.errors import OutputError
+from datacheck.sinks.columns import arrow_array, column_name
+from datacheck.sinks.writer import FileWriter
+from datacheck.text import plain
+
+__all__ = ["JsonLinesSink"]
+
+
+class JsonLinesSink:
+    """Writes JSON Lines, one object a row."""
+
+    format: ClassVar[str] = "jsonl"
+    suffix: ClassVar[str] = ".jsonl"
+
+    def open(self, uri: str, template: Batch) -> _Writer:
+        return _Writer(uri, template)
+
+
+class _Writer(FileWriter):
+    def __init__(self, uri: str, template: Batch) -> None:
+        super().__init__(uri)
+        for column in template.columns:
+            if column.problem:
+                raise OutputError(f"column '{plain(column_name(column))}' cannot be written as JSON: {column.problem}")
+        self._file = self._open()
+
+    def _write(self, batch: Batch) -> None:
+        for line in _lines_of(batch):
+            self._file.write(line)
+
+    def _finish(self) -> None:
+        pass
+
+
+def _lines_of(batch: Batch) -> Iterator[bytes]:
+    if batch.raw is None:
+        columns = [(column_name(column), _values_of(column)) for column in batch.columns]
+        for row in range(batch.num_rows):
+            yield _line({name: values(row) for name, values in columns})
+        return
+    raw = batch.raw.array
+    changed = [(column_name(column), _values_of(column)) for column in batch.columns if column.is_new]
+    if not changed and not batch.dropped:
+        offsets = np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]
+        yield memoryview(raw.buffers()[2])[int(offsets[0]) : int(offsets[-1])].tobytes() if len(raw) else b""
+        return
+    for row in range(batch.num_rows):
+        line: bytes = raw[row].as_py()
+        before = json.loads(line)
+        is_object = isinstance(before, dict)
+        record = before if is_object else {batch.columns[0].name: before}
+        patched = dict(record)
+        for name in batch.dropped:
+            patched.pop(name, None)
+        for name, values in changed:
+            value = _patched(patched.get(name, _ABSENT), values(row))
+            if value is not _ABSENT:
+                patched[name] = value
+        is_same = len(patched) == len(record) and all(patched[name] is record.get(name, _ABSENT) for name in patched)
+        yield line if is_same else _line(patched if is_object else next(iter(patched.values())))
+
+
+_ABSENT: Any = object()
+
+
+def _patched(before: Any, after: Any) -> Any:
+    """The value after repairs: the same object where nothing in it was repaired. What a record lacks, it lacks still."""
+    if after is None:
+        return before
+    if isinstance(before, dict) and isinstance(after, dict):
+        inner = {key: _patched(before.get(key, _ABSENT), value) for key, value in after.items()}
+        inner = {key: value for key, value in inner.items() if value is not _ABSENT}
+        is_same = all(value is before.get(key, _ABSENT) for key, value in inner.items())
+        return before if is_same else {**before, **inner}
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        items = [_patched(*pair) for pair in zip(before, after, strict=True)]
+        return before if all(new is old for new, old in zip(items, before, strict=True)) else items
+    is_nan = isinstance(before, float) and isinstance(after, float) and math.isnan(before) and math.isnan(after)
+    return before if is_nan or (before == after and isinstance(before, bool) == isinstance(after, bool)) else after
+
+
+def _values_of(column: Column) -> Callable[[int], Any]:
+    if isinstance(column.data, np.ndarray) and column.data.dtype.kind in "biuf" and column.dtype is None:
+        data = column.data
+        return lambda row: data[row].tolist()
+    array: pa.Array = arrow_array(column)
+    return lambda row: array[row].as_py()
+
+
+def _line(record: Any) -> bytes:
+    return json.dumps(record, ensure_ascii=False, default=_as_json).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _as_json(value: Any) -> Any:
+    """A value that JSON has no type for."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise OutputError(
+        f"a value of type {type(value).__name__} cannot be written as JSON; parquet and arrow can hold it"
+    )
