@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RowSpread"]
+__all__ = ["RowSpread", "SpreadCounter"]
 
 _MAX_BINS_BITS = 6
 _MAX_SHIFT = 62
@@ -66,6 +66,37 @@ class RowSpread:
         if min(counts) < 0:
             raise ValueError("expected counts of at least 0")
         return cls(shift, tuple(counts))
+
+
+class SpreadCounter:
+    """Counts the violations of a file or of a part of one, block by block."""
+
+    def __init__(self) -> None:
+        self._shift = 0
+        self._counts: dict[int, int] = {}
+
+    def add(self, rows: npt.NDArray[np.int64]) -> None:
+        """Add the rows of some violations, one for each; at least one."""
+        self._coarsen(_shift_for(int(rows.max())))
+        bins = rows >> self._shift
+        first = int(bins.min())
+        for offset, count in enumerate(np.bincount(bins - first).tolist()):
+            if count:
+                self._counts[first + offset] = self._counts.get(first + offset, 0) + count
+
+    def _coarsen(self, shift: int) -> None:
+        if shift <= self._shift:
+            return
+        step, finer = shift - self._shift, self._counts
+        self._shift, self._counts = shift, {}
+        for index, count in finer.items():
+            self._counts[index >> step] = self._counts.get(index >> step, 0) + count
+
+    def spread(self) -> RowSpread | None:
+        """The spread of what was added; None for nothing."""
+        if not self._counts:
+            return None
+        return RowSpread(self._shift, tuple(self._counts.get(index, 0) for index in range(max(self._counts) + 1)))
 
 
 def _shift_for(last_row: int) -> int:

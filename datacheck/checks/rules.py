@@ -19,7 +19,7 @@ from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
-from datacheck.row_spread import RowSpread
+from datacheck.row_spread import SpreadCounter
 from datacheck.text import plain
 
 __all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable", "value_at"]
@@ -123,7 +123,7 @@ class _Violations:
         self.positions: list[IntArray] = []
         self.num_kept = 0
         self._distinct = _Distinct(leaf, rule) if leaf.codes is not None and not rule.on_nulls else None
-        self._spread: RowSpread | None = None
+        self._spread = SpreadCounter()
         #: The rows with violations: how many, and the last, which may go on in the next slice.
         self.num_rows, self._last_row = 0, -1
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
@@ -162,8 +162,7 @@ class _Violations:
             if self._is_by_rows:
                 self.num_rows += int(np.count_nonzero(np.diff(rows, prepend=self._last_row)))
                 self._last_row = int(rows[-1])
-        spread = RowSpread.of(self.batch.file_rows(rows))
-        self._spread = spread if self._spread is None else self._spread.merge(spread)
+        self._spread.add(self.batch.file_rows(rows))
 
     def outcome(self) -> Outcome:
         rule, leaf = self.rule, self.leaf
@@ -179,7 +178,7 @@ class _Violations:
             reported=rule.reported,
             severity=rule.severity,
             num_rows=self.num_rows if self._is_by_rows or not leaf.levels else None,
-            spread=self._spread,
+            spread=self._spread.spread(),
             values=LeafPositions(leaf, positions) if self.keep_all else None,
         )
 

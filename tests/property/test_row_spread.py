@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import datacheck
 from datacheck.findings import Finding
-from datacheck.row_spread import RowSpread
+from datacheck.row_spread import RowSpread, SpreadCounter
 
 ROWS = st.lists(st.integers(0, 2**40), min_size=1, max_size=50)
 
@@ -33,6 +33,25 @@ def test_parts_merge_into_the_spread_of_the_whole_in_any_order(a: list[int], b: 
     whole = RowSpread.of(np.array([*a, *b, *c]))
     parts = [RowSpread.of(np.array(part)) for part in (a, b, c)]
     assert parts[0].merge(parts[1]).merge(parts[2]) == parts[2].merge(parts[0].merge(parts[1])) == whole
+
+
+@given(st.lists(ROWS, min_size=1, max_size=6))
+def test_blocks_are_counted_as_the_whole(blocks: list[list[int]]) -> None:
+    counter = SpreadCounter()
+    for block in blocks:
+        counter.add(np.array(block))
+    assert counter.spread() == RowSpread.of(np.concatenate(blocks))
+
+
+def test_many_blocks_of_a_long_array_are_counted_as_numpy_counts_them() -> None:
+    values = np.zeros(3_000_000, np.float32)
+    generator = np.random.default_rng(5)
+    values[generator.integers(0, len(values), 40_000)] = np.nan
+    values[generator.integers(0, 1_000_000, 40_000)] = np.nan
+    (finding,) = datacheck.scan({"x": values}).findings
+    rows = np.flatnonzero(np.isnan(values))
+    assert finding.num_violations == finding.num_rows == len(rows)
+    assert finding.spread == RowSpread.of(rows)
 
 
 @given(ROWS)
