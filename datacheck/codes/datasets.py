@@ -173,4 +173,98 @@ CODES = (
         ),
         remedy="Run again what writes the data, and find out why nobody noticed that it had failed.",
     ),
+    _code(
+        code="DC327",
+        name="contradiction",
+        tolerable=True,
+        message="{violations} of {checked} rows have another {field} than an earlier row: {detail}",
+        finds=(
+            "A row that has other values than an earlier row with the same key, where the schema says that the key"
+            " determines them."
+        ),
+        why=(
+            "The same text with two labels, the same image with two boxes: whatever the model answers, one of them counts"
+            " as an error, and no training can make both right."
+        ),
+        example=(
+            "Two annotators disagreed, and the schema has `determines: {text: label}`:\n"
+            "\n"
+            "    DC327 1 of 400 rows have another 'label' than an earlier row: text 'not bad' has 'negative', and"
+            " 'positive' in row 17 of train.parquet (train.parquet, row group 0, row 311)"
+        ),
+        remedy=(
+            "Decide which of the values is right. `drop_row` or `quarantine` keeps the rows that agree with the first one of"
+            " their key:\n"
+            "\n"
+            "    - {action: quarantine, codes: DC327}"
+        ),
+    ),
+    _code(
+        code="DC328",
+        name="missing-key",
+        cacheable=False,
+        tolerable=True,
+        message="{violations} of {checked} rows refer to a {field} that does not exist: {detail}",
+        finds="A row whose key is not in the file, or not the name of a file in the folder, that the schema refers to.",
+        why=(
+            "The join drops the row or fills it with nulls, and the loader raises at the first image that is not there:"
+            " often in the middle of the night."
+        ),
+        example=(
+            "An image was deleted, and the schema has `references: {fields: image, folder: images}`:\n"
+            "\n"
+            "    DC328 1 of 5,000 rows refer to a 'image' that does not exist: image 'cat/0173.png' is not in images"
+            " (index.csv, row 173, line 175)"
+        ),
+        remedy=(
+            "Restore what is missing, or leave the rows out:\n"
+            "\n"
+            "    - {action: drop_row, codes: DC328}\n"
+            "\n"
+            "Paths in `references` start from the folder of the schema. Rows with a null in the key refer to nothing."
+        ),
+    ),
+    _code(
+        code="DC329",
+        name="key-in-two-splits",
+        tolerable=True,
+        message="{violations} of {checked} rows have a {field} that is in another split too: {detail}",
+        finds="A row whose key also occurs in the training split, or in an earlier one, where the schema keeps them apart.",
+        why=(
+            "Two scans of one patient, two reviews by one customer: the model knows the answer from training, and the"
+            " score measures its memory."
+        ),
+        example=(
+            "Scans were split one by one, and the schema has `splits: {apart: patient_id}`:\n"
+            "\n"
+            "    DC329 96 of 1,204 rows have a 'patient_id' that is in another split too: patient_id '8812' is also in"
+            " train, row 812 of train.parquet (test.parquet, row group 0, rows 4, 5, 31, 77, 80, …)"
+        ),
+        remedy=(
+            "Split by the key (scikit-learn's `GroupShuffleSplit`), or leave the rows out of the later split:\n"
+            "\n"
+            "    - {action: drop_row, codes: DC329}"
+        ),
+    ),
+    _code(
+        code="DC330",
+        name="time-overlap",
+        about_inputs=True,
+        message="the times of {field} overlap: {detail}",
+        finds="A split whose first time is before the last one of the training split, or too close after it.",
+        why=(
+            "Neighbouring days are alike. A model that was trained on the days before and after the one that it is tested"
+            " on has seen the answer: a random split of time series is a leak."
+        ),
+        example=(
+            "Days were split at random, and the schema has `splits: {time: {on: day}}`:\n"
+            "\n"
+            "    DC330 the times of 'day' overlap: test begins at 2024-01-03, the training data ends at 2024-10-26 (row 240"
+            " of train.parquet) (test.parquet, row group 0, row 0)"
+        ),
+        remedy=(
+            "Split by time: train on what is before a date, test on what is after it (scikit-learn's `TimeSeriesSplit`). A"
+            " `gap` keeps windows that reach back from the test split out of the training data."
+        ),
+    ),
 )

@@ -10,9 +10,11 @@ from datacheck.batch import Batch
 from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
 from datacheck.dataset_rules.distinct import DistinctRule
 from datacheck.dataset_rules.field_values import Source
+from datacheck.dataset_rules.keyed_rules import key_rules
 from datacheck.dataset_rules.sequence import SequenceRule
 from datacheck.dataset_rules.size import AgeRule, SizeRule
 from datacheck.dataset_rules.statistics import StatisticsRule
+from datacheck.dataset_rules.time_apart import TimeApartRule
 from datacheck.schema.keys import key_columns, outer_names
 from datacheck.schema.model import Schema
 
@@ -34,6 +36,9 @@ def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
             rules.append(distinct)
         if field.max_age is not None and path is not None:
             rules.append(AgeRule(path, field.max_age))
+    rules += key_rules(schema, schema.folder)
+    if schema.splits is not None and schema.splits.time is not None:
+        rules.append(TimeApartRule(schema.splits.time))
     return tuple(rules)
 
 

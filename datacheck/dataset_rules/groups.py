@@ -6,7 +6,7 @@ import base64
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ __all__ = [
     "Grouping",
     "KeyColumns",
     "KeyedTables",
+    "aligned_parts",
     "concatenate",
     "find_columns",
     "group_equal",
+    "hash_key",
     "hashes_of",
     "key_columns_of",
     "table_from_text",
@@ -40,7 +42,9 @@ SPILL_BYTES = 128 << 20
 _PENDING_ROWS = 1 << 16
 _NUM_PARTITIONS = 64
 #: Odd numbers that mix the words of a key.
-_FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
+_FACTORS = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63], np.uint64
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,14 @@ def key_columns_of(batch: Batch, paths: Sequence[str]) -> KeyColumns | None:
     columns = find_columns(batch, paths)
     if columns is None:
         return None
-    hashes = hash_columns(columns) if columns else np.zeros((batch.num_rows, 2), np.uint64)
+    hashes = hash_key(columns) if columns else np.zeros((batch.num_rows, 2), np.uint64)
     return KeyColumns(columns, np.ascontiguousarray(hashes), convertible_rows(columns, batch.num_rows))
+
+
+def hash_key(columns: Sequence[Column]) -> Hashes:
+    """The hash of each row's key, ``(rows, 2)``, by the positions of the columns in it: their names may differ."""
+    hashes: Hashes = hash_columns([replace(column, name=str(index)) for index, column in enumerate(columns)])
+    return hashes
 
 
 def _as_text(column: Column, rows: IntArray) -> pa.Array:
@@ -193,16 +203,26 @@ class KeyedTables:
             if found is not None:
                 yield found
             return
+        yield from (part for part in self.partitions() if part is not None)
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self._folder is not None
+
+    def partitions(self) -> Iterator[pa.Table | None]:
+        """Move everything to disk, and yield what each partition holds: those of other tables have the same keys."""
         with scratch_errors():
             self._spill()
+            if self._folder is None:
+                yield from [None] * _NUM_PARTITIONS
+                return
             for writer in self._writers:
                 writer.close()
             folder = Path(self._folder.name)
             for number in range(_NUM_PARTITIONS):
                 with pa.OSFile(str(folder / f"{number:02d}")) as file, pa.ipc.open_stream(file) as reader:
                     part = reader.read_all()
-                if part.num_rows:
-                    yield self._reduce(part.combine_chunks())
+                yield self._reduce(part.combine_chunks()) if part.num_rows else None
 
     def _spill(self) -> None:
         self._merge_held()
@@ -224,6 +244,14 @@ class KeyedTables:
             start, stop = edges[number], edges[number + 1]
             if stop > start:
                 writer.write_table(ordered.slice(start, stop - start))
+
+
+def aligned_parts(first: KeyedTables, second: KeyedTables) -> Iterator[tuple[pa.Table | None, pa.Table | None]]:
+    """Parts of two sets of tables, in which equal keys are in the same part."""
+    if first.is_on_disk or second.is_on_disk:
+        yield from zip(first.partitions(), second.partitions(), strict=True)
+    else:
+        yield first.table(), second.table()
 
 
 def hashes_of(table: pa.Table, *names: str) -> Hashes:

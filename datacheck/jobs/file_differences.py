@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datacheck.findings import Finding, Severity
 from datacheck.formats import Format, format_of_name
 from datacheck.jobs.file_verdict import Columns, ColumnSummary, FileVerdict, files_by_columns
+from datacheck.jobs.split_names import split_in_name
 from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 
@@ -23,7 +24,6 @@ __all__ = ["compare_files"]
 _MAX_KINDS = 100
 #: Numbers and identifiers in names, but not those of a dtype (``fp16``).
 _NUMBERS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|(?<!fp)(?<!bf)(?<!int)(?<!float)\d+")
-_SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval|holdout)(ing|id|idation|uation)?(?![a-z])")
 _KINDS = (
     (re.compile(r"u?int\d+|float\d+|decimal.*"), "numbers"),
     (re.compile(r"date.*|time.*|duration.*"), "times"),
@@ -76,8 +76,7 @@ def _datasets(verdicts: Iterable[FileVerdict]) -> Iterator[_Dataset]:
     for verdict in verdicts:
         format_ = format_of_name(verdict.uri)
         if verdict.columns and verdict.num_rows and format_ is not None:
-            split = _SPLIT.search(posixpath.basename(verdict.uri).lower())
-            key = (_folder(verdict.uri), format_.name, split[1] if split else "")
+            key = (_folder(verdict.uri), format_.name, split_in_name(verdict.uri))
             groups.setdefault(key, []).append(verdict)
     for (folder, _, _), group in groups.items():
         yield from _split(folder, format_of_name(group[0].uri), group)

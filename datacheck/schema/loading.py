@@ -74,7 +74,7 @@ def _from_path(path: str) -> Schema:
             raise SchemaError(path, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
         if REFERENCE.fullmatch(path):
             return _from_object(import_reference(path), path)
-    return parse_schema(load_yaml(path), plain(path))
+    return parse_schema(load_yaml(path), plain(path)).keep_folder(os.path.dirname(path))  # noqa: PTH120 - may be a URI
 
 
 def _from_object(found: object, place: str) -> Schema:

@@ -243,11 +243,23 @@ class Schema(SchemaPart):
     metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
 
     _pandera_object: Any = PrivateAttr(default=None)
+    _folder: str = PrivateAttr(default="")
 
     @property
     def pandera_object(self) -> Any:
         """A pandera ``DataFrameSchema`` that pandera itself must check in part; None without one."""
         return self._pandera_object
+
+    @property
+    def folder(self) -> str:
+        """The folder of the schema's file, from which the paths in ``references`` start; empty for the current one."""
+        return self._folder
+
+    def keep_folder(self, folder: str) -> Schema:
+        """A copy that knows the folder of its file."""
+        copied = self.model_copy()
+        copied._folder = folder
+        return copied
 
     def keep_pandera(self, pandera_schema: Any) -> Schema:
         """A copy that keeps a pandera schema to check as well."""

@@ -104,3 +104,52 @@ def test_the_only_field_of_an_array_file_has_statistics_too(tmp_path: Path) -> N
     np.save(tmp_path / "x.npy", np.zeros((10, 4), np.float32))
     (found,) = datacheck.scan(tmp_path / "x.npy", {"fields": {None: {"std": {"gt": 0}}}}).findings
     assert found.message.startswith("the std of the array of 40 values is 0, expected > 0")
+
+
+def test_one_text_with_two_labels_is_named_with_both(tmp_path: Path) -> None:
+    pd.DataFrame({"text": ["a", "b", "a"], "label": ["pos", "neg", "neg"]}).to_parquet(tmp_path / "x.parquet")
+    (found,) = datacheck.scan(tmp_path / "x.parquet", {"determines": {"text": "label"}}).findings
+    assert found.message.replace(str(tmp_path), "") == (
+        "1 of 3 rows have another 'label' than an earlier row: text 'a' has 'neg', and 'pos' in row 0 of /x.parquet"
+        " (/x.parquet, row group 0, row 2)"
+    )
+
+
+def test_an_index_is_held_against_the_files_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    (tmp_path / "images" / "cat" / "1.png").touch()
+    (tmp_path / "index.csv").write_text("image,label\ncat/1.png,0\ncat/2.png,1\n,1\n")
+    schema = tmp_path / "s.yaml"
+    schema.write_text("references: {fields: image, folder: images}\nfields: {image: {nullable: true}}\n")
+    (found,) = datacheck.scan(tmp_path / "index.csv", schema).findings
+    assert found.message.replace(str(tmp_path), "") == (
+        "1 of 3 rows refer to a 'image' that does not exist: image 'cat/2.png' is not in images (/index.csv, row 1)"
+    )
+
+
+@pytest.mark.parametrize("reference", [{"file": "absent.parquet"}, {"file": "x.parquet", "keys": "idd"}])
+def test_a_reference_that_cannot_be_read_is_a_finding(tmp_path: Path, reference: dict[str, Any]) -> None:
+    pd.DataFrame({"id": [1]}).to_parquet(tmp_path / "x.parquet")
+    (tmp_path / "s.yaml").write_text(f"references: {{fields: id, {str(reference)[1:-1]}}}\n")
+    (found,) = datacheck.scan(tmp_path / "x.parquet", tmp_path / "s.yaml").findings
+    assert found.code == "DC005"
+    assert ("absent.parquet" in found.detail) or ("has no field 'idd'" in found.detail)
+
+
+def test_splits_are_told_by_the_names_of_files_and_folders(tmp_path: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=4)
+    for name, rows in (("data/train/part-0.parquet", slice(0, 3)), ("data/test-0.parquet", slice(2, 4))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"day": days, "patient": [1, 2, 3, 4], "city": ["a", "a", "b", "c"]})[rows].to_parquet(
+            tmp_path / name
+        )
+    rules = {"splits": {"apart": "patient", "within": "city", "time": {"on": "day"}}}
+    found = datacheck.scan(tmp_path / "data", rules).findings
+    assert [(one.code, Path(one.uri).name, one.num_violations) for one in found] == [
+        ("DC329", "test-0.parquet", 1),
+        ("DC314", "test-0.parquet", 1),
+        ("DC330", "test-0.parquet", 1),
+    ]
+    alone = datacheck.scan(tmp_path / "data" / "train", rules)
+    assert alone.ok
+    assert {one.code for one in alone.findings} == {"DC315"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,15 +59,15 @@ def outcomes(schema: dict[str, Any], columns: Columns, draw: Any, num_files: int
     return found
 
 
-def assert_rows(found: Sequence[DatasetOutcome], code: str, expected: list[int]) -> None:
-    """Exactly these rows are at fault, and the first ones of each file are examples."""
+def assert_rows(found: Sequence[DatasetOutcome], code: str, expected: list[int], num_shown: int = 5) -> None:
+    """Exactly these rows are at fault, and some of them are examples."""
     assert count_of(found, code) == len(expected)
     some = [one for one in found if one.finding.code == code]
     rows = [row for one in some if one.rows is not None for row in one.rows.tolist()]
     assert not rows or sorted(rows) == expected
     shown = sorted(example.row for one in some for example in one.finding.examples if example.row is not None)
     assert set(shown) <= set(expected)
-    assert len(shown) >= min(5, len(expected))
+    assert len(shown) >= min(num_shown, len(expected))
 
 
 def count_of(found: Sequence[DatasetOutcome], code: str) -> int:
@@ -238,3 +239,84 @@ def test_groups_beyond_the_memory_bound_are_spilled_and_judged_alike(monkeypatch
     monkeypatch.setattr(groups, "_PENDING_ROWS", 1000)
     assert judge() == in_memory
     assert {finding.code for finding, _ in in_memory} == {"DC320", "DC321", "DC322"}
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from(["x", "y", "z", None]), st.integers(0, 2) | st.none()), max_size=30)
+
+
+@given(PAIRS, st.data())
+@settings(max_examples=50, deadline=None)
+def test_rows_that_contradict_the_first_of_their_key_are_those_that_a_loop_finds(
+    rows: list[Any], data: st.DataObject
+) -> None:
+    columns = {
+        "text": pa.array([text for text, _ in rows], pa.string()),
+        "label": pa.array([b for _, b in rows], pa.int8()),
+    }
+    found = outcomes({"determines": {"text": "label"}}, columns, data.draw)
+    first: dict[str, int] = {}
+    expected = []
+    for row, (text, label) in enumerate(rows):
+        if text is not None and label is not None and first.setdefault(text, label) != label:
+            expected.append(row)
+    assert_rows(found, "DC327", expected, num_shown=1)
+
+
+@given(PAIRS, st.lists(st.integers(0, 2), max_size=3), st.data())
+@settings(max_examples=40, deadline=None)
+def test_rows_whose_key_is_not_in_the_other_file_are_found(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], known: list[int], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("keys") / "items.parquet"
+    pq.write_table(pa.table({"id": pa.array(known, pa.int64())}), path)
+    schema = {"references": {"fields": "item", "file": str(path), "keys": "id"}}
+    found = outcomes(schema, {"item": pa.array([item for _, item in rows], pa.int32())}, data.draw)
+    missing = [row for row, (_, item) in enumerate(rows) if item is not None and item not in known]
+    assert_rows(found, "DC328", missing, num_shown=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=30), st.sampled_from([1, 1 << 27]), st.data())
+@settings(max_examples=50, deadline=None)
+def test_keys_of_splits_are_compared_as_sets(rows: list[Any], spill_bytes: int, data: st.DataObject) -> None:
+    patch = pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.setattr(groups, "SPILL_BYTES", spill_bytes)
+        patched.setattr(groups, "_PENDING_ROWS", 3)
+        keys, time = np.array([key for key, _ in rows], np.int64), np.array([at for _, at in rows], "M8[D]")
+        schema = {"splits": {"apart": "k", "within": "k", "time": {"on": "t", "gap": "2d"}}}
+        cut = sorted((data.draw(st.integers(0, len(rows))), data.draw(st.integers(0, len(rows)))))
+        parts = {"train": slice(0, cut[0]), "val": slice(cut[0], cut[1]), "test": slice(cut[1], len(rows))}
+        order = data.draw(st.permutations(list(parts)))
+        rules = build_dataset_rules(parse_schema(schema, "schema"))
+        whole = None
+        for name in order:
+            part = Part(f"{name}.parquet", name, keep_rows=data.draw(st.just(True)))
+            state = DatasetState.start(rules, part)
+            chosen = parts[name]
+            size = len(keys[chosen])
+            state.update(Batch((Column("k", keys[chosen]), Column("t", time[chosen])), size, chosen.start))
+            whole = whole or state
+            if whole is not state:
+                whole.merge(state)
+        assert whole is not None
+        found = whole.outcomes(Context(tuple(f"{name}.parquet" for name in order)))
+        whole.close()
+    sets = {name: set(keys[chosen].tolist()) for name, chosen in parts.items()}
+    present = [name for name in order if sets[name]]
+    ranked = sorted(present, key=lambda name: (name != "train", order.index(name)))
+    if "train" not in present or len(present) < 2:
+        assert {one.finding.code for one in found} <= {"DC315", "DC314", "DC329"}
+        return
+    shared, new = [], []
+    for rank, name in enumerate(ranked):
+        earlier = set().union(*(sets[one] for one in ranked[:rank]))
+        for row in range(parts[name].start, parts[name].stop):
+            shared += [row] if keys[row] in earlier else []
+            new += [row] if name != "train" and keys[row] not in sets["train"] else []
+    assert_rows(found, "DC329", sorted(shared))
+    assert_rows(found, "DC314", sorted(new))
+    end = time[parts["train"]].max()
+    late = [name for name in ranked[1:] if time[parts[name]].min() - end < np.timedelta64(2, "D")]
+    assert sorted(one.finding.uri for one in found if one.finding.code == "DC330") == sorted(
+        f"{name}.parquet" for name in late
+    )

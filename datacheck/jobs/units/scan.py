@@ -18,6 +18,7 @@ from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_ru
 from datacheck.errors import SourceError
 from datacheck.findings import Example, Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes, hash_unique_keys
+from datacheck.jobs.split_names import split_of
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
@@ -110,13 +111,13 @@ def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
     return UnitScan(findings=tuple(_to_findings(_with_spread(whole), units[0].uri)))
 
 
-def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False) -> UnitScan:
+def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, split: str | None = None) -> UnitScan:
     """Read the unique keys of a unit, and check nothing. If the input cannot be read, the result has its ``error``.
 
-    ``with_dataset`` also reads what the rules about the dataset need.
+    ``with_dataset`` also reads what the rules about the dataset need; ``split`` is the split of the file.
     """
     keys: list[KeyHashes] = []
-    dataset = start_dataset(schema, unit.uri) if with_dataset else None
+    dataset = start_dataset(schema, unit.uri, split) if with_dataset else None
     num_rows = 0
     try:
         with translate_bugs(unit.uri):
@@ -131,10 +132,13 @@ def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False) -> 
     return UnitScan(num_rows, keys=tuple(keys), dataset=dataset)
 
 
-def start_dataset(schema: Schema, uri: str) -> DatasetState | None:
-    """The state of a unit for the rules of a schema about the dataset; None if it has none."""
+def start_dataset(schema: Schema, uri: str, split: str | None = None) -> DatasetState | None:
+    """The state of a unit for the rules of a schema about the dataset; None if it has none.
+
+    ``split`` is the split of its file, where the name of the file does not decide.
+    """
     rules = build_dataset_rules(schema)
-    return DatasetState.start(rules, Part(uri)) if rules else None
+    return DatasetState.start(rules, Part(uri, split or split_of(uri))) if rules else None
 
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file: WholeFile | None = None) -> UnitScan:
