@@ -213,11 +213,16 @@ def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> Any:
 
 def _drop_nonfinite(metrics: Any) -> None:
     """Take out of the lists that trl averages what a skipped step added to them."""
-    if isinstance(metrics, MutableMapping):
-        for value in metrics.values():
-            _drop_nonfinite(value)
-    elif isinstance(metrics, list):
-        metrics[:] = [value for value in metrics if not isinstance(value, float) or math.isfinite(value)]
+    if not isinstance(metrics, MutableMapping):
+        return
+    for name, values in list(metrics.items()):
+        if not isinstance(values, list):
+            _drop_nonfinite(values)
+            continue
+        values[:] = [value for value in values if not isinstance(value, float) or math.isfinite(value)]
+        if not values:
+            # There is no average of nothing.
+            del metrics[name]
 
 
 class _Steps(TrainerCallback):
