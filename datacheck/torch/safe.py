@@ -12,15 +12,19 @@ the plain operation unless a docstring says otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datacheck.errors import UsageError
+from datacheck.torch.decompositions import safe_eigh, safe_svd
 
 __all__ = [
+    "in_float32",
     "masked_log_softmax",
+    "masked_logsumexp",
     "masked_mean",
     "masked_softmax",
     "masked_std",
@@ -30,12 +34,19 @@ __all__ = [
     "safe_asin",
     "safe_atan2",
     "safe_atanh",
+    "safe_cross_entropy",
     "safe_div",
+    "safe_eigh",
+    "safe_entropy",
     "safe_exp",
     "safe_log",
+    "safe_log2",
+    "safe_log10",
     "safe_norm",
+    "safe_normalize",
     "safe_pow",
     "safe_sqrt",
+    "safe_svd",
 ]
 
 Dims = int | Sequence[int] | None
@@ -48,7 +59,9 @@ def _floating(x: Tensor | float) -> Tensor:
     return tensor if tensor.dtype.is_floating_point else tensor.to(torch.get_default_dtype())
 
 
-def _broadcast(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+def _broadcast(x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    if keep is None:
+        return x, torch.ones_like(x, dtype=torch.bool)
     if keep.dtype is not torch.bool:
         raise UsageError(
             f"keep: expected a boolean tensor (True = kept), got {keep.dtype}: pass keep > 0 or keep.bool()"
@@ -65,6 +78,25 @@ def safe_log(x: Tensor, eps: float | None = None) -> Tensor:
     """
     x = _floating(x)
     return torch.log(_at_least(x, eps))
+
+
+def safe_log2(x: Tensor, eps: float | None = None) -> Tensor:
+    """:func:`safe_log` to base 2."""
+    return torch.log2(_at_least(_floating(x), eps))
+
+
+def safe_log10(x: Tensor, eps: float | None = None) -> Tensor:
+    """:func:`safe_log` to base 10."""
+    return torch.log10(_at_least(_floating(x), eps))
+
+
+def safe_entropy(p: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
+    """``-sum(p * log(p))`` over ``dim``, where 0 * log(0) is 0.
+
+    The gradient at a probability of 0 is that at the smallest normal number of the dtype: large, and finite.
+    """
+    p = _floating(p)
+    return -(p * safe_log(p)).sum(dim=dim, keepdim=keepdim)
 
 
 def _at_least(x: Tensor, eps: float | None) -> Tensor:
@@ -128,6 +160,12 @@ def safe_norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return root if keepdim else _squeeze(root, dims)
 
 
+def safe_normalize(x: Tensor, dim: int = -1) -> Tensor:
+    """``x / x.norm(dim=dim, keepdim=True)``; 0 for the zero vector, with a gradient of 0 there."""
+    x = _floating(x)
+    return safe_div(x, safe_norm(x, dim=dim, keepdim=True))
+
+
 def _squeeze(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     return x.squeeze(dims) if dims else x
 
@@ -174,25 +212,43 @@ def safe_atan2(y: Tensor, x: Tensor) -> Tensor:
     return torch.where(origin, 0.0, torch.atan2(torch.where(origin, 0.0, y), torch.where(origin, 1.0, x)))
 
 
-def masked_softmax(scores: Tensor, keep: Tensor, dim: int = -1) -> Tensor:
+def _kept_scores(scores: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    scores = _floating(scores)
+    return _broadcast(scores, scores.detach() != -math.inf if keep is None else keep)
+
+
+def masked_softmax(scores: Tensor, keep: Tensor | None = None, dim: int = -1) -> Tensor:
     """The softmax over the scores that are kept; 0 elsewhere, and 0 everywhere in a row that keeps none.
 
-    ``keep`` is boolean, True for what takes part. Scores that are not kept may be anything, NaN too: neither their value
-    nor a gradient passes.
+    ``keep`` is boolean, True for what takes part; unless given, every score takes part that is not -inf. Scores that are
+    not kept may be anything, NaN too: neither their value nor a gradient passes.
     """
-    scores, keep = _broadcast(_floating(scores), keep)
+    scores, keep = _kept_scores(scores, keep)
     return torch.where(keep, torch.softmax(_only_kept(scores, keep, dim), dim), 0.0)
 
 
-def masked_log_softmax(scores: Tensor, keep: Tensor, dim: int = -1, fill: float | None = None) -> Tensor:
+def masked_log_softmax(scores: Tensor, keep: Tensor | None = None, dim: int = -1, fill: float | None = None) -> Tensor:
     """The log of :func:`masked_softmax`; ``fill`` where nothing is kept.
 
     ``fill`` is the lowest finite number of the dtype unless given, so that a probability of 0 times it is 0, where it would
     be NaN with -inf.
     """
-    scores, keep = _broadcast(_floating(scores), keep)
+    scores, keep = _kept_scores(scores, keep)
     lowest = torch.finfo(scores.dtype).min if fill is None else fill
     return torch.where(keep, torch.log_softmax(_only_kept(scores, keep, dim), dim), lowest)
+
+
+def masked_logsumexp(
+    scores: Tensor, keep: Tensor | None = None, dim: int = -1, keepdim: bool = False, fill: float | None = None
+) -> Tensor:
+    """The log of the sum of the exponentials of the scores that are kept; ``fill`` where none is, with a gradient of 0.
+
+    ``keep`` as in :func:`masked_softmax`, and ``fill`` as in :func:`masked_log_softmax`.
+    """
+    scores, keep = _kept_scores(scores, keep)
+    lowest = torch.finfo(scores.dtype).min if fill is None else fill
+    total = torch.logsumexp(_only_kept(scores, keep, dim), dim, keepdim=keepdim)
+    return torch.where(keep.any(dim, keepdim=keepdim), total, lowest)
 
 
 def _only_kept(scores: Tensor, keep: Tensor, dim: int) -> Tensor:
@@ -201,17 +257,46 @@ def _only_kept(scores: Tensor, keep: Tensor, dim: int) -> Tensor:
     return torch.where(keep.any(dim, keepdim=True), filled, 0.0)
 
 
-def masked_mean(x: Tensor, keep: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def safe_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The mean of ``F.cross_entropy`` over the targets that count; 0 where none does, with gradients of 0.
+
+    A target does not count where it is ``ignore_index`` or its class has a weight of 0. Targets are class indices.
+    """
+    total = nn.functional.cross_entropy(
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    counts = target != ignore_index
+    if weight is None:
+        return total / counts.sum().clamp(min=1)
+    share = torch.where(counts, weight[torch.where(counts, target, 0)], 0.0).sum()
+    return safe_div(total, share)
+
+
+def masked_mean(x: Tensor, keep: Tensor | None = None, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The mean of the values that are kept; 0 where none is, with a gradient of 0.
 
-    Values that are not kept may be anything, NaN too. float16 and bfloat16 are summed in float32.
+    All values are kept unless ``keep`` is given. Those that are not kept may be anything, NaN too. float16 and
+    bfloat16 are summed in float32.
     """
     x, keep = _broadcast(_floating(x), keep)
     dims = _dims(x, dim)
     return _mean(_wide(x), keep, dims, keepdim).to(x.dtype)
 
 
-def masked_var(x: Tensor, keep: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+def masked_var(
+    x: Tensor, keep: Tensor | None = None, dim: Dims = None, correction: int = 1, keepdim: bool = False
+) -> Tensor:
     """The variance of the values that are kept; 0 where no more than ``correction`` are, with a gradient of 0.
 
     Two passes, so that a large mean costs no precision. float16 and bfloat16 are summed in float32.
@@ -220,7 +305,9 @@ def masked_var(x: Tensor, keep: Tensor, dim: Dims = None, correction: int = 1, k
     return _var(x, keep, dim, correction, keepdim).to(x.dtype)
 
 
-def masked_std(x: Tensor, keep: Tensor, dim: Dims = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+def masked_std(
+    x: Tensor, keep: Tensor | None = None, dim: Dims = None, correction: int = 1, keepdim: bool = False
+) -> Tensor:
     """The square root of :func:`masked_var`, with a gradient of 0 where the values are all the same."""
     x, keep = _broadcast(_floating(x), keep)
     return safe_sqrt(_var(x, keep, dim, correction, keepdim)).to(x.dtype)
@@ -236,6 +323,28 @@ def _var(x: Tensor, keep: Tensor, dim: Dims, correction: int, keepdim: bool) -> 
     rounding = away.sum(dim=dims, keepdim=keepdim).square() / num_kept.clamp(min=1)
     total = (away.square().sum(dim=dims, keepdim=keepdim) - rounding).clamp(min=0.0)
     return torch.where(freedom > 0, total / freedom.clamp(min=1), 0.0)
+
+
+def in_float32(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """``function(*args, **kwargs)`` in float32, also under autocast: floating-point tensors are converted first.
+
+    A module is called with its parameters and buffers converted too; they themselves stay as they are. The result is
+    float32.
+    """
+    given = [_as_float32(value) for value in args]
+    named = {name: _as_float32(value) for name, value in kwargs.items()}
+    device = next((value.device.type for value in given if isinstance(value, Tensor)), "cpu")
+    with torch.autocast(device_type=device, enabled=False):
+        if not isinstance(function, nn.Module):
+            return function(*given, **named)
+        state = {**dict(function.named_parameters()), **dict(function.named_buffers())}
+        wide = {name: _as_float32(value) for name, value in state.items()}
+        result: Tensor = torch.func.functional_call(function, wide, tuple(given), named)
+        return result
+
+
+def _as_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype.is_floating_point else value
 
 
 def _mean(x: Tensor, keep: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:

@@ -266,3 +266,88 @@ def test_masked_variance_of_values_whose_mean_is_rounded(mean):
     torch.testing.assert_close(safe.masked_var(x, keep).double().item(), float(exact), rtol=1e-6, atol=0)
     wide = x.double().requires_grad_()
     assert gradcheck(lambda value: safe.masked_var(value, keep), (wide,), eps=mean * 1e-6, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5), (2, 4, 3)])
+def test_decompositions_have_the_gradients_of_torch_where_values_differ(shape):
+    torch.manual_seed(0)
+    a = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    def loss(left, values, right):
+        return (
+            left.abs().pow(3).sum()
+            + (values * torch.arange(1.0, values.shape[-1] + 1)).sum()
+            + right.abs().pow(3).sum()
+        )
+
+    (expected,) = torch.autograd.grad(loss(*torch.linalg.svd(a, full_matrices=False)), a)
+    (given,) = torch.autograd.grad(loss(*safe.safe_svd(a)), a)
+    torch.testing.assert_close(given, expected)
+    if shape[-1] == shape[-2]:
+        square = (a + a.mT).detach().requires_grad_()
+        (expected,) = torch.autograd.grad(torch.linalg.eigh(square)[1].abs().pow(3).sum(), square)
+        (given,) = torch.autograd.grad(safe.safe_eigh(square)[1].abs().pow(3).sum(), square)
+        torch.testing.assert_close(given + given.mT, expected + expected.mT)
+
+
+def test_decompositions_of_equal_values_have_finite_gradients():
+    for a in (torch.eye(3), torch.zeros(3, 3)):
+        x = a.clone().requires_grad_()
+        (safe.safe_eigh(x)[1].pow(3).sum() + sum(part.pow(3).sum() for part in safe.safe_svd(x))).backward()
+        assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 0.0, 2.0])])
+def test_cross_entropy_is_that_of_torch_unless_no_target_counts(weight, smoothing):
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, requires_grad=True)
+    target = torch.tensor([0, -100, 2, 1])
+    options = {"weight": weight, "label_smoothing": smoothing}
+    given = safe.safe_cross_entropy(logits, target, **options)
+    torch.testing.assert_close(given, torch.nn.functional.cross_entropy(logits, target, **options))
+    nothing = safe.safe_cross_entropy(logits, torch.full((4,), -100), **options)
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not logits.grad.any()
+
+
+def test_masks_that_are_left_out_keep_all_that_is_not_minus_infinity():
+    scores = torch.tensor([[1.0, -INF, 2.0], [-INF, -INF, -INF]], requires_grad=True)
+    total = safe.masked_logsumexp(scores)
+    torch.testing.assert_close(total[0], torch.tensor([1.0, 2.0]).logsumexp(0))
+    assert total[1] == torch.finfo(torch.float32).min
+    soft = safe.masked_softmax(scores)
+    torch.testing.assert_close(soft[0], scores[0].softmax(0))
+    assert not soft[1].any()
+    (total[0] + soft.sum()).backward()
+    assert torch.isfinite(scores.grad).all()
+    x = torch.randn(5)
+    torch.testing.assert_close(safe.masked_std(x), x.std())
+
+
+def test_entropy_logarithms_and_unit_vectors_at_zero():
+    p = torch.tensor([0.0, 0.25, 0.75], requires_grad=True)
+    entropy = safe.safe_entropy(p)
+    torch.testing.assert_close(entropy, torch.special.entr(p.detach()).sum())
+    (unit := safe.safe_normalize(torch.zeros(3, requires_grad=True))).sum().backward()
+    entropy.backward()
+    assert torch.isfinite(p.grad).all()
+    assert not unit.any()
+    for name in ("log2", "log10"):
+        x = torch.tensor([0.0, 8.0], requires_grad=True)
+        y = getattr(safe, f"safe_{name}")(x)
+        y.sum().backward()
+        assert y[1] == getattr(torch, name)(x[1])
+        assert torch.isfinite(x.grad).all()
+
+
+def test_float32_for_one_operation_under_autocast_and_for_a_module_in_half():
+    a = torch.full((2, 2), 300.0)
+    layer = torch.nn.Linear(2, 2, bias=False).half()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert safe.in_float32(torch.matmul, a, a).dtype == torch.float32
+    y = safe.in_float32(layer, a.half() * 100)
+    y.sum().backward()
+    assert y.dtype == torch.float32
+    assert layer.weight.dtype == layer.weight.grad.dtype == torch.float16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from datacheck.torch.diagnosis.diagnosis import ChainLink
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.record import Operation, Trace
     from datacheck.torch.diagnosis.recorded_replay import Recording
     from datacheck.torch.diagnosis.restore import Restorer
-    from datacheck.torch.diagnosis.root_cause import InitialValue, Step
+    from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, Step
     from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
 __all__ = ["Context"]
@@ -43,6 +43,7 @@ class Context:
     scale: float
     seconds: float
     schema: Schema | None = None
+    root_causes: list[RootCause] = field(default_factory=list)
 
     @property
     def trace(self) -> Trace:

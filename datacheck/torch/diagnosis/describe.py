@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
 from datacheck.text import count, ordinal_list, plain
 from datacheck.torch.diagnosis.causes.classify import classify
 from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, ChainLink, Diagnosis
 from datacheck.torch.diagnosis.evidence import gather_evidence
-from datacheck.torch.diagnosis.fixes import suggest_fix
+from datacheck.torch.diagnosis.fixes.advice import ADVICE
+from datacheck.torch.diagnosis.fixes.suggest import suggest_fix
 from datacheck.torch.diagnosis.lines import find_line_that_made
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.sample_attribution import (
@@ -87,19 +87,25 @@ def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
         phase=phase,
         cause=classification.cause,
         explanation=classification.explanation,
-        remedy=classification.fix,
         op=op_evidence.forward.name,
         field=_field_read(context, op_evidence.forward),
         samples=samples_of_operation(context, op_evidence),
         chain=context.chain(step),
     )
-    placed = _with_line(context, step.operation, diagnosis)
-    if placed.cause == "fully-masked-softmax" and isinstance(
-        context.names.module(placed.module), nn.MultiheadAttention
-    ):
-        # The softmax is torch's own: only the mask that the layer receives can be changed.
-        return replace(placed, remedy=suggest_fix(placed.cause, "multi_head_attention"))
-    return placed
+    diagnosis = _with_line(context, step.operation, diagnosis)
+    fix = suggest_fix(context, diagnosis.cause, _operations_at_fault(context, root_cause, step), step.written.dtype)
+    return replace(diagnosis, remedy=fix.code, remedy_verified=fix.is_verified, remedy_check=fix.check)
+
+
+def _operations_at_fault(context: Context, root_cause: RootCause, step: Step) -> list[Operation]:
+    """The operation of a root cause and those of the others; none where one of these is a bad input or parameter."""
+    steps = [step]
+    if root_cause in context.root_causes:
+        others = [other.step for other in context.root_causes if other is not root_cause]
+        if None in others:
+            return []
+        steps.extend(other for other in others if other is not None)
+    return [context.forward_of(found.operation) for found in steps]
 
 
 def _with_line(context: Context, operation: Operation | None, diagnosis: Diagnosis) -> Diagnosis:
@@ -154,7 +160,7 @@ def _of_input(context: Context, tensor_source: TensorSource, reader: Operation |
         cause="input-not-finite",
         explanation=f"{count(len(bad))} of {count(tensor.numel())} values of {name} are non-finite:"
         f" {element(tensor, int(bad[0]))} at {index}{named}",
-        remedy=suggest_fix("input-not-finite", ""),
+        remedy=ADVICE["input-not-finite"],
         op=None if reader is None else reader.name,
         field=tensor_source.name,
         samples=samples,
@@ -189,19 +195,12 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
         phase=phase,
         cause=cause,
         explanation=counted.format(name=name, were="were non-finite before the step"),
-        remedy=suggest_fix(cause, _kind_of_state(tensor_source, tensor)),
+        remedy=ADVICE[cause],
         op=None if reader is None else reader.name,
         module=tensor_source.name.rpartition(".")[0] or None if tensor_source.name else None,
         chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *context.chain(first)),
     )
     return _with_line(context, reader, diagnosis)
-
-
-def _kind_of_state(tensor_source: TensorSource, tensor: torch.Tensor | None) -> str:
-    """The kind of state that a suggested fix depends on, as other fixes depend on the operation."""
-    if tensor_source.kind == "constant":
-        return "nan" if tensor is not None and bool(tensor.isnan().any()) else ""
-    return "running" if "running_" in (tensor_source.name or "") else ""
 
 
 def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
@@ -229,7 +228,7 @@ def _of_python(
         phase=phase,
         cause=cause,
         explanation=counted.format(name="an array computed in Python", were="are non-finite"),
-        remedy=suggest_fix(cause, ""),
+        remedy=ADVICE[cause],
         op=reader.name,
         module=made.module,
         samples=samples_of_values(context, tensor),
@@ -257,7 +256,7 @@ def _with_schema(context: Context, diagnosis: Diagnosis) -> Diagnosis:
         phase="input",
         cause="input-out-of-schema",
         explanation=f"{violation.message}\nas a result, {diagnosis.explanation}",
-        remedy=f"{suggest_fix('input-out-of-schema', '')}\n{diagnosis.remedy}",
+        remedy=f"{ADVICE['input-out-of-schema']}\n{diagnosis.remedy}",
         field=violation.field,
         samples=samples,
         origins=origins_of(context.batch, samples),

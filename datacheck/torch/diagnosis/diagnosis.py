@@ -112,6 +112,8 @@ class Diagnosis:
         cause: one of :data:`CAUSES`.
         explanation: what happened, with the numbers.
         remedy: the suggested fix, as code where code helps.
+        remedy_verified: whether the step was replayed with the fix in it, and was finite and otherwise the same.
+        remedy_check: what is known of the fix: the loss with it, or why it is not verified.
         module: the qualified name of the module in which it happened.
         op: the operation, such as ``aten.log.default``; for a fault in the backward pass, the forward operation.
         filename, lineno, source: the line of the user's code; for a fault in the backward pass, the forward line.
@@ -137,6 +139,8 @@ class Diagnosis:
     origins: tuple[Mapping[str, Any], ...] = ()
     chain: tuple[ChainLink, ...] = ()
     step: int | None = None
+    remedy_verified: bool = False
+    remedy_check: str = ""
 
     def __post_init__(self) -> None:
         # Slotted dataclasses are pickled by their fields, and tuples keep the value hashable in all but origins.
@@ -170,7 +174,7 @@ class Diagnosis:
     def from_dict(cls, record: Mapping[str, Any]) -> Diagnosis:
         """The diagnosis that :meth:`to_dict` wrote."""
         return cls(
-            **{name: record[name] for name in _PLAIN_FIELDS},
+            **{name: record[name] for name in _PLAIN_FIELDS if name in record},
             samples=tuple(record["samples"]),
             origins=tuple(record["origins"]),
             chain=tuple(ChainLink.from_dict(link) for link in record["chain"]),
@@ -216,7 +220,8 @@ class Diagnosis:
             lines.append("  propagation path (phase, operation, module, line, non-finite values):")
             lines.extend(f"    {line}" for line in _shown_chain(self.chain))
         if self.remedy:
-            lines.append("  suggested fix:")
+            known = f"{'verified' if self.remedy_verified else 'not verified'}: {self.remedy_check}"
+            lines.append(f"  suggested fix ({plain(known, 200)}):" if self.remedy_check else "  suggested fix:")
             lines.extend(f"    {line}" for line in self.remedy.splitlines()[:12])
         return lines
 
@@ -234,6 +239,8 @@ _PLAIN_FIELDS = (
     "source",
     "field",
     "step",
+    "remedy_verified",
+    "remedy_check",
 )
 
 

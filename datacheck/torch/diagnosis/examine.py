@@ -77,10 +77,10 @@ def examine(
             seconds,
             schema,
         )
-        root_causes = [
+        context.root_causes = [
             _resolve(context, root_cause) for root_cause in find_root_causes(recording.trace, recording.bad_outputs)
         ]
-        root_cause = min(root_causes, key=lambda root_cause: root_cause.order)
+        root_cause = min(context.root_causes, key=lambda root_cause: root_cause.order)
         root_cause = find_masked_infinity(context, root_cause) or root_cause
         _find_line(context, root_cause)
         diagnosis = describe(context, root_cause)

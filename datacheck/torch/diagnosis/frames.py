@@ -47,12 +47,16 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True)
 class CodeLocation:
-    """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's."""
+    """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's.
+
+    ``code`` and ``offset`` are the function of that line and the instruction in it.
+    """
 
     line: SourceLine | None
     module: str | None
     in_model: bool
     code: CodeType | None = None
+    offset: int = -1
 
 
 def definition(owner: type, method: str) -> SourceLine | None:
@@ -148,6 +152,7 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
     line: SourceLine | None = None
     library: SourceLine | None = None
     code: CodeType | None = None
+    offset = -1
     modules: list[nn.Module] = []
     while frame is not None:
         current = frame.f_code
@@ -156,7 +161,7 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
         kind = "internal" if line is not None else kind_of(current.co_filename)
         if kind == "user" or (kind == "library" and library is None):
             here = SourceLine(current.co_filename, frame.f_lineno, current.co_name)
-            code = current
+            code, offset = current, frame.f_lasti
             if kind == "user":
                 line = here
             else:
@@ -169,4 +174,4 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
                     line = library
         frame = frame.f_back
     name, in_model = names.find(modules)
-    return CodeLocation(line or library, name, in_model, code)
+    return CodeLocation(line or library, name, in_model, code, offset)

@@ -14,7 +14,6 @@ from datacheck.torch.diagnosis.causes.operations import (
 )
 from datacheck.torch.diagnosis.causes.precision import explain_half_precision
 from datacheck.torch.diagnosis.causes.reductions import explain_empty_reduction
-from datacheck.torch.diagnosis.fixes import suggest_fix
 
 __all__ = ["Classification", "classify"]
 
@@ -32,11 +31,10 @@ _RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A cause (one of :data:`datacheck.torch.diagnosis.diagnosis.CAUSES`), the evidence for it, and a suggested fix."""
+    """A cause (one of :data:`datacheck.torch.diagnosis.diagnosis.CAUSES`), and the evidence for it."""
 
     cause: str
     explanation: str
-    fix: str
 
 
 def classify(evidence: Evidence) -> Classification:
@@ -44,8 +42,5 @@ def classify(evidence: Evidence) -> Classification:
     for rule in _RULES:
         found = rule(evidence)
         if found is not None:
-            cause, explanation = found
-            grows_forward = cause == "exploding-gradient" and not evidence.in_backward
-            return Classification(cause, explanation, suggest_fix(cause, "forward" if grows_forward else evidence.op))
-    explanation = f"{evidence.op} produced {show(evidence.value)} {evidence.location}"
-    return Classification("unknown", explanation, suggest_fix("unknown", evidence.op))
+            return Classification(*found)
+    return Classification("unknown", f"{evidence.op} produced {show(evidence.value)} {evidence.location}")

@@ -1,0 +1,512 @@
+"""The expression of the program's source that called an operation: found, matched against a pattern, and rewritten."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import linecache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = [
+    "Bindings",
+    "Expression",
+    "Match",
+    "Namespace",
+    "Source",
+    "is_simple",
+    "match",
+    "operands",
+    "position_of",
+    "repeats_work",
+    "rewrite",
+    "value_of",
+]
+
+#: The start and end of a node: line, end line, column, end column.
+Position = tuple[int, int, int, int]
+#: The source that each variable of a pattern stands for; None where the program left the argument out.
+Bindings = dict[str, ast.expr | None]
+#: The variables of the program at the expression.
+Namespace = Mapping[str, Any]
+
+_OPERATORS = {
+    ast.Add: "add",
+    ast.Div: "div",
+    ast.MatMult: "matmul",
+    ast.Mult: "mul",
+    ast.Pow: "pow",
+    ast.Sub: "sub",
+}
+_COMMUTATIVE = frozenset({"add", "mul"})
+_SYNONYMS = {
+    "divide": "div",
+    "true_divide": "div",
+    "multiply": "mul",
+    "subtract": "sub",
+    "power": "pow",
+    "vector_norm": "norm",
+    "inverse": "inv",
+    "bmm": "matmul",
+    "mm": "matmul",
+}
+#: How many lines after the one at fault may have to be rewritten in its place.
+MAX_LINES = 12
+#: How many names are looked through.
+MAX_DEPTH = 4
+#: Names for values that a rewriting needs twice.
+_ALIASES = ("logits", "inner", *(f"inner_{number}" for number in range(2, 99)))
+#: The names of the arguments of functions, so that ``x.sum(-1)`` and ``torch.sum(x, dim=-1)`` are the same.
+_ARGUMENTS = {
+    "clamp": ("x", "min", "max"),
+    "cross_entropy": ("x", "target", "weight", "size_average", "ignore_index"),
+    "eigh": ("x", "uplo"),
+    "log_softmax": ("x", "dim"),
+    "logsumexp": ("x", "dim", "keepdim"),
+    "masked_fill": ("x", "mask", "value"),
+    "mean": ("x", "dim", "keepdim"),
+    "nll_loss": ("x", "target", "weight", "size_average", "ignore_index"),
+    "norm": ("x", "p", "dim", "keepdim"),
+    "softmax": ("x", "dim"),
+    "std": ("x", "dim"),
+    "sum": ("x", "dim", "keepdim"),
+    "svd": ("x", "full_matrices"),
+    "var": ("x", "dim"),
+}
+_KEYWORDS = {"axis": "dim", "input": "x", "ord": "p", "self": "x"}
+
+
+def position_of(code: CodeType, offset: int) -> Position | None:
+    """The position in the source of the instruction at an offset; None where Python does not keep columns."""
+    for number, (line, end_line, column, end_column) in enumerate(code.co_positions()):
+        if number == offset // 2:
+            if line is None or end_line is None or column is None or end_column is None:
+                return None
+            return line, end_line, column, end_column
+    return None
+
+
+class Source:
+    """A file of the program, parsed."""
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self.lines: list[str] = linecache.getlines(filename)
+        self._tree = ast.parse("".join(self.lines))
+        self._parents = {child: node for node in ast.walk(self._tree) for child in ast.iter_child_nodes(node)}
+        self._found: dict[Position, ast.AST | None] = {}
+
+    @classmethod
+    def of(cls, filename: str) -> Source | None:
+        """The source of a file; None where it cannot be read or parsed."""
+        try:
+            source = cls(filename)
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+        return source if source.lines else None
+
+    def node_at(self, position: Position) -> ast.AST | None:
+        """The node of a call or an operator that an instruction was compiled from."""
+        if position not in self._found:
+            self._found[position] = self._find(position)
+        return self._found[position]
+
+    def _find(self, position: Position) -> ast.AST | None:
+        line, end_line, column, end_column = position
+        ends: list[ast.AST] = [
+            node
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.expr | ast.AugAssign)
+            and (node.end_lineno, node.end_col_offset) == (end_line, end_column)
+        ]
+        for node in ends:
+            if isinstance(node, ast.expr | ast.AugAssign) and (node.lineno, node.col_offset) == (line, column):
+                return node
+        # A method called on a line of its own starts there for the compiler.
+        return next((node for node in ends if isinstance(node, ast.Call)), None)
+
+    def parents(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around a node, innermost first."""
+        parent = self._parents.get(node)
+        while parent is not None:
+            yield parent
+            parent = self._parents.get(parent)
+
+    def statement(self, node: ast.AST) -> ast.stmt:
+        """The statement that a node is a part of."""
+        if isinstance(node, ast.stmt):
+            return node
+        return next(parent for parent in self.parents(node) if isinstance(parent, ast.stmt))
+
+    def needs_parentheses(self, node: ast.AST, replacement: ast.expr) -> bool:
+        """Whether a replacement with operators stands where a call or a part of an operation was."""
+        if not isinstance(replacement, ast.BinOp | ast.UnaryOp) or self._is_in_parentheses(node):
+            return False
+        if isinstance(node, ast.BinOp) and isinstance(replacement, ast.BinOp) and type(node.op) is type(replacement.op):
+            return False
+        return isinstance(self._parents.get(node), ast.BinOp | ast.UnaryOp | ast.Attribute | ast.Subscript)
+
+    def _is_in_parentheses(self, node: ast.AST) -> bool:
+        (line, column), (end_line, end_column) = _span(node)
+        before, after = self.lines[line - 1].encode()[:column], self.lines[end_line - 1].encode()[end_column:]
+        return before.endswith(b"(") and after.startswith(b")")
+
+    def definition(self, name: ast.Name) -> ast.expr | None:
+        """The value last assigned to a local name before it is read, where nothing that it reads has changed since."""
+        scope = next((p for p in self.parents(name) if isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef)), None)
+        if scope is None:
+            return None
+        before = [node for node in ast.walk(scope) if isinstance(node, ast.stmt) and node.lineno < name.lineno]
+        assigned = [node for node in before if name.id in _names_assigned(node)]
+        last = max(assigned, key=lambda node: node.lineno, default=None)
+        if not isinstance(last, ast.Assign) or not isinstance(last.targets[0], ast.Name):
+            return None
+        read = {inner.id for inner in ast.walk(last.value) if isinstance(inner, ast.Name)}
+        changed = any(node.lineno >= last.lineno and read & _names_assigned(node) for node in before)
+        return None if changed else last.value
+
+    def text(self, node: ast.AST, replacements: Sequence[tuple[ast.AST, str]]) -> str:
+        """A statement's source with nodes of it replaced, without indentation; the line of a compound statement's header."""
+        start, end = _span(node)
+        lines = [line.rstrip("\n").encode() for line in self.lines[start[0] - 1 : end[0]]]
+        indent = start[1]
+        lines[-1] = lines[-1][: end[1]]
+        for inner, text in sorted(replacements, key=lambda entry: _span(entry[0])[0], reverse=True):
+            (first, column), (last, end_column) = _span(inner)
+            head, tail = lines[first - start[0]][:column], lines[last - start[0]][end_column:]
+            lines[first - start[0] : last - start[0] + 1] = [head + text.encode() + tail]
+        lines[0] = lines[0][indent:]
+        rest = [line[indent:] if not line[:indent].strip() else line for line in lines[1:]]
+        return b"\n".join([lines[0], *rest]).decode()
+
+
+def _names_assigned(node: ast.stmt) -> set[str]:
+    """The names that a simple statement, or the header of a compound one, assigns."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For):
+        targets = [node.target]
+    elif isinstance(node, ast.With):
+        targets = [item.optional_vars for item in node.items if item.optional_vars is not None]
+    return {inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name)}
+
+
+def _span(node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
+    assert isinstance(node, ast.expr | ast.stmt)
+    end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
+    body: list[ast.stmt] = getattr(node, "body", None) if isinstance(node, ast.stmt) else None  # type: ignore[assignment]
+    if body:
+        # Of a compound statement only the header.
+        test = max(
+            (inner for inner in ast.iter_child_nodes(node) if isinstance(inner, ast.expr)),
+            key=lambda inner: (inner.end_lineno or 0, inner.end_col_offset or 0),
+            default=None,
+        )
+        if test is not None:
+            end = (test.end_lineno or test.lineno, test.end_col_offset or 0)
+    return (node.lineno, node.col_offset), end
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expression:
+    """An expression in a file of the program, and the variables that it can read."""
+
+    source: Source
+    node: ast.AST
+    names: Namespace = field(default_factory=dict)
+
+    def around(self) -> Iterator[Expression]:
+        """This expression, then the ones around it in the same statement."""
+        yield self
+        for parent in self.source.parents(self.node):
+            if isinstance(parent, ast.AugAssign):
+                yield Expression(self.source, parent, self.names)
+            if isinstance(parent, ast.stmt | ast.comprehension | ast.Lambda):
+                return
+            if isinstance(parent, ast.expr):
+                yield Expression(self.source, parent, self.names)
+
+    def later(self) -> Iterator[Expression]:
+        """The calls and operators in the statements after this one, in the same function."""
+        scope = next(
+            (p for p in self.source.parents(self.node) if isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef)), None
+        )
+        if scope is not None and isinstance(self.node, ast.expr):
+            end = self.source.statement(self.node).end_lineno or 0
+            for node in ast.walk(scope):
+                if isinstance(node, ast.Call | ast.BinOp) and end < node.lineno <= end + MAX_LINES:
+                    yield Expression(self.source, node, self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A call or an operator, written one way however the program writes it. ``callee`` is the module that is called."""
+
+    name: str
+    arguments: dict[str, ast.expr]
+    callee: ast.expr | None = None
+
+
+def _term(node: ast.AST, names: Namespace | None) -> _Term | None:
+    """The term of a node; ``names`` None for a pattern, where functions have no prefix."""
+    if isinstance(node, ast.BinOp | ast.AugAssign):
+        name = _OPERATORS.get(type(node.op))
+        left, right = (node.left, node.right) if isinstance(node, ast.BinOp) else (_loaded(node.target), node.value)
+        return None if name is None else _Term(name, {"0": left, "1": right})
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return _Term("neg", {"0": node.operand})
+    if not isinstance(node, ast.Call) or any(isinstance(argument, ast.Starred) for argument in node.args):
+        return None
+    if any(keyword.arg is None for keyword in node.keywords):
+        return None
+    function, operands, callee = node.func, list(node.args), None
+    if names is None or isinstance(function, ast.Name):
+        name = function.id if isinstance(function, ast.Name) else ""
+        called = None if names is None else names.get(name)
+        if isinstance(called, nn.Module):
+            name, callee = type(called).__name__, function
+        elif called is not None and not str(getattr(called, "__module__", None)).startswith(("torch", "None")):
+            return None
+    elif isinstance(function, ast.Attribute):
+        owner = value_of(function.value, names)
+        member = getattr(owner, function.attr, None) if owner is not None else None
+        name = function.attr
+        if isinstance(member, nn.Module):
+            name, callee = type(member).__name__, function
+        elif not isinstance(owner, ModuleType):
+            operands.insert(0, function.value)
+    else:
+        called = value_of(function, names)
+        if not isinstance(called, nn.Module):
+            return None
+        name, callee = type(called).__name__, function
+    name = _SYNONYMS.get(name.rstrip("_"), name.rstrip("_"))
+    order = _ARGUMENTS.get(name, ())
+    arguments = {
+        order[number] if number < len(order) else str(number): operand for number, operand in enumerate(operands)
+    }
+    arguments.update({_KEYWORDS.get(str(keyword.arg), str(keyword.arg)): keyword.value for keyword in node.keywords})
+    return _Term(name, arguments, callee)
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    """The target of an augmented assignment, as it is read."""
+    loaded = copy.copy(target)
+    loaded.ctx = ast.Load()  # type: ignore[attr-defined]
+    return loaded
+
+
+def value_of(node: ast.expr, names: Namespace) -> Any:
+    """The value of a name, its attributes and constant items; None where it has none."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        owner = value_of(node.value, names)
+        is_plain = isinstance(owner, ModuleType | nn.Module)
+        return getattr(owner, node.attr, None) if is_plain else getattr(owner, "__dict__", {}).get(node.attr)
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        owner = value_of(node.value, names)
+        try:
+            return owner[node.slice.value] if isinstance(owner, nn.Module | dict | list | tuple) else None
+        except (LookupError, TypeError):
+            return None
+    return None
+
+
+def operands(node: ast.AST, names: Namespace) -> list[ast.expr]:
+    """The operands of a call or an operator, in order; none where it is something else."""
+    term = _term(node, names)
+    return [] if term is None else list(term.arguments.values())
+
+
+def is_simple(node: ast.expr | None) -> bool:
+    """Whether a node can be written a second time: names, attributes, constants, their negatives and items."""
+    if isinstance(node, ast.UnaryOp):
+        return is_simple(node.operand)
+    if isinstance(node, ast.Subscript):
+        return is_simple(node.value) and is_simple(node.slice)
+    if isinstance(node, ast.Tuple):
+        return all(map(is_simple, node.elts))
+    if isinstance(node, ast.Slice):
+        return all(part is None or is_simple(part) for part in (node.lower, node.upper, node.step))
+    return isinstance(node, ast.Name | ast.Constant) or (isinstance(node, ast.Attribute) and is_simple(node.value))
+
+
+@dataclass(slots=True)
+class Match:
+    """What the variables of a pattern stand for, and the nodes that the pattern stands for.
+
+    ``hoisted`` are nodes in other statements that need a name of their own, so that they are not computed twice.
+    """
+
+    bindings: Bindings = field(default_factory=dict)
+    nodes: list[ast.AST] = field(default_factory=list)
+    hoisted: dict[str, ast.expr] = field(default_factory=dict)
+
+    def copy(self) -> Match:
+        return Match(dict(self.bindings), list(self.nodes), dict(self.hoisted))
+
+
+def match(pattern: str, expression: Expression) -> Match | None:
+    """How an expression matches a pattern; None where it does not.
+
+    Patterns are Python: names are variables, ``log(x)`` is ``torch.log(x)`` and ``x.log()``, and operators are functions
+    too. A local name is looked through to the value that was assigned to it. ``module`` is bound to a called module, and
+    ``...`` among the arguments stands for whatever else there is.
+    """
+    return _match(_parse(pattern), expression.node, expression, Match(), 0)
+
+
+def _parse(code: str) -> ast.expr:
+    """A pattern or replacement; its nodes have no positions, so that they are told from the program's."""
+    tree = ast.parse(code, mode="eval").body
+    for node in ast.walk(tree):
+        for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):
+            if hasattr(node, name):
+                delattr(node, name)
+    return tree
+
+
+def _match(pattern: ast.expr, node: ast.AST, expression: Expression, so_far: Match, depth: int) -> Match | None:
+    """The match with what a part of the pattern adds to it. ``depth`` is how many names were looked through."""
+    if isinstance(pattern, ast.Name):
+        return _bind(pattern.id, node, expression, so_far, depth) if isinstance(node, ast.expr) else None
+    if isinstance(pattern, ast.Constant):
+        return so_far if isinstance(node, ast.Constant) and node.value == pattern.value else None
+    if isinstance(node, ast.Name) and depth < MAX_DEPTH:
+        assigned = expression.source.definition(node)
+        return None if assigned is None else _match(pattern, assigned, expression, so_far, depth + 1)
+    wanted, given = _term(pattern, None), _term(node, expression.names)
+    if wanted is None or given is None or wanted.name != given.name:
+        return None
+    orders = [given.arguments]
+    if wanted.name in _COMMUTATIVE:
+        orders.append({"0": given.arguments["1"], "1": given.arguments["0"]})
+    for arguments in orders:
+        found: Match | None = so_far.copy()
+        assert found is not None
+        found.nodes.append(node)
+        if given.callee is not None:
+            found.bindings["module"] = given.callee
+        found = _match_arguments(wanted.arguments, arguments, expression, found, depth)
+        if found is not None:
+            return found
+    return None
+
+
+def _bind(name: str, node: ast.expr, expression: Expression, so_far: Match, depth: int) -> Match | None:
+    known = so_far.bindings.get(name)
+    if known is not None:
+        hoisted = so_far.hoisted.get(getattr(known, "id", ""))
+        return so_far if node is hoisted or ast.dump(known) == ast.dump(node) else None
+    found = so_far.copy()
+    if depth and not is_simple(node):
+        alias = next(alias for alias in _ALIASES if alias not in expression.names and alias not in found.hoisted)
+        variable = ast.Name(alias, ast.Load())
+        variable.origin = id(node)  # type: ignore[attr-defined]
+        found.hoisted[alias] = node
+        node = variable
+    found.bindings[name] = node
+    return found
+
+
+def _match_arguments(
+    wanted: Mapping[str, ast.expr], given: Mapping[str, ast.expr], expression: Expression, so_far: Match, depth: int
+) -> Match | None:
+    rest = [name for name, pattern in wanted.items() if isinstance(pattern, ast.Constant) and pattern.value is ...]
+    if not rest and set(given) - set(wanted):
+        return None
+    found: Match | None = so_far
+    for name, pattern in wanted.items():
+        node = given.get(name)
+        if name in rest or found is None:
+            continue
+        if node is not None:
+            found = _match(pattern, node, expression, found, depth)
+        elif isinstance(pattern, ast.Name):
+            found.bindings.setdefault(pattern.id, None)
+        else:
+            return None
+    return found
+
+
+def _is_rest(arguments: Sequence[ast.expr]) -> bool:
+    return any(isinstance(argument, ast.Constant) and argument.value is ... for argument in arguments)
+
+
+class _Filler(ast.NodeTransformer):
+    """Puts the bound nodes in the place of a replacement's variables, and leaves out absent arguments."""
+
+    def __init__(self, bindings: Bindings, renamed: Mapping[str, ast.expr]) -> None:
+        self._bindings = bindings
+        self._renamed = renamed
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in self._bindings:
+            return self._bindings[node.id] or node
+        return self._renamed.get(node.id, node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.args = [argument for argument in node.args if not self._is_absent(argument)]
+        node.keywords = [keyword for keyword in node.keywords if not self._is_absent(keyword.value)]
+        self.generic_visit(node)
+        return node
+
+    def _is_absent(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and self._bindings.get(node.id, node) is None
+
+
+def repeats_work(replacement: str, found: Match) -> bool:
+    """Whether a replacement would compute a part of the program twice."""
+    read = [node.id for node in ast.walk(_parse(replacement)) if isinstance(node, ast.Name)]
+    bound = ((name, node) for name, node in found.bindings.items() if name != "dtype" and node is not None)
+    return any(read.count(name) > 1 and not is_simple(node) for name, node in bound)
+
+
+def rewrite(replacement: str, found: Match, names: Namespace) -> tuple[ast.expr, list[str]]:
+    """The replacement with the program's own source in it, and the imports that the program lacks for it.
+
+    ``torch`` and ``F`` are written as the program writes them. ``...`` are the other arguments of the program's call.
+    """
+    tree, bindings = _parse(replacement), found.bindings
+    call = found.nodes[0]
+    if isinstance(tree, ast.Call) and isinstance(call, ast.Call) and _is_rest(tree.args[:1]):
+        changed = {keyword.arg for keyword in tree.keywords}
+        kept = [keyword for keyword in call.keywords if keyword.arg not in changed]
+        tree = ast.Call(tree.func, list(call.args), [*kept, *tree.keywords])
+    imports: list[str] = []
+    renamed: dict[str, ast.expr] = {}
+    for root in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(bindings)):
+        wanted: Any = {"torch": torch, "F": torch.nn.functional}.get(root)
+        if wanted is not None:
+            alias = root if names.get(root) is wanted else _alias(wanted, names)
+            if alias is None:
+                imports.append("import torch" if root == "torch" else "import torch.nn.functional as F")
+            elif alias != root:
+                renamed[root] = _parse(alias)
+        elif hasattr(_safe(), root):
+            imports.append(f"from datacheck.torch.safe import {root}")
+    filled: ast.expr = _Filler(bindings, renamed).visit(tree)
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr.endswith("_"):
+        # A method that changes its tensor in place: the replacement must do so too.
+        filled = ast.Call(ast.Attribute(call.func.value, "copy_", ast.Load()), [filled], [])
+    return filled, imports
+
+
+def _alias(module: ModuleType, names: Namespace) -> str | None:
+    found = next((name for name, value in names.items() if value is module and name.isidentifier()), None)
+    if found is None and module is torch.nn.functional and names.get("nn") is nn:
+        return "nn.functional"
+    return found
+
+
+def _safe() -> ModuleType:
+    from datacheck.torch import safe
+
+    return safe
