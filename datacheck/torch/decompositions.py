@@ -56,7 +56,8 @@ class _Eigh(torch.autograd.Function):
         values, vectors = ctx.saved_tensors
         quotients = _damped(values[..., None, :] - values[..., :, None], _largest(values))
         inner = quotients * (vectors.mT @ of_vectors) + torch.diag_embed(of_values)
-        return vectors @ inner @ vectors.mT
+        gradient: Tensor = vectors @ inner @ vectors.mT
+        return gradient
 
 
 class _Svd(torch.autograd.Function):
@@ -88,4 +89,5 @@ class _Svd(torch.autograd.Function):
         )
         outside_left = (of_left - left @ turned) * inverse[..., None, :]
         outside_right = (of_vectors - vectors @ other) * inverse[..., None, :]
-        return left @ inner @ vectors.mT + outside_left @ vectors.mT + left @ outside_right.mT
+        gradient: Tensor = left @ inner @ vectors.mT + outside_left @ vectors.mT + left @ outside_right.mT
+        return gradient

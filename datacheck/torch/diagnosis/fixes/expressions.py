@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
@@ -311,11 +312,10 @@ def value_of(node: ast.expr, names: Namespace) -> Any:
         is_plain = isinstance(owner, ModuleType | nn.Module)
         return getattr(owner, node.attr, None) if is_plain else getattr(owner, "__dict__", {}).get(node.attr)
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        owner = value_of(node.value, names)
-        try:
-            return owner[node.slice.value] if isinstance(owner, nn.Module | dict | list | tuple) else None
-        except (LookupError, TypeError):
-            return None
+        container: Any = value_of(node.value, names)
+        if isinstance(container, nn.Module | dict | list | tuple):
+            with contextlib.suppress(LookupError, TypeError):
+                return container[node.slice.value]  # type: ignore[index]
     return None
 
 

@@ -307,7 +307,7 @@ class _Binder(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         origin = getattr(node, "origin", None)
-        if origin in self._known:
+        if origin is not None and origin in self._known:
             name = f"_value_{len(self._values)}"
             self._values[name] = self._known[origin]
             return ast.Name(name, ast.Load())
