@@ -13,6 +13,7 @@ from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
 from datacheck.checks.coerce import coerce_batch, find_unconvertible
+from datacheck.checks.columns import missing_columns, split_columns
 from datacheck.checks.faults import fault_outcomes, keys_outcomes
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
@@ -122,6 +123,7 @@ class Checker:
                     containers[leaf.path] = leaf
                 if leaf.values is not None:
                     outcomes += self._check_leaf(leaf, (column_index, leaf_index), batch)
+                    outcomes += self._check_columns(leaf, batch)
         if batch.is_ragged:
             outcomes += self._check_keys(batch, containers, seen)
         for row_check in self._checks_of_rows(batch.names):
@@ -158,6 +160,13 @@ class Checker:
         return [
             one if one.values is None else replace(one, values=replace(one.values, leaf_id=leaf_id)) for one in outcomes
         ]
+
+    def _check_columns(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
+        """The outcomes of the rules for single indices of an axis. Repairs are about whole leaves, so they name no values."""
+        outcomes = list(missing_columns(leaf, self.schema))
+        for part in split_columns(self._rule_set.with_logical_dtype(leaf), self.schema):
+            outcomes += [replace(one, values=None) for one in self._check_leaf(part, (-1, -1), batch)]
+        return outcomes
 
     def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:
         if self._row_checks is None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from datacheck.arrow_layouts import python_value
 from datacheck.checks.base import Outcome
-from datacheck.checks.rules import format_value
+from datacheck.checks.expression_columns import Data, find_column, show_value, with_indexes
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
 from datacheck.schema.evaluate import evaluate
-from datacheck.schema.expression import ParsedExpression, parse_expression
 from datacheck.schema.model import Expression, Schema
 from datacheck.schema.operands import ExpressionTypeError, Operand, operand_of
 from datacheck.text import plain
@@ -25,10 +23,9 @@ if TYPE_CHECKING:
 
     from datacheck.batch import Batch
     from datacheck.leaves import BoolArray
+    from datacheck.schema.expression import ParsedExpression
 
-__all__ = ["ExpressionCheck", "find_column"]
-
-Data: TypeAlias = "pa.Array | np.ndarray[Any, Any]"
+__all__ = ["ExpressionCheck"]
 
 _MAX_SHOWN = 6
 #: Values of lists that are evaluated together.
@@ -45,13 +42,17 @@ class ExpressionCheck:
 
     expression: Expression
     schema: Schema = field(default_factory=Schema)
+    _parsed: ParsedExpression = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_parsed", with_indexes(self.expression.expr, self.schema))
 
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome with the rows that break the rule."""
-        parsed = parse_expression(self.expression.expr)
+        parsed = self._parsed
         data: dict[str, Data] = {}
         for name in parsed.names:
-            found = find_column(batch, name)
+            found = find_column(batch, name, self.schema)
             if found is None:
                 return [
                     self._not_checked(batch, name, f"it is missing, but the rule '{self.expression.label}' needs it")
@@ -99,7 +100,7 @@ class ExpressionCheck:
         """The narrow format that NumPy lacks (bfloat16, stored as uint16 or not) in which a column is; None for others."""
         if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
             return str(data.dtype.name)
-        dtype: str | None = getattr(self.schema.fields.get(name), "dtype", None)
+        dtype: str | None = getattr(self.schema.field_for(name), "dtype", None)
         if dtype not in FLOAT_FORMATS:
             return None
         storage = FLOAT_FORMATS[dtype]
@@ -115,7 +116,7 @@ class ExpressionCheck:
                 int(file_row),
                 batch.row_group,
                 (),
-                ", ".join(f"{plain(name, 60)}={_shown(column, int(row))}" for name, column in shown.items()),
+                ", ".join(f"{plain(name, 60)}={show_value(column, int(row))}" for name, column in shown.items()),
             )
             for row, file_row in zip(rows, batch.file_rows(rows), strict=True)
         )
@@ -155,37 +156,3 @@ def _blocks(columns: Iterable[Data], num_rows: int) -> Iterator[slice]:
             widest = max(widest, column.nbytes // 4)
     step = max(1, num_rows * _BLOCK_VALUES // widest) if widest else max(1, num_rows)
     return (slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step))
-
-
-def find_column(batch: Batch, name: str) -> Data | None:
-    """The column of a name, or the field of a struct column for a path such as ``struct.a``; None if there is none."""
-    columns = {column.name: column for column in reversed(batch.columns)}
-    if name in columns:
-        return columns[name].data
-    outer, dot, inner = name.partition(".")
-    while dot:
-        if outer in columns:
-            return _inside(columns[outer].data, inner)
-        step, dot, inner = inner.partition(".")
-        outer = f"{outer}.{step}"
-    # A structured .npy is one nameless column whose fields have names.
-    return _inside(columns[None].data, name) if None in columns else None
-
-
-def _inside(data: Data, path: str) -> Data | None:
-    name, dot, rest = path.partition(".")
-    inner: Data | None = None
-    if isinstance(data, np.ndarray):
-        inner = data[name] if name in (data.dtype.names or ()) else None
-    elif pa.types.is_struct(data.type) and data.type.get_field_index(name) >= 0:
-        # Unlike field(), flatten() makes the children of a null struct null.
-        inner = data.flatten()[data.type.get_field_index(name)]
-    return _inside(inner, rest) if dot and inner is not None else inner
-
-
-def _shown(column: Data, row: int) -> str:
-    if isinstance(column, np.ndarray):
-        if np.ma.getmaskarray(column).reshape(len(column), -1)[row].any() if np.ma.isMaskedArray(column) else False:
-            return "null"
-        return format_value(column[row])
-    return format_value(python_value(column[row]))

@@ -20,7 +20,7 @@ def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     length = field.shape[0]
     kind = leaf.values.type
     if (
-        length is None
+        not isinstance(length, int)
         or pa.types.is_fixed_size_list(kind)
         or not (pa.types.is_list(kind) or pa.types.is_large_list(kind))
     ):

@@ -17,6 +17,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.unseen import kind_of_unseen
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.field_paths import matching_paths
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
 
@@ -127,7 +128,7 @@ def _missing(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
         return
     known = [path for path in fields if path is not None]
     for path, field in schema.fields.items():
-        if path is not None and field.required and path not in fields:
+        if path is not None and field.required and not matching_paths(path, fields):
             yield _fault("DC001", path, f"the schema requires it{nearest_name(path, known)}")
     for name in dict.fromkeys(name for key in schema.unique for name in key):
         if name not in schema.fields and name not in fields:
@@ -143,7 +144,9 @@ def _extra(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
 
 
 def _mentions(schema: Schema, path: str) -> bool:
-    return any(name == path or name.startswith((f"{path}.", f"{path}[]")) for name in schema.names)
+    if any(name == path or name.startswith((f"{path}.", f"{path}[]")) for name in schema.names):
+        return True
+    return schema.field_for(path) is not None
 
 
 def _is_indicator(schema: Schema, path: str, facts: FieldFacts) -> bool:
@@ -197,7 +200,7 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
         shape = facts.shape
         if facts.is_array and shape and num_rows is not None:
             shape = (num_rows, *shape[1:])
-        elif facts.top_level and not facts.is_array and not shape and field.shape == (None,):
+        elif facts.top_level and not facts.is_array and not shape and _is_of_rows(field.shape):
             return  # a column of scalars is the same as an array of one axis
         if not shape_matches(shape, field.shape):
             yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
@@ -223,14 +226,19 @@ def _as_written_to_parquet(dtype: str) -> str:
     return "date32[day]" if dtype == "date64[ms]" else dtype.replace("[s", "[ms", 1)
 
 
-def shape_matches(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    """Whether a shape fits; None on either side fits any size (lists are then checked row by row)."""
+def _is_of_rows(shape: tuple[int | str | None, ...]) -> bool:
+    """Whether a shape is that of a column with one value in each row, of any number of rows."""
+    return len(shape) == 1 and not isinstance(shape[0], int)
+
+
+def shape_matches(found: tuple[int | None, ...], expected: tuple[int | str | None, ...]) -> bool:
+    """Whether a shape fits; None on either side, or a name, fits any size (rows are then checked one by one)."""
     return len(found) == len(expected) and all(
-        have is None or want is None or have == want for have, want in zip(found, expected, strict=True)
+        have is None or not isinstance(want, int) or have == want for have, want in zip(found, expected, strict=True)
     )
 
 
-def describe_shape(shape: tuple[int | None, ...]) -> str:
+def describe_shape(shape: tuple[int | str | None, ...]) -> str:
     return plain(
         "(" + ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
     )

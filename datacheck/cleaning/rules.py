@@ -309,14 +309,14 @@ def is_pattern(name: str) -> bool:
 
 
 def path_matches(name: str, path: str | None) -> bool:
-    """Whether a field name or pattern of a rule matches a leaf path. The name of a list also matches its values."""
+    """Whether a field name or pattern of a rule matches a leaf path. The name of a list also matches its values and columns."""
     if path is None:
         return name == "*"
     expression = _compiled(name)
     while not expression.fullmatch(path):
-        if not path.endswith("[]"):
+        if not path.endswith("]"):
             return False
-        path = path.removesuffix("[]")
+        path = path.rpartition("[")[0]
     return True
 
 

@@ -41,6 +41,6 @@ def _full_shape(schema: Schema, kind: Format) -> str | None:
     paths = [None] if kind.is_one_array else [path for path in schema.fields if path is not None]
     fields = [field for path in paths if (field := schema.field_for(path)) is not None]
     shapes = [field.shape for field in fields if field.shape is not None]
-    if not shapes or any(not shape or shape[0] is None for shape in shapes):
+    if not shapes or any(not shape or not isinstance(shape[0], int) for shape in shapes):
         return None
     return f"[{', '.join('null' if size is None else str(size) for size in shapes[0])}]"

@@ -263,7 +263,7 @@ def _effect_of_members(old: set[Any], new: set[Any]) -> Effect:
     return effect
 
 
-def _effect_of_shapes(old: tuple[int | None, ...], new: tuple[int | None, ...]) -> Effect:
+def _effect_of_shapes(old: tuple[int | str | None, ...], new: tuple[int | str | None, ...]) -> Effect:
     if len(old) != len(new):
         return Effect.BOTH
     effect = Effect.NONE

@@ -148,6 +148,8 @@ class _Reader:
                 return self._comparison(left, operators, comparators)
             case ast.Call():
                 return self._call(node)
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str() as key)):
+                return self._field(f"{self._quoted.get(name, name)}[{key}]")
             case ast.Subscript(value=inner, slice=index):
                 parts = index.elts if isinstance(index, ast.Tuple) else [index]
                 return ast.Subscript(self.value(inner), ast.Tuple([self._index(part, node) for part in parts]))
@@ -262,10 +264,7 @@ class _Reader:
         inner = node.operand if isinstance(node, ast.UnaryOp) and negative else node
         if isinstance(inner, ast.Constant) and type(inner.value) is int and inner.value < 2**40:
             return ast.Constant(-inner.value if negative else inner.value)
-        hint = ""
-        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-            hint = '; write field("a.b") for a field inside a struct'
-        raise self.error(whole, f"has an index or axis that is not an integer, a slice such as 1: or '...'{hint}")
+        raise self.error(whole, "has an index or axis that is not an integer, a slice such as 1: or '...'")
 
 
 _PLACEHOLDER: Final = "__datacheck_field_"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BeforeValidator, PrivateAttr, field_validator, model_validator
 from pydantic import Field as Described
 
+from datacheck.errors import nearest_name
 from datacheck.schema.base_model import SchemaPart
 from datacheck.schema.builtin_checks import check_problem
 from datacheck.schema.constraints import check_field, number_of
@@ -16,10 +17,12 @@ from datacheck.schema.dataset_constraints import check_dataset_constraints, data
 from datacheck.schema.dataset_models import Dependencies, OwnChecks, References, Sequences, Splits
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
+from datacheck.schema.field_parts import as_parts, check_parts
+from datacheck.schema.field_paths import find_field
 from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Shares
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault
-from datacheck.schema.values import Bound, Keys, Plain, Scalar, as_expression, as_field, unwrapped
+from datacheck.schema.values import Bound, DimensionName, Keys, Plain, Scalar, as_expression, as_field, unwrapped
 
 __all__ = ["Expression", "Field", "Schema"]
 
@@ -36,7 +39,8 @@ class Field(SchemaPart):
             integers), ``string``, ``binary``, or an Arrow name for the rest (``timestamp[us]``). For a list column, the
             dtype of its innermost values. Not checked unless set.
         shape: the shape, ``null`` for any length: for an array file the shape of the whole array, rows first
-            (``[null, 24, 5]``); for a column the shape of one row's value (``[24, 5]``).
+            (``[null, 24, 5]``); for a column the shape of one row's value (``[24, 5]``). A name is one size wherever it
+            stands (``[3, H, W]`` and ``[H, W]``): within a row, or as far as ``dimensions`` of the schema says.
         nullable: whether nulls are allowed.
         allow_nan: whether NaN is allowed.
         allow_inf: whether +inf and -inf are allowed.
@@ -49,6 +53,8 @@ class Field(SchemaPart):
         isin: the allowed values.
         str_matches: a regular expression that a string must match from its start.
         checks: more pandera checks by name, with their arguments.
+        columns, channels: rules for single indices of the last axis, or of the first axis of one row's value, by number
+            (from 0) or by name, in the order of the axis. What the field says holds for them as well.
         min_distinct, max_distinct: the number of different values in the whole dataset, without nulls and NaN;
             ``min_distinct: 2`` rules out a constant field.
         covers: values that must all occur in the dataset.
@@ -90,9 +96,10 @@ class Field(SchemaPart):
     dtype: str | None = Described(
         default=None, description="The NumPy or Arrow name of the dtype, such as float32 or timestamp[us]."
     )
-    shape: tuple[Annotated[int, Described(ge=0, le=_MAX_SIZE)] | None, ...] | None = Described(
+    shape: tuple[Annotated[int, Described(ge=0, le=_MAX_SIZE)] | DimensionName | None, ...] | None = Described(
         default=None,
-        description="The shape, null for any length: for an array with its rows first, for a column that of one value.",
+        description="The shape, null for any length, or a name for one size wherever it stands ([3, H, W]): for an array"
+        " with its rows first, for a column that of one value.",
     )
     nullable: bool = Described(default=False, strict=True, description="Whether nulls are allowed.")
     allow_nan: bool = Described(default=False, strict=True, description="Whether NaN is allowed.")
@@ -128,6 +135,13 @@ class Field(SchemaPart):
     )
     max_age: Duration | None = Described(default=None, description="The age of the newest time, such as 7d.")
     own_checks: OwnChecks = Described(default=(), description="Checks of your own; naming one imports its code.")
+    columns: Annotated[dict[str, Field], BeforeValidator(as_parts)] = Described(
+        default={},
+        description="Rules for single indices of the last axis, by number, or by name in order: {0: {ge: 0}}.",
+    )
+    channels: Annotated[dict[str, Field], BeforeValidator(as_parts)] = Described(
+        default={}, description="Rules for single indices of the first axis of one row's value, like 'columns'."
+    )
     title: str | None = Described(default=None, description="A short name for readers.")
     description: str | None = Described(default=None, description="What the field means.")
     metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
@@ -147,8 +161,10 @@ class Field(SchemaPart):
     def _whole_sizes(cls, shape: object) -> object:
         if isinstance(shape, list | tuple):
             for position, size in enumerate(shape):
-                if isinstance(size, bool | str) or (size is not None and not isinstance(unwrapped(size), int)):
-                    raise fault((position,), f"expected an integer, or null for any length, got {size!r}")
+                is_known = size is None or (isinstance(size, str) and size.isidentifier())
+                if not is_known and (isinstance(size, bool) or not isinstance(unwrapped(size), int)):
+                    expected = "an integer, a name such as H, or null for any length"
+                    raise fault((position,), f"expected {expected}, got {size!r}")
         return shape
 
     @model_validator(mode="before")
@@ -170,11 +186,17 @@ class Field(SchemaPart):
     def _agree(self) -> Self:
         check_field(self)
         check_dataset_constraints(self)
+        check_parts(self, _check_part)
         for name, arguments in self.checks.items():
             problem = check_problem(name, arguments)
             if problem is not None:
                 raise fault(("checks", name), problem)
         return self
+
+
+def _check_part(part: Field) -> None:
+    check_field(part)
+    check_dataset_constraints(part)
 
 
 class Expression(SchemaPart):
@@ -227,6 +249,10 @@ class Schema(SchemaPart):
     )
     checks: tuple[Annotated[Expression, BeforeValidator(as_expression)], ...] = Described(
         default=(), description="Cross-field rules."
+    )
+    dimensions: dict[DimensionName, Literal["row", "file", "dataset"]] = Described(
+        default={},
+        description="Where a named size in a 'shape' is one size: {H: file}; within each row unless it says so.",
     )
     num_rows: Count | None = Described(default=None, description="The number of rows of the dataset.")
     num_files: Count | None = Described(default=None, description="The number of files of the dataset.")
@@ -310,6 +336,10 @@ class Schema(SchemaPart):
         for name, field in self.fields.items():
             if field.unique and name is not None and "[]" in name:
                 raise fault(("fields", name, "unique"), "values inside a list are not rows, so they cannot be a key")
+        used = {size for field in self.fields.values() for size in field.shape or () if isinstance(size, str)}
+        for name in self.dimensions:
+            if name not in used:
+                raise fault(("dimensions", name), f"is in no 'shape'{nearest_name(name, used)}")
         for position, key in enumerate(self.unique):
             if not key:
                 raise fault(("unique", position), "is empty; list at least one field")
@@ -327,7 +357,7 @@ class Schema(SchemaPart):
         return tuple(dict.fromkeys(itertools.chain(listed, *self.unique, *of_rules, dataset_fields(self))))
 
     def field_for(self, path: str | None) -> Field | None:
-        """The field for a leaf: the field with the same path, or for the values of a list that of the list.
+        """The field for a leaf: the field with the same path or a matching pattern, or for values of a list that of the list.
 
         For the nameless array of an ``.npy`` it is the field ``null``, or the only field of a schema with one field.
         """
@@ -335,8 +365,4 @@ class Schema(SchemaPart):
             if None in self.fields:
                 return self.fields[None]
             return next(iter(self.fields.values())) if len(self.fields) == 1 else None
-        while path not in self.fields:
-            if not path.endswith("[]"):
-                return None
-            path = path.removesuffix("[]")
-        return self.fields[path]
+        return find_field(self.fields, path)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-__all__ = ["Bound", "Keys", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
+__all__ = ["Bound", "DimensionName", "Keys", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
 
 
 def _bound(value: object) -> object:
@@ -98,6 +98,8 @@ def _plain(value: object) -> object:
     raise ValueError(f"contains {value!r}, which a schema file cannot hold")
 
 
+#: The name of a size in a shape, as jaxtyping has them.
+DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_member)]
 Keys = Annotated[

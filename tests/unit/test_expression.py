@@ -73,7 +73,7 @@ def test_names_are_found(text: str, names: list[str]) -> None:
         ("a == None", "write is_null(x)"),
         ("a.b > 1", 'write field("a.b")'),
         ("a[b] > 1", "an index or axis that is not an integer"),
-        ("a['b'] > 1", 'write field("a.b") for a field inside a struct'),
+        ("a['b', 1] > 1", "an index or axis that is not an integer"),
         ("a[::2] > 1", "an index or axis that is not an integer"),
         ("sum(a, axis=b) > 1", "an index or axis that is not an integer"),
         ("sum(a, where=b) > 1", "the only one is 'axis'"),

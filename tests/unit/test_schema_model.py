@@ -95,7 +95,7 @@ def problems(mapping: dict[Any, Any]) -> str:
         ({"dtype": "object"}, "dtype", "can hold anything"),
         ({"dtype": "list<float>"}, "dtype", "innermost values"),
         ({"dtype": 3}, "dtype", "expected a string"),
-        ({"shape": [3, "x"]}, "shape[1]", "expected an integer"),
+        ({"shape": [3, "x y"]}, "shape[1]", "expected an integer"),
         ({"shape": [-1]}, "shape[0]", "greater than or equal to 0"),
         ({"shape": [True]}, "shape[0]", "expected an integer"),
         ({"shape": 3}, "shape", "expected a list"),

@@ -248,6 +248,8 @@ class PathScreens:
 
     def value_screen(self, kind: type, dtype: Any, field: Field) -> Screen:
         """The screen for tensors or arrays of one dtype."""
+        if field.columns or field.channels:
+            return never
         is_tensor = issubclass(kind, torch.Tensor)
         name = dtype_name(dtype) if is_tensor else dtype.name
         if field.dtype is not None and not dtype_matches(name, field.dtype):
@@ -337,7 +339,7 @@ def as_declared(shape: tuple[int, ...], field: Field | None) -> tuple[int | None
     """A sample's shape in the form of its field, which for an array file starts with the rows."""
     if field is None or field.shape is None:
         return shape
-    is_of_rows = len(field.shape) == len(shape) + 1 and field.shape[0] is None
+    is_of_rows = len(field.shape) == len(shape) + 1 and not isinstance(field.shape[0], int)
     return (None, *shape) if is_of_rows else shape
 
 
@@ -345,4 +347,5 @@ def _required_names(rule_set: RuleSet, path: str | None) -> set[str]:
     """The required parts of a container at a path."""
     start = "" if path is None else f"{path}."
     paths = [name for name, field in rule_set.schema.fields.items() if name is not None and field.required]
-    return {name.removeprefix(start).partition(".")[0].partition("[]")[0] for name in paths if name.startswith(start)}
+    parts = {name.removeprefix(start).partition(".")[0].partition("[]")[0] for name in paths if name.startswith(start)}
+    return {part for part in parts if part and "*" not in part}

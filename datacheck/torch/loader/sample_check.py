@@ -10,6 +10,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.checker import RuleSet, has_row_checks
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.columns import missing_columns, split_columns
 from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.checks.rules import run_rules
 from datacheck.checks.structure import FieldFacts, check_structure
@@ -124,7 +125,9 @@ class SampleCheck:
                     example = Example(place.row_start, place.row_group, (), "null")
                     yield Outcome("DC104", leaf.path, len(leaf.values), len(leaf.values), examples=(example,))
                 continue
-            yield from run_rules(leaf, self._rule_set.rules_for(leaf), place, with_rows=False)
+            yield from missing_columns(leaf, self.schema)
+            for part in (leaf, *split_columns(leaf, self.schema)):
+                yield from run_rules(part, self._rule_set.rules_for(part), place, with_rows=False)
 
     def _is_bad_null(self, path: str | None, field: Field | None) -> bool:
         if field is None:

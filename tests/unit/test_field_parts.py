@@ -1,0 +1,181 @@
+"""Rules for single columns and channels of a field, and fields whose names are patterns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import datacheck
+from datacheck import Schema
+from datacheck.batch import Batch, Column
+from datacheck.checks.checker import Checker, RuleSet
+from datacheck.errors import SchemaError
+from datacheck.findings import MAX_EXAMPLES
+from datacheck.schema.field_paths import find_field
+
+BOXES = {"0": {"ge": 0, "lt": 80}, "1": {"ge": 0, "le": 1}}
+
+
+def violations(
+    column: Any, schema: Schema, name: str | None = "x"
+) -> set[tuple[str, str | None, int, tuple[int, ...]]]:
+    """The code, field, row and index of every violation."""
+    batch = Batch((Column(name, column),), len(column))
+    found = set()
+    for outcome in Checker(RuleSet(schema), with_rows=True).check(batch):
+        for example in outcome.examples:
+            found.add((outcome.code, outcome.field, example.row or 0, example.index))
+        assert outcome.num_violations == len(outcome.examples), "more violations than examples"
+    return found
+
+
+def test_the_label_files_of_a_detector_have_bounds_for_each_column(tmp_path: Path) -> None:
+    labels = np.column_stack([np.arange(80), np.full((80, 4), 0.5)]).astype(np.float32)
+    labels[7, 1], labels[9, 0] = 1.07, 80
+    np.save(tmp_path / "labels.npy", labels)
+    schema = Schema(fields={None: {"shape": [None, 5], "columns": BOXES}})
+    report = datacheck.scan(tmp_path / "labels.npy", schema)
+    assert [finding.message.partition(" (")[0] for finding in report.findings] == [
+        "1 of 80 values in 'array[0]' are not < 80: found 80.0",
+        "1 of 80 values in 'array[1]' are not <= 1: found 1.07",
+    ]
+
+
+@settings(max_examples=60)
+@given(
+    values=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, float("nan")]), min_size=12, max_size=12),
+    shape=st.sampled_from([(3, 4), (2, 3, 2), (2, 2, 3), (12, 1), (1, 1, 12)]),
+    which=st.sampled_from(["columns", "channels"]),
+    layout=st.sampled_from(["C", "F", "fixed", "lists", "tensor", "permuted"]),
+)
+def test_the_values_at_an_index_are_those_of_numpy(values: Any, shape: Any, which: str, layout: str) -> None:
+    array = np.array(values).reshape(shape)
+    axis = array.ndim - 1 if which == "columns" else 1
+    expected = {("DC202", "x[0]", *divmod_index(place)) for place in np.argwhere(array > 1) if place[axis] == 0}
+    column: Any = array
+    if layout == "F":
+        column = np.asfortranarray(array)
+    elif layout in ("fixed", "lists") and array.ndim == 2:
+        kind = pa.list_(pa.float64(), shape[1]) if layout == "fixed" else pa.list_(pa.float64())
+        column = pa.array(array.tolist(), kind)
+    elif layout == "tensor":
+        column = pa.FixedShapeTensorArray.from_numpy_ndarray(array)
+    elif layout == "permuted" and array.ndim == 3:
+        kind = pa.fixed_shape_tensor(pa.float64(), shape[:0:-1], permutation=[1, 0])
+        stored = np.ascontiguousarray(array.transpose(0, 2, 1)).reshape(-1)
+        storage = pa.FixedSizeListArray.from_arrays(pa.array(stored), array[0].size)
+        column = pa.ExtensionArray.from_storage(kind, storage)
+    schema = Schema(fields={"x": {"allow_nan": True, which: {"0": {"le": 1}}}})
+    batch = Batch((Column("x", column),), len(column))
+    outcomes = Checker(RuleSet(schema), with_rows=True).check(batch)
+    assert sum(outcome.num_violations for outcome in outcomes) == len(expected)
+    assert {row for outcome in outcomes for row in outcome.rows.tolist()} == {row for _, _, row, _ in expected}
+    if len(expected) <= MAX_EXAMPLES:
+        assert violations(column, schema) == expected
+
+
+def divmod_index(place: Any) -> tuple[int, tuple[int, ...]]:
+    row, *index = (int(digit) for digit in place)
+    return row, tuple(index)
+
+
+def test_lists_of_different_lengths_have_columns_as_far_as_they_reach() -> None:
+    column = pa.array([[1.0, 5.0], [9.0], None, [], [1.0, 5.0, 9.0]], pa.list_(pa.float32()))
+    schema = Schema(fields={"x": {"nullable": True, "columns": {"0": {"le": 4}, "2": {"le": 4}}}})
+    assert violations(column, schema) == {("DC202", "x[0]", 1, (0,)), ("DC202", "x[2]", 4, (2,))}
+
+
+def test_columns_have_names_in_the_order_of_the_axis() -> None:
+    schema = Schema(
+        fields={"x": {"shape": [None, 2], "columns": {"low": {"ge": 0}, "high": {"le": 1}}}},
+        checks=['x["low"] <= x["high"]'],
+    )
+    found = violations(np.array([[0.0, 1.0], [-1.0, 2.0], [0.5, 0.2]]), schema)
+    assert found == {
+        ("DC201", "x[low]", 1, (0,)),
+        ("DC202", "x[high]", 1, (1,)),
+        ("DC302", None, 2, ()),
+    }
+
+
+def test_a_column_may_forbid_what_the_field_allows() -> None:
+    array = np.array([[np.nan, 1.0], [1.0, np.nan]])
+    schema = Schema(fields={"x": {"allow_nan": True, "columns": {"1": {"allow_nan": False}}}})
+    assert violations(array, schema) == {("DC101", "x[1]", 1, (1,))}
+    silent = Schema(fields={"x": {"allow_nan": True, "columns": {"1": {"ge": 0}}}})
+    assert violations(array, silent) == set()
+
+
+def test_a_column_that_is_not_there_is_a_finding() -> None:
+    schema = Schema(fields={"x": {"columns": {"3": {"ge": 0}}}})
+    (outcome,) = Checker(RuleSet(schema)).check(Batch((Column("x", np.zeros((2, 3))),), 2))
+    assert (outcome.code, outcome.detail) == ("DC004", "it has 3 columns, and the schema has a rule for '3'")
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "problem"),
+    [
+        ({"columns": {"0": {"dtype": "int8"}}}, "columns.0.dtype", "belongs to the whole field"),
+        ({"columns": {"a": {}, "1": {}}}, "columns.a", "is a name among numbers"),
+        ({"shape": [None, 2], "columns": {"2": {}}}, "columns.2", "there are 2, counted from 0"),
+        ({"shape": [None, 3], "columns": {"a": {}, "b": {}}}, "columns", "names 2 of 3"),
+        ({"columns": {"0": {"allow_nan": True}}}, "columns.0.allow_nan", "the field forbids it"),
+        ({"dtype": "int8", "columns": {"0": {"le": 300}}}, "columns.0.le", "int8 cannot hold 300"),
+        ({"columns": {"0": {}}, "channels": {"0": {}}}, "channels", "not both"),
+        ({"columns": {"0": {"gee": 1}}}, "columns.0", "unknown key 'gee'"),
+        ({"shape": ["3x"]}, "shape[0]", "a name such as H"),
+    ],
+)
+def test_a_contradiction_in_columns_is_an_error_with_its_place(field: Any, place: str, problem: str) -> None:
+    with pytest.raises(SchemaError) as error:
+        Schema(fields={"x": field})
+    assert f"fields.x.{place}" in str(error.value)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "matches"),
+    [
+        ("layer.*", "layer.0.weight", True),
+        ("layer.*", "layer", False),
+        ("[].edge_index", "12.edge_index", True),
+        ("[].edge_index", "a.12.edge_index", False),
+        ("[].edge_index", "x12.edge_index", False),
+        ("boxes[].x", "boxes[].x", True),
+        ("boxes[].x", "boxes.3.x", True),
+        ("boxes[].x", "boxes.3.y", False),
+        ("*.bias", "encoder.1.bias", True),
+        ("emb", "emb[]", True),
+        ("e*", "emb[]", True),
+    ],
+)
+def test_a_field_may_stand_for_several_paths(name: str, path: str, matches: bool) -> None:
+    assert (find_field({name: "the field"}, path) is not None) is matches
+
+
+def test_a_name_comes_before_the_patterns() -> None:
+    fields = {"layer.*": 1, "layer.0": 2, "l*": 3}
+    assert (find_field(fields, "layer.0"), find_field(fields, "layer.1"), find_field(fields, "lap")) == (2, 1, 3)
+
+
+def test_a_pattern_holds_in_files_and_is_required_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "weights.npz", **{"layer.0.w": np.ones(3), "layer.1.w": np.full(3, 9.0), "head": np.ones(3)})
+    schema = Schema(strict=True, fields={"layer.*": {"le": 4}, "missing.*": {}, "head": {}})
+    codes = [(one.code, one.field) for one in datacheck.scan(tmp_path / "weights.npz", schema).findings]
+    assert codes == [("DC001", "missing.*"), ("DC202", "layer.1.w")]
+
+
+def test_a_field_of_the_structs_in_a_list_is_a_list(tmp_path: Path) -> None:
+    boxes = [[{"x1": 1.0, "x2": 2.0}, {"x1": 3.0, "x2": 1.0}], [], None, [{"x1": 0.0, "x2": 1.0}]]
+    pq.write_table(pa.table({"boxes": boxes}), tmp_path / "boxes.parquet")
+    schema = Schema(fields={"boxes": {"nullable": True}}, checks=["field('boxes[].x1') < field('boxes[].x2')"])
+    (finding,) = datacheck.scan(tmp_path / "boxes.parquet", schema).findings
+    assert [example.row for example in finding.examples] == [0]
+    assert finding.num_checked == 3
