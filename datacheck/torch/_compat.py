@@ -45,7 +45,6 @@ __all__ = [
     "missing",
     "parameters_of",
     "recording_problem",
-    "scale_tensor",
     "schema_of",
     "sequence_number",
     "sparse_parts",
@@ -153,7 +152,6 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     PrivateName("Module._buffers", (_DIAGNOSIS, _GUARD), "buffers that are None are not restored"),
     PrivateName("Module._parameters", (_GUARD,), "parameters that are None are lost from an unsharded copy"),
     PrivateName("Module._modules", (_GUARD,), "submodules that are None are lost from an unsharded copy"),
-    PrivateName("GradScaler._scale", (_GUARD,), "steps that a GradScaler skips by itself are not noticed"),
     PrivateName(
         "GradScaler._per_optimizer_states",
         (_GUARD,),
@@ -422,12 +420,6 @@ def without_compile_wrapper(model: nn.Module) -> nn.Module:
 def mark_stepped(optimizer: torch.optim.Optimizer) -> None:
     """Say that an optimizer was stepped, so that its scheduler does not warn of the order after a skipped step."""
     optimizer._opt_called = True  # type: ignore[attr-defined]
-
-
-def scale_tensor(scaler: object) -> Tensor | None:
-    """A GradScaler's scale where it lies, read without a host sync; None where there is none yet, or torch hides it."""
-    scale = getattr(scaler, "_scale", None)
-    return scale if isinstance(scale, Tensor) else None
 
 
 def is_unscaled(scaler: object, optimizer: torch.optim.Optimizer) -> bool:

@@ -272,6 +272,11 @@ class StepBuffers:
                     kept.changes = kept.changes or isinstance(module, running)
                     self._buffers.append(kept)
 
+    @property
+    def may_change(self) -> bool:
+        """Whether a step changes any of them."""
+        return any(kept.changes for kept in self._buffers)
+
     def restore(self) -> list[str]:
         """Give every buffer its value at the start of the step; returns the names of those that were not kept."""
         lost = []

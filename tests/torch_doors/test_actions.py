@@ -148,7 +148,7 @@ def test_warn_changes_nothing() -> None:
     model, optimizer = make()
     plain_model, plain_optimizer = make()
     Guard(model, optimizer, on_trip="warn")
-    with pytest.warns(GuardWarning, match="step 3: DC451"):
+    with pytest.warns(GuardWarning, match="step 3: DC450"):
         loop(model, optimizer, [*good(2), bad()])
     loop(plain_model, plain_optimizer, [*good(2), bad()])
     first, second = state_of(model, optimizer), state_of(plain_model, plain_optimizer)

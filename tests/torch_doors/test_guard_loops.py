@@ -110,7 +110,7 @@ def test_clipping_by_the_user_between_backward_and_step_does_not_hide_a_nan() ->
         with pytest.raises(NonFiniteError) as caught:
             optimizer.step()
     assert caught.value.diagnosis.cause == "input-not-finite"
-    assert guard.report().findings[0].code == "DC451"
+    assert guard.report().findings[0].code == "DC450"
     assert same(before, parameters_of(model))
 
 
@@ -157,7 +157,7 @@ def test_two_models_with_alternating_updates_are_guarded_together() -> None:
         assert same(before, parameters_of(both))
         turn(torch.randn(4, 2))
         assert not same(before, parameters_of(both))
-    assert [f.code for f in guard.report().findings].count("DC451") == 2
+    assert [f.code for f in guard.report().findings].count("DC450") == 2
 
 
 @pytest.mark.parametrize("kind", ["adam", "lbfgs"])

@@ -90,7 +90,7 @@ def record(
                 loss = check_loss(replay())
         except (UsageError, torch.OutOfMemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             recording.bad_outputs = _bad_input_of(recorder, error)
             if not recording.bad_outputs:
                 raise
@@ -178,7 +178,7 @@ class _CustomWatch:
             self._recorder.note_custom(self._name, self._sequence, [part for part in produced if part is not None])
 
 
-def _bad_input_of(recorder: Recorder, error: Exception) -> list[BadOutput]:
+def _bad_input_of(recorder: Recorder, error: BaseException) -> list[BadOutput]:
     """The bad value that made an operation raise, if any."""
     hinted = _HINTS.search(str(error)) is not None
     for tensor in recorder.last_inputs:
@@ -226,7 +226,7 @@ def reproduces(
         return True if raised is not None and _opening(_describe_error(error)) == _opening(raised) else None
 
 
-def _describe_error(error: Exception) -> str:
+def _describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

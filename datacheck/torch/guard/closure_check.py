@@ -75,10 +75,9 @@ class ClosureCheck:
         state, random = self._runner.state, self._runner.training.random
         state.clear()
         random.begin()
+        state.random_after_call = random.state
         if state.whole_part is not None:
             self._runner.add_part(Part(*state.whole_part, random.state))
-        else:
-            state.closure = self._closure
 
     def undo(self) -> None:
         """Give the optimizer and its weights the state from before the search."""

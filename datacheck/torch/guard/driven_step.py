@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from datacheck.errors import UsageError
 from datacheck.torch._compat import mark_stepped
 from datacheck.torch.guard.closure_check import requires_closure
-from datacheck.torch.guard.raised_errors import NUMERIC_ERRORS, handle_error
+from datacheck.torch.guard.raised_errors import handle_error
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Source
@@ -79,7 +79,7 @@ class DrivenStep:
         """The loss; None where a non-finite value made the code raise, and the actions let training go on."""
         try:
             loss = loss_fn(self._training.model, batch)
-        except NUMERIC_ERRORS as error:
+        except Exception as error:
             if handle_error(self._runner, error):
                 return None
             raise

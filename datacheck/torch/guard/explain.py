@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,13 @@ from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
+from datacheck.torch.guard.call_stack import frames_of_error
 from datacheck.torch.guard.distributed import is_sharded
 from datacheck.torch.guard.grad_scaler import INITIAL_SCALE
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
-from datacheck.torch.guard.loss_replay import LossReplay, find_loss_replay
+from datacheck.torch.guard.loop_explainer import LoopExplainer
+from datacheck.torch.guard.loop_replay import Autocast, LoopCall
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_state import Phase, StepState
@@ -27,8 +29,6 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.guard.unsharded import unsharded_copy
 from datacheck.torch.guard.update_fault import explain_update
-from datacheck.torch.replay_state import RandomState, draws_same_values
-from datacheck.torch.structure import tensors_in
 
 __all__ = ["Explainer", "explain_stale_gradients", "replay_part"]
 
@@ -37,14 +37,6 @@ SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflo
 
 #: Causes that lie in earlier steps, and in no sample of this one.
 DIVERGENCE = frozenset({"exploding-gradient", "learning-rate-too-high", "optimizer-epsilon"})
-
-
-@dataclass(frozen=True, slots=True)
-class _LossReplay:
-    """The loop's loss, ready to be replayed, and the calls of the model that it makes."""
-
-    loss: LossReplay
-    parts: list[Part]
 
 
 class Explainer:
@@ -63,6 +55,7 @@ class Explainer:
         self._log = log
         self._layers = layers
         self._schema = schema
+        self._loop = LoopExplainer(training, log, schema)
 
     @contextmanager
     def _replaying(self) -> Iterator[None]:
@@ -83,17 +76,17 @@ class Explainer:
             return _explain_spike(trip, verdict)
         training = self._training
         found: Diagnosis | None
-        is_loss_finite = False
+        is_exact = False
         with self._replaying():
             if trip.is_late:
                 found = explain_update(trip.bad, training.parameters, training.optimizers, verdict, trip.step)
             else:
-                found, is_loss_finite = self._replay(trip)
+                found, is_exact = self._replay(trip)
                 if found is not None:
                     found = _without_samples(_with_history(found, verdict)).at_step(trip.step)
             if training.rank_group is not None:
                 found = self._share(found)
-            return found or self._explain_finite_replay(trip, verdict, is_loss_finite=is_loss_finite)
+            return found or self._explain_finite_replay(trip, verdict, is_exact=is_exact)
 
     def explain_replay(self, trip: Trip) -> Diagnosis | None:
         """The diagnosis from the replay alone; None if the replay is finite."""
@@ -101,17 +94,43 @@ class Explainer:
             found, _ = self._replay(trip)
         return None if found is None else found.at_step(trip.step)
 
+    def explain_error(self, trip: Trip, error: BaseException) -> Diagnosis | None:
+        """The diagnosis of an error in a step: from the code that raised it, else from the step up to there."""
+        state = self._state
+        frames = frames_of_error(error)
+        found: Diagnosis | None = None
+        if frames and not (state.parts and state.parts[-1].is_whole):
+            call = LoopCall(frames, state.new_parts, state.random_after_call, self._autocast_of_calls())
+            found = self.explain_unused_loss(call, is_error=True)
+        return self.explain_replay(trip) if found is None else found.at_step(trip.step)
+
+    def _autocast_of_calls(self) -> Autocast:
+        """The autocast state of the loop, which an error has left: that of its last call of backward."""
+        return self._state.calls[-1].autocast if self._state.calls else ()
+
+    def explain_unused_loss(self, call: LoopCall, *, is_error: bool = False) -> Diagnosis | None:
+        """The diagnosis of a loss that was computed, and from which backward did not run; None if it is finite."""
+        model = unwrap_model(self._training.model)
+        if is_sharded(model):
+            return None
+        with self._replaying(), self._training.buffers.replay():
+            if is_error:
+                return self._loop.explain_error(call, model)
+            return self._loop.explain([call], model)[0]
+
     def is_bad_without_scale(self) -> bool:
         """Whether the step has a non-finite loss or gradient without a loss scale too; False if that is unknown."""
         from datacheck.torch.diagnosis.recorded_replay import reproduces
 
-        training = self._training
+        training, state = self._training, self._state
         model = unwrap_model(training.model)
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
         with self._replaying(), training.buffers.replay():
-            for part in self._state.parts:
+            if state.calls:
+                return self._loop.is_bad(state.calls, model, trained)
+            for part in state.parts:
                 replay = partial(part.loss_fn, model, part.batch)
                 for in_gradient in (False, True):
                     with training.random.replay_from(part.random):
@@ -120,7 +139,7 @@ class Explainer:
         return False
 
     def _replay(self, trip: Trip) -> tuple[Diagnosis | None, bool]:
-        """The diagnosis from the replay, and whether the loop's own loss was replayed and was finite."""
+        """The diagnosis from the replay, and whether all of the step was replayed as it ran."""
         training, state = self._training, self._state
         model = self._model_to_replay()
         group = training.rank_group
@@ -131,14 +150,25 @@ class Explainer:
         with training.buffers.replay() as lost:
             if lost:
                 self._log.add_note("the replay", f"the values of {join_limited(lost)} before the step were not kept")
-            found, is_loss_finite = (None, False) if state.has_moved_on else self._replay_loss(model)
-            found = found or self._replay_parts(model, 1.0)
-            if found is None and trip.code == "DC454":
-                # A scale collapses for a reason that every batch shares, so the loop's code may run on the batch that it
-                # holds by now. Only what is finite without a scale is the scale's fault.
-                found, is_loss_finite = self._replay_loss(model)
-                found = found or self._replay_parts(model, INITIAL_SCALE)
-        return found, is_loss_finite
+            found, is_exact = None, False
+            # Only what is finite without a scale is the scale's fault.
+            for scale in (1.0, INITIAL_SCALE) if trip.code == "DC454" else (1.0,):
+                found, is_exact = self._replay_step(model, scale)
+                if found is not None:
+                    break
+        return found, is_exact
+
+    def _replay_step(self, model: nn.Module, scale: float) -> tuple[Diagnosis | None, bool]:
+        state = self._state
+        is_whole = bool(state.parts) and all(part.is_whole for part in state.parts)
+        if state.calls and not is_whole:
+            found, is_exact, call = self._loop.explain(state.calls, model, scale)
+            if found is not None and call is not None:
+                state.bad_part = call.parts[-1] if call.parts else None
+                return _with_micro_batch(found, state.calls.index(call), len(state.calls)), True
+            if is_exact:
+                return None, True
+        return self._replay_parts(model, scale), is_whole
 
     def _model_to_replay(self) -> nn.Module | None:
         model = unwrap_model(self._training.model)
@@ -152,7 +182,8 @@ class Explainer:
 
     def _replay_parts(self, model: nn.Module, scale: float) -> Diagnosis | None:
         """The diagnosis of the first part whose replay is non-finite."""
-        for part in self._state.parts:
+        state = self._state
+        for position, part in enumerate(state.parts):
             try:
                 with self._training.random.replay_from(part.random):
                     found = replay_part(part, model, scale, self._schema)
@@ -162,75 +193,11 @@ class Explainer:
                 self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
                 continue
             if found is not None:
-                self._state.bad_part = part
-                return self._with_micro_batch(found, part)
+                state.bad_part = part
+                num_lost = state.num_dropped_parts if part.is_whole else 0
+                num_parts = len(state.parts) + num_lost if part.is_whole else 1
+                return _with_micro_batch(found, position + num_lost, num_parts)
         return None
-
-    def _with_micro_batch(self, found: Diagnosis, part: Part) -> Diagnosis:
-        """The diagnosis with the micro-batch that it is about, where a step has several."""
-        parts, left_out = self._state.parts, self._state.num_dropped_parts
-        if not part.is_whole or len(parts) + left_out == 1:
-            return found
-        position = next(position for position, other in enumerate(parts) if other is part)
-        where = f"in micro-batch {position + left_out + 1} of {len(parts) + left_out}"
-        return replace(found, explanation=f"{where}: {found.explanation}")
-
-    def _replay_loss(self, model: nn.Module) -> tuple[Diagnosis | None, bool]:
-        """The diagnosis from the code of the loop's own loss, and whether that code ran and was finite."""
-        replay = self._find_loss_replay(model)
-        if replay is None:
-            return None, False
-        training = self._training
-        first = replay.parts[0].random if replay.parts else training.random.state
-        found: Diagnosis | None = None
-        try:
-            found = self._examine_loss(replay, model, first)
-            is_unclear = found is None or found.cause == "constant-not-finite"
-            earlier_draws = training.random.after_last_step
-            if is_unclear and not draws_same_values(first, earlier_draws):
-                # The loop may draw numbers before it calls the model, which is where the step is noticed.
-                earlier = self._examine_loss(replay, model, earlier_draws)
-                if earlier is not None and earlier.cause != "constant-not-finite":
-                    found = earlier
-        except Exception as error:  # the user's code, run out of its context: the model alone is replayed then
-            self._log.add_note("the loop's loss", f"its code raised when replayed: {type(error).__name__}: {error}")
-            return found, False
-        return found, found is None
-
-    def _find_loss_replay(self, model: nn.Module) -> _LossReplay | None:
-        """The code of the loop's loss; None if the step is not a loop's, or the code is not found."""
-        training, state = self._training, self._state
-        if state.parts and state.parts[-1].is_whole:
-            return None
-        found = find_loss_replay(
-            [part.sites for part in state.parts],
-            state.closure,
-            {id(training.model): model},
-            must_replace=training.rank_group is not None,
-            error=state.error,
-        )
-        if found is None:
-            return None
-        loss, num_calls = found
-        return _LossReplay(loss, state.parts[len(state.parts) - num_calls :])
-
-    def _examine_loss(self, replay: _LossReplay, model: nn.Module, random: RandomState) -> Diagnosis | None:
-        from datacheck.torch.diagnosis.examine import examine
-
-        captured = [part.batch for part in replay.parts]
-        substitutes, loss = self._state.substitutes, replay.loss
-
-        def run() -> Tensor:
-            substitutes[:] = captured
-            try:
-                return loss.run()
-            finally:
-                substitutes.clear()
-
-        data = [tensor for tensor in tensors_in(captured) if not tensor.requires_grad]
-        replay_on = loss.run_on if loss.reads(data) else None
-        with self._training.random.replay_from(random):
-            return examine(run, model=model, batch=loss.batch, replay_on=replay_on, schema=self._schema)
 
     def _share(self, found: Diagnosis | None) -> Diagnosis | None:
         group = self._training.rank_group
@@ -244,14 +211,13 @@ class Explainer:
                 return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
         return None
 
-    def _explain_finite_replay(self, trip: Trip, verdict: Divergence | None, *, is_loss_finite: bool) -> Diagnosis:
+    def _explain_finite_replay(self, trip: Trip, verdict: Divergence | None, *, is_exact: bool) -> Diagnosis:
         """The diagnosis of a trip that the replay does not repeat."""
         if verdict is not None:
             return verdict.to_diagnosis(step=trip.step)
         if trip.code == "DC454":
             return _explain_collapse(trip)
-        parts = self._state.parts
-        if is_loss_finite or (parts and all(part.is_whole for part in parts)):
+        if is_exact:
             return _explain_no_repeat(trip, self._describe_replayed_loss())
         return _explain_unknown_loss(trip)
 
@@ -289,6 +255,13 @@ def replay_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema
     # The loss is not the run's, so samples cannot be attributed by their share of it.
     batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
     return examine(replay, model=model, batch=batch, scale=scale, schema=schema)
+
+
+def _with_micro_batch(found: Diagnosis, position: int, num_parts: int) -> Diagnosis:
+    """The diagnosis with the micro-batch that it is about, where a step has several."""
+    if num_parts == 1:
+        return found
+    return replace(found, explanation=f"in micro-batch {position + 1} of {num_parts}: {found.explanation}")
 
 
 def _with_history(found: Diagnosis, verdict: Divergence | None) -> Diagnosis:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datacheck.torch._compat import is_unscaled, scale_tensor, version_of
+from datacheck.torch._compat import is_unscaled
 
 __all__ = ["INITIAL_SCALE", "GradScaler", "LossScaler", "fused_scale"]
 
@@ -30,6 +30,10 @@ class LossScaler:
     def is_active(self) -> bool:
         return self._scaler is not None
 
+    def is_scaler(self, scaler: object) -> bool:
+        """Whether this is the scaler that is used."""
+        return self._scaler is scaler
+
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Run backward from the scaled loss."""
         (loss if self._scaler is None else self._scaler.scale(loss)).backward(**kwargs)  # type: ignore[no-untyped-call]
@@ -49,12 +53,6 @@ class LossScaler:
     def current_scale(self) -> float:
         """The current scale. This waits for an accelerator."""
         return 1.0 if self._scaler is None else self._scaler.get_scale()
-
-    def num_changes(self) -> int:
-        """How often the scale was changed, as it is after an overflow; 0 where torch hides it."""
-        # Its version counter needs no host sync. A scaler makes its scale with the first loss that it scales.
-        scale = scale_tensor(self._scaler)
-        return 0 if scale is None else version_of(scale)
 
     def unscale(self, optimizer: Optimizer) -> None:
         if self._scaler is not None:

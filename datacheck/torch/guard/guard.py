@@ -167,12 +167,11 @@ class Guard:
         return self._driven_step.run(loss_fn, batch, update)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Call ``loss.backward(**kwargs)`` in your own loop, and show the guard the loss.
+        """Call ``loss.backward(**kwargs)``: the guard sees that call, and any other, by itself.
 
         With a ``scaler``, pass the loss unscaled: it is scaled here.
         """
         self._require_attached()
-        self._runner.add_loss(loss)
         self._runner.training.scaler.backward(loss, **kwargs)
 
     def begin(self, batch: Any, loss_fn: LossFunction | None = None) -> None:
@@ -230,6 +229,7 @@ class Guard:
         """
         try:
             if error is None:
+                self._hooks.finish()
                 self._trainer_step.finished()
             else:
                 explain_escaped_error(self._runner, error)

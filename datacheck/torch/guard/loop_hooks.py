@@ -1,36 +1,57 @@
-"""Hooks in the user's own loop: on the model to see where a step begins, on the optimizers to check it."""
+"""Hooks in the user's own loop: on the model to see where a step begins, on backward, on the optimizers to check it."""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from datacheck.torch._compat import current_graph_task_id
+from datacheck.torch.diagnosis.restore import leaves_of
+from datacheck.torch.guard.call_stack import Frame, Place, frames_above, place_of
 from datacheck.torch.guard.closure_check import ClosureCheck
-from datacheck.torch.guard.grad_scaler import fused_scale
+from datacheck.torch.guard.distributed import is_sharded
+from datacheck.torch.guard.grad_scaler import GradScaler, fused_scale
 from datacheck.torch.guard.hooks import Hook
-from datacheck.torch.guard.loss_replay import call_sites
-from datacheck.torch.guard.names import NamedParameter
-from datacheck.torch.guard.step_parts import detach_all, probe_part, restore_captured
+from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
+from datacheck.torch.guard.names import NamedParameter, unwrap_model
+from datacheck.torch.guard.step_parts import Part, detach_all, probe_part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Phase, Source
+from datacheck.torch.guard.torch_calls import add_observer, remove_observer
 
 __all__ = ["LoopHooks"]
 
+#: Places of calls of backward that are remembered.
+MAX_PLACES = 256
+
 
 class LoopHooks:
-    """Opens a step at the first call of the model after an update, and checks it when an optimizer is about to update."""
+    """Opens a step at the first call of the model after an update, keeps its calls of backward, and checks it when an
+    optimizer is about to update.
+    """
 
     def __init__(self, runner: StepRunner) -> None:
         self._runner = runner
         self._state = runner.state
         self._handles: list[RemovableHandle] = []
         self._closure: ClosureCheck | None = None
+        self._devices = sorted({"cpu", *(device.type for device in runner.training.devices())})
+        #: Whether backward from a place in the program reaches the model, and where functions call it.
+        self._reaches: dict[Place, bool] = {}
+        self._ends: dict[Any, int] = {}
+        #: A scaled loss by its id: the loss, and what scaled it.
+        self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
+        self._is_stepped_by_scaler = False
+        #: The last call of the model that was seen before a call of backward.
+        self._last_part: Part | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -52,41 +73,150 @@ class LoopHooks:
             except RuntimeError:
                 # TorchScript takes no hooks: a step then begins where the last one ended.
                 continue
+        add_observer(self)
 
     def detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        remove_observer(self)
         self._runner.release_updates()
         self._state.close()
 
+    def finish(self) -> None:
+        """Judge what the loop computed last, where it ended before backward."""
+        parts = self._state.new_parts
+        if self._state.awaits_update and self._state.source is Source.LOOP and parts:
+            self._runner.judge_unused_loss(self._unused_loss(parts[-1].frames))
+
+    # Calls of the model.
+
     def _make_forward_hook(self, root: str) -> Callable[..., Any]:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if torch.compiler.is_compiling():
-                return None
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # In a backward pass, activation checkpointing calls the model again.
+            if torch.compiler.is_compiling() or current_graph_task_id() != -1:
+                return
             layers, state = self._runner.layers, self._state
-            if layers is not None and current_graph_task_id() == -1:
+            if layers is not None:
                 layers.is_on = torch.is_grad_enabled()
-            if state.source is not Source.LOOP:
-                return None
-            if state.substitutes:
-                return restore_captured((args, kwargs), state.substitutes.pop(0))
-            return None if state.phase is Phase.DIAGNOSE else self._before_forward(root, args, kwargs)
+            if state.source is Source.LOOP and state.phase is not Phase.DIAGNOSE:
+                self._before_forward(root, module, args, kwargs)
 
         return hook
 
-    def _before_forward(self, root: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # In a backward pass, activation checkpointing calls the model again.
-        if current_graph_task_id() != -1 or not torch.is_grad_enabled():
-            return
+    def _before_forward(self, root: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         runner, state = self._runner, self._state
-        if not state.awaits_update or runner.was_left_out_by_scaler():
-            runner.judge_left_out_step()
+        has_gradients = torch.is_grad_enabled()
+        if not has_gradients and not module.training:
+            return
+        frames = frames_above(sys._getframe(2)) if has_gradients else ()
+        if state.awaits_update and state.new_parts and has_gradients:
+            self._judge_unused_loss(frames)
+        if not state.awaits_update:
             runner.begin()
-        random = runner.training.random
-        began_with = random.read() if state.parts else random.state
-        batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
-        runner.add_part(probe_part(root, batch, began_with, call_sites()))
+        if has_gradients:
+            random = runner.training.random
+            began_with = random.read() if state.parts else random.state
+            batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
+            runner.add_part(probe_part(root, batch, began_with, frames))
+
+    def _judge_unused_loss(self, frames: tuple[Frame, ...]) -> None:
+        """Judge the loss of a loop that has come to the same call of the model again, without backward."""
+        last = self._state.new_parts[-1].frames
+        if not frames or not last or (last[0].code, last[0].offset) != (frames[0].code, frames[0].offset):
+            return
+        frame: FrameType | None = sys._getframe(3)
+        code = last[0].code
+        while frame is not None and frame.f_code is not code:
+            frame = frame.f_back
+        if frame is not None and any(map(_is_bad_loss, frame.f_locals.values())):
+            self._runner.judge_unused_loss(self._unused_loss(last))
+
+    def _unused_loss(self, frames: tuple[Frame, ...]) -> LoopCall | None:
+        """What ends in the call of backward that the loop has come to before, after a call of the model."""
+        for number, frame in enumerate(frames):
+            offset = self._ends.get(frame.code)
+            if offset is not None:
+                end = Frame(frame.code, offset, frame.names, frame.globals, is_past=True)
+                state = self._state
+                autocast = autocast_now(self._devices)
+                return LoopCall((end, *frames[number + 1 :]), state.new_parts, state.random_after_call, autocast)
+        return None
+
+    # Calls of backward and of a scaler.
+
+    def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
+        """Keep a call of backward from a loss of the model."""
+        runner, state = self._runner, self._state
+        if state.source in (Source.GUARD, Source.GUARD_CLOSURE) or state.phase not in (Phase.IDLE, Phase.OBSERVE):
+            return
+        loss = total_of([self._scaled[id(one)][0] if id(one) in self._scaled else one for one in tensors])
+        if not self._reaches_model(tensors, loss, place_of(frame)):
+            return
+        frames = frames_above(frame)
+        if not state.awaits_update:
+            runner.begin(late=True)
+        self._adopt_scaler(tensors)
+        self._scaled.clear()
+        loss = None if loss is None else loss.detach()
+        state.add_call(LoopCall(frames, state.new_parts, state.random_after_call, autocast_now(self._devices), loss))
+        if loss is not None:
+            state.losses.append(loss)
+        self._ends.update((one.code, one.offset) for one in frames)
+
+    def after_backward(self) -> None:
+        if self._state.is_open:
+            self._state.random_after_call = self._runner.training.random.read()
+
+    def _reaches_model(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> bool:
+        """Whether backward reaches a parameter of this guard; found out once for each place in the program."""
+        known, parts = self._reaches.get(place), self._state.new_parts
+        is_called = bool(parts) and parts[-1] is not self._last_part
+        if known is not None and not (known or is_called):
+            return False
+        self._last_part = parts[-1] if parts else None
+        # A place may be a helper that several models share: where it matters, it is found out again.
+        if known is None or (loss is not None and loss.is_cpu and not math.isfinite(loss.item())):
+            if len(self._reaches) >= MAX_PLACES:
+                self._reaches.clear()
+            training = self._runner.training
+            own = {id(parameter.tensor) for parameter in training.parameters}
+            known = any(id(leaf) in own for tensor in tensors for leaf in leaves_of(tensor))
+            # Sharded parameters are gathered into other tensors.
+            known = known or (is_called and is_sharded(unwrap_model(training.model)))
+            self._reaches[place] = known
+        return known
+
+    def _adopt_scaler(self, tensors: tuple[Tensor, ...]) -> None:
+        """Take note of a GradScaler that the guard was not given."""
+        scaler = next((self._scaled[id(one)][1] for one in tensors if id(one) in self._scaled), None)
+        if scaler is not None and not self._runner.training.scaler.is_active:
+            self._runner.adopt_scaler(scaler)
+
+    def after_scale(self, scaler: GradScaler, unscaled: Tensor, scaled: Tensor) -> None:
+        if len(self._scaled) < MAX_PLACES:
+            self._scaled[id(scaled)] = unscaled, scaler
+
+    def before_scaler_step(self, _scaler: GradScaler, _optimizer: Optimizer) -> None:
+        self._is_stepped_by_scaler = False
+
+    def after_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
+        """Judge a step whose update the scaler has left out."""
+        runner, state = self._runner, self._state
+        is_ours = any(optimizer is own for own in runner.training.optimizers) and runner.training.scaler.is_scaler(
+            scaler
+        )
+        if not is_ours or self._is_stepped_by_scaler or state.source in (Source.GUARD, Source.GUARD_CLOSURE):
+            return
+        decided = state.decisions.pop(id(optimizer), None)
+        if state.is_open:
+            runner.judge_skipped_update(optimizer, is_judged=decided is not None)
+
+    def after_scaler_update(self, scaler: GradScaler) -> None:
+        if self._runner.training.scaler.is_scaler(scaler):
+            self._runner.after_scale_update()
+
+    # Updates.
 
     def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
         training = self._runner.training
@@ -97,8 +227,13 @@ class LoopHooks:
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         runner, state = self._runner, self._state
+        self._is_stepped_by_scaler = True
         if runner.held:
             runner.held.release(optimizer)
+        if state.phase is Phase.DIAGNOSE:
+            # A replay makes no update.
+            runner.held.hold(optimizer)
+            return None
         if state.source is Source.GUARD:
             # Checked by Guard.step already.
             runner.reduce_rates(optimizer)
@@ -145,7 +280,7 @@ class LoopHooks:
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
         runner, state = self._runner, self._state
         was_held = bool(runner.held) and runner.held.release(optimizer)
-        if state.source is Source.GUARD:
+        if state.source is Source.GUARD or state.phase is Phase.DIAGNOSE:
             return
         state.updated.add(id(optimizer))
         if self._closure is not None:
@@ -157,3 +292,10 @@ class LoopHooks:
             runner.after_update()
         if len(state.updated) == len(runner.training.optimizers):
             runner.close()
+
+
+def _is_bad_loss(value: Any) -> bool:
+    """Whether a variable holds a non-finite loss. On an accelerator, looking would make the host wait."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.grad_fn is None or not value.is_cpu:
+        return False
+    return value.is_floating_point() and not math.isfinite(value.item())

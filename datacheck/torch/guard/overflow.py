@@ -53,18 +53,15 @@ class OverflowMonitor:
         self.num_in_row = self.num_in_row + 1 if reading.is_overflow else 0
         return self.num_in_row == OVERFLOWS_TO_DOUBT and self._is_bad_without_scale()
 
-    def judge_left_out_step(self) -> tuple[Trip | None, Diagnosis | None]:
+    def judge_skipped_step(self) -> tuple[Trip | None, Diagnosis | None]:
         """Judge a step of a loop that its scaler skipped: None for an overflow."""
         self.num_in_row += 1
         trip = self._judge_losses()
         if trip is not None or not self._may_replay():
             return trip, None
         if is_sharded(unwrap_model(self._training.model)):
-            self._log.add_note(
-                "steps that the scaler skips",
-                "the model is sharded, so they are not replayed; guard.backward(loss) makes their loss known",
-                Severity.WARNING,
-            )
+            detail = "the model is sharded, so they are not replayed: only their loss is checked"
+            self._log.add_note("steps that the scaler skips", detail, Severity.WARNING)
         return self._judge_replay() if self._is_bad_without_scale() else (None, None)
 
     def _judge_losses(self) -> Trip | None:

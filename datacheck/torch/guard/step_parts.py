@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from datacheck.torch.guard.loss_replay import CallSite, has_memory
+from datacheck.torch._compat import is_transformed
+from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.replay_state import RandomState
 from datacheck.torch.structure import map_structure, tensors_in
 
-__all__ = ["LossFunction", "Part", "detach_all", "probe_part", "restore_captured"]
+__all__ = ["LossFunction", "Part", "are_equal", "detach_all", "probe_part", "restore_captured"]
 
 #: ``loss_fn(model, batch)`` returns the loss.
 LossFunction = Callable[[Any, Any], Tensor]
@@ -24,7 +25,7 @@ class Part(NamedTuple):
 
     ``random`` holds the random states at its start. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it calls
     the model (or, in a collection of models, its part ``root``) with the captured ``(args, kwargs)`` and reduces the
-    outputs to a loss. ``sites`` is then the call stack of that call.
+    outputs to a loss. ``frames`` are then the functions that ran at that call.
     """
 
     loss_fn: LossFunction
@@ -32,7 +33,7 @@ class Part(NamedTuple):
     random: RandomState
     is_whole: bool = True
     root: str = ""
-    sites: tuple[CallSite, ...] = ()
+    frames: tuple[Frame, ...] = ()
 
 
 def detach_all(value: Any) -> Any:
@@ -48,24 +49,24 @@ def _detach(leaf: Any) -> Any:
 
 
 def probe_part(
-    root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState, sites: tuple[CallSite, ...] = ()
+    root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState, frames: tuple[Frame, ...] = ()
 ) -> Part:
     """One call of the model, or of its part ``root``."""
 
     def loss_fn(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
         return _probe_loss(unwrap_model(model.get_submodule(root)), batch)
 
-    return Part(loss_fn, batch, random, is_whole=False, root=root, sites=sites)
+    return Part(loss_fn, batch, random, is_whole=False, root=root, frames=frames)
 
 
 def restore_captured(now: Any, then: Any) -> Any:
     """The arguments of a repeated call: the captured ones, except for tensors that must keep their graph."""
     if isinstance(now, Tensor) and isinstance(then, Tensor):
-        if not (has_memory(now) and has_memory(then)):
+        if is_transformed(now) or is_transformed(then):
             # A wrapper of a vmap or a grad that has ended.
             return now
         has_graph = now.grad_fn is not None and then.requires_grad
-        return now if has_graph or _are_equal(now, then) else then
+        return now if has_graph or are_equal(now, then) else then
     if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():
         return {key: restore_captured(now[key], then[key]) for key in now}
     if type(now) in (list, tuple) and type(now) is type(then) and len(now) == len(then):
@@ -73,7 +74,7 @@ def restore_captured(now: Any, then: Any) -> Any:
     return now
 
 
-def _are_equal(now: Tensor, then: Tensor) -> bool:
+def are_equal(now: Tensor, then: Tensor) -> bool:
     """Whether two tensors are equal bit for bit. Then the recomputed one is the better choice: it knows its origin."""
     if now.shape != then.shape or now.dtype is not then.dtype or now.layout is not torch.strided:
         return False

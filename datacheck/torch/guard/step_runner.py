@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ from datacheck.torch.guard.grad_scaler import GradScaler, LossScaler
 from datacheck.torch.guard.held_update import HeldUpdates
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
+from datacheck.torch.guard.loop_replay import LoopCall
 from datacheck.torch.guard.monitor import Monitor, Reading
 from datacheck.torch.guard.names import NamedParameter, unwrap_model
 from datacheck.torch.guard.overflow import OverflowMonitor
@@ -28,7 +30,7 @@ from datacheck.torch.guard.policy import Policy
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_state import Phase, StepState
 from datacheck.torch.guard.training_state import Stateful, Training
-from datacheck.torch.guard.trip import Trip
+from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.values import count_nonfinite
 
 __all__ = ["StepRunner"]
@@ -91,7 +93,7 @@ class StepRunner:
             state.is_unresolved = False
         elif state.stale_gradients is not None:
             state.stale_gradients = None
-        state.open(training.scaler.num_changes())
+        state.open(training.random.after_last_step)
 
     def _find_stale_gradients(self, trip: Trip) -> None:
         """Find out whether gradients of a step that tripped are still there: whatever is added to them stays bad."""
@@ -131,12 +133,6 @@ class StepRunner:
         self.state.add_part(part)
         if self.state.known_bad is None:
             self.state.known_bad = self.bad_batches.recall(part.batch)
-
-    def add_loss(self, loss: Tensor) -> None:
-        """Add a loss of the user's loop."""
-        if not self.state.awaits_update:
-            self.begin(late=True)
-        self.state.losses.append(loss.detach())
 
     def check(
         self,
@@ -202,29 +198,49 @@ class StepRunner:
         """Check the loss scale after a step that overflowed."""
         self._resolve_if_any(self._overflows.find_collapse())
 
-    def was_left_out_by_scaler(self) -> bool:
-        """Whether the scaler skipped the open step: no optimizer was called, and yet the scale has changed."""
-        return self.state.awaits_update and self.training.scaler.num_changes() != self.state.scale_changes
+    def adopt_scaler(self, scaler: GradScaler) -> None:
+        """Follow a GradScaler that the loop uses and the guard was not given."""
+        self.training.scaler = LossScaler(scaler)
+        self.log.add_note("the scaler", "the loop uses a GradScaler that the guard was not given: it is followed")
 
-    def judge_left_out_step(self) -> None:
-        """Judge the last step if the scaler skipped it, in which case no hook of an optimizer was called."""
-        if self.was_left_out_by_scaler():
-            self.state.close()
-            self.state.has_moved_on = True
-            trip, diagnosis = self._overflows.judge_left_out_step()
-            self._resolve_if_any(trip or self._overflows.find_collapse(), diagnosis)
+    def judge_skipped_update(self, optimizer: Optimizer, *, is_judged: bool) -> None:
+        """Judge a step whose update the scaler has skipped: an overflow, or a step that is bad at any scale."""
+        self.state.updated.add(id(optimizer))
+        self.state.is_skipped_by_scaler = True
+        if not is_judged:
+            trip, diagnosis = self._overflows.judge_skipped_step()
+            if trip is not None:
+                self.resolve(trip, diagnosis)
+
+    def after_scale_update(self) -> None:
+        """Check the loss scale after a step that the scaler skipped, and end the step."""
+        if self.state.is_skipped_by_scaler:
+            self.state.is_skipped_by_scaler = False
+            if self.state.trip is None:
+                self.after_overflow()
+            self.close()
+
+    def judge_unused_loss(self, call: LoopCall | None) -> None:
+        """Judge a loss that the loop has computed and not used: if it is non-finite, that is why."""
+        if call is None or self.training.rank_group is not None:
+            return
+        found = self.explainer.explain_unused_loss(call)
+        if found is not None and found.phase != "backward":
+            signals = Signals(self.training.step, math.nan, None)
+            trip = Trip(code="DC450", signals=signals, detail="the loop computed it and did not run backward from it")
+            self.monitor.history.add_step(trip.step, math.nan, None)
+            self.resolve(trip, found.at_step(trip.step))
 
     def check_last_update(self) -> None:
         """Check what is still unchecked when training ends."""
-        self.judge_left_out_step()
         if self.training.rank_group is None:
             self._resolve_if_any(self.monitor.updates.read_late())
 
     # Deciding and acting.
 
-    def _resolve_if_any(self, trip: Trip | None, diagnosis: Diagnosis | None = None) -> None:
+    def _resolve_if_any(self, trip: Trip | None) -> None:
         if trip is not None:
-            self.resolve(trip, diagnosis)
+            self.resolve(trip)
 
     def resolve(self, trip: Trip, diagnosis: Diagnosis | None = None) -> bool:
         """Decide about a trip, diagnose it, and act; returns whether to make the update.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bad_batches import BadBatch
+from datacheck.torch.guard.loop_replay import LoopCall
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.trip import Trip
+from datacheck.torch.replay_state import RandomState
 
 __all__ = ["Phase", "Source", "StepState"]
 
@@ -53,25 +55,24 @@ class StepState:
     __slots__ = (
         "bad_part",
         "began_late",
-        "closure",
+        "calls",
         "decisions",
         "diagnosis",
-        "error",
-        "has_moved_on",
         "is_closure_held",
         "is_reported",
+        "is_skipped_by_scaler",
         "is_start_kept",
         "is_unresolved",
         "known_bad",
         "losses",
         "num_dropped_parts",
         "num_micro_batches",
+        "num_parts_done",
         "parts",
         "phase",
-        "scale_changes",
+        "random_after_call",
         "source",
         "stale_gradients",
-        "substitutes",
         "trip",
         "updated",
         "whole_part",
@@ -84,6 +85,11 @@ class StepState:
         # Observed.
         self.parts: list[Part] = []
         self.num_dropped_parts = 0
+        #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
+        self.calls: list[LoopCall] = []
+        self.num_parts_done = 0
+        #: The random states after the last of them, or after the step before.
+        self.random_after_call: RandomState = {}
         self.losses: list[Tensor] = []
         #: Whether ``Guard.begin`` reports the batches of this step.
         self.is_reported = False
@@ -95,18 +101,13 @@ class StepState:
         self.num_micro_batches = 0
         #: Optimizers that have updated, by identity.
         self.updated: set[int] = set()
-        #: The loss scaler's count of changes when the step began.
-        self.scale_changes = 0
+        #: Whether the scaler has skipped an update of this step.
+        self.is_skipped_by_scaler = False
         #: Whether the start of the next step is kept already: in a loop, only the end of a forward pass may be noticed.
         self.is_start_kept = False
         #: Whether the forward pass went by unnoticed.
         self.began_late = False
-        #: Whether the loop has gone on to the next step: its variables no longer hold the values of this one.
-        self.has_moved_on = False
-        #: The exception that ended the loop in this step.
-        self.error: BaseException | None = None
-        #: The closure that the optimizer evaluates and, where ``Guard.step`` made it, what it evaluates.
-        self.closure: Callable[[], Any] | None = None
+        #: What the closure of ``Guard.step`` evaluates.
         self.whole_part: tuple[LossFunction, Any] | None = None
         #: Whether the closure has tripped and the update must not be made.
         self.is_closure_held = False
@@ -122,8 +123,6 @@ class StepState:
         self.diagnosis: Diagnosis | None = None
         #: The step, with its diagnosis, whose non-finite gradients were still there when this step began.
         self.stale_gradients: tuple[int, Diagnosis | None] | None = None
-        #: Arguments for the next calls of the model, while the loop's loss is replayed.
-        self.substitutes: list[Any] = []
 
     @property
     def is_open(self) -> bool:
@@ -135,14 +134,14 @@ class StepState:
         """Whether a step has begun, no optimizer has updated, and none was kept from it."""
         return self.phase is not Phase.IDLE and not self.updated and all(self.decisions.values())
 
-    def open(self, scale_changes: int) -> None:
+    def open(self, random: RandomState) -> None:
         """A step begins."""
         self.phase = Phase.OBSERVE
         self.updated.clear()
         self.decisions.clear()
         self.is_reported = False
         self.source = Source.LOOP if self.source is Source.TRAINER else self.source
-        self.scale_changes = scale_changes
+        self.random_after_call = random
 
     def close(self) -> None:
         """The step is over: the next call of the model begins another."""
@@ -150,10 +149,9 @@ class StepState:
 
     def clear(self) -> None:
         """Forget what was observed; this frees the batch."""
-        self.closure = None
-        self.error = None
-        self.has_moved_on = False
         self.parts.clear()
+        self.calls.clear()
+        self.num_parts_done = 0
         self.losses.clear()
         self.known_bad = None
         self.bad_part = None
@@ -164,9 +162,22 @@ class StepState:
         if len(self.parts) == MAX_PARTS:
             del self.parts[0]
             self.num_dropped_parts += 1
+            self.num_parts_done = max(self.num_parts_done - 1, 0)
         # Its gradients will be added to those that were checked.
         self.decisions.clear()
         self.parts.append(part)
+
+    @property
+    def new_parts(self) -> tuple[Part, ...]:
+        """The parts since the last call of backward."""
+        return tuple(self.parts[self.num_parts_done :])
+
+    def add_call(self, call: LoopCall) -> None:
+        """Keep a call of backward; of more than ``MAX_PARTS``, the last ones."""
+        if len(self.calls) == MAX_PARTS:
+            del self.calls[0]
+        self.calls.append(call)
+        self.num_parts_done = len(self.parts)
 
     @contextmanager
     def during(self, phase: Phase) -> Iterator[None]:

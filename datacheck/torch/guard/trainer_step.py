@@ -29,8 +29,7 @@ class TrainerStep:
     def begin(self, batch: Any, loss_fn: LossFunction | None) -> None:
         """Begin a step or, in one that awaits its update, the next micro-batch."""
         runner, state = self._runner, self._state
-        if not state.awaits_update or runner.was_left_out_by_scaler():
-            runner.judge_left_out_step()
+        if not state.awaits_update:
             runner.begin()
         state.is_reported = True
         if loss_fn is not None:

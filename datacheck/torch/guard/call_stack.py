@@ -1,0 +1,139 @@
+"""The functions that run at a call that the guard sees: their code, their position in it, and their variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from datacheck.torch.diagnosis.frames import kind_of
+
+__all__ = [
+    "GRAPH",
+    "Frame",
+    "Place",
+    "Position",
+    "frames_above",
+    "frames_of_error",
+    "holds_graph",
+    "place_of",
+    "position_of",
+]
+
+#: Calls, innermost first: the identity of the calling function's code and the offset of the call in it.
+Place = tuple[tuple[int, int], ...]
+#: The most frames that are looked at from a call upwards, and those of user and library code that are kept.
+MAX_FRAMES = 32
+MAX_KEPT = 8
+#: Containers with more items are not searched for tensors with a graph: datasets.
+MAX_ITEMS = 64
+
+#: Stands for the value of a variable that holds a graph: it is not kept, since it would keep the graph's memory.
+GRAPH = object()
+
+
+class Position(NamedTuple):
+    """A place in source code, as of the code objects of Python: lines from 1, columns in bytes from 0."""
+
+    line: int
+    end_line: int
+    column: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A function that runs: its code, the offset of the call that it is at, and its variables.
+
+    A variable that holds a graph is :data:`GRAPH`. ``is_past`` says that the variables are from an earlier moment than the
+    call.
+    """
+
+    code: CodeType
+    offset: int
+    names: Mapping[str, Any]
+    globals: Mapping[str, Any]
+    is_past: bool = False
+
+    @property
+    def position(self) -> Position | None:
+        """The source of the call."""
+        return position_of(self.code, self.offset)
+
+
+def position_of(code: CodeType, offset: int) -> Position | None:
+    """The source of an instruction; None where it was not compiled with positions."""
+    for number, found in enumerate(code.co_positions()):
+        if number == offset // 2:
+            line, end_line, column, end_column = found
+            if line is None:
+                return None
+            return Position(line, end_line or line, column or 0, 1 << 30 if end_column is None else end_column)
+    return None
+
+
+def place_of(frame: FrameType | None) -> Place:
+    """The place in the program that a frame is at, with all calls that led there."""
+    place: list[tuple[int, int]] = []
+    while frame is not None and len(place) < MAX_FRAMES:
+        place.append((id(frame.f_code), frame.f_lasti))
+        frame = frame.f_back
+    return tuple(place)
+
+
+def _running(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            return
+        yield frame, frame.f_lasti
+        frame = frame.f_back
+
+
+def _passed(entry: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    passed = []
+    while entry is not None:
+        passed.append((entry.tb_frame, entry.tb_lasti))
+        entry = entry.tb_next
+    return reversed(passed)
+
+
+def _keep(frames: Iterator[tuple[FrameType, int]]) -> tuple[Frame, ...]:
+    kept = []
+    for frame, offset in frames:
+        if kind_of(frame.f_code.co_filename) == "internal":
+            continue
+        names = {name: GRAPH if holds_graph(value) else value for name, value in frame.f_locals.items()}
+        kept.append(Frame(frame.f_code, offset, names, frame.f_globals))
+        if len(kept) == MAX_KEPT:
+            break
+    return tuple(kept)
+
+
+def frames_above(frame: FrameType | None) -> tuple[Frame, ...]:
+    """A frame and those above it that are not torch's or Python's own, innermost first."""
+    return _keep(_running(frame))
+
+
+def frames_of_error(error: BaseException) -> tuple[Frame, ...]:
+    """The same for the functions that an error went through."""
+    return _keep(_passed(error.__traceback__))
+
+
+def holds_graph(value: Any, depth: int = 2) -> bool:
+    """Whether a value is, or is built of, tensors with a graph."""
+    if isinstance(value, Tensor):
+        return value.grad_fn is not None
+    if depth == 0:
+        return False
+    if isinstance(value, Mapping):
+        return len(value) <= MAX_ITEMS and any(holds_graph(part, depth - 1) for part in value.values())
+    if isinstance(value, (list, tuple, set)):
+        return len(value) <= MAX_ITEMS and any(holds_graph(part, depth - 1) for part in value)
+    if hasattr(type(value), "__dataclass_fields__") and not isinstance(value, (type, nn.Module)):
+        return (
+            any(holds_graph(part, depth - 1) for part in vars(value).values()) if hasattr(value, "__dict__") else False
+        )
+    return False

@@ -1,0 +1,194 @@
+"""From the calls of a user's own loop to a diagnosis: each is replayed until one replay does what the run did."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import nn
+
+from datacheck.schema.model import Schema
+from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.call_stack import Frame
+from datacheck.torch.guard.log import GuardLog
+from datacheck.torch.guard.loop_replay import LoopCall, LoopReplay, NotReproducedError, find_replays
+from datacheck.torch.guard.loop_source import Taken, names_tested
+from datacheck.torch.guard.training_state import Training
+from datacheck.torch.replay_state import RandomState, draws_same_values
+
+__all__ = ["LoopExplainer", "Outcome"]
+
+#: Causes that only say that a value was there: whether it was is to be verified.
+_INITIAL = frozenset({"constant-not-finite", "input-not-finite"})
+
+
+class Outcome(NamedTuple):
+    """What a replay showed: the diagnosis, None if all is finite; whether it did what the run did; and the call."""
+
+    diagnosis: Diagnosis | None
+    is_exact: bool
+    call: LoopCall | None = None
+
+
+class LoopExplainer:
+    """Replays calls of the loop. Buffers must be those of the step's start."""
+
+    def __init__(self, training: Training, log: GuardLog, schema: Schema | None) -> None:
+        self._training = training
+        self._log = log
+        self._schema = schema
+
+    def explain(self, calls: Sequence[LoopCall], model: nn.Module, scale: float = 1.0) -> Outcome:
+        """The diagnosis of the first call that is bad, and whether all of them were replayed as they ran."""
+        substitutes = self._substitutes(model)
+        # Where a loss is non-finite, whatever the others' gradients are is its effect.
+        bad = [call for call in calls if call.is_bad]
+        is_exact = bool(calls)
+        for number, call in enumerate(calls):
+            if bad and call not in bad:
+                self._advance(call, substitutes)
+                continue
+            found, is_reproduced, _ = self._explain_call(call, substitutes, model, scale)
+            if found is not None:
+                return Outcome(found, True, call)
+            is_exact = is_exact and is_reproduced
+            if number + 1 < len(calls):
+                self._advance(call, substitutes)
+        return Outcome(None, is_exact)
+
+    def explain_error(self, call: LoopCall, model: nn.Module) -> Diagnosis | None:
+        """The diagnosis of what made the loop raise an error; None if no replay shows a non-finite value."""
+        substitutes = self._substitutes(model)
+        for last in (names_tested, None):
+            for replay_of_call, random in self._attempts(call, substitutes, last):
+                try:
+                    found = self._examine(replay_of_call, random, model, 1.0)
+                except (Exception, SystemExit):  # noqa: S112 - the user's code: it may raise the same error, or another one
+                    continue
+                if found is not None:
+                    taken = replay_of_call.taken
+                    return _explain_taken(found, taken) if taken and found.cause in _INITIAL else found
+        return None
+
+    def is_bad(self, calls: Sequence[LoopCall], model: nn.Module, trained: frozenset[int]) -> bool:
+        """Whether a loss or a gradient of a call is non-finite without a loss scale too; False if that is unknown."""
+        from datacheck.torch.diagnosis.recorded_replay import reproduces
+
+        substitutes = self._substitutes(model)
+        for call in calls:
+            if call.is_bad:
+                return True
+            for replay_of_call, random in self._attempts(call, substitutes):
+                with self._training.random.replay_from(random):
+                    found = reproduces(replay_of_call.run, call.loss is not None, 1.0, trained)
+                if found:
+                    return True
+                if found is not None:
+                    break
+            self._advance(call, substitutes)
+        return False
+
+    def _substitutes(self, model: nn.Module) -> Mapping[int, nn.Module]:
+        whole = self._training.model
+        if isinstance(whole, (nn.ModuleList, nn.ModuleDict)):
+            return {id(child): child for child in whole.children()}
+        return {id(whole): model, id(model): model}
+
+    def _attempts(
+        self,
+        call: LoopCall,
+        substitutes: Mapping[int, nn.Module],
+        last: Callable[[Frame], Sequence[str]] | None = None,
+    ) -> Iterator[tuple[LoopReplay, RandomState]]:
+        # Numbers are drawn from the end of the call before on; but loading data may have drawn some too.
+        starts = [call.random]
+        if call.parts and not draws_same_values(call.random, call.parts[0].random):
+            starts.append(call.parts[0].random)
+        for replay_of_call in find_replays(call, substitutes, last):
+            for random in starts:
+                yield replay_of_call, random
+
+    def _advance(self, call: LoopCall, substitutes: Mapping[int, nn.Module]) -> None:
+        """Let the buffers be as they were after a call."""
+        if not self._training.buffers.may_change:
+            return
+        for replay_of_call, random in self._attempts(call, substitutes):
+            try:
+                with self._training.random.replay_from(random):
+                    replay_of_call.run()
+            except Exception:  # noqa: S112 - the user's code, run out of its context: the next attempt may do
+                continue
+            return
+
+    def _explain_call(
+        self, call: LoopCall, substitutes: Mapping[int, nn.Module], model: nn.Module, scale: float
+    ) -> Outcome:
+        unverified: tuple[Diagnosis, list[Taken]] | None = None
+        other: Diagnosis | None = None
+        problem: Exception | None = None
+        was_finite = False
+        for replay_of_call, random in self._attempts(call, substitutes):
+            try:
+                found = self._examine(replay_of_call, random, model, scale)
+            except Exception as error:  # the user's code, run out of its context: the next attempt may do
+                problem = problem or error
+                was_finite = was_finite or getattr(error, "is_finite", False)
+                continue
+            if found is None:
+                return Outcome(None, True)
+            if found.cause in _INITIAL and replay_of_call.taken:
+                unverified = unverified or (found, replay_of_call.taken)
+            elif replay_of_call.recomputes_inputs or not call.parts:
+                return Outcome(found, True)
+            else:
+                other = other or found
+        if other is not None:
+            return Outcome(other, True)
+        if unverified is not None:
+            return Outcome(_explain_taken(*unverified), True)
+        if was_finite:
+            return Outcome(None, True)
+        if problem is not None and not isinstance(problem, NotReproducedError):
+            self._log.add_note("the loop's loss", f"its code raised when replayed: {type(problem).__name__}: {problem}")
+        elif problem is not None:
+            self._log.add_note("the loop's loss", f"no replay of its code did what the run did: {problem}")
+        return Outcome(None, False)
+
+    def _examine(
+        self, replay_of_call: LoopReplay, random: RandomState, model: nn.Module, scale: float
+    ) -> Diagnosis | None:
+        from datacheck.torch.diagnosis.examine import examine
+
+        with self._training.random.replay_from(random):
+            return examine(
+                replay_of_call.run,
+                model=model,
+                batch=replay_of_call.batch,
+                replay_on=replay_of_call.run_on,
+                scale=scale,
+                schema=self._schema,
+            )
+
+
+def _explain_taken(found: Diagnosis, taken: Sequence[Taken]) -> Diagnosis:
+    """What is known where a value was computed by code that cannot run again."""
+    name = (found.field or "").split(".")[0]
+    origin = next((one for one in taken if one.name == name), taken[0])
+    source = linecache.getline(origin.filename, origin.line).strip()
+    shown = f": {source}" if source else ""
+    return replace(
+        found,
+        code="DC401",
+        cause="unknown",
+        explanation=(
+            f"'{origin.name}' was non-finite when the loss was computed; line {origin.line} made it{shown}. That line could"
+            " not be run again, for what it read has changed since, so what made the value non-finite is not verified"
+        ),
+        filename=origin.filename,
+        lineno=origin.line,
+        source=source or None,
+        op=None,
+        remedy="guard.step(loss_fn, batch)  # with this line in loss_fn; or, for this batch: diagnose(loss_fn, model, batch)",
+    )

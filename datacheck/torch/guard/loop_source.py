@@ -1,0 +1,407 @@
+"""Finds the code of a user's loop from the beginning of a step to a call of backward, and compiles it for a replay.
+
+The statements on the way to the call are taken from the source, as far as the call depends on them. A statement is run
+again where that is needed (its result held a graph) or safe (it only computes); else the value that it left stands in its
+place. Line numbers stay those of the file, so a recording of the replay names the user's own lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import linecache
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+from datacheck.torch.guard.call_stack import GRAPH, Frame, Position, position_of
+from datacheck.torch.guard.repeatable import holds_hidden_graph, may_be_repeated, only_computes, only_moves
+from datacheck.torch.guard.statements import (
+    INNER_SCOPES,
+    bodies_of,
+    names_mutated,
+    names_read,
+    names_read_first,
+    names_stored,
+    value_of,
+)
+
+__all__ = ["BEGIN_END", "FUNCTION", "KEPT", "LoopCode", "Taken", "find_loop_code", "is_in_loop", "names_tested"]
+
+#: The function that is compiled, the values that statements left, and what is called before the last statement.
+FUNCTION, KEPT, BEGIN_END = "__datacheck_loop__", "__datacheck_kept__", "__datacheck_begin_end__"
+
+_Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A name whose value is taken as a statement left it, and that statement's line."""
+
+    name: str
+    filename: str
+    line: int
+    value: Any
+
+
+@dataclass(slots=True)
+class LoopCode:
+    """Code that does again what the loop did.
+
+    ``inputs`` are the names that it reads from the loop, with their values; ``taken`` those that it does not compute again
+    although the loop did, except where the loop only moved them; ``results`` the values that the loop got for names that it
+    computes again.
+    """
+
+    code: CodeType
+    inputs: dict[str, Any]
+    taken: list[Taken] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Path:
+    """The statements before a place, outermost block first, and the one at it.
+
+    ``around`` are the compound statements around the place, each with how many of the statements come before it.
+    """
+
+    before: list[ast.stmt]
+    at: ast.stmt
+    around: list[tuple[ast.stmt, int]]
+
+    def outside(self, missing: frozenset[str]) -> _Path | None:
+        """The way to the innermost loop that gives one of these names its values; None where there is no such loop."""
+        for number in range(len(self.around) - 1, -1, -1):
+            loop, num_before = self.around[number]
+            if isinstance(loop, ast.For) and names_stored(loop.target, {}) & missing:
+                return _Path(self.before[:num_before], loop, self.around[:number])
+        return None
+
+
+def find_loop_code(
+    end: Frame, start: Frame | None, *, with_helpers: bool, last: Sequence[str] | None = None
+) -> LoopCode | None:
+    """The code of a function from the beginning of a step to the call that it is at in ``end``.
+
+    ``start`` is the same function at the first call of the model in the step, where that is known. ``with_helpers`` also
+    runs functions of the user's again whose values could be taken. With ``last``, the code evaluates these names and stops
+    before the call. Returns None where the source is missing or a value that is needed is gone.
+    """
+    path, place = _path_of(end), end.position
+    first = None if start is None else position_of(start.code, start.offset)
+    while path is not None and place is not None:
+        slicer = _Slicer(path, end, start, first, with_helpers=with_helpers)
+        try:
+            # Of values that are made one by one, what each is made from is gone: their loop runs again as a whole.
+            final = (
+                []
+                if last is not None
+                else [path.at if isinstance(path.at, ast.For) else _last_statement(path.at, place)]
+            )
+            needed = frozenset(last) if last is not None else names_read_first(final[0], {})
+            if not slicer.choose(needed):
+                path = path.outside(frozenset(slicer.missing))
+                continue
+            body = [*slicer.body(), _call(BEGIN_END), *final]
+            if last is not None:
+                body.append(_call(BEGIN_END, ast.Tuple([ast.Name(name, ast.Load()) for name in last], ast.Load())))
+            return slicer.compile(body, end.code)
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+    return None
+
+
+def _owners(path: _Path) -> list[ast.stmt]:
+    return [*(statement for statement, _ in path.around), path.at]
+
+
+def is_in_loop(frame: Frame) -> bool:
+    """Whether a function is inside a loop of its own, so that it may have begun before the step."""
+    if frame.code.co_name == "<lambda>":
+        return False
+    path = _path_of(frame)
+    return path is None or any(isinstance(one, (ast.For, ast.While)) for one in _owners(path))
+
+
+def names_tested(frame: Frame) -> Sequence[str]:
+    """The names that a function reads where it is, and in the conditions under which it came there."""
+    path = _path_of(frame)
+    if path is None:
+        return ()
+    tests = [statement.test for statement in _owners(path) if isinstance(statement, (ast.If, ast.While))]
+    read = [names_read(node) for node in [*tests, path.at]]
+    return sorted({name for names in read for name in names if "." not in name and name in frame.names})
+
+
+def _path_of(frame: Frame) -> _Path | None:
+    """The way to where a function is; None where its source is missing."""
+    place = frame.position
+    try:
+        scope = _scope_of(_parse(frame.code.co_filename), frame.code)
+        return None if scope is None or place is None else _find_path(scope.body, place)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _parse(filename: str) -> ast.Module:
+    return ast.parse("".join(linecache.getlines(filename)))
+
+
+def _scope_of(tree: ast.Module, function: CodeType) -> _Scope | None:
+    if function.co_name == "<module>":
+        return tree if tree.body else None
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function.co_name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first == function.co_firstlineno:
+                return node
+    return None
+
+
+def _contains(node: ast.AST, place: Position) -> bool:
+    """Whether a node's source contains a place."""
+    start = (node.lineno, node.col_offset)  # type: ignore[attr-defined]
+    stop = (node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+    return start <= (place.line, place.column) and (place.end_line, min(place.end_column, stop[1])) <= stop
+
+
+def _find_path(body: Sequence[ast.stmt], place: Position) -> _Path | None:
+    path = _Path([], ast.Pass(), [])
+    while True:
+        index = next((index for index, statement in enumerate(body) if _contains(statement, place)), None)
+        if index is None:
+            return path if not isinstance(path.at, ast.Pass) else None
+        path.before.extend(body[:index])
+        path.at = body[index]
+        if isinstance(path.at, INNER_SCOPES):
+            return None
+        inside = [inner for inner in bodies_of(path.at) if any(_contains(statement, place) for statement in inner)]
+        if not inside:
+            return path
+        path.around.append((path.at, len(path.before)))
+        body = inside[0]
+
+
+def _last_statement(statement: ast.stmt, place: Position) -> ast.stmt:
+    """The statement with the call; of a compound one, the expression in its head."""
+    if not any(True for _ in bodies_of(statement)):
+        return statement
+    heads = [node for node in ast.iter_child_nodes(statement) if isinstance(node, (ast.expr, ast.withitem))]
+    for head in heads:
+        expression = head.context_expr if isinstance(head, ast.withitem) else head
+        if _contains(expression, place):
+            return ast.copy_location(ast.Expr(expression), expression)
+    raise ValueError("no expression at the call")
+
+
+def _call(name: str, *args: ast.expr) -> ast.stmt:
+    return ast.Expr(ast.Call(ast.Name(name, ast.Load()), list(args), []))
+
+
+class _Slicer:
+    """Chooses, from the call backwards, which statements run again and which are replaced by what they left."""
+
+    def __init__(
+        self, path: _Path, end: Frame, start: Frame | None, first: Position | None, *, with_helpers: bool
+    ) -> None:
+        self._statements = path.before
+        self._end, self._start = end, start
+        self._known = {**end.globals, **end.names}
+        self._stores = [names_stored(statement, self._known) for statement in self._statements]
+        self._mutated = [names_mutated(statement, self._known) for statement in self._statements]
+        self._with_helpers = with_helpers
+        #: The statement in which the model is called first; what stood in a variable then is known.
+        self._first_call = None
+        if first is not None:
+            inside = (index for index, one in enumerate(self._statements) if _contains(one, first))
+            # Where it is called by the last statement itself, all of the statements were over.
+            self._first_call = next(inside, len(self._statements) if _contains(path.at, first) else None)
+        self._again: list[int] = []
+        self._kept: dict[int, dict[str, Any]] = {}
+        self._taken: list[Taken] = []
+        self._initial: dict[str, Any] = {}
+        #: Names whose values are gone.
+        self.missing: set[str] = set()
+
+    def choose(self, needed: frozenset[str]) -> bool:
+        """Choose statements that give the names in ``needed`` their values; false where a value is gone."""
+        wanted = set(needed)
+        for index in range(len(self._statements) - 1, -1, -1):
+            statement, stored = self._statements[index], self._stores[index] & wanted
+            if not stored:
+                continue
+            kept = self._values_left(index, stored)
+            reads = names_read_first(statement, self._known)
+            lost = {name for name in reads if self._is_lost(name, index)}
+            can_run = not lost
+            if can_run and (kept is None or self._should_run(statement)):
+                self._again.append(index)
+                if not any(True for _ in bodies_of(statement)):
+                    wanted -= stored
+                wanted |= reads
+            elif kept is not None:
+                self._kept[index] = kept
+                wanted -= stored
+                if not only_moves(statement, self._known):
+                    self._taken.extend(
+                        Taken(name, self._end.code.co_filename, statement.lineno, value) for name, value in kept.items()
+                    )
+            else:
+                self.missing = lost
+                return False
+        return self._take_initial(wanted)
+
+    def _should_run(self, statement: ast.stmt) -> bool:
+        if self._with_helpers:
+            return may_be_repeated(statement, self._known)
+        return only_computes(statement, self._known)
+
+    def _values_left(self, index: int, names: frozenset[str]) -> dict[str, Any] | None:
+        """The values that a statement gave to names, where they are all known."""
+        found = {}
+        for name in names:
+            value = self._value_after(index, name)
+            if value is GRAPH or holds_hidden_graph(value):
+                return None
+            found[name] = value
+        return found
+
+    def _value_after(self, index: int, name: str) -> Any:
+        first = self._first_call
+        # In a variable the value is that of the next moment at which the variables are known.
+        if first is not None and index < first and "." not in name and not self._is_stored(name, index + 1, first):
+            later = any(name in mutated for mutated in self._mutated[first:])
+            if self._start is not None and name in self._start.names and not later:
+                return self._start.names[name]
+        if self._end.is_past or self._is_stored(name, index + 1, len(self._statements)):
+            return GRAPH
+        root = name.split(".")[0]
+        return value_of(name, self._known) if root in self._known else GRAPH
+
+    def _is_stored(self, name: str, start: int, stop: int) -> bool:
+        return any(name in stored for stored in self._stores[start:stop])
+
+    def _is_lost(self, name: str, index: int) -> bool:
+        """Whether a statement cannot read what it read, for no statement before gives it and it has changed since."""
+        if self._is_stored(name, 0, index):
+            return False
+        if any(name in mutated for mutated in self._mutated):
+            return True
+        stop = self._first_call if self._start is not None else None
+        return self._is_stored(name, index, len(self._statements) if stop is None else stop)
+
+    def _take_initial(self, names: set[str]) -> bool:
+        """The values from before the first statement."""
+        at_start = self._start is not None and self._first_call is not None
+        for name in names:
+            if "." in name:
+                continue
+            if at_start and self._start is not None and name in self._start.names:
+                value = self._start.names[name]
+            elif name in self._known:
+                value = self._known[name]
+            else:
+                # A builtin, a variable of a comprehension, or one that is not assigned on the way that was taken.
+                continue
+            if value is not GRAPH:
+                self._initial[name] = value
+            elif not self._is_stored(name, 0, len(self._statements)):
+                self.missing.add(name)
+        return not self.missing
+
+    def body(self) -> list[ast.stmt]:
+        """The statements to run, in order."""
+        body: list[ast.stmt] = []
+        for index, statement in enumerate(self._statements):
+            if index in self._again:
+                body.append(statement)
+            for name in self._kept.get(index, {}):
+                if "." in name:
+                    continue
+                key = ast.Tuple([ast.Constant(index), ast.Constant(name)], ast.Load())
+                value = ast.Subscript(ast.Name(KEPT, ast.Load()), key, ast.Load())
+                body.append(ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), statement))
+        return body
+
+    def compile(self, body: list[ast.stmt], function: CodeType) -> LoopCode | None:
+        if any(isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)) for one in body for node in ast.walk(one)):
+            return None
+        body = [_ForFunction(function).visit(copy.deepcopy(statement)) for statement in body]
+        stored = {name for statement in body for name in names_stored(statement, self._known) if "." not in name} - {
+            FUNCTION
+        }
+        declared: list[ast.stmt] = [ast.Global(sorted(stored))] if stored else []
+        arguments = ast.arguments([], [], None, [], [], None, [])
+        definition = ast.FunctionDef(FUNCTION, arguments, [*declared, *body], [])
+        first = min((statement.lineno for statement in body if hasattr(statement, "lineno")), default=1)
+        definition.lineno = definition.end_lineno = first
+        definition.col_offset = definition.end_col_offset = 0
+        module = ast.fix_missing_locations(ast.Module([definition], []))
+        code = compile(module, function.co_filename, "exec")
+        kept = {(index, name): value for index, values in self._kept.items() for name, value in values.items()}
+        return LoopCode(code, {**self._initial, KEPT: kept}, self._taken, self._results())
+
+    def _results(self) -> dict[str, Any]:
+        """What the loop got for the names that are computed again, as far as it is known."""
+        found = {}
+        for index in self._again:
+            for name in self._stores[index]:
+                value = self._value_after(index, name)
+                if (
+                    value is not GRAPH
+                    and "." not in name
+                    and not self._is_stored(name, index + 1, len(self._statements))
+                ):
+                    found[name] = value
+        return found
+
+
+class _ForFunction(ast.NodeTransformer):
+    """Makes statements from the middle of a method fit into a function of their own."""
+
+    def __init__(self, function: CodeType) -> None:
+        self._self = function.co_varnames[0] if function.co_argcount else None
+        owner = function.co_qualname.rpartition(".")[0].rpartition(".")[2]
+        self._owner = owner.lstrip("_") if owner and owner != "<locals>" else None
+        self._num_loops = 0
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self._self is not None:
+            node.args = [ast.Name("__class__", ast.Load()), ast.Name(self._self, ast.Load())]
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if self._owner and node.attr.startswith("__") and not node.attr.endswith("__"):
+            node.attr = f"_{self._owner}{node.attr}"
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        self.generic_visit(node)
+        return node if node.value is None else ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def _leave(self, node: ast.stmt) -> ast.stmt:
+        return node if self._num_loops else ast.copy_location(ast.Return(None), node)
+
+    def visit_Break(self, node: ast.Break) -> ast.stmt:
+        return self._leave(node)
+
+    def visit_Continue(self, node: ast.Continue) -> ast.stmt:
+        return self._leave(node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        return self._visit_loop(node)
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        return self._visit_loop(node)
+
+    def _visit_loop(self, node: ast.For | ast.While) -> ast.AST:
+        self._num_loops += 1
+        self.generic_visit(node)
+        self._num_loops -= 1
+        return node

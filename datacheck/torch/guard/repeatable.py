@@ -1,0 +1,156 @@
+"""Which statements of a loop may run a second time: those that compute, and fetch or change nothing."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from datacheck.torch.guard.call_stack import GRAPH, holds_graph
+from datacheck.torch.guard.statements import dotted, value_of, walk_scope
+
+__all__ = ["holds_hidden_graph", "may_be_repeated", "only_computes", "only_moves"]
+
+#: Libraries whose functions compute without side effects.
+_LIBRARIES = frozenset({"math", "numpy", "torch", "einops", "functools", "itertools", "operator"})
+#: Methods and functions that give their argument's values in another place, order or type.
+_MOVES = frozenset({
+    "clone", "contiguous", "cpu", "cuda", "detach", "dict", "float", "double", "half", "bfloat16", "long", "int",
+    "bool", "expand", "flatten", "get", "items", "keys", "list", "permute", "pin_memory", "reshape", "squeeze", "t",
+    "to", "transpose", "tuple", "type", "unbind", "unsqueeze", "values", "view", "zip", "from_numpy", "as_tensor",
+    "asarray", "tensor", "array", "numpy", "requires_grad_", "chunk", "split", "unfold", "repeat", "stack", "cat",
+    "concat",
+})  # fmt: skip
+#: Names in code that fetches or changes something.
+_FETCHES = frozenset({
+    "next", "__next__", "open", "input", "pop", "popleft", "popitem", "get_nowait", "read", "readline", "readlines",
+    "recv", "send", "write", "writelines", "append", "appendleft", "extend", "insert", "remove", "put", "step",
+    "zero_grad", "save", "load", "system", "log_dict", "add_scalar", "print",
+})  # fmt: skip
+
+
+def holds_hidden_graph(value: Any) -> bool:
+    """Whether a value has a tensor with a graph among its attributes, as a distribution does."""
+    if isinstance(value, (nn.Module, type, ModuleType, FunctionType, torch.Tensor)):
+        return False
+    attributes = getattr(value, "__dict__", None)
+    return isinstance(attributes, dict) and len(attributes) < 64 and any(map(holds_graph, attributes.values()))
+
+
+def only_moves(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
+    """Whether a statement fetches values, or gives the same ones another place, order or type."""
+    for node in walk_scope(statement):
+        if isinstance(node, (ast.BinOp, ast.AugAssign)) or (
+            isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.Not)
+        ):
+            return False
+        if isinstance(node, ast.Call) and _called(node) not in _MOVES and _has_tensor_argument(node, values):
+            return False
+    return True
+
+
+def _called(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _has_tensor_argument(call: ast.Call, values: Mapping[str, Any]) -> bool:
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if isinstance(call.func, ast.Attribute):
+        arguments.append(call.func.value)
+    for argument in arguments:
+        for node in ast.walk(argument):
+            value = value_of(dotted(node) or "", values)
+            if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)):
+                return True
+            if isinstance(value, (Mapping, list, tuple)) and not isinstance(value, type):
+                return True
+    return False
+
+
+def only_computes(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
+    """Whether a statement does arithmetic and nothing else. One that only gives a value another name does none."""
+    if not any(isinstance(node, (ast.Call, ast.BinOp, ast.UnaryOp)) for node in walk_scope(statement)):
+        return False
+    for node in walk_scope(statement):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            return False
+        if isinstance(node, ast.Call) and not _only_computes_call(node, values):
+            return False
+    return True
+
+
+def _only_computes_call(call: ast.Call, values: Mapping[str, Any]) -> bool:
+    root: ast.AST = call.func
+    is_indexed = False
+    while isinstance(root, (ast.Attribute, ast.Subscript, ast.Call)):
+        is_indexed = is_indexed or isinstance(root, ast.Subscript)
+        root = root.func if isinstance(root, ast.Call) else root.value
+    if not isinstance(root, ast.Name):
+        # A constant, or the result of an expression that is checked itself.
+        return True
+    value = values.get(root.id, getattr(builtins, root.id, None))
+    if isinstance(value, ModuleType):
+        return value.__name__.split(".")[0] in _LIBRARIES
+    if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)):
+        return True
+    if is_indexed and isinstance(value, (Mapping, list, tuple)):
+        return True
+    module = getattr(value, "__module__", None)
+    if callable(value) and not isinstance(value, nn.Module) and isinstance(call.func, ast.Name):
+        # A function that was imported from such a library by name, or one of Python's own.
+        is_library = isinstance(module, str) and module.split(".")[0] in _LIBRARIES
+        return is_library or (module == "builtins" and root.id not in _FETCHES)
+    return False
+
+
+def may_be_repeated(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
+    """Whether a statement neither fetches nor changes anything, as far as its code and that of its functions shows."""
+    if any(isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)) for node in ast.walk(statement)):
+        return False
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call):
+            callee = value_of(dotted(node.func) or "", values)
+            is_pure_get = _called(node) == "get"
+            if (_called(node) in _FETCHES and not is_pure_get) or _may_fetch(callee):
+                return False
+        if isinstance(node, (ast.Name, ast.Attribute)) and _is_iterator(value_of(dotted(node) or "", values)):
+            return False
+    return True
+
+
+def _may_fetch(function: Any, depth: int = 3) -> bool:
+    """Whether a function's code names anything that fetches, or it reads an iterator."""
+    if isinstance(function, MethodType):
+        if any(map(_is_iterator, getattr(function.__self__, "__dict__", {}).values())):
+            return True
+        function = function.__func__
+    if not isinstance(function, FunctionType) or depth == 0:
+        return _is_iterator(function)
+    code = function.__code__
+    if _FETCHES & set(code.co_names):
+        return True
+    return any(_is_iterator(value) or _may_fetch(value, depth - 1) for value in _outer_values(function))
+
+
+def _outer_values(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, FunctionType) or _is_iterator(value):
+            yield value
+
+
+def _is_iterator(value: Any) -> bool:
+    return hasattr(type(value), "__next__") and not isinstance(value, nn.Module)

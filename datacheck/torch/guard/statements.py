@@ -1,0 +1,140 @@
+"""What statements of a program read, assign and call, as far as their source shows it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from datacheck.torch.guard.call_stack import GRAPH
+
+__all__ = [
+    "INNER_SCOPES",
+    "bodies_of",
+    "dotted",
+    "names_mutated",
+    "names_read",
+    "names_read_first",
+    "names_stored",
+    "value_of",
+    "walk_scope",
+]
+
+INNER_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def bodies_of(statement: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The blocks of a compound statement."""
+    for name in ("body", "orelse", "finalbody"):
+        body = getattr(statement, name, None)
+        if isinstance(body, list):
+            yield body
+    for handler in getattr(statement, "handlers", []):
+        yield handler.body
+    for case in getattr(statement, "cases", []):
+        yield case.body
+
+
+def walk_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below one in the same scope."""
+    todo = [node]
+    while todo:
+        current = todo.pop(0)
+        yield current
+        if current is node or not isinstance(current, INNER_SCOPES):
+            todo.extend(ast.iter_child_nodes(current))
+
+
+def names_read(node: ast.AST) -> frozenset[str]:
+    """The names that are read, dotted ones (``self.loss``) and those in inner functions included."""
+    names = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+            names.add(inner.id)
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
+            names.add(dotted(inner) or "")
+        elif isinstance(inner, ast.AugAssign):
+            names.add(dotted(inner.target) or "")
+    return frozenset(names - {""})
+
+
+def names_read_first(statement: ast.stmt, values: Mapping[str, Any]) -> frozenset[str]:
+    """The names that a statement reads before it assigns them."""
+    bodies = list(bodies_of(statement))
+    if not bodies or isinstance(statement, INNER_SCOPES):
+        return names_read(statement)
+    read: set[str] = set()
+    made: set[str] = set()
+    for node in ast.iter_child_nodes(statement):
+        if not isinstance(node, (ast.stmt, ast.ExceptHandler)):
+            read |= names_read(node)
+            made |= names_stored(node, values)
+    for body in bodies:
+        known = set(made)
+        for inner in body:
+            read |= names_read_first(inner, values) - known
+            known |= names_stored(inner, values)
+    return frozenset(read)
+
+
+def names_stored(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
+    """The names that a statement assigns, deletes, or changes in place; ``values`` are the present ones."""
+    names = set()
+    for inner in walk_scope(node):
+        if isinstance(inner, (ast.Name, ast.Attribute)) and isinstance(inner.ctx, (ast.Store, ast.Del)):
+            names.add(dotted(inner) or "")
+        elif isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(inner.name)
+        elif isinstance(inner, ast.alias):
+            names.add((inner.asname or inner.name).split(".")[0])
+    return frozenset(names - {""}) | names_mutated(node, values)
+
+
+def names_mutated(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
+    """The names among them whose object is changed and not replaced, so that its value from before is lost."""
+    names = set()
+    for inner in walk_scope(node):
+        if isinstance(inner, ast.Subscript) and isinstance(inner.ctx, (ast.Store, ast.Del)):
+            names.add(dotted(inner.value) or "")
+        elif isinstance(inner, ast.AugAssign):
+            name = dotted(inner.target)
+            value = None if name is None else value_of(name, values)
+            if not isinstance(value, (int, float, str, tuple)):
+                names.add(name or "")
+        elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
+            names.add(_changed_in_place(inner.func, values))
+    return frozenset(names - {""})
+
+
+def _changed_in_place(method: ast.Attribute, values: Mapping[str, Any]) -> str:
+    """``target`` of ``target.clamp_(0)``, which changes the tensor; of anything but a tensor the name says nothing."""
+    if not method.attr.endswith("_") or method.attr.endswith("__"):
+        return ""
+    name = dotted(method.value)
+    value = None if name is None else value_of(name, values)
+    return name or "" if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)) else ""
+
+
+def dotted(node: ast.AST) -> str | None:
+    """``a.b.c`` as text; None for anything but a chain of names."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        inner = dotted(node.value)
+        return None if inner is None else f"{inner}.{node.attr}"
+    return None
+
+
+def value_of(name: str, values: Mapping[str, Any]) -> Any:
+    """The present value of ``a.b``, as far as it can be read without running code: None, or a module on the way."""
+    first, *rest = name.split(".")
+    value = values.get(first)
+    for part in rest:
+        if isinstance(value, nn.Module) and part not in vars(value):
+            return value
+        value = getattr(value, "__dict__", {}).get(part)
+    return value

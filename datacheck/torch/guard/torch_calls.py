@@ -1,0 +1,217 @@
+"""Sees the calls of torch that every training loop makes: backward, and those of a GradScaler.
+
+``Tensor.backward`` calls ``torch.autograd.backward``, so replacing that function shows both. It and the methods of
+GradScaler are replaced while an observer is added, and put back when the last one is removed. While a step is replayed,
+the same calls end or change the replay instead: see :class:`ReplayedCalls`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datacheck.torch._compat import current_graph_task_id
+
+__all__ = ["CallObserver", "ReplayedCalls", "add_observer", "during_replay", "remove_observer"]
+
+Scaler = torch.amp.GradScaler
+
+
+class CallObserver(Protocol):
+    """What is told of the calls."""
+
+    def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
+        """Backward is called with these tensors, from this frame."""
+
+    def after_backward(self) -> None:
+        """It has returned."""
+
+    def after_scale(self, scaler: Scaler, unscaled: Tensor, scaled: Tensor) -> None:
+        """A loss was scaled."""
+
+    def before_scaler_step(self, scaler: Scaler, optimizer: Optimizer) -> None:
+        """A scaler is about to step an optimizer."""
+
+    def after_scaler_step(self, scaler: Scaler, optimizer: Optimizer) -> None:
+        """It has stepped it, or has left that out."""
+
+    def after_scaler_update(self, scaler: Scaler) -> None:
+        """A scaler has adjusted its scale."""
+
+
+class ReplayedCalls(Protocol):
+    """What the same calls do in a replay."""
+
+    #: Whether scaling a loss leaves it as it is.
+    is_unscaled: bool
+
+    def on_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
+        """In the place of backward."""
+
+
+class _Replays(threading.local):
+    """The replay that runs on this thread."""
+
+    current: ReplayedCalls | None = None
+
+
+_replays = _Replays()
+_lock = threading.RLock()
+#: Observers are held by the hooks of what they watch, and go with it.
+_observers: list[weakref.ref[CallObserver]] = []
+#: What puts each replaced function back; false where somebody else has replaced it since.
+_restorers: dict[str, Callable[[], bool]] = {}
+
+
+def add_observer(observer: CallObserver) -> None:
+    """Tell an observer of every call from now on."""
+    with _lock:
+        if any(known() is observer for known in _observers):
+            return
+        _observers.append(weakref.ref(observer, _forget))
+        _install()
+
+
+def remove_observer(observer: CallObserver) -> None:
+    """Stop telling it. With the last one, torch is as it was."""
+    with _lock:
+        _observers[:] = [known for known in _observers if known() not in (observer, None)]
+        _uninstall_if_unused()
+
+
+def _forget(gone: weakref.ref[CallObserver]) -> None:
+    with _lock:
+        _observers[:] = [known for known in _observers if known is not gone]
+        _uninstall_if_unused()
+
+
+def _present() -> list[CallObserver]:
+    return [observer for known in _observers if (observer := known()) is not None]
+
+
+@contextmanager
+def during_replay(calls: ReplayedCalls) -> Iterator[None]:
+    """Let the calls of this thread go to a replay."""
+    before, _replays.current = _replays.current, calls
+    with _lock:
+        _install()
+    try:
+        yield
+    finally:
+        _replays.current = before
+        with _lock:
+            _uninstall_if_unused()
+
+
+def _install() -> None:
+    _replace(torch.autograd, "backward", _make_backward)
+    _replace(Scaler, "scale", _make_scale)
+    _replace(Scaler, "unscale_", _make_left_out_in_replays)
+    _replace(Scaler, "step", _make_scaler_step)
+    _replace(Scaler, "update", _make_scaler_update)
+
+
+def _uninstall_if_unused() -> None:
+    if not _observers and _replays.current is None:
+        # What somebody else has replaced since stays, and calls nobody.
+        for name, restore in list(_restorers.items()):
+            if restore():
+                del _restorers[name]
+
+
+def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    if name in _restorers:
+        return
+    original = vars(owner)[name]
+    replacement = wraps(original)(make(original))
+    setattr(owner, name, replacement)
+
+    def restore() -> bool:
+        if vars(owner).get(name) is not replacement:
+            return False
+        setattr(owner, name, original)
+        return True
+
+    _restorers[name] = restore
+
+
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    if isinstance(value, Tensor):
+        return (value,)
+    return tuple(part for part in value if isinstance(part, Tensor)) if isinstance(value, (list, tuple)) else ()
+
+
+def _make_backward(original: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        # In a backward pass, reentrant activation checkpointing runs another one.
+        if torch.compiler.is_compiling() or current_graph_task_id() != -1:
+            return original(tensors, *args, **kwargs)
+        if _replays.current is not None:
+            return _replays.current.on_backward(_tensors(tensors), sys._getframe(1))
+        observers = _present()
+        for observer in observers:
+            observer.before_backward(_tensors(tensors), sys._getframe(1))
+        result = original(tensors, *args, **kwargs)
+        for observer in observers:
+            observer.after_backward()
+        return result
+
+    return backward
+
+
+def _make_scale(original: Callable[..., Any]) -> Callable[..., Any]:
+    def scale(self: Scaler, outputs: Any) -> Any:
+        if _replays.current is not None and _replays.current.is_unscaled:
+            return outputs
+        scaled = original(self, outputs)
+        if _replays.current is None and isinstance(outputs, Tensor) and scaled is not outputs:
+            for observer in _present():
+                observer.after_scale(self, outputs, scaled)
+        return scaled
+
+    return scale
+
+
+def _make_left_out_in_replays(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Scaler, *args: Any, **kwargs: Any) -> Any:
+        return None if _replays.current is not None else original(self, *args, **kwargs)
+
+    return call
+
+
+def _make_scaler_step(original: Callable[..., Any]) -> Callable[..., Any]:
+    def step(self: Scaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if _replays.current is not None:
+            return None
+        observers = _present() if self.is_enabled() else []
+        for observer in observers:
+            observer.before_scaler_step(self, optimizer)
+        result = original(self, optimizer, *args, **kwargs)
+        for observer in observers:
+            observer.after_scaler_step(self, optimizer)
+        return result
+
+    return step
+
+
+def _make_scaler_update(original: Callable[..., Any]) -> Callable[..., Any]:
+    def update(self: Scaler, *args: Any, **kwargs: Any) -> Any:
+        if _replays.current is not None:
+            return None
+        result = original(self, *args, **kwargs)
+        if self.is_enabled():
+            for observer in _present():
+                observer.after_scaler_update(self)
+        return result
+
+    return update
