@@ -209,6 +209,16 @@ BUILT_IN: dict[str, Format] = {
             is_cacheable=False,
         ),
         Format(
+            name="hdf5",
+            suffixes=(".h5", ".hdf5", ".hdf", ".he5", ".h5ad", ".nc", ".nc4"),
+            magic=(b"\x89HDF\r\n\x1a\n",),
+            source="datacheck.sources.hdf5:Hdf5Source",
+            sink="datacheck.sinks.hdf5:Hdf5Sink",
+            concatenator="datacheck.sinks.hdf5:HDF5",
+            is_arrays=True,
+            is_slow_to_check=True,
+        ),
+        Format(
             name="gguf",
             suffixes=(".gguf",),
             magic=(b"GGUF",),
@@ -267,12 +277,8 @@ _AS_PARQUET = "convert it to Parquet"
 
 #: Formats of training data that have no source yet.
 UNREAD: tuple[UnreadFormat, ...] = (
-    UnreadFormat(
-        name="HDF5",
-        suffixes=(".h5", ".hdf5", ".hdf", ".he5"),
-        magic=b"\x89HDF\r\n\x1a\n",
-        remedy=f"convert it: {_AS_ARRAYS} (`np.save('x.npy', h5py.File('data.h5')['x'][:])`)",
-    ),
+    UnreadFormat(name="NetCDF 3", suffixes=(), magic=b"CDF", remedy="convert it to NetCDF 4 (`nccopy -k nc4`)"),
+    UnreadFormat(name="HDF4", suffixes=(), magic=b"\x0e\x03\x13\x01", remedy="convert it to HDF5 (`h4toh5`)"),
     UnreadFormat(
         name="pickle",
         suffixes=(".pkl", ".pickle", ".joblib", ".p"),

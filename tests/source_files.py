@@ -102,6 +102,22 @@ def _write_safetensors(path: Path, table: Table) -> None:
     save_file(table, path)
 
 
+def _write_hdf5(path: Path, table: Table) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, values in table.items():
+            file[name] = values
+
+
+def _write_hdf5_chunked(path: Path, table: Table) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, values in table.items():
+            file.create_dataset(name, data=values, chunks=(64,), compression="gzip", maxshape=(None,))
+
+
 def _write_orc(path: Path, table: Table) -> None:
     from pyarrow import orc
 
@@ -177,6 +193,8 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(".safetensors", _write_safetensors, needs="safetensors"),
     "torch": Format(".pt", _write_torch, needs="torch"),
     "gguf": Format(".gguf", _write_gguf),
+    "hdf5": Format(".h5", _write_hdf5, needs="h5py"),
+    "hdf5-chunked": Format(".nc", _write_hdf5_chunked, needs="h5py"),
     "orc": Format(".orc", _write_orc, splits=False),
     "avro": Format(".avro", _write_avro, needs="fastavro", splits=False),
 }

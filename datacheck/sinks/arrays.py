@@ -100,6 +100,19 @@ class StoredArray:
     def num_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """The array's bytes in runs of whole rows, each of about ``size`` bytes."""
+        row_bytes = self.num_bytes // max(1, self.shape[0]) if self.shape else self.num_bytes
+        wanted = max(1, size // max(1, row_bytes)) * row_bytes
+        held = bytearray()
+        for chunk in _chunks(self.segments):
+            held += chunk
+            while wanted and len(held) >= wanted:
+                yield bytes(held[:wanted])
+                del held[:wanted]
+        if held:
+            yield bytes(held)
+
     def copy_to(self, file: BinaryIO) -> None:
         """Write the array's bytes, in bounded memory."""
         for chunk in _chunks(self.segments):

@@ -6,7 +6,16 @@ import functools
 from pathlib import PurePath
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.formats import BUILT_IN, Format, format_of_name, get_format, known_suffixes, load, unread_format_of
+from datacheck.formats import (
+    BUILT_IN,
+    UNREAD,
+    Format,
+    format_of_name,
+    get_format,
+    known_suffixes,
+    load,
+    unread_format_of,
+)
 from datacheck.sources.base import REWRITE_FILE, Source
 from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.sources.probe import read_head
@@ -61,8 +70,12 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
     if other is not None and other.output_name != named.output_name and not is_required:
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
     if is_required:
-        instead = f"; they are those of {other.name}" if other else ""
-        fix = "rename it" if other else REWRITE_FILE
+        unread = next((one for one in UNREAD if one.magic and head.startswith(one.magic)), None)
+        instead, fix = "", REWRITE_FILE
+        if other is not None:
+            instead, fix = f"; they are those of {other.name}", "rename it"
+        elif unread is not None:
+            instead, fix = f"; they are those of {unread.name}", unread.remedy
         raise SourceError("DC901", uri, f"its first bytes are not those of {named.name}{instead}", fix)
 
 

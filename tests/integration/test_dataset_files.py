@@ -273,20 +273,20 @@ def test_a_file_of_a_table_that_is_named_itself_is_read_with_a_warning(folder: P
 
 def test_files_that_were_not_checked_are_counted_in_one_note(folder: Path) -> None:
     table(folder / "a.parquet", x=[1])
-    for name in ("1.h5", "2.h5", "sub/3.h5", "b.pkl", ".hidden.npy", "_tmp.parquet", "notes.json"):
+    for name in ("1.mat", "2.mat", "sub/3.mat", "b.pkl", ".hidden.npy", "_tmp.parquet", "notes.json"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     for name in ("README.md", "LICENSE", "_SUCCESS", ".DS_Store", "._a.parquet", "a.parquet.crc", ".a.parquet.crc"):
         (folder / name).write_bytes(b"x")
-    for name in ("manifest.json", "statistics.json", "x.h5.dvc", "model.safetensors.index.fp16.json.lock", "load.py"):
+    for name in ("manifest.json", "statistics.json", "x.mat.dvc", "model.safetensors.index.fp16.json.lock", "load.py"):
         (folder / name).write_bytes(b"x")
     (folder / "cube.zarr" / "c").mkdir(parents=True)
     report = datacheck.scan("data")
     assert messages(report) == [
-        "DC913 info: 7 files and 1 folder were not checked: 3 .h5, 2 hidden, 1 .pkl, 1 .zarr folder, 1 .json (data)"
+        "DC913 info: 7 files and 1 folder were not checked: 3 .mat, 2 hidden, 1 .pkl, 1 .zarr folder, 1 .json (data)"
     ]
     assert report.ok
-    checked = datacheck.check("data", cache=False, exclude=["*.h5", "*.pkl", "*.json", "*.zarr/"])
+    checked = datacheck.check("data", cache=False, exclude=["*.mat", "*.pkl", "*.json", "*.zarr/"])
     assert [finding.detail for finding in checked.findings] == ["2 files were not checked: 2 hidden"]
     assert datacheck.scan("data/a.parquet").findings == ()
 
@@ -299,17 +299,17 @@ def test_a_published_output_has_no_files_that_were_not_checked(folder: Path) -> 
 
 
 def test_a_folder_without_known_files_says_what_it_has(folder: Path) -> None:
-    (folder / "x.h5").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"no file of a known format \(1 file was not checked: 1 .h5\)"):
+    (folder / "x.mat").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"no file of a known format \(1 file was not checked: 1 .mat\)"):
         datacheck.scan("data")
 
 
-def test_an_hdf5_file_that_is_named_says_what_it_is_and_what_to_do(folder: Path) -> None:
-    (folder / "x.bin").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    (finding,) = datacheck.scan("data/x.bin").findings
+def test_a_matlab_file_that_is_named_says_what_it_is_and_what_to_do(folder: Path) -> None:
+    (folder / "x.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(100))
+    (finding,) = datacheck.scan("data/x.mat").findings
     assert finding.code == "DC909"
-    assert "is HDF5" in finding.detail
-    assert "convert it" in finding.detail
+    assert "is MATLAB" in finding.detail
+    assert "scipy.io.loadmat" in finding.detail
 
 
 @pytest.mark.parametrize(

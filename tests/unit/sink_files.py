@@ -13,13 +13,13 @@ import pytest
 from datacheck.batch import Batch, Column
 from datacheck.sinks import get_sink
 
-FORMATS = ("arrow", "csv", "npy", "npz", "parquet", "safetensors")
+FORMATS = ("arrow", "csv", "hdf5", "npy", "npz", "parquet", "safetensors")
 
 
 TABLES = ("arrow", "csv", "parquet")
 
 
-ARRAYS = ("npy", "npz", "safetensors")
+ARRAYS = ("hdf5", "npy", "npz", "safetensors")
 
 
 #: NaNs of either sign with several payloads, signalling ones, infinities, both zeros, the smallest and largest values.
@@ -67,6 +67,9 @@ def read_arrays(fmt: str, path: Path) -> dict[str, np.ndarray]:
     if fmt == "npz":
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+    if fmt == "hdf5":
+        with pytest.importorskip("h5py").File(path) as file:
+            return {name: file[name][()] for name in file}
     if fmt == "safetensors":
         return pytest.importorskip("safetensors.numpy").load_file(path)
     table = read_table(fmt, path)

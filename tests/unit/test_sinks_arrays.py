@@ -24,13 +24,15 @@ from datacheck.errors import OutputError
 
 @pytest.mark.parametrize("fmt", [fmt for fmt in ARRAYS if fmt != "npy"])
 def test_several_arrays_in_one_file(fmt, tmp_path):
+    # In HDF5 a slash makes a group, of which none can be called "..".
+    name = "ü" if fmt == "hdf5" else "ü/.."
     columns = [
         Column("b", np.resize(special("float64"), (9, 2))),
         Column("a", np.arange(9, dtype=np.int8)),
-        Column("ü/..", np.zeros(9, bool)),
+        Column(name, np.zeros(9, bool)),
     ]
     read = read_arrays(fmt, write(fmt, tmp_path / "part", columns))
-    assert set(read) == {"a", "b", "ü/.."}
+    assert set(read) == {"a", "b", name}
     for column in columns:
         assert np.array_equal(bits(read[column.name]), bits(column.data))
 

@@ -1,0 +1,293 @@
+"""HDF5, and NetCDF 4, which is HDF5: every dataset by its path, in runs of whole chunks.
+
+A file can name other files: by links, virtual datasets and external storage. None of them is ever opened, since a file could
+have any file of the machine read as data. Objects are reached by walking the file, never by a path that it gives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import posixpath
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch
+from datacheck.errors import SourceError
+from datacheck.findings import Finding
+from datacheck.sources.arrays import ArrayLayout, rows_of
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.error_translation import HARMLESS_BYTES, translate_inspect_errors, translate_read_errors
+from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
+from datacheck.sources.optional import import_library
+from datacheck.storage.base import DataFile
+from datacheck.storage.registry import open_file, storage_of
+from datacheck.text import join_limited, plain
+
+__all__ = ["Hdf5Source"]
+
+#: Datasets that NetCDF makes for dimensions without values of their own.
+_NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
+#: Attributes whose value stands for a missing one, by the CF conventions.
+_MISSING = ("_FillValue", "missing_value")
+_ELSEWHERE = "is in another file, which is never opened from here"
+
+
+class Hdf5Source:
+    """Reads ``.h5`` and ``.nc`` files: datasets of equal length as columns of one table, others one by one."""
+
+    format: ClassVar[str] = "hdf5"
+
+    @translate_inspect_errors
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = fingerprint_of(uri)
+        with _Hdf5File(uri, fingerprint.size, options) as file:
+            return plan_arrays(uri, self.format, fingerprint, file.arrays, options, fingerprint.size)
+
+    @translate_read_errors
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        # The first unit also says what lies in other files, for which it must look at all datasets.
+        wanted = set(unit.members) if unit.members and unit.index else None
+        with _Hdf5File(unit.uri, unit.fingerprint.size, unit.options, wanted) as file:
+            if unit.index == 0 and file.elsewhere:
+                yield Batch((), 0, counts_rows=False, findings=tuple(file.elsewhere))
+            yield from read_arrays(unit, file.arrays)
+
+
+class _Hdf5File:
+    """An open file: its datasets as arrays, and findings on what lies in other files."""
+
+    def __init__(self, uri: str, size: int, options: ReadOptions, wanted: set[str] | None = None) -> None:
+        self._h5py = import_library(uri, "h5py", "hdf5")
+        with suppress(ImportError):
+            # Registers its filters where it is installed.
+            import hdf5plugin  # noqa: F401
+        self._uri, self._size, self._options = uri, size, options
+        self.arrays: list[NamedArray] = []
+        self.elsewhere: list[Finding] = []
+        self._raw: DataFile = open_file(uri)
+        try:
+            path = storage_of(uri).local_path(uri)
+            self._file = self._h5py.File(path or self._raw, "r", **({"locking": False} if path else {}))
+            self._walk(wanted)
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def __enter__(self) -> _Hdf5File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._raw.close()
+
+    def _walk(self, wanted: set[str] | None) -> None:
+        """Visit every object once; links of a kind that may lead elsewhere are not followed."""
+        found: list[tuple[str, Any]] = []
+
+        def visit(name: str, item: Any) -> bool | None:
+            if isinstance(item, self._h5py.Dataset) and (wanted is None or name in wanted):
+                found.append((name, item))
+            return True if len(found) > self._options.max_members else None
+
+        if self._file.visititems(visit):
+            problem = f"it has more than {self._options.max_members:,} datasets"
+            raise SourceError("DC904", self._uri, problem, "if the file is trusted, raise the limit max_members")
+        for name, dataset in found:
+            with suppress(_NoValuesError):
+                self.arrays.append(self._array(name, dataset))
+        if wanted is None:
+            self._file.visititems_links(self._visit_link)
+
+    def _visit_link(self, name: str, link: Any) -> None:
+        if isinstance(link, self._h5py.ExternalLink):
+            detail = (
+                f"it links to {plain(repr(link.path), 80)} in {plain(repr(link.filename), 80)}: its data {_ELSEWHERE}"
+            )
+            self.elsewhere.append(self._not_looked_into(name, detail, [str(link.filename)]))
+
+    def _not_looked_into(self, name: str, detail: str, files: list[str]) -> Finding:
+        """A note on data that are in files beside this one, which can be scanned; an error if they are not there."""
+        folder = posixpath.dirname(self._uri)
+        beside = all(
+            one == "."
+            or ("/" not in one and "\0" not in one and storage_of(self._uri).exists(posixpath.join(folder, one)))
+            for one in files
+        )
+        code, hint = ("DC008", "scan that file, too") if beside else ("DC005", "copy its data into this file")
+        return Finding(code, self._uri, name, 1, 1, detail=f"{detail}; {hint}")
+
+    # One dataset
+
+    def _array(self, name: str, dataset: Any) -> NamedArray:
+        if dataset.shape is None or _is_dimension_only(dataset):
+            raise _NoValuesError
+        if dataset.is_virtual:
+            files = sorted({source.file_name for source in dataset.virtual_sources()})
+            detail = f"it is a view of datasets in {join_limited(files)}, and is not followed: its data {_ELSEWHERE}"
+            self.elsewhere.append(self._not_looked_into(name, detail, files))
+            raise _NoValuesError
+        dtype, kind = np.dtype(dataset.dtype), None
+        shape = tuple(map(int, dataset.shape))
+        array = NamedArray(name, shape, dtype, partial(_read_plain, dataset))
+        if problem := self._problem(dataset):
+            return NamedArray(name, shape, dtype, array.read, problem=problem)
+        if dtype.hasobject:
+            kind = self._reader_of_objects(dataset, dtype)
+            if kind is None:
+                problem = f"cannot check values of the kind {plain(str(dtype))}"
+                return NamedArray(name, shape, dtype, array.read, problem=problem)
+        read = kind or self._reader(dataset, dtype, shape)
+        if not dtype.hasobject and (missing := _missing_values(dataset, dtype)):
+            read = partial(_read_masked, read, missing)
+        chunks = dataset.chunks
+        unwritten, num_chunks, num_unwritten = _unwritten(dataset, shape, chunks)
+        found = NamedArray(
+            name,
+            shape,
+            dtype,
+            read,
+            chunk_rows=int(chunks[0]) if chunks else 1,
+            unwritten=unwritten,
+            num_chunks=num_chunks,
+            num_unwritten=num_unwritten,
+            fill=_fill_value(dataset) if num_unwritten else None,
+            stored_bytes=dataset.id.get_storage_size(),
+        ).checked(self._options)
+        if self._options.rows != "file":
+            return found
+        return found if dtype.hasobject else found.as_sample()
+
+    def _problem(self, dataset: Any) -> str:
+        """Why the values of a dataset are not read."""
+        if dataset.external is not None:
+            files = [plain(repr(str(name)), 80) for name, _, _ in dataset.external[:3]]
+            return f"its values are bytes of other files ({', '.join(files)}), which are never opened from here"
+        filters = dataset.id.get_create_plist()
+        for index in range(filters.get_nfilters()):
+            number, _, _, name = filters.get_filter(index)
+            if not self._h5py.h5z.filter_avail(number):
+                label = plain(name.decode(errors="replace"), 40) or f"number {number}"
+                return f"it is compressed with the filter {label}, which is not installed: pip install hdf5plugin"
+        if dataset.chunks:
+            num_bytes = math.prod(map(int, dataset.chunks)) * dataset.dtype.itemsize
+            stored = dataset.id.get_storage_size()
+            limit = min(
+                self._options.max_bytes_at_once, max(HARMLESS_BYTES, stored * self._options.max_expansion_ratio)
+            )
+            if num_bytes > limit and math.prod(dataset.shape):
+                return f"one of its chunks would take {num_bytes:,} bytes, more than {limit:,}"
+        return ""
+
+    def _reader(self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+        """Contiguous values are mapped; all others go through the library."""
+        offset = dataset.id.get_offset() if dataset.chunks is None else None
+        layout = ArrayLayout(None, dtype, shape, offset or 0)
+        if offset and shape and dtype.kind in "iufc" and offset + layout.num_bytes <= self._size:
+            return partial(rows_of, self._raw, layout)
+        return partial(_read_plain, dataset)
+
+    def _reader_of_objects(self, dataset: Any, dtype: np.dtype[Any]) -> Any:
+        """A reader of text and of lists of numbers; None for references and other objects."""
+        if self._h5py.check_string_dtype(dtype) is not None:
+            return partial(_read_text, dataset)
+        inner = self._h5py.check_vlen_dtype(dtype)
+        if isinstance(inner, np.dtype) and inner.kind in "biuf" and len(dataset.shape) == 1:
+            return partial(_read_lists, dataset, inner.newbyteorder("="))
+        return None
+
+
+class _NoValuesError(Exception):
+    """A dataset has no values of its own."""
+
+
+def _is_dimension_only(dataset: Any) -> bool:
+    name = dataset.attrs.get("NAME") if "CLASS" in dataset.attrs else None
+    return isinstance(name, bytes) and name.startswith(_NO_VARIABLE)
+
+
+def _missing_values(dataset: Any, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """The values that stand for a missing one; NaN is no such value, for it is one already."""
+    found = []
+    for name in _MISSING:
+        if dtype.kind in "iuf" and name in dataset.attrs:
+            with suppress(TypeError, ValueError, OSError):
+                value = np.asarray(dataset.attrs[name]).astype(dtype).reshape(-1)[:1]
+                if len(value) and not (dtype.kind == "f" and np.isnan(value[0])):
+                    found.append(value[0])
+    return tuple(found)
+
+
+def _fill_value(dataset: Any) -> Any:
+    try:
+        return dataset.fillvalue
+    except (RuntimeError, TypeError):
+        return None
+
+
+def _unwritten(
+    dataset: Any, shape: tuple[int, ...], chunks: tuple[int, ...] | None
+) -> tuple[tuple[tuple[int, int], ...], int, int]:
+    """Ranges of rows without a stored chunk, the number of chunks, and how many of them are not stored."""
+    if not math.prod(shape):
+        return (), 0, 0
+    if chunks is None:
+        is_stored = dataset.id.get_storage_size() > 0
+        rows = shape[0] if shape else 1
+        return ((), 1, 0) if is_stored else (((0, rows),), 1, 1)
+    per_axis = [-(-length // size) for length, size in zip(shape, chunks, strict=True)]
+    total, stored = math.prod(per_axis), dataset.id.get_num_chunks()
+    if stored >= total:
+        return (), total, 0
+    present: set[int] = set()
+    for index in range(stored):
+        present.add(dataset.id.get_chunk_info(index).chunk_offset[0] // chunks[0])
+    missing = ranges_without(sorted(present), per_axis[0])
+    rows_of_chunks = tuple(
+        (first * chunks[0], min(stop * chunks[0], shape[0]) - first * chunks[0]) for first, stop in missing
+    )
+    return rows_of_chunks, total, total - stored
+
+
+def ranges_without(present: list[int], total: int) -> list[tuple[int, int]]:
+    """The ranges ``(start, stop)`` between sorted numbers below ``total``."""
+    edges = [-1, *present, total]
+    return [(before + 1, after) for before, after in itertools.pairwise(edges) if after > before + 1]
+
+
+# Values
+
+
+def _read_plain(dataset: Any, start: int, count: int) -> Any:
+    return dataset[start : start + count] if dataset.shape else np.asarray(dataset[()])
+
+
+def _read_masked(read: Any, missing: tuple[Any, ...], start: int, count: int) -> Any:
+    values = read(start, count)
+    mask = np.isin(values, missing)
+    return np.ma.MaskedArray(values, mask) if mask.any() else values
+
+
+def _read_text(dataset: Any, start: int, count: int) -> pa.Array:
+    """Text as Arrow strings; whether it is valid is checked like that of other files."""
+    values = np.asarray(_read_plain(dataset, start, count), object)
+    texts = pa.array([_as_bytes(value) for value in values.reshape(-1)], pa.large_binary()).view(pa.large_string())
+    inner = math.prod(values.shape[1:])
+    return texts if values.ndim < 2 else pa.FixedSizeListArray.from_arrays(texts, inner)
+
+
+def _as_bytes(value: Any) -> bytes | None:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+def _read_lists(dataset: Any, inner: np.dtype[Any], start: int, count: int) -> pa.Array:
+    lists = [np.asarray(one, inner) for one in dataset[start : start + count]]
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(one) for one in lists], out=offsets[1:])
+    flat = np.concatenate(lists) if lists else np.zeros(0, inner)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))

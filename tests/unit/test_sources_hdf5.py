@@ -1,0 +1,294 @@
+"""HDF5 and NetCDF 4: every dataset by its path, whatever its layout, and nothing that lies in another file."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from source_files import shrink_units
+
+import datacheck
+from datacheck import ReadOptions
+from datacheck.findings import Severity
+
+h5py = pytest.importorskip("h5py")
+NAN = np.nan
+
+
+def write(path: Path, fill: Callable[[Any], None], **options: Any) -> Path:
+    with h5py.File(path, "w", **options) as file:
+        fill(file)
+    return path
+
+
+def found(path: Path, **options: Any) -> list[tuple[str, str | None, int]]:
+    return [(one.code, one.field, one.num_violations) for one in datacheck.scan(path, **options).findings]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_rows_and_indices_equal_numpy_for_every_layout(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(seed)
+    dtype = random.choice(["<f4", ">f8", "<f2"])
+    shape = (int(random.integers(1, 300)), int(random.integers(1, 9)))
+    values = random.standard_normal(shape).astype(dtype)
+    values[random.random(shape) < 0.02] = NAN
+    values[random.random(shape) < 0.01] = np.inf
+
+    def fill(file: Any) -> None:
+        file["plain"] = values
+        for filters in ({}, {"compression": "gzip", "shuffle": True}, {"compression": "lzf", "fletcher32": True}):
+            chunks = tuple(int(random.integers(1, length + 1)) for length in shape)
+            file.create_dataset(f"group/{filters.get('compression')}", data=values, chunks=chunks, **filters)
+
+    path = write(tmp_path / "a.h5", fill)
+    expected = {}
+    for code, mask in (("DC101", np.isnan(values)), ("DC102", np.isposinf(values))):
+        where = [tuple(map(int, one)) for one in np.argwhere(mask)[:5]]
+        expected[code] = (int(mask.sum()), int(mask.any(axis=1).sum()), where)
+    whole = datacheck.scan(path, workers=1)
+    shrink_units(monkeypatch, 512, 256)
+    for report in (whole, datacheck.scan(path, workers=3)):
+        assert report.num_rows == shape[0]
+        for one in report.findings:
+            places = [(example.row, *example.index) for example in one.examples]
+            assert (one.num_violations, one.num_rows, places) == expected[one.code]
+        assert len(report.findings) == 4 * sum(count > 0 for count, _, _ in expected.values())
+
+
+def test_groups_of_unequal_lengths_are_read_one_by_one(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        for number in range(3):
+            file[f"data/demo_{number}/actions"] = np.full((5 + number, 2), NAN if number == 1 else 0.0)
+            file[f"data/demo_{number}/done"] = np.zeros(5 + number, bool)
+
+    path = write(tmp_path / "robot.hdf5", fill)
+    assert found(path) == [("DC101", "data/demo_1/actions", 12)]
+    assert datacheck.scan(path).num_rows == 2 * (5 + 6 + 7)
+
+
+def test_values_of_every_kind_are_seen(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["scalar"] = np.float32(np.inf)
+        file["complex"] = np.array([1, complex(0, NAN)])
+        file["compound"] = np.array([(1, [NAN, 2])], [("a", "i4"), ("b", "f4", 2)])
+        file["text"] = ["a", "b"]
+        file["bad_text"] = np.array([b"ok", b"M\xfcnchen"], h5py.string_dtype())
+        lists = file.create_dataset("lists", (3,), h5py.vlen_dtype("f4"))
+        lists[0], lists[2] = [1, 2], [NAN]
+        file["empty"] = h5py.Empty("f4")
+        file.create_dataset("enum", data=[0, 1], dtype=h5py.enum_dtype({"A": 0, "B": 1}))
+        file["reference"] = np.array([file["text"].ref], h5py.ref_dtype)
+
+    assert found(write(tmp_path / "a.h5", fill)) == [
+        ("DC005", "reference", 1),
+        ("DC208", "bad_text", 1),
+        ("DC101", "complex", 1),
+        ("DC101", "compound.b", 1),
+        ("DC101", "lists[]", 1),
+        ("DC102", "scalar", 1),
+    ]
+
+
+# Chunks that are not there, or damaged
+
+
+def test_chunks_that_were_never_written_are_one_finding_and_not_nan(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        nan = file.create_dataset("nan", (1000, 2), "f4", chunks=(100, 2), fillvalue=NAN)
+        nan[300:600] = 1
+        nan[350, 1] = NAN
+        zero = file.create_dataset("zero", (1000, 2), "f4", chunks=(100, 1))
+        zero[:500, 0] = 1
+        file.create_dataset("never", (10,), "f4")
+
+    path = write(tmp_path / "a.h5", fill)
+    findings = sorted(datacheck.scan(path).findings, key=lambda one: (one.field, one.code))
+    assert [(one.field, one.code, one.num_violations, one.num_checked, one.severity) for one in findings] == [
+        ("nan", "DC009", 7, 10, Severity.ERROR),
+        ("nan", "DC101", 1, 600, Severity.ERROR),
+        ("never", "DC009", 1, 1, Severity.WARNING),
+        ("zero", "DC009", 15, 20, Severity.WARNING),
+    ]
+    assert "fill value nan there, from rows 0, 600 on" in findings[0].message
+    assert findings[1].examples[0].row == 350
+
+
+def damage(path: Path, name: str, chunk: int) -> None:
+    with h5py.File(path, "r") as file:
+        info = file[name].id.get_chunk_info(chunk)
+    content = bytearray(path.read_bytes())
+    content[info.byte_offset + 5 : info.byte_offset + 25] = b"\xff" * 20
+    path.write_bytes(content)
+
+
+def test_a_damaged_chunk_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((1000, 4))
+    values[950, 2] = NAN
+
+    def fill(file: Any) -> None:
+        file.create_dataset("x", data=values, chunks=(100, 4), compression="gzip")
+        file["y"] = np.arange(1000.0)
+
+    path = write(tmp_path / "a.h5", fill)
+    damage(path, "x", 3)
+    report = datacheck.scan(path)
+    assert [(one.code, one.field) for one in report.findings] == [("DC101", "x"), ("DC901", "x")]
+    assert "1 chunk of 'x' cannot be read, from row 300 on" in report.findings[1].message
+    assert report.num_rows == 1000
+    assert report.findings[0].num_checked == 3600
+
+
+# Other files
+
+
+def test_nothing_in_other_files_is_ever_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("0123456789" * 4)
+    write(tmp_path / "other.h5", lambda file: file.create_dataset("x", data=[NAN, 1.0]))
+
+    def fill(file: Any) -> None:
+        file.create_dataset("raw", (10,), "f4", external=[(str(secret), 0, 40)])
+        file["beside"] = h5py.ExternalLink("other.h5", "/x")
+        file["outside"] = h5py.ExternalLink("/etc/other.h5", "/x\n")
+        file["soft"] = h5py.SoftLink("/outside")
+        file["cycle/self"] = h5py.SoftLink("/cycle")
+        layout = h5py.VirtualLayout((2,), "f8")
+        layout[:] = h5py.VirtualSource("missing.h5", "x", (2,))
+        file.create_virtual_dataset("view", layout)
+        layout = h5py.VirtualLayout((2,), "f8")
+        layout[:] = h5py.VirtualSource("other.h5", "x", (2,))
+        file.create_virtual_dataset("view_beside", layout)
+        file["mine"] = [1.0]
+
+    path = write(tmp_path / "a.h5", fill)
+    report = datacheck.scan(path)
+    assert {(one.code, one.field) for one in report.findings} == {
+        ("DC005", "raw"),
+        ("DC008", "beside"),
+        ("DC005", "outside"),
+        ("DC005", "view"),
+        ("DC008", "view_beside"),
+    }
+    assert all("\n" not in one.message and "never opened" in one.message for one in report.findings)
+
+
+# Hostile and unusual files
+
+
+def test_bombs_are_bounded_before_they_are_read(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file.create_dataset("nothing", (10**6, 10**6), "f8", chunks=(1000, 1000))
+        file.create_dataset(
+            "one_chunk", data=np.zeros(1 << 23), chunks=(1 << 23,), compression="gzip", compression_opts=9
+        )
+        file["ok"] = [1.0, NAN]
+
+    path = write(tmp_path / "a.h5", fill)
+    findings = datacheck.scan(path, options=ReadOptions(max_expansion_ratio=100)).findings
+    assert [(one.code, one.field) for one in findings] == [
+        ("DC005", "nothing"),
+        ("DC005", "one_chunk"),
+        ("DC101", "ok"),
+    ]
+    assert "8,000,000,000,000 bytes, of which 0 are stored" in findings[0].message
+
+
+def test_a_missing_filter_and_a_missing_library_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((10,))
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)
+
+    def fill(file: Any) -> None:
+        h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((10,)), properties)
+        h5py.Dataset(file["x"].id).id.write_direct_chunk((0,), bytes(40))
+
+    path = write(tmp_path / "a.h5", fill)
+    (finding,) = [one for one in datacheck.scan(path).findings if one.code == "DC005"]
+    assert "pip install hdf5plugin" in finding.message
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    (finding,) = datacheck.scan(path).findings
+    assert "pip install 'datacheck-ml[hdf5]'" in finding.message
+
+
+def test_values_that_stand_for_missing_ones_are_nulls(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["t"] = np.float32([1, 9.96921e36, NAN])
+        file["t"].attrs["_FillValue"] = np.float32(9.96921e36)
+        file["n"] = np.int16([1, -999, 3])
+        file["n"].attrs["missing_value"] = np.int16(-999)
+        file["lat"] = np.zeros(0)
+        file["lat"].attrs.update({"CLASS": np.bytes_("DIMENSION_SCALE"), "NAME": np.bytes_(
+            "This is a netCDF dimension but not a netCDF variable.         3")})  # fmt: skip
+
+    path = write(tmp_path / "a.nc", fill)
+    assert found(path) == [("DC104", "n", 1), ("DC101", "t", 1), ("DC104", "t", 1)]
+
+
+def test_files_of_older_formats_are_called_by_their_name(tmp_path: Path) -> None:
+    (tmp_path / "a.nc").write_bytes(b"CDF\x01" + bytes(100))
+    (finding,) = datacheck.scan(tmp_path / "a.nc").findings
+    assert "those of NetCDF 3; convert it to NetCDF 4" in finding.message
+
+
+def test_a_file_that_a_writer_has_locked_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", lambda file: file.create_dataset("x", data=[1.0, NAN]))
+    with path.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert found(path) == [("DC101", "x", 1)]
+
+
+# Jobs
+
+
+def test_each_file_can_be_one_sample(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", lambda file: file.create_dataset("obs/x", data=[[1.0, NAN], [2.0, 3.0]]))
+    (finding,) = datacheck.scan(tmp_path / "a.h5", options=ReadOptions(rows="file")).findings
+    assert (finding.field, finding.examples[0].row, finding.examples[0].index) == ("obs/x", None, (0, 1))
+
+
+def test_a_run_writes_a_new_file_with_the_same_bytes_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    values[17, 1], values[400, 0] = NAN, np.inf
+
+    def fill(file: Any) -> None:
+        file.create_dataset("train/x", data=values, chunks=(50, 3), compression="gzip")
+        file["train/y"] = np.arange(500)
+
+    write(tmp_path / "a.h5", fill)
+    shrink_units(monkeypatch)
+    contents = []
+    for output in ("one", "two"):
+        (tmp_path / f"{output}.yaml").write_text(
+            f"version: 1\ninputs: {{train: a.h5}}\nclean: [{{codes: [DC101, DC102], action: drop_row}}]\n"
+            f"output: {{path: {output}}}\n"
+        )
+        assert datacheck.run(tmp_path / f"{output}.yaml").ok
+        (written,) = (tmp_path / output / "train").glob("*.hdf5")
+        contents.append(written.read_bytes())
+        with h5py.File(written) as file:
+            kept = np.delete(np.arange(500), [17, 400])
+            np.testing.assert_array_equal(file["train/x"][:], values[kept])
+            np.testing.assert_array_equal(file["train/y"][:], kept)
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.torch
+def test_it_is_opened_as_a_dataset(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from datacheck.torch import SafeDataset, open_dataset
+    from datacheck.torch.loader.errors import BadSampleWarning
+
+    def fill(file: Any) -> None:
+        file["x"], file["y"] = np.float32([1, NAN, 3]), [1, 2, 3]
+
+    dataset = SafeDataset(open_dataset(write(tmp_path / "a.h5", fill)), max_bad_fraction=1.0)
+    with pytest.warns(BadSampleWarning, match="a.h5, row 1"):
+        assert [float(sample["y"]) for sample in dataset] in ([1, 1, 3], [1, 3, 3])
