@@ -273,20 +273,20 @@ def test_a_file_of_a_table_that_is_named_itself_is_read_with_a_warning(folder: P
 
 def test_files_that_were_not_checked_are_counted_in_one_note(folder: Path) -> None:
     table(folder / "a.parquet", x=[1])
-    for name in ("1.mat", "2.mat", "sub/3.mat", "b.pkl", ".hidden.npy", "_tmp.parquet", "notes.json"):
+    for name in ("1.mat", "2.mat", "sub/3.mat", "b.pkl", ".hidden.npy", "_tmp.parquet", "notes.xlsx"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     for name in ("README.md", "LICENSE", "_SUCCESS", ".DS_Store", "._a.parquet", "a.parquet.crc", ".a.parquet.crc"):
         (folder / name).write_bytes(b"x")
     for name in ("manifest.json", "statistics.json", "x.mat.dvc", "model.safetensors.index.fp16.json.lock", "load.py"):
         (folder / name).write_bytes(b"x")
-    (folder / "cube.zarr" / "c").mkdir(parents=True)
+    (folder / "cube.n5" / "c").mkdir(parents=True)
     report = datacheck.scan("data")
     assert messages(report) == [
-        "DC913 info: 7 files and 1 folder were not checked: 3 .mat, 2 hidden, 1 .pkl, 1 .zarr folder, 1 .json (data)"
+        "DC913 info: 7 files and 1 folder were not checked: 3 .mat, 2 hidden, 1 .pkl, 1 .n5 folder, 1 .xlsx (data)"
     ]
     assert report.ok
-    checked = datacheck.check("data", cache=False, exclude=["*.mat", "*.pkl", "*.json", "*.zarr/"])
+    checked = datacheck.check("data", cache=False, exclude=["*.mat", "*.pkl", "*.xlsx", "*.n5/"])
     assert [finding.detail for finding in checked.findings] == ["2 files were not checked: 2 hidden"]
     assert datacheck.scan("data/a.parquet").findings == ()
 
