@@ -103,7 +103,8 @@ class AccountingError(DatacheckError):
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """A ``; did you mean 'x'?`` with the known name nearest to ``name``, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=5, cutoff=0.6)
+    names = list(known)
+    matches = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.6)
     if not matches:
         return ""
 

@@ -119,6 +119,9 @@ class Leaf:
     ``absent`` is True where a record has neither a value nor a null at this path: the key is missing, or its value is of
     another type. It is not valid, but not a null either.
 
+    ``missing`` is True where a value stands for a missing one (-999), as the schema says. It is valid, but only the rule on
+    such values looks at it.
+
     ``codes``, only if the walker was asked for distinct values: ``values`` then holds each value once, and ``codes`` is the
     position in it of each flat position's value (arbitrary for a null). Everything else is by flat position.
     """
@@ -131,6 +134,7 @@ class Leaf:
     shape: tuple[int | None, ...] | None = None
     problem: str = ""
     unconvertible: BoolArray | None = None
+    missing: BoolArray | None = None
     codes: IntArray | None = None
     is_parameter: bool = False
     absent: BoolArray | None = None

@@ -67,6 +67,9 @@ def numeric_bounds(leaf: Leaf, field: Field) -> Bounds | None:
             limits.append(_limit(getattr(field, word), word, leaf))
         except ValueError:
             limits.append(None)
+    if field.vocab_size is not None and not leaf.may_be_nonfinite:
+        ge, le, gt, lt = limits
+        limits = [max(ge or 0, 0), le, gt, field.vocab_size if lt is None else min(lt, field.vocab_size)]
     return Bounds(*limits) if any(limit is not None for limit in limits) else None
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.bounds import bound_rules, numeric_bounds
+from datacheck.checks.boxes import box_rules
+from datacheck.checks.chat import chat_rules
 from datacheck.checks.coerce import coerce_batch, find_unconvertible
 from datacheck.checks.columns import missing_columns, split_columns
 from datacheck.checks.faults import fault_outcomes, keys_outcomes
@@ -22,8 +24,10 @@ from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import nan_words
 from datacheck.checks.parameters import parameter_bounds, parameter_rules
 from datacheck.checks.rules import LeafRules, run_rules
+from datacheck.checks.sentinels import mark_missing, null_missing, sentinel_rules
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.text import text_rules
+from datacheck.checks.tokens import token_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
@@ -58,7 +62,11 @@ class RuleSet:
             rules = self._rules[key] = self._build(leaf)
         return rules
 
-    def with_logical_dtype(self, leaf: Leaf) -> Leaf:
+    def prepared(self, leaf: Leaf) -> Leaf:
+        """The leaf as the schema means it: in its logical dtype, and with the values marked that stand for missing ones."""
+        return mark_missing(self._with_logical_dtype(leaf), self.schema)
+
+    def _with_logical_dtype(self, leaf: Leaf) -> Leaf:
         """The leaf in the dtype that the schema gives to the integers that store it (bfloat16 stored as uint16)."""
         field = self.schema.field_for(leaf.path)
         if field is None or field.dtype == leaf.dtype:
@@ -73,10 +81,14 @@ class RuleSet:
         rules = (
             *finite_rules(leaf, field, requested),
             *missing_rules(field, requested),
+            *sentinel_rules(leaf, field, self.schema, requested),
             *bound_rules(leaf, field),
             *membership_rules(leaf, field),
             *list_rules(leaf, field),
-            *text_rules(leaf),
+            *text_rules(leaf, field),
+            *token_rules(leaf, field),
+            *box_rules(leaf, field),
+            *chat_rules(leaf, field),
         )
         bounds = numeric_bounds(leaf, field)
         if bounds is None and (found := parameter_rules(leaf)):
@@ -126,8 +138,10 @@ class Checker:
                     outcomes += self._check_columns(leaf, batch)
         if batch.is_ragged:
             outcomes += self._check_keys(batch, containers, seen)
-        for row_check in self._checks_of_rows(batch.names):
-            outcomes += row_check.run(batch)
+        row_checks = self._checks_of_rows(batch.names)
+        known = null_missing(batch, self.schema) if row_checks else batch
+        for row_check in row_checks:
+            outcomes += row_check.run(known)
         outcomes = [one.with_spread(batch) for one in outcomes]
         return [_with_lines(one, batch) for one in outcomes] if batch.has_lines else outcomes
 
@@ -152,7 +166,7 @@ class Checker:
     def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))
         self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
-        leaf = self._rule_set.with_logical_dtype(leaf)
+        leaf = self._rule_set.prepared(leaf)
         rules = self._rule_set.rules_for(leaf)
         if not rules.rules:
             return []
@@ -164,7 +178,7 @@ class Checker:
     def _check_columns(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
         """The outcomes of the rules for single indices of an axis. Repairs are about whole leaves, so they name no values."""
         outcomes = list(missing_columns(leaf, self.schema))
-        for part in split_columns(self._rule_set.with_logical_dtype(leaf), self.schema):
+        for part in split_columns(self._rule_set.prepared(leaf), self.schema):
             outcomes += [replace(one, values=None) for one in self._check_leaf(part, (-1, -1), batch)]
         return outcomes
 

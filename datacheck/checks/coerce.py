@@ -33,14 +33,27 @@ def coerce_batch(batch: Batch, schema: Schema) -> Batch:
     A value that does not convert becomes invalid, and is marked as ``unconvertible``. A column whose type never converts
     to that dtype is returned unchanged: its dtype is then a finding.
     """
-    converts = schema.coerce or any(field.coerce for field in schema.fields.values())
-    if not converts:
+    fields = schema.fields.values()
+    if not (schema.coerce or schema.missing or any(field.coerce or field.missing for field in fields)):
         return batch
     return batch.with_columns(tuple(coerce_column(column, schema) for column in batch.columns))
 
 
+def _with_null_words(column: Column, schema: Schema) -> Column:
+    """The column with the words as nulls that stand for a missing value in its field."""
+    words = [value for value in schema.missing_for(column.name) if isinstance(value, str)]
+    if not words or column.words is None or column.unconvertible is None:
+        return column
+    trimmed = pc.utf8_trim_whitespace(column.words)
+    left = column.unconvertible.copy()
+    for word in words:
+        left &= ~arrow_bits(pc.fill_null(pc.equal(trimmed, word), False))
+    return replace(column, unconvertible=left if left.any() else None)
+
+
 def coerce_column(column: Column, schema: Schema) -> Column:
     """Convert one column, as in :func:`coerce_batch`."""
+    column = _with_null_words(column, schema)
     field = schema.field_for(column.name)
     if field is None or field.dtype is None or field.dtype in FLOAT_FORMATS:
         return column

@@ -47,6 +47,7 @@ def split_columns(leaf: Leaf, schema: Schema) -> Iterator[Leaf]:
                 codes=None if leaf.codes is None else leaf.codes[selected],
                 validity=None if leaf.validity is None else leaf.validity[selected],
                 unconvertible=None if leaf.unconvertible is None else leaf.unconvertible[selected],
+                missing=None if leaf.missing is None else leaf.missing[selected],
                 levels=(level, *leaf.levels),
                 shape=None,
             )

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datacheck.checks.rules import ValueRule, uncheckable
-from datacheck.leaves import BoolArray, Leaf
+from datacheck.leaves import BoolArray, Leaf, arrow_bits
 from datacheck.numerics import nan_mask, to_float
 from datacheck.schema.model import Field
 from datacheck.schema.rounding import integer_of, round_float
 from datacheck.schema.scalars import arrow_scalar
 from datacheck.text import join_limited
 
-__all__ = ["membership_rules"]
+__all__ = ["members_mask", "membership_rules"]
 
 
 def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
@@ -39,6 +39,13 @@ def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
         else:
             rules.append(uncheckable("DC206", f"str_matches: the values are {leaf.dtype}, not strings"))
     return rules
+
+
+def members_mask(leaf: Leaf, values: tuple[Any, ...]) -> BoolArray:
+    """Where a flat leaf has one of ``values``; raises ``ValueError`` if they cannot be compared with its own."""
+    if leaf.is_numeric:
+        return np.isin(to_float(leaf.values, leaf.dtype), _members(leaf, values))
+    return arrow_bits(pc.is_in(_comparable(leaf.values), _value_set(values, leaf.values.type)))
 
 
 def _isin(leaf: Leaf, allowed: tuple[Any, ...]) -> Callable[[Leaf, slice], BoolArray]:

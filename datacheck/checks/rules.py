@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datacheck.arrow_layouts import python_value
+from datacheck.arrow_layouts import python_value, take_rows
 from datacheck.batch import Batch
 from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
@@ -33,6 +33,10 @@ class ValueRule:
         mask: given a leaf and a slice of it, True for each violation. Nulls are excluded afterwards.
         screened: whether a slice that passes the screen is free of violations.
         on_nulls: whether the violations are the nulls themselves.
+        on_missing: whether the violations are the values that stand for a missing one, which other rules leave out.
+        num_units: the number of vectors that the rule judges, for a rule about vectors. Its mask needs the whole leaf at
+            once, and is True at one value of each vector.
+        name: tells apart several rules of one code.
         reported: False if the schema allows the values, and a cleaning rule requested them.
         problem: why the rule cannot be checked on these leaves.
         severity: of its findings, where that is not the code's.
@@ -44,8 +48,11 @@ class ValueRule:
     reported: bool = True
     screened: bool = True
     on_nulls: bool = False
-    problem: str = ""
+    on_missing: bool = False
+    num_units: Callable[[Leaf], int] | None = None
+    name: str = ""
     severity: Severity | None = None
+    problem: str = ""
 
 
 def uncheckable(code: str, problem: str) -> ValueRule:
@@ -65,6 +72,7 @@ class LeafRules:
     bounds: Bounds | None = None
     screened: tuple[ValueRule, ...] = field(init=False)
     unscreened: tuple[ValueRule, ...] = field(init=False)
+    whole: tuple[ValueRule, ...] = field(init=False)
     on_nulls: tuple[ValueRule, ...] = field(init=False)
     problems: tuple[str, ...] = field(init=False)
 
@@ -75,7 +83,15 @@ class LeafRules:
         object.__setattr__(self, "problems", tuple(rule.problem for rule in self.rules if rule.problem))
         object.__setattr__(self, "on_nulls", on_nulls)
         object.__setattr__(self, "screened", tuple(rule for rule in others if rule.screened))
-        object.__setattr__(self, "unscreened", tuple(rule for rule in others if not rule.screened))
+        object.__setattr__(self, "whole", tuple(rule for rule in others if rule.num_units))
+        object.__setattr__(
+            self, "unscreened", tuple(rule for rule in others if not rule.screened and not rule.num_units)
+        )
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether the screen says everything about the values that are not null."""
+        return not self.unscreened and not self.whole
 
 
 def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) -> list[Outcome]:
@@ -88,9 +104,18 @@ def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) ->
             outcomes += _find_violations(leaf, rules.screened, slices, batch, with_rows)
     if rules.unscreened:
         outcomes += _find_violations(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
+    if rules.whole:
+        whole = leaf if leaf.codes is None else _decoded(leaf)
+        outcomes += _find_violations(whole, rules.whole, [slice(0, len(leaf))], batch, with_rows)
     if rules.on_nulls and leaf.validity is not None:
         outcomes += _find_violations(leaf, rules.on_nulls, [slice(0, len(leaf))], batch, with_rows)
     return outcomes
+
+
+def _decoded(leaf: Leaf) -> Leaf:
+    """A leaf that holds each value once, with the value of each position."""
+    values = leaf.values[leaf.codes] if leaf.is_numeric else take_rows(leaf.values, np.asarray(leaf.codes, np.int64))
+    return replace(leaf, values=values, codes=None)
 
 
 def _find_violations(
@@ -106,7 +131,8 @@ def _find_violations(
             problem = f"{CODES[rule.code].name}: {plain(lines[0])}"
             yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
             continue
-        if found.num_violations:
+        # What was checked without a violation counts for a named rule, which nothing else counts for.
+        if found.num_violations or (rule.num_units and rule.name):
             yield found.outcome()
 
 
@@ -122,7 +148,8 @@ class _Violations:
         self.num_violations = 0
         self.positions: list[IntArray] = []
         self.num_kept = 0
-        self._distinct = _Distinct(leaf, rule) if leaf.codes is not None and not rule.on_nulls else None
+        judged_once = leaf.codes is not None and not rule.on_nulls and not rule.on_missing
+        self._distinct = _Distinct(leaf, rule) if judged_once else None
         self._spread = SpreadCounter()
         #: The rows with violations: how many, and the last, which may go on in the next slice.
         self.num_rows, self._last_row = 0, -1
@@ -135,6 +162,8 @@ class _Violations:
         elif self.rule.on_nulls:
             for other in (self.leaf.unconvertible, self.leaf.absent):
                 mask = mask if other is None else mask & ~other[part]
+        if self.leaf.missing is not None and not self.rule.on_missing:
+            mask = mask & ~self.leaf.missing[part]
         found = int(np.count_nonzero(mask))
         if not found:
             return
@@ -166,14 +195,19 @@ class _Violations:
 
     def outcome(self) -> Outcome:
         rule, leaf = self.rule, self.leaf
-        positions = np.concatenate(self.positions)
+        positions = np.concatenate([np.empty(0, np.int64), *self.positions])
+        if rule.num_units is not None:
+            num_checked = rule.num_units(leaf)
+        else:
+            num_checked = len(leaf) if rule.on_nulls else len(leaf) - leaf.num_nulls
         return Outcome(
             rule.code,
             leaf.path,
-            len(leaf) if rule.on_nulls else len(leaf) - leaf.num_nulls,
+            num_checked,
             self.num_violations,
             leaf.rows(positions) if self.keep_all else None,
             _examples(leaf, self._first(positions), self.batch),
+            rule=rule.name or None,
             detail=rule.detail,
             reported=rule.reported,
             severity=rule.severity,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
 from datacheck.checks.row_checks import build_file_checks, may_be_in
+from datacheck.checks.sentinels import null_missing
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 
@@ -50,6 +51,7 @@ class WholeFile:
 
     def __init__(self, schema: Schema, max_bytes: int | None) -> None:
         self.checks = build_file_checks(schema)
+        self._schema = schema
         self._max_bytes = max_bytes
         self._groups: dict[tuple[str | None, ...], _Rows] = {}
         self._num_bytes = 0
@@ -74,6 +76,7 @@ class WholeFile:
 
     def add(self, batch: Batch) -> None:
         """Add the next batch, in the dtypes of the schema."""
+        batch = null_missing(batch, self._schema)
         columns = tuple(column for column in batch.columns if self._needs_all or self._is_needed(column))
         self._num_bytes += sum(_decoded_bytes(column) for column in columns)
         if self.is_full:

@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from datacheck.checks.missing import UNMENTIONED
+from datacheck.checks.sentinels import find_missing
 from datacheck.cleaning.fit.statistics import Learned, Statistics
 from datacheck.cleaning.limits import Limits, find_limits
 from datacheck.cleaning.masks import as_features, describe_field, feature_indices, num_features, require_features
 from datacheck.cleaning.plan import Step, is_learned
-from datacheck.cleaning.rules import Clip, Impute, NanToNum, Scalar
+from datacheck.cleaning.rules import Clip, Impute, NanToNum, Replace, Scalar, ToNull
 from datacheck.cleaning.values import dtype_family, encode, find_incompatibility
 from datacheck.cleaning.violations import LeafViolations, find_violations
 from datacheck.errors import CleaningError
-from datacheck.leaves import BoolArray, IntArray, Leaf
+from datacheck.leaves import BoolArray, IntArray, Leaf, arrow_validity
 from datacheck.numerics import neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.schema.model import Field
 from datacheck.text import quantity
@@ -46,11 +47,15 @@ class LeafRepair:
     """Applies the repairs of one leaf, one after the other.
 
     ``leaf`` is the result so far. The given leaf is never written to: it may be mapped from the input, and the
-    quarantine needs the original values. ``violations`` says where its violations are, if that is known.
+    quarantine needs the original values. ``violations`` says where its violations are, if that is known. ``has_nulls`` is
+    False for an array, whose values cannot be null.
     """
 
-    def __init__(self, leaf: Leaf, field: Field, violations: LeafViolations | None = None) -> None:
+    def __init__(
+        self, leaf: Leaf, field: Field, violations: LeafViolations | None = None, *, has_nulls: bool = True
+    ) -> None:
         self.leaf = leaf
+        self._has_nulls = has_nulls
         self.field = field
         self._violations = violations
         self.changed = False
@@ -66,6 +71,15 @@ class LeafRepair:
         learned = self._find_learned(step, statistics) if is_learned(rule) else None
         if isinstance(rule, Clip):
             self._clip(step, find_limits(step, self.leaf, self.field, learned))
+            return None
+        if isinstance(rule, ToNull):
+            self._make_null(step)
+            return None
+        if isinstance(rule, Replace):
+            found = find_missing(self.leaf, rule.to_replace)
+            if found is not None:
+                fill = self._encode(step, rule.value)
+                self._count(step, {None: self._put(np.flatnonzero(found), fill)})
             return None
         if isinstance(rule, NanToNum) and dtype_family(self.leaf.dtype) == "complex":
             self._replace_parts(step)
@@ -145,6 +159,42 @@ class LeafRepair:
         self._count(step, counts)
         return replaced if keep_mask else None
 
+    def _make_null(self, step: Step) -> None:
+        found = {code: positions for code, positions in self._find(sorted(step.codes)).items() if len(positions)}
+        if found and not self._has_nulls and self.leaf.dtype not in ("float16", "float32", "float64", "longdouble"):
+            raise CleaningError(
+                f"{step.location}: {describe_field(self.leaf.path)} is an array of {self.leaf.dtype}, which has neither nulls"
+                " nor NaN; impute the values, or drop the rows"
+            )
+        nulled = np.zeros(len(self.leaf), np.bool_)
+        counts: dict[str | None, int] = {}
+        for code, positions in found.items():
+            positions = positions[~nulled[positions]]
+            nulled[positions] = True
+            counts[code] = len(positions)
+        if not found:
+            return
+        positions = np.flatnonzero(nulled)
+        if not self._has_nulls:
+            self._put(positions, np.nan)
+        elif self.leaf.is_numeric:
+            self._own()
+            validity = np.ones(len(self.leaf), np.bool_) if self.leaf.validity is None else self.leaf.validity
+            validity[positions] = False
+            self.leaf = replace(self.leaf, validity=validity, missing=self._without_missing(positions))
+        else:
+            self._put(positions, None)
+            self.leaf = replace(self.leaf, validity=arrow_validity(self.leaf.values))
+        self._count(step, counts)
+
+    def _without_missing(self, positions: IntArray) -> BoolArray | None:
+        """Where values still stand for a missing one, once those at ``positions`` are replaced."""
+        if self.leaf.missing is None:
+            return None
+        missing = self.leaf.missing.copy()
+        missing[positions] = False
+        return missing
+
     def _replace_parts(self, step: Step) -> None:
         """Replace in the real and in the imaginary part separately, as NumPy does."""
         values = np.ascontiguousarray(self.leaf.values)
@@ -191,6 +241,8 @@ class LeafRepair:
     def _put_valid(self, part: slice, mask: BoolArray, fill: Any) -> int:
         if self.leaf.validity is not None:
             mask = mask & self.leaf.validity[part]
+        if self.leaf.missing is not None:
+            mask = mask & ~self.leaf.missing[part]
         return self._put(np.flatnonzero(mask) + part.start, fill)
 
     def _put(self, positions: IntArray, fill: Any) -> int:
@@ -209,6 +261,7 @@ class LeafRepair:
             leaf.values[positions] = fill
         if leaf.validity is not None:
             leaf.validity[positions] = True
+        self.leaf = replace(self.leaf, missing=self._without_missing(positions))
         return len(positions)
 
     def _own(self) -> None:
@@ -226,5 +279,5 @@ class LeafRepair:
         )
 
 
-def _fill_arrow(values: pa.Array, mask: BoolArray, fill: str) -> pa.Array:
+def _fill_arrow(values: pa.Array, mask: BoolArray, fill: str | None) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(fill, values.type), values)

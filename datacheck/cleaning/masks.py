@@ -13,7 +13,10 @@ from datacheck.checks.bounds import BOUND_CODES, numeric_bounds, violation_mask
 from datacheck.checks.finite import NONFINITE_MASKS
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import field_of
+from datacheck.checks.sentinels import mark_missing
 from datacheck.checks.structure import dtype_matches
+from datacheck.checks.text import text_rules
+from datacheck.checks.tokens import token_rules
 from datacheck.cleaning.rules import Scalar
 from datacheck.cleaning.values import dtype_family, encode, storage_dtype
 from datacheck.errors import CleaningError
@@ -38,7 +41,8 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-_MEMBERSHIP = frozenset({"DC205", "DC206"})
+#: The codes of rules that have no screen: they look at every value.
+_UNSCREENED = frozenset({"DC205", "DC206", "DC211", "DC212", "DC213", "DC214", "DC215"})
 
 
 def describe_field(path: str | None) -> str:
@@ -56,7 +60,7 @@ def resolve_leaf(leaf: Leaf, schema: Schema) -> tuple[Leaf, Field]:
         leaf = replace(leaf, values=leaf.values.cast(pa.large_string()))
     if field.dtype is not None and leaf.is_numeric and dtype_matches(leaf.dtype, field.dtype):
         leaf = replace(leaf, dtype=field.dtype)
-    return leaf, field
+    return mark_missing(leaf, schema), field
 
 
 def is_container(leaf: Leaf) -> bool:
@@ -71,7 +75,7 @@ def find_broken_rule(value: Scalar, dtype: str, field: Field) -> str | None:
     else:
         leaf = Leaf(None, np.array([encode(value, dtype, "the value")], storage_dtype(dtype)), dtype)
     return next(
-        (code for code in (*BOUND_CODES, *sorted(_MEMBERSHIP)) if code_mask(leaf, code, field, slice(0, 1))[0]), None
+        (code for code in (*BOUND_CODES, *sorted(_UNSCREENED)) if code_mask(leaf, code, field, slice(0, 1))[0]), None
     )
 
 
@@ -79,6 +83,13 @@ def code_mask(leaf: Leaf, code: str, field: Field, part: slice) -> BoolArray:
     """True for each value of ``leaf`` in ``part`` that breaks ``code``, whatever the field allows."""
     if code == "DC104":
         return np.zeros(part.stop - part.start, np.bool_) if leaf.validity is None else ~leaf.validity[part]
+    if code == "DC110":
+        return np.zeros(part.stop - part.start, np.bool_) if leaf.missing is None else leaf.missing[part]
+    mask = _rule_mask(leaf, code, field, part)
+    return mask if leaf.missing is None else mask & ~leaf.missing[part]
+
+
+def _rule_mask(leaf: Leaf, code: str, field: Field, part: slice) -> BoolArray:
     if code in NONFINITE_MASKS:
         if not (leaf.is_numeric and leaf.may_be_nonfinite):
             return np.zeros(part.stop - part.start, np.bool_)
@@ -86,8 +97,9 @@ def code_mask(leaf: Leaf, code: str, field: Field, part: slice) -> BoolArray:
         return mask if leaf.validity is None else mask & leaf.validity[part]
     if code in BOUND_CODES:
         return violation_mask(_part_of(leaf, part), code, field)
-    rule = next((rule for rule in membership_rules(leaf, field) if rule.code == code), None)
-    if rule is None:
+    rules = (*membership_rules(leaf, field), *text_rules(leaf, field), *token_rules(leaf, field))
+    rule = next((rule for rule in rules if rule.code == code), None)
+    if rule is None or rule.problem:
         return np.zeros(part.stop - part.start, np.bool_)
     mask = rule.mask(leaf, part)
     return mask if leaf.validity is None else mask & leaf.validity[part]
@@ -96,9 +108,13 @@ def code_mask(leaf: Leaf, code: str, field: Field, part: slice) -> BoolArray:
 def find_suspect_parts(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[slice]:
     """Slices of ``leaf`` that may hold a violation of ``codes``. Outside them there is none."""
     asked = set(codes)
-    whole = ("DC104" in asked and leaf.validity is not None) or (asked & _MEMBERSHIP and _has_membership(field))
+    whole = (
+        ("DC104" in asked and leaf.validity is not None)
+        or ("DC110" in asked and leaf.missing is not None)
+        or (asked & _UNSCREENED and _has_unscreened(field))
+    )
     bounds = numeric_bounds(leaf, field) if asked & BOUND_CODES.keys() else None
-    if whole or (not leaf.is_numeric and (asked & BOUND_CODES.keys() or asked & _MEMBERSHIP)):
+    if whole or (not leaf.is_numeric and (asked & BOUND_CODES.keys() or asked & _UNSCREENED)):
         yield from (slice(start, min(start + BLOCK, len(leaf))) for start in range(0, len(leaf), BLOCK))
     elif leaf.is_numeric and (bounds is not None or asked & NONFINITE_MASKS.keys()):
         yield from suspicious(leaf.values, leaf.dtype, bounds)
@@ -109,7 +125,7 @@ def find_unusable(leaf: Leaf, codes: Iterable[str], field: Field) -> Iterator[tu
 
     The slices are in order. Outside them every value is usable.
     """
-    asked = sorted({*NONFINITE_MASKS, "DC104", *codes})
+    asked = sorted({*NONFINITE_MASKS, "DC104", "DC110", *codes})
     by_numpy = leaf.is_numeric and leaf.values.dtype.kind == "f"
     for part in find_suspect_parts(leaf, asked, field):
         mask = ~np.isfinite(leaf.values[part]) if by_numpy else np.zeros(part.stop - part.start, np.bool_)
@@ -165,5 +181,7 @@ def _part_of(leaf: Leaf, part: slice) -> Leaf:
     return replace(leaf, values=values, validity=validity, levels=())
 
 
-def _has_membership(field: Field) -> bool:
-    return field.isin is not None or field.str_matches is not None
+def _has_unscreened(field: Field) -> bool:
+    """Whether a field has a rule that looks at every value."""
+    limits = (field.isin, field.str_matches, field.min_length, field.max_length, field.vocab_size)
+    return any(limit is not None for limit in limits) or field.not_blank or field.stripped or field.printable

@@ -102,7 +102,10 @@ class _ColumnRepair:
                 self._refuse_null_containers(leaf, field, steps)
                 continue
             known = None if violations is None else violations.of_leaf((column_index, leaf_index), leaf)
-            repair = LeafRepair(leaf, field, known)
+            is_array = isinstance(self._column.data, np.ndarray) and not isinstance(
+                self._column.data, np.ma.MaskedArray
+            )
+            repair = LeafRepair(leaf, field, known, has_nulls=not is_array)
             for step in steps:
                 replaced = repair.run(step, self._statistics)
                 self._indicate(step, repair.leaf, replaced)

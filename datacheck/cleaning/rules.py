@@ -39,8 +39,10 @@ __all__ = [
     "Impute",
     "NanToNum",
     "Repair",
+    "Replace",
     "Rule",
     "Scalar",
+    "ToNull",
     "is_pattern",
     "is_repair",
     "path_matches",
@@ -81,7 +83,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
+def _as_values(values: Any) -> Any:
+    return [values] if isinstance(values, bool | int | float | str) else values
+
+
+def _not_empty(names: tuple[Any, ...]) -> tuple[Any, ...]:
     if not names:
         raise ValueError("is an empty list; remove it to match all")
     return names
@@ -167,7 +173,7 @@ class NanToNum(_Rule):
 
 
 class Impute(_Rule):
-    """Replace missing values: NaN and null, or the values with the given ``codes``.
+    """Replace missing values: NaN, null and what the schema lists as ``missing``, or the values with the given ``codes``.
 
     The statistic is learned from the training split. ``per_feature`` learns one for each index of the last axis of
     arrays with a fixed shape. ``indicator`` adds a boolean field that is true where a value was missing: in the shape of
@@ -177,7 +183,7 @@ class Impute(_Rule):
     action: Literal["impute"]
     strategy: Literal["constant", "mean", "median", "most_frequent"]
     value: Annotated[StrictBool | StrictInt | StrictFloat | StrictStr | None, BeforeValidator(_finite)] = None
-    codes: _Codes = ("DC101", "DC104")
+    codes: _Codes = ("DC101", "DC104", "DC110")
     indicator: StrictBool | StrictStr = False
     per_feature: StrictBool = False
 
@@ -259,7 +265,59 @@ class Clip(_Rule):
         return named & (below | above)
 
 
-Repair: TypeAlias = NanToNum | Impute | Clip
+class ToNull(_Rule):
+    """Make values null: what the schema lists as ``missing``, or the values with the given ``codes``.
+
+    In an array, which has no nulls, a floating-point value becomes NaN.
+    """
+
+    action: Literal["to_null"]
+    codes: _Codes = ("DC110",)
+
+    @model_validator(mode="after")
+    def _check(self) -> ToNull:
+        _require_repairable(self.codes, self.covered)
+        return self
+
+    @property
+    def covered(self) -> frozenset[str]:
+        return codes_with_prefix(*self.codes) & _REPAIRABLE.keys() - {"DC104"}
+
+
+class Replace(_Rule):
+    """Replace the values in ``to_replace`` with ``value``.
+
+    A violation that the rule may replace is left to it: what it leaves is quarantined. ``codes`` limits which those are.
+    """
+
+    action: Literal["replace"]
+    to_replace: Annotated[
+        tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...],
+        BeforeValidator(_as_values),
+        AfterValidator(_not_empty),
+    ]
+    value: Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, BeforeValidator(_finite)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Replace:
+        if self.codes is not None:
+            _require_repairable(self.codes, self.covered)
+        return self
+
+    @property
+    def covered(self) -> frozenset[str]:
+        named = _REPAIRABLE.keys() if self.codes is None else codes_with_prefix(*self.codes) & _REPAIRABLE.keys()
+        return frozenset(named) - {"DC101", "DC102", "DC103", "DC104"}
+
+
+def _require_repairable(codes: tuple[str, ...], covered: frozenset[str]) -> None:
+    if not covered:
+        raise fault(
+            "codes", f"{', '.join(codes)} does not identify single values; choose from {', '.join(_REPAIRABLE)}"
+        )
+
+
+Repair: TypeAlias = NanToNum | Impute | Clip | ToNull | Replace
 _AnyRule: TypeAlias = Repair | DropField | DropRow | Quarantine | Fail | Report
 
 
@@ -267,6 +325,8 @@ _MODELS: dict[str, type[_Rule]] = {
     "nan_to_num": NanToNum,
     "impute": Impute,
     "clip": Clip,
+    "to_null": ToNull,
+    "replace": Replace,
     "drop_field": DropField,
     "drop_row": DropRow,
     "quarantine": Quarantine,
@@ -301,7 +361,7 @@ Rule = Annotated[_AnyRule, ModelField(discriminator="action"), BeforeValidator(_
 
 def is_repair(rule: BaseModel) -> TypeGuard[Repair]:
     """Whether a rule changes values."""
-    return isinstance(rule, NanToNum | Impute | Clip)
+    return isinstance(rule, NanToNum | Impute | Clip | ToNull | Replace)
 
 
 def is_pattern(name: str) -> bool:

@@ -16,6 +16,7 @@ from datacheck.cleaning.rules import (
     NanToNum,
     Repair,
     Scalar,
+    ToNull,
     is_pattern,
     is_repair,
     path_matches,
@@ -200,7 +201,7 @@ def _values_of(rule: Repair) -> Iterator[tuple[str, Scalar]]:
     elif isinstance(rule, Clip):
         said = {"ge": rule.ge, "le": rule.le}
     else:
-        said = {"value": rule.value}
+        said = {} if isinstance(rule, ToNull) else {"value": rule.value}
     return ((key, value) for key, value in said.items() if value is not None)
 
 

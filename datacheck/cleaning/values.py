@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datacheck.cleaning.rules import Clip, Impute, NanToNum, Repair, Scalar
+from datacheck.cleaning.rules import Clip, Impute, NanToNum, Repair, Replace, Scalar, ToNull
 from datacheck.errors import CleaningError
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
@@ -65,6 +65,10 @@ def find_incompatibility(rule: Repair, dtype: str) -> str | None:
         return None if family in ("float", "complex") else f"{dtype} cannot hold NaN or infinity"
     if isinstance(rule, Clip):
         return None if family in ("float", "int") else f"{dtype} values cannot be clipped"
+    if isinstance(rule, ToNull):
+        return f"{dtype} values cannot be null" if family == "complex" else None
+    if isinstance(rule, Replace):
+        return _constant_incompatibility(rule.value, dtype, family)
     return _impute_incompatibility(rule, dtype, family)
 
 

@@ -216,4 +216,137 @@ CODES = (
         ),
         remedy="Fetch or write the checkpoint again. A weight that is set to 0 instead makes a plausible, wrong model.",
     ),
+    _code(
+        code="DC211",
+        name="not-blank",
+        repairable=True,
+        shows_values=False,
+        message="{violations} of {checked} texts in {field} are empty or blank",
+        finds="A text without a character that is not a blank, and the schema has `not_blank: true`.",
+        why="A tokenizer makes no tokens of it, and a loss that averages over no tokens is 0/0, which is NaN.",
+        example=(
+            "Two answers were never written:\n"
+            "\n"
+            "    DC211 2 of 19,000 texts in 'answer' are empty or blank (train.parquet, row group 0, rows 28, 150)"
+        ),
+        remedy="Remove the rows:\n\n    - {action: drop_row, fields: answer, codes: DC211}",
+    ),
+    _code(
+        code="DC212",
+        name="stripped",
+        repairable=True,
+        message="{violations} of {checked} texts in {field} begin or end with a blank",
+        finds="A text that begins or ends with a blank or a line break, and the schema has `stripped: true`.",
+        why="`'fridge '` and `'fridge'` become two classes, and tokenizers make other tokens of a word after a blank.",
+        example=(
+            "A trailing blank makes another category:\n"
+            "\n"
+            "    DC212 1 of 5,000 texts in 'item' begin or end with a blank: found 'fridge ' (items.csv, row 12, line 14)"
+        ),
+        remedy="Strip the texts where they are produced. Rows can be quarantined:\n\n    - {action: quarantine, codes: DC212}",
+    ),
+    _code(
+        code="DC213",
+        name="printable",
+        repairable=True,
+        message="{violations} of {checked} texts in {field} have U+FFFD or control characters",
+        finds=(
+            "A text with the replacement character U+FFFD or a control character other than tab and line breaks, and the"
+            " schema has `printable: true`."
+        ),
+        why=(
+            "U+FFFD stands where bytes could not be decoded: the letters are lost. Control characters come from binary"
+            " data or terminals, and become tokens that nothing else has."
+        ),
+        example=(
+            "Latin-1 was decoded as UTF-8:\n"
+            "\n"
+            "    DC213 1 of 5,000 texts in 'city' have U+FFFD or control characters: found 'M\ufffdnchen' (books.parquet, row"
+            " group 0, row 3)"
+        ),
+        remedy=(
+            "Decode the source with its real encoding, and write the texts again. Rows can be quarantined:\n"
+            "\n"
+            "    - {action: quarantine, codes: DC213}"
+        ),
+    ),
+    _code(
+        code="DC214",
+        name="length",
+        repairable=True,
+        shows_values=False,
+        message="{violations} of {checked} values in {field} are not of {detail}",
+        finds="A text or binary value that is shorter than `min_length` or longer than `max_length`.",
+        why="A context window cuts off what is too long, and what is too short is often a failed download or an error page.",
+        example=(
+            "A page was not found, and the schema has `min_length: 100`:\n"
+            "\n"
+            "    DC214 3 of 20,000 values in 'page' are not of 100 or more characters (crawl.parquet, row group 0, rows 7,"
+            " 19, 20)"
+        ),
+        remedy="Remove the rows, or correct the limits in the schema:\n\n    - {action: drop_row, codes: DC214}",
+    ),
+    _code(
+        code="DC215",
+        name="vocab-size",
+        repairable=True,
+        message="{violations} of {checked} values in {field} are not {detail}",
+        finds="A token id below 0 or not below `vocab_size`, other than `ignore_index`.",
+        why=(
+            "An embedding indexes out of range, which on a GPU is an assertion that ends the process. Negative ids are ids"
+            " that wrapped around in a dtype too small for them."
+        ),
+        example=(
+            "Ids above 32,767 were saved as int16, and the schema has `vocab_size: 50257`:\n"
+            "\n"
+            "    DC215 2,871 of 8,192 values in 'input_ids' are not token ids from 0 to 50,256: found -15281 (tokens.npy,"
+            " rows 0, 1, 2, …)"
+        ),
+        remedy=(
+            "Write the ids again in a dtype that holds them: uint16 up to 65,536 ids, else int32. Rows can be quarantined:\n"
+            "\n"
+            "    - {action: quarantine, codes: DC215}"
+        ),
+    ),
+    _code(
+        code="DC216",
+        name="all-ignored",
+        level="row",
+        shows_values=False,
+        message="{violations} of {checked} rows in {field} have no label other than {detail}",
+        finds="A row in which every label is `ignore_index`.",
+        why="A cross-entropy over a batch of such rows divides by zero: the loss is NaN.",
+        example=(
+            "A prompt filled the whole context, so its answer was cut off:\n"
+            "\n"
+            "    DC216 4 of 10,000 rows in 'labels' have no label other than -100 (train.parquet, row group 0, rows 3, 81,"
+            " 82, 90)"
+        ),
+        remedy="Remove the rows, or cut prompts rather than answers:\n\n    - {action: drop_row, codes: DC216}",
+    ),
+    _code(
+        code="DC217",
+        name="format",
+        level="row",
+        shows_values=False,
+        message="{violations} of {checked} {detail} in {field} break: {rule}",
+        finds=(
+            "A box with swapped corners, without a size or beyond `within`; a chat with an unknown role, with turns that do"
+            " not alternate, without an answer or with a message without text. The schema has a `format`."
+        ),
+        why=(
+            "A loss takes the logarithm or the root of a width, or divides by an area: of a negative width it is NaN. A chat"
+            " template raises, or makes a sample without anything to learn."
+        ),
+        example=(
+            "Two boxes have their corners swapped:\n"
+            "\n"
+            "    DC217 2 of 1,200 boxes in 'boxes' break: x1 < x2 (train.parquet, row group 0, rows 17, 90)"
+        ),
+        remedy=(
+            "Correct the values where they are produced. Rows can be quarantined:\n"
+            "\n"
+            "    - {action: quarantine, codes: DC217}"
+        ),
+    ),
 )

@@ -27,9 +27,9 @@ CODES = (
             " As a rule: missing: [-999.99], or ge: -15 (weather.parquet, row 17)"
         ),
         remedy=(
-            "Find out what it means, and forbid it with a bound, so that a rule can repair it:\n"
+            "If it means missing, say so in the schema; if it is an error, forbid it with a bound. A rule can then repair it:\n"
             "\n"
-            "    wind: {dtype: float32, ge: -15}"
+            "    wind: {dtype: float32, missing: [-999.99]}"
         ),
     ),
     _code(
@@ -138,8 +138,8 @@ CODES = (
         example=(
             "The classes 0 to 24 have a gap:\n"
             "\n"
-            "    DC507 info: 1 of 25 integers from 0 to 24 do not occur in the array: 5. As a rule: covers: {from: 0, to: 24}"
-            " (y.npy)"
+            "    DC507 info: 1 of 25 integers from 0 to 24 do not occur in the array: 5. As a rule: covers, with every class"
+            " from 0 to 24 (y.npy)"
         ),
         remedy="Number the classes without gaps, or find out where the rows of the missing class went.",
     ),
@@ -155,7 +155,7 @@ CODES = (
             "    DC508 info: 2 of 19,000 texts in 'answer' are empty or blank. As a rule: not_blank: true (train.parquet,"
             " rows 28, 150)"
         ),
-        remedy=("Require a character that is not a blank:\n\n    answer: {dtype: string, str_matches: '\\s*\\S'}"),
+        remedy=("Require a character that is not a blank:\n\n    answer: {dtype: string, not_blank: true}"),
     ),
     _code(
         code="DC509",

@@ -217,4 +217,31 @@ CODES = (
             "    score: {dtype: float64}                         # a record without it is an error"
         ),
     ),
+    _code(
+        code="DC110",
+        name="missing-value",
+        shows_values=True,
+        message="{violations} of {checked} values in {field} stand for a missing one ({detail})",
+        finds=(
+            "A value that the schema lists under `missing`, such as -999. In a nullable field it is a note. No other rule and"
+            " no statistic looks at such values."
+        ),
+        why=(
+            "To a model it is a number like any other: one -999 shifts a mean, and its square outweighs thousands of good"
+            " rows in the loss."
+        ),
+        example=(
+            "A station writes -999.99 while it is off, and the schema has `missing: [-999.99]`:\n"
+            "\n"
+            "    DC110 450 of 10,000 values in 'wind' stand for a missing one ('-999.99'): found -999.99 (weather.parquet,"
+            " row group 0, rows 17, 90, 91, 92, 93, …)"
+        ),
+        remedy=(
+            "Impute it, or make it null, as the field then has to allow:\n"
+            "\n"
+            "    - {action: impute, strategy: median, fields: wind}\n"
+            "    - {action: to_null, fields: wind}\n"
+            "    - {action: drop_row, fields: wind, codes: DC110}"
+        ),
+    ),
 )

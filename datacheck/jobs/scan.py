@@ -104,7 +104,14 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     dtypes = text_dtypes(schema)
     by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
     by_columns = by_columns and reads_single_columns(build_dataset_rules(schema))
-    return replace(options, by_columns=by_columns, keep_going=True, dtypes=options.dtypes or dtypes)
+    words = tuple(value for value in schema.missing if isinstance(value, str) and value not in options.csv_null_values)
+    return replace(
+        options,
+        by_columns=by_columns,
+        keep_going=True,
+        dtypes=options.dtypes or dtypes,
+        csv_null_values=(*options.csv_null_values, *words),
+    )
 
 
 def text_dtypes(schema: Schema) -> tuple[tuple[str, str], ...]:

@@ -19,6 +19,8 @@ __all__ = ["Change", "Effect", "SchemaDiff", "diff_schemas"]
 #: A field that is not in the schema: it is optional, and its nulls are checked only where it is numeric.
 _ABSENT = Field(nullable=True, required=False)
 _ANNOTATIONS = ("title", "description", "metadata", "name", "version")
+#: Limits of one number, and whether a larger one is stricter.
+_LIMITS = {"min_length": True, "max_length": False, "vocab_size": False}
 _LOWER, _UPPER = ("ge", "gt"), ("le", "lt")
 
 
@@ -127,9 +129,10 @@ def _schema_changes(first: Schema, second: Schema) -> Iterator[Change]:
     effects: dict[str, Callable[[Any, Any], Effect]] = {
         "strict": _effect_of_switch(Effect.STRICTER),
         "coerce": _effect_of_switch(Effect.LOOSER),
+        "missing": lambda _before, _after: Effect.BOTH,
         "pandera": _effect_of_rule,
     }
-    for option in ("name", "description", "strict", "coerce", "pandera", "metadata"):
+    for option in ("name", "description", "strict", "coerce", "missing", "pandera", "metadata"):
         before, after = getattr(first, option), getattr(second, option)
         if before != after:
             effect = effects[option](before, after) if option in effects else Effect.NONE
@@ -226,10 +229,14 @@ def _effect(constraint: str, before: Field, after: Field) -> Effect:
     old, new = getattr(before, constraint), getattr(after, constraint)
     if constraint in ("nullable", "allow_nan", "allow_inf", "coerce"):
         return _effect_of_switch(Effect.LOOSER)(old, new)
-    if constraint in ("required", "unique"):
+    if constraint in ("required", "unique", "not_blank", "stripped", "printable"):
         return _effect_of_switch(Effect.STRICTER)(old, new)
     if constraint == "isin" and old is not None and new is not None:
         return _effect_of_members(set(map(_member, old)), set(map(_member, new)))
+    if constraint == "missing":
+        return Effect.BOTH
+    if constraint in _LIMITS and old is not None and new is not None:
+        return Effect.STRICTER if (new > old) is _LIMITS[constraint] else Effect.LOOSER
     if constraint == "shape" and old is not None and new is not None:
         return _effect_of_shapes(old, new)
     return _effect_of_rule(old, new)

@@ -17,9 +17,10 @@ from datacheck.schema.dataset_constraints import check_dataset_constraints, data
 from datacheck.schema.dataset_models import Dependencies, OwnChecks, References, Sequences, Splits
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
-from datacheck.schema.field_parts import as_parts, check_parts
+from datacheck.schema.field_parts import as_parts, check_parts, split_part_path
 from datacheck.schema.field_paths import find_field
 from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Shares
+from datacheck.schema.meaning import Format, Missing, check_meaning
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault
 from datacheck.schema.values import Bound, DimensionName, Keys, Plain, Scalar, as_expression, as_field, unwrapped
@@ -65,6 +66,16 @@ class Field(SchemaPart):
             not null) in the dataset: bounds, or the most that is allowed (``{nan: 1%}``).
         max_age: how old the newest time in the dataset may be, such as ``7d``.
         own_checks: checks of your own, by the name of an entry point or as ``package.module:name``.
+        missing: values that stand for a missing one, such as -999. They are counted as such (DC110), are left out of all
+            other rules and statistics, and a repair can replace them. In a text file words count as null.
+        not_blank, stripped, printable: whether texts must have a character that is not a blank, must neither begin nor end
+            with a blank, and must have neither control characters nor U+FFFD.
+        min_length, max_length: the length of texts in characters, of binary values in bytes.
+        vocab_size: the number of token ids; each value is at least 0 and below it.
+        ignore_index: the value that a loss ignores, such as -100. It need not be in the vocabulary, and not all values of a
+            row may be it.
+        format: ``xyxy``, ``xywh`` or ``cxcywh`` for boxes, ``chat`` for lists of messages with ``role`` and ``content``.
+        within: the width and the height that boxes must lie within; ``[1, 1]`` for normalised ones.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
@@ -90,6 +101,12 @@ class Field(SchemaPart):
         "null": "'nullable'",
         "optional": "'required: false'",
         "nan": "'allow_nan'",
+        "na_values": "'missing'",
+        "null_values": "'missing'",
+        "sentinels": "'missing'",
+        "_FillValue": "'missing'",
+        "min_len": "'min_length'",
+        "max_len": "'max_length'",
         "inf": "'allow_inf'",
     }
 
@@ -142,6 +159,28 @@ class Field(SchemaPart):
     channels: Annotated[dict[str, Field], BeforeValidator(as_parts)] = Described(
         default={}, description="Rules for single indices of the first axis of one row's value, like 'columns'."
     )
+    missing: Missing = Described(default=(), description="Values that stand for a missing one, such as -999.")
+    not_blank: bool = Described(
+        default=False, strict=True, description="Whether texts must have a character that is not a blank."
+    )
+    stripped: bool = Described(
+        default=False, strict=True, description="Whether texts must neither begin nor end with a blank."
+    )
+    printable: bool = Described(
+        default=False, strict=True, description="Whether texts must have neither control characters nor U+FFFD."
+    )
+    min_length: int | None = Described(default=None, ge=0, description="The least number of characters, or bytes.")
+    max_length: int | None = Described(default=None, ge=0, description="The largest number of characters, or bytes.")
+    vocab_size: int | None = Described(default=None, ge=1, description="The number of token ids, which begin at 0.")
+    ignore_index: int | None = Described(
+        default=None, description="The value that a loss ignores, such as -100; not all values of a row may be it."
+    )
+    format: Format | None = Described(
+        default=None, description="What a value is: boxes as xyxy, xywh or cxcywh, or a chat of messages."
+    )
+    within: tuple[float, float] | None = Described(
+        default=None, description="The width and the height that boxes must lie within."
+    )
     title: str | None = Described(default=None, description="A short name for readers.")
     description: str | None = Described(default=None, description="What the field means.")
     metadata: Plain = Described(default={}, description="Anything else; datacheck ignores it.")
@@ -187,6 +226,7 @@ class Field(SchemaPart):
         check_field(self)
         check_dataset_constraints(self)
         check_parts(self, _check_part)
+        check_meaning(self)
         for name, arguments in self.checks.items():
             problem = check_problem(name, arguments)
             if problem is not None:
@@ -196,6 +236,7 @@ class Field(SchemaPart):
 
 def _check_part(part: Field) -> None:
     check_field(part)
+    check_meaning(part)
     check_dataset_constraints(part)
 
 
@@ -263,6 +304,7 @@ class Schema(SchemaPart):
     references: References = Described(default=(), description="Foreign keys: keys that occur in another file.")
     splits: Splits | None = Described(default=None, description="Rules across the training split and the others.")
     own_checks: OwnChecks = Described(default=(), description="Checks of your own of whole rows, or of the dataset.")
+    missing: Missing = Described(default=(), description="Values that stand for a missing one in every field.")
     pandera: str | None = Described(
         default=None, description="A pandera schema or model to check as well: package.module:Name."
     )
@@ -366,3 +408,10 @@ class Schema(SchemaPart):
                 return self.fields[None]
             return next(iter(self.fields.values())) if len(self.fields) == 1 else None
         return find_field(self.fields, path)
+
+    def missing_for(self, path: str | None) -> tuple[bool | int | float | str, ...]:
+        """The values that stand for a missing one in a leaf."""
+        field = self.field_for(path)
+        # The values of one column were looked at with those of its field.
+        is_part = path is not None and path not in self.fields and split_part_path(path) is not None
+        return (*(() if is_part else self.missing), *(field.missing if field is not None else ()))

@@ -17,6 +17,7 @@ from datacheck.schema.expression import parse_expression
 from datacheck.schema.operands import Operand, operand_of
 from datacheck.schema.pandera_constraints import CARRIED, OWN_CHECK, column_constraints, schema_mapping
 from datacheck.schema.pandera_dtypes import pandas_constant, pandas_value, pandera_dtype
+from datacheck.schema.pandera_meaning import meaning_checks
 from datacheck.schema.pandera_remainder import left_to_pandera
 from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 from datacheck.schema.rounding import round_arguments
@@ -160,6 +161,7 @@ def _value_checks(field: FieldProtocol, kind: str | None, may_be_nan: bool) -> l
         checks.append(own if kind == "duration" else Check.isin(members))
     if field.str_matches is not None:
         checks.append(Check.str_matches(field.str_matches))
+    checks += meaning_checks(field)
     for name, given in field.checks.items():
         arguments = arguments_of(name, given) or {}
         if field.dtype is not None and canonical_check(name) in BUILTIN_CHECKS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from datacheck.schema.meaning import MeaningProtocol
+
 __all__ = ["ExpressionProtocol", "FieldProtocol", "SchemaProtocol"]
 
 
@@ -15,15 +17,11 @@ class _Part(Protocol):
     def model_validate(cls, obj: Any, /) -> Self: ...
 
 
-class FieldProtocol(_Part, Protocol):
+class FieldProtocol(_Part, MeaningProtocol, Protocol):
     """A :class:`datacheck.Field`."""
 
     @property
-    def dtype(self) -> str | None: ...
-    @property
     def shape(self) -> tuple[int | str | None, ...] | None: ...
-    @property
-    def nullable(self) -> bool: ...
     @property
     def allow_nan(self) -> bool: ...
     @property

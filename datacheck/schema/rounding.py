@@ -42,7 +42,10 @@ def round_float(value: float, dtype: str) -> float:
     _, exponent = math.frexp(number)
     step = max(exponent, smallest + 1) - precision
     # Python rounds half to even, as IEEE 754 does, and both scalings are exact.
-    nearest = math.ldexp(round(math.ldexp(number, -step)), step)
+    try:
+        nearest = math.ldexp(round(math.ldexp(number, -step)), step)
+    except OverflowError:  # it would be rounded up to 2**1024
+        return value
     return nearest if abs(nearest) <= largest_float(dtype) else number
 
 

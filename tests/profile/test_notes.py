@@ -142,7 +142,7 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
             "DC503",
             "2 of 2 values in 't' do not fit timestamp[ns]",
         ),
-        ({"temp": np.full(500, 20.0)}, "DC504", "all 500 values in 'temp' are 20. As a rule: distinct: {ge: 2}"),
+        ({"temp": np.full(500, 20.0)}, "DC504", "all 500 values in 'temp' are 20. As a rule: min_distinct: 2"),
         (
             {"speed": np.where(np.arange(20) == 11, 0, RANDOM.normal(50, 5, (288, 20)))},
             "DC504",
@@ -161,7 +161,7 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
         (
             {"y": np.repeat([0, 1, 3, 4], 40)},
             "DC507",
-            "1 of 5 integers from 0 to 4 do not occur in 'y': 2. As a rule: covers:",
+            "1 of 5 integers from 0 to 4 do not occur in 'y': 2. As a rule: covers, with",
         ),
         (
             {"a": ["x", "", "y", "z", " "]},
@@ -243,6 +243,6 @@ def test_the_command_prints_notes_only_when_asked_and_its_exit_code_stays(tmp_pa
     data = write_table(tmp_path / "train.parquet", {"temp": [20.0] * 50})
     done = run_command("scan", data, "--notes")
     assert done.returncode == 0
-    assert "DC504 info: all 50 values in 'temp' are 20. As a rule: distinct: {ge: 2}" in done.stdout
+    assert "DC504 info: all 50 values in 'temp' are 20. As a rule: min_distinct: 2" in done.stdout
     assert not datacheck.check(data).findings
     assert [finding.code for finding in datacheck.check(data, notes=True).findings] == ["DC504"]

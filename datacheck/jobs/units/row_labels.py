@@ -98,7 +98,8 @@ def label_rows(
     unless the rule for the bound comes first.
     """
     failed: Counter[str] = Counter()
-    broken = [outcome for outcome in outcomes if outcome.num_violations and outcome.severity is not Severity.WARNING]
+    notes = (Severity.WARNING, Severity.INFO)
+    broken = [outcome for outcome in outcomes if outcome.num_violations and outcome.severity not in notes]
     by_field_and_code = {(outcome.field, outcome.code): outcome for outcome in broken}
     for outcome in broken:
         action, rank = plan.decide(outcome.field, outcome.code), plan.rank(outcome.field, outcome.code)

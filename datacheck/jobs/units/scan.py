@@ -11,6 +11,7 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, whole_file_of
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts
 from datacheck.codes import MALFORMED_ROW
 from datacheck.dataset_rules.base import Part
@@ -125,7 +126,7 @@ def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, spl
                 coerced = coerce_batch(batch, schema)
                 keys += hash_unique_keys(coerced, schema)
                 if dataset is not None:
-                    dataset.update(coerced)
+                    dataset.update(null_missing(coerced, schema))
                 num_rows += batch.num_rows
     except SourceError as error:
         return UnitScan(error=error)
@@ -161,7 +162,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
             num_rows += batch.num_rows + len(batch.malformed)
         keys += hash_unique_keys(coerced, rules.schema)
         if dataset is not None:
-            dataset.update(coerced)
+            dataset.update(null_missing(coerced, rules.schema))
         if whole_file is not None:
             whole_file.add(coerced)
         if len(findings) > 1000:

@@ -103,7 +103,7 @@ class _Judge:
             return
         values = [profile.low] if profile.low is not None and profile.low == profile.high else list(counts or ())
         if len(values) == 1:
-            detail = f"{self._show(values[0])}. As a rule: distinct: {{ge: 2}}"
+            detail = f"{self._show(values[0])}. As a rule: min_distinct: 2"
             yield self._note("DC504", detail, profile.num_present, profile.num_present)
 
     def categories(self, counts: Mapping[Any, int]) -> Iterator[Finding]:
@@ -134,7 +134,7 @@ class _Judge:
         if absent and is_classes and len(absent) <= max(1, size // 10):
             listed = ", ".join(map(str, absent[:_MAX_LISTED]))
             name = "the array" if self._profile.path is None else f"'{plain(self._profile.path)}'"
-            rule = f"covers: {{from: {least}, to: {greatest}}}"
+            rule = f"covers, with every class from {least} to {greatest}"
             detail = f"{least} to {greatest} do not occur in {name}: {listed}. As a rule: {rule}"
             yield self._note("DC507", detail, len(absent), size)
 

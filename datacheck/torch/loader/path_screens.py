@@ -221,7 +221,7 @@ class PathScreens:
         if (field.dtype is not None and dtype_kind(field.dtype) != dtype_kind(dtype)) or not shape_fits((), field):
             return never
         rules = self._rule_set.rules_for(Leaf(self.path, np.empty(0, dtype), dtype))
-        if rules.unscreened:
+        if not rules.has_screen:
             return self._remembering_screen(field)
         if rules.bounds is not None:
             return NumberScreen(rules.bounds, is_float=kind is float)
@@ -260,9 +260,9 @@ class PathScreens:
             return never
         if storage.kind not in "?biufc":
             return never
-        leaf = self._rule_set.with_logical_dtype(Leaf(self.path, np.empty(0, storage), name))
+        leaf = self._rule_set.prepared(Leaf(self.path, np.empty(0, storage), name))
         rules, logical = self._rule_set.rules_for(leaf), leaf.dtype
-        if rules.unscreened:
+        if not rules.has_screen:
             return never
         if rules.bounds is not None:
             return range_screen(rules.bounds, logical, is_tensor=is_tensor)
@@ -284,7 +284,7 @@ class PathScreens:
         return screen
 
     def _is_good(self, one: SampleLeaf, field: Field) -> bool:
-        leaves = [self._rule_set.with_logical_dtype(leaf) for leaf in one.leaves()]
+        leaves = [self._rule_set.prepared(leaf) for leaf in one.leaves()]
         if (
             one.is_typed
             and field.dtype is not None
@@ -292,7 +292,8 @@ class PathScreens:
         ):
             return False
         row = Batch((), 1)
-        return not any(run_rules(leaf, self._rule_set.rules_for(leaf), row, with_rows=False) for leaf in leaves)
+        outcomes = (run_rules(leaf, self._rule_set.rules_for(leaf), row, with_rows=False) for leaf in leaves)
+        return not any(outcome.num_violations for found in outcomes for outcome in found)
 
 
 class TypedScreen:

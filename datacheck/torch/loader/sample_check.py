@@ -13,6 +13,7 @@ from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.columns import missing_columns, split_columns
 from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.checks.rules import run_rules
+from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.codes import CODES
 from datacheck.findings import Example, Finding
@@ -114,7 +115,7 @@ class SampleCheck:
             return
         one = self._coerced(one)
         for leaf in one.leaves():
-            leaf = self._rule_set.with_logical_dtype(leaf)
+            leaf = self._rule_set.prepared(leaf)
             if leaf.problem:
                 if field is None:
                     self.unchecked.setdefault(leaf.path or "", leaf.problem)
@@ -173,7 +174,7 @@ class SampleCheck:
         checks = self._row_checks.get(names)
         if checks is None:
             checks = self._row_checks[names] = build_row_checks(self.schema, names)
-        row = coerce_batch(place.with_columns(columns), self.schema)
+        row = null_missing(coerce_batch(place.with_columns(columns), self.schema), self.schema)
         for check in checks:
             yield from check.run(row)
 

@@ -1,0 +1,100 @@
+"""DC110: values that the schema says stand for a missing one, such as -999. No other rule looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datacheck.batch import Batch, Column
+from datacheck.checks.membership import members_mask
+from datacheck.checks.rules import ValueRule
+from datacheck.findings import Severity
+from datacheck.leaves import BoolArray, Leaf
+from datacheck.schema.dtypes import largest_float
+from datacheck.schema.model import Field, Schema
+from datacheck.text import join_limited
+
+__all__ = ["find_missing", "mark_missing", "null_missing", "sentinel_rules"]
+
+_UNORDERED = ("complex64", "complex128", "clongdouble")
+
+
+def find_missing(leaf: Leaf, values: Sequence[Any]) -> BoolArray | None:
+    """Where a leaf has one of ``values``; None if nowhere. A value of another kind than the leaf's is in no place."""
+    if not values or leaf.values is None or leaf.dtype in _UNORDERED or not len(leaf):
+        return None
+    if not leaf.is_numeric and pa.types.is_nested(leaf.values.type):
+        return None
+    flat = replace(leaf, codes=None, validity=None, levels=())
+    if leaf.may_be_nonfinite:
+        # Beyond the dtype, a number would be rounded to an infinity, which is no sentinel.
+        limit = largest_float(leaf.dtype)
+        values = [value for value in values if isinstance(value, int | float) and abs(value) <= limit]
+    found = np.zeros(len(flat.values), np.bool_)
+    for value in values:
+        # Text among numbers, and numbers among text.
+        with suppress(ValueError, TypeError, pa.ArrowException):
+            found |= members_mask(flat, (value,))
+    if leaf.codes is not None:
+        found = found[leaf.codes]
+    if leaf.validity is not None:
+        found &= leaf.validity
+    return found if found.any() else None
+
+
+def mark_missing(leaf: Leaf, schema: Schema) -> Leaf:
+    """The leaf with its values marked that stand for a missing one."""
+    missing = find_missing(leaf, schema.missing_for(leaf.path))
+    if missing is None:
+        return leaf
+    return replace(leaf, missing=missing if leaf.missing is None else missing | leaf.missing)
+
+
+def sentinel_rules(leaf: Leaf, field: Field, schema: Schema, requested: frozenset[str]) -> list[ValueRule]:
+    """The rule on values that stand for a missing one: an error, as a null is, and a note in a nullable field."""
+    values = schema.missing_for(leaf.path)
+    if not values or leaf.values is None:
+        return []
+    detail = join_limited([str(value) for value in values])
+    if not field.nullable:
+        return [ValueRule("DC110", _mask, detail, screened=False, on_missing=True)]
+    if "DC110" in requested:
+        return [ValueRule("DC110", _mask, detail, reported=False, screened=False, on_missing=True)]
+    return [ValueRule("DC110", _mask, detail, screened=False, on_missing=True, severity=Severity.INFO)]
+
+
+def _mask(leaf: Leaf, part: slice) -> BoolArray:
+    return np.zeros(part.stop - part.start, np.bool_) if leaf.missing is None else leaf.missing[part]
+
+
+def null_missing(batch: Batch, schema: Schema) -> Batch:
+    """The batch with nulls in place of the values that stand for a missing one, for rules across fields."""
+    if not schema.missing and not any(field.missing for field in schema.fields.values()):
+        return batch
+    return batch.with_columns(tuple(_nulled(column, schema) for column in batch.columns))
+
+
+def _nulled(column: Column, schema: Schema) -> Column:
+    data = column.data
+    if not isinstance(data, np.ndarray) and pa.types.is_nested(data.type):
+        return column
+    leaves = list(column.leaves())
+    if len(leaves) != 1:
+        return column
+    missing = find_missing(leaves[0], schema.missing_for(column.name))
+    if missing is None:
+        return column
+    if isinstance(data, np.ndarray):
+        is_fortran = data.flags.f_contiguous and not data.flags.c_contiguous
+        shaped = missing.reshape(data.shape[::-1]).T if is_fortran else missing.reshape(data.shape)
+        return replace(column, data=np.ma.MaskedArray(data, np.ma.getmaskarray(data) | shaped))
+    flags = pa.Array.from_buffers(
+        pa.bool_(), len(missing), [None, pa.py_buffer(np.packbits(missing, bitorder="little"))]
+    )
+    return replace(column, data=pc.if_else(flags, pa.scalar(None, data.type), data))
