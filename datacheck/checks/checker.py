@@ -29,6 +29,7 @@ from datacheck.checks.structure import FieldFacts
 from datacheck.checks.text import text_rules
 from datacheck.checks.tokens import token_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.builtin_checks import SET_CHECKS
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
@@ -204,7 +205,8 @@ def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
 def has_row_checks(schema: Schema) -> bool:
     """Whether a check of the schema needs whole rows."""
     has_pandera = schema.pandera is not None or schema.pandera_object is not None
-    return bool(schema.checks) or has_pandera or any(field.checks for field in schema.fields.values())
+    names = (name for field in schema.fields.values() for name in field.checks)
+    return bool(schema.checks) or has_pandera or any(name not in SET_CHECKS for name in names)
 
 
 def whole_file_of(schema: Schema, max_bytes: int | None) -> WholeFile | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datacheck.checks.expression import ExpressionCheck
+from datacheck.schema.builtin_checks import SET_CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ def build_file_checks(schema: Schema) -> list[FileCheck]:
 
 def _pandera_checks(schema: Schema, names: Sequence[str] | None, *, whole_file: bool) -> list[FileCheck]:
     """The pandera checks of a schema; those of fields only where ``names`` may have the field."""
-    fields = [(path, name) for path, field in schema.fields.items() for name in field.checks]
+    fields = [(path, name) for path, field in schema.fields.items() for name in field.checks if name not in SET_CHECKS]
     if not fields and schema.pandera is None and schema.pandera_object is None:
         return []
     from datacheck.checks.pandera_checks import PanderaFieldCheck, PanderaSchemaCheck

@@ -15,8 +15,7 @@ __all__ = [
     "CODES",
     "DUPLICATE_ROW",
     "MALFORMED_ROW",
-    "MISSING_KEY",
-    "OTHER_MISSING_KEY",
+    "UNCHECKABLE",
     "Code",
     "Family",
     "Level",
@@ -31,6 +30,8 @@ CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file
 
 #: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
 DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"
+#: The code of what could not be checked.
+UNCHECKABLE = "DC005"
 #: A key that a record lacks, of a field that must have a value, and of one that the schema does not mention.
 MISSING_KEY, OTHER_MISSING_KEY = "DC107", "DC108"
 

@@ -43,14 +43,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class DatasetOutcome:
-    """A finding about a dataset, and the rows of its file that are at fault; None if no rows in particular are.
-
-    ``keys`` instead are the hashes of the rows at fault in any file, ``(keys, words)``, for a rule about keys.
-    """
+    """A finding about a dataset, and the rows of its file that are at fault; None if no rows in particular are."""
 
     finding: Finding
     rows: IntArray | None = None
-    keys: Any = None
 
 
 class RuleState(Protocol):

@@ -18,11 +18,29 @@ from datacheck.dataset_rules.time_apart import TimeApartRule
 from datacheck.schema.keys import key_columns, outer_names
 from datacheck.schema.model import Schema
 
-__all__ = ["DatasetState", "build_dataset_rules", "columns_across_files", "reads_single_columns"]
+__all__ = [
+    "DatasetState",
+    "build_dataset_rules",
+    "columns_across_files",
+    "context_of",
+    "reads_single_columns",
+    "rules_of_rows",
+    "rules_of_whole",
+]
 
 
 def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
-    """The rules of a schema about the dataset as a whole, in a fixed order."""
+    """The rules of a schema about the dataset, in a fixed order."""
+    return (*rules_of_whole(schema), *rules_of_rows(schema))
+
+
+def rules_of_rows(schema: Schema) -> tuple[DatasetRule, ...]:
+    """The rules that name rows at fault without which the others pass, so that these can be removed."""
+    return tuple(key_rules(schema, schema.folder))
+
+
+def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
+    """The rules that no row is at fault for: without a row after a gap there is still a gap."""
     rules: list[DatasetRule] = []
     if schema.num_rows is not None or schema.num_files is not None:
         rules.append(SizeRule(schema.num_rows, schema.num_files))
@@ -36,7 +54,6 @@ def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
             rules.append(distinct)
         if field.max_age is not None and path is not None:
             rules.append(AgeRule(path, field.max_age))
-    rules += key_rules(schema, schema.folder)
     if schema.splits is not None and schema.splits.time is not None:
         rules.append(TimeApartRule(schema.splits.time))
     return tuple(rules)
@@ -51,6 +68,12 @@ def columns_across_files(schema: Schema) -> tuple[str, ...] | None:
     if None in paths or any(not rule.columns for rule in build_dataset_rules(schema)):
         return None
     return tuple(dict.fromkeys([*key_columns(schema), *(name for path in paths if path for name in outer_names(path))]))
+
+
+def context_of(schema: Schema, uris: Sequence[str], train: str | None = None) -> Context:
+    """The dataset that a schema's rules are judged on; ``train`` is the training split unless the schema names it."""
+    named = None if schema.splits is None else schema.splits.train
+    return Context(tuple(uris), named or train)
 
 
 def reads_single_columns(rules: Iterable[DatasetRule]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datacheck.dataset_rules.base import Context, Part
-from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
+from datacheck.dataset_rules.base import Part
+from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules, context_of
 from datacheck.findings import Finding
 from datacheck.jobs.file_results import Duplicates
 from datacheck.jobs.units.scan import UnitScan
@@ -19,7 +19,7 @@ class AcrossFiles:
 
     def __init__(self, schema: Schema) -> None:
         self._duplicates = Duplicates()
-        self._rules = build_dataset_rules(schema)
+        self._schema, self._rules = schema, build_dataset_rules(schema)
         self._state: DatasetState | None = None
 
     def __enter__(self) -> AcrossFiles:
@@ -43,5 +43,5 @@ class AcrossFiles:
     def findings(self, uris: Sequence[str]) -> list[Finding]:
         """The findings on the dataset, which consists of the files ``uris``."""
         state = self._state or DatasetState.start(self._rules, Part(uris[0]))
-        outcomes = state.outcomes(Context(tuple(uris)))
+        outcomes = state.outcomes(context_of(self._schema, uris))
         return [*self._duplicates.findings(), *(outcome.finding for outcome in outcomes)]

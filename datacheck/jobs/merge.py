@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from datacheck.cleaning.plan import Action, CleaningPlan
-from datacheck.codes import CODES, DUPLICATE_ROW
-from datacheck.errors import SourceError
+from datacheck.codes import CODES, DUPLICATE_ROW, UNCHECKABLE
+from datacheck.dataset_rules.dataset_state import DatasetState, context_of
+from datacheck.errors import CleaningError, SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
 from datacheck.jobs.checked_totals import CheckedTotals
 from datacheck.jobs.file_differences import compare_files
@@ -29,6 +30,7 @@ from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 from datacheck.row_spread import RowSpread
 from datacheck.sinks.ledger import write_ledger
+from datacheck.text import plain
 
 __all__ = ["InputResult", "RunResult", "merge_units", "sum_counts"]
 
@@ -105,6 +107,7 @@ class RunResult:
         self._removed: dict[str, list[tuple[int, InputAccount, RemovedSample]]] = {}
         self._num_inputs: Counter[str] = Counter()
         self._verdicts: list[FileVerdict] = []
+        self._dataset: DatasetState | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -128,6 +131,8 @@ class RunResult:
         self._checked.add(merged.scan)
         self._findings += findings
         self._findings += _duplicate_findings(merged, repeated)
+        if outputs is not None:
+            self._add_to_dataset(merged)
         if outputs is None:
             self._accounts.append(InputAccount(item.split, item.uri, "unreadable", item.files))
         else:
@@ -139,6 +144,42 @@ class RunResult:
                 if result.removed is not None
             )
         self._num_inputs[item.split] += 1
+
+    def add_finding(self, finding: Finding) -> None:
+        """Add a finding on the inputs together."""
+        self._findings.append(finding)
+
+    def _add_to_dataset(self, merged: InputResult) -> None:
+        for _, result in merged.units:
+            if result.scan.dataset is None:
+                continue
+            if self._dataset is None:
+                self._dataset = result.scan.dataset
+            else:
+                self._dataset.merge(result.scan.dataset)
+
+    def judge_dataset(self) -> dict[str, int]:
+        """Judge the dataset that would be published; returns the violations of each code whose rule is ``fail``.
+
+        Raises ``CleaningError`` for a rule that cannot be judged.
+        """
+        if self._dataset is None:
+            return {}
+        uris = [account.uri for account in self._accounts if account.is_cleaned]
+        outcomes = self._dataset.outcomes(context_of(self._pipeline.schema, uris, self._pipeline.fit))
+        self._dataset.close()
+        failed: Counter[str] = Counter()
+        for finding in (outcome.finding for outcome in outcomes):
+            if finding.code == UNCHECKABLE:
+                raise CleaningError(f"{plain(finding.uri)}: {finding.message}; nothing was published")
+            self._findings.append(finding)
+            if finding.is_error and self._pipeline.plan.decide(finding.field, finding.code) is Action.FAIL:
+                failed[finding.code] += finding.num_violations
+        return dict(failed)
+
+    def report_failed_dataset(self, failed: Mapping[str, int]) -> RunReport:
+        """The report of a run that rules about the dataset stopped."""
+        return replace(self.report(), accounts=(), failed=dict(failed))
 
     def add_ledgers(self, publisher: Publisher) -> None:
         """Write one ledger for the samples of each split that are not kept. The account of the first of them lists it."""

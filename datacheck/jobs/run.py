@@ -15,6 +15,7 @@ from typing import Any
 from datacheck.checks.checker import load_libraries, whole_file_of
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import is_learned
+from datacheck.dataset_rules.dataset_state import rules_of_whole
 from datacheck.errors import CleaningError, UsageError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
@@ -24,6 +25,7 @@ from datacheck.jobs.inputs import Input, find_duplicates, find_inputs, tasks_of
 from datacheck.jobs.merge import InputResult, RunResult, merge_units
 from datacheck.jobs.pipeline import Pipeline, load_pipeline, output_uri, split_problem
 from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.rows_at_fault import with_rows_at_fault
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.process import judge_file, lost_file, lost_unit, process_unit
 from datacheck.jobs.units.result import UnitResult, read_finished, to_json
@@ -260,7 +262,7 @@ def _work(job: _Job, fields: Mapping[str | None, str], publisher: Publisher) -> 
     statistics = job.statistics or _learned(job, duplicates, publisher)
     plan = UnitPlan(pipeline.schema, pipeline.plan, fields, statistics, publisher.parts, pipeline.format_options)
     result = RunResult(pipeline, job.inputs)
-    with closing(_process_inputs(job, plan, duplicates, publisher)) as processed:
+    with closing(_process_inputs(job, plan, duplicates, publisher, result)) as processed:
         for merged in processed:
             if merged.failed:
                 processed.close()
@@ -268,6 +270,9 @@ def _work(job: _Job, fields: Mapping[str | None, str], publisher: Publisher) -> 
                 return result.report_failure(merged)
             result.add(merged, duplicates.get(merged.item.uri, ()), _plan_output(merged, pipeline, publisher))
     result.add_ledgers(publisher)
+    if failed := result.judge_dataset():
+        publisher.abandon()
+        return result.report_failed_dataset(failed)
     if result.is_empty:
         publisher.abandon()
         return result.report()
@@ -275,16 +280,19 @@ def _work(job: _Job, fields: Mapping[str | None, str], publisher: Publisher) -> 
 
 
 def _process_inputs(
-    job: _Job, plan: UnitPlan, duplicates: Duplicates, publisher: Publisher
+    job: _Job, plan: UnitPlan, duplicates: Duplicates, publisher: Publisher, result: RunResult
 ) -> Generator[InputResult, None, None]:
     """Process the units that no earlier run finished; the results of all units, merged by input and in order."""
     pipeline, execution = job.pipeline, job.execution
     tasks = [tasks_of(item, item.format(pipeline.format), duplicates) for item in job.inputs]
     all_tasks = [task for some in tasks for task in some]
-    finished = read_finished(publisher.staging.finished_units(), all_tasks, publisher.has_part)
+    rules = rules_of_whole(pipeline.schema)
+    finished = read_finished(publisher.staging.finished_units(), all_tasks, publisher.has_part, rules)
     num_bytes = sum(item.info.num_bytes for item in job.inputs if item.info is not None)
     execution.progress.start("clean", len(all_tasks), num_bytes)
     tasks = _with_file_outcomes(tasks, finished, plan, execution)
+    if any(task.name not in finished for task in all_tasks):
+        tasks = with_rows_at_fault(tasks, plan, execution, train=pipeline.fit, report=result.add_finding)
     left = [task for some in tasks for task in some if task.name not in finished]
     with closing(execution.map(partial(process_unit, plan=plan), left, lost_unit)) as processed:
         results = _all_results(all_tasks, finished, processed, publisher)

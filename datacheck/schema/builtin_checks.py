@@ -28,7 +28,7 @@ BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "unique_values_eq": (("values",), ()),
 }
 
-#: The built-in checks with one result for all values. Every other one judges each value by itself.
+#: The built-in checks with one result for all values: rules about the dataset. Every other one judges each value by itself.
 SET_CHECKS: Final = frozenset({"unique_values_eq"})
 
 _SHORT: Final = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,8 @@ from datacheck.checks.structure import FieldMap
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.repairs import apply
 from datacheck.codes import DUPLICATE_ROW
+from datacheck.dataset_rules.base import Part
+from datacheck.dataset_rules.dataset_state import DatasetState, rules_of_rows, rules_of_whole
 from datacheck.errors import AccountingError, CleaningError, DatacheckError, SourceError
 from datacheck.findings import merge_findings
 from datacheck.jobs.units.label import LabelledBatch, label_unit
@@ -38,7 +40,7 @@ from datacheck.text import plain
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["judge_file", "lost_file", "lost_unit", "process_unit"]
+__all__ = ["judge_file", "judge_rows", "lost_file", "lost_unit", "process_unit"]
 
 
 def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
@@ -88,14 +90,42 @@ def lost_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]:
     return tuple(outcome for check in (whole.checks if whole else ()) for outcome in check.not_run(problem))
 
 
+def judge_rows(task: UnitTask, plan: UnitPlan) -> DatasetState | None:
+    """What the rules about the dataset that name rows know of the rows of a unit that would be written; it writes nothing.
+
+    None if an error ends the cleaning of the unit, which then reports it.
+    """
+    part = Part(task.unit.uri, task.split, keep_rows=True)
+    kept = _KeptRows(DatasetState.start(rules_of_rows(plan.schema), part))
+    try:
+        cleaner = _UnitCleaner(task, plan, kept)
+        for labelled in label_unit(task, plan):
+            cleaner.process(labelled)
+    except DatacheckError:
+        return None
+    return kept.dataset
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptRows:
+    """Gives the kept rows to the rules about the dataset."""
+
+    dataset: DatasetState
+
+    def add(self, batch: Batch) -> None:
+        self.dataset.update(batch)
+
+
 class _UnitCleaner:
     """Takes the batches of one unit through all stages, and adds up what happened to them.
 
-    The kept rows go to ``target``: files, or what judges all rows of the file.
+    The kept rows go to ``target``: files, or what judges all rows of the file or of the dataset.
     """
 
-    def __init__(self, task: UnitTask, plan: UnitPlan, target: PartFiles | WholeFile) -> None:
+    def __init__(self, task: UnitTask, plan: UnitPlan, target: PartFiles | WholeFile | _KeptRows) -> None:
         self._task, self._plan, self._target = task, plan, target
+        rules = rules_of_whole(plan.schema) if isinstance(target, PartFiles) else ()
+        self._dataset = DatasetState.start(rules, Part(task.unit.uri, task.split)) if rules else None
         #: Known once a row is kept: only then do the rules have to apply to the fields.
         self._cleaning_plan: CleaningPlan | None = None
         self._rechecker = Checker(plan.checks, with_rows=True)
@@ -149,12 +179,14 @@ class _UnitCleaner:
         num_repeated = int(np.count_nonzero(np.isin(rows[still_kept], labelled.repeated)))
         if num_repeated:
             self._left[DUPLICATE_ROW] += num_repeated
-        written = repaired if isinstance(self._target, PartFiles) else checked
-        written = written if still_kept.all() else written.take(np.flatnonzero(still_kept))
+        keeps_all = bool(still_kept.all())
+        judged_rows = checked if keeps_all else checked.take(np.flatnonzero(still_kept))
+        if self._dataset is not None:
+            self._dataset.update(judged_rows)
         if isinstance(self._target, PartFiles):
-            self._target.keep(written)
+            self._target.keep(repaired if keeps_all else repaired.take(np.flatnonzero(still_kept)))
         else:
-            self._target.add(written)
+            self._target.add(judged_rows)
 
     def _count_left(self, outcomes: list[Outcome], plan: CleaningPlan) -> None:
         for outcome in outcomes:
@@ -183,7 +215,7 @@ class _UnitCleaner:
             [RepairTotal(*what, number) for what, number in self._repairs.items() if number],
             dict(written.parts),
             written.arrays,
-            UnitScan(self._num_read, findings, self._fields, self._names, self._num_values),
+            UnitScan(self._num_read, findings, self._fields, self._names, self._num_values, dataset=self._dataset),
             dict(self._failed),
             dict(self._left),
             left_in=sorted(self._left_in, key=str),

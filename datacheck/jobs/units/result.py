@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
+from datacheck.dataset_rules.base import DatasetRule, Part
+from datacheck.dataset_rules.dataset_state import DatasetState
 from datacheck.errors import DatacheckError, SourceError
 from datacheck.findings import Finding
 from datacheck.jobs.units.scan import UnitScan
@@ -97,11 +99,17 @@ def to_json(record: UnitResult) -> dict[str, Any]:
             for path, facts in scan.fields.items()
         ],
         "num_values": [[path, *counts] for path, counts in scan.num_values.items()],
+        **({} if scan.dataset is None else {"dataset": scan.dataset.to_json()}),
     }
 
 
-def from_json(record: Mapping[str, Any]) -> UnitResult:
-    """The result that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+def from_json(record: Mapping[str, Any], rules: Sequence[DatasetRule] = (), split: str | None = None) -> UnitResult:
+    """The result that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else.
+
+    ``rules`` are those about the dataset, and ``split`` is the split of the unit.
+    """
+    part = Part(str(record["uri"]), split)
+    dataset = DatasetState.restore(rules, record["dataset"], part) if rules else None
     fields = {
         path: FieldFacts(dtype, None if shape is None else tuple(shape), **dict(zip(_FACTS, others, strict=True)))
         for path, dtype, shape, *others in record["fields"]
@@ -112,6 +120,7 @@ def from_json(record: Mapping[str, Any]) -> UnitResult:
         fields,
         tuple(record["names"]),
         {path: (slots, present) for path, slots, present in record["num_values"]},
+        dataset=dataset,
     )
     read = UnitResult(
         record["name"], str(record["uri"]), repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan
@@ -133,19 +142,23 @@ def from_json(record: Mapping[str, Any]) -> UnitResult:
 
 
 def read_finished(
-    recorded: Mapping[str, Mapping[str, Any]], tasks: Iterable[UnitTask], has_part: Callable[[str, int, str], bool]
+    recorded: Mapping[str, Mapping[str, Any]],
+    tasks: Iterable[UnitTask],
+    has_part: Callable[[str, int, str], bool],
+    rules: Sequence[DatasetRule] = (),
 ) -> dict[str, UnitResult]:
     """The units that an earlier, killed run of the same job finished and whose parts are still whole, by task name.
 
     A run from another folder used other paths for the inputs, which its parts contain: those units are cleaned again.
     """
-    uris = {task.name: task.unit.uri for task in tasks}
+    uris = {task.name: (task.unit.uri, task.split) for task in tasks}
     finished = {}
     for saved in recorded.values():
         with suppress(KeyError, TypeError, ValueError, AttributeError):
             for record in saved["units"]:
-                read = from_json(record)
-                if read.uri != uris.get(read.name):
+                uri, split = uris[record["name"]]
+                read = from_json(record, rules, split)
+                if read.uri != uri:
                     continue
                 if all(has_part(part, size, read.checksums.get(part, "")) for part, size in read.parts.items()):
                     finished[read.name] = read

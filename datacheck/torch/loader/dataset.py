@@ -203,7 +203,8 @@ class SafeDataset(IndexedSamples[T]):
     ) -> DatasetReport:
         """Check every sample ahead of training. Bad samples are known from then on.
 
-        Also checks ``unique`` of the schema: all samples but the first with a key are bad.
+        Also checks ``unique`` of the schema: all samples but the first with a key are bad. Rules of the schema about the
+        dataset as a whole are judged on the good samples.
 
         Args:
             num_workers: number of worker processes.

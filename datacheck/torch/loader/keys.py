@@ -17,7 +17,7 @@ from datacheck.schema.model import Schema
 from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.walker import walk_sample
 
-__all__ = ["KeyHashes", "RepeatedKeys", "hashes_of_sample"]
+__all__ = ["KeyHashes", "RepeatedKeys", "batch_of_sample", "hashes_of_sample"]
 
 #: For each key of a sample, its fields and the hash of its value.
 KeyHashes: TypeAlias = dict[tuple[str, ...], np.ndarray[Any, np.dtype[np.uint64]]]
@@ -25,9 +25,14 @@ KeyHashes: TypeAlias = dict[tuple[str, ...], np.ndarray[Any, np.dtype[np.uint64]
 
 def hashes_of_sample(sample: Any, schema: Schema, lists: ListPaths) -> KeyHashes:
     """Hash the unique keys that a sample has."""
-    columns = [one.column for one in walk_sample(sample, lists=lists) if one.column is not None]
-    batch = coerce_batch(Batch(tuple(columns), 1), schema)
+    batch = batch_of_sample(sample, schema, lists)
     return {found.key: found.hashes for found in hash_unique_keys(batch, schema) if len(found.hashes)}
+
+
+def batch_of_sample(sample: Any, schema: Schema, lists: ListPaths, index: int = 0) -> Batch:
+    """A sample as one row, in the dtypes of the schema."""
+    columns = [one.column for one in walk_sample(sample, lists=lists) if one.column is not None]
+    return coerce_batch(Batch(tuple(columns), 1, index), schema)
 
 
 class RepeatedKeys:

@@ -16,6 +16,7 @@ from datacheck.checks.rules import run_rules
 from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.codes import CODES
+from datacheck.dataset_rules.dataset_state import build_dataset_rules
 from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.keys import key_field, unique_keys
@@ -26,10 +27,12 @@ from datacheck.torch.loader.path_screens import PathScreens, as_declared
 from datacheck.torch.loader.screens import always, never
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
 
-__all__ = ["UNIQUE", "SampleCheck"]
+__all__ = ["NEEDS_SCAN", "SampleCheck"]
 
 #: Why a unique key cannot be checked in one sample.
 UNIQUE = "uniqueness concerns the whole dataset; call check(), or run 'datacheck scan' on its files"
+OF_DATASET = "its rules are about the whole dataset; call check(), or run 'datacheck scan' on its files"
+NEEDS_SCAN = (UNIQUE, OF_DATASET)
 
 #: The dtype of nulls and empty lists; like that of a container, it violates no field.
 _NOTHING = "list<null>"
@@ -50,6 +53,8 @@ class SampleCheck:
         self.schema = schema
         self._is_number = is_number
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
+        for rule in build_dataset_rules(schema):
+            self.unchecked.setdefault(", ".join(path or "" for path in rule.columns), OF_DATASET)
         self.lists = ListPaths.of(schema)
         self._rule_set = RuleSet(schema)
         self._root = PathScreens.root(self._rule_set, self.lists, always if is_number is None else never)
@@ -72,8 +77,8 @@ class SampleCheck:
         return self._row_checks is None and not self.unchecked and columns_are_clean(self._root, samples)
 
     def ignore_keys(self) -> None:
-        """Do not report unique keys as unchecked, since a scan checks them."""
-        self.unchecked = {path: problem for path, problem in self.unchecked.items() if problem != UNIQUE}
+        """Do not report unique keys and rules about the dataset as unchecked, since a scan checks them."""
+        self.unchecked = {path: problem for path, problem in self.unchecked.items() if problem not in NEEDS_SCAN}
 
     def find_violations(
         self, sample: Any, uri: str, row: int | None, row_group: int | None = None

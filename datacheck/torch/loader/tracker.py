@@ -10,6 +10,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from datacheck.torch.loader.repair import Repairer
 from datacheck.torch.loader.report import DatasetReport
 from datacheck.torch.loader.retry import Retries
 from datacheck.torch.loader.retrying_checker import CheckedSample, RetryingChecker, describe
-from datacheck.torch.loader.sample_check import UNIQUE, SampleCheck
+from datacheck.torch.loader.sample_check import NEEDS_SCAN, SampleCheck
 
 __all__ = ["BadSampleTracker"]
 
@@ -72,6 +73,8 @@ class BadSampleTracker:
         self._is_distributed = False
         #: Whether unique keys were checked over the whole dataset.
         self.are_keys_known = False
+        #: What :meth:`SafeDataset.check` found in the dataset as a whole.
+        self.dataset_findings: tuple[Finding, ...] = ()
         if quarantine is None:
             self.recorder = Recorder(is_stream=is_stream)
             self._start()
@@ -303,10 +306,11 @@ class BadSampleTracker:
         samples = [*self.recorder.samples(), *self._killed()]
         unchecked = self.recorder.unchecked
         if self.are_keys_known:
-            unchecked = {path: problem for path, problem in unchecked.items() if problem != UNIQUE}
-        return DatasetReport.of(
+            unchecked = {path: problem for path, problem in unchecked.items() if problem not in NEEDS_SCAN}
+        report = DatasetReport.of(
             self.name, self.num_samples(), samples, self.recorder.totals(), unchecked, note=describe_lost_origins()
         )
+        return replace(report, findings=(*report.findings, *self.dataset_findings))
 
     def _killed(self) -> Iterator[BadSample]:
         """The samples that were being loaded when a process was killed."""
