@@ -17,6 +17,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.unseen import kind_of_unseen
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS, Leaf
+from datacheck.schema.dataset_constraints import dataset_fields
 from datacheck.schema.field_paths import matching_paths
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
@@ -133,6 +134,10 @@ def _missing(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:
     for name in dict.fromkeys(name for key in schema.unique for name in key):
         if name not in schema.fields and name not in fields:
             yield _fault("DC001", name, f"a unique key of the schema needs it{nearest_name(name, known)}")
+    in_keys = {name for key in schema.unique for name in key}
+    for name in dict.fromkeys(dataset_fields(schema)):
+        if name not in schema.fields and name not in fields and name not in in_keys:
+            yield _fault("DC001", name, f"a rule about the dataset needs it{nearest_name(name, known)}")
 
 
 def _extra(schema: Schema, fields: FieldMap) -> Iterable[Outcome]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.model import Field, Schema
+from datacheck.schema.pandera_dataset import SCHEMA_RULES
 from datacheck.schema.times import parse_clock, parse_moment
 from datacheck.text import plain, quantity
 
@@ -138,11 +139,26 @@ def _schema_changes(first: Schema, second: Schema) -> Iterator[Change]:
             effect = effects[option](before, after) if option in effects else Effect.NONE
             yield Change((option,), before, after, effect)
     yield from _unique_changes(first, second)
+    yield from _dataset_changes(first, second)
     old_rules, new_rules = ({rule.label: rule.expr for rule in schema.checks} for schema in (first, second))
     for label in dict.fromkeys([*old_rules, *new_rules]):
         old, new = old_rules.get(label), new_rules.get(label)
         if old != new:
             yield Change(("checks", label), old, new, _effect_of_rule(old, new))
+
+
+def _dataset_changes(first: Schema, second: Schema) -> Iterator[Change]:
+    """The changes of rules about the dataset: those of a list one by one."""
+    old, new = (schema.model_dump(mode="json", exclude_defaults=True) for schema in (first, second))
+    for name in SCHEMA_RULES:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before or after, list):
+            rules = [*(before or ()), *(rule for rule in after or () if rule not in (before or ()))]
+            for rule in rules:
+                if (rule in (before or ())) is not (rule in (after or ())):
+                    yield _added_or_removed((name,), rule, was=rule in (before or ()))
+        elif before != after:
+            yield Change((name,), before, after, _effect_of_rule(before, after))
 
 
 def _unique_changes(first: Schema, second: Schema) -> Iterator[Change]:
@@ -251,9 +267,9 @@ def _effect_of_switch(effect: Effect) -> Callable[[Any, Any], Effect]:
 
 def _effect_of_rule(before: Any, after: Any) -> Effect:
     """The effect of a rule that is added, removed or replaced."""
-    if before is None:
+    if before in (None, (), {}):
         return Effect.STRICTER
-    return Effect.LOOSER if after is None else Effect.BOTH
+    return Effect.LOOSER if after in (None, (), {}) else Effect.BOTH
 
 
 def _member(value: Any) -> tuple[type, Any]:

@@ -340,7 +340,9 @@ class Schema(SchemaPart):
 
         It rejects NaN and infinities where the schema does, as far as pandas can tell: in a NumPy column a NaN and a
         null are the same, so a field that allows one accepts both. Values inside lists and structs have no column in a
-        data frame, and are not checked there. The checks of the schema's own ``pandera`` are included.
+        data frame, and are not checked there. The checks of the schema's own ``pandera`` are included. The data frame is
+        the dataset of rules about it; ``num_files``, ``references``, ``splits``, ``max_age`` and ``own_checks`` need more
+        than the frame, and only travel in its ``metadata``.
 
         Raises:
             SchemaError: for a schema with the nameless field ``null``, which a data frame cannot have.

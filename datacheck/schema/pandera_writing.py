@@ -16,6 +16,7 @@ from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
 from datacheck.schema.operands import Operand, operand_of
 from datacheck.schema.pandera_constraints import CARRIED, OWN_CHECK, column_constraints, schema_mapping
+from datacheck.schema.pandera_dataset import SCHEMA_RULES, field_rules, frame_rules
 from datacheck.schema.pandera_dtypes import pandas_constant, pandas_value, pandera_dtype
 from datacheck.schema.pandera_meaning import meaning_checks
 from datacheck.schema.pandera_remainder import left_to_pandera
@@ -23,7 +24,7 @@ from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 from datacheck.schema.rounding import round_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["to_pandera"]
 
@@ -64,7 +65,7 @@ def _build_schema(schema: SchemaProtocol) -> Any:
     keys = [list(key) for key in schema.unique]
     made = pandera.DataFrameSchema(
         {name: _build_column(schema.fields[name]) for name in names if name not in nested},
-        checks=[*_expressions(schema), *_further_keys(keys[1:])],
+        checks=[*_expressions(schema), *_further_keys(keys[1:]), *_own_checks(frame_rules(schema))],
         strict=schema.strict,
         coerce=schema.coerce,
         unique=keys[0] if keys else None,
@@ -82,6 +83,8 @@ def _build_schema(schema: SchemaProtocol) -> Any:
         carried["unique"] = keys
     if schema.checks:
         carried["checks"] = [check.model_dump(mode="json", exclude_defaults=True) for check in schema.checks]
+    rules = schema.model_dump(mode="json", exclude_defaults=True)
+    carried |= {name: rules[name] for name in SCHEMA_RULES if name in rules}
     if said["metadata"] != schema.metadata:
         carried["metadata"] = schema.metadata
     if carried:
@@ -99,7 +102,11 @@ def _build_column(field: FieldProtocol) -> Any:
         pandera_dtype(field),
         []
         if field.shape is not None
-        else [*_finite_checks(field, may_be_nan), *_value_checks(field, kind, may_be_nan)],
+        else [
+            *_finite_checks(field, may_be_nan),
+            *_value_checks(field, kind, may_be_nan),
+            *_own_checks(field_rules(field)),
+        ],
         # pandas cannot tell a NumPy NaN from a null, so a field that allows one must accept the other.
         nullable=field.nullable or (field.allow_nan and may_be_nan),
         unique=field.unique,
@@ -124,6 +131,13 @@ def _is_nested(name: str, schema: SchemaProtocol) -> bool:
         return True
     parts = name.split(".")
     return any(".".join(parts[:length]) in schema.fields for length in range(1, len(parts)))
+
+
+def _own_checks(rules: Iterable[tuple[str, Any]]) -> list[Any]:
+    """Checks of rules about the dataset; they see nulls."""
+    from pandera.api.checks import Check
+
+    return [Check(function, name=f"{OWN_CHECK}{name}", ignore_na=False) for name, function in rules]
 
 
 def _finite_checks(field: FieldProtocol, may_be_nan: bool) -> list[Any]:

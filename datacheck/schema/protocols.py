@@ -55,7 +55,7 @@ class ExpressionProtocol(_Part, Protocol):
     def label(self) -> str: ...
 
 
-class SchemaProtocol(Protocol):
+class SchemaProtocol(_Part, Protocol):
     """A :class:`datacheck.Schema`."""
 
     @property

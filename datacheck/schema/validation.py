@@ -164,7 +164,10 @@ def _model_at(annotation: Any, location: Sequence[object]) -> type[BaseModel] | 
             if location[0] in (key, field.alias):
                 return _model_at(field.annotation, location[1:])
         return None
-    if not location or not get_args(annotation):
-        return None
     arguments = [argument for argument in get_args(annotation) if argument is not Ellipsis]
+    if not arguments:
+        return None
+    if not location:
+        # A single entry that was written without its list.
+        return _model_at(arguments[0], ()) if get_origin(annotation) is tuple else None
     return _model_at(arguments[-1], location[1:])
