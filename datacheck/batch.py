@@ -438,6 +438,17 @@ def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...], distinct
         yield from walk_arrow(f"{path}.{field.name}", array.field(index), levels, distinct=distinct)
 
 
+def _shape_inside(kind: pa.DataType) -> tuple[int | None, ...]:
+    """The shape of the lists that are the values of a list, as far as their type says it."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return tuple(kind.shape)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _shape_inside(kind.storage_type)
+    if pa.types.is_fixed_size_list(kind):
+        return kind.list_size, *_shape_inside(kind.value_type)
+    return (None, *_shape_inside(kind.value_type)) if _is_list(kind) else ()
+
+
 def _walk_list(
     path: str,
     array: pa.Array,
@@ -447,7 +458,7 @@ def _walk_list(
     distinct: bool,
 ) -> Iterator[Leaf]:
     inner = array.flatten()
-    row_shape: tuple[int | None, ...] = shape if shape is not None else (None,)
+    row_shape = (*(shape if shape is not None else (None,)), *_shape_inside(inner.type))
     validity = arrow_validity(array)
     yield Leaf(path, array, f"list<{arrow_dtype(inner.type)}>", validity, levels, row_shape)
     step: Level

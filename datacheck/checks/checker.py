@@ -30,6 +30,7 @@ from datacheck.checks.text import text_rules
 from datacheck.checks.tokens import token_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.builtin_checks import SET_CHECKS
+from datacheck.schema.dimensions import row_dimensions
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
@@ -204,14 +205,19 @@ def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
 
 def has_row_checks(schema: Schema) -> bool:
     """Whether a check of the schema needs whole rows."""
-    has_pandera = schema.pandera is not None or schema.pandera_object is not None
+    return bool(schema.checks) or _has_pandera(schema) or bool(row_dimensions(schema))
+
+
+def _has_pandera(schema: Schema) -> bool:
+    """Whether pandera itself checks a part of the schema."""
+    is_whole = schema.pandera is not None or schema.pandera_object is not None
     names = (name for field in schema.fields.values() for name in field.checks)
-    return bool(schema.checks) or has_pandera or any(name not in SET_CHECKS for name in names)
+    return is_whole or any(name not in SET_CHECKS for name in names)
 
 
 def whole_file_of(schema: Schema, max_bytes: int | None) -> WholeFile | None:
     """What collects a file for the checks of a schema that need all its rows; None if there are none."""
-    if not has_row_checks(schema):
+    if not _has_pandera(schema):
         return None
     from datacheck.checks.whole_file import WholeFile
 
@@ -224,7 +230,7 @@ def load_libraries(schema: Schema) -> None:
 
     Threads that import pandas or pandera for the first time at the same time can see partly initialised modules.
     """
-    if has_row_checks(schema):
+    if _has_pandera(schema):
         importlib.import_module("pandera.pandas")
-    elif unique_keys(schema):
+    elif has_row_checks(schema) or unique_keys(schema):
         importlib.import_module("pandas")

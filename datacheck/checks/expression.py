@@ -50,6 +50,8 @@ class ExpressionCheck:
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome with the rows that break the rule."""
         parsed = self._parsed
+        if self._is_of_other_files(batch):
+            return []
         data: dict[str, Data] = {}
         for name in parsed.names:
             found = find_column(batch, name, self.schema)
@@ -87,6 +89,15 @@ class ExpressionCheck:
             columns = {name: _operand(column[rows], narrow[name]) for name, column in data.items()}
             truth[rows], known[rows] = evaluate(parsed, columns, rows.stop - rows.start)
         return truth, known
+
+    def _is_of_other_files(self, batch: Batch) -> bool:
+        """Whether the batch is the one array of a file, and the rule is about fields of the schema in other files."""
+        names = [column.name for column in batch.columns if isinstance(column.data, np.ndarray)]
+        is_one_array = len(batch.columns) == len(names) == 1 and names[0] is not None
+        fields = self.schema.fields
+        return (
+            is_one_array and names[0] in fields and all(one in fields and one != names[0] for one in self._parsed.names)
+        )
 
     def _detail(self) -> str:
         if self.expression.name is not None:

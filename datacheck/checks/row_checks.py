@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datacheck.checks.dimensions import DimensionCheck
 from datacheck.checks.expression import ExpressionCheck
 from datacheck.schema.builtin_checks import SET_CHECKS
+from datacheck.schema.dimensions import row_dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,8 @@ def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
     Batches must have all columns. Raises ``SchemaError`` if the pandera schema cannot be imported.
     """
     checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.checks]
+    if row_dimensions(schema):
+        checks.append(DimensionCheck(schema))
     return [*checks, *_pandera_checks(schema, names, whole_file=False)]
 
 

@@ -102,15 +102,15 @@ FieldMap = Mapping[str | None, FieldFacts]
 
 
 def check_structure(
-    schema: Schema, fields: FieldMap, names: Sequence[str | None], num_rows: int | None
+    schema: Schema, fields: FieldMap, names: Sequence[str | None], num_rows: int | None, *, is_one_array: bool = False
 ) -> list[Outcome]:
     """One outcome for each structural fault of a file.
 
     ``fields`` are all its leaves by path, ``names`` its columns including duplicates, and ``num_rows`` the length of
-    its arrays, which replaces the first axis of a slice.
+    its arrays, which replaces the first axis of a slice. A file that ``is_one_array`` holds one of the schema's fields.
     """
     return [
-        *_missing(schema, fields),
+        *(() if is_one_array else _missing(schema, fields)),
         *_extra(schema, fields),
         *_repeated(names),
         *(_shared(path) for path, facts in fields.items() if facts.is_shared and names.count(path) < 2),

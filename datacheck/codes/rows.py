@@ -89,7 +89,10 @@ CODES = (
         name="unequal-lengths",
         level="file",
         message="the arrays have unequal numbers of rows: {detail}",
-        finds="Arrays that are cleaned together and have unequal numbers of rows.",
+        finds=(
+            "Arrays that are cleaned together, or whose rows the schema gives one name (`x: {shape: [N, 4]}`, `y: {shape:"
+            " [N]}`), and that have unequal numbers of rows."
+        ),
         why=(
             "Sample i belongs to target i only as long as both arrays have the same rows. If one array lost a row,"
             " every pair after it is wrong, and nothing raises."

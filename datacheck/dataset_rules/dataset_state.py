@@ -8,6 +8,7 @@ from typing import Any
 
 from datacheck.batch import Batch
 from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
+from datacheck.dataset_rules.dimensions import DimensionsRule
 from datacheck.dataset_rules.distinct import DistinctRule
 from datacheck.dataset_rules.field_values import Source
 from datacheck.dataset_rules.keyed_rules import key_rules
@@ -15,6 +16,7 @@ from datacheck.dataset_rules.sequence import SequenceRule
 from datacheck.dataset_rules.size import AgeRule, SizeRule
 from datacheck.dataset_rules.statistics import StatisticsRule
 from datacheck.dataset_rules.time_apart import TimeApartRule
+from datacheck.schema.dimensions import needs_whole_files
 from datacheck.schema.keys import key_columns, outer_names
 from datacheck.schema.model import Schema
 
@@ -44,6 +46,8 @@ def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
     rules: list[DatasetRule] = []
     if schema.num_rows is not None or schema.num_files is not None:
         rules.append(SizeRule(schema.num_rows, schema.num_files))
+    if needs_whole_files(schema):
+        rules.append(DimensionsRule(schema))
     rules += map(SequenceRule, schema.sequence)
     for path, field in schema.fields.items():
         source = Source(path, field, len(schema.fields) == 1)

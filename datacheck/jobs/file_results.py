@@ -12,6 +12,7 @@ from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.codes import CODES, DUPLICATE_ROW, OTHER_MISSING_KEY, Family
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
+from datacheck.formats import format_of_name
 from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import HashStore
 from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
@@ -65,7 +66,9 @@ class FileScan:
         found = self.read_errors()
         if self._fields:
             names = [name for name, times in self._names.items() for _ in range(times)]
-            structure = check_structure(self._schema, self._fields, names, None)
+            record = format_of_name(self.uri)
+            is_one_array = record is not None and record.is_one_array and set(names) <= self._schema.fields.keys()
+            structure = check_structure(self._schema, self._fields, names, None, is_one_array=is_one_array)
             found += [outcome.to_finding(self.uri) for outcome in structure]
         found += [self._with_count(one) for one in merge_findings([*self._findings, *self._missing_keys()])]
         is_readable = not self.error and not any(

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, whole_file_of
 from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files, reads_single_columns
 from datacheck.errors import SourceError, UsageError
+from datacheck.formats import format_of_name
 from datacheck.jobs.across_files import AcrossFiles
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
@@ -114,6 +115,15 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
     )
 
 
+def array_name(uri: str, schema: Schema) -> str | None:
+    """The field that a file of one array holds: that with the name of the file, if the schema has several fields."""
+    record = format_of_name(uri)
+    if record is None or not record.is_one_array or None in schema.fields or len(schema.fields) < 2:
+        return None
+    stem = uri.rpartition("/")[2].partition(".")[0]
+    return stem if stem in schema.fields else None
+
+
 def text_dtypes(schema: Schema) -> tuple[tuple[str, str], ...]:
     """The dtypes of a schema's fields, for formats without dtypes. A field with constraints on text is text."""
     dtypes = ((path, field.dtype or ("string" if _is_text(field) else None)) for path, field in schema.fields.items())
@@ -196,7 +206,13 @@ class _InspectedFile:
 
 def _inspect_files(files: Sequence[InputFile], rules: RuleSet, execution: Execution) -> list[_InspectedFile]:
     """Inspect all files. Those of one unit are scanned at once, while they are open, unless they are one dataset."""
-    files = [replace(file, options=read_options(file.options, rules.schema)) for file in files]
+    files = [
+        replace(
+            file,
+            options=read_options(replace(file.options, array_name=array_name(file.uri, rules.schema)), rules.schema),
+        )
+        for file in files
+    ]
     sizes = [_size(file.uri) for file in files]
     execution.progress.start("scan", len(files), sum(sizes))
     is_across_files = bool(unique_keys(rules.schema) or build_dataset_rules(rules.schema))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from datacheck.schema.dimensions import needs_whole_files
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.validation import fault
 
@@ -55,6 +56,8 @@ def dataset_fields(schema: _Schema) -> Iterator[str]:
 def has_rules_across_files(schema: Any) -> bool:
     """Whether a schema has a rule that no file shows alone: a unique key, or a rule about the dataset."""
     if any(getattr(schema, name) for name in _RULES) or schema.num_rows is not None or schema.num_files is not None:
+        return True
+    if needs_whole_files(schema):
         return True
     return any(field.unique or _has_statistics(field) for field in schema.fields.values())
 

@@ -21,6 +21,7 @@ __all__ = [
     "TIMES",
     "ExpressionTypeError",
     "Operand",
+    "axes_of",
     "both_valid",
     "described",
     "numbers",
@@ -129,6 +130,18 @@ def operand_of(
     return replace(found, values=widen(found.values), narrow=narrow)
 
 
+def axes_of(data: pa.Array | Array) -> Axes | None:
+    """The axes inside the rows of a column, without its values; None if each row has one value."""
+    if isinstance(data, np.ndarray):
+        return Axes(len(data), data.shape[1:]) if data.ndim > 1 else None
+    level = _level_of(decode(data) if is_encoded(data.type) else data)
+    if level is None:
+        return None
+    values, sizes, present = level
+    inner = axes_of(values)
+    return Axes(len(data), (*sizes, *(inner.sizes if inner is not None else ())), present)
+
+
 def _of_array(array: Array) -> Operand:
     valid = None
     if isinstance(array, np.ma.MaskedArray):
@@ -183,6 +196,17 @@ def _of_arrow(array: pa.Array) -> Operand:
 
 def _of_lists(array: pa.Array) -> Operand | None:
     """Lists, of any depth, as the values inside them; None for anything else."""
+    level = _level_of(array)
+    if level is None:
+        return None
+    values, sizes, present = level
+    inner = _of_arrow(values)
+    sizes += inner.axes.sizes if inner.axes is not None else ()
+    return replace(inner, axes=Axes(len(array), tuple(sizes), present))
+
+
+def _level_of(array: pa.Array) -> tuple[pa.Array, list[Axis], BoolArray | None] | None:
+    """The values of lists, the axes that lead to them, and which lists are present; None for anything else."""
     kind, storage = array.type, array
     shape: tuple[int, ...] | None = None
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -200,9 +224,7 @@ def _of_lists(array: pa.Array) -> Operand | None:
         permutation = getattr(kind, "permutation", None)
         if permutation is not None:
             values, sizes = _permuted(values, (-1, *shape), permutation, sizes)
-    inner = _of_arrow(values)
-    sizes += inner.axes.sizes if inner.axes is not None else ()
-    return replace(inner, axes=Axes(len(array), tuple(sizes), present))
+    return values, sizes, present
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -90,6 +90,7 @@ class ReadOptions:
     max_whole_file_bytes: int = 1 << 30
     partitions: tuple[tuple[str, str], ...] = ()
     rows: RowsAre | None = None
+    array_name: str | None = None
     table_version: int | None = None
     csv_delimiter: str | None = None
     csv_decimal: str = "."

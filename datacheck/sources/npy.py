@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from datacheck.batch import Batch
@@ -40,7 +41,7 @@ class NpySource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        layout = _layout(unit.uri, unit.fingerprint).with_rows(unit.options.rows)
+        layout = replace(_layout(unit.uri, unit.fingerprint), name=unit.options.array_name).with_rows(unit.options.rows)
         count = layout.num_rows if unit.num_rows is None else unit.num_rows
         with open_file(unit.uri) as file:
             for start, number, columns in iter_rows(file, [layout], unit.row_start, count):
