@@ -1,4 +1,4 @@
-"""DC013: rows in which a dimension that the schema names does not have one size."""
+"""DC307: rows in which a dimension that the schema names does not have one size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CODE", "DimensionCheck", "axis_in_row", "describe_axis"]
 
-CODE = "DC013"
+CODE = "DC307"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,58 @@ CODES = (
         remedy="Check what wrote the file. Delete it if it should not exist. It is a warning and does not fail a job.",
     ),
     _code(
+        code="DC307",
+        name="dimension",
+        level="row",
+        shows_values=True,
+        tolerable=True,
+        message="{violations} of {checked} rows have different sizes of {rule} in {detail}",
+        finds="A row in which a dimension that shapes of the schema share by name does not have one size.",
+        why=(
+            "An image and a mask of different sizes are cropped or resized apart, and every pixel after that has the label"
+            " of another one. Nothing raises until the loss is computed, and often not even then."
+        ),
+        example=(
+            "The schema has `image: {shape: [3, H, W]}` and `mask: {shape: [H, W]}`:\n"
+            "\n"
+            "    DC307 2 of 300 rows have different sizes of H in image [3, H, W], mask [H, W]: found image 480, mask 479"
+            " (train.parquet, row group 0, rows 12, 200)"
+        ),
+        remedy=(
+            "Correct what writes the field. If the sizes may differ, give them different names, or `null`. Rows can be"
+            " quarantined:\n"
+            "\n"
+            "    - {action: quarantine, codes: DC307}"
+        ),
+    ),
+    _code(
+        code="DC308",
+        name="dimension-of-files",
+        level="dataset",
+        about_inputs=True,
+        message="{rule} is not one size: {detail}",
+        finds=(
+            "A dimension that shapes of the schema share by name, with different sizes in a file or in the dataset, where"
+            " `dimensions` says that it is one, or in arrays of one file that are not the columns of a table."
+        ),
+        why=(
+            "A model has one input size. A batch of vectors of 768 and of 1,024 numbers cannot be stacked, and the file"
+            " that has the others is found in the middle of an epoch."
+        ),
+        example=(
+            "The schema has `embedding: {shape: [D]}` and `dimensions: {D: dataset}`, and one file was written by another"
+            " model:\n"
+            "\n"
+            "    DC308 D is not one size: embedding [D]: 'embedding' of part-0.parquet has 768, 'embedding' of"
+            " part-1.parquet has 1,024 (part-1.parquet)"
+        ),
+        remedy=(
+            "Write the file again. If the sizes may differ between files, state `file` or `row` instead:\n"
+            "\n"
+            "    dimensions: {D: file}"
+        ),
+    ),
+    _code(
         code="DC310",
         name="leaked-row",
         level="dataset",

@@ -280,33 +280,4 @@ CODES = (
             "    - {action: drop_row, codes: DC012}"
         ),
     ),
-    _code(
-        code="DC013",
-        name="dimension",
-        level="row",
-        shows_values=True,
-        tolerable=True,
-        message="{rule} is not one size: {detail}",
-        message_of_values="{violations} of {checked} rows have different sizes of {rule} in {detail}",
-        finds=(
-            "A dimension that shapes of the schema share by name, with different sizes: within a row, or within a file or"
-            " the dataset where `dimensions` says so."
-        ),
-        why=(
-            "An image and a mask of different sizes are cropped or resized apart, and every pixel after that has the label"
-            " of another one. Nothing raises until the loss is computed, and often not even then."
-        ),
-        example=(
-            "The schema has `image: {shape: [3, H, W]}` and `mask: {shape: [H, W]}`:\n"
-            "\n"
-            "    DC013 2 of 300 rows have different sizes of H in image [3, H, W], mask [H, W]: found image 480, mask 479"
-            " (train.parquet, row group 0, rows 12, 200)"
-        ),
-        remedy=(
-            "Correct what writes the field. If the sizes may differ, give them different names, or `null`. Rows can be"
-            " quarantined:\n"
-            "\n"
-            "    - {action: quarantine, codes: DC013}"
-        ),
-    ),
 )

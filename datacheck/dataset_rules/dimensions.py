@@ -1,4 +1,4 @@
-"""DC013 and DC304: dimensions that are one size in a file or in the dataset, and arrays of one file that are not a table."""
+"""DC308 and DC304: dimensions that are one size in a file or in the dataset, and arrays of one file that are not a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.checks.dimensions import CODE, axis_in_row, describe_axis
+from datacheck.checks.dimensions import axis_in_row, describe_axis
 from datacheck.checks.expression_columns import find_column
 from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
 from datacheck.findings import Finding
@@ -20,7 +20,7 @@ from datacheck.text import plain, quantity
 
 __all__ = ["DimensionsRule"]
 
-UNEQUAL_ROWS = "DC304"
+UNEQUAL_ROWS, UNEQUAL_SIZES = "DC304", "DC308"
 _MAX_SHOWN = 8
 
 
@@ -136,7 +136,7 @@ def _finding(name: str, found: list[tuple[NamedAxis, str, _Size]]) -> Finding:
     if all(size.is_of_rows for _, _, size in found):
         return Finding(UNEQUAL_ROWS, uri, None, 1, 1, rule=name, detail=", ".join(listed))
     axes = dict.fromkeys(describe_axis(axis) for axis, _, _ in found)
-    return Finding(CODE, uri, None, 1, 1, rule=name, detail=f"{', '.join(axes)}: {', '.join(listed)}")
+    return Finding(UNEQUAL_SIZES, uri, None, 1, 1, rule=name, detail=f"{', '.join(axes)}: {', '.join(listed)}")
 
 
 def _size_in(batch: Batch, axis: NamedAxis, schema: Schema) -> _Size | None:

@@ -36,7 +36,7 @@ def test_a_mask_of_another_size_is_named_with_both(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((2, 3, 8, 8)), mask=np.zeros((2, 8, 9)))
     (found,) = messages(tmp_path / "a.npz", IMAGES)
     assert found == (
-        "DC013 2 of 2 rows have different sizes of W in image [N, 3, H, W], mask [N, H, W]: found image 8, mask 9"
+        "DC307 2 of 2 rows have different sizes of W in image [N, 3, H, W], mask [N, H, W]: found image 8, mask 9"
         f" ({tmp_path}/a.npz, rows 0, 1)"
     )
 
@@ -48,7 +48,7 @@ def test_arrays_of_one_file_with_unequal_rows(tmp_path: Path, is_in_memory: bool
     found = messages(arrays if is_in_memory else tmp_path / "b.npz", IMAGES)
     assert [one.partition(" (")[0] for one in found] == [
         "DC304 the arrays have unequal numbers of rows: 'image' has 4 rows, 'mask' has 3 rows",
-        "DC013 W is not one size: image [N, 3, H, W], mask [N, H, W]: 'image' has 8, 'mask' has 9",
+        "DC308 W is not one size: image [N, 3, H, W], mask [N, H, W]: 'image' has 8, 'mask' has 9",
     ]
 
 
@@ -144,7 +144,7 @@ def test_rows_of_different_sizes_are_quarantined(tmp_path: Path) -> None:
     table = pa.table({"input_ids": [[1, 2], [1], [4, 5]], "labels": [[1, 1], [1, 1], [1, 1]]})
     pq.write_table(table, tmp_path / "train.parquet")
     lines = ["version: 1", "schema: s.yaml", "inputs: {train: train.parquet}", "output: {path: out}"]
-    (tmp_path / "p.yaml").write_text("\n".join([*lines, "clean: [{action: quarantine, codes: DC013}]"]))
+    (tmp_path / "p.yaml").write_text("\n".join([*lines, "clean: [{action: quarantine, codes: DC307}]"]))
     (tmp_path / "s.yaml").write_text("fields:\n  input_ids: {shape: [T]}\n  labels: {shape: [T]}\n")
     (account,) = datacheck.run(tmp_path / "p.yaml").accounts
     assert (account.num_kept, account.num_quarantined) == (2, 1)
