@@ -255,7 +255,8 @@ def _effect(constraint: str, before: Field, after: Field) -> Effect:
         return Effect.STRICTER if (new > old) is _LIMITS[constraint] else Effect.LOOSER
     if constraint == "shape" and old is not None and new is not None:
         return _effect_of_shapes(old, new)
-    return _effect_of_rule(old, new)
+    default = Field.model_fields[constraint].default
+    return _effect_of_rule(*(None if value == default else value for value in (old, new)))
 
 
 def _effect_of_switch(effect: Effect) -> Callable[[Any, Any], Effect]:
@@ -267,9 +268,9 @@ def _effect_of_switch(effect: Effect) -> Callable[[Any, Any], Effect]:
 
 def _effect_of_rule(before: Any, after: Any) -> Effect:
     """The effect of a rule that is added, removed or replaced."""
-    if before in (None, (), {}):
+    if before is None:
         return Effect.STRICTER
-    return Effect.LOOSER if after in (None, (), {}) else Effect.BOTH
+    return Effect.LOOSER if after is None else Effect.BOTH
 
 
 def _member(value: Any) -> tuple[type, Any]:

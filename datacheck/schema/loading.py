@@ -74,7 +74,9 @@ def _from_path(path: str) -> Schema:
             raise SchemaError(path, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
         if REFERENCE.fullmatch(path):
             return _from_object(import_reference(path), path)
-    return parse_schema(load_yaml(path), plain(path)).keep_folder(os.path.dirname(path))  # noqa: PTH120 - may be a URI
+    schema = parse_schema(load_yaml(path), plain(path))
+    # Only there it makes a difference: a schema is the same wherever its file is.
+    return schema.keep_folder(os.path.dirname(path)) if schema.references else schema  # noqa: PTH120 - may be a URI
 
 
 def _from_object(found: object, place: str) -> Schema:
