@@ -145,9 +145,9 @@ def test_splits_are_told_by_the_names_of_files_and_folders(tmp_path: Path) -> No
         )
     rules = {"splits": {"apart": "patient", "within": "city", "time": {"on": "day"}}}
     found = datacheck.scan(tmp_path / "data", rules).findings
-    assert [(one.code, Path(one.uri).name, one.num_violations) for one in found] == [
-        ("DC329", "test-0.parquet", 1),
+    assert sorted((one.code, Path(one.uri).name, one.num_violations) for one in found) == [
         ("DC314", "test-0.parquet", 1),
+        ("DC329", "test-0.parquet", 1),
         ("DC330", "test-0.parquet", 1),
     ]
     alone = datacheck.scan(tmp_path / "data" / "train", rules)
