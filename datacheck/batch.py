@@ -75,7 +75,7 @@ class Column:
     that is one sample: its first axis was added for the row, and is not part of its shape. ``is_parameter`` marks a weight of
     a model. ``absent`` is, by the path of a leaf, True where a record has neither a value nor a null (see
     ``Leaf.absent``). ``derived`` marks what was computed from another column, which checks see and no output has. ``is_new``
-    marks a column with repaired values.
+    marks a column with repaired values, ``is_media`` one whose bytes were decoded as images or audio.
     """
 
     name: str | None
@@ -90,6 +90,7 @@ class Column:
     absent: Mapping[str, BoolArray] | None = None
     derived: bool = False
     is_new: bool = False
+    is_media: bool = False
 
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1

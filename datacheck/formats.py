@@ -63,6 +63,7 @@ class Format:
         is_tabular: whether files have named columns that can be read alone, to which ``key=value`` folders add columns.
         is_arrays: whether a file holds arrays, so that ``rows: file`` can make one sample of it.
         is_one_array: whether a file holds one array without a name, so that a table is one file per column.
+        is_sample: whether each file is one sample.
         has_dtypes: whether files say which dtype a column has.
         is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
         is_slow_to_check: whether checking a file takes much longer than hashing it.
@@ -84,6 +85,7 @@ class Format:
     is_tabular: bool = False
     is_arrays: bool = False
     is_one_array: bool = False
+    is_sample: bool = False
     has_dtypes: bool = True
     is_cacheable: bool = True
     is_slow_to_check: bool = False
@@ -255,6 +257,22 @@ BUILT_IN: dict[str, Format] = {
             has_dtypes=False,
             is_slow_to_check=True,
         ),
+        Format(
+            name="image",
+            suffixes=(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+            source="datacheck.sources.media_files:ImageSource",
+            sink="datacheck.sinks.copies:ImageSink",
+            is_sample=True,
+            is_slow_to_check=True,
+        ),
+        Format(
+            name="audio",
+            suffixes=(".wav", ".flac", ".mp3", ".ogg"),
+            source="datacheck.sources.media_files:AudioSource",
+            sink="datacheck.sinks.copies:AudioSink",
+            is_sample=True,
+            is_slow_to_check=True,
+        ),
         # Files of one array each that belong together row by row.
         Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),
     )
@@ -289,16 +307,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),
-    UnreadFormat(
-        name="image",
-        suffixes=(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-        remedy="save the decoded pixels as .npy to have them checked",
-    ),
-    UnreadFormat(
-        name="audio",
-        suffixes=(".wav", ".flac", ".mp3", ".ogg"),
-        remedy="save the decoded samples as .npy to have them checked",
-    ),
     UnreadFormat(name="Zarr", suffixes=(".zarr",), is_folder=True, remedy=_AS_ARRAYS),
     UnreadFormat(name="Lance", suffixes=(".lance",), is_folder=True, remedy=_AS_PARQUET),
     UnreadFormat(name="N5", suffixes=(".n5",), is_folder=True, remedy=_AS_ARRAYS),

@@ -56,7 +56,7 @@ class FieldFacts:
         is_array = isinstance(column.data, np.ndarray)
         shape = leaf.shape[1:] if column.is_sample and is_array and leaf.shape else leaf.shape
         is_array = is_array and not column.is_sample
-        unseen = kind_of_unseen(leaf, is_array=isinstance(column.data, np.ndarray))
+        unseen = "" if column.is_media else kind_of_unseen(leaf, is_array=isinstance(column.data, np.ndarray))
         is_zero = leaf.is_parameter and shape is not None and len(shape) > 1 and _is_zero(leaf)
         return cls(
             leaf.dtype,

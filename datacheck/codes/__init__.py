@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from datacheck.codes import bounds, datasets, guard, notes, numbers, rows, structure, training, unreadable
+from datacheck.codes import bounds, datasets, guard, media, notes, numbers, rows, structure, training, unreadable
 from datacheck.codes.code import Code, Family, Level
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "longest_prefix",
 ]
 
-_FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, unreadable)
+_FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, media, unreadable)
 
 #: Every code by its number.
 CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file.CODES}

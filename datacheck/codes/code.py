@@ -21,6 +21,7 @@ class Family(StrEnum):
     ROWS = "Rows and datasets"
     TRAINING = "Training"
     NOTES = "Notes"
+    MEDIA = "Images and audio"
     UNREADABLE = "Unreadable inputs"
 
 

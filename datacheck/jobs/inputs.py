@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ from datacheck.publishing.output_paths import safe_part_name
 from datacheck.schema.keys import key_columns, key_field, unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.aligned import inspect_aligned
-from datacheck.sources.base import InputInfo
+from datacheck.sources.base import InputInfo, fingerprint_of
 from datacheck.sources.discover import InputFile, discover, expand_inputs, is_folder, skipped_findings
 from datacheck.sources.indexes import check_indexes
+from datacheck.sources.label_files import find_labels
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
@@ -48,7 +50,8 @@ class Input:
 
     ``info`` comes from its header; if it cannot be read, ``error`` says why and ``info`` is None. ``identity`` is its path from
     the pipeline's folder, which does not depend on where the command runs. ``sample_name`` is set for a file that is
-    one sample: its path below the input's folder, which is its name in the output.
+    one sample: its path below the input's folder, which is its name in the output. ``labels`` are the label files that go
+    with it, each with its name in the output.
     """
 
     split: str
@@ -58,6 +61,7 @@ class Input:
     error: SourceError | None = None
     identity: str = ""
     sample_name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -85,7 +89,7 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
         require_rows(listed, pipeline.schema)
         infos = execution.map(inspect_file, listed, lambda file: lost_error(file.uri))
         inputs = [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
-        found += _with_sample_names(inputs, paths) if pipeline.rows.get(split) == "file" else inputs
+        found += _with_labels(_with_sample_names(inputs, paths))
     seen: dict[str, str] = {}
     for item in found:
         for path in item.paths:
@@ -98,14 +102,33 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
 
 
 def _with_sample_names(inputs: Sequence[Input], written: Sequence[str]) -> list[Input]:
-    """Inputs that are one sample each, named by their path below what all of their split share."""
+    """The inputs; those that are one sample each are named by their path below what all of their split share."""
+    if not any(map(_is_sample, inputs)):
+        return list(inputs)
     folders = {f"{_absolute(path)}/" for path in written if is_folder(storage_of(path), path)}
     files = [_absolute(item.uri) for item in inputs]
     folders |= {f"{path.rpartition('/')[0]}/" for path in files if not path.startswith(tuple(folders))}
     shared = len(os.path.commonpath(folders).split("/")) if len(folders) > 1 else next(iter(folders)).count("/")
     return [
-        replace(item, sample_name="/".join(path.split("/")[shared:])) for item, path in zip(inputs, files, strict=True)
+        replace(item, sample_name="/".join(path.split("/")[shared:])) if _is_sample(item) else item
+        for item, path in zip(inputs, files, strict=True)
     ]
+
+
+def _with_labels(inputs: Sequence[Input]) -> list[Input]:
+    """The inputs, samples of media with their label files, which are then no inputs of their own."""
+    labelled = [
+        replace(item, labels=find_labels(item.uri, item.sample_name))
+        if item.sample_name and item.info is not None and get_format(item.info.format).is_sample
+        else item
+        for item in inputs
+    ]
+    labels = {posixpath.normpath(uri) for item in labelled for uri, _ in item.labels}
+    return [item for item in labelled if posixpath.normpath(item.uri) not in labels]
+
+
+def _is_sample(item: Input) -> bool:
+    return item.info is not None and item.info.units[0].options.rows == "file"
 
 
 def _absolute(path: str) -> str:
@@ -159,6 +182,7 @@ def fingerprints(item: Input) -> list[dict[str, Any]]:
         return []
     unit = item.info.units[0]
     states = [(uri, state) for _, uri, state in unit.arrays] or [(unit.uri, unit.fingerprint)]
+    states += [(uri, fingerprint_of(uri)) for uri, _ in item.labels]
     return [
         {
             "uri": uri,
@@ -186,6 +210,7 @@ def tasks_of(
             format_,
             bool(item.sample_name),
             repeated,
+            labels=tuple(uri for uri, _ in item.labels),
         )
         for unit in item.info.units
     ]

@@ -353,7 +353,9 @@ def _plan_output(merged: InputResult, pipeline: Pipeline, publisher: Publisher) 
         return None
     item = merged.item
     if item.sample_name:
-        return publisher.plan_sample(item.split, item.sample_name, *merged.written_units())
+        (written,) = merged.written_units()
+        labels = [name for _, name in item.labels]
+        return publisher.plan_sample(item.split, item.sample_name, written, labels)
     format_, is_aligned = item.format(pipeline.format), item.files is not None
     return publisher.plan_output(item.split, item.uri, merged.written_units(), format_, is_aligned=is_aligned)
 

@@ -111,6 +111,7 @@ def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
         by_columns=by_columns,
         keep_going=True,
         dtypes=options.dtypes or dtypes,
+        look_into=True,
         csv_null_values=(*options.csv_null_values, *words),
     )
 

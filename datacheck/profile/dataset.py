@@ -37,7 +37,10 @@ def find_files(paths: Any, options: ReadOptions | None, dtypes: Iterable[tuple[s
     """Find the files of a dataset, to be read a few columns at a time; ``dtypes`` serve formats that have none."""
     files = expand_inputs(paths, options)
     return [
-        replace(file, options=replace(file.options, by_columns=True, dtypes=file.options.dtypes or tuple(dtypes)))
+        replace(
+            file,
+            options=replace(file.options, by_columns=True, dtypes=file.options.dtypes or tuple(dtypes), look_into=True),
+        )
         for file in files
     ]
 

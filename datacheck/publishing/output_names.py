@@ -6,12 +6,13 @@ import os
 import re
 from pathlib import PurePosixPath
 
-__all__ = ["LEDGER", "QUARANTINE", "ROWS", "OutputNames", "kind_of"]
+__all__ = ["LABEL", "LEDGER", "QUARANTINE", "ROWS", "OutputNames", "kind_of", "label_index"]
 
-ROWS, QUARANTINE, LEDGER = "rows", "quarantine", "ledger"
+ROWS, QUARANTINE, LEDGER, LABEL = "rows", "quarantine", "ledger", "label"
 
 #: Not allowed in a file that is named after a field: path separators, control characters.
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+")
+_LABEL = re.compile(r"\.label-(\d+)\.\w+$")
 #: Bytes of a stem: a file name has at most 255, and a suffix and a number may follow.
 _MAX_STEM = 180
 
@@ -20,7 +21,15 @@ def kind_of(part: str) -> str:
     """What a unit's part holds, from its name."""
     if part.endswith(".ledger.parquet"):
         return LEDGER
-    return QUARANTINE if ".quarantine." in part else ROWS
+    if ".quarantine." in part:
+        return QUARANTINE
+    return LABEL if label_index(part) is not None else ROWS
+
+
+def label_index(part: str) -> int | None:
+    """Which of a sample's label files a part is; None for any other part."""
+    found = _LABEL.search(part)
+    return None if found is None else int(found[1])
 
 
 class OutputNames:
@@ -42,6 +51,10 @@ class OutputNames:
             return self._take(f"{QUARANTINE}/{split}/{path}")
         stem = path.stem if array is None else f"{path.stem}.{_UNSAFE.sub('_', array)}"
         return self._take(str(PurePosixPath(split, path.with_name(stem + PurePosixPath(part).suffix))))
+
+    def of_label(self, split: str, name: str, part: str) -> str:
+        """The name of a sample's label file, whose path in the output is ``name``."""
+        return self._take(f"{QUARANTINE}/{split}/{name}" if kind_of(part) == QUARANTINE else f"{split}/{name}")
 
     def of_array(self, split: str, uri: str, array: str | None, suffix: str, *, is_aligned: bool) -> str:
         """The name of a file that holds all rows of an input: the input's name, or the field's for aligned arrays."""

@@ -18,7 +18,7 @@ from datacheck.errors import OutputError
 from datacheck.publishing.identity import RunIdentity
 from datacheck.publishing.links import check_no_link, is_inside
 from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
-from datacheck.publishing.output_names import LEDGER, QUARANTINE, ROWS, OutputNames, kind_of
+from datacheck.publishing.output_names import LABEL, LEDGER, QUARANTINE, ROWS, OutputNames, kind_of, label_index
 from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
@@ -204,13 +204,20 @@ class Publisher:
                 outputs.append(self._concatenate(final, parts, units, format_))
         return outputs
 
-    def plan_sample(self, split: str, name: str, unit: WrittenUnit) -> list[dict[str, Any]]:
-        """Choose the final names of the parts of a file that is one sample, and return their entries in the manifest."""
+    def plan_sample(self, split: str, name: str, unit: WrittenUnit, labels: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Choose the final names of the parts of a file that is one sample, and return their entries in the manifest.
+
+        ``labels`` are the names of its label files.
+        """
         outputs: list[dict[str, Any]] = []
-        arrays = unit.arrays if len(unit.arrays) > 1 else [None] * len(unit.parts)
-        for (part, size), array in zip(unit.parts.items(), arrays, strict=True):
-            kind = kind_of(part)
-            final = self._moves[part] = self._names.of_sample(split, name, part, array)
+        arrays = iter(unit.arrays if len(unit.arrays) > 1 else [None] * len(unit.parts))
+        for part, size in unit.parts.items():
+            kind, label = kind_of(part), label_index(part)
+            if label is not None:
+                final = self._moves[part] = self._names.of_label(split, labels[label], part)
+                outputs.append(_output(final, LABEL, 0, 0, unit.num_read, size))
+                continue
+            final = self._moves[part] = self._names.of_sample(split, name, part, next(arrays))
             outputs.append(_output(final, kind, unit.num_rows(kind), 0, unit.num_read, size))
         return outputs
 

@@ -66,6 +66,8 @@ class ReadOptions:
     newest. ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
     row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
 
+    ``look_into`` decodes images and audio that lie as bytes in a column, and describes them in columns beside it.
+
     The others are for text tables (CSV, TSV, TXT):
 
     - ``csv_delimiter``: a character, or ``whitespace`` for any number of blanks. None: by the file's name, which is a comma
@@ -91,6 +93,7 @@ class ReadOptions:
     partitions: tuple[tuple[str, str], ...] = ()
     rows: RowsAre | None = None
     array_name: str | None = None
+    look_into: bool = False
     table_version: int | None = None
     csv_delimiter: str | None = None
     csv_decimal: str = "."

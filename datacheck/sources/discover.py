@@ -127,6 +127,8 @@ def _input_files(uri: str, options: ReadOptions, dataset: Format | None) -> list
     record = format_of_name(uri)
     if record is not None and record.is_tabular and (partitions := _partitions(uri)):
         options = replace(options, partitions=partitions)
+    if record is not None and record.is_sample:
+        options = replace(options, rows="file")
     return [InputFile(uri, options, dataset.name if dataset is not None else "")]
 
 

@@ -19,6 +19,7 @@ from datacheck.errors import DatacheckError, SourceError
 from datacheck.formats import get_format
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
+from datacheck.sources.media import with_media
 from datacheck.sources.probe import read_head
 from datacheck.storage.os_errors import machine_failure
 from datacheck.text import plain
@@ -84,6 +85,8 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
                 check_unchanged(unit.uri, unit.fingerprint)
                 if unit.options.rows == "file":
                     batch = batch.with_columns(tuple(replace(column, is_sample=True) for column in batch.columns))
+                if unit.options.look_into and not get_format(self.format).is_sample:
+                    batch = with_media(batch)
                 for part in _bounded(batch, unit):
                     yield _with_partitions(part, unit) if unit.options.partitions and part.counts_rows else part
         except DatacheckError:
@@ -100,7 +103,7 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
 
 def _check_is_arrays(uri: str, format_: str) -> None:
     """Raise ``SourceError`` for a table that is to be read as one sample."""
-    if not get_format(format_).is_arrays:
+    if not (get_format(format_).is_arrays or get_format(format_).is_sample):
         problem = f"'rows: file' makes one sample of each file of arrays, but a {format_} file is a table of many rows"
         raise SourceError("DC901", uri, problem, "leave it out, or read it as an input of its own without 'rows: file'")
 

@@ -316,7 +316,7 @@ def test_a_matlab_file_that_is_named_says_what_it_is_and_what_to_do(folder: Path
     ("values", "what"),
     [
         ([b"\x00\x01\x80" * 8] * 4, "it holds bytes"),
-        ([b"\x89PNG\r\n\x1a\n" + bytes(9)] * 4, "it holds PNG images as bytes"),
+        ([b"\x93NUMPY\x01\0" + bytes(9)] * 4, "it holds .npy arrays as bytes"),
         (['{"a": [1, NaN]}', None, '{"b": 2}'], "it holds JSON as text"),
         (["[0.1, 0.2]", "[nan, -1e5]", ""], "it holds lists of numbers as text"),
         (["[" + "0.125, " * 300 + "1]"] * 3, "it holds lists of numbers as text"),

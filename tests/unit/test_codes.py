@@ -12,7 +12,7 @@ every_code = pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
 @every_code
 def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
     levels = {
-        "value": ("DC1", "DC20", "DC211", "DC212", "DC213", "DC214", "DC215"),
+        "value": ("DC1", "DC20", "DC211", "DC212", "DC213", "DC214", "DC215", "DC6"),
         "row": ("DC216", "DC217", "DC302", "DC303", "DC305", "DC307"),
         "file": ("DC0", "DC304", "DC306", "DC9"),
         "dataset": ("DC301", "DC308", "DC31", "DC32", "DC330", "DC5"),
@@ -25,7 +25,7 @@ def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
 def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     number = code.code
     of_vectors = ("DC216", "DC217")
-    of_values = ("DC003", "DC004", "DC012", "DC1", "DC2")
+    of_values = ("DC003", "DC004", "DC012", "DC1", "DC2", "DC6")
     assert code.counts_values == (number.startswith(of_values) and number not in of_vectors)
     assert code.counts_nulls == (number in ("DC104", "DC105", "DC107", "DC108"))
     assert code.becomes_null == (number in ("DC003", "DC007", "DC012"))
@@ -44,7 +44,7 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
         "DC328",
         "DC329",
     ]
-    assert code.tolerable == number.startswith(("DC1", "DC2", *of_rows))
+    assert code.tolerable == number.startswith(("DC1", "DC2", "DC6", *of_rows))
     assert code.allowable == (number in ("DC101", "DC102", "DC103", "DC104", "DC110"))
     repairable = ("DC101", "DC102", "DC103", "DC104", "DC110", *(f"DC20{digit}" for digit in range(1, 7)))
     assert code.repairable == number.startswith((*repairable, *(f"DC21{digit}" for digit in range(1, 6))))
@@ -64,6 +64,7 @@ def test_a_family_shares_its_first_digit(code: Code) -> None:
         "3": "ROWS",
         "4": "TRAINING",
         "5": "NOTES",
+        "6": "MEDIA",
         "9": "UNREADABLE",
     }
     assert code.family is Family[digits[code.code[2]]]

@@ -83,6 +83,7 @@ class PartFiles:
         """Write kept rows. A sample that is not kept has no file."""
         if self._task.is_sample and not batch.num_rows:
             return
+        batch = batch.with_columns(tuple(column for column in batch.columns if not column.derived))
         if not self._writers:
             self._open(batch.take(np.empty(0, np.int64)))
         if batch.num_rows:
@@ -99,7 +100,8 @@ class PartFiles:
         divided = self._split_by_file(template)
         for index, part in enumerate(divided):
             ending = f".{index:03d}" if len(divided) > 1 else ""
-            name = f"{self._task.name}{ending}{sink.suffix}"
+            # A copy keeps the suffix of its original.
+            name = f"{self._task.name}{ending}{sink.suffix or PurePosixPath(self._task.unit.uri).suffix}"
             self._writers.append((name, sink.open(f"{self._plan.parts}/{name}", part)))
         has_one_array = get_format(self._task.format).is_one_array
         self._arrays = list(template.names) if has_one_array else [None] * len(divided)
@@ -171,6 +173,8 @@ class PartFiles:
             groups = pa.concat_arrays([group for _, group, _, _ in self._removed])
             parts[name] = write_ledger(f"{self._plan.parts}/{name}", rows, outcomes, codes, groups)
         self._closed = True
+        if self._num_kept:
+            parts |= self._copy_labels(f"{self._task.name}.label")
         by_outcome, by_code = Counter(dict(outcomes.counts())), Counter[str]()
         for broken, number in codes.counts():
             by_code.update(dict.fromkeys(broken, number))
@@ -184,6 +188,11 @@ class PartFiles:
             dict(sorted(by_code.items())),
         )
 
+    def _copy_labels(self, name: str) -> dict[str, int]:
+        """Copy the label files of a sample, as parts called ``name`` and a number."""
+        parts = {f"{name}-{index}{PurePosixPath(uri).suffix}": uri for index, uri in enumerate(self._task.labels)}
+        return {part: copy_file(uri, f"{self._plan.parts}/{part}") for part, uri in parts.items()}
+
     def _close_sample(self, sample: RemovedSample) -> WrittenParts:
         """Finish a sample that is not kept."""
         parts: dict[str, int] = {}
@@ -192,6 +201,7 @@ class PartFiles:
             name = f"{self._task.name}.quarantine{PurePosixPath(unit.uri).suffix}"
             parts[name] = copy_file(unit.uri, f"{self._plan.parts}/{name}")
             check_unchanged(unit.uri, unit.fingerprint)
+            parts |= self._copy_labels(f"{self._task.name}.quarantine.label")
         self._closed = True
         is_dropped = sample.verdict == DROPPED
         by_code = dict.fromkeys(sorted(sample.codes), 1)

@@ -120,7 +120,7 @@ def _layout(batch: Batch) -> Layout | None:
 
 def _kind(column: Column) -> Any:
     data = column.data
-    if column.problem or column.words is not None or column.dtype is not None:
+    if column.problem or column.words is not None or column.dtype is not None or column.is_media:
         return None
     if isinstance(data, np.ndarray):
         is_plain = type(data) is np.ndarray and data.ndim and data.dtype.kind in "?biufc"

@@ -23,6 +23,7 @@ class UnitTask:
         format: the format to write.
         is_sample: whether the unit is a whole file, which is one sample.
         duplicates: for each unique key, the rows of the file that repeat an earlier row's key.
+        labels: the label files of a sample, which are copied with it.
         file_outcomes: the results of the checks that need all kept rows of the file, with rows of the file.
     """
 
@@ -34,3 +35,4 @@ class UnitTask:
     is_sample: bool = False
     duplicates: tuple[tuple[str | None, IntArray], ...] = ()
     file_outcomes: tuple[Outcome, ...] = ()
+    labels: tuple[str, ...] = ()

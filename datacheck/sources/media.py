@@ -1,0 +1,228 @@
+"""Images and audio that lie as bytes in a column: each is decoded to its end, and described by columns beside it.
+
+A column ``image`` of bytes gets ``image.width`` and so on, which a schema can bound; what is wrong with a value is a fault of
+its row. It makes no difference whether the bytes are a file, a member of an archive or a value of a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column, Fault
+from datacheck.findings import MAX_EXAMPLES
+from datacheck.leaves import BoolArray
+from datacheck.text import plain
+
+__all__ = ["MAX_DECODED_BYTES", "Examined", "media_kind", "with_media"]
+
+#: A larger image or recording is not decoded.
+MAX_DECODED_BYTES = 256 << 20
+#: So many values tell what a column holds.
+_NUM_SAMPLES = 5
+
+_KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    (
+        "image",
+        re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0", re.DOTALL),
+    ),
+    ("audio", re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|\xff[\xfb\xf3\xf2]", re.DOTALL)),
+)
+_OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE), "an HTML page"),
+    (re.compile(rb"\s*<(\?xml|error)", re.IGNORECASE), "an XML document"),
+    (re.compile(rb'\s*[{\[]\s*"'), "JSON"),
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive"),
+    (re.compile(rb"%PDF"), "a PDF"),
+)
+
+
+@dataclass(slots=True)
+class Examined:
+    """What is known of one image or recording: facts by name, and faults as (code, detail).
+
+    ``values`` are the samples or pixels of one that stores floating-point numbers.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    values: np.ndarray[Any, Any] | None = None
+
+
+def media_kind(head: bytes) -> str | None:
+    """``image``, ``audio`` or None, by the first bytes of a value."""
+    return next((kind for kind, pattern in _KINDS if pattern.match(head)), None)
+
+
+def describe_other(data: bytes) -> str:
+    """What bytes are that are neither."""
+    if not data:
+        return "empty"
+    if not any(data[:4096]):
+        return "nothing but zero bytes"
+    return next((name for pattern, name in _OTHERS if pattern.match(data[:512])), "of no known format")
+
+
+def with_media(batch: Batch, kind: str | None = None) -> Batch:
+    """The batch with the columns that describe its images and recordings, and with what is wrong with them.
+
+    ``kind`` says what all columns of bytes hold; None to see it by their values, which are then left alone if the library
+    for them is not installed.
+    """
+    columns: list[Column] = []
+    faults = list(batch.faults)
+    for column in batch.columns:
+        found = kind or _kind_of(column)
+        examine = None if found is None else _examiner(found)
+        if examine is None or found is None:
+            columns.append(column)
+            continue
+        columns.append(replace(column, is_media=True))
+        described, of_column = _describe(column, found, examine)
+        columns += [replace(one, is_sample=column.is_sample) for one in described]
+        faults += of_column
+    if not any(column.is_media for column in columns):
+        return batch
+    return replace(batch, columns=tuple(columns), faults=tuple(faults))
+
+
+def _examiner(kind: str) -> Callable[[Any], Examined] | None:
+    try:
+        if kind == "image":
+            from datacheck.sources.images import examine_image as examine
+        else:
+            from datacheck.sources.audio import examine_audio as examine
+    except ImportError:
+        return None
+    return examine
+
+
+def _bytes_of(column: Column) -> tuple[pa.Array, pa.Array | None] | None:
+    """The bytes in a column and the paths beside them, as Hugging Face stores both; None if it holds no bytes."""
+    data, types = column.data, pa.types
+    if isinstance(data, np.ndarray):
+        return None
+    paths = None
+    if types.is_struct(data.type):
+        names = [one.name for one in data.type]
+        if names.count("bytes") != 1 or not set(names) <= {"bytes", "path"}:
+            return None
+        # Not flatten(), since the bytes of a null are nothing.
+        parts = data.flatten()
+        paths = parts[names.index("path")] if "path" in names else None
+        data = parts[names.index("bytes")]
+    if not (types.is_binary(data.type) or types.is_large_binary(data.type)):
+        return None
+    return data, paths
+
+
+def _kind_of(column: Column) -> str | None:
+    found = _bytes_of(column)
+    if found is None or not len(found[0]):
+        return None
+    data = found[0]
+    positions = sorted({len(data) * part // _NUM_SAMPLES for part in range(_NUM_SAMPLES)})
+    kinds = [media_kind(_view(data[position])[:16].tobytes()) for position in positions if data[position].is_valid]
+    known = [kind for kind in kinds if kind is not None]
+    # One that is broken does not hide what the others are.
+    return max(known, key=known.count) if len(known) * 2 > len(kinds) else None
+
+
+def _view(scalar: pa.Scalar) -> memoryview:
+    buffer = scalar.as_buffer()
+    return memoryview(buffer) if buffer is not None and buffer.size else memoryview(b"")
+
+
+def _describe(column: Column, kind: str, examine: Callable[[Any], Examined]) -> tuple[list[Column], list[Fault]]:
+    found = _bytes_of(column)
+    assert found is not None
+    data, paths = found
+    examined = [None if not one.is_valid else _examine(_view(one), kind, examine) for one in data]
+    if paths is not None:
+        for one, path in zip(examined, paths.to_pylist(), strict=True):
+            if one is not None and path:
+                one.faults += wrong_suffix(path, one.facts)
+    return list(_columns(column.name or kind, examined)), list(_faults(column.name or kind, examined))
+
+
+def _examine(view: memoryview, kind: str, examine: Callable[[Any], Examined]) -> Examined:
+    head = view[:4096].tobytes()
+    if media_kind(head[:16]) is None and (other := describe_other(head)) != "of no known format":
+        return Examined(faults=[("DC601", f"it is {other}")])
+    try:
+        examined = examine(view)
+    except Exception as error:  # libraries raise anything on damaged bytes
+        text = plain(str(error).partition("\n")[0], 120)
+        return Examined(faults=[("DC601", f"{kind} cannot be decoded: {text or type(error).__name__}")])
+    examined.facts["hash"] = hashlib.blake2b(view, digest_size=16).hexdigest()
+    return examined
+
+
+_SUFFIXES = {
+    ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".png": "png", ".gif": "gif", ".bmp": "bmp", ".tif": "tiff",
+    ".tiff": "tiff", ".webp": "webp", ".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3",
+}  # fmt: skip
+
+
+def wrong_suffix(path: str, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """A fault if the suffix of a name is that of another format."""
+    suffix = re.search(r"\.[a-z0-9]+$", path.lower())
+    said, is_format = _SUFFIXES.get(suffix[0] if suffix else ""), facts.get("format")
+    if said is not None and is_format is not None and said != is_format:
+        yield "DC602", f"its name says {said}, its bytes are {is_format}"
+
+
+def _columns(name: str, examined: Sequence[Examined | None]) -> Iterator[Column]:
+    facts = dict.fromkeys(key for one in examined if one is not None for key in one.facts)
+    for fact in facts:
+        values = [None if one is None else one.facts.get(fact) for one in examined]
+        yield _column(f"{name}.{fact}", values)
+    if any(one is not None and one.values is not None for one in examined):
+        flat = [None if one is None or one.values is None else one.values for one in examined]
+        absent = np.array([value is None for value in flat], np.bool_)
+        lengths = [0 if value is None else value.size for value in flat]
+        joined = np.concatenate([value.reshape(-1) for value in flat if value is not None])
+        inner = pa.Array.from_buffers(pa.float32(), len(joined), [None, pa.py_buffer(joined)])
+        offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        kind = pa.large_list(pa.float32())
+        data = pa.Array.from_buffers(kind, len(flat), [_bitmap(~absent), offsets], children=[inner])
+        path = f"{name}.values"
+        yield Column(path, data, absent={path: absent} if absent.any() else None, derived=True)
+
+
+def _column(path: str, values: list[Any]) -> Column:
+    absent = np.array([value is None for value in values], np.bool_)
+    sample = next((value for value in values if value is not None), "")
+    if isinstance(sample, str):
+        builder = pa.lib.StringBuilder()
+        builder.append_values(values)
+        data = builder.finish()
+    else:
+        dtype = np.float64 if isinstance(sample, float) else np.int64
+        numbers = np.array([0 if value is None else value for value in values], dtype)
+        kind = pa.float64() if dtype is np.float64 else pa.int64()
+        data = pa.Array.from_buffers(kind, len(values), [_bitmap(~absent), pa.py_buffer(numbers)])
+    return Column(path, data, absent={path: absent} if absent.any() else None, derived=True)
+
+
+def _bitmap(valid: BoolArray) -> pa.Buffer | None:
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def _faults(name: str, examined: Sequence[Examined | None]) -> Iterator[Fault]:
+    found: dict[str, list[tuple[int, str]]] = {}
+    for row, one in enumerate(examined):
+        for code, detail in () if one is None else one.faults:
+            found.setdefault(code, []).append((row, detail))
+    num_checked = sum(one is not None for one in examined)
+    for code, rows in found.items():
+        examples = tuple((row, detail) for row, detail in rows[:MAX_EXAMPLES])
+        positions = np.array([row for row, _ in rows], np.int64)
+        yield Fault(code, name, num_checked, positions, examples, rows[0][1])
