@@ -273,6 +273,14 @@ BUILT_IN: dict[str, Format] = {
             is_sample=True,
             is_slow_to_check=True,
         ),
+        Format(
+            name="tar",
+            suffixes=(".tar", ".tar.gz", ".tgz"),
+            recognizer="datacheck.sources.recognizers:is_tar",
+            source="datacheck.sources.tar:TarSource",
+            sink="datacheck.sinks.tar:TarSink",
+            is_slow_to_check=True,
+        ),
         # Files of one array each that belong together row by row.
         Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),
     )
@@ -303,7 +311,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
         remedy=f"a pickle runs code when it is loaded: {_AS_ARRAYS}",
     ),
     UnreadFormat(name="TFRecord", suffixes=(".tfrecord", ".tfrecords"), remedy=f"{_AS_PARQUET} or .npz"),
-    UnreadFormat(name="tar", suffixes=(".tar",), remedy="unpack it first"),
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),

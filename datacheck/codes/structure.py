@@ -280,4 +280,25 @@ CODES = (
             "    - {action: drop_row, codes: DC012}"
         ),
     ),
+    _code(
+        code="DC013",
+        name="split-sample",
+        level="value",
+        message="{violations} of {checked} samples are not whole in {field}: {detail}",
+        finds=(
+            "A tar shard in which the members of one key do not lie beside each other, or in which two members of a sample have"
+            " the same suffix."
+        ),
+        why=(
+            "WebDataset groups neighbours: members that lie apart make two samples, each without a field, and no error. Of two"
+            " members with one name, the loader raises or takes the last."
+        ),
+        example=(
+            "Two writers appended to one shard:\n"
+            "\n"
+            "    DC013 1 of 4,000 samples are not whole in '__key__': the members of 'n0017' lie in several places (a-000.tar,"
+            " row 801)"
+        ),
+        remedy="Write the shard again, with the members of each sample in a row (`tar --sort=name`).",
+    ),
 )

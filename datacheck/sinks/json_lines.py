@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +19,7 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_array, column_name
+from datacheck.sinks.json_patch import ABSENT, patched
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
@@ -69,34 +69,15 @@ def _lines_of(batch: Batch) -> Iterator[bytes]:
         before = json.loads(line)
         is_object = isinstance(before, dict)
         record = before if is_object else {batch.columns[0].name: before}
-        patched = dict(record)
+        new = dict(record)
         for name in batch.dropped:
-            patched.pop(name, None)
+            new.pop(name, None)
         for name, values in changed:
-            value = _patched(patched.get(name, _ABSENT), values(row))
-            if value is not _ABSENT:
-                patched[name] = value
-        is_same = len(patched) == len(record) and all(patched[name] is record.get(name, _ABSENT) for name in patched)
-        yield line if is_same else _line(patched if is_object else next(iter(patched.values())))
-
-
-_ABSENT: Any = object()
-
-
-def _patched(before: Any, after: Any) -> Any:
-    """The value after repairs: the same object where nothing in it was repaired. What a record lacks, it lacks still."""
-    if after is None:
-        return before
-    if isinstance(before, dict) and isinstance(after, dict):
-        inner = {key: _patched(before.get(key, _ABSENT), value) for key, value in after.items()}
-        inner = {key: value for key, value in inner.items() if value is not _ABSENT}
-        is_same = all(value is before.get(key, _ABSENT) for key, value in inner.items())
-        return before if is_same else {**before, **inner}
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        items = [_patched(*pair) for pair in zip(before, after, strict=True)]
-        return before if all(new is old for new, old in zip(items, before, strict=True)) else items
-    is_nan = isinstance(before, float) and isinstance(after, float) and math.isnan(before) and math.isnan(after)
-    return before if is_nan or (before == after and isinstance(before, bool) == isinstance(after, bool)) else after
+            value = patched(new.get(name, ABSENT), values(row))
+            if value is not ABSENT:
+                new[name] = value
+        is_same = len(new) == len(record) and all(new[name] is record.get(name, ABSENT) for name in new)
+        yield line if is_same else _line(new if is_object else next(iter(new.values())))
 
 
 def _values_of(column: Column) -> Callable[[int], Any]:

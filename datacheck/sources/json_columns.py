@@ -53,13 +53,14 @@ class JsonColumns:
     """Turns records into columns. ``dtypes`` are those of the schema, by path: numbers are read as these.
 
     Attributes:
+        absent: for each path, where the array that was made last has neither a value nor a null.
         faults: keys that are missing, and values of another type than the others, in the order in which they were found.
     """
 
     def __init__(self, dtypes: Mapping[str, str]) -> None:
         self.faults: list[Fault] = []
         self._dtypes = dtypes
-        self._absent: dict[str, BoolArray] = {}
+        self.absent: dict[str, BoolArray] = {}
 
     def of(self, records: Sequence[dict[str, Any]], wanted: Sequence[str] | None = None) -> list[Column]:
         """The columns of records, one for each key (of ``wanted``). Raises ``TooManyKeysError``."""
@@ -70,13 +71,14 @@ class JsonColumns:
         columns = []
         for key, values in by_key.items():
             if wanted is None or key in wanted:
-                self._absent = {}
-                data = self._array(key, values, rows, 0)
-                columns.append(Column(key, data, absent=self._absent or None))
+                self.absent = {}
+                data = self.array(key, values, rows, 0)
+                columns.append(Column(key, data, absent=self.absent or None))
         return columns
 
-    def _array(self, path: str, values: Sequence[Any], rows: IntArray, depth: int) -> pa.Array:
+    def array(self, path: str, values: Sequence[Any], rows: IntArray | None = None, depth: int = 0) -> pa.Array:
         """Values at a path as an Arrow array; ``rows`` are the records that they lie in."""
+        rows = np.arange(len(values), dtype=np.int64) if rows is None else rows
         kinds = set(map(type, values))
         if _Missing in kinds:
             values = self._without_missing(path, values, rows)
@@ -105,7 +107,7 @@ class JsonColumns:
 
     def _without_missing(self, path: str, values: Sequence[Any], rows: IntArray) -> list[Any]:
         missing = np.fromiter((value is _MISSING for value in values), np.bool_, len(values))
-        self._absent[path] = missing
+        self.absent[path] = missing
         self.faults.append(Fault("DC107", path, len(values), rows[missing]))
         return [None if value is _MISSING else value for value in values]
 
@@ -123,7 +125,7 @@ class JsonColumns:
         positions = np.flatnonzero(where)
         if not len(positions):
             return
-        self._absent[path] = where | self._absent.get(path, False)
+        self.absent[path] = where | self.absent.get(path, False)
         first = [(int(rows[position]), _shown(values[position])) for position in positions[:MAX_EXAMPLES].tolist()]
         num_checked = len(values) - int(np.count_nonzero([value is None for value in values]))
         self.faults.append(Fault("DC012", path, num_checked, rows[positions], tuple(first), detail))
@@ -132,7 +134,7 @@ class JsonColumns:
         lists = values if valid is None else [value for value in values if value is not None]
         lengths = np.zeros(len(values), np.int32)
         lengths[slice(None) if valid is None else valid] = np.fromiter(map(len, lists), np.int32, len(lists))
-        inner = self._array(f"{path}[]", list(chain.from_iterable(lists)), np.repeat(rows, lengths), depth + 1)
+        inner = self.array(f"{path}[]", list(chain.from_iterable(lists)), np.repeat(rows, lengths), depth + 1)
         buffers = [_bitmap(valid), _offsets(lengths)]
         return pa.Array.from_buffers(pa.list_(inner.type), len(values), buffers, children=[inner])
 
@@ -145,7 +147,7 @@ class JsonColumns:
             return self._map(path, values, valid, rows, depth)
         inner_rows = rows if valid is None else rows[valid]
         children = [
-            _spread(self._array(f"{path}.{key}", inner, inner_rows, depth + 1), valid) for key, inner in by_key.items()
+            _spread(self.array(f"{path}.{key}", inner, inner_rows, depth + 1), valid) for key, inner in by_key.items()
         ]
         kind = pa.struct([pa.field(key, child.type) for key, child in zip(by_key, children, strict=True)])
         return pa.Array.from_buffers(kind, len(values), [_bitmap(valid)], children=children)
@@ -155,7 +157,7 @@ class JsonColumns:
         lengths = np.fromiter(map(len, dicts), np.int32, len(dicts))
         keys = _strings(list(chain.from_iterable(dicts)), None)
         items = list(chain.from_iterable(value.values() for value in dicts))
-        inner = self._array(f"{path}[].value", items, np.repeat(rows, lengths), depth + 1)
+        inner = self.array(f"{path}[].value", items, np.repeat(rows, lengths), depth + 1)
         kind = pa.map_(pa.string(), inner.type)
         fields = [pa.field("key", pa.string(), nullable=False), pa.field("value", inner.type)]
         entries = pa.StructArray.from_arrays([keys, inner], fields=fields)

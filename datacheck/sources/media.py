@@ -79,7 +79,7 @@ def with_media(batch: Batch, kind: str | None = None) -> Batch:
     columns: list[Column] = []
     faults = list(batch.faults)
     for column in batch.columns:
-        found = kind or _kind_of(column)
+        found = kind or _kind_by_name(column) or _kind_of(column)
         examine = None if found is None else _examiner(found)
         if examine is None or found is None:
             columns.append(column)
@@ -123,6 +123,18 @@ def _bytes_of(column: Column) -> tuple[pa.Array, pa.Array | None] | None:
     return data, paths
 
 
+def _suffix_of(column: Column) -> str:
+    """The suffix that the name of a column is, as in a tar shard; empty for any other name."""
+    suffix = f".{(column.name or '').rpartition('.')[2].lower()}"
+    return suffix if suffix in _SUFFIXES else ""
+
+
+def _kind_by_name(column: Column) -> str | None:
+    if not _suffix_of(column) or _bytes_of(column) is None:
+        return None
+    return "audio" if _SUFFIXES[_suffix_of(column)] in _AUDIO else "image"
+
+
 def _kind_of(column: Column) -> str | None:
     found = _bytes_of(column)
     if found is None or not len(found[0]):
@@ -145,8 +157,9 @@ def _describe(column: Column, kind: str, examine: Callable[[Any], Examined]) -> 
     assert found is not None
     data, paths = found
     examined = [None if not one.is_valid else _examine(_view(one), kind, examine) for one in data]
-    if paths is not None:
-        for one, path in zip(examined, paths.to_pylist(), strict=True):
+    named = [_suffix_of(column)] * len(examined) if paths is None else paths.to_pylist()
+    if any(named):
+        for one, path in zip(examined, named, strict=True):
             if one is not None and path:
                 one.faults += wrong_suffix(path, one.facts)
     return list(_columns(column.name or kind, examined)), list(_faults(column.name or kind, examined))
@@ -169,6 +182,9 @@ _SUFFIXES = {
     ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".png": "png", ".gif": "gif", ".bmp": "bmp", ".tif": "tiff",
     ".tiff": "tiff", ".webp": "webp", ".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3",
 }  # fmt: skip
+
+
+_AUDIO = ("wav", "flac", "ogg", "mp3")
 
 
 def wrong_suffix(path: str, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,15 @@ from datacheck.sources.archive import open_zip
 from datacheck.sources.base import ReadOptions
 from datacheck.storage.registry import storage_of
 
-__all__ = ["is_json_lines", "is_json_records", "is_number", "is_number_table", "is_safetensors", "is_torch_archive"]
+__all__ = [
+    "is_json_lines",
+    "is_json_records",
+    "is_number",
+    "is_number_table",
+    "is_safetensors",
+    "is_tar",
+    "is_torch_archive",
+]
 
 #: Bytes in which a table of numbers shows itself.
 _HEAD_BYTES = 4096
@@ -57,6 +65,11 @@ def is_json_records(uri: str, _head: bytes = b"") -> bool:
 def is_json_lines(_uri: str, head: bytes) -> bool:
     """Whether a file begins with an object of JSON, as JSON Lines do."""
     return _OBJECT.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
+
+
+def is_tar(_uri: str, head: bytes) -> bool:
+    """Whether a file begins with the header of a member of a tar archive."""
+    return head[257:262] == b"ustar"
 
 
 def is_number(text: str) -> bool:

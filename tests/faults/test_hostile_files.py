@@ -22,11 +22,13 @@ from source_files import FORMATS, Format, inspect, join, make_table, parameters,
 
 from datacheck.codes import CODES
 from datacheck.errors import SourceError
-from datacheck.formats import known_suffixes
+from datacheck.formats import BUILT_IN, known_suffixes
 from datacheck.sources import ReadOptions, source_for
 
 every_format = pytest.mark.parametrize("form", parameters())
-every_suffix = pytest.mark.parametrize("suffix", known_suffixes())
+#: Of images and audio, a file that is none is a finding about its one row.
+_MEDIA = {suffix for record in BUILT_IN.values() if record.is_sample for suffix in record.suffixes}
+every_suffix = pytest.mark.parametrize("suffix", sorted(set(known_suffixes()) - _MEDIA))
 
 
 def read_or_code(path: Path) -> tuple[str, dict[str | None, np.ndarray[Any, Any]]]:
@@ -137,6 +139,8 @@ def test_what_is_of_no_format_at_all(suffix: str, content: bytes, tmp_path: Path
     path.write_bytes(content)
     if suffix in (".csv", ".tsv") and content.startswith(b"<"):
         pytest.skip("a page is a text of one column")
+    if suffix == ".tar" and not any(content):
+        pytest.skip("an archive without members")
     assert code_of(path) == ("DC909" if ".txt" in suffix else "DC901")
 
 

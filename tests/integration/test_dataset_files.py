@@ -275,7 +275,7 @@ def test_files_that_were_not_checked_are_counted_in_one_note(folder: Path) -> No
     table(folder / "a.parquet", x=[1])
     for name in ("1.mat", "2.mat", "sub/3.mat", "b.pkl", ".hidden.npy", "_tmp.parquet", "notes.xlsx"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"x")
+        (folder / name).write_bytes(b"{}" if name.endswith(".json") else b"x")
     for name in ("README.md", "LICENSE", "_SUCCESS", ".DS_Store", "._a.parquet", "a.parquet.crc", ".a.parquet.crc"):
         (folder / name).write_bytes(b"x")
     for name in ("manifest.json", "statistics.json", "x.mat.dvc", "model.safetensors.index.fp16.json.lock", "load.py"):

@@ -170,6 +170,8 @@ def test_an_object_that_changes_while_it_is_read_is_not_believed(
 @every_format
 def test_a_file_under_the_name_of_another_format_is_refused(form: Format, save: Save) -> None:
     for suffix, named in SUFFIXES.items():
+        if BUILT_IN[named].is_sample:
+            continue  # what is no image is a finding about its row
         packed = [next((one for one in (".gz", ".zst") if name.endswith(one)), "") for name in (suffix, form.suffix)]
         is_same = SUFFIXES[form.suffix] == named or (SUFFIXES[form.suffix] == "jsonl" and named == "json")
         # A list over several lines is a text of one column.
@@ -231,4 +233,6 @@ def test_an_unknown_format_is_named_with_the_nearest() -> None:
 
 
 def test_every_format_of_the_table_is_tried_here() -> None:
-    assert {SUFFIXES[form.suffix] for form in FORMATS.values()} | {"npy", "txt"} == set(SUFFIXES.values())
+    # Files that are no tables of numbers have tests of their own.
+    others = {"npy", "txt", "image", "audio", "tar", "tokens", "megatron"}
+    assert {SUFFIXES[form.suffix] for form in FORMATS.values()} | others >= set(SUFFIXES.values())

@@ -1,0 +1,101 @@
+"""WebDataset shards: kept samples are copied byte for byte, headers included, and repaired members written anew."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from datacheck.arrow_layouts import python_value
+from datacheck.batch import Batch, Column
+from datacheck.errors import OutputError
+from datacheck.sinks.columns import arrow_array, column_name
+from datacheck.sinks.json_patch import patched
+from datacheck.sinks.writer import FileWriter
+from datacheck.sources.tar import split_name
+from datacheck.sources.tar_members import BLOCK, Member, header_with_size, read_members
+from datacheck.text import plain
+
+__all__ = ["TarSink"]
+
+#: The end of an archive.
+_END = bytes(2 * BLOCK)
+
+
+class TarSink:
+    """Writes shards."""
+
+    format: ClassVar[str] = "tar"
+    suffix: ClassVar[str] = ".tar"
+
+    def open(self, uri: str, template: Batch) -> _Writer:
+        return _Writer(uri, template)
+
+
+class _Writer(FileWriter):
+    def __init__(self, uri: str, template: Batch) -> None:
+        super().__init__(uri)
+        if template.raw is None:
+            raise OutputError("only samples of tar shards can be written as tar; parquet and arrow can hold other rows")
+        self._file = self._open()
+
+    def _write(self, batch: Batch) -> None:
+        assert batch.raw is not None
+        changed = {column_name(column): column for column in batch.columns if column.is_new}
+        for row, raw in enumerate(batch.raw.array):
+            content = raw.as_py()
+            if content is None:
+                raise OutputError(
+                    f"the sample in row {row} has a member that is too large to be copied; drop or quarantine it"
+                )
+            if changed or batch.dropped:
+                content = _rewritten(content, row, changed, batch.dropped)
+            self._file.write(content)
+
+    def _finish(self) -> None:
+        self._file.write(_END)
+
+
+def _rewritten(raw: bytes, row: int, changed: dict[str, Column], dropped: tuple[str, ...]) -> bytes:
+    """A sample with the members of repaired columns written anew, and without those of dropped ones."""
+    parts = []
+    for member in read_members(io.BytesIO(raw + _END), len(raw)):
+        assert isinstance(member, Member)
+        named = split_name(member.name)
+        suffix = "" if named is None else named[1]
+        if suffix in dropped:
+            continue
+        if suffix in changed and member.data is not None:
+            content = _encoded(suffix, member.data, python_value(arrow_array(changed[suffix])[row]))
+            if content != member.data:
+                size = member.size + -member.size % BLOCK
+                header = header_with_size(member.raw[-size - BLOCK : len(member.raw) - size], len(content))
+                before = member.raw[: len(member.raw) - size - BLOCK]
+                parts += [before, header, content, bytes(-len(content) % BLOCK)]
+                continue
+        parts.append(member.raw)
+    return b"".join(parts)
+
+
+def _encoded(suffix: str, before: bytes, value: Any) -> bytes:
+    kind = suffix.rpartition(".")[2]
+    if value is None:
+        return before
+    if kind == "npy":
+        stream = io.BytesIO()
+        array = np.load(io.BytesIO(before), allow_pickle=False)
+        order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+        # The values of a column are in the order of the memory.
+        np.save(stream, np.array(value, array.dtype).reshape(array.shape, order=order), allow_pickle=False)
+        return stream.getvalue()
+    if kind == "json":
+        old = json.loads(before)
+        new = patched(old, value)
+        return before if new is old else json.dumps(new, ensure_ascii=False).encode()
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str | int):
+        return before if before.strip() == str(value).encode() else str(value).encode()
+    raise OutputError(f"a repaired member {plain(suffix)!r} cannot be written into a shard")

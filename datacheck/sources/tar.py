@@ -1,0 +1,263 @@
+"""WebDataset shards: tar archives whose members make samples by the part of their names before the first dot.
+
+``.pyd``, ``.pkl`` and other members whose content is code are not looked into.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column, Fault, RawRecords
+from datacheck.errors import SourceError
+from datacheck.findings import MAX_EXAMPLES
+from datacheck.leaves import BoolArray
+from datacheck.sources.arrays import parse_npy_header
+from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.json_columns import JsonColumns
+from datacheck.sources.packed import open_packed
+from datacheck.sources.tar_members import Member, TarProblem, read_members
+from datacheck.text import plain
+
+__all__ = ["KEY", "TarSource", "split_name"]
+
+#: The column of the keys, as WebDataset calls it.
+KEY = "__key__"
+#: A member that is larger is not looked into; nor are the rest of a sample's members once it has so many bytes.
+MAX_MEMBER_BYTES = 256 << 20
+_MAX_ROWS = 4096
+_INTEGERS = ("cls", "cls2", "index", "inx", "idx", "id")
+_TEXTS = ("txt", "text", "transcript", "caption")
+
+
+class TarSource:
+    """Reads shards: one row a sample, one column a suffix, with the decoded values of npy, json, cls and txt."""
+
+    format: ClassVar[str] = "tar"
+
+    @translate_inspect_errors
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = fingerprint_of(uri)
+        with open_packed(uri, options) as stream:
+            first = next(iter(read_members(stream, 0)), None)
+        if isinstance(first, TarProblem) and first.offset == 0:
+            raise SourceError("DC901", uri, f"it is no tar archive, or a damaged one: {first.problem}", REWRITE_FILE)
+        unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
+        return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
+
+    @translate_read_errors
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        row = 0
+        is_empty = True
+        for samples, problems in _groups(unit):
+            batch = _batch(samples, row, unit, problems)
+            row += len(samples)
+            is_empty = False
+            yield batch
+        if is_empty:
+            yield Batch((), 0)
+
+
+@dataclass(slots=True)
+class _Sample:
+    """The members of one key that lie beside each other."""
+
+    key: str
+    members: dict[str, Member] = field(default_factory=dict)
+    raw: list[bytes] = field(default_factory=list)
+    num_bytes: int = 0
+    faults: list[tuple[str, str, str]] = field(default_factory=list)
+    is_whole: bool = True
+
+    def add(self, suffix: str, member: Member) -> None:
+        self.raw.append(member.raw)
+        self.num_bytes += len(member.raw)
+        if suffix in self.members:
+            self.faults.append(("DC013", suffix, f"two members are called {plain(self.key)}.{plain(suffix)}"))
+            return
+        if member.data is None or self.num_bytes > MAX_MEMBER_BYTES:
+            problem = member.problem or f"its sample has {self.num_bytes:,} bytes, too many to be looked into"
+            self.faults.append(("DC601", suffix, problem))
+            self.is_whole = self.is_whole and bool(member.raw)
+            member = Member(member.name, member.offset, member.size, None, b"")
+        self.members[suffix] = member
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The key of a member and its suffix in lower case, as WebDataset tells them; None for a member of no sample."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    return (f"{folder}{slash}{stem}", suffix.lower()) if stem and dot else None
+
+
+def _groups(unit: WorkUnit) -> Iterator[tuple[list[_Sample], list[SourceError]]]:
+    """Samples, enough for a batch each, with what is wrong with the archive up to there."""
+    samples: list[_Sample] = []
+    problems: list[SourceError] = []
+    seen: set[int] = set()
+    num_bytes = 0
+    with open_packed(unit.uri, unit.options) as stream:
+        for member in read_members(stream, min(MAX_MEMBER_BYTES, unit.options.max_bytes_at_once)):
+            if isinstance(member, TarProblem):
+                problems.append(_problem(unit, member))
+                continue
+            named = split_name(member.name)
+            if named is None:
+                continue
+            key, suffix = named
+            if not samples or samples[-1].key != key:
+                if samples and (num_bytes >= TARGET_BATCH_BYTES or len(samples) >= _MAX_ROWS):
+                    yield samples, problems
+                    samples, problems, num_bytes = [], [], 0
+                samples.append(_Sample(key))
+                if (known := hash(key)) in seen:
+                    samples[-1].faults.append(("DC013", KEY, f"the members of {plain(key)!r} lie in several places"))
+                seen.add(known)
+            samples[-1].add(suffix, member)
+            num_bytes += len(member.raw)
+    if samples or problems:
+        yield samples, problems
+
+
+def _problem(unit: WorkUnit, found: TarProblem) -> SourceError:
+    rest = "; the samples before it were read" if found.is_end else ""
+    error = SourceError("DC901", unit.uri, f"at byte {found.offset:,}: {found.problem}{rest}", "write the shard again")
+    if not unit.options.keep_going:
+        raise error
+    return error
+
+
+def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[SourceError]) -> Batch:
+    wanted = unit.options.columns
+    suffixes = dict.fromkeys(suffix for sample in samples for suffix in sample.members)
+    columns = (
+        [Column(KEY, _texts([sample.key.encode("utf-8", "replace").decode() for sample in samples]))] if samples else []
+    )
+    found = [(index, *fault) for index, sample in enumerate(samples) for fault in sample.faults]
+    faults: list[Fault] = []
+    for suffix in suffixes:
+        if wanted is None or suffix in wanted:
+            members = [sample.members.get(suffix) for sample in samples]
+            column, bad, of_column = _column(suffix, members, dict(unit.options.dtypes))
+            columns.append(column)
+            found += [(index, "DC601", suffix, problem) for index, problem in bad]
+            faults += of_column
+    faults += _faults(found, len(samples))
+    columns = [column for column in columns if wanted is None or column.name in wanted]
+    raw = RawRecords(lambda: _binaries([b"".join(sample.raw) if sample.is_whole else None for sample in samples]))
+    return Batch(
+        tuple(columns), len(samples), row, unreadable=tuple(problems), faults=tuple(faults), raw=raw, is_ragged=True
+    )
+
+
+def _faults(found: list[tuple[int, str, str, str]], num_rows: int) -> Iterator[Fault]:
+    by_code: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for index, code, suffix, problem in sorted(found):
+        by_code.setdefault((code, suffix), []).append((index, problem))
+    for (code, suffix), some in by_code.items():
+        rows = np.array([index for index, _ in some], np.int64)
+        yield Fault(code, suffix, num_rows, rows, tuple(some[:MAX_EXAMPLES]), some[0][1])
+
+
+def _column(
+    suffix: str, members: list[Member | None], dtypes: dict[str, str]
+) -> tuple[Column, list[tuple[int, str]], list[Fault]]:
+    """The column of a suffix, the members that cannot be decoded, and the faults of records of JSON."""
+    missing = np.array([member is None for member in members], np.bool_)
+    kind = suffix.rpartition(".")[2]
+    decode = _DECODERS.get(kind)
+    values: list[Any] = [None if member is None else member.data for member in members]
+    bad: list[tuple[int, str]] = []
+    if decode is not None:
+        for index, value in enumerate(values):
+            if value is not None:
+                try:
+                    values[index] = decode(value)
+                except Exception as error:  # NumPy and json raise anything on damaged bytes
+                    text = plain(str(error).partition("\n")[0], 120)
+                    bad.append((index, f"{kind} cannot be decoded: {text or type(error).__name__}"))
+                    values[index] = None
+    builder = JsonColumns(dtypes)
+    absent = np.array([value is None for value in values], np.bool_)
+    if kind == "json":
+        nulls = np.array([value is _NULL for value in values], np.bool_)
+        data = builder.array(suffix, [None if value is _NULL else value for value in values])
+        absent &= ~nulls
+    elif kind == "npy":
+        data = _arrays(values)
+    else:
+        data = _integers(values) if kind in _INTEGERS else _texts(values) if kind in _TEXTS else _binaries(values)
+    masks = {**builder.absent, suffix: absent | builder.absent.get(suffix, False)} if absent.any() else builder.absent
+    faults = builder.faults
+    if missing.any():
+        faults = [*faults, Fault("DC107", suffix, len(members), np.flatnonzero(missing))]
+    return Column(suffix, data, absent=masks or None), bad, faults
+
+
+_NULL = object()
+
+
+def _json(data: bytes) -> Any:
+    value = json.loads(data)
+    if b"\\u" in data:
+        json.dumps(value, ensure_ascii=False).encode()
+    return _NULL if value is None else value
+
+
+def _npy(data: bytes) -> np.ndarray[Any, Any]:
+    stream = io.BytesIO(data)
+    layout, header = parse_npy_header(stream.read, "", "it")
+    if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > 8:
+        raise ValueError(f"its dtype {layout.dtype} is not looked into")
+    if header + layout.num_bytes != len(data):
+        raise ValueError(f"its header says {layout.num_bytes:,} bytes, {len(data) - header:,} are there")
+    flat = np.frombuffer(data, layout.dtype, offset=header)
+    return flat.astype(layout.dtype.newbyteorder("="), copy=False)
+
+
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "json": _json,
+    "npy": _npy,
+    **dict.fromkeys(_INTEGERS, int),
+    **dict.fromkeys(_TEXTS, bytes.decode),
+}
+
+
+def _bitmap(values: list[Any]) -> pa.Buffer | None:
+    valid: BoolArray = np.array([value is not None for value in values], np.bool_)
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def _texts(values: list[Any]) -> pa.Array:
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
+
+
+def _integers(values: list[Any]) -> pa.Array:
+    return JsonColumns({}).array("", values)
+
+
+def _binaries(values: list[Any]) -> pa.Array:
+    offsets = np.cumsum([0, *(len(value or b"") for value in values)], dtype=np.int64)
+    data = pa.py_buffer(b"".join(value for value in values if value))
+    return pa.Array.from_buffers(pa.large_binary(), len(values), [_bitmap(values), pa.py_buffer(offsets), data])
+
+
+def _arrays(values: list[Any]) -> pa.Array:
+    """Arrays as lists of their values, whatever their shapes."""
+    arrays = [value for value in values if value is not None]
+    dtype = np.result_type(*{array.dtype for array in arrays}) if arrays else np.dtype(np.float32)
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    flat = np.concatenate([array.astype(dtype, copy=False) for array in arrays]) if arrays else np.empty(0, dtype)
+    inner = pa.Array.from_buffers(pa.from_numpy_dtype(dtype), len(flat), [None, pa.py_buffer(flat)])
+    offsets = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64)
+    kind = pa.large_list(inner.type)
+    return pa.Array.from_buffers(kind, len(values), [_bitmap(values), pa.py_buffer(offsets)], children=[inner])
