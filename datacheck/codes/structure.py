@@ -283,7 +283,6 @@ CODES = (
     _code(
         code="DC013",
         name="split-sample",
-        level="value",
         message="{violations} of {checked} samples are not whole in {field}: {detail}",
         finds=(
             "A tar shard in which the members of one key do not lie beside each other, or in which two members of a sample have"
