@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from datacheck.sources.media import MAX_DECODED_BYTES, Examined
+from datacheck.sources.examined import MAX_DECODED_BYTES, Examined
 
 __all__ = ["examine_audio"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from datacheck.sources.media import MAX_DECODED_BYTES, Examined
+from datacheck.sources.examined import MAX_DECODED_BYTES, Examined
 
 __all__ = ["examine_image"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,11 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column, Fault
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import BoolArray
+from datacheck.sources.examined import Examined
 from datacheck.text import plain
 
-__all__ = ["MAX_DECODED_BYTES", "Examined", "media_kind", "with_media"]
+__all__ = ["media_kind", "with_media", "wrong_suffix"]
 
-#: A larger image or recording is not decoded.
-MAX_DECODED_BYTES = 256 << 20
 #: So many values tell what a column holds.
 _NUM_SAMPLES = 5
 
@@ -42,18 +41,6 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
     (re.compile(rb"%PDF"), "a PDF"),
 )
-
-
-@dataclass(slots=True)
-class Examined:
-    """What is known of one image or recording: facts by name, and faults as (code, detail).
-
-    ``values`` are the samples or pixels of one that stores floating-point numbers.
-    """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    faults: list[tuple[str, str]] = field(default_factory=list)
-    values: np.ndarray[Any, Any] | None = None
 
 
 def media_kind(head: bytes) -> str | None:
