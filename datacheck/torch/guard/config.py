@@ -34,13 +34,16 @@ class GuardConfig:
     bundle_dir: Path | str | None = None
     synchronize: bool = True
     skip_bad_batches: bool = False
+    run_dir: Path | str | None = None
+    log_every_n_steps: int = 10
+    step_name: str = "datacheck/step"
 
     def __post_init__(self) -> None:
         if self.watch not in get_args(Watch):
             known = " or ".join(map(repr, get_args(Watch)))
             nearest = nearest_name(str(self.watch), get_args(Watch))
             raise UsageError(f"watch={self.watch!r}: expected {known}{nearest}")
-        for name in ("every_n_steps", "accumulation_steps", "warmup_steps", "history_length"):
+        for name in ("every_n_steps", "accumulation_steps", "warmup_steps", "history_length", "log_every_n_steps"):
             _require(name, getattr(self, name), lambda value: value >= 1, "an integer of at least 1", int)
         for name in ("max_skips", "max_diagnoses"):
             _require(name, getattr(self, name), lambda value: value >= 0, "an integer of at least 0", int)
@@ -50,8 +53,11 @@ class GuardConfig:
         for name in ("synchronize", "skip_bad_batches"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
-        if not isinstance(self.bundle_dir, (str, Path, type(None))):
-            raise UsageError(f"bundle_dir={self.bundle_dir!r}: expected the path of a folder, or None")
+        for name in ("bundle_dir", "run_dir"):
+            if not isinstance(getattr(self, name), (str, Path, type(None))):
+                raise UsageError(f"{name}={getattr(self, name)!r}: expected the path of a folder, or None")
+        if not isinstance(self.step_name, str) or not self.step_name:
+            raise UsageError(f"step_name={self.step_name!r}: expected the name of the step among the logged numbers")
 
 
 def _require(

@@ -74,6 +74,11 @@ class RankGroup:
         return [json.loads(text) for text in texts]
 
 
+def own_rank() -> int:
+    """The rank of this process among all; 0 for a single process."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def describe_ranks(ranks: Sequence[int]) -> str:
     """``rank 1`` or ``ranks 0, 2``."""
     return f"rank{'' if len(ranks) == 1 else 's'} {', '.join(map(str, ranks))}"

@@ -25,6 +25,7 @@ class LossScaler:
 
     def __init__(self, scaler: GradScaler | None) -> None:
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self._last_scale: float | None = None
 
     @property
     def is_active(self) -> bool:
@@ -52,7 +53,13 @@ class LossScaler:
 
     def current_scale(self) -> float:
         """The current scale. This waits for an accelerator."""
-        return 1.0 if self._scaler is None else self._scaler.get_scale()
+        self._last_scale = 1.0 if self._scaler is None else self._scaler.get_scale()
+        return self._last_scale
+
+    def known_scale(self) -> float | None:
+        """The scale, where knowing it needs no host sync: on an accelerator, the last one that was read. None without one."""
+        scale = scale_tensor(self._scaler)
+        return float(scale) if scale is not None and scale.is_cpu else self._last_scale
 
     def unscale(self, optimizer: Optimizer) -> None:
         if self._scaler is not None:

@@ -42,6 +42,16 @@ class HistoryBuffer:
         """Add an update: its update-to-weight ratio and its learning rate."""
         self._updates.append((step, ratio, learning_rate))
 
+    def numbers_of(self, step: int) -> tuple[float | None, float | None]:
+        """The loss and the gradient norm of a step that is among the last; None if they are not known."""
+        last = self._steps[-1] if self._steps else None
+        return (last[1], last[2]) if last is not None and last[0] == step else (None, None)
+
+    def ratio_of(self, step: int) -> float | None:
+        """The update-to-weight ratio of the step, if its update was the last one."""
+        last = self._updates[-1] if self._updates else None
+        return last[1] if last is not None and last[0] == step else None
+
     def view(self) -> History:
         """The history as plain values, oldest first."""
         return History(

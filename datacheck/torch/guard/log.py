@@ -10,6 +10,7 @@ from datacheck.reports.report import Report
 from datacheck.reports.text import render_finding
 from datacheck.text import quantity
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trip import Trip
 
 __all__ = ["GuardLog", "GuardReport"]
@@ -38,20 +39,28 @@ class GuardLog:
     """Collects findings in bounded memory."""
 
     def __init__(self) -> None:
+        #: Reports the run while it goes on; set once there is one.
+        self.tracker: Tracker | None = None
         self._started = time.monotonic()
         self._findings: list[Finding] = []
         self._num_left_out: dict[str, int] = {}
         self._diagnoses: list[Diagnosis] = []
 
     def add_trip(self, trip: Trip) -> None:
+        if self.tracker is not None:
+            self.tracker.add_trip(trip)
         self._add(trip.to_finding())
 
     def add_diagnosis(self, diagnosis: Diagnosis) -> None:
+        if self.tracker is not None:
+            self.tracker.add_diagnosis(diagnosis)
         self._diagnoses.append(diagnosis)
         del self._diagnoses[:-MAX_FINDINGS]
         self._add(diagnosis.to_finding())
 
     def add_act(self, action: str, step: int, detail: str) -> None:
+        if self.tracker is not None:
+            self.tracker.add_act(action, step, detail)
         self._add(Finding("DC460", f"step {step}", num_violations=1, num_checked=1, rule=action, detail=detail))
 
     def add_note(self, field: str, detail: str, severity: Severity | None = None) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from datacheck.errors import OutputError
 from datacheck.text import plain
 
-__all__ = ["COUNTERS", "LOADING", "NUM_LOADING", "SUFFIX", "EventLog", "read_log"]
+__all__ = ["COUNTERS", "LOADING", "NUM_LOADING", "SUFFIX", "EventLog", "event_logs_here", "read_log"]
 
 #: The counters, in their order on the page.
 COUNTERS = ("seen", "replaced", "skipped", "repaired", "retried", "unstable", "passing", "raised")
@@ -40,6 +40,11 @@ SUFFIX = ".journal"
 
 #: The event logs created by this process, by folder: copies of a dataset use the folder of the original.
 _made_here: weakref.WeakValueDictionary[Path, EventLog] = weakref.WeakValueDictionary()
+
+
+def event_logs_here() -> dict[str, EventLog]:
+    """The event logs of the datasets that this process created, by folder."""
+    return {str(folder): log for folder, log in sorted(_made_here.items())}
 
 
 class EventLog:

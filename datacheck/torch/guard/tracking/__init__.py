@@ -1,0 +1,1 @@
+"""The numbers and events of a guarded run, for experiment trackers and for ``datacheck watch``."""

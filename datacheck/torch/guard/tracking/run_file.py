@@ -1,0 +1,73 @@
+"""The file that a guard writes while training runs: a JSON value a line, for ``datacheck watch`` and for resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datacheck.errors import UsageError
+from datacheck.text import plain
+
+__all__ = ["RunFile", "read_events", "run_file_name"]
+
+#: The longest line that is read: a diagnosis and its propagation path take some kilobytes.
+MAX_LINE = 1 << 20
+
+
+def run_file_name(rank: int) -> str:
+    """The name of the file of a rank, in the folder of the run."""
+    return "guard.jsonl" if rank == 0 else f"guard-rank{rank}.jsonl"
+
+
+class RunFile:
+    """Appends events, each in one write, so that a killed run leaves whole lines."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.path = folder / run_file_name(rank)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._descriptor: int | None = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UsageError(f"run_dir: cannot write to {plain(str(folder))}: {error.strerror}") from error
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        record = {"event": event, "time": round(time.time(), 3), **{name: _plain(v) for name, v in fields.items()}}
+        os.write(self._descriptor, json.dumps(record, allow_nan=False, default=str).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file; a later event opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: non-finite numbers are written as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_events(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The events of a file; lines that are damaged, as the last one of a killed run may be, are left out."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_LINE):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(record, dict) and isinstance(record.get("event"), str):
+                    yield record
+    except FileNotFoundError:
+        return
