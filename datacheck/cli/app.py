@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 import typer
 
 from datacheck._version import __version__
-from datacheck.cli import baseline, compare, config, diff, explain, infer, replay, run, scan, schema
+from datacheck.cli import baseline, compare, config, diff, explain, infer, replay, run, scan, schema, watch
 from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
 from datacheck.cli.help import HelpCommand
 from datacheck.cli.report_outputs import OrderedCommand
@@ -110,6 +110,7 @@ def _build() -> typer.Typer:
     add(baselines, "write", flushed_stdout()(baseline.write))
     built.add_typer(baselines, name="baseline")
     add(built, "replay", flushed_stdout()(replay.replay))
+    add(built, "watch", flushed_stdout()(watch.watch), interrupted="no longer watching; the run goes on")
     add(built, "explain", flushed_stdout()(explain.explain))
     return built
 

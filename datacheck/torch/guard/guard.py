@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
+from datacheck.reports.run_file import read_events, run_file_name
 from datacheck.schema.loading import SchemaLike
 from datacheck.torch._compat import warn_missing
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
@@ -19,6 +20,7 @@ from datacheck.torch.guard.actions import OnTrip
 from datacheck.torch.guard.bad_batches import BadBatch
 from datacheck.torch.guard.config import GuardConfig, Watch
 from datacheck.torch.guard.decision import Decision
+from datacheck.torch.guard.distributed import own_rank
 from datacheck.torch.guard.driven_step import DrivenStep
 from datacheck.torch.guard.grad_scaler import GradScaler
 from datacheck.torch.guard.log import GuardReport
@@ -27,6 +29,8 @@ from datacheck.torch.guard.raised_errors import explain_escaped_error
 from datacheck.torch.guard.saved_state import load_state, save_state
 from datacheck.torch.guard.step_parts import LossFunction
 from datacheck.torch.guard.step_runner import StepRunner
+from datacheck.torch.guard.tracking.loggers import Logger, as_loggers
+from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
 from datacheck.torch.guard.wrappers import plain_model, plain_optimizers
@@ -84,8 +88,16 @@ class Guard:
             behind a trip break it, the diagnosis is a fault in the data.
         bundle_dir: folder for bundles that replay a trip; None for no bundles.
         synchronize: whether the ranks of ``torch.distributed``, if it is in use, decide together.
-        skip_bad_batches: whether batches of steps that tripped in a run before, as ``load_state_dict`` knows them, are
-            skipped without another look.
+        skip_bad_batches: whether batches of steps that tripped in a run before, as ``load_state_dict`` or ``run_dir`` knows
+            them, are skipped without another look.
+        log: where to log counters of what is non-finite, and the loss, the gradient norm before clipping and the
+            update-to-weight ratio, all finite: a function of a dict, a TensorBoard ``SummaryWriter``, a run of W&B,
+            ``mlflow``, a logger of Lightning, an ``Accelerator``, or several. Diagnoses are logged as texts where that is
+            possible. None for nowhere.
+        log_every_n_steps: updates between two lines in ``log``; a step that trips is always logged.
+        step_name: the name of the step among the logged numbers.
+        run_dir: folder in which the guard writes ``guard.jsonl``, which ``datacheck watch RUN_DIR`` shows live. None for
+            none.
 
     Raises :class:`~datacheck.errors.UsageError` for an argument of the wrong type or out of range.
     """
@@ -113,6 +125,10 @@ class Guard:
         bundle_dir: Path | str | None = None,
         synchronize: bool = True,
         skip_bad_batches: bool = False,
+        log: Any = None,
+        log_every_n_steps: int = 10,
+        step_name: str = "datacheck/step",
+        run_dir: Path | str | None = None,
     ) -> None:
         self.config = GuardConfig(
             watch=watch,
@@ -130,7 +146,11 @@ class Guard:
             bundle_dir=bundle_dir,
             synchronize=synchronize,
             skip_bad_batches=skip_bad_batches,
+            log_every_n_steps=log_every_n_steps,
+            step_name=step_name,
+            run_dir=run_dir,
         )
+        loggers = as_loggers(log, step_name)
         warn_missing("guard")
         model, optimizers = plain_model(model), plain_optimizers(optimizer)
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
@@ -141,8 +161,24 @@ class Guard:
         self._hooks = LoopHooks(self._runner)
         self._driven_step = DrivenStep(self._runner)
         self._trainer_step = TrainerStep(self._runner)
+        self._tracker = self._track(loggers)
         self._on_remove: list[Callable[[], None]] = []
         self._attach()
+
+    def _track(self, loggers: list[Logger]) -> Tracker:
+        runner, run_dir = self._runner, None if self.config.run_dir is None else Path(self.config.run_dir)
+        if run_dir is not None and self.config.skip_bad_batches:
+            events, _ = read_events(run_dir / run_file_name(own_rank()))
+            runner.bad_batches.expect(BadBatch.from_dict(event) for event in events if event["event"] == "bad_batch")
+        runner.log.tracker = Tracker(
+            runner.training,
+            runner.monitor.history,
+            loggers,
+            run_dir,
+            every_n_steps=self.config.log_every_n_steps,
+            on_problem=runner.log.add_note,
+        )
+        return runner.log.tracker
 
     def _attach(self) -> None:
         self._hooks.attach()
@@ -174,7 +210,7 @@ class Guard:
         self._require_attached()
         self._runner.training.scaler.backward(loss, **kwargs)
 
-    def begin(self, batch: Any, loss_fn: LossFunction | None = None) -> None:
+    def begin(self, batch: Any, loss_fn: LossFunction | None = None, *, step: int | None = None) -> None:
         """Tell the guard that a micro-batch begins. For trainers and loops that report their steps themselves::
 
             guard.begin(batch)
@@ -183,10 +219,12 @@ class Guard:
                 optimizer.step()
 
         Further micro-batches before the update belong to the same step. ``loss_fn(model, batch)`` computes the loss once
-        more if the step must be replayed; without it the guard finds the code of the loss itself, as in any loop.
+        more if the step must be replayed; without it the guard finds the code of the loss itself, as in any loop. ``step``
+        is the trainer's own number of the step, by which the guard then logs.
         """
         self._require_attached()
         self._trainer_step.begin(batch, loss_fn)
+        self._tracker.global_step = step
 
     def check(
         self,
@@ -234,6 +272,7 @@ class Guard:
             else:
                 explain_escaped_error(self._runner, error)
         finally:
+            self._tracker.end(error)
             self.remove()
 
     def on_remove(self, function: Callable[[], None]) -> None:

@@ -120,6 +120,8 @@ class StepRunner:
             for detail, severity in self.layers.limitations():
                 self.log.add_note("the layers", detail, severity)
         self.training.random.end()
+        if self.log.tracker is not None:
+            self.log.tracker.end_step()
         self.state.close()
         if self.state.began_late:
             self.keep_start()
@@ -265,6 +267,8 @@ class StepRunner:
                 self.log.add_diagnosis(diagnosis)
             assert diagnosis is not None
             self._stop(trip, diagnosis)
+        if not verdict.makes_update and self.log.tracker is not None:
+            self.log.tracker.end_step()
         return verdict.makes_update
 
     def _note_bad_batches(self, trip: Trip, diagnosis: Diagnosis | None) -> None:
@@ -272,7 +276,9 @@ class StepRunner:
         if group is not None and group.rank not in trip.ranks and not trip.is_spike:
             return
         guilty = parts if self.state.bad_part is None else [self.state.bad_part]
-        self.bad_batches.add(trip, diagnosis or self.state.diagnosis, [part.batch for part in guilty])
+        new = self.bad_batches.add(trip, diagnosis or self.state.diagnosis, [part.batch for part in guilty])
+        if self.log.tracker is not None:
+            self.log.tracker.add_bad_batches(new)
 
     def _diagnose(self, trip: Trip, diagnosis: Diagnosis | None) -> Diagnosis:
         state = self.state

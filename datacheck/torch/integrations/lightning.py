@@ -13,7 +13,7 @@ from datacheck.torch.guard.guard import Guard
 from datacheck.torch.guard.log import GuardReport
 from datacheck.torch.integrations.clipping import check_before
 from datacheck.torch.integrations.datasets import safe_datasets_in
-from datacheck.torch.integrations.options import check_options
+from datacheck.torch.integrations.options import check_options, with_defaults
 from datacheck.torch.integrations.replay import attributes_kept, replaced
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class GuardCallback(Callback):
             trainer.optimizers,
             scaler=getattr(trainer.precision_plugin, "scaler", None),
             scheduler=schedulers or None,
-            **self._options,
+            **with_defaults(self._options, log=trainer.loggers, step_name="trainer/global_step"),
         )
         if self._state is not None:
             self._guard.load_state_dict(self._state)
@@ -93,7 +93,7 @@ class GuardCallback(Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self._metrics = _metrics_of(trainer)
         replay = _Replay(trainer, batch_idx) if pl_module.automatic_optimization else None
-        self.guard.begin(batch, replay)
+        self.guard.begin(batch, replay, step=trainer.global_step)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         # It comes scaled, and divided by the number of batches that are accumulated.

@@ -15,7 +15,7 @@ from datacheck.errors import UsageError
 from datacheck.torch.guard.guard import Guard
 from datacheck.torch.guard.log import GuardReport
 from datacheck.torch.integrations.clipping import check_before
-from datacheck.torch.integrations.options import check_options
+from datacheck.torch.integrations.options import check_options, with_defaults
 from datacheck.torch.integrations.replay import attributes_kept, replaced
 from datacheck.torch.loader.collate import SafeCollate
 from datacheck.torch.loader.dataset import SafeDataset
@@ -135,7 +135,7 @@ class TrainerGuard:
             trainer.optimizer,
             scaler=getattr(trainer.accelerator, "scaler", None),
             scheduler=trainer.lr_scheduler,
-            **self._options,
+            **with_defaults(self._options, step_name="train/global_step"),
         )
         self.guard = made
         if saved:
@@ -147,7 +147,8 @@ class TrainerGuard:
         if self.guard is not None and self.guard.is_attached and model.training and torch.is_grad_enabled():
             # The trainer takes the labels out of its inputs.
             kept = dict(inputs) if isinstance(inputs, Mapping) else inputs
-            self.guard.begin(kept, _Replay(self._trainer, original, args, kwargs))
+            step = self._trainer.state.global_step + 1
+            self.guard.begin(kept, _Replay(self._trainer, original, args, kwargs), step=step)
         return original(model, inputs, *args, **kwargs)
 
     def _training_step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

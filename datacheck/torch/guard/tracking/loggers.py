@@ -68,7 +68,7 @@ class _Function:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.function({**metrics, self.step_name: step})
 
-    def log_text(self, title: str, text: str, step: int) -> None:
+    def log_text(self, title: str, text: str, step: int) -> None:  # noqa: ARG002 - the protocol's arguments
         # Functions that take numbers would choke on a text.
         return
 
@@ -98,7 +98,7 @@ class _WandB:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self._run.log({**metrics, self._step_name: step})
 
-    def log_text(self, title: str, text: str, step: int) -> None:
+    def log_text(self, title: str, text: str, step: int) -> None:  # noqa: ARG002 - the protocol's arguments
         alert = getattr(self._run, "alert", None)
         if callable(alert):
             alert(title=title, text=text)

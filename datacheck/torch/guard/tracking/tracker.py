@@ -8,22 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datacheck.reports.run_file import RunFile
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bad_batches import BadBatch
 from datacheck.torch.guard.distributed import own_rank
 from datacheck.torch.guard.history import HistoryBuffer
 from datacheck.torch.guard.tracking.loggers import Logger
-from datacheck.torch.guard.tracking.run_file import RunFile
+from datacheck.torch.guard.tracking.samples import ServedSamples
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
-from datacheck.torch.loader.event_log import event_logs_here
 
 __all__ = ["Tracker"]
 
 #: Steps are written to the file of the run once in so many seconds: a day of training is then some megabytes.
 SECONDS_BETWEEN_LINES = 1.0
-#: Bad samples that are written to the file of the run.
-MAX_SAMPLES = 1000
 _COUNTED_ACTIONS = {"skip": "skipped_steps", "clip": "clipped_steps", "rollback": "rollbacks"}
 
 
@@ -57,9 +55,9 @@ class Tracker:
         self.global_step: int | None = None
         self._has_tripped = False
         self._has_begun = False
+        self._last_step = 0
         self._last_line = -math.inf
-        self._num_samples = 0
-        self._known_samples: set[tuple[str, int]] = set()
+        self._samples = ServedSamples()
         self.is_on = bool(self._loggers) or self._file is not None
 
     @property
@@ -109,9 +107,10 @@ class Tracker:
     # Steps.
 
     def end_step(self) -> None:
-        """Report the step that has ended, if it is one to report."""
-        if not self.is_on:
+        """Report the step that has ended, if it is one to report. Calls after the first do nothing."""
+        if not self.is_on or self._training.step == self._last_step:
             return
+        self._last_step = self._training.step
         if not self._has_begun:
             self._begin()
         now = time.monotonic()
@@ -137,7 +136,7 @@ class Tracker:
     def _numbers(self) -> dict[str, float | None]:
         step = self._training.step
         loss, norm = self._history.numbers_of(step)
-        bad, replaced = _served_counts()
+        bad, replaced = self._samples.count()
         return {
             "loss": loss,
             "grad_norm": norm,
@@ -157,7 +156,9 @@ class Tracker:
         self._write(
             "end",
             step=self._training.step,
-            error=None if error is None else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            error=None
+            if error is None
+            else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             **self._numbers(),
         )
         self._file.close()
@@ -177,19 +178,9 @@ class Tracker:
 
     def _write_samples(self) -> None:
         """Write the bad samples that are new."""
-        bad, _ = _served_counts()
-        if bad == self._num_samples or self._file is None or own_rank() != 0:
-            return
-        self._num_samples = bad
-        for folder, log in event_logs_here().items():
-            for record, is_new in log.read_all():
-                index = record.get("index")
-                if not is_new or not isinstance(index, int) or (folder, index) in self._known_samples:
-                    continue
-                if len(self._known_samples) >= MAX_SAMPLES:
-                    return
-                self._known_samples.add((folder, index))
-                self._write("bad_sample", **_describe_sample(record))
+        if self._file is not None and own_rank() == 0:
+            for sample in self._samples.read_new():
+                self._write("bad_sample", index=sample.index, message=sample.message)
 
     def _try(self, logger: Logger, call: Callable[[Logger], None]) -> None:
         try:
@@ -197,17 +188,3 @@ class Tracker:
         except Exception as error:  # whatever a logger does, training goes on
             self._loggers.remove(logger)
             self._on_problem("the log", f"{type(error).__name__}: {error}: nothing more is logged there")
-
-
-def _served_counts() -> tuple[int, int]:
-    """How often datasets of this process met a bad sample, and how often they replaced it; in all of their workers."""
-    totals = [log.totals() for log in event_logs_here().values()]
-    replaced = sum(one["replaced"] for one in totals)
-    return replaced + sum(one["skipped"] + one["repaired"] + one["raised"] for one in totals), replaced
-
-
-def _describe_sample(record: dict[str, Any]) -> dict[str, Any]:
-    from datacheck.torch.loader.records import BadSample
-
-    sample = BadSample.from_dict(record)
-    return {"index": sample.index, "message": sample.message}

@@ -6,11 +6,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datacheck.errors import UsageError
+from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain
 
 __all__ = ["RunFile", "read_events", "run_file_name"]
@@ -58,16 +58,33 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def read_events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The events of a file; lines that are damaged, as the last one of a killed run may be, are left out."""
+def read_events(path: Path, offset: int = 0) -> tuple[list[Mapping[str, Any]], int]:
+    """The events of a file from an offset on, and the offset after them.
+
+    A line that is still being written is left for the next time; one that is damaged is left out.
+    """
+    events: list[Mapping[str, Any]] = []
     try:
         with path.open("rb") as file:
+            if offset > os.fstat(file.fileno()).st_size:
+                offset = 0
+            file.seek(offset)
             while line := file.readline(MAX_LINE):
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
+                if not line.endswith(b"\n") and len(line) < MAX_LINE:
+                    break
+                offset += len(line)
+                record = _parse(line)
                 if isinstance(record, dict) and isinstance(record.get("event"), str):
-                    yield record
+                    events.append(record)
     except FileNotFoundError:
-        return
+        pass
+    except OSError as error:
+        raise SourceError("DC901", str(path), error.strerror or str(error)) from error
+    return events, offset
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
