@@ -739,7 +739,7 @@ def test_invalid_options_are_usage_errors(options: dict[str, Any], message: str)
 
 def test_options_are_real_parameters_with_the_defaults_of_the_configuration() -> None:
     parameters = inspect.signature(Guard).parameters
-    own = {"model", "optimizer", "on_trip", "scaler", "scheduler"}
+    own = {"model", "optimizer", "on_trip", "scaler", "scheduler", "log"}
     options = {name: parameter.default for name, parameter in parameters.items() if name not in own}
     assert options == {field.name: field.default for field in dataclasses.fields(GuardConfig)}
     assert {parameter.kind for name, parameter in parameters.items() if name in options} == {

@@ -56,10 +56,11 @@ class LossScaler:
         self._last_scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         return self._last_scale
 
-    def known_scale(self) -> float | None:
-        """The scale, where knowing it needs no host sync: on an accelerator, the last one that was read. None without one."""
-        scale = scale_tensor(self._scaler)
-        return float(scale) if scale is not None and scale.is_cpu else self._last_scale
+    def known_scale(self, *, is_on_host: bool) -> float | None:
+        """The scale without a host sync: on an accelerator, the last one that was read. None without a scaler."""
+        if self._scaler is None:
+            return None
+        return self._scaler.get_scale() if is_on_host else self._last_scale
 
     def unscale(self, optimizer: Optimizer) -> None:
         if self._scaler is not None:

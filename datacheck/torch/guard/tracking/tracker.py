@@ -142,7 +142,7 @@ class Tracker:
             "grad_norm": norm,
             "update_ratio": self._history.ratio_of(step),
             "learning_rate": self._training.learning_rate,
-            "loss_scale": self._training.scaler.known_scale(),
+            "loss_scale": self._training.scaler.known_scale(is_on_host=not self._training.devices()),
             **self._counts,
             "bad_samples": bad,
             "replaced_samples": replaced,
@@ -156,6 +156,7 @@ class Tracker:
         self._write(
             "end",
             step=self._training.step,
+            global_step=self._step,
             error=None
             if error is None
             else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
