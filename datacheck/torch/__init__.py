@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datacheck.torch.diagnosis.diagnose_step import diagnose
     from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis, NonFiniteError
+    from datacheck.torch.diagnosis.swallowed import PrecisionWarning
     from datacheck.torch.guard.actions import Action, Clip, GuardWarning, Outcome, ReduceLR, Rollback, Skip
     from datacheck.torch.guard.config import GuardConfig
     from datacheck.torch.guard.decision import Decision
@@ -40,6 +41,7 @@ _HOMES = {
     "GuardWarning": "datacheck.torch.guard.actions",
     "NonFiniteError": "datacheck.torch.diagnosis.diagnosis",
     "Outcome": "datacheck.torch.guard.actions",
+    "PrecisionWarning": "datacheck.torch.diagnosis.swallowed",
     "ReduceLR": "datacheck.torch.guard.actions",
     "Rollback": "datacheck.torch.guard.actions",
     "SafeCollate": "datacheck.torch.loader.collate",
@@ -70,6 +72,7 @@ __all__ = [
     "GuardWarning",
     "NonFiniteError",
     "Outcome",
+    "PrecisionWarning",
     "ReduceLR",
     "Rollback",
     "SafeCollate",

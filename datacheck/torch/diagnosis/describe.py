@@ -13,7 +13,7 @@ from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, ChainLink, Diagnosi
 from datacheck.torch.diagnosis.evidence import gather_evidence
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
 from datacheck.torch.diagnosis.fixes.suggest import suggest_fix
-from datacheck.torch.diagnosis.lines import find_line_that_made
+from datacheck.torch.diagnosis.lines import find_line_that_changed, find_line_that_made
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.sample_attribution import (
     describe_lost_origins,
@@ -23,7 +23,7 @@ from datacheck.torch.diagnosis.sample_attribution import (
     samples_of_operation,
     samples_of_values,
 )
-from datacheck.torch.values import bad_positions, element
+from datacheck.torch.values import bad_positions, element, is_finite
 
 if TYPE_CHECKING:
     import torch
@@ -116,6 +116,10 @@ def _with_line(context: Context, operation: Operation | None, diagnosis: Diagnos
     module = diagnosis.module or module
     if line is None:
         return replace(diagnosis, module=module)
+    caller = context.forward_of(operation).where.caller
+    if caller is not None:
+        called = f"called from {plain(caller.filename)}:{caller.lineno}: {plain(caller.source or '', 110)}"
+        diagnosis = replace(diagnosis, explanation=f"{diagnosis.explanation}\n{called}")
     return replace(diagnosis, module=module, filename=line.filename, lineno=line.lineno, source=line.source)
 
 
@@ -189,18 +193,32 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
         if tensor_source.name
         else "a tensor from outside the step"
     )
-    num_bad, num_values, counted = _counted(tensor)
+    num_bad, num_values, counted = _counted(tensor if initial.tensor is None else initial.tensor)
+    made_in_step = tensor_source.kind == "buffer" and tensor is not None and _was_finite_before(context, tensor)
+    were = (
+        "became non-finite in the step, by no operation of torch" if made_in_step else "were non-finite before the step"
+    )
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
         phase=phase,
         cause=cause,
-        explanation=counted.format(name=name, were="were non-finite before the step"),
+        explanation=counted.format(name=name, were=were),
         remedy=ADVICE[cause],
         op=None if reader is None else reader.name,
         module=tensor_source.name.rpartition(".")[0] or None if tensor_source.name else None,
         chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *context.chain(first)),
     )
+    made = find_line_that_changed(context, tensor) if made_in_step and tensor is not None else None
+    if made is not None and made.line is not None:
+        line = made.line
+        return replace(diagnosis, filename=line.filename, lineno=line.lineno, source=line.source)
     return _with_line(context, reader, diagnosis)
+
+
+def _was_finite_before(context: Context, tensor: torch.Tensor) -> bool:
+    """Whether a buffer is finite when what the replay changed is put back."""
+    context.restorer.restore()
+    return is_finite(tensor)
 
 
 def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:

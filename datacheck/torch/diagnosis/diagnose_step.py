@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from datacheck.errors import UsageError
 from datacheck.torch.diagnosis.examine import examine
+from datacheck.torch.diagnosis.swallowed import PrecisionWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +31,15 @@ def diagnose(
     a tensor with one value. Weights, buffers, gradients and random state are as before when it returns. With ``schema``,
     samples that caused the fault and violate the schema make it a fault in the data.
 
-    Returns None if the loss and every gradient are finite. Raises :class:`~datacheck.errors.UsageError` for a loss that
-    is not a scalar. An error of the function itself is passed on, unless a non-finite value caused it.
+    Returns None if the loss and every gradient are finite; warns (:class:`~datacheck.torch.PrecisionWarning`) where half
+    precision lost values all the same: an infinity that was divided away, an epsilon that is 0. Raises
+    :class:`~datacheck.errors.UsageError` for a loss that is not a scalar. An error of the function itself is passed on,
+    unless a non-finite value caused it.
     """
     if not callable(loss_fn):
         raise UsageError(f"expected a function that returns the loss, got {type(loss_fn).__name__}")
     if model is None and batch is None:
-        return examine(loss_fn)
+        return examine(loss_fn, note_lost=_warn)
     modules = model if isinstance(model, nn.Module) else None
     return examine(
         lambda: loss_fn(model, batch),
@@ -43,4 +47,9 @@ def diagnose(
         batch=batch,
         replay_on=lambda part: loss_fn(model, part),
         schema=schema,
+        note_lost=_warn,
     )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PrecisionWarning, stacklevel=4)

@@ -77,7 +77,8 @@ def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool
         joint=joint,
         intended=intended,
         num_reduced=_num_reduced(step),
-        finite_in_float32=_finite_in_float32(step),
+        finite_in_float32=_is_finite_in(step, torch.float32),
+        finite_in_float64=_is_finite_in(step, torch.float64),
         lost_epsilon=epsilon,
         lost_value=lost_value(context, step) if may_be_lost else None,
         is_custom_backward=operation.is_custom,
@@ -180,12 +181,13 @@ def _num_reduced(step: Step) -> int | None:
     return num_in // num_out if num_out and num_in % num_out == 0 else None
 
 
-def _finite_in_float32(step: Step) -> bool | None:
+def _is_finite_in(step: Step, wide: torch.dtype) -> bool | None:
+    """Whether the operation gives a finite value in a wider dtype; None where that cannot be said."""
     operation = step.operation
-    if step.written.dtype not in (torch.float16, torch.bfloat16) or not can_run_again(operation):
+    if step.written.dtype.itemsize >= wide.itemsize or step.written.dtype.is_complex or not can_run_again(operation):
         return None
     probe = Probe(operation, step.written.output, step.written.geometry.shape, step.position)
-    tensor = probe.output({}, torch.float32)
+    tensor = probe.output({}, wide)
     if tensor is None or probe.position >= tensor.numel():
         return None
     return bool(torch.isfinite(tensor.reshape(-1)[probe.position]))

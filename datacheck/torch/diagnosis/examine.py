@@ -16,12 +16,14 @@ from datacheck.torch.diagnosis.describe import describe
 from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, Diagnosis
 from datacheck.torch.diagnosis.frames import ModuleNames
 from datacheck.torch.diagnosis.lines import find_line_in_method, find_line_that_made
+from datacheck.torch.diagnosis.loss_terms import describe_terms
 from datacheck.torch.diagnosis.masked_inf import find_masked_infinity
 from datacheck.torch.diagnosis.origin import INTENDED, Origin
 from datacheck.torch.diagnosis.recorded_replay import Recording, record, reproduces
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES
 from datacheck.torch.diagnosis.restore import Restorer
 from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, find_root_causes
+from datacheck.torch.diagnosis.swallowed import find_swallowed
 from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
 if TYPE_CHECKING:
@@ -42,13 +44,15 @@ def examine(
     replay_on: Callable[[Any], torch.Tensor] | None = None,
     scale: float = 1.0,
     schema: Schema | None = None,
+    note_lost: Callable[[str], None] | None = None,
 ) -> Diagnosis | None:
     """Replay a step under the recorder and diagnose its loss or gradients; None if all are finite.
 
     ``replay`` runs the forward pass and returns the loss. Random states and buffers must be those of the step; both are left
     as they were found, and so are gradients, and tensors that the program overwrites. ``replay_on(batch)`` does the same for
     another batch, so that samples can be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does.
-    With ``schema``, samples that caused the fault and violate the schema make it a fault in the data.
+    With ``schema``, samples that caused the fault and violate the schema make it a fault in the data. ``note_lost`` receives
+    what a finite step lost to the range of half precision.
     """
     names = ModuleNames(model)
     restorer = Restorer([] if model is None else [model])
@@ -59,24 +63,24 @@ def examine(
         if problem is not None:
             return _without_recording(replay, scale, problem)
         recording = _record(replay, names, scale, restorer, given_storages(batch))
-        if not recording.bad_outputs:
-            return None
-        seconds = time.monotonic() - started
-        modules = [*names.roots, *names.strangers]
-        tensor_sources = TensorSources(modules, batch)
         context = Context(
             recording,
             names,
-            tensor_sources,
+            TensorSources([*names.roots, *names.strangers], batch),
             restorer,
             model is not None,
             replay,
             batch,
             replay_on,
             scale,
-            seconds,
+            time.monotonic() - started,
             schema,
         )
+        if not recording.bad_outputs:
+            if note_lost is not None:
+                for message in find_swallowed(context):
+                    note_lost(message)
+            return None
         context.root_causes = [
             _resolve(context, root_cause) for root_cause in find_root_causes(recording.trace, recording.bad_outputs)
         ]
@@ -84,6 +88,10 @@ def examine(
         root_cause = find_masked_infinity(context, root_cause) or root_cause
         _find_line(context, root_cause)
         diagnosis = describe(context, root_cause)
+        is_loss = recording.error is None and not recording.in_gradient
+        terms = "" if not is_loss else describe_terms(recording.trace, recording.bad_outputs[0])
+        if terms:
+            diagnosis = replace(diagnosis, explanation=f"{diagnosis.explanation}\n{terms}")
         if recording.error is None:
             return diagnosis
         raised = f"it made the program raise {plain(recording.error, 160)}"

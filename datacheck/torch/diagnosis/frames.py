@@ -49,7 +49,8 @@ class SourceLine:
 class CodeLocation:
     """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's.
 
-    ``code`` and ``offset`` are the function of that line and the instruction in it.
+    ``code`` and ``offset`` are the function of that line and the instruction in it. ``caller`` is the user's line that called
+    it, where it is in an installed library.
     """
 
     line: SourceLine | None
@@ -57,6 +58,7 @@ class CodeLocation:
     in_model: bool
     code: CodeType | None = None
     offset: int = -1
+    caller: SourceLine | None = None
 
 
 def definition(owner: type, method: str) -> SourceLine | None:
@@ -151,6 +153,7 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
     frame = frame or sys._getframe(1)
     line: SourceLine | None = None
     library: SourceLine | None = None
+    caller: SourceLine | None = None
     code: CodeType | None = None
     offset = -1
     modules: list[nn.Module] = []
@@ -158,7 +161,11 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
         current = frame.f_code
         if current is boundary or (in_engine and current.co_name == _ENGINE):
             break
-        kind = "internal" if line is not None else kind_of(current.co_filename)
+        kind = kind_of(current.co_filename)
+        if line is not None:
+            if kind == "user" and line is library and caller is None:
+                caller = SourceLine(current.co_filename, frame.f_lineno, current.co_name)
+            kind = "internal"
         if kind == "user" or (kind == "library" and library is None):
             here = SourceLine(current.co_filename, frame.f_lineno, current.co_name)
             code, offset = current, frame.f_lasti
@@ -174,4 +181,4 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
                     line = library
         frame = frame.f_back
     name, in_model = names.find(modules)
-    return CodeLocation(line or library, name, in_model, code, offset)
+    return CodeLocation(line or library, name, in_model, code, offset, caller)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.frames import ModuleNames
 
-__all__ = ["find_line_in_method", "find_line_that_made"]
+__all__ = ["find_line_in_method", "find_line_that_changed", "find_line_that_made"]
 
 #: Larger arrays are not checked after every line.
 MAX_VALUES = 1 << 22
@@ -45,6 +45,11 @@ def find_line_that_made(context: Context, values: torch.Tensor) -> CodeLocation 
         return np.array_equal(np.flatnonzero(~np.isfinite(value)), bad)
 
     return _watch(context, lambda current: kind_of(current.co_filename) == "user", is_match)
+
+
+def find_line_that_changed(context: Context, tensor: torch.Tensor) -> CodeLocation | None:
+    """The first line of the user's code after which a tensor that was finite before the step is not."""
+    return _watch(context, lambda current: kind_of(current.co_filename) == "user", lambda _: not is_finite(tensor))
 
 
 def _watch(

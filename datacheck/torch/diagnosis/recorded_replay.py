@@ -45,6 +45,9 @@ _HINTS = re.compile(
     re.IGNORECASE,
 )
 
+#: What error messages say where an index is out of range.
+_INDEX = re.compile(r"\bindex\b|out of (range|bounds)", re.IGNORECASE)
+
 
 @dataclass(slots=True)
 class Recording:
@@ -189,6 +192,9 @@ def _bad_input_of(recorder: Recorder, error: BaseException) -> list[BadOutput]:
         for tensor in compared:
             if not is_finite(tensor):
                 return [BadOutput(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    rounded = recorder.last_rounded
+    if rounded is not None and isinstance(error, IndexError | RuntimeError) and _INDEX.search(str(error)):
+        return [BadOutput(Geometry.of(rounded), int(bad_positions(rounded)[0]))]
     if not hinted:
         return []
     for operation in reversed(recorder.trace.operations):

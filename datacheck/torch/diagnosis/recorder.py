@@ -98,6 +98,8 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         self.last_inputs: list[torch.Tensor] = []
         #: What was compared last, and when: programs that test for NaN raise soon after.
         self.last_compared: tuple[int, list[torch.Tensor]] = (-1, [])
+        #: What was converted to integers, last, with non-finite values: an index made of it is out of range.
+        self.last_rounded: torch.Tensor | None = None
         self._names = names
         self._boundary = boundary
         self._max_bytes = max_bytes
@@ -168,6 +170,9 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         self.last_inputs = inputs
         result = func(*args, **kwargs)
         operation = self._remember(func, traits, refs, named)
+        is_cast = traits.base == "_to_copy" and not (result.is_floating_point() or result.is_complex())
+        if is_cast and not is_finite(inputs[0]):
+            self.last_rounded = inputs[0]
         if traits.base in _COMPARISONS:
             self.last_compared = (operation.index, inputs)
         operation.mutated = mutated

@@ -7,6 +7,7 @@ does.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ MAX_STEPS = 200_000
 MAX_BRANCHES = 6
 #: Up to this many bad values of one input are tried one by one; more are halved.
 FEW = 4
+
+#: A line that writes the number itself.
+_WRITTEN = re.compile(r"nan|inf", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,10 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
         seen.add(mark)
         carriers = _find_carriers(operation, written, position)
         step = Step(operation, written, position, bad.then, carriers.joint)
-        if not carriers.inputs:
+        source = None if carriers.inputs else _number_read(trace, step)
+        if source is not None:
+            todo.append(source)
+        elif not carriers.inputs:
             root_causes.append(_root_cause_from_step(step))
         for number, carrier in carriers.inputs[:MAX_BRANCHES]:
             todo.append(BadOutput(operation.inputs[number].geometry, carrier, operation, number, step))
@@ -162,6 +169,31 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
         # The walk hit its limit: the furthest step is the best that is known.
         root_causes.append(RootCause(step, first=step))
     return sorted(root_causes, key=lambda root_cause: root_cause.order)
+
+
+def _number_read(trace: Trace, step: Step) -> BadOutput | None:
+    """The bad value that the program read with ``.item()`` and gave to an operation as a number."""
+    if step.origin is not Origin.LITERAL or _WRITTEN.search(_source(step)):
+        return None
+    for operation in reversed(trace.operations[: step.operation.index]):
+        if not operation.name.endswith("_local_scalar_dense.default") or not operation.inputs:
+            continue
+        geometry = operation.inputs[0].geometry
+        found = trace.writer_of(geometry.key, geometry.address(0), operation.index)
+        if found is not None and found[1].saved is not None:
+            value = element(found[1].saved.tensor, found[2])
+            if any(_are_equal(value, literal) for literal in step.written.literals):
+                return BadOutput(geometry, 0, operation, 0, step)
+    return None
+
+
+def _source(step: Step) -> str:
+    line = step.operation.where.line
+    return "" if line is None else line.source or ""
+
+
+def _are_equal(value: complex | float, literal: float) -> bool:
+    return value == literal or (_is_nan(value) and math.isnan(literal))
 
 
 def _root_cause_from_initial(initial: InitialValue, then: Step | None) -> RootCause:

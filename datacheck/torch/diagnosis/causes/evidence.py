@@ -42,7 +42,8 @@ class Evidence:
         joint: it took several intended infinities to make it bad.
         intended: it came from an infinity that was written on purpose.
         num_reduced: how many values were reduced to one, for a reduction.
-        finite_in_float32: whether the operation gives a finite value in float32.
+        finite_in_float32: whether the operation gives a finite value in float32; None where that is not known.
+        finite_in_float64: the same for float64: then it overflowed, whatever operation it is.
         lost_epsilon: an epsilon that was to keep the input away from 0, and that its dtype rounds to 0.
         lost_value: the operation whose result underflowed to 0.
         is_custom_backward: whether it happened in the backward of a custom autograd Function.
@@ -67,6 +68,7 @@ class Evidence:
     intended: bool = False
     num_reduced: int | None = None
     finite_in_float32: bool | None = None
+    finite_in_float64: bool | None = None
     lost_epsilon: float | None = None
     lost_value: str | None = None
     is_custom_backward: bool = False

@@ -65,7 +65,7 @@ def explain_backward(evidence: Evidence) -> Cause:
         return "sqrt-gradient-at-zero", f"{op} is 0 {location}, where its gradient is infinite: {slope}"
     if op in LOGS:
         return "log-of-zero-or-negative", f"the gradient of {op} is 1 / 0 {location}"
-    if op in DIVISIONS:
+    if op in DIVISIONS and evidence.finite_in_float64 is not True:
         return "division-by-zero", f"the gradient of {op} divides by 0 {location}"
     if op in _BOUNDED_DOMAINS or op == "pow":
         return "domain-error", f"{op} is finite at the edge of its domain {location}, but its gradient is not"
@@ -113,7 +113,7 @@ def _explain_division(evidence: Evidence, given: str) -> Cause:
         divisor = evidence.scalars[0]
     if op == "rsqrt" and divisor is not None and divisor < 0:
         return "domain-error", f"{given}: the square root of a negative number is NaN"
-    if divisor is not None and divisor != 0:
+    if (divisor is not None and divisor != 0) or evidence.finite_in_float64:
         return explain_overflow(evidence)
     return "division-by-zero", given
 

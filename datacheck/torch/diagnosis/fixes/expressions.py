@@ -172,8 +172,16 @@ class Source:
         return None if changed else last.value
 
     def text(self, node: ast.AST, replacements: Sequence[tuple[ast.AST, str]]) -> str:
-        """A statement's source with nodes of it replaced, without indentation; the line of a compound statement's header."""
+        """The source of an expression or statement with nodes of it replaced, without indentation.
+
+        Of a compound statement (``if``, ``for``, a decorated function) the lines of the replaced nodes.
+        """
         start, end = _span(node)
+        if hasattr(node, "body") and isinstance(node, ast.stmt) and replacements:
+            spans = [_span(inner) for inner, _ in replacements]
+            first, last = min(span[0][0] for span in spans), max(span[1][0] for span in spans)
+            line = self.lines[first - 1]
+            start, end = (first, len(line) - len(line.lstrip())), (last, len(self.lines[last - 1].encode()))
         lines = [line.rstrip("\n").encode() for line in self.lines[start[0] - 1 : end[0]]]
         indent = start[1]
         lines[-1] = lines[-1][: end[1]]
@@ -200,18 +208,7 @@ def _names_assigned(node: ast.stmt) -> set[str]:
 
 def _span(node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
     assert isinstance(node, ast.expr | ast.stmt)
-    end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
-    body: list[ast.stmt] = getattr(node, "body", None) if isinstance(node, ast.stmt) else None  # type: ignore[assignment]
-    if body:
-        # Of a compound statement only the header.
-        test = max(
-            (inner for inner in ast.iter_child_nodes(node) if isinstance(inner, ast.expr)),
-            key=lambda inner: (inner.end_lineno or 0, inner.end_col_offset or 0),
-            default=None,
-        )
-        if test is not None:
-            end = (test.end_lineno or test.lineno, test.end_col_offset or 0)
-    return (node.lineno, node.col_offset), end
+    return (node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,7 +61,10 @@ def suggest_fix(context: Context, cause: str, operations: Sequence[Operation], d
     """The best fix that could be verified for operations that made the step non-finite; else advice for the cause."""
     sites = _sites(operations)
     if sites:
-        fix = _Search(context, cause, sites, dtype).run()
+        try:
+            fix = _Search(context, cause, sites, dtype).run()
+        except Exception:  # source code has more forms than were thought of, and the diagnosis must not be lost for one
+            fix = None
         if fix is not None:
             return fix
     return Fix(ADVICE.get(cause, ""))
