@@ -32,7 +32,7 @@ REQUIREMENTS := pyproject.toml constraints.txt
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed data
-	$(BIN)/datacheck run $(PIPELINE)
+	$(BIN)/datacheck run $(PIPELINE) --format text --format html -o report.html
 
 data: $(VENV)/.installed
 	$(BIN)/python pipelines/make_data.py
@@ -74,7 +74,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(CORE_VENV) $(INTEGRATIONS_VENV) data out .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(CORE_VENV) $(INTEGRATIONS_VENV) data out report.html .bench build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 # A stamp is written last, so that an installation that was interrupted is done again.
 $(VENV)/.created:

@@ -45,6 +45,13 @@ class RowSpread:
         padded = [part + (0,) * (length - len(part)) for part in parts]
         return RowSpread(shift, tuple(map(sum, zip(*padded, strict=True))))
 
+    def over(self, num_rows: int) -> RowSpread:
+        """The spread over a whole file of ``num_rows`` rows: rows after the last violation are counted too, as 0."""
+        shift = max(self.shift, _shift_for(num_rows - 1)) if num_rows > 0 else self.shift
+        counts = self._coarser(shift)
+        missing = (max(num_rows - 1, 0) >> shift) + 1 - len(counts)
+        return RowSpread(shift, counts + (0,) * missing)
+
     def _coarser(self, shift: int) -> tuple[int, ...]:
         step = 1 << (shift - self.shift)
         if step == 1:

@@ -92,7 +92,7 @@ def _build() -> typer.Typer:
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
     )
     built.callback()(_root)
-    add(built, "run", run.run, interrupted=_RESUMABLE)
+    add(built, "run", run.run, interrupted=_RESUMABLE, cls=OrderedCommand)
     add(built, "scan", scan.scan, cls=OrderedCommand)
     add(built, "compare", compare.compare, cls=OrderedCommand)
     add(built, "fit", run.fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,7 +87,7 @@ def compare(
     settings = configuration.settings
     outputs = pair_outputs(ctx, format or (), output or (), settings.format)
 
-    from datacheck.gate.comparing import compare_configured
+    from datacheck.gate.comparing import compare_configured, distributions_configured
 
     given = {
         "key": key,
@@ -99,5 +100,6 @@ def compare(
     }
     with progress_on_terminal() as progress:
         report = compare_configured(train, others, configuration, given=given, drift=drift, progress=progress)
-    write_reports(report, outputs, settings.color)
+    datasets = {path: [path] for path in (train, *others)}
+    write_reports(report, outputs, settings.color, partial(distributions_configured, datasets, configuration))
     return exit_code_of(report)

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 SCHEMA_HELP = "Schema file (YAML), or a pandera model as package.module:Model."
-_FORMAT_HELP = "Report format: text, json, jsonl, sarif, junit, github, gitlab or markdown."
+_FORMAT_HELP = "Report format: text, json, jsonl, sarif, junit, github, gitlab, markdown or html."
 
 
 class OutputFormat(StrEnum):
@@ -57,6 +57,7 @@ class OutputFormat(StrEnum):
     github = "github"
     gitlab = "gitlab"
     markdown = "markdown"
+    html = "html"
 
 
 class ColorChoice(StrEnum):

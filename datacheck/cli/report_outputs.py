@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from datacheck.errors import UsageError
 from datacheck.text import plain
 
 if TYPE_CHECKING:
+    from datacheck.reports.distributions import FieldDistribution
     from datacheck.reports.report import Report
 
 __all__ = ["OrderedCommand", "ReportOutput", "pair_outputs", "write_reports"]
@@ -72,20 +73,30 @@ def _check_distinct(outputs: Sequence[ReportOutput]) -> None:
             raise UsageError(f"-o {plain(path)} is given twice; each format needs its own file")
 
 
-def write_reports(report: Report, outputs: Sequence[ReportOutput], color: str) -> None:
-    """Write files first, each one atomically, then print. Raises ``OutputError``."""
+def write_reports(
+    report: Report,
+    outputs: Sequence[ReportOutput],
+    color: str,
+    distributions: Callable[[], Sequence[FieldDistribution]] | None = None,
+) -> None:
+    """Write files first, each one atomically, then print. Raises ``OutputError``.
+
+    ``distributions`` finds those of the fields, for a page that shows them.
+    """
     from datacheck.publishing.named_file import write_named
     from datacheck.reports.formats import render
 
+    has_page = any(output.format == "html" for output in outputs)
+    fields = distributions() if distributions is not None and has_page else ()
     for output in outputs:
         if output.path is not None:
-            text = render(report, output.format, color=color == "always")
+            text = render(report, output.format, color=color == "always", distributions=fields)
             # Every format escapes names that are not Unicode, so a lone surrogate here is a bug.
             write_named(output.path, f"{text}\n".encode())
     for output in outputs:
         if output.path is None:
             with suppress(BrokenPipeError), flushed_stdout():
-                print(render(report, output.format, color=_use_color(color)))
+                print(render(report, output.format, color=_use_color(color), distributions=fields))
 
 
 def _use_color(color: str) -> bool:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from datacheck.cli.help import INPUT, OUTPUT, argument, option
-from datacheck.cli.options import Format, OutputFormat, Overwrite, Pipeline, Workers
+from datacheck.cli.options import ColorChoice, Format, Formats, OutputFiles, OutputFormat, Overwrite, Pipeline, Workers
+from datacheck.cli.report_outputs import pair_outputs, write_reports
 from datacheck.cli.terminal import exit_code_of, print_report, progress_on_terminal
+
+if TYPE_CHECKING:
+    from datacheck.reports.distributions import FieldDistribution
 
 __all__ = ["clean", "fit", "run"]
 
 
 def run(
+    ctx: typer.Context,
     pipeline: Pipeline,
     *,
-    format: Format = OutputFormat.text,  # noqa: A002 - the option's name
+    format: Formats = None,  # noqa: A002 - the option's name
+    output: OutputFiles = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
 ) -> int:
@@ -23,13 +31,21 @@ def run(
     The report accounts for every row. An interrupted run can be repeated: it continues where it stopped. The exit code is
     0 if every input was read and no violation is left in the output.
 
-    Example: datacheck run pipelines/flights.yaml
+    Example: datacheck run pipelines/flights.yaml --format html -o report.html --format text
     """
+    outputs = pair_outputs(ctx, format or (), output or (), OutputFormat.text)
+
     from datacheck.jobs.run import run as run_pipeline
 
     with progress_on_terminal() as progress:
         report = run_pipeline(pipeline, workers=workers, progress=progress, overwrite=overwrite)
-    print_report(report, format)
+
+    def distributions() -> list[FieldDistribution]:
+        from datacheck.profile.distributions import distributions_of_run
+
+        return distributions_of_run(report, workers=workers)
+
+    write_reports(report, outputs, ColorChoice.never, distributions)
     return exit_code_of(report)
 
 

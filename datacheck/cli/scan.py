@@ -13,6 +13,7 @@ from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
+    from datacheck.reports.distributions import FieldDistribution
 
 __all__ = ["scan"]
 
@@ -42,5 +43,11 @@ def scan(
 
     with progress_on_terminal() as progress:
         report = check(paths, configuration=configuration, progress=progress)
-    write_reports(report, outputs, settings.color)
+
+    def distributions() -> list[FieldDistribution]:
+        from datacheck.gate.comparing import distributions_configured
+
+        return distributions_configured({"values": paths or settings.paths}, configuration)
+
+    write_reports(report, outputs, settings.color, distributions)
     return exit_code_of(report)

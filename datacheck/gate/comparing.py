@@ -13,11 +13,13 @@ from datacheck.gate.selection import select
 from datacheck.jobs.progress import Progress
 from datacheck.profile.compare.compare import compare
 from datacheck.profile.compare.thresholds import Thresholds, read_thresholds
+from datacheck.profile.distributions import distributions
+from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
 from datacheck.sources.discover import expand_inputs
 from datacheck.text import join_limited, plain
 
-__all__ = ["compare_configured"]
+__all__ = ["compare_configured", "distributions_configured"]
 
 
 def compare_configured(
@@ -49,6 +51,19 @@ def compare_configured(
         options=configuration.settings.read_options,
     )
     return replace(report, findings=select(report.findings, configuration.settings).findings)
+
+
+def distributions_configured(
+    datasets: Mapping[str, Sequence[str]], configuration: Configuration, progress: Progress | None = None
+) -> list[FieldDistribution]:
+    """The distributions of the fields of datasets, each some paths without excluded files, for a report's page."""
+    found: dict[str, list[str]] = {}
+    for name, paths in datasets.items():
+        for path in paths:
+            files = _without_excluded(path, configuration)
+            found.setdefault(name, []).extend([files] if isinstance(files, str) else files)
+    settings = configuration.settings
+    return distributions(found, options=settings.read_options, workers=settings.workers, progress=progress)
 
 
 def _find_schema(train: str, configuration: Configuration) -> str | None:

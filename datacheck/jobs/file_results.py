@@ -109,8 +109,13 @@ class FileScan:
         return slots > 1 and not present
 
     def _with_count(self, finding: Finding) -> Finding:
-        """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself."""
+        """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself.
+
+        The spread is that over the whole file.
+        """
         code = CODES[finding.code]
+        if finding.spread is not None:
+            finding = replace(finding, spread=finding.spread.over(self.num_rows))
         if finding.rule is not None:
             return finding
         if code.level == "row":

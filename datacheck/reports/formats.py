@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from datacheck.errors import UsageError, nearest_name
+from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
 
 __all__ = ["FORMATS", "render"]
@@ -20,14 +21,22 @@ FORMATS: dict[str, str] = {
     "github": "datacheck.reports.github:render",
     "gitlab": "datacheck.reports.gitlab:render",
     "markdown": "datacheck.reports.markdown:render",
+    "html": "datacheck.reports.report:Report.to_html",
 }
 
 #: Formats that show the report unchanged. The others are for CI tools, which fail on any error in them.
 _UNCHANGED = frozenset({"text", "json", "jsonl"})
 
 
-def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa: A002 - the option's name
-    """Render a report in one of :data:`FORMATS`, without a final newline. ``color`` adds ANSI colors to text.
+def render(
+    report: Report,
+    format: str,  # noqa: A002 - the option's name
+    *,
+    color: bool = False,
+    distributions: Sequence[FieldDistribution] = (),
+) -> str:
+    """Render a report in one of :data:`FORMATS`, without a final newline. ``color`` adds ANSI colors to text, and
+    ``distributions`` of fields are shown in HTML.
 
     Raises:
         UsageError: unknown format.
@@ -36,6 +45,8 @@ def render(report: Report, format: str, *, color: bool = False) -> str:  # noqa:
         raise UsageError(
             f"unknown report format {format!r}{nearest_name(format, FORMATS)}; expected one of {', '.join(FORMATS)}"
         )
+    if format == "html":
+        return report.to_html(distributions).rstrip("\n")
     module, _, name = FORMATS[format].partition(":")
     function: Callable[[Report], str] = getattr(importlib.import_module(module), name)
     text = function(report if format in _UNCHANGED else report.for_ci())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datacheck.findings import Finding
 from datacheck.reports.text import format_size, format_volume, num_by_severity, render_finding, row_note
+
+if TYPE_CHECKING:
+    from datacheck.reports.distributions import FieldDistribution
+    from datacheck.reports.html.elements import Section
 
 __all__ = ["Report"]
 
@@ -60,6 +64,50 @@ class Report:
         """Read what :meth:`to_dict` wrote."""
         findings = tuple(Finding.from_dict(finding) for finding in record["findings"])
         return cls(findings, record["num_files"], record["num_rows"], record["num_bytes"], record["seconds"])
+
+    def to_html(self, distributions: Sequence[FieldDistribution] = ()) -> str:
+        """The report as one HTML page of at most 900 kB, without scripts. The same report gives the same bytes.
+
+        ``distributions`` are those of fields, to be shown too.
+        """
+        from datacheck.reports.html.distributions import distribution_sections
+        from datacheck.reports.html.page import document
+
+        sections = [*self._html_sections(), *distribution_sections(distributions), *self._html_explanations()]
+        return document(self._title(), *self._verdict(), self._facts(), sections)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, so that its styles do not reach the notebook."""
+        from datacheck.reports.html.page import in_frame
+
+        return in_frame(self.to_html())
+
+    def _title(self) -> str:
+        return "datacheck scan"
+
+    def _verdict(self) -> tuple[str, str]:
+        """The verdict in words, and its style: ``good``, ``warn`` or ``bad``."""
+        if not self.ok:
+            return num_by_severity(self.findings), "bad"
+        return num_by_severity(self.findings).capitalize(), "warn" if self.findings else "good"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Numbers for the top of a page."""
+        return [
+            ("files", f"{self.num_files:,}"),
+            ("rows", f"{self.num_rows:,}"),
+            ("size", format_size(self.num_bytes)),
+        ]
+
+    def _html_sections(self) -> list[Section]:
+        from datacheck.reports.html.findings import finding_sections
+
+        return finding_sections(self.findings)
+
+    def _html_explanations(self) -> list[Section]:
+        from datacheck.reports.html.findings import explanation_sections
+
+        return explanation_sections(self.findings)
 
     def summary(self) -> str:
         """One line: the number of findings, what was read, and how fast."""

@@ -6,15 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datacheck._version import __version__
 from datacheck.codes import CODES
 from datacheck.findings import Finding, Severity, typed
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.report import Report
-from datacheck.reports.text import append_detail, format_table, format_volume, render_finding
+from datacheck.reports.text import append_detail, format_table, format_volume, num_by_severity, render_finding
 from datacheck.text import plain, quantity
+
+if TYPE_CHECKING:
+    from datacheck.reports.html.elements import Section
 
 __all__ = ["MANIFEST_VERSION", "RunReport"]
 
@@ -113,6 +116,29 @@ class RunReport(Report):
             is_new=False,
             checked={tuple(identity): typed(number, int) for *identity, number in record.get("checked", ())},
         )
+
+    def _title(self) -> str:
+        return f"datacheck run {plain(self.name)}".rstrip()
+
+    def _verdict(self) -> tuple[str, str]:
+        if self.failed:
+            return f"Stopped by a fail rule ({_counts_by_code(self.failed)}); nothing was published", "bad"
+        if not any(account.is_cleaned for account in self.accounts):
+            return "No input could be read; nothing was published", "bad"
+        if not self.ok:
+            return f"Published, and violations are left: {num_by_severity(self.for_ci().findings)}", "bad"
+        return "Clean output published", "good"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        counts = self.totals()
+        named = ((name.removeprefix("num_"), f"{counts[name]:,}") for name in _COUNTS)
+        return [("inputs", f"{self.num_files:,}"), *((f"rows {name}", count) for name, count in named)]
+
+    def _html_sections(self) -> list[Section]:
+        from datacheck.reports.html.accounts import account_sections
+        from datacheck.reports.html.findings import finding_sections
+
+        return [*account_sections(self.accounts), *finding_sections(self.findings, self.checked)]
 
     def __str__(self) -> str:
         lines = [*_finding_lines(self.findings, self.checked), ""]

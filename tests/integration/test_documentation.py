@@ -21,6 +21,7 @@ PAGES = {
     "docs/cleaning.md": False,
     "docs/compare.md": True,
     "docs/loader.md": True,
+    "docs/reports.md": False,
     "docs/scan.md": False,
     "docs/schema.md": False,
     "docs/training.md": True,

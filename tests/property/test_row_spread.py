@@ -51,7 +51,15 @@ def test_many_blocks_of_a_long_array_are_counted_as_numpy_counts_them() -> None:
     (finding,) = datacheck.scan({"x": values}).findings
     rows = np.flatnonzero(np.isnan(values))
     assert finding.num_violations == finding.num_rows == len(rows)
-    assert finding.spread == RowSpread.of(rows)
+    assert finding.spread == RowSpread.of(rows).over(len(values))
+
+
+@given(ROWS, st.integers(0, 2**41))
+def test_over_a_whole_file_nothing_is_lost_and_the_end_is_seen(rows: list[int], num_rows: int) -> None:
+    spread = RowSpread.of(np.array(rows)).over(num_rows)
+    assert sum(spread.counts) == len(rows)
+    assert 1 <= len(spread.counts) <= 64
+    assert len(spread.counts) * spread.rows_per_count >= max(num_rows, *rows, 1)
 
 
 @given(ROWS)
@@ -98,6 +106,6 @@ def test_a_scan_finds_the_rows_of_numpy(kind: str, workers: int, tmp_path: Path)
     report = datacheck.scan(path, schema=schema, workers=workers)
     spreads = {finding.code: finding.spread for finding in report.findings}
     rows, places = np.nonzero(np.isnan(values))
-    assert spreads["DC101"] == RowSpread.of(rows if kind != "flat" else rows[places == 0])
+    assert spreads["DC101"] == RowSpread.of(rows if kind != "flat" else rows[places == 0]).over(5_000)
     others = {spread for code, spread in spreads.items() if code != "DC101"}
-    assert others == {RowSpread.of(np.array([7, 4_000])), RowSpread.of(np.array([8]))}
+    assert others == {RowSpread.of(np.array([7, 4_000])).over(5_000), RowSpread.of(np.array([8])).over(5_000)}

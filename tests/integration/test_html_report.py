@@ -1,0 +1,193 @@
+"""The page of a report: one file without scripts, the numbers of the report, hostile names as text, bounded in size."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from job_files import run_command, write_pipeline, write_table
+
+import datacheck
+from datacheck import Report
+from datacheck.findings import Example, Finding
+from datacheck.profile.distributions import distributions
+from datacheck.reports.html.page import MAX_BYTES
+from datacheck.row_spread import RowSpread
+
+HOSTILE = "</title></style><script>alert(1)</script>\" onload='x' & \x1b[31m\u202e\ud800"
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """What a page has: its elements, attributes and text; every element must be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+def finding(uri: str = "x.parquet", field: str | None = "x", **values: Any) -> Finding:
+    examples = (Example(3, None, (), "nan"),)
+    return Finding("DC101", uri, field, 7, 100, examples, spread=RowSpread(2, (3, 0, 4)), **values)
+
+
+def assert_safe(text: str) -> Page:
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(page.elements)
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        assert name not in ("style", "src", "href", "action")
+        assert not (value or "").strip().lower().startswith(("javascript:", "data:"))
+    assert "url(" not in text
+    assert "@import" not in text
+    return page
+
+
+@pytest.mark.parametrize("place", ["uri", "field", "rule", "detail", "value"])
+def test_a_hostile_name_stays_text(place: str) -> None:
+    if place == "value":
+        found = Finding("DC205", "x", "x", 1, 2, (Example(0, None, (), HOSTILE),))
+    else:
+        found = finding(**{place: HOSTILE})
+    text = Report((found,), 1, 100, 10).to_html()
+    page = assert_safe(text)
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "alert(1)" in "".join(page.text), "it is shown, as text"
+    text.encode()
+
+
+def test_the_same_report_gives_the_same_bytes_without_times(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([1.0, np.nan, np.inf]))
+    first, second = (datacheck.scan(tmp_path / "x.npy", workers=workers).to_html() for workers in (1, 2))
+    assert first == second
+
+
+def test_it_shows_the_verdict_and_the_numbers_of_the_report() -> None:
+    page = assert_safe(Report((finding(),), 12, 3_456, 10_240).to_html())
+    text = " ".join(page.text)
+    for shown in ("1 error", "12", "3,456", "10.0 KiB", "DC101", "x.parquet", "7.00"):
+        assert shown in text
+    assert "No findings" in " ".join(Page(Report((), 2, 5, 10).to_html()).text)
+
+
+def test_every_chart_has_a_text_alternative_and_a_table() -> None:
+    text = Report((finding(),), 1, 100, 10).to_html()
+    charts = re.findall(r"<svg[^>]*>", text)
+    assert charts
+    assert all('role="img" aria-label="' in chart or 'aria-hidden="true"' in chart for chart in charts)
+    assert "rows 0 to 3: 3; " in text or "rows 8 to 11: 4; rows 0 to 3: 3" in text
+
+
+def test_it_stays_small_however_much_was_found() -> None:
+    findings = tuple(
+        finding(f"folder/{'x' * 300}/{number}.parquet", f"field {number % 700} {'y' * 400}", detail="z" * 400)
+        for number in range(20_000)
+    )
+    text = Report(findings, 20_000, 10**9, 10**12).to_html()
+    assert len(text.encode()) <= MAX_BYTES
+    assert_safe(text)
+    assert "20,000 errors" in text
+    assert "--format jsonl" in text
+
+
+def test_a_run_shows_where_every_row_went_and_the_fields_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.linspace(0, 1, 200)
+    values[:50] = np.nan
+    write_table(tmp_path / "in" / "a.parquet", {"x": values, "kind": np.array(["a", "b"] * 100)})
+    write_pipeline(tmp_path, "in", [{"action": "drop_row"}])
+    done = run_command("run", "pipeline.yaml", "--format", "html", "-o", "r.html", "--format", "text", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    shown = " ".join(assert_safe(text).text)
+    for part in ("Clean output published", "before", "after", "kind", "200 rows read"):
+        assert part in shown
+    assert "kept 150, dropped 50, quarantined 0" in html.unescape(text)
+    first = (tmp_path / "r.html").read_bytes()
+    run_command("run", "pipeline.yaml", "--format", "html", "-o", "r.html", cwd=tmp_path)
+    assert (tmp_path / "r.html").read_bytes() == first, "nothing to do, and the same page"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_distributions_are_those_of_numpy(workers: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    before, after = generator.normal(size=5_000), generator.normal(size=4_000)
+    before[:100] = np.nan
+    words = np.array(["a", "b", "b", "c"] * 1_250)
+    pq.write_table(pa.table({"x": before, "w": words}), tmp_path / "b.parquet", row_group_size=1_000)
+    pq.write_table(pa.table({"x": after, "w": words[:4_000]}), tmp_path / "a.parquet", row_group_size=700)
+    found = distributions(
+        {"before": [str(tmp_path / "b.parquet")], "after": [str(tmp_path / "a.parquet")]}, workers=workers
+    )
+    numbers, texts = found
+    assert (numbers.path, texts.path) == ("x", "w")
+    assert not numbers.is_sampled
+    for series, values in zip(numbers.series, (before[100:], after), strict=True):
+        counts, _ = np.histogram(values, np.array(numbers.edges))
+        np.testing.assert_allclose(series.shares, counts / len(values))
+        assert sum(series.shares) + series.below + series.above == pytest.approx(1)
+        assert (series.low, series.high) == (repr(float(values.min())), repr(float(values.max())))
+    assert [series.num_nan for series in numbers.series] == [100, 0]
+    assert texts.categories == ("b", "a", "c")
+    assert texts.series[0].shares == (0.5, 0.25, 0.25)
+
+
+def test_a_sentinel_does_not_flatten_the_rest(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=4_000)
+    values[:4] = -1e9
+    np.save(tmp_path / "x.npy", values)
+    (field,) = distributions({"values": [str(tmp_path / "x.npy")]})
+    assert -10 < field.edges[0] < field.edges[-1] < 10
+    assert field.series[0].below >= 4 / 4_000
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_runs_nothing() -> None:
+    shown = Report((finding(uri=HOSTILE),), 1, 100, 10)._repr_html_()
+    assert shown.startswith("<iframe srcdoc=")
+    assert ' sandbox=""' in shown
+    assert shown.count("<") == 2, "all of the page is in the attribute"
+
+
+def test_compare_and_scan_write_pages_too(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    for name, shift in (("train", 0.0), ("test", 3.0)):
+        write_table(tmp_path / f"{name}.parquet", {"x": generator.normal(shift, 1, 500)})
+    for arguments in (["scan", "train.parquet"], ["compare", "train.parquet", "test.parquet"]):
+        done = run_command(*arguments, "--format", "html", "-o", "page.html", cwd=tmp_path)
+        assert done.returncode in (0, 1), done.stderr
+        shown = " ".join(assert_safe((tmp_path / "page.html").read_text(encoding="utf-8")).text)
+        assert "How the values are distributed" in shown
