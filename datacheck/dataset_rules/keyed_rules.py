@@ -19,7 +19,7 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.schema.dataset_models import Determines, Reference
 from datacheck.text import plain
 
-__all__ = ["ApartRule", "DeterminesRule", "ReferenceRule", "WithinRule", "key_rules"]
+__all__ = ["ApartRule", "DeterminesRule", "ReferenceRule", "WithinRule", "key_rules", "split_key_rules"]
 
 CONTRADICTION, MISSING_KEY, SHARED_KEY, NEW_KEY, NOT_COMPARED = "DC327", "DC328", "DC329", "DC314", "DC315"
 
@@ -250,6 +250,11 @@ def key_rules(schema: Any, folder: str) -> Iterator[Any]:
         dtypes = {name: schema.fields[name].dtype for name in reference.fields if name in schema.fields}
         named = zip(reference.keys or reference.fields, (dtypes.get(name) for name in reference.fields), strict=True)
         yield ReferenceRule(reference, folder, tuple((name, dtype) for name, dtype in named if dtype is not None))
+    yield from split_key_rules(schema)
+
+
+def split_key_rules(schema: Any) -> Iterator[Any]:
+    """The rules of a schema about keys of splits."""
     if schema.splits is not None:
         yield from map(ApartRule, schema.splits.apart)
         yield from map(WithinRule, schema.splits.within)

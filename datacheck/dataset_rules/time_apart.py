@@ -27,9 +27,13 @@ _Moment = tuple[int, str, str, int, int | None]
 
 @dataclass(frozen=True, slots=True)
 class TimeApartRule:
-    """The times of other splits begin after those of the training split, and after a gap."""
+    """The times of other splits begin after those of the training split, and after a gap.
+
+    With ``in_any_order`` they may also end before those of the training split begin.
+    """
 
     rule: TimeApart
+    in_any_order: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,7 +58,7 @@ class TimeApartState:
     """The first and the last time of each split."""
 
     def __init__(self, rule: TimeApartRule, part: Part) -> None:
-        self._rule, self._part = rule.rule, part
+        self._rule, self._part, self._in_any_order = rule.rule, part, rule.in_any_order
         self.ranges: dict[str | None, tuple[_Moment, _Moment]] = {}
         self.problem = ""
 
@@ -101,10 +105,12 @@ class TimeApartState:
             detail = "splits: " + ("there is no split but the training split" if train in splits else _NO_TRAIN)
             yield DatasetOutcome(Finding(NOT_COMPARED, context.uris[0], name, 1, 1, detail=detail))
             return
-        end = self.ranges[train][1]
+        begin, end = self.ranges[train]
         gap = nanoseconds_of(self._rule.gap) if self._rule.gap else 0
         for split in splits:
             start = self.ranges[split][0]
+            if self._in_any_order and self.ranges[split][1][0] < begin[0]:
+                continue
             if split != train and (start[0] <= end[0] or start[0] - end[0] < gap):
                 yield self._overlap(split, start, end)
 

@@ -189,7 +189,8 @@ def fields(train: Any, other: Any, **options: Any) -> list[Finding]:
         for seed, column in enumerate((train, other))
     )
     thresholds = Thresholds(**options.pop("limits", {}))
-    return list(datacheck.compare(first, second, thresholds=thresholds, **options).findings)
+    found = datacheck.compare(first, second, thresholds=thresholds, **options).findings
+    return [finding for finding in found if finding.code != "DC330"]  # the times of random samples overlap
 
 
 def test_shifted_numbers_are_drift() -> None:

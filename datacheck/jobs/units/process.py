@@ -16,6 +16,7 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, whole_file_of
+from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldMap
 from datacheck.cleaning.plan import Action, CleaningPlan
 from datacheck.cleaning.repairs import apply
@@ -96,7 +97,7 @@ def judge_rows(task: UnitTask, plan: UnitPlan) -> DatasetState | None:
     None if an error ends the cleaning of the unit, which then reports it.
     """
     part = Part(task.unit.uri, task.split, keep_rows=True)
-    kept = _KeptRows(DatasetState.start(rules_of_rows(plan.schema), part))
+    kept = _KeptRows(DatasetState.start(rules_of_rows(plan.schema), part), plan.schema)
     try:
         cleaner = _UnitCleaner(task, plan, kept)
         for labelled in label_unit(task, plan):
@@ -111,9 +112,10 @@ class _KeptRows:
     """Gives the kept rows to the rules about the dataset."""
 
     dataset: DatasetState
+    schema: Schema
 
     def add(self, batch: Batch) -> None:
-        self.dataset.update(batch)
+        self.dataset.update(null_missing(batch, self.schema))
 
 
 class _UnitCleaner:
@@ -182,7 +184,7 @@ class _UnitCleaner:
         keeps_all = bool(still_kept.all())
         judged_rows = checked if keeps_all else checked.take(np.flatnonzero(still_kept))
         if self._dataset is not None:
-            self._dataset.update(judged_rows)
+            self._dataset.update(null_missing(judged_rows, self._plan.schema))
         if isinstance(self._target, PartFiles):
             self._target.keep(repaired if keeps_all else repaired.take(np.flatnonzero(still_kept)))
         else:

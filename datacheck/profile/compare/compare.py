@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from datacheck.errors import UsageError
 from datacheck.findings import Finding, Severity
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
@@ -27,6 +28,7 @@ from datacheck.profile.compare.drift import require_scipy
 from datacheck.profile.compare.dtype_alignment import DtypeAlignment
 from datacheck.profile.compare.leakage import Key, LeakPlan, find_leaks, may_collide, may_leak, plan_leak_search
 from datacheck.profile.compare.row_columns import check_keys, numbering_columns, require_columns
+from datacheck.profile.compare.split_rules import Split, judge_splits
 from datacheck.profile.compare.thresholds import Keys, Thresholds, as_keys
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, find_files, nameless_names, profile_files, profile_memory
@@ -125,6 +127,11 @@ class _Profiled:
     dataset: _Dataset
     profile: DataProfile
 
+    def as_split(self) -> Split:
+        """The dataset as a split, named after its path."""
+        files = self.dataset.files
+        return Split(self.dataset.name, self.profile, None if files is None else files.files, self.dataset.memory)
+
     def only(self, names: Sequence[str | None]) -> _Profiled:
         """The same data, of whose files only some columns are read."""
         files = self.dataset.files
@@ -167,6 +174,8 @@ class _Comparison:
                 findings += () if is_model else self._find_leaks(train, other)
                 drift = self.drift and not is_model
                 findings += compare_fields(reference, other.profile, other.dataset.name, drift=drift)
+            execution = Execution(self.workers, self.executor, NullProgress())
+            findings += judge_splits(train.as_split(), [one.as_split() for one in others], self.schema, execution)
             return Report(
                 tuple(findings),
                 sum(len(one.profile.files) for one in profiled),

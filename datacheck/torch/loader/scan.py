@@ -11,9 +11,11 @@ from typing import TypeAlias
 from torch.utils.data import DataLoader, Dataset
 
 from datacheck.batch import Batch
+from datacheck.checks.sentinels import null_missing
 from datacheck.dataset_rules.base import DatasetRule, Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules, context_of
 from datacheck.schema.keys import unique_keys
+from datacheck.schema.model import Schema
 from datacheck.torch.loader.keys import KeyHashes, RepeatedKeys, batch_of_sample, hashes_of_sample
 from datacheck.torch.loader.retrying_checker import CheckedSample
 from datacheck.torch.loader.tracker import BadSampleTracker
@@ -75,7 +77,7 @@ def scan_all(
         _Scan(tracker, examine, num_samples, has_keys=has_keys, has_rules=bool(rules)),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=partial(_collate, rules=rules, part=part),
+        collate_fn=partial(_collate, schema=tracker.schema, rules=rules, part=part),
         multiprocessing_context=multiprocessing_context if num_workers else None,
     )
     done = bad = 0
@@ -99,12 +101,12 @@ def scan_all(
 
 
 def _collate(
-    scanned: Sequence[_ScannedSample], rules: Sequence[DatasetRule], part: Part
+    scanned: Sequence[_ScannedSample], schema: Schema, rules: Sequence[DatasetRule], part: Part
 ) -> tuple[int, list[tuple[int, KeyHashes]], DatasetState]:
     state = DatasetState.start(rules, part)
     for _, _, batch in scanned:
         if batch is not None:
-            state.update(batch)
+            state.update(null_missing(batch, schema))
     return len(scanned), [(index, hashes) for index, hashes, _ in scanned if hashes is not None], state
 
 
