@@ -209,6 +209,7 @@ class Batch:
     else a source found about the file while it read these rows, and ``faults`` what it found in the rows themselves. ``raw``
     are the rows as they lie in the file, in formats whose output copies what it keeps; ``dropped`` are the columns of the file
     that the batch no longer has. ``is_ragged`` says that its columns are the keys of these rows: others may have more.
+    ``is_alone`` says that its array is one of several that are no table, so that no rule across fields is for it.
     """
 
     columns: tuple[Column, ...]
@@ -226,6 +227,7 @@ class Batch:
     raw: RawRecords | None = None
     dropped: tuple[str, ...] = ()
     is_ragged: bool = False
+    is_alone: bool = False
 
     @property
     def names(self) -> list[str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class Checker:
                     outcomes += self._check_columns(leaf, batch)
         if batch.is_ragged:
             outcomes += self._check_keys(batch, containers, seen)
-        row_checks = self._checks_of_rows(batch.names)
+        row_checks = self._checks_of_rows(batch)
         known = null_missing(batch, self.schema) if row_checks else batch
         for row_check in row_checks:
             outcomes += row_check.run(known)
@@ -184,14 +184,14 @@ class Checker:
             outcomes += [replace(one, values=None) for one in self._check_leaf(part, (-1, -1), batch)]
         return outcomes
 
-    def _checks_of_rows(self, names: Sequence[str | None]) -> list[RowCheck]:
-        if self._row_checks is None:
-            self._row_checks = []
-            if has_row_checks(self.schema):
-                from datacheck.checks.row_checks import build_row_checks
+    def _checks_of_rows(self, batch: Batch) -> list[RowCheck]:
+        if not has_row_checks(self.schema):
+            return []
+        from datacheck.checks.row_checks import build_row_checks, is_across_fields
 
-                self._row_checks = build_row_checks(self.schema, [name or "" for name in names])
-        return self._row_checks
+        if self._row_checks is None:
+            self._row_checks = build_row_checks(self.schema, [name or "" for name in batch.names])
+        return [check for check in self._row_checks if not (batch.is_alone and is_across_fields(check))]
 
 
 def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
@@ -215,14 +215,17 @@ def _has_pandera(schema: Schema) -> bool:
     return is_whole or any(name not in SET_CHECKS for name in names)
 
 
-def whole_file_of(schema: Schema, max_bytes: int | None) -> WholeFile | None:
-    """What collects a file for the checks of a schema that need all its rows; None if there are none."""
-    if not _has_pandera(schema):
+def whole_file_of(schema: Schema, max_bytes: int | None, *, is_table: bool = True) -> WholeFile | None:
+    """What collects a file for the checks of a schema that need all its rows; None if there are none.
+
+    The arrays of a file that is no table are judged together, too, by the rules across fields.
+    """
+    if not _has_pandera(schema) and (is_table or not has_row_checks(schema)):
         return None
     from datacheck.checks.whole_file import WholeFile
 
-    whole = WholeFile(schema, max_bytes)
-    return whole if whole.checks else None
+    whole = WholeFile(schema, max_bytes, is_table=is_table)
+    return whole if whole.checks or not is_table else None
 
 
 def load_libraries(schema: Schema) -> None:

@@ -47,6 +47,11 @@ class ExpressionCheck:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_parsed", with_indexes(self.expression.expr, self.schema))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that the expression needs."""
+        return self._parsed.names
+
     def run(self, batch: Batch) -> list[Outcome]:
         """One outcome with the rows that break the rule."""
         parsed = self._parsed
@@ -61,7 +66,7 @@ class ExpressionCheck:
                 ]
             data[name] = found.reshape(1) if getattr(found, "ndim", 1) == 0 else found
         try:
-            truth, known = self._evaluate(parsed, data, batch.num_rows)
+            truth, known = self._evaluate(parsed, data, batch)
         except (ExpressionTypeError, pa.ArrowException) as error:
             return [self._not_checked(batch, parsed.names[0], f"the rule '{self.expression.label}': {error}")]
         rows = np.flatnonzero(known & ~truth).astype(np.int64)
@@ -80,10 +85,12 @@ class ExpressionCheck:
         ]
 
     def _evaluate(
-        self, parsed: ParsedExpression, data: Mapping[str, Data], num_rows: int
+        self, parsed: ParsedExpression, data: Mapping[str, Data], batch: Batch
     ) -> tuple[BoolArray, BoolArray]:
         """The verdicts on all rows, a few at a time, so that the values of their lists stay in the processor's cache."""
-        narrow = {name: self._format_of(name, column) for name, column in data.items()}
+        dtypes = {column.name: column.dtype for column in batch.columns}
+        narrow = {name: self._format_of(name, column, dtypes.get(name)) for name, column in data.items()}
+        num_rows = batch.num_rows
         truth, known = np.empty(num_rows, np.bool_), np.empty(num_rows, np.bool_)
         for rows in _blocks(data.values(), num_rows):
             columns = {name: _operand(column[rows], narrow[name]) for name, column in data.items()}
@@ -107,11 +114,11 @@ class ExpressionCheck:
     def _not_checked(self, batch: Batch, name: str, problem: str) -> Outcome:
         return Outcome("DC005", name, batch.num_rows, batch.num_rows, rule=self.expression.label, detail=problem)
 
-    def _format_of(self, name: str, data: Data) -> str | None:
+    def _format_of(self, name: str, data: Data, dtype: str | None) -> str | None:
         """The narrow format that NumPy lacks (bfloat16, stored as uint16 or not) in which a column is; None for others."""
         if isinstance(data, np.ndarray) and data.dtype.name in FLOAT_FORMATS:
             return str(data.dtype.name)
-        dtype: str | None = getattr(self.schema.field_for(name), "dtype", None)
+        dtype = dtype or getattr(self.schema.field_for(name), "dtype", None)
         if dtype not in FLOAT_FORMATS:
             return None
         storage = FLOAT_FORMATS[dtype]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datacheck.checks.base import FileCheck, RowCheck
     from datacheck.schema.model import Schema
 
-__all__ = ["build_file_checks", "build_row_checks", "may_be_in"]
+__all__ = ["build_file_checks", "build_row_checks", "is_across_fields", "may_be_in"]
 
 
 def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
@@ -27,6 +27,11 @@ def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
     if row_dimensions(schema):
         checks.append(DimensionCheck(schema))
     return [*checks, *_pandera_checks(schema, names, whole_file=False)]
+
+
+def is_across_fields(check: RowCheck) -> bool:
+    """Whether a check compares fields of a row, so that it says nothing of an array alone."""
+    return isinstance(check, ExpressionCheck | DimensionCheck)
 
 
 def build_file_checks(schema: Schema) -> list[FileCheck]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
 from datacheck.checks.row_checks import build_file_checks, may_be_in
+from datacheck.checks.sample_arrays import SampleArrays
 from datacheck.checks.sentinels import null_missing
 from datacheck.schema.model import Schema
 from datacheck.text import plain
@@ -49,7 +50,8 @@ class WholeFile:
     it no check is run, and each is a finding (DC005).
     """
 
-    def __init__(self, schema: Schema, max_bytes: int | None) -> None:
+    def __init__(self, schema: Schema, max_bytes: int | None, *, is_table: bool = True) -> None:
+        self._arrays = None if is_table else SampleArrays(schema, max_bytes)
         self.checks = build_file_checks(schema)
         self._schema = schema
         self._max_bytes = max_bytes
@@ -61,7 +63,7 @@ class WholeFile:
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns to read; None for all. A field inside a struct is in the column that its path begins with."""
-        if self._needs_all or None in self._paths:
+        if self._needs_all or None in self._paths or self._arrays is not None:
             return None
         found: dict[str, None] = {}
         for path in filter(None, self._paths):
@@ -76,6 +78,10 @@ class WholeFile:
 
     def add(self, batch: Batch) -> None:
         """Add the next batch, in the dtypes of the schema."""
+        if batch.is_alone and self._arrays is not None:
+            self._arrays.add(batch)
+        if not self.checks:
+            return
         batch = null_missing(batch, self._schema)
         columns = tuple(column for column in batch.columns if self._needs_all or self._is_needed(column))
         self._num_bytes += sum(_decoded_bytes(column) for column in columns)
@@ -86,6 +92,12 @@ class WholeFile:
 
     def outcomes(self) -> list[Outcome]:
         """The outcome of each check, with rows of the file."""
+        return [*self._of_arrays(), *self._of_rows()]
+
+    def _of_arrays(self) -> Iterable[Outcome]:
+        return () if self._arrays is None else self._arrays.outcomes()
+
+    def _of_rows(self) -> list[Outcome]:
         if self.is_full:
             problem = (
                 f"needs the whole file, whose decoded columns take more than {self._max_bytes:,} bytes; raise"

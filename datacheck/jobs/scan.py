@@ -30,6 +30,7 @@ from datacheck.jobs.units.scan import (
     scan_batches,
     scan_unit,
     scan_whole_file,
+    whole_file_of_unit,
 )
 from datacheck.jobs.units.small_files import group_small, scan_small
 from datacheck.jobs.unseen_fields import unseen_fields
@@ -174,8 +175,7 @@ def scan_each(
     load_libraries(schema)
     rules = RuleSet(schema)
     inspected = _inspect_files(files, rules, execution)
-    is_by_file = whole_file_of(schema, None) is not None
-    left = list(_remaining_work(inspected, rules, only_keys, is_by_file=is_by_file))
+    left = list(_remaining_work(inspected, rules, only_keys))
     results = execution.map(_Work.run, left, lambda work: UnitScan(error=lost_error(work.uri)))
     for one in inspected:
         if isinstance(one.info, SourceError):
@@ -188,7 +188,7 @@ def scan_each(
             across.add(one.uri, result)
             if one.scan is None:
                 execution.progress.advance(1, result.num_rows, unit_bytes(unit, one.info))
-        if is_by_file and len(one.info.units) > 1 and one.uri not in only_keys:
+        if one.uri not in only_keys and _is_read_again(one.info, rules):
             merged.add(next(results))
         if one.uri in only_keys:
             yield FileVerdict(one.uri, tuple(merged.read_errors()), merged.num_rows, one.info.num_bytes)
@@ -269,10 +269,8 @@ class _Work:
         return self.scan()
 
 
-def _remaining_work(
-    inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str], *, is_by_file: bool
-) -> Iterator[_Work]:
-    """The scans of units that are left and, with ``is_by_file``, after the units of a file the scan of the whole file."""
+def _remaining_work(inspected: Iterable[_InspectedFile], rules: RuleSet, only_keys: Container[str]) -> Iterator[_Work]:
+    """The scans of units that are left and, where a check needs it, after the units of a file the scan of the whole file."""
     columns = columns_across_files(rules.schema)
     for one in inspected:
         if isinstance(one.info, SourceError) or one.scan is not None:
@@ -285,8 +283,13 @@ def _remaining_work(
                 yield _Work(one.uri, partial(read_keys, keys, rules.schema, with_dataset=True))
             else:
                 yield _Work(one.uri, partial(scan_unit, unit, rules, is_whole_file=len(units) == 1))
-        if is_by_file and len(units) > 1 and one.uri not in only_keys:
+        if one.uri not in only_keys and _is_read_again(one.info, rules):
             yield _Work(one.uri, partial(scan_whole_file, units, rules))
+
+
+def _is_read_again(info: InputInfo, rules: RuleSet) -> bool:
+    """Whether a file of several units is read once more, for the checks that need all of it."""
+    return len(info.units) > 1 and whole_file_of_unit(info.units[0], rules) is not None
 
 
 def unit_bytes(unit: WorkUnit, info: InputInfo) -> int:
@@ -308,8 +311,9 @@ def _scan_memory(data: Any, schema: Schema) -> Report:
     uri, batches = batches_of(data)
     scanned = FileScan(uri, schema, is_file=False)
     counter = _ByteCounter()
+    whole = whole_file_of(schema, None, is_table=False)
     with AcrossFiles(schema) as across:
-        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole_file_of(schema, None))
+        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole)
         scanned.add(result)
         across.add(uri, result)
         verdict = scanned.verdict(counter.num_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,10 @@ from datacheck.storage.base import Fingerprint
 from datacheck.text import join_limited, quantity
 
 __all__ = ["Member", "plan_members"]
+
+
+#: The path of a field of a sample in a list.
+_OF_SAMPLE = re.compile(r"\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ def _why_no_table(members: Sequence[Member]) -> str:
     for member in members:
         if member.problem:
             return member.problem
+    if members and all(_OF_SAMPLE.match(member.name) for member in members):
+        return "it is a list of samples"
     if len({member.num_rows for member in members}) <= 1 and not any(member.is_scalar for member in members):
         return ""
     lengths: dict[str, list[str]] = {}

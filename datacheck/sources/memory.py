@@ -176,4 +176,4 @@ def _of_structure(data: object, *, is_all: bool = False) -> Iterator[Batch]:
         yield from batches_of_table(found, 0, num_rows)
         return
     for one in found:
-        yield from batches_of_array(one, 0, one.num_rows)
+        yield from (replace(batch, is_alone=True) for batch in batches_of_array(one, 0, one.num_rows))

@@ -35,10 +35,12 @@ __all__ = [
     "lost_scan",
     "malformed_finding",
     "read_keys",
+    "read_unit",
     "scan_batches",
     "scan_unit",
     "scan_whole_file",
     "start_dataset",
+    "whole_file_of_unit",
 ]
 
 
@@ -81,29 +83,40 @@ def lost_scan(unit: WorkUnit) -> UnitScan:
     return UnitScan(error=lost_error(unit.uri))
 
 
+def read_unit(unit: WorkUnit) -> Iterator[Batch]:
+    """The batches of a unit; those of a file that is no table have one array each."""
+    batches = get_source(unit.format).read(unit)
+    return (replace(batch, is_alone=True) for batch in batches) if unit.members else batches
+
+
+def whole_file_of_unit(unit: WorkUnit, rules: RuleSet) -> WholeFile | None:
+    """What collects the file of a unit for the checks that need all of it; None if there are none."""
+    return whole_file_of(rules.schema, unit.options.max_whole_file_bytes, is_table=not unit.members)
+
+
 def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) -> UnitScan:
     """Read and check a unit. If the input cannot be read, the result has its ``error``.
 
     ``is_whole_file`` says that it is the only unit of its file, so that checks of all rows run too.
     """
-    whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes) if is_whole_file else None
+    whole = whole_file_of_unit(unit, rules) if is_whole_file else None
     try:
         with translate_bugs(unit.uri):
-            return scan_batches(get_source(unit.format).read(unit), unit.uri, rules, whole)
+            return scan_batches(read_unit(unit), unit.uri, rules, whole)
     except SourceError as error:
         return UnitScan(error=error)
 
 
 def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
     """Read the units of one file, and run only the checks that need all its rows; nothing if it cannot be read."""
-    whole = whole_file_of(rules.schema, units[0].options.max_whole_file_bytes)
+    whole = whole_file_of_unit(units[0], rules)
     if whole is None:
         return UnitScan()
     columns = whole.columns
     try:
         for unit in units:
             unit = unit if columns is None else replace(unit, options=replace(unit.options, columns=columns))
-            for batch in get_source(unit.format).read(unit):
+            for batch in read_unit(unit):
                 whole.add(coerce_batch(batch, rules.schema))
                 if whole.is_full:
                     break

@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, RuleSet, has_row_checks, whole_file_of
+from datacheck.checks.checker import Checker, RuleSet, has_row_checks
 from datacheck.checks.structure import FieldFacts, FieldMap
 from datacheck.checks.unseen import kind_of_unseen
 from datacheck.dataset_rules.dataset_state import build_dataset_rules
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.jobs.units.scan import UnitScan, scan_batches
-from datacheck.sources import get_source
+from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, whole_file_of_unit
 from datacheck.sources.base import WorkUnit
 from datacheck.sources.error_translation import translate_bugs
 
@@ -69,7 +68,7 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
         uris.append(unit.uri)
         try:
             with translate_bugs(unit.uri):
-                batches = get_source(unit.format).read(unit)
+                batches = read_unit(unit)
                 begun = list(islice(batches, 1))
                 layout = _layout(begun[0]) if begun and can_wait else None
                 if layout is not None:
@@ -77,7 +76,7 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
                 if layout is not None and len(begun) == 1:
                     waiting.setdefault(layout, []).append((index, begun[0]))
                 else:
-                    whole = whole_file_of(rules.schema, unit.options.max_whole_file_bytes)
+                    whole = whole_file_of_unit(unit, rules)
                     found[index] = scan_batches(chain(begun, batches), unit.uri, rules, whole)
         except SourceError as error:
             found[index] = UnitScan(error=error)
