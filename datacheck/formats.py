@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,7 @@ __all__ = [
     "unread_format_of_name",
 ]
 
+_PART = re.compile(r"-\d+-of-\d+$")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -195,6 +197,15 @@ BUILT_IN: dict[str, Format] = {
             is_tabular=True,
         ),
         Format(
+            name="tfrecord",
+            suffixes=tuple(f".tfrecord{more}{packed}" for more in ("", "s") for packed in ("", ".gz")),
+            recognizer="datacheck.sources.tfrecord:is_tfrecord",
+            source="datacheck.sources.tfrecord:TfrecordSource",
+            sink="datacheck.sinks.tfrecord:TfrecordSink",
+            is_tabular=True,
+            is_slow_to_check=True,
+        ),
+        Format(
             name="delta",
             folder="datacheck.sources.delta:is_delta",
             lister="datacheck.sources.delta:list_delta",
@@ -310,7 +321,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
         suffixes=(".pkl", ".pickle", ".joblib", ".p"),
         remedy=f"a pickle runs code when it is loaded: {_AS_ARRAYS}",
     ),
-    UnreadFormat(name="TFRecord", suffixes=(".tfrecord", ".tfrecords"), remedy=f"{_AS_PARQUET} or .npz"),
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),
@@ -356,6 +366,9 @@ def get_format(name: str) -> Format:
 def format_of_name(uri: str) -> Format | None:
     """The format that the suffix of a file's name stands for; None where it stands for none."""
     name = os.path.basename(uri).lower()  # noqa: PTH119 - called several times a file
+    if "-of-" in name:
+        # Beam and TensorFlow number the parts of a file after its suffix.
+        name = _PART.sub("", name)
     return next((one for one in _all_formats() if one.suffixes and name.endswith(one.suffixes)), None)
 
 

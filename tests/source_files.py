@@ -21,6 +21,8 @@ import pytest
 from datacheck.batch import Batch
 from datacheck.formats import BUILT_IN
 from datacheck.sources import InputInfo, ReadOptions, base, get_source, source_for
+from datacheck.sources.tf_example import example_class
+from datacheck.sources.tfrecord import frame
 
 Table = dict[str, np.ndarray[Any, Any]]
 
@@ -30,7 +32,9 @@ def make_table(num_rows: int = 1000) -> Table:
     random = np.random.default_rng(num_rows)
     single = random.standard_normal(num_rows).astype(np.float32)
     single[::7], single[3::11], single[5::13] = np.nan, np.inf, -np.inf
-    return {"single": single, "double": random.standard_normal(num_rows), "count": np.arange(num_rows)}
+    # Values that float32 can hold, too, which is all that some formats have.
+    double = random.standard_normal(num_rows).astype(np.float32).astype(np.float64)
+    return {"single": single, "double": double, "count": np.arange(num_rows)}
 
 
 def _arrow(table: Table) -> pa.Table:
@@ -118,6 +122,34 @@ def _write_hdf5_chunked(path: Path, table: Table) -> None:
             file.create_dataset(name, data=values, chunks=(64,), compression="gzip", maxshape=(None,))
 
 
+def tfrecord_bytes(records: Iterable[bytes]) -> bytes:
+    from google_crc32c import value
+
+    return b"".join(frame(record, value) for record in records)
+
+
+def example(**features: Any) -> bytes:
+    """A serialized ``tf.train.Example``: floats, integers or bytes by name."""
+    made = example_class()()
+    for name, values in features.items():
+        values = list(values) if isinstance(values, list | tuple | np.ndarray) else [values]
+        kinds = {float: "float_list", np.float32: "float_list", np.float64: "float_list", bytes: "bytes_list"}
+        kind = kinds.get(type(values[0]), "int64_list") if values else "float_list"
+        getattr(made.features.feature[name], kind).value.extend(values)
+    return made.SerializeToString(deterministic=True)
+
+
+def _write_tfrecord(path: Path, table: Table) -> None:
+    columns = {**table, "double": table["double"].astype(np.float32)}
+    rows = zip(*columns.values(), strict=True)
+    path.write_bytes(tfrecord_bytes(example(**dict(zip(columns, row, strict=True))) for row in rows))
+
+
+def _write_tfrecord_gz(path: Path, table: Table) -> None:
+    _write_tfrecord(path, table)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
 def _write_orc(path: Path, table: Table) -> None:
     from pyarrow import orc
 
@@ -195,6 +227,8 @@ FORMATS: dict[str, Format] = {
     "gguf": Format(".gguf", _write_gguf),
     "hdf5": Format(".h5", _write_hdf5, needs="h5py"),
     "hdf5-chunked": Format(".nc", _write_hdf5_chunked, needs="h5py"),
+    "tfrecord": Format(".tfrecord", _write_tfrecord, needs="google_crc32c"),
+    "tfrecord.gz": Format(".tfrecord.gz", _write_tfrecord_gz, needs="google_crc32c", splits=False),
     "orc": Format(".orc", _write_orc, splits=False),
     "avro": Format(".avro", _write_avro, needs="fastavro", splits=False),
 }

@@ -31,7 +31,9 @@ MAX_INDEX_BYTES = 32 << 20
 #: How many missing parts of a numbered set are listed by name.
 _MAX_NAMES = 8
 
-_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d{1,12})-of-(?P<total>\d{1,12})(?:-[0-9a-f]{8,40})?(?P<suffix>\..*)")
+_NUMBERED = re.compile(
+    r"(?P<stem>.*?)(?P<number>\d{1,12})-of-(?P<total>\d{1,12})(?:-[0-9a-f]{8,40})?(?P<suffix>(?:\..*)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def test_units_depend_on_the_file_alone_and_travel(form: Format, save: Save) -> 
 
 @every_format
 def test_no_rows_still_give_the_names(form: Format, save: Save) -> None:
-    if ".json" in form.suffix:
+    if ".json" in form.suffix or ".tfrecord" in form.suffix:
         pytest.skip("the keys are those of the records")
     table = make_table(0)
     batches = read_batches(inspect(save(form, table)))
@@ -181,7 +181,9 @@ def test_a_file_under_the_name_of_another_format_is_refused(form: Format, save: 
         with pytest.raises(SourceError) as caught:
             read_table(uri)
         is_any_text = (
-            form.suffix.startswith((".csv", ".json", ".jsonl.")) and form.suffix != ".jsonl" and named == "txt"
+            form.suffix.startswith((".csv", ".json", ".jsonl.", ".tfrecord."))
+            and form.suffix != ".jsonl"
+            and named == "txt"
         )
         assert caught.value.code == ("DC909" if is_any_text else "DC901"), suffix
 
@@ -189,7 +191,7 @@ def test_a_file_under_the_name_of_another_format_is_refused(form: Format, save: 
 @every_format
 def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: Format, save: Save) -> None:
     nameless = save(form, make_table(), "data.bin")
-    if form.suffix.startswith(".csv") or form.suffix in (".json", ".jsonl.zst"):
+    if form.suffix.startswith(".csv") or form.suffix in (".json", ".jsonl.zst", ".tfrecord.gz"):
         with pytest.raises(SourceError) as caught:
             format_of(nameless)
         assert caught.value.code == "DC909"
@@ -201,7 +203,7 @@ def test_a_format_is_known_by_its_first_bytes_where_the_name_says_nothing(form: 
 def test_reading_a_part_gives_that_part(form: Format, save: Save) -> None:
     uri = save(form, make_table())
     unit = inspect(uri).units[0]
-    if not form.splits or form.suffix in (".parquet", ".jsonl"):
+    if not form.splits or form.suffix in (".parquet", ".jsonl", ".tfrecord"):
         pytest.skip("read from its start, by row groups, or by ranges of bytes")
     part = replace(unit, row_start=333, num_rows=57)
     batches = list(source_for(uri).read(part))
