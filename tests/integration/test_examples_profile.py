@@ -19,7 +19,7 @@ def flights(example: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def inferred(flights: Path) -> Schema:
-    return datacheck.infer(flights)
+    return datacheck.infer(flights, permissive=True)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_windows_of_the_weather_do_not_overlap(example: Path) -> None:
     weather = example / "data" / "weather"
     report = datacheck.compare(weather / "train", weather / "test", drift=False)
     assert [finding.code for finding in report.findings if finding.is_error] == []
-    schema = datacheck.infer(weather / "train" / "windows.npy")
+    schema = datacheck.infer(weather / "train" / "windows.npy", permissive=True)
     field = schema.fields[None]
     assert (field.dtype, field.shape, field.allow_nan) == ("float32", (None, 24, 9), True)
     assert datacheck.scan(weather / "train" / "windows.npy", schema).ok

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datacheck.checks.structure import FieldFacts
-from datacheck.profile.infer.suggested_bounds import float_bounds, format_extreme, suggest_bounds
+from datacheck.profile.infer.suggested_bounds import float_bounds, suggest_bounds
 from datacheck.profile.leaf import LeafProfile
+from datacheck.profile.notes.judge import variants_of
+from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.profile.notes.suspects import Suspects, find_suspects
+from datacheck.profile.notes.texts import TextNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
-from datacheck.text import count, plain, quantity
 
-__all__ = ["MAX_TEXTS", "FieldSummary", "describe", "looks_like_key", "suggest_field"]
+__all__ = ["MAX_CODES", "MAX_TEXTS", "FieldSummary", "looks_like_key", "only_profile", "suggest_field"]
 
 #: Distinct texts to list at most, and distinct integers: more integers are probably numbers, not codes.
 MAX_TEXTS, MAX_CODES = 50, 10
@@ -24,6 +27,8 @@ _MAX_LIST_LENGTH = 2000
 _MIN_KEY_ROWS, _MIN_NAMED_KEY_ROWS = 1000, 10
 #: Lists needed to take their common length as a rule.
 _MIN_LISTS = 100
+#: The largest share of values that look like faults among the others.
+_MAX_FAULTY = 0.05
 #: Distinct integers are a key if random ones would repeat more often than this.
 _MIN_REPETITIONS = 10
 
@@ -40,6 +45,7 @@ class FieldSummary:
     path: str | None
     facts: list[FieldFacts] = field(default_factory=list)
     profiles: list[LeafProfile] = field(default_factory=list)
+    notes: list[LeafNotes] = field(default_factory=list)
     is_untyped: bool = True
     is_everywhere: bool = True
     is_unique: bool = False
@@ -73,9 +79,25 @@ class FieldSummary:
     def total(self, name: str) -> int:
         return sum(getattr(profile, name) for profile in self.profiles)
 
+    @property
+    def texts(self) -> list[TextNotes]:
+        return [notes.texts for notes in self.notes if notes.texts is not None]
 
-def suggest_field(summary: FieldSummary) -> dict[str, Any]:
-    """Suggest the constraints of a field, without defaults."""
+    def suspects(self) -> list[Suspects]:
+        """What is suspicious at the ends of the values of each dtype, beside the profiles that have values."""
+        return [
+            find_suspects(profile, notes.numbers) if notes.numbers is not None else Suspects(profile.low, profile.high)
+            for profile, notes in zip(self.profiles, self.notes, strict=True)
+            if profile.low is not None
+        ]
+
+
+def suggest_field(summary: FieldSummary, *, permissive: bool = True) -> dict[str, Any]:
+    """Suggest the constraints of a field, without defaults.
+
+    Unless ``permissive``, what looks like a fault is not made legal: a few NaN or infinities, sentinels, outliers, rare
+    variants of a text, a few blank texts.
+    """
     dtype = summary.dtype
     record: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     shape = _suggest_shape(summary)
@@ -83,23 +105,40 @@ def suggest_field(summary: FieldSummary) -> dict[str, Any]:
         record["shape"] = shape
     if summary.total("num_nulls") or "null" in summary.dtypes:
         record["nullable"] = True
-    if summary.total("num_nan"):
+    present = summary.total("num_present")
+    if summary.total("num_nan") and (permissive or not _is_rare(summary.total("num_nan"), present)):
         record["allow_nan"] = True
-    if summary.total("num_infinite"):
+    if summary.total("num_infinite") and (permissive or not _is_rare(summary.total("num_infinite"), present)):
         record["allow_inf"] = True
+    if not permissive:
+        record |= _suggest_text_rules(summary)
     if not summary.is_everywhere:
         record["required"] = False
     if summary.is_unique and _may_be_key(summary):
         record["unique"] = True
         return record
-    members = _suggest_members(summary)
+    members = _suggest_members(summary, permissive)
     if members is not None:
         record["isin"] = members
         return record
-    for name, bound in zip(("ge", "le"), _suggest_bounds(summary), strict=True):
+    for name, bound in zip(("ge", "le"), _suggest_bounds(summary, permissive), strict=True):
         if bound is not None:
             record[name] = bound
     return record
+
+
+def _is_rare(number: int, total: int) -> bool:
+    """Whether so few values are of a kind that they look like faults."""
+    return 0 < number <= _MAX_FAULTY * total
+
+
+def _suggest_text_rules(summary: FieldSummary) -> dict[str, Any]:
+    """The rules that all but a few texts keep."""
+    if len(summary.texts) != 1 or summary.dtype != "string":
+        return {}
+    (texts,) = summary.texts
+    kinds = {"not_blank": texts.blank.count, "stripped": texts.padded.count, "printable": texts.damaged.count}
+    return {key: True for key, number in kinds.items() if _is_rare(number, texts.num_texts)}
 
 
 def _suggest_shape(summary: FieldSummary) -> list[int | None] | None:
@@ -144,91 +183,39 @@ def _may_be_key(summary: FieldSummary) -> bool:
     return num_rows**2 > _MIN_REPETITIONS * 2 * (int(profile.high) - int(profile.low) + 1)
 
 
-def _suggest_members(summary: FieldSummary) -> list[Any] | None:
-    profile = _only_profile(summary.profiles, summary.dtype)
+def _suggest_members(summary: FieldSummary, permissive: bool) -> list[Any] | None:
+    profile = only_profile(summary.profiles, summary.dtype)
     if profile is None or profile.vocabulary is None or not profile.vocabulary.counts:
         return None
     kind = dtype_kind(profile.dtype)
     members = sorted(profile.vocabulary.counts)
     if kind not in ("string", "integer") or len(members) > (MAX_TEXTS if kind == "string" else MAX_CODES):
         return None
+    if kind == "string" and not permissive:
+        counts = profile.vocabulary.counts
+        variants = {text for text, usual in variants_of(counts).items() if _is_rare(counts[text], counts[usual])}
+        members = [text for text in members if text not in variants]
     if profile.num_present < _MIN_OCCURRENCES * len(members) * (1 if kind == "string" else 2):
         return None
     return members if sum(len(str(member)) for member in members) <= _MAX_LIST_LENGTH else None
 
 
-def _only_profile(profiles: Iterable[LeafProfile], dtype: str | None) -> LeafProfile | None:
+def only_profile(profiles: Iterable[LeafProfile], dtype: str | None) -> LeafProfile | None:
     """The only profile with values, if it has the field's dtype."""
     held = [profile for profile in profiles if profile.num_present]
     return held[0] if len(held) == 1 and held[0].dtype == dtype else None
 
 
-def _suggest_bounds(summary: FieldSummary) -> tuple[Any, Any]:
+def _suggest_bounds(summary: FieldSummary, permissive: bool) -> tuple[Any, Any]:
     held = [profile for profile in summary.profiles if profile.low is not None]
     dtypes = [dtype for dtype in summary.dtypes if not (summary.is_untyped and dtype == "null")]
     # A bound applies to every file, so it must compare with all of their dtypes.
     kinds = {dtype_kind(dtype) if canonical_dtype(dtype) == dtype else None for dtype in dtypes}
     if not held or None in kinds or not (kinds <= {"integer", "float"} or len(dtypes) == 1):
         return None, None
-    low = min(profile.low for profile in held)
-    high = max(profile.high for profile in held)
+    ends: list[Any] = held if permissive else summary.suspects()
+    low, high = min(end.low for end in ends), max(end.high for end in ends)
     if kinds <= {"integer", "float"} and (len(dtypes) > 1 or "float" in kinds):
         limit = min(largest_float(dtype) for dtype in dtypes)
         return float_bounds(low, high, limit)
     return suggest_bounds(low, high, str(*kinds), dtypes[0])
-
-
-def describe(summary: FieldSummary) -> str:
-    """Describe the observed values in one line: ``seen: -43 .. 1301, 9,430 nulls of 336,776``."""
-    all_distinct = "all distinct" if summary.is_unique else ""
-    parts = [part for part in (_format_dtypes(summary), _format_values(summary), all_distinct) if part]
-    total = summary.total("num_slots")
-    counts = [
-        (summary.total("num_nulls"), "null", "nulls"),
-        (summary.total("num_nan"), "NaN", "NaN"),
-        (summary.total("num_posinf"), "+inf", "+inf"),
-        (summary.total("num_neginf"), "-inf", "-inf"),
-    ]
-    found = [quantity(number, *names) for number, *names in counts if number]
-    if num_words := summary.total("num_words"):
-        words = list(dict.fromkeys(word for profile in summary.profiles for word in profile.words))
-        names = ", ".join(plain(repr(word), 40) for word in words[:3]) + (", …" if num_words > len(words[:3]) else "")
-        found.append(f"{count(num_words)} not numeric ({names})")
-    if found:
-        parts += [*found[:-1], f"{found[-1]} of {count(total)}"]
-    else:
-        parts.append(quantity(total, "value"))
-    if not summary.is_everywhere:
-        parts.append("not in every file")
-    return f"seen: {', '.join(parts)}"
-
-
-def _format_dtypes(summary: FieldSummary) -> str:
-    if summary.is_container or summary.dtype is not None:
-        return ""
-    return " and ".join(plain(dtype, 60) for dtype in summary.dtypes)
-
-
-def _format_values(summary: FieldSummary) -> str:
-    lengths = [length for profile in summary.profiles if profile.lengths is not None for length in profile.lengths]
-    if lengths:
-        return f"lists of {min(lengths)} .. {max(lengths)} values"
-    profile = _only_profile(summary.profiles, summary.dtype)
-    if profile is not None and profile.vocabulary is not None:
-        counts, limit = profile.vocabulary.counts, profile.vocabulary.limit
-        if profile.dtype == "string" and summary.is_unique:
-            return ""
-        if profile.dtype == "string":
-            return (
-                f"more than {limit} distinct texts"
-                if counts is None
-                else quantity(len(counts), "text", "distinct texts")
-            )
-        if profile.dtype == "bool" and counts:
-            return f"{count(counts.get(True, 0))} true"
-    held = [profile for profile in summary.profiles if profile.low is not None]
-    if not held:
-        return ""
-    low = min(held, key=lambda profile: profile.low)
-    high = max(held, key=lambda profile: profile.high)
-    return f"{format_extreme(low.low, low.dtype)} .. {format_extreme(high.high, high.dtype)}"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
+from datacheck.findings import Finding
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.file_differences import compare_files
+from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
 from datacheck.jobs.progress import NullProgress, Progress
-from datacheck.jobs.scan import are_paths
+from datacheck.jobs.scan import are_paths, scan
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, find_files, profile_files, profile_memory, stem_of
-from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, describe, suggest_field
-from datacheck.profile.options import ProfileOptions
+from datacheck.profile.infer.describe import describe
+from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, suggest_field
+from datacheck.profile.notes.find import NOTE_OPTIONS, notes_of_profiles
+from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
 from datacheck.sources.base import ReadOptions
@@ -24,6 +30,9 @@ from datacheck.text import count, join_limited, plain, quantity
 __all__ = ["Inference", "infer", "infer_with_notes"]
 
 _PROLOGUE = "Bounds leave a margin of 10 to 20 % of the observed range on either side. Narrow them where you know more."
+_STRICT = "What looks like a fault in the data is not allowed here; a scan of the same data reports it."
+_PERMISSIVE = "Everything that occurs in the data is allowed (--permissive)."
+_OPTIONS = replace(NOTE_OPTIONS, max_distinct=MAX_TEXTS, find_unique=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +40,16 @@ class Inference:
     """An inferred schema, with a note on each field and header lines on the dataset.
 
     ``errors`` are those of the inputs that could not be read to their end; the schema is inferred from the rest.
+    ``has_faults`` says that the schema does not allow some values, which look like faults. ``listed`` is what a scan with
+    the schema reports of them, and the notes on the data.
     """
 
     schema: Schema
     notes: Mapping[str | None, str]
     header: tuple[str, ...]
     errors: tuple[SourceError, ...] = ()
+    listed: tuple[Finding, ...] = ()
+    has_faults: bool = False
 
     def to_yaml(self) -> str:
         """Write the schema as YAML that reads back as the same schema, with notes as comments if they fit.
@@ -75,11 +88,13 @@ def infer(
     executor: ExecutorLike = "threads",
     progress: Progress | None = None,
     options: ReadOptions | None = None,
+    permissive: bool = False,
 ) -> Schema:
-    """Infer a schema that the dataset passes.
+    """Infer a schema that the dataset passes, except for what looks like a fault in it.
 
     It gives each field a dtype and a shape, says whether it has nulls, NaN or infinities, sets bounds with a margin, lists
-    the values of small vocabularies, and marks keys as unique.
+    the values of small vocabularies, and marks keys as unique. A few NaN or infinities among other values, sentinels,
+    outliers, rare variants of a text and a few blank texts are not made legal: a scan with the schema reports them.
 
     Args:
         data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
@@ -87,12 +102,14 @@ def infer(
         executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
         progress: receives each finished unit.
         options: how to read files.
+        permissive: make everything legal that the data has, so that it passes.
 
     Raises:
         SourceError: an input cannot be read. A schema inferred from the others might be too strict for it.
         UsageError: a path matches nothing, or the data is of an unsupported type.
     """
-    found = infer_with_notes(data, workers=workers, executor=executor, progress=progress, options=options)
+    execution = Execution(workers, executor, progress or NullProgress())
+    found = infer_with_notes(data, execution=execution, options=options, permissive=permissive)
     if found.errors:
         raise found.errors[0]
     return found.schema
@@ -102,56 +119,103 @@ def infer_with_notes(
     data: Any,
     *,
     name: str | None = None,
-    workers: int | None = None,
-    executor: ExecutorLike = "threads",
-    progress: Progress | None = None,
+    execution: Execution | None = None,
     options: ReadOptions | None = None,
+    permissive: bool = False,
+    with_list: bool = False,
 ) -> Inference:
     """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema.
 
-    Only if no input can be read, its ``SourceError`` is raised.
+    ``with_list`` also lists what looks wrong. Only if no input can be read, its ``SourceError`` is raised.
     """
-    profile_options = ProfileOptions(max_distinct=MAX_TEXTS, find_unique=True)
+    execution = execution or Execution()
     if are_paths(data):
         files = FileSet.of(find_files(data, options))
         (profile,) = profile_files(
-            [files], profile_options, workers=workers, executor=executor, progress=progress or NullProgress()
+            [files],
+            _OPTIONS,
+            workers=execution.workers,
+            executor=execution.executor,
+            progress=execution.progress,
         )
     else:
-        profile = profile_memory(data, profile_options)
+        profile = profile_memory(data, _OPTIONS)
     with profile:
         if profile.errors and not any(file.fields for file in profile.files):
             raise profile.errors[0]
-        return _infer(profile, name, data)
+        found = _infer(profile, name, data, permissive)
+        if not with_list:
+            return found
+        noted = notes_of_profiles([profile])
+        differences = _differences(profile, found.schema)
+    # Without a fault a scan would find nothing but how files differ, which the profile knows.
+    reported = _violations(data, found.schema, execution, options) if found.has_faults else differences
+    return replace(found, listed=(*reported, *noted))
 
 
-def _infer(profile: DataProfile, name: str | None, data: Any) -> Inference:
+def _differences(profile: DataProfile, schema: Schema) -> list[Finding]:
+    """How the files of the dataset differ."""
+    verdicts = [
+        FileVerdict(
+            file.uri,
+            num_rows=file.num_rows,
+            columns=tuple(ColumnSummary(path, facts.dtype) for path, facts in file.fields.items()),
+        )
+        for file in profile.files
+        if file.error is None
+    ]
+    return compare_files(verdicts, schema)
+
+
+def _violations(data: Any, schema: Schema, execution: Execution, options: ReadOptions | None) -> Iterable[Finding]:
+    """What a scan of the data with the schema reports."""
+    return scan(
+        data,
+        schema,
+        workers=execution.workers,
+        executor=execution.executor,
+        progress=execution.progress,
+        options=options,
+    ).findings
+
+
+def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool) -> Inference:
     summaries = _summarize(profile)
     fields: dict[str | None, dict[str, Any]] = {}
     notes: dict[str | None, str] = {}
     inner: set[str | None] = set()
     duplicated = set(_duplicated_names(profile))
     objects = _object_columns(data)
+    has_faults = False
     for path, summary in summaries.items():
         if path in inner:
             continue
-        constraints, note = suggest_field(summary), describe(summary)
+        values = summaries.get(f"{path}[]") if path is not None and summary.is_list else None
+        values = values if values is not None and _is_one_field(summary, values) else None
+        if values is not None:
+            inner.add(values.path)
+        loose, strict = (_suggest(summary, values, permissive=kind) for kind in (True, False))
+        constraints = loose if permissive else strict
+        if objects is not None and summary.total("num_nan"):
+            # Whatever pandas writes, its NaN becomes null, and the numbers beside it in a column of objects keep their type.
+            constraints |= {"nullable": True, **({"allow_nan": True} if "allow_nan" in loose else {})}
+            if path in objects:
+                constraints.pop("dtype", None)
         if path in duplicated:
             # Columns that share a name may have different shapes.
             constraints.pop("shape", None)
-        values = summaries.get(f"{path}[]") if path is not None and summary.is_list else None
-        if values is not None and _is_one_field(summary, values):
-            inner.add(values.path)
-            constraints = {**suggest_field(values), **constraints}
-            note = f"{note}; {describe(values)}"
-        if objects is not None and summary.total("num_nan"):
-            # Whatever pandas writes, its NaN becomes null, and the numbers beside it in a column of objects keep their type.
-            constraints["nullable"] = True
-            if path in objects:
-                constraints.pop("dtype", None)
-        fields[path], notes[path] = constraints, note
+        has_faults = has_faults or (not permissive and loose != strict)
+        fields[path] = constraints
+        notes[path] = "; ".join(map(describe, [summary, *([] if values is None else [values])]))
     schema = Schema.model_validate({"name": name, "fields": fields})
-    return Inference(schema, notes, tuple(_header(profile, data)), tuple(profile.errors))
+    header = tuple(_header(profile, data, permissive))
+    return Inference(schema, notes, header, tuple(profile.errors), has_faults=has_faults)
+
+
+def _suggest(summary: FieldSummary, values: FieldSummary | None, *, permissive: bool) -> dict[str, Any]:
+    """The constraints of a field, and those of its ``values``, if it is a list that shares its field with them."""
+    own = suggest_field(summary, permissive=permissive)
+    return own if values is None else {**suggest_field(values, permissive=permissive), **own}
 
 
 def _object_columns(data: Any) -> set[str | None] | None:
@@ -177,7 +241,10 @@ def _summarize(profile: DataProfile) -> dict[str | None, FieldSummary]:
                 summary.is_untyped = summary.is_untyped and not file.has_dtypes
     duplicated = _duplicated_names(profile)
     for path, summary in summaries.items():
-        summary.profiles = profile.of_path(path)
+        for key, leaf in profile.leaves.items():
+            if key[0] == path:
+                summary.profiles.append(leaf)
+                summary.notes.append(profile.notes.get(key, LeafNotes()))
         summary.is_everywhere = len(summary.facts) == num_files
         store = profile.unique.get(path) if path is not None else None
         summary.is_unique = (
@@ -201,7 +268,7 @@ def _duplicated_names(profile: DataProfile) -> list[str | None]:
     return list(dict.fromkeys(name for file in profile.files for name, times in file.names.items() if times > 1))
 
 
-def _header(profile: DataProfile, data: Any) -> list[str]:
+def _header(profile: DataProfile, data: Any, permissive: bool) -> list[str]:
     from datacheck._version import __version__
 
     named = "memory"
@@ -210,6 +277,7 @@ def _header(profile: DataProfile, data: Any) -> list[str]:
         named = ", ".join([*(plain(os.fspath(path)) for path in paths[:4]), *(["…"] if len(paths) > 4 else [])])
     size = f"{quantity(profile.num_rows, 'row')} of {quantity(len(profile.files), 'file')}"
     lines = [f"Inferred by datacheck {__version__} from {size}: {named}", _PROLOGUE]
+    lines.append(_PERMISSIVE if permissive else _STRICT)
     stems = {stem_of(file.uri) for file in profile.files if None in file.fields}
     if len(stems) > 1:
         lines.append(f"Nameless arrays share one field: {join_limited(sorted(stems))}. Infer from one of them only.")

@@ -20,7 +20,7 @@ from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.schema.times import NANOSECONDS
 from datacheck.text import count, plain, quantity
 
-__all__ = ["format_counts", "judge_leaf", "variants_of"]
+__all__ = ["describe_zeros", "format_counts", "judge_leaf", "variants_of"]
 
 #: Values to have seen before a field is called constant, or one of few values.
 _MIN_CONSTANT, _MIN_FEW = 10, 100
