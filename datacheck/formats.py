@@ -66,6 +66,7 @@ class Format:
         is_arrays: whether a file holds arrays, so that ``rows: file`` can make one sample of it.
         is_one_array: whether a file holds one array without a name, so that a table is one file per column.
         is_sample: whether each file is one sample.
+        shares_suffix: whether files of other formats have the same suffix by right, so that their first bytes decide.
         has_dtypes: whether files say which dtype a column has.
         is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
         is_slow_to_check: whether checking a file takes much longer than hashing it.
@@ -88,6 +89,7 @@ class Format:
     is_arrays: bool = False
     is_one_array: bool = False
     is_sample: bool = False
+    shares_suffix: bool = False
     has_dtypes: bool = True
     is_cacheable: bool = True
     is_slow_to_check: bool = False
@@ -291,6 +293,27 @@ BUILT_IN: dict[str, Format] = {
             source="datacheck.sources.tar:TarSource",
             sink="datacheck.sinks.tar:TarSink",
             is_slow_to_check=True,
+        ),
+        # A .bin that no other format recognizes.
+        Format(
+            name="tokens",
+            suffixes=(".bin",),
+            needs_recognition=True,
+            shares_suffix=True,
+            recognizer="datacheck.sources.tokens:is_token_bin",
+            source="datacheck.sources.tokens:TokensSource",
+            written_as="npy",
+            has_dtypes=False,
+        ),
+        Format(
+            name="megatron",
+            suffixes=(".bin",),
+            needs_recognition=True,
+            shares_suffix=True,
+            recognizer="datacheck.sources.tokens:is_megatron",
+            source="datacheck.sources.tokens:MegatronSource",
+            sink="datacheck.sinks.megatron:MegatronSink",
+            is_cacheable=False,
         ),
         # Files of one array each that belong together row by row.
         Format(name="aligned", source="datacheck.sources.aligned:AlignedSource", written_as="npy"),

@@ -27,6 +27,9 @@ _NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])")
 #: What ``indicator: true`` of an impute rule appends to the name of a field.
 INDICATOR_SUFFIX = "_missing"
 
+#: The paths of token ids: of a bin, and of its sequences.
+_TOKENS = ("tokens", "tokens[]")
+
 __all__ = ["INDICATOR_SUFFIX", "FieldFacts", "FieldMap", "check_structure", "is_of_values"]
 
 
@@ -201,6 +204,8 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
     is_container = facts.dtype == "struct" or facts.dtype.startswith("list<")
     if field.dtype is not None and not is_container and not dtype_matches(facts.dtype, field.dtype):
         yield _fault("DC003", path, f"{facts.dtype}, expected {field.dtype}")
+    if path in _TOKENS and (detail := _beyond_dtype(field, facts.dtype)):
+        yield _fault("DC014", path, detail)
     if field.shape is not None and facts.shape is not None and (path is None or not path.endswith("[]")):
         shape = facts.shape
         if facts.is_array and shape and num_rows is not None:
@@ -209,6 +214,19 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
             return  # a column of scalars is the same as an array of one axis
         if not shape_matches(shape, field.shape):
             yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
+
+
+def _beyond_dtype(field: Field, dtype: str) -> str:
+    """Whether a vocabulary is too large for the dtype of its ids; empty if it fits, or is not known."""
+    if not dtype.startswith(("int", "uint")):
+        return ""
+    last = np.iinfo(dtype).max
+    bounds = [bound + extra for bound, extra in ((field.lt, 0), (field.le, 1)) if isinstance(bound, int)]
+    return (
+        f"ids below {min(bounds):,} do not fit {dtype}, which ends at {last:,}"
+        if bounds and min(bounds) > last + 1
+        else ""
+    )
 
 
 def is_of_values(field: Field) -> bool:

@@ -300,4 +300,35 @@ CODES = (
         ),
         remedy="Write the shard again, with the members of each sample in a row (`tar --sort=name`).",
     ),
+    _code(
+        code="DC014",
+        name="vocabulary-too-large",
+        message="the vocabulary does not fit {field}: {detail}",
+        finds="Token ids of a dtype that cannot hold the vocabulary, which the schema gives by `lt` or `le`.",
+        why=(
+            "Ids beyond the dtype wrap around when they are written: a vocabulary of 128,256 in uint16 makes half of the tokens"
+            " wrong, and none of them is out of range."
+        ),
+        example=(
+            "A tokenizer with 128,256 tokens was written by a script for GPT-2:\n"
+            "\n"
+            "    DC014 the vocabulary does not fit 'tokens': ids below 128,256 do not fit uint16, which ends at 65,535"
+            " (train.bin)"
+        ),
+        remedy="Write the tokens again, with uint32.",
+    ),
+    _code(
+        code="DC015",
+        name="token-width",
+        message="{field} seems to be read with the wrong dtype: {detail}",
+        finds="Token ids of which every second one is 0, or most of which are beyond any vocabulary.",
+        why="Ids of 4 bytes that are read as 2 have a 0 after each id: half of what the model learns is that 0 comes next.",
+        example=(
+            "A bin of int32 is read as uint16:\n"
+            "\n"
+            "    DC015 'tokens' seems to be read with the wrong dtype: every second id is 0, as if they had 4 bytes each,"
+            " and they are read as uint16 (train.bin)"
+        ),
+        remedy=("Say the dtype in the schema:\n\n    tokens: {dtype: uint32, lt: 128256}"),
+    ),
 )

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 __all__ = ["LABEL", "LEDGER", "QUARANTINE", "ROWS", "OutputNames", "kind_of", "label_index"]
 
-ROWS, QUARANTINE, LEDGER, LABEL = "rows", "quarantine", "ledger", "label"
+ROWS, QUARANTINE, LEDGER, LABEL, INDEX = "rows", "quarantine", "ledger", "label", "index"
 
 #: Not allowed in a file that is named after a field: path separators, control characters.
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+")
@@ -23,6 +23,8 @@ def kind_of(part: str) -> str:
         return LEDGER
     if ".quarantine." in part:
         return QUARANTINE
+    if part.endswith(".idx"):
+        return INDEX
     return LABEL if label_index(part) is not None else ROWS
 
 
@@ -42,7 +44,7 @@ class OutputNames:
         """The name of a part that stays a separate file: rows go to their split's folder, the rest to their kind's."""
         kind = kind_of(part)
         name = part.removeprefix(f"{split}.").replace(f".{kind}.", ".")
-        return self._take(f"{split}/{name}" if kind == ROWS else f"{kind}/{split}/{name}")
+        return self._take(f"{split}/{name}" if kind in (ROWS, INDEX) else f"{kind}/{split}/{name}")
 
     def of_sample(self, split: str, name: str, part: str, array: str | None) -> str:
         """The name of a file that is one sample, whose path below its input's folder is ``name``."""

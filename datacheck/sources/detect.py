@@ -48,7 +48,7 @@ def format_of(uri: str) -> Format:
     if not head and (dataset := dataset_folder(storage_of(uri), uri)) is not None:
         return dataset
     record = format_of_name(uri)
-    if record is not None:
+    if record is not None and not record.shares_suffix:
         _confirm(uri, record, head)
         return record
     found = _recognize(uri, head)
@@ -82,7 +82,9 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
 def _recognize(uri: str, head: bytes) -> Format | None:
     """The built-in format of a file by its first bytes."""
     for record in BUILT_IN.values():
-        if record.needs_recognition or (record.magic and not head.startswith(record.magic)):
+        if (record.needs_recognition and not record.shares_suffix) or (
+            record.magic and not head.startswith(record.magic)
+        ):
             continue
         if load(record.recognizer)(uri, head) if record.recognizer else record.magic:
             return record

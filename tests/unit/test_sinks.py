@@ -188,7 +188,7 @@ def test_an_unsupported_column_is_refused_with_a_format_that_supports_it(fmt, co
 def test_the_formats_are_listed():
     # JSON has no NaN and one type of numbers: what it writes is tested on its own.
     # So is what copies files and records that it is given.
-    assert {*FORMATS, "audio", "image", "jsonl", "tar", "tfrecord"} <= set(sink_formats())
+    assert {*FORMATS, "audio", "image", "jsonl", "megatron", "tar", "tfrecord"} <= set(sink_formats())
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

@@ -120,6 +120,7 @@ def _findings(outcomes: Iterable[Outcome], batch: Batch, task: UnitTask) -> Iter
     for outcome in outcomes:
         if outcome.reported and not _is_about_file(outcome):
             yield outcome.to_finding(uris.get(outcome.field, task.unit.uri), is_sample=batch.is_sample)
+    yield from batch.findings
     if batch.malformed:
         yield malformed_finding(batch, task.unit.uri)
 

@@ -87,8 +87,9 @@ class PartFiles:
         if not self._writers:
             self._open(batch.take(np.empty(0, np.int64)))
         if batch.num_rows:
-            for (_, writer), part in zip(self._writers, self._split_by_file(batch), strict=True):
-                writer.write(part)
+            divided = self._split_by_file(batch)
+            for index, (_, writer) in enumerate(self._writers):
+                writer.write(divided[index * len(divided) // len(self._writers)])
         self._num_kept += batch.num_rows
 
     def _open(self, template: Batch) -> None:
@@ -98,11 +99,13 @@ class PartFiles:
             )
         sink = get_sink(self._task.format, self._plan.format_options)
         divided = self._split_by_file(template)
+        # A copy keeps the suffix of its original.
+        suffixes = (sink.suffix or PurePosixPath(self._task.unit.uri).suffix, *getattr(sink, "more_suffixes", ()))
         for index, part in enumerate(divided):
             ending = f".{index:03d}" if len(divided) > 1 else ""
-            # A copy keeps the suffix of its original.
-            name = f"{self._task.name}{ending}{sink.suffix or PurePosixPath(self._task.unit.uri).suffix}"
-            self._writers.append((name, sink.open(f"{self._plan.parts}/{name}", part)))
+            for suffix in suffixes:
+                name = f"{self._task.name}{ending}{suffix}"
+                self._writers.append((name, sink.open(f"{self._plan.parts}/{name}", part)))
         has_one_array = get_format(self._task.format).is_one_array
         self._arrays = list(template.names) if has_one_array else [None] * len(divided)
 
