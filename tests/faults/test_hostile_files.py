@@ -29,10 +29,7 @@ every_format = pytest.mark.parametrize("form", parameters())
 #: Of images and audio, a file that is none is a finding about its one row.
 # Any bytes may be token ids.
 _MEDIA = {
-    suffix
-    for record in BUILT_IN.values()
-    if record.is_sample or record.shares_suffix
-    for suffix in record.suffixes
+    suffix for record in BUILT_IN.values() if record.is_sample or record.shares_suffix for suffix in record.suffixes
 }
 every_suffix = pytest.mark.parametrize("suffix", sorted(set(known_suffixes()) - _MEDIA))
 

@@ -187,7 +187,7 @@ def test_the_hook_matches_exactly_the_files_that_datacheck_reads(repository: Pat
         assert pattern.search(f"data/X{suffix.upper()}")
         assert pattern.search(f"data/x{suffix}.dvc")
         assert not pattern.search(f"data/x{suffix}.txt")
-    offered = re.findall(r"[a-z\\.]+", hook["files"].partition("(arrow")[2].partition(")")[0])
+    offered = re.findall(r"[a-z0-9\\.]+", hook["files"].partition("(arrow")[2].partition(")")[0])
     assert {"." + word.replace("\\", "") for word in offered} | {".arrow"} <= set(known_suffixes())
     assert hook["require_serial"] is True
 
