@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, whole_file_of
 from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files, reads_single_columns
 from datacheck.errors import SourceError, UsageError
+from datacheck.findings import Finding
 from datacheck.formats import format_of_name
 from datacheck.jobs.across_files import AcrossFiles
 from datacheck.jobs.execution import Execution
@@ -63,7 +64,8 @@ def scan(
 
     Args:
         data: a path, folder or glob, or a list of them; or data in memory: a NumPy array whose first axis is the rows, a
-            mapping of arrays, an Arrow table, a pandas or polars DataFrame or Series, a torch tensor or a mapping of tensors.
+            mapping of arrays, an Arrow table, a pandas or polars DataFrame or Series, a Hugging Face dataset or its splits, a
+            torch tensor or a mapping of tensors.
         schema: a schema, the path of a YAML schema, ``package.module:Model``, or a pandera schema or model. None checks
             that no floating-point or complex value is NaN or infinite.
         workers: the number of units processed at a time; one per available processor, up to 16, by default.
@@ -306,19 +308,26 @@ def _size(uri: str) -> int:
 
 
 def _scan_memory(data: Any, schema: Schema) -> Report:
-    from datacheck.sources.memory import batches_of
+    from datacheck.sources.memory import batches_of, parts_of
 
-    uri, batches = batches_of(data)
-    scanned = FileScan(uri, schema, is_file=False)
-    counter = _ByteCounter()
-    whole = whole_file_of(schema, None, is_table=False)
+    parts = parts_of(data)
+    findings: list[Finding] = []
+    num_rows = num_bytes = 0
     with AcrossFiles(schema) as across:
-        result: UnitScan = scan_batches(counter.count(batches), uri, RuleSet(schema), whole)
-        scanned.add(result)
-        across.add(uri, result)
-        verdict = scanned.verdict(counter.num_bytes)
-        findings = [*verdict.findings, *across.findings([uri]), *unseen_fields([verdict])]
-    return Report(tuple(findings), 1, scanned.num_rows, counter.num_bytes)
+        verdicts = []
+        for uri, part in parts.items():
+            scanned = FileScan(uri, schema, is_file=False)
+            counter = _ByteCounter()
+            whole = whole_file_of(schema, None, is_table=False)
+            batches = counter.count(batches_of(part)[1])
+            result: UnitScan = scan_batches(batches, uri, RuleSet(schema), whole)
+            scanned.add(result)
+            across.add(uri, result)
+            verdicts.append(scanned.verdict(counter.num_bytes))
+            findings += verdicts[-1].findings
+            num_rows, num_bytes = num_rows + scanned.num_rows, num_bytes + counter.num_bytes
+        findings += [*across.findings(list(parts)), *unseen_fields(verdicts)]
+    return Report(tuple(findings), len(parts), num_rows, num_bytes)
 
 
 class _ByteCounter:

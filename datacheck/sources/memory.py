@@ -16,19 +16,28 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column
 from datacheck.errors import UsageError
 from datacheck.sources.base import ReadOptions, split_rows
+from datacheck.sources.huggingface import batches_of_dataset, is_dataset, is_dataset_dict
 from datacheck.sources.members import plan_members
 from datacheck.sources.pandas_columns import pandas_columns
 from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
+from datacheck.text import join_limited
 
-__all__ = ["MEMORY_URI", "batches_of", "is_pandas"]
+__all__ = ["MEMORY_URI", "batches_of", "is_pandas", "parts_of"]
 
 #: The name of data in memory, in place of a path.
 MEMORY_URI = "<memory>"
 
 Array = np.ndarray[Any, Any]
 
-_KNOWN = "paths, NumPy, Arrow, pandas, polars or torch data, or mappings and sequences of them"
+_KNOWN = "paths, NumPy, Arrow, pandas, polars, Hugging Face or torch data, or mappings and sequences of them"
+
+
+def parts_of(data: Any) -> dict[str, Any]:
+    """The datasets that data in memory consists of, by what findings call them: each split of a ``DatasetDict``."""
+    return (
+        {f"{MEMORY_URI}/{split}": part for split, part in data.items()} if is_dataset_dict(data) else {MEMORY_URI: data}
+    )
 
 
 def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
@@ -41,6 +50,10 @@ def batches_of(data: object) -> tuple[str, Iterator[Batch]]:
 
 def _batches(data: Any) -> Iterator[Batch]:
     torch = sys.modules.get("torch")
+    if is_dataset(data):
+        return batches_of_dataset(data)
+    if is_dataset_dict(data):
+        raise UsageError(f"got a dataset with the splits {join_limited(list(data))}; pass one of them")
     if is_pandas(data):
         return _of_columns(pandas_columns(data), len(data))
     if isinstance(data, pa.Table | pa.RecordBatch | pa.RecordBatchReader):
