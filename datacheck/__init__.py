@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from datacheck._version import __version__
 
 if TYPE_CHECKING:
+    from datacheck.checks.own_checks import DatasetCheck, ValueCheck, own_check
     from datacheck.cleaning.fit.statistics import Statistics
     from datacheck.errors import DatacheckError
     from datacheck.findings import Example, Finding, Severity
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatacheckError",
+    "DatasetCheck",
     "Example",
     "Field",
     "Finding",
@@ -46,6 +48,7 @@ __all__ = [
     "Severity",
     "Statistics",
     "Thresholds",
+    "ValueCheck",
     "__version__",
     "check",
     "clean",
@@ -55,6 +58,7 @@ __all__ = [
     "infer",
     "load_pipeline",
     "load_schema",
+    "own_check",
     "run",
     "scan",
 ]
@@ -62,6 +66,7 @@ __all__ = [
 #: Public name -> its module, which is imported on first use, so that importing datacheck is fast.
 _MODULES = {
     "DatacheckError": "datacheck.errors",
+    "DatasetCheck": "datacheck.checks.own_checks",
     "Example": "datacheck.findings",
     "Field": "datacheck.schema",
     "Finding": "datacheck.findings",
@@ -73,6 +78,7 @@ _MODULES = {
     "Severity": "datacheck.findings",
     "Statistics": "datacheck.cleaning.fit.statistics",
     "Thresholds": "datacheck.profile.compare.thresholds",
+    "ValueCheck": "datacheck.checks.own_checks",
     "check": "datacheck.gate.checking",
     "clean": "datacheck.jobs.run",
     "compare": "datacheck.profile.compare.compare",
@@ -81,6 +87,7 @@ _MODULES = {
     "infer": "datacheck.profile.infer.infer",
     "load_pipeline": "datacheck.jobs.pipeline",
     "load_schema": "datacheck.schema",
+    "own_check": "datacheck.checks.own_checks",
     "run": "datacheck.jobs.run",
     "scan": "datacheck.jobs.scan",
 }

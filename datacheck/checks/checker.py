@@ -22,6 +22,7 @@ from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
 from datacheck.checks.missing import field_of, missing_rules
 from datacheck.checks.mixed_text import nan_words
+from datacheck.checks.own_checks import own_rules, register_own_checks
 from datacheck.checks.parameters import parameter_bounds, parameter_rules
 from datacheck.checks.rules import LeafRules, run_rules
 from datacheck.checks.sentinels import mark_missing, null_missing, sentinel_rules
@@ -87,6 +88,7 @@ class RuleSet:
             *bound_rules(leaf, field),
             *membership_rules(leaf, field),
             *list_rules(leaf, field),
+            *own_rules(leaf, field),
             *text_rules(leaf, field),
             *token_rules(leaf, field),
             *box_rules(leaf, field),
@@ -233,6 +235,7 @@ def load_libraries(schema: Schema) -> None:
 
     Threads that import pandas or pandera for the first time at the same time can see partly initialised modules.
     """
+    register_own_checks(schema)
     if _has_pandera(schema):
         importlib.import_module("pandera.pandas")
     elif has_row_checks(schema) or unique_keys(schema):

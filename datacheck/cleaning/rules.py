@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic import Field as ModelField
 
 from datacheck.checks.structure import INDICATOR_SUFFIX
-from datacheck.codes import CODES, codes_with_prefix
+from datacheck.codes import CODES, OWN_CODE, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.schema.validation import fault
 from datacheck.text import join_limited, plain
@@ -66,7 +66,7 @@ def _listed(value: Any) -> Any:
 
 def _known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
     for code in codes:
-        if not (code.startswith("DC") and codes_with_prefix(code)):
+        if not ((code.startswith("DC") and codes_with_prefix(code)) or OWN_CODE.fullmatch(code)):
             raise ValueError(f"{plain(code)!r} is not a code or the start of one{nearest_name(code, CODES)}")
     return codes
 

@@ -5,6 +5,7 @@ Codes are stable: a released code keeps its number and its meaning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -15,12 +16,14 @@ __all__ = [
     "CODES",
     "DUPLICATE_ROW",
     "MALFORMED_ROW",
+    "OWN_CODE",
     "UNCHECKABLE",
     "Code",
     "Family",
     "Level",
     "codes_with_prefix",
     "longest_prefix",
+    "register_code",
 ]
 
 _FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, media, unreadable)
@@ -28,12 +31,22 @@ _FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, me
 #: Every code by its number.
 CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file.CODES}
 
+#: A code, or the beginning of one, of a check of the user's.
+OWN_CODE = re.compile(r"X\d{0,6}", re.ASCII)
+
 #: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
 DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"
 #: The code of what could not be checked.
 UNCHECKABLE = "DC005"
 #: A key that a record lacks, of a field that must have a value, and of one that the schema does not mention.
 MISSING_KEY, OTHER_MISSING_KEY = "DC107", "DC108"
+
+
+def register_code(code: Code) -> bool:
+    """Add the code of a check of the user's; False if another check has it."""
+    known = CODES.setdefault(code.code, code)
+    codes_with_prefix.cache_clear()
+    return known == code
 
 
 @lru_cache(maxsize=1024)

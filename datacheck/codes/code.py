@@ -23,6 +23,7 @@ class Family(StrEnum):
     NOTES = "Notes"
     MEDIA = "Images and audio"
     UNREADABLE = "Unreadable inputs"
+    OWN = "Checks of your own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

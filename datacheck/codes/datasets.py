@@ -201,7 +201,7 @@ CODES = (
     ),
     _code(
         code="DC328",
-        name="missing-key",
+        name="broken-reference",
         cacheable=False,
         tolerable=True,
         message="{violations} of {checked} rows refer to a {field} that does not exist: {detail}",

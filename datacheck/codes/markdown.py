@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from datacheck.codes import CODES, Code
+from datacheck.codes import CODES, Code, Family
 
 __all__ = ["main", "render_codes"]
 
@@ -22,7 +22,7 @@ its number and meaning never change. Codes can be selected by prefix: `--select 
 
 def render_codes() -> str:
     """All codes as Markdown: a table, then a section for each."""
-    return "\n".join([_HEAD, *_table(), *(line for code in CODES.values() for line in _section(code))])
+    return "\n".join([_HEAD, *_table(), *(line for code in _codes() for line in _section(code))])
 
 
 def main(argv: list[str]) -> int:
@@ -34,10 +34,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _codes() -> list[Code]:
+    """The codes of datacheck, without those of the user's checks."""
+    return [code for code in CODES.values() if code.family is not Family.OWN]
+
+
 def _table() -> Iterator[str]:
     yield "| code | name | severity | family |"
     yield "|---|---|---|---|"
-    for code in CODES.values():
+    for code in _codes():
         yield f"| [{code.code}](#{_anchor(code)}) | `{code.name}` | {code.severity} | {code.family} |"
     yield ""
 

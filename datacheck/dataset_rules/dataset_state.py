@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacheck.batch import Batch
+from datacheck.checks.own_checks import load_dataset_checks
 from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
 from datacheck.dataset_rules.dimensions import DimensionsRule
 from datacheck.dataset_rules.distinct import DistinctRule
 from datacheck.dataset_rules.field_values import Source
 from datacheck.dataset_rules.keyed_rules import key_rules
+from datacheck.dataset_rules.own_rules import OwnDatasetRule
 from datacheck.dataset_rules.sequence import SequenceRule
 from datacheck.dataset_rules.size import AgeRule, SizeRule
 from datacheck.dataset_rules.statistics import StatisticsRule
@@ -58,6 +60,7 @@ def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
             rules.append(distinct)
         if field.max_age is not None and path is not None:
             rules.append(AgeRule(path, field.max_age))
+    rules += map(OwnDatasetRule, load_dataset_checks(schema))
     if schema.splits is not None and schema.splits.time is not None:
         rules.append(TimeApartRule(schema.splits.time))
     return tuple(rules)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from datacheck.codes import longest_prefix
+from datacheck.codes import codes_with_prefix, longest_prefix
 from datacheck.findings import Finding, Severity
 from datacheck.gate.limits import Limit
 from datacheck.gate.settings import Settings, Tolerances
@@ -16,6 +16,8 @@ from datacheck.reports.text import append_detail
 __all__ = ["Selected", "select"]
 
 T = TypeVar("T")
+#: The prefix of all of datacheck's codes.
+ALL_CODES = "DC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def select(findings: Iterable[Finding], settings: Settings) -> Selected:
 
 def _is_ignored(code: str, settings: Settings) -> bool:
     selected, ignored = longest_prefix(code, settings.select), longest_prefix(code, settings.ignore)
+    if selected is None and ALL_CODES in settings.select and code not in codes_with_prefix(ALL_CODES):
+        selected = ""  # a check of the user's: all are selected
     return selected is None or (ignored is not None and len(ignored) >= len(selected))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
-from datacheck.codes import CODES, codes_with_prefix
+from datacheck.codes import CODES, OWN_CODE, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.findings import Severity
 from datacheck.gate.limits import Limit
@@ -34,7 +34,7 @@ _TOLERABLE = {number: code for number, code in CODES.items() if code.tolerable}
 def _known_code(prefix: str) -> str:
     """Validate a code or a prefix of one."""
     upper = prefix.upper()
-    if upper.startswith("DC") and codes_with_prefix(upper):
+    if (upper.startswith("DC") and codes_with_prefix(upper)) or OWN_CODE.fullmatch(upper):
         return upper
     if prefix.lower() in _NAMES:
         raise ValueError(f"write {_NAMES[prefix.lower()]} instead of {prefix!r}")
@@ -92,7 +92,7 @@ def _parse_limits(field: str | None, written: Any) -> Mapping[str, Limit]:
             limits[known] = Limit.parse(limit)
         except ValueError as error:
             raise fault(place, str(error)) from None
-        if not codes_with_prefix(known) & _TOLERABLE.keys():
+        if not (codes_with_prefix(known) & _TOLERABLE.keys() or OWN_CODE.fullmatch(known)):
             problem = f"{known} does not count values, so it has no tolerance; use 'ignore' or 'severity'"
             raise fault(place, problem)
     return limits

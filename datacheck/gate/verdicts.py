@@ -45,6 +45,8 @@ def digest_rules(schema: Schema) -> str | None:
     """
     if schema.pandera is not None or schema.pandera_object is not None:
         return None
+    if schema.own_checks or any(field.own_checks for field in schema.fields.values()):
+        return None
     if any(canonical_check(name) not in BUILTIN_CHECKS for field in schema.fields.values() for name in field.checks):
         return None
     return _digest(_VERSION, _versions(), dump_schema(schema))

@@ -20,6 +20,7 @@ PAGES = {
     "README.md": True,
     "docs/cleaning.md": False,
     "docs/compare.md": True,
+    "docs/dataset-rules.md": False,
     "docs/loader.md": True,
     "docs/reports.md": False,
     "docs/scan.md": False,

@@ -11,6 +11,7 @@ from datacheck.checks.base import Outcome, RowCheck
 from datacheck.checks.checker import RuleSet, has_row_checks
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.columns import missing_columns, split_columns
+from datacheck.checks.own_checks import register_own_checks
 from datacheck.checks.row_checks import build_file_checks, build_row_checks
 from datacheck.checks.rules import run_rules
 from datacheck.checks.sentinels import null_missing
@@ -50,6 +51,7 @@ class SampleCheck:
     """
 
     def __init__(self, schema: Schema, is_number: Callable[[str | None], bool] | None = None) -> None:
+        register_own_checks(schema)
         self.schema = schema
         self._is_number = is_number
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
