@@ -209,7 +209,7 @@ BUILT_IN: dict[str, Format] = {
         ),
         Format(
             name="delta",
-            folder="datacheck.sources.delta:is_delta",
+            folder="datacheck.sources.folder_recognizers:is_delta",
             lister="datacheck.sources.delta:list_delta",
             source="datacheck.sources.delta:DeltaSource",
             written_as="parquet",
@@ -217,7 +217,7 @@ BUILT_IN: dict[str, Format] = {
         ),
         Format(
             name="iceberg",
-            folder="datacheck.sources.iceberg:is_iceberg",
+            folder="datacheck.sources.folder_recognizers:is_iceberg",
             lister="datacheck.sources.iceberg:list_iceberg",
             source="datacheck.sources.iceberg:IcebergSource",
             written_as="parquet",
@@ -243,7 +243,7 @@ BUILT_IN: dict[str, Format] = {
         ),
         Format(
             name="dcp",
-            folder="datacheck.sources.dcp:is_dcp",
+            folder="datacheck.sources.folder_recognizers:is_dcp",
             source="datacheck.sources.dcp:DcpSource",
             written_as="npz",
             is_arrays=True,

@@ -12,7 +12,7 @@ import math
 import pickle
 import posixpath
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -27,17 +27,16 @@ from datacheck.sources.archive import data_offset
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dataset_folders import part_of, read_bounded
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.folder_recognizers import DCP_METADATA, DCP_SUFFIX
 from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
-from datacheck.storage.base import DataFile, Entry, Fingerprint, Storage
+from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import join_limited, plain
 
-__all__ = ["DcpSource", "is_dcp"]
+__all__ = ["DcpSource"]
 
 Array = np.ndarray[Any, Any]
 
-_METADATA = ".metadata"
-_SUFFIX = ".distcp"
 #: Modules and names that the files of torch have, by module; everything else is refused.
 _NAMES = {
     "pathlib": {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"},
@@ -52,12 +51,6 @@ _NAMES = {
         "MetadataIndex", "StorageMeta", "_MEM_FORMAT_ENCODING",
     },
 }  # fmt: skip
-
-
-def is_dcp(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder is a distributed checkpoint of torch."""
-    names = [entry.name for entry in entries if not entry.is_folder]
-    return _METADATA in names and any(name.endswith(_SUFFIX) for name in names)
 
 
 class DcpSource:
@@ -117,13 +110,13 @@ class _Index:
 
 
 def _index(uri: str) -> _Index:
-    path = posixpath.join(uri, _METADATA)
+    path = posixpath.join(uri, DCP_METADATA)
     return _read_index(uri, storage_of(path).stat(path).fingerprint)
 
 
 @functools.lru_cache(maxsize=4)
 def _read_index(uri: str, fingerprint: Fingerprint) -> _Index:  # noqa: ARG001 - changed metadata are read again
-    record = _load(uri, io.BytesIO(read_bounded(posixpath.join(uri, _METADATA))))
+    record = _load(uri, io.BytesIO(read_bounded(posixpath.join(uri, DCP_METADATA))))
     stored: dict[tuple[str, tuple[int, ...]], _Chunk] = {}
     files: dict[str, int] = {}
     for key, info in record["storage_data"].items():
@@ -195,7 +188,7 @@ def _array(uri: str, tensor: _Tensor, options: ReadOptions) -> NamedArray:
 
 def _check_files(uri: str, index: _Index) -> Iterator[Finding]:
     """Findings on the files that the metadata name: absent or cut ones, and others that they do not name."""
-    here = {entry.name for entry in storage_of(uri).list(uri) if entry.name.endswith(_SUFFIX)}
+    here = {entry.name for entry in storage_of(uri).list(uri) if entry.name.endswith(DCP_SUFFIX)}
     missing = sorted(name for name in index.files if "/" not in name and name not in here)
     for name in sorted(index.files.keys() & here):
         size = storage_of(uri).stat(part_of(uri, name)).fingerprint.size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -20,13 +20,12 @@ from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.dataset_folders import log_error, log_errors, part_of, read_bounded
 from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import HIVE_NULL
-from datacheck.storage.base import Entry, Storage
+from datacheck.sources.folder_recognizers import DELTA_LOG
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import join_limited, plain, quantity
 
-__all__ = ["DeltaSource", "is_delta", "list_delta"]
+__all__ = ["DeltaSource", "list_delta"]
 
-_LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _ACTIONS = ("add", "remove", "protocol", "metaData")
@@ -40,11 +39,6 @@ _DTYPES = {
     "long": "int64", "integer": "int32", "short": "int16", "byte": "int8", "double": "float64", "float": "float32",
     "boolean": "bool", "date": "date32[day]", "string": "string",
 }  # fmt: skip
-
-
-def is_delta(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder has the log of a Delta table."""
-    return any(entry.name == _LOG and entry.is_folder for entry in entries)
 
 
 def list_delta(uri: str, options: ReadOptions) -> list[InputFile]:
@@ -137,7 +131,7 @@ class _State:
 
 
 def _replay(uri: str, options: ReadOptions) -> _State:
-    log = posixpath.join(uri, _LOG)
+    log = posixpath.join(uri, DELTA_LOG)
     names = [entry.name for entry in storage_of(uri).list(log) if not entry.is_folder]
     commits = {int(match[1]): match[0] for name in names if (match := _COMMIT.fullmatch(name))}
     checkpoints = _checkpoints(names)

@@ -12,7 +12,7 @@ import io
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from datacheck.batch import Batch
@@ -21,26 +21,15 @@ from datacheck.sources.avro import iter_records
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, log_errors, part_of, read_bounded
 from datacheck.sources.discover import InputFile
-from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain, quantity
 
-__all__ = ["IcebergSource", "is_iceberg", "list_iceberg"]
+__all__ = ["IcebergSource", "list_iceberg"]
 
 _METADATA = re.compile(r"v?(\d+)(?:-[^/]*)?(?:\.gz)?\.metadata\.json(?:\.gz)?")
 _EXPORT = "export the snapshot that you train on to plain Parquet"
 _FORMATS = {"PARQUET": "parquet", "ORC": "orc", "AVRO": "avro"}
 _DELETED = 2
-
-
-def is_iceberg(storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder has the metadata of an Iceberg table."""
-    if not any(entry.name == "metadata" and entry.is_folder for entry in entries):
-        return False
-    try:
-        return any(".metadata.json" in entry.name for entry in storage.list(posixpath.join(folder, "metadata")))
-    except OSError:
-        return False
 
 
 def list_iceberg(uri: str, options: ReadOptions) -> list[InputFile]:

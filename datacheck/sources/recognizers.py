@@ -7,7 +7,6 @@ import re
 import zipfile
 
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.sources.archive import open_zip
 from datacheck.sources.base import ReadOptions
 from datacheck.storage.registry import storage_of
 
@@ -32,6 +31,8 @@ def is_torch_archive(uri: str, head: bytes) -> bool:
     """Whether a file is a zip archive that ``torch.save`` wrote."""
     if not head.startswith(b"PK"):
         return False
+    from datacheck.sources.archive import open_zip
+
     try:
         with storage_of(uri).open(uri) as file, open_zip(file, ReadOptions().max_members, uri) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
