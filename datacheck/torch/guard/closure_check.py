@@ -46,14 +46,17 @@ class ClosureCheck:
             copy_optimizer(optimizer, offload=False, with_parameters=True) if requires_closure(optimizer) else None
         )
         self._last: Any = None
+        self._is_repeated = False
         runner.state.is_closure_held = False
 
     def __call__(self) -> Any:
         runner, state = self._runner, self._runner.state
         if state.is_closure_held:
             return self._last
-        if not state.is_reported:
+        # Before the first evaluation, the loop may have run backward itself and pass a closure that does nothing.
+        if not state.is_reported and (self._is_repeated or not state.calls):
             self._begin_evaluation()
+        self._is_repeated = True
         try:
             value = self._closure()
             decided = state.decisions.pop(id(self._optimizer), None)
