@@ -254,6 +254,11 @@ class Guard:
         """Whether the guard watches: from its creation until it is removed."""
         return self._hooks.is_attached
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether a step is being replayed for a diagnosis: a trainer's hooks that are called then must do nothing."""
+        return self._trainer_step.is_replaying
+
     def check_once(self, loss: Tensor | Sequence[Tensor] | None = None) -> bool:
         """:meth:`check`, unless this step was checked already; returns whether the update may be made."""
         decisions = self._runner.state.decisions

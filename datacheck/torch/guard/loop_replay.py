@@ -24,8 +24,8 @@ from datacheck.torch.structure import map_structure, tensors_in
 
 __all__ = ["Autocast", "LoopCall", "LoopReplay", "NotReproducedError", "autocast_now", "find_replays", "total_of"]
 
-#: Functions that are tried from the innermost outwards.
-MAX_FUNCTIONS = 4
+#: Functions that are tried from the innermost outwards; a trainer has several helpers around backward.
+MAX_FUNCTIONS = 8
 #: How far a replayed loss may be from that of the run: kernels may add in another order.
 TOLERANCE = 1e-4
 

@@ -13,7 +13,7 @@ from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.step_runner import StepRunner
-from datacheck.torch.guard.step_state import Source
+from datacheck.torch.guard.step_state import Phase, Source
 from datacheck.torch.guard.trip import Trip
 
 __all__ = ["TrainerStep"]
@@ -26,9 +26,16 @@ class TrainerStep:
         self._runner = runner
         self._state = runner.state
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the trainer's code runs once more, for a diagnosis: nothing that it reports counts."""
+        return self._state.phase is Phase.DIAGNOSE
+
     def begin(self, batch: Any, loss_fn: LossFunction | None) -> None:
         """Begin a step or, in one that awaits its update, the next micro-batch."""
         runner, state = self._runner, self._state
+        if self.is_replaying:
+            return
         if not state.awaits_update:
             runner.begin()
         state.is_reported = True
@@ -45,6 +52,8 @@ class TrainerStep:
     ) -> Decision:
         """Check the step before ``optimizer`` (None: all of them) updates, and decide about the update."""
         runner, state, training = self._runner, self._state, self._runner.training
+        if self.is_replaying:
+            return Decision(True)
         training.refresh()
         if not state.is_open:
             runner.begin(late=True)

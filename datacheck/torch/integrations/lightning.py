@@ -96,6 +96,8 @@ class GuardCallback(Callback):
         self.guard.begin(batch, replay, step=trainer.global_step)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        if self.guard.is_replaying:
+            return
         # It comes scaled, and divided by the number of batches that are accumulated.
         loss = loss.detach()
         if pl_module.automatic_optimization:
@@ -104,6 +106,8 @@ class GuardCallback(Callback):
         self._losses.append(loss if scaler is None else loss / scaler.scale(loss.new_ones(())))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if self.guard.is_replaying:
+            return
         losses, self._losses = self._losses, []
         several = len(trainer.optimizers) > 1
         decision = self.guard.check(losses or None, optimizer=_plain(optimizer) if several else None)

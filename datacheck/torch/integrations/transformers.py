@@ -158,7 +158,7 @@ class TrainerGuard:
 
     def check(self) -> bool:
         """Check the step, once: before the gradients are clipped if they are. Returns whether the update may be made."""
-        if self.guard is None or not self.guard.is_attached:
+        if self.guard is None or not self.guard.is_attached or self.guard.is_replaying:
             return True
         losses, self._losses = self._losses, []
         makes_update = self.guard.check_once(torch.stack(losses).sum() if losses else None)
