@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -41,6 +42,7 @@ __all__ = [
     "is_transformed",
     "is_unscaled",
     "is_zero_tensor",
+    "loader_iterator_class",
     "mark_stepped",
     "missing",
     "parameters_of",
@@ -49,6 +51,7 @@ __all__ = [
     "sequence_number",
     "sparse_parts",
     "storage_id",
+    "unrecorded",
     "version_of",
     "warn_missing",
     "without_compile_wrapper",
@@ -84,6 +87,11 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "torch.utils._python_dispatch.TorchDispatchMode",
         (_DIAGNOSIS,),
         "operations cannot be recorded: a diagnosis says only that the loss is non-finite, not where it became so",
+    ),
+    PrivateName(
+        "torch.utils._python_dispatch._disable_current_modes",
+        (_GUARD,),
+        "what tells a float16 underflow from a plain root of 0 may be missed in a user's own loop",
     ),
     PrivateName(
         "torch.ops.aten.add.Tensor._schema",
@@ -164,6 +172,11 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "OptimizedModule._orig_mod", (_DIAGNOSIS, _GUARD), "names in a compiled model begin with the wrapper's name"
     ),
     PrivateName(
+        "torch.utils.data.dataloader._BaseDataLoaderIter",
+        (_GUARD,),
+        "a batch that a loop changes before it calls the model is not traced to the line that changes it",
+    ),
+    PrivateName(
         "torch.utils.data._utils.collate.default_collate_fn_map",
         (_LOADER,),
         "torch's default_collate describes a skipped sample by its type, not by what to do about it",
@@ -227,6 +240,16 @@ else:
 
         class DispatchMode:
             """Stands for torch's dispatch mode where there is none, so that the recorder can be defined."""
+
+
+_without_modes: Callable[[], AbstractContextManager[Any]] | None = _lookup(
+    "torch.utils._python_dispatch._disable_current_modes"
+)
+
+
+def unrecorded() -> AbstractContextManager[Any]:
+    """Runs the block without recording its operations; records them where torch has no way not to."""
+    return nullcontext() if _without_modes is None else _without_modes()
 
 
 def recording_problem() -> str | None:
@@ -430,6 +453,15 @@ def is_unscaled(scaler: object, optimizer: torch.optim.Optimizer) -> bool:
     # Not a stage of its own until it is unscaled; ``get`` leaves the scaler's default out.
     stage = states.get(id(optimizer), {}).get("stage")
     return stage is not None and stage.name != "READY"
+
+
+def loader_iterator_class() -> Any:
+    """The class whose ``__next__`` fetches the batches of a DataLoader; one that nobody uses where torch has none."""
+
+    class Unused:
+        def __next__(self) -> Any: ...
+
+    return _lookup("torch.utils.data.dataloader._BaseDataLoaderIter") or Unused
 
 
 def collate_functions() -> dict[type, Any]:

@@ -210,20 +210,23 @@ class _StepBuffer:
 
 
 class StepBuffers:
-    """The buffers at the start of the step.
+    """The buffers at the start of the step and, in the first steps, the plain attributes of modules.
+
+    A module that initializes itself in its first step marks that with an attribute.
 
     A buffer that did not change in the first steps (a mask, a table of positions) is not kept any longer. If it changes
     later, that one step cannot be undone in it, and it is kept from then on. A version counter reveals most changes, but
     not those by the kernels that update a normalization's running statistics: these are always kept.
     """
 
-    __slots__ = ("_buffers", "_is_stale", "_model", "_steps")
+    __slots__ = ("_attributes", "_buffers", "_is_stale", "_model", "_steps")
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._is_stale = False
         self._steps = 0
         self._buffers: list[_StepBuffer] = []
+        self._attributes: list[tuple[nn.Module, dict[str, Any]]] = []
 
     def invalidate(self) -> None:
         """The model has changed: find its buffers again before the next step."""
@@ -236,6 +239,7 @@ class StepBuffers:
             self._find()
         elif self._steps == TRIAL_STEPS:
             self._drop_constants()
+        self._attributes = _plain_attributes(self._model) if self._steps < TRIAL_STEPS else []
         self._steps += 1
         for kept in self._buffers:
             buffer = kept.owner.get(kept.key)
@@ -299,8 +303,24 @@ class StepBuffers:
         Yields the names of the buffers that were not kept.
         """
         current = SavedBuffers(self._model.modules())
+        attributes = _plain_attributes(self._model) if self._attributes else []
         lost = self.restore()
+        for module, values in self._attributes:
+            module.__dict__.update(values)
         try:
             yield lost
         finally:
+            for module, values in attributes:
+                module.__dict__.update(values)
             current.restore()
+
+
+def _plain_attributes(model: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """The switches, counters and numbers that modules have as attributes, other than whether they are in training mode."""
+    found = []
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            values = {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float))}
+            values.pop("training", None)
+            found.append((module, values))
+    return found

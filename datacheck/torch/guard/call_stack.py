@@ -14,6 +14,7 @@ from datacheck.torch.diagnosis.frames import kind_of
 __all__ = [
     "GRAPH",
     "Frame",
+    "Graph",
     "Place",
     "Position",
     "frames_above",
@@ -31,8 +32,21 @@ MAX_KEPT = 8
 #: Containers with more items are not searched for tensors with a graph: datasets.
 MAX_ITEMS = 64
 
-#: Stands for the value of a variable that holds a graph: it is not kept, since it would keep the graph's memory.
-GRAPH = object()
+#: Bytes up to which the values of a variable that holds a graph are kept: states that a loop carries on.
+MAX_DETACHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Stands for the value of a variable that holds a graph: it is not kept, since it would keep the graph's memory.
+
+    ``value`` is the same without a graph, where it is small.
+    """
+
+    value: Any = None
+
+
+GRAPH = Graph()
 
 
 class Position(NamedTuple):
@@ -48,7 +62,7 @@ class Position(NamedTuple):
 class Frame:
     """A function that runs: its code, the offset of the call that it is at, and its variables.
 
-    A variable that holds a graph is :data:`GRAPH`. ``is_past`` says that the variables are from an earlier moment than the
+    A variable that holds a graph is :class:`Graph`. ``is_past`` says that the variables are from an earlier moment than the
     call.
     """
 
@@ -71,7 +85,7 @@ def position_of(code: CodeType, offset: int) -> Position | None:
             line, end_line, column, end_column = found
             if line is None:
                 return None
-            return Position(line, end_line or line, column or 0, 1 << 30 if end_column is None else end_column)
+            return Position(line, end_line or line, column or 0, end_column or 0)
     return None
 
 
@@ -105,7 +119,7 @@ def _keep(frames: Iterator[tuple[FrameType, int]]) -> tuple[Frame, ...]:
     for frame, offset in frames:
         if kind_of(frame.f_code.co_filename) == "internal":
             continue
-        names = {name: GRAPH if holds_graph(value) else value for name, value in frame.f_locals.items()}
+        names = {name: _graph_of(value) if holds_graph(value) else value for name, value in frame.f_locals.items()}
         kept.append(Frame(frame.f_code, offset, names, frame.f_globals))
         if len(kept) == MAX_KEPT:
             break
@@ -120,6 +134,14 @@ def frames_above(frame: FrameType | None) -> tuple[Frame, ...]:
 def frames_of_error(error: BaseException) -> tuple[Frame, ...]:
     """The same for the functions that an error went through."""
     return _keep(_passed(error.__traceback__))
+
+
+def _graph_of(value: Any) -> Graph:
+    parts = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(part, Tensor) and part.numel() * part.itemsize <= MAX_DETACHED_BYTES for part in parts):
+        return GRAPH
+    detached = tuple(part.detach() for part in parts)
+    return Graph(detached if type(value) is tuple else detached[0])
 
 
 def holds_graph(value: Any, depth: int = 2) -> bool:

@@ -100,7 +100,13 @@ class Explainer:
         frames = frames_of_error(error)
         found: Diagnosis | None = None
         if frames and not (state.parts and state.parts[-1].is_whole):
-            call = LoopCall(frames, state.new_parts, state.random_after_call, self._autocast_of_calls())
+            call = LoopCall(
+                frames,
+                state.new_parts,
+                state.random_after_call,
+                self._autocast_of_calls(),
+                began_after=state.began_after,
+            )
             found = self.explain_unused_loss(call, is_error=True)
         return self.explain_replay(trip) if found is None else found.at_step(trip.step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
 from datacheck.torch.guard.bad_batches import BadBatch
+from datacheck.torch.guard.call_stack import place_of
 from datacheck.torch.guard.config import GuardConfig, Watch
 from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.distributed import own_rank
@@ -182,6 +184,7 @@ class Guard:
 
     def _attach(self) -> None:
         self._hooks.attach()
+        self._runner.state.began_after = place_of(sys._getframe(1))
         self._runner.keep_start()
         if self._runner.layers is not None:
             self._runner.layers.attach()

@@ -14,7 +14,8 @@ from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_replay import LoopCall, LoopReplay, NotReproducedError, find_replays
-from datacheck.torch.guard.loop_source import Taken, names_tested
+from datacheck.torch.guard.loop_source import Taken
+from datacheck.torch.guard.source_path import names_tested
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.replay_state import RandomState, draws_same_values
 
@@ -61,16 +62,18 @@ class LoopExplainer:
     def explain_error(self, call: LoopCall, model: nn.Module) -> Diagnosis | None:
         """The diagnosis of what made the loop raise an error; None if no replay shows a non-finite value."""
         substitutes = self._substitutes(model)
+        unverified: Diagnosis | None = None
         for last in (names_tested, None):
             for replay_of_call, random in self._attempts(call, substitutes, last):
                 try:
                     found = self._examine(replay_of_call, random, model, 1.0)
                 except (Exception, SystemExit):  # noqa: S112 - the user's code: it may raise the same error, or another one
                     continue
-                if found is not None:
-                    taken = replay_of_call.taken
-                    return _explain_taken(found, taken) if taken and found.cause in _INITIAL else found
-        return None
+                if found is not None and found.cause in _INITIAL and replay_of_call.taken:
+                    unverified = unverified or _explain_taken(found, replay_of_call.taken)
+                elif found is not None:
+                    return found
+        return unverified
 
     def is_bad(self, calls: Sequence[LoopCall], model: nn.Module, trained: frozenset[int]) -> bool:
         """Whether a loss or a gradient of a call is non-finite without a loss scale too; False if that is unknown."""
@@ -81,6 +84,7 @@ class LoopExplainer:
             if call.is_bad:
                 return True
             for replay_of_call, random in self._attempts(call, substitutes):
+                replay_of_call.begin()
                 with self._training.random.replay_from(random):
                     found = reproduces(replay_of_call.run, call.loss is not None, 1.0, trained)
                 if found:
@@ -115,6 +119,7 @@ class LoopExplainer:
         if not self._training.buffers.may_change:
             return
         for replay_of_call, random in self._attempts(call, substitutes):
+            replay_of_call.begin()
             try:
                 with self._training.random.replay_from(random):
                     replay_of_call.run()
@@ -161,6 +166,7 @@ class LoopExplainer:
     ) -> Diagnosis | None:
         from datacheck.torch.diagnosis.examine import examine
 
+        replay_of_call.begin()
         with self._training.random.replay_from(random):
             return examine(
                 replay_of_call.run,

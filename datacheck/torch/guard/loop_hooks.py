@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -49,6 +50,8 @@ class LoopHooks:
         self._ends: dict[Any, int] = {}
         #: A scaled loss by its id: the loss, and what scaled it.
         self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
+        #: The batches that came last from a DataLoader.
+        self._fetched: deque[Any] = deque(maxlen=2)
         self._is_stepped_by_scaler = False
         #: The last call of the model that was seen before a call of backward.
         self._last_part: Part | None = None
@@ -80,6 +83,7 @@ class LoopHooks:
             handle.remove()
         self._handles.clear()
         remove_observer(self)
+        self._fetched.clear()
         self._runner.release_updates()
         self._state.close()
 
@@ -118,7 +122,7 @@ class LoopHooks:
             random = runner.training.random
             began_with = random.read() if state.parts else random.state
             batch = tuple(map(detach_all, args)), {name: detach_all(value) for name, value in kwargs.items()}
-            runner.add_part(probe_part(root, batch, began_with, frames))
+            runner.add_part(probe_part(root, batch, began_with, frames, id(module)))
 
     def _judge_unused_loss(self, frames: tuple[Frame, ...]) -> None:
         """Judge the loss of a loop that has come to the same call of the model again, without backward."""
@@ -140,7 +144,13 @@ class LoopHooks:
                 end = Frame(frame.code, offset, frame.names, frame.globals, is_past=True)
                 state = self._state
                 autocast = autocast_now(self._devices)
-                return LoopCall((end, *frames[number + 1 :]), state.new_parts, state.random_after_call, autocast)
+                return LoopCall(
+                    (end, *frames[number + 1 :]),
+                    state.new_parts,
+                    state.random_after_call,
+                    autocast,
+                    began_after=state.began_after,
+                )
         return None
 
     # Calls of backward and of a scaler.
@@ -159,7 +169,9 @@ class LoopHooks:
         self._adopt_scaler(tensors)
         self._scaled.clear()
         loss = None if loss is None else loss.detach()
-        state.add_call(LoopCall(frames, state.new_parts, state.random_after_call, autocast_now(self._devices), loss))
+        autocast, fetched = autocast_now(self._devices), tuple(self._fetched)
+        random, began_after = state.random_after_call, state.began_after
+        state.add_call(LoopCall(frames, state.new_parts, random, autocast, loss, fetched, began_after))
         if loss is not None:
             state.losses.append(loss)
         self._ends.update((one.code, one.offset) for one in frames)
@@ -192,6 +204,9 @@ class LoopHooks:
         scaler = next((self._scaled[id(one)][1] for one in tensors if id(one) in self._scaled), None)
         if scaler is not None and not self._runner.training.scaler.is_active:
             self._runner.adopt_scaler(scaler)
+
+    def after_fetch(self, batch: Any) -> None:
+        self._fetched.append(batch)
 
     def after_scale(self, scaler: GradScaler, unscaled: Tensor, scaled: Tensor) -> None:
         if len(self._scaled) < MAX_PLACES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from datacheck.errors import UsageError
-from datacheck.torch._compat import current_graph_task_id
-from datacheck.torch.guard.call_stack import Frame
-from datacheck.torch.guard.loop_source import BEGIN_END, FUNCTION, KEPT, LoopCode, Taken, find_loop_code, is_in_loop
+from datacheck.torch._compat import current_graph_task_id, unrecorded
+from datacheck.torch.guard.call_stack import Frame, Place, frames_above
+from datacheck.torch.guard.loop_items import find_items
+from datacheck.torch.guard.loop_source import BEGIN_END, FUNCTION, KEPT, LoopCode, Taken, find_loop_code
+from datacheck.torch.guard.source_path import is_in_loop
 from datacheck.torch.guard.step_parts import Part, are_equal, restore_captured
 from datacheck.torch.guard.torch_calls import during_replay
 from datacheck.torch.replay_state import RandomState, write_random_state
@@ -45,6 +48,7 @@ class LoopCall:
 
     ``loss`` is the unscaled loss that backward was called with, None where there is none. ``parts`` are the calls of the
     model since the call before, ``random`` the random states after that one.
+    ``fetched`` are the batches that came last from a DataLoader; ``began_after`` is where the program was before the step.
     """
 
     frames: tuple[Frame, ...]
@@ -52,6 +56,8 @@ class LoopCall:
     random: RandomState
     autocast: Autocast
     loss: Tensor | None = None
+    fetched: tuple[Any, ...] = ()
+    began_after: Place = ()
 
     @property
     def is_bad(self) -> bool:
@@ -81,6 +87,7 @@ class _Roots:
 
     substitutes: Mapping[int, nn.Module]
     parts: list[Part]
+    restores: bool
     are_recomputed: bool = True
 
     @contextmanager
@@ -90,13 +97,8 @@ class _Roots:
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if id(module) not in self.substitutes:
                 return original(module, *args, **kwargs)
-            if self.parts and torch.is_grad_enabled() and current_graph_task_id() == -1:
-                part = self.parts.pop(0)
-                write_random_state(part.random)
-                restored = restore_captured((args, kwargs), part.batch)
-                pairs = zip(tensors_in(restored), tensors_in((args, kwargs)), strict=False)
-                self.are_recomputed = self.are_recomputed and all(one is other for one, other in pairs)
-                args, kwargs = restored
+            if torch.is_grad_enabled() and current_graph_task_id() == -1:
+                args, kwargs = self._restored(id(module), args, kwargs, sys._getframe(1))
             return original(self.substitutes[id(module)], *args, **kwargs)
 
         nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -104,6 +106,24 @@ class _Roots:
             yield
         finally:
             nn.Module.__call__ = original  # type: ignore[method-assign]
+
+    def _restored(self, module: int, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType | None) -> Any:
+        """The arguments of the same call in the run: of the same model, from the same line."""
+        caller = next(iter(frames_above(frame)), None)
+        place = None if caller is None else caller.position
+        for number, part in enumerate(self.parts):
+            known = part.frames[0].position if part.frames else None
+            if part.module == module and (known is None or place is None or known.line == place.line):
+                del self.parts[number]
+                write_random_state(part.random)
+                if not self.restores:
+                    return args, kwargs
+                with unrecorded():
+                    restored = restore_captured((args, kwargs), part.batch)
+                pairs = zip(tensors_in(restored), tensors_in((args, kwargs)), strict=False)
+                self.are_recomputed = self.are_recomputed and all(one is other for one, other in pairs)
+                return restored
+        return args, kwargs
 
 
 class LoopReplay:
@@ -131,37 +151,48 @@ class LoopReplay:
         self._number: int | None = None
         #: Whether the last run computed the model's inputs again as they were, so that another batch can take their place.
         self.recomputes_inputs = False
+        self._is_verified = False
 
     @property
     def taken(self) -> list[Taken]:
         """The non-finite values that the loop computed and the replay does not."""
         return [taken for taken in self._code.taken if _is_bad(taken.value)]
 
+    def begin(self) -> None:
+        """Compare the next run with that of the loop; those after it may change what is at fault."""
+        self._is_verified = self.recomputes_inputs = False
+
     def run(self) -> Tensor:
-        """Compute the loss. Raises :class:`NotReproducedError` where it is not that of the run."""
+        """Compute the loss. Raises :class:`NotReproducedError` where the first run does not do what the loop did."""
         namespace = self._namespace({})
-        roots = _Roots(self._substitutes, list(self._call.parts))
+        roots = _Roots(self._substitutes, list(self._call.parts), restores=not self.recomputes_inputs)
         loss = self._run(namespace, roots)
-        self.recomputes_inputs = roots.are_recomputed
+        if not self._is_verified:
+            with unrecorded():
+                self._verify(loss, namespace, roots)
+            self._is_verified, self.recomputes_inputs = True, roots.are_recomputed
+        return loss
+
+    def _verify(self, loss: Tensor, namespace: Mapping[str, Any], roots: _Roots) -> None:
         if roots.parts:
             raise NotReproducedError("the model was not called as often as in the run")
-        if self._call.loss is not None and not _is_same(loss, self._call.loss):
+        known = self._call.loss
+        if known is not None and not _is_same(loss, known):
             value = float(loss.detach())
-            error = NotReproducedError(f"the loss was {self._call.loss.item():.6g} and is {value:.6g} in the replay")
+            error = NotReproducedError(f"the loss was {known.item():.6g} and is {value:.6g} in the replay")
             error.is_finite = self._call.is_bad and math.isfinite(value)
             raise error
         for name, value in self._code.results.items():
             again = namespace.get(name)
             if isinstance(value, Tensor) and isinstance(again, Tensor) and not are_equal(value, again):
                 raise NotReproducedError(f"'{name}' has another value in the replay")
-        return loss
 
     def run_on(self, batch: Any) -> Tensor:
         """Compute the loss of another batch."""
         if self._call.parts and not self.recomputes_inputs:
             raise NotReproducedError("the model's inputs do not come from these values")
         held = {self._held[0]: batch} if len(self._held) == 1 else batch
-        return self._run(self._namespace(held), _Roots(self._substitutes, []))
+        return self._run(self._namespace(held), _Roots(self._substitutes, [], restores=False))
 
     def _namespace(self, held: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: _copied(held.get(name, value)) for name, value in self._inputs.items()}
@@ -207,7 +238,9 @@ class LoopReplay:
         loss = total_of(tensors)
         self._found = torch.stack([tensor.sum() for tensor in tensors]).sum() if loss is None else loss
         # In a loop, the same call may come several times.
-        if loss is None or self._call.loss is None or _is_same(loss, self._call.loss):
+        with unrecorded():
+            is_it = loss is None or self._call.loss is None or _is_same(loss, self._call.loss)
+        if is_it or self._is_verified:
             raise _ReachedEndError
 
     def _is_the_call(self, frame: FrameType | None) -> bool:
@@ -291,10 +324,12 @@ def find_replays(
     for frame in call.frames[inner : inner + MAX_FUNCTIONS]:
         start = next((one for one in starts if one.code is frame.code), None)
         names = None if last is None else last(frame)
+        items = [*find_items(frame, call.fetched), None]
         for with_helpers in (False, True):
-            code = find_loop_code(frame, start, with_helpers=with_helpers, last=names)
-            if code is not None:
-                yield LoopReplay(code, frame, call, substitutes)
+            for item in items:
+                code = find_loop_code(frame, start, call.began_after, with_helpers=with_helpers, last=names, item=item)
+                if code is not None:
+                    yield LoopReplay(code, frame, call, substitutes)
         if is_in_loop(frame):
             # The functions above began before the step.
             return

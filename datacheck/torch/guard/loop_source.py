@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import ast
 import copy
-import linecache
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from datacheck.torch.guard.call_stack import GRAPH, Frame, Position, position_of
-from datacheck.torch.guard.repeatable import holds_hidden_graph, may_be_repeated, only_computes, only_moves
+from datacheck.torch.guard.call_stack import GRAPH, Frame, Graph, Place, Position, position_of
+from datacheck.torch.guard.loop_items import Item
+from datacheck.torch.guard.repeatable import holds_hidden_graph, is_data, may_be_repeated, only_computes, only_moves
+from datacheck.torch.guard.source_path import SourcePath, contains, last_statement, path_of
 from datacheck.torch.guard.statements import (
-    INNER_SCOPES,
     bodies_of,
     names_mutated,
-    names_read,
     names_read_first,
     names_stored,
     value_of,
 )
 
-__all__ = ["BEGIN_END", "FUNCTION", "KEPT", "LoopCode", "Taken", "find_loop_code", "is_in_loop", "names_tested"]
+__all__ = ["BEGIN_END", "FUNCTION", "KEPT", "LoopCode", "Taken", "find_loop_code"]
 
 #: The function that is compiled, the values that statements left, and what is called before the last statement.
 FUNCTION, KEPT, BEGIN_END = "__datacheck_loop__", "__datacheck_kept__", "__datacheck_begin_end__"
-
-_Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +57,34 @@ class LoopCode:
     results: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Path:
-    """The statements before a place, outermost block first, and the one at it.
-
-    ``around`` are the compound statements around the place, each with how many of the statements come before it.
-    """
-
-    before: list[ast.stmt]
-    at: ast.stmt
-    around: list[tuple[ast.stmt, int]]
-
-    def outside(self, missing: frozenset[str]) -> _Path | None:
-        """The way to the innermost loop that gives one of these names its values; None where there is no such loop."""
-        for number in range(len(self.around) - 1, -1, -1):
-            loop, num_before = self.around[number]
-            if isinstance(loop, ast.For) and names_stored(loop.target, {}) & missing:
-                return _Path(self.before[:num_before], loop, self.around[:number])
-        return None
-
-
 def find_loop_code(
-    end: Frame, start: Frame | None, *, with_helpers: bool, last: Sequence[str] | None = None
+    end: Frame,
+    start: Frame | None,
+    began_after: Place = (),
+    *,
+    with_helpers: bool,
+    last: Sequence[str] | None = None,
+    item: Item | None = None,
 ) -> LoopCode | None:
     """The code of a function from the beginning of a step to the call that it is at in ``end``.
 
-    ``start`` is the same function at the first call of the model in the step, where that is known. ``with_helpers`` also
+    ``start`` is the same function at the first call of the model in the step, where that is known, and ``began_after`` where
+    the program was before the step. ``with_helpers`` also
     runs functions of the user's again whose values could be taken. With ``last``, the code evaluates these names and stops
-    before the call. Returns None where the source is missing or a value that is needed is gone.
+    before the call. ``item`` gives the targets of a loop the values that the loop has changed since. Returns None where the
+    source is missing or a value that is needed is gone.
     """
-    path, place = _path_of(end), end.position
+    path, place = path_of(end), end.position
     first = None if start is None else position_of(start.code, start.offset)
     while path is not None and place is not None:
-        slicer = _Slicer(path, end, start, first, with_helpers=with_helpers)
+        slicer = _Slicer(path, end, start, first, with_helpers=with_helpers, given={} if item is None else item.values)
+        slicer.skip_before(began_after)
         try:
             # Of values that are made one by one, what each is made from is gone: their loop runs again as a whole.
             final = (
                 []
                 if last is not None
-                else [path.at if isinstance(path.at, ast.For) else _last_statement(path.at, place)]
+                else [path.at if isinstance(path.at, ast.For) else last_statement(path.at, place)]
             )
             needed = frozenset(last) if last is not None else names_read_first(final[0], {})
             if not slicer.choose(needed):
@@ -114,90 +99,6 @@ def find_loop_code(
     return None
 
 
-def _owners(path: _Path) -> list[ast.stmt]:
-    return [*(statement for statement, _ in path.around), path.at]
-
-
-def is_in_loop(frame: Frame) -> bool:
-    """Whether a function is inside a loop of its own, so that it may have begun before the step."""
-    if frame.code.co_name == "<lambda>":
-        return False
-    path = _path_of(frame)
-    return path is None or any(isinstance(one, (ast.For, ast.While)) for one in _owners(path))
-
-
-def names_tested(frame: Frame) -> Sequence[str]:
-    """The names that a function reads where it is, and in the conditions under which it came there."""
-    path = _path_of(frame)
-    if path is None:
-        return ()
-    tests = [statement.test for statement in _owners(path) if isinstance(statement, (ast.If, ast.While))]
-    read = [names_read(node) for node in [*tests, path.at]]
-    return sorted({name for names in read for name in names if "." not in name and name in frame.names})
-
-
-def _path_of(frame: Frame) -> _Path | None:
-    """The way to where a function is; None where its source is missing."""
-    place = frame.position
-    try:
-        scope = _scope_of(_parse(frame.code.co_filename), frame.code)
-        return None if scope is None or place is None else _find_path(scope.body, place)
-    except (SyntaxError, ValueError, RecursionError):
-        return None
-
-
-@lru_cache(maxsize=8)
-def _parse(filename: str) -> ast.Module:
-    return ast.parse("".join(linecache.getlines(filename)))
-
-
-def _scope_of(tree: ast.Module, function: CodeType) -> _Scope | None:
-    if function.co_name == "<module>":
-        return tree if tree.body else None
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == function.co_name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == function.co_firstlineno:
-                return node
-    return None
-
-
-def _contains(node: ast.AST, place: Position) -> bool:
-    """Whether a node's source contains a place."""
-    start = (node.lineno, node.col_offset)  # type: ignore[attr-defined]
-    stop = (node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
-    return start <= (place.line, place.column) and (place.end_line, min(place.end_column, stop[1])) <= stop
-
-
-def _find_path(body: Sequence[ast.stmt], place: Position) -> _Path | None:
-    path = _Path([], ast.Pass(), [])
-    while True:
-        index = next((index for index, statement in enumerate(body) if _contains(statement, place)), None)
-        if index is None:
-            return path if not isinstance(path.at, ast.Pass) else None
-        path.before.extend(body[:index])
-        path.at = body[index]
-        if isinstance(path.at, INNER_SCOPES):
-            return None
-        inside = [inner for inner in bodies_of(path.at) if any(_contains(statement, place) for statement in inner)]
-        if not inside:
-            return path
-        path.around.append((path.at, len(path.before)))
-        body = inside[0]
-
-
-def _last_statement(statement: ast.stmt, place: Position) -> ast.stmt:
-    """The statement with the call; of a compound one, the expression in its head."""
-    if not any(True for _ in bodies_of(statement)):
-        return statement
-    heads = [node for node in ast.iter_child_nodes(statement) if isinstance(node, (ast.expr, ast.withitem))]
-    for head in heads:
-        expression = head.context_expr if isinstance(head, ast.withitem) else head
-        if _contains(expression, place):
-            return ast.copy_location(ast.Expr(expression), expression)
-    raise ValueError("no expression at the call")
-
-
 def _call(name: str, *args: ast.expr) -> ast.stmt:
     return ast.Expr(ast.Call(ast.Name(name, ast.Load()), list(args), []))
 
@@ -206,26 +107,48 @@ class _Slicer:
     """Chooses, from the call backwards, which statements run again and which are replaced by what they left."""
 
     def __init__(
-        self, path: _Path, end: Frame, start: Frame | None, first: Position | None, *, with_helpers: bool
+        self,
+        path: SourcePath,
+        end: Frame,
+        start: Frame | None,
+        first: Position | None,
+        *,
+        with_helpers: bool,
+        given: Mapping[str, Any],
     ) -> None:
         self._statements = path.before
+        loops = [number for owner, number in path.around if isinstance(owner, (ast.For, ast.While))]
+        self._is_in_loop = bool(loops)
+        #: Statements before any loop ran before the step, so what they left is what the step began with.
+        self._num_before_step = loops[0] if loops else 0
         self._end, self._start = end, start
         self._known = {**end.globals, **end.names}
         self._stores = [names_stored(statement, self._known) for statement in self._statements]
         self._mutated = [names_mutated(statement, self._known) for statement in self._statements]
         self._with_helpers = with_helpers
+        self._given = given
         #: The statement in which the model is called first; what stood in a variable then is known.
         self._first_call = None
         if first is not None:
-            inside = (index for index, one in enumerate(self._statements) if _contains(one, first))
+            inside = (index for index, one in enumerate(self._statements) if contains(one, first))
             # Where it is called by the last statement itself, all of the statements were over.
-            self._first_call = next(inside, len(self._statements) if _contains(path.at, first) else None)
+            self._first_call = next(inside, len(self._statements) if contains(path.at, first) else None)
         self._again: list[int] = []
         self._kept: dict[int, dict[str, Any]] = {}
         self._taken: list[Taken] = []
         self._initial: dict[str, Any] = {}
         #: Names whose values are gone.
         self.missing: set[str] = set()
+
+    def skip_before(self, began_after: Place) -> None:
+        """Take what statements left that ran before the step."""
+        offset = next((offset for code, offset in began_after if code == id(self._end.code)), None)
+        place = None if offset is None else position_of(self._end.code, offset)
+        if place is not None and not self._is_in_loop:
+            ended = [(one.end_lineno or one.lineno) < place.line for one in self._statements]
+            self._num_before_step = next(
+                (number for number, has_ended in enumerate(ended) if not has_ended), len(ended)
+            )
 
     def choose(self, needed: frozenset[str]) -> bool:
         """Choose statements that give the names in ``needed`` their values; false where a value is gone."""
@@ -238,7 +161,7 @@ class _Slicer:
             reads = names_read_first(statement, self._known)
             lost = {name for name in reads if self._is_lost(name, index)}
             can_run = not lost
-            if can_run and (kept is None or self._should_run(statement)):
+            if can_run and (kept is None or self._should_run(index, kept)):
                 self._again.append(index)
                 if not any(True for _ in bodies_of(statement)):
                     wanted -= stored
@@ -246,7 +169,7 @@ class _Slicer:
             elif kept is not None:
                 self._kept[index] = kept
                 wanted -= stored
-                if not only_moves(statement, self._known):
+                if index >= self._num_before_step and not only_moves(statement, self._known):
                     self._taken.extend(
                         Taken(name, self._end.code.co_filename, statement.lineno, value) for name, value in kept.items()
                     )
@@ -255,7 +178,11 @@ class _Slicer:
                 return False
         return self._take_initial(wanted)
 
-    def _should_run(self, statement: ast.stmt) -> bool:
+    def _should_run(self, index: int, kept: Mapping[str, Any]) -> bool:
+        """Whether to run a statement again although what it left is known."""
+        statement = self._statements[index]
+        if index < self._num_before_step or not all(map(is_data, kept.values())):
+            return False
         if self._with_helpers:
             return may_be_repeated(statement, self._known)
         return only_computes(statement, self._known)
@@ -265,7 +192,7 @@ class _Slicer:
         found = {}
         for name in names:
             value = self._value_after(index, name)
-            if value is GRAPH or holds_hidden_graph(value):
+            if isinstance(value, Graph) or holds_hidden_graph(value):
                 return None
             found[name] = value
         return found
@@ -287,7 +214,7 @@ class _Slicer:
 
     def _is_lost(self, name: str, index: int) -> bool:
         """Whether a statement cannot read what it read, for no statement before gives it and it has changed since."""
-        if self._is_stored(name, 0, index):
+        if self._is_stored(name, 0, index) or name in self._given:
             return False
         if any(name in mutated for mutated in self._mutated):
             return True
@@ -296,18 +223,24 @@ class _Slicer:
 
     def _take_initial(self, names: set[str]) -> bool:
         """The values from before the first statement."""
+        # What super() reads.
+        names = names | ({"__class__"} & self._known.keys())
         at_start = self._start is not None and self._first_call is not None
         for name in names:
             if "." in name:
                 continue
-            if at_start and self._start is not None and name in self._start.names:
+            if name in self._given:
+                value = self._given[name]
+            elif at_start and self._start is not None and name in self._start.names:
                 value = self._start.names[name]
             elif name in self._known:
                 value = self._known[name]
             else:
                 # A builtin, a variable of a comprehension, or one that is not assigned on the way that was taken.
                 continue
-            if value is not GRAPH:
+            if at_start and isinstance(value, Graph):
+                value = GRAPH if value.value is None else value.value
+            if not isinstance(value, Graph):
                 self._initial[name] = value
             elif not self._is_stored(name, 0, len(self._statements)):
                 self.missing.add(name)
@@ -352,7 +285,7 @@ class _Slicer:
             for name in self._stores[index]:
                 value = self._value_after(index, name)
                 if (
-                    value is not GRAPH
+                    not isinstance(value, Graph)
                     and "." not in name
                     and not self._is_stored(name, index + 1, len(self._statements))
                 ):

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from datacheck.torch.guard.call_stack import GRAPH, holds_graph
+from datacheck.torch.guard.call_stack import Graph, holds_graph
 from datacheck.torch.guard.statements import dotted, value_of, walk_scope
 
-__all__ = ["holds_hidden_graph", "may_be_repeated", "only_computes", "only_moves"]
+__all__ = ["holds_hidden_graph", "is_data", "may_be_repeated", "only_computes", "only_moves"]
 
 #: Libraries whose functions compute without side effects.
 _LIBRARIES = frozenset({"math", "numpy", "torch", "einops", "functools", "itertools", "operator"})
@@ -43,6 +43,15 @@ def holds_hidden_graph(value: Any) -> bool:
     return isinstance(attributes, dict) and len(attributes) < 64 and any(map(holds_graph, attributes.values()))
 
 
+def is_data(value: Any) -> bool:
+    """Whether a value is made of tensors, arrays and plain values: a model or an optimizer must not be made again."""
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic, int, float, complex, str, type(None), torch.Size)):
+        return not isinstance(value, nn.Parameter)
+    if isinstance(value, Mapping):
+        return len(value) <= 64 and all(map(is_data, value.values()))
+    return isinstance(value, (list, tuple)) and len(value) <= 64 and all(map(is_data, value))
+
+
 def only_moves(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
     """Whether a statement fetches values, or gives the same ones another place, order or type."""
     for node in walk_scope(statement):
@@ -68,7 +77,7 @@ def _has_tensor_argument(call: ast.Call, values: Mapping[str, Any]) -> bool:
     for argument in arguments:
         for node in ast.walk(argument):
             value = value_of(dotted(node) or "", values)
-            if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)):
+            if isinstance(value, (Graph, torch.Tensor, np.ndarray)):
                 return True
             if isinstance(value, (Mapping, list, tuple)) and not isinstance(value, type):
                 return True
@@ -99,7 +108,7 @@ def _only_computes_call(call: ast.Call, values: Mapping[str, Any]) -> bool:
     value = values.get(root.id, getattr(builtins, root.id, None))
     if isinstance(value, ModuleType):
         return value.__name__.split(".")[0] in _LIBRARIES
-    if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)):
+    if isinstance(value, (Graph, torch.Tensor, np.ndarray)):
         return True
     if is_indexed and isinstance(value, (Mapping, list, tuple)):
         return True

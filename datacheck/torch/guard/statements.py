@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datacheck.torch.guard.call_stack import GRAPH
+from datacheck.torch.guard.call_stack import Graph
 
 __all__ = [
     "INNER_SCOPES",
@@ -116,7 +116,7 @@ def _changed_in_place(method: ast.Attribute, values: Mapping[str, Any]) -> str:
         return ""
     name = dotted(method.value)
     value = None if name is None else value_of(name, values)
-    return name or "" if value is GRAPH or isinstance(value, (torch.Tensor, np.ndarray)) else ""
+    return name or "" if isinstance(value, (Graph, torch.Tensor, np.ndarray)) else ""
 
 
 def dotted(node: ast.AST) -> str | None:

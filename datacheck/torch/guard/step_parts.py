@@ -25,7 +25,8 @@ class Part(NamedTuple):
 
     ``random`` holds the random states at its start. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it calls
     the model (or, in a collection of models, its part ``root``) with the captured ``(args, kwargs)`` and reduces the
-    outputs to a loss. ``frames`` are then the functions that ran at that call.
+    outputs to a loss. ``frames`` are then the functions that ran at that call, and ``module`` the identity of what was
+    called.
     """
 
     loss_fn: LossFunction
@@ -34,6 +35,7 @@ class Part(NamedTuple):
     is_whole: bool = True
     root: str = ""
     frames: tuple[Frame, ...] = ()
+    module: int = 0
 
 
 def detach_all(value: Any) -> Any:
@@ -49,14 +51,18 @@ def _detach(leaf: Any) -> Any:
 
 
 def probe_part(
-    root: str, batch: tuple[tuple[Any, ...], dict[str, Any]], random: RandomState, frames: tuple[Frame, ...] = ()
+    root: str,
+    batch: tuple[tuple[Any, ...], dict[str, Any]],
+    random: RandomState,
+    frames: tuple[Frame, ...] = (),
+    module: int = 0,
 ) -> Part:
     """One call of the model, or of its part ``root``."""
 
     def loss_fn(model: nn.Module, batch: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
         return _probe_loss(unwrap_model(model.get_submodule(root)), batch)
 
-    return Part(loss_fn, batch, random, is_whole=False, root=root, frames=frames)
+    return Part(loss_fn, batch, random, is_whole=False, root=root, frames=frames, module=module)
 
 
 def restore_captured(now: Any, then: Any) -> Any:

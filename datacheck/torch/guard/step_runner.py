@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +17,7 @@ from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
 from datacheck.torch.guard.actions import OnTrip, read_actions
 from datacheck.torch.guard.bad_batches import BadBatches
 from datacheck.torch.guard.bundle import write_bundle
+from datacheck.torch.guard.call_stack import place_of
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.explain import Explainer, explain_stale_gradients
 from datacheck.torch.guard.grad_scaler import GradScaler, LossScaler
@@ -123,6 +125,7 @@ class StepRunner:
         if self.log.tracker is not None:
             self.log.tracker.end_step()
         self.state.close()
+        self.state.began_after = place_of(sys._getframe(1))
         if self.state.began_late:
             self.keep_start()
         if self.state.trip is None:

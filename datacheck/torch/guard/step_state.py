@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bad_batches import BadBatch
+from datacheck.torch.guard.call_stack import Place
 from datacheck.torch.guard.loop_replay import LoopCall
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.trip import Trip
@@ -54,6 +55,7 @@ class StepState:
 
     __slots__ = (
         "bad_part",
+        "began_after",
         "began_late",
         "calls",
         "decisions",
@@ -88,6 +90,8 @@ class StepState:
         #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
         self.calls: list[LoopCall] = []
         self.num_parts_done = 0
+        #: Where the program was when the step before ended, or the guard was attached.
+        self.began_after: Place = ()
         #: The random states after the last of them, or after the step before.
         self.random_after_call: RandomState = {}
         self.losses: list[Tensor] = []

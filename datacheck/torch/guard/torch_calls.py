@@ -1,8 +1,8 @@
-"""Sees the calls of torch that every training loop makes: backward, and those of a GradScaler.
+"""Sees the calls of torch that every training loop makes: backward, those of a GradScaler, and those that fetch batches.
 
-``Tensor.backward`` calls ``torch.autograd.backward``, so replacing that function shows both. It and the methods of
-GradScaler are replaced while an observer is added, and put back when the last one is removed. While a step is replayed,
-the same calls end or change the replay instead: see :class:`ReplayedCalls`.
+``Tensor.backward`` calls ``torch.autograd.backward``, so replacing that function shows both. It, the methods of GradScaler
+and what fetches the batches of a DataLoader are replaced while an observer is added, and put back when the last one is
+removed. While a step is replayed, the same calls end or change the replay instead: see :class:`ReplayedCalls`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datacheck.torch._compat import current_graph_task_id
+from datacheck.torch._compat import current_graph_task_id, loader_iterator_class
 
 __all__ = ["CallObserver", "ReplayedCalls", "add_observer", "during_replay", "remove_observer"]
 
@@ -35,6 +35,9 @@ class CallObserver(Protocol):
 
     def after_backward(self) -> None:
         """It has returned."""
+
+    def after_fetch(self, batch: Any) -> None:
+        """A DataLoader has given a batch."""
 
     def after_scale(self, scaler: Scaler, unscaled: Tensor, scaled: Tensor) -> None:
         """A loss was scaled."""
@@ -115,6 +118,7 @@ def during_replay(calls: ReplayedCalls) -> Iterator[None]:
 
 def _install() -> None:
     _replace(torch.autograd, "backward", _make_backward)
+    _replace(loader_iterator_class(), "__next__", _make_fetch)
     _replace(Scaler, "scale", _make_scale)
     _replace(Scaler, "unscale_", _make_left_out_in_replays)
     _replace(Scaler, "step", _make_scaler_step)
@@ -167,6 +171,16 @@ def _make_backward(original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return backward
+
+
+def _make_fetch(original: Callable[..., Any]) -> Callable[..., Any]:
+    def fetch(self: Any) -> Any:
+        batch = original(self)
+        for observer in _present():
+            observer.after_fetch(batch)
+        return batch
+
+    return fetch
 
 
 def _make_scale(original: Callable[..., Any]) -> Callable[..., Any]:
