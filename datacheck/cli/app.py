@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 import typer
 
 from datacheck._version import __version__
-from datacheck.cli import baseline, compare, config, diff, explain, infer, replay, run, scan, schema, watch
+from datacheck.cli import baseline, compare, config, diff, explain, infer, init, replay, run, scan, schema, watch
 from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
 from datacheck.cli.help import HelpCommand
 from datacheck.cli.report_outputs import OrderedCommand
@@ -92,6 +92,7 @@ def _build() -> typer.Typer:
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
     )
     built.callback()(_root)
+    add(built, "init", init.init)
     add(built, "run", run.run, interrupted=_RESUMABLE, cls=OrderedCommand)
     add(built, "scan", scan.scan, cls=OrderedCommand)
     add(built, "compare", compare.compare, cls=OrderedCommand)

@@ -24,8 +24,8 @@ __all__ = ["infer", "print_list"]
 #: Findings to list; a scan prints them all.
 _MAX_LISTED = 100
 
-
-_NO_CHECKS = [
+#: The options that a command without checks does not have.
+NO_CHECKS = [
     "schema",
     "select",
     "ignore",
@@ -40,7 +40,7 @@ _NO_CHECKS = [
 ]
 
 
-@with_configuration(without=_NO_CHECKS)
+@with_configuration(without=NO_CHECKS)
 def infer(
     configuration: Configuration,
     paths: Annotated[list[str], argument("PATH", "Files, folders or globs.")],

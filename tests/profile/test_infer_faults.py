@@ -21,7 +21,10 @@ USUAL = RANDOM.normal(20, 8, 2000).astype(np.float32)
 FAULTS = st.sampled_from([np.nan, np.inf, -np.inf, -999.99, 9999.0, 1e20, 1e6, -4e5])
 
 
-@given(st.lists(st.tuples(FAULTS, st.integers(1, 40)), max_size=3), st.integers(1, 3))
+@given(
+    st.lists(st.tuples(FAULTS, st.integers(1, 30)), max_size=3, unique_by=lambda fault: repr(fault[0])),
+    st.integers(1, 3),
+)
 @settings(max_examples=25)
 def test_a_scan_reports_the_faults_and_nothing_else(
     tmp_path_factory: Any, faults: list[tuple[float, int]], parts: int

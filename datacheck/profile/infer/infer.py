@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
@@ -119,6 +120,7 @@ def infer_with_notes(
     data: Any,
     *,
     name: str | None = None,
+    files: FileSet | None = None,
     execution: Execution | None = None,
     options: ReadOptions | None = None,
     permissive: bool = False,
@@ -126,11 +128,12 @@ def infer_with_notes(
 ) -> Inference:
     """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema.
 
+    ``files`` are those that ``data`` stands for, if they were found already; their nameless arrays may have names.
     ``with_list`` also lists what looks wrong. Only if no input can be read, its ``SourceError`` is raised.
     """
     execution = execution or Execution()
-    if are_paths(data):
-        files = FileSet.of(find_files(data, options))
+    if files is not None or are_paths(data):
+        files = files or FileSet.of(find_files(data, options))
         (profile,) = profile_files(
             [files],
             _OPTIONS,
@@ -143,13 +146,13 @@ def infer_with_notes(
     with profile:
         if profile.errors and not any(file.fields for file in profile.files):
             raise profile.errors[0]
-        found = _infer(profile, name, data, permissive)
+        found = _infer(profile, name, data, permissive, is_table=files is None or not any(files.names))
         if not with_list:
             return found
         noted = notes_of_profiles([profile])
         differences = _differences(profile, found.schema)
     # Without a fault a scan would find nothing but how files differ, which the profile knows.
-    reported = _violations(data, found.schema, execution, options) if found.has_faults else differences
+    reported = _violations(data, files, found.schema, execution, options) if found.has_faults else differences
     return replace(found, listed=(*reported, *noted))
 
 
@@ -167,20 +170,31 @@ def _differences(profile: DataProfile, schema: Schema) -> list[Finding]:
     return compare_files(verdicts, schema)
 
 
-def _violations(data: Any, schema: Schema, execution: Execution, options: ReadOptions | None) -> Iterable[Finding]:
-    """What a scan of the data with the schema reports."""
-    return scan(
-        data,
-        schema,
+def _violations(
+    data: Any, files: FileSet | None, schema: Schema, execution: Execution, options: ReadOptions | None
+) -> Iterator[Finding]:
+    """What a scan of the data with the schema reports; of an array that got a name, with the field of that name."""
+    run = partial(
+        scan,
         workers=execution.workers,
         executor=execution.executor,
         progress=execution.progress,
         options=options,
-    ).findings
+    )
+    if files is None or not any(files.names):
+        yield from run(data, schema).findings
+        return
+    by_name: dict[str | None, list[str]] = {}
+    for file, name in zip(files.files, files.names, strict=True):
+        by_name.setdefault(name, []).append(file.uri)
+    for name, uris in by_name.items():
+        own = Schema(fields={None: schema.fields[name]}) if name in schema.fields else Schema()
+        for finding in run(uris, own).findings:
+            yield replace(finding, field=name if finding.field is None else finding.field)
 
 
-def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool) -> Inference:
-    summaries = _summarize(profile)
+def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool, *, is_table: bool) -> Inference:
+    summaries = _summarize(profile, is_table=is_table)
     fields: dict[str | None, dict[str, Any]] = {}
     notes: dict[str | None, str] = {}
     inner: set[str | None] = set()
@@ -226,8 +240,11 @@ def _object_columns(data: Any) -> set[str | None] | None:
     return {str(name) for name, column in columns if column.dtype == object}
 
 
-def _summarize(profile: DataProfile) -> dict[str | None, FieldSummary]:
-    """Summarize each path; those whose values cannot be read are left out."""
+def _summarize(profile: DataProfile, *, is_table: bool) -> dict[str | None, FieldSummary]:
+    """Summarize each path; those whose values cannot be read are left out.
+
+    ``is_table`` says that a file has all fields of its rows; otherwise each file is one of them.
+    """
     summaries: dict[str | None, FieldSummary] = {}
     num_files = 0
     for file in profile.files:
@@ -245,7 +262,7 @@ def _summarize(profile: DataProfile) -> dict[str | None, FieldSummary]:
             if key[0] == path:
                 summary.profiles.append(leaf)
                 summary.notes.append(profile.notes.get(key, LeafNotes()))
-        summary.is_everywhere = len(summary.facts) == num_files
+        summary.is_everywhere = not is_table or len(summary.facts) == num_files
         store = profile.unique.get(path) if path is not None else None
         summary.is_unique = (
             store is not None
