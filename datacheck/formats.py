@@ -234,6 +234,15 @@ BUILT_IN: dict[str, Format] = {
             is_slow_to_check=True,
         ),
         Format(
+            name="zarr",
+            suffixes=(".zarr",),
+            folder="datacheck.sources.zarr:is_zarr",
+            source="datacheck.sources.zarr:ZarrSource",
+            written_as="npz",
+            is_arrays=True,
+            is_cacheable=False,
+        ),
+        Format(
             name="gguf",
             suffixes=(".gguf",),
             magic=(b"GGUF",),
@@ -347,7 +356,6 @@ UNREAD: tuple[UnreadFormat, ...] = (
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),
-    UnreadFormat(name="Zarr", suffixes=(".zarr",), is_folder=True, remedy=_AS_ARRAYS),
     UnreadFormat(name="Lance", suffixes=(".lance",), is_folder=True, remedy=_AS_PARQUET),
     UnreadFormat(name="N5", suffixes=(".n5",), is_folder=True, remedy=_AS_ARRAYS),
 )

@@ -6,7 +6,6 @@ have any file of the machine read as data. Objects are reached by walking the fi
 
 from __future__ import annotations
 
-import itertools
 import math
 import posixpath
 from collections.abc import Iterator
@@ -23,7 +22,14 @@ from datacheck.findings import Finding
 from datacheck.sources.arrays import ArrayLayout, rows_of
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import HARMLESS_BYTES, translate_inspect_errors, translate_read_errors
-from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
+from datacheck.sources.named_arrays import (
+    NamedArray,
+    missing_values,
+    plan_arrays,
+    ranges_without,
+    read_arrays,
+    read_masked,
+)
 from datacheck.sources.optional import import_library
 from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file, storage_of
@@ -33,8 +39,6 @@ __all__ = ["Hdf5Source"]
 
 #: Datasets that NetCDF makes for dimensions without values of their own.
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
-#: Attributes whose value stands for a missing one, by the CF conventions.
-_MISSING = ("_FillValue", "missing_value")
 _ELSEWHERE = "is in another file, which is never opened from here"
 
 
@@ -143,8 +147,8 @@ class _Hdf5File:
                 problem = f"cannot check values of the kind {plain(str(dtype))}"
                 return NamedArray(name, shape, dtype, array.read, problem=problem)
         read = kind or self._reader(dataset, dtype, shape)
-        if not dtype.hasobject and (missing := _missing_values(dataset, dtype)):
-            read = partial(_read_masked, read, missing)
+        if not dtype.hasobject and (missing := missing_values(dataset.attrs, dtype)):
+            read = partial(read_masked, read, missing)
         chunks = dataset.chunks
         unwritten, num_chunks, num_unwritten = _unwritten(dataset, shape, chunks)
         found = NamedArray(
@@ -211,18 +215,6 @@ def _is_dimension_only(dataset: Any) -> bool:
     return isinstance(name, bytes) and name.startswith(_NO_VARIABLE)
 
 
-def _missing_values(dataset: Any, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """The values that stand for a missing one; NaN is no such value, for it is one already."""
-    found = []
-    for name in _MISSING:
-        if dtype.kind in "iuf" and name in dataset.attrs:
-            with suppress(TypeError, ValueError, OSError):
-                value = np.asarray(dataset.attrs[name]).astype(dtype).reshape(-1)[:1]
-                if len(value) and not (dtype.kind == "f" and np.isnan(value[0])):
-                    found.append(value[0])
-    return tuple(found)
-
-
 def _fill_value(dataset: Any) -> Any:
     try:
         return dataset.fillvalue
@@ -254,23 +246,11 @@ def _unwritten(
     return rows_of_chunks, total, total - stored
 
 
-def ranges_without(present: list[int], total: int) -> list[tuple[int, int]]:
-    """The ranges ``(start, stop)`` between sorted numbers below ``total``."""
-    edges = [-1, *present, total]
-    return [(before + 1, after) for before, after in itertools.pairwise(edges) if after > before + 1]
-
-
 # Values
 
 
 def _read_plain(dataset: Any, start: int, count: int) -> Any:
     return dataset[start : start + count] if dataset.shape else np.asarray(dataset[()])
-
-
-def _read_masked(read: Any, missing: tuple[Any, ...], start: int, count: int) -> Any:
-    values = read(start, count)
-    mask = np.isin(values, missing)
-    return np.ma.MaskedArray(values, mask) if mask.any() else values
 
 
 def _read_text(dataset: Any, start: int, count: int) -> pa.Array:

@@ -6,8 +6,10 @@ damaged or were never written, is the same for all.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,10 +23,12 @@ from datacheck.sources.members import Member, plan_members
 from datacheck.storage.base import Fingerprint
 from datacheck.text import ordinal_list, quantity
 
-__all__ = ["NamedArray", "plan_arrays", "read_arrays"]
+__all__ = ["NamedArray", "missing_values", "plan_arrays", "ranges_without", "read_arrays", "read_masked"]
 
 Array = np.ndarray[Any, Any]
 
+#: Attributes whose value stands for a missing one, by the CF conventions.
+_MISSING = ("_FillValue", "missing_value")
 #: A chunk is read once where the rows of a batch with whole chunks take no more than this; else row by row.
 MAX_CHUNK_BYTES = 256 << 20
 
@@ -231,3 +235,28 @@ def _split_at(holes: Sequence[tuple[int, int]], start: int, count: int) -> Itera
         start = stop
     if start < end or not count:
         yield start, end - start, True
+
+
+def missing_values(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """The values that stand for a missing one; NaN is no such value, for it is one already."""
+    found = []
+    for name in _MISSING:
+        if dtype.kind in "iuf" and name in attributes:
+            with suppress(TypeError, ValueError, OSError):
+                value = np.asarray(attributes[name]).astype(dtype).reshape(-1)[:1]
+                if len(value) and not (dtype.kind == "f" and np.isnan(value[0])):
+                    found.append(value[0])
+    return tuple(found)
+
+
+def ranges_without(present: list[int], total: int) -> list[tuple[int, int]]:
+    """The ranges ``(start, stop)`` between sorted numbers below ``total``."""
+    edges = [-1, *present, total]
+    return [(before + 1, after) for before, after in itertools.pairwise(edges) if after > before + 1]
+
+
+def read_masked(read: Any, missing: tuple[Any, ...], start: int, count: int) -> Any:
+    """Rows with the values that stand for missing ones masked."""
+    values = read(start, count)
+    mask = np.isin(values, missing)
+    return np.ma.MaskedArray(values, mask) if mask.any() else values
