@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from datacheck.batch import Batch, Column
+from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
 from datacheck.sources.base import TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, split_rows
 from datacheck.sources.error_translation import HARMLESS_BYTES, check_bytes, check_rows, to_source_error
@@ -195,7 +196,8 @@ class _Reader:
 
     def _damage(self, name: str) -> Finding:
         rows = self._damaged[name]
-        error = to_source_error(self._unit.uri, self._errors[name])
+        cause = self._errors[name]
+        error = cause if isinstance(cause, SourceError) else to_source_error(self._unit.uri, cause)
         where = ordinal_list("row", rows[:5], len(rows) > 5)
         detail = f"{quantity(len(rows), 'chunk')} of {name!r} cannot be read, from {where} on: {error.problem}"
         return Finding(error.code, self._unit.uri, name, len(rows), len(rows), detail=f"{detail}; {error.remedy}")

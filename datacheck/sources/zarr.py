@@ -1,7 +1,7 @@
 """Zarr stores, of versions 2 and 3: every array by its path, in runs of whole chunks or shards.
 
-A chunk that is not stored reads as the fill value, without an error, and most codecs notice no damage. So which chunks are there
-is found out from the store, and how far a chunk expands before it is decompressed.
+A chunk that is not stored reads as the fill value, without an error, and most codecs notice no damage. So the store is asked
+which chunks are there, and each chunk how far it expands, before it is decompressed.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _METADATA = frozenset({"zarr.json", ".zgroup", ".zarray", ".zmetadata"})
 #: Codecs whose output can be bounded, by how.
 _SIZES_IN_HEAD = {"blosc": (4, 4), "lz4": (0, 4)}
 _INFLATED = {"gzip": 31, "zlib": 15}
-_HARMLESS = frozenset(
-    {"bytes", "endian", "transpose", "crc32c", "shuffle", "fletcher32", "delta", "fixedscaleoffset", "vlen-utf8"}
-)
+_HARMLESS = frozenset({
+    "bytes", "endian", "transpose", "crc32c", "shuffle", "fletcher32", "delta", "fixedscaleoffset", "vlen-utf8",
+})  # fmt: skip
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: Warnings are silenced for the whole process, by one thread at a time.
 _OPENING = threading.Lock()
@@ -64,7 +64,8 @@ class ZarrSource:
 
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        arrays = _arrays(uri, options)
+        with _quiet():
+            arrays = _arrays(uri, options)
         num_bytes = sum(one.stored_bytes or 0 for one in arrays)
         return plan_arrays(uri, self.format, fingerprint_of(uri), arrays, options, num_bytes)
 
@@ -72,7 +73,8 @@ class ZarrSource:
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         wanted = set(unit.members) or None
         with _quiet():
-            yield from read_arrays(unit, _arrays(unit.uri, unit.options, wanted))
+            arrays = _arrays(unit.uri, unit.options, wanted)
+        yield from read_arrays(unit, arrays)
 
 
 @contextmanager
@@ -121,7 +123,7 @@ def _array(uri: str, name: str, array: Any, options: ReadOptions) -> NamedArray:
     if problem:
         return NamedArray(name, shape, dtype, partial(_read, array), problem=problem)
     folder = posixpath.join(uri, array.path) if array.path else uri
-    sizes = _chunk_sizes(folder, array, len(shape))
+    sizes = _chunk_sizes(folder, len(shape))
     grid = tuple(-(-length // max(1, size)) for length, size in zip(shape, chunks, strict=True))
     total = math.prod(grid)
     stored = {coords: size for coords, size in sizes.items() if all(map(int.__lt__, coords, grid))}
@@ -163,7 +165,7 @@ def _codecs(array: Any) -> list[str]:
     return [str(name).lower().removeprefix("numcodecs.") for name in names]
 
 
-def _chunk_sizes(folder: str, array: Any, num_axes: int) -> dict[tuple[int, ...], int]:
+def _chunk_sizes(folder: str, num_axes: int) -> dict[tuple[int, ...], int]:
     """The bytes of each stored chunk or shard, by its place in the grid."""
     path = storage_of(folder).local_path(folder) or folder
     found: dict[tuple[int, ...], int] = {}

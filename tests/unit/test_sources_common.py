@@ -237,6 +237,6 @@ def test_an_unknown_format_is_named_with_the_nearest() -> None:
 
 
 def test_every_format_of_the_table_is_tried_here() -> None:
-    # Files that are no tables of numbers have tests of their own.
-    others = {"npy", "txt", "image", "audio", "tar", "tokens", "megatron"}
+    # Files that are no tables of numbers, and folders, have tests of their own.
+    others = {"npy", "txt", "image", "audio", "tar", "tokens", "megatron", "zarr", "mds", "lance"}
     assert {SUFFIXES[form.suffix] for form in FORMATS.values()} | others >= set(SUFFIXES.values())
