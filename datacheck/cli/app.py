@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 import typer
 
 from datacheck._version import __version__
-from datacheck.cli import baseline, compare, config, diff, explain, infer, init, replay, run, scan, schema, watch
+from datacheck.cli import baseline, compare, config, diff, explain, infer, init, replay, rows, run, scan, schema, watch
 from datacheck.cli.exit_codes import COULD_NOT_RUN, INTERRUPTED
 from datacheck.cli.help import HelpCommand
 from datacheck.cli.report_outputs import OrderedCommand
@@ -61,7 +61,7 @@ def _show_version(wanted: bool) -> None:
 
 def _root(
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        False, "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     pass
@@ -71,12 +71,12 @@ def _group() -> None:
     pass
 
 
-def _typer(help_text: str, epilog: str | None = None) -> typer.Typer:
+def _typer(help_text: str, epilog: str | None = None, *, with_completion: bool = False) -> typer.Typer:
     return typer.Typer(
         help=help_text,
         epilog=epilog,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=with_completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -90,11 +90,13 @@ def _build() -> typer.Typer:
     built = _typer(
         "Find every value that would poison training, and show exactly where it is.",
         epilog="Exit codes: 0 clean, 1 findings, 2 could not run.",
+        with_completion=True,
     )
     built.callback()(_root)
     add(built, "init", init.init)
     add(built, "run", run.run, interrupted=_RESUMABLE, cls=OrderedCommand)
     add(built, "scan", scan.scan, cls=OrderedCommand)
+    add(built, "rows", flushed_stdout()(rows.rows))
     add(built, "compare", compare.compare, cls=OrderedCommand)
     add(built, "fit", run.fit)
     add(built, "clean", run.clean, interrupted=_RESUMABLE)

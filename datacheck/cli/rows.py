@@ -1,0 +1,140 @@
+"""``datacheck rows``: print the bad rows themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+from datacheck.cli.config_options import with_configuration
+from datacheck.cli.exit_codes import CLEAN, FINDINGS
+from datacheck.cli.help import CHECKS, OUTPUT, option
+from datacheck.cli.options import Paths
+from datacheck.text import plain
+
+if TYPE_CHECKING:
+    from datacheck.gate.configuration import Configuration
+    from datacheck.jobs.bad_rows import BadRow
+
+__all__ = ["rows"]
+
+_MAX_COLUMNS = 8
+_MAX_WIDTH = 28
+_FORMATS = ("text", "jsonl")
+
+_WITHOUT = (
+    "select",
+    "ignore",
+    "severity",
+    "notes",
+    "baseline",
+    "no_baseline",
+    "cache",
+    "cache_dir",
+    "color",
+    "rows",
+    "workers",
+)
+
+
+@with_configuration(without=_WITHOUT)
+def rows(
+    configuration: Configuration,
+    paths: Paths = None,
+    *,
+    where: Annotated[
+        list[str] | None,
+        option(
+            CHECKS, "Only rows that break this code, such as DC101. Repeat it for several.", "--where", metavar="CODE"
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        option(CHECKS, "Only violations in this field, or of the rule of this name.", "--field", metavar="NAME"),
+    ] = None,
+    limit: Annotated[
+        int, option(OUTPUT, "Rows to print; 0 for all.", "--limit", "-n", metavar="N", default=True, min_value=0)
+    ] = 20,
+    columns: Annotated[
+        str | None,
+        option(
+            OUTPUT, "Columns to print, with commas between.", "--columns", metavar="A,B", default="the bad ones first"
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        str, option(OUTPUT, "text or jsonl.", "--format", "-f", metavar="FORMAT", default=True)
+    ] = "text",
+) -> int:
+    """Print the bad rows themselves.
+
+    Values are as they are in the file. Files are read only until enough rows are found. Rows are counted from 0, lines from 1.
+
+    Example: datacheck rows data/train --where DC101 --limit 5
+    """
+    from datacheck.cli.terminal import flushed_stdout
+    from datacheck.errors import UsageError, nearest_name
+    from datacheck.gate.checking import schema_chooser
+    from datacheck.jobs.bad_rows import find_bad_rows
+
+    if format not in _FORMATS:
+        raise UsageError(f"--format {plain(format)}: expected text or jsonl{nearest_name(format, _FORMATS)}")
+    settings = configuration.settings
+    found = find_bad_rows(
+        paths or settings.paths or ".",
+        schema_chooser(configuration),
+        codes=[code.upper() for code in where or ()],
+        fields=field or (),
+        options=settings.read_options,
+    )
+    shown = list(islice(found, limit)) if limit else found
+    wanted = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    number = 0
+    with flushed_stdout():
+        if format == "jsonl":
+            for one in shown:
+                number += 1
+                print(json.dumps(one.to_dict(), allow_nan=False))
+        else:
+            kept = list(shown)
+            number = len(kept)
+            _print_table(kept, wanted)
+            if limit and number == limit:
+                print(f"the first {limit:,}; --limit 0 prints all")
+    return FINDINGS if number else CLEAN
+
+
+def _print_table(found: Sequence[BadRow], wanted: Sequence[str]) -> None:
+    from datacheck.reports.text import format_table
+
+    if not found:
+        print("no bad rows")
+        return
+    names = list(wanted) or _columns_of(found)
+    has_lines = any(one.line is not None for one in found)
+    head = (
+        "file",
+        "row",
+        *(("line",) if has_lines else ()),
+        "found",
+        *(plain(name or "value", _MAX_WIDTH) for name in names),
+    )
+    lines = [
+        (
+            plain(one.uri, 60),
+            f"{one.row}",
+            *((f"{one.line or ''}",) if has_lines else ()),
+            ", ".join(dict.fromkeys(code for code, _ in one.found)),
+            *(plain(one.values.get(name, ""), _MAX_WIDTH) for name in names),
+        )
+        for one in found
+    ]
+    for line in format_table([head, *lines], "lr" + "r" * has_lines + "l" * (len(names) + 1)):
+        print(line)
+
+
+def _columns_of(found: Sequence[BadRow]) -> list[str]:
+    """The columns to print: those with violations, then the first others."""
+    bad = dict.fromkeys(subject.partition(".")[0].partition("[")[0] for one in found for _, subject in one.found)
+    every = dict.fromkeys(name for one in found for name in one.values)
+    return [*(name for name in bad if name in every), *(name for name in every if name not in bad)][:_MAX_COLUMNS]

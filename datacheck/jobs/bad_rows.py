@@ -1,0 +1,131 @@
+"""The bad rows themselves, as they are in the file: what a finding only counts and locates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column
+from datacheck.checks.base import Outcome
+from datacheck.checks.checker import Checker, RuleSet, load_libraries
+from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.rules import format_value
+from datacheck.codes import CODES
+from datacheck.errors import UsageError, nearest_name
+from datacheck.leaves import IntArray
+from datacheck.schema.loading import SchemaLike, load_schema
+from datacheck.sources import expand_inputs, get_source, source_for
+from datacheck.sources.base import ReadOptions
+
+__all__ = ["BadRow", "find_bad_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of a file with a violation.
+
+    ``found`` has the codes it breaks, each with its field or rule; ``values`` the value of each column as text, of arrays
+    their dtype and shape; ``line`` is the line of a text file, from 1.
+    """
+
+    uri: str
+    row: int
+    line: int | None
+    found: tuple[tuple[str, str], ...]
+    values: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "uri": self.uri,
+            "row": self.row,
+            **({} if self.line is None else {"line": self.line}),
+            "found": [{"code": code, "field": subject} for code, subject in self.found],
+            "values": self.values,
+        }
+
+
+def find_bad_rows(
+    paths: Any,
+    schema: SchemaLike | Callable[[str], SchemaLike] = None,
+    *,
+    codes: Collection[str] = (),
+    fields: Collection[str] = (),
+    options: ReadOptions | None = None,
+) -> Iterator[BadRow]:
+    """The rows with violations, in the order of the files, read only as far as they are asked for.
+
+    Args:
+        paths: files, folders or globs.
+        schema: as for :func:`datacheck.scan`, or a function from a file to it.
+        codes: only rows that break one of these.
+        fields: only violations in these fields, or of the rules of these names.
+        options: how to read files.
+
+    Raises:
+        UsageError: a code is unknown, or is not about single rows; a path matches nothing.
+        SourceError: a file cannot be read.
+        SchemaError: the schema is wrong.
+    """
+    for code in codes:
+        _check_code(code)
+    for file in expand_inputs(paths, options):
+        loaded = load_schema(schema(file.uri) if callable(schema) else schema)
+        load_libraries(loaded)
+        rules = RuleSet(loaded)
+        info = source_for(file.uri, file.format).inspect(file.uri, file.options)
+        for unit in info.units:
+            checker = Checker(rules, with_rows=True)
+            for batch in get_source(unit.format).read(unit):
+                coerced = coerce_batch(batch, loaded)
+                found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
+                yield from _rows(file.uri, batch, found)
+
+
+def _check_code(code: str) -> None:
+    if code not in CODES:
+        raise UsageError(f"unknown code {code!r}{nearest_name(code.upper(), CODES)}")
+    if CODES[code].level not in ("value", "row"):
+        raise UsageError(f"{code} ({CODES[code].name}) is not about single rows; 'datacheck scan' says where it is")
+
+
+def _by_row(
+    outcomes: list[Outcome], codes: Collection[str], fields: Collection[str]
+) -> dict[int, list[tuple[str, str]]]:
+    found: dict[int, list[tuple[str, str]]] = {}
+    for outcome in outcomes:
+        subject = outcome.rule or outcome.field or ""
+        is_wanted = (not codes or outcome.code in codes) and (not fields or {outcome.field, outcome.rule} & set(fields))
+        if outcome.rows is not None and outcome.reported and is_wanted:
+            for row in np.unique(outcome.rows).tolist():
+                found.setdefault(row, []).append((outcome.code, subject))
+    return dict(sorted(found.items()))
+
+
+def _rows(uri: str, batch: Batch, found: dict[int, list[tuple[str, str]]]) -> Iterator[BadRow]:
+    if not found:
+        return
+    rows = np.fromiter(found, np.int64, len(found))
+    for row, file_row, broken in zip(rows.tolist(), batch.file_rows(rows).tolist(), found.values(), strict=True):
+        values = {column.name or "": _value_of(column, np.array([row])) for column in batch.columns}
+        yield BadRow(uri, file_row, batch.line_of(file_row), tuple(broken), values)
+
+
+def _value_of(column: Column, row: IntArray) -> str:
+    if column.problem:
+        return column.problem
+    data = column.take(row).data
+    if isinstance(data, np.ndarray):
+        if data.ndim > 1 and data[0].size > 1:
+            shape = ", ".join(map(str, data.shape[1:]))
+            return f"{column.dtype or data.dtype}[{shape}]"
+        return format_value(data.reshape(-1)[0] if data.size else None)
+    if pa.types.is_float32(data.type) and data[0].is_valid:
+        return format_value(np.float32(data[0].as_py()))
+    try:
+        return format_value(data[0].as_py())
+    except (ValueError, OverflowError):  # a time that Python cannot hold, a text that is not UTF-8
+        return str(data[0])

@@ -1,0 +1,92 @@
+"""``datacheck rows`` prints exactly the rows that NumPy finds, and reads no further than it has to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from job_files import run_command, write_table
+
+from datacheck.errors import UsageError
+from datacheck.jobs.bad_rows import find_bad_rows
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    generator = np.random.default_rng(4)
+    values = generator.random(3_000).astype(np.float32)
+    values[generator.random(3_000) < 0.02] = np.nan
+    table = pa.table({"n": np.arange(3_000), "x": values, "list": pa.array([[1.0, np.nan]] + [[2.0]] * 2_999)})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=500)
+    return tmp_path / "x.parquet", values
+
+
+def test_it_finds_the_rows_of_numpy(data: tuple[Path, np.ndarray]) -> None:
+    path, values = data
+    found = list(find_bad_rows([path], codes=["DC101"], fields=["x"]))
+    assert [one.row for one in found] == np.flatnonzero(np.isnan(values)).tolist()
+    assert {one.values["x"] for one in found} == {"nan"}
+    assert all(one.values["n"] == str(one.row) for one in found)
+
+
+def test_a_row_with_several_violations_is_one(data: tuple[Path, np.ndarray]) -> None:
+    path, values = data
+    rule = {
+        "version": 1,
+        "fields": {"x": {"le": 0.5}, "n": {}, "list": {}},
+        "checks": [{"expr": "n != 0", "name": "zero"}],
+    }
+    found = {one.row: one.found for one in find_bad_rows([path], rule)}
+    assert set(found[0]) >= {("DC101", "list[]"), ("DC302", "zero")}
+    expected = np.flatnonzero(np.isnan(values) | (values > 0.5))
+    assert sorted(found) == sorted({0, *expected.tolist()})
+
+
+def test_only_as_much_is_read_as_is_asked_for(data: tuple[Path, np.ndarray]) -> None:
+    path, _ = data
+    (path.parent / "y.parquet").write_bytes(b"PAR1 not a file")
+    found = find_bad_rows([path, path.parent / "y.parquet"])
+    assert next(found).row == 0
+
+
+@pytest.mark.parametrize("code", ["DC999", "DC301", "DC004"])
+def test_a_code_that_is_not_about_rows_is_an_error(code: str, data: tuple[Path, np.ndarray]) -> None:
+    with pytest.raises(UsageError, match=code):
+        list(find_bad_rows([data[0]], codes=[code]))
+
+
+def test_the_command_prints_a_table_or_json_lines(data: tuple[Path, np.ndarray]) -> None:
+    path, values = data
+    done = run_command("rows", path.name, "--field", "x", "--limit", "3", cwd=path.parent)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["file", "row", "found", "x", "n", "list"]
+    assert [int(line.split()[1]) for line in lines[1:4]] == np.flatnonzero(np.isnan(values))[:3].tolist()
+    assert lines[4] == "the first 3; --limit 0 prints all"
+    done = run_command("rows", path.name, "--field", "x", "--limit", "0", "--format", "jsonl", cwd=path.parent)
+    rows = [json.loads(line)["row"] for line in done.stdout.splitlines()]
+    assert rows == np.flatnonzero(np.isnan(values)).tolist()
+
+
+def test_hostile_names_and_values_are_escaped(tmp_path: Path) -> None:
+    write_table(tmp_path / "x.parquet", {"\x1b[31m": np.array([np.nan]), "t": ["\x1b]0;gone\x07"]})
+    done = run_command("rows", "x.parquet", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert "\x07" not in done.stdout
+
+
+def test_clean_data_has_no_bad_rows(tmp_path: Path) -> None:
+    write_table(tmp_path / "x.parquet", {"x": np.ones(3)})
+    done = run_command("rows", "x.parquet", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "no bad rows\n")
+
+
+def test_lines_of_text_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x,y\n1,2\n,4\n")
+    done = run_command("rows", "x.csv", cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split()[:4] == ["x.csv", "1", "3", "DC104"]
