@@ -35,7 +35,7 @@ from datacheck.torch.guard.tracking.loggers import Logger, as_loggers
 from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
-from datacheck.torch.guard.wrappers import plain_model, plain_optimizers
+from datacheck.torch.guard.wrappers import optimizer_groups, plain_model, plain_optimizers
 
 __all__ = ["Guard"]
 
@@ -154,12 +154,13 @@ class Guard:
         )
         loggers = as_loggers(log, step_name)
         warn_missing("guard")
-        model, optimizers = plain_model(model), plain_optimizers(optimizer)
+        model, optimizers, groups = plain_model(model), plain_optimizers(optimizer), optimizer_groups(optimizer)
         schedulers = list(scheduler) if isinstance(scheduler, Iterable) else [scheduler] if scheduler else []
         _check_arguments(model, optimizers, scaler, schedulers)
         self._runner = StepRunner(
             model, optimizers, on_trip=on_trip, scaler=scaler, schedulers=schedulers, config=self.config
         )
+        self._runner.training.group_optimizers(groups)
         self._hooks = LoopHooks(self._runner)
         self._driven_step = DrivenStep(self._runner)
         self._trainer_step = TrainerStep(self._runner)

@@ -237,8 +237,8 @@ class LoopHooks:
         training = self._runner.training
         if len(training.optimizers) == 1:
             return training.parameters
-        index = training.optimizers.index(optimizer)
-        return [parameter for parameter in training.parameters if parameter.optimizer == index]
+        indices = {training.optimizers.index(one) for one in training.partners_of(optimizer)}
+        return [parameter for parameter in training.parameters if parameter.optimizer in indices]
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         runner, state = self._runner, self._state
@@ -280,6 +280,9 @@ class LoopHooks:
             may_overflow=may_overflow,
             optimizer=runner.training.optimizers.index(optimizer),
         )
+        for partner in runner.training.partners_of(optimizer):
+            if partner is not optimizer:
+                self._state.decisions[id(partner)] = makes_update
         self._apply(optimizer, makes_update=makes_update)
 
     def _apply(self, optimizer: Optimizer, *, makes_update: bool) -> None:
@@ -303,7 +306,7 @@ class LoopHooks:
             if was_held:
                 self._closure.undo()
             self._closure = None
-        if not was_held:
+        if not was_held and all(id(one) in state.updated for one in runner.training.partners_of(optimizer)):
             runner.after_update()
         if len(state.updated) == len(runner.training.optimizers):
             runner.close()

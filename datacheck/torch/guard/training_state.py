@@ -46,6 +46,8 @@ class Training:
     ) -> None:
         self.model = model
         self.optimizers = tuple(optimizers)
+        #: Optimizers that share a loss and step together, by the identity of each.
+        self._partners: dict[int, tuple[Optimizer, ...]] = {}
         self.scaler = scaler
         self.schedulers = tuple(schedulers)
         self.lr_factor = 1.0
@@ -62,6 +64,14 @@ class Training:
         self._state: StateMonitor | None = None
         self.buffers = StepBuffers(model)
         self.random = StepRandomState(frozenset(self.devices()))
+
+    def group_optimizers(self, groups: Sequence[tuple[Optimizer, ...]]) -> None:
+        """Take note of the optimizers that step together."""
+        self._partners = {id(optimizer): group for group in groups for optimizer in group if len(group) > 1}
+
+    def partners_of(self, optimizer: Optimizer) -> tuple[Optimizer, ...]:
+        """The optimizers that step together with this one, itself included."""
+        return self._partners.get(id(optimizer), (optimizer,))
 
     def devices(self) -> set[torch.device]:
         """The accelerators with parameters of the model; empty for a model in host memory."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["plain_model", "plain_optimizers"]
+__all__ = ["optimizer_groups", "plain_model", "plain_optimizers"]
 
 #: Attributes under which wrappers keep the optimizer that makes the update: of Accelerate, Lightning and Fabric, fastai.
 _INNER = ("optimizer", "_optimizer", "opt")
@@ -23,6 +23,16 @@ def plain_optimizers(given: Any) -> list[Any]:
     What is none of them is returned as it is.
     """
     return list({id(optimizer): optimizer for optimizer in _unwrap(given, 0)}.values())
+
+
+def optimizer_groups(given: Any) -> list[tuple[Any, ...]]:
+    """The same, with those of one container together: they share a loss and step together."""
+    several = _inner(given)
+    if several is not None and len(several) > 1:
+        return [tuple(plain_optimizers(several))]
+    if isinstance(given, Iterable) and not isinstance(given, Optimizer | str):
+        return [group for one in given for group in optimizer_groups(one)]
+    return [(optimizer,) for optimizer in plain_optimizers(given)]
 
 
 def _unwrap(given: Any, depth: int) -> Iterator[Any]:
