@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datacheck.arrow_layouts import decode, python_value
 from datacheck.checks.rules import format_value
 from datacheck.schema.expression import ParsedExpression, parse_expression
-from datacheck.schema.field_parts import NAMELESS, index_of, parts_of, split_part_path
+from datacheck.schema.field_parts import NAMELESS, index_of, named_index, parts_of
 
 if TYPE_CHECKING:
     from datacheck.batch import Batch
@@ -47,16 +47,10 @@ def with_indexes(expression: str, schema: Schema) -> ParsedExpression:
 
 def _indexed(name: str, schema: Schema) -> ast.Subscript | None:
     """A column that a field of the schema names, as an index of that field."""
-    split = None if name in schema.fields else split_part_path(name)
-    if split is None:
+    found = named_index(name, schema)
+    if found is None:
         return None
-    base, key = split
-    field = schema.field_for(base)
-    index = None if field is None else index_of(field, key)
-    if field is None or index is None:
-        return None
-    first: list[ast.expr] = [] if parts_of(field)[0] == "channels" else [ast.Constant(Ellipsis)]
-    return ast.Subscript(ast.Name(base or NAMELESS), ast.Tuple([*first, ast.Constant(index)]))
+    return ast.Subscript(ast.Name(found[0]), ast.Tuple([ast.Constant(index) for index in found[1]]))
 
 
 def find_column(batch: Batch, name: str, schema: Schema) -> Data | None:

@@ -34,6 +34,11 @@ class DimensionsRule:
     def columns(self) -> tuple[str | None, ...]:
         return tuple(dict.fromkeys(axis.path for axis in named_axes(self.schema)))
 
+    @property
+    def is_within_rows(self) -> bool:
+        """Whether one sample, which has all its arrays, shows whether the rule holds."""
+        return all(scope == "row" for scope in self.schema.dimensions.values())
+
     def start(self, part: Part) -> DimensionsState:
         return DimensionsState(self, part)
 

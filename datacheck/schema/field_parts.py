@@ -10,12 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pydantic import PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from datacheck.schema.validation import fault
 
-__all__ = ["NAMELESS", "as_parts", "check_parts", "index_of", "part_fields", "part_path", "parts_of", "split_part_path"]
+__all__ = [
+    "NAMELESS",
+    "as_parts",
+    "check_parts",
+    "index_of",
+    "named_index",
+    "part_fields",
+    "part_path",
+    "parts_of",
+    "split_part_path",
+]
 
+#: A column is written with all that it states: what it forbids is a default elsewhere.
+AS_STATED: Final = PlainSerializer(lambda part: part.model_dump(mode="json", exclude_unset=True))
 #: What the nameless array is called in expressions and paths.
 NAMELESS: Final = "array"
 _PARTS: Final = ("columns", "channels")
@@ -46,6 +59,19 @@ def index_of(field: Any, key: str) -> int | None:
     if key not in parts:
         return int(key) if key.isdecimal() else None
     return int(key) if key.isdecimal() else list(parts).index(key)
+
+
+def named_index(name: str, schema: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """The field of a column that an expression names, such as ``boxes["x1"]``, and its index; None for any other name."""
+    split = None if name in schema.fields else split_part_path(name)
+    if split is None:
+        return None
+    base, key = split
+    field = schema.field_for(base)
+    index = None if field is None else index_of(field, key)
+    if index is None:
+        return None
+    return base or NAMELESS, (index,) if parts_of(field)[0] == "channels" else (Ellipsis, index)
 
 
 def part_path(path: str | None, key: str) -> str:

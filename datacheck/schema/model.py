@@ -17,7 +17,7 @@ from datacheck.schema.dataset_constraints import check_dataset_constraints, data
 from datacheck.schema.dataset_models import Dependencies, OwnChecks, References, Sequences, Splits
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, dtype_problem
 from datacheck.schema.expression import ExpressionSyntaxError, parse_expression
-from datacheck.schema.field_parts import as_parts, check_parts, split_part_path
+from datacheck.schema.field_parts import AS_STATED, as_parts, check_parts, split_part_path
 from datacheck.schema.field_paths import find_field
 from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Shares
 from datacheck.schema.meaning import Format, Missing, check_meaning
@@ -152,11 +152,11 @@ class Field(SchemaPart):
     )
     max_age: Duration | None = Described(default=None, description="The age of the newest time, such as 7d.")
     own_checks: OwnChecks = Described(default=(), description="Checks of your own; naming one imports its code.")
-    columns: Annotated[dict[str, Field], BeforeValidator(as_parts)] = Described(
+    columns: Annotated[dict[str, Annotated[Field, AS_STATED]], BeforeValidator(as_parts)] = Described(
         default={},
         description="Rules for single indices of the last axis, by number, or by name in order: {0: {ge: 0}}.",
     )
-    channels: Annotated[dict[str, Field], BeforeValidator(as_parts)] = Described(
+    channels: Annotated[dict[str, Annotated[Field, AS_STATED]], BeforeValidator(as_parts)] = Described(
         default={}, description="Rules for single indices of the first axis of one row's value, like 'columns'."
     )
     missing: Missing = Described(default=(), description="Values that stand for a missing one, such as -999.")

@@ -16,7 +16,16 @@ from datacheck.schema.intervals import Interval
 __all__ = ["SCHEMA_RULES", "field_rules", "frame_rules"]
 
 #: The rules of a schema about the dataset, by their keys.
-SCHEMA_RULES: Final = ("num_rows", "num_files", "sequence", "determines", "references", "splits", "own_checks")
+SCHEMA_RULES: Final = (
+    "dimensions",
+    "num_rows",
+    "num_files",
+    "sequence",
+    "determines",
+    "references",
+    "splits",
+    "own_checks",
+)
 
 
 def field_rules(field: Any) -> Iterator[tuple[str, Any]]:

@@ -14,17 +14,20 @@ from datacheck.schema.builtin_checks import BUILTIN_CHECKS, arguments_of, canoni
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.evaluate import evaluate
 from datacheck.schema.expression import parse_expression
+from datacheck.schema.field_parts import named_index
+from datacheck.schema.field_paths import is_pattern
+from datacheck.schema.list_functions import take_item
 from datacheck.schema.operands import Operand, operand_of
 from datacheck.schema.pandera_constraints import CARRIED, OWN_CHECK, column_constraints, schema_mapping
 from datacheck.schema.pandera_dataset import SCHEMA_RULES, field_rules, frame_rules
 from datacheck.schema.pandera_dtypes import pandas_constant, pandas_value, pandera_dtype
 from datacheck.schema.pandera_meaning import meaning_checks
 from datacheck.schema.pandera_remainder import left_to_pandera
-from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
+from datacheck.schema.protocols import ExpressionProtocol, FieldProtocol, SchemaProtocol
 from datacheck.schema.rounding import round_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["to_pandera"]
 
@@ -127,7 +130,7 @@ def _build_column(field: FieldProtocol) -> Any:
 
 def _is_nested(name: str, schema: SchemaProtocol) -> bool:
     """Whether a path leads into a column, so that a data frame has no column for it."""
-    if "[]" in name:
+    if "[]" in name or is_pattern(name):
         return True
     parts = name.split(".")
     return any(".".join(parts[:length]) in schema.fields for length in range(1, len(parts)))
@@ -188,9 +191,22 @@ def _expressions(schema: SchemaProtocol) -> list[Any]:
     from pandera.api.checks import Check
 
     return [
-        Check(is_true, name=f"{OWN_CHECK}{check.label}", ignore_na=False, expression=check.expr)
+        Check(
+            is_true,
+            name=f"{OWN_CHECK}{check.label}",
+            ignore_na=False,
+            expression=check.expr,
+            **_columns_of(check, schema),
+        )
         for check in schema.checks
     ]
+
+
+def _columns_of(check: ExpressionProtocol, schema: SchemaProtocol) -> dict[str, Any]:
+    """The columns of fields that an expression names: the field of each and the index."""
+    names = parse_expression(check.expr).names
+    found = {name: one for name in names if (one := named_index(name, schema)) is not None}
+    return {"columns": found} if found else {}
 
 
 def _further_keys(keys: Sequence[list[str]]) -> list[Any]:
@@ -280,13 +296,19 @@ def is_among(series: Any, *, members: list[Any]) -> Any:
     return series.isin(members)
 
 
-def is_true(frame: Any, *, expression: str) -> Any:
-    """True where an expression of the schema is true or unknown."""
+def is_true(frame: Any, *, expression: str, columns: Mapping[str, tuple[str, Sequence[Any]]] | None = None) -> Any:
+    """True where an expression of the schema is true or unknown; ``columns`` are the parts of fields that it names."""
+    import numpy as np
     import pandas as pd
 
     parsed = parse_expression(expression)
-    truth, known = evaluate(parsed, {name: _operand(frame[name]) for name in parsed.names}, len(frame))
-    return pd.Series(truth | ~known, index=frame.index)
+    operands = {name: _operand(frame[name]) for name in parsed.names if name not in (columns or {})}
+    is_short = np.zeros(len(frame), bool)
+    for name, (field, indexes) in (columns or {}).items():
+        operands[name], beyond = take_item(_operand(frame[field]), indexes)
+        is_short |= False if beyond is None else beyond
+    truth, known = evaluate(parsed, operands, len(frame))
+    return pd.Series((truth | ~known) & ~is_short, index=frame.index)
 
 
 def is_unique(frame: Any, *, key: list[str]) -> Any:

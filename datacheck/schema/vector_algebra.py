@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -76,7 +76,7 @@ class VectorAlgebra:
 
     def compare(self, symbol: str, left: Operand, right: Operand) -> Operand:
         if "null" in (left.kind, right.kind):
-            return self._null()
+            return self._of_nulls("bool", left, right)
         left, right = _as_times(left, right), _as_times(right, left)
         problem = f"{described(left)} cannot be compared with {described(right)}"
         left, right, axes = self._pair(left, right)
@@ -91,7 +91,7 @@ class VectorAlgebra:
 
     def arithmetic(self, symbol: str, left: Operand, right: Operand) -> Operand:
         if "null" in (left.kind, right.kind):
-            return self._null()
+            return self._of_nulls("number", left, right)
         problem = f"{described(left)} {symbol} {described(right)} is undefined; both must be numbers"
         left, right, axes = self._pair(left, right)
         valid = both_valid(left.valid, right.valid)
@@ -132,8 +132,6 @@ class VectorAlgebra:
         return self.disjunction([self.compare("==", value, self.constant(member)) for member in members])
 
     def item(self, value: Operand, indexes: Sequence[Index]) -> Operand:
-        if value.kind == "null":
-            return self._null()
         return self._matched(take_item(value, indexes))
 
     def call(self, function: str, arguments: Sequence[Operand], axis: int | None) -> Operand:
@@ -144,7 +142,10 @@ class VectorAlgebra:
         if function in ("len", "num_rows", "size", "ndim", *IMAGE_SIZES):
             return self._size(function, first, axis)
         if any(argument.kind == "null" for argument in arguments):
-            return self._null()
+            kind = "bool" if function in ("any", "all", "is_nan", "is_finite") else "number"
+            first = reduce(partial(self._of_nulls, kind), [*arguments, first])
+            if first.axes is None or function not in REDUCTIONS or len(arguments) > 1:
+                return first
         if function in REDUCTIONS and len(arguments) == 1:
             found, inexact = reduce_lists(function, first, axis)
             if inexact is not None:
@@ -161,6 +162,8 @@ class VectorAlgebra:
         return Operand("bool", test(self._floats(values)), first.valid, axes=first.axes)
 
     def _size(self, function: str, value: Operand, axis: int | None) -> Operand:
+        if value.kind == "null" and value.axes is None:
+            return self._null()
         if value.axes is None:
             return Operand("number", np.int64(0)) if function == "ndim" else _length(function, value)
         if function == "ndim":
@@ -258,6 +261,14 @@ class VectorAlgebra:
         if unmatched is not None:
             self.unmatched |= unmatched
         return left, right, left.axes
+
+    def _of_nulls(self, kind: str, left: Operand, right: Operand) -> Operand:
+        """The result of an operation with nulls only: null, or lists of nulls."""
+        left, right, axes = self._pair(left, right)
+        if axes is None:
+            return self._null()
+        values = np.zeros(axes.count(axes.ndim), np.bool_ if kind == "bool" else np.int64)
+        return Operand(kind, values, np.zeros(len(values), np.bool_), axes=axes)
 
     def _null(self) -> Operand:
         return Operand("null", np.bool_(False), np.zeros_like(self.inexact))

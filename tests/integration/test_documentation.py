@@ -21,6 +21,7 @@ PAGES = {
     "docs/cleaning.md": False,
     "docs/compare.md": True,
     "docs/dataset-rules.md": False,
+    "docs/expressions.md": False,
     "docs/loader.md": True,
     "docs/reports.md": False,
     "docs/scan.md": False,

@@ -306,3 +306,20 @@ def test_every_list_layout_with_null_rows_and_slices(kind: Any) -> None:
     assert broken_rows("x[0] < x[1]", batch, []) == ([1, 2], 2)
     assert broken_rows("max(x) < 5", batch, [1]) == ([2], 2)
     assert broken_rows("is_null(x) or len(x) == 2", batch, []) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [
+        ("x[0] > 1", [0]),
+        ("any(x != -100)", [0]),
+        ("sum(x) == 0 and len(x) == 0", [1]),
+        ("x > 3", []),
+        ("max(x) > 3", []),
+        ("len(x) == count(x)", [1]),
+        ("not any(x == 1)", []),
+    ],
+)
+def test_a_list_without_a_type_is_a_list_of_nulls(rule: str, broken: list[int]) -> None:
+    batch = Batch.from_arrow(pa.record_batch({"x": pa.array([[], [None], None], pa.list_(pa.null()))}))
+    assert broken_rows(rule, batch, [1])[0] == broken

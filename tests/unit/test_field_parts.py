@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datacheck
-from datacheck import Schema
+from datacheck import Field, Schema
 from datacheck.batch import Batch, Column
 from datacheck.checks.checker import Checker, RuleSet
 from datacheck.errors import SchemaError
 from datacheck.findings import MAX_EXAMPLES
+from datacheck.schema.diff import diff_schemas
 from datacheck.schema.field_paths import find_field
+from datacheck.schema.loading import dump_schema, load_schema, parse_schema
+from datacheck.schema.yaml_file import parse_yaml
 
 BOXES = {"0": {"ge": 0, "lt": 80}, "1": {"ge": 0, "le": 1}}
 
@@ -179,3 +182,98 @@ def test_a_field_of_the_structs_in_a_list_is_a_list(tmp_path: Path) -> None:
     (finding,) = datacheck.scan(tmp_path / "boxes.parquet", schema).findings
     assert [example.row for example in finding.examples] == [0]
     assert finding.num_checked == 3
+
+
+EVERYTHING = Schema(
+    fields={
+        "x": {"shape": ["T"], "allow_nan": True, "columns": {"0": {"allow_nan": False, "ge": 0}, "1": {"le": 1}}},
+        "y": {"shape": ["T"]},
+        "image": {"channels": {"red": {"ge": 0}, "green": {}, "blue": {"le": 9}}},
+        "layer.*": {"le": 4},
+        "[].q": {"shape": [None, 3]},
+    },
+    checks=["max(x) < 5 and x[0] <= x[1]", 'x["0"] > -9'],
+    dimensions={"T": "file"},
+)
+
+
+def test_a_schema_with_columns_dimensions_and_patterns_survives_yaml_and_pandera() -> None:
+    assert parse_schema(parse_yaml(dump_schema(EVERYTHING), "s.yaml"), "s.yaml") == EVERYTHING
+    assert load_schema(EVERYTHING.to_pandera()) == EVERYTHING
+
+
+def test_rules_about_lists_hold_in_pandera() -> None:
+    import pandas as pd
+    import pandera.pandas as pandera
+
+    frame = pd.DataFrame(
+        {"x": [[1.0, 2.0], [3.0, 9.0], np.array([2.0, 1.0]), [-9.0, 1.0]], "y": [[0, 0]] * 4, "image": [1] * 4}
+    )
+    with pytest.raises(pandera.errors.SchemaErrors) as error:
+        EVERYTHING.to_pandera().validate(frame, lazy=True)
+    cases = error.value.failure_cases
+    assert sorted(
+        {(str(one.check).removeprefix("datacheck: "), one.index) for one in cases.itertuples(index=False)}
+    ) == [
+        ("max(x) < 5 and x[0] <= x[1]", 1),
+        ("max(x) < 5 and x[0] <= x[1]", 2),
+        ('x["0"] > -9', 3),
+    ]
+
+
+def test_a_changed_column_or_dimension_is_a_difference() -> None:
+    new = EVERYTHING.model_copy(update={"dimensions": {"T": "dataset"}, "fields": {**EVERYTHING.fields, "x": Field()}})
+    lines = [str(change) for change in diff_schemas(EVERYTHING, new).changes]
+    assert any("fields.x.columns" in line for line in lines)
+    assert any("dimensions" in line for line in lines)
+
+
+@pytest.mark.parametrize("action", ["quarantine", "drop_row", "clip"])
+def test_a_run_removes_rows_with_a_bad_column(tmp_path: Path, action: str) -> None:
+    np.savez(tmp_path / "d.npz", x=np.array([[0.5, 0.5], [0.5, 7.0], [0.1, 0.2]]))
+    rule = f"{{action: {action}, fields: x}}"
+    lines = ["version: 1", "schema: s.yaml", "inputs: {train: d.npz}", "output: {path: out}", f"clean: [{rule}]"]
+    (tmp_path / "p.yaml").write_text("\n".join(lines))
+    (tmp_path / "s.yaml").write_text("fields:\n  x: {ge: 0, columns: {1: {le: 1}}}\n")
+    (account,) = datacheck.run(tmp_path / "p.yaml").accounts
+    assert account.num_kept == 2
+
+
+@pytest.mark.torch
+def test_the_rules_hold_for_samples() -> None:
+    import torch
+
+    from datacheck.torch import BadSampleError, SafeDataset
+
+    schema = Schema(
+        fields={
+            "image": {"shape": [3, "H", "W"], "channels": {"0": {"le": 1}}},
+            "mask": {"shape": ["H", "W"]},
+            "boxes[].x": {"ge": 0},
+            "size": {},
+        },
+        checks=["max(mask) < 4", "size[0] >= height(image)"],
+    )
+
+    def sample(**changes: Any) -> dict[str, Any]:
+        plain = {"image": torch.zeros(3, 4, 5), "mask": torch.zeros(4, 5), "boxes": [{"x": 1.0}], "size": [4, 5]}
+        return {**plain, **changes}
+
+    tall = torch.zeros(3, 4, 5)
+    tall[0, 2, 2] = 3
+    bad = [
+        sample(mask=torch.zeros(4, 6)),
+        sample(image=tall),
+        sample(mask=torch.full((4, 5), 4.0)),
+        sample(boxes=[{"x": -1.0}]),
+        sample(size=[3, 5]),
+        sample(size=[]),
+    ]
+    dataset = SafeDataset([sample(), *bad], schema=schema, on_bad="raise")
+    assert dataset[0]["size"] == [4, 5]
+    codes = []
+    for index in range(1, len(dataset)):
+        with pytest.raises(BadSampleError) as error:
+            dataset[index]
+        codes.append(error.value.codes)
+    assert codes == [("DC307",), ("DC202",), ("DC302",), ("DC201",), ("DC302",), ("DC302",)]

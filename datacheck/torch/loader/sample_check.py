@@ -18,6 +18,7 @@ from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts, check_structure
 from datacheck.codes import CODES
 from datacheck.dataset_rules.dataset_state import build_dataset_rules
+from datacheck.dataset_rules.dimensions import DimensionsRule
 from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.keys import key_field, unique_keys
@@ -56,6 +57,8 @@ class SampleCheck:
         self._is_number = is_number
         self.unchecked: dict[str, str] = {key_field(key) or "": UNIQUE for key in unique_keys(schema)}
         for rule in build_dataset_rules(schema):
+            if isinstance(rule, DimensionsRule) and rule.is_within_rows:
+                continue
             self.unchecked.setdefault(", ".join(path or "" for path in rule.columns), OF_DATASET)
         self.lists = ListPaths.of(schema)
         self._rule_set = RuleSet(schema)
