@@ -267,7 +267,7 @@ class VectorAlgebra:
         left, right, axes = self._pair(left, right)
         if axes is None:
             return self._null()
-        values = np.zeros(axes.count(axes.ndim), np.bool_ if kind == "bool" else np.int64)
+        values: Any = np.zeros(axes.count(axes.ndim), np.bool_ if kind == "bool" else np.int64)
         return Operand(kind, values, np.zeros(len(values), np.bool_), axes=axes)
 
     def _null(self) -> Operand:
