@@ -115,6 +115,24 @@ CODES = (
         remedy="Clean the samples that `guard.bad_batches` names, or wrap the dataset in `SafeDataset`.",
     ),
     _code(
+        code="DC457",
+        name="unsound-setup",
+        severity="warning",
+        message="{detail}",
+        finds=(
+            "Before the first step: a learning rate that is infinite or absurd, an epsilon that is 0 in the dtype, a GradScaler"
+            " without float16, frozen parameters in the optimizer, labels or indices out of range, labels that are all"
+            " ignored, targets too long for CTC, and what half precision loses although the step is finite."
+        ),
+        why="Such a run fails in its first update, or trains nothing and says nothing.",
+        example=(
+            "`guard.preflight(batch, loss_fn)` of a schedule that divides by the step number:\n"
+            "\n"
+            "    DC457 the learning rate is inf; the first update ruins the weights (Adam)"
+        ),
+        remedy="Change the setting that the finding names. `guard.preflight(batch, loss_fn)` checks again.",
+    ),
+    _code(
         code="DC460",
         name="guard-acted",
         severity="info",

@@ -51,5 +51,5 @@ def diagnose(
     )
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, PrecisionWarning, stacklevel=4)
+def _warn(place: str, detail: str) -> None:
+    warnings.warn(f"{place}: {detail}", PrecisionWarning, stacklevel=4)

@@ -44,7 +44,7 @@ def examine(
     replay_on: Callable[[Any], torch.Tensor] | None = None,
     scale: float = 1.0,
     schema: Schema | None = None,
-    note_lost: Callable[[str], None] | None = None,
+    note_lost: Callable[[str, str], None] | None = None,
 ) -> Diagnosis | None:
     """Replay a step under the recorder and diagnose its loss or gradients; None if all are finite.
 
@@ -78,8 +78,8 @@ def examine(
         )
         if not recording.bad_outputs:
             if note_lost is not None:
-                for message in find_swallowed(context):
-                    note_lost(message)
+                for place, detail in find_swallowed(context):
+                    note_lost(place, detail)
             return None
         context.root_causes = [
             _resolve(context, root_cause) for root_cause in find_root_causes(recording.trace, recording.bad_outputs)

@@ -38,8 +38,8 @@ class PrecisionWarning(UserWarning):
     """A finite step lost values to the range of half precision."""
 
 
-def find_swallowed(context: Context) -> list[str]:
-    """What a finite step lost, one message a line of the program."""
+def find_swallowed(context: Context) -> list[tuple[str, str]]:
+    """What a finite step lost: the place in the program, and what happened there."""
     trace = context.trace
     if not any(op_input.dtype in _HALF for operation in trace.operations for op_input in operation.inputs):
         return []
@@ -47,12 +47,12 @@ def find_swallowed(context: Context) -> list[str]:
     return list(dict.fromkeys(messages))[:MAX_WARNINGS]
 
 
-def _lost_epsilons(context: Context) -> Iterator[str]:
+def _lost_epsilons(context: Context) -> Iterator[tuple[str, str]]:
     for operation in context.trace.operations:
         epsilon = operation.lost_epsilon
         if epsilon is not None and operation.node is None and _reaches_edge(context.trace, operation):
             dtype = str(operation.inputs[0].dtype).removeprefix("torch.") if operation.inputs else "float16"
-            yield f"{_place(operation)}: eps {epsilon:g} rounds to 0 in {dtype}, so it keeps nothing away from 0"
+            yield _place(operation), f"eps {epsilon:g} rounds to 0 in {dtype}, so it keeps nothing away from 0"
 
 
 def _reaches_edge(trace: Trace, operation: Operation) -> bool:
@@ -68,7 +68,7 @@ def _reaches_edge(trace: Trace, operation: Operation) -> bool:
     return False
 
 
-def _divided_away(context: Context) -> Iterator[str]:
+def _divided_away(context: Context) -> Iterator[tuple[str, str]]:
     trace = context.trace
     readers = [op.index for op in trace.operations if op.node is None and _may_read_infinity(trace, op)]
     kept = context.record_again(frozenset(readers)) if readers else None
@@ -88,10 +88,10 @@ def _divided_away(context: Context) -> Iterator[str]:
             value = _value_in_float32(step, reader, divisor)
             if value is not None:
                 dtype = str(step.written.dtype).removeprefix("torch.")
+                maker, divider = family_of(step.operation.name), family_of(reader.name)
                 yield (
-                    f"{_place(step.operation)}: {family_of(step.operation.name)} overflows {dtype} to infinity, and"
-                    f" {family_of(reader.name)} turns that into 0, where float32 gives {show(value)}: no value and no gradient"
-                    " is left"
+                    _place(step.operation),
+                    f"{maker} overflows {dtype} to infinity, and {divider} makes that 0, where float32 gives {show(value)}",
                 )
 
 

@@ -28,6 +28,11 @@ class LossScaler:
         self._last_scale: float | None = None
 
     @property
+    def given(self) -> GradScaler | None:
+        """The scaler that is used, if any."""
+        return self._scaler
+
+    @property
     def is_active(self) -> bool:
         return self._scaler is not None
 

@@ -27,6 +27,7 @@ from datacheck.torch.guard.driven_step import DrivenStep
 from datacheck.torch.guard.grad_scaler import GradScaler
 from datacheck.torch.guard.log import GuardReport
 from datacheck.torch.guard.loop_hooks import LoopHooks
+from datacheck.torch.guard.preflight import run_preflight
 from datacheck.torch.guard.raised_errors import explain_escaped_error
 from datacheck.torch.guard.saved_state import load_state, save_state
 from datacheck.torch.guard.step_parts import LossFunction
@@ -205,6 +206,21 @@ class Guard:
         """
         self._require_attached()
         return self._driven_step.run(loss_fn, batch, update)
+
+    def preflight(self, batch: Any = None, loss_fn: LossFunction | None = None) -> GuardReport:
+        """Check what can be known before the first step; changes nothing, and costs training nothing.
+
+        Always: learning rates and epsilons, the GradScaler, frozen parameters in the optimizer, non-finite parameters and
+        buffers. With a ``batch``: its non-finite values. With ``loss_fn(model, batch)`` too, the step is run once: labels and
+        indices out of range, labels that are all ignored, targets too long for CTC, a non-finite loss or gradient with its
+        diagnosis, and what half precision loses although the step is finite.
+
+        Returns the findings (``DC457`` for settings and labels); ``report.ok`` says whether there are no errors. An error
+        of the loss function itself is passed on. Learning rates, epsilons and the GradScaler are also checked by themselves
+        at the first step, for :meth:`report`.
+        """
+        self._require_attached()
+        return run_preflight(self._runner, batch, loss_fn)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Call ``loss.backward(**kwargs)``: the guard sees that call, and any other, by itself.

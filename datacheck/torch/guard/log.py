@@ -71,6 +71,10 @@ class GuardLog:
         if note not in self._findings:
             self._add(note)
 
+    def add_finding(self, finding: Finding) -> None:
+        """Report what was found about the run as a whole."""
+        self._add(finding)
+
     def _add(self, finding: Finding) -> None:
         if len(self._findings) < MAX_FINDINGS:
             self._findings.append(finding)

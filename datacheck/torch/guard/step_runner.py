@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from datacheck.errors import UsageError
 from datacheck.schema.loading import load_schema
 from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
+from datacheck.torch.diagnosis.preflight import check_settings
 from datacheck.torch.guard.actions import OnTrip, read_actions
 from datacheck.torch.guard.bad_batches import BadBatches
 from datacheck.torch.guard.bundle import write_bundle
@@ -83,6 +84,8 @@ class StepRunner:
             self._follow_changed_parameters()
         if training.step == 0:
             training.state.learn()
+            for finding in check_settings(training.optimizers, training.scaler.given):
+                self.log.add_finding(finding)
         training.step += 1
         if not (late and state.is_start_kept):
             self.keep_start()

@@ -28,7 +28,7 @@ __all__ = ["Fix", "suggest_fix"]
 
 #: Trials of one diagnosis, and how long they may take, against the recorded replay.
 MAX_TRIALS = 24
-TRIAL_TIME = 6.0
+TRIAL_TIME = 8.0
 #: Sites that are repaired together: a line with two logarithms needs both.
 MAX_SITES = 4
 #: A loss above this is finite and trains to nothing.
@@ -88,7 +88,7 @@ class _Search:
         self._sites = sites
         self._dtype = dtype
         self._epsilon = _EPSILON.get(dtype, 1e-6)
-        self._deadline = time.monotonic() + max(context.seconds * TRIAL_TIME, 1.0)
+        self._deadline = time.monotonic() + max(context.seconds * TRIAL_TIME, 3.0)
         self._baseline = Trial()
 
     def run(self) -> Fix | None:
@@ -207,6 +207,9 @@ def _combinations(choices: Sequence[Sequence[_Candidate]]) -> Iterator[tuple[_Ca
     """One candidate for each site; first those that use the same rule, or the same place in the order, everywhere."""
     if not choices:
         return
+    if len(choices) > 1:
+        # The first site is where the fault begins; the others may only be its effect.
+        yield from ((candidate,) for candidate in choices[0][:3])
     depth = max(map(len, choices))
     first = [tuple(choice[min(number, len(choice) - 1)] for choice in choices) for number in range(depth)]
     yield from first
