@@ -126,9 +126,9 @@ CODES = (
         ),
         why="Such a run fails in its first update, or trains nothing and says nothing.",
         example=(
-            "`guard.preflight(batch, loss_fn)` of a schedule that divides by the step number:\n"
+            "`guard.preflight(batch, loss_fn)` of a learning rate that was meant to be 3e-4:\n"
             "\n"
-            "    DC457 the learning rate is inf; the first update ruins the weights (Adam)"
+            "    DC457 warning: the learning rate is 30; each update is about as large as the learning rate (Adam)"
         ),
         remedy="Change the setting that the finding names. `guard.preflight(batch, loss_fn)` checks again.",
     ),

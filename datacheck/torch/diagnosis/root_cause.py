@@ -173,7 +173,7 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
 
 def _number_read(trace: Trace, step: Step) -> BadOutput | None:
     """The bad value that the program read with ``.item()`` and gave to an operation as a number."""
-    if step.origin is not Origin.LITERAL or _WRITTEN.search(_source(step)):
+    if not step.written.literals or _WRITTEN.search(_source(step)):
         return None
     for operation in reversed(trace.operations[: step.operation.index]):
         if not operation.name.endswith("_local_scalar_dense.default") or not operation.inputs:
@@ -215,7 +215,7 @@ def _root_cause_from_step(step: Step) -> RootCause:
         if converter is not None:
             return RootCause(converter, None, converter.joint, intended=True, first=step)
         return RootCause(step, intended=True, first=step)
-    if step.origin is Origin.LOG_OF_ZERO:
+    if step.origin is Origin.LOG_OF_ZERO and step.written.geometry.num_values > 1:
         emptied = next((other for other in later if other.joint), None) or _emptied_softmax(step, later)
         if emptied is not None:
             return RootCause(emptied, joint=True, intended=True, first=step)

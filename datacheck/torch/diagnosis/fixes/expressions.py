@@ -46,6 +46,11 @@ _OPERATORS = {
 }
 _COMMUTATIVE = frozenset({"add", "mul"})
 _SYNONYMS = {
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
     "divide": "div",
     "true_divide": "div",
     "multiply": "mul",
@@ -61,7 +66,7 @@ MAX_LINES = 12
 #: How many names are looked through.
 MAX_DEPTH = 4
 #: Names for values that a rewriting needs twice.
-_ALIASES = ("logits", "inner", *(f"inner_{number}" for number in range(2, 99)))
+_ALIASES = ("inner", *(f"inner_{number}" for number in range(2, 99)))
 #: The names of the arguments of functions, so that ``x.sum(-1)`` and ``torch.sum(x, dim=-1)`` are the same.
 _ARGUMENTS = {
     "clamp": ("x", "min", "max"),
@@ -404,7 +409,10 @@ def _bind(name: str, node: ast.expr, expression: Expression, so_far: Match, dept
         return so_far if node is hoisted or ast.dump(known) == ast.dump(node) else None
     found = so_far.copy()
     if depth and not is_simple(node):
-        alias = next(alias for alias in _ALIASES if alias not in expression.names and alias not in found.hoisted)
+        first = "difference" if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else "logits"
+        alias = next(
+            alias for alias in (first, *_ALIASES) if alias not in expression.names and alias not in found.hoisted
+        )
         variable = ast.Name(alias, ast.Load())
         variable.origin = id(node)  # type: ignore[attr-defined]
         found.hoisted[alias] = node

@@ -31,8 +31,9 @@ MAX_TRIALS = 24
 TRIAL_TIME = 8.0
 #: Sites that are repaired together: a line with two logarithms needs both.
 MAX_SITES = 4
-#: A loss above this is finite and trains to nothing.
+#: A loss or a gradient norm above these is finite and trains to nothing.
 LARGE_LOSS = 1e4
+LARGE_GRADIENT = 1e7
 
 _EPSILON = {torch.float16: 1e-4, torch.float64: 1e-12}
 
@@ -143,6 +144,8 @@ class _Search:
             return "the step is finite with it, but gradients change that were finite"
         if abs(trial.loss) > LARGE_LOSS:
             return f"the step is finite with it, but the loss is {trial.loss:.3g}"
+        if trial.gradient_norm > LARGE_GRADIENT:
+            return f"the step is finite with it, but the gradient norm is {trial.gradient_norm:.3g}"
         is_flat = all(candidate.rule.is_flat or candidate.patch.is_identity for candidate in chosen)
         if trial.num_dead and not is_flat:
             return (

@@ -183,7 +183,11 @@ class _Watch(TorchFunctionMode):
     def count_dead(self) -> None:
         """Count the repaired values that receive a gradient and pass none on, after the backward pass."""
         for repair in self._repairs:
-            needed = repair.bad if repair.result.grad is None else repair.bad & (repair.result.grad != 0)
+            received = repair.result.grad
+            if repair.result.requires_grad:
+                needed = torch.zeros_like(repair.bad) if received is None else repair.bad & (received != 0)
+            else:
+                needed = repair.bad
             self.trial.num_repaired += int(needed.sum())
             for operand in repair.operands:
                 gradient = operand.grad
