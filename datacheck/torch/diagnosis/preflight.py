@@ -121,7 +121,7 @@ def _is_numeric(leaf: Any) -> bool:
 
 def _check_finite(code: str, kind: str, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Finding]:
     for name, tensor in tensors:
-        if tensor.device.type == "meta" or isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if tensor.device.type == "meta" or isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
             continue
         num_bad, num_values = count_nonfinite(tensor)
         if num_bad:
