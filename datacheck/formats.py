@@ -243,6 +243,32 @@ BUILT_IN: dict[str, Format] = {
             is_cacheable=False,
         ),
         Format(
+            name="mds",
+            suffixes=(".mds", ".mds.zstd", ".mds.gz"),
+            source="datacheck.sources.sample_shards:MdsSource",
+            written_as="parquet",
+            is_tabular=True,
+            is_cacheable=False,
+        ),
+        Format(
+            name="litdata",
+            folder="datacheck.sources.sample_shards:is_litdata",
+            lister="datacheck.sources.sample_shards:list_litdata",
+            source="datacheck.sources.sample_shards:LitdataSource",
+            written_as="parquet",
+            is_tabular=True,
+            is_cacheable=False,
+        ),
+        Format(
+            name="lance",
+            suffixes=(".lance",),
+            folder="datacheck.sources.lance:is_lance",
+            source="datacheck.sources.lance:LanceSource",
+            written_as="parquet",
+            is_tabular=True,
+            is_cacheable=False,
+        ),
+        Format(
             name="gguf",
             suffixes=(".gguf",),
             magic=(b"GGUF",),
@@ -356,7 +382,22 @@ UNREAD: tuple[UnreadFormat, ...] = (
     UnreadFormat(name="SQLite", suffixes=(".sqlite", ".db"), magic=b"SQLite format 3\0", remedy=_AS_PARQUET),
     UnreadFormat(name="Excel", suffixes=(".xlsx", ".xls"), remedy=f"{_AS_PARQUET} or CSV (`pandas.read_excel`)"),
     UnreadFormat(name="MATLAB", suffixes=(".mat",), remedy=f"{_AS_ARRAYS} (`scipy.io.loadmat`)"),
-    UnreadFormat(name="Lance", suffixes=(".lance",), is_folder=True, remedy=_AS_PARQUET),
+    UnreadFormat(
+        name="LMDB",
+        suffixes=(".mdb", ".lmdb"),
+        is_folder=True,
+        remedy="its values are opaque bytes: decode them as training does, and save them as .npy, .npz or Parquet",
+    ),
+    UnreadFormat(
+        name="ArrayRecord",
+        suffixes=(".array_record", ".arrayrecord"),
+        remedy="copy its records to TFRecord (`array_record.python.array_record_module.ArrayRecordReader`)",
+    ),
+    UnreadFormat(
+        name="pickled graph",
+        suffixes=(".gpickle", ".pyg"),
+        remedy="a pickle runs code when it is loaded: save the edge index and the features as .npz",
+    ),
     UnreadFormat(name="N5", suffixes=(".n5",), is_folder=True, remedy=_AS_ARRAYS),
 )
 

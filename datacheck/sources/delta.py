@@ -22,7 +22,7 @@ from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import HIVE_NULL
 from datacheck.sources.folder_recognizers import DELTA_LOG
 from datacheck.storage.registry import open_file, storage_of
-from datacheck.text import join_limited, plain, quantity
+from datacheck.text import join_limited, quantity
 
 __all__ = ["DeltaSource", "list_delta"]
 
@@ -181,13 +181,13 @@ def _checkpoint_actions(uri: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with open_file(uri) as file, pq.ParquetFile(file) as parquet:
-        wanted = [name for name in parquet.schema_arrow.names if name in _ACTIONS]
-        if "sidecar" in parquet.schema_arrow.names:
-            raise log_error(
-                plain(uri), "the checkpoint of its log has sidecar files, which are not known here", _EXPORT
-            )
+        wanted = [name for name in parquet.schema_arrow.names if name in (*_ACTIONS, "sidecar")]
         for batch in parquet.iter_batches(1024, columns=wanted):
             for record in batch.to_pylist():
+                if record.get("sidecar"):
+                    raise log_error(
+                        uri, "the checkpoint of its log has sidecar files, which are not known here", _EXPORT
+                    )
                 yield {key: _as_mapping(value) for key, value in record.items() if value is not None}
 
 

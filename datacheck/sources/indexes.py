@@ -120,6 +120,8 @@ def _reader_of(name: str, files: AbstractSet[str]) -> Callable[[str, Any], _Inde
         return _read_state
     if name == "dataset_dict.json":
         return _read_splits
+    if name == "index.json" and any(".mds" in other for other in files):
+        return _read_shards
     if ".safetensors.index." in name and name.endswith(".json"):
         return _read_weight_map
     return None
@@ -161,6 +163,16 @@ def _read_splits(uri: str, record: Any) -> _Index:
     if not isinstance(splits, list):
         raise _unusable(uri, "has no list 'splits'")
     return _Index(uri, dict.fromkeys(_checked(uri, splits), frozenset()), lambda _: False)
+
+
+def _read_shards(uri: str, record: Any) -> _Index:
+    """``index.json`` of an MDS dataset: shards, of which the compressed form may be all that is here."""
+    shards = record.get("shards") if isinstance(record, dict) else None
+    if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
+        raise _unusable(uri, "has no list 'shards'")
+    data = [shard.get("zip_data") or shard.get("raw_data") for shard in shards]
+    names = [one.get("basename") if isinstance(one, dict) else None for one in data]
+    return _Index(uri, dict.fromkeys(_checked(uri, names), frozenset()), lambda name: ".mds" in name)
 
 
 def _read_weight_map(uri: str, record: Any) -> _Index:

@@ -1,0 +1,270 @@
+"""Shards of samples with an ``index.json``: MDS of MosaicML Streaming, and chunks of LitData.
+
+Both begin with the number of samples and the place of each, and a sample with the sizes of its fields. What a field is
+encoded as stands in the index. Pickles are never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.errors import SourceError
+from datacheck.findings import Finding
+from datacheck.sources.base import (
+    REWRITE_FILE,
+    TARGET_BATCH_BYTES,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    fingerprint_of,
+)
+from datacheck.sources.dataset_folders import log_errors, part_of, read_bounded
+from datacheck.sources.discover import InputFile
+from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
+from datacheck.sources.sample_encodings import Encoding, litdata_encoding, mds_encoding
+from datacheck.storage.base import Entry, Storage
+from datacheck.storage.registry import open_file
+from datacheck.text import plain
+
+__all__ = ["LitdataSource", "MdsSource", "is_litdata", "list_litdata"]
+
+_INDEX = "index.json"
+_MAX_INDEX_BYTES = 64 << 20
+_HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "md5", "blake2b", "blake2s")
+_CODECS = {".zstd": "zstd", ".gz": "gzip"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One field of a sample; ``size`` is None if each sample says how many bytes it has."""
+
+    name: str
+    encoding: Encoding
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """What the index says about one shard."""
+
+    fields: tuple[_Field, ...]
+    num_samples: int
+    num_bytes: int
+    hashes: tuple[tuple[str, str], ...] = ()
+
+
+class _ShardSource:
+    """Reads one shard, which is one unit."""
+
+    format: ClassVar[str]
+
+    @translate_inspect_errors
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        fingerprint = fingerprint_of(uri)
+        shard = self._described(uri)
+        unit = WorkUnit(uri, self.format, 0, fingerprint, 0, shard.num_samples, options=options)
+        return InputInfo(uri, self.format, fingerprint.size, shard.num_samples, (unit,))
+
+    @translate_read_errors
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        shard = self._described(unit.uri)
+        data = _content(unit, shard)
+        if unit.options.verify_checksums and (finding := _wrong_hash(unit, shard)):
+            yield Batch((), 0, counts_rows=False, findings=(finding,))
+        yield from _Samples(unit, shard, data).batches()
+
+    def _described(self, uri: str) -> _Shard:
+        folder, name = posixpath.split(uri)
+        try:
+            record = json.loads(read_bounded(posixpath.join(folder, _INDEX), _MAX_INDEX_BYTES))
+        except FileNotFoundError:
+            problem = f"{_INDEX}, which says what its samples are, is not beside it"
+            raise SourceError("DC911", uri, problem, "fetch it, too") from None
+        found = self._find(record, name)
+        if found is None:
+            raise SourceError(
+                "DC912", uri, f"{_INDEX} does not name it", "delete it if it is left over, or write the index again"
+            )
+        return found
+
+    def _find(self, record: Any, name: str) -> _Shard | None:
+        raise NotImplementedError
+
+
+class MdsSource(_ShardSource):
+    """Reads ``.mds`` shards."""
+
+    format: ClassVar[str] = "mds"
+
+    def _find(self, record: Any, name: str) -> _Shard | None:
+        for shard in record["shards"]:
+            parts = [shard.get("raw_data"), shard.get("zip_data")]
+            part = next((one for one in parts if one and posixpath.basename(one["basename"]) == name), None)
+            if part is None:
+                continue
+            columns = zip(shard["column_names"], shard["column_encodings"], shard["column_sizes"], strict=True)
+            fields = tuple(_Field(str(label), mds_encoding(str(kind)), size) for label, kind, size in columns)
+            hashes = tuple((str(kind), str(value)) for kind, value in (part.get("hashes") or {}).items())
+            return _Shard(fields, int(shard["samples"]), int(shard["raw_data"]["bytes"]), hashes)
+        return None
+
+
+class LitdataSource(_ShardSource):
+    """Reads chunks of LitData."""
+
+    format: ClassVar[str] = "litdata"
+
+    def _find(self, record: Any, name: str) -> _Shard | None:
+        config = record["config"]
+        if config.get("compression") or config.get("encryption"):
+            raise ValueError("its chunks are compressed or encrypted, which is not read")
+        if config.get("item_loader") not in (None, "PyTreeLoader"):
+            raise ValueError(f"its chunks are those of {plain(str(config['item_loader']), 40)}, which is not read")
+        kinds = list(map(str, config["data_format"]))
+        names = _leaf_names(config.get("data_spec"), len(kinds))
+        fields = tuple(_Field(label, litdata_encoding(kind)) for label, kind in zip(names, kinds, strict=True))
+        for chunk in record["chunks"]:
+            if chunk["filename"] == name:
+                return _Shard(fields, int(chunk["chunk_size"]), int(chunk["chunk_bytes"]))
+        return None
+
+
+def _leaf_names(spec: Any, number: int) -> list[str]:
+    """The keys of a sample that is a mapping, in the order of its leaves; numbers for any other."""
+    try:
+        tree = json.loads(spec)[1]
+        context = tree["context"]
+        names = json.loads(context) if isinstance(context, str) else context
+        if isinstance(names, list) and len(names) == number:
+            return list(map(str, names))
+    except (ValueError, TypeError, LookupError):
+        pass
+    return [str(index) for index in range(number)] if number != 1 else ["value"]
+
+
+def is_litdata(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder has the index of LitData."""
+    if not any(entry.name == _INDEX and not entry.is_folder for entry in entries):
+        return False
+    try:
+        record = json.loads(read_bounded(posixpath.join(folder, _INDEX), _MAX_INDEX_BYTES))
+    except (SourceError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "chunks" in record and isinstance(record.get("config"), dict)
+
+
+def list_litdata(uri: str, options: ReadOptions) -> list[InputFile]:
+    """The chunks that the index of a folder names."""
+    with log_errors(uri, "write the dataset again"):
+        record = json.loads(read_bounded(posixpath.join(uri, _INDEX), _MAX_INDEX_BYTES))
+        return [InputFile(part_of(uri, chunk["filename"]), options, LitdataSource.format) for chunk in record["chunks"]]
+
+
+def _content(unit: WorkUnit, shard: _Shard) -> memoryview:
+    """The bytes of a shard, decompressed where its name says that it is compressed."""
+    codec = next((codec for suffix, codec in _CODECS.items() if unit.uri.endswith(suffix)), None)
+    limit = unit.options.max_bytes_at_once
+    with open_file(unit.uri) as file:
+        if codec is None:
+            view = file.map(0, unit.fingerprint.size)
+            if view is None:
+                check_bytes(unit.uri, unit.fingerprint.size, limit, "a shard")
+                view = memoryview(file.read())
+            return view
+        check_bytes(unit.uri, shard.num_bytes, limit, "a shard")
+        with pa.PythonFile(file, mode="r") as packed, pa.CompressedInputStream(packed, codec) as stream:
+            data: bytes = stream.read(shard.num_bytes + 1)
+    if len(data) != shard.num_bytes:
+        raise SourceError(
+            "DC901", unit.uri, f"it does not expand to the {shard.num_bytes:,} bytes of {_INDEX}", REWRITE_FILE
+        )
+    return memoryview(data)
+
+
+def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
+    for kind, expected in shard.hashes:
+        if kind in _HASHES:
+            digest = hashlib.new(kind, usedforsecurity=False)
+            with open_file(unit.uri) as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            if digest.hexdigest() != expected:
+                detail = f"its {kind} is not the one in {_INDEX}: its bytes have changed; {REWRITE_FILE}"
+                return Finding("DC901", unit.uri, None, 1, 1, detail=detail)
+    return None
+
+
+class _Samples:
+    """The samples of a shard, as batches of columns."""
+
+    def __init__(self, unit: WorkUnit, shard: _Shard, data: memoryview) -> None:
+        self._unit, self._shard, self._data = unit, shard, data
+        count = int.from_bytes(data[:4], "little") if len(data) >= 4 else -1
+        if count != shard.num_samples:
+            raise SourceError(
+                "DC901", unit.uri, f"it has {count:,} samples, {_INDEX} says {shard.num_samples:,}", REWRITE_FILE
+            )
+        if 4 * (count + 2) > len(data):
+            raise SourceError(
+                "DC901", unit.uri, "the file ends inside the places of its samples", "it is truncated: rewrite it"
+            )
+        self._offsets = np.frombuffer(data, "<u4", count + 1, 4).astype(np.int64)
+        self._variable = [field.size is None for field in shard.fields]
+
+    def batches(self) -> Iterator[Batch]:
+        start, wanted = 0, self._unit.options.columns
+        fields = [(index, one) for index, one in enumerate(self._shard.fields) if wanted is None or one.name in wanted]
+        while start < self._shard.num_samples or start == 0:
+            stop = int(np.searchsorted(self._offsets, self._offsets[start] + TARGET_BATCH_BYTES))
+            stop = max(start + 1, min(stop, self._shard.num_samples))
+            yield self._batch(start, min(stop, self._shard.num_samples), fields)
+            start = stop
+
+    def _batch(self, start: int, stop: int, fields: Sequence[tuple[int, _Field]]) -> Batch:
+        rows: list[int] = []
+        values: list[list[memoryview]] = []
+        malformed: list[MalformedRow] = []
+        for row in range(start, stop):
+            try:
+                parts = self._parts(row)
+                for index, field in fields:
+                    field.encoding.check(parts[index])
+                values.append(parts)
+                rows.append(row)
+            except (ValueError, LookupError, TypeError, OverflowError) as error:
+                malformed.append(MalformedRow(row, "", plain(str(error), 200)))
+        columns: list[Column] = []
+        for index, field in fields:
+            columns.append(field.encoding.column(field.name, [parts[index] for parts in values]))
+        places = np.array(rows, np.int64) if malformed else None
+        return Batch(tuple(columns), len(rows), start, rows=places, malformed=tuple(malformed))
+
+    def _parts(self, row: int) -> list[memoryview]:
+        """The bytes of each field of a sample; raises ``ValueError`` where they are not those of the sample."""
+        begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        if not 0 <= begin <= end <= len(self._data):
+            raise ValueError(f"its bytes {begin:,} to {end:,} are not in the file of {len(self._data):,}")
+        num_sizes = sum(self._variable)
+        at = begin + 4 * num_sizes
+        if at > end:
+            raise ValueError("it ends inside the sizes of its fields")
+        sizes = iter(np.frombuffer(self._data, "<u4", num_sizes, begin).tolist())
+        parts = []
+        for field in self._shard.fields:
+            size = next(sizes) if field.size is None else field.size
+            if at + size > end:
+                raise ValueError(f"its field {field.name!r} claims {size:,} bytes, and {end - at:,} are left")
+            parts.append(self._data[at : at + size])
+            at += size
+        if at != end:
+            raise ValueError(f"{end - at:,} bytes follow its last field")
+        return parts

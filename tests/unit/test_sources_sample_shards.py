@@ -1,0 +1,166 @@
+"""MDS and LitData shards: samples by their index, whatever their encodings, and a finding where shard and index disagree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import datacheck
+
+NAN = np.nan
+
+
+def found(path: Path) -> list[tuple[str, str | None, int]]:
+    return [(one.code, one.field, one.num_violations) for one in datacheck.scan(path).findings]
+
+
+def shard_bytes(samples: list[bytes]) -> bytes:
+    start = 4 * (len(samples) + 2)
+    places = np.cumsum([start, *map(len, samples)]).astype("<u4")
+    return struct.pack("<I", len(samples)) + places.tobytes() + b"".join(samples)
+
+
+def sample(values: list[bytes], fixed: list[bool]) -> bytes:
+    sizes = [len(value) for value, is_fixed in zip(values, fixed, strict=True) if not is_fixed]
+    return struct.pack(f"<{len(sizes)}I", *sizes) + b"".join(values)
+
+
+def write_mds(folder: Path, columns: dict[str, str], rows: list[list[bytes]], name: str = "shard.00000.mds") -> Path:
+    sizes = {"int": 8, "float32": 4, "ndarray:float32:2,2": 16}
+    fixed = [kind in sizes for kind in columns.values()]
+    content = shard_bytes([sample(row, fixed) for row in rows])
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    raw = {"basename": name, "bytes": len(content), "hashes": {"sha1": hashlib.sha1(content).hexdigest()}}
+    shard = {
+        "column_names": list(columns),
+        "column_encodings": list(columns.values()),
+        "column_sizes": [sizes.get(kind) for kind in columns.values()],
+        "format": "mds",
+        "raw_data": raw,
+        "zip_data": None,
+        "samples": len(rows),
+    }
+    (folder / "index.json").write_text(json.dumps({"shards": [shard], "version": 2}))
+    return folder
+
+
+def f4(*values: float) -> bytes:
+    return np.array(values, "<f4").tobytes()
+
+
+def test_samples_of_every_encoding_are_seen(tmp_path: Path) -> None:
+    columns = {
+        "n": "int", "x": "float32", "fixed": "ndarray:float32:2,2", "free": "ndarray", "typed": "ndarray:float32",
+        "t": "str", "j": "json", "d": "str_float", "p": "pkl",
+    }  # fmt: skip
+    rows = []
+    for index in range(50):
+        bad = NAN if index == 7 else float(index)
+        free = bytes([34, (2 << 2) | 0, 1, 2]) + f4(1, bad)
+        typed = bytes([(1 << 2) | 1]) + struct.pack("<H", 3) + f4(1, 2, bad)
+        words = b'{"a": [NaN]}' if index == 7 else b'{"a": [1.5]}'
+        fixed = [struct.pack("<q", index), f4(bad), f4(1, 2, bad, 4)]
+        rows.append([*fixed, free, typed, b"ab", words, str(bad).encode(), b"\x80\x04"])
+    write_mds(tmp_path / "m", columns, rows)
+    report = datacheck.scan(tmp_path / "m")
+    assert report.num_rows == 50
+    places = {
+        one.field: (one.code, one.examples[0].row, one.examples[0].index) for one in report.findings if one.examples
+    }
+    assert places == {
+        "x": ("DC101", 7, ()),
+        "fixed": ("DC101", 7, (1, 0)),
+        "free[]": ("DC101", 7, (1,)),
+        "typed[]": ("DC101", 7, (2,)),
+        "j.a[]": ("DC101", 7, (0,)),
+        "d": ("DC101", 7, ()),
+    }
+    assert [(one.code, one.field) for one in report.findings if not one.examples] == [("DC005", "p")]
+
+
+def test_a_sample_that_does_not_fit_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    rows = [[f4(1.0), b"ab"] for _ in range(20)]
+    folder = write_mds(tmp_path / "m", {"x": "float32", "t": "str"}, rows)
+    path = folder / "shard.00000.mds"
+    content = bytearray(path.read_bytes())
+    place = struct.unpack_from("<I", content, 4 + 4 * 5)[0]
+    content[place : place + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    report = datacheck.scan(folder)
+    assert [(one.code, one.num_violations) for one in report.findings] == [("DC901", 1), ("DC305", 1)]
+    assert report.findings[1].examples[0].row == 5
+    assert "its sha1 is not the one in index.json" in report.findings[0].message
+    assert report.num_rows == 20
+
+
+def test_a_compressed_shard_is_read_and_a_bomb_is_not(tmp_path: Path) -> None:
+    folder = write_mds(tmp_path / "m", {"x": "float32"}, [[f4(NAN)], [f4(1)]])
+    raw = (folder / "shard.00000.mds").read_bytes()
+    packed = pa.compress(raw, "zstd", asbytes=True)
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][0]["zip_data"] = {"basename": "shard.00000.mds.zstd", "bytes": len(packed), "hashes": {}}
+    (folder / "index.json").write_text(json.dumps(index))
+    (folder / "shard.00000.mds").rename(folder / "shard.00000.mds.zstd")
+    (folder / "shard.00000.mds.zstd").write_bytes(packed)
+    assert found(folder) == [("DC101", "x", 1)]
+    (folder / "shard.00000.mds.zstd").write_bytes(pa.compress(bytes(1 << 20), "zstd", asbytes=True))
+    assert [code for code, *_ in found(folder)] == ["DC901"]
+
+
+@pytest.mark.parametrize("missing", ["index.json", "shard.00000.mds"])
+def test_a_missing_index_or_shard_is_a_finding(missing: str, tmp_path: Path) -> None:
+    folder = write_mds(tmp_path / "m", {"x": "float32"}, [[f4(1)]])
+    (folder / "shard.00001.mds").write_bytes(b"left over")
+    (folder / missing).unlink()
+    codes = {code for code, *_ in found(folder)}
+    assert "DC911" in codes
+    assert "DC912" in codes or missing == "index.json"
+
+
+def write_litdata(folder: Path, data_format: list[str], rows: list[list[bytes]], **config: Any) -> Path:
+    folder.mkdir()
+    content = shard_bytes([sample(row, [False] * len(row)) for row in rows])
+    (folder / "chunk-0-0.bin").write_bytes(content)
+    spec = json.dumps([1, {"type": "builtins.dict", "context": json.dumps([f"f{i}" for i in range(len(data_format))])}])
+    record = {
+        "chunks": [{"filename": "chunk-0-0.bin", "chunk_bytes": len(content), "chunk_size": len(rows), "dim": None}],
+        "config": {
+            "data_format": data_format,
+            "data_spec": spec,
+            "compression": None,
+            "item_loader": "PyTreeLoader",
+            **config,
+        },
+    }
+    (folder / "index.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_chunks_of_litdata_are_read(tmp_path: Path) -> None:
+    header = struct.pack("<4I", 0, 2, 1, 2)
+    rows = [[f4(1, NAN), header + f4(2, 3), struct.pack("<d", np.inf), struct.pack("<q", 3), b"ab", b"\x80\x04"]] * 3
+    kinds = ["no_header_tensor:0", "tensor", "float", "int", "str", "pickle"]
+    folder = write_litdata(tmp_path / "l", kinds, rows)
+    assert found(folder) == [("DC005", "f5", 1), ("DC101", "f0[]", 3), ("DC102", "f2", 3)]
+    assert datacheck.scan(tmp_path).num_rows == 3
+    (folder / "chunk-0-0.bin").unlink()
+    assert [code for code, *_ in found(folder)] == ["DC902"]
+
+
+@pytest.mark.parametrize(
+    "config", [{"compression": "zstd"}, {"item_loader": "TokensLoader"}, {"data_format": ["no_header_tensor:99"]}]
+)
+def test_what_is_not_known_of_litdata_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_litdata(tmp_path / "l", ["float"], [[struct.pack("<d", 1.0)]])
+    record = json.loads((folder / "index.json").read_text())
+    record["config"] |= config
+    (folder / "index.json").write_text(json.dumps(record))
+    assert [code for code, *_ in found(folder)] == ["DC901"]
