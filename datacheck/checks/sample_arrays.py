@@ -84,11 +84,13 @@ class SampleArrays:
             self._rules.append(_Rule(DimensionCheck(schema), "dimensions", tuple(paths), is_of_lists=True))
         self._max_bytes = max_bytes
         self._num_bytes = 0
+        self._has_parts = False
         self._arrays: dict[str, _Array] = {}
         self._wanted = {name: _pattern(name) for rule in self._rules for name in rule.names}
 
     def add(self, batch: Batch) -> None:
         """Add the next part of an array."""
+        self._has_parts = True
         for column in batch.columns:
             name = column.name
             if name is None or not any(name == one or path.fullmatch(name) for one, path in self._wanted.items()):
@@ -109,8 +111,8 @@ class SampleArrays:
         return self._max_bytes is not None and self._num_bytes > self._max_bytes
 
     def outcomes(self) -> Iterator[Outcome]:
-        """The outcomes of each rule."""
-        for rule in self._rules:
+        """The outcomes of each rule; none if there were no arrays, as in a table, which other checks judge."""
+        for rule in self._rules if self._has_parts else ():
             if self.is_full:
                 problem = f"its arrays take more than {self._max_bytes:,} bytes; raise max_whole_file_bytes"
                 yield _not_checked(rule, rule.names[0], problem)

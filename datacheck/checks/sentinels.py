@@ -20,7 +20,7 @@ from datacheck.schema.dtypes import largest_float
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited
 
-__all__ = ["find_missing", "mark_missing", "null_missing", "sentinel_rules"]
+__all__ = ["find_missing", "mark_missing", "null_missing", "sentinel_rules", "without_missing"]
 
 _UNORDERED = ("complex64", "complex128", "clongdouble")
 
@@ -54,6 +54,17 @@ def mark_missing(leaf: Leaf, schema: Schema) -> Leaf:
     if missing is None:
         return leaf
     return replace(leaf, missing=missing if leaf.missing is None else missing | leaf.missing)
+
+
+def without_missing(leaf: Leaf, schema: Schema) -> Leaf:
+    """The leaf with nulls in place of its values that stand for a missing one."""
+    missing = find_missing(leaf, schema.missing_for(leaf.path))
+    if missing is None:
+        return leaf
+    validity = ~missing if leaf.validity is None else leaf.validity & ~missing
+    if leaf.is_numeric or leaf.codes is not None:
+        return replace(leaf, validity=validity)
+    return replace(leaf, values=_nulled_array(leaf.values, missing), validity=validity)
 
 
 def sentinel_rules(leaf: Leaf, field: Field, schema: Schema, requested: frozenset[str]) -> list[ValueRule]:
@@ -94,7 +105,10 @@ def _nulled(column: Column, schema: Schema) -> Column:
         is_fortran = data.flags.f_contiguous and not data.flags.c_contiguous
         shaped = missing.reshape(data.shape[::-1]).T if is_fortran else missing.reshape(data.shape)
         return replace(column, data=np.ma.MaskedArray(data, np.ma.getmaskarray(data) | shaped))
-    flags = pa.Array.from_buffers(
-        pa.bool_(), len(missing), [None, pa.py_buffer(np.packbits(missing, bitorder="little"))]
-    )
-    return replace(column, data=pc.if_else(flags, pa.scalar(None, data.type), data))
+    return replace(column, data=_nulled_array(data, missing))
+
+
+def _nulled_array(values: pa.Array, missing: BoolArray) -> pa.Array:
+    bits = pa.py_buffer(np.packbits(missing, bitorder="little"))
+    flags = pa.Array.from_buffers(pa.bool_(), len(missing), [None, bits])
+    return pc.if_else(flags, pa.scalar(None, values.type), values)

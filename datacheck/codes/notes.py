@@ -249,7 +249,8 @@ CODES = (
         example=(
             "A random split of a time series:\n"
             "\n"
-            "    DC514 info: the times in 'ts' overlap between splits: train ends 2024-03-09, test begins 2024-03-01"
+            "    DC514 info: the times in 'ts' overlap between splits: train ends 2024-03-09, test begins 2024-03-01. As a"
+            " rule: splits: {time: {on: ts}}"
             " (data/train.parquet)"
         ),
         remedy="Split by time, with a gap that is as long as the horizon of the features.",

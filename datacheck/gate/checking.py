@@ -134,10 +134,26 @@ def _scan(paths: PathsLike, configuration: Configuration, executor: ExecutorLike
 def _notes(
     files: Sequence[InputFile], configuration: Configuration, executor: ExecutorLike, progress: Progress
 ) -> Iterable[Finding]:
-    """What looks wrong and no rule forbids, from a pass of its own."""
+    """What looks wrong and no rule forbids, from a pass of its own over the files of each schema."""
+    from datacheck.jobs.execution import Execution
+    from datacheck.jobs.scan import text_dtypes
     from datacheck.profile.notes.find import notes_of_files
 
-    return notes_of_files(files, workers=configuration.settings.workers, executor=executor, progress=progress)
+    execution = Execution(configuration.settings.workers, executor, progress)
+    for reference, group in _by_schema(files, configuration).items():
+        schema = load_schema(reference)
+        dtypes = text_dtypes(schema)
+        typed = [replace(file, options=replace(file.options, dtypes=file.options.dtypes or dtypes)) for file in group]
+        yield from notes_of_files(typed, schema, execution)
+
+
+def _by_schema(files: Sequence[InputFile], configuration: Configuration) -> dict[str | None, list[InputFile]]:
+    """The files of each schema."""
+    choose_schema = schema_chooser(configuration)
+    by_schema: dict[str | None, list[InputFile]] = {}
+    for file in files:
+        by_schema.setdefault(choose_schema(file.uri), []).append(file)
+    return by_schema
 
 
 def _without_excluded(inputs: Inputs, excluded: PathPatterns) -> Inputs:
@@ -154,10 +170,7 @@ def _scan_by_schema(
 ) -> list[ChangedScan]:
     """One scan per schema: its files are one dataset, and unique keys are unique over all of them."""
     settings = configuration.settings
-    choose_schema = schema_chooser(configuration)
-    by_schema: dict[str | None, list[InputFile]] = {}
-    for file in files:
-        by_schema.setdefault(choose_schema(file.uri), []).append(file)
+    by_schema = _by_schema(files, configuration)
     schemas = {reference: load_schema(reference) for reference in by_schema}
     for reference, group in by_schema.items():
         require_rows(group, schemas[reference])

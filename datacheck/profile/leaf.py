@@ -196,7 +196,7 @@ class LeafProfile:
         numbers = values.view(_ticks(values.type)) if is_time else values
         if types.is_decimal(values.type) and values.type.bit_width < 128:
             numbers = values.cast(pa.decimal128(38, values.type.scale))
-        if self.with_extremes:
+        if self.with_extremes or is_time:
             found = pc.min_max(numbers)
             self._extend_range(found["min"].as_py(), found["max"].as_py())
         if self.sample is not None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datacheck.schema.model import Schema
+
 __all__ = ["ProfileOptions"]
 
 
@@ -31,6 +33,7 @@ class ProfileOptions:
         casts: dtypes to cast to before hashing, or "exact" to hash equal values alike, by path.
         row_columns: columns that whole rows consist of; None for all.
         row_exclude: columns that are not part of whole rows.
+        missing_in: the schema whose ``missing`` values count as nulls.
     """
 
     max_distinct: int = 0
@@ -50,6 +53,7 @@ class ProfileOptions:
     casts: Mapping[str | None, str] = field(default_factory=dict)
     row_columns: frozenset[str | None] | None = None
     row_exclude: frozenset[str] = frozenset()
+    missing_in: Schema | None = None
 
     def is_in_rows(self, name: str | None) -> bool:
         """Whether a column is part of whole rows."""

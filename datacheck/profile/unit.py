@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
+from datacheck.checks.sentinels import without_missing
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
@@ -160,6 +161,8 @@ class _UnitProfiler:
         stored = self._options.stored_as.get(leaf.path or "")
         if stored is not None and leaf.dtype == FLOAT_FORMATS[stored].name:
             leaf = replace(leaf, dtype=stored)
+        if self._options.missing_in is not None:
+            leaf = without_missing(leaf, self._options.missing_in)
         profile = self._profile_of(leaf, coalesced.batch.num_rows)
         vocabulary = profile.vocabulary
         counts = None if vocabulary is None else vocabulary.counts

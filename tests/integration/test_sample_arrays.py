@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import datacheck
@@ -97,3 +98,8 @@ def test_a_named_dimension_within_each_sample_of_a_list() -> None:
     assert found == (
         "DC307 1 of 2 rows have different sizes of N in [].x [N, 2], [].y [N]: found [].x 4, [].y 3 (<memory>, row 1)"
     )
+
+
+def test_a_table_in_memory_is_judged_once() -> None:
+    (finding,) = datacheck.scan(pa.table({"a": [1, -1]}), {"checks": ["a > 0"]}).findings
+    assert (finding.code, finding.num_violations) == ("DC302", 1)

@@ -221,7 +221,7 @@ def test_splits_that_overlap_in_time_are_noted(tmp_path: Path) -> None:
     for name, rows in {"train": days[:80], "test": days[70:], "val": days[85:]}.items():
         pq.write_table(pa.table({"day": rows}), tmp_path / f"{name}.parquet")
     assert (
-        "overlap between splits: train ends 1970-03-21T00:00:00, test begins 1970-03-12T00:00:00 ("
+        "overlap between splits: train ends 1970-03-21T00:00:00, test begins 1970-03-12T00:00:00. As a rule: splits"
         in noted(tmp_path)["DC514"]
     )
 
@@ -246,3 +246,21 @@ def test_the_command_prints_notes_only_when_asked_and_its_exit_code_stays(tmp_pa
     assert "DC504 info: all 50 values in 'temp' are 20. As a rule: min_distinct: 2" in done.stdout
     assert not datacheck.check(data).findings
     assert [finding.code for finding in datacheck.check(data, notes=True).findings] == ["DC504"]
+
+
+def test_declared_sentinels_are_not_noted_again(tmp_path: Path) -> None:
+    data = write_table(tmp_path / "t.parquet", {"t": weather(450)})
+    (tmp_path / "s.yaml").write_text("missing: [-999.99]\nfields: {t: {nullable: true}}\n")
+    found = datacheck.check(data, notes=True, schema=str(tmp_path / "s.yaml")).findings
+    assert [finding.code for finding in found] == ["DC110"]
+
+
+def test_compare_takes_sentinels_for_nulls(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    train, other = weather(0)[:1000], weather(0)[:1000]
+    other[::20] = -999.99
+    messages = [
+        one.message for one in datacheck.compare({"t": train}, {"t": other}, schema={"missing": [-999.99]}).findings
+    ]
+    assert any(one.startswith("the null rate of 't' changed from 0 % (0 of 1,000)") for one in messages)
+    assert not any("null rate" in one.message for one in datacheck.compare({"t": train}, {"t": other}).findings)

@@ -216,6 +216,7 @@ class _Comparison:
             keys=self.keys,
             stored_as=self._stored_as(),
             row_exclude=frozenset(self.limits.row_exclude),
+            missing_in=self.schema,
         )
 
     def _stored_as(self) -> dict[str, str]:
@@ -264,6 +265,7 @@ class _Comparison:
             count_codes=True,
             with_extremes=False,
             known=known,
+            missing_in=self.schema,
         )
         dataset = other.dataset
         if dataset.files is not None:
@@ -343,6 +345,7 @@ class _Comparison:
             stored_as=self._stored_as(),
             casts=alignment.casts,
             slotwise=bool(alignment.slotwise),
+            missing_in=self.schema,
         )
 
     def _profile_pair(

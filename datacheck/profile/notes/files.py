@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from datacheck.findings import Finding
 from datacheck.formats import format_of_name
@@ -14,7 +15,7 @@ from datacheck.profile.notes.spans import Span
 from datacheck.profile.unit import LeafKey
 from datacheck.text import join_limited, plain, quantity
 
-__all__ = ["judge_files"]
+__all__ = ["judge_files", "overlapping_times"]
 
 #: Files needed to say that one is unlike the others, and the largest share of such files.
 _MIN_FILES, _MAX_SHARE = 3, 0.25
@@ -87,13 +88,20 @@ def _overlapping(key: LeafKey, by_file: Mapping[str, Span]) -> Iterator[Finding]
     }
     if "train" not in ranges:
         return
-    end = ranges["train"][1]
-    late = [split for split in _ORDER if split in ranges and split != "train" and ranges[split][0] <= end]
-    overlapping = [split for split in late if ranges[split][1] >= ranges["train"][0]]
-    if overlapping:
-        begins = ", ".join(f"{split} begins {format_extreme(ranges[split][0], dtype)}" for split in overlapping)
-        detail = f"train ends {format_extreme(end, dtype)}, {begins}"
-        yield Finding("DC514", splits["train"][0][0], path, len(overlapping), len(ranges) - 1, detail=detail)
+    others = {split: ranges[split] for split in _ORDER if split in ranges and split != "train"}
+    yield from overlapping_times(path, dtype, splits["train"][0][0], ranges["train"], others)
+
+
+def overlapping_times(
+    path: str | None, dtype: str, uri: str, train: tuple[Any, Any], others: Mapping[str, tuple[Any, Any]]
+) -> Iterator[Finding]:
+    """The note on splits whose first time is not after the last one of the training data; all are given as ticks."""
+    late = {name: first for name, (first, last) in others.items() if first <= train[1] and last >= train[0]}
+    if late:
+        begins = ", ".join(f"{plain(name, 80)} begins {format_extreme(first, dtype)}" for name, first in late.items())
+        rule = f"splits: {{time: {{on: {plain(path or '', 80)}}}}}"
+        detail = f"train ends {format_extreme(train[1], dtype)}, {begins}. As a rule: {rule}"
+        yield Finding("DC514", uri, path, len(late), len(others), detail=detail)
 
 
 def _unequal(files: Sequence[FileProfile]) -> Iterator[Finding]:

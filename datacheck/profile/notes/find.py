@@ -5,10 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from datacheck.findings import Finding
 from datacheck.formats import format_of_name
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.scan import are_paths
@@ -17,6 +19,7 @@ from datacheck.profile.dataset import FileSet, find_files, profile_files, profil
 from datacheck.profile.notes.files import judge_files
 from datacheck.profile.notes.judge import judge_leaf
 from datacheck.profile.options import ProfileOptions
+from datacheck.schema.model import Schema
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import InputFile
 
@@ -48,24 +51,26 @@ def find_notes(
         UsageError: a path matches nothing, or the data is of an unsupported type.
     """
     if are_paths(data):
-        return notes_of_files(find_files(data, options), workers=workers, executor=executor, progress=progress)
+        execution = Execution(workers, executor, progress or NullProgress())
+        return notes_of_files(find_files(data, options), Schema(), execution)
     with profile_memory(data, NOTE_OPTIONS) as profile:
         return notes_of_profiles([profile])
 
 
-def notes_of_files(
-    files: Sequence[InputFile], *, workers: int | None, executor: ExecutorLike, progress: Progress | None
-) -> tuple[Finding, ...]:
-    """The notes on files, those of one folder, format and kind of name together."""
+def notes_of_files(files: Sequence[InputFile], schema: Schema, execution: Execution) -> tuple[Finding, ...]:
+    """The notes on files, those of one folder, format and kind of name together.
+
+    What ``schema`` lists as missing is left out.
+    """
     groups: dict[tuple[str, ...], list[InputFile]] = {}
     for file in files:
         groups.setdefault(_group_of(file.uri), []).append(file)
     profiles = profile_files(
         list(map(FileSet.of, groups.values())),
-        NOTE_OPTIONS,
-        workers=workers,
-        executor=executor,
-        progress=progress or NullProgress(),
+        replace(NOTE_OPTIONS, missing_in=schema),
+        workers=execution.workers,
+        executor=execution.executor,
+        progress=execution.progress,
     )
     return notes_of_profiles(profiles)
 

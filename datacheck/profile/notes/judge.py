@@ -223,7 +223,7 @@ class _Judge:
             shown = self._show(values[0]) if len(values) == 1 else f"{len(values)} constants"
             where = f"{'index' if len(same) == 1 else 'indices'} {listed} of {name}"
             number = self._profile.num_present // len(found.low) * len(same)
-            rule = f"columns: {{{int(same[0])}: {{...}}}}" if axis == last else f"max({path}) > min({path})"
+            rule = f"bounds for {'it' if len(same) == 1 else 'them'} under {'columns' if axis == last else 'channels'}"
             detail = f"{shown} at {where}. As a rule: {rule}"
             yield self._note("DC504", detail, number, number, rule=f"axis {axis + 1}")
 
