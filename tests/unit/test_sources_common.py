@@ -179,6 +179,8 @@ def test_a_file_under_the_name_of_another_format_is_refused(form: Format, save: 
             continue
         if form.suffix == ".tfrecord.gz" and named == "jsonl":
             continue  # each line is a finding
+        if named == "mds":
+            continue  # without an index beside it, it is refused whatever it holds
         uri = save(form, make_table(), f"wrong{suffix}")
         with pytest.raises(SourceError) as caught:
             read_table(uri)
