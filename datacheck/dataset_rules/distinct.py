@@ -85,6 +85,8 @@ class DistinctState:
         self._required, self._is_closed = rule.required, rule.only is not None
         self.num_values = 0
         self.values: dict[Any, _Place] = {}
+        #: Values that are known, to leave them out quickly; not all of them need be.
+        self._known: Any = None
         #: The required values that have not occurred, by their index.
         self.missing = set(range(len(self._required)))
         self.num_others = 0
@@ -112,16 +114,7 @@ class DistinctState:
             row = found.row_of(index if kept is None else int(kept[index]))
             return self._part.uri, int(batch.file_rows(np.array([row]))[0]), batch.row_group
 
-        if not self._is_full:
-            encoded = (pa.array(values) if isinstance(values, np.ndarray) else values).dictionary_encode()
-            new = [
-                (code, value) for code, value in enumerate(map(_plain, encoded.dictionary)) if value not in self.values
-            ]
-            if new:
-                codes = np.maximum.accumulate(encoded.indices.to_numpy())
-                firsts = np.flatnonzero(np.diff(codes, prepend=-1))
-                for code, value in new[: self._rule.num_wanted - len(self.values)]:
-                    self.values[value] = place(int(firsts[code]))
+        self._add_new(values, place)
         if self._required and (self.missing or self._is_closed):
             try:
                 members = _members(self._required, values, found.leaf.dtype)
@@ -129,6 +122,33 @@ class DistinctState:
                 self.problem = self.problem or str(error)
                 return
             self._find_members(values, members, place)
+
+    def _add_new(self, values: Any, place: Any) -> None:
+        """Add the first values that are not known yet, as many as are wanted."""
+        array = pa.array(values) if isinstance(values, np.ndarray) else values
+        left: Any = None
+        while not self._is_full:
+            if left is None and self._known_of(array.type) is not None:
+                is_new = pc.invert(pc.is_in(array, self._known_of(array.type)))
+                left = np.flatnonzero(is_new.to_numpy(zero_copy_only=False))
+            wanted = self._rule.num_wanted - len(self.values)
+            # No more than may be needed: most values of a field of floats are different.
+            some = array[: 2 * wanted + 64] if left is None else array.take(pa.array(left[: 2 * wanted + 64]))
+            encoded = some.dictionary_encode()
+            if not len(encoded.dictionary):
+                return
+            firsts = np.flatnonzero(np.diff(np.maximum.accumulate(encoded.indices.to_numpy()), prepend=-1))
+            for value, first in zip(map(_plain, encoded.dictionary), firsts.tolist(), strict=True):
+                if value not in self.values and not self._is_full:
+                    self.values[value] = place(first if left is None else int(left[first]))
+            self._known = encoded.dictionary if self._known is None else _joined(self._known, encoded.dictionary)
+            if len(some) == (len(array) if left is None else len(left)):
+                return
+            left = None
+
+    def _known_of(self, kind: pa.DataType) -> Any:
+        """The known values in the type of others; None if there are none in it."""
+        return self._known if self._known is not None and self._known.type == kind else None
 
     def _find_members(self, values: Any, members: pa.Array, place: Any) -> None:
         array = pa.array(values) if isinstance(values, np.ndarray) else values
@@ -189,6 +209,9 @@ class DistinctState:
             example = uri, Example(row, group, (), value)
             yield "unique_values_eq", detail, self.num_others, self.num_values, [example]
 
+    def __getstate__(self) -> Any:
+        return {**vars(self), "_known": None}
+
     def close(self) -> None:
         """Nothing is on disk."""
 
@@ -201,6 +224,10 @@ class DistinctState:
             "num_others": self.num_others,
             "first_other": None if self.first_other is None else [self.first_other[0], *self.first_other[1]],
         }
+
+
+def _joined(known: pa.Array, more: pa.Array) -> pa.Array:
+    return pa.concat_arrays([known, more]).unique() if known.type == more.type else more
 
 
 def _comparable(found: FieldValues) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "Grouping",
     "KeyColumns",
     "KeyedTables",
+    "Runs",
     "aligned_parts",
     "concatenate",
     "find_columns",
@@ -96,6 +97,56 @@ def _differs(keys: Hashes) -> BoolArray:
     """Whether each key but the first differs from the one before it."""
     mask: BoolArray = (keys[1:] != keys[:-1]).any(axis=1)
     return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The groups of rows by runs of neighbouring rows with equal keys, which are few where groups stand together."""
+
+    starts: IntArray
+    stops: IntArray
+    grouping: Grouping
+
+    @classmethod
+    def of(cls, keys: Hashes) -> Runs:
+        starts = np.flatnonzero(np.concatenate([[True], _differs(keys)])) if len(keys) else np.empty(0, np.int64)
+        return cls(starts, np.append(starts[1:], len(keys))[: len(starts)], group_equal(keys[starts]))
+
+    @property
+    def firsts(self) -> IntArray:
+        """The first row of each group."""
+        return self.starts[self.grouping.firsts]
+
+    @property
+    def lasts(self) -> IntArray:
+        """The last row of each group."""
+        return self.stops[self.grouping.lasts] - 1
+
+    @property
+    def counts(self) -> IntArray:
+        """The number of rows of each group."""
+        return self.grouping.sum(self.stops - self.starts)
+
+    def resumed(self) -> IntArray:
+        """The rows that continue a group after rows of others."""
+        return np.sort(self.starts[self.grouping.pairs()[1]])
+
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Each row that is not the first of its group, in order, and the row of its group before it."""
+        number = int(self.stops[-1]) if len(self.stops) else 0
+        before = np.arange(-1, number - 1, dtype=np.int64)
+        before[self.starts] = -1
+        earlier, later = self.grouping.pairs()
+        before[self.starts[later]] = self.stops[earlier] - 1
+        after = np.flatnonzero(before >= 0)
+        return before[after], after
+
+    def group_of_rows(self) -> IntArray:
+        """The number of each row's group."""
+        of_run = np.empty(len(self.starts), np.int64)
+        sizes = self.grouping.stops - self.grouping.starts
+        of_run[self.grouping.order] = np.repeat(np.arange(len(sizes)), sizes)
+        return np.repeat(of_run, self.stops - self.starts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTally, Par
 from datacheck.dataset_rules.groups import (
     KeyColumns,
     KeyedTables,
+    Runs,
     find_columns,
     group_equal,
     hashes_of,
@@ -91,15 +92,6 @@ class SequenceRule:
         if table is not None:
             state.groups.add(table)
         return state
-
-
-@dataclass(slots=True)
-class _Links:
-    """Pairs of neighbouring values of one group, and for each where the second one is."""
-
-    before: Any
-    after: Any
-    rows: IntArray
 
 
 class SequenceState:
@@ -176,43 +168,50 @@ class SequenceState:
         return moved
 
     def _add_rows(self, batch: Batch, key: KeyColumns, values: Positions) -> None:
-        """Compare the rows of a batch that follow each other directly, and add its runs of rows of one group."""
-        hashes, file_rows = key.hashes, batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
-        is_new = np.concatenate([[True], (hashes[1:] != hashes[:-1]).any(axis=1)])
-        starts = np.flatnonzero(is_new)
-        stops = np.append(starts[1:], batch.num_rows)
+        """Compare the rows of a batch with the ones before them in their groups, and add its groups."""
+        file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
+        runs = Runs.of(key.hashes)
+        if self._sequence.contiguous:
+            resumed = runs.resumed()
+            self._record(SCATTERED_GROUP, _where(batch, file_rows, resumed), _Interruption(self, key.labels, resumed))
         valid = values.valid if key.known is None else values.valid & key.known
-        with_value = np.flatnonzero(valid)
-        run_of = np.cumsum(is_new) - 1
-        same_run = run_of[with_value[1:]] == run_of[with_value[:-1]]
-        before, after = with_value[:-1][same_run], with_value[1:][same_run]
-        where = _Where(np.zeros(len(after), np.int32), file_rows[after], _groups_of(batch, len(after)))
-        self._compare(values.values[before], values.values[after], where, lambda chosen: key.labels(after[chosen]))
-        first = np.searchsorted(with_value, starts)
-        last = np.searchsorted(with_value, stops) - 1
-        has_value = last >= first
-        padded = np.append(with_value, 0)
-        first_row = padded[np.where(has_value, first, len(with_value))]
-        last_row = padded[np.where(has_value, last, len(with_value))]
-        group = _groups_of(batch, len(starts))
+        filled, rows_with_value = runs, np.arange(batch.num_rows)
+        if not valid.all():
+            rows_with_value = np.flatnonzero(valid)
+            filled = Runs.of(key.hashes[rows_with_value])
+        before, after = (rows_with_value[rows] for rows in filled.pairs())
+        self._compare(
+            values.values[before],
+            values.values[after],
+            _where(batch, file_rows, after),
+            lambda chosen: key.labels(after[chosen]),
+        )
+        firsts, lasts = runs.firsts, runs.lasts
+        first_filled, last_filled = firsts.copy(), lasts.copy()
+        has_value = np.ones(len(firsts), np.bool_)
+        if filled is not runs:
+            groups = runs.group_of_rows()[rows_with_value[filled.firsts]]
+            has_value = np.isin(np.arange(len(firsts)), groups)
+            first_filled[groups], last_filled[groups] = rows_with_value[filled.firsts], rows_with_value[filled.lasts]
+        row_group = _groups_of(batch, len(firsts))
         columns = {
-            "h0": hashes[starts, 0],
-            "h1": hashes[starts, 1],
-            "label": key.labels(starts),
-            "start": starts + self.num_rows,
-            "end": stops - 1 + self.num_rows,
-            "count": stops - starts,
-            "file": np.zeros(len(starts), np.int32),
-            "row": file_rows[starts],
-            "row_group": group,
+            "h0": key.hashes[firsts, 0],
+            "h1": key.hashes[firsts, 1],
+            "label": key.labels(firsts),
+            "start": firsts + self.num_rows,
+            "end": lasts + self.num_rows,
+            "count": runs.counts,
+            "file": np.zeros(len(firsts), np.int32),
+            "row": file_rows[firsts],
+            "row_group": row_group,
             "has_value": has_value,
-            "first": _stored(values.values[first_row]),
-            "last": _stored(values.values[last_row]),
-            "value_file": np.zeros(len(starts), np.int32),
-            "value_row": file_rows[first_row],
-            "value_row_group": group,
+            "first": _stored(values.values[first_filled]),
+            "last": _stored(values.values[last_filled]),
+            "value_file": np.zeros(len(firsts), np.int32),
+            "value_row": file_rows[first_filled],
+            "value_row_group": row_group,
         }
-        self.groups.add(self._reduce(pa.table(columns, schema=_SCHEMA)))
+        self.groups.add(pa.table(columns, schema=_SCHEMA))
 
     def _reduce(self, table: pa.Table) -> pa.Table:
         """One row a group of parts of groups in order, whose neighbours are compared."""
@@ -254,14 +253,10 @@ class SequenceState:
     def _find_scattered(self, table: pa.Table, before: IntArray, after: IntArray) -> None:
         if not self._sequence.contiguous:
             return
-        interrupted = after[table.column("end").to_numpy()[before] + 1 != table.column("start").to_numpy()[after]]
-        where = _Where(*(table.column(name).to_numpy()[interrupted] for name in ("file", "row", "row_group")))
+        resumed = after[table.column("end").to_numpy()[before] + 1 != table.column("start").to_numpy()[after]]
+        where = _Where(*(table.column(name).to_numpy()[resumed] for name in ("file", "row", "row_group")))
         labels = table.column("label")
-        self._record(
-            SCATTERED_GROUP,
-            where,
-            lambda index: f"other rows stand between those of {self._named(labels[int(interrupted[index])].as_py())}",
-        )
+        self._record(SCATTERED_GROUP, where, _Interruption(self, lambda rows: labels.take(pa.array(rows)), resumed))
 
     def _compare(self, before: Any, after: Any, where: _Where, labels: Any) -> None:
         """Check neighbouring values of groups."""
@@ -296,11 +291,11 @@ class SequenceState:
         assert step is not None
         return str(step.ge) if step.ge is not None and step.ge == step.le else step.describe()
 
-    def _named(self, label: str) -> str:
+    def named(self, label: str) -> str:
         return f"{', '.join(self._sequence.by)} '{plain(label or '', 60)}'"
 
     def _within(self, label: pa.Array) -> str:
-        return f" in {self._named(label[0].as_py())}" if self._sequence.by else ""
+        return f" in {self.named(label[0].as_py())}" if self._sequence.by else ""
 
     def _count(self, code: str, where: _Where) -> None:
         for file, number in enumerate(np.bincount(where.file, minlength=0).tolist()):
@@ -382,7 +377,7 @@ class SequenceState:
             for _, _, where, row, count, group in wrong
             if where == file
         )[:MAX_EXAMPLES]
-        detail = f"expected {_describe_count(wanted)}, found {size} in {self._named(label)}"
+        detail = f"expected {_describe_count(wanted)}, found {size} in {self.named(label)}"
         total = sum(number for number, _ in found)
         field, rule = ", ".join(self._sequence.by), self._sequence.label
         yield DatasetOutcome(Finding(GROUP_SIZE, uri, field, len(wrong), total, examples, rule, detail))
@@ -422,6 +417,23 @@ class _Where:
 
     def take(self, chosen: IntArray | BoolArray) -> _Where:
         return _Where(self.file[chosen], self.row[chosen], self.row_group[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class _Interruption:
+    """Says of a row that continues a group what the group is."""
+
+    state: SequenceState
+    labels: Any
+    rows: IntArray
+
+    def __call__(self, index: int) -> str:
+        label = self.labels(self.rows[index : index + 1])[0].as_py()
+        return f"other rows stand between those of {self.state.named(label)}"
+
+
+def _where(batch: Batch, file_rows: IntArray, rows: IntArray) -> _Where:
+    return _Where(np.zeros(len(rows), np.int32), file_rows[rows], _groups_of(batch, len(rows)))
 
 
 def _groups_of(batch: Batch, number: int) -> Any:

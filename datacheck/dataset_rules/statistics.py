@@ -22,7 +22,7 @@ from datacheck.dataset_rules.field_values import FieldValues, Source, values_of
 from datacheck.exact_sums import ExactSum
 from datacheck.findings import Finding
 from datacheck.leaves import has_nonfinite
-from datacheck.numerics import BLOCK, is_finite, nan_mask, to_float
+from datacheck.numerics import BLOCK, CACHED_BLOCK, is_finite, nan_mask, to_float
 from datacheck.schema.dataset_constraints import SPECIAL_SHARES
 from datacheck.schema.intervals import Interval
 from datacheck.schema.rounding import round_float
@@ -69,7 +69,8 @@ class StatisticsRule:
         state.counts = _Counts(*(int(counts[name]) for name in _Counts.__dataclass_fields__))
         state.below = {(str(q), str(name)): int(number) for q, name, number in record["below"]}
         state.classes = {str(name): int(number) for name, number in record["classes"]}
-        state.sums.__setstate__([int(total) for total in record["sums"]])
+        state.sum.__setstate__([int(record["sum"])])
+        state.squares.__setstate__([int(record["squares"])])
         state.large = (Fraction(record["large"][0]), Fraction(record["large"][1]))
         state.dtypes = {str(dtype) for dtype in record["dtypes"]}
         state.problem = str(record["problem"])
@@ -118,7 +119,7 @@ class StatisticsState:
         self.below: dict[tuple[str, str], int] = {(one.quantile, one.name): 0 for one in self._bounds}
         self.classes: dict[str, int] = dict.fromkeys(wanted.share, 0)
         #: The sum of the finite values and that of their squares, and those of large values.
-        self.sums = ExactSum(2)
+        self.sum, self.squares = ExactSum(), ExactSum()
         self.large = (Fraction(0), Fraction(0))
         self.dtypes: set[str] = set()
         self.problem = ""
@@ -171,16 +172,22 @@ class StatisticsState:
                 exact = Fraction(value)
                 self.large = (self.large[0] + exact, self.large[1] + exact * exact)
             finite = finite[~is_large]
-        doubles = finite.astype(np.float64, copy=False)
-        squares = doubles * doubles
-        self.sums.add(np.stack([doubles, squares], axis=1))
-        if finite.dtype.itemsize > (4 if finite.dtype.kind == "f" else 2):
-            # What rounding took from the squares (Dekker's product), exactly.
-            high = _SPLITTER * doubles
-            high -= high - doubles
-            low = doubles - high
-            rest = ((high * high - squares) + 2 * high * low) + low * low
-            self.sums.add(np.stack([np.zeros_like(rest), rest], axis=1))
+        if not len(finite):
+            return
+        self.sum.add(finite if finite.dtype.kind == "f" else finite.astype(np.float64))
+        if self._source.field.std is None:
+            return
+        has_rest = finite.dtype.itemsize > (4 if finite.dtype.kind == "f" else 2)
+        for start in range(0, len(finite), CACHED_BLOCK):
+            doubles = finite[start : start + CACHED_BLOCK].astype(np.float64, copy=False)
+            squares = doubles * doubles
+            self.squares.add(squares)
+            if has_rest:
+                # What rounding took from the squares (Dekker's product), exactly.
+                high = _SPLITTER * doubles
+                high -= high - doubles
+                low = doubles - high
+                self.squares.add(((high * high - squares) + 2 * high * low) + low * low)
 
     def _add_others(self, values: pa.Array) -> None:
         if self._needs_sums or self._bounds:
@@ -204,7 +211,8 @@ class StatisticsState:
             self.below[key] += number
         for name, number in other.classes.items():
             self.classes[name] += number
-        self.sums.merge(other.sums)
+        self.sum.merge(other.sum)
+        self.squares.merge(other.squares)
         self.large = (self.large[0] + other.large[0], self.large[1] + other.large[1])
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
@@ -249,8 +257,8 @@ class StatisticsState:
         return Fraction(round_float(float(number), dtype)) if number.denominator > 1 else number
 
     def _exact_totals(self) -> tuple[Fraction, Fraction]:
-        totals = [Fraction(total, 1 << 1074) for total in self.sums.__getstate__()]
-        return totals[0] + self.large[0], totals[1] + self.large[1]
+        total, squares = (Fraction(found.__getstate__()[0], 1 << 1074) for found in (self.sum, self.squares))
+        return total + self.large[0], squares + self.large[1]
 
     def _of_quantiles(self) -> Iterator[tuple[str, str, int, int]]:
         number = self.counts.finite
@@ -301,7 +309,8 @@ class StatisticsState:
             "below": [[*key, number] for key, number in self.below.items()],
             "classes": [[name, number] for name, number in self.classes.items()],
             # JSON readers lose the digits of large integers.
-            "sums": [str(total) for total in self.sums.__getstate__()],
+            "sum": str(self.sum.__getstate__()[0]),
+            "squares": str(self.squares.__getstate__()[0]),
             "large": [str(total) for total in self.large],
             "dtypes": sorted(self.dtypes),
             "problem": self.problem,

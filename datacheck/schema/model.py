@@ -29,7 +29,7 @@ __all__ = ["Expression", "Field", "Schema"]
 
 _MAX_SIZE: Final = 1 << 40
 #: Different values of a field that are told apart.
-_MAX_DISTINCT: Final = 1 << 20
+_MAX_DISTINCT: Final = 1 << 16
 
 
 class Field(SchemaPart):
