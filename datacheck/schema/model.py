@@ -23,7 +23,17 @@ from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Share
 from datacheck.schema.meaning import Format, Missing, check_meaning
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault
-from datacheck.schema.values import Bound, DimensionName, Keys, Plain, Scalar, as_expression, as_field, unwrapped
+from datacheck.schema.values import (
+    Bound,
+    DimensionName,
+    Keys,
+    Members,
+    Plain,
+    Scalar,
+    as_expression,
+    as_field,
+    unwrapped,
+)
 
 __all__ = ["Expression", "Field", "Schema"]
 
@@ -58,7 +68,7 @@ class Field(SchemaPart):
             (from 0) or by name, in the order of the axis. What the field says holds for them as well.
         min_distinct, max_distinct: the number of different values in the whole dataset, without nulls and NaN;
             ``min_distinct: 2`` rules out a constant field.
-        covers: values that must all occur in the dataset.
+        covers: values that must all occur in the dataset; ``{from: 0, to: 24}`` are all integers of a range.
         mean, std: bounds on the mean and the sample standard deviation of the finite values of the dataset.
         quantiles: bounds on quantiles: ``{0.5: {le: 40}}`` is the median. The quantile q is the smallest value that at
             least a share q of the finite values do not exceed.
@@ -143,7 +153,9 @@ class Field(SchemaPart):
     max_distinct: int | None = Described(
         default=None, ge=1, le=_MAX_DISTINCT, description="The largest number of different values in the dataset."
     )
-    covers: tuple[Scalar, ...] | None = Described(default=None, description="Values that must occur in the dataset.")
+    covers: Members | None = Described(
+        default=None, description="Values that must occur in the dataset: a list, or all integers {from: 0, to: 24}."
+    )
     mean: Number | None = Described(default=None, description="Bounds on the mean over the dataset.")
     std: Number | None = Described(default=None, description="Bounds on the standard deviation over the dataset.")
     quantiles: Quantiles = Described(default={}, description="Bounds on quantiles, such as {0.5: {le: 40}}.")

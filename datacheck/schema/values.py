@@ -11,7 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-__all__ = ["Bound", "DimensionName", "Keys", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
+__all__ = ["Bound", "DimensionName", "Keys", "Members", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
+
+
+#: Integers that a range may stand for.
+_MAX_MEMBERS = 1 << 16
 
 
 def _bound(value: object) -> object:
@@ -45,6 +49,23 @@ def _member(value: object) -> object:
     if not isinstance(value, bool | int | float | str):
         raise ValueError(f"expected a number, a string, true or false, got {_described(value)}")
     return value
+
+
+def _members(value: object) -> object:
+    """Accept ``{from: 0, to: 24}`` for all integers of a range."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) != {"from", "to"}:
+        raise ValueError("expected a list of values, or all integers of a range: {from: 0, to: 24}")
+    first, last = unwrapped(value["from"]), unwrapped(value["to"])
+    for end in (first, last):
+        if isinstance(end, bool) or not isinstance(end, int):
+            raise ValueError(f"expected integers for 'from' and 'to', got {_described(end)}")
+    assert isinstance(first, int)
+    assert isinstance(last, int)
+    if not 0 <= last - first < _MAX_MEMBERS:
+        raise ValueError(f"{first} to {last} is not a range of 1 to {_MAX_MEMBERS:,} integers")
+    return tuple(range(first, last + 1))
 
 
 def _is_huge(value: object) -> bool:
@@ -102,6 +123,24 @@ def _plain(value: object) -> object:
 DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_member)]
+#: Values in a list, or a range of integers.
+Members = Annotated[
+    tuple[Scalar, ...],
+    BeforeValidator(_members),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": ["boolean", "number", "string"]}, "minItems": 1},
+                {
+                    "type": "object",
+                    "properties": {"from": {"type": "integer"}, "to": {"type": "integer"}},
+                    "required": ["from", "to"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 Keys = Annotated[
     tuple[tuple[str, ...], ...],
     BeforeValidator(_as_key_lists),

@@ -184,6 +184,18 @@ def test_a_field_of_the_structs_in_a_list_is_a_list(tmp_path: Path) -> None:
     assert finding.num_checked == 3
 
 
+def test_classes_without_gaps_are_a_range(tmp_path: Path) -> None:
+    labels = np.arange(25)
+    labels[5] = 6
+    np.save(tmp_path / "y.npy", labels)
+    schema = Schema(fields={None: {"covers": {"from": 0, "to": 24}}})
+    (finding,) = datacheck.scan(tmp_path / "y.npy", schema).findings
+    assert finding.message.startswith("the array lacks 1 of 25 values that must occur: '5'")
+    for wrong in ({"from": 3, "to": 2}, {"from": 0, "to": 10**9}, {"from": 0.5, "to": 2}, {"from": 0}):
+        with pytest.raises(SchemaError, match="covers"):
+            Field(covers=wrong)
+
+
 EVERYTHING = Schema(
     fields={
         "x": {"shape": ["T"], "allow_nan": True, "columns": {"0": {"allow_nan": False, "ge": 0}, "1": {"le": 1}}},

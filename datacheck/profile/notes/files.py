@@ -130,7 +130,9 @@ def _lengths(lengths: Mapping[str, int], uri: str) -> Iterator[Finding]:
     if len(sizes) < 2 or not _are_close(sizes):
         return
     listed = [f"{plain(name, 60)} has {quantity(number, 'row')}" for name, number in list(lengths.items())[:5]]
-    detail = f"{', '.join(listed)}, side by side. As a rule: one dimension name in their shapes, such as shape: [N]"
+    detail = (
+        f"{', '.join(listed)}, side by side. As a rule: one dimension name in their shapes, such as shape: [N] (DC304)"
+    )
     yield Finding("DC513", uri, None, len(sizes), len(lengths), detail=detail)
 
 
