@@ -15,7 +15,7 @@ from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular
 from datacheck.schema.field_parts import index_of, part_path, parts_of
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["missing_columns", "split_columns"]
+__all__ = ["columns_of", "missing_columns", "split_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,11 @@ class _Strided:
 def split_columns(leaf: Leaf, schema: Schema) -> Iterator[Leaf]:
     """A leaf for each index of an axis that the schema has rules for."""
     field = _field_with_parts(leaf, schema)
-    if field is None:
-        return
+    return iter(()) if field is None else columns_of(leaf, field)
+
+
+def columns_of(leaf: Leaf, field: Field) -> Iterator[Leaf]:
+    """A leaf for each column or channel of a field, given one with its values."""
     which, parts = parts_of(field)
     path = None if leaf.path is None else leaf.path.removesuffix("[]")
     for key in parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from datacheck.dataset_rules.size import AgeRule, SizeRule
 from datacheck.dataset_rules.statistics import StatisticsRule
 from datacheck.dataset_rules.time_apart import TimeApartRule
 from datacheck.schema.dimensions import needs_whole_files
+from datacheck.schema.field_parts import part_fields, part_path
 from datacheck.schema.keys import key_columns, outer_names
 from datacheck.schema.model import Schema
 
@@ -51,19 +52,28 @@ def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
     if needs_whole_files(schema):
         rules.append(DimensionsRule(schema))
     rules += map(SequenceRule, schema.sequence)
-    for path, field in schema.fields.items():
-        source = Source(path, field, len(schema.fields) == 1)
+    for source in _sources(schema):
+        field = source.field
         if any((field.mean, field.std, field.quantiles, field.share)):
             rules.append(StatisticsRule(source))
         distinct = DistinctRule(source)
         if distinct.num_wanted or distinct.required or distinct.only is not None:
             rules.append(distinct)
-        if field.max_age is not None and path is not None:
-            rules.append(AgeRule(path, field.max_age))
+        if field.max_age is not None and source.path is not None and source.owner is None:
+            rules.append(AgeRule(source.path, field.max_age))
     rules += map(OwnDatasetRule, load_dataset_checks(schema))
     if schema.splits is not None and schema.splits.time is not None:
         rules.append(TimeApartRule(schema.splits.time))
     return tuple(rules)
+
+
+def _sources(schema: Schema) -> Iterator[Source]:
+    """The fields of a schema, each followed by its columns or channels."""
+    for path, field in schema.fields.items():
+        source = Source(path, field, len(schema.fields) == 1)
+        yield source
+        for key, part in part_fields(field).items():
+            yield Source(part_path(path, key), part, owner=source)
 
 
 def columns_across_files(schema: Schema) -> tuple[str, ...] | None:

@@ -43,7 +43,7 @@ class DistinctRule:
 
     @property
     def columns(self) -> tuple[str | None, ...]:
-        return (self.source.path,)
+        return (self.source.column,)
 
     @property
     def only(self) -> tuple[Any, ...] | None:

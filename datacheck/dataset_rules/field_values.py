@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch
+from datacheck.checks.columns import columns_of
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
 from datacheck.schema.model import Field
 
@@ -18,11 +19,20 @@ __all__ = ["FieldValues", "Source", "values_of"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The field that a rule is about; ``is_only`` if it is the schema's only one, which a nameless array is then, too."""
+    """The field that a rule is about; ``is_only`` if it is the schema's only one, which a nameless array is then, too.
+
+    A column of another field has that one's source as ``owner``.
+    """
 
     path: str | None
     field: Field
     is_only: bool = False
+    owner: Source | None = None
+
+    @property
+    def column(self) -> str | None:
+        """The field to read."""
+        return self.path if self.owner is None else self.owner.path
 
     def holds(self, path: str | None) -> bool:
         """Whether values at a leaf's path are values of the field."""
@@ -55,6 +65,20 @@ class FieldValues:
 
 def values_of(batch: Batch, source: Source) -> Iterator[FieldValues]:
     """The values of a field: of a list those inside it."""
+    for leaf in _leaves_of(batch, source):
+        wanted = source.field.dtype
+        if wanted in FLOAT_FORMATS and leaf.dtype == FLOAT_FORMATS[wanted].name:
+            leaf = replace(leaf, dtype=wanted)
+        yield _present(leaf)
+
+
+def _leaves_of(batch: Batch, source: Source) -> Iterator[Leaf]:
+    """The leaves with the values of a field."""
+    if source.owner is not None:
+        for leaf in _leaves_of(batch, source.owner):
+            if leaf.levels:
+                yield from (part for part in columns_of(leaf, source.owner.field) if part.path == source.path)
+        return
     for column in batch.columns:
         if column.name is not None and source.path is not None and not source.path.startswith(column.name):
             continue
@@ -63,10 +87,7 @@ def values_of(batch: Batch, source: Source) -> Iterator[FieldValues]:
                 continue
             if not leaf.is_numeric and pa.types.is_nested(leaf.values.type):
                 continue
-            wanted = source.field.dtype
-            if wanted in FLOAT_FORMATS and leaf.dtype == FLOAT_FORMATS[wanted].name:
-                leaf = replace(leaf, dtype=wanted)
-            yield _present(leaf)
+            yield leaf
 
 
 def _present(leaf: Leaf) -> FieldValues:

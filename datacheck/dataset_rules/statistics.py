@@ -58,7 +58,7 @@ class StatisticsRule:
 
     @property
     def columns(self) -> tuple[str | None, ...]:
-        return (self.source.path,)
+        return (self.source.column,)
 
     def start(self, part: Part) -> StatisticsState:
         return StatisticsState(self, part)

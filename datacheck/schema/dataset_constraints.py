@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from datacheck.schema.dimensions import needs_whole_files
 from datacheck.schema.dtypes import dtype_kind
+from datacheck.schema.field_parts import parts_of
 from datacheck.schema.validation import fault
 
 __all__ = [
@@ -59,7 +60,8 @@ def has_rules_across_files(schema: Any) -> bool:
         return True
     if needs_whole_files(schema):
         return True
-    return any(field.unique or _has_statistics(field) for field in schema.fields.values())
+    fields = [part for field in schema.fields.values() for part in (field, *parts_of(field)[1].values())]
+    return any(field.unique or _has_statistics(field) for field in fields)
 
 
 def is_of_moment(schema: Any) -> bool:

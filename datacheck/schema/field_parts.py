@@ -33,7 +33,7 @@ AS_STATED: Final = PlainSerializer(lambda part: part.model_dump(mode="json", exc
 NAMELESS: Final = "array"
 _PARTS: Final = ("columns", "channels")
 #: Keys that are about the field as a whole.
-_OF_FIELD: Final = ("dtype", "shape", "unique", "required", "coerce", "checks", "own_checks", *_PARTS)
+_OF_FIELD: Final = ("dtype", "shape", "unique", "required", "coerce", "checks", "own_checks", "max_age", *_PARTS)
 #: What a field allows everywhere, a column can forbid; not the other way round.
 _ALLOWED: Final = ("nullable", "allow_nan", "allow_inf")
 

@@ -196,6 +196,22 @@ def test_classes_without_gaps_are_a_range(tmp_path: Path) -> None:
             Field(covers=wrong)
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_sensor_that_is_always_zero_is_named(tmp_path: Path, workers: int) -> None:
+    values = np.random.default_rng(0).normal(size=(300, 4))
+    values[:, 2] = 0
+    np.save(tmp_path / "sensors.npy", values)
+    table = pa.table({"x": pa.array(values.tolist(), pa.list_(pa.float64()))})
+    pq.write_table(table, tmp_path / "sensors.parquet", row_group_size=37)
+    moving = {key: {"min_distinct": 2, "std": {"gt": 0}} for key in ("a", "b", "c", "d")}
+    for file, name in (("sensors.npy", None), ("sensors.parquet", "x")):
+        report = datacheck.scan(tmp_path / file, Schema(fields={name: {"columns": moving}}), workers=workers)
+        assert [(one.code, one.field) for one in report.findings] == [
+            ("DC323", f"{name or 'array'}[c]"),
+            ("DC324", f"{name or 'array'}[c]"),
+        ]
+
+
 EVERYTHING = Schema(
     fields={
         "x": {"shape": ["T"], "allow_nan": True, "columns": {"0": {"allow_nan": False, "ge": 0}, "1": {"le": 1}}},
