@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ MAX_FRAMES = 32
 MAX_KEPT = 8
 #: Containers with more items are not searched for tensors with a graph: datasets.
 MAX_ITEMS = 64
+
+#: Types of which it is remembered what their values may be.
+MAX_KINDS = 4096
 
 #: Bytes up to which the values of a variable that holds a graph are kept: states that a loop carries on.
 MAX_DETACHED_BYTES = 1 << 20
@@ -98,42 +101,42 @@ def place_of(frame: FrameType | None) -> Place:
     return tuple(place)
 
 
-def _running(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
+def frames_above(
+    frame: FrameType | None, outside: Container[tuple[int, int]] = (), *, small: bool = False
+) -> tuple[Frame, ...]:
+    """A frame and those above it that are not torch's or Python's own, innermost first.
+
+    The first that is still at one of the calls ``outside`` ends them. ``small`` values are kept without their graph.
+    """
+    kept: list[Frame] = []
     for _ in range(MAX_FRAMES):
-        if frame is None:
-            return
-        yield frame, frame.f_lasti
-        frame = frame.f_back
-
-
-def _passed(entry: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
-    passed = []
-    while entry is not None:
-        passed.append((entry.tb_frame, entry.tb_lasti))
-        entry = entry.tb_next
-    return reversed(passed)
-
-
-def _keep(frames: Iterator[tuple[FrameType, int]]) -> tuple[Frame, ...]:
-    kept = []
-    for frame, offset in frames:
-        if kind_of(frame.f_code.co_filename) == "internal":
-            continue
-        names = {name: _graph_of(value) if holds_graph(value) else value for name, value in frame.f_locals.items()}
-        kept.append(Frame(frame.f_code, offset, names, frame.f_globals))
-        if len(kept) == MAX_KEPT:
+        if frame is None or len(kept) == MAX_KEPT:
             break
+        if kind_of(frame.f_code.co_filename) != "internal":
+            if (id(frame.f_code), frame.f_lasti) in outside:
+                break
+            kept.append(_frame(frame, frame.f_lasti, small=small))
+        frame = frame.f_back
     return tuple(kept)
-
-
-def frames_above(frame: FrameType | None) -> tuple[Frame, ...]:
-    """A frame and those above it that are not torch's or Python's own, innermost first."""
-    return _keep(_running(frame))
 
 
 def frames_of_error(error: BaseException) -> tuple[Frame, ...]:
     """The same for the functions that an error went through."""
-    return _keep(_passed(error.__traceback__))
+    passed = []
+    entry = error.__traceback__
+    while entry is not None:
+        if kind_of(entry.tb_frame.f_code.co_filename) != "internal":
+            passed.append(_frame(entry.tb_frame, entry.tb_lasti))
+        entry = entry.tb_next
+    return tuple(passed[: -MAX_KEPT - 1 : -1])
+
+
+def _frame(frame: FrameType, offset: int, *, small: bool = False) -> Frame:
+    names = dict(frame.f_locals)
+    for name, value in names.items():
+        if holds_graph(value):
+            names[name] = _graph_of(value) if small else GRAPH
+    return Frame(frame.f_code, offset, names, frame.f_globals)
 
 
 def _graph_of(value: Any) -> Graph:
@@ -144,18 +147,37 @@ def _graph_of(value: Any) -> Graph:
     return Graph(detached if type(value) is tuple else detached[0])
 
 
+#: What the values of a type may be: a tensor, a mapping, a sequence, an object with fields; or nothing that has a graph.
+_kinds: dict[type, str] = {}
+
+
+def _kind(of: type) -> str:
+    known = _kinds.get(of)
+    if known is None:
+        known = ""
+        if issubclass(of, Tensor):
+            known = "tensor"
+        elif issubclass(of, Mapping):
+            known = "mapping"
+        elif issubclass(of, (list, tuple, set)):
+            known = "sequence"
+        elif hasattr(of, "__dataclass_fields__") and not issubclass(of, (type, nn.Module)):
+            known = "fields"
+        if len(_kinds) < MAX_KINDS:
+            _kinds[of] = known
+    return known
+
+
 def holds_graph(value: Any, depth: int = 2) -> bool:
     """Whether a value is, or is built of, tensors with a graph."""
-    if isinstance(value, Tensor):
-        return value.grad_fn is not None
-    if depth == 0:
+    kind = _kind(type(value))
+    if not kind:
         return False
-    if isinstance(value, Mapping):
-        return len(value) <= MAX_ITEMS and any(holds_graph(part, depth - 1) for part in value.values())
-    if isinstance(value, (list, tuple, set)):
-        return len(value) <= MAX_ITEMS and any(holds_graph(part, depth - 1) for part in value)
-    if hasattr(type(value), "__dataclass_fields__") and not isinstance(value, (type, nn.Module)):
-        return (
-            any(holds_graph(part, depth - 1) for part in vars(value).values()) if hasattr(value, "__dict__") else False
-        )
-    return False
+    if kind == "tensor":
+        return value.grad_fn is not None
+    parts = value
+    if kind == "mapping":
+        parts = value.values()
+    elif kind == "fields":
+        parts = getattr(value, "__dict__", {}).values()
+    return depth > 0 and len(parts) <= MAX_ITEMS and any(holds_graph(part, depth - 1) for part in parts)

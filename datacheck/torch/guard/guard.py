@@ -186,7 +186,9 @@ class Guard:
 
     def _attach(self) -> None:
         self._hooks.attach()
-        self._runner.state.began_after = place_of(sys._getframe(1))
+        state = self._runner.state
+        state.began_after = place_of(sys._getframe(1))
+        state.outside = frozenset(state.began_after)
         self._runner.keep_start()
         if self._runner.layers is not None:
             self._runner.layers.attach()

@@ -113,7 +113,7 @@ class LoopHooks:
         has_gradients = torch.is_grad_enabled()
         if not has_gradients and not module.training:
             return
-        frames = frames_above(sys._getframe(2)) if has_gradients else ()
+        frames = frames_above(sys._getframe(2), state.outside, small=True) if has_gradients else ()
         if state.awaits_update and state.new_parts and has_gradients:
             self._judge_unused_loss(frames)
         if not state.awaits_update:
@@ -163,7 +163,7 @@ class LoopHooks:
         loss = total_of([self._scaled[id(one)][0] if id(one) in self._scaled else one for one in tensors])
         if not self._reaches_model(tensors, loss, place_of(frame)):
             return
-        frames = frames_above(frame)
+        frames = frames_above(frame, state.outside)
         if not state.awaits_update:
             runner.begin(late=True)
         self._adopt_scaler(tensors)

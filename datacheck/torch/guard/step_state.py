@@ -70,6 +70,7 @@ class StepState:
         "num_dropped_parts",
         "num_micro_batches",
         "num_parts_done",
+        "outside",
         "parts",
         "phase",
         "random_after_call",
@@ -92,6 +93,8 @@ class StepState:
         self.num_parts_done = 0
         #: Where the program was when the step before ended, or the guard was attached.
         self.began_after: Place = ()
+        #: The calls that the program was in when the guard was attached.
+        self.outside: frozenset[tuple[int, int]] = frozenset()
         #: The random states after the last of them, or after the step before.
         self.random_after_call: RandomState = {}
         self.losses: list[Tensor] = []
