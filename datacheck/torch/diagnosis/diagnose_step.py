@@ -9,27 +9,28 @@ import torch
 from torch import nn
 
 from datacheck.errors import UsageError
+from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.torch.diagnosis.examine import examine
 from datacheck.torch.diagnosis.swallowed import PrecisionWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from datacheck.schema.model import Schema
     from datacheck.torch.diagnosis.diagnosis import Diagnosis
 
 __all__ = ["diagnose"]
 
 
 def diagnose(
-    loss_fn: Callable[..., torch.Tensor], model: Any = None, batch: Any = None, *, schema: Schema | None = None
+    loss_fn: Callable[..., torch.Tensor], model: Any = None, batch: Any = None, *, schema: SchemaLike = None
 ) -> Diagnosis | None:
     """Run a training step's forward and backward pass, and say what makes its loss or a gradient non-finite.
 
     ``diagnose(loss_fn, model, batch)`` calls ``loss_fn(model, batch)``; ``diagnose(fn)`` calls ``fn()``, which needs
     neither a module nor an optimizer: gradients are taken with respect to whatever leaf tensors it uses. It must return
     a tensor with one value. Weights, buffers, gradients and random state are as before when it returns. With ``schema``,
-    samples that caused the fault and violate the schema make it a fault in the data.
+    in any form that ``datacheck.load_schema`` takes, samples that caused the fault and violate it make it a fault in the
+    data.
 
     Returns None if the loss and every gradient are finite; warns (:class:`~datacheck.torch.PrecisionWarning`) where half
     precision lost values all the same: an infinity that was divided away, an epsilon that is 0. Raises
@@ -38,6 +39,7 @@ def diagnose(
     """
     if not callable(loss_fn):
         raise UsageError(f"expected a function that returns the loss, got {type(loss_fn).__name__}")
+    known = None if schema is None else load_schema(schema)
     if model is None and batch is None:
         return examine(loss_fn, note_lost=_warn)
     modules = model if isinstance(model, nn.Module) else None
@@ -46,7 +48,7 @@ def diagnose(
         model=modules,
         batch=batch,
         replay_on=lambda part: loss_fn(model, part),
-        schema=schema,
+        schema=known,
         note_lost=_warn,
     )
 

@@ -101,11 +101,15 @@ def _from_epsilon(history: History, ratios: list[float]) -> Divergence | None:
     )
 
 
+def _lower_rate(rate: float | None) -> str:
+    """A tenth of a rate, and never more than is usual for any optimizer."""
+    return "a tenth of the present one" if not rate else f"{min(rate / 10, 0.1):.3g}"
+
+
 def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
     rate = next((value for value in reversed(_known(history.learning_rates))), None)
-    lower = f"{rate / 10:.3g}" if rate else "a tenth of the present one"
     remedy = (
-        f"lr = {lower}  # from a checkpoint before the climb\n"
+        f"lr = {_lower_rate(rate)}  # from a checkpoint before the climb\n"
         "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=500)  # warm up\n"
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()"
     )

@@ -56,13 +56,14 @@ class DrivenStep:
         state, training = self._runner.state, self._training
         state.source = Source.GUARD
         random = training.random.state if state.num_micro_batches == 1 else training.random.read()
-        self._runner.add_part(Part(loss_fn, batch, random))
+        if not self._runner.is_off:
+            self._runner.add_part(Part(loss_fn, batch, random))
         if not is_last and isinstance(training.model, DistributedDataParallel):
             with training.model.no_sync():
                 loss = self._backward(loss_fn, batch)
         else:
             loss = self._backward(loss_fn, batch)
-        if loss is not None:
+        if loss is not None and not self._runner.is_off:
             state.losses.append(loss)
         return loss
 
@@ -80,7 +81,7 @@ class DrivenStep:
         try:
             loss = loss_fn(self._training.model, batch)
         except Exception as error:
-            if handle_error(self._runner, error):
+            if not self._runner.is_off and handle_error(self._runner, error):
                 return None
             raise
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -120,7 +121,8 @@ class DrivenStep:
 
     def _update(self) -> None:
         training = self._training
-        self._runner.monitor.updates.before_update()
+        if not self._runner.is_off:
+            self._runner.monitor.updates.before_update()
         try:
             for optimizer in training.optimizers:
                 training.scaler.step(optimizer)

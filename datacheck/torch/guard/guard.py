@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -36,9 +37,12 @@ from datacheck.torch.guard.tracking.loggers import Logger, as_loggers
 from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
-from datacheck.torch.guard.wrappers import optimizer_groups, plain_model, plain_optimizers
+from datacheck.torch.guard.wrappers import is_flat_sharded, optimizer_groups, plain_model, plain_optimizers
 
 __all__ = ["Guard"]
+
+#: The guard of each optimizer.
+_guards: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Guard]] = weakref.WeakKeyDictionary()
 
 
 class Guard:
@@ -167,6 +171,9 @@ class Guard:
         self._trainer_step = TrainerStep(self._runner)
         self._tracker = self._track(loggers)
         self._on_remove: list[Callable[[], None]] = []
+        #: Guards whose ``with`` block is open and whose place this one takes.
+        self._suspended: list[Guard] = []
+        self._num_entered = 0
         self._attach()
 
     def _track(self, loggers: list[Logger]) -> Tracker:
@@ -185,6 +192,10 @@ class Guard:
         return runner.log.tracker
 
     def _attach(self) -> None:
+        if self._runner.is_off:
+            return
+        if not self._hooks.is_attached:
+            self._replace_others()
         self._hooks.attach()
         state = self._runner.state
         state.began_after = place_of(sys._getframe(1))
@@ -193,8 +204,21 @@ class Guard:
         if self._runner.layers is not None:
             self._runner.layers.attach()
 
+    def _replace_others(self) -> None:
+        """Take the place of the guards of the same optimizers: a cell of a notebook may have run again."""
+        for optimizer in self._runner.training.optimizers:
+            known = _guards.get(optimizer)
+            other = None if known is None else known()
+            if other is not None and other is not self and other._hooks.is_attached:
+                runner = other._runner
+                runner.log.add_act("removed", runner.training.step, "a new guard of the same optimizer took its place")
+                if other._num_entered:
+                    self._suspended.append(other)
+                other.remove()
+            _guards[optimizer] = weakref.ref(self)
+
     def _require_attached(self) -> None:
-        if not self._hooks.is_attached:
+        if not self._hooks.is_attached and not self._runner.is_off:
             raise UsageError("the guard was removed; make a new one, or enter it again: with guard: ...")
 
     def step(self, loss_fn: LossFunction, batch: Any, *, update: bool | None = None) -> Tensor:
@@ -356,20 +380,31 @@ class Guard:
         if self._runner.layers is not None:
             self._runner.layers.remove()
         self._runner.state.clear()
+        while self._suspended:
+            other = self._suspended.pop()
+            if other._num_entered:
+                other._attach()
 
     def __enter__(self) -> Self:
+        self._num_entered += 1
         self._attach()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._num_entered -= 1
         self.finished(error)
 
 
 def _check_arguments(model: object, optimizers: Sequence[object], scaler: object, schedulers: Sequence[object]) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"Guard: expected a torch.nn.Module, got {type(model).__name__}")
+    if any(is_flat_sharded(module) for module in model.modules()):
+        raise UsageError(
+            "Guard: FullyShardedDataParallel keeps the weights of many layers in one flat parameter, which the guard cannot"
+            " read; shard the model with torch.distributed.fsdp.fully_shard(model)"
+        )
     for optimizer in optimizers:
         if not isinstance(optimizer, Optimizer):
             raise UsageError(f"Guard: expected one or more torch.optim.Optimizer, got {type(optimizer).__name__}")

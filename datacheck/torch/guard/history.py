@@ -52,6 +52,12 @@ class HistoryBuffer:
         last = self._updates[-1] if self._updates else None
         return last[1] if last is not None and last[0] == step else None
 
+    def forget_after(self, step: int) -> None:
+        """Forget the steps after one, since they were undone."""
+        for entries in (self._steps, self._updates):
+            while entries and entries[-1][0] > step:
+                entries.pop()
+
     def view(self) -> History:
         """The history as plain values, oldest first."""
         return History(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -45,8 +45,8 @@ class LoopHooks:
         self._handles: list[RemovableHandle] = []
         self._closure: ClosureCheck | None = None
         self._devices = sorted({"cpu", *(device.type for device in runner.training.devices())})
-        #: Whether backward from a place in the program reaches the model, and where functions call it.
-        self._reaches: dict[Place, bool] = {}
+        #: Which optimizers' parameters backward from a place in the program reaches, and where functions call it.
+        self._reaches: dict[Place, frozenset[int]] = {}
         self._ends: dict[Any, int] = {}
         #: A scaled loss by its id: the loss, and what scaled it.
         self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
@@ -161,7 +161,8 @@ class LoopHooks:
         if state.source in (Source.GUARD, Source.GUARD_CLOSURE) or state.phase not in (Phase.IDLE, Phase.OBSERVE):
             return
         loss = total_of([self._scaled[id(one)][0] if id(one) in self._scaled else one for one in tensors])
-        if not self._reaches_model(tensors, loss, place_of(frame)):
+        reached = self._find_reached(tensors, loss, place_of(frame))
+        if not reached:
             return
         frames = frames_above(frame, state.outside)
         if not state.awaits_update:
@@ -174,28 +175,33 @@ class LoopHooks:
         state.add_call(LoopCall(frames, state.new_parts, random, autocast, loss, fetched, began_after))
         if loss is not None:
             state.losses.append(loss)
+        state.reached |= reached
+        # Its gradients are added to those that were checked.
+        state.decisions.clear()
         self._ends.update((one.code, one.offset) for one in frames)
 
     def after_backward(self) -> None:
         if self._state.is_open:
             self._state.random_after_call = self._runner.training.random.read()
 
-    def _reaches_model(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> bool:
-        """Whether backward reaches a parameter of this guard; found out once for each place in the program."""
+    def _find_reached(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> frozenset[int]:
+        """The optimizers whose parameters backward reaches; found out once for each place in the program."""
         known, parts = self._reaches.get(place), self._state.new_parts
         is_called = bool(parts) and parts[-1] is not self._last_part
         if known is not None and not (known or is_called):
-            return False
+            return known
         self._last_part = parts[-1] if parts else None
         # A place may be a helper that several models share: where it matters, it is found out again.
         if known is None or (loss is not None and loss.is_cpu and not math.isfinite(loss.item())):
             if len(self._reaches) >= MAX_PLACES:
                 self._reaches.clear()
             training = self._runner.training
-            own = {id(parameter.tensor) for parameter in training.parameters}
-            known = any(id(leaf) in own for tensor in tensors for leaf in leaves_of(tensor))
-            # Sharded parameters are gathered into other tensors.
-            known = known or (is_called and is_sharded(unwrap_model(training.model)))
+            owners = {id(parameter.tensor): parameter.optimizer for parameter in training.parameters}
+            leaves = (leaf for tensor in tensors for leaf in leaves_of(tensor))
+            known = frozenset(owners[id(leaf)] for leaf in leaves if id(leaf) in owners)
+            if not known and is_called and is_sharded(unwrap_model(training.model)):
+                # Sharded parameters are gathered into other tensors.
+                known = frozenset(range(len(training.optimizers)))
             self._reaches[place] = known
         return known
 
@@ -233,11 +239,25 @@ class LoopHooks:
 
     # Updates.
 
-    def _parameters_of(self, optimizer: Optimizer) -> list[NamedParameter]:
+    def _partners_of(self, optimizer: Optimizer) -> tuple[Optimizer, ...]:
+        """The optimizers that step for the same loss: those of one container, and those that its gradients reach."""
+        training, reached = self._runner.training, self._state.reached
+        partners = training.partners_of(optimizer)
+        # A scaler unscales the gradients of each optimizer when it steps it.
+        if (
+            len(training.optimizers) == 1
+            or training.scaler.is_active
+            or training.optimizers.index(optimizer) not in reached
+        ):
+            return partners
+        others = (training.optimizers[index] for index in sorted(reached))
+        return (*partners, *(one for one in others if one not in partners and id(one) not in self._state.updated))
+
+    def _parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
         training = self._runner.training
         if len(training.optimizers) == 1:
             return training.parameters
-        indices = {training.optimizers.index(one) for one in training.partners_of(optimizer)}
+        indices = {training.optimizers.index(one) for one in optimizers}
         return [parameter for parameter in training.parameters if parameter.optimizer in indices]
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -264,7 +284,9 @@ class LoopHooks:
         if closure is None:
             self._check_update(optimizer)
             return None
-        self._closure = ClosureCheck(runner, optimizer, closure, self._parameters_of(optimizer))
+        self._closure = ClosureCheck(
+            runner, optimizer, closure, self._parameters_of(runner.training.partners_of(optimizer))
+        )
         self._allow_update(optimizer)
         if len(args) > 1:
             return (args[0], self._closure, *args[2:]), kwargs
@@ -273,14 +295,15 @@ class LoopHooks:
     def _check_update(self, optimizer: Optimizer) -> None:
         runner = self._runner
         scale, may_overflow = fused_scale(optimizer)
+        partners = self._partners_of(optimizer)
         makes_update = runner.check(
-            self._parameters_of(optimizer),
+            self._parameters_of(partners),
             self._state.losses,
             scale,
             may_overflow=may_overflow,
             optimizer=runner.training.optimizers.index(optimizer),
         )
-        for partner in runner.training.partners_of(optimizer):
+        for partner in partners:
             if partner is not optimizer:
                 self._state.decisions[id(partner)] = makes_update
         self._apply(optimizer, makes_update=makes_update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ class StepRunner:
         config: GuardConfig,
     ) -> None:
         self.config = config
+        #: Whether ``DATACHECK_GUARD=off`` has switched every guard off: steps run, and nothing is checked.
+        self.is_off = os.environ.get("DATACHECK_GUARD", "").lower() in ("off", "0", "false", "no")
         self.training = Training(model, optimizers, LossScaler(scaler), schedulers, synchronize=config.synchronize)
         self.state = StepState()
         self.log = GuardLog()
@@ -78,6 +81,8 @@ class StepRunner:
 
     def begin(self, *, late: bool = False) -> None:
         """Begin a step. ``late``: its forward pass went by unnoticed."""
+        if self.is_off:
+            return
         training, state = self.training, self.state
         self.policy.before_step()
         if training.parameters is not self._known_parameters:
@@ -121,6 +126,8 @@ class StepRunner:
 
     def close(self) -> None:
         """End a step. Its batch is freed, unless the step tripped and may yet be written to a bundle."""
+        if self.is_off:
+            return
         if self.layers is not None and self.training.step == 1:
             for detail, severity in self.layers.limitations():
                 self.log.add_note("the layers", detail, severity)
@@ -171,6 +178,8 @@ class StepRunner:
         grad_norm: Tensor | float | None = None,
     ) -> Reading:
         """Check a step before the scaler, if there is one, has had its say about the update of ``optimizer``."""
+        if self.is_off:
+            return Reading()
         known = self._recall()
         if known is not None:
             return known
@@ -194,6 +203,8 @@ class StepRunner:
 
     def after_update(self) -> None:
         """Check what an update left behind, unless it was made in spite of a trip."""
+        if self.is_off:
+            return
         self._overflows.num_in_row = 0
         self.training.num_updates += 1
         late = self.monitor.updates.after_update(check=not self.state.is_unresolved)
@@ -204,12 +215,14 @@ class StepRunner:
 
     def after_overflow(self) -> None:
         """Check the loss scale after a step that overflowed."""
-        self._resolve_if_any(self._overflows.find_collapse())
+        if not self.is_off:
+            self._resolve_if_any(self._overflows.find_collapse())
 
     def adopt_scaler(self, scaler: GradScaler) -> None:
         """Follow a GradScaler that the loop uses and the guard was not given."""
         self.training.scaler = LossScaler(scaler)
-        self.log.add_note("the scaler", "the loop uses a GradScaler that the guard was not given: it is followed")
+        detail = "the loop uses a GradScaler that the guard was not given: it is followed"
+        self.log.add_act("scaler", self.training.step, detail)
 
     def judge_skipped_update(self, optimizer: Optimizer, *, is_judged: bool) -> None:
         """Judge a step whose update the scaler has skipped: an overflow, or a step that is bad at any scale."""
@@ -266,6 +279,9 @@ class StepRunner:
         self._note_bad_batches(trip, diagnosis)
         with state.during(Phase.ACT):
             verdict = policy.act(trip, plan)
+        if self.training.went_back_to is not None:
+            self.monitor.history.forget_after(self.training.went_back_to)
+            self.training.went_back_to = None
         state.is_unresolved = not trip.is_spike and not verdict.is_resolved
         if verdict.stops:
             if not plan.needs_diagnosis:

@@ -74,6 +74,7 @@ class StepState:
         "parts",
         "phase",
         "random_after_call",
+        "reached",
         "source",
         "stale_gradients",
         "trip",
@@ -90,6 +91,8 @@ class StepState:
         self.num_dropped_parts = 0
         #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
         self.calls: list[LoopCall] = []
+        #: The positions of the optimizers whose parameters these calls reach.
+        self.reached: frozenset[int] = frozenset()
         self.num_parts_done = 0
         #: Where the program was when the step before ended, or the guard was attached.
         self.began_after: Place = ()
@@ -158,6 +161,7 @@ class StepState:
         """Forget what was observed; this frees the batch."""
         self.parts.clear()
         self.calls.clear()
+        self.reached = frozenset()
         self.num_parts_done = 0
         self.losses.clear()
         self.known_bad = None

@@ -34,7 +34,7 @@ class TrainerStep:
     def begin(self, batch: Any, loss_fn: LossFunction | None) -> None:
         """Begin a step or, in one that awaits its update, the next micro-batch."""
         runner, state = self._runner, self._state
-        if self.is_replaying:
+        if self.is_replaying or runner.is_off:
             return
         if not state.awaits_update:
             runner.begin()
@@ -52,7 +52,7 @@ class TrainerStep:
     ) -> Decision:
         """Check the step before ``optimizer`` (None: all of them) updates, and decide about the update."""
         runner, state, training = self._runner, self._state, self._runner.training
-        if self.is_replaying:
+        if self.is_replaying or runner.is_off:
             return Decision(True)
         training.refresh()
         if not state.is_open:

@@ -54,6 +54,8 @@ class Training:
         self.gradient_scale = 1.0
         self.step = 0
         self.num_updates = 0
+        #: The step to whose state an action has just gone back.
+        self.went_back_to: int | None = None
         self._synchronize = synchronize
         self._peers: RankGroup | None = None
         self._peers_are_known = False

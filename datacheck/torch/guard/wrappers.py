@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["optimizer_groups", "plain_model", "plain_optimizers"]
+__all__ = ["is_flat_sharded", "optimizer_groups", "plain_model", "plain_optimizers"]
 
 #: Attributes under which wrappers keep the optimizer that makes the update: of Accelerate, Lightning and Fabric, fastai.
 _INNER = ("optimizer", "_optimizer", "opt")
@@ -65,6 +65,14 @@ def _is_delegated(outer: Any, inner: Optimizer) -> bool:
     if not isinstance(outer, Optimizer):
         return True
     return outer.state is inner.state and outer.param_groups is inner.param_groups
+
+
+def is_flat_sharded(module: nn.Module) -> bool:
+    """Whether a module is FSDP's first version, of which torch is not asked, since its import is slow."""
+    return any(
+        kind.__name__ == "FullyShardedDataParallel" and kind.__module__.startswith("torch.distributed.fsdp")
+        for kind in type(module).__mro__
+    )
 
 
 def plain_model(model: Any) -> Any:

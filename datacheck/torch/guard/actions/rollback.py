@@ -124,4 +124,5 @@ class Rollback(Action):
         self._is_fresh = False
         undone = quantity(training.num_updates - image.num_updates, "update")
         training.num_updates = image.num_updates
+        training.went_back_to = image.step
         return Outcome.SKIP_UPDATE, f"back to the state after step {image.step}: {undone} undone"
