@@ -32,7 +32,7 @@ _FILES = (structure, numbers, bounds, rows, datasets, training, guard, notes, me
 CODES: dict[str, Code] = {entry.code: entry for file in _FILES for entry in file.CODES}
 
 #: A code, or the beginning of one, of a check of the user's.
-OWN_CODE = re.compile(r"X\d{0,6}", re.ASCII)
+OWN_CODE = re.compile(r"X\d{1,6}", re.ASCII)
 
 #: The codes of rows that are found outside the checks of a batch: by comparing keys, and by the parser.
 DUPLICATE_ROW, MALFORMED_ROW = "DC301", "DC305"

@@ -23,6 +23,7 @@ from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.sample_files import require_rows
 from datacheck.reports.gate_report import GateReport
 from datacheck.schema.loading import load_schema
+from datacheck.schema.tolerances import TolerancesByField, apply_tolerances
 from datacheck.sources.discover import InputFile, Inputs, discover, skipped_findings
 from datacheck.sources.indexes import check_indexes
 from datacheck.storage import storage_of
@@ -175,12 +176,23 @@ def _scan_by_schema(
     for reference, group in by_schema.items():
         require_rows(group, schemas[reference])
     with Cache(settings.cache_dir) if settings.cache else nullcontext() as cache:
-        return [
-            scan_changed(
+        scans = {
+            reference: scan_changed(
                 group, schemas[reference], cache, workers=settings.workers, executor=executor, progress=progress
             )
             for reference, group in by_schema.items()
-        ]
+        }
+    return [_tolerant(scan, schemas[reference].tolerances) for reference, scan in scans.items()]
+
+
+def _tolerant(scan: ChangedScan, tolerances: TolerancesByField) -> ChangedScan:
+    """The scan, whose findings within the tolerances of its schema are notes."""
+    if not tolerances:
+        return scan
+    verdicts = [
+        replace(verdict, findings=tuple(apply_tolerances(verdict.findings, tolerances))) for verdict in scan.verdicts
+    ]
+    return replace(scan, verdicts=verdicts, cross_file=tuple(apply_tolerances(scan.cross_file, tolerances)))
 
 
 def _roots(paths: PathsLike, configuration: Configuration) -> list[str]:

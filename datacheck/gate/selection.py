@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from datacheck.codes import codes_with_prefix, longest_prefix
 from datacheck.findings import Finding, Severity
-from datacheck.gate.limits import Limit
-from datacheck.gate.settings import Settings, Tolerances
-from datacheck.reports.text import append_detail
+from datacheck.gate.settings import Settings
+from datacheck.schema.tolerances import apply_tolerance
 
 __all__ = ["Selected", "select"]
 
@@ -40,7 +38,7 @@ def select(findings: Iterable[Finding], settings: Settings) -> Selected:
         if _is_ignored(finding.code, settings):
             num_ignored += 1
         else:
-            counted.append(_apply_tolerance(_apply_severity(finding, settings.severity), settings.tolerances))
+            counted.append(apply_tolerance(_apply_severity(finding, settings.severity), settings.tolerances))
     return Selected(tuple(counted), num_ignored)
 
 
@@ -54,23 +52,6 @@ def _is_ignored(code: str, settings: Settings) -> bool:
 def _apply_severity(finding: Finding, severities: Mapping[str, Severity]) -> Finding:
     severity = _get_by_prefix(finding.code, severities)
     return finding if severity is None else replace(finding, severity=severity)
-
-
-def _apply_tolerance(finding: Finding, tolerances: Tolerances) -> Finding:
-    limit = _find_limit(finding, tolerances)
-    if limit is None or not limit.admits(finding) or finding.severity is Severity.INFO:
-        return finding
-    return replace(finding, severity=Severity.INFO, detail=append_detail(finding, f"within the tolerance of {limit}"))
-
-
-def _find_limit(finding: Finding, tolerances: Tolerances) -> Limit | None:
-    """The limit for the finding's field: by its exact name, or else by the first matching pattern."""
-    if finding.field in tolerances:
-        return _get_by_prefix(finding.code, tolerances[finding.field])
-    for pattern, limits in tolerances.items():
-        if pattern is not None and fnmatch.fnmatchcase(finding.field or "", pattern):
-            return _get_by_prefix(finding.code, limits)
-    return None
 
 
 def _get_by_prefix(code: str, by_prefix: Mapping[str, T]) -> T | None:

@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from datacheck.codes import CODES, OWN_CODE, codes_with_prefix
 from datacheck.errors import nearest_name
 from datacheck.findings import Severity
-from datacheck.gate.limits import Limit
 from datacheck.gate.patterns import pattern_problem
 from datacheck.jobs.reading import Reading
 from datacheck.profile.compare.thresholds import Thresholds
 from datacheck.reports.formats import FORMATS
-from datacheck.schema.validation import fault
+from datacheck.schema.tolerances import Tolerances
 from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.text import plain
 
-__all__ = ["Color", "Settings", "Tolerances"]
+__all__ = ["Color", "Settings"]
 
 Color = Literal["auto", "always", "never"]
 
 #: Field name or pattern -> limits by code. None stands for an unnamed array.
-Tolerances = Mapping[str | None, Mapping[str, Limit]]
 
 _NAMES = {code.name: code.code for code in CODES.values()}
-_TOLERABLE = {number: code for number, code in CODES.items() if code.tolerable}
 
 
 def _known_code(prefix: str) -> str:
@@ -72,30 +69,6 @@ def _at_least_one(codes: tuple[str, ...]) -> tuple[str, ...]:
 def _as_list(value: Any) -> Any:
     """Accept a single string for a list of one."""
     return [value] if isinstance(value, str) else value
-
-
-def _parse_tolerances(written: Any) -> Tolerances:
-    if not isinstance(written, Mapping):
-        raise ValueError("must be a mapping of fields to limits, such as {gust = '5%'}")
-    # TOML has no null: there the unnamed array of an .npy file is the empty name.
-    return {field or None: _parse_limits(field, limits) for field, limits in written.items()}
-
-
-def _parse_limits(field: str | None, written: Any) -> Mapping[str, Limit]:
-    """Limits by code. A limit without codes applies to every tolerable code."""
-    by_code = written if isinstance(written, Mapping) else dict.fromkeys(_TOLERABLE, written)
-    limits: dict[str, Limit] = {}
-    for code, limit in by_code.items():
-        place = (field, code) if isinstance(written, Mapping) else (field,)
-        try:
-            known = _known_code(code)
-            limits[known] = Limit.parse(limit)
-        except ValueError as error:
-            raise fault(place, str(error)) from None
-        if not (codes_with_prefix(known) & _TOLERABLE.keys() or OWN_CODE.fullmatch(known)):
-            problem = f"{known} does not count values, so it has no tolerance; use 'ignore' or 'severity'"
-            raise fault(place, problem)
-    return limits
 
 
 CodePrefix = Annotated[str, AfterValidator(_known_code)]
@@ -150,7 +123,7 @@ class Settings(BaseModel):
     select: Annotated[Codes, AfterValidator(_at_least_one)] = ("DC",)
     ignore: Codes = ()
     severity: dict[CodePrefix, Severity] = {}
-    tolerances: Annotated[Tolerances, PlainValidator(_parse_tolerances)] = {}
+    tolerances: Tolerances = {}
     notes: bool = False
     baseline: Name | Literal[False] | None = None
     cache: bool = True

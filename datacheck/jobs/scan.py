@@ -39,6 +39,7 @@ from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Field, Schema
+from datacheck.schema.tolerances import apply_tolerances
 from datacheck.sources import source_for
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.discover import InputFile, Inputs, discover, skipped_findings
@@ -88,7 +89,8 @@ def scan(
         report = _scan_inputs(inputs, loaded, Execution(workers, executor, progress or NullProgress()))
     else:
         report = _scan_memory(data, loaded)
-    return replace(report, seconds=time.perf_counter() - started)
+    findings = tuple(apply_tolerances(report.findings, loaded.tolerances))
+    return replace(report, findings=findings, seconds=time.perf_counter() - started)
 
 
 def are_paths(data: Any) -> bool:

@@ -131,10 +131,11 @@ def _schema_changes(first: Schema, second: Schema) -> Iterator[Change]:
         "strict": _effect_of_switch(Effect.STRICTER),
         "coerce": _effect_of_switch(Effect.LOOSER),
         "missing": lambda _before, _after: Effect.BOTH,
+        "tolerances": lambda _before, _after: Effect.BOTH,
         "pandera": _effect_of_rule,
     }
-    for option in ("name", "description", "strict", "coerce", "missing", "pandera", "metadata"):
-        before, after = getattr(first, option), getattr(second, option)
+    for option in ("name", "description", "strict", "coerce", "missing", "tolerances", "pandera", "metadata"):
+        before, after = (schema.model_dump(mode="json", include={option})[option] for schema in (first, second))
         if before != after:
             effect = effects[option](before, after) if option in effects else Effect.NONE
             yield Change((option,), before, after, effect)

@@ -22,6 +22,7 @@ from datacheck.schema.field_paths import find_field
 from datacheck.schema.intervals import Count, Duration, Number, Quantiles, Shares
 from datacheck.schema.meaning import Format, Missing, check_meaning
 from datacheck.schema.references import REFERENCE
+from datacheck.schema.tolerances import Tolerances
 from datacheck.schema.validation import fault
 from datacheck.schema.values import (
     Bound,
@@ -315,7 +316,10 @@ class Schema(SchemaPart):
     determines: Dependencies = Described(default=(), description="Fields that determine others: {text: label}.")
     references: References = Described(default=(), description="Foreign keys: keys that occur in another file.")
     splits: Splits | None = Described(default=None, description="Rules across the training split and the others.")
-    own_checks: OwnChecks = Described(default=(), description="Checks of your own of whole rows, or of the dataset.")
+    tolerances: Tolerances = Described(
+        default={}, description="The violations to allow in each file, by field and code: {gust: {DC101: 1%}}."
+    )
+    own_checks: OwnChecks = Described(default=(), description="Checks of your own of the dataset.")
     missing: Missing = Described(default=(), description="Values that stand for a missing one in every field.")
     pandera: str | None = Described(
         default=None, description="A pandera schema or model to check as well: package.module:Name."

@@ -87,7 +87,7 @@ def _build_schema(schema: SchemaProtocol) -> Any:
     if schema.checks:
         carried["checks"] = [check.model_dump(mode="json", exclude_defaults=True) for check in schema.checks]
     rules = schema.model_dump(mode="json", exclude_defaults=True)
-    carried |= {name: rules[name] for name in SCHEMA_RULES if name in rules}
+    carried |= {name: rules[name] for name in (*SCHEMA_RULES, "tolerances") if name in rules}
     if said["metadata"] != schema.metadata:
         carried["metadata"] = schema.metadata
     if carried:

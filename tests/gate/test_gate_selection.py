@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacheck import Finding, Severity
-from datacheck.gate.limits import Limit
 from datacheck.gate.selection import select
 from datacheck.gate.settings import Settings
+from datacheck.schema.tolerances import Limit
 
 
 def finding(code: str = "DC101", field: str | None = "x", violations: int = 3, checked: int = 100) -> Finding:

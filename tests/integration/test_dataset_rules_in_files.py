@@ -11,10 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 import datacheck
+from datacheck.errors import SchemaError
 from datacheck.findings import Finding
 from datacheck.gate.checking import check
+from datacheck.schema.loading import dump_schema
 from datacheck.storage import change_detection
 
 
@@ -153,3 +156,27 @@ def test_splits_are_told_by_the_names_of_files_and_folders(tmp_path: Path) -> No
     alone = datacheck.scan(tmp_path / "data" / "train", rules)
     assert alone.ok
     assert {one.code for one in alone.findings} == {"DC315"}
+
+
+def test_tolerances_of_the_schema_make_notes_of_findings_within_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([*np.ones(198), np.nan, np.inf]))
+    table = {"tolerances": {None: {"DC101": "1%"}}}
+    data = np.load("x.npy")
+    for report in (datacheck.scan("x.npy", table), datacheck.scan(data, table)):
+        assert [(one.code, one.severity) for one in report.findings] == [("DC101", "info"), ("DC102", "error")]
+    Path("s.yaml").write_text("tolerances: {'': {DC10: 1}, other: 3}\n")
+    assert check(["x.npy"], schema="s.yaml").ok
+    assert (
+        datacheck.load_schema("s.yaml").tolerances
+        == datacheck.load_schema({"tolerances": {"": {"DC10": 1}, "other": 3}}).tolerances
+    )
+
+
+def test_a_schema_with_tolerances_is_written_and_read_again() -> None:
+    schema = datacheck.load_schema({"tolerances": {"x": {"DC101": "0.5%"}, "*": 2}})
+    assert datacheck.load_schema(yaml.safe_load(dump_schema(schema))) == schema
+    with pytest.raises(SchemaError, match=r"tolerances.x.DC001: DC001 does not count values"):
+        datacheck.load_schema({"tolerances": {"x": {"DC001": 1}}})

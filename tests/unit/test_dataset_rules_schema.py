@@ -128,3 +128,10 @@ def test_a_diff_names_each_rule_about_the_dataset() -> None:
         ("fields.x.min_distinct", "looser"),
         ("fields.x.share", "stricter"),
     }
+
+
+def test_tolerances_travel_through_pandera_and_show_in_a_diff() -> None:
+    schema = parse_schema({"fields": {"x": {}}, "tolerances": {"x": {"DC101": "1%"}}}, "schema")
+    assert load_schema(schema.to_pandera()) == schema
+    (change,) = diff_schemas(parse_schema({"fields": {"x": {}}}, "old"), schema).changes
+    assert (change.place, change.after) == ("tolerances", {"x": {"DC101": "1%"}})

@@ -38,6 +38,7 @@ from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike, load_schema
 from datacheck.schema.model import Schema
+from datacheck.schema.tolerances import apply_tolerances
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.memory import MEMORY_URI
 from datacheck.text import join_limited, plain, quantity
@@ -108,7 +109,8 @@ def compare(
         raise UsageError(f"key={key!r} names no fields: use key='patient_id', key='a,b', or a list of such keys")
     comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or NullProgress(), options)
     report = comparison.run(train, others)
-    return replace(report, seconds=time.perf_counter() - started)
+    findings = tuple(apply_tolerances(report.findings, loaded.tolerances))
+    return replace(report, findings=findings, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True, slots=True)
