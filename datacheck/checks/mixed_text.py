@@ -16,7 +16,7 @@ from datacheck.leaves import BoolArray, arrow_bits
 from datacheck.sources.base import NULL_WORDS
 from datacheck.sources.text_parsing import describe_lookalikes
 
-__all__ = ["describe_words", "nan_words"]
+__all__ = ["describe_words", "nan_words", "words_for_nan"]
 
 #: How many words to look at.
 _MAX_CELLS = 1000
@@ -30,7 +30,8 @@ def describe_words(words: pa.Array, unconvertible: BoolArray) -> str:
 
 
 @functools.cache
-def _nan_words() -> pa.Array:
+def words_for_nan() -> pa.Array:
+    """The words that pandas' readers take for missing values, as an Arrow array."""
     # pa.array would import pandas.
     offsets = np.cumsum([0, *map(len, _NAN_WORDS)], dtype=np.int32)
     text = pa.py_buffer("".join(_NAN_WORDS).encode())
@@ -43,7 +44,7 @@ def nan_words(batch: Batch) -> Iterator[Outcome]:
         if not column.untyped:
             continue
         texts: pa.Array = column.data
-        is_nan = arrow_bits(pc.is_in(texts, value_set=_nan_words()))
+        is_nan = arrow_bits(pc.is_in(texts, value_set=words_for_nan()))
         rows = np.flatnonzero(is_nan).astype(np.int64)
         if len(rows):
             first = rows[:MAX_EXAMPLES].tolist()

@@ -255,4 +255,28 @@ CODES = (
         ),
         remedy="Split by time, with a gap that is as long as the horizon of the features.",
     ),
+    _code(
+        code="DC515",
+        name="missing-words",
+        message="{violations} of {checked} texts in {field} are words for a missing value. {detail}",
+        finds=(
+            "Texts such as `None`, `nan` or `N/A` in a field that mostly has others, in a format that knows text from null. In"
+            " text files it is DC106."
+        ),
+        why=(
+            "`str(None)` and `str(float('nan'))` write them: a missing value has become a category, a token or a name, and no"
+            " check for nulls finds it."
+        ),
+        example=(
+            "Missing values were converted to text:\n"
+            "\n"
+            "    DC515 info: 12 of 5,000 texts in 'city' are words for a missing value. As a rule: missing: ['None', 'nan']"
+            " (people.parquet, row group 0, rows 3, 71, …)"
+        ),
+        remedy=(
+            "Write nulls where the data is produced, or say what the words mean:\n"
+            "\n"
+            "    city: {dtype: string, nullable: true, missing: [None, nan]}"
+        ),
+    ),
 )

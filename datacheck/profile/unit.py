@@ -173,7 +173,9 @@ class _UnitProfiler:
         num_nan = profile.num_nan
         profile.add(leaf, encoded, coalesced.batch.row_start, self._seed)
         if self._options.with_notes:
-            self._result.notes.setdefault((leaf.path, leaf.dtype), LeafNotes()).add(leaf, encoded, coalesced)
+            is_untyped = any(column.untyped and column.name == leaf.path for column in coalesced.batch.columns)
+            notes = self._result.notes.setdefault((leaf.path, leaf.dtype), LeafNotes())
+            notes.add(leaf, encoded, coalesced, is_untyped=is_untyped)
         if profile.sample is not None and not self._seed:
             self._seed = profile.sample.seed
         # NaN in the slots of nulls is not counted, and does not affect a hash either.

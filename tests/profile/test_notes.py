@@ -176,6 +176,11 @@ def weather(num_missing: int, missing: float = -999.99) -> np.ndarray[Any, Any]:
         ({"a": ["good", "M\ufffdnchen"]}, "DC510", "1 of 2 texts in 'a' have U+FFFD or control characters"),
         ({"a": [f"{n},5" for n in range(20)]}, "DC511", "the texts in 'a' look like numbers with a decimal comma"),
         ({"a": [f"{n}.5" for n in range(20)]}, "DC511", "the texts in 'a' are numbers. As a rule: dtype: float64"),
+        (
+            {"a": ["Ada", "None", "Bob", "nan", "N/A"] + ["x"] * 5},
+            "DC515",
+            "3 of 10 texts in 'a' are words for a missing value. As a rule: missing: ['None', 'nan', 'N/A']",
+        ),
         ({"x": np.zeros((80, 2)), "y": np.zeros(79)}, "DC513", "x has 80 rows, y has 79 rows, side by side"),
     ],
 )

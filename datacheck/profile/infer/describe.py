@@ -82,10 +82,21 @@ def _remarks_on_numbers(profile: LeafProfile, notes: NumberNotes, summary: Field
         found.append(zeros)
     if is_float and notes.is_whole and notes.num_finite >= _MIN_QUANTILES and not counts:
         found.append("all are integers")
-    narrow = _narrower(profile, summary)
-    if narrow:
+    if narrow := _narrower(profile, summary):
         found.append(f"{narrow} would hold them")
+    if _reaches_limits(profile):
+        found.append(f"they reach the limits of {dtype}: larger ones may have wrapped around")
     return found
+
+
+def _reaches_limits(profile: LeafProfile) -> bool:
+    """Whether integers come so close to both ends of their dtype, or to its upper end, that it may be too narrow."""
+    bits = profile.dtype.lstrip("uint")
+    if not profile.dtype.startswith(("int", "uint")) or bits not in ("16", "32"):
+        return False
+    first, last = integer_range(profile.dtype)
+    near = (last - first) // 100
+    return bool(profile.high >= last - near and (first == 0 or profile.low <= first + near))
 
 
 def _narrower(profile: LeafProfile, summary: FieldSummary) -> str:
@@ -107,6 +118,7 @@ def _remarks_on_texts(notes: TextNotes) -> list[str]:
         (blank, "blank"),
         (notes.padded.count, "with blanks at their ends"),
         (notes.damaged.count, "with U+FFFD or control characters"),
+        (notes.nan_words.count, "words for a missing value"),
     ]
     return [f"{count(number)} {what}" for number, what in counts if number]
 

@@ -240,6 +240,10 @@ class _Judge:
         if notes.damaged.count:
             detail = "have U+FFFD or control characters. As a rule: printable: true"
             yield self._note("DC510", detail, notes.damaged.count, total, [notes.damaged])
+        if notes.nan_words.count and notes.nan_words.count <= _MAX_BLANK_SHARE * total:
+            words = list(dict.fromkeys(example.value for example in notes.nan_words.examples))
+            detail = f"As a rule: missing: [{', '.join(plain(repr(word), 40) for word in words)}]"
+            yield self._note("DC515", detail, notes.nan_words.count, total, [notes.nan_words])
         if notes.num_looked >= _MIN_CONSTANT:
             if notes.num_numbers == notes.num_looked:
                 yield self._note("DC511", "are numbers. As a rule: dtype: float64, coerce: true", total, total)

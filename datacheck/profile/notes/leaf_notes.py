@@ -31,8 +31,10 @@ class LeafNotes:
     vectors: VectorNotes | None = None
     texts: TextNotes | None = None
 
-    def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, coalesced: CoalescedBatch) -> None:
-        """Add a leaf, as :meth:`datacheck.profile.leaf.LeafProfile.add` does."""
+    def add(
+        self, leaf: Leaf, encoded: pa.DictionaryArray | None, coalesced: CoalescedBatch, *, is_untyped: bool = False
+    ) -> None:
+        """Add a leaf, as :meth:`datacheck.profile.leaf.LeafProfile.add` does; ``is_untyped`` as for its column."""
         if leaf.values is None or not len(leaf):
             return
         if leaf.is_numeric:
@@ -41,7 +43,7 @@ class LeafNotes:
                 self._add_vectors(leaf, coalesced)
         elif leaf.dtype == "string":
             self.texts = self.texts or TextNotes()
-            self.texts.add(leaf.values, encoded, places_in(leaf, coalesced))
+            self.texts.add(leaf.values, encoded, places_in(leaf, coalesced), is_untyped=is_untyped)
         elif pa.types.is_timestamp(leaf.values.type) or pa.types.is_date(leaf.values.type):
             ticks = leaf.values.view(pa.int32() if leaf.values.type.bit_width == 32 else pa.int64())
             self._add_numbers(leaf, ticks.fill_null(0).to_numpy(zero_copy_only=False), coalesced)

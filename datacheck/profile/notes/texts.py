@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from datacheck.checks.mixed_text import words_for_nan
 from datacheck.leaves import BoolArray, arrow_bits
 from datacheck.profile.notes.tally import Places, Tally
 from datacheck.sources.text_parsing import count_lookalikes, describe_lookalikes
@@ -32,13 +33,19 @@ class TextNotes:
     blank: Tally = field(default_factory=Tally)
     padded: Tally = field(default_factory=Tally)
     damaged: Tally = field(default_factory=Tally)
+    nan_words: Tally = field(default_factory=Tally)
     num_looked: int = 0
     num_numbers: int = 0
     num_lookalikes: int = 0
     looks_like: str = ""
 
-    def add(self, values: pa.Array, encoded: pa.DictionaryArray | None, places: Places) -> None:
-        """Add texts; ``encoded`` holds the same ones by dictionary, if there are few distinct ones."""
+    def add(
+        self, values: pa.Array, encoded: pa.DictionaryArray | None, places: Places, *, is_untyped: bool = False
+    ) -> None:
+        """Add texts; ``encoded`` holds the same ones by dictionary, if there are few distinct ones.
+
+        ``is_untyped`` says that they are text only because their format has no dtypes: a scan looks for words in them.
+        """
         texts = values if encoded is None else encoded.dictionary
         self.num_texts += len(values) - values.null_count
         try:
@@ -54,6 +61,7 @@ class TextNotes:
             (self.blank, pc.equal(kept, 0)),
             (self.padded, pc.and_(is_label, pc.less(kept, length))),
             (self.damaged, pc.match_substring_regex(texts, _CONTROL)),
+            *([] if is_untyped else [(self.nan_words, pc.is_in(texts, value_set=words_for_nan().cast(texts.type)))]),
         ):
             if pc.any(found).as_py():
                 tally.add_mask(_spread(found, encoded), places)
@@ -78,7 +86,7 @@ class TextNotes:
         self.looks_like = self.looks_like or other.looks_like
 
     def tallies(self) -> list[Tally]:
-        return [self.blank, self.padded, self.damaged]
+        return [self.blank, self.padded, self.damaged, self.nan_words]
 
 
 def _spread(found: Any, encoded: pa.DictionaryArray | None) -> BoolArray:
