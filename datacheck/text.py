@@ -7,9 +7,9 @@ overrides are escaped.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-__all__ = ["count", "join_limited", "ordinal_list", "plain", "quantity"]
+__all__ = ["count", "describe_variants", "find_variants", "join_limited", "ordinal_list", "plain", "quantity"]
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -54,3 +54,24 @@ def join_limited(names: Sequence[str], limit: int = 8) -> str:
     shown = ", ".join(f"'{plain(name)}'" for name in names[:limit])
     hidden = len(names) - limit
     return f"{shown} and {hidden:,} more" if hidden > 0 else shown
+
+
+def find_variants(counts: Mapping[str, int]) -> dict[str, str]:
+    """Texts that differ from a more frequent one only in case or in blanks, with that one; the most frequent first."""
+    groups: dict[str, list[str]] = {}
+    for text in counts:
+        groups.setdefault(" ".join(text.split()).casefold(), []).append(text)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        usual, *others = sorted(group, key=lambda text: (-counts[text], text))
+        found |= dict.fromkeys(others, usual)
+    return dict(sorted(found.items(), key=lambda item: (-counts[item[0]], item[0])))
+
+
+def describe_variants(variants: Mapping[str, str], counts: Mapping[str, int], limit: int = 3) -> str:
+    """``'fridge ' (1) of 'fridge' (1,204), …``."""
+    listed = [
+        f"{plain(repr(text), 40)} ({count(counts[text])}) of {plain(repr(usual), 40)} ({count(counts[usual])})"
+        for text, usual in list(variants.items())[:limit]
+    ]
+    return ", ".join(listed) + (", …" if len(variants) > limit else "")

@@ -267,4 +267,24 @@ CODES = (
             " `gap` keeps windows that reach back from the test split out of the training data."
         ),
     ),
+    _code(
+        code="DC331",
+        name="variants",
+        shows_values=True,
+        about_inputs=True,
+        message="{violations} of {checked} texts in {field} are variants of others: {detail}",
+        finds="Texts that differ from a more frequent one only in case or in blanks, and the schema has `no_variants: true`.",
+        why="`'fridge '` and `'fridge'` become two classes, and each has fewer rows than the one that was meant.",
+        example=(
+            "A trailing blank makes another category:\n"
+            "\n"
+            "    DC331 1 of 5,000 texts in 'item' are variants of others: 'fridge ' (1) of 'fridge' (1,204): found 'fridge '"
+            " (items.parquet, row group 0, row 12)"
+        ),
+        remedy=(
+            "Correct the spelling where the data is produced. To tell single rows, list the spellings that are meant:\n"
+            "\n"
+            "    item: {dtype: string, isin: [fridge, oven]}"
+        ),
+    ),
 )

@@ -170,12 +170,12 @@ CODES = (
             "A trailing blank makes another category:\n"
             "\n"
             "    DC509 info: 1 of 5,000 texts in 'item' are variants of others: 'fridge ' (1) of 'fridge' (1,204). As a"
-            " rule: isin, with the spellings that are meant (items.csv)"
+            " rule: no_variants: true (items.csv)"
         ),
         remedy=(
-            "Correct the spelling where the data is produced, and list the spellings that are meant:\n"
+            "Correct the spelling where the data is produced, and forbid variants:\n"
             "\n"
-            "    item: {dtype: string, isin: [fridge, oven]}"
+            "    item: {dtype: string, no_variants: true}"
         ),
     ),
     _code(

@@ -18,6 +18,7 @@ from datacheck.dataset_rules.sequence import SequenceRule
 from datacheck.dataset_rules.size import AgeRule, SizeRule
 from datacheck.dataset_rules.statistics import StatisticsRule
 from datacheck.dataset_rules.time_apart import TimeApartRule
+from datacheck.dataset_rules.variants import VariantsRule
 from datacheck.schema.dimensions import needs_whole_files
 from datacheck.schema.field_parts import part_fields, part_path
 from datacheck.schema.keys import key_columns, outer_names
@@ -56,6 +57,8 @@ def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
         field = source.field
         if any((field.mean, field.std, field.quantiles, field.share)):
             rules.append(StatisticsRule(source))
+        if field.no_variants:
+            rules.append(VariantsRule(source))
         distinct = DistinctRule(source)
         if distinct.num_wanted or distinct.required or distinct.only is not None:
             rules.append(distinct)

@@ -23,7 +23,7 @@ SPECIAL_SHARES = ("nan", "inf", "zero")
 _NUMBERS = ("integer", "float")
 _OF_NUMBERS = ("mean", "std", "quantiles")
 _RULES = ("unique", "sequence", "determines", "references", "splits", "own_checks")
-_STATISTICS = ("min_distinct", "max_distinct", "covers", "mean", "std", "quantiles", "share", "max_age")
+_STATISTICS = ("min_distinct", "max_distinct", "covers", "mean", "std", "quantiles", "share", "max_age", "no_variants")
 
 
 class _Schema(Protocol):
@@ -72,7 +72,7 @@ def is_of_moment(schema: Any) -> bool:
 
 def _has_statistics(field: Any) -> bool:
     """Whether a field has constraints on its values over the whole dataset."""
-    if any(getattr(field, name) not in (None, (), {}) for name in _STATISTICS):
+    if any(getattr(field, name) not in (None, (), {}, False) for name in _STATISTICS):
         return True
     return bool(field.own_checks) or "unique_values_eq" in field.checks
 

@@ -246,7 +246,7 @@ def _effect(constraint: str, before: Field, after: Field) -> Effect:
     old, new = getattr(before, constraint), getattr(after, constraint)
     if constraint in ("nullable", "allow_nan", "allow_inf", "coerce"):
         return _effect_of_switch(Effect.LOOSER)(old, new)
-    if constraint in ("required", "unique", "not_blank", "stripped", "printable"):
+    if constraint in ("required", "unique", "not_blank", "stripped", "printable", "no_variants"):
         return _effect_of_switch(Effect.STRICTER)(old, new)
     if constraint == "isin" and old is not None and new is not None:
         return _effect_of_members(set(map(_member, old)), set(map(_member, new)))

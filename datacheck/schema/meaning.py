@@ -17,7 +17,7 @@ __all__ = ["BOX_FORMATS", "Format", "MeaningProtocol", "Missing", "check_meaning
 Format = Literal["xyxy", "xywh", "cxcywh", "chat"]
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
-_TEXT_KEYS = ("not_blank", "stripped", "printable")
+_TEXT_KEYS = ("not_blank", "stripped", "printable", "no_variants")
 _LENGTH_KEYS = ("min_length", "max_length")
 _NUMBERS = (None, "integer", "float")
 

@@ -81,6 +81,7 @@ class Field(SchemaPart):
             other rules and statistics, and a repair can replace them. In a text file words count as null.
         not_blank, stripped, printable: whether texts must have a character that is not a blank, must neither begin nor end
             with a blank, and must have neither control characters nor U+FFFD.
+        no_variants: whether no text of the dataset may differ from a more frequent one only in case or in blanks.
         min_length, max_length: the length of texts in characters, of binary values in bytes.
         vocab_size: the number of token ids; each value is at least 0 and below it.
         ignore_index: the value that a loss ignores, such as -100. It need not be in the vocabulary, and not all values of a
@@ -181,6 +182,9 @@ class Field(SchemaPart):
     )
     printable: bool = Described(
         default=False, strict=True, description="Whether texts must have neither control characters nor U+FFFD."
+    )
+    no_variants: bool = Described(
+        default=False, strict=True, description="Whether no text may differ from another one only in case or blanks."
     )
     min_length: int | None = Described(default=None, ge=0, description="The least number of characters, or bytes.")
     max_length: int | None = Described(default=None, ge=0, description="The largest number of characters, or bytes.")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from datacheck.schema.dataset_constraints import SPECIAL_SHARES
 from datacheck.schema.intervals import Interval
+from datacheck.text import find_variants
 
 __all__ = ["SCHEMA_RULES", "field_rules", "frame_rules"]
 
@@ -34,6 +35,8 @@ def field_rules(field: Any) -> Iterator[tuple[str, Any]]:
         yield "distinct", partial(_distinct, lowest=field.min_distinct, highest=field.max_distinct)
     if field.covers is not None:
         yield "covers", partial(_covers, members=field.covers)
+    if field.no_variants:
+        yield "no_variants", _has_no_variants
     for name in ("mean", "std"):
         if (interval := getattr(field, name)) is not None:
             yield name, partial(_statistic, name=name, interval=interval)
@@ -51,6 +54,10 @@ def frame_rules(schema: Any) -> Iterator[tuple[str, Any]]:
         yield f"sequence {sequence.label}", partial(_follows, sequence=sequence)
     for rule in schema.determines:
         yield rule.label, partial(_determines, rule=rule)
+
+
+def _has_no_variants(series: Any) -> bool:
+    return not find_variants(series.value_counts().to_dict())
 
 
 def _distinct(series: Any, lowest: int | None, highest: int | None) -> bool:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.dataset_rules import groups
 from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
@@ -320,3 +321,27 @@ def test_keys_of_splits_are_compared_as_sets(rows: list[Any], spill_bytes: int, 
     assert sorted(one.finding.uri for one in found if one.finding.code == "DC330") == sorted(
         f"{name}.parquet" for name in late
     )
+
+
+@given(
+    st.lists(st.sampled_from(["a", "A", " a", "a b", "A  B", "b", ""]) | st.none(), min_size=1, max_size=40), st.data()
+)
+@settings(max_examples=40)
+def test_variants_of_a_category_are_found(texts: list[str | None], data: Any) -> None:
+    found = outcomes(
+        {"fields": {"x": {"no_variants": True, "nullable": True}}}, {"x": pa.array(texts, pa.string())}, data.draw
+    )
+    counts = pd.Series([text for text in texts if text is not None], dtype=object).value_counts()
+    groups = counts.groupby(lambda text: " ".join(text.split()).casefold())
+    expected = sum(int(group.sum() - group.max()) for _, group in groups)
+    assert count_of(found, "DC331") == expected
+    if expected:
+        (one,) = found
+        first = one.finding.examples[0]
+        assert (one.finding.num_checked, texts[first.row or 0]) == (counts.sum(), first.value)
+
+
+def test_too_many_texts_are_no_category() -> None:
+    texts = pa.array([f"text {number}" for number in range(1 << 15)])
+    (finding,) = datacheck.scan(pa.table({"x": texts}), {"fields": {"x": {"no_variants": True}}}).findings
+    assert (finding.code, "more than 16,384 different texts" in finding.detail) == ("DC005", True)

@@ -33,7 +33,7 @@ WORDS = st.fixed_dictionaries(
         "str_matches": st.sampled_from(["^a", "[0-9]+$", "(?i)x"]),
         "checks": st.dictionaries(st.sampled_from(["notin", "ne", "str_contains"]), st.just("x"), max_size=2),
         "missing": st.lists(SCALAR, max_size=3),
-        **{word: st.booleans() for word in ("not_blank", "stripped", "printable")},
+        **{word: st.booleans() for word in ("not_blank", "stripped", "printable", "no_variants")},
         **{word: st.integers(0, 9) for word in ("min_length", "max_length")},
         "vocab_size": st.integers(1, 10**6),
         "ignore_index": st.integers(-100, 0),

@@ -15,7 +15,7 @@ def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
         "value": ("DC1", "DC20", "DC211", "DC212", "DC213", "DC214", "DC215", "DC6"),
         "row": ("DC216", "DC217", "DC302", "DC303", "DC305", "DC307"),
         "file": ("DC0", "DC304", "DC306", "DC9"),
-        "dataset": ("DC301", "DC308", "DC31", "DC32", "DC330", "DC5"),
+        "dataset": ("DC301", "DC308", "DC31", "DC32", "DC330", "DC331", "DC5"),
         "training": ("DC4",),
     }
     assert [level for level, prefixes in levels.items() if code.code.startswith(prefixes)] == [code.level]
@@ -50,7 +50,20 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     assert code.repairable == number.startswith((*repairable, *(f"DC21{digit}" for digit in range(1, 6))))
     assert (code.side == "lower") == (number in ("DC103", "DC201", "DC203"))
     assert (code.side == "upper") == (number in ("DC102", "DC202", "DC204"))
-    of_datasets = ("DC308", "DC316", "DC317", "DC318", "DC322", "DC323", "DC324", "DC325", "DC326", "DC330", "DC5")
+    of_datasets = (
+        "DC308",
+        "DC316",
+        "DC317",
+        "DC318",
+        "DC322",
+        "DC323",
+        "DC324",
+        "DC325",
+        "DC326",
+        "DC330",
+        "DC331",
+        "DC5",
+    )
     assert code.about_inputs == number.startswith((*of_datasets, "DC911", "DC912", "DC913", "DC914"))
     assert code.nameless_field == {"DC303": "the data frame", "DC005": "the data"}.get(number, "the array")
 

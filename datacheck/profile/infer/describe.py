@@ -9,12 +9,12 @@ import numpy as np
 from datacheck.profile.infer.fields import MAX_CODES, FieldSummary, only_profile
 from datacheck.profile.infer.suggested_bounds import format_extreme
 from datacheck.profile.leaf import LeafProfile
-from datacheck.profile.notes.judge import describe_zeros, format_counts, variants_of
+from datacheck.profile.notes.judge import describe_zeros, format_counts
 from datacheck.profile.notes.numbers import NumberNotes
 from datacheck.profile.notes.suspects import find_suspects
 from datacheck.profile.notes.texts import TextNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, integer_range
-from datacheck.text import count, plain, quantity
+from datacheck.text import count, find_variants, plain, quantity
 
 __all__ = ["describe"]
 
@@ -125,7 +125,7 @@ def _remarks_on_texts(notes: TextNotes) -> list[str]:
 
 def _remarks_on_categories(counts: Mapping[str, int]) -> list[str]:
     """Rare members of a category, and variants of more frequent ones."""
-    variants = variants_of(counts)
+    variants = find_variants(counts)
     usual = max(counts.values())
     rare = [text for text, number in counts.items() if number <= 2 and usual >= 50 * number]
     listed = [text for text in counts if text in variants or text in rare][:_MAX_LISTED]

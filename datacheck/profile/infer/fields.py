@@ -10,11 +10,11 @@ from typing import Any
 from datacheck.checks.structure import FieldFacts
 from datacheck.profile.infer.suggested_bounds import float_bounds, suggest_bounds
 from datacheck.profile.leaf import LeafProfile
-from datacheck.profile.notes.judge import variants_of
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.suspects import Suspects, find_suspects
 from datacheck.profile.notes.texts import TextNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
+from datacheck.text import find_variants
 
 __all__ = ["MAX_CODES", "MAX_TEXTS", "FieldSummary", "looks_like_key", "only_profile", "suggest_field"]
 
@@ -193,7 +193,7 @@ def _suggest_members(summary: FieldSummary, permissive: bool) -> list[Any] | Non
         return None
     if kind == "string" and not permissive:
         counts = profile.vocabulary.counts
-        variants = {text for text, usual in variants_of(counts).items() if _is_rare(counts[text], counts[usual])}
+        variants = {text for text, usual in find_variants(counts).items() if _is_rare(counts[text], counts[usual])}
         members = [text for text in members if text not in variants]
     if profile.num_present < _MIN_OCCURRENCES * len(members) * (1 if kind == "string" else 2):
         return None

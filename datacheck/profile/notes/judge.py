@@ -18,9 +18,9 @@ from datacheck.profile.notes.texts import TextNotes
 from datacheck.profile.notes.vectors import VectorNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.schema.times import NANOSECONDS
-from datacheck.text import count, plain, quantity
+from datacheck.text import count, describe_variants, find_variants, plain, quantity
 
-__all__ = ["describe_zeros", "format_counts", "judge_leaf", "variants_of"]
+__all__ = ["describe_zeros", "format_counts", "judge_leaf"]
 
 #: Values to have seen before a field is called constant, or one of few values.
 _MIN_CONSTANT, _MIN_FEW = 10, 100
@@ -28,7 +28,6 @@ _MIN_CONSTANT, _MIN_FEW = 10, 100
 _FEW, _MAX_LISTED = 10, 10
 #: Texts that are blank in so large a share are meant.
 _MAX_BLANK_SHARE = 0.5
-_NUM_VARIANTS = 3
 
 
 def judge_leaf(profile: LeafProfile, notes: LeafNotes | None, uri: str) -> Iterator[Finding]:
@@ -49,18 +48,6 @@ def format_counts(counts: Mapping[Any, int], dtype: str) -> str:
     """``-1 (45), 0 (792), 1 (63)``."""
     shown = [f"{_show(value, dtype)} ({count(number)})" for value, number in sorted(counts.items())[:_MAX_LISTED]]
     return ", ".join(shown) + (", …" if len(counts) > _MAX_LISTED else "")
-
-
-def variants_of(counts: Mapping[Any, int]) -> dict[str, str]:
-    """Texts that differ from a more frequent one only in case or in blanks, with that one."""
-    groups: dict[str, list[str]] = {}
-    for text in counts:
-        groups.setdefault(" ".join(text.split()).casefold(), []).append(text)
-    found: dict[str, str] = {}
-    for group in groups.values():
-        usual, *others = sorted(group, key=lambda text: (-counts[text], text))
-        found |= dict.fromkeys(others, usual)
-    return found
 
 
 def _show(value: Any, dtype: str) -> str:
@@ -113,16 +100,9 @@ class _Judge:
             yield from self._missing_classes(counts)
 
     def _variants(self, counts: Mapping[str, int]) -> Iterator[Finding]:
-        found = variants_of(counts)
+        found = find_variants(counts)
         if found:
-            listed = [
-                f"{plain(repr(text), 40)} ({count(counts[text])}) of {plain(repr(usual), 40)} ({count(counts[usual])})"
-                for text, usual in list(found.items())[:_NUM_VARIANTS]
-            ]
-            more = ", …" if len(found) > _NUM_VARIANTS else ""
-            detail = (
-                f"variants of others: {', '.join(listed)}{more}. As a rule: isin, with the spellings that are meant"
-            )
+            detail = f"variants of others: {describe_variants(found, counts)}. As a rule: no_variants: true"
             total = sum(counts[text] for text in found)
             yield self._note("DC509", detail, total, self._profile.num_present, rule="variants")
 
