@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 from types import NoneType
 from typing import Any
 
@@ -170,11 +171,14 @@ def _shown(value: Any) -> str:
 
 def _transpose(dicts: Sequence[dict[str, Any]]) -> Mapping[str, Sequence[Any]] | None:
     """The values of each key, in the order of the keys' first appearance; None if that would take too many slots."""
-    layouts = dict.fromkeys(map(tuple, dicts))
-    if len(layouts) == 1:
-        columns: Any = zip(*map(dict.values, dicts), strict=True)
-        return dict(zip(next(iter(layouts)), columns, strict=True))
-    keys = dict.fromkeys(chain.from_iterable(layouts))
+    first = dicts[0] if dicts else {}
+    # As many keys as these in all, and these in each: then none has others.
+    if sum(map(len, dicts)) == len(first) * len(dicts):
+        try:
+            return {key: list(map(itemgetter(key), dicts)) for key in first}
+        except KeyError:
+            pass
+    keys = dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, dicts))))
     if len(keys) * len(dicts) > MAX_SLOTS and len(dicts) > 1:
         return None
     return {key: [one.get(key, _MISSING) for one in dicts] for key in keys}

@@ -6,8 +6,10 @@ the others are read. NaN and Infinity, which JSON lacks and Python writes, are r
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -198,7 +200,8 @@ class _Reader:
     def batches(self, blocks: Iterator[LineBlock]) -> Iterator[Batch]:
         is_empty = True
         for block in blocks:
-            parsed = self._parse(block)
+            with _collector_paused():
+                parsed = self._parse(block)
             for batch in self._batches_of(block, parsed):
                 is_empty = False
                 yield batch
@@ -254,7 +257,8 @@ class _Reader:
         while pieces:
             start, stop = pieces.pop()
             try:
-                columns, faults = self._columns(records[start:stop])
+                with _collector_paused():
+                    columns, faults = self._columns(records[start:stop])
             except TooManyKeysError:
                 if stop - start == 1:
                     problem = f"a record has more than {MAX_KEYS:,} keys"
@@ -301,6 +305,18 @@ class _Reader:
     def _malformed(self, block: LineBlock, parsed: _Parsed) -> Iterator[MalformedRow]:
         for index, text, problem in parsed.bad:
             yield MalformedRow(self._row + index, text, problem, int(block.line_numbers[index]))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Parsed JSON has no cycles, and millions of objects: looking for cycles in them would take as long as parsing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _shown(line: bytes | str) -> str:

@@ -32,6 +32,7 @@ class _Elements(LineBlock):
         self.is_too_long, self.is_plain = False, False
         stops = np.cumsum([len(element) + 1 for element in whole]) - 1
         starts = np.concatenate([[0], stops[:-1] + 1]).astype(np.int64)
+        self._starts, self._stops = starts, stops
         self.bounds = (starts, stops, np.array(numbers, np.int64) - self.first_line)
 
     @property

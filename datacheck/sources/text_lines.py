@@ -15,7 +15,7 @@ from datacheck.leaves import IntArray
 __all__ = ["BOM", "LineBlock", "LineCount", "read_lines"]
 
 BOM = b"\xef\xbb\xbf"
-_LF = 10
+_LF, _OPEN, _CLOSE = b"\n{}"
 _BLANK = np.zeros(256, np.bool_)
 _BLANK[list(b" \t\r\n")] = True
 
@@ -32,29 +32,26 @@ class LineBlock:
 
     def __init__(self, data: bytes, first_line: int, num_bytes: int, *, is_too_long: bool = False) -> None:
         self.data, self.first_line, self.num_bytes, self.is_too_long = data, first_line, num_bytes, is_too_long
-        ended = data if data.endswith(b"\n") or not data else data + b"\n"
-        self.num_lines = ended.count(b"\n") if not is_too_long else 1
+        self._starts, self._stops = _line_bounds(data)
+        self.num_lines = len(self._starts) if not is_too_long else 1
         #: Whether each line is a record: none is blank, and each begins and ends as an object does.
-        self.is_plain = (
-            not is_too_long
-            and ended[:1] == b"{"
-            and ended.count(b"\n{") == self.num_lines - 1
-            and ended.count(b"}\n") == self.num_lines
-        )
+        self.is_plain = bool(data) and not is_too_long and self._are_objects()
+
+    def _are_objects(self) -> bool:
+        data = np.frombuffer(self.data, np.uint8)
+        if not (self._stops > self._starts).all():
+            return False
+        return bool((data[self._starts] == _OPEN).all() and (data[self._stops - 1] == _CLOSE).all())
 
     @cached_property
     def bounds(self) -> tuple[IntArray, IntArray, IntArray]:
         """Where each line that is not blank begins and ends, and its index among all lines."""
-        data = np.frombuffer(self.data, np.uint8)
-        stops = np.flatnonzero(data == _LF)
-        if len(data) and (not len(stops) or stops[-1] != len(data) - 1):
-            stops = np.append(stops, len(data))
-        starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else np.empty(0, np.int64)
+        data, starts, stops = np.frombuffer(self.data, np.uint8), self._starts, self._stops
         keep = np.ones(len(starts), np.bool_)
         begins_blank = np.flatnonzero((starts == stops) | _BLANK[data[np.minimum(starts, len(data) - 1)]])
         for index in begins_blank.tolist():
             keep[index] = bool(self.data[starts[index] : stops[index]].strip())
-        return starts[keep].astype(np.int64), stops[keep].astype(np.int64), np.flatnonzero(keep)
+        return starts[keep], stops[keep], np.flatnonzero(keep)
 
     @property
     def may_be_whole(self) -> bool:
@@ -97,6 +94,15 @@ class LineBlock:
             return _binary(picked, np.concatenate([[0], np.cumsum(lengths)]))
 
         return RawRecords(make)
+
+
+def _line_bounds(data: bytes) -> tuple[IntArray, IntArray]:
+    """Where each line begins, and where it ends without its line break."""
+    stops = np.flatnonzero(np.frombuffer(data, np.uint8) == _LF)
+    if data and not data.endswith(b"\n"):
+        stops = np.append(stops, len(data))
+    starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else np.empty(0, np.int64)
+    return starts.astype(np.int64), stops.astype(np.int64)
 
 
 def _binary(data: bytes, offsets: IntArray) -> pa.Array:
