@@ -245,11 +245,14 @@ def _suspicious_by_range(values: Array, dtype: str, bounds: Bounds) -> Iterator[
 def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list[tuple[int, int]]:
     found = []
     nonfinite = has_nonfinite(dtype)
-    # Both extremes even for one bound, since an infinity may be at the other end; either reduction propagates NaN.
+    # Of floats both extremes even for one bound, since an infinity may be at the other end; either reduction propagates NaN.
+    needs_low = nonfinite or bounds.ge is not None or bounds.gt is not None
+    needs_high = nonfinite or bounds.le is not None or bounds.lt is not None
     with np.errstate(all="ignore"):
         for begin in range(0, len(values), CACHED_BLOCK):
             chunk = to_float(values[begin : begin + CACHED_BLOCK], dtype)
-            smallest, largest = np.minimum.reduce(chunk), np.maximum.reduce(chunk)
+            largest = np.maximum.reduce(chunk) if needs_high else np.minimum.reduce(chunk)
+            smallest = np.minimum.reduce(chunk) if needs_low and needs_high else largest
             clean = bounds.hold(smallest, largest)
             if nonfinite:
                 # A long double beyond float64 counts as infinite here: a false alarm.

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from datacheck.batch import Batch, Column, Fault, RawRecords
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import BoolArray
-from datacheck.sources.arrays import parse_npy_header
+from datacheck.sources.arrays import ArrayLayout, parse_npy_header
 from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import JsonColumns
@@ -211,9 +212,14 @@ def _json(data: bytes) -> Any:
     return _NULL if value is None else value
 
 
+@lru_cache(maxsize=256)
+def _npy_header(data: bytes) -> tuple[ArrayLayout, int]:
+    return parse_npy_header(io.BytesIO(data).read, "", "it")
+
+
 def _npy(data: bytes) -> np.ndarray[Any, Any]:
-    stream = io.BytesIO(data)
-    layout, header = parse_npy_header(stream.read, "", "it")
+    # Most members of a shard have the same header.
+    layout, header = _npy_header(data[: 10 + int.from_bytes(data[8:10], "little")] if data[6:7] == b"\1" else data)
     if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > 8:
         raise ValueError(f"its dtype {layout.dtype} is not looked into")
     if header + layout.num_bytes != len(data):

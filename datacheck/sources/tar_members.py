@@ -6,6 +6,7 @@ of them is a problem with its place, and members after it are read where they ca
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -145,7 +146,9 @@ def _octal(field: bytes) -> int | None:
 
 def checksum_of(header: bytes) -> int:
     """The checksum that a header must have."""
-    return sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" ")
+    # Adler-32 begins with the sum of the bytes plus 1, modulo 65,521, which that of 256 bytes does not reach.
+    total = sum((zlib.adler32(part) & 0xFFFF) - 1 for part in (header[:256], header[256:]))
+    return total - sum(header[_CHECKSUM]) + 8 * ord(" ")
 
 
 def _extended(content: bytes, name: str) -> tuple[str, int | None]:

@@ -24,6 +24,7 @@ from typing import Self
 from folder_formats import copy_with, files_of, write_folders
 from mutate import mutate
 from own_files import write_own_files
+from record_files import write_megatron, write_record_files
 
 HERE = Path(__file__).parent
 FOUND = HERE / "found"
@@ -93,7 +94,7 @@ def write_originals(folder: Path) -> list[Path]:
         except ImportError:
             continue
         paths.append(path)
-    return [*paths, *_write_nested(folder)]
+    return [*paths, *_write_nested(folder), *write_record_files(folder)]
 
 
 def _write_nested(folder: Path) -> list[Path]:
@@ -143,7 +144,7 @@ class Mutants:
 def fuzz_formats(seconds: float, folder: Path, mutants: Mutants) -> None:
     """Scan mutants of a small file of every format, and of datasets that are folders, with one file in them changed."""
     originals = write_originals(folder)
-    datasets = write_folders(folder / "datasets")
+    datasets = [*write_folders(folder / "datasets"), write_megatron(folder / "datasets" / "megatron")]
     with Child() as child:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
