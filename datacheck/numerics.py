@@ -249,8 +249,9 @@ def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list
     needs_low = nonfinite or bounds.ge is not None or bounds.gt is not None
     needs_high = nonfinite or bounds.le is not None or bounds.lt is not None
     with np.errstate(all="ignore"):
-        for begin in range(0, len(values), CACHED_BLOCK):
-            chunk = to_float(values[begin : begin + CACHED_BLOCK], dtype)
+        step = CACHED_BLOCK if needs_low and needs_high else BLOCK
+        for begin in range(0, len(values), step):
+            chunk = to_float(values[begin : begin + step], dtype)
             largest = np.maximum.reduce(chunk) if needs_high else np.minimum.reduce(chunk)
             smallest = np.minimum.reduce(chunk) if needs_low and needs_high else largest
             clean = bounds.hold(smallest, largest)
