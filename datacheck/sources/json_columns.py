@@ -23,10 +23,12 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.sources.dtypes import arrow_type
 from datacheck.text import plain
 
-__all__ = ["MAX_KEYS", "JsonColumns", "TooManyKeysError"]
+__all__ = ["MAX_KEYS", "JsonColumns", "TooManyKeysError", "TooManyPathsError"]
 
 #: The most keys of a record.
 MAX_KEYS = 10_000
+#: The most different paths of the records of a batch.
+MAX_PATHS = 20_000
 #: An object with more keys than this, in all records of a batch, is a map from keys to values rather than a struct.
 MAX_STRUCT_KEYS = 1000
 #: The most slots (keys times records) of the columns of one batch: records with few keys in common take memory by it.
@@ -41,6 +43,10 @@ _ORDER = ("object", "list", "number", "boolean", "string")
 
 class TooManyKeysError(ValueError):
     """The records of a batch have too few keys in common: fewer records at a time take less memory."""
+
+
+class TooManyPathsError(ValueError):
+    """The records of a batch have more different paths than can be checked."""
 
 
 class _Missing:
@@ -60,6 +66,7 @@ class JsonColumns:
 
     def __init__(self, dtypes: Mapping[str, str]) -> None:
         self.faults: list[Fault] = []
+        self._num_paths = 0
         self._dtypes = dtypes
         self.absent: dict[str, BoolArray] = {}
 
@@ -79,6 +86,9 @@ class JsonColumns:
 
     def array(self, path: str, values: Sequence[Any], rows: IntArray | None = None, depth: int = 0) -> pa.Array:
         """Values at a path as an Arrow array; ``rows`` are the records that they lie in."""
+        self._num_paths += 1
+        if self._num_paths > MAX_PATHS:
+            raise TooManyPathsError
         rows = np.arange(len(values), dtype=np.int64) if rows is None else rows
         kinds = set(map(type, values))
         if _Missing in kinds:

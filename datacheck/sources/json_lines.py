@@ -22,7 +22,7 @@ from datacheck.leaves import IntArray
 from datacheck.sources.base import REWRITE_FILE, TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
-from datacheck.sources.json_columns import MAX_KEYS, JsonColumns, TooManyKeysError
+from datacheck.sources.json_columns import MAX_KEYS, JsonColumns, TooManyKeysError, TooManyPathsError
 from datacheck.sources.json_list import read_elements
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import is_packed, open_packed, read_blocks_of
@@ -196,6 +196,7 @@ class _Reader:
         self._decode_lines: Callable[[bytes], list[Any]] = msgspec.json.Decoder().decode_lines
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
         self._dtypes = dict(unit.options.dtypes)
+        self._keys: set[str] = set()
 
     def batches(self, blocks: Iterator[LineBlock]) -> Iterator[Batch]:
         is_empty = True
@@ -259,10 +260,11 @@ class _Reader:
             try:
                 with _collector_paused():
                     columns, faults = self._columns(records[start:stop])
+            except TooManyPathsError:
+                raise self._too_many("paths") from None
             except TooManyKeysError:
                 if stop - start == 1:
-                    problem = f"a record has more than {MAX_KEYS:,} keys"
-                    raise SourceError("DC904", self._unit.uri, problem, "store what the keys name as values") from None
+                    raise self._too_many("keys") from None
                 middle = (start + stop) // 2
                 pieces += [(middle, stop), (start, middle)]
                 continue
@@ -282,6 +284,10 @@ class _Reader:
             )
             is_first = False
 
+    def _too_many(self, what: str) -> SourceError:
+        problem = f"its records have too many different {what}, more than {MAX_KEYS:,}"
+        return SourceError("DC904", self._unit.uri, problem, "store what the keys name as values")
+
     def _columns(self, records: Sequence[Any]) -> tuple[list[Column], tuple[Any, ...]]:
         wanted = self._unit.options.columns
         if not self._are_objects:
@@ -290,6 +296,9 @@ class _Reader:
             return [], ()
         builder = JsonColumns(self._dtypes)
         columns = [self._typed(column) for column in builder.of(records, wanted)]
+        self._keys.update(str(column.name) for column in columns)
+        if len(self._keys) > MAX_KEYS:
+            raise self._too_many("keys")
         return columns, tuple(builder.faults)
 
     def _typed(self, column: Column) -> Column:

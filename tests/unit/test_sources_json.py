@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from source_files import inspect, read_batches, shrink_units
 import datacheck
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources import ReadOptions, json_columns
+from datacheck.sources import ReadOptions, get_source, json_columns
 from datacheck.sources.json_list import read_elements
 
 pytest.importorskip("msgspec")
@@ -404,3 +405,29 @@ def test_only_wanted_keys_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"a": 1, "b": NAN}, {"b": 2})
     (batch,) = read_batches(inspect(path, ReadOptions(columns=("a",))))
     assert batch.names == ["a"]
+
+
+def test_keys_that_never_repeat_are_refused_before_they_take_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.json_lines.MAX_KEYS", 200)
+    path = write(tmp_path / "x.jsonl", *({f"k{index}": 1} for index in range(300)))
+    assert [one.code for one in datacheck.scan(path).findings] == ["DC904"]
+    monkeypatch.setattr(json_columns, "MAX_PATHS", 500)
+    path = write(tmp_path / "y.jsonl", {f"k{row}": {f"x{index}": 1 for index in range(20)} for row in range(30)})
+    assert [one.code for one in datacheck.scan(path).findings] == ["DC904"]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.json"])
+def test_a_large_file_is_read_in_bounded_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = json.dumps({"text": "x" * 300, "v": [0.5] * 20})
+    lines = f"{record}\n" * 20_000 if name != "x.json" else "[" + f"{record},\n" * 19_999 + f"{record}]"
+    content = lines.encode()
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith("gz") else content)
+    shrink_units(monkeypatch, 1 << 20, 1 << 16)
+    source, info = get_source(name.split(".")[1]), inspect(tmp_path / name)
+    tracemalloc.start()
+    assert sum(batch.num_rows for unit in info.units for batch in source.read(unit)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(content) / 4
