@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.optional import import_library
 from datacheck.storage.base import Entry, Storage
@@ -32,6 +33,10 @@ class LanceSource:
 
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        with _no_panic(uri):
+            return self._inspect(uri, options)
+
+    def _inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         dataset = _open(uri, options)
         fingerprint = fingerprint_of(uri)
         units: list[WorkUnit] = []
@@ -58,6 +63,10 @@ class LanceSource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        with _no_panic(unit.uri):
+            yield from self._read(unit)
+
+    def _read(self, unit: WorkUnit) -> Iterator[Batch]:
         dataset = _open(unit.uri, unit.options)
         wanted = unit.options.columns
         names = [name for name in dataset.schema.names if wanted is None or name in wanted]
@@ -70,6 +79,18 @@ class LanceSource:
             for part in scanner.to_batches():
                 yield Batch.from_arrow(part, row, number)
                 row += part.num_rows
+
+
+@contextmanager
+def _no_panic(uri: str) -> Iterator[None]:
+    """Around the library: its panics, on damaged files, are no ``Exception``."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        problem = f"its library failed on it ({plain(str(error).partition(chr(10))[0], 200)})"
+        raise SourceError("DC901", uri, problem, REWRITE_FILE) from None
 
 
 def _open(uri: str, options: ReadOptions) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["copy_with", "files_of", "write_folders"]
+__all__ = ["FOLDER_KINDS", "copy_with", "files_of", "write_folders"]
 
 
 def write_folders(folder: Path) -> list[Path]:
@@ -156,3 +156,5 @@ _WRITERS: dict[str, Callable[[Path], None]] = {
     "store.zarr": _write_zarr,
     "table.lance": _write_lance,
 }
+#: How the names of these datasets begin.
+FOLDER_KINDS = frozenset(name.partition("-")[0] for name in _WRITERS)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from folder_formats import copy_with, files_of, write_folders
+from folder_formats import FOLDER_KINDS, copy_with, files_of, write_folders
 from mutate import mutate
 from own_files import write_own_files
 from record_files import write_megatron, write_record_files
@@ -136,7 +136,8 @@ class Mutants:
             return
         name = f"{hashlib.sha256(mutant).hexdigest()[:12]}{kind}"
         self.problems.append((name, problem))
-        if self._keep is not None:
+        # A file of a folder says nothing alone.
+        if self._keep is not None and kind[1:].partition("-")[0] not in FOLDER_KINDS:
             self._keep.mkdir(exist_ok=True)
             (self._keep / name).write_bytes(mutant)
 

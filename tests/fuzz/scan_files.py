@@ -15,6 +15,7 @@ import traceback
 
 import datacheck
 from datacheck.cli.app import main as datacheck_command
+from datacheck.errors import UsageError
 
 #: Address space, of which libraries take some gigabytes before a file is read.
 MAX_ADDRESS_SPACE = 12 << 30
@@ -37,7 +38,11 @@ def problem_of(job: str | list[str]) -> str | None:
 
 
 def scan(path: str) -> str | None:
-    report = datacheck.scan(path, workers=1)
+    try:
+        report = datacheck.scan(path, workers=1)
+    except UsageError:
+        # A folder that is no dataset any more, and has no other file to read.
+        return None
     return next((finding.message for finding in report.findings if finding.code == "DC915"), None)
 
 
