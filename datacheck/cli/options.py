@@ -27,6 +27,7 @@ __all__ = [
     "Format",
     "Formats",
     "Ignore",
+    "Limit",
     "NoBaseline",
     "Notes",
     "OutputFiles",
@@ -34,6 +35,7 @@ __all__ = [
     "Overwrite",
     "Paths",
     "Pipeline",
+    "Quiet",
     "Rows",
     "RowsChoice",
     "Schema",
@@ -94,6 +96,21 @@ Workers = Annotated[
 # Settings: the environment or the configuration file may set them too.
 Paths = Annotated[
     list[str] | None, argument("PATH", "Files, folders or globs to check.", default="'paths' in the configuration")
+]
+Limit = Annotated[
+    int | None,
+    option(
+        OUTPUT,
+        "Findings up to which text lists all; beyond it, a table sums them up. 0 always lists all.",
+        "--limit",
+        "-n",
+        metavar="N",
+        default="40",
+        min_value=0,
+    ),
+]
+Quiet = Annotated[
+    bool, option(OUTPUT, "Print only the last line of text: how much was found in what.", "--quiet", "-q")
 ]
 Formats = Annotated[
     list[OutputFormat] | None,

@@ -78,25 +78,29 @@ def write_reports(
     outputs: Sequence[ReportOutput],
     color: str,
     distributions: Callable[[], Sequence[FieldDistribution]] | None = None,
+    limit: int | None = None,
 ) -> None:
     """Write files first, each one atomically, then print. Raises ``OutputError``.
 
-    ``distributions`` finds those of the fields, for a page that shows them.
+    ``distributions`` finds those of the fields, for a page that shows them. ``limit`` is the number of findings from which
+    text sums up.
     """
     from datacheck.publishing.named_file import write_named
     from datacheck.reports.formats import render
+    from datacheck.reports.text import MAX_LINES
 
     has_page = any(output.format == "html" for output in outputs)
     fields = distributions() if distributions is not None and has_page else ()
+    most = MAX_LINES if limit is None else limit
     for output in outputs:
         if output.path is not None:
-            text = render(report, output.format, color=color == "always", distributions=fields)
+            text = render(report, output.format, color=color == "always", distributions=fields, limit=most)
             # Every format escapes names that are not Unicode, so a lone surrogate here is a bug.
             write_named(output.path, f"{text}\n".encode())
     for output in outputs:
         if output.path is None:
             with suppress(BrokenPipeError), flushed_stdout():
-                print(render(report, output.format, color=_use_color(color), distributions=fields))
+                print(render(report, output.format, color=_use_color(color), distributions=fields, limit=most))
 
 
 def _use_color(color: str) -> bool:

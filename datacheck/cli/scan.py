@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from datacheck.cli.config_options import with_configuration
-from datacheck.cli.options import Formats, OutputFiles, Paths
+from datacheck.cli.options import Formats, Limit, OutputFiles, Paths, Quiet
 from datacheck.cli.report_outputs import pair_outputs, write_reports
 from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
@@ -26,6 +26,8 @@ def scan(
     *,
     format: Formats = None,  # noqa: A002 - the option's name
     output: OutputFiles = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
 ) -> int:
     """Check every value of files and report the bad ones.
 
@@ -49,5 +51,5 @@ def scan(
 
         return distributions_configured({"values": paths or settings.paths}, configuration)
 
-    write_reports(report, outputs, settings.color, distributions)
+    write_reports(report, outputs, settings.color, distributions, -1 if quiet else limit)
     return exit_code_of(report)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datacheck.errors import UsageError, nearest_name
 from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
+from datacheck.reports.text import MAX_LINES
 
 __all__ = ["FORMATS", "render"]
 
@@ -25,7 +26,7 @@ FORMATS: dict[str, str] = {
 }
 
 #: Formats that show the report unchanged. The others are for CI tools, which fail on any error in them.
-_UNCHANGED = frozenset({"text", "json", "jsonl"})
+_UNCHANGED = frozenset({"json", "jsonl"})
 
 
 def render(
@@ -34,9 +35,10 @@ def render(
     *,
     color: bool = False,
     distributions: Sequence[FieldDistribution] = (),
+    limit: int = MAX_LINES,
 ) -> str:
-    """Render a report in one of :data:`FORMATS`, without a final newline. ``color`` adds ANSI colors to text, and
-    ``distributions`` of fields are shown in HTML.
+    """Render a report in one of :data:`FORMATS`, without a final newline. ``color`` adds ANSI colors to text,
+    ``limit`` is the number of findings from which text sums up, and ``distributions`` of fields are shown in HTML.
 
     Raises:
         UsageError: unknown format.
@@ -47,11 +49,14 @@ def render(
         )
     if format == "html":
         return report.to_html(distributions).rstrip("\n")
+    if format == "text":
+        return _colored(report.to_text(limit)) if color else report.to_text(limit)
     module, _, name = FORMATS[format].partition(":")
     function: Callable[[Report], str] = getattr(importlib.import_module(module), name)
-    text = function(report if format in _UNCHANGED else report.for_ci())
-    if not (color and format == "text"):
-        return text
+    return function(report if format in _UNCHANGED else report.for_ci())
+
+
+def _colored(text: str) -> str:
     from datacheck.reports.color import colorize
 
     return colorize(text)

@@ -9,7 +9,7 @@ from typing import Any
 from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.reports.report import Report
-from datacheck.reports.text import render_finding, row_note
+from datacheck.reports.text import MAX_LINES, finding_lines, row_note
 from datacheck.text import count, plain, quantity
 
 __all__ = ["Fixed", "GateReport"]
@@ -100,6 +100,6 @@ class GateReport(Report):
         if self.known:
             yield f"{quantity(len(self.known), 'known finding')} in {plain(self.baseline)}"
 
-    def __str__(self) -> str:
+    def to_text(self, limit: int = MAX_LINES) -> str:
         last = f"{self._last_line()}{row_note(self.findings)}"
-        return "\n".join([*map(render_finding, self.findings), *self._baseline_lines(), last])
+        return "\n".join([*finding_lines(self.findings, limit), *self._baseline_lines(), last])

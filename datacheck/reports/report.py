@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datacheck.findings import Finding
-from datacheck.reports.text import format_size, format_volume, num_by_severity, render_finding, row_note
+from datacheck.reports.text import MAX_LINES, finding_lines, format_size, format_volume, num_by_severity, row_note
 
 if TYPE_CHECKING:
     from datacheck.reports.distributions import FieldDistribution
@@ -118,5 +118,9 @@ class Report:
         volume = format_volume(self.num_files, self.num_rows, self.num_bytes)
         return f"{num_by_severity(self.findings)} in {volume} ({self.seconds:.2f} s{rate})"
 
+    def to_text(self, limit: int = MAX_LINES) -> str:
+        """The report as text. More than ``limit`` findings (0 for no limit) are summed up in a table."""
+        return "\n".join([*finding_lines(self.findings, limit), f"{self.summary()}{row_note(self.findings)}"])
+
     def __str__(self) -> str:
-        return "\n".join([*map(render_finding, self.findings), f"{self.summary()}{row_note(self.findings)}"])
+        return self.to_text()

@@ -13,7 +13,14 @@ from datacheck.codes import CODES
 from datacheck.findings import Finding, Severity, typed
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.report import Report
-from datacheck.reports.text import append_detail, format_table, format_volume, num_by_severity, render_finding
+from datacheck.reports.text import (
+    MAX_LINES,
+    append_detail,
+    format_table,
+    format_volume,
+    num_by_severity,
+    render_finding,
+)
 from datacheck.text import plain, quantity
 
 if TYPE_CHECKING:
@@ -140,7 +147,7 @@ class RunReport(Report):
 
         return [*account_sections(self.accounts), *finding_sections(self.findings, self.checked)]
 
-    def __str__(self) -> str:
+    def to_text(self, limit: int = MAX_LINES) -> str:  # noqa: ARG002 - findings are summed up anyway
         lines = [*_finding_lines(self.findings, self.checked), ""]
         if self.accounts:
             lines += [*_row_table(self), ""]

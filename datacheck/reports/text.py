@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from datacheck.codes import CODES
 from datacheck.findings import Finding, Severity
-from datacheck.text import quantity
+from datacheck.text import plain, quantity
 
 __all__ = [
+    "MAX_LINES",
     "append_detail",
+    "finding_lines",
     "format_size",
     "format_table",
     "format_volume",
     "num_by_severity",
     "render_finding",
     "row_note",
+    "summary_table",
 ]
+
+#: Findings beyond which a table comes first and the rest is left out, unless more are asked for.
+MAX_LINES = 40
+_SEVERITY_ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 _SEVERITY_NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -26,6 +34,62 @@ def render_finding(finding: Finding) -> str:
     """One finding in one line: ``DC101 3 of 4,096 values are NaN in 'x' (train.parquet, row group 2, rows 17, 90, 91)``."""
     mark = "" if finding.is_error else f"{finding.severity.value}: " if finding.severity else ""
     return f"{finding.code} {mark}{finding.message}"
+
+
+def finding_lines(findings: Sequence[Finding], limit: int = MAX_LINES) -> Iterator[str]:
+    """The findings in words. Beyond ``limit`` (0 for none) a table of all of them, then the first ones; -1 shows neither.
+
+    The table has a line for each code and field, so that its length does not depend on the number of files.
+    """
+    if limit < 0:
+        return
+    if limit == 0 or len(findings) <= limit:
+        yield from map(render_finding, findings)
+        return
+    yield from summary_table(findings)
+    yield ""
+    shown = min(limit, MAX_LINES) // 4 or 1
+    yield from map(render_finding, findings[:shown])
+    yield f"and {quantity(len(findings) - shown, 'more finding')}; --limit 0 prints all"
+
+
+def summary_table(findings: Sequence[Finding]) -> Iterator[str]:
+    """A line for each code and field, worst first: how much of it in how many files, and where the first is."""
+    groups: dict[tuple[str, str | None, str | None], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.code, finding.field, finding.rule), []).append(finding)
+    rows = [
+        (
+            code,
+            f"{CODES[code].name}{_mark_of(group)}",
+            plain(rule or field or "-", 40),
+            f"{sum(finding.num_violations for finding in group):,}",
+            quantity(len({finding.uri for finding in group}), "file"),
+            _first_place(group),
+        )
+        for (code, field, rule), group in sorted(groups.items(), key=_by_severity)
+    ]
+    yield from format_table([("found", "", "field", "violations", "in", "first"), *rows], "lllrrl")
+
+
+def _by_severity(item: tuple[tuple[str, str | None, str | None], list[Finding]]) -> tuple[int, str, str]:
+    (code, field, rule), group = item
+    return _SEVERITY_ORDER.index(_worst(group)), code, rule or field or ""
+
+
+def _worst(group: Sequence[Finding]) -> Severity:
+    return min((finding.severity or Severity.ERROR for finding in group), key=_SEVERITY_ORDER.index)
+
+
+def _mark_of(group: Sequence[Finding]) -> str:
+    worst = _worst(group)
+    return "" if worst is Severity.ERROR else f" ({_SEVERITY_NOUNS[worst]})"
+
+
+def _first_place(group: Sequence[Finding]) -> str:
+    finding = group[0]
+    row = next((example.row for example in finding.examples if example.row is not None), None)
+    return plain(finding.uri, 60) + ("" if row is None else f", row {row}")
 
 
 def row_note(findings: Iterable[Finding]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
-from datacheck.reports.text import render_finding
+from datacheck.reports.text import MAX_LINES, render_finding
 from datacheck.text import quantity
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.tracking.tracker import Tracker
@@ -25,7 +25,7 @@ class GuardReport(Report):
 
     diagnoses: tuple[Diagnosis, ...] = ()
 
-    def __str__(self) -> str:
+    def to_text(self, limit: int = MAX_LINES) -> str:  # noqa: ARG002 - there are few
         lines = [render_finding(finding) for finding in self.findings]
         errors = sum(finding.is_error for finding in self.findings)
         found = "no findings" if not self.findings else quantity(errors, "error")

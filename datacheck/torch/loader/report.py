@@ -117,7 +117,7 @@ class DatasetReport(Report):
         frame = pd.DataFrame(rows, columns=list(_COLUMNS))
         return frame.astype({name: dtype for name, dtype in _COLUMNS.items() if dtype})
 
-    def __str__(self) -> str:
+    def to_text(self, limit: int = MAX_LINES) -> str:  # noqa: ARG002 - there are few
         return "\n".join(self._lines())
 
     def _lines(self) -> list[str]:
