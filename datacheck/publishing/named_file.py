@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 
 from datacheck.errors import OutputError
-from datacheck.formats import format_of_name
+from datacheck.formats import Format, format_of_name, load
 from datacheck.storage import storage_of
 from datacheck.storage.base import Kind
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
 __all__ = ["write_named"]
+
+_HEAD_BYTES = 4096
+#: How a report of one finding a line begins.
+_OUR_FINDING = b'{"code": "DC'
 
 
 def write_named(path: str | os.PathLike[str], content: bytes) -> None:
@@ -34,10 +38,24 @@ def write_named(path: str | os.PathLike[str], content: bytes) -> None:
         with output_errors(name), open(name, "ab") as file:  # noqa: PTH123
             file.write(content)
         return
-    if kind == "file" and (format_of_name(target) or format_of_name(name)):
+    if kind == "file" and _holds_data(target, format_of_name(target) or format_of_name(name)):
         raise OutputError(f"{shown}: is a data file, which is never replaced; choose another name")
     with output_errors(target):
         storage.put(target, content)
+
+
+def _holds_data(uri: str, record: Format | None) -> bool:
+    """Whether an existing file of a format holds data. JSON may also be a report of ours, or a description."""
+    if record is None:
+        return False
+    try:
+        with storage_of(uri).open(uri) as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return True
+    if record.name in ("json", "jsonl") and (not head or head.startswith(_OUR_FINDING)):
+        return False
+    return not record.needs_recognition or bool(load(record.recognizer)(uri, head))
 
 
 def _kind_of(uri: str) -> Kind | None:

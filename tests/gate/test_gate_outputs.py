@@ -327,3 +327,28 @@ def _configuration() -> Any:
     from datacheck.gate.configuration import configure
 
     return configure()
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl"])
+def test_a_report_of_ours_is_replaced_and_data_is_not(name: str, save: Save, run: Run) -> None:
+    save("data/a.npy", [1, NAN])
+    kind = name.partition(".")[2]
+    for _ in range(2):
+        assert run("scan", "data", "--format", kind, "-o", name).code == 1
+    Path(name).write_text('[{"x": 1}]' if kind == "json" else '{"x": 1}\n')
+    done = run("scan", "data", "--format", kind, "-o", name)
+    assert done.code == 2
+    assert "is a data file, which is never replaced" in done.err
+
+
+def test_many_findings_are_summed_up_and_a_limit_lists_them(save: Save, run: Run) -> None:
+    for number in range(45):
+        save(f"data/{number:02}.npy", [1, NAN])
+    lines = run("scan", "data").out.splitlines()
+    assert lines[0].split() == ["found", "field", "violations", "in", "first"]
+    assert lines[1].split()[-6:] == ["45", "45", "files", "data/00.npy,", "row", "1"]
+    assert "and 35 more findings; --limit 0 prints all" in lines
+    assert len(lines) < 20
+    assert len(run("scan", "data", "--limit", "0").out.splitlines()) == 46
+    (last,) = run("scan", "data", "--quiet").out.splitlines()
+    assert last.startswith("45 errors in 45 files, 90 rows")
