@@ -32,6 +32,7 @@ from datacheck.checks.tokens import token_rules
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.builtin_checks import SET_CHECKS
 from datacheck.schema.dimensions import row_dimensions
+from datacheck.schema.field_paths import matching_paths
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
@@ -161,7 +162,7 @@ class Checker:
         """The fields of the schema that no record of a batch has. That they are no columns of it is then no fault."""
         slots, present = self.num_values.get(None, (0, 0))
         self.num_values[None] = (slots + batch.num_rows, present + batch.num_rows)
-        absent = [path for path in self.schema.fields if path is not None and path not in seen]
+        absent = [path for path in self.schema.fields if path is not None and not matching_paths(path, seen)]
         for path in absent:
             dtype = self.schema.fields[path].dtype or "null"
             self.fields.setdefault(path, FieldFacts(dtype, top_level="." not in path))

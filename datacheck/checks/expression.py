@@ -14,6 +14,7 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
 from datacheck.schema.evaluate import evaluate
+from datacheck.schema.field_parts import NAMELESS
 from datacheck.schema.model import Expression, Schema
 from datacheck.schema.operands import ExpressionTypeError, Operand, operand_of
 from datacheck.text import plain
@@ -112,6 +113,8 @@ class ExpressionCheck:
         return self.expression.description or "it is false"
 
     def _not_checked(self, batch: Batch, name: str, problem: str) -> Outcome:
+        if None in batch.names and name not in batch.names:
+            problem += f"; the array of the file is called '{NAMELESS}' in a rule"
         return Outcome("DC005", name, batch.num_rows, batch.num_rows, rule=self.expression.label, detail=problem)
 
     def _format_of(self, name: str, data: Data, dtype: str | None) -> str | None:

@@ -8,6 +8,7 @@ from datacheck.checks.dimensions import DimensionCheck
 from datacheck.checks.expression import ExpressionCheck
 from datacheck.schema.builtin_checks import SET_CHECKS
 from datacheck.schema.dimensions import row_dimensions
+from datacheck.schema.field_paths import is_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,8 @@ def _pandera_checks(schema: Schema, names: Sequence[str] | None, *, whole_file: 
 
 def may_be_in(path: str | None, names: Sequence[str]) -> bool:
     """Whether a path may lead to values of these columns; the nameless array is a column with an empty name."""
+    if path is not None and is_pattern(path):
+        return True
     return (
         path is None or "" in names or any(path == name or path.startswith((f"{name}.", f"{name}[]")) for name in names)
     )

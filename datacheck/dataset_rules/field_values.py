@@ -12,6 +12,7 @@ import pyarrow as pa
 from datacheck.batch import Batch
 from datacheck.checks.columns import columns_of
 from datacheck.leaves import FLOAT_FORMATS, IntArray, Leaf
+from datacheck.schema.field_paths import is_pattern, pattern_of
 from datacheck.schema.model import Field
 
 __all__ = ["FieldValues", "Source", "values_of"]
@@ -31,13 +32,17 @@ class Source:
 
     @property
     def column(self) -> str | None:
-        """The field to read."""
-        return self.path if self.owner is None else self.owner.path
+        """The field to read; None for all, of which a pattern may match any."""
+        path = self.path if self.owner is None else self.owner.path
+        return None if path is None or is_pattern(path) else path
 
     def holds(self, path: str | None) -> bool:
         """Whether values at a leaf's path are values of the field."""
         if path is None or self.path is None:
             return path == self.path or (path is None and self.is_only)
+        pattern = pattern_of(self.path)
+        if pattern is not None and pattern.fullmatch(path.removesuffix("[]") if "[]" not in self.path else path):
+            return True
         return path.startswith(self.path) and not path[len(self.path) :].replace("[]", "")
 
 
@@ -80,7 +85,10 @@ def _leaves_of(batch: Batch, source: Source) -> Iterator[Leaf]:
                 yield from (part for part in columns_of(leaf, source.owner.field) if part.path == source.path)
         return
     for column in batch.columns:
-        if column.name is not None and source.path is not None and not source.path.startswith(column.name):
+        is_elsewhere = (
+            column.name is not None and source.column is not None and not source.column.startswith(column.name)
+        )
+        if is_elsewhere and pattern_of(source.column or "") is None:
             continue
         for leaf in column.leaves():
             if leaf.values is None or not source.holds(leaf.path):

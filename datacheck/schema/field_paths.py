@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from datacheck.schema.field_parts import part_fields, split_part_path
 
-__all__ = ["find_field", "is_pattern", "matching_paths", "pattern_of"]
+__all__ = ["dtypes_of", "find_field", "is_pattern", "matching_paths", "pattern_of"]
 
 FieldType = TypeVar("FieldType")
 
@@ -39,6 +39,13 @@ def matching_paths(name: str, paths: Iterable[str | None]) -> list[str]:
     if pattern is None:
         return [path for path in paths if path == name]
     return [path for path in paths if path is not None and (path == name or pattern.fullmatch(path))]
+
+
+def dtypes_of(paths: Iterable[str], dtypes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The dtype of each path, given those of fields, whose names may be patterns."""
+    known: dict[str | None, str] = dict(dtypes)
+    found = ((path, known.get(path) or _by_name(known, path)) for path in paths)
+    return tuple((path, dtype) for path, dtype in found if dtype is not None)
 
 
 def find_field(fields: Mapping[str | None, FieldType], path: str) -> FieldType | None:

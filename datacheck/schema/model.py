@@ -398,6 +398,8 @@ class Schema(SchemaPart):
 
     def _check_unique(self) -> None:
         for name, field in self.fields.items():
+            if field.unique and name is not None and "*" in name:
+                raise fault(("fields", name, "unique"), "a pattern stands for several fields, so it cannot be a key")
             if field.unique and name is not None and "[]" in name:
                 raise fault(("fields", name, "unique"), "values inside a list are not rows, so they cannot be a key")
         used = {size for field in self.fields.values() for size in field.shape or () if isinstance(size, str)}

@@ -21,6 +21,7 @@ import pyarrow.csv as pa_csv
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.leaves import IntArray
+from datacheck.schema.field_paths import dtypes_of
 from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.csv_header import Header, read_header
 from datacheck.sources.csv_lines import LineTooLongError, TextBlock, read_blocks
@@ -193,7 +194,7 @@ def _open_table(uri: str, options: ReadOptions) -> _Table:
 
 def _read(table: _Table) -> Iterator[Batch]:
     names = [table.header.names[index] for index in table.wanted]
-    kinds, held = _infer_types(table, ColumnTypes(names, table.options.dtypes, table.notation))
+    kinds, held = _infer_types(table, ColumnTypes(names, dtypes_of(names, table.options.dtypes), table.notation))
     is_empty = True
     for cells in held if held is not None else _read_cells(table):
         columns = tuple(

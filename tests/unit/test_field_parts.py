@@ -163,6 +163,18 @@ def test_a_field_may_stand_for_several_paths(name: str, path: str, matches: bool
     assert (find_field({name: "the field"}, path) is not None) is matches
 
 
+def test_a_pattern_holds_for_every_kind_of_rule(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("f1,f2,g\n1,2,3\n1,7,3\n")
+    (tmp_path / "g.csv").write_text("f1,f2,g\n1,2,3\n4,2,3\n")
+    field = {"dtype": "float32", "checks": {"notin": [7]}, "min_distinct": 2}
+    found = datacheck.scan(tmp_path / "t.csv", Schema(fields={"f*": field, "g": {"dtype": "int64"}})).findings
+    assert [(one.code, one.field) for one in found] == [("DC207", "f2")]
+    constant = Schema(fields={"g*": {"min_distinct": 2}})
+    assert [one.code for one in datacheck.scan(tmp_path / "g.csv", constant).findings] == ["DC324"]
+    with pytest.raises(SchemaError, match="stands for several fields"):
+        Schema(fields={"f*": {"unique": True}})
+
+
 def test_a_name_comes_before_the_patterns() -> None:
     fields = {"layer.*": 1, "layer.0": 2, "l*": 3}
     assert (find_field(fields, "layer.0"), find_field(fields, "layer.1"), find_field(fields, "lap")) == (2, 1, 3)

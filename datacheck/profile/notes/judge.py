@@ -17,6 +17,7 @@ from datacheck.profile.notes.tally import Tally
 from datacheck.profile.notes.texts import TextNotes
 from datacheck.profile.notes.vectors import VectorNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
+from datacheck.schema.field_parts import NAMELESS
 from datacheck.schema.times import NANOSECONDS
 from datacheck.text import count, describe_variants, find_variants, plain, quantity
 
@@ -184,7 +185,7 @@ class _Judge:
                 yield self._note("DC503", detail, number, notes.num_finite, beyond, rule="timestamp[ns]")
 
     def vectors(self, notes: VectorNotes) -> Iterator[Finding]:
-        path = plain(self._profile.path or "x").removesuffix("[]")
+        path = plain(self._profile.path or NAMELESS).removesuffix("[]")
         for tally, kind, rule in (
             (notes.zero, "all zero", f"any({path} != 0)"),
             (notes.constant, "one value throughout", f"max({path}) > min({path})"),
