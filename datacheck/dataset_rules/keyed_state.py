@@ -24,7 +24,8 @@ from datacheck.dataset_rules.groups import (
     table_from_text,
     table_to_text,
 )
-from datacheck.findings import MAX_EXAMPLES, Example
+from datacheck.dataset_rules.together import Together
+from datacheck.findings import MAX_EXAMPLES, Example, Finding
 from datacheck.leaves import BoolArray, IntArray, arrow_validity
 
 __all__ = ["KeyRule", "KeyedState", "Place", "record_rows"]
@@ -79,6 +80,7 @@ class KeyedState:
         self.rule, self.part = rule, part
         self.uris, self.splits = [part.uri], [part.split]
         self.num_rows = 0
+        self.together = Together((*rule.fields, *rule.determined))
         #: The rows of each file, whether they have a key or not.
         self.rows_by_file: dict[str, int] = {}
         self.keys = KeyedTables(self._reduce)
@@ -87,6 +89,7 @@ class KeyedState:
     def restore(cls, rule: KeyRule, record: Any, part: Part) -> KeyedState:
         state = cls(rule, part)
         state.num_rows = int(record["num_rows"])
+        state.together.restore(record["together"])
         state.uris = [str(uri) for uri in record["uris"]]
         state.splits = [None if split is None else str(split) for split in record["splits"]]
         state.rows_by_file = {str(uri): int(number) for uri, number in record["rows_by_file"]}
@@ -98,10 +101,11 @@ class KeyedState:
     def update(self, batch: Batch) -> None:
         if not batch.num_rows or not batch.counts_rows:
             return
-        key = key_columns_of(batch, self.rule.fields)
-        other = key_columns_of(batch, self.rule.determined)
-        if key is not None and other is not None:
-            self._add(batch, key, other)
+        if self.together.look(batch):
+            key = key_columns_of(batch, self.rule.fields)
+            other = key_columns_of(batch, self.rule.determined)
+            if key is not None and other is not None:
+                self._add(batch, key, other)
         uri = self.part.uri
         self.rows_by_file[uri] = self.rows_by_file.get(uri, 0) + batch.num_rows
         self.num_rows += batch.num_rows
@@ -143,6 +147,7 @@ class KeyedState:
         return reduced.set_column(_SCHEMA.get_field_index("count"), "count", counts).combine_chunks()
 
     def merge(self, other: KeyedState) -> None:
+        self.together.merge(other.together)
         known = {uri: index for index, uri in enumerate(self.uris)}
         for uri, split in zip(other.uris, other.splits, strict=True):
             if uri not in known:
@@ -161,6 +166,9 @@ class KeyedState:
         other.close()
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
+        if problem := self.together.problem:
+            name = ", ".join((*self.rule.fields, *self.rule.determined))
+            return [DatasetOutcome(Finding("DC005", self.uris[0], name, 1, 1, detail=problem))]
         return self.rule.judge(self, context)
 
     def empty_tally(self) -> Tally:
@@ -173,6 +181,7 @@ class KeyedState:
     def to_json(self) -> Any:
         return {
             "num_rows": self.num_rows,
+            "together": self.together.to_json(),
             "uris": self.uris,
             "splits": self.splits,
             "rows_by_file": list(self.rows_by_file.items()),

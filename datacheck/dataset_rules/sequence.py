@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTally, Part, Tally
+from datacheck.dataset_rules.group_rows import GROUPS, Where, row_group_of, row_groups, stored, values_in
+from datacheck.dataset_rules.group_rows import where as where_of
 from datacheck.dataset_rules.groups import (
     KeyColumns,
     KeyedTables,
@@ -35,8 +37,9 @@ from datacheck.dataset_rules.positions import (
     positions_of,
     within,
 )
+from datacheck.dataset_rules.together import Together
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
-from datacheck.leaves import BoolArray, IntArray
+from datacheck.leaves import IntArray
 from datacheck.schema.dataset_models import Sequence
 from datacheck.text import plain
 
@@ -44,28 +47,6 @@ __all__ = ["SequenceRule"]
 
 OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP, GROUP_SIZE = "DC319", "DC320", "DC321", "DC322"
 _ROW_CODES = (OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP)
-
-#: One row a group: its key and name; the ordinals of its first and last row in the part; the number of its rows; where its
-#: first row is; and of its rows with a value the first and last value, and where the first one is.
-_COLUMNS = {
-    "h0": pa.uint64(),
-    "h1": pa.uint64(),
-    "label": pa.string(),
-    "start": pa.int64(),
-    "end": pa.int64(),
-    "count": pa.int64(),
-    "file": pa.int32(),
-    "row": pa.int64(),
-    "row_group": pa.int32(),
-    "has_value": pa.bool_(),
-    "first": pa.int64(),
-    "last": pa.int64(),
-    "value_file": pa.int32(),
-    "value_row": pa.int64(),
-    "value_row_group": pa.int32(),
-}
-_SCHEMA = pa.schema(list(_COLUMNS.items()))
-_NO_GROUP = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +66,11 @@ class SequenceRule:
     def restore(self, record: Any, part: Part) -> SequenceState:
         state = SequenceState(self, part)
         state.num_rows, state.problem = int(record["num_rows"]), str(record["problem"])
+        state.together.restore(record["together"])
         state.uris = [str(uri) for uri in record["uris"]]
         state.scale = None if record["scale"] is None else Scale(str(record["scale"][0]), float(record["scale"][1]))
         state.tallies = {code: Tally.from_json(record["tallies"][code]) for code in _ROW_CODES}
-        table = table_from_text(record["groups"], _SCHEMA)
+        table = table_from_text(record["groups"], GROUPS)
         if table is not None:
             state.groups.add(table)
         return state
@@ -103,6 +85,7 @@ class SequenceState:
         self.num_rows = 0
         self.scale: Scale | None = None
         self.problem = ""
+        self.together = Together(rule.columns)
         self.tallies = {code: Tally() for code in _ROW_CODES}
         self.groups = KeyedTables(self._reduce)
 
@@ -112,10 +95,11 @@ class SequenceState:
         if self.num_rows == 0:
             for code in _ROW_CODES:
                 self.tallies[code].add(self._part.uri, FileTally())
-        key = key_columns_of(batch, self._sequence.by)
-        values = self._values(batch)
-        if key is not None and values is not None:
-            self._add_rows(batch, key, values)
+        if self.together.look(batch):
+            key = key_columns_of(batch, self._sequence.by)
+            values = self._values(batch)
+            if key is not None and values is not None:
+                self._add_rows(batch, key, values)
         self.num_rows += batch.num_rows
 
     def _values(self, batch: Batch) -> Positions | None:
@@ -158,12 +142,12 @@ class SequenceState:
         for table in groups.parts():
             columns = {name: table.column(name) for name in table.schema.names}
             for name in ("first", "last"):
-                values = scale.convert(_values_of(columns[name], scale), target)
+                values = scale.convert(values_in(columns[name], scale), target)
                 if values is None:
                     self.problem = self.problem or "its times do not fit one unit"
                     values = np.zeros(table.num_rows, np.int64)
-                columns[name] = _stored(values)
-            moved.add(pa.table(columns, schema=_SCHEMA))
+                columns[name] = stored(values)
+            moved.add(pa.table(columns, schema=GROUPS))
         groups.close()
         return moved
 
@@ -173,7 +157,7 @@ class SequenceState:
         runs = Runs.of(key.hashes)
         if self._sequence.contiguous:
             resumed = runs.resumed()
-            self._record(SCATTERED_GROUP, _where(batch, file_rows, resumed), _Interruption(self, key.labels, resumed))
+            self._record(SCATTERED_GROUP, where_of(batch, file_rows, resumed), _Interruption(self, key.labels, resumed))
         valid = values.valid if key.known is None else values.valid & key.known
         filled, rows_with_value = runs, np.arange(batch.num_rows)
         if not valid.all():
@@ -183,7 +167,7 @@ class SequenceState:
         self._compare(
             values.values[before],
             values.values[after],
-            _where(batch, file_rows, after),
+            where_of(batch, file_rows, after),
             lambda chosen: key.labels(after[chosen]),
         )
         firsts, lasts = runs.firsts, runs.lasts
@@ -193,7 +177,7 @@ class SequenceState:
             groups = runs.group_of_rows()[rows_with_value[filled.firsts]]
             has_value = np.isin(np.arange(len(firsts)), groups)
             first_filled[groups], last_filled[groups] = rows_with_value[filled.firsts], rows_with_value[filled.lasts]
-        row_group = _groups_of(batch, len(firsts))
+        row_group = row_groups(batch, len(firsts))
         columns = {
             "h0": key.hashes[firsts, 0],
             "h1": key.hashes[firsts, 1],
@@ -205,13 +189,13 @@ class SequenceState:
             "row": file_rows[firsts],
             "row_group": row_group,
             "has_value": has_value,
-            "first": _stored(values.values[first_filled]),
-            "last": _stored(values.values[last_filled]),
+            "first": stored(values.values[first_filled]),
+            "last": stored(values.values[last_filled]),
             "value_file": np.zeros(len(firsts), np.int32),
             "value_row": file_rows[first_filled],
             "value_row_group": row_group,
         }
-        self.groups.add(pa.table(columns, schema=_SCHEMA))
+        self.groups.add(pa.table(columns, schema=GROUPS))
 
     def _reduce(self, table: pa.Table) -> pa.Table:
         """One row a group of parts of groups in order, whose neighbours are compared."""
@@ -226,10 +210,10 @@ class SequenceState:
         with_value = group_equal(hashes_of(table)[filled])
         first, second = (filled[rows] for rows in with_value.pairs())
         scale = self.scale or Scale()
-        where = _Where(*(column[f"value_{name}"].to_numpy()[second] for name in ("file", "row", "row_group")))
+        where = Where(*(column[f"value_{name}"].to_numpy()[second] for name in ("file", "row", "row_group")))
         self._compare(
-            _values_of(column["last"], scale)[first],
-            _values_of(column["first"], scale)[second],
+            values_in(column["last"], scale)[first],
+            values_in(column["first"], scale)[second],
             where,
             lambda chosen: column["label"].take(pa.array(second[chosen])),
         )
@@ -248,17 +232,17 @@ class SequenceState:
             reduced[name] = column[name].take(pa.array(rows_first))
         reduced["last"] = column["last"].take(pa.array(rows_last))
         reduced["has_value"] = pa.array(has_any)
-        return pa.table(reduced, schema=_SCHEMA).combine_chunks()
+        return pa.table(reduced, schema=GROUPS).combine_chunks()
 
     def _find_scattered(self, table: pa.Table, before: IntArray, after: IntArray) -> None:
         if not self._sequence.contiguous:
             return
         resumed = after[table.column("end").to_numpy()[before] + 1 != table.column("start").to_numpy()[after]]
-        where = _Where(*(table.column(name).to_numpy()[resumed] for name in ("file", "row", "row_group")))
+        where = Where(*(table.column(name).to_numpy()[resumed] for name in ("file", "row", "row_group")))
         labels = table.column("label")
         self._record(SCATTERED_GROUP, where, _Interruption(self, lambda rows: labels.take(pa.array(rows)), resumed))
 
-    def _compare(self, before: Any, after: Any, where: _Where, labels: Any) -> None:
+    def _compare(self, before: Any, after: Any, where: Where, labels: Any) -> None:
         """Check neighbouring values of groups."""
         scale, step, order = self.scale or Scale(), self._sequence.step, self._sequence.required_order
         if order is not None:
@@ -297,23 +281,24 @@ class SequenceState:
     def _within(self, label: pa.Array) -> str:
         return f" in {self.named(label[0].as_py())}" if self._sequence.by else ""
 
-    def _count(self, code: str, where: _Where) -> None:
+    def _count(self, code: str, where: Where) -> None:
         for file, number in enumerate(np.bincount(where.file, minlength=0).tolist()):
             if number:
                 self.tallies[code].add(self.uris[file], FileTally(number))
 
-    def _record(self, code: str, where: _Where, describe: Any) -> None:
+    def _record(self, code: str, where: Where, describe: Any) -> None:
         """Add violations; ``describe`` says what is wrong with one, given its index."""
         for file in np.unique(where.file).tolist():
             chosen = np.flatnonzero(where.file == file)
             chosen = chosen[np.argsort(where.row[chosen], kind="stable")]
             first = chosen[:MAX_EXAMPLES].tolist()
-            examples = [Example(int(where.row[index]), _row_group(where.row_group[index])) for index in first]
+            examples = [Example(int(where.row[index]), row_group_of(where.row_group[index])) for index in first]
             rows = [where.row[chosen]] if self._part.keep_rows else []
             self.tallies[code].add(self.uris[file], FileTally(0, len(chosen), examples, describe(first[0]), rows))
 
     def merge(self, other: SequenceState) -> None:
         self.problem = self.problem or other.problem
+        self.together.merge(other.together)
         files = self._adopt_files(other.uris)
         if other.scale is not None:
             self._adopt(other.scale)
@@ -325,7 +310,7 @@ class SequenceState:
                 moved[name] = pa.array(table.column(name).to_numpy() + self.num_rows)
             for name in ("file", "value_file"):
                 moved[name] = pa.array(files[table.column(name).to_numpy()])
-            self.groups.add(pa.table(moved, schema=_SCHEMA))
+            self.groups.add(pa.table(moved, schema=GROUPS))
         # Only now: putting the groups of the other part together may have found more in it.
         for code in _ROW_CODES:
             self.tallies[code].merge(other.tallies[code])
@@ -342,9 +327,9 @@ class SequenceState:
         return np.array([known[uri] for uri in uris], np.int32)
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:  # noqa: ARG002
-        label = self._sequence.label
-        if self.problem:
-            detail = f"sequence {label}: {self.problem}"
+        label, problem = self._sequence.label, self.problem or self.together.problem
+        if problem:
+            detail = f"sequence {label}: {problem}"
             yield DatasetOutcome(Finding("DC005", self.uris[0], self._sequence.on, 1, 1, rule=label, detail=detail))
             return
         sizes = [self._size_problems(table) for table in self.groups.parts()]
@@ -373,7 +358,7 @@ class SequenceState:
         _, label, file, _, size, _ = wrong[0]
         uri = self.uris[file]
         examples = tuple(
-            Example(row, _row_group(group), (), f"{count} rows")
+            Example(row, row_group_of(group), (), f"{count} rows")
             for _, _, where, row, count, group in wrong
             if where == file
         )[:MAX_EXAMPLES]
@@ -389,6 +374,7 @@ class SequenceState:
         return {
             "num_rows": self.num_rows,
             "problem": self.problem,
+            "together": self.together.to_json(),
             "uris": self.uris,
             "scale": None if self.scale is None else [self.scale.unit, self.scale.epsilon],
             "groups": table_to_text(self.groups.table()),
@@ -408,18 +394,6 @@ class SequenceState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Where:
-    """Rows of files, and their row groups."""
-
-    file: Any
-    row: Any
-    row_group: Any
-
-    def take(self, chosen: IntArray | BoolArray) -> _Where:
-        return _Where(self.file[chosen], self.row[chosen], self.row_group[chosen])
-
-
-@dataclass(frozen=True, slots=True)
 class _Interruption:
     """Says of a row that continues a group what the group is."""
 
@@ -432,26 +406,5 @@ class _Interruption:
         return f"other rows stand between those of {self.state.named(label)}"
 
 
-def _where(batch: Batch, file_rows: IntArray, rows: IntArray) -> _Where:
-    return _Where(np.zeros(len(rows), np.int32), file_rows[rows], _groups_of(batch, len(rows)))
-
-
-def _groups_of(batch: Batch, number: int) -> Any:
-    return np.full(number, _NO_GROUP if batch.row_group is None else batch.row_group, np.int32)
-
-
-def _row_group(number: Any) -> int | None:
-    return None if int(number) == _NO_GROUP else int(number)
-
-
 def _describe_count(wanted: Any) -> str:
     return f"{wanted.ge} rows" if wanted.ge is not None and wanted.ge == wanted.le else f"{wanted.describe()} rows"
-
-
-def _stored(values: Any) -> Any:
-    """Values as 64 bits, whatever their scale."""
-    return np.ascontiguousarray(values).view(np.int64)
-
-
-def _values_of(column: Any, scale: Scale) -> Any:
-    return column.to_numpy().view(scale.dtype)

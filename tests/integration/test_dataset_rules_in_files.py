@@ -180,3 +180,11 @@ def test_a_schema_with_tolerances_is_written_and_read_again() -> None:
     assert datacheck.load_schema(yaml.safe_load(dump_schema(schema))) == schema
     with pytest.raises(SchemaError, match=r"tolerances.x.DC001: DC001 does not count values"):
         datacheck.load_schema({"tolerances": {"x": {"DC001": 1}}})
+
+
+@pytest.mark.parametrize("rule", [STEPS, {"determines": {"series": "time"}}])
+def test_arrays_without_common_rows_are_said_to_be_unchecked(tmp_path: Path, rule: dict[str, Any]) -> None:
+    np.savez(tmp_path / "x.npz", series=np.zeros(4, np.int64), time=np.arange(3))
+    found = [one for one in datacheck.scan(tmp_path / "x.npz", rule).findings if one.code == "DC005"]
+    assert len(found) == 1
+    assert "its fields are never in the same rows" in found[0].detail
