@@ -62,7 +62,7 @@ format: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
-	$(BIN)/mypy pipelines/make_data.py
+	$(BIN)/mypy pipelines/make_data.py pipelines/make_records.py
 
 layers: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
