@@ -41,7 +41,7 @@ def test_a_climb_with_growing_updates_is_the_learning_rate():
     assert verdict.cause == "learning-rate-too-high"
     assert "climbed from" in verdict.explanation
     assert "0.1" in verdict.explanation
-    assert "lr = 0.01" in verdict.remedy
+    assert "group['lr'] = 0.01" in verdict.remedy
 
 
 def test_a_divergence_from_the_first_step_is_the_learning_rate():

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
-from datacheck.torch import Diagnosis, PrecisionWarning, diagnose  # noqa: E402
+from datacheck.torch import Diagnosis, Guard, NonFiniteError, PrecisionWarning, diagnose  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -235,3 +235,64 @@ def test_a_mask_of_minus_infinity_is_not_an_overflow():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert diagnose(step) is None
+
+
+class UnitGradients(torch.optim.Optimizer):
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                direction = parameter.grad / parameter.grad.norm()
+                parameter.add_(direction, alpha=-group["lr"])
+
+
+def stopped_by(guard: Guard, loss_fn: Any) -> Diagnosis:
+    with pytest.raises(NonFiniteError) as caught:
+        guard.step(loss_fn, torch.ones(2, 3))
+    print(caught.value.diagnosis)
+    return caught.value.diagnosis
+
+
+def test_an_optimizer_of_ones_own_is_diagnosed_by_the_line_of_its_update():
+    model = linear()
+    found = stopped_by(Guard(model, UnitGradients(model.parameters(), 0.1)), lambda m, b: (m(b) * 0).sum())
+    assert (found.phase, found.cause) == ("optimizer", "division-by-zero")
+    assert found.source == "direction = parameter.grad / parameter.grad.norm()"
+    assert "div received 0 and 0" in found.explanation
+
+
+def test_a_schedule_that_gives_an_infinite_rate_is_named_and_the_optimizer_kept():
+    def inverse_root(step: int) -> float:
+        return math.inf if step == 0 else step**-0.5
+
+    model = linear()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, inverse_root)
+    found = stopped_by(Guard(model, optimizer), lambda m, b: m(b).square().mean())
+    assert found.cause == "learning-rate-too-high"
+    assert "LambdaLR of inverse_root" in found.explanation
+    assert f"gave at its step {schedule.last_epoch}" in found.explanation
+    assert "group['lr'] = 0.001" in found.remedy
+    assert "optim." not in found.remedy
+
+
+def test_updates_that_leave_out_the_scaler_are_said():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scaler = torch.amp.GradScaler("cpu")
+
+    def train() -> None:
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(torch.randn(8, 3)), torch.randn(8, 1))
+            scaler.scale(loss).backward()
+            optimizer.step()
+
+    with Guard(model, optimizer), pytest.raises(NonFiniteError) as caught:
+        train()
+    assert "without scaler.step(optimizer)" in caught.value.diagnosis.explanation
+    assert caught.value.diagnosis.remedy.startswith("scaler.step(optimizer)")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.diagnosis.fixes.advice import ADVICE
 
 __all__ = ["Divergence", "History", "classify_dynamics"]
 
@@ -97,20 +98,20 @@ def _from_epsilon(history: History, ratios: list[float]) -> Divergence | None:
         "optimizer-epsilon",
         f"the last update was {last:.3g} of the weights (usually {usual:.3g}) under a gradient norm of {norms[-1]:.3g},"
         f" which is not more than usual ({usual_norm:.3g}): the denominator of the update is near 0",
-        "optimizer = torch.optim.AdamW(model.parameters(), lr=lr, eps=1e-6)  # 1e-4 where weights are float16",
+        ADVICE["optimizer-epsilon"],
     )
 
 
 def _lower_rate(rate: float | None) -> str:
     """A tenth of a rate, and never more than is usual for any optimizer."""
-    return "a tenth of the present one" if not rate else f"{min(rate / 10, 0.1):.3g}"
+    return "*= 0.1" if not rate else f"= {min(rate / 10, 0.1):.3g}"
 
 
 def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
     rate = next((value for value in reversed(_known(history.learning_rates))), None)
     remedy = (
-        f"lr = {_lower_rate(rate)}  # from a checkpoint before the climb\n"
-        "scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=500)  # warm up\n"
+        "for group in optimizer.param_groups:  # from a checkpoint before the climb; and warm up\n"
+        f"    group['lr'] {_lower_rate(rate)}\n"
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()"
     )
     shown = "" if rate is None else f" at a learning rate of {rate:.3g}"
@@ -128,7 +129,7 @@ def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
     if destructive > DESTRUCTIVE_UPDATE:
         return Divergence(
             "learning-rate-too-high",
-            f"an update changed the weights by {destructive:.3g} times their own norm{shown}; 0.001 is usual",
+            f"an update changed the weights by {destructive:.3g} times their own norm{shown}",
             remedy,
         )
     return None

@@ -17,7 +17,7 @@ from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
 from datacheck.torch.guard.call_stack import frames_of_error
 from datacheck.torch.guard.distributed import is_sharded
-from datacheck.torch.guard.grad_scaler import INITIAL_SCALE
+from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_explainer import LoopExplainer
@@ -84,6 +84,8 @@ class Explainer:
                 found, is_exact = self._replay(trip)
                 if found is not None:
                     found = _without_samples(_with_history(found, verdict)).at_step(trip.step)
+            if found is not None and found.cause in DIVERGENCE:
+                found = _with_scaler(found, training.scaler)
             if training.rank_group is not None:
                 found = self._share(found)
             return found or self._explain_finite_replay(trip, verdict, is_exact=is_exact)
@@ -290,6 +292,22 @@ def _without_samples(found: Diagnosis) -> Diagnosis:
     if found.cause not in DIVERGENCE:
         return found
     return replace(found, field=None, samples=(), origins=())
+
+
+def _with_scaler(found: Diagnosis, scaler: LossScaler) -> Diagnosis:
+    """Divergence of updates that a GradScaler should have made."""
+    scale = scaler.current_scale() if scaler.num_plain_updates else 1.0
+    if scale <= 1:
+        return found
+    times = f"{scaler.num_plain_updates:,} time{'s' if scaler.num_plain_updates > 1 else ''}"
+    said = (
+        f"optimizer.step() was called {times} without scaler.step(optimizer): unless they are unscaled, gradients are"
+        f" {scale:,.0f} times too large"
+    )
+    fix = "scaler.step(optimizer)  # in the place of optimizer.step()\nscaler.update()"
+    return replace(
+        found, explanation=f"{said}. {found.explanation}", remedy=fix, remedy_verified=False, remedy_check=""
+    )
 
 
 def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> Diagnosis:

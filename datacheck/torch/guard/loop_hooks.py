@@ -220,10 +220,12 @@ class LoopHooks:
 
     def before_scaler_step(self, _scaler: GradScaler, _optimizer: Optimizer) -> None:
         self._is_stepped_by_scaler = False
+        self._runner.training.scaler.is_stepping = True
 
     def after_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
         """Judge a step whose update the scaler has left out."""
         runner, state = self._runner, self._state
+        runner.training.scaler.is_stepping = False
         is_ours = any(optimizer is own for own in runner.training.optimizers) and runner.training.scaler.is_scaler(
             scaler
         )
@@ -263,6 +265,7 @@ class LoopHooks:
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         runner, state = self._runner, self._state
         self._is_stepped_by_scaler = True
+        runner.training.scaler.note_update()
         if runner.held:
             runner.held.release(optimizer)
         if state.phase is Phase.DIAGNOSE:

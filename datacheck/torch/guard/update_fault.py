@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from datacheck.text import count
 from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis
 from datacheck.torch.diagnosis.dynamics import Divergence
+from datacheck.torch.diagnosis.fixes.advice import ADVICE
+from datacheck.torch.diagnosis.update_replay import explain_own_update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.update_monitor import BadTensor
 
@@ -38,7 +42,13 @@ def explain_update(
     owner = next((p for p in parameters if first.name == p.name or first.name.startswith(f"{p.name}.")), parameters[0])
     optimizer = optimizers[owner.optimizer]
     group = next(g for g in optimizer.param_groups if any(p is owner.tensor for p in g["params"]))
-    cause, reason, remedy = _judge(optimizer, group, owner.tensor, verdict)
+    own = explain_own_update(optimizer)
+    if own is None:
+        cause, reason, remedy = _judge(optimizer, group, owner.tensor, verdict)
+    else:
+        found, _, op = own
+        cause, remedy = found.cause, ADVICE.get(found.cause, "")
+        reason = f"made again from the same gradients, {found.explanation}, in {op}"
     name = type(optimizer).__name__
     kind = "parameter" if first.kind == "parameter" else "optimizer state"
     explanation = (
@@ -56,6 +66,9 @@ def explain_update(
         op=f"{name}.step",
         field=owner.name,
         chain=(link,),
+        filename=None if own is None else own[1].filename,
+        lineno=None if own is None else own[1].lineno,
+        source=None if own is None else own[1].source,
         step=step,
     )
 
@@ -63,20 +76,20 @@ def explain_update(
 def _judge(
     optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: Divergence | None
 ) -> tuple[str, str, str]:
-    name, rate, epsilon = type(optimizer).__name__, _number(group.get("lr")), _number(group.get("eps"))
+    rate, epsilon = _number(group.get("lr")), _number(group.get("eps"))
     if epsilon is not None and float(torch.tensor(epsilon, dtype=_dtype(optimizer, parameter))) == 0.0:
         dtype = str(_dtype(optimizer, parameter)).removeprefix("torch.")
         what = "eps is 0" if epsilon == 0 else f"eps={epsilon:g} is 0 in {dtype}"
         return (
             "optimizer-epsilon",
             f"{what}, and a gradient of 0 divided by it is 0 / 0",
-            f"optimizer = torch.optim.{name}(model.parameters(), lr={rate or 1e-3:g}, eps={_epsilon_of(dtype)})",
+            f"for group in optimizer.param_groups:\n    group['eps'] = {_epsilon_of(dtype)}",
         )
     if rate is not None and (not math.isfinite(rate) or rate > LARGE_RATE):
         return (
             "learning-rate-too-high",
-            f"the learning rate is {rate:g}",
-            f"optimizer = torch.optim.{name}(model.parameters(), lr=1e-3)",
+            f"the learning rate is {rate:g}{_made_by(optimizer, rate)}",
+            _lower_rate(optimizer, group),
         )
     if verdict is not None:
         return verdict.cause, verdict.explanation, verdict.remedy
@@ -87,11 +100,32 @@ def _judge(
             "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
         )
     shown = "" if rate is None else f" at a learning rate of {rate:g}"
+    if not bool(parameter.detach().isinf().any()) and not _overflows(parameter, rate or 1.0):
+        return "unknown", f"how the update became NaN is not known{shown and f', {shown.strip()}'}", ""
     return (
         "learning-rate-too-high",
         f"the update overflowed{shown}",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step(), and a lower lr",
     )
+
+
+def _made_by(optimizer: Optimizer, rate: float) -> str:
+    """The schedule whose value a learning rate is, with the place of its function."""
+    for schedule in (found for found in gc.get_objects() if isinstance(found, LRScheduler)):
+        if schedule.optimizer is optimizer and rate in schedule.get_last_lr():
+            functions = getattr(schedule, "lr_lambdas", [])
+            codes = [function.__code__ for function in functions if hasattr(function, "__code__")]
+            where = f" of {codes[0].co_name} ({codes[0].co_filename}:{codes[0].co_firstlineno})" if codes else ""
+            return f", the value that {type(schedule).__name__}{where} gave at its step {schedule.last_epoch}"
+    return ""
+
+
+def _lower_rate(optimizer: Optimizer, group: dict[str, Any]) -> str:
+    """The learning rate before a schedule changed it, else the optimizer's own default where that is usable."""
+    usable = (_number(group.get("initial_lr")), _number(optimizer.defaults.get("lr")))
+    rate = next((rate for rate in usable if rate is not None and rate <= LARGE_RATE), 1e-3)
+    start = "  # and start the schedule at a step where it is finite" if "initial_lr" in group else ""
+    return f"for group in optimizer.param_groups:\n    group['lr'] = {rate:g}{start}"
 
 
 def _epsilon_of(dtype: str) -> str:
@@ -112,6 +146,14 @@ def _dtype(optimizer: Optimizer, parameter: Tensor) -> torch.dtype:
         if isinstance(moment, Tensor) and moment.dtype.is_floating_point:
             return moment.dtype
     return parameter.dtype if parameter.dtype.is_floating_point else torch.float32
+
+
+def _overflows(parameter: Tensor, rate: float) -> bool:
+    """Whether the gradient times the learning rate exceeds the dtype."""
+    gradient = parameter.grad
+    if gradient is None or gradient.layout is not torch.strided or not gradient.numel():
+        return False
+    return float(gradient.detach().abs().max()) * rate > torch.finfo(parameter.dtype).max
 
 
 def _moment_overflows(state: dict[str, Any]) -> bool:
