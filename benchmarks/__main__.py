@@ -18,7 +18,20 @@ from benchmarks.results import Section, render_section, render_summary, section_
 __all__ = ["MAIN_JOB", "main"]
 
 #: Each is a module here whose ``measure(bench)`` gives a section.
-MAIN_JOB = ("startup", "npy", "parquet", "lists", "clean", "files", "size", "memory", "gate", "profile", "records")
+MAIN_JOB = (
+    "startup",
+    "npy",
+    "parquet",
+    "lists",
+    "dataset",
+    "clean",
+    "files",
+    "size",
+    "memory",
+    "gate",
+    "profile",
+    "records",
+)
 #: Each is a module here, where it is present, whose ``main(arguments)`` prints its own results.
 OTHERS = ("loader", "guard", "diagnosis_table")
 
