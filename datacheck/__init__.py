@@ -94,7 +94,7 @@ _MODULES = {
 
 
 #: The guard in trainers: ``datacheck.lightning`` and so on, imported on first use.
-_TRAINERS = frozenset({"accelerate", "lightning", "transformers"})
+_TRAINERS = frozenset({"accelerate", "composer", "fastai", "lightning", "transformers"})
 
 
 def __getattr__(name: str) -> Any:

@@ -86,6 +86,8 @@ def test_the_norm_is_the_one_before_the_clip(name: str) -> None:
 
 @EACH_TRAINER
 def test_a_safe_dataset_replaces_the_sample_in_the_trainers_own_loader(name: str) -> None:
+    if name == "fastai":
+        pytest.skip("here its loader is given batches")
     guarded = run(name, Problem(bad=9, by="nan", is_safe=True, epochs=2, guard={}))
     assert guarded.error is None
     assert guarded.report is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import SequentialSampler
-from trainer_problem import BATCH_SIZE, Net, Problem, Run, optimizer_of
+from trainer_problem import BATCH_SIZE, LEARNING_RATE, Net, Problem, Run, optimizer_of
 
 import datacheck
 from datacheck.torch import NonFiniteError
@@ -184,6 +184,99 @@ def run_transformers(problem: Problem) -> Run:
     return _with_guard(made, None if guard is None else guard.guard)
 
 
+def run_composer(problem: Problem) -> Run:
+    composer = pytest.importorskip("composer")
+    if problem.accumulate > 1 or problem.bf16 or problem.is_safe:
+        pytest.skip("the batch is split in memory, and bfloat16 needs an accelerator")
+    from composer.algorithms import GradientClipping
+
+    class Model(composer.ComposerModel):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, batch: Any) -> Any:
+            return self.net(**batch)
+
+        def loss(self, outputs: Any, batch: Any) -> Any:
+            return outputs["loss"]
+
+    model, samples = Model(), problem.samples()
+    optimizer, scheduler = optimizer_of(model.net)
+    callbacks = [] if problem.guard is None else [datacheck.composer.GuardCallback(**problem.guard)]
+    trainer = composer.Trainer(
+        model=model,
+        train_dataloader=problem.loader(samples),
+        optimizers=optimizer,
+        schedulers=scheduler,
+        step_schedulers_every_batch=True,
+        max_duration=f"{problem.epochs}ep",
+        device="cpu",
+        callbacks=callbacks,
+        algorithms=[] if problem.clip is None else [GradientClipping("norm", problem.clip)],
+        progress_bar=False,
+        save_folder=None,
+    )
+    error = _error_of(trainer.fit)
+    trainer.close()
+    return _with_guard(
+        Run(model.net, optimizer, scheduler, samples, error=error), callbacks[0].guard if callbacks else None
+    )
+
+
+def run_fastai(problem: Problem, *, opt_func: Any = None) -> Run:
+    pytest.importorskip("fastai")
+    from fastai.callback.core import Callback
+    from fastai.callback.training import GradientAccumulation, GradientClip
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader as FastaiLoader
+    from fastai.learner import Learner
+    from fastai.optimizer import OptimWrapper
+
+    if problem.bf16:
+        pytest.skip("its mixed precision needs CUDA")
+
+    class ByDict(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return self.net(x, labels)["loss"]
+
+    model, samples = ByDict(), problem.samples()
+    optimizer, scheduler = optimizer_of(model)
+
+    class StepScheduler(Callback):  # type: ignore[misc]
+        order = 60
+
+        def after_step(self) -> None:
+            scheduler.step()
+
+    batches = [(batch["x"], batch["labels"], batch["labels"]) for batch in problem.loader(samples)]
+    loader = FastaiLoader(batches, bs=None)
+    loader.n_inp = 2
+    callbacks: list[Any] = [StepScheduler()]
+    if problem.accumulate > 1:
+        callbacks.append(GradientAccumulation(problem.accumulate * BATCH_SIZE))
+    if problem.clip is not None:
+        callbacks.append(GradientClip(problem.clip))
+    guard = None if problem.guard is None else datacheck.fastai.GuardCallback(scheduler=scheduler, **problem.guard)
+    learner = Learner(
+        DataLoaders(loader, loader),
+        model,
+        loss_func=lambda loss, _: loss,
+        opt_func=opt_func or (lambda params, **_: OptimWrapper(opt=optimizer)),
+        cbs=callbacks + ([] if guard is None else [guard]),
+        train_bn=False,
+    )
+    with learner.no_bar(), learner.no_logging():
+        error = _error_of(lambda: learner.fit(problem.epochs, lr=LEARNING_RATE))
+    made = Run(model.net, optimizer, scheduler, samples, error=error)
+    made.state = {"learner": learner}
+    return _with_guard(made, None if guard is None else guard.guard)
+
+
 def _error_of(train: Callable[[], Any]) -> NonFiniteError | None:
     try:
         train()
@@ -203,6 +296,8 @@ def _with_guard(made: Run, guard: Any) -> Run:
 #: Name -> trains the problem.
 TRAINERS: dict[str, Callable[[Problem], Run]] = {
     "accelerate": run_accelerate,
+    "composer": run_composer,
+    "fastai": run_fastai,
     "fabric": run_fabric,
     "lightning": run_lightning,
     "transformers": run_transformers,

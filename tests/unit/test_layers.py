@@ -43,6 +43,8 @@ LEVELS = {
     "lightning": 6,
     "transformers": 6,
     "accelerate": 6,
+    "composer": 6,
+    "fastai": 6,
     "integrations": 5,
     "cli": 6,
     "__main__": 7,

@@ -301,6 +301,11 @@ class Guard:
         return self._hooks.is_attached
 
     @property
+    def awaits_update(self) -> bool:
+        """Whether a step has begun, and no optimizer has updated or was kept from it."""
+        return self._runner.state.awaits_update
+
+    @property
     def is_replaying(self) -> bool:
         """Whether a step is being replayed for a diagnosis: a trainer's hooks that are called then must do nothing."""
         return self._trainer_step.is_replaying

@@ -1,0 +1,148 @@
+"""fastai: ``Learner(dls, model, cbs=[GuardCallback(on_trip="skip")])``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from datacheck.errors import UsageError
+from datacheck.torch.guard.guard import Guard
+from datacheck.torch.guard.log import GuardReport
+from datacheck.torch.guard.wrappers import plain_optimizers
+from datacheck.torch.integrations.datasets import safe_datasets_in
+from datacheck.torch.integrations.options import check_options
+
+if TYPE_CHECKING:
+
+    class Callback: ...
+
+    class CancelStepException(Exception): ...  # noqa: N818 - fastai's name
+
+else:
+    try:
+        from fastai.callback.core import Callback, CancelStepException
+    except ModuleNotFoundError as error:
+        message = "datacheck.fastai needs fastai: pip install fastai"
+        raise ModuleNotFoundError(message, name=error.name) from None
+
+__all__ = ["GuardCallback"]
+
+
+class GuardCallback(Callback):
+    """Guards the training of a fastai ``Learner``::
+
+        learn = Learner(dls, model, loss_func=..., cbs=[GuardCallback(on_trip="skip")])
+
+    Each step is checked after ``GradientAccumulation`` and before ``MixedPrecision`` and ``GradientClip``. The loss of a
+    skipped step is left out of the running mean that fastai shows.
+
+    Args:
+        **options: those of :class:`~datacheck.torch.Guard`, except what the learner knows. ``"reduce_lr"`` needs an optimizer
+            of torch, as ``OptimWrapper`` has one: those of fastai keep their learning rates elsewhere.
+
+    Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.
+    """
+
+    #: After GradientAccumulation (6), before MixedPrecision (10) and GradientClip (11).
+    order = 8
+    run_valid = False
+    learn: Any
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        check_options(options, "scheduler")
+        self._options = options
+        self._guard: Guard | None = None
+        self._stand_in: _StandIn | None = None
+        self._losses: list[Tensor] = []
+
+    @property
+    def guard(self) -> Guard:
+        """The guard, which exists from when training starts. Raises :class:`~datacheck.errors.UsageError` before."""
+        if self._guard is None:
+            raise UsageError("GuardCallback: there is a guard only once training has started")
+        return self._guard
+
+    def report(self) -> GuardReport:
+        """Every anomaly and every action of the last ``fit``."""
+        return self.guard.report()
+
+    def before_fit(self) -> None:
+        learn = self.learn
+        if self._guard is not None:
+            # The last fit ended by an error, of which fastai tells no callback.
+            self._guard.remove()
+        optimizer: Any = learn.opt
+        self._stand_in = None
+        if not all(isinstance(one, Optimizer) for one in plain_optimizers(optimizer)):
+            optimizer = self._stand_in = _StandIn(learn.opt)
+        scaler = getattr(learn, "scaler", None)
+        self._guard = Guard(learn.model, optimizer, scaler=scaler, **self._options)
+        self._losses.clear()
+
+    def before_epoch(self) -> None:
+        for dataset in safe_datasets_in(self.learn.dls.train):
+            dataset.set_epoch(int(self.learn.epoch))
+
+    def before_batch(self) -> None:
+        learn = self.learn
+        self.guard.begin((tuple(learn.xb), tuple(learn.yb)), _Replay(learn.loss_func, _autocast_of(learn)))
+
+    def before_backward(self) -> None:
+        self._losses.append(self.learn.loss.detach())
+
+    def before_step(self) -> None:
+        losses, self._losses = self._losses, []
+        if self.guard.check(losses or None):
+            return
+        recorder = getattr(self.learn, "recorder", None)
+        running = getattr(recorder, "smooth_loss", None)
+        if running is not None and running.count:
+            self.learn.loss = torch.full_like(self.learn.loss, float(running.value))
+        if self._stand_in is not None:
+            self._stand_in.step()
+            raise CancelStepException
+        # An optimizer of torch is held by the guard, and a scaler sees a step.
+
+    def after_step(self) -> None:
+        if self._stand_in is not None and self.guard.awaits_update:
+            self._stand_in.step()
+
+    def after_fit(self) -> None:
+        self.guard.finished()
+
+
+class _StandIn(Optimizer):
+    """An optimizer of torch that shows the guard the parameters and the state of one of fastai. Its step does nothing."""
+
+    def __init__(self, optimizer: Any) -> None:
+        super().__init__([{"params": list(parameters)} for parameters in optimizer.param_lists], {})
+        self.state = optimizer.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        return
+
+
+class _Replay:
+    def __init__(self, loss_func: Callable[..., Tensor], autocast: Any) -> None:
+        self._loss_func = loss_func
+        self._autocast = autocast
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
+        inputs, targets = batch
+        with self._autocast():
+            output = model(*inputs)
+        return self._loss_func(output, *targets)
+
+
+def _autocast_of(learn: Any) -> Any:
+    mixed = getattr(learn, "mixed_precision", None)
+    if mixed is None:
+        return nullcontext
+    dtype = torch.bfloat16 if "bf16" in str(mixed.amp_mode).lower() else torch.float16
+    return lambda: torch.autocast("cuda", dtype=dtype)
