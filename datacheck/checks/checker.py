@@ -25,7 +25,7 @@ from datacheck.checks.mixed_text import nan_words
 from datacheck.checks.own_checks import own_rules, register_own_checks
 from datacheck.checks.parameters import parameter_bounds, parameter_rules
 from datacheck.checks.rules import LeafRules, run_rules
-from datacheck.checks.sentinels import mark_missing, null_missing, sentinel_rules
+from datacheck.checks.sentinels import has_missing, mark_missing, null_missing, sentinel_rules
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.text import text_rules
 from datacheck.checks.tokens import token_rules
@@ -53,6 +53,7 @@ class RuleSet:
     def __init__(self, schema: Schema, requested: Callable[[str | None], frozenset[str]] | None = None) -> None:
         self.schema = schema
         self._requested = requested
+        self._has_missing = has_missing(schema)
         self._rules: dict[tuple[str | None, Any], LeafRules] = {}
 
     def __reduce__(self) -> tuple[type[RuleSet], tuple[Any, ...]]:
@@ -68,7 +69,8 @@ class RuleSet:
 
     def prepared(self, leaf: Leaf) -> Leaf:
         """The leaf as the schema means it: in its logical dtype, and with the values marked that stand for missing ones."""
-        return mark_missing(self._with_logical_dtype(leaf), self.schema)
+        leaf = self._with_logical_dtype(leaf)
+        return mark_missing(leaf, self.schema) if self._has_missing else leaf
 
     def _with_logical_dtype(self, leaf: Leaf) -> Leaf:
         """The leaf in the dtype that the schema gives to the integers that store it (bfloat16 stored as uint16)."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from datacheck.batch import Batch, Column
 from datacheck.checks.membership import members_mask
+from datacheck.checks.rebuild import rebuild
 from datacheck.checks.rules import ValueRule
 from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, Leaf
@@ -20,9 +21,19 @@ from datacheck.schema.dtypes import largest_float
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited
 
-__all__ = ["find_missing", "mark_missing", "null_missing", "sentinel_rules", "without_missing"]
+__all__ = ["find_missing", "has_missing", "mark_missing", "null_missing", "sentinel_rules", "without_missing"]
 
 _UNORDERED = ("complex64", "complex128", "clongdouble")
+
+
+def has_missing(schema: Schema) -> bool:
+    """Whether a schema lists values that stand for a missing one."""
+    fields = schema.fields.values()
+    return bool(schema.missing) or any(field.missing or _parts_have(field) for field in fields)
+
+
+def _parts_have(field: Field) -> bool:
+    return any(part.missing for part in (*field.columns.values(), *field.channels.values()))
 
 
 def find_missing(leaf: Leaf, values: Sequence[Any]) -> BoolArray | None:
@@ -86,26 +97,26 @@ def _mask(leaf: Leaf, part: slice) -> BoolArray:
 
 def null_missing(batch: Batch, schema: Schema) -> Batch:
     """The batch with nulls in place of the values that stand for a missing one, for rules across fields."""
-    if not schema.missing and not any(field.missing for field in schema.fields.values()):
+    if not has_missing(schema):
         return batch
     return batch.with_columns(tuple(_nulled(column, schema) for column in batch.columns))
 
 
 def _nulled(column: Column, schema: Schema) -> Column:
-    data = column.data
-    if not isinstance(data, np.ndarray) and pa.types.is_nested(data.type):
+    leaves = list(enumerate(column.leaves()))
+    nulled = {index: one for index, leaf in leaves if (one := without_missing(leaf, schema)) is not leaf}
+    if not nulled:
         return column
-    leaves = list(column.leaves())
-    if len(leaves) != 1:
+    if not isinstance(column.data, np.ndarray):
+        return rebuild(column, nulled)
+    if len(leaves) > 1:
+        # Structured arrays have no nulls.
         return column
-    missing = find_missing(leaves[0], schema.missing_for(column.name))
-    if missing is None:
-        return column
-    if isinstance(data, np.ndarray):
-        is_fortran = data.flags.f_contiguous and not data.flags.c_contiguous
-        shaped = missing.reshape(data.shape[::-1]).T if is_fortran else missing.reshape(data.shape)
-        return replace(column, data=np.ma.MaskedArray(data, np.ma.getmaskarray(data) | shaped))
-    return replace(column, data=_nulled_array(data, missing))
+    data, validity = column.data, nulled[0].validity
+    assert validity is not None
+    is_fortran = data.flags.f_contiguous and not data.flags.c_contiguous
+    shaped = validity.reshape(data.shape[::-1]).T if is_fortran else validity.reshape(data.shape)
+    return replace(column, data=np.ma.MaskedArray(data, np.ma.getmaskarray(data) | ~shaped))
 
 
 def _nulled_array(values: pa.Array, missing: BoolArray) -> pa.Array:

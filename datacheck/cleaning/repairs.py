@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
+from datacheck.checks.rebuild import rebuild
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.leaf_repair import LeafRepair, RepairCount
 from datacheck.cleaning.masks import describe_field, is_container, resolve_leaf
 from datacheck.cleaning.plan import CleaningPlan, Step
-from datacheck.cleaning.rebuild import rebuild
 from datacheck.cleaning.rules import Impute
 from datacheck.cleaning.values import find_incompatibility
 from datacheck.cleaning.violations import BatchViolations

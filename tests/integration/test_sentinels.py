@@ -118,6 +118,15 @@ def test_expressions_and_pandera_checks_do_not_see_sentinels() -> None:
     assert sorted(found) == [("DC110", 1), ("DC302", 1)]
 
 
+def test_expressions_do_not_see_sentinels_inside_lists() -> None:
+    table = pa.table({"a": [[1.0, -9.0], [2.0], [-9.0, 50.0]], "s": [{"x": -9}, {"x": 3}, {"x": 50}]})
+    schema = {"missing": [-9], "checks": ["all(a > 0)", "max(a) < 40", 'field("s.x") < 40']}
+    found = [
+        (finding.rule, finding.num_violations) for finding in datacheck.scan(table, schema).findings if finding.rule
+    ]
+    assert found == [("max(a) < 40", 1), ('field("s.x") < 40', 1)]
+
+
 def test_rules_about_the_dataset_do_not_see_sentinels() -> None:
     schema = {"fields": {"a": {"nullable": True, "missing": -999, "mean": {"ge": 0}, "max_distinct": 2}}}
     found = [finding.code for finding in datacheck.scan(pa.table({"a": [1.0, -999.0, 5.0]}), schema).findings]
