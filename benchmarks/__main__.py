@@ -31,6 +31,7 @@ MAIN_JOB = (
     "gate",
     "profile",
     "records",
+    "stores",
 )
 #: Each is a module here, where it is present, whose ``main(arguments)`` prints its own results.
 OTHERS = ("loader", "guard", "diagnosis_table")

@@ -32,6 +32,7 @@ Array = np.ndarray[Any, Any]
 _MISSING = ("_FillValue", "missing_value")
 #: A chunk is read once where the rows of a batch with whole chunks take no more than this; else row by row.
 MAX_CHUNK_BYTES = 256 << 20
+_BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,9 @@ class _Reader:
         row_bytes = sum(one.row_bytes for one in self._arrays)
         chunk_rows = max((one.chunk_rows for one in self._arrays), default=1)
         multiple = chunk_rows if chunk_rows * row_bytes <= MAX_CHUNK_BYTES else 1
-        for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES, multiple=multiple):
+        # Arrays of this size are read into memory that was used before; larger ones into pages that are new each time.
+        target = min(TARGET_BATCH_BYTES, _BATCH_BYTES)
+        for first, number in split_rows(count, row_bytes, target, multiple=multiple):
             first += start
             columns: list[Column] = []
             rest: list[Batch] = []

@@ -122,6 +122,10 @@ class _Feature:
     rows: list[int] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     others: list[tuple[int, str]] = field(default_factory=list)
+    dtype: np.dtype[Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.dtype = _NUMPY.get(self.kind)
 
 
 class ExampleColumns:
@@ -136,13 +140,24 @@ class ExampleColumns:
 
     def add(self, record: bytes) -> bool:
         """Add a record; whether it could be parsed."""
-        parsed = _parse(record, self._class)
-        if parsed is None:
+        try:
+            parsed = self._class.FromString(record)
+        except Exception:  # protobuf's DecodeError, of whichever implementation is installed
             return False
         row, features = self.num_rows, parsed.context if self._layout.is_sequence else parsed.features
+        wanted, known, scalars = self._wanted, self._features, self._layout.scalars
         for name, feature in features.feature.items():
-            if self._wanted is None or name in self._wanted:
-                self._add_feature(row, name, feature)
+            if wanted is not None and name not in wanted:
+                continue
+            held = known.get(name)
+            if held is not None:
+                # Most features are of the kind that they were before: no need to ask which it is.
+                values = getattr(feature, held.kind).value
+                if len(values) == 1 if name in scalars else len(values) and held.dtype is not None:
+                    held.rows.append(row)
+                    held.values.append(values[0] if name in scalars else np.array(values, held.dtype))
+                    continue
+            self._add_feature(row, name, feature)
         if self._layout.is_sequence:
             for name, steps in parsed.feature_lists.feature_list.items():
                 if self._wanted is None or name in self._wanted:
@@ -164,7 +179,8 @@ class ExampleColumns:
             held.others.append((row, f"{len(values):,} values"))
         else:
             held.rows.append(row)
-            held.values.append(_as_array(values, kind))
+            # One value at a time is cheaper than arrays of one.
+            held.values.append(values[0] if name in self._layout.scalars else _as_array(values, kind))
 
     def _add_steps(self, row: int, name: str, steps: Any) -> None:
         kinds = {step.WhichOneof("kind") for step in steps} - {None}
@@ -184,7 +200,7 @@ class ExampleColumns:
         for name, held in sorted(self._features.items()):
             values = held.values
             if name in self._layout.scalars:
-                data = _take(_flat(values, held.kind), held.rows, self.num_rows)
+                data = _take(pa.array(values, _ARROW[held.kind]), held.rows, self.num_rows)
             else:
                 data = _lists(_flat(values, held.kind), [len(one) for one in values], held.rows, self.num_rows)
             columns.append(self._column(name, data, held, faults))

@@ -72,7 +72,8 @@ class TfrecordSource:
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         import_library(uri, "google.protobuf", "tfrecord")
-        if is_packed(uri):
+        if is_packed(uri) or fingerprint.size <= TARGET_UNIT_BYTES:
+            # How many records a small file has is counted when it is read.
             unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
             return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
         units: list[WorkUnit] = []
