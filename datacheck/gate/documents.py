@@ -84,4 +84,8 @@ def _check_pipeline(path: str) -> str:
 
 
 def _describe(schema: Schema) -> str:
+    if schema.own_checks or any(field.own_checks for field in schema.fields.values()):
+        from datacheck.checks.own_checks import register_own_checks
+
+        register_own_checks(schema)
     return f"{quantity(len(schema.fields), 'field')}, {quantity(len(schema.checks), 'check')}"

@@ -13,6 +13,7 @@ import pytest
 import datacheck
 from datacheck.codes import CODES, OWN_CODE, codes_with_prefix
 from datacheck.errors import SchemaError
+from datacheck.gate.documents import check_document
 
 MODULE = '''
 import numpy as np
@@ -189,3 +190,11 @@ def test_codes_of_own_checks_can_be_selected() -> None:
     assert not datacheck.check(["a.csv"], schema="s.yaml").ok
     assert datacheck.check(["a.csv"], schema="s.yaml", ignore=["X101"]).ok
     assert datacheck.check(["a.csv"], schema="s.yaml", severity={"X101": "warning"}).ok
+
+
+def test_schema_check_says_that_a_check_cannot_be_used() -> None:
+    Path("s.yaml").write_text("fields: {x: {own_checks: 'my_checks:even'}}\n")
+    assert check_document("s.yaml") == "1 field, 0 checks"
+    Path("s.yaml").write_text("fields: {x: {own_checks: 'my_checks:evn'}}\n")
+    with pytest.raises(SchemaError, match="did you mean 'even'"):
+        check_document("s.yaml")
