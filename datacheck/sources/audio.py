@@ -10,7 +10,7 @@ import soundfile
 
 from datacheck.sources.examined import MAX_DECODED_BYTES, Examined
 
-__all__ = ["examine_audio"]
+__all__ = ["decode_audio", "examine_audio"]
 
 _BLOCK_FRAMES = 1 << 16
 #: Samples at full scale, of all, that make a recording a clipped one; and the level below which it is silent.
@@ -49,6 +49,16 @@ def examine_audio(data: Any) -> Examined:
     elif num_clipped > num_samples * _CLIPPED_SHARE and (not is_float or peak > 1):
         faults.append(("DC606", f"{num_clipped:,} of {num_samples:,} samples are at or beyond full scale"))
     return Examined(facts, faults, np.concatenate(blocks) if blocks else None)
+
+
+def decode_audio(data: Any) -> np.ndarray[Any, Any]:
+    """The samples of a recording as float32: ``(frames,)``, or ``(frames, channels)``."""
+    if (problem := _truncated(data)) is not None:
+        raise ValueError(problem)
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        if file.frames * file.channels * 4 > MAX_DECODED_BYTES:
+            raise ValueError(f"a recording of {file.frames:,} frames is too large to decode")
+        return np.asarray(file.read(dtype="float32"))
 
 
 def _truncated(data: Any) -> str | None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from datacheck.sources.examined import MAX_DECODED_BYTES, Examined
 
-__all__ = ["examine_image"]
+__all__ = ["decode_image", "examine_image"]
 
 #: What is decoded; others, such as EPS, run programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -57,6 +57,14 @@ def examine_image(data: Any) -> Examined:
         faults = [("DC603", "every pixel has the same color")] if _is_one_color(image) else []
         _decode_frames(image)
         return Examined(facts, faults, values)
+
+
+def decode_image(data: Any) -> np.ndarray[Any, Any]:
+    """The pixels of an image: ``(height, width)``, or ``(height, width, channels)``."""
+    with _open(data) as image:
+        if image.width * image.height * _BYTES_OF_MODES.get(image.mode, 1) > MAX_DECODED_BYTES:
+            raise ValueError(f"an image of {image.width:,} x {image.height:,} pixels is too large to decode")
+        return np.asarray(image.convert("RGB") if image.mode == "P" else image)
 
 
 def _open(data: Any) -> Image.Image:

@@ -21,7 +21,7 @@ from datacheck.leaves import BoolArray
 from datacheck.sources.examined import Examined
 from datacheck.text import plain
 
-__all__ = ["media_kind", "with_media", "wrong_suffix"]
+__all__ = ["decoder_of", "media_kind", "with_media", "wrong_suffix"]
 
 #: So many values tell what a column holds.
 _NUM_SAMPLES = 5
@@ -78,6 +78,19 @@ def with_media(batch: Batch, kind: str | None = None) -> Batch:
     if not any(column.is_media for column in columns):
         return batch
     return replace(batch, columns=tuple(columns), faults=tuple(faults))
+
+
+def decoder_of(format_: str) -> Callable[[Any], np.ndarray[Any, Any]] | None:
+    """The function that decodes the bytes of a file of images or audio; None for any other format."""
+    if format_ == "image":
+        from datacheck.sources.images import decode_image
+
+        return decode_image
+    if format_ == "audio":
+        from datacheck.sources.audio import decode_audio
+
+        return decode_audio
+    return None
 
 
 def _examiner(kind: str) -> Callable[[Any], Examined] | None:

@@ -217,3 +217,18 @@ def test_nulls_in_numbers_are_named_before_a_collate_function_fails_on_them(tmp_
     assert safe.report().bad_indices == (1, 3)
     allowed = SafeDataset(open_dataset(path), schema={"fields": {"y": {"nullable": True}}})
     assert allowed.check().ok
+
+
+def test_images_and_recordings_are_tensors_and_a_broken_one_is_a_bad_sample(tmp_path: Path) -> None:
+    image, soundfile = pytest.importorskip("PIL.Image"), pytest.importorskip("soundfile")
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 6, 3), dtype=np.uint8)
+    image.fromarray(pixels).save(tmp_path / "a.png")
+    image.fromarray(pixels).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    soundfile.write(tmp_path / "d.wav", np.zeros(5), 8000)
+    dataset = open_dataset([tmp_path / name for name in ("a.png", "b.png", "c.png")])
+    assert dataset[0]["image"].tolist() == pixels.tolist()
+    assert open_dataset(tmp_path / "d.wav")[0]["audio"].shape == (5,)
+    safe = SafeDataset(dataset, max_bad_fraction=1.0)
+    with pytest.warns(BadSampleWarning, match=r"c\.png"):
+        assert safe[2]["image"].tolist() == pixels.tolist()

@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from datacheck.findings import MAX_EXAMPLES
 from datacheck.leaves import FLOAT_FORMATS, Regular
 from datacheck.sources import get_source
 from datacheck.sources.base import ReadOptions, RowsAre
+from datacheck.sources.media import decoder_of
 from datacheck.text import ordinal_list, plain
 from datacheck.torch.loader.errors import warn_at_caller
 from datacheck.torch.loader.provenance import SampleOrigin
@@ -59,6 +61,8 @@ def open_dataset(
         columns: the fields of the samples. Default: all. ``default_collate`` does not take strings and times.
         rows: ``"file"`` if each file of arrays is one sample, ``"first-axis"`` (the default) if it holds many along its first
             axis. An output of ``datacheck run`` has recorded it.
+
+    Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``.
 
     Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. A
     warning names each field of numbers with nulls: ``default_collate`` fails on them, and for a ``SafeDataset`` such
@@ -152,6 +156,10 @@ class _LoadedPart:
         if self._starts[-1] != part.num_rows:
             raise UsageError(f"{part.info.uri}: expected {part.num_rows:,} rows, got {self._starts[-1]:,}")
         self._readers = [_readers(batch, columns, part.info.uri) for batch in batches]
+        if (decode := decoder_of(part.info.format)) is not None:
+            self._readers = [
+                {name: partial(_decoded, read, decode) for name, read in some.items()} for some in self._readers
+            ]
         self.numbers: set[str] = set()
         self.nulls: dict[str, list[int]] = {}
         for start, batch, readers in zip(self._starts, batches, self._readers, strict=False):
@@ -229,6 +237,10 @@ def _dense(column: Column, kind: pa.DataType) -> Array | None:
     if len(last.levels) > 1 or not isinstance(level, Regular) or level.axes is not None:
         return None
     return values.reshape(level.shape)
+
+
+def _decoded(read: _Reader, decode: Callable[[Any], Array], row: int) -> torch.Tensor:
+    return _tensor(decode(read(row)))
 
 
 def _list_value(scalar: Any) -> Any:
