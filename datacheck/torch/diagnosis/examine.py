@@ -88,16 +88,17 @@ def examine(
         root_cause = find_masked_infinity(context, root_cause) or root_cause
         _find_line(context, root_cause)
         diagnosis = describe(context, root_cause)
-        is_loss = recording.error is None and not recording.in_gradient
-        terms = "" if not is_loss else describe_terms(recording.trace, recording.bad_outputs[0])
-        if terms:
-            diagnosis = replace(diagnosis, explanation=f"{diagnosis.explanation}\n{terms}")
-        if recording.error is None:
-            return diagnosis
-        raised = f"it made the program raise {plain(recording.error, 160)}"
-        return replace(diagnosis, explanation=f"{diagnosis.explanation}\n{raised}")
+        more = _explain_more(recording)
+        return replace(diagnosis, explanation=f"{diagnosis.explanation}\n{more}") if more else diagnosis
     finally:
         restorer.restore()
+
+
+def _explain_more(recording: Recording) -> str:
+    """The error that the bad value made the program raise, or the terms of a non-finite loss."""
+    if recording.error is not None:
+        return f"it made the program raise {plain(recording.error, 160)}"
+    return "" if recording.in_gradient else describe_terms(recording.trace, recording.bad_outputs[0])
 
 
 def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem: str) -> Diagnosis | None:

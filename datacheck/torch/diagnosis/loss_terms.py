@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from datacheck.text import plain
 from datacheck.torch.diagnosis.causes.evidence import show
 from datacheck.torch.diagnosis.evidence import family_of
-from datacheck.torch.diagnosis.fixes.expressions import Source, position_of
+from datacheck.torch.diagnosis.fixes.source import Source, position_of
 from datacheck.torch.values import is_finite
 
 if TYPE_CHECKING:

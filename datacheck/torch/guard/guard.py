@@ -88,7 +88,7 @@ class Guard:
         warmup_steps: finite steps to see before anything counts as a spike.
         max_skips: skipped updates in a row before the guard raises.
         min_loss_scale: a GradScaler's scale below which it counts as collapsed.
-        max_diagnoses: trips to replay and explain if ``on_trip`` lets training go on: each costs up to 30 steps. A trip
+        max_diagnoses: trips to replay and explain if ``on_trip`` lets training go on: each costs up to 60 steps. A trip
             that raises is always explained.
         history_length: steps that the history keeps.
         schema: a schema for the batch, in any form that ``datacheck.load_schema`` takes; None for no schema. If the samples

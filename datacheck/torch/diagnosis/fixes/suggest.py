@@ -15,8 +15,9 @@ import torch
 
 from datacheck.text import count
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
-from datacheck.torch.diagnosis.fixes.expressions import Expression, match, repeats_work, rewrite
+from datacheck.torch.diagnosis.fixes.patterns import match, repeats_work, rewrite
 from datacheck.torch.diagnosis.fixes.rules import IDENTITIES, RULES, Rule
+from datacheck.torch.diagnosis.fixes.source import Expression
 from datacheck.torch.diagnosis.fixes.trial import Patch, Site, Trial, run_trial
 from datacheck.torch.values import nonfinite_mask
 

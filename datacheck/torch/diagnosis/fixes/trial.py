@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from datacheck.torch import safe
 from datacheck.torch._compat import is_transformed
-from datacheck.torch.diagnosis.fixes.expressions import Expression, Source, is_simple, operands, position_of, value_of
+from datacheck.torch.diagnosis.fixes.patterns import is_simple, operands, value_of
+from datacheck.torch.diagnosis.fixes.source import Expression, Source, position_of
 from datacheck.torch.diagnosis.frames import kind_of
 from datacheck.torch.diagnosis.recorded_replay import check_loss
 from datacheck.torch.diagnosis.recorder import tensors_in
