@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import datacheck
 from datacheck import Schema
 from datacheck.batch import Batch
 from datacheck.checks.dimensions import DimensionCheck
+from datacheck.dataset_rules.base import Context, Part
+from datacheck.dataset_rules.dimensions import DimensionsRule
 from datacheck.errors import SchemaError
 
 IMAGES = Schema(fields={"image": {"shape": ["N", 3, "H", "W"]}, "mask": {"shape": ["N", "H", "W"]}})
@@ -148,3 +151,18 @@ def test_rows_of_different_sizes_are_quarantined(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("fields:\n  input_ids: {shape: [T]}\n  labels: {shape: [T]}\n")
     (account,) = datacheck.run(tmp_path / "p.yaml").accounts
     assert (account.num_kept, account.num_quarantined) == (2, 1)
+
+
+def test_sizes_that_were_remembered_are_judged_the_same(tmp_path: Path) -> None:
+    for number, width in enumerate([8, 6]):
+        table = pa.table({"v": pa.array([[1.0] * width] * 5, pa.list_(pa.float32()))})
+        pq.write_table(table, tmp_path / f"p{number}.parquet")
+    rule = DimensionsRule(Schema(fields={"v": {"shape": ["D"]}}, dimensions={"D": "dataset"}))
+    states = []
+    for number in range(2):
+        state = rule.start(Part(f"p{number}.parquet"))
+        state.update(Batch.from_arrow(pq.read_table(tmp_path / f"p{number}.parquet").to_batches()[0]))
+        states.append(rule.restore(json.loads(json.dumps(state.to_json())), Part(f"p{number}.parquet")))
+    states[0].merge(states[1])
+    (outcome,) = states[0].outcomes(Context(("p0.parquet", "p1.parquet")))
+    assert outcome.finding.detail == "v [D]: 'v' of p0.parquet has 8, 'v' of p1.parquet has 6"
