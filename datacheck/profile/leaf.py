@@ -160,11 +160,15 @@ class LeafProfile:
                 continue
             numbers = to_float(chunk, dtype)
             with np.errstate(invalid="ignore"):
-                # minimum and maximum propagate NaN; fmin and fmax ignore it.
+                # minimum and maximum propagate NaN. fmin and fmax lose values beside a signalling one.
                 low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
                 if np.isnan(low):
-                    self.num_nan += int(np.count_nonzero(np.isnan(numbers)))
-                    low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
+                    is_nan = np.isnan(numbers)
+                    self.num_nan += int(np.count_nonzero(is_nan))
+                    numbers = numbers[~is_nan]
+                    if not len(numbers):
+                        continue
+                    low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
             if not (np.isfinite(low) and np.isfinite(high)):
                 self.num_posinf += int(np.count_nonzero(numbers == np.inf))
                 self.num_neginf += int(np.count_nonzero(numbers == -np.inf))

@@ -196,3 +196,11 @@ def test_a_column_is_unique_if_no_two_values_are_equal(column: Any, is_unique: b
         for part in parts or ():
             store.add(part)
         assert (parts is not None and not store.has_repeated()) is is_unique
+
+
+@pytest.mark.parametrize(("first", "last"), [(7e-310, 3e-312), (1.0, 3.0), (3.0, 1.0)])
+def test_a_signalling_nan_hides_no_value(first: float, last: float) -> None:
+    array = np.full(3, 0x7FF0000000000001, np.uint64).view(np.float64)
+    array[0], array[2] = first, last
+    found = profile(array, [], ProfileOptions())
+    assert (found.num_nan, found.low, found.high) == (1, min(first, last), max(first, last))
