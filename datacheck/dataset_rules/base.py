@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.findings import MAX_EXAMPLES, Example, Finding
+from datacheck.findings import MAX_EXAMPLES, MAX_SHOWN, Example, Finding
 from datacheck.leaves import IntArray
 
 __all__ = ["Context", "DatasetOutcome", "DatasetRule", "FileTally", "Part", "RuleState", "Tally"]
@@ -92,7 +92,10 @@ class DatasetRule(Protocol):
 
 @dataclass(slots=True)
 class FileTally:
-    """What a rule about rows found in one file."""
+    """What a rule about rows found in one file.
+
+    The value of an example says what is wrong with it, and ``detail`` what was expected.
+    """
 
     num_checked: int = 0
     num_violations: int = 0
@@ -104,14 +107,19 @@ class FileTally:
         """Add what was found in the next part of the file."""
         self.num_checked += other.num_checked
         self.num_violations += other.num_violations
-        if other.examples and (not self.examples or _position(other.examples[0]) < _position(self.examples[0])):
-            self.detail = other.detail
+        self.detail = self.detail or other.detail
         self.examples = sorted([*self.examples, *other.examples], key=_position)[:MAX_EXAMPLES]
         self.rows += other.rows
 
 
 def _position(example: Example) -> int:
     return -1 if example.row is None else example.row
+
+
+def _described(found: FileTally) -> str:
+    """What was expected, and what is wrong with the first rows."""
+    shown = "; ".join(example.value for example in found.examples[:MAX_SHOWN])
+    return ", ".join(filter(None, (found.detail, shown)))
 
 
 class Tally:
@@ -147,7 +155,7 @@ class Tally:
                     found.num_checked,
                     tuple(found.examples),
                     rule,
-                    found.detail,
+                    _described(found),
                 )
                 yield DatasetOutcome(finding, rows)
 

@@ -208,12 +208,12 @@ def record_rows(tally: Tally, state: KeyedState, table: pa.Table, wrong: IntArra
         chosen = wrong[files[wrong] == file]
         chosen = chosen[np.argsort(rows[chosen], kind="stable")]
         examples = [
-            Example(int(rows[index]), None if groups[index] == _NO_GROUP else int(groups[index]))
+            Example(int(rows[index]), None if groups[index] == _NO_GROUP else int(groups[index]), (), describe(index))
             for index in chosen[:MAX_EXAMPLES].tolist()
         ]
         kept = [rows[chosen]] if state.part.keep_rows else []
         number = int(counts[chosen].sum())
-        tally.add(state.uris[file], FileTally(0, number, examples, describe(int(chosen[0])), kept))
+        tally.add(state.uris[file], FileTally(0, number, examples, "", kept))
 
 
 def _rows_with_values(columns: Sequence[Column], num_rows: int) -> BoolArray:

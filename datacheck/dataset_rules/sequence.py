@@ -252,9 +252,10 @@ class SequenceState:
                 OUT_OF_ORDER,
                 where.take(found),
                 lambda index: (
-                    f"expected {order.replace('_', ' ')}, found {scale.format(after[found[index]])} after"
+                    f"found {scale.format(after[found[index]])} after"
                     f" {scale.format(before[found[index]])}{self._within(labels(found[index : index + 1]))}"
                 ),
+                f"expected {order.replace('_', ' ')}",
             )
         if step is not None:
             wrong = np.flatnonzero(~within(step, scale, before, after))
@@ -263,11 +264,11 @@ class SequenceState:
                 WRONG_STEP,
                 where.take(wrong),
                 lambda index: (
-                    f"expected {self._expected_step()}, found"
-                    f" {describe_difference(scale, before[wrong[index]], after[wrong[index]])} from"
+                    f"found {describe_difference(scale, before[wrong[index]], after[wrong[index]])} from"
                     f" {scale.format(before[wrong[index]])} to {scale.format(after[wrong[index]])}"
                     f"{self._within(labels(wrong[index : index + 1]))}"
                 ),
+                f"expected {self._expected_step()}",
             )
 
     def _expected_step(self) -> str:
@@ -286,15 +287,18 @@ class SequenceState:
             if number:
                 self.tallies[code].add(self.uris[file], FileTally(number))
 
-    def _record(self, code: str, where: Where, describe: Any) -> None:
+    def _record(self, code: str, where: Where, describe: Any, expected: str = "") -> None:
         """Add violations; ``describe`` says what is wrong with one, given its index."""
         for file in np.unique(where.file).tolist():
             chosen = np.flatnonzero(where.file == file)
             chosen = chosen[np.argsort(where.row[chosen], kind="stable")]
             first = chosen[:MAX_EXAMPLES].tolist()
-            examples = [Example(int(where.row[index]), row_group_of(where.row_group[index])) for index in first]
+            examples = [
+                Example(int(where.row[index]), row_group_of(where.row_group[index]), (), describe(index))
+                for index in first
+            ]
             rows = [where.row[chosen]] if self._part.keep_rows else []
-            self.tallies[code].add(self.uris[file], FileTally(0, len(chosen), examples, describe(first[0]), rows))
+            self.tallies[code].add(self.uris[file], FileTally(0, len(chosen), examples, expected, rows))
 
     def merge(self, other: SequenceState) -> None:
         self.problem = self.problem or other.problem

@@ -47,7 +47,8 @@ def test_gaps_inside_a_series_are_named_with_the_series(tmp_path: Path) -> None:
     (found,) = datacheck.scan(tmp_path / "data", STEPS).findings
     assert found.message.replace(str(tmp_path), "") == (
         "2 of 232 steps of 'time' are wrong: expected 1h, found 0s from 2024-01-02 05:00:00 to 2024-01-02 05:00:00 in"
-        " series 'b' (/data/part-000.parquet, row group 1, row 90; row group 2, row 141)"
+        " series 'b'; found 6h from 2024-01-01 19:00:00 to 2024-01-02 01:00:00 in series 'c'"
+        " (/data/part-000.parquet, row group 1, row 90; row group 2, row 141)"
     )
 
 
