@@ -345,3 +345,28 @@ def test_sampling_without_gradients_begins_a_step() -> None:
     (note,) = caught.value.__notes__
     assert note.startswith(f"step {BAD + 1}: ")
     assert f"{Path(__file__).name}:{marked_line(loop)}" in note
+
+
+def test_an_error_in_a_loop_over_outputs_is_traced_with_the_outputs_of_its_own_step() -> None:
+    def check(value: torch.Tensor) -> None:
+        if not value.isfinite().all():
+            raise ValueError("matrix contains invalid numeric entries")
+
+    def loop(model: Any, optimizer: Any, batches: list[Batch]) -> None:
+        for x, y in batches:
+            outputs = model(x)
+            loss = torch.zeros(())
+            for output, target in zip(outputs, y, strict=True):
+                ratio = (output - output) / target  # BUG
+                check(ratio)
+                loss = loss + ratio.sum() + output.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    model, optimizer = make()
+    with pytest.raises(ValueError, match="invalid") as caught, Guard(model, optimizer):
+        loop(model, optimizer, data())
+    (note,) = caught.value.__notes__
+    assert "division-by-zero" in note
+    assert f"{Path(__file__).name}:{marked_line(loop)}" in note

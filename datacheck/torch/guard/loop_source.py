@@ -133,6 +133,13 @@ class _Slicer:
             inside = (index for index, one in enumerate(self._statements) if contains(one, first))
             # Where it is called by the last statement itself, all of the statements were over.
             self._first_call = next(inside, len(self._statements) if contains(path.at, first) else None)
+        #: What loops that begin after that call give values to: then, their variables were from the step before.
+        self._late_targets = {
+            name
+            for owner, number in path.around
+            if isinstance(owner, ast.For) and self._first_call is not None and number > self._first_call
+            for name in names_stored(owner.target, {})
+        }
         self._again: list[int] = []
         self._kept: dict[int, dict[str, Any]] = {}
         self._taken: list[Taken] = []
@@ -231,14 +238,14 @@ class _Slicer:
                 continue
             if name in self._given:
                 value = self._given[name]
-            elif at_start and self._start is not None and name in self._start.names:
+            elif at_start and self._start is not None and name in self._start.names and name not in self._late_targets:
                 value = self._start.names[name]
             elif name in self._known:
                 value = self._known[name]
             else:
                 # A builtin, a variable of a comprehension, or one that is not assigned on the way that was taken.
                 continue
-            if at_start and isinstance(value, Graph):
+            if at_start and isinstance(value, Graph) and name not in self._late_targets:
                 value = GRAPH if value.value is None else value.value
             if not isinstance(value, Graph):
                 self._initial[name] = value
