@@ -118,7 +118,7 @@ def _position(example: Example) -> int:
 
 def _described(found: FileTally) -> str:
     """What was expected, and what is wrong with the first rows."""
-    shown = "; ".join(example.value for example in found.examples[:MAX_SHOWN])
+    shown = "; ".join(list(dict.fromkeys(example.value for example in found.examples))[:MAX_SHOWN])
     return ", ".join(filter(None, (found.detail, shown)))
 
 
