@@ -63,7 +63,7 @@ def rows(
         ),
     ] = None,
     format: Annotated[  # noqa: A002 - the option's name
-        str, option(OUTPUT, "text or jsonl.", "--format", "-f", metavar="FORMAT", default=True)
+        str, option(OUTPUT, "Text or jsonl.", "--format", "-f", metavar="FORMAT", default=True)
     ] = "text",
 ) -> int:
     """Print the bad rows themselves.

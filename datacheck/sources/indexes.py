@@ -20,7 +20,6 @@ from datacheck.findings import Finding, Severity
 from datacheck.formats import format_of_name
 from datacheck.sources.dataset_folders import dataset_above
 from datacheck.sources.discover import Inputs
-from datacheck.sources.huggingface import check_numbers_of_rows
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import join_limited, plain, quantity
@@ -61,7 +60,12 @@ def check_indexes(inputs: Inputs) -> list[Finding]:
     findings = list(_files_of_tables(inputs))
     files = [file.uri for file in inputs.files]
     for folder, entries in inputs.folders.items():
-        findings += check_numbers_of_rows(folder, [entry.name for entry in entries], files)
+        names = [entry.name for entry in entries]
+        if "README.md" in names or "dataset_info.json" in names:
+            # It loads Arrow, which a folder of unchanged files does not need.
+            from datacheck.sources.huggingface import check_numbers_of_rows
+
+            findings += check_numbers_of_rows(folder, names, files)
     for folder, entries in _folders(inputs):
         findings += _check_folder(folder, entries)
     return findings
