@@ -236,7 +236,7 @@ BUILT_IN: dict[str, Format] = {
         Format(
             name="zarr",
             suffixes=(".zarr",),
-            folder="datacheck.sources.zarr:is_zarr",
+            folder="datacheck.sources.folder_recognizers:is_zarr",
             source="datacheck.sources.zarr:ZarrSource",
             written_as="npz",
             is_arrays=True,
@@ -252,7 +252,7 @@ BUILT_IN: dict[str, Format] = {
         ),
         Format(
             name="litdata",
-            folder="datacheck.sources.sample_shards:is_litdata",
+            folder="datacheck.sources.folder_recognizers:is_litdata",
             lister="datacheck.sources.sample_shards:list_litdata",
             source="datacheck.sources.sample_shards:LitdataSource",
             written_as="parquet",
@@ -262,7 +262,7 @@ BUILT_IN: dict[str, Format] = {
         Format(
             name="lance",
             suffixes=(".lance",),
-            folder="datacheck.sources.lance:is_lance",
+            folder="datacheck.sources.folder_recognizers:is_lance",
             source="datacheck.sources.lance:LanceSource",
             written_as="parquet",
             is_tabular=True,

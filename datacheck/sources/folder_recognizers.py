@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Sequence
 
+from datacheck.errors import SourceError
+from datacheck.sources.dataset_folders import read_bounded
 from datacheck.storage.base import Entry, Storage
 
-__all__ = ["DCP_METADATA", "DCP_SUFFIX", "DELTA_LOG", "is_dcp", "is_delta", "is_iceberg"]
+__all__ = [
+    "DCP_METADATA",
+    "DCP_SUFFIX",
+    "DELTA_LOG",
+    "MAX_INDEX_BYTES",
+    "SHARD_INDEX",
+    "ZARR_METADATA",
+    "is_dcp",
+    "is_delta",
+    "is_iceberg",
+    "is_lance",
+    "is_litdata",
+    "is_zarr",
+]
 
 DELTA_LOG = "_delta_log"
 DCP_METADATA, DCP_SUFFIX = ".metadata", ".distcp"
+SHARD_INDEX = "index.json"
+MAX_INDEX_BYTES = 64 << 20
+ZARR_METADATA = frozenset({"zarr.json", ".zgroup", ".zarray", ".zmetadata"})
 
 
 def is_iceberg(storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
@@ -32,3 +51,24 @@ def is_dcp(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
     """Whether a folder is a distributed checkpoint of torch."""
     names = [entry.name for entry in entries if not entry.is_folder]
     return DCP_METADATA in names and any(name.endswith(DCP_SUFFIX) for name in names)
+
+
+def is_zarr(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder is a Zarr store: it has the metadata of an array or a group, or the name of one."""
+    return folder.lower().endswith(".zarr") or any(entry.name in ZARR_METADATA and not entry.is_folder for entry in entries)
+
+
+def is_lance(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder is a Lance dataset: it has versions, or the name of one."""
+    return folder.lower().endswith(".lance") or any(entry.name == "_versions" and entry.is_folder for entry in entries)
+
+
+def is_litdata(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder has the index of LitData."""
+    if not any(entry.name == SHARD_INDEX and not entry.is_folder for entry in entries):
+        return False
+    try:
+        record = json.loads(read_bounded(posixpath.join(folder, SHARD_INDEX), MAX_INDEX_BYTES))
+    except (SourceError, OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "chunks" in record and isinstance(record.get("config"), dict)

@@ -16,14 +16,9 @@ from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain
 
-__all__ = ["LanceSource", "is_lance"]
+__all__ = ["LanceSource"]
 
 _BATCH_ROWS = 4096
-
-
-def is_lance(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder is a Lance dataset: it has versions, or the name of one."""
-    return folder.lower().endswith(".lance") or any(entry.name == "_versions" and entry.is_folder for entry in entries)
 
 
 class LanceSource:

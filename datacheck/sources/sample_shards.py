@@ -19,6 +19,7 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
+from datacheck.sources.folder_recognizers import MAX_INDEX_BYTES, SHARD_INDEX
 from datacheck.sources.base import (
     REWRITE_FILE,
     TARGET_BATCH_BYTES,
@@ -35,10 +36,8 @@ from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
-__all__ = ["LitdataSource", "MdsSource", "is_litdata", "list_litdata"]
+__all__ = ["LitdataSource", "MdsSource", "list_litdata"]
 
-_INDEX = "index.json"
-_MAX_INDEX_BYTES = 64 << 20
 _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "md5", "blake2b", "blake2s")
 _CODECS = {".zstd": "zstd", ".gz": "gzip"}
 
@@ -85,14 +84,14 @@ class _ShardSource:
     def _described(self, uri: str) -> _Shard:
         folder, name = posixpath.split(uri)
         try:
-            record = json.loads(read_bounded(posixpath.join(folder, _INDEX), _MAX_INDEX_BYTES))
+            record = json.loads(read_bounded(posixpath.join(folder, SHARD_INDEX), MAX_INDEX_BYTES))
         except FileNotFoundError:
-            problem = f"{_INDEX}, which says what its samples are, is not beside it"
+            problem = f"{SHARD_INDEX}, which says what its samples are, is not beside it"
             raise SourceError("DC911", uri, problem, "fetch it, too") from None
         found = self._find(record, name)
         if found is None:
             raise SourceError(
-                "DC912", uri, f"{_INDEX} does not name it", "delete it if it is left over, or write the index again"
+                "DC912", uri, f"{SHARD_INDEX} does not name it", "delete it if it is left over, or write the index again"
             )
         return found
 
@@ -151,21 +150,10 @@ def _leaf_names(spec: Any, number: int) -> list[str]:
     return [str(index) for index in range(number)] if number != 1 else ["value"]
 
 
-def is_litdata(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder has the index of LitData."""
-    if not any(entry.name == _INDEX and not entry.is_folder for entry in entries):
-        return False
-    try:
-        record = json.loads(read_bounded(posixpath.join(folder, _INDEX), _MAX_INDEX_BYTES))
-    except (SourceError, OSError, ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and "chunks" in record and isinstance(record.get("config"), dict)
-
-
 def list_litdata(uri: str, options: ReadOptions) -> list[InputFile]:
     """The chunks that the index of a folder names."""
     with log_errors(uri, "write the dataset again"):
-        record = json.loads(read_bounded(posixpath.join(uri, _INDEX), _MAX_INDEX_BYTES))
+        record = json.loads(read_bounded(posixpath.join(uri, SHARD_INDEX), MAX_INDEX_BYTES))
         return [InputFile(part_of(uri, chunk["filename"]), options, LitdataSource.format) for chunk in record["chunks"]]
 
 
@@ -185,7 +173,7 @@ def _content(unit: WorkUnit, shard: _Shard) -> memoryview:
             data: bytes = stream.read(shard.num_bytes + 1)
     if len(data) != shard.num_bytes:
         raise SourceError(
-            "DC901", unit.uri, f"it does not expand to the {shard.num_bytes:,} bytes of {_INDEX}", REWRITE_FILE
+            "DC901", unit.uri, f"it does not expand to the {shard.num_bytes:,} bytes of {SHARD_INDEX}", REWRITE_FILE
         )
     return memoryview(data)
 
@@ -198,7 +186,7 @@ def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
                 while block := file.read(1 << 20):
                     digest.update(block)
             if digest.hexdigest() != expected:
-                detail = f"its {kind} is not the one in {_INDEX}: its bytes have changed; {REWRITE_FILE}"
+                detail = f"its {kind} is not the one in {SHARD_INDEX}: its bytes have changed; {REWRITE_FILE}"
                 return Finding("DC901", unit.uri, None, 1, 1, detail=detail)
     return None
 
@@ -211,7 +199,7 @@ class _Samples:
         count = int.from_bytes(data[:4], "little") if len(data) >= 4 else -1
         if count != shard.num_samples:
             raise SourceError(
-                "DC901", unit.uri, f"it has {count:,} samples, {_INDEX} says {shard.num_samples:,}", REWRITE_FILE
+                "DC901", unit.uri, f"it has {count:,} samples, {SHARD_INDEX} says {shard.num_samples:,}", REWRITE_FILE
             )
         if 4 * (count + 2) > len(data):
             raise SourceError(

@@ -36,11 +36,10 @@ from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
 
-__all__ = ["ZarrSource", "is_zarr"]
+__all__ = ["ZarrSource"]
 
 Array = np.ndarray[Any, Any]
 
-_METADATA = frozenset({"zarr.json", ".zgroup", ".zarray", ".zmetadata"})
 #: Codecs whose output can be bounded, by how.
 _SIZES_IN_HEAD = {"blosc": (4, 4), "lz4": (0, 4)}
 _INFLATED = {"gzip": 31, "zlib": 15}
@@ -50,11 +49,6 @@ _HARMLESS = frozenset({
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: Warnings are silenced for the whole process, by one thread at a time.
 _OPENING = threading.Lock()
-
-
-def is_zarr(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder is a Zarr store: it has the metadata of an array or a group, or the name of one."""
-    return folder.lower().endswith(".zarr") or any(entry.name in _METADATA and not entry.is_folder for entry in entries)
 
 
 class ZarrSource:
