@@ -55,7 +55,9 @@ def is_dcp(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
 
 def is_zarr(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
     """Whether a folder is a Zarr store: it has the metadata of an array or a group, or the name of one."""
-    return folder.lower().endswith(".zarr") or any(entry.name in ZARR_METADATA and not entry.is_folder for entry in entries)
+    return folder.lower().endswith(".zarr") or any(
+        entry.name in ZARR_METADATA and not entry.is_folder for entry in entries
+    )
 
 
 def is_lance(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:

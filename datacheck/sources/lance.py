@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,7 +12,6 @@ from datacheck.errors import SourceError
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.optional import import_library
-from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain
 

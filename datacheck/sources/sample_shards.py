@@ -19,7 +19,6 @@ import pyarrow as pa
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
-from datacheck.sources.folder_recognizers import MAX_INDEX_BYTES, SHARD_INDEX
 from datacheck.sources.base import (
     REWRITE_FILE,
     TARGET_BATCH_BYTES,
@@ -31,8 +30,8 @@ from datacheck.sources.base import (
 from datacheck.sources.dataset_folders import log_errors, part_of, read_bounded
 from datacheck.sources.discover import InputFile
 from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
+from datacheck.sources.folder_recognizers import MAX_INDEX_BYTES, SHARD_INDEX
 from datacheck.sources.sample_encodings import Encoding, litdata_encoding, mds_encoding
-from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
@@ -91,7 +90,10 @@ class _ShardSource:
         found = self._find(record, name)
         if found is None:
             raise SourceError(
-                "DC912", uri, f"{SHARD_INDEX} does not name it", "delete it if it is left over, or write the index again"
+                "DC912",
+                uri,
+                f"{SHARD_INDEX} does not name it",
+                "delete it if it is left over, or write the index again",
             )
         return found
 

@@ -12,7 +12,7 @@ import posixpath
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -32,7 +32,6 @@ from datacheck.sources.named_arrays import (
     read_masked,
 )
 from datacheck.sources.optional import import_library
-from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
 
