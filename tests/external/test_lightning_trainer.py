@@ -153,7 +153,7 @@ def test_an_optimizer_that_evaluates_the_loss_itself_is_checked_at_each_evaluati
     assert "DC460" in [finding.code for finding in callback.report().findings]
 
 
-def test_compiled_and_checkpointed_models_are_replayed() -> None:
+def test_models_with_activation_checkpointing_are_replayed() -> None:
     from torch.utils.checkpoint import checkpoint
 
     class Checkpointed(Net):

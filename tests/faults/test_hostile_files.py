@@ -31,7 +31,11 @@ every_format = pytest.mark.parametrize("form", parameters())
 _MEDIA = {
     suffix for record in BUILT_IN.values() if record.is_sample or record.shares_suffix for suffix in record.suffixes
 }
-every_suffix = pytest.mark.parametrize("suffix", sorted(set(known_suffixes()) - _MEDIA))
+#: Those are folders.
+_FOLDERS = {suffix for record in BUILT_IN.values() if record.folder for suffix in record.suffixes}
+every_suffix = pytest.mark.parametrize("suffix", sorted(set(known_suffixes()) - _MEDIA - _FOLDERS))
+#: Nothing in such a file says how many rows it has, so that a cut between two of them cannot be seen.
+_UNCOUNTED = {"avro", "tfrecord"}
 
 
 def read_or_code(path: Path) -> tuple[str, dict[str | None, np.ndarray[Any, Any]]]:
@@ -40,6 +44,8 @@ def read_or_code(path: Path) -> tuple[str, dict[str | None, np.ndarray[Any, Any]
         batches = read_batches(inspect(path))
         for batch in batches:
             for column in batch.columns:
+                if column.problem:  # a finding on this column, and the others are read
+                    return "DC901", {}
                 assert all(len(leaf) >= 0 for leaf in column.leaves())
     except SourceError as error:
         return error.code, {}
@@ -70,7 +76,9 @@ def test_a_file_that_is_cut_short_is_never_taken_for_the_whole(form: Format, tmp
         if code:
             assert code == ("DC907" if cut == 0 else "DC901"), cut
         for name, values in table.items() if not code else ():
-            np.testing.assert_array_equal(read[name], values, err_msg=f"cut at {cut}")
+            found = read[name]
+            expected = values[: len(found)] if form.suffix.split(".")[1] in _UNCOUNTED else values
+            np.testing.assert_array_equal(found, expected, err_msg=f"cut at {cut}")
 
 
 @every_format
@@ -144,7 +152,8 @@ def test_what_is_of_no_format_at_all(suffix: str, content: bytes, tmp_path: Path
         pytest.skip("a page is a text of one column")
     if suffix == ".tar" and not any(content):
         pytest.skip("an archive without members")
-    assert code_of(path) == ("DC909" if ".txt" in suffix else "DC901")
+    expected = "DC909" if ".txt" in suffix else "DC911" if ".mds" in suffix else "DC901"  # a shard without its index
+    assert code_of(path) == expected
 
 
 def test_a_name_that_says_nothing_is_told_which_do(tmp_path: Path) -> None:

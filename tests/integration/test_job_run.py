@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -561,6 +562,12 @@ def test_every_format_is_cleaned_in_many_units_with_each_row_where_it_was(
     if ".json" in format_.suffix:
         records = [json.loads(record) for record in originals["record"].to_pylist()]
         assert [record["double"] for record in records] == table["double"][aside].tolist()
+    elif ".tfrecord" in format_.suffix:
+        packed = (tmp_path / "in" / f"t{format_.suffix}").read_bytes()
+        content = gzip.decompress(packed) if format_.suffix.endswith(".gz") else packed
+        places = [content.find(record) for record in originals["record"].to_pylist()]
+        assert -1 not in places
+        assert places == sorted(places)
     else:
         np.testing.assert_array_equal(originals["double"].to_numpy(), table["double"][aside])
 
