@@ -41,8 +41,9 @@ def test_mutants_of_our_own_files_are_refused_or_make_no_difference(tmp_path: Pa
 
 
 def test_a_crash_is_noticed(tmp_path: Path, child: Child) -> None:
-    path = tmp_path / "x.unknown\x00"
-    assert child.problem_of(path) is not None
+    problem = child.problem_of([str(tmp_path / "no such folder"), "scan"])
+    assert problem is not None
+    assert "FileNotFoundError" in problem
 
 
 def test_the_same_seed_makes_the_same_mutants() -> None:
