@@ -17,6 +17,7 @@ from torch import nn  # noqa: E402
 
 from datacheck.errors import DatacheckError, UsageError  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError, Rollback, diagnose  # noqa: E402
+from datacheck.torch.guard import torch_calls  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -33,9 +34,11 @@ def make(lr: float = 0.01) -> tuple[nn.Module, torch.optim.Optimizer]:
 def nobody_elses_guard() -> None:
     """Other tests may have left a guard attached, which something still refers to."""
     gc.collect()
-    for one in gc.get_objects():
-        if type(one) is Guard and one.is_attached:
-            one.remove()
+    for known in list(torch_calls._observers):
+        observer = known()
+        if observer is not None:
+            torch_calls.remove_observer(observer)
+    torch_calls._uninstall_if_unused()
 
 
 def replaced_functions() -> list[Callable[..., Any]]:
