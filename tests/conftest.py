@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +49,13 @@ def run_python() -> Callable[[str], str]:
         return done.stdout
 
     return run
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests interrupt: a shell has it ignored in what it runs in the background."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if is_ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
