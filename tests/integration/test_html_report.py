@@ -186,7 +186,7 @@ def test_compare_and_scan_write_pages_too(tmp_path: Path) -> None:
     generator = np.random.default_rng(2)
     for name, shift in (("train", 0.0), ("test", 3.0)):
         write_table(tmp_path / f"{name}.parquet", {"x": generator.normal(shift, 1, 500)})
-    for arguments in (["scan", "train.parquet"], ["compare", "train.parquet", "test.parquet"]):
+    for arguments in (["scan", "train.parquet"], ["compare", "train.parquet", "test.parquet", "--no-drift"]):
         done = run_command(*arguments, "--format", "html", "-o", "page.html", cwd=tmp_path)
         assert done.returncode in (0, 1), done.stderr
         shown = " ".join(assert_safe((tmp_path / "page.html").read_text(encoding="utf-8")).text)
