@@ -1,13 +1,16 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build --tag datacheck .
-#   docker build --tag datacheck:torch --build-arg EXTRAS=torch,safetensors .
+#   docker build --tag datacheck:torch --build-arg EXTRAS=cloud,torch,safetensors .
 #   docker run --rm --volume "$PWD:/work" datacheck scan data/
+#   docker run --rm --env AWS_PROFILE --volume ~/.aws:/home/datacheck/.aws:ro datacheck scan s3://bucket/data
+#
+# It runs as any user, on a read-only root file system with a writable /tmp, and stops cleanly at SIGTERM.
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-# Extras to install, separated by commas; none by default, so no torch. An index for them where the default has too much.
-ARG EXTRAS=""
+# Extras to install, separated by commas; object stores by default, and no torch. An index for them where the default has too much.
+ARG EXTRAS="cloud"
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/datacheck

@@ -32,9 +32,11 @@ MAIN_JOB = (
     "profile",
     "records",
     "stores",
+    "formats",
+    "cluster",
 )
 #: Each is a module here, where it is present, whose ``main(arguments)`` prints its own results.
-OTHERS = ("loader", "guard", "diagnosis_table")
+OTHERS = ("loader", "guard", "diagnosis_table", "cluster_simulation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def _details(program: Any) -> bool:
     import torch
 
     from datacheck.torch import diagnose
-    from datacheck.torch.diagnosis.evidence import family_of
+    from datacheck.torch.diagnosis.record import family_of
 
     torch.manual_seed(0)
     step = program.build()

@@ -17,7 +17,6 @@ from benchmarks.inputs import make_schema, random_columns, table_of
 from benchmarks.results import Section, time_ratio
 from benchmarks.startup import command
 from benchmarks.timing import Contender, race
-from datacheck.schema.loading import save_schema
 
 __all__ = ["measure"]
 
@@ -62,7 +61,7 @@ def _measure_shape(room: Path, shape: _Shape, num_files: int, section: Section) 
     (_write_parquet if shape.format == "parquet" else _write_npy)(folder, one, shape, num_files)
     schema = make_schema(shape.columns) if shape.format == "parquet" else _array_schema()
     schema_file = room / "schema.yaml"
-    save_schema(schema, schema_file)
+    schema.save(schema_file)
     works: dict[str, Callable[[Path], object]] = {
         "scan": lambda path: datacheck.scan(path, schema).ok,
         "command": lambda path: _run([*command(), "scan", "--no-cache", str(path), "--schema", str(schema_file)]),

@@ -1,20 +1,24 @@
 """What a guard costs: a training step with it, beside no guard, anomaly mode and hooks that call ``isfinite``.
 
-``python -m benchmarks guard`` times them in turns, step by step, so that whatever else the machine does falls on all of
-them alike, and prints ratios to a step without a guard. ``--quick`` takes few steps.
+``python -m benchmarks guard`` times each in turns with a step without a guard, by processor time, so that whatever else the
+machine does hardly counts, and prints each ratio when it is known, all in about two minutes. ``--quick`` takes few steps. Where
+trainers are installed, their steps are timed too.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import random
+import importlib.util
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
+from benchmarks.guard_device import device_section
+from benchmarks.guard_trainers import trainer_sections
 from benchmarks.machine import describe_machine, render_machine
 from benchmarks.results import Claim, Section, render_section, render_summary, time_ratio
 from benchmarks.timing import Timing
@@ -42,27 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     print(f"torch threads: {torch.get_num_threads()}\n", flush=True)
     sections = [
-        _race(
-            "guard-transformer",
-            "10M-parameter transformer, AdamW, batch of 16 x 128",
-            _transformer,
-            (1.02, 1.06),
-            asked.quick,
-        ),
-        _race(
-            "guard-mlp",
-            "2-layer MLP of width 64, AdamW, batch of 32 (bound by overhead)",
-            _mlp,
-            (1.25, 2.0),
-            asked.quick,
-        ),
+        _race("guard-mlp", "2-layer MLP whose step takes a millisecond, AdamW", _mlp, asked.quick),
+        _race("guard-transformer", "10M-parameter transformer, AdamW, batch of 8 x 64", _transformer, asked.quick),
         _memory(),
+        device_section(),
     ]
+    print(render_section(sections[-1]), flush=True)
+    sections += trainer_sections(partial(_transformer, 4), quick=asked.quick)
     print(render_summary(sections))
     return 0
 
 
-def _transformer() -> tuple[Any, Any, Any, Any]:
+def _transformer(num_rows: int = 8) -> tuple[Any, Any, Any, Any]:
     import torch
     from torch import nn
 
@@ -92,11 +87,27 @@ def _transformer() -> tuple[Any, Any, Any, Any]:
         return nn.functional.cross_entropy(logits.flatten(0, 1) * batch[1], batch[0].flatten())
 
     model = Model()
-    batch = (torch.randint(0, words, (16, 128)), torch.ones(()))
+    batch = (torch.randint(0, words, (num_rows, 64)), torch.ones(()))
     return model, torch.optim.AdamW(model.parameters(), lr=1e-4), loss_fn, batch
 
 
+@cache
+def _rows_of_a_millisecond() -> int:
+    """The batch size with which a step of the MLP takes about a millisecond here."""
+    rows = 32
+    while rows < 4096:
+        run = _plain(*_mlp_of(rows))
+        if min(_timed(run) for _ in range(200)) >= 0.9e-3:
+            break
+        rows += 32
+    return rows
+
+
 def _mlp() -> tuple[Any, Any, Any, Any]:
+    return _mlp_of(_rows_of_a_millisecond())
+
+
+def _mlp_of(rows: int) -> tuple[Any, Any, Any, Any]:
     import torch
     from torch import nn
 
@@ -106,72 +117,125 @@ def _mlp() -> tuple[Any, Any, Any, Any]:
     def loss_fn(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return nn.functional.mse_loss(model(batch[0]), batch[0]) * batch[1]
 
-    return model, torch.optim.AdamW(model.parameters(), lr=1e-4), loss_fn, (torch.randn(32, 64), torch.ones(()))
+    batch = (torch.randn(rows, 64), torch.ones(()))
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-4), loss_fn, batch
 
 
-def _race(name: str, title: str, work: Work, targets: tuple[float, float], quick: bool) -> Section:
-    section = Section(name, title, ["Contenders take turns in changing order, one step each; ratios are of medians."])
-    runs = _contenders(work)
-    # A guard looks at everything after each of the first ten updates, and at every tenth from then on.
-    for run_name in (STEP, LOOP, LAYERS):
-        for _ in range(1 if quick else 10):
-            runs[run_name]()
-    started = time.perf_counter()
-    for _ in range(2):
-        for run in runs.values():
+def _timed(run: Callable[[], Any]) -> float:
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
+
+
+#: What a step may take at most, in steps without a guard.
+TARGETS = {
+    "guard-transformer": {STEP: 1.02, LOOP: 1.02, LAYERS: 1.06},
+    "guard-mlp": {STEP: 1.10, LOOP: 1.10, LAYERS: 1.25},
+}
+
+
+def _race(name: str, title: str, work: Work, quick: bool) -> Section:
+    section = Section(
+        name,
+        title,
+        [
+            "Each takes ten steps in turns with ten plain ones, nothing else attached; ratios are of the medians of such tens."
+        ],
+    )
+    print(f"== {name}", flush=True)
+    is_large = work is _transformer
+    plain = _plain(*work())
+    contenders = _contenders(work)
+    for run_name in (STEP, LOOP, LAYERS) if is_large else contenders:
+        run, close = contenders[run_name]()
+        # A guard looks at everything after each of the first ten updates, and at every tenth from then on.
+        for _ in range(1 if quick else 11):
             run()
-    # As many steps as take about a minute and a half, at least 9 of each contender.
-    taken = (time.perf_counter() - started) / 2
-    rounds = 3 if quick else max(11, min(4000, int(80 / taken)))
-    seconds: dict[str, list[float]] = {run_name: [] for run_name in runs}
-    turns = list(runs.items())
-    for _ in range(rounds):
-        # In a fixed order each would find in the caches what the same one had left there.
-        random.Random(len(seconds[PLAIN])).shuffle(turns)
-        for run_name, run in turns:
-            begin = time.perf_counter()
-            run()
-            seconds[run_name].append(time.perf_counter() - begin)
-    timings = {run_name: Timing(run_name, tuple(values)) for run_name, values in seconds.items()}
-    section.add_timings(timings.values())
-    plain = timings[PLAIN]
-    goals: dict[str, float] = {STEP: targets[0], LOOP: targets[0], LAYERS: targets[1]}
-    section.claims = [
-        time_ratio(run_name, timings[run_name], plain, goals.get(run_name)) for run_name in runs if run_name != PLAIN
-    ]
-    section.claims.append(_diagnosis(work, plain, 30.0 if work is _transformer else None))
+        taken = _take_turns(run, plain, quick=quick)
+        timings = Timing(run_name, tuple(taken[0])), Timing(PLAIN, tuple(taken[1]))
+        section.add_timings(timings)
+        claim = time_ratio(run_name, *timings, TARGETS[name].get(run_name))
+        section.claims.append(claim)
+        added = (timings[0].median - timings[1].median) * 1e6
+        section.notes.append(f"{run_name} adds {added:,.0f} us to a step")
+        print(f"   {run_name}: {claim.measured:.3f} ({added:+,.0f} us)", flush=True)
+        close()
+    section.claims.append(_diagnosis(work, timings[1], 30.0 if is_large else None))
     print(render_section(section), flush=True)
     return section
 
 
-def _contenders(work: Work) -> dict[str, Callable[[], Any]]:
+def _take_turns(run: Callable[[], Any], plain: Callable[[], Any], *, quick: bool) -> tuple[list[float], list[float]]:
+    """The processor time of a step, as the mean of ten, of each turn."""
+    import torch
+
+    attached, bare = torch.autograd.backward, _bare_backward()
+    turn = 1 if quick else 10
+    # As many turns as take three seconds, at least two.
+    rounds = 2 if quick else max(2, min(300, int(1.5 / (turn * min(_timed(plain) for _ in range(3))))))
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        taken[0].append(_timed(lambda: [run() for _ in range(turn)]) / turn)
+        # The guard of the contender would look at the other's backward, too.
+        torch.autograd.backward = bare
+        try:
+            taken[1].append(_timed(lambda: [plain() for _ in range(turn)]) / turn)
+        finally:
+            torch.autograd.backward = attached
+    return taken
+
+
+def _bare_backward() -> Callable[..., None]:
+    """``torch.autograd.backward`` as torch has it, whatever observes it now."""
+    import inspect
+
+    import torch
+
+    found: Callable[..., None] = inspect.unwrap(torch.autograd.backward)
+    return found
+
+
+def _plain(model: Any, optimizer: Any, loss_fn: Any, batch: Any) -> Callable[[], Any]:
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = loss_fn(model, batch)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+#: Makes a contender: what runs one step of it, and what takes it away.
+Contender = Callable[[], tuple[Callable[[], Any], Callable[[], None]]]
+
+
+def _contenders(work: Work) -> dict[str, Contender]:
     from datacheck.torch import Guard
 
-    def plain(model: Any, optimizer: Any, loss_fn: Any, batch: Any) -> Callable[[], Any]:
-        def step() -> None:
-            optimizer.zero_grad()
-            loss = loss_fn(model, batch)
-            loss.backward()
-            optimizer.step()
-
-        return step
-
-    def guarded(watch: str) -> Callable[[], Any]:
+    def guarded(watch: Literal["step", "layers"]) -> tuple[Callable[[], Any], Callable[[], None]]:
         model, optimizer, loss_fn, batch = work()
         guard = Guard(model, optimizer, watch=watch)
-        return lambda: guard.step(loss_fn, batch)
+        return (lambda: guard.step(loss_fn, batch)), guard.remove
 
-    def wrapped() -> Callable[[], Any]:
+    def wrapped() -> tuple[Callable[[], Any], Callable[[], None]]:
         parts = work()
-        Guard(parts[0], parts[1])
-        return plain(*parts)
+        guard = Guard(parts[0], parts[1])
+        return _plain(*parts), guard.remove
 
-    runs = {PLAIN: plain(*work()), STEP: guarded("step"), LOOP: wrapped(), LAYERS: guarded("layers")}
-    runs["hooks that call isfinite"] = _isfinite_hooks(plain, work())
-    runs["detect_anomaly"] = _anomaly(plain(*work()))
-    underflow = _debug_underflow_overflow(plain, work)
-    if underflow is not None:
-        runs["transformers DebugUnderflowOverflow"] = underflow
+    def alone(make: Callable[[], Callable[[], Any]]) -> Contender:
+        return lambda: (make(), lambda: None)
+
+    runs: dict[str, Contender] = {
+        STEP: partial(guarded, "step"),
+        LOOP: wrapped,
+        LAYERS: partial(guarded, "layers"),
+        "hooks that call isfinite": alone(lambda: _isfinite_hooks(_plain, work())),
+        "detect_anomaly": alone(lambda: _anomaly(_plain(*work()))),
+    }
+    if importlib.util.find_spec("transformers") is None:
+        print("transformers is not installed: DebugUnderflowOverflow is left out\n")
+    else:
+        runs["transformers DebugUnderflowOverflow"] = alone(lambda: _debug_underflow_overflow(_plain, work))
     return runs
 
 
@@ -205,12 +269,9 @@ def _isfinite_hooks(plain: Callable[..., Any], parts: tuple[Any, Any, Any, Any])
     return step
 
 
-def _debug_underflow_overflow(plain: Callable[..., Any], work: Work) -> Callable[[], Any] | None:
-    try:
-        from transformers.debug_utils import DebugUnderflowOverflow
-    except ImportError:
-        print("transformers is not installed: DebugUnderflowOverflow is left out\n")
-        return None
+def _debug_underflow_overflow(plain: Callable[..., Any], work: Work) -> Callable[[], Any]:
+    from transformers.debug_utils import DebugUnderflowOverflow
+
     parts = work()
     with contextlib.redirect_stdout(sys.stderr):
         DebugUnderflowOverflow(parts[0])
@@ -229,11 +290,11 @@ def _diagnosis(work: Work, plain: Timing, target: float | None) -> Claim:
     guard.step(loss_fn, batch)
     taken = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             guard.step(loss_fn, (batch[0], torch.tensor(float("nan"))))
         except NonFiniteError:
-            taken.append(time.perf_counter() - begin)
+            taken.append(time.process_time() - begin)
     if len(taken) != 3:
         raise AssertionError("a batch with a NaN did not trip the guard")
     steps = sorted(taken)[1] / plain.median

@@ -20,17 +20,17 @@ MEAN: list[dict[str, Any]] = [_DROP, {"action": "impute", "strategy": "mean", "c
 
 
 def write_pipeline(
-    path: Path, data: Path, output: Path, rules: list[dict[str, Any]], num_columns: int | None
+    path: Path, data: Path | str, output: Path | str, rules: list[dict[str, Any]], num_columns: int | None
 ) -> datacheck.Pipeline:
-    """A pipeline over one file of float32 columns, or over an ``.npy`` where ``num_columns`` is None."""
+    """A pipeline over files of float32 columns, or over an ``.npy`` where ``num_columns`` is None; URIs are text."""
     names = column_names(num_columns) if num_columns else ["values"]
     field = {"dtype": "float32", "ge": -LIMIT, "le": LIMIT}
     record = {
         "version": 1,
         "schema": {"fields": {name: dict(field) for name in names}},
-        "inputs": {"train": str(data.resolve())},
+        "inputs": {"train": str(data.resolve() if isinstance(data, Path) else data)},
         "clean": rules,
-        "output": {"path": str(output.resolve())},
+        "output": {"path": str(output.resolve() if isinstance(output, Path) else output)},
     }
     path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     return datacheck.load_pipeline(path)

@@ -32,7 +32,7 @@ def measure(bench: Bench) -> Section:
         [
             "compare is of a training part (three quarters) with a test part that shares no row with it; the scan reads both.",
             "compare, no drift: leaked rows and new categories alone. SciPy is imported before the first round.",
-            "array: float32, 256 values a row. floats: Parquet, 32 columns of float32.",
+            "array: float32, 256 values per row. floats: Parquet, 32 columns of float32.",
             "mixed: Parquet, 12 columns of float32, identifiers, codes, texts of few kinds, and texts that mostly differ.",
         ],
     )

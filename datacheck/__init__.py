@@ -18,12 +18,14 @@ from datacheck._version import __version__
 if TYPE_CHECKING:
     from datacheck.checks.own_checks import DatasetCheck, ValueCheck, own_check
     from datacheck.cleaning.fit.statistics import Statistics
-    from datacheck.errors import DatacheckError
+    from datacheck.errors import DatacheckError, FindingsError
     from datacheck.findings import Example, Finding, Severity
-    from datacheck.gate.checking import check
+    from datacheck.gate.checking import check, scan
+    from datacheck.jobs.decorators import check_input, check_output, check_types
+    from datacheck.jobs.in_memory import CleanData, clean_data
     from datacheck.jobs.pipeline import Pipeline, load_pipeline
+    from datacheck.jobs.requeue import requeue
     from datacheck.jobs.run import clean, fit, run
-    from datacheck.jobs.scan import scan
     from datacheck.profile.compare.compare import compare
     from datacheck.profile.compare.thresholds import Thresholds
     from datacheck.profile.infer.infer import infer
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "CleanData",
     "DatacheckError",
     "DatasetCheck",
     "Example",
     "Field",
     "Finding",
+    "FindingsError",
     "Pipeline",
     "ReadOptions",
     "Report",
@@ -51,7 +55,11 @@ __all__ = [
     "ValueCheck",
     "__version__",
     "check",
+    "check_input",
+    "check_output",
+    "check_types",
     "clean",
+    "clean_data",
     "compare",
     "find_notes",
     "fit",
@@ -59,17 +67,20 @@ __all__ = [
     "load_pipeline",
     "load_schema",
     "own_check",
+    "requeue",
     "run",
     "scan",
 ]
 
 #: Public name -> its module, which is imported on first use, so that importing datacheck is fast.
 _MODULES = {
+    "CleanData": "datacheck.jobs.in_memory",
     "DatacheckError": "datacheck.errors",
     "DatasetCheck": "datacheck.checks.own_checks",
     "Example": "datacheck.findings",
     "Field": "datacheck.schema",
     "Finding": "datacheck.findings",
+    "FindingsError": "datacheck.errors",
     "Pipeline": "datacheck.jobs.pipeline",
     "ReadOptions": "datacheck.sources.base",
     "Report": "datacheck.reports.report",
@@ -80,25 +91,30 @@ _MODULES = {
     "Thresholds": "datacheck.profile.compare.thresholds",
     "ValueCheck": "datacheck.checks.own_checks",
     "check": "datacheck.gate.checking",
+    "check_input": "datacheck.jobs.decorators",
+    "check_output": "datacheck.jobs.decorators",
+    "check_types": "datacheck.jobs.decorators",
     "clean": "datacheck.jobs.run",
+    "clean_data": "datacheck.jobs.in_memory",
     "compare": "datacheck.profile.compare.compare",
     "find_notes": "datacheck.profile.notes.find",
     "fit": "datacheck.jobs.run",
     "infer": "datacheck.profile.infer.infer",
     "load_pipeline": "datacheck.jobs.pipeline",
-    "load_schema": "datacheck.schema",
+    "load_schema": "datacheck.storage.documents",
     "own_check": "datacheck.checks.own_checks",
+    "requeue": "datacheck.jobs.requeue",
     "run": "datacheck.jobs.run",
-    "scan": "datacheck.jobs.scan",
+    "scan": "datacheck.gate.checking",
 }
 
 
-#: The guard in trainers: ``datacheck.lightning`` and so on, imported on first use.
-_TRAINERS = frozenset({"accelerate", "composer", "fastai", "lightning", "transformers"})
+#: What needs other libraries: the guard in trainers, and the transformer of scikit-learn. Imported on first use.
+_DOORS = frozenset({"accelerate", "composer", "fastai", "lightning", "sklearn", "transformers"})
 
 
 def __getattr__(name: str) -> Any:
-    if name in _TRAINERS:
+    if name in _DOORS:
         return importlib.import_module(f"datacheck.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'datacheck' has no attribute {name!r}")

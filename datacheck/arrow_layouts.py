@@ -7,29 +7,15 @@ reference (dictionaries, runs) can be far larger once decoded: :func:`decoded_by
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.leaves import BoolArray, IntArray, arrow_validity
-
-__all__ = [
-    "decode",
-    "decoded_bytes",
-    "holds_encoded",
-    "is_encoded",
-    "is_text",
-    "is_view",
-    "longest_repeated",
-    "python_value",
-    "split_encoded",
-    "take_rows",
-    "validate",
-    "with_kernels",
-]
 
 #: Layouts that few Arrow functions support yet, and the equivalent ones that all support.
 _WITH_KERNELS = {pa.string_view().id: pa.large_string(), pa.binary_view().id: pa.large_binary()}
@@ -180,7 +166,7 @@ def _value_bytes(values: pa.Array) -> IntArray:
         return np.repeat(_value_bytes(values.values), np.diff(ends, prepend=0))
     if pa.types.is_nested(kind):
         # Which values are the large ones is not worth knowing: all count as the largest possible.
-        return np.full(len(values), max(values.nbytes, decoded_bytes(values)), np.int64)
+        return np.full(len(values), max(num_bytes_of(values), decoded_bytes(values)), np.int64)
     if is_view(kind) or is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         lengths: IntArray = pc.binary_length(with_kernels(values)).fill_null(0).to_numpy(zero_copy_only=False)
         return lengths.astype(np.int64) + 8
@@ -216,9 +202,60 @@ def validate(batch: pa.RecordBatch) -> None:
                 raise
 
 
+@lru_cache(maxsize=4096)
+def holds_union(kind: pa.DataType) -> bool:
+    """Whether a type is a union, or contains one: some of Arrow's functions end the process for those."""
+    return bool(pa.types.is_union(kind)) or any(holds_union(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def num_bytes_of(data: pa.Array | pa.ChunkedArray | pa.RecordBatch | pa.Table) -> int:
+    """The bytes of Arrow data, or of the data that it is a slice of: ``nbytes`` follows a buffer that empty unions lack."""
+    kinds = data.schema.types if hasattr(data, "schema") else [data.type]
+    return int(data.get_total_buffer_size() if any(map(holds_union, kinds)) else data.nbytes)
+
+
+def no_rows(fields: Iterable[pa.Field]) -> pa.RecordBatch:
+    """A record batch of these fields without rows, which Arrow itself cannot make of runs inside other types."""
+    schema = fields if isinstance(fields, pa.Schema) else pa.schema(list(fields))
+    return pa.RecordBatch.from_arrays([_empty(field.type) for field in schema], schema=schema)
+
+
+def _empty(kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, _empty(kind.storage_type))
+    if pa.types.is_run_end_encoded(kind):
+        return pa.RunEndEncodedArray.from_arrays(pa.nulls(0, kind.run_end_type), _empty(kind.value_type), kind)
+    children = [kind.field(index) for index in range(kind.num_fields)]
+    arrays = [_empty(child.type) for child in children]
+    if pa.types.is_union(kind):
+        names, codes = [child.name for child in children], pa.nulls(0, pa.int8())
+        if kind.mode == "sparse":
+            return pa.UnionArray.from_sparse(codes, arrays, names, kind.type_codes)
+        return pa.UnionArray.from_dense(codes, pa.nulls(0, pa.int32()), arrays, names, kind.type_codes)
+    if pa.types.is_struct(kind) and children:
+        return pa.StructArray.from_arrays(arrays, fields=children)
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(
+            pa.nulls(0, kind.index_type), _empty(kind.value_type), ordered=kind.ordered
+        )
+    if children:
+        offsets = pa.py_buffer(bytes(8))
+        num_buffers = 1 if pa.types.is_fixed_size_list(kind) else 3 if "view" in str(kind).partition("<")[0] else 2
+        return pa.Array.from_buffers(kind, 0, [None, offsets, offsets][:num_buffers], children=arrays)
+    return pa.nulls(0, kind)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type is text, in any layout."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list of any length, in any layout."""
+    types = pa.types
+    return bool(
+        types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
+    )
 
 
 def python_value(value: pa.Scalar) -> Any:

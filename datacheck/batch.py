@@ -1,4 +1,4 @@
-"""Batches: named columns of equal length with the origin of their rows, and the walker over Arrow arrays."""
+"""Batches: named columns of equal length with the origin of their rows, and what is known of each row."""
 
 from __future__ import annotations
 
@@ -8,56 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from datacheck.arrow_layouts import (
-    decode,
-    decoded_bytes,
-    holds_encoded,
-    is_encoded,
-    is_text,
-    split_encoded,
-    take_rows,
-    with_kernels,
-)
+from datacheck.arrow_layouts import decoded_bytes, holds_encoded, num_bytes_of, take_rows
+from datacheck.arrow_leaves import walk_arrow
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
 from datacheck.leaves import (
     BoolArray,
     IntArray,
     Leaf,
-    Level,
-    Picked,
-    Ragged,
-    Regular,
-    arrow_bits,
-    arrow_validity,
     walk_array,
 )
-from datacheck.text import plain
-
-__all__ = ["Batch", "Column", "Fault", "MalformedRow", "RawRecords", "arrow_dtype", "split_decoded", "walk_arrow"]
-
-#: Arrow types whose buffers are plain numbers that NumPy can view.
-_NUMPY_TYPES: dict[pa.DataType, np.dtype[Any]] = {
-    getattr(pa, name)(): np.dtype(name)
-    for name in (
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
-    )
-}
-#: ``_NUMPY_TYPES`` by type ID, which is cheap to look up, with the name of each dtype.
-_NUMBERS = {kind.id: (dtype, dtype.name) for kind, dtype in _NUMPY_TYPES.items()}
-
 
 #: The one column of quarantined rows that are kept as they lie in the file.
 RAW_NAME = "record"
@@ -95,6 +56,10 @@ class Column:
     def __len__(self) -> int:
         return len(self.data) if not isinstance(self.data, np.ndarray) or self.data.ndim else 1
 
+    @property
+    def num_bytes(self) -> int:
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else num_bytes_of(self.data)
+
     def leaves(self, *, distinct: bool = False) -> Iterator[Leaf]:
         """The column's leaves. With ``distinct``, those of dictionaries and runs hold each value once (``Leaf.codes``)."""
         if self.problem:
@@ -119,7 +84,7 @@ class Column:
 
     def _mark_absent(self, leaf: Leaf) -> Leaf:
         absent = None if self.absent is None else self.absent.get(leaf.path or "")
-        # Where two fields have one path, which of them is meant shows in the number of values.
+        # Where two fields have one path, the number of values shows which is meant.
         return leaf if absent is None or len(absent) != len(leaf) else replace(leaf, absent=absent)
 
     def _absent_in(self, rows: IntArray) -> Mapping[str, BoolArray] | None:
@@ -170,27 +135,32 @@ class Fault:
 
 
 class RawRecords:
-    """The bytes of each row as they lie in the file, for an output that copies them; made when they are first asked for."""
+    """The bytes of each row as they lie in the file, for an output that copies them; made when they are first asked for.
 
-    def __init__(self, make: Callable[[], pa.Array]) -> None:
+    ``format`` is the format of outputs that can copy them. ``layout`` says how to read them, if they do not say so themselves:
+    people are shown the columns of such rows instead.
+    """
+
+    def __init__(self, format: str, make: Callable[[], pa.Array], layout: str = "") -> None:  # noqa: A002
+        self.format, self.layout = format, layout
         self._make: Callable[[], pa.Array] = make
         self._made: pa.Array | None = None
 
     @property
     def array(self) -> pa.Array:
-        """A binary array, one value a row."""
+        """A binary array, one value per row."""
         if self._made is None:
             self._made = self._make()
         return self._made
 
     def take(self, rows: IntArray) -> RawRecords:
         """Those of only these rows, in that order."""
-        return RawRecords(lambda: take_rows(self.array, rows))
+        return RawRecords(self.format, lambda: take_rows(self.array, rows), self.layout)
 
 
 @dataclass(frozen=True, slots=True)
 class MalformedRow:
-    """A line that is not a valid row: its row number in the file, how it begins, and what is wrong with it."""
+    """A record that is not a valid row: its row number in the file, how it begins, and what is wrong with it."""
 
     row: int
     text: str
@@ -209,7 +179,8 @@ class Batch:
     else a source found about the file while it read these rows, and ``faults`` what it found in the rows themselves. ``raw``
     are the rows as they lie in the file, in formats whose output copies what it keeps; ``dropped`` are the columns of the file
     that the batch no longer has. ``is_ragged`` says that its columns are the keys of these rows: others may have more.
-    ``is_alone`` says that its array is one of several that are no table, so that no rule across fields is for it.
+    ``keys`` are the names of the samples in an archive, one a row.
+    ``is_alone`` says that its array is one of several that do not form a table, so that no rule across fields applies to it.
     """
 
     columns: tuple[Column, ...]
@@ -228,6 +199,7 @@ class Batch:
     dropped: tuple[str, ...] = ()
     is_ragged: bool = False
     is_alone: bool = False
+    keys: tuple[str, ...] | None = None
 
     @property
     def names(self) -> list[str | None]:
@@ -239,7 +211,7 @@ class Batch:
 
     @property
     def has_lines(self) -> bool:
-        """Whether the lines of rows are known: those of a text file are."""
+        """Whether the lines of rows are known, as in a text file."""
         return self.lines is not None or self.line_start is not None
 
     def line_of(self, file_row: int) -> int | None:
@@ -250,6 +222,15 @@ class Batch:
         if not 0 <= row < self.num_rows:
             return None
         return int(self.lines[row]) if self.lines is not None else (self.line_start or 0) + row
+
+    def member_of(self, file_row: int, field: str | None) -> str | None:
+        """The name of the member of an archive that a field of a row is in, or of the sample; None in other formats."""
+        row = file_row - self.row_start if self.rows is None else int(np.searchsorted(self.rows, file_row))
+        if self.keys is None or not 0 <= row < self.num_rows:
+            return None
+        names = [column.name for column in self.columns if column.name and not column.derived and column.name[0] != "_"]
+        owners = [name for name in names if field == name or (field or "").startswith((f"{name}.", f"{name}["))]
+        return f"{self.keys[row]}.{max(owners, key=len)}" if owners else self.keys[row]
 
     def take(self, rows: IntArray) -> Batch:
         """The batch with only ``rows``, in that order, each with the origin it had."""
@@ -268,11 +249,12 @@ class Batch:
             raw=None if self.raw is None else self.raw.take(rows),
             dropped=self.dropped,
             is_ragged=self.is_ragged,
+            keys=None if self.keys is None else tuple(self.keys[row] for row in rows.tolist()),
         )
 
     def as_read(self) -> Batch:
         """The batch as its file has it: raw records, or the text of each column in which some cells do not convert."""
-        if self.raw is not None:
+        if self.raw is not None and not (self.raw.layout and all(not column.problem for column in self.columns)):
             return replace(self, columns=(Column(RAW_NAME, self.raw.array),), faults=())
         if all(column.words is None for column in self.columns):
             return self
@@ -304,7 +286,8 @@ class Batch:
         rows = None if self.rows is None else self.rows[start : start + count]
         lines = None if self.lines is None else self.lines[start : start + count]
         line_start = None if self.line_start is None else self.line_start + start
-        part = replace(self, columns=columns, num_rows=count, row_start=self.row_start + start, rows=rows)
+        keys = None if self.keys is None else self.keys[start : start + count]
+        part = replace(self, columns=columns, num_rows=count, row_start=self.row_start + start, rows=rows, keys=keys)
         return replace(part, lines=lines, line_start=line_start)
 
     def with_columns(self, columns: tuple[Column, ...]) -> Batch:
@@ -333,168 +316,3 @@ def split_decoded(batch: Batch, limit: int) -> Iterator[Batch]:
         else:
             part = batch.slice(start, count)
             yield part if start == 0 else replace(part, malformed=(), unreadable=(), findings=())
-
-
-def arrow_dtype(arrow_type: pa.DataType) -> str:
-    """The logical dtype of an Arrow type: NumPy's names for numbers, ``string`` and ``binary`` in any layout."""
-    if pa.types.is_float16(arrow_type):
-        return "float16"
-    if arrow_type in _NUMPY_TYPES:
-        return _NUMPY_TYPES[arrow_type].name
-    if pa.types.is_boolean(arrow_type):
-        return "bool"
-    if is_text(arrow_type):
-        return "string"
-    if pa.types.is_large_binary(arrow_type) or pa.types.is_binary(arrow_type) or arrow_type == pa.binary_view():
-        return "binary"
-    if isinstance(arrow_type, pa.BaseExtensionType):
-        return arrow_dtype(arrow_type.storage_type)
-    if is_encoded(arrow_type):
-        return arrow_dtype(arrow_type.value_type)
-    return str(arrow_type)
-
-
-def walk_arrow(path: str, array: pa.Array, levels: tuple[Level, ...] = (), *, distinct: bool = False) -> Iterator[Leaf]:
-    """The leaves of an Arrow array whose rows ``levels`` lead to.
-
-    A list ``a`` yields ``a`` (its own nulls) and ``a[]`` (its values), a struct ``s`` yields ``s`` and ``s.x``, a map ``m``
-    yields ``m[].key`` and ``m[].value``. A child of a null is neither a value nor a null: it is not counted. A type that
-    cannot be walked is a leaf with a ``problem``. With ``distinct``, leaves of dictionaries and runs hold each value once.
-    """
-    kind = array.type
-    if kind.id in _NUMBERS:
-        storage, dtype = _NUMBERS[kind.id]
-        yield Leaf(path, _view(array, storage), dtype, arrow_validity(array), levels, ())
-        return
-    try:
-        yield from _walk(path, array, levels, distinct)
-    except (pa.ArrowException, NotImplementedError, TypeError, KeyError) as error:
-        yield _unknown(path, kind, levels, f"Arrow cannot read it: {plain(str(error), 120)}")
-
-
-def _unknown(path: str, kind: pa.DataType, levels: tuple[Level, ...], problem: str) -> Leaf:
-    return Leaf(path, None, str(kind), None, levels, problem=f"{problem} (its type is {plain(str(kind), 120)})")
-
-
-def _walk(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
-    kind = array.type
-    if isinstance(kind, pa.FixedShapeTensorType):
-        yield from _walk_list(path, array.storage, levels, tuple(kind.shape), kind.permutation, distinct)
-    elif isinstance(kind, pa.BaseExtensionType):
-        yield from walk_arrow(path, array.storage, levels, distinct=distinct)
-    elif is_encoded(kind):
-        yield from _walk_encoded(path, array, levels, distinct)
-    elif pa.types.is_fixed_size_list(kind):
-        yield from _walk_list(path, array, levels, (kind.list_size,), None, distinct)
-    elif pa.types.is_map(kind):
-        yield from _walk_list(path, _map_as_list(array), levels, None, None, distinct)
-    elif _is_list(kind):
-        yield from _walk_list(path, array, levels, None, None, distinct)
-    elif pa.types.is_struct(kind):
-        yield Leaf(path, array, "struct", arrow_validity(array), levels)
-        yield from _walk_struct(path, array, levels, distinct)
-    elif pa.types.is_union(kind):
-        yield _unknown(path, kind, levels, "a union hides which of its values are numbers")
-    elif kind.num_fields:
-        yield _unknown(path, kind, levels, "an unknown nested layout")
-    else:
-        yield _flat_leaf(path, with_kernels(array), levels)
-
-
-def _walk_encoded(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
-    """The leaves of a dictionary or run-end-encoded array: over its distinct values where they are flat."""
-    if distinct and len(array):
-        values, codes, present = split_encoded(array)
-        if len(values) and not values.type.num_fields and not isinstance(values.type, pa.BaseExtensionType):
-            for leaf in walk_arrow(path, values, levels):
-                yield replace(leaf, validity=present, codes=codes)
-            return
-    yield from walk_arrow(path, decode(array), levels, distinct=distinct)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
-    )
-
-
-def _map_as_list(array: pa.Array) -> pa.Array:
-    """The same rows as lists of structs of a key and a value."""
-    kind = array.type
-    fields = [pa.field("key", kind.key_type), pa.field("value", kind.item_type)]
-    if not len(array):
-        # The offsets of an empty map may be missing, and are not to be followed.
-        return pa.nulls(0, pa.list_(pa.struct(fields)))
-    entries = pa.StructArray.from_arrays([array.keys, array.items], fields=fields)
-    buffers = array.buffers()[:2]
-    return pa.Array.from_buffers(pa.list_(entries.type), len(array), buffers, offset=array.offset, children=[entries])
-
-
-def _walk_struct(path: str, array: pa.Array, levels: tuple[Level, ...], distinct: bool) -> Iterator[Leaf]:
-    validity = arrow_validity(array)
-    if validity is not None:
-        array = take_rows(array, np.flatnonzero(validity))
-        levels = (Picked(np.flatnonzero(validity)), *levels)
-    for index, field in enumerate(array.type):
-        # Not flatten(), which aborts the process for some children, such as unions.
-        yield from walk_arrow(f"{path}.{field.name}", array.field(index), levels, distinct=distinct)
-
-
-def _shape_inside(kind: pa.DataType) -> tuple[int | None, ...]:
-    """The shape of the lists that are the values of a list, as far as their type says it."""
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return tuple(kind.shape)
-    if isinstance(kind, pa.BaseExtensionType):
-        return _shape_inside(kind.storage_type)
-    if pa.types.is_fixed_size_list(kind):
-        return kind.list_size, *_shape_inside(kind.value_type)
-    return (None, *_shape_inside(kind.value_type)) if _is_list(kind) else ()
-
-
-def _walk_list(
-    path: str,
-    array: pa.Array,
-    levels: tuple[Level, ...],
-    shape: tuple[int, ...] | None,
-    permutation: list[int] | None,
-    distinct: bool,
-) -> Iterator[Leaf]:
-    inner = array.flatten()
-    row_shape = (*(shape if shape is not None else (None,)), *_shape_inside(inner.type))
-    validity = arrow_validity(array)
-    yield Leaf(path, array, f"list<{arrow_dtype(inner.type)}>", validity, levels, row_shape)
-    step: Level
-    if shape is not None and validity is None and 0 not in shape:
-        step = Regular((len(array), *shape), axes=None if permutation is None else tuple(permutation))
-        yield from walk_arrow(f"{path}[]", inner, (step, *levels), distinct=distinct)
-        return
-    counted = pc.list_value_length(array)
-    lengths = _view(counted, _NUMPY_TYPES[counted.type]).astype(np.int64)
-    if validity is not None:
-        lengths[~validity] = 0
-    if shape is not None and 0 not in shape:
-        present = np.flatnonzero(lengths)
-        step = Regular((len(present), *shape), axes=None if permutation is None else tuple(permutation))
-        yield from walk_arrow(f"{path}[]", inner, (step, Picked(present), *levels), distinct=distinct)
-        return
-    offsets = np.zeros(len(array) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    yield from walk_arrow(f"{path}[]", inner, (Ragged(offsets), *levels), distinct=distinct)
-
-
-def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
-    """A leaf over a flat array that is not numeric: booleans are unpacked, anything else stays as it is."""
-    validity = arrow_validity(array)
-    dtype = arrow_dtype(array.type)
-    if pa.types.is_boolean(array.type):
-        return Leaf(path, arrow_bits(array), dtype, validity, levels, ())
-    return Leaf(path, array, dtype, validity, levels, ())
-
-
-def _view(array: pa.Array, storage: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The numbers of a flat array as they are in its buffer; those of nulls are arbitrary."""
-    data = array.buffers()[1]
-    if data is None or len(array) == 0:
-        return np.zeros(len(array), storage)
-    return np.frombuffer(data, storage, count=array.offset + len(array))[array.offset :]

@@ -9,6 +9,7 @@
     │   └── PipelineError
     ├── SourceError             an input that cannot be read; becomes a DC9xx finding in a job
     ├── CleaningError           a repair that cannot be learned or applied
+    ├── FindingsError           data has errors, where none are accepted; has the report
     ├── OutputError             a location that cannot be written, or has another run's output
     ├── WorkerLostError         a worker process ended more than once at the same work
     └── AccountingError         rows read and rows accounted for differ: a bug in datacheck
@@ -20,15 +21,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "AccountingError",
     "CleaningError",
     "ConfigurationError",
     "DatacheckError",
+    "FindingsError",
     "OutputError",
     "PipelineError",
     "SchemaError",
+    "ShardFinished",
     "SourceError",
     "UsageError",
     "WorkerLostError",
@@ -89,6 +93,20 @@ class CleaningError(DatacheckError):
     """A repair cannot be learned (a field that is all NaN) or applied (it would change the dtype or the width)."""
 
 
+class FindingsError(DatacheckError, ValueError):
+    """Data has errors where none are accepted: a ``fail`` rule applies, or what a function takes or returns was checked.
+
+    ``report`` is the :class:`~datacheck.Report` on the data.
+    """
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[type[FindingsError], tuple[str, Any]]:
+        return type(self), (str(self), self.report)
+
+
 class OutputError(DatacheckError):
     """Output cannot be written to the given location."""
 
@@ -99,6 +117,10 @@ class WorkerLostError(DatacheckError):
 
 class AccountingError(DatacheckError):
     """The rows read and the rows accounted for differ. Nothing was published. This is a bug: please report it."""
+
+
+class ShardFinished(Exception):  # noqa: N818 - nothing went wrong
+    """A shard has done its share of a job. What the job found is for a merge to say."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ExactSum"]
-
 Array = np.ndarray[Any, Any]
 
 #: Values in a block: the block and its two companions in float64 stay in the second-level cache.
@@ -28,7 +26,7 @@ _SMALLEST_EXPONENT = -1074
 _LARGEST_SAFE_EXPONENT = 900
 #: Each addition is of at most 2**53 units, so this many fit an int64.
 _ADDITIONS_BEFORE_CARRY = 1 << 9
-#: Rows of fewer values than ``_WIDE`` are summed so many side by side, for a longer innermost loop.
+#: Rows of fewer values than ``_WIDE`` are summed in groups of this many, for a longer innermost loop.
 _SIDE_BY_SIDE, _WIDE = 64, 256
 
 

@@ -10,10 +10,9 @@ from types import NoneType
 from typing import Any
 
 from datacheck.codes import CODES
+from datacheck.index_counts import IndexCounts
 from datacheck.row_spread import RowSpread
 from datacheck.text import count, ordinal_list, plain, quantity
-
-__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Severity", "merge_findings", "typed"]
 
 #: The number of examples in a finding: the first ones in row order.
 MAX_EXAMPLES = 5
@@ -49,7 +48,7 @@ class Example:
     ``row`` counts from 0 within the file (within the array, if arrays of unequal length share a file). It is None where
     the whole file is one sample, or where there is no row. ``index`` is the position inside the row's value (``()`` for a
     scalar), and ``value`` is the value as a string (``"nan"``, ``"-inf"``, ``"null"``, ``"-5.0"``). ``line`` is the line
-    of a text file, from 1, on which the row begins.
+    of a text file, from 1, on which the row begins; ``member`` is the name of the sample or its member in an archive.
     """
 
     row: int | None
@@ -57,6 +56,7 @@ class Example:
     index: tuple[int, ...] = ()
     value: str = ""
     line: int | None = None
+    member: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +65,7 @@ class Example:
             "index": list(self.index),
             "value": self.value,
             **({} if self.line is None else {"line": self.line}),
+            **({} if self.member is None else {"member": self.member}),
         }
 
     @classmethod
@@ -76,6 +77,7 @@ class Example:
             tuple(typed(step, int) for step in typed(record["index"], list, tuple)),
             typed(record["value"], str),
             typed(record.get("line"), int, NoneType),
+            typed(record.get("member"), str, NoneType),
         )
 
 
@@ -85,7 +87,8 @@ class Finding:
 
     ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
     NaN, infinities and bounds are counted over the values that are present, nulls over all. ``num_rows`` is the number of
-    rows with violations, None if it is unknown; ``spread`` says how they are spread over the file. ``rule`` distinguishes
+    rows with violations, None if it is unknown; ``spread`` says how they are spread over the file, and ``by_index`` which
+    columns of an array they fill. ``rule`` distinguishes
     custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or what went
     wrong.
     """
@@ -101,6 +104,7 @@ class Finding:
     severity: Severity | None = None
     num_rows: int | None = None
     spread: RowSpread | None = None
+    by_index: IndexCounts | None = None
 
     def __post_init__(self) -> None:
         if self.severity is None:
@@ -110,6 +114,11 @@ class Finding:
     def name(self) -> str:
         """The name of the code, such as ``nan``."""
         return CODES[self.code].name
+
+    @property
+    def line(self) -> int | None:
+        """The line of a text file, from 1, on which the first row with a violation begins."""
+        return next((example.line for example in self.examples if example.line is not None), None)
 
     @property
     def is_error(self) -> bool:
@@ -134,6 +143,7 @@ class Finding:
             "checked": count(self.num_checked),
             "field": field,
             "detail": plain(self.detail, 400),
+            "first": ", the first" if self.num_violations > 1 else "",
             "rule": plain(self.rule or "", 120),
         }
         is_of_values = code.message_of_values and any(example.value for example in self.examples)
@@ -143,6 +153,8 @@ class Finding:
             text = f"{text}: {parts['detail']}"
         if self.num_rows is not None and self.num_rows != self.num_violations:
             text = f"{text}, in {quantity(self.num_rows, 'row')}"
+        if columns := self.by_index.whole(self.num_checked) if self.by_index is not None else []:
+            text = f"{text}, including all values at {ordinal_list('index', columns, False)} of the last axis"
         if code.shows_values:
             text = f"{text}{self._found()}"
         location = self._location(more_rows)
@@ -187,6 +199,10 @@ class Finding:
         and_more = ", …" if more_rows is False and self.num_violations > 1 else ""
         lines = list(dict.fromkeys(example.line for example in with_rows if example.line is not None))
         of_lines = [ordinal_list("line", lines, more)] if lines else []
+        names = list(dict.fromkeys(plain(example.member) for example in with_rows if example.member is not None))
+        if names:
+            rest = ", …" if more or len(names) > MAX_SHOWN else ""
+            of_lines.append(f"{'member' if len(names) == 1 else 'members'} {', '.join(names[:MAX_SHOWN])}{rest}")
         return ", ".join([uri, "; ".join(groups), *of_lines, *([f"index {list(index)}{and_more}"] if index else [])])
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,6 +222,7 @@ class Finding:
             "message": self.message,
             "examples": [example.to_dict() for example in self.examples],
             **({} if self.spread is None else {"spread": self.spread.to_dict()}),
+            **({} if self.by_index is None else {"by_index": self.by_index.to_dict()}),
         }
 
     @classmethod
@@ -225,6 +242,7 @@ class Finding:
             severity=Severity(record["severity"]),
             num_rows=typed(record.get("num_rows"), int, NoneType),
             spread=None if record.get("spread") is None else RowSpread.from_dict(record["spread"]),
+            by_index=None if record.get("by_index") is None else IndexCounts.from_dict(record["by_index"]),
         )
 
 
@@ -249,6 +267,13 @@ def _merged_spread(known: Finding, other: Finding) -> RowSpread | None:
     return parts[0] if len(parts) == 1 else None
 
 
+def _merged_by_index(known: Finding, other: Finding) -> IndexCounts | None:
+    """The columns that the violations of both parts fill."""
+    if known.num_violations and other.num_violations:
+        return None if known.by_index is None else known.by_index.merge(other.by_index)
+    return known.by_index or other.by_index
+
+
 def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> list[Finding]:
     """Merge findings with the same key: counts are added, the first examples kept, in order of first appearance.
 
@@ -271,5 +296,6 @@ def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> 
             severity=_more_severe(known, finding),
             num_rows=_sum_of_rows(known, finding),
             spread=_merged_spread(known, finding),
+            by_index=_merged_by_index(known, finding),
         )
     return [finding for finding in merged.values() if keep_clean or finding.num_violations]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,18 +17,6 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "FLOAT_FORMATS",
-    "Leaf",
-    "Level",
-    "Picked",
-    "Ragged",
-    "Regular",
-    "arrow_bits",
-    "arrow_validity",
-    "has_nonfinite",
-    "walk_array",
-]
 
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
@@ -190,7 +179,8 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
             yield from walk_array(f"{path}.{name}" if path else name, array[name])
         return
     validity = None
-    if isinstance(array, np.ma.MaskedArray):
+    # NumPy imports its masked arrays when they are first named.
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         validity = np.ascontiguousarray(~np.ma.getmaskarray(array)).reshape(-1)
         array = np.ascontiguousarray(array.data)
     dtype, kind, shape = dtype or _name_of(array.dtype), array.dtype.kind, array.shape
@@ -215,6 +205,7 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
         yield Leaf(path, None, dtype, None, (), shape, problem)
 
 
+@lru_cache(maxsize=256)
 def _name_of(dtype: np.dtype[Any]) -> str:
     """NumPy's name for a dtype, except that of long doubles, which depends on the machine."""
     if dtype.type is np.longdouble and dtype.itemsize > 8:

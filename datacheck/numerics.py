@@ -21,22 +21,16 @@ import numpy as np
 
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, has_nonfinite
 
-__all__ = [
-    "Bounds",
-    "is_finite",
-    "nan_mask",
-    "neginf_mask",
-    "posinf_mask",
-    "suspicious",
-    "to_float",
-]
-
 Array = np.ndarray[Any, Any]
 
 #: Values in one row of the screen: a row fits the L1 cache, and is the smallest range of an exact mask.
 SCREEN_WIDTH = 4096
 #: Values in one block: large enough that the interpreter's share of a pass is below one percent.
 BLOCK = 1 << 20
+#: One row in this many is checked to tell whether a block after a dense one is dense too.
+_SAMPLED_ROWS = 16
+#: Values whose one extreme is looked at, where only that can be out of bounds.
+_ONE_SIDED_BLOCK = 1 << 24
 #: Values in one block that is read twice: a block fits the L2 cache.
 CACHED_BLOCK = 1 << 17
 
@@ -195,21 +189,43 @@ def _merged(slices: Iterator[tuple[int, int]]) -> Iterator[slice]:
 
 def _suspicious_by_squares(values: Array) -> Iterator[tuple[int, int]]:
     parts = 2 if values.dtype.kind == "c" else 1
-    width, block = SCREEN_WIDTH // parts, BLOCK // parts
+    block = BLOCK // parts
+    is_dense = False
     for start in range(0, len(values), block):
         chunk = np.ascontiguousarray(_native(values[start : start + block]))
         if parts == 2:
             chunk = chunk.view(chunk.real.dtype)
+        # What the first block is like is not known yet: its first rows say it.
+        if (is_dense and _mostly_trips(chunk)) or (start == 0 and _mostly_trips(chunk[: _SAMPLED_ROWS * SCREEN_WIDTH])):
+            is_dense = True
+            yield start, start + len(chunk) // parts
+            continue
         whole = len(chunk) // SCREEN_WIDTH * SCREEN_WIDTH
-        with np.errstate(all="ignore"):
-            rows = chunk[:whole].reshape(-1, SCREEN_WIDTH)
-            squares = np.vecdot(rows, rows)
-            tripped = np.flatnonzero(~np.isfinite(squares)) if len(squares) else ()
-            tail = np.vecdot(chunk[whole:], chunk[whole:])
-        for row in tripped:
-            yield start + int(row) * width, start + (int(row) + 1) * width
-        if not np.isfinite(tail):
+        tripped = _tripped(chunk[:whole].reshape(-1, SCREEN_WIDTH))
+        is_dense = 2 * int(np.count_nonzero(tripped)) > len(tripped)
+        for first, stop in _runs(tripped):
+            yield start + first * SCREEN_WIDTH // parts, start + stop * SCREEN_WIDTH // parts
+        if _tripped(chunk[None, whole:])[0]:
             yield start + whole // parts, min(start + block, len(values))
+
+
+def _tripped(rows: Array) -> BoolArray:
+    """True for each row whose sum of squares is non-finite."""
+    with np.errstate(all="ignore"):
+        return np.asarray(~np.isfinite(np.vecdot(rows, rows)))
+
+
+def _mostly_trips(chunk: Array) -> bool:
+    """Whether most of a sample of the rows of a block trip, so that the screen of all of them would prove little."""
+    whole = len(chunk) // SCREEN_WIDTH * SCREEN_WIDTH
+    tripped = _tripped(chunk[:whole].reshape(-1, SCREEN_WIDTH)[::_SAMPLED_ROWS])
+    return 2 * int(np.count_nonzero(tripped)) > len(tripped)
+
+
+def _runs(mask: BoolArray) -> list[tuple[int, int]]:
+    """The ranges of consecutive True values."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
 
 
 def _suspicious_by_bits(values: Array, form: BitFormat) -> Iterator[tuple[int, int]]:
@@ -238,8 +254,17 @@ def _suspicious_by_value(values: Array) -> Iterator[tuple[int, int]]:
 
 
 def _suspicious_by_range(values: Array, dtype: str, bounds: Bounds) -> Iterator[tuple[int, int]]:
-    for start in range(0, len(values), BLOCK):
-        yield from _out_of_range(values[start : start + BLOCK], dtype, bounds, start)
+    is_one_sided = (bounds.ge is None and bounds.gt is None) or (bounds.le is None and bounds.lt is None)
+    # One reduction is all that clean values cost then: where it trips is looked for only if it does.
+    step = _ONE_SIDED_BLOCK if is_one_sided and not has_nonfinite(dtype) else BLOCK
+    for first in range(0, len(values), step):
+        chunk = values[first : first + step]
+        if step > BLOCK:
+            extreme = (np.maximum if bounds.ge is None and bounds.gt is None else np.minimum).reduce(chunk)
+            if bounds.hold(extreme, extreme):
+                continue
+        for start in range(first, first + len(chunk), BLOCK):
+            yield from _out_of_range(values[start : min(start + BLOCK, first + step)], dtype, bounds, start)
 
 
 def _out_of_range(values: Array, dtype: str, bounds: Bounds, start: int) -> list[tuple[int, int]]:

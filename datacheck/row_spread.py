@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-__all__ = ["RowSpread", "SpreadCounter"]
 
 _MAX_BINS_BITS = 6
 _MAX_SHIFT = 62
@@ -19,7 +17,7 @@ _MAX_SHIFT = 62
 class RowSpread:
     """Counts of violations by ranges of rows.
 
-    ``counts[i]`` is that of the rows from ``i << shift`` to ``(i + 1) << shift``. The shift is the least with which the last
+    ``counts[i]`` counts the rows from ``i << shift`` to ``(i + 1) << shift``. The shift is the least with which the last
     row with a violation is in one of 64 ranges, so that merged parts are the spread of the whole, in whatever order they
     are merged.
     """
@@ -90,6 +88,20 @@ class SpreadCounter:
         for offset, count in enumerate(np.bincount(bins - first).tolist()):
             if count:
                 self._counts[first + offset] = self._counts.get(first + offset, 0) + count
+
+    def add_runs(self, first_row: int, num_rows: int, num_violations: int, count: Callable[[int, int], int]) -> None:
+        """Add violations in consecutive rows, the last of which has one.
+
+        ``count`` gives the number of violations from one row to before another, both relative to ``first_row``.
+        """
+        last_row = first_row + num_rows - 1
+        self._coarsen(_shift_for(last_row))
+        first, last = first_row >> self._shift, last_row >> self._shift
+        for index in range(first, last + 1):
+            low, high = (index << self._shift) - first_row, ((index + 1) << self._shift) - first_row
+            found = num_violations if first == last else count(max(low, 0), min(high, num_rows))
+            if found:
+                self._counts[index] = self._counts.get(index, 0) + found
 
     def _coarsen(self, shift: int) -> None:
         if shift <= self._shift:

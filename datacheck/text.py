@@ -6,16 +6,34 @@ overrides are escaped.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-__all__ = ["count", "describe_variants", "find_variants", "join_limited", "ordinal_list", "plain", "quantity"]
-
+#: What a password or a signature in a URL is replaced by.
+HIDDEN = "REDACTED"
+_USER = re.compile(r"(?<=://)[^/@?#\s]+(?=@)")
+#: The value of a query parameter that gives access: the signatures of S3, Google, Azure and CloudFront, and tokens.
+_SECRET = re.compile(
+    r"(?i)(?<=[?&])([\w.-]*(?:signature|credential|secret|password|passwd|token|api-?key|access-?key|key-pair-id|policy)"
+    r"|sig|key|auth)=(?!REDACTED\b)[^&#\s'\"]+"
+)
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def redacted(text: str) -> str:
+    """A text without the passwords and signatures of the URLs in it."""
+    if "://" not in text:
+        return text
+    return _SECRET.sub(rf"\1={HIDDEN}", _USER.sub(HIDDEN, text))
+
+
 def plain(text: str, limit: int = 200) -> str:
-    """``text`` with every control, format and surrogate character escaped, and cut in the middle beyond ``limit``."""
+    """``text`` with every control, format and surrogate character escaped, and cut in the middle beyond ``limit``.
+
+    Passwords and signatures in URLs are left out.
+    """
+    text = redacted(text)
     if not (text.isascii() and text.isprintable()):
         text = "".join(_escape(character) for character in text)
     if len(text) > limit:
@@ -56,6 +74,17 @@ def join_limited(names: Sequence[str], limit: int = 8) -> str:
     return f"{shown} and {hidden:,} more" if hidden > 0 else shown
 
 
+def join_fitting(words: Sequence[str], width: int = 160) -> str:
+    """Words side by side as far as they fit, with a count of the rest: ``.arrow .avro and 72 more``."""
+    shown = list(words[:1])
+    for word in words[1:]:
+        if len(" ".join(shown)) + 1 + len(word) > width:
+            break
+        shown.append(word)
+    hidden = len(words) - len(shown)
+    return " ".join(shown) + (f" and {hidden:,} more" if hidden else "")
+
+
 def find_variants(counts: Mapping[str, int]) -> dict[str, str]:
     """Texts that differ from a more frequent one only in case or in blanks, with that one; the most frequent first."""
     groups: dict[str, list[str]] = {}
@@ -75,3 +104,8 @@ def describe_variants(variants: Mapping[str, str], counts: Mapping[str, int], li
         for text, usual in list(variants.items())[:limit]
     ]
     return ", ".join(listed) + (", …" if len(variants) > limit else "")
+
+
+def valid_text(text: str) -> str:
+    """Text that Arrow can hold: surrogates, which stand for bytes that are not UTF-8, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +15,21 @@ from typing import BinaryIO
 import pytest
 
 from datacheck.storage import DataFile, Entry, FileInfo, Fingerprint, registry
+from datacheck.storage.base import NoLock
 
 SCHEME = "memory"
 ROOT = f"{SCHEME}://"
+
+
+class MemoryLock:
+    def __init__(self, storage: MemoryStorage, uri: str) -> None:
+        self.storage, self.uri = storage, uri
+
+    def check(self) -> None:
+        assert self.uri in self.storage.locked
+
+    def release(self) -> None:
+        self.storage.locked.discard(self.uri)
 
 
 class MemoryStorage:
@@ -34,7 +46,7 @@ class MemoryStorage:
             if path.is_file():
                 self.files[f"{uri}/{path.relative_to(folder)}"] = path.read_bytes()
 
-    def stat(self, uri: str) -> FileInfo:
+    def stat(self, uri: str, *, recent: bool = False) -> FileInfo:
         if uri in self.files:
             content = self.files[uri]
             return FileInfo("file", Fingerprint(len(content), version=hashlib.md5(content).hexdigest()))
@@ -45,7 +57,11 @@ class MemoryStorage:
     def exists(self, uri: str) -> bool:
         return uri in self.files or bool(self._below(uri))
 
-    def open(self, uri: str) -> DataFile:
+    def walk(self, folder: str) -> Iterator[tuple[str, int]]:
+        for uri in self._below(folder):
+            yield uri.removeprefix(f"{folder}/"), len(self.files[uri])
+
+    def open(self, uri: str, *, recent: bool = False) -> DataFile:
         self.stat(uri)
         if uri not in self.files:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), uri)
@@ -73,6 +89,12 @@ class MemoryStorage:
 
     def content_hash(self, uri: str) -> str:
         return f"sha256:{hashlib.sha256(self.files[uri]).hexdigest()}"
+
+    def written_hash(self, uri: str) -> str:
+        return self.content_hash(uri)
+
+    def why_read_only(self, uri: str) -> str:
+        return ""
 
     @contextmanager
     def create(self, uri: str) -> Iterator[BinaryIO]:
@@ -110,11 +132,13 @@ class MemoryStorage:
     def remove_partials(self, folder: str) -> int:
         return 0
 
-    def lock(self, uri: str) -> Callable[[], None]:
+    def lock(self, uri: str, *, shared: bool = False) -> MemoryLock | NoLock:
+        if shared:
+            return NoLock()
         if uri in self.locked:
             raise BlockingIOError(errno.EAGAIN, "locked", uri)
         self.locked.add(uri)
-        return lambda: self.locked.discard(uri)
+        return MemoryLock(self, uri)
 
     def _below(self, folder: str) -> list[str]:
         return [name for name in self.files if name.startswith(_prefix(folder))]

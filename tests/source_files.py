@@ -234,6 +234,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
+#: The formats that a run cleans.
+CLEANED = tuple(name for name in FORMATS if name != "gguf")
+
+
 def parameters(names: Iterable[str] = FORMATS) -> list[Any]:
     """Formats as parameters of a test; those whose library is not installed are skipped."""
     made = []

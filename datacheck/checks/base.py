@@ -10,10 +10,9 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.codes import CODES
 from datacheck.findings import Example, Finding, Severity
+from datacheck.index_counts import IndexCounts
 from datacheck.leaves import IntArray, Leaf
 from datacheck.row_spread import RowSpread
-
-__all__ = ["FileCheck", "LeafPositions", "Outcome", "RowCheck"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,7 @@ class Outcome:
         reads: the columns, or fields in them, that a rule reads; None if it does not say.
         num_rows: the number of rows with a violation, if known.
         spread: how the violations are spread over the rows of the file, where ``rows`` do not say.
+        by_index: the columns of an array that the violations fill.
         values: the violating values, if rows were asked for and the rule is about values.
     """
 
@@ -58,6 +58,7 @@ class Outcome:
     reads: tuple[str | None, ...] | None = None
     num_rows: int | None = None
     spread: RowSpread | None = None
+    by_index: IndexCounts | None = None
 
     @property
     def is_error(self) -> bool:
@@ -95,6 +96,7 @@ class Outcome:
             self.severity,
             None if is_sample else num_rows,
             None if is_sample else self.spread,
+            self.by_index,
         )
 
 

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import Bounds, to_float
 from datacheck.schema.model import Field
 from datacheck.schema.rounding import integer_limit, round_float, scaled_limit
 from datacheck.schema.scalars import arrow_scalar
-
-__all__ = ["BOUND_CODES", "bound_rules", "numeric_bounds", "violation_mask"]
 
 BOUND_CODES = {"DC201": "ge", "DC202": "le", "DC203": "gt", "DC204": "lt"}
 _UNORDERED = ("complex64", "complex128", "clongdouble")
@@ -31,12 +29,7 @@ _BREAKS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": np.less_equal,
     "lt": np.greater_equal,
 }
-_ARROW_BREAKS: dict[str, Callable[[Any, Any], Any]] = {
-    "ge": pc.less,
-    "le": pc.greater,
-    "gt": pc.less_equal,
-    "lt": pc.greater_equal,
-}
+_ARROW_BREAKS = {"ge": "less", "le": "greater", "gt": "less_equal", "lt": "greater_equal"}
 
 
 def bound_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
@@ -111,7 +104,7 @@ def _arrow_mask_of(bound: Any, word: str, kind: pa.DataType) -> Callable[[Leaf, 
             return lambda _, part: np.full(part.stop - part.start, is_broken)
 
     def mask(leaf: Leaf, part: slice) -> BoolArray:
-        broken = _ARROW_BREAKS[word](leaf.values[part.start : part.stop], scalar)
+        broken = getattr(pc, _ARROW_BREAKS[word])(leaf.values[part.start : part.stop], scalar)
         found: BoolArray = pc.fill_null(broken, False).to_numpy(zero_copy_only=False)
         return found
 
@@ -125,7 +118,7 @@ def _limit(bound: Any, word: str, leaf: Leaf) -> Any:
     if leaf.dtype in _UNORDERED:
         raise ValueError("the values are complex, which have no order")
     if leaf.dtype == "bool":
-        raise ValueError("the values are true or false, which have no bounds")
+        raise ValueError("the values are booleans, which have no bounds")
     if isinstance(bound, str | bool):
         bound = arrow_scalar(bound, pa.float64() if leaf.may_be_nonfinite else pa.int64()).as_py()
     if not leaf.may_be_nonfinite:

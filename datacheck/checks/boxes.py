@@ -13,8 +13,6 @@ from datacheck.numerics import to_float
 from datacheck.schema.meaning import BOX_FORMATS
 from datacheck.schema.model import Field
 
-__all__ = ["box_rules"]
-
 Array = np.ndarray[Any, Any]
 
 #: Coordinates of a box.
@@ -49,8 +47,8 @@ def _aspects(field: Field) -> Iterator[tuple[str, Callable[[Array], Any]]]:
     else:
         yield "width > 0", lambda box: box[:, 2] <= 0
         yield "height > 0", lambda box: box[:, 3] <= 0
-    if field.within is not None:
-        width, height = field.within
+    if field.within is not None and not any(isinstance(size, str) for size in field.within):
+        width, height = map(float, field.within)
         corners = _CORNERS[str(field.format)]
 
         def is_outside(box: Array) -> Any:

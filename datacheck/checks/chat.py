@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import with_kernels
 from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf, arrow_bits
 from datacheck.schema.model import Field
-
-__all__ = ["chat_rules"]
 
 #: The names of the two keys of a message, as OpenAI and as ShareGPT call them.
 _KEYS = (("role", "content"), ("from", "value"))

@@ -16,7 +16,7 @@ from datacheck.checks.boxes import box_rules
 from datacheck.checks.chat import chat_rules
 from datacheck.checks.coerce import coerce_batch, find_unconvertible
 from datacheck.checks.columns import missing_columns, split_columns
-from datacheck.checks.faults import fault_outcomes, keys_outcomes
+from datacheck.checks.faults import count_undecoded, fault_outcomes, keys_outcomes
 from datacheck.checks.finite import finite_rules
 from datacheck.checks.lists import list_rules
 from datacheck.checks.membership import membership_rules
@@ -25,7 +25,7 @@ from datacheck.checks.mixed_text import nan_words
 from datacheck.checks.own_checks import own_rules, register_own_checks
 from datacheck.checks.parameters import parameter_bounds, parameter_rules
 from datacheck.checks.rules import LeafRules, run_rules
-from datacheck.checks.sentinels import has_missing, mark_missing, null_missing, sentinel_rules
+from datacheck.checks.sentinels import foreign_sentinels, has_missing, mark_missing, null_missing, sentinel_rules
 from datacheck.checks.structure import FieldFacts
 from datacheck.checks.text import text_rules
 from datacheck.checks.tokens import token_rules
@@ -39,7 +39,6 @@ from datacheck.schema.model import Schema
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["Checker", "RuleSet", "has_row_checks", "load_libraries", "whole_file_of"]
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -84,6 +83,9 @@ class RuleSet:
     def _build(self, leaf: Leaf) -> LeafRules:
         field = field_of(self.schema, leaf)
         requested = self._requested(leaf.path) if self._requested else _NOTHING
+        if leaf.dtype == "null":
+            # There are no values that another rule could judge.
+            return LeafRules(tuple(missing_rules(field, requested)))
         rules = (
             *finite_rules(leaf, field, requested),
             *missing_rules(field, requested),
@@ -121,7 +123,7 @@ class Checker:
         self._owners: dict[str | None, str | None] = {}
         self._rule_set = rules
         self._with_rows = with_rows
-        self._row_checks: list[RowCheck] | None = None
+        self._row_checks: list[RowCheck] | None = None if has_row_checks(rules.schema) else []
 
     def check(self, batch: Batch) -> list[Outcome]:
         """The outcomes of one batch: those with violations for rules about values, and all for rules about rows."""
@@ -149,8 +151,7 @@ class Checker:
         known = null_missing(batch, self.schema) if row_checks else batch
         for row_check in row_checks:
             outcomes += row_check.run(known)
-        outcomes = [one.with_spread(batch) for one in outcomes]
-        return [_with_lines(one, batch) for one in outcomes] if batch.has_lines else outcomes
+        return [with_lines(one.with_spread(batch), batch) for one in outcomes]
 
     def _collect_facts(self, leaf: Leaf, column: Column, *, is_shared: bool) -> None:
         known = self.fields.get(leaf.path)
@@ -172,25 +173,28 @@ class Checker:
 
     def _check_leaf(self, leaf: Leaf, leaf_id: tuple[int, int], batch: Batch) -> list[Outcome]:
         slots, present = self.num_values.get(leaf.path, (0, 0))
-        self.num_values[leaf.path] = (slots + len(leaf), present + len(leaf) - leaf.num_nulls)
+        present += len(leaf) - leaf.num_nulls + count_undecoded(leaf, batch)
+        self.num_values[leaf.path] = (slots + len(leaf), present)
         leaf = self._rule_set.prepared(leaf)
         rules = self._rule_set.rules_for(leaf)
         if not rules.rules:
             return []
         outcomes = run_rules(leaf, rules, batch, with_rows=self._with_rows)
+        if not batch.has_lines:  # a text file may have words in columns of numbers
+            outcomes += foreign_sentinels(leaf, field_of(self.schema, leaf))
         return [
             one if one.values is None else replace(one, values=replace(one.values, leaf_id=leaf_id)) for one in outcomes
         ]
 
     def _check_columns(self, leaf: Leaf, batch: Batch) -> list[Outcome]:
-        """The outcomes of the rules for single indices of an axis. Repairs are about whole leaves, so they name no values."""
+        """The outcomes of the rules for single indices of an axis; repairs search for the values again."""
         outcomes = list(missing_columns(leaf, self.schema))
         for part in split_columns(self._rule_set.prepared(leaf), self.schema):
             outcomes += [replace(one, values=None) for one in self._check_leaf(part, (-1, -1), batch)]
         return outcomes
 
     def _checks_of_rows(self, batch: Batch) -> list[RowCheck]:
-        if not has_row_checks(self.schema):
+        if self._row_checks == []:
             return []
         from datacheck.checks.row_checks import build_row_checks, is_across_fields
 
@@ -199,10 +203,14 @@ class Checker:
         return [check for check in self._row_checks if not (batch.is_alone and is_across_fields(check))]
 
 
-def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
-    """The outcome with the lines of its examples, in a text file."""
+def with_lines(outcome: Outcome, batch: Batch) -> Outcome:
+    """The outcome with the lines of its examples, in a text file, or with the members of an archive that they are in."""
+    if not batch.has_lines and batch.keys is None:
+        return outcome
     examples = tuple(
-        one if one.row is None or one.line is not None else replace(one, line=batch.line_of(one.row))
+        one
+        if one.row is None or one.line is not None
+        else replace(one, line=batch.line_of(one.row), member=batch.member_of(one.row, outcome.field))
         for one in outcome.examples
     )
     return replace(outcome, examples=examples)
@@ -210,7 +218,7 @@ def _with_lines(outcome: Outcome, batch: Batch) -> Outcome:
 
 def has_row_checks(schema: Schema) -> bool:
     """Whether a check of the schema needs whole rows."""
-    return bool(schema.checks) or _has_pandera(schema) or bool(row_dimensions(schema))
+    return bool(schema.row_rules) or _has_pandera(schema) or bool(row_dimensions(schema))
 
 
 def _has_pandera(schema: Schema) -> bool:
@@ -223,7 +231,7 @@ def _has_pandera(schema: Schema) -> bool:
 def whole_file_of(schema: Schema, max_bytes: int | None, *, is_table: bool = True) -> WholeFile | None:
     """What collects a file for the checks of a schema that need all its rows; None if there are none.
 
-    The arrays of a file that is no table are judged together, too, by the rules across fields.
+    The arrays of a file that is not a table are judged together, too, by the rules across fields.
     """
     if not _has_pandera(schema) and (is_table or not has_row_checks(schema)):
         return None

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, is_encoded, python_value
-from datacheck.batch import Batch, Column, arrow_dtype
+from datacheck.arrow_leaves import arrow_dtype
+from datacheck.batch import Batch, Column
 from datacheck.checks.base import Outcome
 from datacheck.checks.convert import convert_arrow, convert_numbers
 from datacheck.checks.mixed_text import describe_words
@@ -23,8 +24,6 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_bits
 from datacheck.schema.model import Schema
 from datacheck.sources.dtypes import arrow_type
-
-__all__ = ["coerce_batch", "coerce_column", "find_unconvertible"]
 
 
 def coerce_batch(batch: Batch, schema: Schema) -> Batch:

@@ -15,8 +15,6 @@ from datacheck.leaves import IntArray, Leaf, Level, Picked, Ragged, Regular
 from datacheck.schema.field_parts import index_of, part_path, parts_of
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["columns_of", "missing_columns", "split_columns"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Strided:
@@ -57,7 +55,7 @@ def columns_of(leaf: Leaf, field: Field) -> Iterator[Leaf]:
 
 
 def missing_columns(leaf: Leaf, schema: Schema) -> Iterator[Outcome]:
-    """An outcome for each column that an array does not have, or that cannot be told from the others."""
+    """An outcome for each column that an array does not have, or that cannot be distinguished from the others."""
     field = _field_with_parts(leaf, schema)
     if field is None:
         return
@@ -66,7 +64,9 @@ def missing_columns(leaf: Leaf, schema: Schema) -> Iterator[Outcome]:
     for key in parts:
         index = index_of(field, key) or 0
         if size is None:
-            problem = f"the {which} of lists inside lists cannot be told apart, so the rule for {key!r} was not checked"
+            problem = (
+                f"the {which} of lists inside lists cannot be distinguished, so the rule for {key!r} was not checked"
+            )
             yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
         elif 0 <= size <= index:
             detail = f"it has {size:,} {which}, and the schema has a rule for {key!r}"

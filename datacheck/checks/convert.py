@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from datacheck.arrow_layouts import decode
-from datacheck.batch import walk_arrow
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import decode, is_text
+from datacheck.arrow_leaves import walk_arrow
 from datacheck.leaves import BoolArray
-from datacheck.sources.text_parsing import clean_cells, convert, is_text, parse, parse_cells
-
-__all__ = ["convert_arrow", "convert_numbers"]
+from datacheck.sources.text_parsing import clean_cells, convert, parse, parse_cells
 
 
 def convert_arrow(

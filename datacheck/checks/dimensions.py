@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datacheck.batch import Batch
     from datacheck.leaves import BoolArray
 
-__all__ = ["CODE", "DimensionCheck", "axis_in_row", "describe_axis"]
 
 CODE = "DC307"
 
@@ -87,7 +86,7 @@ def describe_axis(axis: NamedAxis) -> str:
 
 
 def axis_in_row(data: Data, axis: NamedAxis) -> int | None:
-    """The axis of one row's value; -1 for the axis of the rows, None where the shape does not fit the column at all."""
+    """The axis of one row's value; -1 for the axis of the rows, None where the shape does not fit the column."""
     axes = axes_of(data)
     ndim = 0 if axes is None else axes.ndim
     has_rows = len(axis.field.shape) - ndim

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from datacheck.checks.base import Outcome
 from datacheck.checks.expression_columns import Data, find_column, show_value, with_indexes
+from datacheck.errors import nearest_name
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
@@ -17,7 +18,7 @@ from datacheck.schema.evaluate import evaluate
 from datacheck.schema.field_parts import NAMELESS
 from datacheck.schema.model import Expression, Schema
 from datacheck.schema.operands import ExpressionTypeError, Operand, operand_of
-from datacheck.text import plain
+from datacheck.text import join_limited, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from datacheck.leaves import BoolArray
     from datacheck.schema.expression import ParsedExpression
 
-__all__ = ["ExpressionCheck"]
 
 _MAX_SHOWN = 6
-#: Values of lists that are evaluated together.
-_BLOCK_VALUES = 1 << 17
+#: Values of lists that are evaluated together. With more, the system takes memory back after each operation and clears it.
+_BLOCK_VALUES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,8 @@ class ExpressionCheck:
         for name in parsed.names:
             found = find_column(batch, name, self.schema)
             if found is None:
-                return [
-                    self._not_checked(batch, name, f"it is missing, but the rule '{self.expression.label}' needs it")
-                ]
+                problem = f"it is missing, but the rule '{self.expression.label}' needs it{_hint(name, batch)}"
+                return [self._not_checked(batch, name, problem)]
             data[name] = found.reshape(1) if getattr(found, "ndim", 1) == 0 else found
         try:
             truth, known = self._evaluate(parsed, data, batch)
@@ -141,6 +140,19 @@ class ExpressionCheck:
             )
             for row, file_row in zip(rows, batch.file_rows(rows), strict=True)
         )
+
+
+def _hint(name: str, batch: Batch) -> str:
+    """What a name that is no field may have meant: the nearest field, or else those that there are."""
+    names = [one for one in batch.names if one is not None]
+    if near := nearest_name(name, names):
+        return near
+    if not names:
+        return ""
+    are = (
+        f"the field here is {join_limited(names)}" if len(names) == 1 else f"the fields here are {join_limited(names)}"
+    )
+    return f"; '{NAMELESS}' is an array without a name, and {are}" if name == NAMELESS else f"; {are}"
 
 
 def _innermost(kind: pa.DataType) -> pa.DataType:

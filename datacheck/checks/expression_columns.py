@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, python_value
 from datacheck.checks.rules import format_value
 from datacheck.schema.expression import ParsedExpression, parse_expression
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datacheck.batch import Batch
     from datacheck.schema.model import Field, Schema
 
-__all__ = ["Data", "find_column", "show_value", "with_indexes"]
 
 Data: TypeAlias = "pa.Array | np.ndarray[Any, Any]"
 

@@ -9,12 +9,10 @@ import numpy as np
 
 from datacheck.batch import Batch, Fault
 from datacheck.checks.base import Outcome
-from datacheck.codes import MISSING_KEY, OTHER_MISSING_KEY
+from datacheck.codes import MISSING_KEY, OTHER_MISSING_KEY, UNDECODABLE
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import Leaf
 from datacheck.schema.model import Schema
-
-__all__ = ["fault_outcomes", "keys_outcomes"]
 
 
 def fault_outcomes(batch: Batch, schema: Schema) -> Iterator[Outcome]:
@@ -43,6 +41,14 @@ def keys_outcomes(path: str, batch: Batch, objects: Mapping[str | None, Leaf], s
         rows = np.arange(batch.num_rows, dtype=np.int64)
     found = Fault(MISSING_KEY, path, len(rows), rows)
     yield from fault_outcomes(replace(batch, faults=(found,)), schema)
+
+
+def count_undecoded(leaf: Leaf, batch: Batch) -> int:
+    """How many values of a leaf are null only because they could not be decoded."""
+    if leaf.validity is None:
+        return 0
+    rows = [fault.rows for fault in batch.faults if (fault.code, fault.field) == (UNDECODABLE, leaf.path)]
+    return sum(int(np.count_nonzero(~leaf.validity[one])) for one in rows)
 
 
 def _outcome(code: str, fault: Fault, batch: Batch) -> Outcome:

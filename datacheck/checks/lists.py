@@ -12,8 +12,6 @@ from datacheck.schema.model import Field
 from datacheck.schema.operands import axes_of
 from datacheck.text import plain
 
-__all__ = ["list_rules"]
-
 
 def list_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     """The rule for the sizes of a list column's rows, if ``shape`` gives one and the type leaves it open."""

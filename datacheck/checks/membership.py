@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf, arrow_bits
 from datacheck.numerics import nan_mask, to_float
@@ -18,8 +18,6 @@ from datacheck.schema.model import Field
 from datacheck.schema.rounding import integer_of, round_float
 from datacheck.schema.scalars import arrow_scalar
 from datacheck.text import join_limited
-
-__all__ = ["members_mask", "membership_rules"]
 
 
 def membership_rules(leaf: Leaf, field: Field) -> list[ValueRule]:

@@ -13,8 +13,6 @@ from datacheck.checks.rules import ValueRule
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field, Schema
 
-__all__ = ["UNMENTIONED", "field_of", "is_of_numbers", "missing_rules"]
-
 #: The field of numbers and booleans that the schema does not mention: no NaN, no infinity and no null.
 _UNMENTIONED_NUMBERS = Field()
 #: The field of everything else that the schema does not mention.
@@ -30,7 +28,7 @@ def field_of(schema: Schema, leaf: Leaf) -> Field:
 
 
 def is_of_numbers(leaf: Leaf) -> bool:
-    """Whether a leaf has numbers or booleans, or nothing but nulls, which readers take for numbers."""
+    """Whether a leaf has numbers or booleans, or only nulls, which readers take for numbers."""
     if leaf.is_numeric or leaf.values is None:
         return leaf.is_numeric
     return bool(pa.types.is_decimal(leaf.values.type) or pa.types.is_null(leaf.values.type))

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import BoolArray, arrow_bits
 from datacheck.sources.base import NULL_WORDS
 from datacheck.sources.text_parsing import describe_lookalikes
-
-__all__ = ["describe_words", "nan_words", "words_for_nan"]
 
 #: How many words to look at.
 _MAX_CELLS = 1000

@@ -1,4 +1,4 @@
-"""Checks of the user's own: classes and functions with a code of theirs, which a schema names.
+"""Checks of the user's own: classes and functions with their own codes, which a schema names.
 
     import datacheck
 
@@ -29,8 +29,6 @@ from datacheck.schema.model import Field, Schema
 from datacheck.schema.references import REFERENCE, import_reference
 from datacheck.text import plain
 
-__all__ = ["DatasetCheck", "ValueCheck", "load_dataset_checks", "own_check", "own_rules", "register_own_checks"]
-
 ENTRY_POINTS = "datacheck.checks"
 _CODE = re.compile(r"X\d{3,6}", re.ASCII)
 
@@ -55,13 +53,13 @@ class ValueCheck:
     def mask(self, values: Any) -> Any:
         """True for each violation, ``(values,)``.
 
-        Numbers are a NumPy array, anything else is an Arrow array. What is said of nulls does not count.
+        Numbers are a NumPy array, anything else is an Arrow array. Its result for nulls does not count.
         """
         raise NotImplementedError
 
 
 class DatasetCheck:
-    """A check of the dataset as a whole: a state that takes batches in order, and merges with that of the next part.
+    """A check of the dataset as a whole: a state that takes batches in order, and merges with the state of the next part.
 
     Its attributes are its state. They must be plain JSON values, so that they can be sent and saved.
 
@@ -111,8 +109,15 @@ def own_check(code: str, message: str, *, why: str = "") -> Callable[[Callable[.
     return decorate
 
 
-def _load(named: OwnCheck) -> ValueCheck | DatasetCheck:
+def _load(named: OwnCheck, place: str = "own_checks") -> ValueCheck | DatasetCheck:
     """A check of the user's, with its arguments; raises ``SchemaError``."""
+    try:
+        return _made(named)
+    except SchemaError as error:
+        raise SchemaError(f"{place}: {error.place}", error.problem) from error
+
+
+def _made(named: OwnCheck) -> ValueCheck | DatasetCheck:
     found = import_reference(named.check) if REFERENCE.fullmatch(named.check) else _entry_point(named.check)
     if not isinstance(found, type) or not issubclass(found, ValueCheck | DatasetCheck):
         problem = f"expected a subclass of datacheck.ValueCheck or DatasetCheck, got {plain(repr(found), 80)}"
@@ -127,7 +132,7 @@ def _load(named: OwnCheck) -> ValueCheck | DatasetCheck:
         kind = type(error).__name__
         raise SchemaError(named.check, f"cannot be made with its arguments: {kind}: {plain(str(error))}") from error
     if not register_code(_code_of(found)):
-        raise SchemaError(named.check, f"the code {found.code} is that of another check")
+        raise SchemaError(named.check, f"the code {found.code} belongs to another check")
     return made
 
 
@@ -146,7 +151,7 @@ def _entry_point(name: str) -> Any:
 
 def _code_of(check: type[ValueCheck | DatasetCheck]) -> Code:
     is_of_values = issubclass(check, ValueCheck)
-    # The braces of a message are text, and not those of a placeholder.
+    # The braces of a message are text, not placeholders.
     message = check.message.replace("{", "{{").replace("}", "}}")
     return Code(
         code=check.code,
@@ -171,9 +176,9 @@ def register_own_checks(schema: Schema) -> None:
     """Import the checks that a schema names, so that their codes are known; raises ``SchemaError``."""
     for path, field in schema.fields.items():
         for named in field.own_checks:
-            if not isinstance(_load(named), ValueCheck):
-                problem = f"{named.check} is about the dataset; name it outside of 'fields'"
-                raise SchemaError(f"fields.{path}.own_checks", problem)
+            place = f"fields.{path}.own_checks"
+            if not isinstance(_load(named, place), ValueCheck):
+                raise SchemaError(place, f"{named.check} is about the dataset; name it outside of 'fields'")
     load_dataset_checks(schema)
 
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from datacheck.batch import Batch
     from datacheck.schema.model import Schema
 
-__all__ = ["PanderaFieldCheck", "PanderaSchemaCheck"]
-
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
@@ -281,7 +279,7 @@ def _builtin_name(check: Any) -> str | None:
 
 
 def _is_per_row(check: Any) -> bool:
-    """Whether the result for a value or row depends on nothing but it."""
+    """Whether the result for a value or row depends only on it."""
     if check.groupby is not None:
         return False
     name = _builtin_name(check)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from datacheck.batch import Batch, Column
     from datacheck.schema.model import Schema
 
-__all__ = ["frame_of", "leaf_series", "plain_frame"]
 
 _MASKED = {"b": "BooleanArray", "i": "IntegerArray", "u": "IntegerArray", "f": "FloatingArray"}
 

@@ -8,8 +8,6 @@ from datacheck.checks.rules import ValueRule
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.numerics import Bounds, to_float
 
-__all__ = ["MAX_WEIGHT", "parameter_bounds", "parameter_rules"]
-
 #: No trained weight, statistic or state of an optimizer is larger.
 MAX_WEIGHT = 1e30
 #: Dtypes that can hold a larger value; the others end below it.

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, take_rows, with_kernels
 from datacheck.batch import Column
 from datacheck.errors import CleaningError
 from datacheck.leaves import BoolArray, Leaf, arrow_validity
 from datacheck.text import plain
-
-__all__ = ["rebuild"]
 
 Array = np.ndarray[Any, Any]
 

@@ -16,22 +16,20 @@ if TYPE_CHECKING:
     from datacheck.checks.base import FileCheck, RowCheck
     from datacheck.schema.model import Schema
 
-__all__ = ["build_file_checks", "build_row_checks", "is_across_fields", "may_be_in"]
-
 
 def build_row_checks(schema: Schema, names: Sequence[str]) -> list[RowCheck]:
-    """The checks of a file with columns ``names`` that judge each row by itself: expressions, and those of pandera.
+    """The checks of a file with columns ``names`` that judge each row by itself: expressions and pandera's.
 
     Batches must have all columns. Raises ``SchemaError`` if the pandera schema cannot be imported.
     """
-    checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.checks]
+    checks: list[RowCheck] = [ExpressionCheck(expression, schema) for expression in schema.row_rules]
     if row_dimensions(schema):
         checks.append(DimensionCheck(schema))
     return [*checks, *_pandera_checks(schema, names, whole_file=False)]
 
 
 def is_across_fields(check: RowCheck) -> bool:
-    """Whether a check compares fields of a row, so that it says nothing of an array alone."""
+    """Whether a check compares fields of a row, and so cannot judge an array alone."""
     return isinstance(check, ExpressionCheck | DimensionCheck)
 
 

@@ -6,23 +6,23 @@ Screened rules run only on the slices that fail the screen; the others run on ev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from datacheck.arrow_layouts import python_value, take_rows
+from datacheck.arrow_layouts import python_value
+from datacheck.arrow_leaves import decoded
 from datacheck.batch import Batch
 from datacheck.checks.base import LeafPositions, Outcome
 from datacheck.codes import CODES
 from datacheck.findings import MAX_EXAMPLES, Example, Severity
+from datacheck.index_counts import WholeColumns
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.numerics import BLOCK, Bounds, suspicious, to_float
 from datacheck.row_spread import SpreadCounter
 from datacheck.text import plain
-
-__all__ = ["LeafRules", "ValueRule", "format_value", "run_rules", "uncheckable", "value_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,14 @@ class ValueRule:
         mask: given a leaf and a slice of it, True for each violation. Nulls are excluded afterwards.
         screened: whether a slice that passes the screen is free of violations.
         on_nulls: whether the violations are the nulls themselves.
-        on_missing: whether the violations are the values that stand for a missing one, which other rules leave out.
+        on_missing: whether the violations are the values that mark a missing one, which other rules leave out.
         num_units: the number of vectors that the rule judges, for a rule about vectors. Its mask needs the whole leaf at
             once, and is True at one value of each vector.
         name: tells apart several rules of one code.
         reported: False if the schema allows the values, and a cleaning rule requested them.
         problem: why the rule cannot be checked on these leaves.
         severity: of its findings, where that is not the code's.
+        is_absent: given a leaf and a slice of it, whether a quick look proves that the slice has no violation.
     """
 
     code: str
@@ -52,6 +53,7 @@ class ValueRule:
     num_units: Callable[[Leaf], int] | None = None
     name: str = ""
     severity: Severity | None = None
+    is_absent: Callable[[Leaf, slice], bool] | None = None
     problem: str = ""
 
 
@@ -105,39 +107,48 @@ def run_rules(leaf: Leaf, rules: LeafRules, batch: Batch, *, with_rows: bool) ->
     if rules.unscreened:
         outcomes += _find_violations(leaf, rules.unscreened, list(_blocks(len(leaf))), batch, with_rows)
     if rules.whole:
-        whole = leaf if leaf.codes is None else _decoded(leaf)
+        whole = decoded(leaf)
         outcomes += _find_violations(whole, rules.whole, [slice(0, len(leaf))], batch, with_rows)
     if rules.on_nulls and leaf.validity is not None:
         outcomes += _find_violations(leaf, rules.on_nulls, [slice(0, len(leaf))], batch, with_rows)
     return outcomes
 
 
-def _decoded(leaf: Leaf) -> Leaf:
-    """A leaf that holds each value once, with the value of each position."""
-    values = leaf.values[leaf.codes] if leaf.is_numeric else take_rows(leaf.values, np.asarray(leaf.codes, np.int64))
-    return replace(leaf, values=values, codes=None)
-
-
 def _find_violations(
     leaf: Leaf, rules: Sequence[ValueRule], slices: Sequence[slice], batch: Batch, with_rows: bool
 ) -> Iterator[Outcome]:
-    for rule in rules:
-        found = _Violations(leaf, rule, batch, keep_all=with_rows)
-        try:
-            for part in slices:
-                found.add(part)
-        except Exception as error:  # Arrow and Python raise anything for types and values that they do not support
-            lines = str(error).splitlines() or [type(error).__name__]
-            problem = f"{CODES[rule.code].name}: {plain(lines[0])}"
-            yield Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem)
-            continue
+    counters = [_Violations(leaf, rule, batch, keep_all=with_rows) for rule in rules]
+    whole = any(rule.num_units or rule.on_nulls for rule in rules)
+    # All rules see a part while it is in the cache.
+    for part in slices if whole else _parts(slices):
+        for counter in counters:
+            counter.add(part)
+    for rule, found in zip(rules, counters, strict=True):
+        if found.problem:
+            yield Outcome("DC005", leaf.path, 1, 1, rule=found.problem, detail=found.problem)
         # What was checked without a violation counts for a named rule, which nothing else counts for.
-        if found.num_violations or (rule.num_units and rule.name):
+        elif found.num_violations or (rule.num_units and rule.name):
             yield found.outcome()
+
+
+def _parts(slices: Iterable[slice]) -> Iterator[slice]:
+    for part in slices:
+        for start in range(part.start, part.stop, CACHED_PART):
+            yield slice(start, min(start + CACHED_PART, part.stop))
 
 
 def _blocks(length: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
+
+
+#: Values in a part that every rule looks at before the next part: it and the masks fit the L2 cache.
+CACHED_PART = 1 << 17
+#: Violations are dense where more than one value in this many is one.
+_DENSE = 512
+#: From these lengths on it pays to look at rows one by one: by a sum in a byte, which fewer values do not fill, and by ``or``.
+_WIDE_ROW, _WIDER_ROW = 24, 128
+#: Of rows of whole words: from this length on a sum is faster than one ``or`` after the other; up to that one it fills no byte.
+_WIDE_WORDS, _LONGEST_SUM = 48, 2040
 
 
 class _Violations:
@@ -153,9 +164,45 @@ class _Violations:
         self._spread = SpreadCounter()
         #: The rows with violations: how many, and the last, which may go on in the next slice.
         self.num_rows, self._last_row = 0, -1
+        #: In Fortran order, where a row comes back with each column, which rows have one.
+        self._hit: BoolArray | None = None
         self._is_by_rows = not any(isinstance(level, Regular) and level.order == "F" for level in leaf.levels)
+        self._columns = WholeColumns(_num_columns(leaf))
+        self._row_width = _row_width(leaf)
+        #: Why the rule cannot be checked.
+        self.problem = ""
 
     def add(self, part: slice) -> None:
+        """Count the violations in a part of the leaf."""
+        if self.problem:
+            return
+        is_absent = self.rule.is_absent
+        if is_absent is not None and self.leaf.codes is None and is_absent(self.leaf, part):
+            return
+        try:
+            mask = self._mask(part)
+        except Exception as error:  # Arrow and Python raise anything for types and values that they do not support
+            lines = str(error).splitlines() or [type(error).__name__]
+            self.problem = f"{CODES[self.rule.code].name}: {plain(lines[0])}"
+            return
+        found = int(np.count_nonzero(mask))
+        if not found:
+            return
+        self.num_violations += found
+        self._columns.add(mask, part.start)
+        is_dense = found * _DENSE > len(mask)
+        if (
+            is_dense
+            and not self.keep_all
+            and self.num_kept >= MAX_EXAMPLES
+            and self._row_width
+            and self.batch.rows is None
+        ):
+            self._count_dense(mask, part.start, found, self._row_width)
+        else:
+            self._add_positions(np.flatnonzero(mask) + part.start)
+
+    def _mask(self, part: slice) -> BoolArray:
         mask = self.rule.mask(self.leaf, part) if self._distinct is None else self._distinct.mask(part)
         if self.leaf.validity is not None and not self.rule.on_nulls:
             mask = mask & self.leaf.validity[part]
@@ -164,11 +211,34 @@ class _Violations:
                 mask = mask if other is None else mask & ~other[part]
         if self.leaf.missing is not None and not self.rule.on_missing:
             mask = mask & ~self.leaf.missing[part]
-        found = int(np.count_nonzero(mask))
-        if not found:
-            return
-        self.num_violations += found
-        positions = np.flatnonzero(mask) + part.start
+        return mask
+
+    def _count_dense(self, mask: BoolArray, start: int, found: int, width: int) -> None:
+        """Count rows and their spread from the mask itself: the positions of many violations cost more than the rest."""
+        first_row = start // width
+        if width == 1:
+            hits, num_hits = mask, found
+        else:
+            # The first and the last row may have parts of them in other slices.
+            head = min(-start % width, len(mask))
+            body = mask[head : head + (len(mask) - head) // width * width]
+            tail = mask[head + len(body) :]
+            hits = _any_in_rows(body, width)
+            if len(body) < len(mask):
+                edges = [np.array([part.any()])[: len(part)] for part in (mask[:head], tail)]
+                hits = np.concatenate([edges[0], hits, edges[1]])
+            num_hits = int(np.count_nonzero(hits))
+        last_hit = _last_true(hits)
+        self.num_rows += num_hits - int(bool(hits[0]) and first_row == self._last_row)
+        self._last_row = first_row + last_hit
+        offset = first_row * width - start
+
+        def count(low: int, high: int) -> int:
+            return int(np.count_nonzero(mask[max(0, low * width + offset) : high * width + offset]))
+
+        self._spread.add_runs(self.batch.row_start + first_row, last_hit + 1, found, count)
+
+    def _add_positions(self, positions: IntArray) -> None:
         self._count_rows(positions)
         if not self._is_by_rows and not self.keep_all:
             self.positions = [self._first(np.concatenate([*self.positions, positions]))]
@@ -191,6 +261,9 @@ class _Violations:
             if self._is_by_rows:
                 self.num_rows += int(np.count_nonzero(np.diff(rows, prepend=self._last_row)))
                 self._last_row = int(rows[-1])
+            else:
+                self._hit = np.zeros(self.batch.num_rows, np.bool_) if self._hit is None else self._hit
+                self._hit[rows] = True
         self._spread.add(self.batch.file_rows(rows))
 
     def outcome(self) -> Outcome:
@@ -206,13 +279,14 @@ class _Violations:
             num_checked,
             self.num_violations,
             leaf.rows(positions) if self.keep_all else None,
-            _examples(leaf, self._first(positions), self.batch),
+            examples_of(leaf, self._first(positions), self.batch),
             rule=rule.name or None,
             detail=rule.detail,
             reported=rule.reported,
             severity=rule.severity,
-            num_rows=self.num_rows if self._is_by_rows or not leaf.levels else None,
+            num_rows=self.num_rows if self._hit is None else int(np.count_nonzero(self._hit)),
             spread=self._spread.spread(),
+            by_index=self._columns.counts(len(leaf)),
             values=LeafPositions(leaf, positions) if self.keep_all else None,
         )
 
@@ -224,6 +298,52 @@ class _Violations:
         positions = positions[rows <= np.partition(rows, MAX_EXAMPLES - 1)[MAX_EXAMPLES - 1]]
         rows, indices = self.leaf.locate(positions)
         return positions[np.lexsort((*indices.T[::-1], rows))[:MAX_EXAMPLES]]
+
+
+def _last_true(mask: BoolArray) -> int:
+    """The last index that is True; there is one."""
+    length = len(mask) if not mask[-1024:].any() else min(1024, len(mask))
+    return len(mask) - 1 - int(np.argmax(mask[-length:][::-1]))
+
+
+def _any_in_rows(mask: BoolArray, width: int) -> BoolArray:
+    """For each ``width`` values whether one is True. NumPy's ``any`` along an axis has a high cost for each row.
+
+    So the bytes of a row are taken together as integers of up to eight bytes.
+    """
+    if width in (2, 4, 8):
+        return np.asarray(mask.view(f"u{width}"), np.bool_)
+    if width % 8 or width >= _LONGEST_SUM:
+        if width >= _WIDER_ROW and len(mask):
+            return np.asarray(np.logical_or.reduceat(mask, np.arange(0, len(mask), width)))
+        return np.asarray(np.einsum("ij->i", mask.view(np.uint8).reshape(-1, width)), np.bool_)
+    words = mask.view(np.uint64).reshape(-1, width // 8)
+    if width >= _WIDE_WORDS:
+        return np.asarray(np.einsum("ij->i", words), np.bool_)
+    joined = words[:, 0] | words[:, 1]
+    for column in range(2, width // 8):
+        joined |= words[:, column]
+    return np.asarray(joined, np.bool_)
+
+
+def _row_width(leaf: Leaf) -> int | None:
+    """The number of values in a row, where a mask tells the rows of violations faster than their positions do."""
+    if not leaf.levels:
+        return 1
+    level = leaf.levels[0]
+    if len(leaf.levels) > 1 or not isinstance(level, Regular) or level.order == "F":
+        return None
+    width = math.prod(level.shape[1:])
+    return width if width in (1, 2, 4) or width % 8 == 0 or width >= _WIDE_ROW else None
+
+
+def _num_columns(leaf: Leaf) -> int:
+    """The size of the last axis of an array or of lists of one length; 0 if its values are not in step."""
+    if len(leaf.levels) != 1 or not isinstance(leaf.levels[0], Regular):
+        return 0
+    level = leaf.levels[0]
+    is_last = level.order == "C" and level.axes is None and len(level.shape) > 1
+    return level.shape[-1] if is_last else 0
 
 
 class _Distinct:
@@ -240,7 +360,8 @@ class _Distinct:
         return self._violates[self._codes[part]]
 
 
-def _examples(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, ...]:
+def examples_of(leaf: Leaf, positions: IntArray, batch: Batch) -> tuple[Example, ...]:
+    """The values at flat positions of a leaf as examples, by row."""
     rows, indices = leaf.locate(positions)
     file_rows = batch.file_rows(rows)
     found = [

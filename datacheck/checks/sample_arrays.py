@@ -1,4 +1,4 @@
-"""Rules across the arrays of a file that are not the columns of a table: those of one sample, or of each sample of a list.
+"""Rules across the arrays of a file that are not the columns of a table: one sample's arrays, or each sample's in a list.
 
 A dictionary of tensors of different lengths is one sample, and a list of dictionaries is as many; the arrays in it are
 values, as in a sample of a dataset. In a list, the field ``x`` of each sample is called ``x`` or ``[].x``.
@@ -21,8 +21,6 @@ from datacheck.findings import MAX_EXAMPLES
 from datacheck.schema.dimensions import named_axes, row_dimensions
 from datacheck.schema.model import Schema
 from datacheck.text import plain
-
-__all__ = ["SampleArrays"]
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ class SampleArrays:
     def __init__(self, schema: Schema, max_bytes: int | None) -> None:
         self._rules = [
             _Rule(check, expression.label, check.names)
-            for expression in schema.checks
+            for expression in schema.row_rules
             for check in [ExpressionCheck(expression, schema)]
         ]
         if row_dimensions(schema):
@@ -99,7 +97,7 @@ class SampleArrays:
             if column.problem or batch.rows is not None or not isinstance(column.data, np.ndarray):
                 known.problem = column.problem or "it is sparse"
                 continue
-            self._num_bytes += column.data.nbytes
+            self._num_bytes += column.num_bytes
             if self.is_full:
                 self._arrays.clear()
             else:

@@ -1,4 +1,4 @@
-"""DC110: values that the schema says stand for a missing one, such as -999. No other rule looks at them."""
+"""DC110: values that the schema declares as missing, such as -999. No other rule looks at them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.batch import Batch, Column
+from datacheck.checks.base import Outcome
 from datacheck.checks.membership import members_mask
 from datacheck.checks.rebuild import rebuild
 from datacheck.checks.rules import ValueRule
 from datacheck.findings import Severity
 from datacheck.leaves import BoolArray, Leaf
+from datacheck.schema.constraints import can_hold
 from datacheck.schema.dtypes import largest_float
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited
-
-__all__ = ["find_missing", "has_missing", "mark_missing", "null_missing", "sentinel_rules", "without_missing"]
 
 _UNORDERED = ("complex64", "complex128", "clongdouble")
 
 
 def has_missing(schema: Schema) -> bool:
-    """Whether a schema lists values that stand for a missing one."""
+    """Whether a schema lists values that mark a missing one."""
     fields = schema.fields.values()
     return bool(schema.missing) or any(field.missing or _parts_have(field) for field in fields)
 
@@ -68,7 +68,7 @@ def mark_missing(leaf: Leaf, schema: Schema) -> Leaf:
 
 
 def without_missing(leaf: Leaf, schema: Schema) -> Leaf:
-    """The leaf with nulls in place of its values that stand for a missing one."""
+    """The leaf with nulls in place of its values that mark a missing one."""
     missing = find_missing(leaf, schema.missing_for(leaf.path))
     if missing is None:
         return leaf
@@ -79,7 +79,7 @@ def without_missing(leaf: Leaf, schema: Schema) -> Leaf:
 
 
 def sentinel_rules(leaf: Leaf, field: Field, schema: Schema, requested: frozenset[str]) -> list[ValueRule]:
-    """The rule on values that stand for a missing one: an error, as a null is, and a note in a nullable field."""
+    """The rule on values that mark a missing one: an error, as a null is, and a note in a nullable field."""
     values = schema.missing_for(leaf.path)
     if not values or leaf.values is None:
         return []
@@ -91,12 +91,29 @@ def sentinel_rules(leaf: Leaf, field: Field, schema: Schema, requested: frozense
     return [ValueRule("DC110", _mask, detail, screened=False, on_missing=True, severity=Severity.INFO)]
 
 
+def foreign_sentinels(leaf: Leaf, field: Field) -> list[Outcome]:
+    """A note on what a field lists as missing and a leaf cannot hold, such as -999 in a uint8."""
+    is_text = not leaf.is_numeric and leaf.dtype in ("string", "large_string")
+    if not (leaf.is_numeric or is_text):
+        return []
+    wrong = [
+        one
+        for one in field.missing
+        if isinstance(one, str) != is_text or not (isinstance(one, str) or can_hold(leaf.dtype, one))
+    ]
+    if not wrong:
+        return []
+    listed = join_limited([str(one) for one in wrong])
+    problem = f"'missing' lists {listed}, which {leaf.dtype} cannot hold; remove it, or check what the field stores"
+    return [Outcome("DC005", leaf.path, 1, 1, rule=problem, detail=problem, severity=Severity.INFO)]
+
+
 def _mask(leaf: Leaf, part: slice) -> BoolArray:
     return np.zeros(part.stop - part.start, np.bool_) if leaf.missing is None else leaf.missing[part]
 
 
 def null_missing(batch: Batch, schema: Schema) -> Batch:
-    """The batch with nulls in place of the values that stand for a missing one, for rules across fields."""
+    """The batch with nulls in place of the values that mark a missing one, for rules across fields."""
     if not has_missing(schema):
         return batch
     return batch.with_columns(tuple(_nulled(column, schema) for column in batch.columns))

@@ -22,15 +22,13 @@ from datacheck.schema.field_paths import matching_paths
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
 
-#: A number in the name of a weight: that of its layer.
+#: A number in the name of a weight: its layer's.
 _NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?![A-Za-z\d])")
 #: What ``indicator: true`` of an impute rule appends to the name of a field.
 INDICATOR_SUFFIX = "_missing"
 
 #: The paths of token ids: of a bin, and of its sequences.
 _TOKENS = ("tokens", "tokens[]")
-
-__all__ = ["INDICATOR_SUFFIX", "FieldFacts", "FieldMap", "check_structure", "is_of_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class FieldFacts:
     ``top_level`` is False for a field inside another one. ``is_array`` is True for an array, whose first axis is then
     the rows seen so far, and False for a column. ``is_shared`` is True if another field has the same path.
     ``unseen`` says what the values are that no check sees into. ``is_parameter`` marks a weight of a model, and ``is_zero``
-    one of at least two axes of which all values so far are 0.
+    one of at least two axes, all of whose values so far are 0.
     """
 
     dtype: str
@@ -117,7 +115,7 @@ def check_structure(
         *_extra(schema, fields),
         *_repeated(names),
         *(_shared(path) for path, facts in fields.items() if facts.is_shared and names.count(path) < 2),
-        *(outcome for path, facts in fields.items() for outcome in _field_faults(schema, path, facts, num_rows)),
+        *(outcome for path in fields for outcome in _field_faults(schema, path, fields, num_rows)),
         *(_fault("DC010", path) for path, facts in fields.items() if facts.is_zero),
         *_mixed_dtypes(fields),
     ]
@@ -163,6 +161,8 @@ def _is_indicator(schema: Schema, path: str, facts: FieldFacts) -> bool:
 
 
 def _repeated(names: Sequence[str | None]) -> Iterable[Outcome]:
+    if len(set(names)) == len(names):
+        return
     for name, times in Counter(names).items():
         if times > 1:
             yield _fault("DC006", name, f"{times} columns have this name")
@@ -190,8 +190,8 @@ def _shared(path: str | None) -> Outcome:
     return _fault("DC006", path, "two fields of the file have this path; rename one of them")
 
 
-def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows: int | None) -> Iterable[Outcome]:
-    field = schema.field_for(path)
+def _field_faults(schema: Schema, path: str | None, fields: FieldMap, num_rows: int | None) -> Iterable[Outcome]:
+    field, facts = schema.field_for(path), fields[path]
     if facts.problem:
         yield _fault("DC005", path, facts.problem)
         return
@@ -203,7 +203,7 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
         return
     is_container = facts.dtype == "struct" or facts.dtype.startswith("list<")
     if field.dtype is not None and not is_container and not dtype_matches(facts.dtype, field.dtype):
-        yield _fault("DC003", path, f"{facts.dtype}, expected {field.dtype}")
+        yield _fault("DC003", path, f"{facts.dtype}, expected {field.dtype}{_where_sizes_are(path, fields)}")
     if path in _TOKENS and (detail := _beyond_dtype(field, facts.dtype)):
         yield _fault("DC014", path, detail)
     if field.shape is not None and facts.shape is not None and (path is None or not path.endswith("[]")):
@@ -213,7 +213,14 @@ def _field_faults(schema: Schema, path: str | None, facts: FieldFacts, num_rows:
         elif facts.top_level and not facts.is_array and not shape and _is_of_rows(field.shape):
             return  # a column of scalars is the same as an array of one axis
         if not shape_matches(shape, field.shape):
-            yield _fault("DC004", path, f"{describe_shape(shape)}, expected {describe_shape(field.shape)}")
+            expected = f"{describe_shape(field.shape)}{_where_sizes_are(path, fields)}"
+            yield _fault("DC004", path, f"{describe_shape(shape)}, expected {expected}")
+
+
+def _where_sizes_are(path: str | None, fields: FieldMap) -> str:
+    """The fields to write rules for instead, if a field is the bytes of an image."""
+    sizes = [f"'{plain(path or '')}.{name}'" for name in ("height", "width", "channels", "mode")]
+    return f"; rules about an image are for {', '.join(sizes)}" if f"{path}.channels" in fields else ""
 
 
 def _beyond_dtype(field: Field, dtype: str) -> str:
@@ -223,7 +230,7 @@ def _beyond_dtype(field: Field, dtype: str) -> str:
     last = np.iinfo(dtype).max
     bounds = [bound + extra for bound, extra in ((field.lt, 0), (field.le, 1)) if isinstance(bound, int)]
     return (
-        f"ids below {min(bounds):,} do not fit {dtype}, which ends at {last:,}"
+        f"{dtype} holds ids up to {last:,}, and the schema allows ids below {min(bounds):,}"
         if bounds and min(bounds) > last + 1
         else ""
     )
@@ -250,7 +257,7 @@ def _as_written_to_parquet(dtype: str) -> str:
 
 
 def _is_of_rows(shape: tuple[int | str | None, ...]) -> bool:
-    """Whether a shape is that of a column with one value in each row, of any number of rows."""
+    """Whether a shape belongs to a column with one value per row."""
     return len(shape) == 1 and not isinstance(shape[0], int)
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.checks.rules import ValueRule, uncheckable
 from datacheck.leaves import BoolArray, Leaf, arrow_bits
 from datacheck.schema.model import Field
-
-__all__ = ["CONTROL_CHARACTERS", "text_rules"]
 
 #: Control characters other than tab and line breaks, and what stands for bytes that could not be decoded. For RE2.
 CONTROL_CHARACTERS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\x{FFFD}"

@@ -12,8 +12,6 @@ from datacheck.checks.vectors import vectors_of
 from datacheck.leaves import BoolArray, Leaf
 from datacheck.schema.model import Field
 
-__all__ = ["token_rules"]
-
 
 def token_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     """The rules for ``vocab_size`` and ``ignore_index``."""
@@ -25,14 +23,14 @@ def token_rules(leaf: Leaf, field: Field) -> list[ValueRule]:
     if field.vocab_size is not None:
         detail = f"token ids from 0 to {field.vocab_size - 1:,}"
         rules.append(ValueRule("DC215", _outside(field.vocab_size, field.ignore_index), detail))
-    if field.ignore_index is not None and leaf.levels:
+    if field.ignore_index is not None:
         mask = partial(_all_ignored, field.ignore_index)
         rules.append(ValueRule("DC216", mask, str(field.ignore_index), screened=False, num_units=_num_vectors))
     return rules
 
 
 def _num_vectors(leaf: Leaf) -> int:
-    return len(vectors_of(leaf).starts)
+    return len(vectors_of(leaf).starts) if leaf.levels else 0
 
 
 def _is_outer(leaf: Leaf) -> bool:
@@ -52,6 +50,8 @@ def _outside(size: int, ignored: int | None) -> Callable[[Leaf, slice], BoolArra
 def _all_ignored(ignored: int, leaf: Leaf, _: slice) -> BoolArray:
     """True for the first value of each vector in which every value is ignored."""
     mask = np.zeros(len(leaf), np.bool_)
+    if not leaf.levels:  # a single label may be ignored
+        return mask
     vectors = vectors_of(leaf)
     mask[vectors.starts[vectors.all(leaf.values == ignored)]] = True
     return mask

@@ -9,10 +9,8 @@ import numpy as np
 
 from datacheck.leaves import Leaf
 
-__all__ = ["kind_of_unseen"]
-
 _NUM_SAMPLES = 5
-#: How many bytes of a value are looked at.
+#: Bytes of a value that are examined.
 _PREFIX = 512
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -45,7 +43,7 @@ def kind_of_unseen(leaf: Leaf, *, is_array: bool) -> str:
     found = iter(_samples(leaf))
     first = next(found, None)
     if first is None or not (is_binary or _JSON.match(first) or _VECTOR.fullmatch(first)):
-        # Most text is told by one value.
+        # One value usually shows that it is text.
         return ""
     samples = [first, *found]
     if all(_JSON.match(value) and (len(value) == _PREFIX or value.rstrip()[-1:] in b"}]") for value in samples):

@@ -9,8 +9,6 @@ import numpy as np
 
 from datacheck.leaves import BoolArray, IntArray, Leaf, Ragged, Regular
 
-__all__ = ["Vectors", "vectors_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Vectors:

@@ -17,19 +17,12 @@ from datacheck.checks.sentinels import null_missing
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 
-__all__ = ["WholeFile"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """The batches with the same columns, in order."""
 
     batches: list[Batch]
-
-    def concatenate(self) -> Batch:
-        columns = zip(*(batch.columns for batch in self.batches), strict=True)
-        rows = [batch.file_rows(np.arange(batch.num_rows, dtype=np.int64)) for batch in self.batches]
-        return Batch(tuple(map(_concatenate, columns)), sum(map(len, rows)), rows=np.concatenate(rows))
 
     def with_row_groups(self, outcome: Outcome) -> Outcome:
         """The outcome with the row group of each example, and with rows of the file instead of the batch."""
@@ -108,7 +101,7 @@ class WholeFile:
 
     def _judge(self, rows: _Rows) -> Iterable[Outcome]:
         try:
-            batch = rows.concatenate()
+            batch = concatenate_batches(rows.batches)
         except (ValueError, TypeError, pa.ArrowException) as error:
             problem = f"needs the whole file, whose batches do not fit together: {plain(str(error).splitlines()[0])}"
             for check in self.checks:
@@ -121,6 +114,13 @@ class WholeFile:
 
     def _is_needed(self, column: Column) -> bool:
         return any(may_be_in(path, [column.name or ""]) for path in self._paths)
+
+
+def concatenate_batches(batches: Sequence[Batch]) -> Batch:
+    """Batches with the same columns as one; raises ``ValueError``, ``TypeError`` and ``ArrowException`` for others."""
+    columns = zip(*(batch.columns for batch in batches), strict=True)
+    rows = [batch.file_rows(np.arange(batch.num_rows, dtype=np.int64)) for batch in batches]
+    return Batch(tuple(map(_concatenate, columns)), sum(map(len, rows)), rows=np.concatenate(rows))
 
 
 def _decoded_bytes(column: Column) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import take_rows
 from datacheck.checks.missing import UNMENTIONED
 from datacheck.checks.sentinels import find_missing
 from datacheck.cleaning.fit.statistics import Learned, Statistics
@@ -24,8 +25,6 @@ from datacheck.leaves import BoolArray, IntArray, Leaf, arrow_validity
 from datacheck.numerics import neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.schema.model import Field
 from datacheck.text import quantity
-
-__all__ = ["LeafRepair", "RepairCount"]
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +54,7 @@ class LeafRepair:
         self, leaf: Leaf, field: Field, violations: LeafViolations | None = None, *, has_nulls: bool = True
     ) -> None:
         self.leaf = leaf
-        self._has_nulls = has_nulls
+        self.has_nulls = has_nulls
         self.field = field
         self._violations = violations
         self.changed = False
@@ -161,7 +160,7 @@ class LeafRepair:
 
     def _make_null(self, step: Step) -> None:
         found = {code: positions for code, positions in self._find(sorted(step.codes)).items() if len(positions)}
-        if found and not self._has_nulls and self.leaf.dtype not in ("float16", "float32", "float64", "longdouble"):
+        if found and not self.has_nulls and self.leaf.dtype not in ("float16", "float32", "float64", "longdouble"):
             raise CleaningError(
                 f"{step.location}: {describe_field(self.leaf.path)} is an array of {self.leaf.dtype}, which has neither nulls"
                 " nor NaN; impute the values, or drop the rows"
@@ -175,7 +174,7 @@ class LeafRepair:
         if not found:
             return
         positions = np.flatnonzero(nulled)
-        if not self._has_nulls:
+        if not self.has_nulls:
             self._put(positions, np.nan)
         elif self.leaf.is_numeric:
             self._own()
@@ -263,6 +262,26 @@ class LeafRepair:
             leaf.validity[positions] = True
         self.leaf = replace(self.leaf, missing=self._without_missing(positions))
         return len(positions)
+
+    def put_part(self, positions: IntArray, part: Leaf) -> None:
+        """Take over the values of a part of the leaf, which were repaired, at their flat positions."""
+        self._own()
+        leaf = self.leaf
+        values, missing = leaf.values, leaf.missing
+        if leaf.is_numeric:
+            values[positions] = part.values
+        else:
+            indices = np.arange(len(leaf), dtype=np.int64)
+            indices[positions] = len(leaf) + np.arange(len(part), dtype=np.int64)
+            values = take_rows(pa.concat_arrays([values, part.values]), indices)
+        validity = leaf.validity
+        if part.validity is not None:
+            validity = np.ones(len(leaf), np.bool_) if validity is None else validity
+            validity[positions] = part.validity
+        if missing is not None and part.missing is not None:
+            missing = missing.copy()
+            missing[positions] &= part.missing
+        self.leaf = replace(leaf, values=values, validity=validity, missing=missing)
 
     def _own(self) -> None:
         if not self.changed:

@@ -20,8 +20,6 @@ from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.numerics import Bounds, neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.schema.model import Field
 
-__all__ = ["Limits", "Side", "find_limits", "schema_limits"]
-
 
 @dataclass(frozen=True, slots=True)
 class Side:

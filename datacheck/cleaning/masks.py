@@ -25,20 +25,6 @@ from datacheck.numerics import BLOCK, suspicious
 from datacheck.schema.model import Field, Schema
 from datacheck.text import plain
 
-__all__ = [
-    "as_features",
-    "code_mask",
-    "describe_field",
-    "feature_indices",
-    "find_broken_rule",
-    "find_suspect_parts",
-    "find_unusable",
-    "is_container",
-    "num_features",
-    "require_features",
-    "resolve_leaf",
-]
-
 Array = np.ndarray[Any, Any]
 
 #: The codes of rules that have no screen: they look at every value.

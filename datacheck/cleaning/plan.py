@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -17,9 +17,8 @@ from datacheck.batch import Batch, Column
 from datacheck.cleaning.rules import Clip, DropField, Impute, Repair, Rule, is_repair
 from datacheck.codes import CODES
 from datacheck.errors import PipelineError
+from datacheck.schema.field_parts import part_path, split_part_path
 from datacheck.schema.validation import validate
-
-__all__ = ["Action", "CleaningPlan", "Otherwise", "Step", "is_learned", "leaf_dtypes", "parse_plan"]
 
 Otherwise = Literal["quarantine", "drop_row", "fail", "report"]
 
@@ -64,6 +63,7 @@ class CleaningPlan:
         containers: the paths of lists and structs, whose nulls no value can replace.
         keys: the paths of unique keys, which a repair could make equal.
         nameless: the schema's name for the one array of an ``.npy``.
+        parts: for each leaf whose columns or channels have rules, their paths.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -73,8 +73,14 @@ class CleaningPlan:
     containers: frozenset[str] = frozenset()
     keys: frozenset[str | None] = frozenset()
     nameless: str | None = None
+    parts: Mapping[str | None, tuple[str, ...]] = field(default_factory=dict)
     _steps: dict[str | None, tuple[Step, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def all_paths(self) -> list[str | None]:
+        """The paths of what may be repaired: leaves, and the columns and channels of some."""
+        return [*self.paths, *(part for parts in self.parts.values() for part in parts)]
 
     def decide(self, path: str | None, code: str) -> Action:
         """The action for a violation of ``code`` in a field or leaf: that of the first rule that applies."""
@@ -124,7 +130,14 @@ class CleaningPlan:
 
         A statistic is learned from data that was repaired by the rules before it.
         """
-        return max((sum(is_learned(step.rule) for step in self.repairs_for(path)) for path in paths), default=0)
+        return max(map(self._num_rounds_of, paths), default=0)
+
+    def learns(self, rule: Rule, path: str | None) -> bool:
+        """Whether a rule has a statistic of its own for a leaf; for a column or channel, if it names that itself."""
+        split = None if path is None or path in self.paths else split_part_path(path)
+        if split is None or not is_learned(rule):
+            return is_learned(rule)
+        return self._applies(rule, path) and not self._applies(rule, split[0])
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +161,19 @@ class CleaningPlan:
         else:
             kind = data.type.value_type if pa.types.is_dictionary(data.type) else data.type
             is_flat = not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
-        return not is_flat or bool(self.repairs_for(column.name))
+        paths = (column.name, *self.parts.get(column.name, ()))
+        return not is_flat or any(self.repairs_for(path) for path in paths)
+
+    def _num_rounds_of(self, path: str | None) -> int:
+        """The passes that one leaf takes. Its parts wait for one another only where a rule is about all of it."""
+        rounds = dict.fromkeys((path, *self.parts.get(path, ())), 0)
+        steps = [(step.index, part, step.rule) for part in rounds for step in self.repairs_for(part)]
+        for _, part, rule in sorted(steps, key=lambda step: (step[0], step[1] != path)):
+            if part == path:
+                rounds = dict.fromkeys(rounds, max(rounds.values()) + self.learns(rule, part))
+            else:
+                rounds[part] += self.learns(rule, part)
+        return max(rounds.values())
 
     def _first_rule(self, path: str | None, code: str) -> Rule | None:
         for rule in self.rules:
@@ -162,7 +187,12 @@ class CleaningPlan:
         return None
 
     def _applies(self, rule: Rule, path: str | None) -> bool:
-        return rule.matches(path) or (path is None and self.nameless is not None and rule.matches(self.nameless))
+        if rule.matches(path) or self.nameless is None:
+            return rule.matches(path)
+        split = None if path is None else split_part_path(path)
+        if split is not None and split[0] is None:
+            return rule.matches(part_path(self.nameless, split[1]))
+        return path is None and rule.matches(self.nameless)
 
     def _drops_path(self, rule: Rule, path: str | None) -> bool:
         """Whether a path belongs to a field that ``rule`` drops."""
@@ -201,6 +231,8 @@ class _CleanSection(BaseModel):
 
 def parse_plan(clean: Iterable[Any], otherwise: str = "quarantine", file: str = "") -> CleaningPlan:
     """A plan from plain values, as in a pipeline file; raises ``PipelineError``."""
+    if isinstance(clean, Mapping):
+        raise PipelineError(file or "rules", "expected a list of rules, got one rule; write [rule]")
     section = validate(_CleanSection, {"clean": list(clean), "otherwise": otherwise}, file or "rules", PipelineError)
     return CleaningPlan(section.clean, section.otherwise, file)
 

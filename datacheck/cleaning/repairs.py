@@ -13,6 +13,7 @@ from datacheck.checks.rebuild import rebuild
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.leaf_repair import LeafRepair, RepairCount
 from datacheck.cleaning.masks import describe_field, is_container, resolve_leaf
+from datacheck.cleaning.part_repairs import PartRepairs
 from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rules import Impute
 from datacheck.cleaning.values import find_incompatibility
@@ -95,7 +96,8 @@ class _ColumnRepair:
     def run(self, column_index: int, violations: BatchViolations | None) -> None:
         for leaf_index, leaf in enumerate(self._column.leaves()):
             steps = self._plan.repairs_for(leaf.path)
-            if not steps or leaf.values is None:
+            parts = PartRepairs(self._plan, self._schema, leaf.path)
+            if not (steps or parts.indices) or leaf.values is None:
                 continue
             leaf, field = resolve_leaf(leaf, self._schema)
             if is_container(leaf):
@@ -106,9 +108,13 @@ class _ColumnRepair:
                 self._column.data, np.ma.MaskedArray
             )
             repair = LeafRepair(leaf, field, known, has_nulls=not is_array)
-            for step in steps:
-                replaced = repair.run(step, self._statistics)
-                self._indicate(step, repair.leaf, replaced)
+            by_index = {step.index: step for step in steps}
+            for index in sorted({*by_index, *parts.indices}):
+                step = by_index.get(index)
+                replaced = None if step is None else repair.run(step, self._statistics)
+                self.counts.extend(parts.run(index, repair, self._statistics, replaced))
+                if step is not None:
+                    self._indicate(step, repair.leaf, replaced)
             self.counts.extend(repair.counts)
             if repair.changed:
                 self.leaves[leaf_index] = repair.leaf

@@ -33,21 +33,6 @@ from datacheck.errors import nearest_name
 from datacheck.schema.validation import fault
 from datacheck.text import join_limited, plain
 
-__all__ = [
-    "Clip",
-    "DropField",
-    "Impute",
-    "NanToNum",
-    "Repair",
-    "Replace",
-    "Rule",
-    "Scalar",
-    "ToNull",
-    "is_pattern",
-    "is_repair",
-    "path_matches",
-]
-
 #: A value that a rule writes, or that was learned.
 Scalar: TypeAlias = bool | int | float | str
 
@@ -56,8 +41,6 @@ _REPAIRABLE = {number: code for number, code in CODES.items() if code.repairable
 #: The codes that a clip rule can repair, by the end of the range that the values lie beyond.
 _BELOW = frozenset(number for number, code in CODES.items() if code.side == "lower")
 _ABOVE = frozenset(number for number, code in CODES.items() if code.side == "upper")
-#: The codes that a rule without codes covers. A warning must be named.
-_ALL_CODES = frozenset(number for number, code in CODES.items() if code.is_error)
 
 
 def _listed(value: Any) -> Any:
@@ -69,6 +52,15 @@ def _known_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
         if not ((code.startswith("DC") and codes_with_prefix(code)) or OWN_CODE.fullmatch(code)):
             raise ValueError(f"{plain(code)!r} is not a code or the start of one{nearest_name(code, CODES)}")
     return codes
+
+
+def _codes_named(names: tuple[str, ...] | None) -> frozenset[str]:
+    """The codes of a rule: those that it has in full, and the errors of a prefix; every error without names.
+
+    A warning or a note must be named.
+    """
+    selected = CODES.keys() if names is None else codes_with_prefix(*names)
+    return frozenset(code for code in selected if CODES[code].is_error or code in (names or ()))
 
 
 def _number(value: Any) -> Any:
@@ -99,6 +91,13 @@ _Number = Annotated[int | float, BeforeValidator(_number)]
 
 
 class _Rule(BaseModel):
+    """What every rule has.
+
+    Attributes:
+        fields: names or patterns of the fields that the rule is for; all by default.
+        codes: codes (``DC101``), or prefixes (``DC2``) of which it takes the errors; by default every error that it can act on.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fields: _Names | None = None
@@ -111,7 +110,7 @@ class _Rule(BaseModel):
     @property
     def covered(self) -> frozenset[str]:
         """The codes that the rule applies to; every error without ``codes``."""
-        return _ALL_CODES if self.codes is None else codes_with_prefix(*self.codes)
+        return _codes_named(self.codes)
 
 
 class DropRow(_Rule):
@@ -147,7 +146,11 @@ class DropField(_Rule):
 
 
 class NanToNum(_Rule):
-    """Replace NaN, +inf and -inf, each only if a value is given for it."""
+    """Replace NaN, +inf and -inf, each only if a value is given for it.
+
+    Attributes:
+        nan, posinf, neginf: what replaces NaN, +inf and -inf.
+    """
 
     action: Literal["nan_to_num"]
     nan: _Number | None = None
@@ -178,6 +181,12 @@ class Impute(_Rule):
     The statistic is learned from the training split. ``per_feature`` learns one for each index of the last axis of
     arrays with a fixed shape. ``indicator`` adds a boolean field that is true where a value was missing: in the shape of
     an array, or one value per row of a nested column. It is named ``{field}_missing``, or by a template.
+
+    Attributes:
+        strategy: where the value comes from.
+        value: the constant.
+        indicator: whether to add a field that says where a value was missing, or a template of its name.
+        per_feature: whether to learn a value for each index of the last axis.
     """
 
     action: Literal["impute"]
@@ -205,7 +214,7 @@ class Impute(_Rule):
 
     @property
     def covered(self) -> frozenset[str]:
-        return codes_with_prefix(*self.codes) & _REPAIRABLE.keys()
+        return _codes_named(self.codes) & _REPAIRABLE.keys()
 
     def indicator_name(self, path: str | None) -> str | None:
         """The name of the indicator field of a leaf; None for a rule without one."""
@@ -224,6 +233,12 @@ class Clip(_Rule):
     Without ``codes``, finite values are clipped at both ends. With them, only the named ones: finite values below
     (DC201, DC203) or above (DC202, DC204), +inf (DC102), -inf (DC103). NaN and null never change. For an exclusive bound
     of the schema (``gt``, ``lt``), a value is clipped to the nearest value of its dtype inside the bound.
+
+    Attributes:
+        ge, le: the least and the greatest value.
+        bounds: those of the schema.
+        quantiles: two quantiles to learn bounds from, such as ``[0.01, 0.99]``.
+        per_feature: whether to learn bounds for each index of the last axis.
     """
 
     action: Literal["clip"]
@@ -259,7 +274,7 @@ class Clip(_Rule):
         if self.codes is None:
             named = frozenset(code for code in _BELOW | _ABOVE if not CODES[code].allowable)
         else:
-            named = codes_with_prefix(*self.codes)
+            named = _codes_named(self.codes)
         below = _BELOW if self.ge is not None or self.le is None else frozenset()
         above = _ABOVE if self.le is not None or self.ge is None else frozenset()
         return named & (below | above)
@@ -281,13 +296,17 @@ class ToNull(_Rule):
 
     @property
     def covered(self) -> frozenset[str]:
-        return codes_with_prefix(*self.codes) & _REPAIRABLE.keys() - {"DC104"}
+        return _codes_named(self.codes) & _REPAIRABLE.keys() - {"DC104"}
 
 
 class Replace(_Rule):
     """Replace the values in ``to_replace`` with ``value``.
 
     A violation that the rule may replace is left to it: what it leaves is quarantined. ``codes`` limits which those are.
+
+    Attributes:
+        to_replace: the values to replace.
+        value: what replaces them.
     """
 
     action: Literal["replace"]
@@ -306,7 +325,7 @@ class Replace(_Rule):
 
     @property
     def covered(self) -> frozenset[str]:
-        named = _REPAIRABLE.keys() if self.codes is None else codes_with_prefix(*self.codes) & _REPAIRABLE.keys()
+        named = _REPAIRABLE.keys() if self.codes is None else _codes_named(self.codes) & _REPAIRABLE.keys()
         return frozenset(named) - {"DC101", "DC102", "DC103", "DC104"}
 
 
@@ -386,7 +405,7 @@ def _compiled(name: str) -> re.Pattern[str]:
 
 
 def _names_code(codes: tuple[str, ...] | None, code: str) -> bool:
-    return codes is None or code in codes_with_prefix(*codes)
+    return codes is None or code in _codes_named(codes)
 
 
 def _is_template(text: str) -> bool:

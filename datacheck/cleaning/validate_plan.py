@@ -15,6 +15,7 @@ from datacheck.cleaning.rules import (
     Impute,
     NanToNum,
     Repair,
+    Rule,
     Scalar,
     ToNull,
     is_pattern,
@@ -23,11 +24,10 @@ from datacheck.cleaning.rules import (
 )
 from datacheck.cleaning.values import dtype_family, encode, find_incompatibility
 from datacheck.errors import CleaningError, PipelineError, nearest_name
+from datacheck.schema.field_parts import part_fields, part_path, parts_of, split_part_path
 from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
 from datacheck.text import join_limited, plain
-
-__all__ = ["validate_plan"]
 
 _NO_FIELD = Field(nullable=True)
 
@@ -43,17 +43,25 @@ def validate_plan(plan: CleaningPlan, fields: Mapping[str | None, str], schema: 
         CleaningError: a repair does not apply to the dtype of its field.
     """
     containers = frozenset(path for path, dtype in fields.items() if path and dtype_family(dtype) == "container")
-    bound = replace(plan, paths=frozenset(fields), containers=containers, nameless=_name_of_nameless(fields, schema))
-    bound = replace(bound, keys=frozenset(_paths_of_keys(bound, schema)))
+    bound = replace(plan, paths=frozenset(fields), containers=containers, nameless=name_of_nameless(fields, schema))
+    parts = {path: found for path in bound.paths - containers if (found := part_paths(path, schema))}
+    bound = replace(bound, keys=frozenset(_paths_of_keys(bound, schema)), parts=parts)
     _Validator(bound, fields, schema).check()
     return bound
 
 
-def _name_of_nameless(fields: Mapping[str | None, str], schema: Schema) -> str | None:
+def name_of_nameless(fields: Mapping[str | None, str], schema: Schema) -> str | None:
     """The schema's name for the one array of an ``.npy``; None if it has none."""
     if None in fields and None not in schema.fields and len(schema.fields) == 1:
         return next(iter(schema.fields))
     return None
+
+
+def part_paths(path: str | None, schema: Schema) -> tuple[str, ...]:
+    """The paths of the columns and channels of a leaf that have rules."""
+    field = schema.field_for(path)
+    _, parts = ("", {}) if field is None else parts_of(field)
+    return tuple(part_path(None if path is None else path.removesuffix("[]"), key) for key in parts)
 
 
 def _paths_of_keys(plan: CleaningPlan, schema: Schema) -> Iterator[str | None]:
@@ -76,14 +84,22 @@ class _Validator:
         self.schema = schema
         self.fields = {path: _logical(path, dtype, schema) for path, dtype in fields.items()}
         named_by_schema = [plan.nameless] if None in fields else list(schema.fields)
-        self._known = sorted({path for path in (*fields, *named_by_schema) if path is not None})
+        self._parts = {self._named(part): path for path, parts in plan.parts.items() for part in parts}
+        self._known = sorted({path for path in (*fields, *named_by_schema, *self._parts) if path is not None})
         self._dropped: dict[str, int] = {}
         self._indicators: dict[str, int] = {}
+
+    def _named(self, part: str) -> str:
+        """The path of a column or channel as rules name it: with the name of the nameless array."""
+        split = split_part_path(part)
+        is_nameless = split is not None and split[0] is None and self.plan.nameless is not None
+        return part_path(self.plan.nameless, split[1]) if is_nameless and split else part
 
     def check(self) -> None:
         for index, rule in enumerate(self.plan.rules):
             for name in rule.fields or ():
                 self._check_name(index, name)
+            self._check_part(index, rule)
             if isinstance(rule, DropField):
                 self._check_drop(index, rule)
             elif is_repair(rule):
@@ -91,6 +107,27 @@ class _Validator:
 
     def _wrong(self, index: int, key: str, problem: str) -> PipelineError:
         return PipelineError(self.plan.location(index, key), problem)
+
+    def _check_part(self, index: int, rule: Rule) -> None:
+        """Check a rule that names a column or channel."""
+        for name in rule.fields or ():
+            if name not in self._parts:
+                continue
+            if isinstance(rule, DropField):
+                raise self._wrong(
+                    index, "fields", f"'{plain(name)}' is part of a field; only whole fields can be dropped"
+                )
+            if isinstance(rule, Clip | Impute) and rule.per_feature:
+                problem = f"'{plain(name)}' is part of a field, and has one statistic; remove this key"
+                raise self._wrong(index, "per_feature", problem)
+            if isinstance(rule, Impute) and rule.indicator is not False:
+                raise self._wrong(index, "indicator", f"is for a whole field, and '{plain(name)}' is part of one")
+            if is_repair(rule) and self.plan.repairs_for(name):
+                dtype = self.fields[self._parts[name]]
+                if (unfit := find_incompatibility(rule, dtype)) is not None:
+                    place = self._location(index, rule)
+                    raise CleaningError(f"{place}: {describe_field(name)} cannot be repaired: {unfit}")
+                self._check_values(index, rule, name, dtype)
 
     def _check_name(self, index: int, name: str) -> None:
         if name in self._dropped:
@@ -156,7 +193,8 @@ class _Validator:
                     problem = f"{value!r} violates the schema of {describe_field(path)} ({broken})"
                     raise self._wrong(index, key, problem)
         needs_bounds = isinstance(rule, Clip) and rule.by_schema and self._is_named(rule, path)
-        if needs_bounds and schema_limits(field, dtype) == (None, None):
+        fields = [field, *part_fields(field).values()]
+        if needs_bounds and all(schema_limits(one, dtype) == (None, None) for one in fields):
             problem = f"the schema has no bounds for {describe_field(path)}; set ge or le in the rule or in the schema"
             raise self._wrong(index, "bounds", problem)
 

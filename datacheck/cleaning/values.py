@@ -14,17 +14,6 @@ from datacheck.leaves import FLOAT_FORMATS
 from datacheck.numerics import to_float
 from datacheck.text import plain
 
-__all__ = [
-    "Family",
-    "dtype_family",
-    "encode",
-    "find_incompatibility",
-    "max_finite",
-    "next_value",
-    "round_inward",
-    "storage_dtype",
-]
-
 Array = np.ndarray[Any, Any]
 Family = Literal["float", "complex", "int", "bool", "string", "container", "other"]
 

@@ -13,8 +13,6 @@ from datacheck.cleaning.masks import code_mask, find_suspect_parts
 from datacheck.leaves import BoolArray, IntArray, Leaf, Regular
 from datacheck.schema.model import Field
 
-__all__ = ["BatchViolations", "LeafViolations", "find_violations", "violations_in_kept_rows"]
-
 #: For each code the flat positions, sorted, of the values of a leaf that violate it. A code that is absent has none.
 LeafViolations: TypeAlias = Mapping[str, IntArray]
 

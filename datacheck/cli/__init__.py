@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from datacheck.cli.exit_codes import INTERRUPTED
+from datacheck.cli.exit_codes import INTERRUPTED, TERMINATED
+from datacheck.cli.termination import Terminated, stopping_at_sigterm
 
 __all__ = ["main"]
 
@@ -15,9 +16,13 @@ def main() -> None:
         from datacheck.cli.streams import prepare_streams
 
         prepare_streams()
-        from datacheck.cli.app import main as run
+        with stopping_at_sigterm():
+            from datacheck.cli.app import main as run
 
-        code = run()
+            code = run()
+    except Terminated:
+        print("datacheck: terminated", file=sys.stderr)
+        code = TERMINATED
     except KeyboardInterrupt:
         # Before a command started, or while it was ending.
         print("datacheck: interrupted", file=sys.stderr)

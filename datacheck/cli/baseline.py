@@ -12,10 +12,8 @@ from datacheck.cli.terminal import progress_on_terminal
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
 
-__all__ = ["write"]
 
-
-@with_configuration(without=["notes", "baseline", "no_baseline", "cache", "cache_dir", "color"])
+@with_configuration(without=["notes", "baseline", "no_baseline", "cache", "cache_dir", "color", "trust_statistics"])
 def write(
     configuration: Configuration,
     paths: Paths = None,

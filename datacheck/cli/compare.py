@@ -9,14 +9,13 @@ import typer
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.help import CHECKS, argument, option
-from datacheck.cli.options import Formats, OutputFiles
-from datacheck.cli.report_outputs import pair_outputs, write_reports
+from datacheck.cli.options import Formats, Limit, OutputFiles, Quiet, Summary
+from datacheck.cli.report_outputs import limit_of_text, pair_outputs, write_reports
+from datacheck.cli.sharing import Results, ShardChoice, end_of_shard, executor_for
 from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
-
-__all__ = ["compare"]
 
 
 def _threshold(help_text: str, default: str) -> Any:
@@ -56,7 +55,7 @@ Drift = Annotated[
 
 
 # Here --exclude is about fields. The configuration can exclude files.
-@with_configuration(without=["exclude", "notes", "baseline", "no_baseline", "cache", "cache_dir"])
+@with_configuration(without=["exclude", "notes", "baseline", "no_baseline", "cache", "cache_dir", "trust_statistics"])
 def compare(
     ctx: typer.Context,
     configuration: Configuration,
@@ -73,6 +72,11 @@ def compare(
     drift: Drift = True,
     format: Formats = None,  # noqa: A002 - the option's name
     output: OutputFiles = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    summary: Summary = False,
+    shard: ShardChoice = None,
+    results: Results = None,
 ) -> int:
     """Find leaks and drift between training data and other data.
 
@@ -86,6 +90,7 @@ def compare(
     """
     settings = configuration.settings
     outputs = pair_outputs(ctx, format or (), output or (), settings.format)
+    most = limit_of_text(limit, quiet=quiet, summary=summary)
 
     from datacheck.gate.comparing import compare_configured, distributions_configured
 
@@ -98,8 +103,12 @@ def compare(
         "distance": distance,
         "rate": rate,
     }
+    executor = executor_for(shard, results)
     with progress_on_terminal() as progress:
-        report = compare_configured(train, others, configuration, given=given, drift=drift, progress=progress)
+        report = compare_configured(
+            train, others, configuration, given=given, drift=drift, executor=executor, progress=progress
+        )
+    end_of_shard(executor)
     datasets = {path: [path] for path in (train, *others)}
-    write_reports(report, outputs, settings.color, partial(distributions_configured, datasets, configuration))
+    write_reports(report, outputs, settings.color, partial(distributions_configured, datasets, configuration), most)
     return exit_code_of(report)

@@ -11,8 +11,6 @@ from datacheck.cli.help import argument
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
 
-__all__ = ["config"]
-
 
 @with_configuration()
 def config(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from datacheck.cli.options import ColorChoice, RowsChoice
     from datacheck.gate.configuration import Configuration
 
-__all__ = ["with_configuration"]
 
 Command = Callable[..., int]
 
@@ -32,10 +31,11 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "color": (options.Color, None),
     "rows": (options.Rows, None),
     "workers": (options.Workers, None),
+    "reading": (options.Reading, None),
     "config": (options.Config, None),
 }
-#: Options about text tables, which are one setting.
-_CSV_OPTIONS: dict[str, Any] = {
+#: Options that are keys of one setting, ``reading``.
+_READING_OPTIONS: dict[str, Any] = {
     "csv_delimiter": options.CsvDelimiter,
     "csv_decimal": options.CsvDecimal,
     "csv_thousands": options.CsvThousands,
@@ -44,8 +44,9 @@ _CSV_OPTIONS: dict[str, Any] = {
     "csv_null_values": options.CsvNullValues,
     "csv_header": options.CsvHeader,
     "csv_comment": options.CsvComment,
+    "trust_statistics": options.TrustStatistics,
 }
-_OPTIONS |= {name: (declared, None) for name, declared in _CSV_OPTIONS.items()}
+_OPTIONS |= {name: (declared, None) for name, declared in _READING_OPTIONS.items()}
 
 
 def with_configuration(*, without: Sequence[str] = ()) -> Callable[[Command], Command]:
@@ -96,7 +97,8 @@ def _build_configuration(
     color: ColorChoice | None = None,
     rows: RowsChoice | None = None,
     workers: int | None = None,
-    **csv: Any,
+    reading: Sequence[str] | None = None,
+    **named_reading: Any,
 ) -> Configuration:
     """The configuration for a command. Raises ``ConfigurationError`` and ``UsageError``."""
     import os
@@ -120,7 +122,7 @@ def _build_configuration(
         "schema": schema,
         "select": split(select),
         "ignore": split(ignore),
-        "severity": None if pairs is None else parse_pairs(pairs, "--severity"),
+        "severity": None if pairs is None else parse_pairs(pairs, "--severity", "CODE=LEVEL such as DC104=warning"),
         "exclude": list(exclude) if exclude else None,
         "notes": notes,
         "baseline": False if no_baseline else baseline,
@@ -129,7 +131,9 @@ def _build_configuration(
         "color": None if color is None else color.value,
         "rows": None if rows is None else rows.value,
         "workers": workers,
-        "reading": _reading(csv),
+        "reading": _reading(
+            parse_pairs(reading or (), "--reading", "NAME=VALUE such as verify_checksums=false"), named_reading
+        ),
     }
     named = {"cache": "--no-cache" if cache is False else "--cache", "reading": "command line"}
     if notes is False:
@@ -139,9 +143,9 @@ def _build_configuration(
     return configure(given, config=config, place_of=lambda key: named.get(key, f"--{key}"))
 
 
-def _reading(given: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options about text tables as the setting ``reading``; None if none is given."""
-    reading = {name: value for name, value in given.items() if value is not None}
+def _reading(pairs: Mapping[str, str], named: Mapping[str, Any]) -> dict[str, Any] | None:
+    """``--reading`` and the options that are keys of it as the setting ``reading``; None if none is given."""
+    reading: dict[str, Any] = {**pairs, **{name: value for name, value in named.items() if value is not None}}
     if reading.get("csv_delimiter") in ("\\t", "tab"):
         reading["csv_delimiter"] = "\t"
     if "csv_null_values" in reading:

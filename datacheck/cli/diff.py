@@ -8,8 +8,7 @@ from typing import Annotated
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import OUTPUT, argument, option
 from datacheck.cli.options import SCHEMA_HELP
-
-__all__ = ["diff"]
+from datacheck.cli.terminal import flushed_stdout
 
 
 class DiffFormat(StrEnum):
@@ -34,8 +33,9 @@ def diff(
     Example: datacheck schema diff old.yaml schemas/flights.yaml
     """
     from datacheck.schema.diff import diff_schemas
-    from datacheck.schema.loading import load_schema
+    from datacheck.storage.documents import load_schema
 
     found = diff_schemas(load_schema(first), load_schema(second))
-    print(found.to_json() if format is DiffFormat.json else found)
+    with flushed_stdout():
+        print(found.to_json() if format is DiffFormat.json else found)
     return FINDINGS if found.changes else CLEAN

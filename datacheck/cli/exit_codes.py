@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CLEAN", "COULD_NOT_RUN", "FINDINGS", "INTERRUPTED"]
-
 CLEAN = 0
 FINDINGS = 1
 COULD_NOT_RUN = 2
 #: What a shell reports for a process that SIGINT ended.
 INTERRUPTED = 130
+#: What a shell reports for a process that SIGTERM ended.
+TERMINATED = 143

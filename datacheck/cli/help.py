@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["CHECKS", "INPUT", "OUTPUT", "PERFORMANCE", "TEXT_TABLES", "HelpCommand", "argument", "option"]
+from datacheck.errors import nearest_name
+from datacheck.text import plain
 
 INPUT = "Input"
 TEXT_TABLES = "CSV, TSV and TXT"
@@ -16,6 +17,34 @@ OUTPUT = "Output"
 PERFORMANCE = "Performance"
 
 _ORDER = ("Arguments", INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE, "Options")
+#: What other tools call a command.
+_SYNONYMS = {
+    "check": "scan",
+    "validate": "scan",
+    "lint": "scan",
+    "test": "scan",
+    "apply": "run",
+    "repair": "run",
+    "transform": "clean",
+    "infer": "schema infer",
+    "profile": "schema infer",
+    "show": "schema show",
+    "quarantine": "requeue",
+    "drift": "compare",
+    "version": "--version",
+    "help": "--help",
+}
+_EXAMPLES = {
+    "datacheck": (
+        "datacheck scan data/",
+        "datacheck init data/",
+        "datacheck run pipeline.yaml --dry-run",
+        "datacheck explain DC101",
+    ),
+    "schema": ("datacheck schema infer data/train -o schema.yaml", "datacheck schema check schema.yaml"),
+    "baseline": ("datacheck baseline write data",),
+    "merge": ("datacheck run pipeline.yaml --shard 1/2", "datacheck merge run pipeline.yaml"),
+}
 
 
 def option(
@@ -38,6 +67,18 @@ def argument(metavar: str, text: str, *, default: str | bool = False) -> Any:
 class HelpCommand(TyperCommand):
     """A command that lists its options by ``rich_help_panel``, in plain text."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+        except Exception as error:
+            if hasattr(error, "possibilities"):  # an unknown option: the class is not public
+                name = str(vars(error)["option_name"])
+                vars(error).update(message=_unknown_option(name, self, ctx), possibilities=None)
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
         for parameter in self.get_params(ctx):
@@ -52,3 +93,55 @@ class HelpCommand(TyperCommand):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+
+def _unknown_option(name: str, command: Any, ctx: Any) -> str:
+    """What is wrong with an option, with the nearest one; dashes make no name more like another."""
+    known = {one.lstrip("-"): one for parameter in command.get_params(ctx) for one in parameter.opts}
+    words = {word: option for word, option in known.items() if len(word) > 1}
+    hint = nearest_name(name.lstrip("-"), words)
+    other = name.swapcase()
+    if hint:
+        word = hint.partition("'")[2].partition("'")[0]
+        hint = f"; did you mean '{words[word]}'?"
+    elif other.lstrip("-") in known:
+        hint = f"; did you mean '{other}'?"
+    return f"unknown option '{plain(name, 60)}'{hint}"
+
+
+class HelpGroup(TyperGroup):
+    """A group that lists its commands by ``rich_help_panel``, with examples, and knows what others call them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if hasattr(error, "possibilities"):
+                name = str(vars(error)["option_name"])
+                vars(error).update(message=_unknown_option(name, self, ctx), possibilities=None)
+            raise
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for name, command in self.commands.items():
+            group = getattr(command, "rich_help_panel", None)
+            groups.setdefault(group if isinstance(group, str) else "Commands", []).append(
+                (name, command.get_short_help_str(width))
+            )
+        for title, commands in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(commands, col_max=max(map(len, self.commands)))
+        if examples := _EXAMPLES.get(ctx.info_name):
+            with formatter.section("Examples"):
+                for example in examples:
+                    formatter.write_text(example)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            synonym = _SYNONYMS.get(name.lower())
+            known = synonym is not None and (synonym.startswith("-") or synonym.split()[0] in self.commands)
+            hint = f"; did you mean '{synonym}'?" if known else nearest_name(name, self.commands)
+            ctx.fail(f"unknown command '{plain(name, 60)}'{hint}")
+        return super().resolve_command(ctx, args)

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import sys
-from os.path import lexists
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import CHECKS, OUTPUT, argument, option
+from datacheck.cli.sharing import Results, ShardChoice, end_of_shard, executor_for
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
+    from datacheck.errors import SourceError
     from datacheck.findings import Finding
     from datacheck.gate.configuration import Configuration
+    from datacheck.profile.infer.infer import Inference
 
-__all__ = ["infer", "print_list"]
 
 #: Findings to list; a scan prints them all.
 _MAX_LISTED = 100
 
 #: The options that a command without checks does not have.
 NO_CHECKS = [
+    "trust_statistics",
     "schema",
     "select",
     "ignore",
@@ -37,6 +39,18 @@ NO_CHECKS = [
     "cache",
     "cache_dir",
     "color",
+]
+
+
+Page = Annotated[
+    str | None,
+    option(
+        OUTPUT,
+        "Also write a page: the draft, what looks wrong, distributions.",
+        "--html",
+        metavar="FILE",
+        default="none",
+    ),
 ]
 
 
@@ -52,6 +66,9 @@ def infer(
     permissive: Annotated[
         bool, option(CHECKS, "Allow everything that occurs in the data, so that it passes.", "--permissive")
     ] = False,
+    html: Page = None,
+    shard: ShardChoice = None,
+    results: Results = None,
 ) -> int:
     """Suggest a schema for the data, and list what looks wrong in it.
 
@@ -59,7 +76,7 @@ def infer(
     fields without duplicates become keys. Comments in the file show what was observed.
 
     What looks like a fault is not allowed: a few NaN or infinities, a sentinel such as -999, outliers, rare variants of a
-    text. A scan with the schema reports exactly what is listed. With --permissive the data passes.
+    text. A scan with the schema reports what is listed, too. With --permissive the data passes.
 
     Review the schema before you use it: it describes the data as it was, not as it should be.
 
@@ -67,43 +84,77 @@ def infer(
 
     Example: datacheck schema infer data/train -o schemas/train.yaml
     """
-    from datacheck.errors import OutputError
     from datacheck.jobs.execution import Execution
     from datacheck.profile.infer.infer import infer_with_notes
-    from datacheck.publishing.named_file import write_named
-    from datacheck.text import plain, quantity
 
     if output == "-":
         output = None
-    if output and lexists(output) and not overwrite:
-        raise OutputError(f"{plain(output)} already exists; replace it with --overwrite, or choose another name")
-    name = Path(output).name.partition(".")[0] if output else None
+    if output and not overwrite:
+        _require_new(output)
+    name = PurePosixPath(output).name.partition(".")[0] if output else None
+    executor = executor_for(shard, results)
     with progress_on_terminal() as progress:
         found = infer_with_notes(
             paths,
             name=name or None,
-            execution=Execution(configuration.settings.workers, progress=progress),
+            execution=Execution(configuration.settings.workers, executor, progress),
             options=configuration.settings.read_options,
             permissive=permissive,
             with_list=True,
         )
-    text = found.to_yaml()
+    end_of_shard(executor)
     with flushed_stdout():
-        if output is None:
-            print(text, end="")
-        else:
-            write_named(output, text.encode())
-            print(f"{plain(output)}: {quantity(len(found.schema.fields), 'field')}")
+        _write_schema(output, found)
         print_list(found.listed, sys.stderr if output is None else sys.stdout)
-    if not found.errors:
-        return CLEAN
-    files = quantity(len(found.errors), "file")
-    print(
-        f"datacheck: left out {files} that could not be read; the schema may be too strict for them:", file=sys.stderr
-    )
-    for error in found.errors:
+    if html is not None:
+        _write_page(html, found, paths, configuration)
+    _print_unread(found.errors)
+    return FINDINGS if found.errors else CLEAN
+
+
+def _require_new(output: str) -> None:
+    from datacheck.errors import OutputError
+    from datacheck.storage.documents import exists
+    from datacheck.storage.os_errors import output_errors
+    from datacheck.text import plain
+
+    with output_errors(output, in_parts=False):
+        is_there = exists(output)
+    if is_there:
+        raise OutputError(f"{plain(output)} already exists; replace it with --overwrite, or choose another name")
+
+
+def _write_schema(output: str | None, found: Inference) -> None:
+    from datacheck.publishing.named_file import write_named
+    from datacheck.text import plain, quantity
+
+    if output is None:
+        print(found.to_yaml(), end="")
+    else:
+        write_named(output, found.to_yaml().encode())
+        print(f"{plain(output)}: {quantity(len(found.schema.fields), 'field')}")
+
+
+def _write_page(path: str, found: Inference, inputs: list[str], configuration: Configuration) -> None:
+    from datacheck.profile.distributions import distributions
+    from datacheck.profile.infer.page import page_of_inference
+    from datacheck.publishing.named_file import write_named
+
+    settings = configuration.settings
+    shown = distributions({"data": inputs}, options=settings.read_options, workers=settings.workers)
+    write_named(path, page_of_inference(found, shown).encode())
+
+
+def _print_unread(errors: Sequence[SourceError]) -> None:
+    """List the files that the schema doesn't describe."""
+    from datacheck.text import plain, quantity
+
+    if errors:
+        files = quantity(len(errors), "file")
+        problem = f"left out {files} that could not be read; the schema may be too strict for them:"
+        print(f"datacheck: {problem}", file=sys.stderr)
+    for error in errors:
         print(f"  {plain(str(error))}", file=sys.stderr)
-    return FINDINGS
 
 
 def print_list(listed: Sequence[Finding], stream: TextIO) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from os.path import lexists
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from datacheck.cli.config_options import with_configuration
@@ -15,8 +13,6 @@ from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
-
-__all__ = ["init"]
 
 
 @with_configuration(without=NO_CHECKS)
@@ -32,8 +28,8 @@ def init(
     """Draft a schema, a pipeline and a configuration.
 
     Writes schema.yaml, as 'schema infer' suggests it, pipeline.yaml, in which rows that break the schema are set aside, and
-    datacheck.yaml, the configuration of 'datacheck scan'. It asks nothing: what it chose stands in comments. Splits are those
-    that the paths name: train, val, test. What looks wrong in the data is listed.
+    datacheck.yaml, the configuration of 'datacheck scan'. It asks nothing: its choices are explained in comments. Splits are
+    those that the paths name: train, val, test. What looks wrong in the data is listed.
 
     Files that cannot be read are left out and listed at the end, and the exit code is 1.
 
@@ -44,10 +40,11 @@ def init(
     from datacheck.gate.project import PIPELINE, SCHEMA, draft_project
     from datacheck.jobs.execution import Execution
     from datacheck.publishing.named_file import write_named
+    from datacheck.storage.documents import exists, join_path
     from datacheck.text import plain, quantity
 
-    targets = {name: str(Path(output) / name) for name in (SCHEMA, PIPELINE, YAML)}
-    existing = [path for path in targets.values() if lexists(path)]
+    targets = {name: join_path(output, name) for name in (SCHEMA, PIPELINE, YAML)}
+    existing = [path for path in targets.values() if exists(path)]
     if existing and not overwrite:
         raise OutputError(
             f"{plain(existing[0])} already exists; replace it with --overwrite, or choose another folder with -o"
@@ -73,7 +70,8 @@ def init(
 
 
 def _make_folder(path: str) -> None:
+    from datacheck.storage import storage_of
     from datacheck.storage.os_errors import output_errors
 
-    with output_errors(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+    with output_errors(path, in_parts=False):
+        storage_of(path).make_folder(path or ".")

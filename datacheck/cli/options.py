@@ -7,43 +7,6 @@ from typing import Annotated, Any
 
 from datacheck.cli.help import CHECKS, INPUT, OUTPUT, PERFORMANCE, TEXT_TABLES, argument, option
 
-__all__ = [
-    "SCHEMA_HELP",
-    "Baseline",
-    "Cache",
-    "CacheDir",
-    "Color",
-    "ColorChoice",
-    "Config",
-    "CsvComment",
-    "CsvDecimal",
-    "CsvDelimiter",
-    "CsvEncoding",
-    "CsvHeader",
-    "CsvNullValues",
-    "CsvQuote",
-    "CsvThousands",
-    "Exclude",
-    "Format",
-    "Formats",
-    "Ignore",
-    "Limit",
-    "NoBaseline",
-    "Notes",
-    "OutputFiles",
-    "OutputFormat",
-    "Overwrite",
-    "Paths",
-    "Pipeline",
-    "Quiet",
-    "Rows",
-    "RowsChoice",
-    "Schema",
-    "Select",
-    "Severity",
-    "Workers",
-]
-
 SCHEMA_HELP = "Schema file (YAML), or a pandera model as package.module:Model."
 _FORMAT_HELP = "Report format: text, json, jsonl, sarif, junit, github, gitlab, markdown or html."
 
@@ -111,6 +74,20 @@ Limit = Annotated[
 ]
 Quiet = Annotated[
     bool, option(OUTPUT, "Print only the last line of text: how much was found in what.", "--quiet", "-q")
+]
+Summary = Annotated[
+    bool, option(OUTPUT, "Print only a table: how much of what in which field, in how many files.", "--summary")
+]
+ShowRows = Annotated[
+    int,
+    option(
+        OUTPUT,
+        "Also print the first N bad rows, as 'datacheck rows' does.",
+        "--show-rows",
+        metavar="N",
+        default="none",
+        min_value=0,
+    ),
 ]
 Formats = Annotated[
     list[OutputFormat] | None,
@@ -191,6 +168,27 @@ Notes = Annotated[
         default="no notes",
     ),
 ]
+Sample = Annotated[
+    str | None,
+    option(
+        INPUT,
+        "Check a share of the files only, for a first look at what is large: always the same units of work. The report says"
+        " what was left out.",
+        "--sample",
+        metavar="SHARE",
+        default="everything",
+    ),
+]
+TrustStatistics = Annotated[
+    bool | None,
+    option(
+        PERFORMANCE,
+        "Leave Parquet columns unread where the statistics in the footer prove every rule, as far as their writer can be"
+        " trusted. The report says how many.",
+        "--trust-statistics",
+        default="read everything",
+    ),
+]
 NoBaseline = Annotated[bool, option(CHECKS, "Fail on known findings too.", "--no-baseline")]
 Cache = Annotated[
     bool | None, option(PERFORMANCE, "Reuse the verdicts on unchanged files.", "--cache/--no-cache", default="cache")
@@ -208,6 +206,16 @@ Rows = Annotated[
         "--rows",
         metavar="WHAT",
         default="first-axis",
+    ),
+]
+Reading = Annotated[
+    list[str] | None,
+    option(
+        INPUT,
+        "How to read files: any key of 'reading' in the configuration, such as verify_checksums=false,"
+        " max_whole_file_bytes=4294967296 or table_version=12. Can be repeated.",
+        "--reading",
+        metavar="NAME=VALUE",
     ),
 ]
 Config = Annotated[
@@ -231,16 +239,14 @@ CsvDelimiter = Annotated[
     _of_text(
         "delimiter",
         "CHARACTER",
-        "What separates columns; 'whitespace' for any number of blanks, '\\t' for a tab.",
+        "The column separator; 'whitespace' for any number of blanks, '\\t' for a tab.",
         "a comma; in .tsv a tab; in .txt what the file has",
     ),
 ]
 CsvDecimal = Annotated[str | None, _of_text("decimal", "CHARACTER", "The decimal mark of numbers, '.' or ','.", "'.'")]
-CsvThousands = Annotated[
-    str | None, _of_text("thousands", "CHARACTER", "What separates the thousands of numbers.", "none")
-]
+CsvThousands = Annotated[str | None, _of_text("thousands", "CHARACTER", "The thousands separator of numbers.", "none")]
 CsvQuote = Annotated[
-    str | None, _of_text("quote", "CHARACTER", "The quote around cells; '' if quotes are text.", "'\"'")
+    str | None, _of_text("quote", "CHARACTER", "The quote character around cells; '' if quotes are text.", "'\"'")
 ]
 CsvEncoding = Annotated[str | None, _of_text("encoding", "NAME", "The encoding, such as latin-1 or utf-16.", "utf-8")]
 CsvNullValues = Annotated[

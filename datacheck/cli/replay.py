@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from datacheck.cli.help import OUTPUT, argument, option
+from datacheck.cli.terminal import flushed_stdout
 
 if TYPE_CHECKING:
     from datacheck.errors import UsageError
     from datacheck.torch.guard.bundle import Bundle
     from datacheck.torch.guard.bundle_replay import BundleReplay
 
-__all__ = ["replay"]
 
 FORMATS = ("text", "json")
 
@@ -61,9 +61,12 @@ def replay(
         raise
     except Exception as error:  # the user's code, on the bundle's batch
         raise _raised("the step", error) from error
-    print(
-        json.dumps(_record(bundle, saved, replayed), indent=2) if format == "json" else _text(bundle, saved, replayed)
-    )
+    with flushed_stdout():
+        print(
+            json.dumps(_record(bundle, saved, replayed), indent=2)
+            if format == "json"
+            else _text(bundle, saved, replayed)
+        )
     return 0 if replayed.diagnosis is None else 1
 
 

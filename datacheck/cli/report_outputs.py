@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from datacheck.reports.distributions import FieldDistribution
     from datacheck.reports.report import Report
 
-__all__ = ["OrderedCommand", "ReportOutput", "pair_outputs", "write_reports"]
 
 _ORDER = "datacheck.order"
 #: Stands for standard output.
@@ -27,10 +25,10 @@ class OrderedCommand(HelpCommand):
     """A command that records the order of its options, for :func:`pair_outputs`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # Parsing consumes the list, and super() parses again below.
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        # Parsing consumes the list.
+        rest: list[str] = super().parse_args(ctx, list(args))
+        _, _, order = self.make_parser(ctx).parse_args(args=args)
         ctx.meta[_ORDER] = [parameter.name for parameter in order]
-        rest: list[str] = super().parse_args(ctx, args)
         return rest
 
 
@@ -73,6 +71,15 @@ def _check_distinct(outputs: Sequence[ReportOutput]) -> None:
             raise UsageError(f"-o {plain(path)} is given twice; each format needs its own file")
 
 
+def limit_of_text(limit: int | None, *, quiet: bool, summary: bool) -> int:
+    """How much of the findings text shows. Raises ``UsageError`` for options that contradict each other."""
+    from datacheck.reports.text import LAST_LINE_ONLY, MAX_LINES, TABLE_ONLY
+
+    if quiet + summary + (limit is not None) > 1:
+        raise UsageError("give only one of --limit, --quiet and --summary")
+    return LAST_LINE_ONLY if quiet else TABLE_ONLY if summary else MAX_LINES if limit is None else limit
+
+
 def write_reports(
     report: Report,
     outputs: Sequence[ReportOutput],
@@ -99,8 +106,24 @@ def write_reports(
             write_named(output.path, f"{text}\n".encode())
     for output in outputs:
         if output.path is None:
-            with suppress(BrokenPipeError), flushed_stdout():
-                print(render(report, output.format, color=_use_color(color), distributions=fields, limit=most))
+            with flushed_stdout():
+                text = render(report, output.format, color=_use_color(color), distributions=fields, limit=most)
+                if output.format == "text":
+                    print(_with_links(text, report) if _shows_links() else text)
+                else:
+                    _print_utf8(text)
+
+
+def _print_utf8(text: str) -> None:
+    """Print what programs read: in UTF-8, as files are, whatever the encoding of stdout is (on Windows often another)."""
+    import sys
+
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:
+        print(text)
+        return
+    sys.stdout.flush()
+    binary.write(f"{text}\n".encode())
 
 
 def _use_color(color: str) -> bool:
@@ -116,3 +139,35 @@ def _use_color(color: str) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+#: What terminals that open links (OSC 8) say of themselves.
+_WITH_LINKS = ("WT_SESSION", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "DOMTERM", "WEZTERM_PANE", "GHOSTTY_RESOURCES_DIR")
+_PROGRAMS_WITH_LINKS = ("iTerm.app", "vscode", "WezTerm", "Hyper", "ghostty", "Tabby", "rio")
+_TERMS_WITH_LINKS = ("xterm-kitty", "alacritty", "foot", "xterm-ghostty", "contour")
+
+
+def _shows_links() -> bool:
+    """Whether stdout is a terminal that shows links. FORCE_HYPERLINK says so, or with 0 that it is not."""
+    import os
+    import sys
+
+    variables = os.environ
+    forced = variables.get("FORCE_HYPERLINK")
+    if forced is not None:
+        return forced not in ("", "0", "false")
+    if not sys.stdout.isatty() or variables.get("TERM") == "dumb":
+        return False
+    vte = variables.get("VTE_VERSION", "")
+    return (
+        any(variables.get(name) for name in _WITH_LINKS)
+        or variables.get("TERM_PROGRAM") in _PROGRAMS_WITH_LINKS
+        or variables.get("TERM") in _TERMS_WITH_LINKS
+        or (vte.isdecimal() and int(vte) >= 5000)
+    )
+
+
+def _with_links(text: str, report: Report) -> str:
+    from datacheck.reports.links import link_files
+
+    return link_files(text, [finding.uri for finding in report.findings])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from datacheck.gate.configuration import Configuration
     from datacheck.jobs.bad_rows import BadRow
 
-__all__ = ["rows"]
 
 _MAX_COLUMNS = 8
 _MAX_WIDTH = 28
 _FORMATS = ("text", "jsonl")
 
 _WITHOUT = (
+    "trust_statistics",
     "select",
     "ignore",
     "severity",
@@ -46,7 +46,7 @@ def rows(
     where: Annotated[
         list[str] | None,
         option(
-            CHECKS, "Only rows that break this code, such as DC101. Repeat it for several.", "--where", metavar="CODE"
+            CHECKS, "Only rows with this code, such as DC101 or nan. Repeat it for several.", "--where", metavar="CODE"
         ),
     ] = None,
     field: Annotated[
@@ -73,38 +73,48 @@ def rows(
     Example: datacheck rows data/train --where DC101 --limit 5
     """
     from datacheck.cli.terminal import flushed_stdout
+    from datacheck.codes import code_named
     from datacheck.errors import UsageError, nearest_name
-    from datacheck.gate.checking import schema_chooser
-    from datacheck.jobs.bad_rows import find_bad_rows
 
     if format not in _FORMATS:
         raise UsageError(f"--format {plain(format)}: expected text or jsonl{nearest_name(format, _FORMATS)}")
-    settings = configuration.settings
-    found = find_bad_rows(
-        paths or settings.paths or ".",
-        schema_chooser(configuration),
-        codes=[code.upper() for code in where or ()],
-        fields=field or (),
-        options=settings.read_options,
-    )
+    found = find_configured_rows(paths, configuration, codes=list(map(code_named, where or ())), fields=field or ())
     shown = list(islice(found, limit)) if limit else found
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else ()
     number = 0
-    with flushed_stdout():
-        if format == "jsonl":
-            for one in shown:
-                number += 1
+    if format == "jsonl":
+        with flushed_stdout():
+            for number, one in enumerate(shown, 1):  # noqa: B007 - where it ended is the result
                 print(json.dumps(one.to_dict(), allow_nan=False))
-        else:
-            kept = list(shown)
-            number = len(kept)
-            _print_table(kept, wanted)
+    else:
+        kept = list(shown)
+        number = len(kept)
+        with flushed_stdout():
+            print_rows(kept, wanted)
             if limit and number == limit:
                 print(f"the first {limit:,}; --limit 0 prints all")
     return FINDINGS if number else CLEAN
 
 
-def _print_table(found: Sequence[BadRow], wanted: Sequence[str]) -> None:
+def find_configured_rows(
+    paths: Sequence[str] | None, configuration: Configuration, codes: Sequence[str] = (), fields: Sequence[str] = ()
+) -> Iterator[BadRow]:
+    """The bad rows of files, each by the schema that the configuration has for it."""
+    from datacheck.gate.checking import schema_chooser
+    from datacheck.jobs.bad_rows import find_bad_rows
+
+    settings = configuration.settings
+    return find_bad_rows(
+        paths or settings.paths or ".",
+        schema_chooser(configuration),
+        codes=codes,
+        fields=fields,
+        options=settings.read_options,
+    )
+
+
+def print_rows(found: Sequence[BadRow], wanted: Sequence[str] = ()) -> None:
+    """Print rows as a table, with the ``wanted`` columns or the bad ones first."""
     from datacheck.reports.text import format_table
 
     if not found:

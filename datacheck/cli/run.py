@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import INPUT, OUTPUT, argument, option
 from datacheck.cli.options import ColorChoice, Format, Formats, OutputFiles, OutputFormat, Overwrite, Pipeline, Workers
 from datacheck.cli.report_outputs import pair_outputs, write_reports
-from datacheck.cli.terminal import exit_code_of, print_report, progress_on_terminal
+from datacheck.cli.sharing import (
+    Address,
+    ExecutorChoice,
+    ExecutorName,
+    Results,
+    ShardChoice,
+    end_of_shard,
+    executor_for,
+)
+from datacheck.cli.terminal import exit_code_of, flushed_stdout, print_report, progress_on_terminal
 
 if TYPE_CHECKING:
     from datacheck.reports.distributions import FieldDistribution
-
-__all__ = ["clean", "fit", "run"]
 
 
 def run(
@@ -25,6 +33,12 @@ def run(
     output: OutputFiles = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, option(OUTPUT, "Show what would be read, done and written, and write nothing.", "--dry-run")
+    ] = False,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
+    shard: ShardChoice = None,
 ) -> int:
     """Run a pipeline: scan, repair, split and publish its inputs.
 
@@ -34,11 +48,15 @@ def run(
     Example: datacheck run pipelines/flights.yaml --format html -o report.html --format text
     """
     outputs = pair_outputs(ctx, format or (), output or (), OutputFormat.text)
+    if dry_run:
+        return _dry_run(pipeline, workers, overwrite=overwrite, has_formats=bool(format or output))
 
     from datacheck.jobs.run import run as run_pipeline
 
+    chosen = executor_for(shard, None, executor, address)
     with progress_on_terminal() as progress:
-        report = run_pipeline(pipeline, workers=workers, progress=progress, overwrite=overwrite)
+        report = run_pipeline(pipeline, workers=workers, executor=chosen, progress=progress, overwrite=overwrite)
+    end_of_shard(chosen)
 
     def distributions() -> list[FieldDistribution]:
         from datacheck.profile.distributions import distributions_of_run
@@ -49,6 +67,18 @@ def run(
     return exit_code_of(report)
 
 
+def _dry_run(pipeline: str, workers: int | None, *, overwrite: bool, has_formats: bool) -> int:
+    from datacheck.errors import UsageError
+    from datacheck.jobs.dry_run import plan_run
+
+    if has_formats:
+        raise UsageError("--dry-run prints text, and there is no report yet: leave out --format and -o")
+    plan = plan_run(pipeline, workers=workers, overwrite=overwrite)
+    with flushed_stdout():
+        print(plan)
+    return CLEAN if plan.ok else FINDINGS
+
+
 def fit(
     pipeline: Pipeline,
     *,
@@ -56,6 +86,10 @@ def fit(
         str, option(OUTPUT, "File to write.", "--output", "-o", metavar="FILE", default=True)
     ] = "statistics.json",
     workers: Workers = None,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
+    shard: ShardChoice = None,
+    results: Results = None,
 ) -> int:
     """Learn the statistics of a pipeline from its training split.
 
@@ -66,10 +100,17 @@ def fit(
     from datacheck.jobs.run import fit as fit_pipeline
     from datacheck.publishing.named_file import write_named
 
+    chosen = executor_for(shard, results, executor, address)
     with progress_on_terminal() as progress:
-        statistics = fit_pipeline(pipeline, workers=workers, progress=progress)
+        statistics = fit_pipeline(pipeline, workers=workers, executor=chosen, progress=progress)
+    end_of_shard(chosen)
     write_named(output, statistics.to_json().encode())
-    print(f"{output}: {len(statistics.learned):,} statistics from {statistics.num_rows:,} rows")
+    num_learned = len(statistics.learned)
+    print(
+        f"{output}: {num_learned:,} statistics from {statistics.num_rows:,} rows"
+        if num_learned
+        else f"{output}: no statistics, because no rule of {pipeline} learns from data"
+    )
     return 0
 
 
@@ -99,6 +140,9 @@ def clean(
     format: Format = OutputFormat.text,  # noqa: A002 - the option's name
     workers: Workers = None,
     overwrite: Overwrite = False,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
+    shard: ShardChoice = None,
 ) -> int:
     """Clean data with statistics that were learned before.
 
@@ -108,6 +152,7 @@ def clean(
     """
     from datacheck.jobs.run import clean as clean_data
 
+    chosen = executor_for(shard, None, executor, address)
     with progress_on_terminal() as progress:
         report = clean_data(
             pipeline,
@@ -116,8 +161,10 @@ def clean(
             output,
             split=split,
             workers=workers,
+            executor=chosen,
             progress=progress,
             overwrite=overwrite,
         )
+    end_of_shard(chosen)
     print_report(report, format)
     return exit_code_of(report)

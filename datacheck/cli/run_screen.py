@@ -13,8 +13,6 @@ from rich.text import Text
 from datacheck.reports.training_run import TrainingRun
 from datacheck.text import count
 
-__all__ = ["draw_run", "sparkline"]
-
 _BARS = "▁▂▃▄▅▆▇█"
 #: What is shown, in this order, with its label and its format.
 _NUMBERS = (
@@ -107,7 +105,6 @@ def _trips(run: TrainingRun) -> Text:
         text.append("\n" if number else "")
         text.append(f"step {count(step)}: ", style="bold")
         text.append(message)
-        headline = run.headlines.get(step)
-        if headline:
-            text.append(f"\n    {headline}", style="red")
+        if step in run.diagnoses:
+            text.append(f"\n    {run.diagnoses[step].headline}", style="red")
     return text

@@ -7,8 +7,7 @@ from typing import Annotated
 from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN
 from datacheck.cli.help import INPUT, argument, option
 from datacheck.cli.options import SCHEMA_HELP
-
-__all__ = ["check", "show"]
+from datacheck.cli.terminal import flushed_stdout
 
 
 def check(
@@ -41,7 +40,8 @@ def check(
             print(error, file=sys.stderr)
             num_wrong += 1
         else:
-            print(f"{plain(reference)}: {description}")
+            with flushed_stdout():
+                print(f"{plain(reference)}: {description}")
     return COULD_NOT_RUN if num_wrong else CLEAN
 
 
@@ -54,7 +54,7 @@ def show(
 
     Example: datacheck schema show schemas/flights.yaml
     """
-    from datacheck.schema.loading import dump_schema, load_schema
+    from datacheck.storage.documents import load_schema
 
-    print(dump_schema(load_schema(schema)), end="")
+    print(load_schema(schema).to_yaml(), end="")
     return 0

@@ -6,8 +6,6 @@ import io
 import os
 import sys
 
-__all__ = ["prepare_streams"]
-
 
 def prepare_streams() -> None:
     """Make standard output and error usable: discarded where they are closed, with escapes where ASCII is all they have."""

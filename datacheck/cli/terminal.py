@@ -5,39 +5,37 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.errors import OutputError
-from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.progress import NullProgress, Progress, ProgressBar
 from datacheck.reports.report import Report
-
-__all__ = ["discard_stdout", "exit_code_of", "flushed_stdout", "print_report", "progress_on_terminal"]
 
 
 def print_report(report: Report, format: str) -> None:  # noqa: A002 - the option's name
-    """Print a report to stdout. A closed pipe is not an error: the exit code has the result too."""
+    """Print a report to stdout."""
     from datacheck.reports.formats import render
 
-    with suppress(BrokenPipeError), flushed_stdout():
+    with flushed_stdout():
         print(render(report, format))
 
 
 @contextmanager
 def flushed_stdout() -> Iterator[None]:
-    """Flush stdout at the end of the block.
+    """Flush stdout at the end of the block, which should only print.
 
-    Raises ``BrokenPipeError`` if the reader is gone, and ``OutputError`` if stdout cannot be written. In both cases stdout
-    is redirected to ``os.devnull``, so that buffered text does not fail again when the program ends.
+    A reader that has exited, such as ``head``, ends the block without an error: the exit code has the result too. Raises
+    ``OutputError`` if stdout cannot be written. In both cases stdout is redirected to ``os.devnull``, so that buffered text
+    does not fail again when the program ends.
     """
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
         discard_stdout()
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def discard_stdout() -> None:
@@ -52,11 +50,15 @@ def exit_code_of(report: Report) -> int:
 
 @contextmanager
 def progress_on_terminal() -> Iterator[Progress]:
-    """A progress bar if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield NullProgress()
-        return
-    from datacheck.cli.progress_bar import ProgressBar
+    """A progress bar if stderr is a terminal. A file that is cut short meanwhile is named."""
+    from datacheck.cli.bus_error import name_truncated_files
 
-    with ProgressBar() as bar:
-        yield bar
+    with name_truncated_files():
+        if not sys.stderr.isatty():
+            yield NullProgress()
+            return
+        bar = ProgressBar(leave=False)
+        try:
+            yield bar
+        finally:
+            bar.close()

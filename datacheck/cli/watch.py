@@ -12,7 +12,6 @@ from datacheck.cli.help import OUTPUT, argument, option
 if TYPE_CHECKING:
     from datacheck.reports.training_run import RunReader
 
-__all__ = ["watch"]
 
 #: Seconds between two looks at the files.
 PERIOD = 0.5
@@ -21,9 +20,21 @@ PERIOD = 0.5
 def watch(
     run_dir: Annotated[Path, argument("RUN_DIR", "Folder that was given to the guard as run_dir.")],
     once: Annotated[bool, option(OUTPUT, "Show the run as it is now, and exit.", "--once")] = False,
+    html: Annotated[
+        str | None,
+        option(
+            OUTPUT,
+            "Write a page of the run as it is now to this file, and exit.",
+            "--html",
+            metavar="FILE",
+            default="none",
+        ),
+    ] = None,
     every: Annotated[
         float,
-        option(OUTPUT, "Seconds between two lines, where stdout is no terminal.", "--every", metavar="S", default=True),
+        option(
+            OUTPUT, "Seconds between two lines, where stdout is not a terminal.", "--every", metavar="S", default=True
+        ),
     ] = 30.0,
 ) -> int:
     """Show a training run live.
@@ -44,6 +55,18 @@ def watch(
     if not every > 0:
         raise UsageError(f"--every {every}: expected a number of seconds above 0")
     reader = RunReader(run_dir)
+    if html is not None:
+        from datacheck.publishing.named_file import write_named
+        from datacheck.reports.html.training import page_of_run
+
+        write_named(html, page_of_run(reader.read(), run_dir.resolve().name).encode())
+        return 0
+    if reader.read().step is None:
+        name = plain(str(run_dir))
+        print(
+            f"datacheck: {name} has no step of a training run yet; Guard(..., run_dir={name!r}) writes them",
+            file=sys.stderr,
+        )
     if sys.stdout.isatty():
         _show(reader, once=once)
     else:
@@ -75,8 +98,8 @@ def _print_lines(reader: RunReader, *, once: bool, every: float) -> None:
     while True:
         run = reader.read()
         print(run.summary(), flush=True)
-        for step, headline in run.headlines.items() if once or run.has_ended else ():
-            print(f"step {step:,}: {headline}")
+        for step, diagnosis in run.diagnoses.items() if once or run.has_ended else ():
+            print(f"step {step:,}: {diagnosis.headline}")
         if once or run.has_ended:
             return
         time.sleep(every)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["Code", "Family", "Level"]
-
 #: What a finding of a code is about. ``file``: the file, or a whole column of it.
 Level = Literal["value", "row", "file", "dataset", "training"]
+
+
+#: The indentation of a text after its first line. Line breaks within a paragraph are only there to wrap it.
+_INDENT = " " * 12
+_IN_PARAGRAPH = re.compile(rf"(?<=\S)\n{_INDENT}(?=\S)")
 
 
 class Family(StrEnum):
@@ -35,7 +39,7 @@ class Code:
             ``{rule}`` and ``{detail}``.
         message_of_values: the line of a finding about single values, for a code that is otherwise about a file.
         finds, why, example, remedy: the sections of ``datacheck explain``. An indented line is output in an example,
-            and YAML to copy in a remedy.
+            and YAML to copy in a remedy. Paragraphs are wrapped and indented like the code around them.
         nameless_field: what ``{field}`` is in a finding without a field.
         counts_nulls: whether ``num_checked`` includes nulls.
         becomes_null: whether coercion turns the violating values into nulls, so that they are not among the values
@@ -73,6 +77,13 @@ class Code:
     shows_values: bool = False
     side: Literal["lower", "upper"] | None = None
     about_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("finds", "why", "example", "remedy"):
+            text = getattr(self, name)
+            if "\n" in text:
+                unwrapped = _IN_PARAGRAPH.sub(" ", text).replace(f"\n{_INDENT}", "\n")
+                object.__setattr__(self, name, unwrapped)
 
     @property
     def counts_values(self) -> bool:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from datacheck.codes import CODES, Code, Family
 
-__all__ = ["main", "render_codes"]
-
 _HEAD = """\
 # Codes
 

@@ -17,8 +17,6 @@ from datacheck.batch import Batch
 from datacheck.findings import MAX_EXAMPLES, MAX_SHOWN, Example, Finding
 from datacheck.leaves import IntArray
 
-__all__ = ["Context", "DatasetOutcome", "DatasetRule", "FileTally", "Part", "RuleState", "Tally"]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -34,11 +32,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the dataset is, for the last judgement: its files, its training split, and the time that it is."""
+    """What the dataset is, for the last judgement: its files, its training split, and the current time.
+
+    ``num_files`` is the number of files, where ``uris`` has a name for all of them.
+    """
 
     uris: tuple[str, ...]
     train: str | None = None
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    num_files: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +51,46 @@ class DatasetOutcome:
     rows: IntArray | None = None
 
 
-class RuleState(Protocol):
-    """What one rule knows of a part of a dataset."""
+class RuleState:
+    """What one rule knows of a part of a dataset.
+
+    Its public attributes are what it knows: plain values, arrays and tables, which can be sent to another process, or saved.
+    """
+
+    def __init__(self, rule: Any, part: Part) -> None:
+        self._rule, self._part = rule, part
 
     def update(self, batch: Batch) -> None:
         """Add the next batch of the part, in the dtypes of the schema."""
-        ...
+        raise NotImplementedError
 
     def merge(self, other: Self) -> None:
         """Add the state of the next part."""
-        ...
+        raise NotImplementedError
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
         """Judge the state of the whole dataset."""
-        ...
+        raise NotImplementedError
 
-    def to_json(self) -> Any:
-        """The state as plain JSON values."""
-        ...
+    def saved(self) -> dict[str, Any]:
+        """What the state knows, without its rule and its part."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continue from what a state of the same rule and part has saved."""
+        vars(self).update(saved)
 
     def close(self) -> None:
         """Release what the state keeps on disk."""
-        ...
+
+    def __reduce__(self) -> Any:
+        return _loaded, (type(self), self._rule, self._part, self.saved())
+
+
+def _loaded(kind: type[RuleState], rule: Any, part: Part, saved: Mapping[str, Any]) -> RuleState:
+    state = kind(rule, part)
+    state.load(saved)
+    return state
 
 
 class DatasetRule(Protocol):
@@ -82,11 +102,7 @@ class DatasetRule(Protocol):
         ...
 
     def start(self, part: Part) -> RuleState:
-        """The state of a part of which nothing was read yet."""
-        ...
-
-    def restore(self, record: Any, part: Part) -> RuleState:
-        """The state that :meth:`RuleState.to_json` wrote. Raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+        """The state of a part before anything was read."""
         ...
 
 
@@ -122,7 +138,7 @@ def _described(found: FileTally) -> str:
     return ", ".join(filter(None, (found.detail, shown)))
 
 
-class Tally:
+class FileTallies:
     """What a rule about rows found, by file."""
 
     __slots__ = ("by_file",)
@@ -138,7 +154,7 @@ class Tally:
         else:
             known.merge(found)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: FileTallies) -> None:
         for uri, found in other.by_file.items():
             self.add(uri, found)
 
@@ -158,18 +174,3 @@ class Tally:
                     _described(found),
                 )
                 yield DatasetOutcome(finding, rows)
-
-    def to_json(self) -> list[Any]:
-        return [
-            [uri, one.num_checked, one.num_violations, [example.to_dict() for example in one.examples], one.detail]
-            for uri, one in self.by_file.items()
-        ]
-
-    @classmethod
-    def from_json(cls, record: Any) -> Tally:
-        return cls(
-            {
-                str(uri): FileTally(int(checked), int(found), [Example.from_dict(one) for one in examples], str(detail))
-                for uri, checked, found, examples, detail in record
-            }
-        )

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datacheck.batch import Batch
-from datacheck.checks.own_checks import load_dataset_checks
 from datacheck.dataset_rules.base import Context, DatasetOutcome, DatasetRule, Part, RuleState
-from datacheck.dataset_rules.dimensions import DimensionsRule
-from datacheck.dataset_rules.distinct import DistinctRule
-from datacheck.dataset_rules.field_values import Source
-from datacheck.dataset_rules.keyed_rules import key_rules
-from datacheck.dataset_rules.own_rules import OwnDatasetRule
-from datacheck.dataset_rules.sequence import SequenceRule
-from datacheck.dataset_rules.size import AgeRule, SizeRule
-from datacheck.dataset_rules.statistics import StatisticsRule
-from datacheck.dataset_rules.time_apart import TimeApartRule
-from datacheck.dataset_rules.variants import VariantsRule
-from datacheck.schema.dimensions import needs_whole_files
-from datacheck.schema.field_parts import part_fields, part_path
+from datacheck.dataset_rules.line_numbers import LineNumbers
+from datacheck.schema.dataset_constraints import has_rules_across_files
 from datacheck.schema.keys import key_columns, outer_names
 from datacheck.schema.model import Schema
-
-__all__ = [
-    "DatasetState",
-    "build_dataset_rules",
-    "columns_across_files",
-    "context_of",
-    "reads_single_columns",
-    "rules_of_rows",
-    "rules_of_whole",
-]
 
 
 def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
@@ -42,41 +21,20 @@ def build_dataset_rules(schema: Schema) -> tuple[DatasetRule, ...]:
 
 def rules_of_rows(schema: Schema) -> tuple[DatasetRule, ...]:
     """The rules that name rows at fault without which the others pass, so that these can be removed."""
-    return tuple(key_rules(schema, schema.folder))
+    if not has_rules_across_files(schema):
+        return ()
+    from datacheck.dataset_rules.build import build_rules_of_rows
+
+    return build_rules_of_rows(schema)
 
 
 def rules_of_whole(schema: Schema) -> tuple[DatasetRule, ...]:
     """The rules that no row is at fault for: without a row after a gap there is still a gap."""
-    rules: list[DatasetRule] = []
-    if schema.num_rows is not None or schema.num_files is not None:
-        rules.append(SizeRule(schema.num_rows, schema.num_files))
-    if needs_whole_files(schema):
-        rules.append(DimensionsRule(schema))
-    rules += map(SequenceRule, schema.sequence)
-    for source in _sources(schema):
-        field = source.field
-        if any((field.mean, field.std, field.quantiles, field.share)):
-            rules.append(StatisticsRule(source))
-        if field.no_variants:
-            rules.append(VariantsRule(source))
-        distinct = DistinctRule(source)
-        if distinct.num_wanted or distinct.required or distinct.only is not None:
-            rules.append(distinct)
-        if field.max_age is not None and source.path is not None and source.owner is None:
-            rules.append(AgeRule(source.path, field.max_age))
-    rules += map(OwnDatasetRule, load_dataset_checks(schema))
-    if schema.splits is not None and schema.splits.time is not None:
-        rules.append(TimeApartRule(schema.splits.time))
-    return tuple(rules)
+    if not has_rules_across_files(schema):
+        return ()
+    from datacheck.dataset_rules.build import build_rules_of_whole
 
-
-def _sources(schema: Schema) -> Iterator[Source]:
-    """The fields of a schema, each followed by its columns or channels."""
-    for path, field in schema.fields.items():
-        source = Source(path, field, len(schema.fields) == 1)
-        yield source
-        for key, part in part_fields(field).items():
-            yield Source(part_path(path, key), part, owner=source)
+    return build_rules_of_whole(schema)
 
 
 def columns_across_files(schema: Schema) -> tuple[str, ...] | None:
@@ -84,8 +42,9 @@ def columns_across_files(schema: Schema) -> tuple[str, ...] | None:
 
     Where only rows are counted, one column would do, but which ones a file has is not known.
     """
-    paths = [path for rule in build_dataset_rules(schema) for path in rule.columns]
-    if None in paths or any(not rule.columns for rule in build_dataset_rules(schema)):
+    found = [rule.columns for rule in build_dataset_rules(schema)]
+    paths = [path for columns in found for path in columns]
+    if None in paths or not all(found):
         return None
     return tuple(dict.fromkeys([*key_columns(schema), *(name for path in paths if path for name in outer_names(path))]))
 
@@ -106,33 +65,44 @@ class DatasetState:
     """What the rules of a schema know of a part of the dataset."""
 
     states: list[RuleState]
+    part: Part
+    lines: LineNumbers = field(default_factory=LineNumbers)
 
     @classmethod
     def start(cls, rules: Sequence[DatasetRule], part: Part) -> DatasetState:
-        return cls([rule.start(part) for rule in rules])
+        return cls([rule.start(part) for rule in rules], part)
 
     @classmethod
-    def restore(cls, rules: Sequence[DatasetRule], records: Any, part: Part) -> DatasetState:
-        """Read what :meth:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
-        return cls([rule.restore(record, part) for rule, record in zip(rules, records, strict=True)])
+    def restore(cls, rules: Sequence[DatasetRule], saved: Sequence[Any]) -> DatasetState:
+        """The state that :meth:`saved` describes."""
+        part, states, lines = saved
+        restored = cls.start(rules, part)
+        for state, one in zip(restored.states, states, strict=True):
+            state.load(one)
+        restored.lines = LineNumbers(lines)
+        return restored
+
+    def saved(self) -> list[Any]:
+        """What it knows as plain values, arrays and tables."""
+        return [self.part, [state.saved() for state in self.states], self.lines.by_file]
 
     def update(self, batch: Batch) -> None:
         """Add the next batch, in the dtypes of the schema."""
         for state in self.states:
             state.update(batch)
+        self.lines.add(self.part.uri, batch)
 
     def merge(self, other: DatasetState) -> None:
         """Add the state of the next part."""
         for state, following in zip(self.states, other.states, strict=True):
             state.merge(following)
+        self.lines.merge(other.lines)
 
     def outcomes(self, context: Context) -> list[DatasetOutcome]:
         """Judge the whole dataset."""
-        return [outcome for state in self.states for outcome in state.outcomes(context)]
+        found = [outcome for state in self.states for outcome in state.outcomes(context)]
+        return [replace(one, finding=self.lines.located(one.finding)) for one in found]
 
     def close(self) -> None:
         for state in self.states:
             state.close()
-
-    def to_json(self) -> list[Any]:
-        return [state.to_json() for state in self.states]

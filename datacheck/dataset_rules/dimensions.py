@@ -11,14 +11,12 @@ import numpy as np
 from datacheck.batch import Batch
 from datacheck.checks.dimensions import axis_in_row, describe_axis
 from datacheck.checks.expression_columns import find_column
-from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
+from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
 from datacheck.findings import Finding
 from datacheck.schema.dimensions import NamedAxis, named_axes
 from datacheck.schema.model import Schema
 from datacheck.schema.operands import axes_of
 from datacheck.text import plain, quantity
-
-__all__ = ["DimensionsRule"]
 
 UNEQUAL_ROWS, UNEQUAL_SIZES = "DC304", "DC308"
 _MAX_SHOWN = 8
@@ -41,12 +39,6 @@ class DimensionsRule:
 
     def start(self, part: Part) -> DimensionsState:
         return DimensionsState(self, part)
-
-    def restore(self, record: Any, part: Part) -> DimensionsState:
-        state = DimensionsState(self, part)
-        for uri, index, least, most, is_of_rows, is_alone in record:
-            state.seen[str(uri), int(index)] = _Size(int(least), int(most), bool(is_of_rows), bool(is_alone))
-        return state
 
 
 @dataclass(slots=True)
@@ -71,11 +63,11 @@ class _Size:
         self.is_alone = self.is_alone and other.is_alone
 
 
-class DimensionsState:
+class DimensionsState(RuleState):
     """The sizes so far, by file and named axis."""
 
     def __init__(self, rule: DimensionsRule, part: Part) -> None:
-        self._rule, self._part = rule, part
+        super().__init__(rule, part)
         self._axes = list(named_axes(rule.schema))
         self.seen: dict[tuple[str, int], _Size] = {}
 
@@ -111,15 +103,6 @@ class DimensionsState:
                     and len({bound for _, _, size in found for bound in (size.least, size.most)}) > 1
                 ):
                     yield DatasetOutcome(_finding(name, found))
-
-    def to_json(self) -> Any:
-        return [
-            [uri, index, size.least, size.most, size.is_of_rows, size.is_alone]
-            for (uri, index), size in self.seen.items()
-        ]
-
-    def close(self) -> None:
-        """Nothing is on disk."""
 
 
 def _finding(name: str, found: list[tuple[NamedAxis, str, _Size]]) -> Finding:

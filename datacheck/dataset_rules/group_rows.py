@@ -12,9 +12,7 @@ from datacheck.batch import Batch
 from datacheck.dataset_rules.positions import Scale
 from datacheck.leaves import BoolArray, IntArray
 
-__all__ = ["GROUPS", "Where", "row_group_of", "row_groups", "stored", "values_in", "where"]
-
-#: One row a group: its key and name; the ordinals of its first and last row in the part; the number of its rows; where its
+#: One row per group: its key and name; the ordinals of its first and last row in the part; the number of its rows; where its
 #: first row is; and of its rows with a value the first and last value, and where the first one is.
 GROUPS = pa.schema(
     [
@@ -50,13 +48,13 @@ class Where:
         return Where(self.file[chosen], self.row[chosen], self.row_group[chosen])
 
 
-def where(batch: Batch, file_rows: IntArray, rows: IntArray) -> Where:
+def where(batch: Batch, rows: IntArray) -> Where:
     """Some rows of a batch, whose file is the first one of its part."""
-    return Where(np.zeros(len(rows), np.int32), file_rows[rows], row_groups(batch, len(rows)))
+    return Where(np.zeros(len(rows), np.int32), batch.file_rows(rows), row_groups(batch, len(rows)))
 
 
 def row_groups(batch: Batch, number: int) -> Any:
-    """The row group of each of so many rows of a batch."""
+    """The row group of each of a number of rows of a batch."""
     return np.full(number, _NO_GROUP if batch.row_group is None else batch.row_group, np.int32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import decode, is_encoded, take_rows, with_kernels
 from datacheck.batch import Batch, Column
 from datacheck.hashing.keys import convertible_rows, find_column, hash_columns
@@ -21,27 +21,13 @@ from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.storage.os_errors import scratch_errors
 
-__all__ = [
-    "Grouping",
-    "KeyColumns",
-    "KeyedTables",
-    "Runs",
-    "aligned_parts",
-    "concatenate",
-    "find_columns",
-    "group_equal",
-    "hash_key",
-    "hashes_of",
-    "key_columns_of",
-    "table_from_text",
-    "table_to_text",
-]
-
 #: Bytes of groups that a state keeps in memory.
 SPILL_BYTES = 128 << 20
 #: Groups that wait to be merged with those that are known.
 _PENDING_ROWS = 1 << 16
 _NUM_PARTITIONS = 64
+#: Rows sampled to see whether many have equal keys; a large odd number takes them from everywhere.
+_PROBE, _PROBE_STEP = 2048, 2_654_435_761
 #: Odd numbers that mix the words of a key.
 _FACTORS = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63], np.uint64
@@ -71,6 +57,12 @@ class Grouping:
         places = np.flatnonzero(follows)
         return self.order[places - 1], self.order[places]
 
+    def group_of_rows(self) -> IntArray:
+        """The number of each row's group."""
+        numbers = np.empty(len(self.order), np.int64)
+        numbers[self.order] = np.repeat(np.arange(len(self.starts)), self.stops - self.starts)
+        return numbers
+
     def sum(self, values: IntArray) -> IntArray:
         """The sum of values by group."""
         found: IntArray = np.add.reduceat(values[self.order], self.starts) if len(self.starts) else values[:0]
@@ -84,19 +76,53 @@ def group_equal(keys: Hashes) -> Grouping:
         return Grouping(empty, empty, empty)
     # Keys that differ in a mixture of their words differ; the opposite is checked.
     mixed = keys[:, 0] if keys.shape[1] <= 2 else (keys * _FACTORS[: keys.shape[1]]).sum(axis=1, dtype=np.uint64)
-    order = np.argsort(mixed, kind="stable")
-    is_new = mixed[order][1:] != mixed[order][:-1]
-    if (_differs(keys[order]) & ~is_new).any():
+    order = _stable_order(mixed)
+    ordered = mixed[order]
+    is_new = ordered[1:] != ordered[:-1]
+    unmixed = keys.T[1:] if keys.shape[1] <= 2 else keys.T
+    if any(_differ_together(words[order], is_new) for words in unmixed):
         order = np.lexsort(keys.T[::-1])
         is_new = _differs(keys[order])
     starts = np.flatnonzero(np.concatenate([[True], is_new]))
     return Grouping(order.astype(np.int64), starts, np.append(starts[1:], len(keys)))
 
 
+def _differ_together(words: Hashes, is_new: BoolArray) -> bool:
+    """Whether words differ from the one before them that are not new."""
+    return bool(((words[1:] != words[:-1]) & ~is_new).any())
+
+
+def _stable_order(words: Hashes) -> IntArray:
+    """``np.argsort(words, kind="stable")``, faster where many words are equal."""
+    probed = words[np.arange(_PROBE) * _PROBE_STEP % len(words)] if len(words) > 2 * _PROBE else words
+    if len(words) > 2 * _PROBE and len(np.unique(probed)) <= _PROBE * 3 // 4:
+        encoded = pc.dictionary_encode(pa.array(words))
+        different = encoded.dictionary.to_numpy()
+        if len(different) <= 1 << 16:
+            # NumPy sorts integers of 16 bits by radix.
+            ranks = np.empty(len(different), np.uint16)
+            ranks[np.argsort(different)] = np.arange(len(different), dtype=np.uint16)
+            words = ranks[encoded.indices.to_numpy()]
+    return np.argsort(words, kind="stable")
+
+
 def _differs(keys: Hashes) -> BoolArray:
     """Whether each key but the first differs from the one before it."""
-    mask: BoolArray = (keys[1:] != keys[:-1]).any(axis=1)
+    mask: BoolArray = keys[1:, 0] != keys[:-1, 0]
+    for column in range(1, keys.shape[1]):
+        mask |= keys[1:, column] != keys[:-1, column]
     return mask
+
+
+def run_starts(*keys: Hashes) -> IntArray:
+    """The rows that differ in one of several keys from the row before them; the first row is one."""
+    if not len(keys[0]):
+        return np.empty(0, np.int64)
+    differs = np.ones(len(keys[0]), np.bool_)
+    differs[1:] = _differs(keys[0])
+    for key in keys[1:]:
+        differs[1:] |= _differs(key)
+    return np.flatnonzero(differs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +135,7 @@ class Runs:
 
     @classmethod
     def of(cls, keys: Hashes) -> Runs:
-        starts = np.flatnonzero(np.concatenate([[True], _differs(keys)])) if len(keys) else np.empty(0, np.int64)
+        starts = run_starts(keys)
         return cls(starts, np.append(starts[1:], len(keys))[: len(starts)], group_equal(keys[starts]))
 
     @property
@@ -131,22 +157,14 @@ class Runs:
         """The rows that continue a group after rows of others."""
         return np.sort(self.starts[self.grouping.pairs()[1]])
 
-    def pairs(self) -> tuple[IntArray, IntArray]:
-        """Each row that is not the first of its group, in order, and the row of its group before it."""
-        number = int(self.stops[-1]) if len(self.stops) else 0
-        before = np.arange(-1, number - 1, dtype=np.int64)
-        before[self.starts] = -1
+    def pairs_across(self) -> tuple[IntArray, IntArray]:
+        """The last row of each run and the row that continues its group; other neighbours are next to each other."""
         earlier, later = self.grouping.pairs()
-        before[self.starts[later]] = self.stops[earlier] - 1
-        after = np.flatnonzero(before >= 0)
-        return before[after], after
+        return self.stops[earlier] - 1, self.starts[later]
 
     def group_of_rows(self) -> IntArray:
         """The number of each row's group."""
-        of_run = np.empty(len(self.starts), np.int64)
-        sizes = self.grouping.stops - self.grouping.starts
-        of_run[self.grouping.order] = np.repeat(np.arange(len(sizes)), sizes)
-        return np.repeat(of_run, self.stops - self.starts)
+        return np.repeat(self.grouping.group_of_rows(), self.stops - self.starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +202,27 @@ def key_columns_of(batch: Batch, paths: Sequence[str]) -> KeyColumns | None:
 
 def hash_key(columns: Sequence[Column]) -> Hashes:
     """The hash of each row's key, ``(rows, 2)``, by the positions of the columns in it: their names may differ."""
-    hashes: Hashes = hash_columns([replace(column, name=str(index)) for index, column in enumerate(columns)])
-    return hashes
+    # The hash of a key is the sum of those of its columns.
+    found = (_hash_runs(replace(column, name=str(index))) for index, column in enumerate(columns))
+    return functools.reduce(np.add, found)
+
+
+def _hash_runs(column: Column) -> Hashes:
+    """The hash of each value, ``(rows, 2)``; of neighbours that are equal, only one is hashed, if there are many."""
+    data = column.data
+    if isinstance(data, np.ndarray) or column.unconvertible is not None or not _has_runs(data):
+        return hash_columns([column])
+    runs = pc.run_end_encode(data, run_end_type=pa.int64())
+    hashes = hash_columns([replace(column, data=runs.values)])
+    return np.repeat(hashes, np.diff(runs.run_ends.to_numpy(), prepend=0), axis=0)
+
+
+def _has_runs(data: pa.Array) -> bool:
+    types = pa.types
+    if is_encoded(data.type) or not (types.is_primitive(data.type) or types.is_string(data.type)):
+        return False
+    first = data.slice(0, _PROBE)
+    return len(first) == _PROBE and len(pc.run_end_encode(first).values) * 4 < _PROBE
 
 
 def _as_text(column: Column, rows: IntArray) -> pa.Array:
@@ -243,12 +280,12 @@ class KeyedTables:
             self._num_reduced, self._num_pending = self._held[0].num_rows, 0
 
     def table(self) -> pa.Table | None:
-        """All that is in memory as one table with one row a group; None if there is nothing."""
+        """All that is in memory as one table with one row per group; None if there is nothing."""
         self._merge_held()
         return self._held[0] if self._held else None
 
     def parts(self) -> Iterator[pa.Table]:
-        """Tables with one row a group, no group in two of them."""
+        """Tables with one row per group, no group in two of them."""
         if self._folder is None:
             found = self.table()
             if found is not None:
@@ -313,28 +350,3 @@ def hashes_of(table: pa.Table, *names: str) -> Hashes:
 
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
-
-
-def table_to_text(table: pa.Table | None) -> str:
-    """A table as text; empty for none."""
-    if table is None:
-        return ""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return base64.b64encode(sink.getvalue()).decode("ascii")
-
-
-def table_from_text(text: str, schema: pa.Schema) -> pa.Table | None:
-    """Read what :func:`table_to_text` wrote; raises ``ValueError`` for anything else."""
-    if not text:
-        return None
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(base64.b64decode(text, validate=True))) as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-    except pa.ArrowException as error:
-        raise ValueError(f"not a table: {error}") from None
-    if table.schema.names != schema.names:
-        raise ValueError("a table with other columns")
-    return table.cast(schema)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,6 @@ from datacheck.findings import Finding
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.schema.dataset_models import Determines, Reference
 from datacheck.text import plain
-
-__all__ = ["ApartRule", "DeterminesRule", "ReferenceRule", "WithinRule", "key_rules", "split_key_rules"]
 
 CONTRADICTION, MISSING_KEY, SHARED_KEY, NEW_KEY, NOT_COMPARED = "DC327", "DC328", "DC329", "DC314", "DC315"
 
@@ -43,9 +41,6 @@ class _OfKeys:
 
     def start(self, part: Part) -> KeyedState:
         return KeyedState(self, part)
-
-    def restore(self, record: Any, part: Part) -> KeyedState:
-        return KeyedState.restore(self, record, part)
 
     def judge(self, state: KeyedState, context: Context) -> Iterable[DatasetOutcome]:
         raise NotImplementedError
@@ -122,65 +117,64 @@ class ReferenceRule(_OfKeys):
 
 
 @dataclass(frozen=True, slots=True)
-class ApartRule(_OfKeys):
+class _SplitRule(_OfKeys):
+    """A rule about a key and the splits in which it occurs."""
+
+    key: tuple[str, ...]
+    code: ClassVar[str]
+    kind: ClassVar[str]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.key
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.key)
+
+    def judge(self, state: KeyedState, context: Context) -> Iterable[DatasetOutcome]:
+        splits = _Splits.of(state, context)
+        if splits.problem:
+            yield splits.not_compared(self.name, context)
+            return
+        tally = state.empty_tally()
+        for table in state.keys.parts():
+            wrong, describe = self._find(state, table, splits.number_of[table.column("file").to_numpy()])
+            record_rows(tally, state, table, wrong, describe)
+        yield from tally.outcomes(self.code, self.name, f"{self.name} {self.kind}")
+
+    def _find(self, state: KeyedState, table: pa.Table, split: Any) -> tuple[IntArray, Callable[[int], str]]:
+        """The rows of a table of keys that are at fault, by the split of each row, and what is wrong with one."""
+        raise NotImplementedError
+
+
+class ApartRule(_SplitRule):
     """A key that may occur in one split only."""
 
-    key: tuple[str, ...]
+    __slots__ = ()
+    code, kind = SHARED_KEY, "apart"
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self.key
+    def _find(self, state: KeyedState, table: pa.Table, split: Any) -> tuple[IntArray, Callable[[int], str]]:
+        origin = _first_rows(table, split)
 
-    def judge(self, state: KeyedState, context: Context) -> Iterable[DatasetOutcome]:
-        name = ", ".join(self.key)
-        splits = _Splits.of(state, context)
-        if splits.problem:
-            yield splits.not_compared(name, context)
-            return
-        tally = state.empty_tally()
-        for table in state.keys.parts():
-            of_row = splits.number_of[table.column("file").to_numpy()]
-            origin = _first_rows(table, of_row)
-            wrong = np.flatnonzero((of_row != of_row[origin]) & (of_row >= 0))
+        def describe(index: int) -> str:
+            first = int(origin[index])
+            other = state.splits[int(table.column("file")[first].as_py())]
+            return f"{_shown(self.name, table, index)} is also in {plain(str(other))}, {_place(state, table, first)}"
 
-            def describe(index: int, table: pa.Table = table, origin: IntArray = origin) -> str:
-                first = int(origin[index])
-                split = state.splits[int(table.column("file")[first].as_py())]
-                return f"{_shown(name, table, index)} is also in {plain(str(split))}, {_place(state, table, first)}"
-
-            record_rows(tally, state, table, wrong, describe)
-        yield from tally.outcomes(SHARED_KEY, name, f"{name} apart")
+        return np.flatnonzero((split != split[origin]) & (split >= 0)), describe
 
 
-@dataclass(frozen=True, slots=True)
-class WithinRule(_OfKeys):
-    """A key of which other splits may only have those of the training split."""
+class WithinRule(_SplitRule):
+    """A key for which other splits may only have values of the training split."""
 
-    key: tuple[str, ...]
+    __slots__ = ()
+    code, kind = NEW_KEY, "within"
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self.key
-
-    def judge(self, state: KeyedState, context: Context) -> Iterable[DatasetOutcome]:
-        name = ", ".join(self.key)
-        splits = _Splits.of(state, context)
-        if splits.problem:
-            yield splits.not_compared(name, context)
-            return
-        tally = state.empty_tally()
-        for table in state.keys.parts():
-            of_row = splits.number_of[table.column("file").to_numpy()]
-            grouping = group_equal(hashes_of(table))
-            group_of = _groups_of(grouping)
-            in_train = grouping.sum((of_row == 0).astype(np.int64))[group_of] > 0
-            wrong = np.flatnonzero(~in_train & (of_row > 0))
-
-            def describe(index: int, table: pa.Table = table) -> str:
-                return _quoted(table.column("label")[index])
-
-            record_rows(tally, state, table, wrong, describe)
-        yield from tally.outcomes(NEW_KEY, name, f"{name} within")
+    def _find(self, state: KeyedState, table: pa.Table, split: Any) -> tuple[IntArray, Callable[[int], str]]:  # noqa: ARG002
+        grouping = group_equal(hashes_of(table))
+        in_train = grouping.sum((split == 0).astype(np.int64))[grouping.group_of_rows()] > 0
+        return np.flatnonzero(~in_train & (split > 0)), lambda index: _quoted(table.column("label")[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +191,7 @@ class _Splits:
         if train not in names:
             return cls(None, "no file belongs to the training split")
         if len(names) < 2:
-            return cls(None, "there is no split but the training split")
+            return cls(None, "there is no split other than the training split")
         order = {name: index for index, name in enumerate([train, *(name for name in names if name != train)])}
         return cls(np.array([-1 if split is None else order[split] for split in state.splits], np.int64))
 
@@ -211,23 +205,16 @@ def _first_rows(table: pa.Table, split: Any) -> IntArray:
     ordinal = table.column("ordinal").to_numpy()
     last = np.iinfo(np.int64).max
     rank = ordinal if split is None else np.where(split < 0, last, split)
-    best = np.lexsort((ordinal, rank, _groups_of(grouping)))
+    best = np.lexsort((ordinal, rank, grouping.group_of_rows()))
     firsts: IntArray = best[grouping.starts] if len(best) else best
-    return firsts[_groups_of(grouping)]
-
-
-def _groups_of(grouping: Any) -> IntArray:
-    """The number of each row's group."""
-    numbers = np.empty(len(grouping.order), np.int64)
-    numbers[grouping.order] = np.repeat(np.arange(len(grouping.starts)), grouping.stops - grouping.starts)
-    return numbers
+    return firsts[grouping.group_of_rows()]
 
 
 def _occurs(keys: Any, known: Any) -> BoolArray:
     """Whether each key ``(rows, 2)`` is among others."""
     grouping = group_equal(np.concatenate([known, keys]))
     is_known = grouping.sum((np.arange(len(known) + len(keys)) < len(known)).astype(np.int64)) > 0
-    found: BoolArray = is_known[_groups_of(grouping)][len(known) :]
+    found: BoolArray = is_known[grouping.group_of_rows()][len(known) :]
     return found
 
 

@@ -5,7 +5,7 @@ Memory is bounded by the number of different keys, beyond which they are on disk
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,21 +14,18 @@ import pyarrow as pa
 
 from datacheck.arrow_layouts import decode, is_encoded
 from datacheck.batch import Batch, Column
-from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTally, Part, Tally
+from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTallies, FileTally, Part, RuleState
 from datacheck.dataset_rules.groups import (
     KeyColumns,
     KeyedTables,
     group_equal,
     hashes_of,
     key_columns_of,
-    table_from_text,
-    table_to_text,
+    run_starts,
 )
 from datacheck.dataset_rules.together import Together
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
 from datacheck.leaves import BoolArray, IntArray, arrow_validity
-
-__all__ = ["KeyRule", "KeyedState", "Place", "record_rows"]
 
 _NO_GROUP = -1
 #: A row for each key, what belongs to it (``s0``, ``s1``; 0 for nothing) and file: where it first is, its ordinal in the
@@ -73,11 +70,13 @@ class Place:
         return f"row {self.row} of {self.uri}"
 
 
-class KeyedState:
+class KeyedState(RuleState):
     """The keys of a part of a dataset. Rows in which a field of the key, or of what belongs to it, is null have none."""
 
+    _rule: KeyRule
+
     def __init__(self, rule: KeyRule, part: Part) -> None:
-        self.rule, self.part = rule, part
+        super().__init__(rule, part)
         self.uris, self.splits = [part.uri], [part.split]
         self.num_rows = 0
         self.together = Together((*rule.fields, *rule.determined))
@@ -85,28 +84,20 @@ class KeyedState:
         self.rows_by_file: dict[str, int] = {}
         self.keys = KeyedTables(self._reduce)
 
-    @classmethod
-    def restore(cls, rule: KeyRule, record: Any, part: Part) -> KeyedState:
-        state = cls(rule, part)
-        state.num_rows = int(record["num_rows"])
-        state.together.restore(record["together"])
-        state.uris = [str(uri) for uri in record["uris"]]
-        state.splits = [None if split is None else str(split) for split in record["splits"]]
-        state.rows_by_file = {str(uri): int(number) for uri, number in record["rows_by_file"]}
-        table = table_from_text(record["keys"], _SCHEMA)
-        if table is not None:
-            state.keys.add(table)
-        return state
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether all rows at fault are wanted, and not only examples."""
+        return self._part.keep_rows
 
     def update(self, batch: Batch) -> None:
         if not batch.num_rows or not batch.counts_rows:
             return
         if self.together.look(batch):
-            key = key_columns_of(batch, self.rule.fields)
-            other = key_columns_of(batch, self.rule.determined)
+            key = key_columns_of(batch, self._rule.fields)
+            other = key_columns_of(batch, self._rule.determined)
             if key is not None and other is not None:
                 self._add(batch, key, other)
-        uri = self.part.uri
+        uri = self._part.uri
         self.rows_by_file[uri] = self.rows_by_file.get(uri, 0) + batch.num_rows
         self.num_rows += batch.num_rows
 
@@ -117,9 +108,14 @@ class KeyedState:
         rows = np.flatnonzero(present)
         if not len(rows):
             return
-        words = np.concatenate([key.hashes, other.hashes], axis=1)[rows]
+        hashes = (key.hashes, other.hashes)
         counts = np.ones(len(rows), np.int64)
-        if not self.part.keep_rows:
+        if not self._part.keep_rows:
+            # Rows of one key often lie together.
+            starts = run_starts(*(hashes if len(rows) == batch.num_rows else (one[rows] for one in hashes)))
+            rows, counts = rows[starts], np.diff(np.append(starts, len(rows)))
+        words = np.concatenate([one[rows] for one in hashes], axis=1)
+        if not self._part.keep_rows:
             grouping = group_equal(words)
             rows, counts, words = rows[grouping.firsts], grouping.sum(counts), words[grouping.firsts]
         group = _NO_GROUP if batch.row_group is None else batch.row_group
@@ -136,7 +132,7 @@ class KeyedState:
         self.keys.add(pa.table(columns, schema=_SCHEMA))
 
     def _reduce(self, table: pa.Table) -> pa.Table:
-        if self.part.keep_rows:
+        if self._part.keep_rows:
             return table
         files = table.column("file").to_numpy().astype(np.uint64)
         grouping = group_equal(np.column_stack([hashes_of(table, "h0", "h1", "s0", "s1"), files]))
@@ -167,39 +163,27 @@ class KeyedState:
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
         if problem := self.together.problem:
-            name = ", ".join((*self.rule.fields, *self.rule.determined))
+            name = ", ".join((*self._rule.fields, *self._rule.determined))
             return [DatasetOutcome(Finding("DC005", self.uris[0], name, 1, 1, detail=problem))]
-        return self.rule.judge(self, context)
+        return self._rule.judge(self, context)
 
-    def empty_tally(self) -> Tally:
+    def empty_tally(self) -> FileTallies:
         """A tally in which the rows of each file have been counted."""
-        return Tally({uri: FileTally(number) for uri, number in self.rows_by_file.items()})
+        return FileTallies({uri: FileTally(number) for uri, number in self.rows_by_file.items()})
 
     def close(self) -> None:
         self.keys.close()
 
-    def to_json(self) -> Any:
-        return {
-            "num_rows": self.num_rows,
-            "together": self.together.to_json(),
-            "uris": self.uris,
-            "splits": self.splits,
-            "rows_by_file": list(self.rows_by_file.items()),
-            "keys": table_to_text(self.keys.table()),
-        }
+    def saved(self) -> dict[str, Any]:
+        return {**super().saved(), "keys": self.keys.table()}
 
-    def __getstate__(self) -> Any:
-        return {**{name: value for name, value in vars(self).items() if name != "keys"}, "table": self.keys.table()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        table = state.pop("table")
-        vars(self).update(state)
-        self.keys = KeyedTables(self._reduce)
-        if table is not None:
-            self.keys.add(table)
+    def load(self, saved: Mapping[str, Any]) -> None:
+        super().load({name: value for name, value in saved.items() if name != "keys"})
+        if saved["keys"] is not None:
+            self.keys.add(saved["keys"])
 
 
-def record_rows(tally: Tally, state: KeyedState, table: pa.Table, wrong: IntArray, describe: Any) -> None:
+def record_rows(tally: FileTallies, state: KeyedState, table: pa.Table, wrong: IntArray, describe: Any) -> None:
     """Add the rows of a table of keys that are at fault; ``describe`` says what is wrong with one, given its index."""
     if not len(wrong):
         return
@@ -211,7 +195,7 @@ def record_rows(tally: Tally, state: KeyedState, table: pa.Table, wrong: IntArra
             Example(int(rows[index]), None if groups[index] == _NO_GROUP else int(groups[index]), (), describe(index))
             for index in chosen[:MAX_EXAMPLES].tolist()
         ]
-        kept = [rows[chosen]] if state.part.keep_rows else []
+        kept = [rows[chosen]] if state.keeps_rows else []
         number = int(counts[chosen].sum())
         tally.add(state.uris[file], FileTally(0, number, examples, "", kept))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,8 +17,6 @@ from datacheck.leaves import FLOAT_FORMATS, BoolArray, arrow_validity
 from datacheck.numerics import to_float
 from datacheck.schema.intervals import Interval
 from datacheck.schema.times import NANOSECONDS
-
-__all__ = ["Positions", "Scale", "describe_difference", "is_in_order", "positions_of", "within"]
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +59,7 @@ class Scale:
     def convert(self, values: Array, target: Scale) -> Array | None:
         """The values in another scale; None if a time does not fit it."""
         if not self.unit or self.unit == target.unit:
-            return values.astype(target.dtype)
+            return values.astype(target.dtype, copy=False)
         factor = NANOSECONDS[self.unit] // NANOSECONDS[target.unit]
         limit = np.iinfo(np.int64).max // factor
         return None if len(values) and max(values.max(), -values.min()) > limit else values * factor
@@ -99,7 +98,7 @@ def _problem(problem: str) -> Positions:
 def _of_array(column: Column) -> Positions:
     data: Any = column.data
     if data.ndim != 1:
-        return _problem(f"it has {data.ndim} axes, and not one value a row")
+        return _problem(f"it has {data.ndim} axes, not one value per row")
     valid = ~np.ma.getmaskarray(data) if isinstance(data, np.ma.MaskedArray) else np.ones(len(data), np.bool_)
     values = np.ma.getdata(data)
     if column.dtype in FLOAT_FORMATS:
@@ -119,11 +118,11 @@ def _of_numbers(values: Array, valid: BoolArray) -> Positions:
         with np.errstate(invalid="ignore"):
             valid = valid & np.isfinite(values)
         epsilon = float(np.finfo(values.dtype).eps)
-        return Positions(values.astype(np.float64), valid, Scale("", epsilon))
+        return Positions(values.astype(np.float64, copy=False), valid, Scale("", epsilon))
     if kind in "iu":
         if kind == "u" and len(values) and values.max() > np.iinfo(np.int64).max:
             return _problem("it has integers beyond int64")
-        return Positions(values.astype(np.int64), valid, Scale())
+        return Positions(values.astype(np.int64, copy=False), valid, Scale())
     return _problem(f"values of {values.dtype} have no order")
 
 
@@ -135,11 +134,15 @@ def _of_arrow(data: pa.Array) -> Positions:
     if types.is_integer(kind) or types.is_floating(kind):
         return _of_numbers(array.fill_null(0).to_numpy(zero_copy_only=False), valid)
     if types.is_temporal(kind) and not types.is_interval(kind):
-        unit = "D" if types.is_date32(kind) else "ms" if types.is_date64(kind) else kind.unit
         ticks = array.view(pa.int32() if kind.bit_width == 32 else pa.int64())
         values = ticks.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        return Positions(values, valid, Scale(unit))
-    return _problem(f"values of {kind} have no order that datacheck compares")
+        return Positions(values, valid, Scale(unit_of(kind)))
+    return _problem(f"values of {kind} cannot be ordered")
+
+
+def unit_of(kind: pa.DataType) -> str:
+    """The unit of a type of times or dates."""
+    return "D" if pa.types.is_date32(kind) else "ms" if pa.types.is_date64(kind) else str(kind.unit)
 
 
 def is_in_order(order: str, before: Array, after: Array) -> BoolArray:
@@ -154,26 +157,24 @@ def within(step: Interval, scale: Scale, before: Array, after: Array) -> BoolArr
     bounds = {name: step.number(name) / unit for name in step.stated}
     if scale.epsilon:
         return _floats_within(bounds, scale.epsilon, before, after)
-    # A difference of two int64 needs 65 bits: its sign and its magnitude.
-    is_up = after >= before
-    size = np.where(
-        is_up, after.view(np.uint64) - before.view(np.uint64), before.view(np.uint64) - after.view(np.uint64)
-    )
-    mask = np.ones(len(after), np.bool_)
-    for name, bound in bounds.items():
-        is_lower = name in ("ge", "gt")
-        limit = {
-            "ge": math.ceil(bound),
-            "gt": math.floor(bound) + 1,
-            "le": math.floor(bound),
-            "lt": math.ceil(bound) - 1,
-        }[name]
-        near = np.uint64(min(abs(limit), 2**64 - 1))
-        if is_lower:
-            mask &= is_up & (size >= near) if limit > 0 else is_up | (size <= near)
-        else:
-            mask &= ~is_up | (size <= near) if limit >= 0 else ~is_up & (size >= near)
+    difference = after - before
+    lowest, highest = _integers_within(bounds)
+    mask = (difference >= lowest) & (difference <= highest)
+    # Where a difference needs 65 bits, it has wrapped around.
+    for row in np.flatnonzero((after >= before) != (difference >= 0)).tolist():
+        mask[row] = lowest <= int(after[row]) - int(before[row]) <= highest
     return mask
+
+
+def _integers_within(bounds: Mapping[str, Fraction]) -> tuple[int, int]:
+    """The least and the greatest difference of two int64 within bounds."""
+    at_least, at_most = [-(2**64)], [2**64]
+    for name, bound in bounds.items():
+        if name in ("ge", "gt"):
+            at_least.append(math.ceil(bound) if name == "ge" else math.floor(bound) + 1)
+        else:
+            at_most.append(math.floor(bound) if name == "le" else math.ceil(bound) - 1)
+    return max(at_least), min(at_most)
 
 
 def _floats_within(bounds: dict[str, Fraction], epsilon: float, before: Array, after: Array) -> BoolArray:

@@ -20,8 +20,6 @@ from datacheck.sources.discover import expand_inputs
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["ReferenceKeys"]
-
 _SCHEMA = pa.schema([("h0", pa.uint64()), ("h1", pa.uint64())])
 #: Names of files whose hashes are added together.
 _NAMES = 1 << 16

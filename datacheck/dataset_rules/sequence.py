@@ -1,21 +1,22 @@
 """DC319 to DC322: neighbouring rows within groups, whatever row group, file or worker they are in.
 
-A part of a dataset is known by one row a group: its first and last value, where they are, and how many rows it has. Where
+A part of a dataset is known by one row per group: its first and last value, where they are, and how many rows it has. Where
 two parts meet, the last value of each group in the first is compared with the first one in the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch
-from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTally, Part, Tally
+from datacheck.dataset_rules.base import Context, DatasetOutcome, FileTallies, FileTally, Part, RuleState
 from datacheck.dataset_rules.group_rows import GROUPS, Where, row_group_of, row_groups, stored, values_in
 from datacheck.dataset_rules.group_rows import where as where_of
 from datacheck.dataset_rules.groups import (
@@ -26,8 +27,6 @@ from datacheck.dataset_rules.groups import (
     group_equal,
     hashes_of,
     key_columns_of,
-    table_from_text,
-    table_to_text,
 )
 from datacheck.dataset_rules.positions import (
     Positions,
@@ -39,11 +38,9 @@ from datacheck.dataset_rules.positions import (
 )
 from datacheck.dataset_rules.together import Together
 from datacheck.findings import MAX_EXAMPLES, Example, Finding
-from datacheck.leaves import IntArray
+from datacheck.leaves import BoolArray, IntArray
 from datacheck.schema.dataset_models import Sequence
 from datacheck.text import plain
-
-__all__ = ["SequenceRule"]
 
 OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP, GROUP_SIZE = "DC319", "DC320", "DC321", "DC322"
 _ROW_CODES = (OUT_OF_ORDER, WRONG_STEP, SCATTERED_GROUP)
@@ -63,30 +60,19 @@ class SequenceRule:
     def start(self, part: Part) -> SequenceState:
         return SequenceState(self, part)
 
-    def restore(self, record: Any, part: Part) -> SequenceState:
-        state = SequenceState(self, part)
-        state.num_rows, state.problem = int(record["num_rows"]), str(record["problem"])
-        state.together.restore(record["together"])
-        state.uris = [str(uri) for uri in record["uris"]]
-        state.scale = None if record["scale"] is None else Scale(str(record["scale"][0]), float(record["scale"][1]))
-        state.tallies = {code: Tally.from_json(record["tallies"][code]) for code in _ROW_CODES}
-        table = table_from_text(record["groups"], GROUPS)
-        if table is not None:
-            state.groups.add(table)
-        return state
 
-
-class SequenceState:
+class SequenceState(RuleState):
     """What is known of the groups of a part of a dataset."""
 
     def __init__(self, rule: SequenceRule, part: Part) -> None:
-        self._sequence, self._part = rule.sequence, part
+        super().__init__(rule, part)
+        self._sequence = rule.sequence
         self.uris = [part.uri]
         self.num_rows = 0
         self.scale: Scale | None = None
         self.problem = ""
         self.together = Together(rule.columns)
-        self.tallies = {code: Tally() for code in _ROW_CODES}
+        self.tallies = {code: FileTallies() for code in _ROW_CODES}
         self.groups = KeyedTables(self._reduce)
 
     def update(self, batch: Batch) -> None:
@@ -125,7 +111,11 @@ class SequenceState:
         step = self._sequence.step
         if step is None or step.is_duration is bool(scale.unit):
             return ""
-        return "its step must be a duration, such as 1h" if scale.unit else "its values are not times, but its step is"
+        return (
+            "its step must be a duration, such as 1h"
+            if scale.unit
+            else "its values are not times, but its step is a duration"
+        )
 
     def _adopt(self, scale: Scale) -> None:
         """Keep the known groups in a scale that values of another one can be converted to."""
@@ -153,23 +143,16 @@ class SequenceState:
 
     def _add_rows(self, batch: Batch, key: KeyColumns, values: Positions) -> None:
         """Compare the rows of a batch with the ones before them in their groups, and add its groups."""
-        file_rows = batch.file_rows(np.arange(batch.num_rows, dtype=np.int64))
         runs = Runs.of(key.hashes)
         if self._sequence.contiguous:
             resumed = runs.resumed()
-            self._record(SCATTERED_GROUP, where_of(batch, file_rows, resumed), _Interruption(self, key.labels, resumed))
+            self._record(SCATTERED_GROUP, where_of(batch, resumed), _Interruption(self, key.labels, resumed))
         valid = values.valid if key.known is None else values.valid & key.known
         filled, rows_with_value = runs, np.arange(batch.num_rows)
         if not valid.all():
             rows_with_value = np.flatnonzero(valid)
             filled = Runs.of(key.hashes[rows_with_value])
-        before, after = (rows_with_value[rows] for rows in filled.pairs())
-        self._compare(
-            values.values[before],
-            values.values[after],
-            where_of(batch, file_rows, after),
-            lambda chosen: key.labels(after[chosen]),
-        )
+        self._compare_rows(batch, key, values.values, filled, rows_with_value)
         firsts, lasts = runs.firsts, runs.lasts
         first_filled, last_filled = firsts.copy(), lasts.copy()
         has_value = np.ones(len(firsts), np.bool_)
@@ -186,19 +169,37 @@ class SequenceState:
             "end": lasts + self.num_rows,
             "count": runs.counts,
             "file": np.zeros(len(firsts), np.int32),
-            "row": file_rows[firsts],
+            "row": batch.file_rows(firsts),
             "row_group": row_group,
             "has_value": has_value,
             "first": stored(values.values[first_filled]),
             "last": stored(values.values[last_filled]),
             "value_file": np.zeros(len(firsts), np.int32),
-            "value_row": file_rows[first_filled],
+            "value_row": batch.file_rows(first_filled),
             "value_row_group": row_group,
         }
         self.groups.add(pa.table(columns, schema=GROUPS))
 
+    def _compare_rows(self, batch: Batch, key: KeyColumns, values: Any, runs: Runs, rows: IntArray) -> None:
+        """Check neighbouring rows of a batch; ``runs`` are those of the ``rows`` with a value."""
+        values = values if len(rows) == batch.num_rows else values[rows]
+        earlier, later = runs.pairs_across()
+        for check in self._checks():
+            self.tallies[check.code].add(self._part.uri, FileTally(len(rows) - len(runs.starts) + len(later)))
+            holds = check.holds(values[:-1], values[1:])
+            holds[runs.starts[1:] - 1] = True
+            wrong, across = np.flatnonzero(~holds), ~check.holds(values[earlier], values[later])
+            before, after = np.append(wrong, earlier[across]), np.append(wrong + 1, later[across])
+            self._report(
+                check,
+                values[before],
+                values[after],
+                where_of(batch, rows[after]),
+                partial(_take, key.labels, rows[after]),
+            )
+
     def _reduce(self, table: pa.Table) -> pa.Table:
-        """One row a group of parts of groups in order, whose neighbours are compared."""
+        """One row per group of parts of groups in order, whose neighbours are compared."""
         grouping = group_equal(hashes_of(table))
         if len(grouping.starts) == table.num_rows:
             return table
@@ -211,12 +212,12 @@ class SequenceState:
         first, second = (filled[rows] for rows in with_value.pairs())
         scale = self.scale or Scale()
         where = Where(*(column[f"value_{name}"].to_numpy()[second] for name in ("file", "row", "row_group")))
-        self._compare(
-            values_in(column["last"], scale)[first],
-            values_in(column["first"], scale)[second],
-            where,
-            lambda chosen: column["label"].take(pa.array(second[chosen])),
-        )
+        before, after = values_in(column["last"], scale)[first], values_in(column["first"], scale)[second]
+        for check in self._checks():
+            self._count(check.code, where)
+            wrong = np.flatnonzero(~check.holds(before, after))
+            labels = partial(_take, lambda rows: column["label"].take(pa.array(rows)), second[wrong])
+            self._report(check, before[wrong], after[wrong], where.take(wrong), labels)
         firsts, lasts = grouping.firsts, grouping.lasts
         reduced = {name: column[name].take(pa.array(firsts)) for name in column}
         reduced["end"] = column["end"].take(pa.array(lasts))
@@ -224,9 +225,7 @@ class SequenceState:
         rows_first, rows_last = firsts.copy(), lasts.copy()
         # The groups of the rows with a value are in the order of all groups, and some of these may have none.
         has_any = grouping.sum(has_value.astype(np.int64)) > 0
-        group_of = np.empty(table.num_rows, np.int64)
-        group_of[grouping.order] = np.repeat(np.arange(len(firsts)), grouping.stops - grouping.starts)
-        filled_groups = group_of[filled[with_value.firsts]]
+        filled_groups = grouping.group_of_rows()[filled[with_value.firsts]]
         rows_first[filled_groups], rows_last[filled_groups] = filled[with_value.firsts], filled[with_value.lasts]
         for name in ("first", "value_file", "value_row", "value_row_group"):
             reduced[name] = column[name].take(pa.array(rows_first))
@@ -242,39 +241,34 @@ class SequenceState:
         labels = table.column("label")
         self._record(SCATTERED_GROUP, where, _Interruption(self, lambda rows: labels.take(pa.array(rows)), resumed))
 
-    def _compare(self, before: Any, after: Any, where: Where, labels: Any) -> None:
-        """Check neighbouring values of groups."""
+    def _checks(self) -> Iterator[_NeighbourCheck]:
+        """The checks of two neighbouring values of a group."""
         scale, step, order = self.scale or Scale(), self._sequence.step, self._sequence.required_order
         if order is not None:
-            found = np.flatnonzero(~is_in_order(order, before, after))
-            self._count(OUT_OF_ORDER, where)
-            self._record(
+            yield _NeighbourCheck(
                 OUT_OF_ORDER,
-                where.take(found),
-                lambda index: (
-                    f"found {scale.format(after[found[index]])} after"
-                    f" {scale.format(before[found[index]])}{self._within(labels(found[index : index + 1]))}"
-                ),
-                f"expected {order.replace('_', ' ')}",
+                order.replace("_", " "),
+                partial(is_in_order, order),
+                lambda before, after: f"{scale.format(after)} after {scale.format(before)}",
             )
         if step is not None:
-            wrong = np.flatnonzero(~within(step, scale, before, after))
-            self._count(WRONG_STEP, where)
-            self._record(
+            yield _NeighbourCheck(
                 WRONG_STEP,
-                where.take(wrong),
-                lambda index: (
-                    f"found {describe_difference(scale, before[wrong[index]], after[wrong[index]])} from"
-                    f" {scale.format(before[wrong[index]])} to {scale.format(after[wrong[index]])}"
-                    f"{self._within(labels(wrong[index : index + 1]))}"
+                str(step.ge) if step.ge is not None and step.ge == step.le else step.describe(),
+                partial(within, step, scale),
+                lambda before, after: (
+                    f"{describe_difference(scale, before, after)} from {scale.format(before)} to {scale.format(after)}"
                 ),
-                f"expected {self._expected_step()}",
             )
 
-    def _expected_step(self) -> str:
-        step = self._sequence.step
-        assert step is not None
-        return str(step.ge) if step.ge is not None and step.ge == step.le else step.describe()
+    def _report(self, check: _NeighbourCheck, before: Any, after: Any, where: Where, labels: Any) -> None:
+        """Add neighbouring values that break a rule; ``labels`` gives the groups of some of them."""
+        self._record(
+            check.code,
+            where,
+            lambda index: f"found {check.describe(before[index], after[index])}{self._within(labels(index))}",
+            f"expected {check.expected}",
+        )
 
     def named(self, label: str) -> str:
         return f"{', '.join(self._sequence.by)} '{plain(label or '', 60)}'"
@@ -374,27 +368,29 @@ class SequenceState:
     def close(self) -> None:
         self.groups.close()
 
-    def to_json(self) -> Any:
-        return {
-            "num_rows": self.num_rows,
-            "problem": self.problem,
-            "together": self.together.to_json(),
-            "uris": self.uris,
-            "scale": None if self.scale is None else [self.scale.unit, self.scale.epsilon],
-            "groups": table_to_text(self.groups.table()),
-            # After the groups were put together, which may find more.
-            "tallies": {code: tally.to_json() for code, tally in self.tallies.items()},
-        }
+    def saved(self) -> dict[str, Any]:
+        # First, because putting the groups together may find more.
+        groups = self.groups.table()
+        return {**super().saved(), "groups": groups}
 
-    def __getstate__(self) -> Any:
-        return {**{name: value for name, value in vars(self).items() if name != "groups"}, "table": self.groups.table()}
+    def load(self, saved: Mapping[str, Any]) -> None:
+        super().load({name: value for name, value in saved.items() if name != "groups"})
+        if saved["groups"] is not None:
+            self.groups.add(saved["groups"])
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        table = state.pop("table")
-        vars(self).update(state)
-        self.groups = KeyedTables(self._reduce)
-        if table is not None:
-            self.groups.add(table)
+
+@dataclass(frozen=True, slots=True)
+class _NeighbourCheck:
+    """A check of neighbouring values: whether each pair is good, and what is found in a pair that is not."""
+
+    code: str
+    expected: str
+    holds: Callable[[Any, Any], BoolArray]
+    describe: Callable[[Any, Any], str]
+
+
+def _take(labels: Callable[[IntArray], pa.Array], rows: IntArray, index: int) -> pa.Array:
+    return labels(rows[index : index + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +403,7 @@ class _Interruption:
 
     def __call__(self, index: int) -> str:
         label = self.labels(self.rows[index : index + 1])[0].as_py()
-        return f"other rows stand between those of {self.state.named(label)}"
+        return f"other rows lie between those of {self.state.named(label)}"
 
 
 def _describe_count(wanted: Any) -> str:

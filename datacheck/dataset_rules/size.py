@@ -5,19 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
+from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
 from datacheck.dataset_rules.groups import find_columns
 from datacheck.dataset_rules.positions import Scale, describe_difference, positions_of
 from datacheck.findings import Example, Finding
 from datacheck.schema.intervals import Interval, nanoseconds_of
 from datacheck.schema.times import NANOSECONDS
-
-__all__ = ["AgeRule", "SizeRule"]
 
 SIZE, STALE = "DC325", "DC326"
 
@@ -33,18 +30,18 @@ class SizeRule:
     def columns(self) -> tuple[str | None, ...]:
         return ()
 
-    def start(self, part: Part) -> SizeState:  # noqa: ARG002
-        return SizeState(self)
-
-    def restore(self, record: Any, part: Part) -> SizeState:  # noqa: ARG002
-        return SizeState(self, int(record))
+    def start(self, part: Part) -> SizeState:
+        return SizeState(self, part)
 
 
-class SizeState:
-    """The number of rows. The files are those of the context."""
+class SizeState(RuleState):
+    """The number of rows; the context has the files."""
 
-    def __init__(self, rule: SizeRule, num_rows: int = 0) -> None:
-        self._rule, self.num_rows = rule, num_rows
+    _rule: SizeRule
+
+    def __init__(self, rule: SizeRule, part: Part) -> None:
+        super().__init__(rule, part)
+        self.num_rows = 0
 
     def update(self, batch: Batch) -> None:
         if batch.counts_rows:
@@ -54,20 +51,15 @@ class SizeState:
         self.num_rows += other.num_rows
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
+        num_files = len(context.uris) if context.num_files is None else context.num_files
         for what, wanted, number in (
             ("rows", self._rule.num_rows, self.num_rows),
-            ("files", self._rule.num_files, len(context.uris)),
+            ("files", self._rule.num_files, num_files),
         ):
             if wanted is not None and not wanted.admits(number):
                 expected = str(wanted.ge) if wanted.ge is not None and wanted.ge == wanted.le else wanted.describe()
                 detail = f"{number:,} {what if number != 1 else what[:-1]}, expected {expected}"
                 yield DatasetOutcome(Finding(SIZE, context.uris[0], None, 1, 1, rule=f"num_{what}", detail=detail))
-
-    def close(self) -> None:
-        """Nothing is on disk."""
-
-    def to_json(self) -> Any:
-        return self.num_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +76,14 @@ class AgeRule:
     def start(self, part: Part) -> AgeState:
         return AgeState(self, part)
 
-    def restore(self, record: Any, part: Part) -> AgeState:
-        state = AgeState(self, part)
-        state.problem = str(record["problem"])
-        if record["newest"] is not None:
-            nanoseconds, text, uri, row, group = record["newest"]
-            state.newest = (int(nanoseconds), str(text), str(uri), int(row), group)
-        return state
 
-
-class AgeState:
+class AgeState(RuleState):
     """The newest time so far, in nanoseconds since 1970, as text, and where it is first."""
 
+    _rule: AgeRule
+
     def __init__(self, rule: AgeRule, part: Part) -> None:
-        self._rule, self._part = rule, part
+        super().__init__(rule, part)
         self.newest: tuple[int, str, str, int, int | None] | None = None
         self.problem = ""
 
@@ -141,10 +127,3 @@ class AgeState:
             detail = f"the newest value is {text}, {shown} ago, expected at most {self._rule.max_age}"
             example = Example(row, group, (), text)
             yield DatasetOutcome(Finding(STALE, uri, path, 1, 1, (example,), "max_age", detail))
-
-    def close(self) -> None:
-        """Nothing is on disk."""
-
-    def to_json(self) -> Any:
-        newest = None if self.newest is None else [str(self.newest[0]), *self.newest[1:]]
-        return {"problem": self.problem, "newest": newest}

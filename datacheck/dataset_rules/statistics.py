@@ -14,29 +14,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.batch import Batch
-from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
+from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
+from datacheck.dataset_rules.exact_moments import ExactMoments
 from datacheck.dataset_rules.field_values import FieldValues, Source, values_of
-from datacheck.exact_sums import ExactSum
 from datacheck.findings import Finding
 from datacheck.leaves import has_nonfinite
-from datacheck.numerics import BLOCK, CACHED_BLOCK, is_finite, nan_mask, to_float
+from datacheck.numerics import BLOCK, is_finite, nan_mask, to_float
 from datacheck.schema.dataset_constraints import SPECIAL_SHARES
 from datacheck.schema.intervals import Interval
 from datacheck.schema.rounding import round_float
 from datacheck.schema.scalars import arrow_scalar
 
-__all__ = ["StatisticsRule"]
-
 Array = np.ndarray[Any, Any]
 
 STATISTIC = "DC323"
-_SPLITTER = 134217729.0
-#: Squares of larger values overflow, or may; they are summed one by one.
-_LARGE = 2.0**500
-_EXACT_INTEGER = 1 << 53
 #: Formats in which a decimal is another number than in float64, the coarsest first.
 _NARROW = (
     "float8_e8m0fnu",
@@ -62,19 +56,6 @@ class StatisticsRule:
 
     def start(self, part: Part) -> StatisticsState:
         return StatisticsState(self, part)
-
-    def restore(self, record: Any, part: Part) -> StatisticsState:
-        state = StatisticsState(self, part)
-        counts = record["counts"]
-        state.counts = _Counts(*(int(counts[name]) for name in _Counts.__dataclass_fields__))
-        state.below = {(str(q), str(name)): int(number) for q, name, number in record["below"]}
-        state.classes = {str(name): int(number) for name, number in record["classes"]}
-        state.sum.__setstate__([int(record["sum"])])
-        state.squares.__setstate__([int(record["squares"])])
-        state.large = (Fraction(record["large"][0]), Fraction(record["large"][1]))
-        state.dtypes = {str(dtype) for dtype in record["dtypes"]}
-        state.problem = str(record["problem"])
-        return state
 
 
 @dataclass(slots=True)
@@ -103,13 +84,15 @@ class _Bound:
     interval: Interval = field(repr=False)
 
 
-class StatisticsState:
+class StatisticsState(RuleState):
     """Counts and exact sums of the values of a field."""
 
     def __init__(self, rule: StatisticsRule, part: Part) -> None:
-        self._source, self._part = rule.source, part
+        super().__init__(rule, part)
+        self._source = rule.source
         wanted = rule.source.field
         self._needs_sums = wanted.mean is not None or wanted.std is not None
+        self._needs_values = self._needs_sums or bool(wanted.quantiles) or bool({*wanted.share} - {"null"})
         self._bounds = [
             _Bound(quantile, name, interval)
             for quantile, interval in wanted.quantiles.items()
@@ -118,9 +101,7 @@ class StatisticsState:
         self.counts = _Counts()
         self.below: dict[tuple[str, str], int] = {(one.quantile, one.name): 0 for one in self._bounds}
         self.classes: dict[str, int] = dict.fromkeys(wanted.share, 0)
-        #: The sum of the finite values and that of their squares, and those of large values.
-        self.sum, self.squares = ExactSum(), ExactSum()
-        self.large = (Fraction(0), Fraction(0))
+        self.moments = ExactMoments(squares=wanted.std is not None)
         self.dtypes: set[str] = set()
         self.problem = ""
 
@@ -137,22 +118,24 @@ class StatisticsState:
             if found.values.dtype.kind == "c":
                 self.problem = "complex values have no order and no classes"
                 return
-            for start in range(0, len(found.values), BLOCK):
+            for start in range(0, len(found.values) if self._needs_values else 0, BLOCK):
                 self._add_numbers(found.values[start : start + BLOCK], dtype)
         elif len(found.values):
             self._add_others(found.values)
 
     def _add_numbers(self, values: Array, dtype: str) -> None:
         finite = to_float(values, dtype)
-        if has_nonfinite(dtype) and not is_finite(values, dtype):
+        if not finite.dtype.isnative:
+            finite = finite.astype(finite.dtype.newbyteorder("="))
+        # The sums pass over all values, and tell.
+        has_good = self.moments.add(finite) if self._needs_sums else is_finite(values, dtype)
+        if has_nonfinite(dtype) and not has_good:
             is_nan = nan_mask(values, dtype)
             is_good = np.isfinite(finite)
             num_nan = int(np.count_nonzero(is_nan))
             self.counts.nan += num_nan
             self.counts.inf += len(values) - int(np.count_nonzero(is_good)) - num_nan
             finite = finite[is_good]
-        if not finite.dtype.isnative:
-            finite = finite.astype(finite.dtype.newbyteorder("="))
         if "zero" in self.classes:
             self.counts.zero += len(finite) - int(np.count_nonzero(finite))
         for name in self.classes:
@@ -160,34 +143,6 @@ class StatisticsState:
                 self.classes[name] += _count_equal(finite, name, dtype)
         for bound in self._bounds:
             self.below[bound.quantile, bound.name] += _count_below(finite, bound, dtype)
-        if self._needs_sums and len(finite):
-            self._add_sums(finite)
-
-    def _add_sums(self, finite: Array) -> None:
-        if finite.dtype.kind == "b":
-            finite = finite.view(np.uint8)
-        is_large = _is_large(finite)
-        if is_large is not None:
-            for value in finite[is_large].tolist():
-                exact = Fraction(value)
-                self.large = (self.large[0] + exact, self.large[1] + exact * exact)
-            finite = finite[~is_large]
-        if not len(finite):
-            return
-        self.sum.add(finite if finite.dtype.kind == "f" else finite.astype(np.float64))
-        if self._source.field.std is None:
-            return
-        has_rest = finite.dtype.itemsize > (4 if finite.dtype.kind == "f" else 2)
-        for start in range(0, len(finite), CACHED_BLOCK):
-            doubles = finite[start : start + CACHED_BLOCK].astype(np.float64, copy=False)
-            squares = doubles * doubles
-            self.squares.add(squares)
-            if has_rest:
-                # What rounding took from the squares (Dekker's product), exactly.
-                high = _SPLITTER * doubles
-                high -= high - doubles
-                low = doubles - high
-                self.squares.add(((high * high - squares) + 2 * high * low) + low * low)
 
     def _add_others(self, values: pa.Array) -> None:
         if self._needs_sums or self._bounds:
@@ -211,9 +166,7 @@ class StatisticsState:
             self.below[key] += number
         for name, number in other.classes.items():
             self.classes[name] += number
-        self.sum.merge(other.sum)
-        self.squares.merge(other.squares)
-        self.large = (self.large[0] + other.large[0], self.large[1] + other.large[1])
+        self.moments.merge(other.moments)
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
         if not self.counts.slots:
@@ -234,11 +187,10 @@ class StatisticsState:
             if interval is None:
                 continue
             if number < needed:
-                yield name, f"is undefined, for there are {number} finite values; expected {interval.describe()}", 1, 1
+                yield name, f"is undefined: there are {number} finite values; expected {interval.describe()}", 1, 1
                 continue
-            total, squares = self._exact_totals()
-            mean = total / number
-            variance = (squares - total * mean) / max(number - 1, 1)
+            mean = self.moments.sum / number
+            variance = (self.moments.sum_of_squares - self.moments.sum * mean) / max(number - 1, 1)
             limits = {at: self._rounded(interval, at) for at in interval.stated}
             if name == "mean":
                 passes, value = interval.admits(mean, limits.__getitem__), float(mean)
@@ -256,10 +208,6 @@ class StatisticsState:
         number = interval.number(name)
         return Fraction(round_float(float(number), dtype)) if number.denominator > 1 else number
 
-    def _exact_totals(self) -> tuple[Fraction, Fraction]:
-        total, squares = (Fraction(found.__getstate__()[0], 1 << 1074) for found in (self.sum, self.squares))
-        return total + self.large[0], squares + self.large[1]
-
     def _of_quantiles(self) -> Iterator[tuple[str, str, int, int]]:
         number = self.counts.finite
         for bound in self._bounds:
@@ -267,7 +215,7 @@ class StatisticsState:
             symbol = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}[bound.name]
             expected = f"{symbol} {getattr(bound.interval, bound.name)}"
             if not number:
-                yield name, f"is undefined, for there are no finite values; expected {expected}", 1, 1
+                yield name, f"is undefined: there are no finite values; expected {expected}", 1, 1
                 continue
             rank = max(1, math.ceil(Fraction(bound.quantile) * number))
             below = self.below[bound.quantile, bound.name]
@@ -292,29 +240,13 @@ class StatisticsState:
             if not total:
                 yield (
                     f"share of {name}",
-                    f"is undefined, for there are no values; expected {_described(interval)}",
+                    f"is undefined: there are no values; expected {_described(interval)}",
                     1,
                     1,
                 )
             elif not interval.admits(Fraction(found, total), interval.decimal):
                 shown = f"is {_percent(found, total)} ({found:,} of {total:,}), expected {_described(interval)}"
                 yield f"share of {name}", shown, found, total
-
-    def close(self) -> None:
-        """Nothing is on disk."""
-
-    def to_json(self) -> Any:
-        return {
-            "counts": {name: getattr(self.counts, name) for name in _Counts.__dataclass_fields__},
-            "below": [[*key, number] for key, number in self.below.items()],
-            "classes": [[name, number] for name, number in self.classes.items()],
-            # JSON readers lose the digits of large integers.
-            "sum": str(self.sum.__getstate__()[0]),
-            "squares": str(self.squares.__getstate__()[0]),
-            "large": [str(total) for total in self.large],
-            "dtypes": sorted(self.dtypes),
-            "problem": self.problem,
-        }
 
 
 def _percent(number: int, total: int) -> str:
@@ -323,20 +255,6 @@ def _percent(number: int, total: int) -> str:
 
 def _described(interval: Interval) -> str:
     return interval.describe(percent=True)
-
-
-def _is_large(finite: Array) -> Any:
-    """The values whose squares doubles cannot hold exactly; None if there are none."""
-    if finite.dtype.kind in "iu" and finite.dtype.itemsize == 8:
-        limit: Any = _EXACT_INTEGER
-    elif finite.dtype.kind == "f" and finite.dtype.itemsize == 8:
-        limit = _LARGE
-    else:
-        return None
-    if finite.max() <= limit and finite.min() >= -limit:
-        return None
-    mask = finite > limit
-    return mask | (finite < -limit) if finite.dtype.kind != "u" else mask
 
 
 def _number(name: str, dtype: str) -> Any:

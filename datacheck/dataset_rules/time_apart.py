@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
+from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
 from datacheck.dataset_rules.groups import find_columns
 from datacheck.dataset_rules.positions import Scale, describe_difference, positions_of
 from datacheck.findings import Example, Finding
@@ -17,8 +16,6 @@ from datacheck.schema.dataset_models import TimeApart
 from datacheck.schema.intervals import nanoseconds_of
 from datacheck.schema.times import NANOSECONDS
 from datacheck.text import plain
-
-__all__ = ["TimeApartRule"]
 
 TIME_OVERLAP, NOT_COMPARED = "DC330", "DC315"
 #: Nanoseconds since 1970 (or a number), as text, file, row, row group.
@@ -42,32 +39,22 @@ class TimeApartRule:
     def start(self, part: Part) -> TimeApartState:
         return TimeApartState(self, part)
 
-    def restore(self, record: Any, part: Part) -> TimeApartState:
-        state = TimeApartState(self, part)
-        state.problem = str(record["problem"])
-        state.ranges = {split: (_moment(first), _moment(last)) for split, first, last in record["ranges"]}
-        return state
 
-
-def _moment(record: Any) -> _Moment:
-    number, text, uri, row, group = record
-    return int(number), str(text), str(uri), int(row), group
-
-
-class TimeApartState:
+class TimeApartState(RuleState):
     """The first and the last time of each split."""
 
     def __init__(self, rule: TimeApartRule, part: Part) -> None:
-        self._rule, self._part, self._in_any_order = rule.rule, part, rule.in_any_order
+        super().__init__(rule, part)
+        self._apart, self._in_any_order = rule.rule, rule.in_any_order
         self.ranges: dict[str | None, tuple[_Moment, _Moment]] = {}
         self.problem = ""
 
     def update(self, batch: Batch) -> None:
-        columns = find_columns(batch, [self._rule.on])
+        columns = find_columns(batch, [self._apart.on])
         if columns is None or not batch.num_rows:
             return
         found = positions_of(columns[0])
-        if found.problem or found.scale.epsilon or (self._rule.gap and not found.scale.unit):
+        if found.problem or found.scale.epsilon or (self._apart.gap and not found.scale.unit):
             self.problem = self.problem or found.problem or "its values are not times"
             return
         valid = np.flatnonzero(found.valid)
@@ -95,18 +82,18 @@ class TimeApartState:
             self._add(split, first, last)
 
     def outcomes(self, context: Context) -> Iterable[DatasetOutcome]:
-        name = self._rule.on
+        name = self._apart.on
         if self.problem:
             yield DatasetOutcome(Finding("DC005", context.uris[0], name, 1, 1, detail=f"splits: {self.problem}"))
             return
         splits = [split for split in self.ranges if split is not None]
         train = context.train or next((split for split in splits if split.startswith("train")), None)
         if train not in splits or len(splits) < 2:
-            detail = "splits: " + ("there is no split but the training split" if train in splits else _NO_TRAIN)
+            detail = "splits: " + ("there is no split other than the training split" if train in splits else _NO_TRAIN)
             yield DatasetOutcome(Finding(NOT_COMPARED, context.uris[0], name, 1, 1, detail=detail))
             return
         begin, end = self.ranges[train]
-        gap = nanoseconds_of(self._rule.gap) if self._rule.gap else 0
+        gap = nanoseconds_of(self._apart.gap) if self._apart.gap else 0
         for split in splits:
             start = self.ranges[split][0]
             if self._in_any_order and self.ranges[split][1][0] < begin[0]:
@@ -119,23 +106,13 @@ class TimeApartState:
         detail = (
             f"{plain(split)} begins at {text}, the training data ends at {end[1]} (row {end[3]} of {plain(end[2])})"
         )
-        if self._rule.gap:
+        if self._apart.gap:
             apart = describe_difference(Scale("ns"), 0, number - end[0])
-            detail = f"{detail}; expected a gap of {self._rule.gap}, found {apart}"
+            detail = f"{detail}; expected a gap of {self._apart.gap}, found {apart}"
         example = Example(row, group, (), text)
         return DatasetOutcome(
-            Finding(TIME_OVERLAP, uri, self._rule.on, 1, 1, (example,), f"{split} after train", detail)
+            Finding(TIME_OVERLAP, uri, self._apart.on, 1, 1, (example,), f"{split} after train", detail)
         )
-
-    def close(self) -> None:
-        """Nothing is on disk."""
-
-    def to_json(self) -> Any:
-        # JSON readers lose the digits of large integers.
-        ranges = [
-            [split, *([str(moment[0]), *moment[1:]] for moment in moments)] for split, moments in self.ranges.items()
-        ]
-        return {"problem": self.problem, "ranges": ranges}
 
 
 _NO_TRAIN = "no file belongs to the training split"

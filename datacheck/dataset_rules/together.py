@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from datacheck.batch import Batch
 from datacheck.dataset_rules.groups import find_columns
-
-__all__ = ["Together"]
 
 
 class Together:
@@ -36,11 +33,4 @@ class Together:
         """Why the rule was not judged; empty if it was, or if a field is missing, which is a finding of its own."""
         if self.is_judged or not self._fields or len(self.found) < len(set(self._fields)):
             return ""
-        return "its fields are never in the same rows; arrays of unequal lengths have none in common"
-
-    def to_json(self) -> Any:
-        return [sorted(self.found), self.is_judged]
-
-    def restore(self, record: Any) -> None:
-        found, is_judged = record
-        self.found, self.is_judged = {str(name) for name in found}, bool(is_judged)
+        return "its fields never occur in the same rows, since their arrays have different lengths"

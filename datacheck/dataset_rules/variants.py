@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from datacheck.batch import Batch
-from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
+from datacheck.dataset_rules.base import Context, DatasetOutcome, Part, RuleState
 from datacheck.dataset_rules.field_values import FieldValues, Source, values_of
 from datacheck.findings import Example, Finding
 from datacheck.text import describe_variants, find_variants, plain
 
-__all__ = ["VariantsRule"]
-
 VARIANTS = "DC331"
 #: Different texts of a category.
 _MAX_TEXTS = 1 << 14
-_TOO_MANY = f"there are more than {_MAX_TEXTS:,} different texts, which are no category"
+_TOO_MANY = f"there are more than {_MAX_TEXTS:,} different texts, too many for a category"
 #: Where a text first is: file, row, row group.
 _Place = tuple[str, int, int | None]
 
@@ -40,19 +37,13 @@ class VariantsRule:
     def start(self, part: Part) -> VariantsState:
         return VariantsState(self, part)
 
-    def restore(self, record: Any, part: Part) -> VariantsState:
-        state = VariantsState(self, part)
-        state.problem = str(record["problem"])
-        state.counts = {str(text): int(number) for text, number, *_ in record["texts"]}
-        state.places = {str(text): (str(uri), int(row), group) for text, _, uri, row, group in record["texts"]}
-        return state
 
-
-class VariantsState:
+class VariantsState(RuleState):
     """The count of each text, and where it first is; ``problem`` says why there are none."""
 
     def __init__(self, rule: VariantsRule, part: Part) -> None:
-        self._source, self._part = rule.source, part
+        super().__init__(rule, part)
+        self._source = rule.source
         self.counts: dict[str, int] = {}
         self.places: dict[str, _Place] = {}
         self.problem = ""
@@ -80,7 +71,7 @@ class VariantsState:
         numbers = np.bincount(codes, minlength=len(texts)).tolist()
         for code, text in enumerate(texts):
             if text not in self.counts:
-                row = found.row_of(int(np.argmax(codes == code)))
+                row = int(found.rows_of(np.array([np.argmax(codes == code)]))[0])
                 self.places[text] = self._part.uri, int(batch.file_rows(np.array([row]))[0]), batch.row_group
             self.counts[text] = self.counts.get(text, 0) + numbers[code]
         self._check_size()
@@ -118,10 +109,3 @@ class VariantsState:
             number, total = sum(self.counts[text] for text in variants), sum(self.counts.values())
             detail = describe_variants(variants, self.counts)
             yield DatasetOutcome(Finding(VARIANTS, uri, path, number, total, examples, detail=detail))
-
-    def to_json(self) -> Any:
-        texts = [[text, number, *self.places[text]] for text, number in self.counts.items()]
-        return {"problem": self.problem, "texts": texts}
-
-    def close(self) -> None:
-        """Nothing is on disk."""

@@ -1,1 +1,1 @@
-"""The gate: what is checked, by which schema, what of it counts, what is known already, and what need not be read again."""
+"""The gate: what is checked, against which schema, which findings count or are known, and what is not read again."""

@@ -22,9 +22,8 @@ from datacheck.gate.patterns import relative_to
 from datacheck.publishing.named_file import write_named
 from datacheck.reports.gate_report import Fixed
 from datacheck.reports.text import append_detail
+from datacheck.storage.documents import exists, is_uri, read_document
 from datacheck.text import count, plain
-
-__all__ = ["Baseline", "CheckedFiles", "Comparison", "load_baseline", "save_baseline"]
 
 _VERSION = 1
 _MAX_BYTES = 256 << 20
@@ -110,7 +109,7 @@ class Baseline:
         return any(path == folder or folder == "." or path.startswith(f"{folder}/") for folder in folders)
 
     def _exists(self, path: str) -> bool:
-        return os.path.lexists(os.path.join(self.root, path))  # noqa: PTH118
+        return exists(path if is_uri(path) else os.path.join(self.root, path))  # noqa: PTH118
 
     def updated(self, findings: Sequence[Finding], checked: CheckedFiles) -> Baseline:
         """This baseline with ``findings`` for the checked files. Other files keep their entries while they exist."""
@@ -164,9 +163,10 @@ class _Lookup:
 def load_baseline(path: str | os.PathLike[str], *, must_exist: bool = True) -> Baseline:
     """Read a baseline. A missing file is an empty baseline unless ``must_exist``. Raises ``ConfigurationError``."""
     place = plain(os.fspath(path))
-    root = os.path.realpath(Path(path).parent)
+    # Names of local files are relative to the folder of the baseline, or to the current one if that is elsewhere.
+    root = os.path.realpath("." if is_uri(path) else Path(path).parent)
     try:
-        content = Path(path).read_bytes() if Path(path).stat().st_size <= _MAX_BYTES else None
+        content = read_document(path, _MAX_BYTES)
     except FileNotFoundError:
         if not must_exist:
             return Baseline(root)

@@ -1,6 +1,6 @@
 """A cache of small JSON values in one SQLite file. A corrupt file is replaced, and a locked one is ignored.
 
-Every entry has a keyed hash of its key and value, so that corruption never goes unnoticed, and nobody else's entries are
+Every entry has a keyed hash of its key and value, so that corruption never goes unnoticed, and entries of other users are
 believed. Several processes may share the file. Nothing in it is ever executed.
 """
 
@@ -21,8 +21,6 @@ from typing import Any, TypeVar
 from datacheck.errors import OutputError
 from datacheck.gate.trust import key_for
 from datacheck.text import plain
-
-__all__ = ["STORE_NAME", "Cache", "default_folder"]
 
 #: The name of the file. Its number changes with the format of the entries.
 STORE_NAME = "verdicts-2.sqlite"

@@ -10,7 +10,8 @@ from datacheck.errors import UsageError
 from datacheck.gate.checking import exclude_patterns, schema_chooser
 from datacheck.gate.configuration import Configuration
 from datacheck.gate.selection import select
-from datacheck.jobs.progress import Progress
+from datacheck.jobs.executors.local import ExecutorLike
+from datacheck.jobs.progress import Progress, ProgressLike
 from datacheck.profile.compare.compare import compare
 from datacheck.profile.compare.thresholds import Thresholds, read_thresholds
 from datacheck.profile.distributions import distributions
@@ -18,8 +19,6 @@ from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
 from datacheck.sources.discover import expand_inputs
 from datacheck.text import join_limited, plain
-
-__all__ = ["compare_configured", "distributions_configured"]
 
 
 def compare_configured(
@@ -29,7 +28,8 @@ def compare_configured(
     *,
     given: Mapping[str, Any] | None = None,
     drift: bool = True,
-    progress: Progress | None = None,
+    executor: ExecutorLike = "threads",
+    progress: ProgressLike = None,
 ) -> Report:
     """Compare training data with other datasets. This is what ``datacheck compare`` does.
 
@@ -47,6 +47,7 @@ def compare_configured(
         thresholds=thresholds,
         drift=drift,
         workers=configuration.settings.workers,
+        executor=executor,
         progress=progress,
         options=configuration.settings.read_options,
     )
@@ -60,9 +61,11 @@ def distributions_configured(
     found: dict[str, list[str]] = {}
     for name, paths in datasets.items():
         for path in paths:
-            files = _without_excluded(path, configuration)
-            found.setdefault(name, []).extend([files] if isinstance(files, str) else files)
+            found.setdefault(name, []).extend(_kept(path, configuration))
     settings = configuration.settings
+    found = {name: files for name, files in found.items() if files}
+    if not found:
+        return []
     return distributions(found, options=settings.read_options, workers=settings.workers, progress=progress)
 
 
@@ -79,14 +82,20 @@ def _find_schema(train: str, configuration: Configuration) -> str | None:
 
 def _without_excluded(path: str, configuration: Configuration) -> str | list[str]:
     """The files that are not excluded, or the path unchanged if no file is."""
-    excluded = exclude_patterns(configuration)
-    files = [file.uri for file in expand_inputs([path])]
-    kept = [uri for uri in files if not excluded.match(uri)]
+    kept = _kept(path, configuration)
     if not kept:
         raise UsageError(
             f"{plain(path)}: nothing to compare, because 'exclude' in the configuration matches all of its files"
         )
-    return path if len(kept) == len(files) else kept
+    return path if kept == [path] else kept
+
+
+def _kept(path: str, configuration: Configuration) -> list[str]:
+    """The files that are not excluded, or the path alone if no file is."""
+    excluded = exclude_patterns(configuration)
+    files = [file.uri for file in expand_inputs([path])]
+    kept = [uri for uri in files if not excluded.match(uri)]
+    return [path] if len(kept) == len(files) else kept
 
 
 def _merge_thresholds(configured: Thresholds, given: Mapping[str, Any]) -> Thresholds:

@@ -15,9 +15,9 @@ from datacheck.gate.settings import Settings
 from datacheck.jobs.reading import Reading
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import validate
+from datacheck.storage.documents import exists, is_uri, join_path
+from datacheck.storage.os_calls import local_uri, relative_uri
 from datacheck.text import plain
-
-__all__ = ["BASELINE_NAME", "DEFAULT", "Configuration", "configure"]
 
 #: The default baseline, next to the configuration file or in the current folder. It is used if it exists.
 BASELINE_NAME = "datacheck-baseline.json"
@@ -71,7 +71,7 @@ def configure(
     Args:
         given: settings for this call, by key. None means not given.
         config: the configuration file. Default: ``DATACHECK_CONFIG``, or else the nearest one.
-        environment: environment variables. Default: those of the process.
+        environment: environment variables. Default: the variables of the process.
         place_of: how messages and origins name a key of ``given``.
 
     Raises:
@@ -87,13 +87,15 @@ def configure(
 
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    folders: dict[str, Path] = {}
+    folders: dict[str, Path | str] = {}
     for layer in layers:
         for key, value in layer.validate().items():
             _merge(merged, origins, key, _resolve_paths(key, value, layer.folder), layer.origin(key))
             folders[key] = layer.folder
-    root = here if file is None else file.folder
-    return Configuration(Settings.model_validate(merged), root, origins, folders.get("exclude", root))
+    root = file.folder if file is not None and isinstance(file.folder, Path) else here
+    exclude_root = folders.get("exclude", root)
+    exclude_root = exclude_root if isinstance(exclude_root, Path) else root
+    return Configuration(Settings.model_validate(merged), root, origins, exclude_root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Layer:
     """Settings from one place. ``place`` names the place of all of them, or of each one given its key."""
 
     content: Mapping[Any, Any]
-    folder: Path
+    folder: Path | str
     place: str | Callable[[str], str]
 
     def origin(self, key: str) -> str:
@@ -125,8 +127,8 @@ def _find_file(
     named = environment.get(CONFIG) or None if config is None else config
     if named is None:
         return find_file(here)
-    path = here / named
-    if not os.path.isfile(path):  # noqa: PTH113 - no error for a name that is too long
+    path = os.fspath(named) if is_uri(named) else here / named
+    if isinstance(path, Path) and not os.path.isfile(path):  # noqa: PTH113 - no error for a name that is too long
         raise ConfigurationError(plain(os.fspath(named)), "no such configuration file; check the path")
     loaded = load_file(path)
     if loaded is None:
@@ -146,12 +148,12 @@ def _merge(merged: dict[str, Any], origins: dict[str, str], key: str, value: Any
         merged["schemas"], origins["schemas"] = {}, origin
 
 
-def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
+def _resolve_paths(key: str, value: Any, folder: Path | str) -> Any:
     """The value with its paths relative to the current folder."""
     if key in ("cache-dir", "baseline") and isinstance(value, str):
-        return _shorten(folder / Path(value).expanduser())
+        return _located(value, folder)
     if key == "paths":
-        return tuple(_shorten(folder / Path(path).expanduser()) for path in value)
+        return tuple(_located(path, folder) for path in value)
     if key == "schema":
         return _resolve_schema(value, folder)
     if key == "schemas":
@@ -159,17 +161,22 @@ def _resolve_paths(key: str, value: Any, folder: Path) -> Any:
     return value
 
 
-def _resolve_schema(reference: str, folder: Path) -> str:
-    path = folder / Path(reference).expanduser()
-    if REFERENCE.fullmatch(reference) and not os.path.exists(path):  # noqa: PTH110 - no error for a name that is too long
-        return reference
-    return _shorten(path)
+def _resolve_schema(reference: str, folder: Path | str) -> str:
+    path = _located(reference, folder)
+    return reference if REFERENCE.fullmatch(reference) and not exists(path) else path
+
+
+def _located(path: str, folder: Path | str) -> str:
+    """A path from a folder; a URI stays one."""
+    if is_uri(path) or isinstance(folder, str):
+        return join_path(os.fspath(folder), path)
+    return _shorten(folder / Path(path).expanduser())
 
 
 def _shorten(path: Path) -> str:
     """The path relative to the current folder if it is inside it, otherwise absolute."""
-    relative = os.path.relpath(path)
-    return os.path.normpath(path) if relative.startswith(os.pardir) else relative
+    relative = relative_uri(path)
+    return local_uri(os.path.normpath(path)) if relative.startswith(os.pardir) else relative
 
 
 def _variable_name(key: str) -> str:

@@ -15,8 +15,6 @@ from datacheck.jobs.executors.local import map_in_order
 from datacheck.sources.discover import InputFile
 from datacheck.storage import Fingerprint, storage_of
 
-__all__ = ["Content", "name_contents"]
-
 #: Smaller files are always hashed, since that costs next to nothing. A larger file is hashed only if its format is slow to
 #: check; any other is checked about as fast as it is hashed, so it is recognized by its fingerprint alone.
 _SMALL_BYTES = 16 << 20

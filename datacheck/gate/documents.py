@@ -12,14 +12,12 @@ from typing import Any
 from datacheck.errors import ConfigurationError
 from datacheck.gate.locate import PYPROJECT, YAML, load_file
 from datacheck.gate.settings import Settings
-from datacheck.schema.loading import load_schema
 from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import validate
-from datacheck.schema.yaml_file import MAX_FILE_BYTES, load_yaml
+from datacheck.schema.yaml_file import MAX_FILE_BYTES
+from datacheck.storage.documents import is_uri, load_schema, load_yaml
 from datacheck.text import quantity
-
-__all__ = ["check_document", "kind_of"]
 
 _DATACHECK_KEY = re.compile(rb"^(?:fields|inputs|pandera):", re.MULTILINE)
 _YAML_SUFFIXES = (".yaml", ".yml")
@@ -69,7 +67,7 @@ def kind_of(content: Mapping[Any, Any]) -> str | None:
 
 
 def _check_configuration(path: str) -> str:
-    file = load_file(Path(path))
+    file = load_file(path if is_uri(path) else Path(path))
     if file is None:
         return "no [tool.datacheck] table"
     settings = validate(Settings, file.content, file.place, ConfigurationError)
@@ -88,4 +86,4 @@ def _describe(schema: Schema) -> str:
         from datacheck.checks.own_checks import register_own_checks
 
         register_own_checks(schema)
-    return f"{quantity(len(schema.fields), 'field')}, {quantity(len(schema.checks), 'check')}"
+    return schema.summary()

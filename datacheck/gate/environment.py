@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from datacheck.errors import ConfigurationError, nearest_name
 from datacheck.text import plain
-
-__all__ = ["CONFIG", "PREFIX", "parse_pairs", "read_environment", "split_list", "unknown_variables"]
 
 PREFIX = "DATACHECK_"
 #: The path of the configuration file.
@@ -26,13 +24,13 @@ def split_list(text: str) -> list[str]:
     return [part for part in (part.strip() for part in text.split(",")) if part]
 
 
-def parse_pairs(texts: list[str], place: str) -> dict[str, str]:
-    """``["DC104=warning"]`` as ``{"DC104": "warning"}``. Raises ``ConfigurationError``."""
+def parse_pairs(texts: Iterable[str], place: str, expected: str) -> dict[str, str]:
+    """``["DC104=warning"]`` as ``{"DC104": "warning"}``. Raises ``ConfigurationError``, which says what was ``expected``."""
     pairs: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator:
-            raise ConfigurationError(place, f"expected CODE=LEVEL such as DC104=warning, got {plain(text)!r}")
+            raise ConfigurationError(place, f"expected {expected}, got {plain(text)!r}")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -50,7 +48,7 @@ def _to_int(text: str) -> int | str:
 
 
 def _to_severity(text: str) -> dict[str, str]:
-    return parse_pairs(split_list(text), f"{PREFIX}SEVERITY")
+    return parse_pairs(split_list(text), f"{PREFIX}SEVERITY", "CODE=LEVEL such as DC104=warning")
 
 
 #: Variable without its prefix -> the setting, and the parser of its text.
@@ -70,6 +68,9 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "WORKERS": ("workers", _to_int),
 }
 
+#: What switches guards off: a variable of the training door.
+_GUARD = "DATACHECK_GUARD"
+
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings in the environment. An empty variable counts as unset."""
@@ -82,7 +83,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """A message for each unknown ``DATACHECK_`` variable."""
-    known = [CONFIG, *(PREFIX + name for name in _VARIABLES)]
+    known = [CONFIG, _GUARD, *(PREFIX + name for name in _VARIABLES)]
     return [
         f"unknown variable {plain(name)}{nearest_name(name, known)}"
         for name in sorted(environment)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import ConfigurationError
-from datacheck.schema.yaml_file import MAX_FILE_BYTES, load_yaml
+from datacheck.schema.yaml_file import MAX_FILE_BYTES
+from datacheck.storage.documents import folder_of, load_yaml, read_document
+from datacheck.storage.os_calls import relative_uri
 from datacheck.text import plain
-
-__all__ = ["PYPROJECT", "YAML", "ConfigurationFile", "find_file", "load_file"]
 
 PYPROJECT = "pyproject.toml"
 YAML = "datacheck.yaml"
@@ -22,13 +22,14 @@ YAML = "datacheck.yaml"
 class ConfigurationFile:
     """The content of a configuration file, not yet validated. ``place`` names the file and its table in messages."""
 
-    path: Path
+    path: Path | str
     place: str
     content: Mapping[Any, Any]
 
     @property
-    def folder(self) -> Path:
-        return self.path.parent
+    def folder(self) -> Path | str:
+        """The folder of the file; a URI where the file is not of this machine."""
+        return self.path.parent if isinstance(self.path, Path) else folder_of(self.path)
 
 
 def find_file(start: Path) -> ConfigurationFile | None:
@@ -50,16 +51,17 @@ def find_file(start: Path) -> ConfigurationFile | None:
     return None
 
 
-def load_file(path: Path) -> ConfigurationFile | None:
+def load_file(path: Path | str) -> ConfigurationFile | None:
     """Read a file; None for a ``.toml`` file without ``[tool.datacheck]``. Raises ``ConfigurationError``."""
-    place = plain(_display_path(path))
-    if path.suffix != ".toml":
+    place = plain(_display_path(path) if isinstance(path, Path) else path)
+    if not str(path).endswith(".toml"):
         return ConfigurationFile(path, place, load_yaml(path, ConfigurationError))
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = read_document(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigurationError(place, f"cannot be opened: {error.strerror}; check the path") from None
+    if content is None:
+        raise ConfigurationError(place, f"is larger than {MAX_FILE_BYTES:,} bytes; expected a configuration file")
     if b"datacheck" not in content:
         return None
     table = _parse_table(content, place)
@@ -69,8 +71,6 @@ def load_file(path: Path) -> ConfigurationFile | None:
 def _parse_table(content: bytes, place: str) -> Mapping[str, Any] | None:
     import tomllib
 
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(place, f"is larger than {MAX_FILE_BYTES:,} bytes; expected a configuration file")
     try:
         document = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -83,5 +83,5 @@ def _parse_table(content: bytes, place: str) -> Mapping[str, Any] | None:
 
 
 def _display_path(path: Path) -> str:
-    relative = os.path.relpath(path)
+    relative = relative_uri(path)
     return str(path) if relative.startswith(os.pardir) else relative

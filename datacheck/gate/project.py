@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datacheck.errors import SourceError
@@ -16,20 +17,19 @@ from datacheck.findings import Finding
 from datacheck.formats import Format, format_of_name
 from datacheck.gate.locate import YAML
 from datacheck.jobs.execution import Execution
-from datacheck.profile.dataset import FileSet, find_files, stem_of
+from datacheck.profile.dataset import SPLIT, FileSet, find_inputs, stem_of
 from datacheck.profile.infer.infer import Inference, infer_with_notes
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.yaml_file import dump_yaml
 from datacheck.sources.base import ReadOptions, fingerprint_of
 from datacheck.sources.discover import InputFile
+from datacheck.storage.os_calls import relative_uri
 from datacheck.text import join_limited, plain, quantity
-
-__all__ = ["PIPELINE", "SCHEMA", "Project", "draft_project"]
 
 #: The files of a project.
 SCHEMA, PIPELINE = "schema.yaml", "pipeline.yaml"
-
-_SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval|holdout)(?:ing|id|idation|uation)?(?![a-z])", re.IGNORECASE)
+#: The folder of what the pipeline publishes.
+_OUTPUT = "out"
 #: Files to list one by one in a pipeline.
 _MAX_LISTED = 100
 
@@ -56,7 +56,8 @@ def draft_project(
         UsageError: there is no data.
     """
     by_format: dict[str, list[InputFile]] = {}
-    for file in find_files(folder, options):
+    inputs = find_inputs(folder, options)
+    for file in inputs.files:
         record = format_of_name(file.uri)
         by_format.setdefault("" if record is None else record.name, []).append(file)
     name, files = max(by_format.items(), key=lambda item: sum(map(_size, item[1])))
@@ -68,7 +69,7 @@ def draft_project(
     found = infer_with_notes(
         [file.uri for file in files],
         name=_name_of(folder),
-        files=FileSet(files, names),
+        files=FileSet(files, names, inputs),
         execution=execution,
         options=options,
         with_list=True,
@@ -86,7 +87,7 @@ def _size(file: InputFile) -> int:
 
 
 def _name_of(folder: str) -> str:
-    name = re.sub(r"[^\w-]+", "-", posixpath.basename(os.path.abspath(folder))).strip("-_")  # noqa: PTH100
+    name = re.sub(r"[^\w-]+", "-", Path(os.path.abspath(folder)).name).strip("-_")  # noqa: PTH100
     return name or "data"
 
 
@@ -94,14 +95,14 @@ def _splits(files: Sequence[InputFile], folder: str) -> dict[str, list[str]]:
     """The files by the split that their path below ``folder`` names; ``data`` for those that name none."""
     found: dict[str, list[str]] = {}
     for file in files:
-        words = _SPLIT.findall(file.uri.removeprefix(folder))
+        words = SPLIT.findall(file.uri.removeprefix(folder))
         found.setdefault(words[-1].lower() if words else "data", []).append(file.uri)
     return {split: found[split] for split in sorted(found, key=lambda split: (split != "train", split))}
 
 
 def _array_name(uri: str) -> str:
-    """What an array is called: its file's name without that of a split."""
-    stem = _SPLIT.sub("", stem_of(uri)).strip("_-. ")
+    """What an array is called: its file's name without the split's."""
+    stem = SPLIT.sub("", stem_of(uri)).strip("_-. ")
     return stem or stem_of(uri)
 
 
@@ -126,8 +127,8 @@ class _Draft:
     others: Mapping[str, int]
 
     def _path(self, uri: str) -> str:
-        """A path as it stands in a file of the project, relative to it where possible."""
-        return uri if "://" in uri else os.path.relpath(uri, self.output or ".")
+        """A path as written in a file of the project, relative to it where possible."""
+        return uri if "://" in uri else relative_uri(uri, self.output or ".")
 
     def pipeline(self) -> str:
         """The pipeline: what breaks the schema is set aside, and nothing is changed."""
@@ -149,7 +150,7 @@ class _Draft:
             "clean: []",
             *self._suggested_rules(),
             "",
-            dump_yaml({"output": {"path": posixpath.join("out", name)}}).rstrip("\n"),
+            dump_yaml({"output": {"path": posixpath.join(_OUTPUT, name)}}).rstrip("\n"),
         ]
         return "\n".join(lines) + "\n"
 
@@ -202,7 +203,7 @@ class _Draft:
             yield f"#   - {_flow({'action': 'impute', 'strategy': 'median', 'fields': gap})}  # has nulls or NaN"
         for one in sentinels[:20]:
             rule = _flow({"action": "impute", "strategy": "median", "fields": one.field})
-            yield f"#   - {rule}  # once 'missing: [{plain(one.rule or '', 40)}]' stands in its field of the schema"
+            yield f"#   - {rule}  # once 'missing: [{plain(one.rule or '', 40)}]' is in its field of the schema"
         for field in constant[:20]:
             yield f"#   - {_flow({'action': 'drop_field', 'fields': field})}  # has one value only"
 
@@ -222,6 +223,9 @@ class _Draft:
             lines.append("# Files of other formats have no schema: no NaN, no infinity, no null in a number.")
         else:
             record["schema"] = SCHEMA
+        if self._path(self.folder) == ".":
+            record["exclude"] = [f"/{_OUTPUT}/"]
+            lines.append("# What the pipeline publishes is not checked with its inputs.")
         lines.append(dump_yaml(record).rstrip("\n"))
         if any(finding.is_error for finding in self.found.listed):
             lines.append("# To accept what is wrong today, and fail on anything new: datacheck baseline write")

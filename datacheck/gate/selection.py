@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from datacheck.codes import codes_with_prefix, longest_prefix
+from datacheck.codes import codes_with_prefix, longest_prefix, value_by_prefix
 from datacheck.findings import Finding, Severity
 from datacheck.gate.settings import Settings
 from datacheck.schema.tolerances import apply_tolerance
-
-__all__ = ["Selected", "select"]
 
 T = TypeVar("T")
 #: The prefix of all of datacheck's codes.
@@ -50,11 +48,5 @@ def _is_ignored(code: str, settings: Settings) -> bool:
 
 
 def _apply_severity(finding: Finding, severities: Mapping[str, Severity]) -> Finding:
-    severity = _get_by_prefix(finding.code, severities)
+    severity = value_by_prefix(finding.code, severities)
     return finding if severity is None else replace(finding, severity=severity)
-
-
-def _get_by_prefix(code: str, by_prefix: Mapping[str, T]) -> T | None:
-    """The value of the longest prefix of ``code``; None if there is none."""
-    prefix = longest_prefix(code, by_prefix)
-    return None if prefix is None else by_prefix[prefix]

@@ -19,8 +19,6 @@ from datacheck.schema.tolerances import Tolerances
 from datacheck.sources.base import ReadOptions, RowsAre
 from datacheck.text import plain
 
-__all__ = ["Color", "Settings"]
-
 Color = Literal["auto", "always", "never"]
 
 #: Field name or pattern -> limits by code. None stands for an unnamed array.

@@ -8,8 +8,6 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["key_for"]
-
 _SECRET_NAME = "cache-key"  # noqa: S105 - the name of the file
 _SECRET_BYTES = 32
 
@@ -24,7 +22,7 @@ def key_for(folder: Path, name: str, own_folder: Path) -> bytes | None:
 
 
 def _is_writable_by_me_alone(folder: Path, name: str) -> bool:
-    """Whether nobody else can change the folder and the file in it, by their owners and modes."""
+    """Whether no other user can change the folder and the file in it, by their owners and modes."""
     path = folder / name
     try:
         return _is_mine(folder.stat()) and (not os.path.lexists(path) or _is_mine(path.lstat()))
@@ -33,7 +31,15 @@ def _is_writable_by_me_alone(folder: Path, name: str) -> bool:
 
 
 def _is_mine(state: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):
+        # Windows says by lists of its own who may write: they are not read.
+        return False
     return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _is_private(state: os.stat_result) -> bool:
+    """Whether no other user can read a file. On Windows it lies in the user's own folder, which others cannot open."""
+    return not hasattr(os, "geteuid") or (state.st_uid == os.geteuid() and not state.st_mode & 0o077)
 
 
 def _secret(folder: Path) -> bytes | None:
@@ -51,7 +57,7 @@ def _secret(folder: Path) -> bytes | None:
                 os.close(descriptor)
                 partial.unlink()
         state = path.lstat()
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid() or state.st_mode & 0o077:
+        if not stat.S_ISREG(state.st_mode) or not _is_private(state):
             return None
         secret = path.read_bytes()
     except (OSError, RuntimeError):

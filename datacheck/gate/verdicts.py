@@ -18,20 +18,8 @@ from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
 from datacheck.schema.builtin_checks import BUILTIN_CHECKS, canonical_check
-from datacheck.schema.loading import dump_schema
 from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
-
-__all__ = [
-    "cross_file_from_json",
-    "cross_file_key",
-    "cross_file_to_json",
-    "digest_rules",
-    "file_key",
-    "is_cacheable",
-    "verdict_from_json",
-    "verdict_to_json",
-]
 
 #: The version of the keys and the JSON below.
 _VERSION = 2
@@ -49,7 +37,7 @@ def digest_rules(schema: Schema) -> str | None:
         return None
     if any(canonical_check(name) not in BUILTIN_CHECKS for field in schema.fields.values() for name in field.checks):
         return None
-    return _digest(_VERSION, _versions(), dump_schema(schema))
+    return _digest(_VERSION, _versions(), schema.to_yaml())
 
 
 def file_key(rules: str, file: InputFile, content: str) -> str:
@@ -63,7 +51,7 @@ def cross_file_key(file_keys: Sequence[str]) -> str:
 
 
 def is_cacheable(verdict: FileVerdict) -> bool:
-    """Whether the verdict depends on nothing but the file's content."""
+    """Whether the verdict depends only on the file's content."""
     return all(CODES[finding.code].cacheable for finding in verdict.findings)
 
 

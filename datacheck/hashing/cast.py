@@ -12,8 +12,6 @@ from datacheck.leaves import Leaf
 from datacheck.numerics import to_float
 from datacheck.schema.times import NANOSECONDS
 
-__all__ = ["cast"]
-
 Array = np.ndarray[Any, Any]
 
 
@@ -26,7 +24,8 @@ def cast(leaf: Leaf, dtype: str) -> Leaf:
     elif pa.types.is_decimal(leaf.values.type):
         kind = leaf.values.type
         wide = leaf.values.cast(pa.decimal128(38, kind.scale)) if kind.bit_width < 128 else leaf.values
-        numbers = wide.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
+        # Arrow's own cast multiplies by a power of ten: 0.3 becomes 0.30000000000000004.
+        numbers = wide.cast(pa.string()).cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
     elif _is_time(leaf.values.type):
         numbers = _nanoseconds(leaf.values)
     else:

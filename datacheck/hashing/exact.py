@@ -21,8 +21,6 @@ from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.schema.times import NANOSECONDS
 
-__all__ = ["add_exact", "exact_slots"]
-
 Array = np.ndarray[Any, Any]
 
 #: What tells values with equal words apart. Integers that fit ``int64``, and text, have the tag 0.
@@ -36,7 +34,7 @@ _Tagged = tuple[Leaf, Array | int]
 
 
 def add_exact(leaf: Leaf, into: Hashes, *, slotwise: bool) -> None:
-    """Add a leaf with at most one value a row, or of Arrow lists, to hashes ``(salts, rows)``."""
+    """Add a leaf with at most one value per row, or of Arrow lists, to hashes ``(salts, rows)``."""
     if leaf.values is None or not len(leaf):
         return
     words, tags = _tagged(leaf)
@@ -92,7 +90,7 @@ def _of_numbers(leaf: Leaf) -> _Tagged:
     if kind == "f":
         with np.errstate(all="ignore"):
             near = values.astype(np.float64)
-        # Rows of which one needs the precision have words of their own.
+        # Rows that need the precision have words of their own.
         return _of_floats(leaf, near) if np.array_equal(near, values, equal_nan=True) else (leaf, _LONG)
     if kind not in "biu":
         return leaf, _LONG
@@ -134,7 +132,7 @@ def _of_times(leaf: Leaf) -> _Tagged:
 
 
 def _of_decimals(leaf: Leaf) -> _Tagged:
-    """Decimals, of which each distinct one is looked at in Python."""
+    """Decimals; each distinct one is handled in Python."""
     encoded = leaf.values.cast(pa.decimal256(76, leaf.values.type.scale)).dictionary_encode()
     found = [_of_decimal(value) for value in encoded.dictionary.to_pylist()] or [(0, 0)]
     words, tags = np.array([word for word, _ in found], np.int64), np.array([tag for _, tag in found], np.uint64)
@@ -143,7 +141,7 @@ def _of_decimals(leaf: Leaf) -> _Tagged:
 
 
 def _of_decimal(value: Decimal) -> tuple[int, int]:
-    """The word and the tag of a decimal, which are those of the equal integer or float if there is one."""
+    """The word and the tag of a decimal, the same as for an equal integer or float if there is one."""
     exact = Fraction(value)
     if exact.denominator == 1 and -(2**63) <= exact < 2**64:
         number = exact.numerator

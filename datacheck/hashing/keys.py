@@ -25,8 +25,6 @@ from datacheck.leaves import FLOAT_FORMATS, BoolArray, IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 
-__all__ = ["KeyHashes", "convertible_rows", "find_column", "hash_columns", "hash_unique_keys"]
-
 
 @dataclass(frozen=True, slots=True)
 class KeyHashes:
@@ -68,7 +66,7 @@ def _without_unconvertible(keys: KeyHashes, parts: Sequence[Column]) -> KeyHashe
 
 
 def convertible_rows(columns: Sequence[Column], num_rows: int) -> BoolArray | None:
-    """True for the rows in which every value could be converted; None if all are."""
+    """True for the rows in which every value converted; None if all are."""
     unconvertible = [
         column.unconvertible.reshape(num_rows, -1).any(axis=1) for column in columns if column.unconvertible is not None
     ]

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FACTORS", "Hashes", "coefficients", "fold", "mix", "number_words", "seed_of", "term_blocks"]
-
 Array = np.ndarray[Any, Any]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 

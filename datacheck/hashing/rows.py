@@ -21,8 +21,6 @@ import pyarrow as pa
 from datacheck.hashing.numbers import FACTORS, Hashes, coefficients, fold, mix, number_words, seed_of, term_blocks
 from datacheck.leaves import Leaf, Picked, Regular
 
-__all__ = ["add_leaf", "hash_slots"]
-
 Array = np.ndarray[Any, Any]
 
 #: Eight-byte values per block: the block and its intermediate results fit the second-level cache.

@@ -14,15 +14,18 @@ from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import BoolArray, IntArray
 from datacheck.storage.os_errors import scratch_errors
 
-__all__ = ["HashStore", "matches"]
+#: Hashes, and their ordinals in order; None if these are 0, 1, 2 and so on.
+Part = tuple[Hashes, IntArray | None]
 
 #: Bytes of hashes that a store keeps in memory.
-SPILL_BYTES = 128 << 20
+SPILL_BYTES = 32 << 20
 _NUM_PARTITIONS = 64
 #: Rows that are sorted by partition and written together.
 _ROWS_WRITTEN = 1 << 20
-#: Hashes that are looked up together, and the bits of a lookup table that still fits the cache.
+#: Hashes looked up together, and the bits of a lookup table that still fits the cache.
 _BLOCK, _MAX_BITS = 1 << 16, 24
+#: Hashes that are sorted to be looked up.
+_SORTED_BLOCK = 1 << 18
 
 
 class HashStore:
@@ -99,8 +102,8 @@ class HashStore:
                 file.write(records[ends[number] : ends[number + 1]].view(np.uint8).data)
         return len(hashes)
 
-    def parts(self) -> Iterator[tuple[Hashes, IntArray | None]]:
-        """Yield hashes that may equal each other, with their ordinals in order; None if these are 0, 1, 2 and so on."""
+    def parts(self) -> Iterator[Part]:
+        """Yield hashes that may equal each other."""
         if not self._files:
             if len(self._held) != 1:
                 self._held = [np.concatenate(self._held) if self._held else np.empty(0, np.uint64)]
@@ -113,13 +116,13 @@ class HashStore:
 
     def has_repeated(self) -> bool:
         """Whether two rows have the same hash."""
-        return any(len(_repeated(hashes)) for hashes, _ in self.parts())
+        return any(len(repeated_positions(hashes)) for hashes, _ in self.parts())
 
     def repeated(self) -> IntArray:
         """The ordinals, sorted, of the rows whose hash occurred in an earlier row."""
         found = []
         for hashes, ordinals in self.parts():
-            positions = _repeated(hashes)
+            positions = repeated_positions(hashes)
             found.append(positions if ordinals is None else ordinals[positions])
         return np.sort(np.concatenate(found))
 
@@ -138,7 +141,7 @@ def _repeated_words(words: Hashes) -> Hashes:
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
-def _repeated(hashes: Hashes) -> IntArray:
+def repeated_positions(hashes: Hashes) -> IntArray:
     """The positions of hashes that occur at an earlier position."""
     words = _first_words(hashes)
     shared = _repeated_words(words)
@@ -160,14 +163,19 @@ def _equals_previous(keys: Hashes) -> BoolArray:
     return mask
 
 
+def common_parts(first: HashStore, second: HashStore) -> Iterator[tuple[Part, Part]]:
+    """The parts of two stores side by side: a hash that is in both is in parts of the same number."""
+    if first.is_on_disk is not second.is_on_disk:
+        (second if first.is_on_disk else first).spill()
+    return zip(first.parts(), second.parts(), strict=True)
+
+
 def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, IntArray]]:
     """Yield the ordinals in ``second`` of hashes of one word that occur in ``first``, and their first ordinals there.
 
     They come in parts, each in order, because all of them together may not fit in memory.
     """
-    if first.is_on_disk is not second.is_on_disk:
-        (second if first.is_on_disk else first).spill()
-    for (left, left_ordinals), (right, right_ordinals) in zip(first.parts(), second.parts(), strict=True):
+    for (left, left_ordinals), (right, right_ordinals) in common_parts(first, second):
         found, origins = _match(left, right)
         if len(found):
             yield (
@@ -179,14 +187,29 @@ def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, Int
 def _match(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
     """The positions in ``right`` of hashes that occur in ``left``, in order, and the first position of each there."""
     left_places, right_places = _candidates(left, right)
-    known = np.sort(left[left_places])
-    # Sorted hashes are looked up many times faster, and usually none is found.
-    if not _mask_in_sorted(known, np.sort(right[right_places])).any():
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    right_places = right_places[_mask_in_sorted(known, right[right_places])]
-    left_places = left_places[_mask_in_sorted(np.sort(right[right_places]), left[left_places])]
-    distinct, firsts = np.unique(left[left_places], return_index=True)
-    return right_places, left_places[firsts[np.searchsorted(distinct, right[right_places])]]
+    known, firsts = _distinct(left, left_places)
+    found: list[tuple[IntArray, IntArray]] = []
+    for start in range(0, len(right_places) if len(known) else 0, _SORTED_BLOCK):
+        places = right_places[start : start + _SORTED_BLOCK]
+        wanted = right[places]
+        positions = places_in_sorted(known, wanted)
+        is_known = known[positions] == wanted
+        found.append((places[is_known], firsts[positions[is_known]]))
+    nothing = np.empty(0, np.int64)
+    return np.concatenate([nothing, *(one for one, _ in found)]), np.concatenate([nothing, *(one for _, one in found)])
+
+
+def _distinct(hashes: Hashes, places: IntArray) -> tuple[Hashes, IntArray]:
+    """The distinct hashes at some places, sorted, and the first place of each; few at a time, as most may be equal."""
+    found = [
+        (values, some[firsts])
+        for some in np.array_split(places, -(-len(places) // _ROWS_WRITTEN) or 1)
+        for values, firsts in [np.unique(hashes[some], return_index=True)]
+    ]
+    if len(found) == 1:
+        return found[0]
+    values, order = np.unique(np.concatenate([one for one, _ in found]), return_index=True)
+    return values, np.concatenate([firsts for _, firsts in found])[order]
 
 
 def _candidates(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
@@ -212,9 +235,22 @@ def _may_occur(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
+def places_in_sorted(ordered: Hashes, wanted: Hashes) -> IntArray:
+    """The place of each wanted hash in ``ordered``, which is not empty; any place for one that is not there.
+
+    In their order, hashes are looked up more than ten times as fast: neighbours are in the cache.
+    """
+    order = np.argsort(wanted)
+    places = np.empty(len(wanted), np.int64)
+    places[order] = np.minimum(np.searchsorted(ordered, wanted[order]), len(ordered) - 1)
+    return places
+
+
 def _mask_in_sorted(ordered: Hashes, wanted: Hashes) -> BoolArray:
     if not len(ordered):
         return np.zeros(len(wanted), np.bool_)
-    positions = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-    mask: BoolArray = ordered[positions] == wanted
+    mask = np.empty(len(wanted), np.bool_)
+    for start in range(0, len(wanted), _SORTED_BLOCK):
+        part = wanted[start : start + _SORTED_BLOCK]
+        mask[start : start + _SORTED_BLOCK] = ordered[places_in_sorted(ordered, part)] == part
     return mask

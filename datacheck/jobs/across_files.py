@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from datacheck.dataset_rules.base import Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules, context_of
 from datacheck.findings import Finding
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
+from datacheck.jobs.key_exchange import find_repeated_keys
 from datacheck.jobs.units.scan import UnitScan
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
-
-__all__ = ["AcrossFiles"]
 
 
 class AcrossFiles:
     """Merges what units say about the whole dataset, in order. A context manager, because it may spill to disk."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._duplicates = Duplicates()
+    def __init__(self, schema: Schema, execution: Execution | None = None) -> None:
+        #: Whether duplicate keys are looked for in a pass of its own, after that over the units.
+        self.has_pass = execution is not None and execution.exchange is not None and bool(unique_keys(schema))
+        self._duplicates = (
+            find_repeated_keys(execution, is_last=True) if execution is not None and self.has_pass else Duplicates()
+        )
         self._schema, self._rules = schema, build_dataset_rules(schema)
         self._state: DatasetState | None = None
 
@@ -32,7 +37,7 @@ class AcrossFiles:
 
     def add(self, uri: str, unit: UnitScan) -> None:
         """Add the next unit of a file."""
-        self._duplicates.add(uri, unit.keys)
+        self._duplicates.add(uri, unit)
         if unit.dataset is None:
             return
         if self._state is None:
@@ -44,4 +49,5 @@ class AcrossFiles:
         """The findings on the dataset, which consists of the files ``uris``."""
         state = self._state or DatasetState.start(self._rules, Part(uris[0]))
         outcomes = state.outcomes(context_of(self._schema, uris))
-        return [*self._duplicates.findings(), *(outcome.finding for outcome in outcomes)]
+        duplicates = [state.lines.located(rows.to_finding()) for rows in self._duplicates.rows()]
+        return [*duplicates, *(outcome.finding for outcome in outcomes)]

@@ -14,14 +14,14 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.rules import format_value
-from datacheck.codes import CODES
-from datacheck.errors import UsageError, nearest_name
+from datacheck.codes import CODES, OWN_CODE, nearest_code
+from datacheck.errors import UsageError
 from datacheck.leaves import IntArray
-from datacheck.schema.loading import SchemaLike, load_schema
-from datacheck.sources import expand_inputs, get_source, source_for
+from datacheck.schema.loading import SchemaLike
+from datacheck.sources import expand_inputs, get_source
 from datacheck.sources.base import ReadOptions
-
-__all__ = ["BadRow", "find_bad_rows"]
+from datacheck.sources.detect import inspect_input
+from datacheck.storage.documents import load_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,23 @@ def find_bad_rows(
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
         rules = RuleSet(loaded)
-        info = source_for(file.uri, file.format).inspect(file.uri, file.options)
+        info = inspect_input(file)
         for unit in info.units:
             checker = Checker(rules, with_rows=True)
             for batch in get_source(unit.format).read(unit):
                 coerced = coerce_batch(batch, loaded)
                 found = _by_row(checker.check_coerced(batch, coerced), codes, fields)
                 yield from _rows(file.uri, batch, found)
+    if unknown := [code for code in codes if code not in CODES]:
+        raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
 
 
 def _check_code(code: str) -> None:
+    if OWN_CODE.fullmatch(code):
+        # It is known once a schema names its check.
+        return
     if code not in CODES:
-        raise UsageError(f"unknown code {code!r}{nearest_name(code.upper(), CODES)}")
+        raise UsageError(f"unknown code {code!r}{nearest_code(code)}")
     if CODES[code].level not in ("value", "row"):
         raise UsageError(f"{code} ({CODES[code].name}) is not about single rows; 'datacheck scan' says where it is")
 

@@ -9,8 +9,6 @@ from datacheck.codes import CODES
 from datacheck.findings import Finding
 from datacheck.jobs.file_results import FileScan
 
-__all__ = ["CheckedTotals", "Identity"]
-
 #: Code, field and rule of a finding.
 Identity = tuple[str, str | None, str | None]
 

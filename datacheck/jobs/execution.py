@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from datacheck.jobs.executors.local import ExecutorLike, map_in_order
+from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order
 from datacheck.jobs.progress import NullProgress, Progress
-
-__all__ = ["Execution"]
+from datacheck.jobs.stage import Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,7 +21,7 @@ class Execution:
 
     Attributes:
         workers: the number of units processed at a time; one per available processor, up to 16, by default.
-        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
+        executor: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor``, or one for shards or Ray.
         progress: called as units finish.
     """
 
@@ -29,8 +29,46 @@ class Execution:
     executor: ExecutorLike = "threads"
     progress: Progress = field(default_factory=NullProgress)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether this process has only a share in the job, or merges the shares of others."""
+        return isinstance(self.executor, UnitExecutor) and self.executor.is_shared
+
+    @property
+    def travels(self) -> bool:
+        """Whether results may travel to other machines, which may see the same files with other inodes."""
+        return not isinstance(self.executor, str)
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether this process has only a share in the job."""
+        return isinstance(self.executor, UnitExecutor) and self.executor.is_shard
+
+    @property
+    def exchange(self) -> str | None:
+        """A folder in which workers may leave what is too large for a result; None where results stay in memory."""
+        return self.executor.exchange if isinstance(self.executor, UnitExecutor) else None
+
+    def job(self, command: str, settings: Any, folder: str | None = None) -> AbstractContextManager[None]:
+        """One job of a command, for processes that share it: equal settings are the same job.
+
+        ``folder`` is where its results may go, unless another one was given.
+        """
+        if isinstance(self.executor, UnitExecutor):
+            return self.executor.job(command, settings, folder)
+        return nullcontext()
+
     def map(
-        self, function: Callable[[T], R], items: Iterable[T], lost: Callable[[T], R] | None = None
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        lost: Callable[[T], R] | None = None,
+        *,
+        stage: Stage,
     ) -> Generator[R, None, None]:
-        """The results of ``function`` for all items, in order; ``lost`` gives that of an item that ends its worker."""
+        """The results of ``function`` for all items, in order; ``lost`` gives the result of an item that kills its worker."""
+        if isinstance(self.executor, UnitExecutor):
+            return self.executor.map(
+                function, items, workers=self.workers, lost=lost, stage=stage, progress=self.progress
+            )
         return map_in_order(function, items, self.workers, self.executor, lost=lost)

@@ -18,8 +18,6 @@ from datacheck.jobs.split_names import split_in_name
 from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 
-__all__ = ["compare_files"]
-
 #: Kinds of layouts that are compared with each other; folders of more have nothing in common.
 _MAX_KINDS = 100
 #: Numbers and identifiers in names, but not those of a dtype (``fp16``).
@@ -47,11 +45,16 @@ class _Dataset:
 
     def takes(self, fields: frozenset[str | None], patterns: set[str]) -> bool:
         """Whether files with these fields and patterns of names belong to the dataset."""
-        is_alike = 2 * len(fields & self.fields) >= len(fields | self.fields)
+        ours, theirs = _ignoring_case(self.fields), _ignoring_case(fields)
+        is_alike = 2 * len(ours & theirs) >= len(ours | theirs)
         is_named_alike = not patterns.isdisjoint(self.patterns)
         if self.format is not None and self.format.is_tabular:
             return is_alike or is_named_alike
         return is_alike and is_named_alike
+
+
+def _ignoring_case(fields: Iterable[str | None]) -> set[str | None]:
+    return {name and name.casefold() for name in fields}
 
 
 def compare_files(verdicts: Iterable[FileVerdict], schema: Schema) -> list[Finding]:
@@ -108,7 +111,7 @@ def _split(folder: str, format_: Format | None, group: Sequence[FileVerdict]) ->
 
 
 def _folder(uri: str) -> str:
-    """The folder of a file, above those of its partitions."""
+    """The folder of a file, above the folders of its partitions."""
     folder = posixpath.dirname(uri)
     while "=" in posixpath.basename(folder):
         folder = posixpath.dirname(folder)
@@ -151,6 +154,9 @@ def _missing(dataset: _Dataset, schema: Schema) -> Iterator[Finding]:
         is_rare = len(with_it) < len(without)
         odd = sorted(with_it if is_rare else without)
         detail = f"{'only in' if is_rare else 'missing in'} {len(odd):,}: {_names(dataset, odd)}"
+        variants = [other for other in paths if other and other != path and other.casefold() == path.casefold()]
+        if variants:
+            detail += f"; only its case differs from {join_limited(variants)}"
         yield Finding("DC316", odd[0], path, len(odd), dataset.num_files, detail=detail)
 
 

@@ -1,36 +1,34 @@
-"""Merging the scans of units into those of their files, and finding duplicate keys across files."""
+"""Merges the scans of units into scans of files, and finds duplicate keys across files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from datacheck.checks.reading import error_finding
 from datacheck.checks.structure import FieldFacts, check_structure
-from datacheck.codes import CODES, DUPLICATE_ROW, OTHER_MISSING_KEY, Family
+from datacheck.codes import CODES, DUPLICATE_ROW, MISSING_FIELD, OTHER_MISSING_KEY, UNDECODABLE, Family
 from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Example, Finding, merge_findings
 from datacheck.formats import format_of_name
-from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import HashStore
-from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
-from datacheck.jobs.units.scan import UnitScan, error_finding
+from datacheck.jobs.file_verdict import Columns, FileVerdict, columns_of, with_count
+from datacheck.jobs.units.scan import UnitScan
 from datacheck.leaves import IntArray
 from datacheck.row_spread import RowSpread
 from datacheck.schema.keys import key_field
 from datacheck.schema.model import Schema
 
-__all__ = ["DuplicateRows", "Duplicates", "FileScan"]
-
 
 class FileScan:
-    """Merges the units of one file, in order."""
+    """Merges the units of one file, in order; of a part of its units if ``is_partial``."""
 
-    def __init__(self, uri: str, schema: Schema, *, is_file: bool = True) -> None:
+    def __init__(self, uri: str, schema: Schema, *, is_file: bool = True, is_partial: bool = False) -> None:
         self.uri = uri
-        self._is_file = is_file
+        self._is_file, self._is_partial = is_file, is_partial
         self.num_rows = 0
         self.error: SourceError | None = None
         self._schema = schema
@@ -53,6 +51,11 @@ class FileScan:
             before = self.num_values.get(path, (0, 0))
             self.num_values[path] = (before[0] + slots, before[1] + present)
 
+    def as_unit(self) -> UnitScan:
+        """The units so far as one."""
+        names = tuple(name for name, times in self._names.items() for _ in range(times))
+        return UnitScan(self.num_rows, tuple(self._findings), self._fields, names, self.num_values, error=self.error)
+
     def counted_by_rules(self) -> list[Finding]:
         """What named rules counted, also where they found nothing."""
         return [finding for finding in self._findings if finding.rule is not None]
@@ -70,7 +73,20 @@ class FileScan:
             is_one_array = record is not None and record.is_one_array and set(names) <= self._schema.fields.keys()
             structure = check_structure(self._schema, self._fields, names, None, is_one_array=is_one_array)
             found += [outcome.to_finding(self.uri) for outcome in structure]
-        found += [self._with_count(one) for one in merge_findings([*self._findings, *self._missing_keys()])]
+        if self._is_partial:
+            # Units that were left out may have the field.
+            found = [one for one in found if one.code != MISSING_FIELD]
+        # What would describe an image is not missing where the image is damaged.
+        damaged = {one.field for one in self._findings if one.code == UNDECODABLE}
+        found = [
+            one
+            for one in found
+            if one.code != MISSING_FIELD or one.field is None or one.field.partition(".")[0] not in damaged
+        ]
+        found += [
+            with_count(one, self.num_rows, self.num_values)
+            for one in merge_findings([*self._findings, *self._missing_keys()])
+        ]
         is_readable = not self.error and not any(
             CODES[one.code].family is Family.UNREADABLE or one.code == "DC005" for one in found
         )
@@ -84,11 +100,14 @@ class FileScan:
         """The keys that no record of some batch has, so that only the counts of the whole file show it."""
         if None in self._fields or None not in self.num_values:
             return
+        undecoded = Counter[str | None]()
+        for one in self._findings:
+            undecoded[one.field] += one.num_violations if one.code == UNDECODABLE else 0
         for path, (slots, _) in self.num_values.items():
             if path is None or path.endswith("[]") or self._schema.field_for(path) is not None:
                 continue
             above = path.rpartition(".")[0] or None
-            num_objects = self.num_values.get(above, (0, 0))[1]
+            num_objects = self.num_values.get(above, (0, 0))[1] - undecoded[above]
             if num_objects > slots and (above is None or self._fields[above].dtype == "struct"):
                 yield Finding(OTHER_MISSING_KEY, self.uri, path, num_objects - slots, num_objects)
 
@@ -96,46 +115,52 @@ class FileScan:
         """The verdict on the file."""
         return FileVerdict(self.uri, tuple(self.findings()), self.num_rows, num_bytes, self._columns())
 
-    def _columns(self) -> tuple[ColumnSummary, ...]:
-        if self.error is not None:
+    def _columns(self) -> Columns:
+        if self.error is not None or self._is_partial:
             return ()
-        return tuple(
-            ColumnSummary(path, facts.dtype, self._is_null(path), facts.unseen) for path, facts in self._fields.items()
-        )
-
-    def _is_null(self, path: str | None) -> bool:
-        slots, present = self.num_values.get(path, (0, 0))
-        # One row says nothing about a file.
-        return slots > 1 and not present
-
-    def _with_count(self, finding: Finding) -> Finding:
-        """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself.
-
-        The spread is that over the whole file.
-        """
-        code = CODES[finding.code]
-        if finding.spread is not None:
-            finding = replace(finding, spread=finding.spread.over(self.num_rows))
-        if finding.rule is not None:
-            return finding
-        if code.level == "row":
-            return replace(finding, num_checked=self.num_rows)
-        if not code.counts_values or finding.field not in self.num_values:
-            return finding
-        slots, present = self.num_values[finding.field]
-        if code.becomes_null:
-            present += finding.num_violations
-        return replace(finding, num_checked=slots if code.counts_nulls else present)
+        return columns_of(self._fields, self.num_values)
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateRows:
-    """Rows of one file that repeat an earlier row's key."""
+    """Rows of one file that repeat an earlier row's key, of ``num_rows``."""
 
     key: tuple[str, ...]
     uri: str
     rows: IntArray
     row_groups: tuple[int | None, ...]
+    num_rows: int
+
+    def to_finding(self) -> Finding:
+        """The finding, with the first of the rows."""
+        shown = zip(self.rows[:MAX_EXAMPLES], self.row_groups[:MAX_EXAMPLES], strict=True)
+        examples = tuple(Example(int(row), group, (), "") for row, group in shown)
+        field, spread = key_field(self.key), RowSpread.of(self.rows)
+        return Finding(DUPLICATE_ROW, self.uri, field, len(self.rows), self.num_rows, examples, spread=spread)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """The rows of a batch whose keys begin at ``start`` in the store: a range, where they follow each other."""
+
+    start: int
+    uri: str
+    rows: IntArray | range
+    row_group: int | None
+    num_unknown: int
+
+    def rows_at(self, ordinals: IntArray) -> IntArray:
+        positions = ordinals - self.start
+        if isinstance(self.rows, range):
+            return positions + self.rows.start
+        return self.rows[positions]
+
+
+def _compact(rows: IntArray) -> IntArray | range:
+    """The same rows as a range, which takes no memory to speak of, where they follow each other."""
+    if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool((np.diff(rows) == 1).all()):
+        return range(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 class Duplicates:
@@ -143,7 +168,7 @@ class Duplicates:
 
     def __init__(self) -> None:
         self._stores: dict[tuple[str, ...], HashStore] = {}
-        self._segments: dict[tuple[str, ...], list[tuple[int, str, KeyHashes]]] = {}
+        self._segments: dict[tuple[str, ...], list[_Segment]] = {}
 
     def __enter__(self) -> Duplicates:
         return self
@@ -152,13 +177,13 @@ class Duplicates:
         for store in self._stores.values():
             store.__exit__()
 
-    def add(self, uri: str, keys: Iterable[KeyHashes]) -> None:
+    def add(self, uri: str, unit: UnitScan) -> None:
         """Add the keys of the next unit, in the order of the dataset."""
-        for key in keys:
+        for key in unit.keys:
             store = self._stores.setdefault(key.key, HashStore())
             # The hashes go to the store; what stays is where the rows are.
-            where = replace(key, hashes=np.empty((0, 2), np.uint64))
-            self._segments.setdefault(key.key, []).append((store.num_rows, uri, where))
+            where = _Segment(store.num_rows, uri, _compact(key.rows), key.row_group, key.num_unknown)
+            self._segments.setdefault(key.key, []).append(where)
             store.add(key.hashes)
 
     def rows(self) -> Iterator[DuplicateRows]:
@@ -166,27 +191,17 @@ class Duplicates:
         for key, store in self._stores.items():
             segments = self._segments[key]
             ordinals = store.repeated()
-            starts = np.array([start for start, _, _ in segments])
+            starts = np.array([segment.start for segment in segments])
             owner = np.searchsorted(starts, ordinals, side="right") - 1
             by_file: dict[str, tuple[list[IntArray], list[int | None]]] = {}
             for index in np.unique(owner):
-                start, uri, where = segments[index]
-                rows = where.rows[ordinals[owner == index] - start]
-                collected, groups = by_file.setdefault(uri, ([], []))
+                where = segments[index]
+                rows = where.rows_at(ordinals[owner == index])
+                collected, groups = by_file.setdefault(where.uri, ([], []))
                 collected.append(rows)
                 groups += [where.row_group] * len(rows)
             for uri, (parts, groups) in by_file.items():
-                yield DuplicateRows(key, uri, np.concatenate(parts), tuple(groups))
-
-    def findings(self) -> Iterator[Finding]:
-        """One finding per key and file with duplicates."""
-        for found in self.rows():
-            rows, groups = found.rows[:MAX_EXAMPLES], found.row_groups[:MAX_EXAMPLES]
-            examples = tuple(Example(int(row), group, (), "") for row, group in zip(rows, groups, strict=True))
-            field = key_field(found.key)
-            checked = self._num_rows(found.key, found.uri)
-            spread = RowSpread.of(found.rows)
-            yield Finding(DUPLICATE_ROW, found.uri, field, len(found.rows), checked, examples, spread=spread)
+                yield DuplicateRows(key, uri, np.concatenate(parts), tuple(groups), self._num_rows(key, uri))
 
     def _num_rows(self, key: tuple[str, ...], uri: str) -> int:
-        return sum(len(where.rows) + where.num_unknown for _, owner, where in self._segments[key] if owner == uri)
+        return sum(len(where.rows) + where.num_unknown for where in self._segments[key] if where.uri == uri)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from datacheck.codes import CODES
 from datacheck.findings import Finding
 
-__all__ = ["ColumnSummary", "Columns", "FileVerdict", "files_by_columns"]
+if TYPE_CHECKING:
+    # A verdict that is remembered needs no Arrow.
+    from datacheck.checks.structure import FieldMap
+
+
+#: For each path the number of slots of a file, and of those that hold a value.
+NumValues = Mapping[str | None, tuple[int, int]]
 
 
 class ColumnSummary(NamedTuple):
@@ -43,3 +50,37 @@ def files_by_columns(verdicts: Iterable[FileVerdict]) -> dict[Columns, list[str]
     for verdict in verdicts:
         files.setdefault(verdict.columns, []).append(verdict.uri)
     return files
+
+
+def columns_of(fields: FieldMap, num_values: NumValues) -> Columns:
+    """The summaries of the fields of a file."""
+    return tuple(
+        ColumnSummary(path, facts.dtype, _is_null(num_values.get(path, (0, 0))), facts.unseen)
+        for path, facts in fields.items()
+    )
+
+
+def _is_null(counts: tuple[int, int]) -> bool:
+    slots, present = counts
+    # One row says nothing about a file.
+    return slots > 1 and not present
+
+
+def with_count(finding: Finding, num_rows: int, num_values: NumValues) -> Finding:
+    """Set the number of rows or values in the file, unless the finding is from a named rule, which counts itself.
+
+    The spread is that over the whole file.
+    """
+    code = CODES[finding.code]
+    if finding.spread is not None:
+        finding = replace(finding, spread=finding.spread.over(num_rows))
+    if finding.rule is not None:
+        return finding
+    if code.level == "row":
+        return replace(finding, num_checked=num_rows)
+    if not code.counts_values or finding.field not in num_values:
+        return finding
+    slots, present = num_values[finding.field]
+    if code.becomes_null:
+        present += finding.num_violations
+    return replace(finding, num_checked=slots if code.counts_nulls else present)

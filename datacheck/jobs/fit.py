@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from datacheck._version import __version__
 from datacheck.batch import Batch
@@ -18,6 +19,8 @@ from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, DatacheckError, SourceError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.inputs import Input, tasks_of
+from datacheck.jobs.stage import Stage
+from datacheck.jobs.units.groups import group_units
 from datacheck.jobs.units.label import label_unit
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.scan import lost_error
@@ -26,8 +29,10 @@ from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.error_translation import translate_bugs
+from datacheck.storage.base import Fingerprint
 
-__all__ = ["find_fields", "learn"]
+#: The groups of units that are learned from together, and the results of all of them: every shard reads those of all.
+_MAX_GROUPS, _MAX_RESULTS = 1024, 8192
 
 Duplicates = Mapping[str, Sequence[tuple[str | None, IntArray]]]
 
@@ -67,12 +72,19 @@ def _can_keep_rows(batch: Batch, num_rows: int | None, plan: CleaningPlan, schem
 
 @dataclass(frozen=True, slots=True)
 class UnitStatistics:
-    """What one unit contributes; ``partial`` is None if no row of it is kept. Errors come back as data."""
+    """What some units contribute; ``partial`` is None if no row of it is kept. Errors come back as data."""
 
     partial: PartialStatistics | None = None
     num_rows: int = 0
     error: SourceError | None = None
     failure: DatacheckError | None = None
+
+    def merge(self, other: UnitStatistics, learner: Learner) -> UnitStatistics:
+        """These and the next ones; what is unreadable needs no statistics."""
+        error, failure = self.error or other.error, self.failure or other.failure
+        parts = () if error or failure else tuple(part for part in (self.partial, other.partial) if part is not None)
+        learned = learner.merge(parts) if parts else None
+        return UnitStatistics(learned, self.num_rows + other.num_rows, error, failure)
 
 
 def learn(
@@ -83,6 +95,7 @@ def learn(
     execution: Execution,
     *,
     skip_unreadable: bool,
+    is_last: bool = False,
 ) -> Statistics:
     """Learn the statistics that the plan needs from the kept rows of ``inputs``.
 
@@ -90,6 +103,7 @@ def learn(
         duplicates: for each input, the rows that repeat an earlier row's key.
         skip_unreadable: whether to skip an input that cannot be read to its end. A run does, because cleaning that input
             reports why; otherwise its ``SourceError`` is raised.
+        is_last: whether nothing is done with the statistics in this job.
 
     Raises:
         CleaningError: there is nothing to learn from.
@@ -100,11 +114,13 @@ def learn(
         return statistics
     resolved = validate_plan(plan, fields, schema)
     sources: tuple[LearnedFrom, ...] = ()
-    for _ in range(resolved.num_rounds(fields)):
+    num_rounds = resolved.num_rounds(fields)
+    for number in range(1, num_rounds + 1):
         learner = Learner(resolved, schema, statistics)
         unit_plan = UnitPlan(schema, plan, fields, statistics)
+        stage = Stage("learn", references=plan.rules, is_last=is_last and number == num_rounds)
         learned, sources = _learn_round(
-            inputs, duplicates, learner, unit_plan, execution, skip_unreadable=skip_unreadable
+            inputs, duplicates, learner, unit_plan, execution, stage, skip_unreadable=skip_unreadable
         )
         if learned is None or not learned.num_rows:
             raise CleaningError(
@@ -121,56 +137,94 @@ def _learn_round(
     learner: Learner,
     plan: UnitPlan,
     execution: Execution,
+    stage: Stage,
     *,
     skip_unreadable: bool,
 ) -> tuple[PartialStatistics | None, tuple[LearnedFrom, ...]]:
-    """One pass over the inputs: the merged statistics, and which inputs they come from."""
+    """One pass over the inputs: the merged statistics, and which inputs they come from.
+
+    A tree whose shape the inputs alone decide, so that the outcome does not depend on who learns what: batches are merged in
+    groups of units, these in files, very many files with their neighbours, and these into one. Of each level one is in memory,
+    and the one that is added to it.
+    """
     readable = [item for item in inputs if item.info is not None]
-    tasks = [task for item in readable for task in tasks_of(item, "parquet", duplicates)]
-    execution.progress.start("learn", len(tasks), sum(item.info.num_bytes for item in readable if item.info))
+    groups = group_units([tasks_of(item, "parquet", duplicates) for item in readable], _MAX_GROUPS)
+    num_units = sum(len(group) for of_file in groups for group in of_file)
+    execution.progress.start("learn", num_units, sum(item.info.num_bytes for item in readable if item.info))
     learned: PartialStatistics | None = None
     sources: list[LearnedFrom] = []
-    learned_units = execution.map(
-        partial(_learn_unit, plan=plan), tasks, lambda task: UnitStatistics(error=lost_error(task.unit.uri))
+    learned_groups = execution.map(
+        partial(_learn_groups, plan=plan, learner=learner),
+        _neighbours(groups),
+        lambda some: [UnitStatistics(error=lost_error(group[0].unit.uri)) for group in some],
+        stage=stage,
     )
-    with closing(learned_units) as results:
-        for item in readable:
+    with closing(learned_groups) as lists:
+        results = chain.from_iterable(lists)
+        for item, of_file in zip(readable, groups, strict=True):
             assert item.info is not None
-            units = [next(results) for _ in item.info.units]
-            num_rows = sum(unit.num_rows for unit in units)
-            execution.progress.advance(len(units), num_rows, item.info.num_bytes)
-            if failure := next((unit.failure for unit in units if unit.failure is not None), None):
-                raise failure
-            if error := next((unit.error for unit in units if unit.error is not None), None):
+            file = UnitStatistics()
+            for group in of_file:
+                file = file.merge(next(results), learner)
+                execution.progress.advance(len(group), 0, 0)
+            execution.progress.advance(0, file.num_rows, item.info.num_bytes)
+            if file.failure is not None:
+                raise file.failure
+            if file.error is not None:
                 if skip_unreadable:
                     continue
-                raise error
-            # Merged as they come, so that values kept for exact medians are kept once.
-            parts = [learned, *(unit.partial for unit in units)]
-            learned = learner.merge(part for part in parts if part is not None)
-            sources.append(LearnedFrom(item.uri, item.info.units[0].fingerprint, num_rows))
+                raise file.error
+            learned = learner.merge(part for part in (learned, file.partial) if part is not None)
+            state = item.info.units[0].fingerprint
+            sources.append(LearnedFrom(item.uri, Fingerprint(state.size, state.mtime_ns), file.num_rows))
     return learned, tuple(sources)
 
 
-def _learn_unit(task: UnitTask, plan: UnitPlan) -> UnitStatistics:
+def _neighbours(groups: Iterable[Sequence[Sequence[UnitTask]]]) -> list[list[Sequence[UnitTask]]]:
+    """The groups, of which whole files stand together where there are very many."""
+    files = list(groups)
+    size = max(1, -(-sum(map(len, files)) // _MAX_RESULTS))
+    found: list[list[Sequence[UnitTask]]] = []
+    is_open = False
+    for of_file in files:
+        if len(of_file) == 1 and is_open and len(found[-1]) < size:
+            found[-1].append(of_file[0])
+        else:
+            found += [[group] for group in of_file]
+            is_open = len(of_file) == 1
+    return found
+
+
+def _learn_groups(groups: Sequence[Sequence[UnitTask]], plan: UnitPlan, learner: Learner) -> list[UnitStatistics]:
+    """What each group contributes. Of whole files, the first that can be read has what all of them do."""
+    found = [_learn_group(group, plan) for group in groups]
+    readable = [index for index, one in enumerate(found) if one.partial is not None]
+    if len(readable) > 1:
+        merged = learner.merge(one.partial for one in found if one.partial is not None)
+        found = [replace(one, partial=merged if index == readable[0] else None) for index, one in enumerate(found)]
+    return found
+
+
+def _learn_group(group: Sequence[UnitTask], plan: UnitPlan) -> UnitStatistics:
     try:
-        with translate_bugs(task.unit.uri):
-            return _learn_batches(task, plan)
+        with translate_bugs(group[0].unit.uri):
+            return _learn_batches(group, plan)
     except SourceError as error:
         return UnitStatistics(error=error)
     except DatacheckError as error:
         return UnitStatistics(failure=error)
 
 
-def _learn_batches(task: UnitTask, plan: UnitPlan) -> UnitStatistics:
+def _learn_batches(group: Sequence[UnitTask], plan: UnitPlan) -> UnitStatistics:
     learner: Learner | None = None
-    partials: list[PartialStatistics] = []
+    learned: PartialStatistics | None = None
     num_rows = 0
-    for labelled in label_unit(task, plan):
+    for labelled in chain.from_iterable(label_unit(task, plan) for task in group):
         if not len(labelled.kept_rows):
             continue
         if learner is None:
             learner = Learner(labelled.rules.require_plan(), plan.schema, plan.statistics)
-        partials.append(learner.learn(labelled.kept, labelled.violations))
+        found = learner.learn(labelled.kept, labelled.violations)
+        learned = learner.merge([found] if learned is None else [learned, found])
         num_rows += len(labelled.kept_rows)
-    return UnitStatistics(learner.merge(partials) if learner else None, num_rows)
+    return UnitStatistics(learned, num_rows)

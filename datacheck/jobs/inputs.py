@@ -15,33 +15,28 @@ from datacheck.errors import SourceError, UsageError
 from datacheck.findings import Finding
 from datacheck.formats import get_format
 from datacheck.jobs.execution import Execution
-from datacheck.jobs.file_results import Duplicates
+from datacheck.jobs.key_exchange import find_repeated_keys, has_key_files, with_keys_in_files
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.scan import inspect_file, read_options
-from datacheck.jobs.units.scan import lost_error, lost_scan, read_keys
+from datacheck.jobs.stage import Stage
+from datacheck.jobs.units.groups import group_units, read_keys_of_group
+from datacheck.jobs.units.scan import lost_error, lost_scan
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_paths import safe_part_name
 from datacheck.schema.keys import key_columns, key_field, unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources.aligned import inspect_aligned
-from datacheck.sources.base import InputInfo, fingerprint_of
-from datacheck.sources.discover import InputFile, discover, expand_inputs, is_folder, skipped_findings
-from datacheck.sources.indexes import check_indexes
+from datacheck.sources.annotations import with_labels
+from datacheck.sources.base import InputInfo, WorkUnit, fingerprint_of
+from datacheck.sources.discover import InputFile, discover, expand_inputs, is_folder
+from datacheck.sources.indexes import check_folders
 from datacheck.sources.label_files import find_labels
 from datacheck.storage import storage_of
+from datacheck.storage.documents import is_uri
+from datacheck.storage.os_calls import local_uri, relative_uri
 from datacheck.text import plain
-
-__all__ = [
-    "Input",
-    "find_duplicates",
-    "find_in_folders",
-    "find_inputs",
-    "fingerprints",
-    "path_from_pipeline",
-    "tasks_of",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +80,11 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
             except SourceError as error:
                 found.append(Input(split, next(iter(files.values())), files, error=error))
             continue
-        listed = expand_inputs(paths, replace(options, rows=pipeline.rows.get(split, options.rows)))
+        discovered = discover(paths, replace(options, rows=pipeline.rows.get(split, options.rows)))
+        listed = with_labels(discovered).files
         require_rows(listed, pipeline.schema)
-        infos = execution.map(inspect_file, listed, lambda file: lost_error(file.uri))
+        inspect = partial(inspect_file, travels=execution.travels)
+        infos = execution.map(inspect, listed, lambda file: lost_error(file.uri), stage=Stage("inspect"))
         inputs = [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
         found += _with_labels(_with_sample_names(inputs, paths))
     seen: dict[str, str] = {}
@@ -133,7 +130,7 @@ def _is_sample(item: Input) -> bool:
 
 def _absolute(path: str) -> str:
     local = storage_of(path).local_path(path)
-    return path.rstrip("/") if local is None else os.path.normpath(Path.cwd() / local)
+    return path.rstrip("/") if local is None else local_uri(os.path.normpath(Path.cwd() / local))
 
 
 def find_in_folders(pipeline: Pipeline) -> list[Finding]:
@@ -144,14 +141,17 @@ def find_in_folders(pipeline: Pipeline) -> list[Finding]:
         # A file that disappeared during the run has a finding of its own.
         with suppress(UsageError):
             inputs = discover(some)
-            found |= dict.fromkeys([*check_indexes(inputs), *skipped_findings(inputs)])
+            found |= dict.fromkeys(check_folders(inputs))
     return list(found)
 
 
 def path_from_pipeline(path: str, pipeline: Pipeline) -> str:
     """A file's path from the pipeline's folder, which identifies it."""
     local = storage_of(path).local_path(path)
-    return path if local is None else os.path.relpath(local, pipeline.folder)
+    if local is None:
+        return path
+    # Beside a pipeline in another storage, a local file has no relative path.
+    return local_uri(Path(local).absolute()) if is_uri(pipeline.folder) else relative_uri(local, pipeline.folder)
 
 
 def _one_file(path: str) -> str:
@@ -209,11 +209,18 @@ def tasks_of(
             item.info.num_rows,
             format_,
             bool(item.sample_name),
-            repeated,
+            tuple((key, _within(unit, rows)) for key, rows in repeated),
             labels=tuple(uri for uri, _ in item.labels),
         )
         for unit in item.info.units
     ]
+
+
+def _within(unit: WorkUnit, rows: IntArray) -> IntArray:
+    """The rows of a file that are in a unit of it."""
+    if unit.num_rows is None:
+        return rows
+    return rows[(rows >= unit.row_start) & (rows < unit.row_start + unit.num_rows)]
 
 
 def find_duplicates(
@@ -228,24 +235,31 @@ def find_duplicates(
     columns = key_columns(schema)
     readable = [item for item in inputs if item.info is not None]
     units = [
-        replace(unit, options=replace(unit.options, columns=columns))
+        [replace(unit, options=replace(unit.options, columns=columns)) for unit in item.info.units]
         for item in readable
-        for unit in (item.info.units if item.info else ())
+        if item.info is not None
     ]
     execution.progress.start(
-        "look for duplicates", len(units), sum(item.info.num_bytes for item in readable if item.info)
+        "look for duplicates", sum(map(len, units)), sum(item.info.num_bytes for item in readable if item.info)
+    )
+    groups = group_units(units)
+    hashed = execution.map(
+        with_keys_in_files(partial(read_keys_of_group, schema=schema), execution),
+        [group for of_file in groups for group in of_file],
+        lambda group: lost_scan(group[0]),
+        stage=Stage("look for duplicates", is_valid=has_key_files),
     )
     found: dict[str, list[tuple[str | None, IntArray]]] = {}
-    hashed = execution.map(partial(read_keys, schema=schema), units, lost_scan)
-    with Duplicates() as duplicates, closing(hashed) as results:
-        for item in readable:
+    with find_repeated_keys(execution) as duplicates, closing(hashed) as results:
+        for item, of_file in zip(readable, groups, strict=True):
             assert item.info is not None
-            scanned = [next(results) for _ in item.info.units]
-            execution.progress.advance(len(scanned), sum(result.num_rows for result in scanned), item.info.num_bytes)
+            scanned = [next(results) for _ in of_file]
+            num_rows = sum(result.num_rows for result in scanned)
+            execution.progress.advance(len(item.info.units), num_rows, item.info.num_bytes)
             # An unreadable file has no rows in the output, so nothing can repeat them.
             if not any(result.error for result in scanned):
                 for result in scanned:
-                    duplicates.add(item.uri, result.keys)
+                    duplicates.add(item.uri, result)
         for rows in duplicates.rows():
             found.setdefault(rows.uri, []).append((key_field(rows.key), rows.rows))
     return found

@@ -20,7 +20,8 @@ from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.inputs import Input, find_in_folders, fingerprints
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.progress import Progress
-from datacheck.jobs.scan import unit_bytes
+from datacheck.jobs.row_lines import with_lines
+from datacheck.jobs.sampling import unit_bytes
 from datacheck.jobs.units.result import RemovedSample, UnitResult
 from datacheck.jobs.units.task import UnitTask
 from datacheck.jobs.unseen_fields import unseen_fields
@@ -31,8 +32,6 @@ from datacheck.reports.run_report import RunReport
 from datacheck.row_spread import RowSpread
 from datacheck.sinks.ledger import write_ledger
 from datacheck.text import plain
-
-__all__ = ["InputResult", "RunResult", "merge_units", "sum_counts"]
 
 
 @dataclass(slots=True)
@@ -198,6 +197,12 @@ class RunResult:
                 )
                 accounts[0].outputs.append(publisher.plan_ledger(split, write, len(rows), self._num_inputs[split]))
 
+    def add_indexes(self, publisher: Publisher) -> None:
+        """Write the index of each split whose files need one. The account of the first of them lists it."""
+        for split, entry in publisher.plan_indexes():
+            account = next(one for one in self._accounts if one.split == split and one.outputs)
+            account.outputs.append(entry)
+
     def report_failure(self, merged: InputResult) -> RunReport:
         """The report of a run that ``merged`` stopped."""
         self._findings += merged.scan.findings()
@@ -212,8 +217,9 @@ class RunResult:
         return self._report(self._inputs)
 
     def _report(self, inputs: Sequence[Input]) -> RunReport:
+        units = {item.uri: item.info.units for item in inputs if item.info is not None}
         return RunReport(
-            tuple(self._findings),
+            tuple(with_lines(self._findings, units)),
             len(inputs),
             sum(account.num_read for account in self._accounts),
             sum(item.info.num_bytes for item in inputs if item.info is not None),

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -16,15 +16,13 @@ from datacheck.cleaning.plan import CleaningPlan, Otherwise
 from datacheck.cleaning.rules import Impute, Rule
 from datacheck.errors import PipelineError, nearest_name
 from datacheck.jobs.reading import Reading
-from datacheck.schema.loading import load_schema
 from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault, validate
-from datacheck.schema.yaml_file import load_yaml
 from datacheck.sources.base import ReadOptions, RowsAre
+from datacheck.storage.documents import exists, folder_of, is_uri, join_path, load_schema, load_yaml
+from datacheck.storage.os_calls import local_uri
 from datacheck.text import join_limited, plain
-
-__all__ = ["RESERVED_SPLITS", "Output", "Pipeline", "PipelineFile", "load_pipeline", "output_uri", "split_problem"]
 
 #: Folder names that every output uses.
 RESERVED_SPLITS = ("ledger", "quarantine")
@@ -35,7 +33,12 @@ Paths = str | tuple[str, ...] | dict[str, str]
 
 
 class RowsInput(BaseModel):
-    """An input that says what the rows of its files of arrays are."""
+    """An input that says what the rows of its files of arrays are.
+
+    Attributes:
+        path: a file, folder or glob, or a list of them.
+        rows: ``file`` if each file is one sample, ``first-axis`` if it holds many along its first axis.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,7 +61,11 @@ def split_problem(split: str) -> str | None:
 class Output(BaseModel):
     """Where and how to write the cleaned data.
 
-    ``format`` defaults to the input's. All other keys are options of that format, such as ``compression``.
+    All other keys are options of the format, such as ``compression``.
+
+    Attributes:
+        path: the folder.
+        format: the format of the files; by default the same as the input's.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -72,7 +79,20 @@ class Output(BaseModel):
 
 
 class PipelineFile(BaseModel):
-    """The content of a pipeline file."""
+    """The content of a pipeline file.
+
+    Attributes:
+        version: the version of the file format, 1.
+        name: the name of the pipeline; by default the name of the file.
+        description: what the pipeline is for.
+        schema_: a schema file, relative to this file, or the schema itself.
+        inputs: split -> a file, folder or glob, a list of them, or array files by field.
+        fit: the split that statistics are learned from.
+        clean: the rules, in order; the first that matches a violation decides.
+        otherwise: what happens to a violation that no rule decides.
+        output: where and how to write what was cleaned.
+        reading: how files are read.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -99,6 +119,13 @@ class PipelineFile(BaseModel):
             split: RowsInput.model_validate(written) if RowsInput.is_meant(written) else written
             for split, written in inputs.items()
         }
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _is_mapping(cls, output: Any) -> Any:
+        if isinstance(output, str):
+            raise ValueError(f"expected a mapping, got {output!r}; write {{path: {output}}}")
+        return output
 
     @field_validator("version")
     @classmethod
@@ -144,7 +171,7 @@ class Pipeline:
     format: str | None
     format_options: Mapping[str, Any]
     reading: ReadOptions
-    folder: Path = Path()
+    folder: str = "."
     rows: Mapping[str, RowsAre] = field(default_factory=dict)
 
 
@@ -152,8 +179,13 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
     """Load a pipeline file; raises ``PipelineError`` and ``SchemaError`` with the location in the file."""
     path = os.fspath(file)
     place = plain(path)
-    written = validate(PipelineFile, load_yaml(path, PipelineError), place, PipelineError)
-    folder = Path(path).parent
+    mapping = load_yaml(path, PipelineError)
+    if "fields" in mapping and "inputs" not in mapping:
+        raise PipelineError(
+            place, "is a schema, not a pipeline; check data with it: 'datacheck scan PATH --schema FILE'"
+        )
+    written = validate(PipelineFile, mapping, place, PipelineError)
+    folder = folder_of(path)
     fit = written.fit
     if fit is None and len(written.inputs) == 1:
         fit = next(iter(written.inputs))
@@ -161,12 +193,12 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
         fit = "train"
     return Pipeline(
         place,
-        written.name or Path(path).stem,
+        written.name or PurePosixPath(local_uri(path)).stem,
         _with_optional_indicators(_schema(written.schema_, folder, place), written.clean),
         {split: _resolved(paths, folder) for split, paths in written.inputs.items()},
         fit,
         CleaningPlan(written.clean, written.otherwise, place),
-        output_uri(_join(folder, written.output.path)),
+        output_uri(join_path(folder, written.output.path)),
         written.output.format,
         written.output.options,
         written.reading.options,
@@ -175,12 +207,10 @@ def load_pipeline(file: str | os.PathLike[str]) -> Pipeline:
     )
 
 
-def _schema(reference: str | dict[str, Any] | None, folder: Path, place: str) -> Schema:
+def _schema(reference: str | dict[str, Any] | None, folder: str, place: str) -> Schema:
     """Load the schema that is referenced, or written in the pipeline file itself."""
-    if isinstance(reference, str) and not (
-        REFERENCE.fullmatch(reference) and not Path(_join(folder, reference)).exists()
-    ):
-        reference = _join(folder, reference)
+    if isinstance(reference, str) and not (REFERENCE.fullmatch(reference) and not exists(join_path(folder, reference))):
+        reference = join_path(folder, reference)
     if isinstance(reference, dict):
         from datacheck.schema.loading import parse_schema
 
@@ -203,23 +233,15 @@ def _with_optional_indicators(schema: Schema, rules: Iterable[Rule]) -> Schema:
     return schema.model_copy(update={"fields": {**schema.fields, **optional}}) if optional else schema
 
 
-def _resolved(paths: Paths | RowsInput, folder: Path) -> tuple[str, ...] | dict[str, str]:
+def _resolved(paths: Paths | RowsInput, folder: str) -> tuple[str, ...] | dict[str, str]:
     if isinstance(paths, RowsInput):
         paths = paths.path
     if isinstance(paths, dict):
-        return {field: _join(folder, path) for field, path in paths.items()}
-    return tuple(_join(folder, path) for path in ((paths,) if isinstance(paths, str) else paths))
+        return {field: join_path(folder, path) for field, path in paths.items()}
+    return tuple(join_path(folder, path) for path in ((paths,) if isinstance(paths, str) else paths))
 
 
 def output_uri(path: str | os.PathLike[str]) -> str:
     """An output folder's URI: a local path without redundant parts, or the URI of a storage as it is."""
     uri = os.fspath(path)
-    return uri if "://" in uri else str(Path(uri))
-
-
-def _join(folder: Path, path: str) -> str:
-    """``path`` from ``folder``, relative to the working directory if possible."""
-    if "://" in path:
-        return path
-    joined = os.path.normpath(folder / Path(path).expanduser())
-    return joined if Path(path).is_absolute() else os.path.relpath(joined)
+    return uri if is_uri(uri) else Path(uri).as_posix()

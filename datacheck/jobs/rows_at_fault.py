@@ -14,11 +14,10 @@ from datacheck.dataset_rules.dataset_state import DatasetState, context_of, rule
 from datacheck.errors import CleaningError
 from datacheck.findings import Finding
 from datacheck.jobs.execution import Execution
+from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.process import judge_rows
 from datacheck.jobs.units.task import UnitTask
-
-__all__ = ["with_rows_at_fault"]
 
 
 def with_rows_at_fault(
@@ -52,7 +51,8 @@ def _outcomes(
     tasks: Sequence[UnitTask], plan: UnitPlan, execution: Execution, train: str | None
 ) -> list[DatasetOutcome]:
     state: DatasetState | None = None
-    with closing(execution.map(partial(judge_rows, plan=plan), tasks, lambda _: None)) as judged:
+    stage = Stage("judge rows", rules=rules_of_rows(plan.schema))
+    with closing(execution.map(partial(judge_rows, plan=plan), tasks, lambda _: None, stage=stage)) as judged:
         for found in judged:
             if state is None:
                 state = found

@@ -10,13 +10,11 @@ from datacheck.schema.model import Schema
 from datacheck.sources.discover import InputFile
 from datacheck.text import plain
 
-__all__ = ["require_rows"]
-
 
 def require_rows(files: Sequence[InputFile], schema: Schema) -> None:
     """Raise ``UsageError`` where a schema gives several files of arrays a full shape, and ``rows`` is not set.
 
-    The shape may be that of one sample, in which case each file is one, or that of a file with many. Repairs, quarantine and
+    The shape may be one sample's, so that each file is a sample, or the shape of a file with many. Repairs, quarantine and
     counts differ, so it is not guessed.
     """
     named = [(file, format_of_name(file.uri)) for file in files if file.options.rows is None]
@@ -30,7 +28,7 @@ def require_rows(files: Sequence[InputFile], schema: Schema) -> None:
             raise UsageError(
                 f"{plain(group[0].uri)} and {len(group) - 1:,} more files of arrays: is each of them one sample, or do they"
                 f" hold many along their first axis? The schema's shape {shape} has no leading null for the rows, so it"
-                " could be either. For one sample a file, set rows: file; for many, rows: first-axis. Set it with --rows"
+                " could be either. For one sample per file, set rows: file; for many, rows: first-axis. Set it with --rows"
                 " file, with 'rows: file' in datacheck.yaml, with 'train: {path: images/, rows: file}' in a pipeline, or"
                 " with ReadOptions(rows='file')"
             )

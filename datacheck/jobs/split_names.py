@@ -1,11 +1,9 @@
-"""The split that a file belongs to, by its name or that of its folder."""
+"""The split that a file belongs to, by its name or its folder's name."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-
-__all__ = ["split_in_name", "split_of"]
 
 _WORDS = r"(train|test|val|dev|eval|holdout)(ing|id|idation|uation)?"
 _IN_NAME = re.compile(rf"(?<![a-z]){_WORDS}(?![a-z])")

@@ -9,11 +9,9 @@ from datacheck.findings import Finding
 from datacheck.jobs.file_verdict import FileVerdict, files_by_columns
 from datacheck.text import join_limited, quantity
 
-__all__ = ["unseen_fields"]
-
 _DETAILS = {
     "JSON": "it holds JSON as text, whose numbers are not checked; store it as a struct or a list",
-    "vectors": "it holds lists of numbers as text, in which no NaN is found; store them as lists of numbers",
+    "vectors": "it holds lists of numbers as text, in which NaN is not found; store them as lists of numbers",
     "bytes": "it holds bytes, in which no number is checked; store tensors as lists of numbers",
 }
 _SUFFIX_OF_BYTES = re.compile(r"[_.]?(bytes|data|raw|buffer|values?|tensor)$", re.IGNORECASE)
@@ -38,7 +36,7 @@ def _with_others(detail: str, num_others: int) -> str:
 
 
 def _describe(path: str | None, kind: str, paths: Iterable[str | None]) -> str:
-    """The detail of a finding on a field, with those of the other fields that say how to read its bytes."""
+    """The detail of a finding on a field, with the details of the other fields that say how to read its bytes."""
     if kind in ("JSON", "vectors"):
         return _DETAILS[kind]
     stems = {path or "", _SUFFIX_OF_BYTES.sub("", path or "")}

@@ -9,8 +9,6 @@ import pyarrow as pa
 
 from datacheck.batch import Batch
 
-__all__ = ["CoalescedBatch", "RowGroupStarts", "coalesce_batches"]
-
 #: The row of a batch where each row group starts, and the number of the row group.
 RowGroupStarts = tuple[tuple[int, int | None], ...]
 
@@ -56,7 +54,7 @@ def _can_concatenate(batch: Batch) -> bool:
         batch.counts_rows
         and batch.rows is None
         and not batch.malformed
-        and not batch.faults
+        and not (batch.faults or batch.findings or batch.unreadable)
         and all(
             isinstance(column.data, pa.Array)
             and not column.problem
@@ -72,7 +70,7 @@ def _is_flat(kind: pa.DataType) -> bool:
 
 
 def _is_consecutive(first: Batch, second: Batch) -> bool:
-    """Whether the rows of the second batch follow those of the first, in columns of the same names and types."""
+    """Whether the second batch's rows follow the first's, in columns of the same names and types."""
     return (
         second.row_start == first.row_start + first.num_rows
         and first.names == second.names

@@ -1,4 +1,4 @@
-"""The profile of a dataset, merged from those of its units."""
+"""The profile of a dataset, merged from the profiles of its units."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
+from datacheck.findings import Finding, merge_findings
 from datacheck.formats import find_format
 from datacheck.hashing.store import HashStore
+from datacheck.jobs.file_verdict import FileVerdict, columns_of, with_count
 from datacheck.profile.coalesce_batches import RowGroupStarts
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.new_values import NewValues
@@ -15,8 +17,6 @@ from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.spans import Span
 from datacheck.profile.row_hashes import RowHashes, RowNumbers
 from datacheck.profile.unit import LeafKey, UnitProfile
-
-__all__ = ["DataProfile", "FileProfile", "Segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,10 @@ class Segment:
 
 @dataclass(slots=True)
 class FileProfile:
-    """The format, fields and number of rows of one file."""
+    """The format, fields and number of rows of one file.
+
+    ``findings`` are those of reading it. ``num_values`` has for each path the number of slots, and of those with a value.
+    """
 
     uri: str
     format: str = ""
@@ -44,6 +47,8 @@ class FileProfile:
     spans: dict[LeafKey, Span] = field(default_factory=dict)
     aligned: bool = True
     error: SourceError | None = None
+    findings: list[Finding] = field(default_factory=list)
+    num_values: dict[str | None, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def has_dtypes(self) -> bool:
@@ -51,11 +56,18 @@ class FileProfile:
         record = find_format(self.format) if self.format else None
         return record is None or record.has_dtypes
 
+    def verdict(self) -> FileVerdict:
+        """What reading the file found, and its columns, to be compared with those of other files."""
+        found = [with_count(one, self.num_rows, self.num_values) for one in merge_findings(self.findings)]
+        columns = () if self.error is not None else columns_of(self.fields, self.num_values)
+        return FileVerdict(self.uri, tuple(found), self.num_rows, self.num_bytes, columns)
+
 
 @dataclass(slots=True)
 class DataProfile:
     """The profile of a dataset. A context manager, because its hashes may be spilled to disk.
 
+    ``keys_of`` has for each path its keys in ``leaves``, one per dtype.
     ``unique`` holds the hashes of each column whose values may all be different. ``keys`` holds those of each key, with
     the empty key for whole rows, and ``segments`` says where each of their ordinals is. ``is_quick`` says that the row
     hashes leave out some values.
@@ -63,6 +75,7 @@ class DataProfile:
 
     files: list[FileProfile] = field(default_factory=list)
     leaves: dict[LeafKey, LeafProfile] = field(default_factory=dict)
+    keys_of: dict[str | None, list[LeafKey]] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
     unique: dict[str, HashStore] = field(default_factory=dict)
     keys: dict[tuple[str, ...], HashStore] = field(default_factory=dict)
@@ -101,13 +114,14 @@ class DataProfile:
 
     def of_path(self, path: str | None) -> list[LeafProfile]:
         """The profiles of one path, one per dtype."""
-        return [profile for (other, _), profile in self.leaves.items() if other == path]
+        return [self.leaves[key] for key in self.keys_of.get(path, ())]
 
     def add(self, file: FileProfile, unit: UnitProfile) -> None:
         """Add the next unit of ``file``, the last file so far."""
         file.num_rows += unit.num_rows
         file.num_malformed += unit.num_malformed
         file.error = file.error or unit.error
+        file.findings = merge_findings([*file.findings, *unit.findings]) if unit.findings else file.findings
         for path, facts in unit.fields.items():
             known = file.fields.get(path)
             file.fields[path] = known.followed_by(facts) if known else facts
@@ -120,10 +134,13 @@ class DataProfile:
             self.notes.setdefault(key, LeafNotes()).merge(notes)
             file.spans[key] = Span.of(unit.leaves[key]).merged(file.spans.get(key))
         for key, profile in unit.leaves.items():
+            slots, present = file.num_values.get(profile.path, (0, 0))
+            file.num_values[profile.path] = (slots + profile.num_slots, present + profile.num_present)
             if key in self.leaves:
                 self.leaves[key].merge(profile)
             else:
                 self.leaves[key] = profile
+                self.keys_of.setdefault(profile.path, []).append(key)
         self._add_unique(unit)
         self.is_quick = self.is_quick or unit.is_quick
         if file.aligned:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
@@ -11,50 +12,73 @@ from typing import Any
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.formats import format_of_name
-from datacheck.jobs.executors.local import ExecutorLike, map_in_order
-from datacheck.jobs.progress import Progress
-from datacheck.jobs.scan import inspect_file, unit_bytes
+from datacheck.findings import Finding
+from datacheck.formats import format_of_name, is_one_array
+from datacheck.jobs.execution import Execution
+from datacheck.jobs.file_differences import compare_files
+from datacheck.jobs.sampling import rank_of, unit_bytes
+from datacheck.jobs.scan import file_size, inspect_file
+from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.scan import lost_error
+from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.profile.data_profile import DataProfile, FileProfile
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.unit import UnitProfile, profile_batches, profile_unit
-from datacheck.sources import expand_inputs
+from datacheck.schema.model import Schema
+from datacheck.sources.annotations import with_labels
 from datacheck.sources.base import InputInfo, ReadOptions
-from datacheck.sources.discover import InputFile
+from datacheck.sources.discover import InputFile, Inputs, discover
+from datacheck.sources.indexes import check_folders
 
-__all__ = [
-    "FileSet",
-    "find_files",
-    "nameless_names",
-    "profile_files",
-    "profile_memory",
-    "stem_of",
-]
+#: The word in a path that names a split.
+SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval|holdout)(?:ing|id|idation|uation)?(?![a-z])", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
+#: Files whose names differ only in a number may be fields (``x1.npy``, ``x2.npy``) if they are so few, and in every dataset.
+_MAX_NUMBERED = 16
 
 
 def find_files(paths: Any, options: ReadOptions | None, dtypes: Iterable[tuple[str, str]] = ()) -> list[InputFile]:
+    """The files of a dataset, as :func:`find_inputs` finds them."""
+    return list(find_inputs(paths, options, dtypes).files)
+
+
+def find_inputs(paths: Any, options: ReadOptions | None, dtypes: Iterable[tuple[str, str]] = ()) -> Inputs:
     """Find the files of a dataset, to be read a few columns at a time; ``dtypes`` serve formats that have none."""
-    files = expand_inputs(paths, options)
-    return [
+    inputs = with_labels(discover(paths, options))
+    files = [
         replace(
             file,
             options=replace(file.options, by_columns=True, dtypes=file.options.dtypes or tuple(dtypes), look_into=True),
         )
-        for file in files
+        for file in inputs.files
     ]
+    return replace(inputs, files=files)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """The files of one dataset, and a name for the nameless array of each."""
+    """The files of one dataset, a name for the nameless array of each, and what they were found in, where it is known."""
 
     files: Sequence[InputFile]
     names: Sequence[str | None]
+    inputs: Inputs | None = None
 
     @classmethod
     def of(cls, files: Sequence[InputFile]) -> FileSet:
         return cls(files, [None] * len(files))
+
+    @classmethod
+    def find(cls, paths: Any, options: ReadOptions | None) -> FileSet:
+        """The files that ``paths`` stand for."""
+        inputs = find_inputs(paths, options)
+        return replace(cls.of(inputs.files), inputs=inputs)
+
+    def check(self, profile: DataProfile, schema: Schema) -> list[Finding]:
+        """What is wrong with the dataset beyond its values: how its files were read, how they differ, what is missing."""
+        verdicts = [file.verdict() for file in profile.files]
+        found = [finding for verdict in verdicts for finding in verdict.findings]
+        found += [*compare_files(verdicts, schema), *unseen_fields(verdicts)]
+        return found if self.inputs is None else [*found, *check_folders(self.inputs)]
 
     def only(self, paths: Iterable[str | None]) -> FileSet:
         """The same files, read only for some fields where the format can select columns."""
@@ -67,24 +91,28 @@ class FileSet:
             else file
             for file in self.files
         ]
-        return FileSet(files, self.names)
+        return replace(self, files=files)
 
 
 def profile_files(
-    sets: Sequence[FileSet], options: ProfileOptions, *, workers: int | None, executor: ExecutorLike, progress: Progress
+    sets: Sequence[FileSet], options: ProfileOptions, execution: Execution, *, max_bytes: int | None = None
 ) -> list[DataProfile]:
-    """Profile several datasets; their files are read in one pass, in order."""
+    """Profile several datasets; their files are read in one pass, in order.
+
+    With ``max_bytes``, only some units are read of a file that is larger.
+    """
     tasks = list(itertools.chain.from_iterable(zip(one.files, one.names, strict=True) for one in sets))
-    progress.start("profile", len(tasks), 0)
+    progress = execution.progress
+    progress.start("profile", len(tasks), sum(file_size(file.uri) for file, _ in tasks))
     inspected: list[_Inspected] = []
-    inspected_files = map_in_order(
-        partial(_inspect, options=options),
+    inspected_files = execution.map(
+        partial(_inspect, options=options, travels=execution.travels),
         tasks,
-        workers,
-        executor,
-        lost=lambda task: _Inspected(lost_error(task[0].uri)),
+        lambda task: _Inspected(lost_error(task[0].uri)),
+        stage=Stage("profile files"),
     )
     for found in inspected_files:
+        found = found if max_bytes is None else found.restrict(max_bytes)
         inspected.append(found)
         if found.profile is not None and isinstance(found.info, InputInfo):
             progress.advance(1, found.profile.num_rows, found.info.num_bytes)
@@ -94,12 +122,11 @@ def profile_files(
         if isinstance(found.info, InputInfo) and found.profile is None
         for unit in found.info.units
     ]
-    unit_profiles = map_in_order(
+    unit_profiles = execution.map(
         partial(profile_unit, options=options),
         units,
-        workers,
-        executor,
-        lost=lambda task: UnitProfile(error=lost_error(task[0].uri)),
+        lambda task: UnitProfile(error=lost_error(task[0].uri)),
+        stage=Stage("profile units"),
     )
     files = iter(inspected)
     profiles: list[DataProfile] = []
@@ -123,11 +150,21 @@ class _Inspected:
     info: InputInfo | SourceError
     profile: UnitProfile | None = None
 
+    def restrict(self, max_bytes: int) -> _Inspected:
+        """The file with its first units, at least one, up to a number of bytes."""
+        info = self.info
+        if isinstance(info, SourceError) or info.num_bytes <= max_bytes or len(info.units) == 1:
+            return self
+        number = max(1, len(info.units) * max_bytes // info.num_bytes)
+        chosen = sorted(info.units, key=lambda unit: rank_of(unit.uri, unit.index))[:number]
+        units = tuple(sorted(chosen, key=lambda unit: unit.index))
+        return _Inspected(replace(info, units=units, num_bytes=sum(unit_bytes(unit, info) for unit in units)))
 
-def _inspect(task: tuple[InputFile, str | None], options: ProfileOptions) -> _Inspected:
+
+def _inspect(task: tuple[InputFile, str | None], options: ProfileOptions, *, travels: bool) -> _Inspected:
     """Read the header of a file, and profile it right away if it is one unit, as most files of large datasets are."""
     file, name = task
-    info = inspect_file(file)
+    info = inspect_file(file, travels=travels)
     if isinstance(info, SourceError) or len(info.units) != 1:
         return _Inspected(info)
     return _Inspected(info, profile_unit((info.units[0], name), options))
@@ -159,7 +196,7 @@ def profile_memory(data: Any, options: ProfileOptions, name: str | None = None) 
     profile = DataProfile()
     file = FileProfile(uri, "memory")
     profile.files.append(file)
-    profile.add(file, profile_batches(_count_bytes(batches, file), options))
+    profile.add(file, profile_batches(_count_bytes(batches, file), options, uri=uri))
     return profile
 
 
@@ -170,19 +207,40 @@ def _count_bytes(batches: Iterable[Batch], file: FileProfile) -> Iterator[Batch]
             # Arrays that are not rows of one table come one after another, each from row 0 on.
             file.aligned = file.aligned and batch.row_start == next_row
             next_row = batch.row_start + batch.num_rows
-        file.num_bytes += sum(column.data.nbytes for column in batch.columns)
+        file.num_bytes += sum(column.num_bytes for column in batch.columns)
         yield batch
 
 
-def nameless_names(files: Sequence[InputFile], train: Sequence[InputFile]) -> list[str | None]:
-    """Name nameless arrays after their files if the training data has several such names; None otherwise."""
-    kinds = {stem_of(file.uri) for file in train if _is_one_array(file.uri) and file.options.rows != "file"}
-    return [stem_of(file.uri) if len(kinds) > 1 and _is_one_array(file.uri) else None for file in files]
+def nameless_names(datasets: Sequence[Sequence[InputFile]], fields: Container[str | None]) -> list[list[str | None]]:
+    """Name the nameless array of each file after it where the training data, which comes first, has several kinds of arrays.
+
+    ``X_train.npy`` and ``y_train.npy`` are ``X`` and ``y``, unless they are among the ``fields`` of a schema by their whole
+    name. Files that differ only in a number are parts of one array, or its samples.
+    """
+
+    def name_of(uri: str) -> str:
+        stem = stem_of(uri)
+        return stem if stem in fields else SPLIT.sub("", stem).strip("_-. ") or stem
+
+    named = [
+        {name_of(file.uri) for file in files if is_one_array(file.uri) and file.options.rows != "file"}
+        for files in datasets
+    ]
+    kinds = {_NUMBER.sub("#", name) for name in named[0]}
+    are_same = len(named[0]) <= _MAX_NUMBERED and all(names == named[0] for names in named)
+    is_numbered = len(kinds) < len(named[0]) and not (are_same and kinds != {"#"})
+
+    def name(uri: str) -> str | None:
+        if not is_one_array(uri) or len(kinds if is_numbered else named[0]) < 2:
+            return None
+        return _NUMBER.sub("", name_of(uri)).strip("_-. ") or "#" if is_numbered else name_of(uri)
+
+    return [[name(file.uri) for file in files] for files in datasets]
 
 
-def _is_one_array(uri: str) -> bool:
-    record = format_of_name(uri)
-    return record is not None and record.is_one_array
+def kind_of_file(uri: str) -> str:
+    """The name of a file without its numbers, in which parts of one dataset differ."""
+    return _NUMBER.sub("#", stem_of(uri))
 
 
 def _is_tabular(uri: str) -> bool:

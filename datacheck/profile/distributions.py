@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from datacheck.checks.rules import format_value
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.sampling import rank_of
+from datacheck.jobs.scan import file_size
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, find_files, profile_files
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.options import ProfileOptions
+from datacheck.reports.accounts import InputAccount
 from datacheck.reports.distributions import FieldDistribution, Series
 from datacheck.reports.run_report import RunReport
+from datacheck.reports.text import format_size
 from datacheck.sources.base import ReadOptions
-
-__all__ = ["distributions", "distributions_of_run"]
+from datacheck.text import quantity
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +34,8 @@ _MAX_CATEGORIES = 10
 #: Values beyond this part on either side are shown together, so that one sentinel does not flatten the rest.
 _TAIL = 0.005
 _MAX_FIELDS = 60
+#: Bytes of inputs that are read a second time for the page of a run. More is represented by some of its files and units.
+_MAX_BYTES = 256 << 20
 
 
 def distributions(
@@ -41,8 +49,7 @@ def distributions(
     """The distribution of each field that holds numbers or few different values, of at most 60 fields.
 
     Args:
-        datasets: paths by name of a dataset. The bins of numbers are those of the last one, so that what a run removed
-            lies outside of them.
+        datasets: paths by name of a dataset. The bins of numbers are those of all of them.
         options: how to read files.
         workers: the number of units to read at a time.
         executor: see :func:`datacheck.scan`.
@@ -51,7 +58,7 @@ def distributions(
     Counts are exact. Shares of numbers are those of a sample of up to 8,192 values for each field and dataset.
     """
     sets = [FileSet.of(find_files(paths, options)) for paths in datasets.values()]
-    return _profiled(list(datasets), sets, workers, executor, progress)
+    return _profiled(list(datasets), sets, Execution(workers, executor, progress or NullProgress()))
 
 
 def distributions_of_run(
@@ -61,12 +68,16 @@ def distributions_of_run(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[FieldDistribution]:
-    """The distribution of each field before and after the cleaning of a run; nothing if it published nothing."""
+    """The distribution of each field before and after the cleaning of a run; nothing if it published nothing.
+
+    The bins of numbers are those of the output, so that what the run removed lies outside of them.
+    Of inputs beyond 256 MiB some are read, and of a file beyond that some of its units: always the same.
+    """
     before: list[tuple[str, str | None]] = []
     after: list[tuple[str, str | None]] = []
-    for account in report.accounts:
-        if not account.is_cleaned:
-            continue
+    cleaned = [account for account in report.accounts if account.is_cleaned]
+    chosen, looked_at = _within(cleaned, _MAX_BYTES)
+    for account in chosen:
         files = account.files
         before += [(uri, name) for name, uri in files.items()] if files else [(account.uri, None)]
         after += [
@@ -77,7 +88,27 @@ def distributions_of_run(
     if not before or not after:
         return []
     sets = [_named_set(before, options), _named_set(after, None)]
-    return _profiled(["before", "after"], sets, workers, "threads", progress)
+    execution = Execution(workers, "threads", progress or NullProgress())
+    found = _profiled(["before", "after"], sets, execution, _MAX_BYTES, num_binned=1)
+    return [replace(one, looked_at=looked_at) for one in found]
+
+
+def _within(accounts: Sequence[InputAccount], max_bytes: int) -> tuple[list[InputAccount], str]:
+    """The first inputs, at least one, up to a number of bytes; and which part of all that is, empty for all."""
+    sizes = {
+        account.uri: sum(map(file_size, account.files.values())) if account.files else file_size(account.uri)
+        for account in accounts
+    }
+    ranked = sorted(accounts, key=lambda account: rank_of(account.uri))
+    totals = list(itertools.accumulate(sizes[account.uri] for account in ranked))
+    number = max(1, sum(total <= max_bytes for total in totals))
+    names = {account.uri for account in ranked[:number]}
+    chosen = [account for account in accounts if account.uri in names]
+    read, whole = (sum(sizes[account.uri] for account in some) for some in (chosen, accounts))
+    if read == whole and read <= max_bytes:
+        return chosen, ""
+    inputs = quantity(len(accounts), "input")
+    return chosen, f"{len(chosen):,} of {inputs}, about {format_size(min(read, max_bytes))} of {format_size(whole)}"
 
 
 def _named_set(named: Iterable[tuple[str, str | None]], options: ReadOptions | None) -> FileSet:
@@ -92,32 +123,34 @@ def _named_set(named: Iterable[tuple[str, str | None]], options: ReadOptions | N
 def _profiled(
     names: Sequence[str],
     sets: Sequence[FileSet],
-    workers: int | None,
-    executor: ExecutorLike,
-    progress: Progress | None,
+    execution: Execution,
+    max_bytes: int | None = None,
+    num_binned: int | None = None,
 ) -> list[FieldDistribution]:
+    """``num_binned`` is how many of the last datasets the bins of numbers are made for; all by default."""
     profiles = profile_files(
         sets,
         ProfileOptions(max_distinct=1000, with_samples=True),
-        workers=workers,
-        executor=executor,
-        progress=progress or NullProgress(),
+        execution,
+        max_bytes=max_bytes,
     )
     try:
         paths = dict.fromkeys(path for profile in profiles for path, _ in profile.leaves)
-        found = (_field(path, names, profiles) for path in paths)
+        found = (_field(path, names, profiles, num_binned or len(names)) for path in paths)
         return [one for one in found if one is not None][:_MAX_FIELDS]
     finally:
         for profile in profiles:
             profile.close()
 
 
-def _field(path: str | None, names: Sequence[str], profiles: Sequence[DataProfile]) -> FieldDistribution | None:
+def _field(
+    path: str | None, names: Sequence[str], profiles: Sequence[DataProfile], num_binned: int
+) -> FieldDistribution | None:
     of_path = [profile.of_path(path) for profile in profiles]
     leaves = [leaf for found in of_path for leaf in found]
     counts = [_counts(found) for found in of_path]
     if all(leaf.sample is not None for leaf in leaves) and not _are_categories(counts):
-        return _numbers(path, names, of_path)
+        return _numbers(path, names, of_path, num_binned)
     if any(count for count in counts):
         return _categories(path, names, of_path, counts)
     return None
@@ -144,13 +177,14 @@ def _are_categories(counts: Sequence[Counter[str] | None]) -> bool:
 
 
 def _numbers(
-    path: str | None, names: Sequence[str], of_path: Sequence[Sequence[LeafProfile]]
+    path: str | None, names: Sequence[str], of_path: Sequence[Sequence[LeafProfile]], num_binned: int
 ) -> FieldDistribution | None:
     samples = [
         np.concatenate([leaf.sample.values() for leaf in found if leaf.sample is not None] or [np.empty(0)])
         for found in of_path
     ]
-    edges = _edges(next((values for values in reversed(samples) if len(values)), np.empty(0)))
+    binned = np.concatenate(samples[-num_binned:])
+    edges = _edges(binned if len(binned) else np.concatenate(samples))
     if edges is None:
         return None
     series = tuple(

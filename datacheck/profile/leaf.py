@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.leaves import BoolArray, Leaf, arrow_validity
 from datacheck.numerics import CACHED_BLOCK, nan_mask, neginf_mask, posinf_mask, suspicious, to_float
 from datacheck.profile.sample import Sample
 from datacheck.profile.vocabulary import Vocabulary
 
-__all__ = ["LeafProfile", "is_ordered", "is_text"]
-
 Array = np.ndarray[Any, Any]
+
+BlockExtremes = Sequence[tuple[Any, Any]]
 
 _MAX_WORDS = 3
 _UNORDERED = ("complex64", "complex128", "clongdouble")
@@ -81,10 +81,19 @@ class LeafProfile:
     def num_infinite(self) -> int:
         return self.num_posinf + self.num_neginf
 
-    def add(self, leaf: Leaf, encoded: pa.DictionaryArray | None, start: int, seed: int = 0) -> None:
+    def add(
+        self,
+        leaf: Leaf,
+        encoded: pa.DictionaryArray | None,
+        start: int,
+        seed: int = 0,
+        *,
+        ends: BlockExtremes | None = None,
+    ) -> None:
         """Add a leaf. ``encoded`` is its text by dictionary; ``start`` tells this part of the data from others.
 
-        ``seed`` is that of other samples of the same rows; 0 if there are none.
+        ``seed`` is that of other samples of the same rows; 0 if there are none. ``ends`` are its :func:`block_extremes`, where
+        they are known.
         """
         self.num_slots += len(leaf)
         num_words = 0 if leaf.unconvertible is None else int(np.count_nonzero(leaf.unconvertible))
@@ -93,7 +102,7 @@ class LeafProfile:
         if leaf.values is None or leaf.num_nulls == len(leaf):
             return
         if leaf.is_numeric:
-            self._add_numbers(leaf, start, seed)
+            self._add_numbers(leaf, start, seed, ends)
         elif self.vocabulary is not None:
             self.vocabulary.add_text(encoded)
         elif pa.types.is_nested(leaf.values.type):
@@ -127,7 +136,7 @@ class LeafProfile:
         known = self.lengths or (low, high)
         self.lengths = (min(known[0], low), max(known[1], high))
 
-    def _add_numbers(self, leaf: Leaf, start: int, seed: int) -> None:
+    def _add_numbers(self, leaf: Leaf, start: int, seed: int, ends: BlockExtremes | None) -> None:
         values, validity = leaf.values, leaf.validity
         kind = values.dtype.kind
         if leaf.dtype in _UNORDERED:
@@ -139,7 +148,7 @@ class LeafProfile:
                 self.vocabulary.add_booleans(values if validity is None else values[validity])
             return
         if leaf.may_be_nonfinite and self.with_extremes:
-            self._add_floats(leaf)
+            self._add_floats(leaf, ends)
         elif leaf.may_be_nonfinite:
             for part in suspicious(values, leaf.dtype):
                 self._count_nonfinite(_present(values, validity, part), leaf.dtype)
@@ -152,23 +161,21 @@ class LeafProfile:
         if self.sample is not None:
             self.sample.add(values, leaf.dtype, validity, start, seed)
 
-    def _add_floats(self, leaf: Leaf) -> None:
+    def _add_floats(self, leaf: Leaf, ends: BlockExtremes | None) -> None:
         dtype = leaf.dtype
         for begin in range(0, len(leaf), CACHED_BLOCK):
             chunk = _present(leaf.values, leaf.validity, slice(begin, begin + CACHED_BLOCK))
             if not len(chunk):
                 continue
             numbers = to_float(chunk, dtype)
-            with np.errstate(invalid="ignore"):
-                # minimum and maximum propagate NaN. fmin and fmax lose values beside a signalling one.
-                low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
-                if np.isnan(low):
-                    is_nan = np.isnan(numbers)
-                    self.num_nan += int(np.count_nonzero(is_nan))
-                    numbers = numbers[~is_nan]
-                    if not len(numbers):
-                        continue
-                    low, high = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
+            low, high = extremes(numbers) if ends is None else ends[begin // CACHED_BLOCK]
+            if np.isnan(low):
+                is_nan = np.isnan(numbers)
+                self.num_nan += int(np.count_nonzero(is_nan))
+                numbers = numbers[~is_nan]
+                if not len(numbers):
+                    continue
+                low, high = extremes(numbers)
             if not (np.isfinite(low) and np.isfinite(high)):
                 self.num_posinf += int(np.count_nonzero(numbers == np.inf))
                 self.num_neginf += int(np.count_nonzero(numbers == -np.inf))
@@ -207,6 +214,23 @@ class LeafProfile:
             validity = arrow_validity(values)
             flat = (numbers if is_time else numbers.cast(pa.float64())).fill_null(0).to_numpy(zero_copy_only=False)
             self.sample.add(flat, flat.dtype.name, validity, start, seed)
+
+
+def extremes(values: Array) -> tuple[Any, Any]:
+    """The least and the greatest of some values; NaN if one is."""
+    with np.errstate(invalid="ignore"):
+        # minimum and maximum propagate NaN. fmin and fmax lose values beside a signalling one.
+        return np.minimum.reduce(values), np.maximum.reduce(values)
+
+
+def block_extremes(leaf: Leaf) -> BlockExtremes | None:
+    """The extremes of each ``CACHED_BLOCK`` of a leaf of floats without nulls; None of others."""
+    if leaf.values is None or not leaf.is_numeric or leaf.validity is not None or not leaf.may_be_nonfinite:
+        return None
+    if leaf.dtype in _UNORDERED:
+        return None
+    starts = range(0, len(leaf), CACHED_BLOCK)
+    return [extremes(to_float(leaf.values[start : start + CACHED_BLOCK], leaf.dtype)) for start in starts]
 
 
 def _present(values: Array, validity: BoolArray | None, part: slice) -> Array:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.checks.rules import format_value
 from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import Leaf
 from datacheck.profile.coalesce_batches import CoalescedBatch
-
-__all__ = ["NewValues", "find_examples"]
 
 
 @dataclass(slots=True)

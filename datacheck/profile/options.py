@@ -8,8 +8,6 @@ from typing import Any
 
 from datacheck.schema.model import Schema
 
-__all__ = ["ProfileOptions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileOptions:

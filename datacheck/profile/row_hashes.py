@@ -11,8 +11,6 @@ from datacheck.hashing.numbers import Hashes
 from datacheck.leaves import IntArray
 from datacheck.profile.coalesce_batches import CoalescedBatch, RowGroupStarts
 
-__all__ = ["RowHashTable", "RowHashes", "RowNumbers"]
-
 #: Rows to allocate at once at most: a header may announce more rows than there are.
 _MAX_EXPECTED = 1 << 22
 

@@ -17,8 +17,6 @@ from datacheck.hashing.numbers import mix, seed_of
 from datacheck.leaves import BoolArray
 from datacheck.numerics import to_float
 
-__all__ = ["SAMPLE_SIZE", "Sample"]
-
 Array = np.ndarray[Any, Any]
 
 #: Random bits, read from an offset that depends on the values.

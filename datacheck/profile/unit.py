@@ -1,4 +1,4 @@
-"""Profiles of single units: a pure function from a unit to a result that merges with those of other units."""
+"""Profiles of single units: a pure function from a unit to a result that merges with the results of other units."""
 
 from __future__ import annotations
 
@@ -11,36 +11,40 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_leaves import decoded
 from datacheck.batch import Batch, Column
+from datacheck.checks.reading import reading_findings
 from datacheck.checks.sentinels import without_missing
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
-from datacheck.findings import MAX_EXAMPLES
+from datacheck.findings import MAX_EXAMPLES, Finding
 from datacheck.hashing.cast import cast
 from datacheck.hashing.exact import exact_slots
 from datacheck.hashing.numbers import Hashes
 from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, Leaf
 from datacheck.profile.coalesce_batches import CoalescedBatch, coalesce_batches
-from datacheck.profile.leaf import LeafProfile, is_text
+from datacheck.profile.leaf import LeafProfile, block_extremes, is_text
 from datacheck.profile.new_values import NewValues, find_examples
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.row_hashes import RowHashes, RowHashTable
-from datacheck.profile.vocabulary import encode_text
+from datacheck.profile.vocabulary import encode_codes, encode_text
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
+from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
-from datacheck.sources.error_translation import translate_bugs
-
-__all__ = ["LeafKey", "UnitProfile", "is_one_number", "profile_batches", "profile_unit"]
+from datacheck.sources.error_translation import translate_bugs, with_bounded_rows
 
 #: A leaf's path and logical dtype.
 LeafKey = tuple[str | None, str]
 
 _NUMBERS = ("integer", "float", "complex", "bool")
+_NO_RULES = Schema()
 #: Rows to search for a repeated value before the hashes of all rows are kept.
 _PROBE = 1 << 16
+#: Hashes of columns whose values may all differ that a unit keeps.
+_MAX_UNIQUE_BYTES = 256 << 20
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class UnitProfile:
     """The profile of one unit.
 
     ``unique`` holds the hashes of each column that may be a key; None for a column with repeated values. ``is_quick``
-    says that the row hashes leave out some values.
+    says that the row hashes leave out some values. ``findings`` are those of reading, such as words among numbers.
     """
 
     num_rows: int = 0
@@ -63,6 +67,7 @@ class UnitProfile:
     new_values: dict[str | None, NewValues] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
     error: SourceError | None = None
+    findings: list[Finding] = field(default_factory=list)
 
 
 def profile_unit(task: tuple[WorkUnit, str | None], options: ProfileOptions) -> UnitProfile:
@@ -73,16 +78,26 @@ def profile_unit(task: tuple[WorkUnit, str | None], options: ProfileOptions) -> 
     unit, nameless = task
     try:
         with translate_bugs(unit.uri):
-            return profile_batches(get_source(unit.format).read(unit), options, nameless, unit.num_rows or 0)
+            batches = get_source(unit.format).read(unit)
+            if options.hash_rows or options.keys:
+                batches = with_bounded_rows(batches, unit)
+            return profile_batches(batches, options, nameless, unit.num_rows or 0, unit.uri)
     except SourceError as error:
         return UnitProfile(error=error)
 
 
 def profile_batches(
-    batches: Iterable[Batch], options: ProfileOptions, nameless: str | None = None, num_rows: int = 0
+    batches: Iterable[Batch],
+    options: ProfileOptions,
+    nameless: str | None = None,
+    num_rows: int = 0,
+    uri: str = "",
 ) -> UnitProfile:
-    """Profile the batches of one input, in row order; ``num_rows`` is their expected number of rows, 0 if unknown."""
-    profiler = _UnitProfiler(options, num_rows)
+    """Profile the batches of one input, in row order; ``num_rows`` is their expected number of rows, 0 if unknown.
+
+    ``uri`` is where findings on reading are.
+    """
+    profiler = _UnitProfiler(uri, options, num_rows)
     named = batches if nameless is None else (_name_columns(batch, nameless) for batch in batches)
     for coalesced in coalesce_batches(named):
         profiler.add(coalesced)
@@ -108,13 +123,15 @@ def is_one_number(names: frozenset[str | None], fields: Mapping[str | None, Fiel
 class _UnitProfiler:
     """Profiles the batches of one unit."""
 
-    def __init__(self, options: ProfileOptions, num_rows: int) -> None:
+    def __init__(self, uri: str, options: ProfileOptions, num_rows: int) -> None:
+        self._uri = uri
         self._options = options
         self._num_rows = num_rows
         self._result = UnitProfile()
         self._rows = RowHashTable(num_rows)
         self._keys = {key: RowHashTable(num_rows) for key in options.keys}
         self._seed = 0
+        self._unique_bytes = 0
 
     def add(self, coalesced: CoalescedBatch) -> None:
         batch, result, options = coalesced.batch, self._result, self._options
@@ -123,16 +140,20 @@ class _UnitProfiler:
         if batch.counts_rows:
             result.num_rows += batch.num_rows + len(batch.malformed)
         result.num_malformed += len(batch.malformed)
+        result.findings += reading_findings(batch, self._uri, options.missing_in or _NO_RULES)
         rows = self._rows.rows_of(coalesced) if options.hash_rows else None
-        keys = {key: table.rows_of(coalesced) for key, table in self._keys.items()}
+        key_hashes: dict[str | None, list[Hashes]] = {}
+        for key, table in self._keys.items():
+            hashes = table.rows_of(coalesced)
+            for name in dict.fromkeys(key):
+                key_hashes.setdefault(name, []).append(hashes)
         for column in batch.columns:
-            key_hashes = [hashes for key, hashes in keys.items() if column.name in key]
             row_hashes = rows if options.is_in_rows(column.name) else None
-            for leaf in column.leaves():
+            for leaf in column.leaves(distinct=True):
                 is_column = leaf.path == column.name
                 self._add_facts(leaf, column)
                 if len(leaf) or leaf.values is None:
-                    self._add_leaf(leaf, coalesced, row_hashes, key_hashes, is_column=is_column)
+                    self._add_leaf(leaf, coalesced, row_hashes, key_hashes.get(column.name, ()), is_column=is_column)
                 if column.words is not None and column.unconvertible is not None:
                     cells = column.words.take(pa.array(np.flatnonzero(column.unconvertible)[:1000]))
                     result.leaves[leaf.path, leaf.dtype].add_words(cells.unique().to_pylist())
@@ -163,19 +184,26 @@ class _UnitProfiler:
             leaf = replace(leaf, dtype=stored)
         if self._options.missing_in is not None:
             leaf = without_missing(leaf, self._options.missing_in)
+        options = self._options
         profile = self._profile_of(leaf, coalesced.batch.num_rows)
         vocabulary = profile.vocabulary
         counts = None if vocabulary is None else vocabulary.counts
         encoded = None
-        if vocabulary is not None and counts is not None and is_text(leaf):
+        if _is_by_code(leaf) and leaf.path not in options.casts and leaf.path not in options.known:
+            encoded = encode_codes(leaf)
+            leaf = replace(leaf, values=encoded, codes=None)
+        else:
+            leaf = decoded(leaf)
+        if encoded is None and vocabulary is not None and counts is not None and is_text(leaf):
             encoded = encode_text(leaf.values, vocabulary.limit)
-        before = dict(counts) if counts and leaf.path in self._options.known else {}
+        before = dict(counts) if counts and leaf.path in options.known else {}
         num_nan = profile.num_nan
-        profile.add(leaf, encoded, coalesced.batch.row_start, self._seed)
+        ends = block_extremes(leaf) if self._options.with_notes else None
+        profile.add(leaf, encoded, coalesced.batch.row_start, self._seed, ends=ends)
         if self._options.with_notes:
             is_untyped = any(column.untyped and column.name == leaf.path for column in coalesced.batch.columns)
             notes = self._result.notes.setdefault((leaf.path, leaf.dtype), LeafNotes())
-            notes.add(leaf, encoded, coalesced, is_untyped=is_untyped)
+            notes.add(leaf, encoded, coalesced, ends=ends, is_untyped=is_untyped)
         if profile.sample is not None and not self._seed:
             self._seed = profile.sample.seed
         # NaN in the slots of nulls is not counted, and does not affect a hash either.
@@ -246,10 +274,17 @@ class _UnitProfiler:
         if name is None or unique.get(name, ()) is None:
             return
         terms = _hash_if_unique(leaf, encoded)
-        if terms is None:
+        self._unique_bytes += 0 if terms is None else terms.nbytes
+        if terms is None or self._unique_bytes > _MAX_UNIQUE_BYTES:
+            # Hashes of further columns would take more memory than their values: whether these repeat is not said.
             unique[name] = None
         elif (kept := unique.setdefault(name, [])) is not None:
             kept.append(terms)
+
+
+def _is_by_code(leaf: Leaf) -> bool:
+    """Whether some texts or bytes are known to repeat, and none of them need be copied."""
+    return leaf.codes is not None and leaf.dtype in ("string", "binary") and len(leaf.values) < len(leaf)
 
 
 def _hash_if_unique(leaf: Leaf, encoded: pa.DictionaryArray | None) -> Hashes | None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from datacheck.leaves import BoolArray
-
-__all__ = ["Vocabulary", "encode_text"]
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import take_rows
+from datacheck.leaves import BoolArray, Leaf
 
 Array = np.ndarray[Any, Any]
 
@@ -100,6 +99,17 @@ class Vocabulary:
             self.counts[value] = self.counts.get(value, 0) + count
         if len(self.counts) > self.limit:
             self.counts = None
+
+
+def encode_codes(leaf: Leaf) -> pa.DictionaryArray:
+    """Texts or bytes of a leaf that holds each value once (``Leaf.codes``) by dictionary, without a copy for each position."""
+    encoded = leaf.values.dictionary_encode()
+    codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)[leaf.codes]
+    used = np.bincount(codes if leaf.validity is None else codes[leaf.validity], minlength=len(encoded.dictionary)) > 0
+    indices = (np.cumsum(used) - 1)[codes].astype(np.int64)
+    bits = None if leaf.validity is None else pa.py_buffer(np.packbits(leaf.validity, bitorder="little"))
+    places = pa.Array.from_buffers(pa.int64(), len(indices), [bits, pa.py_buffer(indices)])
+    return pa.DictionaryArray.from_arrays(places, take_rows(encoded.dictionary, np.flatnonzero(used)))
 
 
 def encode_text(values: pa.Array, limit: int) -> pa.DictionaryArray | None:

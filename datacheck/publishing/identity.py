@@ -12,8 +12,6 @@ from typing import Any
 from datacheck.findings import typed
 from datacheck.text import plain
 
-__all__ = ["InputState", "RunIdentity"]
-
 _MAX_SHOWN = 5
 
 

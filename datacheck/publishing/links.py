@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datacheck.errors import OutputError
 from datacheck.storage import storage_of
+from datacheck.storage.local import follow_no_links_in
 from datacheck.text import plain
-
-__all__ = ["check_no_link", "is_inside"]
 
 
 def is_inside(output: str, name: str) -> bool:
@@ -28,4 +27,6 @@ def check_no_link(output: str, folder: str) -> None:
 
 def _is_plain(output: str, folder: str) -> bool:
     storage = storage_of(output)
+    # A link that appears after this look is not followed either.
+    follow_no_links_in(output)
     return storage.resolve(folder) == f"{storage.resolve(output).rstrip('/')}{folder.removeprefix(output)}"

@@ -10,9 +10,9 @@ from datacheck.publishing.identity import RunIdentity
 from datacheck.publishing.sealed_json import DamagedError, read_json
 from datacheck.reports.run_report import MANIFEST_VERSION, RunReport
 from datacheck.storage import storage_of
+from datacheck.storage.base import StoreError
+from datacheck.storage.os_errors import output_error
 from datacheck.text import plain
-
-__all__ = ["MANIFEST_NAME", "STATISTICS_NAME", "damage_of", "files_of", "identity_of", "read_manifest", "report_of"]
 
 MANIFEST_NAME = "manifest.json"
 STATISTICS_NAME = "statistics.json"
@@ -35,6 +35,8 @@ def read_manifest(output: str) -> dict[str, Any] | None:
         return record
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except StoreError as error:
+        raise output_error(error, output) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = plain(f"{type(error).__name__}: {error}")
         raise OutputError(f"{plain(uri)}: not a datacheck manifest ({problem}); choose another output") from None
@@ -59,9 +61,9 @@ def report_of(manifest: dict[str, Any], output: str) -> RunReport:
             if not all(type(number) is int and number >= 0 for number in (read, *placed)) or read != sum(placed):
                 raise DamagedError(f"{read} rows read = {' + '.join(map(str, placed))}")
         if report.totals() != {name: manifest[name] for name in _COUNTS}:
-            raise DamagedError("the counts of the inputs do not add up to those of the run")
+            raise DamagedError("the counts of the inputs do not add up to the counts of the run")
         str(report)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise OutputError(
             f"{plain(f'{output}/{MANIFEST_NAME}')}: is damaged ({plain(f'{type(error).__name__}: {error}')}); rewrite the whole"
             " output with --overwrite"

@@ -11,10 +11,8 @@ from datacheck.storage.base import Kind
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
 
-__all__ = ["write_named"]
-
 _HEAD_BYTES = 4096
-#: How a report of one finding a line begins.
+#: How a report of one finding per line begins.
 _OUR_FINDING = b'{"code": "DC'
 
 
@@ -35,12 +33,12 @@ def write_named(path: str | os.PathLike[str], content: bytes) -> None:
         raise OutputError(f"{shown}: is a folder; name a file in it")
     if kind == "other" or _is_open_file(name):
         # Appended, since the shell may have redirected standard output to a file with content.
-        with output_errors(name), open(name, "ab") as file:  # noqa: PTH123
+        with output_errors(name, in_parts=False), open(name, "ab") as file:  # noqa: PTH123
             file.write(content)
         return
     if kind == "file" and _holds_data(target, format_of_name(target) or format_of_name(name)):
         raise OutputError(f"{shown}: is a data file, which is never replaced; choose another name")
-    with output_errors(target):
+    with output_errors(target, in_parts=False):
         storage.put(target, content)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from pathlib import PurePosixPath
 
-__all__ = ["LABEL", "LEDGER", "QUARANTINE", "ROWS", "OutputNames", "kind_of", "label_index"]
-
 ROWS, QUARANTINE, LEDGER, LABEL, INDEX = "rows", "quarantine", "ledger", "label", "index"
+#: What the index of the files of a split is called.
+INDEX_NAME = "index.json"
 
-#: Not allowed in a file that is named after a field: path separators, control characters.
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]+")
+#: Not allowed in a file that is named after a field: path separators, control characters, and what Windows does not take.
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
+#: Devices of Windows, which no file can be called, whatever its suffix.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LABEL = re.compile(r"\.label-(\d+)\.\w+$")
+_REQUEUED = re.compile(r"\.requeued-\d+$")
 #: Bytes of a stem: a file name has at most 255, and a suffix and a number may follow.
 _MAX_STEM = 180
 
@@ -23,7 +27,7 @@ def kind_of(part: str) -> str:
         return LEDGER
     if ".quarantine." in part:
         return QUARANTINE
-    if part.endswith(".idx"):
+    if part.endswith((".idx", f".{INDEX_NAME}")):
         return INDEX
     return LABEL if label_index(part) is not None else ROWS
 
@@ -32,6 +36,20 @@ def label_index(part: str) -> int | None:
     """Which of a sample's label files a part is; None for any other part."""
     found = _LABEL.search(part)
     return None if found is None else int(found[1])
+
+
+def stem_of(path: str) -> str:
+    """The name of a file of an output without its suffix, and without the number of a requeue."""
+    return _REQUEUED.sub("", PurePosixPath(path).stem)
+
+
+def requeued_name(folder: str, stem: str, suffix: str, number: int, taken: Container[str]) -> str:
+    """The name of a file that a requeue writes beside others; inputs may be called so, too."""
+    name = f"{folder}/{stem}.requeued-{number}{suffix}"
+    while name in taken:
+        stem += "-2"
+        name = f"{folder}/{stem}.requeued-{number}{suffix}"
+    return name
 
 
 class OutputNames:
@@ -66,13 +84,15 @@ class OutputNames:
             stem = field if is_aligned else f"{stem}.{field}"
         # A name that begins with a dot is hidden: readers of the folder would skip the file.
         stem = os.fsdecode(os.fsencode(stem.lstrip("."))[:_MAX_STEM]) or "array"
+        stem = f"_{stem}" if _DEVICES.match(stem) else stem
         return self._take(f"{split}/{stem}{suffix}")
 
     def _take(self, name: str) -> str:
         path = PurePosixPath(name)
         number = 1
-        while name in self._taken:
+        # Windows and macOS do not tell upper from lower case.
+        while name.casefold() in self._taken:
             number += 1
             name = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        self._taken.add(name)
+        self._taken.add(name.casefold())
         return name

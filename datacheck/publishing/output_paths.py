@@ -12,8 +12,6 @@ from datacheck.errors import OutputError
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["check_output_outside_inputs", "safe_part_name"]
-
 _STEM_LIMIT = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -40,6 +38,8 @@ def check_output_outside_inputs(output: str | os.PathLike[str], inputs: Iterable
     Links are followed and folders are compared by identity, so that no spelling of a path gets through.
     """
     uri = os.fspath(output)
+    if reason := storage_of(uri).why_read_only(uri):
+        raise OutputError(f"{plain(uri)}: {reason}")
     target = _Location(uri)
     for path in inputs:
         given = os.fspath(path)

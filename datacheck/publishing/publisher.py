@@ -11,21 +11,30 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from datacheck.errors import OutputError
+from datacheck.formats import get_format, load
 from datacheck.publishing.identity import RunIdentity
 from datacheck.publishing.links import check_no_link, is_inside
 from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
-from datacheck.publishing.output_names import LABEL, LEDGER, QUARANTINE, ROWS, OutputNames, kind_of, label_index
+from datacheck.publishing.output_names import (
+    INDEX_NAME,
+    LABEL,
+    LEDGER,
+    QUARANTINE,
+    ROWS,
+    OutputNames,
+    kind_of,
+    label_index,
+)
 from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
 from datacheck.storage.os_errors import output_error, output_errors
 from datacheck.text import plain
-
-__all__ = ["Publisher", "UnfinishedRun", "WrittenUnit", "read_state"]
 
 _STATE_NAME = "run.json"
 
@@ -83,10 +92,18 @@ class WrittenUnit:
 class Publisher:
     """Tracks a run's finished units and publishes its output.
 
-    ``replaced`` is the manifest of a previous run to replace.
+    ``replaced`` is the manifest of a previous run to replace. ``shared`` is for a run of several processes: what is staged
+    may be the work of others, and nothing of it is removed. Raises ``OutputError`` if it belongs to a different run.
     """
 
-    def __init__(self, staging: StagingArea, identity: RunIdentity, replaced: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        staging: StagingArea,
+        identity: RunIdentity,
+        replaced: Mapping[str, Any] | None,
+        *,
+        shared: bool = False,
+    ) -> None:
         self.staging = staging
         self.identity = identity
         self.parts = staging.parts
@@ -95,6 +112,8 @@ class Publisher:
         self._names = OutputNames()
         #: Each part's final name in the output folder.
         self._moves: dict[str, str] = {}
+        #: The parts that the index of a split names, by the split and their format.
+        self._indexed: dict[tuple[str, str], list[str]] = {}
         state = read_state(staging.folder)
         #: The moves that this run had planned before it was killed.
         self._planned: dict[str, str] = {}
@@ -102,12 +121,30 @@ class Publisher:
         self._obsolete: dict[str, None] = dict.fromkeys(state.replaces)
         if replaced is not None:
             self._obsolete.update(dict.fromkeys(files_of(replaced)))
+        if shared:
+            state = self._join(state)
         if state.fingerprint == identity.fingerprint:
             self._planned = dict(state.moves)
         else:
             self._obsolete.update(dict.fromkeys(state.moves.values()))
             self._discard_all()
-        self._write_state(self._planned)
+        if not shared:
+            self._write_state(self._planned)
+
+    def _join(self, state: UnfinishedRun) -> UnfinishedRun:
+        """The state of a run of several processes, which the first of them writes."""
+        if state.identity is None:
+            with suppress(FileExistsError):
+                self._write_state({}, if_absent=True)
+            state = read_state(self.staging.folder)
+        if state.identity is not None and state.fingerprint != self.identity.fingerprint:
+            differences = "; ".join(self.identity.differences(state.identity)) or "another version of datacheck"
+            raise OutputError(
+                f"{plain(self.staging.folder)}: holds an unfinished run that differs ({differences}); finish that run, or"
+                " remove the folder and start all shards again"
+            )
+        self._obsolete.update(dict.fromkeys(state.replaces))
+        return state
 
     def check_folders(self, splits: Iterable[str]) -> None:
         """Raise ``OutputError`` if a folder of the output holds files of unknown origin: readers would take them for rows."""
@@ -133,15 +170,17 @@ class Publisher:
 
     def has_part(self, part: str, size: int, checksum: str) -> bool:
         """Whether a part exists as it was written, staged or already published."""
-        uris = [f"{self.parts}/{part}"]
-        if part in self._planned:
-            uris.append(f"{self._output}/{self._planned[part]}")
-        for uri in uris:
+        for uri in self._places_of(part):
             with suppress(OSError):
                 has_size = self._storage.stat(uri).fingerprint.size == size
-                if has_size and self._storage.content_hash(uri) == checksum:
+                if has_size and self._storage.written_hash(uri) == checksum:
                     return True
         return False
+
+    def _places_of(self, part: str) -> list[str]:
+        """Where a part can be: staged, or already published."""
+        published = [f"{self._output}/{self._planned[part]}"] if part in self._planned else []
+        return [f"{self.parts}/{part}", *published]
 
     @property
     def is_empty(self) -> bool:
@@ -150,6 +189,25 @@ class Publisher:
         has_statistics = self._storage.exists(self._statistics)
         is_waiting = bool(self._planned or self._obsolete) and not has_manifest
         return not (is_waiting or has_statistics or self.staging.finished_units())
+
+    def has_sizes(self, parts: Mapping[str, int]) -> bool:
+        """Whether parts exist with these sizes in bytes, staged or already published."""
+        return all(part in self._staged_parts or self._has_size(part, size) for part, size in parts.items())
+
+    @cached_property
+    def _staged_parts(self) -> frozenset[str]:
+        """The parts that were there first, where each question is a request: objects are always whole."""
+        if self.staging.is_shared or self._storage.local_path(self.parts) is not None:
+            return frozenset()
+        with output_errors(self.parts):
+            return frozenset(entry.name for entry in self._storage.list(self.parts))
+
+    def _has_size(self, part: str, size: int) -> bool:
+        for uri in self._places_of(part):
+            with suppress(OSError):
+                if self._storage.stat(uri).fingerprint.size == size:
+                    return True
+        return False
 
     def record(self, name: str, record: Mapping[str, Any]) -> None:
         """Record a unit as finished. Its parts must be closed."""
@@ -195,6 +253,10 @@ class Publisher:
             for part, size in unit.parts.items():
                 kind = kind_of(part)
                 if kind != ROWS or not is_concatenated:
+                    if kind == ROWS and get_format(format_).indexer:
+                        if not unit.num_kept:
+                            continue  # Readers of indexes expect rows in every file.
+                        self._indexed.setdefault((split, format_), []).append(part)
                     final = self._moves[part] = self._names.of_part(split, part)
                     outputs.append(_output(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
         if rows:
@@ -228,6 +290,18 @@ class Publisher:
         final = self._moves[part] = self._names.of_part(split, part)
         return _output(final, LEDGER, num_removed, 0, num_read, size)
 
+    def plan_indexes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Write the index of each split whose files need one; yields the split and the index's entry in the manifest."""
+        for (split, format_), parts in self._indexed.items():
+            shards = [
+                (PurePosixPath(self._moves[part]).name, next(filter(self._storage.exists, self._places_of(part))))
+                for part in parts
+            ]
+            name = f"{split}.{INDEX_NAME}"
+            size = load(get_format(format_).indexer)(self.staging.part_uri(name), shards)
+            final = self._moves[name] = self._names.of_part(split, name)
+            yield split, _output(final, kind_of(name), 0, 0, 0, size)
+
     def _concatenate(
         self, final: str, parts: Sequence[str], units: Sequence[WrittenUnit], format_: str
     ) -> dict[str, Any]:
@@ -244,6 +318,7 @@ class Publisher:
 
     def publish(self, manifest: bytes, statistics: str | None) -> None:
         """Move every part to its final name, then write the manifest, then remove the staging area."""
+        self._check_lock()
         self._remove_obsolete()
         self._obsolete = {}
         written = {} if statistics is None else {STATISTICS_NAME: STATISTICS_NAME}
@@ -252,13 +327,41 @@ class Publisher:
         for folder in dict.fromkeys(final.rpartition("/")[0] for _, final in moves):
             check_no_link(self._output, folder)
         try:
-            self._storage.move_all((staged, final) for staged, final in moves if self._storage.exists(staged))
+            staged_names = {entry.name for entry in self._storage.list(self.parts)}
+            self._storage.move_all(move for move, part in zip(moves, self._moves, strict=True) if part in staged_names)
         except OSError as error:
             raise output_error(error, error.filename2 or error.filename or self._output) from error
         if statistics is not None:
             self._put(f"{self._output}/{STATISTICS_NAME}", statistics.encode())
-        self._put(f"{self._output}/{MANIFEST_NAME}", manifest)
+        self._check_lock()
+        self._put_manifest(manifest)
         self.staging.clear()
+
+    def _check_lock(self) -> None:
+        """Raise ``OutputError`` if another run may write here by now."""
+        with output_errors(self._output):
+            self.staging.lock.check()
+
+    def _put_manifest(self, manifest: bytes) -> None:
+        """Write the manifest. Where a lock can be lost, only if there is none: of several runs exactly one publishes."""
+        uri = f"{self._output}/{MANIFEST_NAME}"
+        if self._storage.local_path(uri) is not None:
+            self._put(uri, manifest)
+            return
+        try:
+            with output_errors(uri):
+                self._storage.put(uri, manifest, if_absent=True)
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            with self._storage.open(uri) as file:
+                if file.read() == manifest:
+                    # The request was repeated, after an answer that was lost.
+                    return
+            raise OutputError(
+                f"{plain(self._output)}: another run has published its output there in the meantime; this run published"
+                " nothing: choose another output, or overwrite it with --overwrite"
+            ) from None
 
     def abandon(self) -> None:
         """Publish nothing and keep nothing."""
@@ -277,9 +380,14 @@ class Publisher:
                     for folder in folders:
                         self._storage.delete_empty_folder(f"{self._output}/{folder}")
 
-    def _write_state(self, moves: Mapping[str, str]) -> None:
+    def _write_state(self, moves: Mapping[str, str], *, if_absent: bool = False) -> None:
         state = {"identity": self.identity.to_json(), "moves": dict(moves), "replaces": list(self._obsolete)}
-        self._put(f"{self.staging.folder}/{_STATE_NAME}", json.dumps(sealed(state)).encode())
+        uri, content = f"{self.staging.folder}/{_STATE_NAME}", json.dumps(sealed(state)).encode()
+        if if_absent:
+            check_no_link(self._output, self.staging.folder)
+            self._storage.put(uri, content, if_absent=True)
+        else:
+            self._put(uri, content)
 
     def _put(self, uri: str, content: bytes) -> None:
         check_no_link(self._output, uri.rpartition("/")[0])

@@ -15,8 +15,6 @@ from datacheck.reports.run_report import RunReport
 from datacheck.storage import storage_of
 from datacheck.text import plain
 
-__all__ = ["PublishedOutput", "clear_leftovers", "earlier_identity", "find_output"]
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedOutput:

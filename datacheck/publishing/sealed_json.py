@@ -7,10 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from datacheck.storage import open_file
+from datacheck.storage import storage_of
 from datacheck.text import plain
-
-__all__ = ["DamagedError", "read_json", "sealed", "unsealed"]
 
 _CHECKSUM = "checksum"
 #: No file of ours is larger; a larger one is not read.
@@ -28,7 +26,7 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_json(uri: str) -> dict[str, Any]:
     """The JSON object in a file; raises ``OSError`` and ``DamagedError``."""
-    with open_file(uri) as file:
+    with storage_of(uri).open(uri) as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise DamagedError(f"larger than {_MAX_BYTES:,} bytes")

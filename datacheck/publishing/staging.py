@@ -7,12 +7,14 @@
                     dies: forked workers do not inherit it
         parts/      finished parts, under their own names
         units/      one JSON record per finished unit, written once its parts are durable
+        results/    what the shards of a run know, if it has shards
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -21,37 +23,42 @@ from datacheck.errors import OutputError
 from datacheck.publishing.links import check_no_link
 from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
 from datacheck.storage import storage_of
+from datacheck.storage.base import Lock
+from datacheck.storage.os_calls import REMOVES_OPEN_FILES
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
-
-__all__ = ["STAGING_NAME", "StagingArea", "check_parts_folder"]
 
 #: The folder inside an output that holds everything unpublished.
 STAGING_NAME = ".datacheck"
 _RECORD_SUFFIX = ".json"
+_LOCK_NAME = "lock"
+#: Records that are read at a time where each is a request.
+_NUM_READERS = 16
 
 
 class StagingArea:
     """The staging area of ``output``, created and locked on construction and unlocked by ``close``.
 
     A context manager. Raises ``OutputError`` if the folder cannot be written or another run has locked it. Removes the
-    partial files that a killed run left in the output folder and in the area.
+    partial files that a killed run left in the output folder and in the area, unless the area is ``shared`` with others
+    who are writing.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, *, shared: bool = False) -> None:
+        self.is_shared = shared
         self.output = output
         self.folder = f"{output}/{STAGING_NAME}"
         self.parts = f"{self.folder}/parts"
         self.units = f"{self.folder}/units"
         self.storage = storage_of(output)
         with output_errors(self.folder):
-            self._unlock = self._lock()
+            self.lock = self._lock()
         try:
             with output_errors(self.folder):
                 for folder in (self.parts, self.units):
                     check_no_link(self.output, folder)
                     self.storage.make_folder(folder)
-                for folder in (self.output, self.folder, self.parts, self.units):
+                for folder in () if shared else (self.output, self.folder, self.parts, self.units):
                     self.storage.remove_partials(folder)
         except BaseException:
             self.close()
@@ -71,16 +78,22 @@ class StagingArea:
 
     def finished_units(self) -> dict[str, dict[str, Any]]:
         """The records of finished units, by name, sorted. A damaged record is ignored: its unit is done again."""
-        records: dict[str, dict[str, Any]] = {}
         check_no_link(self.output, self.units)
         with output_errors(self.units):
-            for entry in self.storage.list(self.units):
-                if not entry.name.endswith(_RECORD_SUFFIX):
-                    continue
-                with suppress(DamagedError):
-                    record = unsealed(read_json(f"{self.units}/{entry.name}"))
-                    records[entry.name.removesuffix(_RECORD_SUFFIX)] = record
-        return records
+            names = [entry.name for entry in self.storage.list(self.units) if entry.name.endswith(_RECORD_SUFFIX)]
+            if self.storage.local_path(self.units) is not None:
+                found = list(map(self._record, names))
+            else:
+                with ThreadPoolExecutor(_NUM_READERS) as pool:
+                    found = list(pool.map(self._record, names))
+        records = zip(names, found, strict=True)
+        return {name.removesuffix(_RECORD_SUFFIX): record for name, record in records if record is not None}
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        try:
+            return unsealed(read_json(f"{self.units}/{name}"))
+        except DamagedError:
+            return None
 
     def record_unit(self, name: str, record: Mapping[str, Any]) -> None:
         """Record a unit as finished. Its parts must be closed; their names are made durable first."""
@@ -111,23 +124,38 @@ class StagingArea:
             for folder in (self.units, self.parts):
                 self.storage.delete_folder(folder)
             self.storage.sync(self.folder)
+            if not REMOVES_OPEN_FILES:
+                self._remove_lock_last()
+                return
             self.storage.delete_folder(self.folder)
             self.storage.sync(self.output)
         self.close()
 
+    def _remove_lock_last(self) -> None:
+        """Remove the area where the lock's file cannot be removed while it is locked: another run may lock it at once."""
+        for entry in self.storage.list(self.folder):
+            remove = self.storage.delete_folder if entry.is_folder else self.storage.delete
+            if entry.name != _LOCK_NAME:
+                remove(f"{self.folder}/{entry.name}")
+        self.close()
+        with suppress(OSError):
+            self.storage.delete(f"{self.folder}/{_LOCK_NAME}")
+        self.storage.delete_empty_folder(self.folder)
+
     def close(self) -> None:
         """Release the lock; the area stays for the next run."""
-        self._unlock()
+        self.lock.release()
 
     def _record_uri(self, name: str) -> str:
         return f"{self.units}/{_checked(name)}{_RECORD_SUFFIX}"
 
-    def _lock(self) -> Callable[[], None]:
+    def _lock(self) -> Lock:
         while True:
             check_no_link(self.output, self.folder)
             self.storage.make_folder(self.folder)
             try:
-                return self.storage.lock(f"{self.folder}/lock")
+                lock = f"{self.folder}/{_LOCK_NAME}"
+                return self.storage.lock(lock, shared=True) if self.is_shared else self.storage.lock(lock)
             except FileNotFoundError:
                 # The run that held the lock removed the folder just now.
                 continue
@@ -137,6 +165,13 @@ class StagingArea:
                     f"{plain(self.output)}: another run{holder} is writing there; wait for it to finish, or choose"
                     " another output"
                 ) from None
+
+
+def results_folder(output: str) -> str:
+    """Where the shards of a run keep what they know. Raises ``OutputError`` if it lies behind a link."""
+    folder = f"{output}/{STAGING_NAME}/results"
+    check_no_link(output, folder)
+    return folder
 
 
 def check_parts_folder(parts: str) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 
 from datacheck.codes import CODES
 
-__all__ = ["InputAccount", "RepairTotal"]
-
 
 @dataclass(frozen=True, slots=True)
 class RepairTotal:

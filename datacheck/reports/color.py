@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["colorize"]
-
 _RESET = "\x1b[0m"
 _BY_MARK = {"": "\x1b[31m", "warning: ": "\x1b[33m", "info: ": "\x1b[34m"}
 _FIXED = "\x1b[32m"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FieldDistribution", "Series"]
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -37,8 +35,9 @@ class FieldDistribution:
     """A field in one or more datasets, in the same bins.
 
     ``edges`` are those of the bins of numbers; ``categories`` are the most frequent values of a field with few. One of the
-    two is empty. ``is_sampled`` says that shares are those of a sample. ``ends`` are the ends of
-    the bins as text, where the edges are ticks of a clock or lie between integers.
+    two is empty. ``is_sampled`` says that shares are those of a sample, and ``looked_at`` which part of the data was read,
+    where it was not all. ``ends`` are the ends of the bins as text, where the edges are ticks of a clock or lie between
+    integers.
     """
 
     path: str | None
@@ -46,4 +45,5 @@ class FieldDistribution:
     edges: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
     is_sampled: bool = False
+    looked_at: str = ""
     ends: tuple[str, str] | None = None

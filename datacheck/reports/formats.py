@@ -10,8 +10,6 @@ from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
 from datacheck.reports.text import MAX_LINES
 
-__all__ = ["FORMATS", "render"]
-
 #: Format -> ``module:function`` from a report to text.
 FORMATS: dict[str, str] = {
     "text": "builtins:str",

@@ -12,8 +12,6 @@ from datacheck.reports.report import Report
 from datacheck.reports.text import MAX_LINES, finding_lines, row_note
 from datacheck.text import count, plain, quantity
 
-__all__ = ["Fixed", "GateReport"]
-
 
 @dataclass(frozen=True, slots=True)
 class Fixed:

@@ -9,8 +9,6 @@ from datacheck.reports.report import Report
 from datacheck.reports.repository_paths import path_in_repository
 from datacheck.text import plain, quantity
 
-__all__ = ["render"]
-
 #: How many annotations of a level GitHub shows for a step.
 _NUM_SHOWN = 10
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
@@ -36,7 +34,8 @@ def _level(finding: Finding) -> str:
 
 def _command(finding: Finding) -> str:
     path, title = _property(path_in_repository(finding.uri)), _property(f"{finding.code} {finding.name}")
-    return f"::{_level(finding)} file={path},title={title}::{_data(finding.message)}"
+    line = "" if finding.line is None else f",line={finding.line}"
+    return f"::{_level(finding)} file={path}{line},title={title}::{_data(finding.message)}"
 
 
 def _data(text: str) -> str:

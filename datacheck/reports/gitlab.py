@@ -10,13 +10,11 @@ from datacheck.reports.report import Report
 from datacheck.reports.repository_paths import path_in_repository
 from datacheck.reports.sarif import fingerprint
 
-__all__ = ["render"]
-
 _SEVERITIES = {"error": "critical", "warning": "minor", "info": "info"}
 
 
 def render(report: Report) -> str:
-    """The findings as a list of issues. GitLab requires a line number, which data does not have: it is always 1."""
+    """The findings as a list of issues. GitLab requires a line, which only text files have: it is 1 for others."""
     return json.dumps([_issue(finding) for finding in report.findings], indent=2, allow_nan=False)
 
 
@@ -26,5 +24,5 @@ def _issue(finding: Finding) -> dict[str, Any]:
         "check_name": f"{finding.code} {finding.name}",
         "fingerprint": fingerprint(finding.key),
         "severity": _SEVERITIES[finding.severity.value if finding.severity else "error"],
-        "location": {"path": path_in_repository(finding.uri), "lines": {"begin": 1}},
+        "location": {"path": path_in_repository(finding.uri), "lines": {"begin": finding.line or 1}},
     }

@@ -6,8 +6,6 @@ import json
 
 from datacheck.reports.report import Report
 
-__all__ = ["render_json", "render_jsonl"]
-
 
 def render_json(report: Report) -> str:
     """The whole report as one object."""

@@ -11,8 +11,6 @@ from datacheck.reports.gate_report import GateReport
 from datacheck.reports.report import Report
 from datacheck.text import plain, quantity
 
-__all__ = ["render"]
-
 #: Characters that XML 1.0 forbids, even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

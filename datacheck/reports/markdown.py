@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 from datacheck.findings import Finding
+from datacheck.reports.gate_report import Fixed
 from datacheck.reports.report import Report
 from datacheck.text import count, ordinal_list, plain, quantity
-
-__all__ = ["render"]
 
 #: Characters with a meaning in Markdown, HTML or a table. Everything else is literal inside code tags, where mentions,
 #: issue numbers and addresses do not become links.
 _SPECIAL = re.compile(r"[!-+:-@\[-`{-~]|(?<=www)\.", re.IGNORECASE)
 #: GitHub shows no job summary above 1 MiB.
 _MAX_BYTES = 900_000
+_MAX_FIXED = 200
 
 
 def render(report: Report) -> str:
@@ -24,6 +24,10 @@ def render(report: Report) -> str:
     if report.findings:
         lines += ["", "| code | file | field | violations | of | where |", "|---|---|---|---:|---:|---|"]
         lines += _rows(report.findings)
+    fixed: Sequence[Fixed] = getattr(report, "fixed", ())
+    if fixed:
+        lines += ["", "| fixed | file | field | before | now |", "|---|---|---|---:|---:|"]
+        lines += [_fixed_row(one) for one in fixed[:_MAX_FIXED]]
     return "\n".join(lines)
 
 
@@ -51,6 +55,13 @@ def _row(finding: Finding) -> str:
         _code(where),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _fixed_row(fixed: Fixed) -> str:
+    field = _code(fixed.rule or fixed.field or "")
+    return (
+        f"| {plain(fixed.code)} | {_code(fixed.uri)} | {field} | {count(fixed.num_known)} | {count(fixed.num_left)} |"
+    )
 
 
 def _code(text: str) -> str:

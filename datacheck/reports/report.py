@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from datacheck.findings import Finding
 from datacheck.reports.text import MAX_LINES, finding_lines, format_size, format_volume, num_by_severity, row_note
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
     from datacheck.reports.distributions import FieldDistribution
     from datacheck.reports.html.elements import Section
-
-__all__ = ["Report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Report:
     """What a scan or a run found.
 
     ``num_rows`` counts the rows read. ``num_bytes`` is the size of the inputs on disk, or in memory for data that was
-    already there. ``seconds`` is wall time.
+    already there. ``seconds`` is wall time. ``sample`` says which part of the data was checked, if a sample
+    was asked for; rows, files and bytes are those of the sample.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -30,6 +32,9 @@ class Report:
     num_rows: int = 0
     num_bytes: int = 0
     seconds: float = 0.0
+    sample: str = field(default="", kw_only=True)
+    #: Of a page.
+    title: str = field(default="datacheck scan", kw_only=True, compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -52,6 +57,7 @@ class Report:
             "num_rows": self.num_rows,
             "num_bytes": self.num_bytes,
             "seconds": round(self.seconds, 6),
+            **({"sample": self.sample} if self.sample else {}),
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -63,7 +69,14 @@ class Report:
     def from_dict(cls, record: Mapping[str, Any]) -> Report:
         """Read what :meth:`to_dict` wrote."""
         findings = tuple(Finding.from_dict(finding) for finding in record["findings"])
-        return cls(findings, record["num_files"], record["num_rows"], record["num_bytes"], record["seconds"])
+        return cls(
+            findings,
+            record["num_files"],
+            record["num_rows"],
+            record["num_bytes"],
+            record["seconds"],
+            sample=record.get("sample", ""),
+        )
 
     def to_html(self, distributions: Sequence[FieldDistribution] = ()) -> str:
         """The report as one HTML page of at most 900 kB, without scripts. The same report gives the same bytes.
@@ -76,6 +89,20 @@ class Report:
         sections = [*self._html_sections(), *distribution_sections(distributions), *self._html_explanations()]
         return document(self._title(), *self._verdict(), self._facts(), sections)
 
+    def to_arrow(self) -> pa.Table:
+        """The findings as an Arrow table: one row a finding, with the rows and values of its examples as lists."""
+        from datacheck.reports.tables import findings_table
+
+        return findings_table(self.findings)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The findings as a DataFrame, as :meth:`to_arrow`; missing numbers are ``NA``."""
+        import pandas as pd
+
+        columns = self.to_arrow().to_pydict()
+        counts = ("num_violations", "num_checked", "num_rows")
+        return pd.DataFrame(columns, dtype=object).astype(dict.fromkeys(counts, "Int64"))
+
     def _repr_html_(self) -> str:
         """The page in a frame of its own, so that its styles do not reach the notebook."""
         from datacheck.reports.html.page import in_frame
@@ -83,7 +110,7 @@ class Report:
         return in_frame(self.to_html())
 
     def _title(self) -> str:
-        return "datacheck scan"
+        return self.title
 
     def _verdict(self) -> tuple[str, str]:
         """The verdict in words, and its style: ``good``, ``warn`` or ``bad``."""
@@ -97,12 +124,14 @@ class Report:
             ("files", f"{self.num_files:,}"),
             ("rows", f"{self.num_rows:,}"),
             ("size", format_size(self.num_bytes)),
+            *([("sample", self.sample.removeprefix("a sample: "))] if self.sample else []),
         ]
 
     def _html_sections(self) -> list[Section]:
-        from datacheck.reports.html.findings import finding_sections
+        from datacheck.reports.html.findings import finding_sections, nothing_found
 
-        return finding_sections(self.findings)
+        volume = format_volume(self.num_files, self.num_rows, self.num_bytes)
+        return finding_sections(self.findings) or [nothing_found(volume)]
 
     def _html_explanations(self) -> list[Section]:
         from datacheck.reports.html.findings import explanation_sections
@@ -116,7 +145,8 @@ class Report:
     def _summary(self, *, with_rate: bool) -> str:
         rate = f", {format_size(self.num_bytes / self.seconds)}/s" if with_rate and self.seconds > 0 else ""
         volume = format_volume(self.num_files, self.num_rows, self.num_bytes)
-        return f"{num_by_severity(self.findings)} in {volume} ({self.seconds:.2f} s{rate})"
+        sample = f"; {self.sample}" if self.sample else ""
+        return f"{num_by_severity(self.findings)} in {volume} ({self.seconds:.2f} s{rate}){sample}"
 
     def to_text(self, limit: int = MAX_LINES) -> str:
         """The report as text. More than ``limit`` findings (0 for no limit) are summed up in a table."""

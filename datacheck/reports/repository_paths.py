@@ -9,36 +9,37 @@ import functools
 import os
 from urllib.parse import quote
 
+from datacheck.storage.os_calls import local_uri, relative_uri
 from datacheck.text import plain
-
-__all__ = ["is_in_repository", "path_in_repository", "repository_uri", "to_uri"]
 
 
 def is_in_repository(path: str) -> bool:
-    return _from_root(path).split(os.sep, 1)[0] != os.pardir
+    # On another drive of Windows, it stays absolute.
+    shown = _from_root(path)
+    return shown.split("/", 1)[0] != os.pardir and not os.path.isabs(shown)  # noqa: PTH117
 
 
 def path_in_repository(path: str) -> str:
     """The path from the root of the repository, separated by ``/``. A path outside it stays unchanged."""
     shown = _from_root(path) if is_in_repository(path) else path
-    return plain(shown.replace(os.sep, "/"), 4000)
+    return plain(local_uri(shown), 4000)
 
 
 def to_uri(path: str) -> str:
     """A URI (RFC 3986), relative to the root of the repository, or ``file://`` for a path outside it."""
     if not is_in_repository(path):
-        return f"file://{_quoted(os.path.abspath(path))}"  # noqa: PTH100
+        return f"file://{_slash(os.path.abspath(path))}"  # noqa: PTH100
     return _quoted(_from_root(path))
 
 
 def repository_uri() -> str:
     """The URI of the root of the repository."""
     root = _root_above(os.getcwd())  # noqa: PTH109
-    return f"file://{_quoted(root)}" + ("" if root.endswith("/") else "/")
+    return f"file://{_slash(root).rstrip('/')}/"
 
 
 def _from_root(path: str) -> str:
-    return os.path.relpath(path, _root_above(os.getcwd()))  # noqa: PTH109
+    return relative_uri(path, _root_above(os.getcwd()))  # noqa: PTH109
 
 
 @functools.lru_cache(maxsize=8)
@@ -52,9 +53,15 @@ def _root_above(folder: str) -> str:
     return root
 
 
+def _slash(path: str) -> str:
+    """An absolute path, quoted, after ``file://``: a drive of Windows comes after a slash."""
+    quoted = _quoted(path)
+    return quoted if quoted.startswith("/") else f"/{quoted}"
+
+
 def _quoted(path: str) -> str:
     # Even colons are quoted: one in the first part would make it a scheme. Names may be any bytes.
-    shown = path.replace(os.sep, "/")
+    shown = local_uri(path)
     try:
         encoded = os.fsencode(shown)
     except UnicodeEncodeError:

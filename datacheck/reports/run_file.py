@@ -1,4 +1,4 @@
-"""The file that a guard writes while training runs: a JSON value a line, for ``datacheck watch`` and for resuming."""
+"""The file that a guard writes while training runs: a JSON value per line, for ``datacheck watch`` and for resuming."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Any
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain
-
-__all__ = ["RunFile", "read_events", "run_file_name"]
 
 #: The longest line that is read: a diagnosis and its propagation path take some kilobytes.
 MAX_LINE = 1 << 20

@@ -26,7 +26,6 @@ from datacheck.text import plain, quantity
 if TYPE_CHECKING:
     from datacheck.reports.html.elements import Section
 
-__all__ = ["MANIFEST_VERSION", "RunReport"]
 
 MANIFEST_VERSION = 1
 
@@ -127,7 +126,17 @@ class RunReport(Report):
     def _title(self) -> str:
         return f"datacheck run {plain(self.name)}".rstrip()
 
+    def in_memory_outcome(self) -> str:
+        """What became of the rows of data that was in memory."""
+        counts = self.totals()
+        if self.failed:
+            return f"stopped by a fail rule ({_counts_by_code(self.failed)})"
+        return f"kept {counts['num_kept']:,} of {quantity(counts['num_read'], 'row')}"
+
     def _verdict(self) -> tuple[str, str]:
+        if not self.output:
+            outcome = self.in_memory_outcome()
+            return outcome[0].upper() + outcome[1:], "good" if self.ok else "bad"
         if self.failed:
             return f"Stopped by a fail rule ({_counts_by_code(self.failed)}); nothing was published", "bad"
         if not any(account.is_cleaned for account in self.accounts):
@@ -231,6 +240,8 @@ def _counts_by_code(counts: Mapping[str, int]) -> str:
 
 
 def _outcome(report: RunReport) -> str:
+    if not report.output:
+        return f"{report.in_memory_outcome()} ({report.seconds:.2f} s)"
     volume = format_volume(report.num_files, report.num_rows, report.num_bytes)
     if report.failed:
         return f"stopped by a fail rule ({_counts_by_code(report.failed)}) after {volume}; nothing was published"

@@ -16,14 +16,12 @@ from datacheck.reports.report import Report
 from datacheck.reports.repository_paths import is_in_repository, repository_uri, to_uri
 from datacheck.text import count, plain, quantity
 
-__all__ = ["fingerprint", "render"]
-
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _RANKS = {severity: rank for rank, severity in enumerate(_LEVELS)}
 #: Characters to escape with a backslash where they are literal.
 _LINK_SPECIAL = re.compile(r"[\\\[\]]")
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-#: The conventional name, in SARIF tools, for the base of relative URIs.
+#: The name that SARIF tools use for the base of relative URIs.
 _ROOT = "%SRCROOT%"
 #: GitHub code scanning rejects a run with more results.
 _MAX_RESULTS = 25_000
@@ -99,8 +97,8 @@ def _result(finding: Finding, rule_index: int) -> dict[str, Any]:
     location: dict[str, Any] = {
         "physicalLocation": {
             "artifactLocation": artifact,
-            # Code scanning hides results without a line. Data has none; the message names the rows.
-            "region": {"startLine": 1},
+            # Code scanning hides results without a line. Only text files have some; the message names the rows.
+            "region": {"startLine": finding.line or 1},
         }
     }
     if finding.field is not None:
@@ -112,7 +110,7 @@ def _result(finding: Finding, rule_index: int) -> dict[str, Any]:
         "level": _LEVELS[_severity(finding)],
         "message": {"text": _escaped(finding.message)},
         "locations": [location],
-        # GitHub identifies alerts by the second one. Without it, GitHub would hash the line, which is 1 for every finding,
+        # GitHub identifies alerts by the second one. Without it, GitHub would hash the line, which is 1 for most findings,
         # and findings on two fields would become one alert.
         "partialFingerprints": {"datacheck/v1": same, "primaryLocationLineHash": f"{same[:16]}:1"},
         "properties": {"num_violations": finding.num_violations, "num_checked": finding.num_checked},

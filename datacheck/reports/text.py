@@ -9,21 +9,10 @@ from datacheck.codes import CODES
 from datacheck.findings import Finding, Severity
 from datacheck.text import plain, quantity
 
-__all__ = [
-    "MAX_LINES",
-    "append_detail",
-    "finding_lines",
-    "format_size",
-    "format_table",
-    "format_volume",
-    "num_by_severity",
-    "render_finding",
-    "row_note",
-    "summary_table",
-]
-
-#: Findings beyond which a table comes first and the rest is left out, unless more are asked for.
+#: The number of findings above which a table comes first and the rest is left out, unless more are requested.
 MAX_LINES = 40
+#: In place of a number of findings: only the table of all of them, or only the last line.
+TABLE_ONLY, LAST_LINE_ONLY = -2, -1
 _SEVERITY_ORDER = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 
 _SEVERITY_NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
@@ -37,11 +26,15 @@ def render_finding(finding: Finding) -> str:
 
 
 def finding_lines(findings: Sequence[Finding], limit: int = MAX_LINES) -> Iterator[str]:
-    """The findings in words. Beyond ``limit`` (0 for none) a table of all of them, then the first ones; -1 shows neither.
+    """The findings in words. Beyond ``limit`` (0 for none) a table of all of them, then the first ones.
 
-    The table has a line for each code and field, so that its length does not depend on the number of files.
+    ``TABLE_ONLY`` shows the table alone, ``LAST_LINE_ONLY`` neither. The table has a line for each code and field, so that its
+    length does not depend on the number of files.
     """
-    if limit < 0:
+    if limit == LAST_LINE_ONLY:
+        return
+    if limit == TABLE_ONLY:
+        yield from summary_table(findings) if findings else ()
         return
     if limit == 0 or len(findings) <= limit:
         yield from map(render_finding, findings)
@@ -53,8 +46,15 @@ def finding_lines(findings: Sequence[Finding], limit: int = MAX_LINES) -> Iterat
     yield f"and {quantity(len(findings) - shown, 'more finding')}; --limit 0 prints all"
 
 
+def errors_text(findings: Iterable[Finding], limit: int = 5) -> str:
+    """The first errors in words, a line each, for an exception."""
+    errors = [finding for finding in findings if finding.is_error]
+    more = [f"and {quantity(len(errors) - limit, 'more finding')}"] if len(errors) > limit else []
+    return "\n".join([*map(render_finding, errors[:limit]), *more])
+
+
 def summary_table(findings: Sequence[Finding]) -> Iterator[str]:
-    """A line for each code and field, worst first: how much of it in how many files, and where the first is."""
+    """A line for each code and field, worst first: how many of the values in how many files, and where the first is."""
     groups: dict[tuple[str, str | None, str | None], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.code, finding.field, finding.rule), []).append(finding)
@@ -64,12 +64,13 @@ def summary_table(findings: Sequence[Finding]) -> Iterator[str]:
             f"{CODES[code].name}{_mark_of(group)}",
             plain(rule or field or "-", 40),
             f"{sum(finding.num_violations for finding in group):,}",
+            f"{sum(finding.num_checked for finding in group):,}" if CODES[code].level in ("value", "row") else "-",
             quantity(len({finding.uri for finding in group}), "file"),
             _first_place(group),
         )
         for (code, field, rule), group in sorted(groups.items(), key=_by_severity)
     ]
-    yield from format_table([("found", "", "field", "violations", "in", "first"), *rows], "lllrrl")
+    yield from format_table([("found", "", "field", "violations", "of", "in", "first"), *rows], "lllrrrl")
 
 
 def _by_severity(item: tuple[tuple[str, str | None, str | None], list[Finding]]) -> tuple[int, str, str]:

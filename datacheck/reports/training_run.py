@@ -12,10 +12,53 @@ from typing import Any
 from datacheck.reports.run_file import read_events
 from datacheck.text import plain, quantity
 
-__all__ = ["RunReader", "TrainingRun"]
-
 #: Steps, trips and samples that are kept for display.
 NUM_STEPS, NUM_TRIPS, NUM_SAMPLES = 240, 50, 50
+#: Numbers whose whole course is kept, and how many points of each.
+_CURVES = ("loss", "grad_norm", "loss_scale", "learning_rate", "update_ratio")
+_MAX_POINTS = 2000
+_MAX_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisText:
+    """A diagnosis as it is shown, in texts that are safe to print.
+
+    Attributes:
+        headline: code, cause, phase, operation and place.
+        source: the line of the user's code.
+        notes: what happened, line by line.
+        path: the propagation path: phase, operation, module, place, source line and number of non-finite values of each link.
+        fix: the suggested fix, and ``check`` whether it was verified.
+    """
+
+    headline: str
+    step: int | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    path: tuple[tuple[str, ...], ...] = ()
+    fix: str = ""
+    check: str = ""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> DiagnosisText:
+        """From a record that anybody may have written: what is no text there is left out."""
+        path = record.get("path")
+        links = [link for link in path if isinstance(link, list | tuple)] if isinstance(path, list | tuple) else []
+        notes = record.get("notes")
+        # An event without parts has its text.
+        lines = notes if isinstance(notes, list | tuple) else str(record.get("text") or "").splitlines()[1:]
+        return cls(
+            _text(record, "headline"),
+            _integer(record.get("step"), None),
+            _text(record, "source"),
+            tuple(plain(str(line), 400) for line in lines[:_MAX_LINES]),
+            tuple(
+                (*(plain(str(cell), 200) for cell in link[:6]), *[""] * (6 - len(link))) for link in links[:_MAX_LINES]
+            ),
+            "\n".join(plain(line, 400) for line in str(record.get("fix") or "").splitlines()[:_MAX_LINES]),
+            _text(record, "check"),
+        )
 
 
 @dataclass
@@ -27,7 +70,8 @@ class TrainingRun:
         numbers: the last line's numbers, by name.
         losses, norms: those of the last lines, None where unknown.
         trips: step and message of the last trips.
-        headlines: of the diagnoses, by step.
+        diagnoses: the last ones, by step.
+        curves: every number of the whole run by step, thinned out where there are many; non-finite values are kept.
         samples: the last bad samples, each in one line.
         bad_batches: how many batches were written down.
         error: what ended the run; empty for none.
@@ -44,7 +88,8 @@ class TrainingRun:
     norms: deque[float | None] = field(default_factory=lambda: deque(maxlen=NUM_STEPS))
     times: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=NUM_STEPS))
     trips: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=NUM_TRIPS))
-    headlines: dict[int, str] = field(default_factory=dict)
+    diagnoses: dict[int, DiagnosisText] = field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float | None]]] = field(default_factory=dict)
     actions: Counter[str] = field(default_factory=Counter)
     samples: deque[str] = field(default_factory=lambda: deque(maxlen=NUM_SAMPLES))
     num_bad_batches: int = 0
@@ -69,6 +114,12 @@ class TrainingRun:
         self._add_numbers(event)
         self.losses.append(_number(event.get("loss")))
         self.norms.append(_number(event.get("grad_norm")))
+        for name in _CURVES:
+            if self.step is not None and event.get(name) is not None:
+                curve = self.curves.setdefault(name, [])
+                curve.append((self.step, _number(event[name])))
+                if len(curve) > _MAX_POINTS:
+                    curve[:] = _thinned(curve)
         when = _number(event.get("time"))
         if when is not None and self.step is not None:
             self.times.append((when, self.step))
@@ -87,9 +138,9 @@ class TrainingRun:
         self.trips.append((_integer(event.get("step"), None) or 0, _text(event, "message")))
 
     def _add_diagnosis(self, event: Mapping[str, Any]) -> None:
-        self.headlines[_integer(event.get("step"), None) or 0] = _text(event, "headline")
-        while len(self.headlines) > NUM_TRIPS:
-            del self.headlines[next(iter(self.headlines))]
+        self.diagnoses[_integer(event.get("step"), None) or 0] = DiagnosisText.of(event)
+        while len(self.diagnoses) > NUM_TRIPS:
+            del self.diagnoses[next(iter(self.diagnoses))]
 
     def _add_action(self, event: Mapping[str, Any]) -> None:
         self.actions[_text(event, "action")] += 1
@@ -132,6 +183,13 @@ class TrainingRun:
         if self.has_ended:
             parts.append(f"ended by {self.error}" if self.error else "ended")
         return ", ".join(parts)
+
+
+def _thinned(curve: list[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
+    """Every second point, and those that are non-finite while these are not too many themselves."""
+    bad = [index for index, (_, value) in enumerate(curve) if value is not None and not math.isfinite(value)]
+    kept = {*range(0, len(curve), 2), *bad[: _MAX_POINTS // 4]}
+    return [point for index, point in enumerate(curve) if index in kept]
 
 
 class RunReader:

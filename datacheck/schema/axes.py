@@ -18,8 +18,6 @@ import pyarrow as pa
 from datacheck.arrow_layouts import take_rows
 from datacheck.leaves import BoolArray, IntArray
 
-__all__ = ["Axes", "Axis", "Index", "lengths_of", "offsets_of", "picked", "repeated"]
-
 #: One size for all positions, or the offsets of each.
 Axis: TypeAlias = "int | IntArray"
 #: What stands in the brackets of ``x[...]``, one for each axis.

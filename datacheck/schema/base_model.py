@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacheck.errors import SchemaError
 from datacheck.schema.validation import describe_errors
 
-__all__ = ["SchemaPart"]
-
 
 class SchemaPart(BaseModel):
     """The base of all parts of a schema: no unknown keys, immutable, errors raised as ``SchemaError``."""

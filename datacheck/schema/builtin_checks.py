@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from datacheck.errors import nearest_name
-
-__all__ = ["BUILTIN_CHECKS", "SET_CHECKS", "arguments_of", "canonical_check", "check_problem", "describe_check"]
 
 #: The required and the optional arguments of each built-in check, in order.
 BUILTIN_CHECKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -82,6 +81,20 @@ def check_problem(name: str, given: object) -> str | None:
         wanted = [*required, *(f"{name} (optional)" for name in optional)]
         return f"expected the arguments of {long}: {', '.join(wanted)}"
     return None
+
+
+def argument_problem(name: str, argument: str, value: object) -> str:
+    """What was expected of an argument of a built-in check, by its long name; empty where the value is of that type."""
+    if argument.startswith("include_"):
+        return "" if isinstance(value, bool) else "expected true or false"
+    if argument.endswith("values"):
+        return "" if isinstance(value, list | tuple | set | frozenset) else "expected a list"
+    if name == "str_length":
+        is_length = isinstance(value, int) and not isinstance(value, bool)
+        return "" if value is None or is_length else "expected an integer"
+    if name.startswith("str_"):
+        return "" if isinstance(value, str | tuple | re.Pattern) else "expected a string"
+    return "expected a single value" if isinstance(value, list | tuple | Mapping) else ""
 
 
 def _is_registered(name: str) -> bool:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from operator import ge, gt, le, lt
 from typing import Any
 
-from datacheck.schema.builtin_checks import arguments_of, canonical_check
+from datacheck.schema.builtin_checks import (
+    BUILTIN_CHECKS,
+    argument_problem,
+    arguments_of,
+    canonical_check,
+    check_problem,
+)
 from datacheck.schema.dtypes import decimal_scale, dtype_kind, integer_range, largest_decimal, largest_float
 from datacheck.schema.protocols import FieldProtocol
 from datacheck.schema.rounding import integer_of, round_constant, scaled_limit
 from datacheck.schema.times import Moment, parse_clock, parse_moment
 from datacheck.schema.validation import fault
-
-__all__ = ["check_field", "number_of"]
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 _SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -29,6 +33,8 @@ _KEYS_OF_CHECKS = {
 _ENDS = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 _PASSES: dict[str, Callable[[Any, Any], bool]] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
 _UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+#: Keys that only fields of numbers have.
+_OF_NUMBERS = ("allow_nan", "allow_inf", "mean", "std", "vocab_size")
 _NUMBERS = ("integer", "float", "decimal", "duration")
 
 
@@ -48,15 +54,75 @@ def check_field(field: FieldProtocol) -> None:
     """Raise a fault for the first contradiction between the constraints of a field."""
     kind = dtype_kind(field.dtype)
     _check_flags(field, kind)
+    _check_arguments(field, kind)
+    _check_implied_numbers(field)
     for key in _BOUNDS:
         bound = getattr(field, key)
         if bound is not None:
             _check_bound(key, bound, field.dtype, kind)
     _check_order(field, kind)
+    for key in _BOUNDS:
+        _check_word(key, getattr(field, key), field)
     _check_reach(field, kind)
     if field.isin is not None:
         _check_members(field, kind)
     _check_pattern(field, kind)
+    _check_missing(field, kind)
+
+
+def _check_arguments(field: FieldProtocol, kind: str | None) -> None:
+    """Raise a fault for an argument of a check of pandera that is of the wrong type."""
+    for name, given in field.checks.items():
+        if (problem := check_problem(name, given)) is not None:
+            raise fault(("checks", name), problem)
+        long = canonical_check(name)
+        if long.startswith("str_") and kind not in (None, "string"):
+            raise fault(("checks", name), f"values of {field.dtype} are not strings; leave '{name}' out")
+        for argument, value in (arguments_of(name, given) or {}).items() if long in BUILTIN_CHECKS else ():
+            at = ("checks", name, argument) if isinstance(given, Mapping) else ("checks", name)
+            if problem := argument_problem(long, argument, value):
+                raise fault(at, f"{problem}, got {value!r}")
+            if not long.startswith("str_") and not argument.startswith("include_"):
+                for one in value if argument.endswith("values") else [value]:
+                    # Whether a time fits its dtype is pandera's to say.
+                    if kind not in ("date", "clock", "timestamp") or (isinstance(one, str) and not _moment(one, kind)):
+                        _check_value(at, one, field.dtype, kind)
+                    if argument.endswith("_value"):
+                        _check_word(at, one, field)
+
+
+def _check_implied_numbers(field: FieldProtocol) -> None:
+    """Raise a fault for text where no dtype is stated, but other keys say that the values are numbers."""
+    implied = next((key for key in _OF_NUMBERS if getattr(field, key)), None)
+    if field.dtype is not None or implied is None:
+        return
+    bounds = [(key, getattr(field, key)) for key in _BOUNDS]
+    members = [(("isin", position), value) for position, value in enumerate(field.isin or ())]
+    for at, value in [*bounds, *members]:
+        if isinstance(value, str):
+            raise fault(at, f"{value!r} is not a number, but '{implied}' says that the values are")
+
+
+def _check_missing(field: FieldProtocol, kind: str | None) -> None:
+    """Raise a fault for a sentinel that the dtype cannot hold. In a text file, a word can mark a missing number."""
+    if field.dtype is None or field.coerce:
+        return
+    for position, value in enumerate(field.missing):
+        if kind == "string" and not isinstance(value, str):
+            _check_value(("missing", position), value, field.dtype, kind)
+        elif not isinstance(value, str) and not can_hold(field.dtype, value):
+            raise fault(
+                ("missing", position), f"{field.dtype} cannot hold {value!r}, so it occurs nowhere; leave it out"
+            )
+
+
+def can_hold(dtype: str, value: float) -> bool:
+    """Whether a number is one of a dtype, but for its rounding; of dtypes without a fixed range all are."""
+    kind = dtype_kind(dtype)
+    if kind == "integer":
+        low, high = integer_range(dtype)
+        return low <= value <= high and value == int(value)
+    return kind != "float" or abs(value) <= largest_float(dtype)
 
 
 def _check_flags(field: FieldProtocol, kind: str | None) -> None:
@@ -85,6 +151,15 @@ def _check_value(key: str | tuple[str | int, ...], value: object, dtype: str | N
         raise fault(key, f"{value!r} is not a string, but the dtype is {dtype}; put it in quotes")
     if kind in ("date", "clock", "timestamp"):
         _check_time(key, value, str(dtype), kind)
+
+
+def _check_word(key: str | tuple[str | int, ...], bound: object, field: FieldProtocol) -> None:
+    """Raise a fault for a word as a bound where nothing says that the values are strings: it may mean a number."""
+    says_strings = (
+        field.dtype or field.str_matches or field.isin or any(name.startswith("str_") for name in field.checks)
+    )
+    if isinstance(bound, str) and not (says_strings or _is_decimal(bound) or parse_moment(bound) or parse_clock(bound)):
+        raise fault(key, f"{bound!r} is neither a number nor a time; if the values are strings, add 'dtype: string'")
 
 
 def _is_decimal(value: object) -> bool:

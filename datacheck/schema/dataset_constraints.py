@@ -10,14 +10,6 @@ from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.field_parts import parts_of
 from datacheck.schema.validation import fault
 
-__all__ = [
-    "SPECIAL_SHARES",
-    "check_dataset_constraints",
-    "dataset_fields",
-    "has_rules_across_files",
-    "is_of_moment",
-]
-
 #: The shares of numbers that are not classes. In other fields only ``null`` is none.
 SPECIAL_SHARES = ("nan", "inf", "zero")
 _NUMBERS = ("integer", "float")

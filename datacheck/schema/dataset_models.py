@@ -14,19 +14,6 @@ from datacheck.schema.references import REFERENCE
 from datacheck.schema.validation import fault
 from datacheck.schema.values import Keys, Plain
 
-__all__ = [
-    "Dependencies",
-    "Determines",
-    "OwnCheck",
-    "OwnChecks",
-    "Reference",
-    "References",
-    "Sequence",
-    "Sequences",
-    "Splits",
-    "TimeApart",
-]
-
 Order = Literal["increasing", "strictly_increasing", "decreasing", "strictly_decreasing"]
 
 
@@ -39,13 +26,14 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, Mapping | SchemaPart) else value if value is not None else ()
 
 
-Names = Annotated[tuple[Annotated[str, Described(min_length=1)], ...], BeforeValidator(_names)]
+_Name = Annotated[str, Described(min_length=1)]
+Names = Annotated[tuple[_Name, ...], BeforeValidator(_names, json_schema_input_type=_Name | tuple[_Name, ...])]
 
 
 def _check_names(at: str, names: tuple[str, ...]) -> None:
     for name in names:
         if "[]" in name:
-            raise fault(at, f"'{name}' is inside a list, so it is not one value a row")
+            raise fault(at, f"'{name}' is inside a list, so it is not one value per row")
     if len(set(names)) < len(names):
         raise fault(at, "lists a field twice")
 
@@ -73,7 +61,7 @@ class Sequence(SchemaPart):
     )
     num_rows: Count | None = Described(default=None, description="The number of rows of each group.")
     contiguous: bool = Described(
-        default=False, strict=True, description="Whether the rows of a group must stand together."
+        default=False, strict=True, description="Whether the rows of a group must be contiguous."
     )
     name: str | None = Described(default=None, min_length=1, description="The name in reports.")
 
@@ -87,7 +75,7 @@ class Sequence(SchemaPart):
             if self.num_rows is None and not self.contiguous:
                 raise fault("on", "is required, unless the rule is about 'num_rows' or 'contiguous' groups")
         elif self.on in self.by or "[]" in self.on:
-            raise fault("on", f"'{self.on}' must be a field with one value a row that is not in 'by'")
+            raise fault("on", f"'{self.on}' must be a field with one value per row that is not in 'by'")
         if not self.by and (self.num_rows is not None or self.contiguous):
             raise fault(
                 "by",
@@ -109,7 +97,7 @@ class Sequence(SchemaPart):
 
 
 class Determines(SchemaPart):
-    """Fields whose values determine those of other fields: rows that agree in ``fields`` agree in ``determine``."""
+    """Fields whose values determine the values of other fields: rows that agree in ``fields`` agree in ``determine``."""
 
     fields: Names = Described(description="The fields that determine the others.")
     determine: Names = Described(description="The fields that are determined.")
@@ -176,7 +164,7 @@ class Reference(SchemaPart):
 
 
 class TimeApart(SchemaPart):
-    """The times of the other splits begin after those of the training split end."""
+    """The other splits begin in time after the training split ends."""
 
     on: str = Described(description="The field with the time.")
     gap: Duration | None = Described(default=None, description="The least time between them, such as 7d.")
@@ -224,7 +212,19 @@ class OwnCheck(SchemaPart):
         return name
 
 
-Sequences = Annotated[tuple[Sequence, ...], BeforeValidator(_listed)]
-Dependencies = Annotated[tuple[Determines, ...], BeforeValidator(_dependencies)]
-References = Annotated[tuple[Reference, ...], BeforeValidator(_listed)]
-OwnChecks = Annotated[tuple[Annotated[OwnCheck, BeforeValidator(_own_check)], ...], BeforeValidator(_own_checks)]
+Sequences = Annotated[
+    tuple[Sequence, ...], BeforeValidator(_listed, json_schema_input_type=Sequence | tuple[Sequence, ...])
+]
+Dependencies = Annotated[
+    tuple[Determines, ...],
+    BeforeValidator(
+        _dependencies, json_schema_input_type=Determines | tuple[Determines, ...] | dict[str, str | tuple[_Name, ...]]
+    ),
+]
+References = Annotated[
+    tuple[Reference, ...], BeforeValidator(_listed, json_schema_input_type=Reference | tuple[Reference, ...])
+]
+OwnChecks = Annotated[
+    tuple[Annotated[OwnCheck, BeforeValidator(_own_check)], ...],
+    BeforeValidator(_own_checks, json_schema_input_type=str | OwnCheck | tuple[str | OwnCheck, ...]),
+]

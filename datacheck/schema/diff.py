@@ -15,8 +15,6 @@ from datacheck.schema.pandera_dataset import SCHEMA_RULES
 from datacheck.schema.times import parse_clock, parse_moment
 from datacheck.text import plain, quantity
 
-__all__ = ["Change", "Effect", "SchemaDiff", "diff_schemas"]
-
 #: A field that is not in the schema: it is optional, and its nulls are checked only where it is numeric.
 _ABSENT = Field(nullable=True, required=False)
 _ANNOTATIONS = ("title", "description", "metadata", "name", "version")
@@ -149,7 +147,7 @@ def _schema_changes(first: Schema, second: Schema) -> Iterator[Change]:
 
 
 def _dataset_changes(first: Schema, second: Schema) -> Iterator[Change]:
-    """The changes of rules about the dataset: those of a list one by one."""
+    """The changes of rules about the dataset; rules in a list are compared one by one."""
     old, new = (schema.model_dump(mode="json", exclude_defaults=True) for schema in (first, second))
     for name in SCHEMA_RULES:
         before, after = old.get(name), new.get(name)

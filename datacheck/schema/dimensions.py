@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["NamedAxis", "named_axes", "needs_whole_files", "row_dimensions"]
-
 
 @dataclass(frozen=True, slots=True)
 class NamedAxis:

@@ -10,19 +10,6 @@ from typing import Final
 from datacheck.errors import nearest_name
 from datacheck.leaves import FLOAT_FORMATS
 
-__all__ = [
-    "ALIASES",
-    "canonical_dtype",
-    "decimal_scale",
-    "dtype_kind",
-    "dtype_problem",
-    "integer_range",
-    "known_dtypes",
-    "largest_decimal",
-    "largest_float",
-    "parametric_patterns",
-]
-
 _KINDS: Final[dict[str, str]] = {
     "bool": "bool",
     **{f"{sign}int{bits}": "integer" for sign in ("", "u") for bits in (8, 16, 32, 64)},

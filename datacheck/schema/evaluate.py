@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from datacheck.leaves import BoolArray
     from datacheck.schema.operands import Operand
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     expression: ParsedExpression, columns: Mapping[str, Operand], num_rows: int
@@ -39,7 +37,7 @@ def evaluate(
     value at an index, or two lists have different lengths, what is computed from them is unknown; a rule that is unknown
     for that reason is false. Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of the columns.
     """
-    tree = _round_constants(expression, tuple(columns[name].narrow for name in expression.names))
+    tree = rounded_tree(expression, tuple(columns[name].narrow for name in expression.names))
     vectors = VectorAlgebra(columns, num_rows)
     with np.errstate(all="ignore"):
         truth, known = _verdicts(tree, vectors)
@@ -64,7 +62,7 @@ def _verdicts(tree: ast.expr, vectors: VectorAlgebra) -> tuple[BoolArray, BoolAr
 
 
 @lru_cache(maxsize=256)
-def _round_constants(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -> ast.expr:
+def rounded_tree(expression: ParsedExpression, dtypes: tuple[str | None, ...]) -> ast.expr:
     """The tree, with constants that are compared with a narrow float field rounded to its dtype."""
     narrow = dict(zip(expression.names, dtypes, strict=True))
     if not any(dtypes):

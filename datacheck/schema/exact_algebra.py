@@ -15,8 +15,6 @@ from datacheck.schema.vector_algebra import VectorAlgebra
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ExactAlgebra"]
-
 
 class ExactAlgebra(VectorAlgebra):
     """The operations of :class:`VectorAlgebra` on vectors of Python objects, one by one: slow and exact."""

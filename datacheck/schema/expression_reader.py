@@ -11,8 +11,6 @@ from typing import Final
 from datacheck.errors import nearest_name
 from datacheck.text import join_limited
 
-__all__ = ["ARITHMETIC", "COMPARISONS", "FUNCTIONS", "REDUCTIONS", "ExpressionSyntaxError", "read_expression"]
-
 #: The functions of one list, with the arguments that may follow it: ``axis``.
 REDUCTIONS: Final = frozenset(
     {"all", "any", "count", "is_sorted", "max", "mean", "min", "norm", "nunique", "std", "sum"}
@@ -75,6 +73,15 @@ _HINTS: Final[dict[type[ast.AST], str]] = {
     ast.IsNot: "write not is_null(x) instead of 'x is not None'",
     ast.Attribute: 'write field("a.b") for a field whose name has a dot',
     ast.IfExp: "write '(test and a) or (not test and b)'",
+}
+
+_NEIGHBOURS: Final = "; rules about neighbouring rows are 'sequence', such as sequence: {by: series, on: time, step: 1}"
+_NOT_NULL: Final = "; write is_null(x) or not is_null(x)"
+_FUNCTION_HINTS: Final = {
+    **dict.fromkeys(("diff", "shift", "lag", "lead", "cumsum", "rolling", "pct_change"), _NEIGHBOURS),
+    **dict.fromkeys(("isna", "isnull", "notna", "notnull"), _NOT_NULL),
+    "between": "; write low <= x <= high",
+    "isin": "; write x in [1, 2]",
 }
 
 
@@ -230,7 +237,8 @@ class _Reader:
                     return self._field(path)
             raise self.error(node, 'expects one name in quotes, such as field("odd name")')
         if name not in FUNCTIONS:
-            hint = nearest_name(name, FUNCTIONS) or f"; known functions: {join_limited([*FUNCTIONS, 'field'], 30)}"
+            hint = _FUNCTION_HINTS.get(name.lower()) or nearest_name(name, FUNCTIONS)
+            hint = hint or f"; known functions: {join_limited([*FUNCTIONS, 'field'], 30)}"
             raise self.error(node, f"calls an unknown function '{name}'{hint}")
         least, most = FUNCTIONS[name]
         axis = self._axis(node)

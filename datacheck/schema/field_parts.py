@@ -15,18 +15,6 @@ from pydantic_core import PydanticCustomError
 
 from datacheck.schema.validation import fault
 
-__all__ = [
-    "NAMELESS",
-    "as_parts",
-    "check_parts",
-    "index_of",
-    "named_index",
-    "part_fields",
-    "part_path",
-    "parts_of",
-    "split_part_path",
-]
-
 #: A column is written with all that it states: what it forbids is a default elsewhere.
 AS_STATED: Final = PlainSerializer(lambda part: part.model_dump(mode="json", exclude_unset=True))
 #: What the nameless array is called in expressions and paths.
@@ -100,7 +88,7 @@ def _inherited(field: Any, part: Any) -> dict[str, Any]:
 
 
 def check_parts(field: Any, check: Callable[[Any], None]) -> None:
-    """Raise a fault for the first contradiction between a field and its columns; ``check`` is that of one field."""
+    """Raise a fault for the first contradiction between a field and its columns; ``check`` checks one field."""
     name, parts = parts_of(field)
     if field.columns and field.channels:
         raise fault("channels", "a field has 'columns' (of its last axis) or 'channels' (of its first), not both")

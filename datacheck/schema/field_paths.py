@@ -14,8 +14,6 @@ from typing import TypeVar
 
 from datacheck.schema.field_parts import part_fields, split_part_path
 
-__all__ = ["dtypes_of", "find_field", "is_pattern", "matching_paths", "pattern_of"]
-
 FieldType = TypeVar("FieldType")
 
 
@@ -49,7 +47,9 @@ def dtypes_of(paths: Iterable[str], dtypes: Iterable[tuple[str, str]]) -> tuple[
 
 
 def find_field(fields: Mapping[str | None, FieldType], path: str) -> FieldType | None:
-    """The field for a path; that of a list for the values inside it."""
+    """The field for a path; for values inside a list, the field of the list."""
+    if not fields:
+        return None
     found = _by_name(fields, path)
     if found is not None:
         return found

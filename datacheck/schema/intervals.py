@@ -17,8 +17,6 @@ from datacheck.schema.times import NANOSECONDS
 from datacheck.schema.validation import fault
 from datacheck.schema.values import unwrapped
 
-__all__ = ["Count", "Duration", "Interval", "Number", "Quantiles", "Share", "Shares", "Step", "nanoseconds_of"]
-
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _PERCENTAGE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
 _HOUR: Final = 3600 * 10**9
@@ -31,7 +29,7 @@ Bound = int | float | str
 
 
 class Interval(SchemaPart):
-    """The values that are allowed: bounds as those of a field. A duration is written as ``1h`` or ``30min``."""
+    """The allowed values: the same bounds as a field has. A duration is written as ``1h`` or ``30min``."""
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"min": "'ge'", "max": "'le'", "min_value": "'ge'", "max_value": "'le'"}
 

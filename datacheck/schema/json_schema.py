@@ -9,8 +9,6 @@ from datacheck.schema.builtin_checks import BUILTIN_CHECKS
 from datacheck.schema.dtypes import known_dtypes, parametric_patterns
 from datacheck.schema.model import Schema
 
-__all__ = ["DIALECT", "schema_json", "schema_json_text"]
-
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -32,6 +30,7 @@ def schema_json() -> dict[str, Any]:
         ]
     }
     field["properties"]["isin"]["anyOf"][0]["minItems"] = 1
+    field["properties"]["shares"] = field["properties"]["share"]
     field["properties"]["checks"]["properties"] = {name: {} for name in sorted(BUILTIN_CHECKS)}
     generated["properties"]["fields"]["additionalProperties"] = {"anyOf": [{"$ref": "#/$defs/Field"}, {"type": "null"}]}
     generated["properties"]["checks"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Expression"}]}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datacheck.schema.model import Schema
 
-__all__ = ["key_columns", "key_field", "outer_names", "unique_keys"]
-
 
 def unique_keys(schema: Schema) -> list[tuple[str, ...]]:
     """The unique keys: single fields and combinations of fields.

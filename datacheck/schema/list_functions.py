@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.schema.axes import Axes, lengths_of, picked, repeated
 from datacheck.schema.operands import TIMES, ExpressionTypeError, Operand, both_valid, described, numbers
 from datacheck.schema.reductions import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from datacheck.leaves import BoolArray
     from datacheck.schema.axes import Axis, Index
 
-__all__ = ["IMAGE_SIZES", "image_size", "pair_lists", "reduce_lists", "size_of", "spread", "take_item"]
 
 #: The functions of the axes of an image.
 IMAGE_SIZES: Final = ("height", "width", "channels")
@@ -39,7 +38,7 @@ _EXACT_FLOAT: Final = 2**53
 
 
 def spread(value: Operand, axes: Axes) -> Operand:
-    """One value a row, for each value of the row's list. Where it is null, so is the list."""
+    """One value per row, for each value of the row's list. Where it is null, so is the list."""
     present = both_valid(axes.present, value.valid)
     axes = replace(axes, present=present)
     if getattr(value.values, "ndim", 1) == 0 or isinstance(value.values, str):
@@ -48,7 +47,7 @@ def spread(value: Operand, axes: Axes) -> Operand:
 
 
 def pair_lists(left: Operand, right: Operand) -> tuple[Operand, Operand, BoolArray | None]:
-    """Two operands with the same axes; one value a row goes with each value of a list.
+    """Two operands with the same axes; one value per row goes with each value of a list.
 
     Lists of different lengths in one row have no values, and the row is in the mask.
     """

@@ -1,20 +1,17 @@
-"""Loads schemas from YAML files, Python references and pandera objects, and saves them as YAML."""
+"""Loads schemas from YAML files, Python references and pandera objects."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from datacheck.errors import SchemaError, UsageError
 from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE, import_reference
-from datacheck.schema.yaml_file import dump_yaml, load_yaml, validate
+from datacheck.schema.yaml_file import load_yaml, validate
 from datacheck.text import plain
-
-__all__ = ["SchemaLike", "dump_schema", "load_schema", "parse_schema", "save_schema"]
 
 _FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\w.]*)")
 
@@ -46,27 +43,6 @@ def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
     return _with_pandera(validate(Schema, mapping, place, SchemaError), place)
 
 
-def dump_schema(schema: Schema) -> str:
-    """The schema as YAML that loads back as an equal one. Only what differs from the defaults is written.
-
-    With a ``pandera`` reference, which fills in what the fields leave out, everything they state is written.
-    """
-    record = {"version": schema.version, **schema.model_dump(mode="json", exclude_defaults=True)}
-    all_stated = schema.pandera is not None
-    record["fields"] = {
-        name: field.model_dump(mode="json", exclude_unset=all_stated, exclude_defaults=not all_stated)
-        for name, field in schema.fields.items()
-    }
-    if not schema.fields:
-        del record["fields"]
-    return dump_yaml(record)
-
-
-def save_schema(schema: Schema, path: str | os.PathLike[str]) -> None:
-    """Write the schema as a YAML file."""
-    Path(path).write_text(dump_schema(schema), encoding="utf-8")
-
-
 def _from_path(path: str) -> Schema:
     if not os.path.exists(path):  # noqa: PTH110 (a path with a NUL is no error here)
         if match := _FILE_REFERENCE.fullmatch(path):
@@ -74,7 +50,12 @@ def _from_path(path: str) -> Schema:
             raise SchemaError(path, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
         if REFERENCE.fullmatch(path):
             return _from_object(import_reference(path), path)
-    schema = parse_schema(load_yaml(path), plain(path))
+    mapping = load_yaml(path)
+    if {"inputs", "output"} <= mapping.keys():
+        raise SchemaError(
+            plain(path), "is a pipeline, not a schema; give the schema that it names, or use 'datacheck run'"
+        )
+    schema = parse_schema(mapping, plain(path))
     # Only there it makes a difference: a schema is the same wherever its file is.
     return schema.keep_folder(os.path.dirname(path)) if schema.references else schema  # noqa: PTH120 - may be a URI
 

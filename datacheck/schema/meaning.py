@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BeforeValidator
@@ -11,8 +13,6 @@ from datacheck.schema.dtypes import dtype_kind, integer_range
 from datacheck.schema.validation import fault
 from datacheck.schema.values import Scalar
 from datacheck.text import count
-
-__all__ = ["BOX_FORMATS", "Format", "MeaningProtocol", "Missing", "check_meaning"]
 
 Format = Literal["xyxy", "xywh", "cxcywh", "chat"]
 
@@ -26,7 +26,7 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, bool | int | float | str) else value
 
 
-Missing = Annotated[tuple[Scalar, ...], BeforeValidator(_listed)]
+Missing = Annotated[tuple[Scalar, ...], BeforeValidator(_listed, json_schema_input_type=Scalar | tuple[Scalar, ...])]
 
 
 class MeaningProtocol(Protocol):
@@ -55,7 +55,7 @@ class MeaningProtocol(Protocol):
     @property
     def format(self) -> Any: ...
     @property
-    def within(self) -> tuple[float, float] | None: ...
+    def within(self) -> tuple[float | str, float | str] | str | None: ...
 
 
 def check_meaning(field: MeaningProtocol) -> None:
@@ -98,5 +98,31 @@ def _check_format(field: MeaningProtocol, kind: str | None) -> None:
     if field.within is not None:
         if field.format not in BOX_FORMATS:
             raise fault("within", "says where boxes must lie; set 'format' to xyxy, xywh or cxcywh")
-        if not all(math.isfinite(size) and size > 0 for size in field.within):
+        sizes = [size for size in field.within if not isinstance(size, str)]  # none of a name alone
+        if not all(math.isfinite(size) and size > 0 for size in sizes):
             raise fault("within", f"expected the width and the height, both above 0, got {list(field.within)}")
+
+
+def rules_of_images(fields: Mapping[str | None, Any]) -> Iterator[dict[str, str]]:
+    """The expressions for boxes whose limits, a width and a height or the image itself, are fields of the row."""
+    for path, field in fields.items():
+        within = field.within
+        if isinstance(within, str):
+            sizes = [f"width({_named(within)})", f"height({_named(within)})"]
+        elif within is not None and any(isinstance(size, str) for size in within):
+            sizes = [_named(size) if isinstance(size, str) else repr(size) for size in within]
+        else:
+            continue
+        name = "array" if path is None else _named(path)
+        x1, y1, x2, y2 = (f"{name}[..., {index}]" for index in range(4))
+        if field.format == "xywh":
+            x2, y2 = f"{x1} + {x2}", f"{y1} + {y2}"
+        elif field.format == "cxcywh":
+            x1, y1, x2, y2 = f"{x1} - {x2} / 2", f"{y1} - {y2} / 2", f"{x1} + {x2} / 2", f"{y1} + {y2} / 2"
+        rule = f"{x1} >= 0 and {y1} >= 0 and {x2} <= {sizes[0]} and {y2} <= {sizes[1]}"
+        shown = within if isinstance(within, str) else f"[{within[0]}, {within[1]}]"
+        yield {"expr": rule, "name": f"{path or 'array'} within {shown}"}
+
+
+def _named(path: str) -> str:
+    return path if path.isidentifier() and not keyword.iskeyword(path) else f"field({path!r})"

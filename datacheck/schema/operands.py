@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from datacheck.arrow_layouts import decode, is_encoded, is_text, take_rows
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import decode, is_encoded, is_list, is_text, take_rows
 from datacheck.leaves import BoolArray, IntArray, arrow_validity
 from datacheck.schema.axes import Axes, Axis, offsets_of, picked
 from datacheck.schema.times import NANOSECONDS
@@ -17,16 +17,6 @@ from datacheck.schema.times import NANOSECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = [
-    "TIMES",
-    "ExpressionTypeError",
-    "Operand",
-    "axes_of",
-    "both_valid",
-    "described",
-    "numbers",
-    "operand_of",
-]
 
 Array = np.ndarray[Any, Any]
 
@@ -213,7 +203,7 @@ def _level_of(array: pa.Array) -> tuple[pa.Array, list[Axis], BoolArray | None] 
         shape, storage = tuple(kind.shape), array.storage
     elif pa.types.is_fixed_size_list(kind):
         shape = (kind.list_size,)
-    elif not _is_list(kind):
+    elif not is_list(kind):
         return None
     present = arrow_validity(storage)
     values = storage.flatten()
@@ -225,13 +215,6 @@ def _level_of(array: pa.Array) -> tuple[pa.Array, list[Axis], BoolArray | None] 
         if permutation is not None:
             values, sizes = _permuted(values, (-1, *shape), permutation, sizes)
     return values, sizes, present
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind)
-    )
 
 
 def _permuted(

@@ -6,8 +6,6 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["CALCULATE", "COMPARE", "EXTREMES"]
-
 COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "<": operator.lt,
     "<=": operator.le,

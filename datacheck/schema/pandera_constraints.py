@@ -9,8 +9,6 @@ from typing import Any, Final
 from datacheck.schema.builtin_checks import BUILTIN_CHECKS
 from datacheck.schema.pandera_dtypes import dtype_name, plain_value
 
-__all__ = ["CARRIED", "OWN_CHECK", "ColumnConstraints", "column_constraints", "schema_mapping"]
-
 #: The key in pandera's ``metadata`` for constraints that pandera does not have.
 CARRIED: Final = "datacheck"
 #: The prefix of the names of checks that implement such constraints.

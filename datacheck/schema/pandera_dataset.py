@@ -1,7 +1,7 @@
 """Rules about a dataset as pandera checks: the data frame is the dataset.
 
 What needs more than the frame has no such check, and travels in pandera's ``metadata``: ``num_files``, ``references``,
-``splits``, ``max_age`` and ``own_checks``.
+``splits`` and ``own_checks``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from datacheck.schema.dataset_constraints import SPECIAL_SHARES
-from datacheck.schema.intervals import Interval
+from datacheck.schema.intervals import Interval, nanoseconds_of
 from datacheck.text import find_variants
-
-__all__ = ["SCHEMA_RULES", "field_rules", "frame_rules"]
 
 #: The rules of a schema about the dataset, by their keys.
 SCHEMA_RULES: Final = (
@@ -42,6 +40,8 @@ def field_rules(field: Any) -> Iterator[tuple[str, Any]]:
             yield name, partial(_statistic, name=name, interval=interval)
     for quantile, interval in field.quantiles.items():
         yield f"quantile {quantile}", partial(_quantile, quantile=float(quantile), interval=interval)
+    if field.max_age is not None:
+        yield "max_age", partial(_is_fresh, max_age=field.max_age)
     for name, interval in field.share.items():
         yield f"share of {name}", partial(_share, name=name, interval=interval)
 
@@ -97,6 +97,17 @@ def _admits(interval: Interval, value: float) -> bool:
     from fractions import Fraction
 
     return interval.admits(Fraction(value))
+
+
+def _is_fresh(series: Any, max_age: str) -> bool:
+    """Whether the newest time is recent enough; a time without a zone is in UTC."""
+    import pandas as pd
+
+    times = series.dropna()
+    if not len(times) or pd.api.types.is_numeric_dtype(times.dtype):
+        return False
+    age = pd.Timestamp.now("UTC") - pd.to_datetime(times, utc=True).max()
+    return bool(age.as_unit("ns").value <= nanoseconds_of(max_age))
 
 
 def _share(series: Any, name: str, interval: Interval) -> bool:

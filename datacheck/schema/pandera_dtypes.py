@@ -8,12 +8,10 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
-from datacheck.batch import arrow_dtype
+from datacheck.arrow_leaves import arrow_dtype
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.schema.protocols import FieldProtocol
 from datacheck.schema.rounding import round_constant
-
-__all__ = ["dtype_name", "pandas_constant", "pandas_value", "pandera_dtype", "plain_value"]
 
 _NULLABLE = {"int": "Int", "uint": "UInt"}
 

@@ -9,8 +9,6 @@ from datacheck.schema.meaning import MeaningProtocol
 from datacheck.schema.pandera_constraints import OWN_CHECK
 from datacheck.schema.pandera_dtypes import pandas_value
 
-__all__ = ["meaning_checks"]
-
 
 def meaning_checks(field: MeaningProtocol) -> Iterator[Any]:
     """Pandera checks for sentinels, texts and token ids. Rules about lists (``format``, ``ignore_index``) have none."""

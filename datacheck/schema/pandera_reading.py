@@ -12,8 +12,6 @@ from datacheck.schema.pandera_remainder import as_pandera_schema, remainder
 from datacheck.schema.references import import_reference
 from datacheck.schema.validation import validate
 
-__all__ = ["fold_pandera", "from_pandera"]
-
 
 def from_pandera(found: Any, reference: str | None = None) -> Schema:
     """Convert a pandera ``DataFrameSchema`` or ``DataFrameModel`` into a schema.

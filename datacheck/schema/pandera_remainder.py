@@ -13,8 +13,6 @@ from datacheck.schema.protocols import FieldProtocol, SchemaProtocol
 from datacheck.schema.references import import_reference
 from datacheck.text import plain
 
-__all__ = ["as_pandera_schema", "left_to_pandera", "remainder"]
-
 
 def as_pandera_schema(found: Any, place: str) -> Any:
     """The ``DataFrameSchema`` of a pandera schema or model; raises ``SchemaError`` for what files cannot be checked for."""

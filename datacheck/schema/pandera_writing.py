@@ -25,11 +25,11 @@ from datacheck.schema.pandera_meaning import meaning_checks
 from datacheck.schema.pandera_remainder import left_to_pandera
 from datacheck.schema.protocols import ExpressionProtocol, FieldProtocol, SchemaProtocol
 from datacheck.schema.rounding import round_arguments
+from datacheck.schema.validation import join_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["to_pandera"]
 
 _BOUNDS = {
     "ge": "greater_than_or_equal_to",
@@ -37,6 +37,11 @@ _BOUNDS = {
     "le": "less_than_or_equal_to",
     "lt": "less_than",
 }
+
+_NEVER_OF_SCHEMAS = ("missing", "dimensions", "num_files", "references", "splits", "own_checks", "tolerances")
+_NEVER_OF_FIELDS = ("shape", "columns", "channels", "format", "ignore_index", "own_checks")
+#: What a column of arrays is checked for.
+_ALWAYS_OF_FIELDS = ("nullable", "unique", "required", "coerce", "title", "description", "metadata")
 
 
 def to_pandera(schema: SchemaProtocol) -> Any:
@@ -87,7 +92,7 @@ def _build_schema(schema: SchemaProtocol) -> Any:
     if schema.checks:
         carried["checks"] = [check.model_dump(mode="json", exclude_defaults=True) for check in schema.checks]
     rules = schema.model_dump(mode="json", exclude_defaults=True)
-    carried |= {name: rules[name] for name in (*SCHEMA_RULES, "tolerances") if name in rules}
+    carried |= {name: rules[name] for name in (*SCHEMA_RULES, "tolerances", "missing") if name in rules}
     if said["metadata"] != schema.metadata:
         carried["metadata"] = schema.metadata
     if carried:
@@ -126,6 +131,19 @@ def _build_column(field: FieldProtocol) -> Any:
     if carried:
         column.metadata = {**field.metadata, CARRIED: carried}
     return column
+
+
+def not_in_pandera(schema: SchemaProtocol) -> Iterator[str]:
+    """The places of a schema that a pandera schema carries along, but does not check; see :meth:`Schema.not_in_pandera`."""
+    stated = schema.model_dump(mode="json", exclude_defaults=True)
+    yield from (key for key in _NEVER_OF_SCHEMAS if key in stated)
+    for name, field in schema.fields.items():
+        keys = field.model_dump(mode="json", exclude_defaults=True)
+        if name is None or _is_nested(name, schema):
+            yield join_path(["fields", name])
+            continue
+        left = [key for key in keys if (key not in _ALWAYS_OF_FIELDS if field.shape else key in _NEVER_OF_FIELDS)]
+        yield from (join_path(["fields", name, key]) for key in left)
 
 
 def _is_nested(name: str, schema: SchemaProtocol) -> bool:
@@ -198,7 +216,7 @@ def _expressions(schema: SchemaProtocol) -> list[Any]:
             expression=check.expr,
             **_columns_of(check, schema),
         )
-        for check in schema.checks
+        for check in schema.row_rules
     ]
 
 

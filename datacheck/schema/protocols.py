@@ -7,8 +7,6 @@ from typing import Any, Protocol, Self
 
 from datacheck.schema.meaning import MeaningProtocol
 
-__all__ = ["ExpressionProtocol", "FieldProtocol", "SchemaProtocol"]
-
 
 class _Part(Protocol):
     def model_dump(self, *, mode: str = ..., exclude_defaults: bool = ...) -> dict[str, Any]: ...
@@ -72,6 +70,8 @@ class SchemaProtocol(_Part, Protocol):
     def fields(self) -> Mapping[str | None, FieldProtocol]: ...
     @property
     def checks(self) -> Sequence[ExpressionProtocol]: ...
+    @property
+    def row_rules(self) -> Sequence[ExpressionProtocol]: ...
     @property
     def pandera(self) -> str | None: ...
     @property

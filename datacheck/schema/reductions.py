@@ -6,7 +6,6 @@ and polars. What has no value in an empty list (``min``, ``max``, ``mean``, ``st
 
 from __future__ import annotations
 
-import itertools
 from functools import reduce
 from typing import Any, Final
 
@@ -16,12 +15,12 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.schema.axes import Axis, lengths_of, offsets_of
 from datacheck.schema.operators import EXTREMES
 
-__all__ = ["count_of", "distinct_of", "is_sorted", "reduce_numbers", "reduce_truth", "without_nulls"]
-
 Array = np.ndarray[Any, Any]
 
 #: Up to this many values in each list, lists of one length are reduced position by position.
 _FEW: Final = 8
+#: The lengths up to which lists are of one kind.
+_WIDTHS: Final = np.unique(np.ceil(4 * 1.5 ** np.arange(50)).astype(np.int64))
 _UFUNCS: Final[dict[str, np.ufunc]] = {
     "sum": np.add,
     "min": np.minimum,
@@ -43,8 +42,8 @@ def without_nulls(values: Array, valid: BoolArray | None, runs: Axis, count: int
 def reduce_numbers(name: str, values: Array, runs: Axis, count: int) -> tuple[Array, BoolArray | None]:
     """One number for each of ``count`` lists, and False for a list that has none; None if all have one."""
     if name == "norm":
-        floats = values.astype(np.float64, copy=False)
-        return np.sqrt(_reduce("sum", floats * floats, runs, count)), None
+        floats = values.astype(np.float64)
+        return np.sqrt(_reduce("sum", np.multiply(floats, floats, out=floats), runs, count)), None
     if name == "sum":
         return _reduce("sum", values, runs, count), None
     lengths: Any = runs if isinstance(runs, int) else np.diff(runs)
@@ -53,8 +52,8 @@ def reduce_numbers(name: str, values: Array, runs: Axis, count: int) -> tuple[Ar
     else:
         found = _mean(values, runs, count, lengths)
         if name == "std":
-            spread = values.astype(np.float64, copy=False) - _each(found.astype(np.float64), runs)
-            found = np.sqrt(_mean(spread * spread, runs, count, lengths))
+            spread = _from_mean(values, found.astype(np.float64), runs)
+            found = np.sqrt(_mean(np.multiply(spread, spread, out=spread), runs, count, lengths))
     has_values = np.broadcast_to(np.asarray(lengths) > 0, (count,))
     return found, None if has_values.all() else has_values
 
@@ -64,8 +63,14 @@ def _mean(values: Array, runs: Axis, count: int, lengths: Any) -> Array:
     return means
 
 
-def _each(values: Array, runs: Axis) -> Array:
-    return np.repeat(values, runs if isinstance(runs, int) else np.diff(runs))
+def _from_mean(values: Array, means: Array, runs: Axis) -> Array:
+    """How far each value is from the mean of its list, as float64."""
+    if isinstance(runs, int):
+        rows: Array = np.subtract(values.reshape(len(means), runs), means[:, None], dtype=np.float64)
+        return rows.reshape(-1)
+    spread = np.repeat(means, np.diff(runs))
+    np.subtract(values, spread, out=spread)
+    return spread
 
 
 def _reduce(name: str, values: Array, runs: Axis, count: int) -> Array:
@@ -120,13 +125,13 @@ def distinct_of(values: Array, runs: Axis, count: int) -> IntArray:
         return _distinct_in_rows(values.reshape(count, runs))
     lengths = np.diff(runs)
     found = np.zeros(count, np.int64)
-    # Lists of one length are sorted together, as the rows of a matrix.
-    order = np.argsort(lengths, kind="stable")
-    edges = np.flatnonzero(np.diff(lengths[order], prepend=-1, append=-1))
-    for lists in (order[start:stop] for start, stop in itertools.pairwise(edges.tolist())):
-        length = lengths[lists[0]]
-        if length:
-            found[lists] = _distinct_in_rows(values[runs[lists][:, None] + np.arange(length)])
+    # Lists of nearly one length are sorted together, as the rows of a matrix that the last value fills.
+    kinds = np.where(lengths > 0, np.searchsorted(_WIDTHS, lengths), -1)
+    for kind in np.unique(kinds[kinds >= 0]).tolist():
+        lists = np.flatnonzero(kinds == kind)
+        index = np.arange(lengths[lists].max()) + runs[lists][:, None]
+        np.minimum(index, runs[lists + 1][:, None] - 1, out=index)
+        found[lists] = _distinct_in_rows(values[index])
     return found
 
 
@@ -136,7 +141,7 @@ def _distinct_in_rows(rows: Array) -> IntArray:
     rows = np.sort(rows, axis=1)
     before, after = rows[:, :-1], rows[:, 1:]
     is_new = before != after
-    if rows.dtype.kind == "f":
+    if rows.dtype.kind == "f" and np.isnan(rows[:, -1]).any():
         is_new &= (before == before) | (after == after)  # NaN are sorted last
     distinct: IntArray = 1 + np.count_nonzero(is_new, axis=1).astype(np.int64)
     return distinct

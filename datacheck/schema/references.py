@@ -11,8 +11,6 @@ from typing import Any, Final
 from datacheck.errors import SchemaError, nearest_name
 from datacheck.text import plain
 
-__all__ = ["REFERENCE", "import_reference"]
-
 #: The form of a reference.
 REFERENCE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 

@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from datacheck.schema.dtypes import largest_float
 
-__all__ = ["integer_limit", "integer_of", "round_arguments", "round_constant", "round_float", "scaled_limit"]
-
 #: The bits of the significand and the exponent of the smallest normal value of each format narrower than float64.
 _FORMATS: Final[dict[str, tuple[int, int]]] = {
     "float16": (11, -14),

@@ -11,8 +11,6 @@ import pyarrow as pa
 from datacheck.arrow_layouts import is_text
 from datacheck.schema.times import NANOSECONDS, Moment, parse_clock, parse_moment
 
-__all__ = ["arrow_scalar"]
-
 
 def arrow_scalar(value: bool | int | float | str, arrow_type: pa.DataType) -> pa.Scalar:
     """Convert a bound or a member of a schema into a scalar that compares with values of an Arrow type.

@@ -6,8 +6,6 @@ import datetime
 import re
 from dataclasses import dataclass
 
-__all__ = ["NANOSECONDS", "Moment", "parse_clock", "parse_moment"]
-
 #: Nanoseconds per Arrow unit of time.
 NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1, "D": 86_400 * 10**9}
 

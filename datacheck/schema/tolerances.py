@@ -11,13 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from datacheck.codes import CODES, OWN_CODE, codes_with_prefix, longest_prefix
+from datacheck.codes import CODES, OWN_CODE, codes_with_prefix, value_by_prefix
 from datacheck.errors import nearest_name
 from datacheck.findings import Finding, Severity
 from datacheck.schema.validation import fault
 from datacheck.text import plain
-
-__all__ = ["Limit", "Tolerances", "TolerancesByField", "apply_tolerance", "apply_tolerances", "parse_tolerances"]
 
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)\s*%")
 
@@ -72,7 +70,7 @@ _TOLERABLE = frozenset(number for number, code in CODES.items() if code.tolerabl
 
 
 def parse_tolerances(written: Any) -> TolerancesByField:
-    """Tolerances as they stand in a file."""
+    """Tolerances as written in a file."""
     if not isinstance(written, Mapping):
         raise ValueError("must be a mapping of fields to limits, such as {gust: '5%'}")
     # TOML has no null: there the unnamed array of an .npy file is the empty name.
@@ -120,19 +118,20 @@ def apply_tolerance(finding: Finding, tolerances: TolerancesByField) -> Finding:
     return replace(finding, severity=Severity.INFO, detail=detail)
 
 
+def is_tolerated_in_sample(finding: Finding, tolerances: TolerancesByField) -> bool:
+    """Whether what was found in one sample is within its tolerance. A sample with no good value never is."""
+    limit = _find_limit(finding, tolerances) if tolerances else None
+    return limit is not None and limit.admits(finding) and finding.num_violations < finding.num_checked
+
+
 def _find_limit(finding: Finding, tolerances: TolerancesByField) -> Limit | None:
     """The limit for the finding's field: by its exact name, or else by the first matching pattern."""
     if finding.field in tolerances:
-        return _by_prefix(finding.code, tolerances[finding.field])
+        return value_by_prefix(finding.code, tolerances[finding.field])
     for pattern, limits in tolerances.items():
         if pattern is not None and fnmatch.fnmatchcase(finding.field or "", pattern):
-            return _by_prefix(finding.code, limits)
+            return value_by_prefix(finding.code, limits)
     return None
-
-
-def _by_prefix(code: str, limits: Mapping[str, Limit]) -> Limit | None:
-    prefix = longest_prefix(code, limits)
-    return None if prefix is None else limits[prefix]
 
 
 def _as_written(tolerances: TolerancesByField) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from datacheck.errors import ConfigurationError, SchemaError, nearest_name
 from datacheck.text import join_limited, plain
 
-__all__ = ["describe_errors", "fault", "join_path", "validate"]
-
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
 _MAX_PROBLEMS = 10

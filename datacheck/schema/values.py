@@ -11,10 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-__all__ = ["Bound", "DimensionName", "Keys", "Members", "Plain", "Scalar", "as_expression", "as_field", "unwrapped"]
-
-
-#: Integers that a range may stand for.
+#: The largest number of integers in a range.
 _MAX_MEMBERS = 1 << 16
 
 
@@ -120,6 +117,8 @@ def _plain(value: object) -> object:
 
 
 #: The name of a size in a shape, as jaxtyping has them.
+#: The name of another field.
+FieldName = Annotated[str, StringConstraints(min_length=1)]
 DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Bound = Annotated[int | float | str, BeforeValidator(_bound)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_member)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.schema.expression import REDUCTIONS
 from datacheck.schema.list_functions import IMAGE_SIZES, image_size, pair_lists, reduce_lists, size_of, take_item
 from datacheck.schema.operands import TIMES, ExpressionTypeError, Operand, both_valid, described, numbers
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from datacheck.leaves import BoolArray
     from datacheck.schema.axes import Axes, Index
 
-__all__ = ["VectorAlgebra", "require_truth"]
 
-_COMPARE_TEXT: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-    "==": pc.equal,
-    "!=": pc.not_equal,
+_COMPARE_TEXT: Final = {
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
+    "==": "equal",
+    "!=": "not_equal",
 }
 #: From here on float64 does not represent every integer.
 _EXACT_FLOAT: Final = 2**53
@@ -277,7 +276,7 @@ class VectorAlgebra:
 def _compare_text(symbol: str, left: Operand, right: Operand, valid: BoolArray | None) -> Operand:
     if isinstance(left.values, str) and isinstance(right.values, str):
         return Operand("bool", np.bool_(COMPARE[symbol](left.values, right.values)))
-    outcome = _COMPARE_TEXT[symbol](left.values, right.values)
+    outcome = getattr(pc, _COMPARE_TEXT[symbol])(left.values, right.values)
     return Operand("bool", outcome.fill_null(False).to_numpy(zero_copy_only=False), valid)
 
 

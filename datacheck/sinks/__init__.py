@@ -43,6 +43,10 @@ def _load(format: str) -> type[Sink]:  # noqa: A002
     if format in _PICKLED:
         raise OutputError(f"format '{format}' cannot be written, since reading it can execute code; write safetensors")
     known = sink_formats()
-    raise OutputError(
-        f"unknown output format '{plain(format)}'{nearest_name(format, known)}; use one of {', '.join(known)}"
-    )
+    if (record := BUILT_IN.get(format)) is not None:
+        instead = (
+            f"write {record.written_as}" if record.written_as else "checkpoints are checked and compared, not cleaned"
+        )
+        raise OutputError(f"{record.title} cannot be written: {instead}")
+    hint = nearest_name(format, known) or f"; use one of {', '.join(known)}"
+    raise OutputError(f"unknown output format '{plain(format)}'{hint}")

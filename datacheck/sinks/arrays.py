@@ -15,25 +15,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from datacheck.errors import OutputError
 from datacheck.storage import storage_of
 from datacheck.text import plain
-
-__all__ = [
-    "SAFETENSORS_DTYPES",
-    "Segment",
-    "StoredArray",
-    "npy_header",
-    "raw_bytes",
-    "safetensors_dtype",
-    "write_npy",
-    "write_npz",
-    "write_safetensors",
-]
 
 Array = np.ndarray[Any, Any]
 
@@ -71,7 +59,7 @@ _LAYOUT_ORDER = {name: position for position, name in enumerate(SAFETENSORS_DTYP
 class Segment:
     """``size`` bytes at ``offset`` of a file, given by its URI or open."""
 
-    source: str | BinaryIO
+    source: str | IO[bytes]
     offset: int
     size: int
 

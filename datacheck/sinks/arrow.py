@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import holds_union
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.leaves import arrow_validity
@@ -17,8 +18,6 @@ from datacheck.sinks.columns import arrow_batch, arrow_schema
 from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
-
-__all__ = ["ArrowSink", "ArrowWriter"]
 
 _COMPRESSIONS = ("lz4", "none", "zstd")
 
@@ -104,9 +103,12 @@ class ArrowWriter(FileWriter):
 def with_zeros_under_nulls(array: pa.Array) -> pa.Array:
     """The array with zeros in its null slots, also inside structs, fixed-size lists and extension types.
 
-    Null slots of variable-length lists and strings are empty, or hold what their reader wrote there.
+    Null slots of variable-length lists and strings are empty, or hold what their reader wrote there. What contains unions
+    stays as it is.
     """
     kind = array.type
+    if holds_union(kind):
+        return array
     if isinstance(kind, pa.BaseExtensionType):
         storage = with_zeros_under_nulls(array.storage)
         return array if storage is array.storage else pa.ExtensionArray.from_storage(kind, storage)

@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     # Publishing a file must not load NumPy or Arrow.
     from datacheck.batch import Batch
 
-__all__ = ["PartWriter", "Sink"]
-
 
 class PartWriter(Protocol):
     """Writes one part, which is complete only after ``close``; ``abort`` removes what was written."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import BinaryIO, ClassVar
 
 from datacheck.batch import Batch, Column
@@ -13,10 +11,7 @@ from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, Segment, StoredArray, raw_bytes
 from datacheck.sinks.columns import check_types, column_name, logical_dtype, numpy_array
 from datacheck.sinks.writer import FileWriter
-from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
-
-__all__ = ["BufferedArraysWriter"]
 
 
 class BufferedArraysWriter(FileWriter):
@@ -42,10 +37,7 @@ class BufferedArraysWriter(FileWriter):
         self._is_sample = template.is_sample
         self._num_rows = 0
         self._num_buffered = 0
-        # Beside the output, where there is room for it, if that is on this machine.
-        folder = self._storage.local_path(uri.rpartition("/")[0] or ".")
-        with output_errors(uri):
-            self._buffer = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open until the part is assembled
+        self._buffer = self._open_buffer()
         self._file = self._open()
 
     def checked_name(self, column: Column) -> str:
@@ -84,8 +76,3 @@ class BufferedArraysWriter(FileWriter):
             )
         ]
         self.assemble(self._file, arrays)
-        self._buffer.close()
-
-    def _discard(self) -> None:
-        with suppress(OSError):
-            self._buffer.close()

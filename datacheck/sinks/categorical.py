@@ -11,8 +11,6 @@ import pyarrow as pa
 
 from datacheck.leaves import IntArray
 
-__all__ = ["Categorical"]
-
 Value = TypeVar("Value")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,6 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.leaves import FLOAT_FORMATS
 from datacheck.text import plain
-
-__all__ = [
-    "LOGICAL_DTYPE_KEY",
-    "NAMELESS",
-    "arrow_array",
-    "arrow_batch",
-    "arrow_schema",
-    "cannot_hold",
-    "column_name",
-    "logical_dtype",
-    "numpy_array",
-    "tensor_array",
-    "valid_text",
-]
 
 Array = np.ndarray[Any, Any]
 
@@ -96,6 +82,15 @@ def arrow_array(column: Column) -> pa.Array:
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError):
         kind = f"{values.dtype} of shape {('rows', *values.shape[1:])}".replace("'", "")
         raise cannot_hold(column, kind, "Arrow and Parquet cannot hold it, npy and npz can") from None
+
+
+def row_values(column: Column) -> Callable[[int], Any]:
+    """What gives the value of a row as Python has it."""
+    if isinstance(column.data, np.ndarray) and column.data.dtype.kind in "biuf" and column.dtype is None:
+        data = column.data
+        return lambda row: data[row].tolist()
+    array = arrow_array(column)
+    return lambda row: array[row].as_py()
 
 
 def _check_readable(column: Column) -> None:
@@ -178,8 +173,3 @@ def _has_numpy_dtype(kind: pa.DataType) -> bool:
         or types.is_date32(kind)
         or types.is_duration(kind)
     )
-
-
-def valid_text(text: str) -> str:
-    """Text that Arrow can hold: surrogates, which stand for bytes that are not UTF-8, become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()

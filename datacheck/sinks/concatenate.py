@@ -23,8 +23,6 @@ from datacheck.storage import storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import join_limited, plain
 
-__all__ = ["Concatenator", "concatenate", "supports_concatenation"]
-
 #: The size of a zip's local file header without its name and extra field, whose lengths are its last two numbers.
 _LOCAL_HEADER_SIZE = 30
 

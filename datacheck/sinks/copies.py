@@ -9,25 +9,7 @@ import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.sinks.writer import FileWriter
-
-__all__ = ["AudioSink", "ImageSink"]
-
-
-class ImageSink:
-    """Copies images; a copy has the suffix of its original."""
-
-    format: ClassVar[str] = "image"
-    suffix: ClassVar[str] = ""
-
-    def open(self, uri: str, template: Batch) -> _Copy:
-        return _Copy(uri, template)
-
-
-class AudioSink(ImageSink):
-    """Copies recordings."""
-
-    format: ClassVar[str] = "audio"
+from datacheck.sinks.writer import FileWriter, WriterSink
 
 
 class _Copy(FileWriter):
@@ -44,5 +26,16 @@ class _Copy(FileWriter):
         for value in data:
             self._file.write(value.as_buffer())
 
-    def _finish(self) -> None:
-        pass
+
+class ImageSink(WriterSink):
+    """Copies images; a copy has the suffix of its original."""
+
+    format: ClassVar[str] = "image"
+    suffix: ClassVar[str] = ""
+    writer = _Copy
+
+
+class AudioSink(ImageSink):
+    """Copies recordings."""
+
+    format: ClassVar[str] = "audio"

@@ -20,8 +20,6 @@ from datacheck.sinks.columns import arrow_array, cannot_hold, check_types, colum
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
-__all__ = ["CsvSink", "CsvWriter"]
-
 
 @dataclass(frozen=True, slots=True)
 class CsvSink:

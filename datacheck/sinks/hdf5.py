@@ -5,35 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, Segment, StoredArray
 from datacheck.sinks.buffered_arrays import BufferedArraysWriter
 from datacheck.sinks.columns import numpy_array
 from datacheck.sinks.concatenate import Concatenator
+from datacheck.sinks.writer import WriterSink
 from datacheck.text import plain
-
-__all__ = ["HDF5", "Hdf5Sink", "Hdf5Writer", "write_hdf5"]
 
 _CHUNK = 8 << 20
 #: Where a file of the version that is written here says how long it is.
 _END_OF_FILE = 28
-
-
-@dataclass(frozen=True, slots=True)
-class Hdf5Sink:
-    """Writes ``.hdf5``. bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them."""
-
-    format: ClassVar[str] = "hdf5"
-    suffix: ClassVar[str] = ".hdf5"
-
-    def open(self, uri: str, template: Batch) -> Hdf5Writer:
-        return Hdf5Writer(uri, template)
 
 
 class Hdf5Writer(BufferedArraysWriter):
@@ -60,16 +48,26 @@ class Hdf5Writer(BufferedArraysWriter):
         write_hdf5(file, arrays)
 
 
+class Hdf5Sink(WriterSink):
+    """Writes ``.hdf5``. bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them."""
+
+    format: ClassVar[str] = "hdf5"
+    suffix: ClassVar[str] = ".hdf5"
+    writer = Hdf5Writer
+
+
 def write_hdf5(file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
     """Arrays as HDF5. The same arrays always give the same bytes: no times are stored."""
     import h5py
 
     # The library reads back what it writes, which the stream of a part does not allow.
-    with tempfile.NamedTemporaryFile(prefix="datacheck-", suffix=".h5") as scratch:
-        with h5py.File(scratch.name, "w", libver=("v108", "v108"), locking=False) as target:
+    # Windows opens no temporary file a second time, so that it is one in a temporary folder.
+    with tempfile.TemporaryDirectory(prefix="datacheck-") as folder:
+        scratch = Path(folder, "part.h5")
+        with h5py.File(scratch, "w", libver=("v108", "v108"), locking=False) as target:
             for array in arrays:
                 _write_array(target, array)
-        with open(scratch.name, "rb") as written:  # noqa: PTH123 - the library may have replaced the open one
+        with scratch.open("rb") as written:
             shutil.copyfileobj(written, file, _CHUNK)
 
 

@@ -1,4 +1,4 @@
-"""JSON Lines: rows that were not repaired are copied byte for byte, and the others written anew.
+"""JSON Lines: rows that were not repaired are copied byte for byte, and the others are rewritten.
 
 JSON has neither NaN nor infinities. Where they were kept, they stay the words that they were (``NaN``, ``Infinity``), as
 Python and pyarrow read them.
@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.sinks.columns import arrow_array, column_name
+from datacheck.sinks.columns import column_name, row_values
 from datacheck.sinks.json_patch import ABSENT, patched
-from datacheck.sinks.writer import FileWriter
+from datacheck.sinks.writer import FileWriter, WriterSink
 from datacheck.text import plain
-
-__all__ = ["JsonLinesSink"]
-
-
-class JsonLinesSink:
-    """Writes JSON Lines, one object a row."""
-
-    format: ClassVar[str] = "jsonl"
-    suffix: ClassVar[str] = ".jsonl"
-
-    def open(self, uri: str, template: Batch) -> _Writer:
-        return _Writer(uri, template)
 
 
 class _Writer(FileWriter):
@@ -48,18 +35,23 @@ class _Writer(FileWriter):
         for line in _lines_of(batch):
             self._file.write(line)
 
-    def _finish(self) -> None:
-        pass
+
+class JsonLinesSink(WriterSink):
+    """Writes JSON Lines, one object per row."""
+
+    format: ClassVar[str] = "jsonl"
+    suffix: ClassVar[str] = ".jsonl"
+    writer = _Writer
 
 
 def _lines_of(batch: Batch) -> Iterator[bytes]:
     if batch.raw is None:
-        columns = [(column_name(column), _values_of(column)) for column in batch.columns]
+        columns = [(column_name(column), row_values(column)) for column in batch.columns]
         for row in range(batch.num_rows):
             yield _line({name: values(row) for name, values in columns})
         return
     raw = batch.raw.array
-    changed = [(column_name(column), _values_of(column)) for column in batch.columns if column.is_new]
+    changed = [(column_name(column), row_values(column)) for column in batch.columns if column.is_new]
     if not changed and not batch.dropped:
         offsets = np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]
         yield memoryview(raw.buffers()[2])[int(offsets[0]) : int(offsets[-1])].tobytes() if len(raw) else b""
@@ -78,14 +70,6 @@ def _lines_of(batch: Batch) -> Iterator[bytes]:
                 new[name] = value
         is_same = len(new) == len(record) and all(new[name] is record.get(name, ABSENT) for name in new)
         yield line if is_same else _line(new if is_object else next(iter(new.values())))
-
-
-def _values_of(column: Column) -> Callable[[int], Any]:
-    if isinstance(column.data, np.ndarray) and column.data.dtype.kind in "biuf" and column.dtype is None:
-        data = column.data
-        return lambda row: data[row].tolist()
-    array: pa.Array = arrow_array(column)
-    return lambda row: array[row].as_py()
 
 
 def _line(record: Any) -> bytes:

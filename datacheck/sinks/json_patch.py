@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["ABSENT", "patched"]
-
 #: Stands for what a record lacks.
 ABSENT: Any = object()
 

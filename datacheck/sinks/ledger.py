@@ -14,14 +14,12 @@ import pyarrow.parquet as pq
 from datacheck.errors import AccountingError
 from datacheck.leaves import IntArray
 from datacheck.sinks.categorical import Categorical
-from datacheck.sinks.columns import valid_text
 from datacheck.sinks.writer import write_file
-from datacheck.text import plain
-
-__all__ = ["DROPPED", "LEDGER_SCHEMA", "QUARANTINED", "write_ledger"]
+from datacheck.text import plain, valid_text
 
 DROPPED, QUARANTINED = "dropped", "quarantined"
-_VERDICTS = (DROPPED, QUARANTINED)
+#: Of a row that was quarantined, fixed, and taken back: it is kept, in a file of its own.
+REQUEUED = "requeued"
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -43,9 +41,9 @@ def write_ledger(
 ) -> int:
     """Write the ledger of a unit as Parquet, atomically, sorted by row; returns its size in bytes.
 
-    ``further`` are columns of text, which the ledger of samples has: the file of each, and the reason.
-    All sequences have the length of ``rows``; a verdict is ``"dropped"`` or ``"quarantined"``. Raises ``AccountingError``
-    for other lengths, other verdicts and duplicate rows, and ``OutputError`` if the file cannot be written.
+    ``further`` are columns of text, which the ledger of samples has: the file of each, and the reason. All sequences have the
+    length of ``rows``; a verdict is ``"dropped"``, ``"quarantined"`` or ``"requeued"``. Raises ``AccountingError`` for other
+    lengths, other verdicts and duplicate rows, and ``OutputError`` if the file cannot be written.
     """
     numbers = np.asarray(rows, np.int64)
     groups: pa.Array = _groups(row_groups, len(numbers))
@@ -53,19 +51,21 @@ def write_ledger(
     if len(lengths) != 1:
         raise AccountingError(f"{plain(uri)}: expected ledger columns of equal length, got lengths {sorted(lengths)}")
     chosen = Categorical.of(verdicts)
-    unknown = {verdict for verdict, _ in chosen.counts()} - set(_VERDICTS)
+    verdicts_used = {verdict for verdict, _ in chosen.counts()}
+    known = (DROPPED, QUARANTINED, *((REQUEUED,) if REQUEUED in verdicts_used else ()))
+    unknown = verdicts_used - set(known)
     if unknown:
         raise AccountingError(f"{plain(uri)}: unknown ledger verdicts {sorted(unknown)}")
     order = None if (numbers[1:] > numbers[:-1]).all() else np.argsort(numbers, kind="stable")
     if order is not None and (np.diff(numbers[order]) == 0).any():
         raise AccountingError(f"{plain(uri)}: duplicate row in the ledger")
-    index_of = {verdict: index for index, verdict in enumerate(_VERDICTS)}
+    index_of = {verdict: index for index, verdict in enumerate(known)}
     indices = np.array([index_of.get(verdict, 0) for verdict in chosen.values], np.int8)[chosen.indices]
     table = pa.Table.from_arrays(
         [
             groups,
             pa.array(numbers),
-            pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(_VERDICTS)),
+            pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(known)),
             Categorical.of(codes).to_arrow(LEDGER_SCHEMA.field("codes").type),
         ],
         schema=LEDGER_SCHEMA,

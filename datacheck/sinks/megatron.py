@@ -9,16 +9,14 @@ import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
-from datacheck.sinks.writer import FileWriter
+from datacheck.sinks.writer import FileWriter, WriterSink
 from datacheck.sources.tokens import INDEX_MAGIC, TOKENS
-
-__all__ = ["MegatronSink"]
 
 _CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "float64": 6, "float32": 7, "uint16": 8}
 _BIN, _INDEX = ".bin", ".idx"
 
 
-class MegatronSink:
+class MegatronSink(WriterSink):
     """Writes ``.bin`` and ``.idx``."""
 
     format: ClassVar[str] = "megatron"
@@ -48,9 +46,6 @@ class _BinWriter(FileWriter):
 
     def _write(self, batch: Batch) -> None:
         self._file.write(np.ascontiguousarray(_ids_of(batch).flatten().to_numpy(zero_copy_only=False)).tobytes())
-
-    def _finish(self) -> None:
-        pass
 
 
 class _IndexWriter(FileWriter):

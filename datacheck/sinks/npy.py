@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import npy_header, raw_bytes
 from datacheck.sinks.columns import check_types, numpy_array
-from datacheck.sinks.writer import FileWriter
+from datacheck.sinks.writer import FileWriter, WriterSink
 from datacheck.text import join_limited
-
-__all__ = ["NpySink", "NpyWriter"]
-
-
-@dataclass(frozen=True, slots=True)
-class NpySink:
-    """Writes ``.npy``: one array in C order, byte order preserved.
-
-    bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them; a schema gives their
-    dtype.
-    """
-
-    format: ClassVar[str] = "npy"
-    suffix: ClassVar[str] = ".npy"
-
-    def open(self, uri: str, template: Batch) -> NpyWriter:
-        return NpyWriter(uri, template)
 
 
 class NpyWriter(FileWriter):
@@ -61,3 +43,15 @@ class NpyWriter(FileWriter):
     def _finish(self) -> None:
         self._file.seek(0)
         self._file.write(self._header())
+
+
+class NpySink(WriterSink):
+    """Writes ``.npy``: one array in C order, byte order preserved.
+
+    bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them; a schema gives their
+    dtype.
+    """
+
+    format: ClassVar[str] = "npy"
+    suffix: ClassVar[str] = ".npy"
+    writer = NpyWriter

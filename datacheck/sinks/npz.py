@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, npy_header, write_npz
 from datacheck.sinks.buffered_arrays import BufferedArraysWriter
 from datacheck.sinks.columns import numpy_array
+from datacheck.sinks.writer import WriterSink
 from datacheck.text import plain
-
-__all__ = ["NpzSink", "NpzWriter"]
 
 #: The longest name of a zip member, ``.npy`` included, in bytes.
 _NAME_LIMIT = 65_535
-
-
-@dataclass(frozen=True, slots=True)
-class NpzSink:
-    """Writes ``.npz``. bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them."""
-
-    format: ClassVar[str] = "npz"
-    suffix: ClassVar[str] = ".npz"
-
-    def open(self, uri: str, template: Batch) -> NpzWriter:
-        return NpzWriter(uri, template)
 
 
 class NpzWriter(BufferedArraysWriter):
@@ -48,3 +35,11 @@ class NpzWriter(BufferedArraysWriter):
 
     def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
         write_npz(file, arrays)
+
+
+class NpzSink(WriterSink):
+    """Writes ``.npz``. bfloat16 and float8 are stored as unsigned integers, since the format has no dtype for them."""
+
+    format: ClassVar[str] = "npz"
+    suffix: ClassVar[str] = ".npz"
+    writer = NpzWriter

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from datacheck.errors import UsageError, nearest_name
 from datacheck.text import plain
 
-__all__ = ["check_compression", "check_metadata"]
-
 
 def check_compression(sink: str, given: object, known: Sequence[str]) -> None:
     """Raise ``UsageError`` for an unknown compression."""

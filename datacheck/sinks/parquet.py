@@ -1,4 +1,4 @@
-"""Parquet files. Row groups consist of whole batches and hold about a million rows or 64 MiB, whichever comes first."""
+"""Parquet files. Row groups consist of whole batches and hold about a million rows or 32 MiB, whichever comes first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datacheck.arrow_layouts import num_bytes_of
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_batch, arrow_schema, cannot_hold
@@ -19,10 +20,8 @@ from datacheck.sinks.options import check_compression, check_metadata
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
-__all__ = ["ROW_GROUP_BYTES", "ROW_GROUP_ROWS", "ParquetSink", "ParquetWriter", "leaf_paths"]
-
 ROW_GROUP_ROWS = 1 << 20
-ROW_GROUP_BYTES = 64 << 20
+ROW_GROUP_BYTES = 32 << 20
 _COMPRESSIONS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
 #: How many values are sampled to decide about dictionary encoding, and the share of distinct values that rules it out.
 _SAMPLE = 8192
@@ -110,7 +109,7 @@ class ParquetWriter(FileWriter):
 
 def _num_bytes(batch: pa.RecordBatch) -> int:
     try:
-        return int(batch.nbytes)
+        return num_bytes_of(batch)
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return int(batch.get_total_buffer_size())
 

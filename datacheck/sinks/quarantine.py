@@ -5,16 +5,17 @@ It is Parquet whatever the input's format, so that one tool opens all of it. The
 ``datacheck_codes`` and so on. The second of two input columns with the same name becomes ``name.2``, since few readers
 accept duplicate names. Types that Parquet lacks are stored as follows:
 
-- NumPy arrays as floats with a last axis of 2 (complex numbers) or as raw bytes (long doubles, structured dtypes), with
-  dtype and shape in the schema's metadata;
+- NumPy arrays as floats with a last axis of 2 (complex numbers) or as raw bytes (long doubles, structured dtypes);
 - Arrow columns (unions, intervals) in an Arrow IPC file instead of a Parquet file.
+
+The schema's metadata has dtype and shape of the rows of each NumPy array, from which :func:`restored_array` makes it again.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +24,15 @@ import pyarrow as pa
 
 from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.codes import MALFORMED_ROW
-from datacheck.errors import AccountingError, OutputError
+from datacheck.errors import AccountingError, OutputError, UsageError
+from datacheck.leaves import FLOAT_FORMATS
 from datacheck.sinks.arrow import ArrowSink, ArrowWriter
 from datacheck.sinks.categorical import Categorical
-from datacheck.sinks.columns import arrow_array, arrow_schema, column_name, tensor_array, valid_text
+from datacheck.sinks.columns import LOGICAL_DTYPE_KEY, arrow_array, arrow_schema, column_name, tensor_array
 from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
+from datacheck.text import plain, valid_text
 
-__all__ = ["NUMPY_KEY", "QuarantineWriter"]
-
-#: Schema metadata: JSON with the NumPy dtype and row shape of each column that Arrow has no type for.
+#: Schema metadata: JSON with the dtype and row shape of each NumPy array, and whether it has no name.
 NUMPY_KEY = b"datacheck:numpy"
 _EXTRA_TYPES: dict[str, pa.DataType] = {
     "codes": pa.list_(pa.string()),
@@ -54,12 +55,10 @@ class QuarantineWriter:
         self.num_rows = 0
         named = _with_unique_names(template)
         self._template = _storable(named)
-        replaced = {
-            column_name(column): _numpy_kind(column.data)
-            for column, stored in zip(named.columns, self._template.columns, strict=True)
-            if isinstance(column.data, np.ndarray) and stored is not column
+        kinds = {
+            column_name(column): _numpy_kind(column) for column in named.columns if isinstance(column.data, np.ndarray)
         }
-        metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(replaced).encode()} if replaced else {}
+        metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(kinds).encode()} if kinds else {}
         self._sink: ParquetSink | ArrowSink = ParquetSink(metadata=metadata)
         try:
             leaf_paths(arrow_schema(self._template), self._template.columns)
@@ -185,8 +184,72 @@ def _replacement(column: Column) -> Column:
     return replace(column, data=pa.Array.from_buffers(pa.binary(size), len(values), [None, buffer]))
 
 
-def _numpy_kind(values: np.ndarray[Any, Any]) -> dict[str, object]:
-    return {"dtype": np.lib.format.dtype_to_descr(values.dtype), "shape": list(values.shape[1:])}
+def _numpy_kind(column: Column) -> dict[str, object]:
+    values = column.data
+    assert isinstance(values, np.ndarray)
+    kind: dict[str, object] = {"dtype": np.lib.format.dtype_to_descr(values.dtype), "shape": list(values.shape[1:])}
+    return kind if column.name is not None else {**kind, "has_name": False}
+
+
+def restored_array(values: pa.ChunkedArray, field: pa.Field, kind: Mapping[str, Any]) -> Column:
+    """The NumPy array whose rows are in a column of a quarantine, which may have been edited since.
+
+    ``field`` is the column as it was written, ``kind`` what the schema's metadata says of the array. In arrays of floats a
+    null is NaN, as which pandas writes it. Raises ``UsageError`` for rows of another shape, and for values that do not fit.
+    """
+    logical = (field.metadata or {}).get(LOGICAL_DTYPE_KEY, b"").decode() or None
+    dtype = FLOAT_FORMATS[logical] if logical else np.lib.format.descr_to_dtype(kind["dtype"])
+    shape, stored = tuple(kind["shape"]), field.type
+    row_shape = tuple(stored.shape) if isinstance(stored, pa.FixedShapeTensorType) else ()
+    item = stored.value_type if row_shape else stored
+    flat = _flat_rows(values, math.prod(row_shape), field.name, shape)
+    if logical and not pa.types.is_integer(flat.type):
+        raise UsageError(
+            f"column {plain(field.name)!r} of the fixed rows is {flat.type}, and the quarantine has {logical} as the integers"
+            f" of its bits: give them as {item}"
+        )
+    if flat.type != item:
+        try:
+            flat = flat.cast(item)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UsageError(
+                f"column {plain(field.name)!r} of the fixed rows is {flat.type}, and the array has"
+                f" {logical or dtype.name}: {plain(str(error), 120)}"
+            ) from None
+    if flat.null_count:
+        if not pa.types.is_floating(item):
+            raise UsageError(f"column {plain(field.name)!r} of the fixed rows has a null, which an array cannot hold")
+        flat = flat.fill_null(math.nan)
+    if pa.types.is_fixed_size_binary(item) or pa.types.is_binary(item):
+        data = np.frombuffer(b"".join(flat.to_pylist()), dtype)
+    else:
+        data = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False))
+        data = data.view(dtype.newbyteorder("=")) if dtype.kind == "c" else data
+    name = field.name if kind.get("has_name", True) else None
+    return Column(name, data.astype(dtype, copy=False).reshape(len(values), *shape), logical)
+
+
+def _flat_rows(values: pa.ChunkedArray, size: int, name: str, shape: tuple[int, ...]) -> pa.Array:
+    """The values of all rows, each of which has ``size`` of them in lists of any depth."""
+    flat = values.combine_chunks()
+    flat = flat.storage if isinstance(flat.type, pa.BaseExtensionType) else flat
+    bounds = np.arange(len(flat) + 1)
+    while pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
+        if flat.null_count:
+            raise UsageError(f"column {plain(name)!r} of the fixed rows has a null in place of a list")
+        if pa.types.is_fixed_size_list(flat.type):
+            bounds = bounds * flat.type.list_size
+        else:
+            offsets = flat.offsets.to_numpy()
+            bounds = (offsets - offsets[0])[bounds]
+        flat = flat.flatten()
+    if (wrong := np.flatnonzero(np.diff(bounds) != size)).size:
+        found = int(np.diff(bounds)[wrong[0]])
+        raise UsageError(
+            f"column {plain(name)!r} of the fixed rows: row {wrong[0]} has {found:,} values, and rows of the array have"
+            f" {size:,}, of shape {list(shape)}"
+        )
+    return flat
 
 
 def _nulls(column: Column, count: int) -> Column:

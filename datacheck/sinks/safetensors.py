@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
-from datacheck.batch import Batch, Column
+from datacheck.batch import Column
 from datacheck.errors import OutputError
 from datacheck.sinks.arrays import Array, StoredArray, safetensors_dtype, write_safetensors
 from datacheck.sinks.buffered_arrays import BufferedArraysWriter
 from datacheck.sinks.columns import cannot_hold, column_name, logical_dtype, numpy_array
-
-__all__ = ["SafetensorsSink", "SafetensorsWriter"]
-
-
-@dataclass(frozen=True, slots=True)
-class SafetensorsSink:
-    """Writes safetensors, byte for byte as its library does; big-endian arrays become little-endian."""
-
-    format: ClassVar[str] = "safetensors"
-    suffix: ClassVar[str] = ".safetensors"
-
-    def open(self, uri: str, template: Batch) -> SafetensorsWriter:
-        return SafetensorsWriter(uri, template)
+from datacheck.sinks.writer import WriterSink
 
 
 class SafetensorsWriter(BufferedArraysWriter):
@@ -44,3 +31,11 @@ class SafetensorsWriter(BufferedArraysWriter):
 
     def assemble(self, file: BinaryIO, arrays: Sequence[StoredArray]) -> None:
         write_safetensors(file, arrays)
+
+
+class SafetensorsSink(WriterSink):
+    """Writes safetensors, byte for byte as its library does; big-endian arrays become little-endian."""
+
+    format: ClassVar[str] = "safetensors"
+    suffix: ClassVar[str] = ".safetensors"
+    writer = SafetensorsWriter

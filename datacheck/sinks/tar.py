@@ -1,4 +1,4 @@
-"""WebDataset shards: kept samples are copied byte for byte, headers included, and repaired members written anew."""
+"""WebDataset shards: kept samples are copied byte for byte, headers included, and repaired members are rewritten."""
 
 from __future__ import annotations
 
@@ -13,25 +13,13 @@ from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_array, column_name
 from datacheck.sinks.json_patch import patched
-from datacheck.sinks.writer import FileWriter
+from datacheck.sinks.writer import FileWriter, WriterSink
 from datacheck.sources.tar import split_name
 from datacheck.sources.tar_members import BLOCK, Member, header_with_size, read_members
 from datacheck.text import plain
 
-__all__ = ["TarSink"]
-
 #: The end of an archive.
 _END = bytes(2 * BLOCK)
-
-
-class TarSink:
-    """Writes shards."""
-
-    format: ClassVar[str] = "tar"
-    suffix: ClassVar[str] = ".tar"
-
-    def open(self, uri: str, template: Batch) -> _Writer:
-        return _Writer(uri, template)
 
 
 class _Writer(FileWriter):
@@ -58,8 +46,16 @@ class _Writer(FileWriter):
         self._file.write(_END)
 
 
+class TarSink(WriterSink):
+    """Writes shards."""
+
+    format: ClassVar[str] = "tar"
+    suffix: ClassVar[str] = ".tar"
+    writer = _Writer
+
+
 def _rewritten(raw: bytes, row: int, changed: dict[str, Column], dropped: tuple[str, ...]) -> bytes:
-    """A sample with the members of repaired columns written anew, and without those of dropped ones."""
+    """A sample with the members of repaired columns rewritten and of dropped columns left out."""
     parts = []
     for member in read_members(io.BytesIO(raw + _END), len(raw)):
         assert isinstance(member, Member)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar, cast
 
 from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.storage import open_file, storage_of
 from datacheck.storage.os_errors import output_errors
 from datacheck.text import plain
-
-__all__ = ["FileWriter", "copy_file", "write_file"]
 
 _CHUNK = 1 << 20
 
@@ -24,7 +24,7 @@ def write_file(uri: str, fill: Callable[[BinaryIO], None]) -> int:
     with output_errors(uri):
         with storage.create(uri) as file:
             fill(file)
-        return storage.stat(uri).fingerprint.size
+        return storage.stat(uri, recent=True).fingerprint.size
 
 
 def copy_file(source: str, uri: str) -> int:
@@ -43,7 +43,7 @@ class FileWriter(ABC):
 
     Any failure, interrupts included, removes what was written; an ``OSError`` becomes an ``OutputError``. A subclass
     checks its template, calls ``_open``, and implements ``_write`` and ``_finish``; ``_discard`` drops what it holds when
-    the part is aborted.
+    the part is aborted, which ends temporary files, too.
     """
 
     def __init__(self, uri: str) -> None:
@@ -67,7 +67,7 @@ class FileWriter(ABC):
             with self._guarded():
                 self._finish()
                 self._created.close()
-                self._num_bytes = self._storage.stat(self.uri).fingerprint.size
+                self._num_bytes = self._storage.stat(self.uri, recent=True).fingerprint.size
         return self._num_bytes
 
     def abort(self) -> None:
@@ -86,6 +86,13 @@ class FileWriter(ABC):
         with output_errors(self.uri):
             return self._created.enter_context(self._storage.create(self.uri))
 
+    def _open_buffer(self) -> BinaryIO:
+        """A temporary file, beside the output if that is on this machine: there is room for it."""
+        folder = self._storage.local_path(self.uri.rpartition("/")[0] or ".")
+        with output_errors(self.uri):
+            file: Any = self._created.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+            return cast(BinaryIO, file)  # of another class on Windows
+
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         if self._failed or self._num_bytes is not None:
@@ -100,12 +107,24 @@ class FileWriter(ABC):
     @abstractmethod
     def _write(self, batch: Batch) -> None: ...
 
-    @abstractmethod
-    def _finish(self) -> None:
-        """Hand all bytes to the file, without closing it."""
+    def _finish(self) -> None:  # noqa: B027 - optional
+        """Hand all bytes that are left to the file, without closing it."""
 
     def _discard(self) -> None:  # noqa: B027 - optional
         """Drop buffered rows and other resources; the file is removed afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSink:
+    """A sink without options: ``writer``, a class of its own that takes a URI and a template, writes its parts."""
+
+    format: ClassVar[str]
+    suffix: ClassVar[str]
+    writer: ClassVar[type[Any]]
+
+    def open(self, uri: str, template: Batch) -> FileWriter:
+        writer: FileWriter = self.writer(uri, template)
+        return writer
 
 
 class _AbortedError(Exception):

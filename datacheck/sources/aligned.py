@@ -16,8 +16,6 @@ from datacheck.sources.detect import get_source
 from datacheck.sources.error_translation import translate_read_errors
 from datacheck.storage.base import Fingerprint
 
-__all__ = ["AlignedSource", "inspect_aligned"]
-
 
 def inspect_aligned(files: Mapping[str, str], options: ReadOptions) -> InputInfo:
     """Look at files of one array each, by field name; raises ``SourceError`` (DC304) if their numbers of rows differ.

@@ -15,8 +15,6 @@ from datacheck.sources.base import REWRITE_FILE, ReadOptions
 from datacheck.sources.error_translation import check_expansion, check_members
 from datacheck.storage.base import DataFile
 
-__all__ = ["check_zip", "data_offset", "open_zip", "verify_stored"]
-
 _LOCAL_HEADER_BYTES = 30
 _DIRECTORY_ENTRY_BYTES = 46
 _END, _END_64, _LOCATOR_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,6 @@ from datacheck.errors import SourceError
 from datacheck.sources.base import REWRITE_FILE, TARGET_BATCH_BYTES, TARGET_UNIT_BYTES, RowsAre, split_rows
 from datacheck.sources.error_translation import check_rows
 from datacheck.storage.base import DataFile
-
-__all__ = ["ArrayLayout", "check_layout", "iter_rows", "parse_npy_header", "row_ranges", "rows_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -80,7 +79,7 @@ def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = 
     what = "the header" if name is None else f"the header of {name!r}"
     prefix = read(8)
     if len(prefix) < 8 or not prefix.startswith(_NPY_MAGIC):
-        raise SourceError("DC901", uri, f"{what} does not begin like that of an .npy file", REWRITE_FILE)
+        raise SourceError("DC901", uri, f"{what} does not begin like an .npy header", REWRITE_FILE)
     if prefix[6] not in (1, 2, 3):
         raise SourceError("DC901", uri, f"{what} has the unknown version {prefix[6]}.{prefix[7]}", REWRITE_FILE)
     width = 2 if prefix[6] == 1 else 4
@@ -90,7 +89,11 @@ def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = 
     text = read(length)
     if len(text) < length:
         raise SourceError("DC901", uri, f"the file ends inside {what}", REWRITE_FILE)
-    shape, fortran, dtype = _parse_description(text.decode("utf-8" if prefix[6] == 3 else "latin-1"), uri, what)
+    description = text.decode("utf-8" if prefix[6] == 3 else "latin-1")
+    try:
+        shape, fortran, dtype = _parse_description(description)
+    except ValueError as error:
+        raise SourceError("DC901", uri, f"{what} {error}", REWRITE_FILE) from None
     if dtype.hasobject:
         problem = (
             "it holds pickled Python objects" if name is None else f"the array {name!r} holds pickled Python objects"
@@ -101,7 +104,9 @@ def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = 
     return ArrayLayout(name, dtype, shape, 8 + width + length, fortran), 8 + width + length
 
 
-def _parse_description(text: str, uri: str, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+@lru_cache(maxsize=64)  # the arrays of a dataset have few different headers
+def _parse_description(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether the order is Fortran's, and the dtype; raises ``ValueError`` with what is wrong."""
     try:
         try:
             header = ast.literal_eval(text)
@@ -110,11 +115,10 @@ def _parse_description(text: str, uri: str, what: str) -> tuple[tuple[int, ...],
         shape, fortran = header["shape"], header["fortran_order"]
         dtype = np.lib.format.descr_to_dtype(header["descr"])
     except (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, AttributeError) as error:
-        problem = f"{what} cannot be parsed ({type(error).__name__})"
-        raise SourceError("DC901", uri, problem, REWRITE_FILE) from None
+        raise ValueError(f"cannot be parsed ({type(error).__name__})") from None
     lengths_are_valid = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if not lengths_are_valid or len(shape) > _MAX_DIMENSIONS or type(fortran) is not bool:
-        raise SourceError("DC901", uri, f"{what} has an invalid shape or order", REWRITE_FILE)
+        raise ValueError("has an invalid shape or order")
     return shape, fortran, dtype
 
 
@@ -127,10 +131,12 @@ def check_layout(uri: str, layout: ArrayLayout, available: int) -> None:
     check_rows(uri, max(layout.num_rows, 0 if layout.num_bytes else math.prod(layout.shape)), layout.num_bytes, what)
 
 
-def row_ranges(layouts: list[ArrayLayout], start: int, count: int) -> list[tuple[int, int]]:
+def row_ranges(
+    layouts: list[ArrayLayout], start: int, count: int, target: int = TARGET_BATCH_BYTES
+) -> list[tuple[int, int]]:
     """Split a range of rows into ranges ``(start, count)`` for batches."""
     row_bytes = sum(layout.row_bytes for layout in layouts)
-    return [(start + first, number) for first, number in split_rows(count, row_bytes, TARGET_BATCH_BYTES)]
+    return [(start + first, number) for first, number in split_rows(count, row_bytes, target)]
 
 
 def rows_of(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Array:
@@ -184,11 +190,11 @@ def _gather(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Arra
 
 
 def iter_rows(
-    file: DataFile, layouts: list[ArrayLayout], start: int, count: int
+    file: DataFile, layouts: list[ArrayLayout], start: int, count: int, target: int = TARGET_BATCH_BYTES
 ) -> Iterator[tuple[int, int, list[Column]]]:
     """``(row_start, num_rows, columns)`` over a range of rows of arrays of equal length."""
     whole = [_all_rows(file, layout, start, count) for layout in layouts]
-    for first, number in row_ranges(layouts, start, count):
+    for first, number in row_ranges(layouts, start, count, target):
         # Batches share one map. The fingerprint is checked between two batches, since touching mapped pages that are no
         # longer there ends the process.
         columns = [

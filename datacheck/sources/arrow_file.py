@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from datacheck.arrow_layouts import validate
+from datacheck.arrow_layouts import no_rows, num_bytes_of, validate
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.sources.arrow_messages import IpcContents, read_ipc_contents
@@ -29,13 +29,12 @@ from datacheck.sources.base import (
 from datacheck.sources.error_translation import (
     check_bytes,
     check_expansion,
+    check_members,
     check_rows,
     translate_inspect_errors,
     translate_read_errors,
 )
 from datacheck.storage.registry import open_file, storage_of
-
-__all__ = ["ArrowSource"]
 
 _MAGIC = b"ARROW1"
 #: Smaller record batches are concatenated, so that the checks' fixed costs are paid once.
@@ -54,6 +53,7 @@ class ArrowSource:
         with _open_file(uri) as source:
             contents = read_ipc_contents(uri, source, is_stream=is_stream)
         with _open_reader(uri, options) as (reader, _, _):
+            check_members(uri, len(reader.schema), options.max_members, "columns")
             if not is_stream and reader.num_record_batches != len(contents.batches):
                 num_batches = len(contents.batches)
                 problem = f"its footer lists {reader.num_record_batches} record batches, but the file has {num_batches}"
@@ -82,9 +82,7 @@ class ArrowSource:
                     "DC901", unit.uri, "its record batches do not have the rows that they claim", "rewrite the file"
                 )
             if start == unit.row_start:
-                fields = [reader.schema.field(index) for index in columns]
-                none = [pa.nulls(0, field.type) for field in fields]
-                batch = Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=pa.schema(fields)), start)
+                batch = Batch.from_arrow(no_rows(reader.schema.field(index) for index in columns), start)
                 yield _with_unreadable(batch, unreadable)
 
 
@@ -204,11 +202,11 @@ def _join_small(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held: list[pa.RecordBatch] = []
     held_bytes = 0
     for batch in batches:
-        if held and held_bytes + batch.nbytes > JOIN_BELOW_BYTES:
+        if held and held_bytes + num_bytes_of(batch) > JOIN_BELOW_BYTES:
             yield from _concatenate(held)
             held, held_bytes = [], 0
         held.append(batch)
-        held_bytes += batch.nbytes
+        held_bytes += num_bytes_of(batch)
     if held:
         yield from _concatenate(held)
 

@@ -16,13 +16,11 @@ import pyarrow.ipc as ipc
 from datacheck.errors import SourceError
 from datacheck.sources.base import REWRITE_FILE
 
-__all__ = ["BatchSize", "IpcContents", "read_ipc_contents"]
-
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 _CONTINUATION = b"\xff\xff\xff\xff"
 #: Bytes of one entry of the footer's lists.
 _BLOCK_BYTES = 24
-#: Messages may be padded to so many bytes.
+#: The most bytes that a message may be padded to.
 _PADDING_BYTES = 64
 
 

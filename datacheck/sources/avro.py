@@ -1,6 +1,6 @@
 """Avro object container files: blocks of records, each decompressed in bounded memory and read by fastavro.
 
-A file says nowhere how many records it has, so one that was cut between two blocks cannot be told from a shorter one.
+A file does not record how many records it has, so one that was cut between two blocks looks like a shorter one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, Any, ClassVar
 
 import pyarrow as pa
 
+from datacheck.arrow_layouts import no_rows
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import (
@@ -27,13 +28,12 @@ from datacheck.sources.base import (
     ReadOptions,
     WorkUnit,
     fingerprint_of,
+    plan_in_order,
 )
 from datacheck.sources.error_translation import check_bytes, check_rows, translate_inspect_errors, translate_read_errors
 from datacheck.sources.optional import import_library
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
-
-__all__ = ["AvroSource", "iter_records"]
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
@@ -60,27 +60,13 @@ class AvroSource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        units: list[WorkUnit] = []
-        row = 0
         with open_file(uri) as file:
             container = _Container.read(uri, file, options)
-            for blocks in _runs(_blocks(container, file, container.start)):
-                count = sum(block.num_records for block in blocks)
-                units.append(
-                    WorkUnit(
-                        uri,
-                        self.format,
-                        len(units),
-                        fingerprint,
-                        row,
-                        count,
-                        byte_start=blocks[0].start,
-                        options=options,
-                    )
-                )
-                row += count
-        units = units or [WorkUnit(uri, self.format, 0, fingerprint, 0, 0, byte_start=container.start, options=options)]
-        return InputInfo(uri, self.format, fingerprint.size, row, tuple(units))
+            unit = WorkUnit(uri, self.format, 0, fingerprint, 0, 0, byte_start=container.start, options=options)
+            runs = _runs(_blocks(container, file, container.start))
+            return plan_in_order(
+                unit, ((sum(block.num_records for block in run), {"byte_start": run[0].start}) for run in runs)
+            )
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
@@ -90,8 +76,7 @@ class AvroSource:
             container = _Container.read(unit.uri, file, unit.options)
             schema = _arrow_schema(unit.uri, container.schema, unit.options.columns)
             if not left:
-                none = [pa.nulls(0, field.type) for field in schema]
-                yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=schema), row)
+                yield Batch.from_arrow(no_rows(schema), row)
             for block in _blocks(container, file, unit.byte_start):
                 if left <= 0:
                     break
@@ -140,7 +125,7 @@ class _Container:
         metadata = _read_metadata(file)
         codec = metadata.get("avro.codec", b"null").decode()
         if codec not in _DECOMPRESS:
-            problem = f"its blocks are compressed with {plain(codec, 40)}, which is not read"
+            problem = f"its blocks are compressed with {plain(codec, 40)}, which is not supported"
             raise SourceError("DC901", uri, problem, "write it with deflate or zstandard")
         schema = json.loads(metadata["avro.schema"])
         _check_schema(uri, schema)
@@ -149,14 +134,16 @@ class _Container:
         return cls(uri, schema, parsed, codec, sync, file.tell(), options)
 
     def records(self, block: _Block, file: IO[bytes]) -> Iterator[Any]:
-        """The records of a block; raises where its bytes are not those of so many records."""
+        """The records of a block; raises where its bytes do not hold that number of records."""
         import fastavro
 
         check_bytes(self.uri, block.num_bytes, self.options.max_bytes_at_once, "a block")
         file.seek(block.data_start)
         packed = file.read(block.num_bytes)
-        data = _DECOMPRESS[self.codec](packed, self.options.max_bytes_at_once + 1)
-        check_bytes(self.uri, len(data), self.options.max_bytes_at_once, "a decompressed block")
+        # The parts that a library joins, and the records, are in memory, too.
+        limit = self.options.max_bytes_at_once // 4
+        data = _DECOMPRESS[self.codec](packed, limit + 1)
+        check_bytes(self.uri, len(data), limit, "a decompressed block")
         check_rows(self.uri, block.num_records, len(data), "a block")
         stream = io.BytesIO(data)
         for _ in range(block.num_records):
@@ -248,7 +235,7 @@ def _keep(data: bytes, _limit: int) -> bytes:
     return data
 
 
-#: How each codec decompresses to at most so many bytes.
+#: How each codec decompresses to at most a given number of bytes.
 _DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
     "null": _keep,
     "deflate": _inflate,
@@ -259,7 +246,7 @@ _DECOMPRESS: dict[str, Callable[[bytes, int], bytes]] = {
 
 
 def _check_schema(uri: str, schema: Any) -> None:
-    """Raise ``SourceError`` for a schema of which a few bytes can make a reader run out of memory or stack."""
+    """Raise ``SourceError`` for a schema that lets a few bytes make a reader run out of memory or stack."""
     pending: list[tuple[Any, int, frozenset[str]]] = [(schema, 0, frozenset())]
     named: set[str] = set()
     while pending:

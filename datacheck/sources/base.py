@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from datacheck.errors import SourceError, UsageError
 from datacheck.storage.base import Fingerprint
+from datacheck.storage.os_calls import KEEPS_CHANGE_TIME
 from datacheck.storage.registry import storage_of
 
 if TYPE_CHECKING:
     # Listing files needs neither NumPy nor Arrow.
     from datacheck.batch import Batch
+    from datacheck.sources.deleted_rows import DeletedRows
 
-__all__ = [
-    "NULL_WORDS",
-    "REWRITE_FILE",
-    "TARGET_BATCH_BYTES",
-    "TARGET_UNIT_BYTES",
-    "WHITESPACE",
-    "InputInfo",
-    "ReadOptions",
-    "RowsAre",
-    "Source",
-    "WorkUnit",
-    "check_unchanged",
-    "fingerprint_of",
-    "split_rows",
-]
 
 #: The delimiter of text whose columns are separated by any number of blanks.
 WHITESPACE = "whitespace"
@@ -46,13 +35,15 @@ TARGET_BATCH_BYTES = 16 << 20
 
 #: What the rows of an array file are: the file itself, which is one sample, or the entries along each array's first axis.
 RowsAre = Literal["file", "first-axis"]
+#: A sample of a file's content: so many parts of so many bytes. A smaller file is its own sample.
+_SAMPLED_PARTS, _SAMPLED_BYTES = 64, 64 << 10
 #: The default limits of ``ReadOptions.max_expanded_bytes``.
 MAX_BYTES_AT_ONCE, MAX_BYTES_IN_STEPS = 1 << 30, 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How inputs are read, the same for every format; a source uses what applies to it.
+    """How inputs are read, for all formats; a source uses what applies to it.
 
     ``columns`` limits reading to some columns. ``by_columns`` allows batches of a few columns each, for work that never
     looks across columns. ``keep_going`` yields what can be read of a damaged Parquet file, with the errors in
@@ -61,11 +52,15 @@ class ReadOptions:
     The limits bound how far a file may expand. ``max_expanded_bytes`` is, unless set, 1 GiB for what must be in memory at
     once (a compressed record batch, a decoded value) and 64 GiB for an archive that is decompressed step by step.
     ``verify_checksums`` compares the checksums of Parquet pages and zip members with their bytes.
+    ``trust_statistics`` leaves Parquet column chunks unread whose statistics prove that no value breaks a rule.
     ``max_whole_file_bytes`` bounds the decoded columns that a check of all rows at once may hold in memory.
     ``table_version`` pins the version of a Delta table or a Lance dataset, or the snapshot of an Iceberg table; None reads the
     newest. ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
     row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
 
+    ``deleted`` are the rows of a data file that its table has deleted.
+    ``said_sizes`` are the label files that say the size of an image, each with its width and height.
+    ``nan_fields`` are those whose schema allows NaN, which a chunk that was never written may then stand for.
     ``look_into`` decodes images and audio that lie as bytes in a column, and describes them in columns beside it.
 
     The others are for text tables (CSV, TSV, TXT):
@@ -86,6 +81,7 @@ class ReadOptions:
     dtypes: tuple[tuple[str, str], ...] = ()
     keep_going: bool = False
     verify_checksums: bool = True
+    trust_statistics: bool = False
     max_expanded_bytes: int | None = None
     max_expansion_ratio: int = 1000
     max_members: int = 100_000
@@ -95,6 +91,9 @@ class ReadOptions:
     array_name: str | None = None
     look_into: bool = False
     table_version: int | None = None
+    deleted: DeletedRows | None = None
+    said_sizes: tuple[tuple[str, float, float], ...] = ()
+    nan_fields: tuple[str, ...] = ()
     csv_delimiter: str | None = None
     csv_decimal: str = "."
     csv_thousands: str = ""
@@ -152,7 +151,8 @@ class WorkUnit:
     record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
     that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
     ``byte_start`` is where the unit begins in a file of records, blocks or lines, and ``byte_stop`` where it ends, if it does
-    before the end of the file; ``first_line`` is the number of its first line.
+    before the end of the file; ``first_line`` is the number of its first line. ``data`` is what is in memory already, of the
+    format ``memory``.
     """
 
     uri: str
@@ -169,6 +169,7 @@ class WorkUnit:
     arrays: tuple[tuple[str, str, Fingerprint], ...] = ()
     first_line: int = 1
     options: ReadOptions = field(default_factory=ReadOptions)
+    data: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ class InputInfo:
     """What a source knows about an input before it reads its rows.
 
     ``num_rows`` is None if unknown before reading. ``aligned`` is False for an archive whose arrays do not form a table:
-    they can be scanned one by one, but not cleaned, and ``problem`` says which lengths they have.
+    they can be scanned one by one, but not cleaned, and ``problem`` says which lengths they have. ``is_partial`` says that
+    some units were left out, for a sample.
     """
 
     uri: str
@@ -186,7 +188,29 @@ class InputInfo:
     units: tuple[WorkUnit, ...]
     aligned: bool = True
     problem: str = ""
+    is_partial: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def for_other_machines(self) -> InputInfo:
+        """With samples of the content, by which machines know files whose inodes they see otherwise."""
+        return self._with_states(_sampled)
+
+    def with_contents(self, contents: Mapping[str, str]) -> InputInfo:
+        """With hashes of all of the content, by URI, in place of samples."""
+        return self._with_states(
+            lambda uri, state: replace(state, sample=contents[uri]) if state.sample and uri in contents else state
+        )
+
+    def _with_states(self, change: Callable[[str, Fingerprint], Fingerprint]) -> InputInfo:
+        units = [
+            replace(
+                unit,
+                fingerprint=change(unit.uri, unit.fingerprint),
+                arrays=tuple((name, uri, change(uri, state)) for name, uri, state in unit.arrays),
+            )
+            for unit in self.units
+        ]
+        return replace(self, units=tuple(units))
 
 
 class Source(Protocol):
@@ -206,7 +230,7 @@ class Source(Protocol):
 def fingerprint_of(uri: str) -> Fingerprint:
     """The current fingerprint of a file; raises ``SourceError`` (DC902) where it cannot be read."""
     try:
-        return storage_of(uri).stat(uri).fingerprint
+        return storage_of(uri).stat(uri, recent=True).fingerprint
     except OSError as error:
         raise SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions") from None
 
@@ -217,9 +241,59 @@ def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
         now = fingerprint_of(uri)
     except SourceError as error:
         raise SourceError("DC908", uri, f"it disappeared while it was read ({error.problem})", "run again") from None
-    if now != fingerprint:
+    if now != fingerprint and not _is_seen_elsewhere(uri, now, fingerprint):
         problem = f"{fingerprint.size:,} bytes at the start, {now.size:,} bytes now, or a newer modification time"
         raise SourceError("DC908", uri, problem, "run again when no other process writes to it")
+
+
+def plan_in_order(unit: WorkUnit, parts: Iterable[tuple[int, Mapping[str, Any]]]) -> InputInfo:
+    """An input of units that follow each other, for each the number of its rows and what else differs from ``unit``.
+
+    Without parts, ``unit`` is the only one.
+    """
+    units: list[WorkUnit] = []
+    row = unit.row_start
+    for count, others in parts:
+        units.append(replace(unit, index=len(units), row_start=row, num_rows=count, **others))
+        row += count
+    return InputInfo(unit.uri, unit.format, unit.fingerprint.size, row, tuple(units) or (unit,))
+
+
+def _is_seen_elsewhere(uri: str, now: Fingerprint, before: Fingerprint) -> bool:
+    """Whether a file was inspected through another mount, where it has another inode, or is a copy of that file."""
+    if not before.sample or replace(now, inode=before.inode) != before:
+        return False
+    if KEEPS_CHANGE_TIME and now.ctime_ns == before.ctime_ns:
+        # One file of a server: no program can set back the time of its last change.
+        return True
+    return before.sample == (_content_of(uri, now) if ":" in before.sample else _sample_of(uri, now))
+
+
+def _sampled(uri: str, fingerprint: Fingerprint) -> Fingerprint:
+    return fingerprint if fingerprint.version else replace(fingerprint, sample=_sample_of(uri, fingerprint))
+
+
+@lru_cache(maxsize=4096)
+def _content_of(uri: str, fingerprint: Fingerprint) -> str:  # noqa: ARG001 - it says which version was read
+    """The hash of a file; empty if it cannot be read."""
+    try:
+        return storage_of(uri).content_hash(uri)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=4096)
+def _sample_of(uri: str, fingerprint: Fingerprint) -> str:
+    """A hash of parts of a file that are spread evenly, its beginning and end among them; empty if it cannot be read."""
+    size, count = fingerprint.size, min(_SAMPLED_PARTS, -(-fingerprint.size // _SAMPLED_BYTES))
+    last, digest = max(0, size - _SAMPLED_BYTES), hashlib.sha256()
+    try:
+        with storage_of(uri).open(uri, recent=True) as file:
+            for part in range(count):
+                digest.update(file.read_at(last * part // max(1, count - 1), _SAMPLED_BYTES))
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def split_rows(

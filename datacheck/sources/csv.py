@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,11 @@ from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, Wo
 from datacheck.sources.csv_header import Header, read_header
 from datacheck.sources.csv_lines import LineTooLongError, TextBlock, read_blocks
 from datacheck.sources.csv_types import ColumnTypes
-from datacheck.sources.error_translation import check_expansion, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.packed import ByteStream, open_packed
 from datacheck.sources.recognizers import is_number_table
 from datacheck.sources.text_parsing import Notation, convert, convert_cells
-from datacheck.storage.registry import open_file
 from datacheck.text import quantity
-
-__all__ = ["CsvSource", "TxtSource"]
 
 #: Bytes that are parsed at a time; no line may be much longer.
 BLOCK_BYTES = 4 << 20
@@ -118,25 +116,14 @@ class _Cells:
     lines: IntArray | None = None
 
 
-class _Stream(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
 @contextmanager
-def _open_stream(uri: str, options: ReadOptions, *, is_decoded: bool = True) -> Iterator[_Stream]:
-    """The bytes of a file, decompressed, and as UTF-8 if ``is_decoded``."""
-    with open_file(uri) as file:
-        if uri.lower().endswith(".gz"):
-            import gzip
-
-            with gzip.open(file) as expanded:
-                bounded = _Bounded(uri, expanded, options)
-                yield _as_utf8(bounded, options) if is_decoded else bounded
-        else:
-            yield _as_utf8(file, options) if is_decoded else file
+def _open_stream(uri: str, options: ReadOptions) -> Iterator[ByteStream]:
+    """The bytes of a file, decompressed, as UTF-8."""
+    with open_packed(uri, options) as stream:
+        yield _as_utf8(stream, options)
 
 
-def _as_utf8(stream: _Stream, options: ReadOptions) -> _Stream:
+def _as_utf8(stream: ByteStream, options: ReadOptions) -> ByteStream:
     if codecs.lookup(options.csv_encoding).name in ("utf-8", "ascii"):
         return stream
     return _Transcoded(stream, options.csv_encoding)
@@ -145,7 +132,7 @@ def _as_utf8(stream: _Stream, options: ReadOptions) -> _Stream:
 class _Transcoded(io.RawIOBase):
     """A stream in another encoding, as UTF-8."""
 
-    def __init__(self, stream: _Stream, encoding: str) -> None:
+    def __init__(self, stream: ByteStream, encoding: str) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
@@ -154,23 +141,6 @@ class _Transcoded(io.RawIOBase):
             if text := self._decoder.decode(data):
                 return text.encode("utf-8", "surrogatepass")
         return self._decoder.decode(b"", final=True).encode()
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that stops at the limits of decompression."""
-
-    def __init__(self, uri: str, stream: _Stream, options: ReadOptions) -> None:
-        self._uri, self._stream, self._options = uri, stream, options
-        self._packed, self._expanded = fingerprint_of(uri).size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._expanded += len(data)
-        check_expansion(self._uri, self._expanded, self._packed, 1, self._options)
-        return data
 
 
 def _open_table(uri: str, options: ReadOptions) -> _Table:
@@ -354,7 +324,7 @@ def _to_source_error(uri: str, options: ReadOptions, error: Exception) -> Source
 def _find_bad_byte(uri: str, options: ReadOptions) -> SourceError:
     decoder = codecs.getincrementaldecoder("utf-8")()
     position, line = 0, 1
-    with _open_stream(uri, options, is_decoded=False) as file:
+    with open_packed(uri, options) as file:
         while chunk := file.read(1 << 20):
             waiting = len(decoder.getstate()[0])
             try:

@@ -13,9 +13,8 @@ from functools import cached_property
 from datacheck.errors import SourceError
 from datacheck.sources.base import WHITESPACE, ReadOptions
 from datacheck.sources.csv_lines import Dialect
+from datacheck.sources.error_translation import check_members
 from datacheck.sources.recognizers import is_number
-
-__all__ = ["Header", "read_header"]
 
 #: Delimiters to try on a file that seems to have one column, and how many of its lines must agree.
 _DELIMITERS = (";", "\t", "|", ",")
@@ -45,6 +44,7 @@ def read_header(uri: str, head: str, options: ReadOptions) -> Header:
     if first is None:
         raise SourceError("DC901", uri, "it has no header, only empty lines", "write column names in its first line")
     cells, num_lines = first
+    check_members(uri, len(cells), options.max_members, "columns")
     has_header = options.csv_header
     if has_header is None:
         has_header = not (is_txt and all(map(is_number, cells)))

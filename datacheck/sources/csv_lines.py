@@ -17,14 +17,14 @@ import numpy as np
 
 from datacheck.leaves import BoolArray, IntArray
 
-__all__ = ["BadLine", "Dialect", "LineTooLongError", "TextBlock", "read_blocks"]
-
 _LF, _CR = 10, 13
 _NOT_CLOSED = "a quote is opened and not closed"
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)?")
 
 
 class Stream(Protocol):
+    """A file, as far as it is read here."""
+
     def read(self, size: int = -1, /) -> bytes: ...
 
 

@@ -10,8 +10,6 @@ import pyarrow as pa
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.text_parsing import Notation, convert, convert_cells, count_lookalikes, may_convert
 
-__all__ = ["ColumnTypes"]
-
 #: Types to try, from narrow to wide. Text always fits.
 _CANDIDATES = (
     pa.int64(),

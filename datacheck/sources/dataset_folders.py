@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,6 @@ from datacheck.storage.base import Entry, Storage
 from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain
-
-__all__ = ["MAX_LOG_BYTES", "dataset_above", "dataset_folder", "log_error", "log_errors", "part_of", "read_bounded"]
 
 #: The largest file of a log that is read.
 MAX_LOG_BYTES = 256 << 20
@@ -43,7 +42,7 @@ def dataset_above(storage: Storage, uri: str) -> tuple[str, Format] | None:
 
 
 def log_error(uri: str, problem: str, remedy: str) -> SourceError:
-    """The error of a table whose log does not say, in a way that is known here, which rows it has."""
+    """The error of a table whose log does not say, in a way that datacheck supports, which rows it has."""
     return SourceError("DC914", uri, problem, remedy)
 
 
@@ -64,7 +63,7 @@ def log_errors(uri: str, remedy: str) -> Iterator[None]:
 def part_of(folder: str, name: str) -> str:
     """The URI of a file that an index of ``folder`` names; raises ``SourceError`` for a name that leads out of it."""
     if not name or name.startswith("/") or "\\" in name or "\0" in name or "://" in name or ".." in name.split("/"):
-        problem = f"it names the file {plain(repr(name), 120)}, which leads out of its folder"
+        problem = f"it names the file {plain(repr(name), 120)}, which is outside its folder"
         raise log_error(folder, problem, "copy the file into the folder and write the index again")
     return posixpath.join(folder, name)
 
@@ -72,7 +71,9 @@ def part_of(folder: str, name: str) -> str:
 def read_bounded(uri: str, limit: int = MAX_LOG_BYTES) -> bytes:
     """The content of a file of a log; raises ``SourceError`` where it is larger than ``limit``, and ``OSError``."""
     with storage_of(uri).open(uri) as file:
-        content = file.read(limit + 1)
+        size = file.seek(0, os.SEEK_END)
+        # A buffer of the limit would be made for it, however small the file is.
+        content = file.read_at(0, min(size, limit + 1))
     if len(content) > limit:
         raise SourceError("DC904", uri, f"it has more than {limit:,} bytes", "shorten the log with a checkpoint")
     return content

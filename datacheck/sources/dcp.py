@@ -26,14 +26,12 @@ from datacheck.leaves import FLOAT_FORMATS
 from datacheck.sources.archive import data_offset
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dataset_folders import part_of, read_bounded
-from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import check_members, translate_inspect_errors, translate_read_errors
 from datacheck.sources.folder_recognizers import DCP_METADATA, DCP_SUFFIX
 from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
 from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import join_limited, plain
-
-__all__ = ["DcpSource"]
 
 Array = np.ndarray[Any, Any]
 
@@ -61,9 +59,7 @@ class DcpSource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         index = _index(uri)
-        if len(index.tensors) > options.max_members:
-            problem = f"it has {len(index.tensors):,} tensors, more than {options.max_members:,}"
-            raise SourceError("DC904", uri, problem, "if the checkpoint is trusted, raise the limit max_members")
+        check_members(uri, len(index.tensors), options.max_members, "tensors")
         arrays = [_array(uri, tensor, options) for tensor in index.tensors]
         return plan_arrays(uri, self.format, fingerprint_of(uri), arrays, options, index.num_bytes)
 
@@ -128,7 +124,7 @@ def _read_index(uri: str, fingerprint: Fingerprint) -> _Index:  # noqa: ARG001 -
             stored[str(key["fqn"]), start] = _Chunk(start, (), name, offset, length)
     tensors = []
     for name, described in record["state_dict_metadata"].items():
-        # What is not a tensor is a pickle, which is not looked into.
+        # What is not a tensor is a pickle, which is not read.
         if described.kind == "TensorStorageMetadata":
             tensors.append(_tensor(str(name), described, stored))
     return _Index(tuple(tensors), files)
@@ -144,7 +140,7 @@ def _tensor(name: str, described: _Record, stored: dict[tuple[str, tuple[int, ..
         chunk = stored.get((name, start))
         ends = [first + size for first, size in zip(start, sizes, strict=False)]
         if len(start) != len(shape) or len(sizes) != len(shape) or any(map(int.__gt__, ends, shape)):
-            problem = f"a chunk at {start} of size {sizes} is not inside of its shape {shape}"
+            problem = f"a chunk at {start} of size {sizes} lies outside its shape {shape}"
         elif chunk is None:
             problem = f"the metadata do not say where the chunk at {start} is stored, or it is transformed"
         else:

@@ -1,7 +1,7 @@
 """Delta tables: the log says which Parquet files a version of the table has. Those are read, and no others.
 
 The log is that of https://github.com/delta-io/delta/blob/master/PROTOCOL.md: commits as JSON, and now and then a checkpoint
-of what they add up to, as Parquet. What a reader must know and is not known here is refused, never guessed.
+of what they add up to, as Parquet. What a reader must support and datacheck does not is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from datacheck.batch import Batch
-from datacheck.errors import SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
+from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import log_error, log_errors, part_of, read_bounded
+from datacheck.sources.deleted_rows import DeletedRows, decode_z85
 from datacheck.sources.discover import InputFile
-from datacheck.sources.error_translation import HIVE_NULL
+from datacheck.sources.error_translation import HIVE_NULL, check_members
 from datacheck.sources.folder_recognizers import DELTA_LOG
+from datacheck.sources.logged_table import LoggedTable
+from datacheck.sources.parquet_footer import check_footer
 from datacheck.storage.registry import open_file, storage_of
-from datacheck.text import join_limited, quantity
-
-__all__ = ["DeltaSource", "list_delta"]
+from datacheck.text import join_limited, plain
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _ACTIONS = ("add", "remove", "protocol", "metaData")
+#: The number of characters of the UUID at the end of the name of a file of deletion vectors.
+_UUID_CHARACTERS = 20
 _EXPORT = "export the version that you train on to plain Parquet"
 #: What a reader needs for a feature is either nothing, or checked where it is used.
 _FEATURES = frozenset({
@@ -44,23 +46,19 @@ _DTYPES = {
 def list_delta(uri: str, options: ReadOptions) -> list[InputFile]:
     """The Parquet files of a Delta table, at ``options.table_version`` or the newest one, with their partition columns.
 
-    Raises ``SourceError``: DC914 for what is not known here, DC911 where a part of the log is missing.
+    Raises ``SourceError``: DC914 for what datacheck does not support, DC911 where a part of the log is missing.
     """
     with log_errors(uri, _EXPORT):
         return _list_files(uri, options)
 
 
-class DeltaSource:
-    """Says why the log of a table cannot be followed; where it can, its files are read as Parquet."""
+class DeltaSource(LoggedTable):
+    """The folder of a Delta table."""
 
     format: ClassVar[str] = "delta"
 
-    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        list_delta(uri, options)
-        raise log_error(uri, "it is the folder of a table", "name the folder, not this")
-
-    def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        raise log_error(unit.uri, "it is the folder of a table", "name the folder, not this")
+    def list_files(self, uri: str, options: ReadOptions) -> list[InputFile]:
+        return list_delta(uri, options)
 
 
 def _list_files(uri: str, options: ReadOptions) -> list[InputFile]:
@@ -69,11 +67,25 @@ def _list_files(uri: str, options: ReadOptions) -> list[InputFile]:
     files = []
     for path, values in sorted(state.files.items()):
         partitions = tuple((name, HIVE_NULL if value is None else value) for name, value in values.items())
-        read = replace(options, partitions=partitions, dtypes=options.dtypes or dtypes)
+        deleted = _deleted_rows(uri, state.vectors[path]) if path in state.vectors else None
+        read = replace(options, partitions=partitions, dtypes=options.dtypes or dtypes, deleted=deleted)
         files.append(InputFile(part_of(uri, path), read, "parquet"))
     if not files:
         raise log_error(uri, f"version {state.version} of the table has no files", "pass a version that has rows")
     return files
+
+
+def _deleted_rows(uri: str, vector: dict[str, Any]) -> DeletedRows:
+    """The deletion vector of a file, by its record in the log."""
+    kind, text = str(vector["storageType"]), str(vector["pathOrInlineDv"])
+    size, cardinality = int(vector["sizeInBytes"]), int(vector["cardinality"])
+    if kind == "i":
+        return DeletedRows(cardinality, inline=decode_z85(text)[:size])
+    if kind != "u" or len(text) < _UUID_CHARACTERS:
+        raise log_error(uri, f"a deletion vector lies outside the table ({plain(text, 80)})", _EXPORT)
+    prefix, name = text[:-_UUID_CHARACTERS], uuid.UUID(bytes=decode_z85(text[-_UUID_CHARACTERS:]))
+    path = posixpath.join(prefix, f"deletion_vector_{name}.bin")
+    return DeletedRows(cardinality, uri=part_of(uri, path), offset=int(vector.get("offset") or 0), size=size)
 
 
 @dataclass(slots=True)
@@ -83,7 +95,7 @@ class _State:
     uri: str
     version: int
     files: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    vectors: set[str] = field(default_factory=set)
+    vectors: dict[str, dict[str, Any]] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -91,12 +103,14 @@ class _State:
         if added := action.get("add"):
             path = unquote(added["path"])
             self.files[path] = dict(added.get("partitionValues") or {})
-            (self.vectors.add if added.get("deletionVector") else self.vectors.discard)(path)
+            self.vectors.pop(path, None)
+            if added.get("deletionVector"):
+                self.vectors[path] = added["deletionVector"]
         elif removed := action.get("remove"):
             path = unquote(removed["path"])
             # An update of a deletion vector adds the file again in the same commit, in any order.
             self.files.pop(path, None)
-            self.vectors.discard(path)
+            self.vectors.pop(path, None)
         self.protocol = action.get("protocol") or self.protocol
         self.metadata = action.get("metaData") or self.metadata
 
@@ -106,19 +120,15 @@ class _State:
         unknown = sorted(map(str, features - _FEATURES))
         if unknown or int(self.protocol.get("minReaderVersion") or 1) > 3:
             what = join_limited(unknown) if unknown else f"version {self.protocol['minReaderVersion']} of the protocol"
-            raise log_error(self.uri, f"reading the Delta table needs {what}, which is not known here", _EXPORT)
+            raise log_error(
+                self.uri, f"reading the Delta table needs {what}, which datacheck does not support", _EXPORT
+            )
         mode = dict(self.metadata.get("configuration") or {}).get("delta.columnMapping.mode", "none")
         if mode != "none":
             problem = (
                 "the Delta table maps the names of its columns (delta.columnMapping.mode), which is not applied here"
             )
             raise log_error(self.uri, problem, _EXPORT)
-        if self.vectors:
-            some = quantity(len(self.vectors), "file")
-            problem = f"rows of {some} are deleted by deletion vectors, which are not applied here"
-            raise log_error(
-                self.uri, problem, f"{_EXPORT}, or purge the deletion vectors (REORG TABLE ... APPLY (PURGE))"
-            )
 
     def partition_dtypes(self) -> tuple[tuple[str, str], ...]:
         names = list(self.metadata.get("partitionColumns") or ())
@@ -159,9 +169,7 @@ def _replay(uri: str, options: ReadOptions) -> _State:
 def _apply(state: _State, actions: Iterable[dict[str, Any]], options: ReadOptions) -> None:
     for action in actions:
         state.apply(action)
-        if len(state.files) > options.max_members:
-            problem = f"it has more than {options.max_members:,} files"
-            raise SourceError("DC904", state.uri, problem, "if the table is trusted, raise the limit max_members")
+        check_members(state.uri, len(state.files), options.max_members, "files")
 
 
 def _checkpoints(names: Iterable[str]) -> dict[int, list[str]]:
@@ -180,13 +188,14 @@ def _checkpoints(names: Iterable[str]) -> dict[int, list[str]]:
 def _checkpoint_actions(uri: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with open_file(uri) as file, pq.ParquetFile(file) as parquet:
+    check_footer(uri, None, ReadOptions())
+    with open_file(uri) as file, pq.ParquetFile(file, thrift_container_size_limit=ReadOptions().max_members) as parquet:
         wanted = [name for name in parquet.schema_arrow.names if name in (*_ACTIONS, "sidecar")]
         for batch in parquet.iter_batches(1024, columns=wanted):
             for record in batch.to_pylist():
                 if record.get("sidecar"):
                     raise log_error(
-                        uri, "the checkpoint of its log has sidecar files, which are not known here", _EXPORT
+                        uri, "the checkpoint of its log has sidecar files, which datacheck does not support", _EXPORT
                     )
                 yield {key: _as_mapping(value) for key, value in record.items() if value is not None}
 

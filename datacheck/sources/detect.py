@@ -16,13 +16,12 @@ from datacheck.formats import (
     load,
     unread_format_of,
 )
-from datacheck.sources.base import REWRITE_FILE, Source
+from datacheck.sources.base import REWRITE_FILE, InputInfo, Source
 from datacheck.sources.dataset_folders import dataset_folder
+from datacheck.sources.discover import InputFile
 from datacheck.sources.probe import read_head
 from datacheck.storage.registry import storage_of
-from datacheck.text import plain
-
-__all__ = ["format_of", "get_source", "source_for"]
+from datacheck.text import join_fitting, plain
 
 _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
 
@@ -30,6 +29,9 @@ _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z")
 @functools.cache
 def get_source(format: str) -> Source:  # noqa: A002 - the word that units and reports use
     """The source of a format by its name; raises ``UsageError`` for an unknown one."""
+    if format == "memory":
+        in_memory: Source = load("datacheck.sources.memory:MemorySource")()
+        return in_memory
     record = get_format(format)
     if not record.source:
         raise UsageError(f"format {format!r} can be written, but not read")
@@ -40,6 +42,19 @@ def get_source(format: str) -> Source:  # noqa: A002 - the word that units and r
 def source_for(uri: str, format: str = "") -> Source:  # noqa: A002 - the word that units and reports use
     """The source that reads a file: of ``format``, or by the suffix of its name and its first bytes; raises ``SourceError``."""
     return get_source(format or format_of(uri).name)
+
+
+def inspect_input(file: InputFile) -> InputInfo:
+    """What the header of a file says; raises ``SourceError``, DC911 for a missing file that a log or an index names."""
+    try:
+        return source_for(file.uri, file.format).inspect(file.uri, file.options)
+    except SourceError as error:
+        if error.code != "DC902" or not file.format or storage_of(file.uri).exists(file.uri):
+            raise
+        problem = f"{error.problem}, and the log or index of its dataset names it"
+        raise SourceError(
+            "DC911", file.uri, problem, "fetch or restore it, or pin a version of a table whose files exist"
+        ) from None
 
 
 def format_of(uri: str) -> Format:
@@ -95,8 +110,11 @@ def _unknown(uri: str, head: bytes) -> SourceError:
     name = plain(PurePath(uri).name)
     if (unread := unread_format_of(name, head)) is not None:
         return SourceError("DC909", uri, f"{name!r} is {unread.name}, which datacheck does not read", unread.remedy)
+    if name.lower().endswith((".yaml", ".yml")):
+        remedy = "give a schema to --schema, and a pipeline to 'datacheck run'"
+        return SourceError("DC909", uri, f"{name!r} is a YAML file, not data", remedy)
     if name.lower().endswith(_PACKED):
         problem = f"{name!r} is compressed or an archive; unpack it first"
     else:
         problem = f"neither the name {name!r} nor its first bytes are those of a known format"
-    return SourceError("DC909", uri, problem, f"known suffixes: {' '.join(known_suffixes())}")
+    return SourceError("DC909", uri, problem, f"known suffixes: {join_fitting(known_suffixes())}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import itertools
 import os
 import posixpath
 import re
@@ -17,12 +18,13 @@ from datacheck.findings import Finding
 from datacheck.formats import Format, format_of_name, known_suffixes, load, unread_format_of_name
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import dataset_folder
+from datacheck.sources.label_files import Images
 from datacheck.sources.skipped_files import is_companion, is_counted, is_counted_folder, skipped_finding
-from datacheck.storage.base import Entry, Storage
-from datacheck.storage.registry import LOCAL, storage_of
-from datacheck.text import plain
-
-__all__ = ["InputFile", "Inputs", "discover", "expand_inputs", "is_folder", "skipped_findings"]
+from datacheck.storage.base import Entry, Storage, StoreError
+from datacheck.storage.object_uri import hide_secrets
+from datacheck.storage.os_calls import local_uri
+from datacheck.storage.registry import LOCAL, known_schemes, storage_of
+from datacheck.text import join_fitting, plain
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -45,15 +47,17 @@ class Inputs:
 
     Attributes:
         files: each once, in the order of the paths.
-        skipped: for each folder or glob as written, what lies in it and may hold data, but is no input.
+        skipped: for each folder or glob as written, what it contains that may hold data but is not an input.
         folders: the entries of every folder that was searched.
         listed: the folders with a log or an index that named their files.
+        labels: the findings on the label files of images; None if they were not looked into.
     """
 
     files: Sequence[InputFile]
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     folders: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
     listed: Collection[str] = ()
+    labels: Sequence[Finding] | None = None
 
 
 def expand_inputs(
@@ -70,7 +74,7 @@ def discover(
 ) -> Inputs:
     """Find the files that paths, folders and globs stand for.
 
-    A folder stands for every file below it with a known suffix; names that begin with ``.`` or ``_`` are skipped, and so
+    A folder means every file below it with a known suffix; names that begin with ``.`` or ``_`` are skipped, and so
     are links that lead back. A folder that is one dataset (a Zarr store) is one input, and one with a log or an index (a
     Delta table) stands for the files that it names. A glob may use ``**``; every file that it matches is taken, whatever
     its suffix, unless its last part matches any name. Folders named
@@ -80,16 +84,29 @@ def discover(
     written = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     search = _Search()
     found: dict[str, InputFile] = {}
+    options = options or ReadOptions()  # one object, so that what follows from it is worked out once
     for path in written:
-        for uri in _expand(os.fspath(path), search):
-            for file in _input_files(uri, options or ReadOptions(), search.datasets.get(uri)):
-                found.setdefault(posixpath.normpath(file.uri), file)
+        path = hide_secrets(os.fspath(path))
+        try:
+            for uri in _expand(local_uri(path), search):
+                for file in _input_files(uri, options, search.datasets.get(uri)):
+                    found.setdefault(posixpath.normpath(file.uri), file)
+        except StoreError as error:
+            raise UsageError(f"{plain(path)}: {plain(error.strerror or str(error), 600)}") from None
     skipped = {
         root: [path for path in paths if posixpath.normpath(path) not in found]
         for root, paths in search.skipped.items()
     }
     skipped = {root: paths for root, paths in skipped.items() if paths}
     return Inputs(list(found.values()), skipped, search.folders, list(search.datasets))
+
+
+def common_folder(uris: Sequence[str]) -> str:
+    """The folder that files have in common; the file itself if there is one."""
+    if len(uris) == 1:
+        return uris[0]
+    pairs = zip(min(uris).split("/")[:-1], max(uris).split("/")[:-1], strict=False)
+    return "/".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) or "."
 
 
 def skipped_findings(inputs: Inputs) -> list[Finding]:
@@ -108,8 +125,11 @@ class _Search:
     def wanted(self, storage: Storage, root: str, uris: Iterable[str]) -> list[str]:
         """Those of the files and datasets below ``root`` that are inputs; the others are noted as skipped."""
         wanted: list[str] = []
+        uris = list(uris)
+        images = Images.of(uris) if any(uri.endswith(".txt") for uri in uris) else None
         for uri in uris:
-            if uri in self.datasets or _is_wanted(storage, uri):
+            is_label = images is not None and uri.endswith(".txt") and images.of_label(uri) is not None
+            if uri in self.datasets or (not is_label and _is_wanted(storage, uri)):
                 wanted.append(uri)
             elif uri.endswith("/") or is_counted(posixpath.basename(uri)):
                 self.skipped.setdefault(root, []).append(uri)
@@ -149,25 +169,54 @@ def _expand(path: str, search: _Search) -> list[str]:
     storage = storage_of(path)
     if is_folder(storage, path):
         files = search.wanted(storage, path, _paths_below(storage, path, _keys_above(storage, path), search))
+        skipped = search.skipped.get(path, [])
+        if not files and (unread := [one.rstrip("/") for one in skipped if _is_unread(one)]):
+            # Each is a finding that says how to convert it.
+            return unread
         if not files:
-            skipped = search.skipped.get(path)
             only = f" ({skipped_finding(path, skipped).detail})" if skipped else ""
-            known = " ".join(known_suffixes())
+            known = join_fitting(known_suffixes())
             raise UsageError(f"{plain(path)}: the folder has no file of a known format{only}; known suffixes: {known}")
         return files
     if storage.exists(path) or storage.exists(f"{path}.dvc"):
         return [path]
     scheme = _SCHEME.match(path)
     if scheme and storage is LOCAL:
-        raise UsageError(f"{plain(path)}: only files of this machine are read; copy it here, or mount it")
+        raise UsageError(
+            f"{plain(path)}: unknown scheme{nearest_name(scheme[0], [f'{one}://' for one in known_schemes()])};"
+            f" files are read from this machine and from {', '.join(f'{one}://' for one in known_schemes())}"
+        )
     if glob.has_magic(path):
         return _expand_glob(storage, path, scheme[0] if scheme else "/" if path.startswith("/") else "", search)
+    if path == "-":
+        raise UsageError("-: standard input cannot be read; save it to a file, and pass the name of the file")
+    if storage is LOCAL:
+        _check_lookup(path)
     raise UsageError(f"{plain(path)}: no such file or folder{_suggestion(storage, path)}")
+
+
+def _is_unread(path: str) -> bool:
+    """Whether a file or a folder is of a format that is known and has no source."""
+    return unread_format_of_name(path.rstrip("/")) is not None
+
+
+def _check_lookup(path: str) -> None:
+    """Raise ``UsageError`` where it is unknown whether a local path exists."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        what = "; check the permissions of its folders" if isinstance(error, PermissionError) else ""
+        raise UsageError(f"{plain(path)}: cannot be looked up ({error.strerror}){what}") from None
 
 
 def _expand_glob(storage: Storage, pattern: str, root: str, search: _Search) -> list[str]:
     parts = [part for part in pattern[len(root) :].split("/") if part]
-    matches = sorted(set(_match(storage, root, parts, search)), key=_order)
+    # In a storage, the search begins where the first wildcard is: there may be nothing to list above it.
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part)) if "://" in root else 0
+    start = posixpath.join(root, *parts[:fixed])
+    matches = sorted(set(_match(storage, start, parts[fixed:], search)), key=_order)
     is_selective = parts[-1].strip("*?") != "" and not pattern.endswith("/")
     seen: set[Hashable] = set()
     files: list[str] = []
@@ -183,7 +232,9 @@ def _expand_glob(storage: Storage, pattern: str, root: str, search: _Search) -> 
             files += [match] if is_selective else search.wanted(storage, pattern, [match])
     files = list(dict.fromkeys(files))
     if not files:
-        raise UsageError(f"{plain(pattern)}: nothing matches{_suggestion(storage, _fixed_part(parts, root))}")
+        raise UsageError(
+            f"{plain(pattern)}: no file matches this pattern{_suggestion(storage, _fixed_part(parts, root))}"
+        )
     return files
 
 
@@ -292,6 +343,8 @@ def is_folder(storage: Storage, path: str) -> bool:
     """Whether a path exists and is a folder."""
     try:
         return storage.stat(path).kind == "folder"
+    except StoreError:
+        raise
     except (OSError, ValueError):
         return False
 
@@ -330,7 +383,7 @@ def _suggestion(storage: Storage, path: str) -> str:
     """A hint at the name nearest to the first part of ``path`` that does not exist."""
     while path and not storage.exists(path):
         parent = posixpath.dirname(path.rstrip("/"))
-        if parent == path:
+        if parent == path or ("://" in path and "://" not in parent):
             return ""
         if not parent or is_folder(storage, parent):
             try:

@@ -6,8 +6,6 @@ import re
 
 import pyarrow as pa
 
-__all__ = ["arrow_type"]
-
 _DECIMAL = re.compile(r"decimal(?:128)?\((\d{1,2}), ?(\d{1,2})\)")
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), tz=([\w/+:-]{1,64})\]")
 

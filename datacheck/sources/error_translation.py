@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,32 +16,24 @@ import pyarrow as pa
 from datacheck.arrow_layouts import decoded_bytes
 from datacheck.batch import Batch, Column, split_decoded
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.formats import get_format
+from datacheck.formats import find_format, get_format
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, check_unchanged
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.media import with_media
 from datacheck.sources.probe import read_head
+from datacheck.storage.base import FileChangedError
 from datacheck.storage.os_errors import machine_failure
+from datacheck.storage.registry import storage_of
 from datacheck.text import plain
-
-__all__ = [
-    "HIVE_NULL",
-    "check_bytes",
-    "check_expansion",
-    "check_members",
-    "check_rows",
-    "to_source_error",
-    "translate_bugs",
-    "translate_inspect_errors",
-    "translate_read_errors",
-]
 
 #: Null in the folder names of a hive layout.
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 #: Archives below this size are harmless, however well they compress.
 HARMLESS_BYTES = 32 << 20
-#: Dictionaries and runs of one batch decode to about so many bytes.
+#: About how many bytes the dictionaries and runs of one batch decode to.
 DECODED_BATCH_BYTES = 128 << 20
+#: What a row takes that is compared with others: its hashes in both datasets, and what is worked out of them.
+BYTES_OF_KEPT_ROW = 256
 #: A file with more rows than this must have bytes for them.
 MAX_EMPTY_ROWS = 1 << 24
 
@@ -49,7 +41,7 @@ S = TypeVar("S", bound="_Reader")
 
 
 class _Reader(Protocol):
-    """What is wrapped here: a source, of which only the format matters."""
+    """What is wrapped here: a source."""
 
     format: ClassVar[str]
 
@@ -69,7 +61,7 @@ def translate_inspect_errors(
         except DatacheckError:
             raise
         except Exception as error:
-            raise to_source_error(uri, error) from error
+            raise to_source_error(uri, error, self.format) from error
 
     return wrapped
 
@@ -79,7 +71,6 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
 
     @functools.wraps(read)
     def wrapped(self: S, unit: WorkUnit) -> Iterator[Batch]:
-        check_unchanged(unit.uri, unit.fingerprint)
         try:
             for batch in read(self, unit):
                 check_unchanged(unit.uri, unit.fingerprint)
@@ -89,13 +80,15 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
                     batch = with_media(batch)
                 for part in _bounded(batch, unit):
                     yield _with_partitions(part, unit) if unit.options.partitions and part.counts_rows else part
+                # The next batch takes the memory of this one.
+                del batch, part
         except DatacheckError:
             check_unchanged(unit.uri, unit.fingerprint)
             raise
         except Exception as error:
             # Hostile bytes can make a reader raise anything. A changed file explains all of it.
             check_unchanged(unit.uri, unit.fingerprint)
-            raise to_source_error(unit.uri, error) from error
+            raise to_source_error(unit.uri, error, self.format) from error
         check_unchanged(unit.uri, unit.fingerprint)
 
     return wrapped
@@ -108,10 +101,12 @@ def _check_is_arrays(uri: str, format_: str) -> None:
         raise SourceError("DC901", uri, problem, "leave it out, or read it as an input of its own without 'rows: file'")
 
 
-def to_source_error(uri: str, error: Exception) -> SourceError:
-    """A library's exception as a ``SourceError`` with the first line of its message."""
+def to_source_error(uri: str, error: Exception, format_: str = "") -> SourceError:
+    """A library's exception as a ``SourceError`` with the first line of its message, which need not name the format."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return SourceError("DC902", uri, error.strerror or str(error), "check the path and its permissions")
+    if isinstance(error, FileChangedError):
+        return SourceError("DC908", uri, "it changed while it was read", "run again when no other process writes to it")
     if (failure := machine_failure(error)) is not None:
         return SourceError("DC910", uri, *failure)
     lines = str(error).strip().splitlines()
@@ -120,6 +115,9 @@ def to_source_error(uri: str, error: Exception) -> SourceError:
         return SourceError("DC905", uri, problem, "decrypt it first: datacheck does not take keys")
     if isinstance(error, LookupError | RecursionError):
         problem = f"it is malformed ({type(error).__name__}: {problem})"
+    record = find_format(format_) if format_ else None
+    if record is not None and record.title.lower() not in problem.lower():
+        problem = f"the {record.title} reader says: {problem}"
     return SourceError("DC901", uri, problem, REWRITE_FILE)
 
 
@@ -152,11 +150,11 @@ def check_expansion(uri: str, expanded: int, packed: int, members: int, options:
         raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_expansion_ratio")
 
 
-def check_members(uri: str, members: int, limit: int) -> None:
-    """Raise ``SourceError`` (DC904) for an archive of more than ``limit`` members."""
+def check_members(uri: str, members: int, limit: int, what: str = "members") -> None:
+    """Raise ``SourceError`` (DC904) for an input of more than ``limit`` members, or of whatever else it consists of."""
     if members > limit:
-        problem = f"more than {limit:,} members"
-        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
+        problem = f"it has more than {limit:,} {what}"
+        raise SourceError("DC904", uri, problem, "if it is trusted, raise the limit max_members")
 
 
 def check_bytes(uri: str, num_bytes: int, limit: int, what: str = "it") -> None:
@@ -171,6 +169,19 @@ def check_rows(uri: str, num_rows: int, num_bytes: int, what: str = "it") -> Non
     if num_rows > MAX_EMPTY_ROWS and num_bytes < num_rows // 64:
         problem = f"{what} claims {num_rows:,} rows but holds {num_bytes:,} bytes"
         raise SourceError("DC904", uri, problem, REWRITE_FILE)
+
+
+def with_bounded_rows(batches: Iterable[Batch], unit: WorkUnit) -> Iterator[Batch]:
+    """The batches of a unit, if something of each row is kept; raises ``SourceError`` (DC904) for far more rows than bytes."""
+    options, size = unit.options, unit.fingerprint.size
+    limit = max(options.max_bytes_at_once, size * options.max_expansion_ratio)
+    is_file = unit.data is None and storage_of(unit.uri).stat(unit.uri).kind == "file"
+    for batch in batches:
+        num_rows = batch.row_start + batch.num_rows
+        if is_file and num_rows * BYTES_OF_KEPT_ROW > limit:
+            what = f"comparing its rows, of which {num_rows:,} in {size:,} bytes were read,"
+            check_bytes(unit.uri, num_rows * BYTES_OF_KEPT_ROW, limit, what)
+        yield batch
 
 
 def _bounded(batch: Batch, unit: WorkUnit) -> Iterator[Batch]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_DECODED_BYTES", "Examined"]
-
 #: A larger image or recording is not decoded.
 MAX_DECODED_BYTES = 256 << 20
 

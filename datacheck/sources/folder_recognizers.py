@@ -10,21 +10,6 @@ from datacheck.errors import SourceError
 from datacheck.sources.dataset_folders import read_bounded
 from datacheck.storage.base import Entry, Storage
 
-__all__ = [
-    "DCP_METADATA",
-    "DCP_SUFFIX",
-    "DELTA_LOG",
-    "MAX_INDEX_BYTES",
-    "SHARD_INDEX",
-    "ZARR_METADATA",
-    "is_dcp",
-    "is_delta",
-    "is_iceberg",
-    "is_lance",
-    "is_litdata",
-    "is_zarr",
-]
-
 DELTA_LOG = "_delta_log"
 DCP_METADATA, DCP_SUFFIX = ".metadata", ".distcp"
 SHARD_INDEX = "index.json"
@@ -47,10 +32,16 @@ def is_delta(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
     return any(entry.name == DELTA_LOG and entry.is_folder for entry in entries)
 
 
-def is_dcp(_storage: Storage, _folder: str, entries: Sequence[Entry]) -> bool:
-    """Whether a folder is a distributed checkpoint of torch."""
+def is_dcp(storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:
+    """Whether a folder is a distributed checkpoint of torch, or what is left of one whose files are gone."""
     names = [entry.name for entry in entries if not entry.is_folder]
-    return DCP_METADATA in names and any(name.endswith(DCP_SUFFIX) for name in names)
+    if DCP_METADATA not in names or any(name.endswith(DCP_SUFFIX) for name in names):
+        return DCP_METADATA in names
+    try:
+        with storage.open(posixpath.join(folder, DCP_METADATA)) as file:
+            return b"torch.distributed.checkpoint" in file.read_at(0, 1 << 12)
+    except OSError:
+        return False
 
 
 def is_zarr(_storage: Storage, folder: str, entries: Sequence[Entry]) -> bool:

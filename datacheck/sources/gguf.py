@@ -1,4 +1,4 @@
-"""GGUF: the tensors of a quantised model. Of quantised blocks the scales are checked, in which alone NaN can be.
+"""GGUF: the tensors of a quantised model. Of quantised blocks the scales are checked: only they can be NaN.
 
 The layout is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md: a header, metadata, the description of each
 tensor, and the tensors, aligned. Metadata are skipped, not kept.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -19,13 +19,11 @@ from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.arrays import ArrayLayout, rows_of
 from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import check_members, translate_inspect_errors, translate_read_errors
 from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
 from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
-
-__all__ = ["GgufSource"]
 
 Array = np.ndarray[Any, Any]
 
@@ -103,7 +101,7 @@ class _Tensor:
             return math.prod(self.shape) * np.dtype(_PLAIN[self.kind][1]).itemsize
         blocks = _QUANTISED.get(self.kind)
         if blocks is None:
-            raise ValueError(f"its type has the unknown number {self.kind}")
+            raise ValueError(f"it has the unknown type number {self.kind}")
         if self.shape and self.shape[-1] % blocks.num_values:
             raise ValueError(f"its rows of {self.shape[-1]:,} values are not whole {blocks.name} blocks")
         return math.prod(self.shape) // blocks.num_values * blocks.num_bytes
@@ -166,9 +164,7 @@ class _Header:
 def _arrays(uri: str, file: DataFile, size: int, options: ReadOptions) -> list[NamedArray]:
     header = _Header(uri, file)
     num_tensors, num_values = header.number(), header.number()
-    if max(num_tensors, num_values) > options.max_members:
-        problem = f"it has {max(num_tensors, num_values):,} tensors or values, more than {options.max_members:,}"
-        raise SourceError("DC904", uri, problem, "if the file is trusted, raise the limit max_members")
+    check_members(uri, max(num_tensors, num_values), options.max_members, "tensors or values")
     alignment = 32
     for _ in range(num_values):
         key = header.text()
@@ -227,16 +223,16 @@ def _of_tensor(
             f"{tensor.name}.{what}",
             (*packed[:-1], per_row),
             scale,
-            partial(_read_scales, file, layout, blocks, offset, scale),
+            partial(_read_scales, partial(rows_of, file, layout), blocks.num_bytes, offset, scale),
             "float8_e8m0fnu" if kind == "u1" else None,
             is_parameter=True,
         )
 
 
 def _read_scales(
-    file: DataFile, layout: ArrayLayout, blocks: _Blocks, offset: int, dtype: np.dtype[Any], start: int, count: int
+    read: Callable[[int, int], Array], block_bytes: int, offset: int, dtype: np.dtype[Any], start: int, count: int
 ) -> Array:
-    packed = rows_of(file, layout, start, count)
-    by_block = packed.reshape(*packed.shape[:-1], packed.shape[-1] // blocks.num_bytes, blocks.num_bytes)
+    packed = read(start, count)
+    by_block = packed.reshape(*packed.shape[:-1], packed.shape[-1] // block_bytes, block_bytes)
     scales = by_block[..., offset : offset + dtype.itemsize]
     return np.ascontiguousarray(scales).view(dtype)[..., 0]

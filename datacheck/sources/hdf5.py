@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -17,13 +17,18 @@ import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch
-from datacheck.errors import SourceError
 from datacheck.findings import Finding
 from datacheck.sources.arrays import ArrayLayout, rows_of
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.error_translation import HARMLESS_BYTES, translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    HARMLESS_BYTES,
+    check_members,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.named_arrays import (
     NamedArray,
+    TooManyBytesError,
     missing_values,
     plan_arrays,
     ranges_without,
@@ -35,7 +40,11 @@ from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import join_limited, plain
 
-__all__ = ["Hdf5Source"]
+Array = np.ndarray[Any, Any]
+#: Values of different sizes that are read at a time.
+_PIECE_BYTES = 8 << 20
+#: What values of different sizes may take together in a batch.
+_MAX_VARIABLE_BYTES = 64 << 20
 
 #: Datasets that NetCDF makes for dimensions without values of their own.
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
@@ -99,9 +108,8 @@ class _Hdf5File:
                 found.append((name, item))
             return True if len(found) > self._options.max_members else None
 
-        if self._file.visititems(visit):
-            problem = f"it has more than {self._options.max_members:,} datasets"
-            raise SourceError("DC904", self._uri, problem, "if the file is trusted, raise the limit max_members")
+        self._file.visititems(visit)
+        check_members(self._uri, len(found), self._options.max_members, "datasets")
         for name, dataset in found:
             with suppress(_NoValuesError):
                 self.arrays.append(self._array(name, dataset))
@@ -189,11 +197,13 @@ class _Hdf5File:
         return ""
 
     def _reader(self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-        """Contiguous values are mapped; all others go through the library."""
+        """Values that lie in the file as in memory are mapped; all others go through the library."""
         offset = dataset.id.get_offset() if dataset.chunks is None else None
         layout = ArrayLayout(None, dtype, shape, offset or 0)
         if offset and shape and dtype.kind in "iufc" and offset + layout.num_bytes <= self._size:
             return partial(rows_of, self._raw, layout)
+        if dtype.kind in "iufc" and (places := _places_of_chunks(dataset, shape, self._file.userblock_size)):
+            return partial(_read_chunks, self._raw, self._size, dataset, places)
         return partial(_read_plain, dataset)
 
     def _reader_of_objects(self, dataset: Any, dtype: np.dtype[Any]) -> Any:
@@ -237,8 +247,8 @@ def _unwritten(
     if stored >= total:
         return (), total, 0
     present: set[int] = set()
-    for index in range(stored):
-        present.add(dataset.id.get_chunk_info(index).chunk_offset[0] // chunks[0])
+    # Asking for one chunk by its number takes as long as all chunks before it.
+    dataset.id.chunk_iter(lambda info: present.add(info.chunk_offset[0] // chunks[0]))
     missing = ranges_without(sorted(present), per_axis[0])
     rows_of_chunks = tuple(
         (first * chunks[0], min(stop * chunks[0], shape[0]) - first * chunks[0]) for first, stop in missing
@@ -253,9 +263,48 @@ def _read_plain(dataset: Any, start: int, count: int) -> Any:
     return dataset[start : start + count] if dataset.shape else np.asarray(dataset[()])
 
 
+def _places_of_chunks(dataset: Any, shape: tuple[int, ...], user_bytes: int) -> dict[int, int]:
+    """Where each chunk is in the file, by its number, if it holds whole rows as they are in memory; else nothing."""
+    chunks = dataset.chunks
+    if not chunks or chunks[1:] != shape[1:] or user_bytes or dataset.id.get_create_plist().get_nfilters():
+        return {}
+    places: dict[int, int] = {}
+    dataset.id.chunk_iter(lambda info: places.__setitem__(info.chunk_offset[0] // chunks[0], info.byte_offset))
+    return places
+
+
+def _read_chunks(raw: DataFile, size: int, dataset: Any, places: dict[int, int], start: int, count: int) -> Any:
+    """Rows of chunks, mapped if the chunks follow each other in the file."""
+    rows, shape, dtype = int(dataset.chunks[0]), dataset.shape[1:], np.dtype(dataset.dtype)
+    row_bytes = math.prod(shape) * dtype.itemsize
+    numbers = range(start // rows, -(-(start + count) // rows))
+    first, chunk_bytes = places.get(numbers[0], size) if count else size, rows * row_bytes
+    is_one_run = all(places.get(one) == first + index * chunk_bytes for index, one in enumerate(numbers))
+    if not is_one_run or first + len(numbers) * chunk_bytes > size:
+        return _read_plain(dataset, start, count)
+    return rows_of(raw, ArrayLayout(None, dtype, (count, *shape), first + (start % rows) * row_bytes), 0, count)
+
+
+def _in_pieces(dataset: Any, start: int, count: int, size_of: Callable[[Any], int]) -> Array:
+    """Rows whose values differ in size, read few at a time until their sizes are known; raises ``TooManyBytesError``."""
+    if not dataset.shape:
+        return np.asarray(dataset[()], object)
+    parts: list[Array] = []
+    at, step, num_bytes = start, 1, 0
+    while at < start + count:
+        part = np.asarray(dataset[at : min(at + step, start + count)], object)
+        found = sum(map(size_of, part.reshape(-1)))
+        parts.append(part)
+        at, num_bytes = at + len(part), num_bytes + found
+        if num_bytes > _MAX_VARIABLE_BYTES and count > 1:
+            raise TooManyBytesError
+        step = max(1, min(step * 8, _PIECE_BYTES * len(part) // max(found, 1)))
+    return np.concatenate(parts) if parts else np.asarray(dataset[start:start], object)
+
+
 def _read_text(dataset: Any, start: int, count: int) -> pa.Array:
     """Text as Arrow strings; whether it is valid is checked like that of other files."""
-    values = np.asarray(_read_plain(dataset, start, count), object)
+    values = _in_pieces(dataset, start, count, lambda one: len(one) if isinstance(one, bytes | str) else 0)
     texts = pa.array([_as_bytes(value) for value in values.reshape(-1)], pa.large_binary()).view(pa.large_string())
     inner = math.prod(values.shape[1:])
     return texts if values.ndim < 2 else pa.FixedSizeListArray.from_arrays(texts, inner)
@@ -266,7 +315,7 @@ def _as_bytes(value: Any) -> bytes | None:
 
 
 def _read_lists(dataset: Any, inner: np.dtype[Any], start: int, count: int) -> pa.Array:
-    lists = [np.asarray(one, inner) for one in dataset[start : start + count]]
+    lists = [np.asarray(one, inner) for one in _in_pieces(dataset, start, count, lambda one: one.nbytes)]
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(one) for one in lists], out=offsets[1:])
     flat = np.concatenate(lists) if lists else np.zeros(0, inner)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_layouts import no_rows
 from datacheck.batch import Batch, Fault
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
@@ -19,8 +20,6 @@ from datacheck.sources.base import ReadOptions
 from datacheck.sources.dataset_folders import read_bounded
 from datacheck.sources.detect import source_for
 from datacheck.text import join_limited, plain
-
-__all__ = ["batches_of_dataset", "check_numbers_of_rows", "is_dataset", "is_dataset_dict"]
 
 _BATCH_ROWS = 1000
 _MAX_CARD_BYTES = 4 << 20
@@ -54,9 +53,7 @@ def batches_of_dataset(data: Any) -> Iterator[Batch]:
             yield Batch(made.columns, made.num_rows, row, faults=faults) if faults else made
             row += batch.num_rows
     if row == 0 and (features := getattr(data, "features", None)):
-        schema = features.arrow_schema
-        none = [pa.nulls(0, field.type) for field in schema]
-        yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=schema))
+        yield Batch.from_arrow(no_rows(features.arrow_schema))
 
 
 def _class_labels(data: Any) -> dict[str, Sequence[str]]:

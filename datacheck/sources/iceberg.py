@@ -12,85 +12,156 @@ import io
 import json
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from datacheck.batch import Batch
-from datacheck.errors import SourceError
-from datacheck.sources.avro import iter_records
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
-from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, log_errors, part_of, read_bounded
-from datacheck.sources.discover import InputFile
-from datacheck.storage.registry import storage_of
-from datacheck.text import plain, quantity
+import numpy as np
+import pyarrow as pa
 
-__all__ = ["IcebergSource", "list_iceberg"]
+from datacheck.arrow_compute import pc
+from datacheck.sources.avro import iter_records
+from datacheck.sources.base import ReadOptions
+from datacheck.sources.dataset_folders import MAX_LOG_BYTES, log_error, log_errors, part_of, read_bounded
+from datacheck.sources.deleted_rows import DeletedRows
+from datacheck.sources.discover import InputFile
+from datacheck.sources.error_translation import check_bytes, check_members
+from datacheck.sources.iceberg_equality import ListedFile, deleted_by_value
+from datacheck.sources.logged_table import LoggedTable
+from datacheck.sources.parquet_footer import check_footer
+from datacheck.storage.registry import open_file, storage_of
+from datacheck.text import plain
 
 _METADATA = re.compile(r"v?(\d+)(?:-[^/]*)?(?:\.gz)?\.metadata\.json(?:\.gz)?")
 _EXPORT = "export the snapshot that you train on to plain Parquet"
 _FORMATS = {"PARQUET": "parquet", "ORC": "orc", "AVRO": "avro"}
 _DELETED = 2
+#: What a file holds: rows, positions of deleted rows, or values of deleted rows.
+_DATA, _POSITIONS = 0, 1
+#: The most rows that may be deleted by position.
+_MAX_POSITIONS = 1 << 23
 
 
 def list_iceberg(uri: str, options: ReadOptions) -> list[InputFile]:
     """The data files of an Iceberg table, in the snapshot ``options.table_version`` or the current one.
 
-    Raises ``SourceError``: DC914 for what is not known here.
+    Raises ``SourceError``: DC914 for what datacheck does not support.
     """
     with log_errors(uri, _EXPORT):
         return _list_files(uri, options)
 
 
-class IcebergSource:
-    """Says why the metadata of a table cannot be followed; where they can, its files are read in their formats."""
+class IcebergSource(LoggedTable):
+    """The folder of an Iceberg table."""
 
     format: ClassVar[str] = "iceberg"
 
-    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
-        list_iceberg(uri, options)
-        raise log_error(uri, "it is the folder of a table", "name the folder, not this")
-
-    def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        raise log_error(unit.uri, "it is the folder of a table", "name the folder, not this")
+    def list_files(self, uri: str, options: ReadOptions) -> list[InputFile]:
+        return list_iceberg(uri, options)
 
 
 def _list_files(uri: str, options: ReadOptions) -> list[InputFile]:
     metadata = _read_metadata(uri)
     if int(metadata["format-version"]) > 3:
-        raise log_error(uri, f"version {metadata['format-version']} of the Iceberg format is not known here", _EXPORT)
+        raise log_error(uri, f"version {metadata['format-version']} of the Iceberg format is not supported", _EXPORT)
     snapshots = {one["snapshot-id"]: one for one in metadata.get("snapshots") or ()}
     wanted = metadata.get("current-snapshot-id") if options.table_version is None else options.table_version
     if wanted not in snapshots:
-        raise log_error(uri, f"the Iceberg table has no snapshot {plain(str(wanted))}", "pass one that it has")
+        raise log_error(uri, f"the Iceberg table has no snapshot {plain(str(wanted))}", "pass an existing one")
     location = str(metadata["location"]).rstrip("/")
     files: dict[str, InputFile] = {}
-    deletes = 0
+    listed: list[ListedFile] = []
+    deletes: list[dict[str, Any]] = []
+    by_value: list[ListedFile] = []
+    unpartitioned = {one["spec-id"] for one in metadata.get("partition-specs") or () if not one["fields"]}
     for manifest in iter_records(uri, _open(uri, location, snapshots[wanted]["manifest-list"]), options):
         for entry in iter_records(uri, _open(uri, location, manifest["manifest_path"]), options):
             data = entry["data_file"]
             if entry["status"] == _DELETED:
                 continue
-            if data.get("content") or 0:
-                deletes += 1
+            content = data.get("content") or _DATA
+            if content == _POSITIONS:
+                deletes.append(data)
                 continue
+            path = _inside(uri, location, data["file_path"])
+            one = _listed(path, manifest, entry, unpartitioned if content != _DATA else ())
+            if content != _DATA:
+                by_value.append(one)
+                continue
+            listed.append(one)
             kind = _FORMATS.get(str(data["file_format"]).upper())
             if kind is None:
                 raise log_error(
-                    uri, f"its data files are {plain(str(data['file_format']))}, which is not read", _EXPORT
+                    uri, f"its data files are {plain(str(data['file_format']))}, which is not supported", _EXPORT
                 )
-            path = _inside(uri, location, data["file_path"])
             files[path] = InputFile(path, options, kind)
-            if len(files) > options.max_members:
-                problem = f"it has more than {options.max_members:,} files"
-                raise SourceError("DC904", uri, problem, "if the table is trusted, raise the limit max_members")
-    if deletes:
-        problem = (
-            f"rows of the Iceberg table are deleted by {quantity(deletes, 'delete file')}, which are not applied here"
-        )
-        raise log_error(uri, problem, f"{_EXPORT}, or compact the table first")
+            check_members(uri, len(files), options.max_members, "files")
+    deleted = _deleted_rows(uri, location, deletes, options)
+    affected = {path for path in deleted if path in files}
+    affected |= {data.path for data in listed if any(one.is_for(data) for one in by_value)}
+    if kinds := sorted({files[path].format for path in affected} - {"parquet"}):
+        raise log_error(uri, f"rows of {kinds[0]} files are deleted, which is not applied here", _EXPORT)
+    for path, rows in deleted_by_value(uri, listed, by_value, options):
+        more = deleted[path].read(path) if path in deleted else rows
+        every = np.union1d(rows, more)
+        if len(every):
+            deleted[path] = DeletedRows(len(every), rows=every.tobytes())
+    for path in affected & deleted.keys():
+        files[path] = replace(files[path], options=replace(files[path].options, deleted=deleted[path]))
     if not files:
         raise log_error(uri, f"the snapshot {plain(str(wanted))} of the Iceberg table has no files", _EXPORT)
     return [files[path] for path in sorted(files)]
+
+
+def _listed(path: str, manifest: dict[str, Any], entry: dict[str, Any], unpartitioned: Collection[int]) -> ListedFile:
+    """A file of a manifest, which says what its entries do not."""
+    sequence = entry.get("sequence_number")
+    sequence = manifest.get("sequence_number") if sequence is None else sequence
+    number = int(manifest.get("partition_spec_id") or 0)
+    partition = (number, repr(entry["data_file"].get("partition")))
+    return ListedFile(path, entry["data_file"], int(sequence or 0), None if number in unpartitioned else partition)
+
+
+def _deleted_rows(
+    uri: str, location: str, deletes: Sequence[dict[str, Any]], options: ReadOptions
+) -> dict[str, DeletedRows]:
+    """The deleted rows of data files, by their place in the table: from files of positions, or from bitmaps."""
+    found: dict[str, DeletedRows] = {}
+    positions: dict[str, list[Any]] = {}
+    total = 0
+    for data in deletes:
+        path, kind = _inside(uri, location, data["file_path"]), str(data["file_format"]).upper()
+        if kind == "PUFFIN":
+            owner = _inside(uri, location, data["referenced_data_file"])
+            size, offset = int(data["content_size_in_bytes"]) - 8, int(data["content_offset"])
+            found[owner] = DeletedRows(int(data["record_count"]), uri=path, offset=offset, size=size)
+            continue
+        if kind != "PARQUET":
+            raise log_error(
+                uri, f"its files of deleted positions are {plain(kind, 40)}, which is not supported", _EXPORT
+            )
+        for batch in _read_positions(path, options):
+            total += batch.num_rows
+            if total > _MAX_POSITIONS:
+                problem = f"more than {_MAX_POSITIONS:,} of its rows are deleted by position"
+                raise log_error(uri, problem, f"{_EXPORT}, or compact the table first")
+            for name in batch.column("file_path").unique().to_pylist():
+                rows = batch.filter(pc.equal(batch.column("file_path"), name)).column("pos").to_numpy()
+                positions.setdefault(_inside(uri, location, str(name)), []).append(rows)
+    for owner, parts in positions.items():
+        rows = np.unique(np.concatenate(parts).astype(np.int64))
+        found.setdefault(owner, DeletedRows(len(rows), rows=rows.tobytes()))
+    return found
+
+
+def _read_positions(uri: str, options: ReadOptions) -> Iterator[pa.RecordBatch]:
+    """The paths and positions in a file of deleted rows."""
+    import pyarrow.parquet as pq
+
+    check_footer(uri, None, options)
+    with open_file(uri) as file, pq.ParquetFile(file, thrift_container_size_limit=options.max_members) as parquet:
+        check_bytes(uri, parquet.metadata.num_rows * 8, options.max_bytes_at_once)
+        yield from parquet.iter_batches(1 << 16, columns=["file_path", "pos"], use_threads=False)
 
 
 def _read_metadata(uri: str) -> dict[str, Any]:

@@ -18,13 +18,12 @@ from typing import Any
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
 from datacheck.formats import format_of_name
+from datacheck.sources.annotations import with_labels
 from datacheck.sources.dataset_folders import dataset_above
-from datacheck.sources.discover import Inputs
+from datacheck.sources.discover import Inputs, skipped_findings
 from datacheck.storage.base import Entry, Storage
 from datacheck.storage.registry import storage_of
 from datacheck.text import join_limited, plain, quantity
-
-__all__ = ["check_indexes"]
 
 #: The largest index that is read. The one of a model with 100,000 tensors has 10 MB.
 MAX_INDEX_BYTES = 32 << 20
@@ -49,6 +48,12 @@ class _Index:
     uri: str
     parts: Mapping[str, AbstractSet[str]]
     belongs: Callable[[str], bool]
+
+
+def check_folders(inputs: Inputs) -> list[Finding]:
+    """The findings on what lies in the folders of inputs: indexes, label files, and files that were not checked."""
+    inputs = with_labels(inputs)
+    return [*check_indexes(inputs), *(inputs.labels or ()), *skipped_findings(inputs)]
 
 
 def check_indexes(inputs: Inputs) -> list[Finding]:
@@ -139,7 +144,7 @@ def _load(uri: str) -> Any:
         if info.kind != "file" or info.fingerprint.size > MAX_INDEX_BYTES:
             raise _unusable(uri, f"is larger than {MAX_INDEX_BYTES:,} bytes, or no file")
         with storage.open(uri) as file:
-            return json.loads(file.read_at(0, MAX_INDEX_BYTES))
+            return json.loads(file.read_at(0, info.fingerprint.size))
     except OSError as error:
         raise _unusable(uri, f"cannot be opened ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
@@ -157,6 +162,9 @@ def _read_state(uri: str, record: Any) -> _Index:
     listed = record["_data_files"]
     if not isinstance(listed, list):
         raise _unusable(uri, "has no list '_data_files'")
+    if record.get("_indices_data_files"):
+        # Old versions of datasets saved the rows that were chosen beside all rows; load_from_disk no longer looks at them.
+        raise _unusable(uri, "chooses rows by '_indices_data_files', which load_from_disk ignores: it loads all rows")
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in listed]
     return _Index(uri, dict.fromkeys(_checked(uri, names), frozenset()), lambda name: name.endswith(".arrow"))
 
@@ -170,7 +178,7 @@ def _read_splits(uri: str, record: Any) -> _Index:
 
 
 def _read_shards(uri: str, record: Any) -> _Index:
-    """``index.json`` of an MDS dataset: shards, of which the compressed form may be all that is here."""
+    """``index.json`` of an MDS dataset: shards, possibly only in compressed form."""
     shards = record.get("shards") if isinstance(record, dict) else None
     if not isinstance(shards, list) or not all(isinstance(shard, dict) for shard in shards):
         raise _unusable(uri, "has no list 'shards'")
@@ -205,7 +213,7 @@ def _checked(uri: str, names: Iterable[Any]) -> list[str]:
         if not isinstance(name, str) or not name:
             raise _unusable(uri, "names a part that is not text")
         if name.startswith("/") or "\\" in name or "\0" in name or ":" in name or ".." in name.split("/"):
-            raise _unusable(uri, f"names {plain(name)!r}, which leads out of its folder")
+            raise _unusable(uri, f"names {plain(name)!r}, which is outside its folder")
         checked.append(name)
     return checked
 

@@ -23,8 +23,6 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.sources.dtypes import arrow_type
 from datacheck.text import plain
 
-__all__ = ["MAX_KEYS", "JsonColumns", "TooManyKeysError", "TooManyPathsError"]
-
 #: The most keys of a record.
 MAX_KEYS = 10_000
 #: The most different paths of the records of a batch.
@@ -33,7 +31,7 @@ MAX_PATHS = 20_000
 MAX_STRUCT_KEYS = 1000
 #: The most slots (keys times records) of the columns of one batch: records with few keys in common take memory by it.
 MAX_SLOTS = 4_000_000
-#: Objects and lists are looked into so deep.
+#: How deep objects and lists are searched.
 MAX_DEPTH = 48
 
 _NAMES = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
@@ -61,12 +59,14 @@ class JsonColumns:
 
     Attributes:
         absent: for each path, where the array that was made last has neither a value nor a null.
+        num_keys: the keys of all objects so far, each counted once an object.
         faults: keys that are missing, and values of another type than the others, in the order in which they were found.
     """
 
     def __init__(self, dtypes: Mapping[str, str]) -> None:
         self.faults: list[Fault] = []
         self._num_paths = 0
+        self.num_keys = 0
         self._dtypes = dtypes
         self.absent: dict[str, BoolArray] = {}
 
@@ -75,6 +75,7 @@ class JsonColumns:
         by_key = _transpose(records)
         if by_key is None or len(by_key) > MAX_KEYS:
             raise TooManyKeysError
+        self.num_keys += sum(map(len, records))
         rows = np.arange(len(records), dtype=np.int64)
         columns = []
         for key, values in by_key.items():
@@ -153,6 +154,7 @@ class JsonColumns:
         self, path: str, values: Sequence[Any], valid: BoolArray | None, rows: IntArray, depth: int
     ) -> pa.Array:
         dicts = values if valid is None else [value for value in values if value is not None]
+        self.num_keys += sum(map(len, dicts))
         by_key = _transpose(dicts)
         if by_key is None or len(by_key) > MAX_STRUCT_KEYS:
             return self._map(path, values, valid, rows, depth)

@@ -16,13 +16,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.batch import Batch, Column, Fault, MalformedRow
 from datacheck.errors import SourceError
 from datacheck.leaves import IntArray
 from datacheck.sources.base import REWRITE_FILE, TARGET_UNIT_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
 from datacheck.sources.json_columns import MAX_KEYS, JsonColumns, TooManyKeysError, TooManyPathsError
+from datacheck.sources.json_keys import duplicate_keys, may_have_duplicates
 from datacheck.sources.json_list import read_elements
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import is_packed, open_packed, read_blocks_of
@@ -30,23 +31,23 @@ from datacheck.sources.text_lines import BOM, LineBlock, LineCount, read_lines
 from datacheck.sources.text_parsing import Notation, convert_cells
 from datacheck.storage.registry import open_file
 
-__all__ = ["JsonLinesSource", "JsonSource"]
-
 #: Bytes that are parsed at a time.
 BLOCK_BYTES = 4 << 20
 #: A longer line is not read, since its values take many times its bytes.
 MAX_LINE_BYTES = 64 << 20
+#: What a value takes as a Python object in a list, and in the columns that are made of it.
+_BYTES_OF_VALUE = 100
 #: Characters of a bad line that are kept.
 MAX_LINE_TEXT = 1000
 #: The name of the values where they are not objects.
 VALUE = "value"
 _HEAD_BYTES = 1 << 16
-#: So many lines tell whether a file is JSON.
+#: The number of lines read to tell whether a file is JSON.
 _MAX_HEAD_LINES = 20
 
 
 class JsonLinesSource:
-    """Reads JSON Lines: one record a line, each an object whose keys are the columns, or any other value."""
+    """Reads JSON Lines: one record per line, each an object whose keys are the columns, or any other value."""
 
     format: ClassVar[str] = "jsonl"
 
@@ -110,6 +111,12 @@ class JsonSource(JsonLinesSource):
             blocks = read_blocks_of(stream, -1, BLOCK_BYTES)
             elements = read_elements(blocks, MAX_LINE_BYTES, is_list=is_list)
             yield from _Reader(unit, are_objects=None).batches(elements)
+
+
+def read_records(unit: WorkUnit, lines: bytes, *, are_objects: bool) -> list[Batch]:
+    """The batches of some lines in memory, as those of a file whose records ``are_objects`` or other values."""
+    reader = _Reader(unit, are_objects=are_objects)
+    return list(reader.batches(read_lines([lines], unit.first_line, MAX_LINE_BYTES)))
 
 
 def _head(uri: str, options: ReadOptions) -> bytes:
@@ -212,7 +219,8 @@ class _Reader:
 
     def _parse(self, block: LineBlock) -> _Parsed:
         try:
-            records = self._decode_lines(block.data) if block.may_be_whole else None
+            is_small = len(block.data) <= 2 * BLOCK_BYTES
+            records = self._decode_lines(block.data) if is_small and block.may_be_whole else None
         except Exception:  # any of its lines may be why: each is parsed alone
             records = None
         if records is None or len(records) != block.num_rows or not self._are_of_one_kind(records):
@@ -245,6 +253,8 @@ class _Reader:
         """A record, and what is wrong with the line; empty if nothing is."""
         if isinstance(line, str):
             return None, line
+        if len(line) > BLOCK_BYTES and (num_bytes := _bytes_of_values(line)) > self._unit.options.max_bytes_at_once:
+            return None, f"its values would take about {num_bytes:,} bytes; raise max_expanded_bytes if it is trusted"
         try:
             return self._decode(line), ""
         except Exception:  # of strict JSON: which constants and characters Python takes is seen next
@@ -259,7 +269,7 @@ class _Reader:
             start, stop = pieces.pop()
             try:
                 with _collector_paused():
-                    columns, faults = self._columns(records[start:stop])
+                    columns, faults, num_keys = self._columns(records[start:stop])
             except TooManyPathsError:
                 raise self._too_many("paths") from None
             except TooManyKeysError:
@@ -269,6 +279,7 @@ class _Reader:
                 pieces += [(middle, stop), (start, middle)]
                 continue
             chosen = places[start:stop]
+            faults += self._duplicates(block, chosen, num_keys, is_whole=stop - start == block.num_rows)
             is_plain = not parsed.bad and block.is_plain and stop - start == len(records)
             yield Batch(
                 tuple(columns),
@@ -288,18 +299,28 @@ class _Reader:
         problem = f"its records have too many different {what}, more than {MAX_KEYS:,}"
         return SourceError("DC904", self._unit.uri, problem, "store what the keys name as values")
 
-    def _columns(self, records: Sequence[Any]) -> tuple[list[Column], tuple[Any, ...]]:
+    def _duplicates(self, block: LineBlock, chosen: IntArray, num_keys: int, *, is_whole: bool) -> tuple[Fault, ...]:
+        """What is wrong with the keys of some records; where only some columns are wanted, that is not looked for."""
+        if self._unit.options.columns is not None or not len(chosen):
+            return ()
+        if is_whole and not may_have_duplicates(block.data, num_keys):
+            return ()
+        lines = list(block.lines())
+        return tuple(duplicate_keys([line for index in chosen.tolist() if isinstance(line := lines[index], bytes)]))
+
+    def _columns(self, records: Sequence[Any]) -> tuple[list[Column], tuple[Fault, ...], int]:
         wanted = self._unit.options.columns
         if not self._are_objects:
             records = [{VALUE: record} for record in records]
         if not records:
-            return [], ()
+            return [], (), 0
         builder = JsonColumns(self._dtypes)
         columns = [self._typed(column) for column in builder.of(records, wanted)]
         self._keys.update(str(column.name) for column in columns)
         if len(self._keys) > MAX_KEYS:
             raise self._too_many("keys")
-        return columns, tuple(builder.faults)
+        # The name of the column of values that are not objects is not a key of theirs.
+        return columns, tuple(builder.faults), builder.num_keys - (0 if self._are_objects else len(records))
 
     def _typed(self, column: Column) -> Column:
         """Text as the times that the schema says it is: JSON has none of its own."""
@@ -326,6 +347,11 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _bytes_of_values(line: bytes) -> int:
+    """About how much memory the values of a line take: a list of empty lists takes many times its text."""
+    return _BYTES_OF_VALUE * sum(map(line.count, (b",", b"[", b"{")))
 
 
 def _shown(line: bytes | str) -> str:

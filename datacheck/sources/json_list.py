@@ -10,8 +10,6 @@ import numpy as np
 from datacheck.leaves import IntArray
 from datacheck.sources.text_lines import BOM, LineBlock
 
-__all__ = ["read_elements"]
-
 _QUOTE, _BACKSLASH, _COMMA = ord('"'), ord("\\"), ord(",")
 _DEPTHS = np.zeros(256, np.int64)
 _DEPTHS[list(b"[{")], _DEPTHS[list(b"]}")] = 1, -1
@@ -148,7 +146,7 @@ def read_elements(blocks: Iterable[bytes], max_bytes: int, *, is_list: bool) -> 
 
 
 def _rest(pending: _Pending, scanner: _Scanner, line: int, *, is_list: bool) -> Iterator[LineBlock]:
-    """What follows the last element: nothing but blanks if the list was closed."""
+    """What follows the last element: only blanks if the list was closed."""
     rest = b"".join(pending.parts).strip()
     if pending.is_too_long:
         yield LineBlock(b"", line, pending.num_bytes, is_too_long=True)

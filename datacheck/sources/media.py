@@ -21,9 +21,7 @@ from datacheck.leaves import BoolArray
 from datacheck.sources.examined import Examined
 from datacheck.text import plain
 
-__all__ = ["decoder_of", "media_kind", "with_media", "wrong_suffix"]
-
-#: So many values tell what a column holds.
+#: The number of values read to tell what a column holds.
 _NUM_SAMPLES = 5
 
 _KINDS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
@@ -141,22 +139,30 @@ def _kind_of(column: Column) -> str | None:
         return None
     data = found[0]
     positions = sorted({len(data) * part // _NUM_SAMPLES for part in range(_NUM_SAMPLES)})
-    kinds = [media_kind(_view(data[position])[:16].tobytes()) for position in positions if data[position].is_valid]
+    views = [_views(data.slice(position, 1))[0] for position in positions]
+    kinds = [media_kind(view[:16].tobytes()) for view in views if view is not None]
     known = [kind for kind in kinds if kind is not None]
     # One that is broken does not hide what the others are.
     return max(known, key=known.count) if len(known) * 2 > len(kinds) else None
 
 
-def _view(scalar: pa.Scalar) -> memoryview:
-    buffer = scalar.as_buffer()
-    return memoryview(buffer) if buffer is not None and buffer.size else memoryview(b"")
+def _views(data: pa.Array) -> list[memoryview | None]:
+    """The bytes of each value, where they are (a scalar of Arrow has a copy of them); None for nulls."""
+    _, offsets, content = data.buffers()
+    dtype = np.int64 if pa.types.is_large_binary(data.type) else np.int32
+    if not len(data):
+        return []
+    ends = np.frombuffer(offsets, dtype)[data.offset : data.offset + len(data) + 1].tolist()
+    view = memoryview(b"" if content is None else content)
+    valid = data.is_valid().to_pylist()
+    return [view[start:stop] if there else None for start, stop, there in zip(ends, ends[1:], valid, strict=False)]
 
 
 def _describe(column: Column, kind: str, examine: Callable[[Any], Examined]) -> tuple[list[Column], list[Fault]]:
     found = _bytes_of(column)
     assert found is not None
     data, paths = found
-    examined = [None if not one.is_valid else _examine(_view(one), kind, examine) for one in data]
+    examined = [None if view is None else _examine(view, kind, examine) for view in _views(data)]
     named = [_suffix_of(column)] * len(examined) if paths is None else paths.to_pylist()
     if any(named):
         for one, path in zip(examined, named, strict=True):
@@ -204,7 +210,8 @@ def _columns(name: str, examined: Sequence[Examined | None]) -> Iterator[Column]
         flat = [None if one is None or one.values is None else one.values for one in examined]
         absent = np.array([value is None for value in flat], np.bool_)
         lengths = [0 if value is None else value.size for value in flat]
-        joined = np.concatenate([value.reshape(-1) for value in flat if value is not None])
+        parts = [value.reshape(-1) for value in flat if value is not None]
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
         inner = pa.Array.from_buffers(pa.float32(), len(joined), [None, pa.py_buffer(joined)])
         offsets = pa.py_buffer(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         kind = pa.large_list(pa.float32())

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column
+from datacheck.findings import Finding
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
 from datacheck.sources.media import with_media, wrong_suffix
 from datacheck.sources.optional import import_library
 from datacheck.storage.registry import open_file
-
-__all__ = ["AudioSource", "ImageSource"]
+from datacheck.text import plain
 
 
 class ImageSource:
@@ -41,7 +42,10 @@ class ImageSource:
             offsets = pa.py_buffer(np.array([0, size], np.int64))
             data = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(content)])
             batch = Batch((Column(self.format, data, is_sample=True),), 1)
-            yield _with_name(with_media(batch, self.format), unit.uri) if unit.options.look_into else batch
+            if unit.options.look_into:
+                batch = _with_name(with_media(batch, self.format), unit.uri)
+                batch = replace(batch, findings=tuple(_wrong_sizes(unit, content)))
+            yield batch
 
 
 class AudioSource(ImageSource):
@@ -51,11 +55,30 @@ class AudioSource(ImageSource):
     library: ClassVar[tuple[str, str]] = ("soundfile", "audio")
 
 
+def _wrong_sizes(unit: WorkUnit, content: Any) -> Iterator[Finding]:
+    """The label files that say another size than the image has."""
+    if not unit.options.said_sizes:
+        return
+    from datacheck.sources.images import sizes_of
+
+    try:
+        sizes = sizes_of(content)
+    except Exception:  # libraries raise anything on a damaged image, which is a finding of its own
+        return
+    for label, width, height in unit.options.said_sizes:
+        if (width, height) not in sizes:
+            own = " x ".join(f"{side:,}" for side in sizes[0])
+            detail = f"{plain(posixpath.basename(label))} says {width:,g} x {height:,g} pixels, but the image has {own}"
+            yield Finding("DC607", unit.uri, None, 1, len(unit.options.said_sizes), detail=detail)
+
+
 def _with_name(batch: Batch, uri: str) -> Batch:
     """The batch with a fault if the file's name is that of another format."""
     from datacheck.batch import Fault
 
-    facts = {str(column.name).rpartition(".")[2]: column.data[0].as_py() for column in batch.columns[1:]}
+    # Not the values of an image of floats, which would become Python objects.
+    formats = (column.data[0].as_py() for column in batch.columns[1:] if str(column.name).endswith(".format"))
+    facts = {"format": next(formats, None)}
     found = [
         Fault(code, batch.columns[0].name, 1, np.zeros(1, np.int64), ((0, detail),), detail)
         for code, detail in wrong_suffix(uri, facts)

@@ -10,9 +10,6 @@ from datacheck.sources.base import TARGET_UNIT_BYTES, InputInfo, ReadOptions, Wo
 from datacheck.storage.base import Fingerprint
 from datacheck.text import join_limited, quantity
 
-__all__ = ["Member", "plan_members"]
-
-
 #: The path of a field of a sample in a list.
 _OF_SAMPLE = re.compile(r"\d+\.")
 
@@ -93,15 +90,18 @@ def _why_no_table(members: Sequence[Member]) -> str:
 
 
 def _parts_alone(members: Sequence[Member]) -> list[tuple[tuple[str, ...], int, int]]:
-    """``(names, row_start, num_rows)`` of units: ranges of a large array, several small ones whole."""
+    """``(names, row_start, num_rows)`` of units: ranges of a large array, several small ones whole, all with a problem last."""
     parts: list[tuple[tuple[str, ...], int, int]] = []
+    problems = tuple(member.name for member in members if member.problem)
     names: list[str] = []
     held_rows = held_bytes = 0
     for member in members:
-        if names and (member.problem or held_bytes + member.num_bytes > TARGET_UNIT_BYTES):
+        if member.problem:
+            continue
+        if names and held_bytes + member.num_bytes > TARGET_UNIT_BYTES:
             parts.append((tuple(names), 0, held_rows))
             names, held_rows, held_bytes = [], 0, 0
-        if member.problem or (member.num_bytes > TARGET_UNIT_BYTES and member.sequential):
+        if member.num_bytes > TARGET_UNIT_BYTES and member.sequential:
             parts.append(((member.name,), 0, member.num_rows))
         elif member.num_bytes > TARGET_UNIT_BYTES:
             ranges = split_rows(member.num_rows, member.row_bytes, TARGET_UNIT_BYTES, multiple=member.chunk_rows)
@@ -110,4 +110,5 @@ def _parts_alone(members: Sequence[Member]) -> list[tuple[tuple[str, ...], int, 
             names.append(member.name)
             held_rows += member.num_rows
             held_bytes += member.num_bytes
-    return parts if not names else [*parts, (tuple(names), 0, held_rows)]
+    last = ((tuple(names), 0, held_rows), (problems, 0, 0))
+    return [*parts, *(part for part in last if part[0])]

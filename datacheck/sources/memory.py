@@ -8,22 +8,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from datacheck.arrow_layouts import no_rows, num_bytes_of
 from datacheck.batch import Batch, Column
 from datacheck.errors import UsageError
-from datacheck.sources.base import ReadOptions, split_rows
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, split_rows
 from datacheck.sources.huggingface import batches_of_dataset, is_dataset, is_dataset_dict
 from datacheck.sources.members import plan_members
 from datacheck.sources.pandas_columns import pandas_columns
-from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays
+from datacheck.sources.structure import batches_of_array, batches_of_table, find_arrays, to_column
 from datacheck.storage.base import Fingerprint
 from datacheck.text import join_limited
-
-__all__ = ["MEMORY_URI", "batches_of", "is_pandas", "parts_of"]
 
 #: The name of data in memory, in place of a path.
 MEMORY_URI = "<memory>"
@@ -31,6 +30,18 @@ MEMORY_URI = "<memory>"
 Array = np.ndarray[Any, Any]
 
 _KNOWN = "paths, NumPy, Arrow, pandas, polars, Hugging Face or torch data, or mappings and sequences of them"
+
+
+class MemorySource:
+    """Reads the data of a unit that is in memory already."""
+
+    format: ClassVar[str] = "memory"
+
+    def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
+        raise NotImplementedError("data in memory has no header")
+
+    def read(self, unit: WorkUnit) -> Iterator[Batch]:
+        return iter([unit.data]) if isinstance(unit.data, Batch) else _batches(unit.data)
 
 
 def parts_of(data: Any) -> dict[str, Any]:
@@ -83,6 +94,8 @@ def _nothing_in(data: Any) -> str:
     if isinstance(data, list | tuple) and any(isinstance(item, str) for item in data):
         other = next(type(item).__name__ for item in data if not isinstance(item, str))
         return f"expected a {kind} of paths only, got one with a {other}, too"
+    if isinstance(data, list | tuple) and all(isinstance(item, Mapping) for item in data):
+        return f"got a {kind} of records; pass pyarrow.Table.from_pylist(data), or {_KNOWN}"
     example = "pandas.DataFrame(data)" if isinstance(data, Mapping) else "numpy.asarray(data)"
     return f"got a {kind} of plain integers or text without an array; pass {example}, or {_KNOWN}"
 
@@ -98,7 +111,7 @@ def _is_frame_or_series(data: object) -> bool:
 
 def _of_columns(columns: list[Column], num_rows: int) -> Iterator[Batch]:
     """Whole columns, in slices."""
-    row_bytes = sum(column.data.nbytes for column in columns) / max(num_rows, 1)
+    row_bytes = sum(column.num_bytes for column in columns) / max(num_rows, 1)
     usable = [column for column in columns if not column.problem]
     for start, count in split_rows(num_rows, row_bytes):
         parts = [replace(column, data=column.data[start : start + count]) for column in usable]
@@ -121,12 +134,11 @@ def _of_record_batches(data: pa.Table | pa.RecordBatch | pa.RecordBatchReader) -
     parts = [data] if isinstance(data, pa.RecordBatch) else data.to_batches() if isinstance(data, pa.Table) else data
     row = 0
     for part in parts:
-        for start, count in split_rows(part.num_rows, part.nbytes / max(part.num_rows, 1)):
+        for start, count in split_rows(part.num_rows, num_bytes_of(part) / max(part.num_rows, 1)):
             yield Batch.from_arrow(part.slice(start, count), row + start)
         row += part.num_rows
     if row == 0:
-        none = [pa.nulls(0, field.type) for field in data.schema]
-        yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, schema=data.schema))
+        yield Batch.from_arrow(no_rows(data.schema))
 
 
 def _of_arrow_array(data: pa.Array | pa.ChunkedArray) -> Iterator[Batch]:
@@ -163,12 +175,20 @@ def _of_mapping(data: Mapping[Any, Any]) -> Iterator[Batch]:
 
 
 def _as_column(name: str, value: Any) -> Column | None:
-    """A series or array as a column; None for anything else."""
+    """A series, array or dense tensor as a column; None for anything else."""
     if is_pandas(value) and not hasattr(value, "columns"):
         return replace(pandas_columns(value)[0], name=name)
     if isinstance(value, pa.Array | pa.ChunkedArray):
         return Column(name, value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value)
-    return Column(name, value) if isinstance(value, np.ndarray) and value.ndim else None
+    if not isinstance(value, np.ndarray):
+        found = find_arrays(MEMORY_URI, value, 1) if _is_tensor(value) else []
+        value = next((one.values for one in found if not one.problem and one.rows is None), None)
+    return to_column(name, value) if value is not None and value.ndim else None
+
+
+def _is_tensor(data: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(data, torch.Tensor)
 
 
 def _named(batches: Iterator[Batch], prefix: str) -> Iterator[Batch]:

@@ -18,13 +18,12 @@ import numpy as np
 from datacheck.batch import Batch, Column
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
+from datacheck.schema.field_paths import matching_paths
 from datacheck.sources.base import TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, split_rows
 from datacheck.sources.error_translation import HARMLESS_BYTES, check_bytes, check_rows, to_source_error
 from datacheck.sources.members import Member, plan_members
 from datacheck.storage.base import Fingerprint
 from datacheck.text import ordinal_list, quantity
-
-__all__ = ["NamedArray", "missing_values", "plan_arrays", "ranges_without", "read_arrays", "read_masked"]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,6 +32,10 @@ _MISSING = ("_FillValue", "missing_value")
 #: A chunk is read once where the rows of a batch with whole chunks take no more than this; else row by row.
 MAX_CHUNK_BYTES = 256 << 20
 _BATCH_BYTES = 4 << 20
+
+
+class TooManyBytesError(Exception):
+    """Rows whose values differ in size take too much memory together: fewer of them are to be read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class NamedArray:
         problem: why its values cannot be checked.
         chunk_rows: how many rows a stored chunk covers, so that each is read once.
         is_parameter: whether it is a weight of a model.
-        unwritten: ranges ``(start, count)`` of rows of which no chunk was written; readers see ``fill`` there.
+        unwritten: ranges ``(start, count)`` of rows without any written chunk; readers see ``fill`` there.
         num_chunks, num_unwritten: its chunks, and how many of them were never written.
         stored_bytes: the bytes that it takes in the file, where that is less than its values take.
     """
@@ -164,8 +167,10 @@ class _Reader:
         multiple = chunk_rows if chunk_rows * row_bytes <= MAX_CHUNK_BYTES else 1
         # Arrays of this size are read into memory that was used before; larger ones into pages that are new each time.
         target = min(TARGET_BATCH_BYTES, _BATCH_BYTES)
-        for first, number in split_rows(count, row_bytes, target, multiple=multiple):
-            first += start
+        left = [(start + first, number) for first, number in split_rows(count, row_bytes, target, multiple=multiple)]
+        left.reverse()
+        while left:
+            first, number = left.pop()
             columns: list[Column] = []
             rest: list[Batch] = []
             for one in self._arrays:
@@ -177,12 +182,17 @@ class _Reader:
                 )
                 try:
                     columns.append(one.column(one.read(first, number)))
+                except TooManyBytesError:
+                    half = number // 2
+                    left += [(first + half, number - half), (first, half)]
+                    break
                 except Exception as error:
                     if not self._unit.options.keep_going:
                         raise
                     rest += self._by_chunks(one, first, number, error)
-            yield Batch(tuple(columns), number, first)
-            yield from rest
+            else:
+                yield Batch(tuple(columns), number, first)
+                yield from rest
 
     def _by_chunks(self, one: NamedArray, start: int, count: int, error: Exception) -> Iterator[Batch]:
         """What can be read of rows in which a chunk is damaged."""
@@ -208,8 +218,10 @@ class _Reader:
     def _unwritten(self) -> Iterator[Finding]:
         for one in self._arrays:
             if one.num_unwritten:
-                is_finite = one.fill is not None and one.dtype.kind in "fc" and not np.isfinite(one.fill)
-                severity = Severity.ERROR if is_finite else Severity.WARNING
+                is_bad = one.fill is not None and one.dtype.kind in "fc" and not np.isfinite(one.fill)
+                if is_bad and np.isnan(one.fill):
+                    is_bad = not any(matching_paths(name, [one.name]) for name in self._unit.options.nan_fields)
+                severity = Severity.ERROR if is_bad else Severity.WARNING
                 detail = (
                     f"readers see the fill value {one.fill} there" if one.fill is not None else "they hold no value"
                 )
@@ -243,7 +255,7 @@ def _split_at(holes: Sequence[tuple[int, int]], start: int, count: int) -> Itera
 
 
 def missing_values(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """The values that stand for a missing one; NaN is no such value, for it is one already."""
+    """The values that mark a missing one; NaN is not one of these, because it already counts as missing."""
     found = []
     for name in _MISSING:
         if dtype.kind in "iuf" and name in attributes:

@@ -15,8 +15,6 @@ from datacheck.sources.error_translation import translate_inspect_errors, transl
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file
 
-__all__ = ["NpySource"]
-
 
 class NpySource:
     """Reads ``.npy`` files: a unit is one batch, a view of the file's pages."""
@@ -41,7 +39,9 @@ class NpySource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        layout = replace(_layout(unit.uri, unit.fingerprint), name=unit.options.array_name).with_rows(unit.options.rows)
+        layout = _layout(unit.uri, unit.fingerprint).with_rows(unit.options.rows)
+        if unit.options.array_name is not None:
+            layout = replace(layout, name=unit.options.array_name)
         count = layout.num_rows if unit.num_rows is None else unit.num_rows
         with open_file(unit.uri) as file:
             for start, number, columns in iter_rows(file, [layout], unit.row_start, count):

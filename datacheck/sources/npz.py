@@ -36,11 +36,9 @@ from datacheck.storage.base import DataFile
 from datacheck.storage.local import scratch_reader
 from datacheck.storage.registry import open_file
 
-__all__ = ["NpzSource"]
-
 Array = np.ndarray[Any, Any]
 
-#: At most so many compressed arrays are decompressed side by side.
+#: The most compressed arrays that are decompressed side by side.
 MAX_SIDE_BY_SIDE = 1024
 
 
@@ -68,7 +66,12 @@ class NpzSource:
             if unit.members:
                 by_name = {_name(entry): entry for entry in entries}
                 for name in unit.members:
-                    yield from _read_alone(unit, archive, file, by_name[name])
+                    try:
+                        yield from _read_alone(unit, archive, file, by_name[name])
+                    except SourceError as error:
+                        if not unit.options.keep_going:
+                            raise
+                        yield Batch((), 0, counts_rows=False, unreadable=(error,))
             else:
                 wanted = unit.options.columns
                 chosen = [entry for entry in entries if wanted is None or _name(entry) in wanted]

@@ -7,8 +7,6 @@ from typing import Any
 
 from datacheck.errors import SourceError
 
-__all__ = ["import_library"]
-
 
 def import_library(uri: str, module: str, extra: str) -> Any:
     """Import a library that an extra installs; raises ``SourceError`` (DC901) that says what to install."""

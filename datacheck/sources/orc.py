@@ -7,23 +7,28 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from datacheck.arrow_layouts import no_rows
 from datacheck.batch import Batch
+from datacheck.errors import SourceError
 from datacheck.findings import Finding
-from datacheck.sources.base import TARGET_BATCH_BYTES, InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
+from datacheck.sources.base import (
+    TARGET_BATCH_BYTES,
+    InputInfo,
+    ReadOptions,
+    WorkUnit,
+    fingerprint_of,
+    plan_in_order,
+    split_rows,
+)
 from datacheck.sources.error_translation import (
-    check_bytes,
     check_rows,
     to_source_error,
     translate_inspect_errors,
     translate_read_errors,
 )
-from datacheck.sources.protobuf_wire import fields_of
+from datacheck.sources.orc_stripes import Tail, read_tail, takes_more
+from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
-
-__all__ = ["OrcSource"]
-
-#: The numbers of fields in the messages of https://orc.apache.org/specification/ORCv1.
-_FOOTER, _STRIPES, _STRIPE_ROWS = 2, 3, 5
 
 
 class OrcSource:
@@ -35,36 +40,37 @@ class OrcSource:
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
         with open_file(uri) as file:
-            orc = _open(file)
-            counts = _stripe_rows(orc)
-            row_bytes = sum(map(_width, orc.schema.types))
+            orc, tail = _open(file, options)
+            counts = [stripe.num_rows for stripe in tail.stripes]
+            if len(counts) != orc.nstripes or sum(counts) != orc.nrows:
+                raise ValueError("the stripes of its footer have another number of rows than the file")
         for count in counts:
             check_rows(uri, count, fingerprint.size * options.max_expansion_ratio, "a stripe")
-            check_bytes(uri, count * row_bytes, options.max_bytes_at_once, "a stripe")
-        units, row = [], 0
-        for index, count in enumerate(counts or [0]):
-            groups = (index,) if counts else ()
-            units.append(WorkUnit(uri, self.format, index, fingerprint, row, count, row_groups=groups, options=options))
-            row += count
-        return InputInfo(uri, self.format, fingerprint.size, row, tuple(units))
+        unit = WorkUnit(uri, self.format, 0, fingerprint, 0, 0, options=options)
+        return plan_in_order(unit, ((count, {"row_groups": (index,)}) for index, count in enumerate(counts)))
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         options = unit.options
         with open_file(unit.uri) as file:
-            orc = _open(file)
+            orc, tail = _open(file, options)
             schema: pa.Schema = orc.schema
             names = [name for name in schema.names if options.columns is None or name in options.columns]
             if not unit.row_groups:
-                none = [pa.nulls(0, schema.field(name).type) for name in names]
-                yield Batch.from_arrow(pa.RecordBatch.from_arrays(none, names), unit.row_start)
+                yield Batch.from_arrow(no_rows(schema.field(name) for name in names), unit.row_start)
             for stripe in unit.row_groups:
                 try:
+                    columns = [index for index, name in enumerate(schema.names) if name in names]
+                    if takes_more(file, tail, tail.stripes[stripe], columns, limit := options.max_bytes_at_once):
+                        problem = f"its data would take more than {limit:,} bytes"
+                        raise SourceError(
+                            "DC904", unit.uri, problem, "if the file is trusted, raise max_expanded_bytes"
+                        )
                     batch = orc.read_stripe(stripe, columns=names) if names else None
                 except Exception as error:
                     if not options.keep_going:
                         raise
-                    found = to_source_error(unit.uri, error)
+                    found = error if isinstance(error, SourceError) else to_source_error(unit.uri, error)
                     detail = f"stripe {stripe} cannot be read: {found.problem}; {found.remedy}"
                     finding = Finding(found.code, unit.uri, None, 1, 1, detail=detail)
                     yield Batch((), unit.num_rows or 0, unit.row_start, findings=(finding,))
@@ -75,31 +81,9 @@ class OrcSource:
                         yield Batch.from_arrow(batch.slice(start, count), unit.row_start + start)
 
 
-def _open(file: Any) -> Any:
+def _open(file: DataFile, options: ReadOptions) -> tuple[Any, Tail]:
+    """The file as Arrow reads it, and its tail, which is looked at first."""
     from pyarrow import orc
 
-    return orc.ORCFile(file)
-
-
-def _stripe_rows(orc: Any) -> list[int]:
-    """The number of rows of each stripe, which Arrow does not give."""
-    footer = next((value for number, value in fields_of(orc.reader.serialized_file_tail()) if number == _FOOTER), b"")
-    assert not isinstance(footer, int)
-    stripes = [
-        dict(fields_of(value))
-        for number, value in fields_of(footer)
-        if number == _STRIPES and not isinstance(value, int)
-    ]
-    counts = [int(stripe.get(_STRIPE_ROWS, 0)) for stripe in stripes]
-    if len(counts) != orc.nstripes or sum(counts) != orc.nrows:
-        raise ValueError("the stripes of its footer have another number of rows than the file")
-    return counts
-
-
-def _width(kind: pa.DataType) -> int:
-    """The least bytes of a decoded value."""
-    try:
-        width: int = max(1, kind.bit_width // 8)
-        return width
-    except ValueError:
-        return 4 + sum(_width(kind.field(index).type) for index in range(kind.num_fields) if pa.types.is_struct(kind))
+    tail = read_tail(file, options.max_bytes_at_once)
+    return orc.ORCFile(file), tail

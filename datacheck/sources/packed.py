@@ -13,8 +13,6 @@ from datacheck.sources.base import ReadOptions, fingerprint_of
 from datacheck.sources.error_translation import check_expansion
 from datacheck.storage.registry import open_file
 
-__all__ = ["ByteStream", "is_packed", "open_packed", "read_blocks_of"]
-
 #: Arrow's name of the compression that a suffix stands for.
 _CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
 

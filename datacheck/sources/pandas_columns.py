@@ -9,8 +9,6 @@ import pyarrow as pa
 
 from datacheck.batch import Column
 
-__all__ = ["pandas_columns"]
-
 Array = np.ndarray[Any, Any]
 
 

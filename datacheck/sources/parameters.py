@@ -8,8 +8,6 @@ from dataclasses import replace
 
 from datacheck.batch import Batch
 
-__all__ = ["are_parameters", "as_parameters"]
-
 #: What weights, statistics and the states of optimizers are called, after the name of their module.
 _NAME = re.compile(
     r"(.*\.)?([\w-]+\.(weight|bias|kernel|gamma|beta|scale|running_mean|running_var|embedding|lora_[AB]\.\w+)"

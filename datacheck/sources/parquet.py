@@ -6,14 +6,14 @@ Statistics in the footer prove nothing: Parquet's minimum and maximum ignore NaN
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datacheck.arrow_layouts import decoded_bytes, is_text, longest_repeated, validate
+from datacheck.arrow_layouts import decoded_bytes, is_text, longest_repeated, no_rows, validate
 from datacheck.batch import Batch, split_decoded
 from datacheck.errors import SourceError
 from datacheck.sources.base import (
@@ -24,20 +24,22 @@ from datacheck.sources.base import (
     WorkUnit,
     check_unchanged,
     fingerprint_of,
+    plan_in_order,
 )
+from datacheck.sources.deleted_rows import without_deleted
 from datacheck.sources.error_translation import (
     DECODED_BATCH_BYTES,
     check_bytes,
     check_expansion,
+    check_members,
     to_source_error,
     translate_inspect_errors,
     translate_read_errors,
 )
+from datacheck.sources.parquet_footer import ChunkMetadata, check_footer, read_chunks
 from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
-
-__all__ = ["ParquetSource"]
 
 #: Decoded bytes of the columns that a scan reads together: few enough to be in the cache when they are checked.
 COLUMN_GROUP_BYTES = 4 << 20
@@ -45,11 +47,21 @@ COLUMN_GROUP_BYTES = 4 << 20
 STREAM_ABOVE_BYTES = 2 * TARGET_UNIT_BYTES
 #: Where text that is repeated may decode to more, it is read as dictionaries first.
 MAX_REPEATED_BYTES = 256 << 20
-#: Decoded bytes of a batch of whole rows: cleaning keeps several copies of each worker's batch.
-ROW_BATCH_BYTES = TARGET_BATCH_BYTES // 2
+#: Decoded bytes of a batch of whole rows: cleaning keeps several copies of each worker's batch, a scan none. Row groups of
+#: no more are read at once, which is faster than to stream them.
+ROW_BATCH_BYTES, SCANNED_ROW_BATCH_BYTES = TARGET_BATCH_BYTES // 4, 2 * TARGET_BATCH_BYTES
 #: Bytes that streamed columns read ahead: all of them together, and the minimum and maximum for one.
-STREAM_BUFFER_BYTES = TARGET_BATCH_BYTES // 2
+STREAM_BUFFER_BYTES = TARGET_BATCH_BYTES // 4
 MIN_BUFFER_BYTES, MAX_BUFFER_BYTES = 64 << 10, 1 << 20
+
+
+#: What a value in a list takes while it is decoded: itself, the levels that say where lists begin, and room to grow.
+_BYTES_OF_LIST_VALUE = 16
+#: So many times the bytes that encode them, and those of the file, the values of lists may take if that is more than
+#: ``max_expanded_bytes``.
+MAX_REPEATS = 128
+#: Decoded bytes of the fewest rows that are read at once.
+MAX_BYTES_OF_ROWS = 128 << 20
 
 
 class ParquetSource:
@@ -60,22 +72,18 @@ class ParquetSource:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        metadata = _open(uri, fingerprint, options).metadata
+        metadata = open_parquet(uri, fingerprint, options).metadata
         sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        units: list[WorkUnit] = []
-        row_start = 0
-        for groups in _grouped(sizes) or [[]]:
-            num_rows = sum(counts[group] for group in groups)
-            units.append(
-                WorkUnit(uri, self.format, len(units), fingerprint, row_start, num_rows, tuple(groups), options=options)
-            )
-            row_start += num_rows
-        return InputInfo(uri, self.format, fingerprint.size, row_start, tuple(units))
+        unit = WorkUnit(uri, self.format, 0, fingerprint, 0, 0, options=options)
+        parts = [(sum(counts[one] for one in groups), {"row_groups": tuple(groups)}) for groups in _grouped(sizes)]
+        num_deleted = 0 if options.deleted is None else options.deleted.cardinality
+        return replace(plan_in_order(unit, parts), num_rows=sum(counts) - num_deleted)
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        return _read(unit)
+        deleted = unit.options.deleted
+        return _read(unit) if deleted is None else without_deleted(_read(unit), deleted.read(unit.uri))
 
 
 def _grouped(sizes: list[int]) -> list[list[int]]:
@@ -99,6 +107,8 @@ class _LastOpened(threading.local):
 
 
 _last_opened = _LastOpened()
+#: The decoded footer of the file that any thread opened last: threads that read one file share it.
+_last_footer: tuple[tuple[str, Fingerprint], Any] | None = None
 
 
 def _path_or_file(uri: str) -> str | DataFile:
@@ -107,42 +117,56 @@ def _path_or_file(uri: str) -> str | DataFile:
     return open_file(uri) if path is None else path
 
 
-def _open(uri: str, fingerprint: Fingerprint, options: ReadOptions) -> pq.ParquetFile:
+def open_parquet(uri: str, fingerprint: Fingerprint, options: ReadOptions) -> pq.ParquetFile:
+    global _last_footer
     key = (uri, fingerprint, options.verify_checksums)
     if _last_opened.key == key:
         return _last_opened.file
+    known = _last_footer if _last_footer is not None and _last_footer[0] == key[:2] else None
     try:
+        if known is None:
+            check_footer(uri, fingerprint.size, options)
         # Not memory-mapped: truncating the file while it is read would kill the process with SIGBUS.
-        file = _open_again(uri, options)
+        file = _open_again(uri, options, metadata=None if known is None else known[1])
     except (pa.ArrowException, OSError) as error:
+        if "Exceeded size limit" in str(error):
+            check_members(uri, options.max_members + 1, options.max_members, "members in a list of its footer")
         if "ncrypt" not in str(error) and "decrypt" not in str(error):
             raise
         problem = str(error).strip().splitlines()[0]
         raise SourceError("DC905", uri, problem, "decrypt it first: datacheck does not take keys") from None
     if _last_opened.file is not None:
         _last_opened.file.close()
-    _last_opened.key, _last_opened.file = key, file
+    _last_opened.key, _last_opened.file, _last_footer = key, file, (key[:2], file.metadata)
     return file
 
 
 def _open_again(uri: str, options: ReadOptions, **arguments: Any) -> pq.ParquetFile:
-    verify = options.verify_checksums
-    return pq.ParquetFile(_path_or_file(uri), pre_buffer=False, page_checksum_verification=verify, **arguments)
+    return pq.ParquetFile(
+        _path_or_file(uri),
+        pre_buffer=False,
+        page_checksum_verification=options.verify_checksums,
+        thrift_container_size_limit=options.max_members,
+        **arguments,
+    )
 
 
 def _read(unit: WorkUnit) -> Iterator[Batch]:
-    file = _open(unit.uri, unit.fingerprint, unit.options)
+    file = open_parquet(unit.uri, unit.fingerprint, unit.options)
     schema, metadata = file.schema_arrow, file.metadata
     names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
     if not unit.row_groups:
         yield Batch.from_arrow(_no_rows(schema, names))
         return
-    by_columns = unit.options.by_columns and _addressable(schema)
+    by_columns = unit.options.by_columns and is_addressable(schema)
+    lists = _chunks_of_lists(unit, schema)
     row_start = unit.row_start
     for group in unit.row_groups:
         row_group = metadata.row_group(group)
         check_group(unit, group, row_group.total_byte_size)
         sizes = _column_bytes(row_group, schema)
+        if lists:
+            sizes |= _list_bytes(unit, group, schema, lists, names)
         for columns in _column_groups(sizes, names) if by_columns else [names]:
             reader = GroupReader(file, unit, group, row_start, by_columns=by_columns)
             yield from reader.read(columns, sizes, counts_rows=not by_columns or columns[0] == names[0])
@@ -155,12 +179,48 @@ def check_group(unit: WorkUnit, group: int, num_bytes: int) -> None:
         check_expansion(unit.uri, num_bytes, unit.fingerprint.size, group, unit.options)
 
 
+def _chunks_of_lists(unit: WorkUnit, schema: pa.Schema) -> list[Sequence[ChunkMetadata]]:
+    """The column chunks of each row group, of a file with lists: only they may hold more values than rows."""
+    if not any(_holds_lists(field.type) for field in schema):
+        return []
+    return read_chunks(unit.uri, unit.fingerprint, unit.options.max_bytes_at_once)
+
+
+def _list_bytes(
+    unit: WorkUnit, group: int, schema: pa.Schema, chunks: Sequence[Sequence[ChunkMetadata]], names: Sequence[str]
+) -> dict[str, int]:
+    """Decoded bytes of each column of lists; raises ``SourceError`` (DC904) for one in which a few bytes stand for far more."""
+    sizes: dict[str, int] = {}
+    limit = unit.options.max_bytes_at_once
+    for chunk in chunks[group] if group < len(chunks) else ():
+        name = next((one for one in schema.names if chunk.path == one or chunk.path.startswith(f"{one}.")), None)
+        if name is None or not _holds_lists(schema.field(name).type):
+            continue
+        num_bytes = chunk.num_values * _BYTES_OF_LIST_VALUE
+        stored = min(chunk.encoded_bytes, unit.fingerprint.size)
+        if name in names and num_bytes > limit and num_bytes > stored * MAX_REPEATS:
+            what = f"the values of {plain(repr(name))} in row group {group}, stored as {stored:,} bytes,"
+            check_bytes(unit.uri, num_bytes, limit, what)
+        sizes[name] = sizes.get(name, 0) + num_bytes
+    return sizes
+
+
+def _holds_lists(kind: pa.DataType) -> bool:
+    """Whether a type is, or contains, lists of any length."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_lists(kind.storage_type)
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind) or types.is_list_view(kind):
+        return True
+    return any(_holds_lists(kind.field(index).type) for index in range(kind.num_fields))
+
+
 def _no_rows(schema: pa.Schema, names: list[str]) -> pa.RecordBatch:
-    fields = [field for field in schema if field.name in set(names)]
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in fields], schema=pa.schema(fields))
+    wanted = set(names)
+    return no_rows(field for field in schema if field.name in wanted)
 
 
-def _addressable(schema: pa.Schema) -> bool:
+def is_addressable(schema: pa.Schema) -> bool:
     """Whether each column can be selected by name: no duplicates, none with a dot (a path in Parquet)."""
     names = schema.names
     return bool(names) and len(set(names)) == len(names) and not any("." in name for name in names)
@@ -269,7 +329,7 @@ class GroupReader:
             yield batch
 
     def _may_expand(self, fields: list[pa.Field]) -> bool:
-        """Whether a few bytes of a column may stand for very many: text or bytes that a dictionary repeats."""
+        """Whether a few stored bytes of a column can expand to very many: text or bytes that a dictionary repeats."""
         if not any(_holds_bytes(field.type) for field in fields):
             return False
         row_group = self.file.metadata.row_group(self.group)
@@ -284,7 +344,7 @@ class GroupReader:
         chosen = [path for path in paths if path in names or path.split(".", 1)[0] in names]
         options, metadata = self.unit.options, self.file.metadata
         with _open_again(self.unit.uri, options, metadata=metadata, read_dictionary=chosen) as file:
-            wanted = sorted(names) if self.by_columns else None
+            wanted = sorted(names) if is_addressable(self.file.schema_arrow) else None
             probe = next(file.iter_batches(1, [self.group], columns=wanted, use_threads=False), None)
             num_rows = metadata.row_group(self.group).num_rows
             largest = sum(map(longest_repeated, probe.columns)) if probe is not None else 0
@@ -311,12 +371,13 @@ class GroupReader:
         schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
         wanted = None if len(columns) == len(schema.names) else columns
         total = sum(sizes[name] for name in dict.fromkeys(columns))
-        if total <= (STREAM_ABOVE_BYTES if self.by_columns else ROW_BATCH_BYTES):
+        of_rows = SCANNED_ROW_BATCH_BYTES if self.unit.options.keep_going else ROW_BATCH_BYTES
+        if total <= (STREAM_ABOVE_BYTES if self.by_columns else of_rows):
             table = file.read_row_group(group, columns=wanted, use_threads=False)
             # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
             yield from table.to_batches() or [_no_rows(schema, columns)]
             return
-        rows = _rows_at_once(total, num_rows, TARGET_BATCH_BYTES if self.by_columns else ROW_BATCH_BYTES)
+        rows = _rows_at_once(total, num_rows, TARGET_BATCH_BYTES if self.by_columns else of_rows)
         buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))
         uri, options = self.unit.uri, self.unit.options
         with _open_again(uri, options, metadata=file.metadata, buffer_size=buffer_bytes) as streamed:
@@ -324,7 +385,8 @@ class GroupReader:
 
 
 def _rows_at_once(num_bytes: int, num_rows: int, target: int) -> int:
-    return max(1024, int(target / max(1.0, num_bytes / max(1, num_rows))))
+    row_bytes = max(1.0, num_bytes / max(1, num_rows))
+    return max(1, int(min(1024, MAX_BYTES_OF_ROWS / row_bytes)), int(target / row_bytes))
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import posixpath
 from shlex import quote
 
 from datacheck.errors import SourceError
+from datacheck.formats import unread_format_of_name
 from datacheck.sources.dataset_folders import dataset_folder
+from datacheck.storage.base import Fingerprint, StoreError
+from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
-
-__all__ = ["HEAD_BYTES", "read_head"]
+from datacheck.text import plain
 
 #: How many bytes of a file are examined.
 HEAD_BYTES = 512
@@ -21,22 +25,26 @@ _DVC = (b"outs:\n", b"md5:", b"deps:\n", b"wdir:")
 def read_head(uri: str) -> bytes:
     """The first bytes of a file that may hold data; none of a folder that is one dataset.
 
-    Raises ``SourceError``: DC902 for what is not there, is no regular file or may not be read, DC906 for a pointer of
+    Raises ``SourceError``: DC902 for what does not exist, is not a regular file or must not be read, DC906 for a pointer of
     Git LFS, git-annex or DVC, DC907 for zero bytes.
     """
     storage = storage_of(uri)
     try:
-        info = storage.stat(uri)
+        info = storage.stat(uri, recent=True)
         if info.kind == "folder":
             if dataset_folder(storage, uri) is not None:
                 return b""
+            if (unread := unread_format_of_name(uri)) is not None and unread.is_folder:
+                problem = f"'{plain(posixpath.basename(uri))}' is {unread.name}, which datacheck does not read"
+                raise SourceError("DC909", uri, problem, unread.remedy)
             raise SourceError("DC902", uri, "expected a file, got a folder", "name the files in it, or the folder")
         if info.kind == "other":
             raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")
-        with storage.open(uri) as file:
-            head = file.read_at(0, HEAD_BYTES)
+        head = _head(uri, info.fingerprint)
     except FileNotFoundError:
         raise _missing(uri) from None
+    except StoreError as error:
+        raise SourceError("DC910", uri, *(machine_failure(error) or ("", ""))) from None
     except (OSError, ValueError) as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise SourceError("DC902", uri, problem, "check the path and its permissions") from None
@@ -45,6 +53,12 @@ def read_head(uri: str) -> bytes:
     if pointer := _pointer(uri, head, info.fingerprint.size):
         raise pointer
     return head
+
+
+@functools.lru_cache(maxsize=64)  # the format is found first, and the file is inspected next
+def _head(uri: str, fingerprint: Fingerprint) -> bytes:  # noqa: ARG001 - a changed file is read again
+    with storage_of(uri).open(uri, recent=True) as file:
+        return file.read_at(0, HEAD_BYTES)
 
 
 def _missing(uri: str) -> SourceError:

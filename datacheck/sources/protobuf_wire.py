@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["fields_of", "read_varint"]
-
 
 def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """A varint, and where it ends; raises ``ValueError`` where the data end before it does."""

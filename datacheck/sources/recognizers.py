@@ -10,17 +10,7 @@ from datacheck.errors import DatacheckError, SourceError
 from datacheck.sources.base import ReadOptions
 from datacheck.storage.registry import storage_of
 
-__all__ = [
-    "is_json_lines",
-    "is_json_records",
-    "is_number",
-    "is_number_table",
-    "is_safetensors",
-    "is_tar",
-    "is_torch_archive",
-]
-
-#: Bytes in which a table of numbers shows itself.
+#: Bytes that are enough to recognize a table of numbers.
 _HEAD_BYTES = 4096
 _NUMBER = re.compile(r"(?i)[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|nan|inf(inity)?)")
 #: How an object of JSON begins.
@@ -46,7 +36,7 @@ def is_safetensors(_uri: str, head: bytes) -> bool:
 
 
 def is_json_records(uri: str, _head: bytes = b"") -> bool:
-    """Whether a file of JSON holds records: a list, or an object a line. One object is a description, and so are names."""
+    """Whether a file of JSON holds records: a list, or an object per line. One object is a description, and so are names."""
     from datacheck.sources.base import ReadOptions
     from datacheck.sources.packed import open_packed
 

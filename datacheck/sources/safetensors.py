@@ -24,8 +24,6 @@ from datacheck.storage.base import DataFile
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
-__all__ = ["SafetensorsSource", "tensor_names"]
-
 #: The longest header that the format allows.
 MAX_HEADER_BYTES = 100_000_000
 _MAX_DIMENSIONS = 64

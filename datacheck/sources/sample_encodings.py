@@ -14,8 +14,6 @@ from datacheck.batch import Column
 from datacheck.sources.json_columns import JsonColumns
 from datacheck.text import plain
 
-__all__ = ["Encoding", "litdata_encoding", "mds_encoding"]
-
 Array = np.ndarray[Any, Any]
 
 _SHAPE_DTYPES = ("<u1", "<u2", "<u4", "<u8")
@@ -33,7 +31,8 @@ _MDS_DTYPES = {
     65: "<i8",
     66: "<f8",
 }
-_MDS_NAMES = {np.dtype(kind).name: kind for kind in _MDS_DTYPES.values()}
+#: The dtypes of MDS, by its names for numbers.
+MDS_DTYPES = {"int": "<i8", **{np.dtype(kind).name: kind for kind in _MDS_DTYPES.values()}}
 _TORCH_DTYPES = [
     "<f4", "<f4", "<f8", "<f8", "<c8", "<c8", "<c16", "<c16", "<f2", "<f2", "bfloat16", "u1", "i1", "<i2", "<i2", "<i4", "<i4",
     "<i8", "<i8", "?",
@@ -57,7 +56,7 @@ class _Text(Encoding):
 
 
 class _Unseen(Encoding):
-    """Values that are not looked into."""
+    """Values that are not decoded."""
 
     def __init__(self, problem: str) -> None:
         self._problem = problem
@@ -117,7 +116,7 @@ class _Array(Encoding):
         num_bytes = math.prod(shape) * _storage(dtype).itemsize
         if start + num_bytes != len(data):
             raise ValueError(
-                f"an array of shape {shape} takes {num_bytes:,} bytes, and {len(data) - start:,} are there"
+                f"an array of shape {shape} takes {num_bytes:,} bytes, but there are {len(data) - start:,}"
             )
 
     def column(self, name: str, values: Sequence[memoryview]) -> Column:
@@ -159,8 +158,8 @@ def mds_encoding(kind: str) -> Encoding:
     name, _, arguments = kind.partition(":")
     if name in ("bytes", "jpeg", "png"):
         return Encoding()
-    if name in _MDS_NAMES or name == "int":
-        return _Scalar("<i8" if name == "int" else _MDS_NAMES[name])
+    if name in MDS_DTYPES:
+        return _Scalar(MDS_DTYPES[name])
     if name == "ndarray":
         return _mds_array(arguments)
     simple: dict[str, Encoding] = {
@@ -171,26 +170,30 @@ def mds_encoding(kind: str) -> Encoding:
         "str_decimal": _Number(float, pa.float64()),
         "pkl": _Unseen("its values are pickles, which can run code and are never loaded"),
     }
-    return simple.get(name) or _Unseen(f"the encoding {plain(name, 40)} is not looked into")
+    return simple.get(name) or _Unseen(f"the encoding {plain(name, 40)} is not decoded")
 
 
 def _mds_array(arguments: str) -> Encoding:
-    dtype_name, _, shape_text = arguments.partition(":")
-    shape = tuple(map(int, shape_text.split(","))) if shape_text else None
-    if dtype_name and dtype_name not in _MDS_NAMES:
-        return _Unseen(f"arrays of {plain(dtype_name, 40)} are not looked into")
+    dtype_name, _, shape = arguments.partition(":")
+    if dtype_name and dtype_name not in MDS_DTYPES:
+        return _Unseen(f"arrays of {plain(dtype_name, 40)} are not decoded")
+    is_fixed = bool(dtype_name and shape)
+    return _Array(
+        lambda data: mds_array_header(arguments, data), tuple(map(int, shape.split(","))) if is_fixed else None
+    )
 
-    def parse(data: memoryview) -> tuple[str, tuple[int, ...], int]:
-        at = 0 if dtype_name else 1
-        dtype = _MDS_NAMES[dtype_name] if dtype_name else _MDS_DTYPES[data[0]]
-        if shape is not None:
-            return dtype, shape, at
-        width = np.dtype(_SHAPE_DTYPES[data[at] & 3])
-        num_axes = data[at] >> 2
-        found = np.frombuffer(data, width, num_axes, at + 1)
-        return dtype, tuple(map(int, found)), at + 1 + num_axes * width.itemsize
 
-    return _Array(parse, shape if dtype_name else None)
+def mds_array_header(arguments: str, data: memoryview) -> tuple[str, tuple[int, ...], int]:
+    """The dtype and the shape of an array, and where its values begin; ``arguments`` are those of ``ndarray``."""
+    dtype_name, _, shape = arguments.partition(":")
+    at = 0 if dtype_name else 1
+    dtype = MDS_DTYPES[dtype_name] if dtype_name else _MDS_DTYPES[data[0]]
+    if shape:
+        return dtype, tuple(map(int, shape.split(","))), at
+    width = np.dtype(_SHAPE_DTYPES[data[at] & 3])
+    num_axes = data[at] >> 2
+    found = np.frombuffer(data, width, num_axes, at + 1)
+    return dtype, tuple(map(int, found)), at + 1 + num_axes * width.itemsize
 
 
 # LitData
@@ -216,7 +219,7 @@ def litdata_encoding(kind: str) -> Encoding:
         "json": _Json(),
         "pickle": _Unseen("its values are pickles, which can run code and are never loaded"),
     }
-    return simple.get(name) or _Unseen(f"the serializer {plain(kind, 40)} is not looked into")
+    return simple.get(name) or _Unseen(f"the serializer {plain(kind, 40)} is not decoded")
 
 
 def _with_header(dtypes: Sequence[str]) -> Callable[[memoryview], tuple[str, tuple[int, ...], int]]:

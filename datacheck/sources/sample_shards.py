@@ -1,22 +1,25 @@
 """Shards of samples with an ``index.json``: MDS of MosaicML Streaming, and chunks of LitData.
 
 Both begin with the number of samples and the place of each, and a sample with the sizes of its fields. What a field is
-encoded as stands in the index. Pickles are never loaded.
+encoded as the index says. Pickles are never loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from datacheck.batch import Batch, Column, MalformedRow
+from datacheck.batch import Batch, Column, MalformedRow, RawRecords
 from datacheck.errors import SourceError
 from datacheck.findings import Finding
 from datacheck.sources.base import (
@@ -35,9 +38,9 @@ from datacheck.sources.sample_encodings import Encoding, litdata_encoding, mds_e
 from datacheck.storage.registry import open_file
 from datacheck.text import plain
 
-__all__ = ["LitdataSource", "MdsSource", "list_litdata"]
-
 _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "md5", "blake2b", "blake2s")
+#: What the index says about the fields of a shard.
+MDS_LAYOUT = ("column_names", "column_encodings", "column_sizes")
 _CODECS = {".zstd": "zstd", ".gz": "gzip"}
 
 
@@ -52,12 +55,13 @@ class _Field:
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """What the index says about one shard."""
+    """What the index says about one shard; ``layout`` is empty where samples cannot be copied."""
 
     fields: tuple[_Field, ...]
     num_samples: int
     num_bytes: int
     hashes: tuple[tuple[str, str], ...] = ()
+    layout: str = ""
 
 
 class _ShardSource:
@@ -75,10 +79,12 @@ class _ShardSource:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         shard = self._described(unit.uri)
-        data = _content(unit, shard)
-        if unit.options.verify_checksums and (finding := _wrong_hash(unit, shard)):
-            yield Batch((), 0, counts_rows=False, findings=(finding,))
-        yield from _Samples(unit, shard, data).batches()
+        codec = next((codec for suffix, codec in _CODECS.items() if unit.uri.endswith(suffix)), None)
+        with open_file(unit.uri) as file:
+            content = file if codec is None else _unpacked(unit, shard, file, codec)
+            if unit.options.verify_checksums and (finding := _wrong_hash(unit, shard)):
+                yield Batch((), 0, counts_rows=False, findings=(finding,))
+            yield from _Samples(unit, shard, content).batches()
 
     def _described(self, uri: str) -> _Shard:
         folder, name = posixpath.split(uri)
@@ -112,10 +118,11 @@ class MdsSource(_ShardSource):
             part = next((one for one in parts if one and posixpath.basename(one["basename"]) == name), None)
             if part is None:
                 continue
-            columns = zip(shard["column_names"], shard["column_encodings"], shard["column_sizes"], strict=True)
+            columns = zip(*(shard[key] for key in MDS_LAYOUT), strict=True)
             fields = tuple(_Field(str(label), mds_encoding(str(kind)), size) for label, kind, size in columns)
             hashes = tuple((str(kind), str(value)) for kind, value in (part.get("hashes") or {}).items())
-            return _Shard(fields, int(shard["samples"]), int(shard["raw_data"]["bytes"]), hashes)
+            layout = json.dumps({key: shard[key] for key in MDS_LAYOUT})
+            return _Shard(fields, int(shard["samples"]), int(shard["raw_data"]["bytes"]), hashes, layout)
         return None
 
 
@@ -127,9 +134,9 @@ class LitdataSource(_ShardSource):
     def _find(self, record: Any, name: str) -> _Shard | None:
         config = record["config"]
         if config.get("compression") or config.get("encryption"):
-            raise ValueError("its chunks are compressed or encrypted, which is not read")
+            raise ValueError("its chunks are compressed or encrypted, which is not supported")
         if config.get("item_loader") not in (None, "PyTreeLoader"):
-            raise ValueError(f"its chunks are those of {plain(str(config['item_loader']), 40)}, which is not read")
+            raise ValueError(f"its chunks are those of {plain(str(config['item_loader']), 40)}, which is not supported")
         kinds = list(map(str, config["data_format"]))
         names = _leaf_names(config.get("data_spec"), len(kinds))
         fields = tuple(_Field(label, litdata_encoding(kind)) for label, kind in zip(names, kinds, strict=True))
@@ -159,25 +166,16 @@ def list_litdata(uri: str, options: ReadOptions) -> list[InputFile]:
         return [InputFile(part_of(uri, chunk["filename"]), options, LitdataSource.format) for chunk in record["chunks"]]
 
 
-def _content(unit: WorkUnit, shard: _Shard) -> memoryview:
-    """The bytes of a shard, decompressed where its name says that it is compressed."""
-    codec = next((codec for suffix, codec in _CODECS.items() if unit.uri.endswith(suffix)), None)
-    limit = unit.options.max_bytes_at_once
-    with open_file(unit.uri) as file:
-        if codec is None:
-            view = file.map(0, unit.fingerprint.size)
-            if view is None:
-                check_bytes(unit.uri, unit.fingerprint.size, limit, "a shard")
-                view = memoryview(file.read())
-            return view
-        check_bytes(unit.uri, shard.num_bytes, limit, "a shard")
-        with pa.PythonFile(file, mode="r") as packed, pa.CompressedInputStream(packed, codec) as stream:
-            data: bytes = stream.read(shard.num_bytes + 1)
+def _unpacked(unit: WorkUnit, shard: _Shard, file: BinaryIO, codec: str) -> BinaryIO:
+    """A compressed shard in memory."""
+    check_bytes(unit.uri, shard.num_bytes, unit.options.max_bytes_at_once, "a shard")
+    with pa.PythonFile(file, mode="r") as packed, pa.CompressedInputStream(packed, codec) as stream:
+        data: bytes = stream.read(shard.num_bytes + 1)
     if len(data) != shard.num_bytes:
         raise SourceError(
             "DC901", unit.uri, f"it does not expand to the {shard.num_bytes:,} bytes of {SHARD_INDEX}", REWRITE_FILE
         )
-    return memoryview(data)
+    return io.BytesIO(data)
 
 
 def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
@@ -194,21 +192,23 @@ def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
 
 
 class _Samples:
-    """The samples of a shard, as batches of columns."""
+    """The samples of a shard, as batches of columns; those of one batch are in memory."""
 
-    def __init__(self, unit: WorkUnit, shard: _Shard, data: memoryview) -> None:
-        self._unit, self._shard, self._data = unit, shard, data
-        count = int.from_bytes(data[:4], "little") if len(data) >= 4 else -1
+    def __init__(self, unit: WorkUnit, shard: _Shard, file: BinaryIO) -> None:
+        self._unit, self._shard, self._file = unit, shard, file
+        self._size = file.seek(0, io.SEEK_END)
+        head = self._read(0, 4)
+        count = int.from_bytes(head, "little") if len(head) == 4 else -1
         if count != shard.num_samples:
             raise SourceError(
                 "DC901", unit.uri, f"it has {count:,} samples, {SHARD_INDEX} says {shard.num_samples:,}", REWRITE_FILE
             )
-        if 4 * (count + 2) > len(data):
+        if 4 * (count + 2) > self._size:
             raise SourceError(
                 "DC901", unit.uri, "the file ends inside the places of its samples", "it is truncated: rewrite it"
             )
-        self._offsets = np.frombuffer(data, "<u4", count + 1, 4).astype(np.int64)
-        self._variable = [field.size is None for field in shard.fields]
+        self._offsets = np.frombuffer(self._read(4, 4 * (count + 2)), "<u4").astype(np.int64)
+        self._sizes = [(field.name, field.size) for field in shard.fields]
 
     def batches(self) -> Iterator[Batch]:
         start, wanted = 0, self._unit.options.columns
@@ -221,14 +221,16 @@ class _Samples:
 
     def _batch(self, start: int, stop: int, fields: Sequence[tuple[int, _Field]]) -> Batch:
         rows: list[int] = []
+        samples: list[memoryview] = []
         values: list[list[memoryview]] = []
         malformed: list[MalformedRow] = []
-        for row in range(start, stop):
+        for row, sample in zip(range(start, stop), self._samples(start, stop), strict=True):
             try:
-                parts = self._parts(row)
+                parts = split_sample(self._checked(row, sample), self._sizes)
                 for index, field in fields:
                     field.encoding.check(parts[index])
                 values.append(parts)
+                samples.append(sample)
                 rows.append(row)
             except (ValueError, LookupError, TypeError, OverflowError) as error:
                 malformed.append(MalformedRow(row, "", plain(str(error), 200)))
@@ -236,25 +238,54 @@ class _Samples:
         for index, field in fields:
             columns.append(field.encoding.column(field.name, [parts[index] for parts in values]))
         places = np.array(rows, np.int64) if malformed else None
-        return Batch(tuple(columns), len(rows), start, rows=places, malformed=tuple(malformed))
+        raw = None
+        if self._shard.layout:
+            make = partial(_binaries, samples)
+            raw = RawRecords(MdsSource.format, make, self._shard.layout)
+        return Batch(tuple(columns), len(rows), start, rows=places, malformed=tuple(malformed), raw=raw)
 
-    def _parts(self, row: int) -> list[memoryview]:
-        """The bytes of each field of a sample; raises ``ValueError`` where they are not those of the sample."""
-        begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
-        if not 0 <= begin <= end <= len(self._data):
-            raise ValueError(f"its bytes {begin:,} to {end:,} are not in the file of {len(self._data):,}")
-        num_sizes = sum(self._variable)
-        at = begin + 4 * num_sizes
-        if at > end:
-            raise ValueError("it ends inside the sizes of its fields")
-        sizes = iter(np.frombuffer(self._data, "<u4", num_sizes, begin).tolist())
-        parts = []
-        for field in self._shard.fields:
-            size = next(sizes) if field.size is None else field.size
-            if at + size > end:
-                raise ValueError(f"its field {field.name!r} claims {size:,} bytes, and {end - at:,} are left")
-            parts.append(self._data[at : at + size])
-            at += size
-        if at != end:
-            raise ValueError(f"{end - at:,} bytes follow its last field")
-        return parts
+    def _samples(self, start: int, stop: int) -> Iterator[memoryview]:
+        """The bytes of samples, which lie one after the other unless their places are damaged: then none of a wrong one."""
+        places = self._offsets[start : stop + 1]
+        is_sound = bool((np.diff(places) >= 0).all()) and places[-1] <= self._size
+        whole = memoryview(self._read(int(places[0]), int(places[-1]))) if is_sound and len(places) > 1 else None
+        for begin, end in itertools.pairwise(places.tolist()):
+            if whole is not None:
+                yield whole[begin - places[0] : end - places[0]]
+            else:
+                yield memoryview(self._read(begin, end) if begin <= end <= self._size else b"")
+
+    def _checked(self, row: int, sample: memoryview) -> memoryview:
+        """The bytes of a sample; raises ``ValueError`` where its place is not in the file."""
+        begin, end = self._offsets[row : row + 2].tolist()
+        if not begin <= end <= self._size:
+            raise ValueError(f"its bytes {begin:,} to {end:,} are not in the file of {self._size:,}")
+        return sample
+
+    def _read(self, begin: int, end: int) -> bytes:
+        check_bytes(self._unit.uri, end - begin, self._unit.options.max_bytes_at_once, "a sample")
+        self._file.seek(begin)
+        return self._file.read(end - begin)
+
+
+def _binaries(samples: Sequence[memoryview]) -> pa.Array:
+    return pa.array([bytes(sample) for sample in samples], pa.large_binary())
+
+
+def split_sample(data: memoryview, sizes: Sequence[tuple[str, int | None]]) -> list[memoryview]:
+    """The bytes of each field of a sample; a size is None if the sample says it. Raises ``ValueError`` if they do not fit."""
+    num_sizes = sum(size is None for _, size in sizes)
+    at = 4 * num_sizes
+    if at > len(data):
+        raise ValueError("it ends inside the sizes of its fields")
+    own_sizes = iter(np.frombuffer(data, "<u4", num_sizes).tolist())
+    parts = []
+    for name, given in sizes:
+        size = next(own_sizes) if given is None else given
+        if at + size > len(data):
+            raise ValueError(f"its field {name!r} claims {size:,} bytes, and {len(data) - at:,} are left")
+        parts.append(data[at : at + size])
+        at += size
+    if at != len(data):
+        raise ValueError(f"{len(data) - at:,} bytes follow its last field")
+    return parts

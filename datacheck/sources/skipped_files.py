@@ -1,4 +1,4 @@
-"""The files of a folder that no source reads: which of them may hold data, so that somebody is told of them."""
+"""The files of a folder that no source reads: which of them may hold data, so that they can be reported."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from datacheck.findings import Finding
 from datacheck.formats import format_of_name, unread_format_of_name
 from datacheck.text import plain, quantity
 
-__all__ = ["is_companion", "is_counted", "is_counted_folder", "skipped_finding"]
-
 #: Documentation, code, configuration, checksums, locks and logs: they lie beside data and hold none.
 _COMPANIONS = frozenset({
     ".md", ".markdown", ".rst", ".html", ".htm", ".pdf", ".bib", ".cff", ".css", ".sarif",
@@ -23,7 +21,7 @@ _COMPANIONS = frozenset({
 #: Index files, descriptions and datacheck's own files.
 _COMPANION_NAMES = re.compile(
     r"(readme|license|licence|notice|authors|copying|changelog|citation|contributing|contributors|version|manifest"
-    r"|makefile|dockerfile|requirements|checksums|md5sums|sha\d+sums?|thumbs\.db|desktop\.ini)(\..*)?"
+    r"|makefile|dockerfile|requirements|checksums|md5sums|sha\d+sums?|thumbs\.db|desktop\.ini|lock\.mdb)(\..*)?"
     r"|(.*config|dataset_info|dataset_infos|dataset_dict|state|index|statistics|run|report|croissant|datapackage"
     r"|metadata|package|package-lock|pyproject|tokenizer|special_tokens_map|added_tokens|vocab"
     r"|generation_config|datacheck.*)\.(json|jsonl)"

@@ -23,7 +23,6 @@ from datacheck.sources.members import Member
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FoundArray", "batches_of_array", "batches_of_table", "find_arrays"]
 
 Array = np.ndarray[Any, Any]
 

@@ -1,6 +1,6 @@
 """WebDataset shards: tar archives whose members make samples by the part of their names before the first dot.
 
-``.pyd``, ``.pkl`` and other members whose content is code are not looked into.
+``.pyd``, ``.pkl`` and other members whose content is code are not decoded.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ from datacheck.sources.packed import open_packed
 from datacheck.sources.tar_members import Member, TarProblem, read_members
 from datacheck.text import plain
 
-__all__ = ["KEY", "TarSource", "split_name"]
-
 #: The column of the keys, as WebDataset calls it.
 KEY = "__key__"
-#: A member that is larger is not looked into; nor are the rest of a sample's members once it has so many bytes.
+#: A larger member is not decoded; nor are the rest of a sample's members once it has that many bytes.
 MAX_MEMBER_BYTES = 256 << 20
 _MAX_ROWS = 4096
 _INTEGERS = ("cls", "cls2", "index", "inx", "idx", "id")
@@ -39,7 +37,7 @@ _TEXTS = ("txt", "text", "transcript", "caption")
 
 
 class TarSource:
-    """Reads shards: one row a sample, one column a suffix, with the decoded values of npy, json, cls and txt."""
+    """Reads shards: one row per sample, one column per suffix, with the decoded values of npy, json, cls and txt."""
 
     format: ClassVar[str] = "tar"
 
@@ -49,7 +47,7 @@ class TarSource:
         with open_packed(uri, options) as stream:
             first = next(iter(read_members(stream, 0)), None)
         if isinstance(first, TarProblem) and first.offset == 0:
-            raise SourceError("DC901", uri, f"it is no tar archive, or a damaged one: {first.problem}", REWRITE_FILE)
+            raise SourceError("DC901", uri, f"it is not a tar archive, or it is damaged: {first.problem}", REWRITE_FILE)
         unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
         return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
 
@@ -84,7 +82,7 @@ class _Sample:
             self.faults.append(("DC013", suffix, f"two members are called {plain(self.key)}.{plain(suffix)}"))
             return
         if member.data is None or self.num_bytes > MAX_MEMBER_BYTES:
-            problem = member.problem or f"its sample has {self.num_bytes:,} bytes, too many to be looked into"
+            problem = member.problem or f"its sample has {self.num_bytes:,} bytes, too many to be decoded"
             self.faults.append(("DC601", suffix, problem))
             self.is_whole = self.is_whole and bool(member.raw)
             member = Member(member.name, member.offset, member.size, None, b"")
@@ -119,7 +117,7 @@ def _groups(unit: WorkUnit) -> Iterator[tuple[list[_Sample], list[SourceError]]]
                     samples, problems, num_bytes = [], [], 0
                 samples.append(_Sample(key))
                 if (known := hash(key)) in seen:
-                    samples[-1].faults.append(("DC013", KEY, f"the members of {plain(key)!r} lie in several places"))
+                    samples[-1].faults.append(("DC013", KEY, f"the members of {plain(key)!r} are in several places"))
                 seen.add(known)
             samples[-1].add(suffix, member)
             num_bytes += len(member.raw)
@@ -138,9 +136,8 @@ def _problem(unit: WorkUnit, found: TarProblem) -> SourceError:
 def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[SourceError]) -> Batch:
     wanted = unit.options.columns
     suffixes = dict.fromkeys(suffix for sample in samples for suffix in sample.members)
-    columns = (
-        [Column(KEY, _texts([sample.key.encode("utf-8", "replace").decode() for sample in samples]))] if samples else []
-    )
+    keys = [sample.key.encode("utf-8", "replace").decode() for sample in samples]
+    columns = [Column(KEY, _texts(list(keys)))] if samples else []
     found = [(index, *fault) for index, sample in enumerate(samples) for fault in sample.faults]
     faults: list[Fault] = []
     for suffix in suffixes:
@@ -152,9 +149,18 @@ def _batch(samples: list[_Sample], row: int, unit: WorkUnit, problems: list[Sour
             faults += of_column
     faults += _faults(found, len(samples))
     columns = [column for column in columns if wanted is None or column.name in wanted]
-    raw = RawRecords(lambda: _binaries([b"".join(sample.raw) if sample.is_whole else None for sample in samples]))
+    raw = RawRecords(
+        TarSource.format, lambda: _binaries([b"".join(sample.raw) if sample.is_whole else None for sample in samples])
+    )
     return Batch(
-        tuple(columns), len(samples), row, unreadable=tuple(problems), faults=tuple(faults), raw=raw, is_ragged=True
+        tuple(columns),
+        len(samples),
+        row,
+        unreadable=tuple(problems),
+        faults=tuple(faults),
+        raw=raw,
+        is_ragged=True,
+        keys=tuple(keys),
     )
 
 
@@ -221,9 +227,9 @@ def _npy(data: bytes) -> np.ndarray[Any, Any]:
     # Most members of a shard have the same header.
     layout, header = _npy_header(data[: 10 + int.from_bytes(data[8:10], "little")] if data[6:7] == b"\1" else data)
     if layout.dtype.kind not in "biuf" or layout.dtype.itemsize > 8:
-        raise ValueError(f"its dtype {layout.dtype} is not looked into")
+        raise ValueError(f"its dtype {layout.dtype} is not decoded")
     if header + layout.num_bytes != len(data):
-        raise ValueError(f"its header says {layout.num_bytes:,} bytes, {len(data) - header:,} are there")
+        raise ValueError(f"its header says {layout.num_bytes:,} bytes, but there are {len(data) - header:,}")
     flat = np.frombuffer(data, layout.dtype, offset=header)
     return flat.astype(layout.dtype.newbyteorder("="), copy=False)
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from datacheck.sources.packed import ByteStream
 
-__all__ = ["BLOCK", "Member", "TarProblem", "checksum_of", "header_with_size", "read_members"]
-
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _NAME, _SIZE, _CHECKSUM, _TYPE, _MAGIC, _PREFIX = (
@@ -22,7 +20,9 @@ _NAME, _SIZE, _CHECKSUM, _TYPE, _MAGIC, _PREFIX = (
 #: Headers that describe the next member: long names of GNU tar, and extended headers of POSIX.
 _LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL = b"L", b"K", b"x", b"g"
 _FILE_TYPES = (b"0", b"\0", b"7")
-_FOLDER = b"5"
+_FOLDER, _SPARSE = b"5", b"S"
+#: In the header of a sparse file of GNU tar, and in each block after it: whether another block of its map follows.
+_MAP_GOES_ON, _MAP_BLOCK_GOES_ON = 482, 504
 #: No extended header is larger.
 _MAX_HEADER_BYTES = 1 << 20
 _STEP = 1 << 20
@@ -30,7 +30,7 @@ _STEP = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member. ``data`` is None if it is no file or too large; ``raw`` is what it takes in the archive, headers included."""
+    """One member. ``data`` is None if it is not a file or is too large; ``raw`` are its bytes in the archive, with headers."""
 
     name: str
     offset: int
@@ -73,7 +73,7 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
     """The members of an archive and what is wrong with it. Members of more than ``max_bytes`` are not kept."""
     reader = _Reader(stream)
     heads: list[bytes] = []
-    name, size, has_end, num_zeros = "", None, False, 0
+    name, size, is_sparse, has_end, num_zeros = "", None, False, False, 0
     while True:
         start = reader.offset
         header = reader.read(BLOCK)
@@ -97,6 +97,8 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
             return
         kind = header[_TYPE : _TYPE + 1]
         is_extra = kind in (_LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL)
+        if kind == _SPARSE:
+            header += _rest_of_map(reader, header)
         number = number if is_extra or size is None else size
         padding = -number % BLOCK
         if number > (_MAX_HEADER_BYTES if is_extra else max_bytes):
@@ -104,9 +106,9 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
             if is_extra or there < number:
                 yield TarProblem(start, "a member is cut off, or its size is damaged", is_end=True)
                 return
-            problem = f"it has {number:,} bytes, too many to be looked into"
+            problem = f"it has {number:,} bytes, too many to be decoded"
             yield Member(name or _name_of(header), start, number, None, b"", problem)
-            heads, name, size = [], "", None
+            heads, name, size, is_sparse = [], "", None, False
             continue
         data = reader.read(number + padding)
         if len(data) < number:
@@ -118,15 +120,30 @@ def read_members(stream: ByteStream, max_bytes: int) -> Iterator[Member | TarPro
             if kind == _LONG_NAME:
                 name = content.rstrip(b"\0").decode("utf-8", "surrogateescape")
             elif kind == _EXTENDED:
-                name, size = _extended(content, name)
+                name, size, is_sparse = _extended(content, name)
             continue
         if kind != _FOLDER:
-            is_file = kind in _FILE_TYPES
-            problem = "" if is_file else "it is a link or a device, which is not followed"
-            yield Member(
-                name or _name_of(header), start, number, content if is_file else None, b"".join(heads), problem
-            )
-        heads, name, size = [], "", None
+            problem = _problem_of(kind, is_sparse)
+            found = None if problem else content
+            yield Member(name or _name_of(header), start, number, found, b"".join(heads), problem)
+        heads, name, size, is_sparse = [], "", None, False
+
+
+def _problem_of(kind: bytes, is_sparse: bool) -> str:
+    """Why a member is not read; empty for a file."""
+    if is_sparse or kind == _SPARSE:
+        return "it is a sparse file, whose holes are not in the archive: write it without --sparse"
+    return "" if kind in _FILE_TYPES else "it is a link or a device, which is not followed"
+
+
+def _rest_of_map(reader: _Reader, header: bytes) -> bytes:
+    """The blocks after the header of a sparse file of GNU tar that go on with its map."""
+    rest = b""
+    goes_on = header[_MAP_GOES_ON]
+    while goes_on and len(rest) < _MAX_HEADER_BYTES and len(block := reader.read(BLOCK)) == BLOCK:
+        rest += block
+        goes_on = block[_MAP_BLOCK_GOES_ON]
+    return rest
 
 
 def _name_of(header: bytes) -> str:
@@ -151,9 +168,9 @@ def checksum_of(header: bytes) -> int:
     return total - sum(header[_CHECKSUM]) + 8 * ord(" ")
 
 
-def _extended(content: bytes, name: str) -> tuple[str, int | None]:
-    """The name and the size in an extended header, whose lines are ``length key=value``."""
-    size = None
+def _extended(content: bytes, name: str) -> tuple[str, int | None, bool]:
+    """The name and the size in an extended header, whose lines are ``length key=value``, and whether the file is sparse."""
+    size, is_sparse = None, False
     at = 0
     while at < len(content):
         length, _, _ = content[at : at + 20].partition(b" ")
@@ -161,12 +178,13 @@ def _extended(content: bytes, name: str) -> tuple[str, int | None]:
             break
         line = content[at : at + int(length)]
         key, _, value = line.partition(b" ")[2].rstrip(b"\n").partition(b"=")
-        if key == b"path":
+        is_sparse = is_sparse or key.startswith(b"GNU.sparse.")
+        if key == b"GNU.sparse.name" or (key == b"path" and not is_sparse):
             name = value.decode("utf-8", "surrogateescape")
         elif key == b"size" and value.isdigit() and len(value) < 20:
             size = int(value)
         at += int(length)
-    return name, size
+    return name, size, is_sparse
 
 
 def header_with_size(header: bytes, size: int) -> bytes:

@@ -12,8 +12,6 @@ import pyarrow as pa
 from datacheck.batch import RawRecords
 from datacheck.leaves import IntArray
 
-__all__ = ["BOM", "LineBlock", "LineCount", "read_lines"]
-
 BOM = b"\xef\xbb\xbf"
 _LF, _OPEN, _CLOSE = b"\n{}"
 _BLANK = np.zeros(256, np.bool_)
@@ -21,7 +19,7 @@ _BLANK[list(b" \t\r\n")] = True
 
 
 class LineBlock:
-    """Whole lines. Blank ones are no records.
+    """Whole lines. Blank ones are not records.
 
     Attributes:
         data: the lines, with their ends.
@@ -82,7 +80,7 @@ class LineBlock:
             yield self.data[start:stop]
 
     def raw(self, chosen: IntArray | None) -> RawRecords:
-        """The bytes of the lines (of ``chosen`` ones), each with a line break at the end."""
+        """The bytes of the lines (of ``chosen`` ones), which are JSON, each with a line break at the end."""
 
         def make() -> pa.Array:
             starts, stops, _ = self.bounds
@@ -93,7 +91,7 @@ class LineBlock:
             lengths = (stops - starts)[chosen] + 1
             return _binary(picked, np.concatenate([[0], np.cumsum(lengths)]))
 
-        return RawRecords(make)
+        return RawRecords("jsonl", make)
 
 
 def _line_bounds(data: bytes) -> tuple[IntArray, IntArray]:

@@ -7,22 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import is_text
 from datacheck.leaves import BoolArray, arrow_bits
-
-__all__ = [
-    "Notation",
-    "clean_cells",
-    "convert",
-    "convert_cells",
-    "count_lookalikes",
-    "describe_lookalikes",
-    "is_text",
-    "may_convert",
-    "parse",
-    "parse_cells",
-]
 
 #: A character that no number has.
 _NO_NUMBER = "\u00b7"
@@ -154,11 +142,6 @@ def clean_cells(words: pa.Array, kind: pa.DataType) -> pa.Array:
         cleaned = pc.replace_substring_regex(cleaned, _C_NAN, "nan")
         cleaned = pc.replace_substring_regex(cleaned, _C_INF, r"\1inf")
     return cleaned
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from datacheck.batch import Column, Fault
 from datacheck.leaves import IntArray
-
-__all__ = ["ExampleColumns", "Layout", "example_class", "layout_of", "sequence_class"]
+from datacheck.sources.tf_template import FixedFeature, read_by_template
 
 _NUMPY: dict[str, np.dtype[Any]] = {"float_list": np.dtype(np.float32), "int64_list": np.dtype(np.int64)}
 _ARROW: dict[str, pa.DataType] = {"float_list": pa.float32(), "int64_list": pa.int64(), "bytes_list": pa.large_binary()}
@@ -136,7 +135,21 @@ class ExampleColumns:
         self._class = sequence_class() if layout.is_sequence else example_class()
         self._features: dict[str, _Feature] = {}
         self._steps: dict[str, _Feature] = {}
+        self._fixed: dict[str, FixedFeature] = {}
         self.num_rows = 0
+
+    def add_all(self, records: Sequence[bytes]) -> list[bool]:
+        """Add the records of a batch; whether each could be parsed."""
+        fixed = None if self._layout.is_sequence else read_by_template(records)
+        if fixed is None or any(
+            (one.values.shape[1] != 1) is (name in self._layout.scalars)
+            for name, one in fixed.items()
+            if one.kind != "bytes_list"
+        ):
+            return [self.add(record) for record in records]
+        self._fixed = {name: one for name, one in fixed.items() if self._wanted is None or name in self._wanted}
+        self.num_rows = len(records)
+        return [True] * len(records)
 
     def add(self, record: bytes) -> bool:
         """Add a record; whether it could be parsed."""
@@ -146,16 +159,18 @@ class ExampleColumns:
             return False
         row, features = self.num_rows, parsed.context if self._layout.is_sequence else parsed.features
         wanted, known, scalars = self._wanted, self._features, self._layout.scalars
-        for name, feature in features.feature.items():
+        fields = features.feature
+        # items() of protobuf's maps is a generator in Python.
+        for name in fields:
             if wanted is not None and name not in wanted:
                 continue
-            held = known.get(name)
+            feature, held = fields[name], known.get(name)
             if held is not None:
                 # Most features are of the kind that they were before: no need to ask which it is.
                 values = getattr(feature, held.kind).value
                 if len(values) == 1 if name in scalars else len(values) and held.dtype is not None:
                     held.rows.append(row)
-                    held.values.append(values[0] if name in scalars else np.array(values, held.dtype))
+                    held.values.append(values[0] if name in scalars else _numbers(values, held.dtype))
                     continue
             self._add_feature(row, name, feature)
         if self._layout.is_sequence:
@@ -194,8 +209,8 @@ class ExampleColumns:
             held.others.append((row, " and ".join(_NAMES[kind] for kind in sorted(kinds))))
 
     def columns(self) -> tuple[list[Column], list[Fault]]:
-        """One column a feature, and the faults: records without it, and values of another type."""
-        columns: list[Column] = []
+        """One column per feature, and the faults: records without it, and values of another type."""
+        columns: list[Column] = [self._fixed_column(name, one) for name, one in sorted(self._fixed.items())]
         faults: list[Fault] = []
         for name, held in sorted(self._features.items()):
             values = held.values
@@ -210,6 +225,17 @@ class ExampleColumns:
             data = _lists(inner, [len(one) for one in held.values], held.rows, self.num_rows)
             columns.append(self._column(name, data, held, faults))
         return columns, faults
+
+    def _fixed_column(self, name: str, one: FixedFeature) -> Column:
+        """A feature that has equally many values in each record; of bytes always one."""
+        num_rows, size = one.values.shape
+        if one.kind == "bytes_list":
+            offsets = pa.py_buffer(np.arange(num_rows + 1, dtype=np.int64) * size)
+            flat = pa.Array.from_buffers(_ARROW[one.kind], num_rows, [None, offsets, pa.py_buffer(one.values)])
+            size = 1
+        else:
+            flat = pa.array(one.values.reshape(-1), _ARROW[one.kind])
+        return Column(name, flat if name in self._layout.scalars else _lists(flat, [size] * num_rows))
 
     def _column(self, name: str, data: pa.Array, held: _Feature, faults: list[Fault]) -> Column:
         absent = np.ones(self.num_rows, np.bool_)
@@ -229,7 +255,13 @@ class ExampleColumns:
 
 def _as_array(values: Any, kind: str) -> Any:
     dtype = _NUMPY.get(kind)
-    return list(values) if dtype is None else np.array(values, dtype)
+    return list(values) if dtype is None else _numbers(values, dtype)
+
+
+def _numbers(values: Any, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
+    """The values of a list of protobuf. NumPy would copy the array that such a list makes of itself."""
+    found: np.ndarray[Any, Any] = values.__array__(dtype) if hasattr(values, "__array__") else np.array(values, dtype)
+    return found
 
 
 def _flat(values: list[Any], kind: str) -> pa.Array:
@@ -240,7 +272,7 @@ def _flat(values: list[Any], kind: str) -> pa.Array:
 
 
 def _take(flat: pa.Array, rows: list[int], num_rows: int) -> pa.Array:
-    """One value a row, null in the other rows."""
+    """One value per row, null in the other rows."""
     if len(rows) == num_rows:
         return flat
     places = np.full(num_rows, -1, np.int64)
@@ -249,7 +281,7 @@ def _take(flat: pa.Array, rows: list[int], num_rows: int) -> pa.Array:
 
 
 def _lists(flat: pa.Array, lengths: list[int], rows: list[int] | None = None, num_rows: int = 0) -> pa.Array:
-    """One list a row; null in rows that are not among ``rows``."""
+    """One list per row; null in rows that are not among ``rows``."""
     every: IntArray = np.asarray(lengths, np.int64)
     mask = None
     if rows is not None and len(rows) < num_rows:

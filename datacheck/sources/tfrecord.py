@@ -7,8 +7,9 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from datacheck.batch import Batch, Column, MalformedRow, RawRecords
@@ -27,13 +28,13 @@ from datacheck.sources.optional import import_library
 from datacheck.sources.packed import ByteStream, is_packed, open_packed
 from datacheck.sources.tf_example import ExampleColumns, Layout, layout_of
 
-__all__ = ["OPAQUE", "TfrecordSource", "frame", "is_tfrecord", "masked_crc"]
-
 #: The column of records that are no ``tf.train.Example``.
 OPAQUE = "record"
 #: How many records tell which features have one value each.
 _NUM_FIRST = 256
 _MAX_BATCH_RECORDS = 8192
+#: Records of this size, and what is made of them, go to memory that the batch before has used; larger ones to new pages.
+_BATCH_BYTES = 1 << 20
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
 
@@ -76,25 +77,16 @@ class TfrecordSource:
             # How many records a small file has is counted when it is read.
             unit = WorkUnit(uri, self.format, 0, fingerprint, options=options)
             return InputInfo(uri, self.format, fingerprint.size, None, (unit,))
-        units: list[WorkUnit] = []
         with _open(uri, options) as records:
-            for start, stop, row, count in _runs(records, fingerprint.size):
-                units.append(
-                    WorkUnit(
-                        uri,
-                        self.format,
-                        len(units),
-                        fingerprint,
-                        row,
-                        count,
-                        byte_start=start,
-                        byte_stop=stop,
-                        options=options,
-                    )
+            units = tuple(
+                WorkUnit(
+                    uri, self.format, index, fingerprint, row, count, byte_start=start, byte_stop=stop, options=options
                 )
+                for index, (start, stop, row, count) in enumerate(_runs(records, fingerprint.size))
+            )
         counts = [unit.num_rows for unit in units]
         num_rows = None if None in counts else sum(count or 0 for count in counts)
-        return InputInfo(uri, self.format, fingerprint.size, num_rows, tuple(units))
+        return InputInfo(uri, self.format, fingerprint.size, num_rows, units)
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
@@ -102,11 +94,15 @@ class TfrecordSource:
             first: list[bytes] = []
             # A file that is damaged near its beginning is read all the same, and says then what is wrong.
             with suppress(SourceError):
-                for _, data, problem in itertools.islice(records.read(), _NUM_FIRST):
+                for (_, data, _), problem in itertools.islice(records.read(), _NUM_FIRST):
                     first += () if problem else (data,)
         layout = layout_of(first)
         with _open(unit.uri, unit.options, unit.byte_start) as records:
             yield from _batches(unit, layout, records.read(unit.byte_stop))
+
+
+#: A record with its length and the checksum of that, and its own checksum.
+_Frame: TypeAlias = tuple[bytes, bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -119,10 +115,11 @@ class _Records:
     options: ReadOptions
     crc32c: Callable[[bytes], int]
 
-    def read(self, stop: int | None = None) -> Iterator[tuple[bytes, bytes, str]]:
-        """``(frame, data, problem)`` of each record; raises where the length of the next one is not known."""
+    def read(self, stop: int | None = None) -> Iterator[tuple[_Frame, str]]:
+        """Each record, and what is wrong with it; raises where the length of the next one is not known."""
         read, verify = self.stream.read, self.options.verify_checksums
         crc32c, unpack = self.crc32c, _HEADER.unpack
+        limit = self.options.max_bytes_at_once
         while stop is None or self.at < stop:
             header = read(12)
             if not header:
@@ -133,16 +130,17 @@ class _Records:
             if masked_crc(header[:8], crc32c) != expected:
                 what = f"the checksum of the length of the record at byte {self.at:,} is wrong"
                 raise SourceError("DC901", self.uri, f"{what}, so that no record after it is found", REWRITE_FILE)
-            check_bytes(self.uri, length, self.options.max_bytes_at_once, f"the record at byte {self.at:,}")
-            body = read(length + 4)
-            if len(body) < length + 4:
+            if length > limit:
+                check_bytes(self.uri, length, limit, f"the record at byte {self.at:,}")
+            # Apart, so that nothing is copied.
+            data, checksum = read(length), read(4)
+            if len(data) < length or len(checksum) < 4:
                 raise self._cut(f"inside the record at byte {self.at:,}")
-            data = body[:length]
             problem = ""
-            if verify and masked_crc(data, crc32c) != _CHECKSUM.unpack_from(body, length)[0]:
+            if verify and masked_crc(data, crc32c) != int.from_bytes(checksum, "little"):
                 problem = f"its checksum is wrong: its bytes, at {self.at:,} in the file, have changed since they were written"
             self.at += length + 16
-            yield header + body, data, problem
+            yield (header, data, checksum), problem
 
     def _cut(self, where: str) -> SourceError:
         return SourceError("DC901", self.uri, f"the file ends {where}", "it is truncated: rewrite it")
@@ -163,13 +161,18 @@ def _runs(records: _Records, size: int) -> Iterator[tuple[int, int | None, int, 
     Where a length cannot be believed, the last unit goes on to the end of the file: reading it says what is wrong.
     """
     stream: Any = records.stream
+    view, first_byte = None, 0
     start = at = row = first_row = 0
     while at < size:
         if at - start >= TARGET_UNIT_BYTES:
             yield start, at, first_row, row - first_row
             start, first_row = at, row
-        stream.seek(at)
-        header = stream.read(12)
+        if view is None or at + 12 > first_byte + len(view):
+            # What is mapped counts as memory: a part at a time. A buffered read would read all between the lengths, too.
+            view, first_byte = stream.map(at, min(size - at, TARGET_BATCH_BYTES)), at
+        if view is None:
+            stream.seek(at)
+        header = stream.read(12) if view is None else bytes(view[at - first_byte : at - first_byte + 12])
         length = _HEADER.unpack(header)[0] if len(header) == 12 else size
         if at + length + 16 > size or masked_crc(header[:8], records.crc32c) != _HEADER.unpack(header)[1]:
             yield start, None, first_row, None
@@ -179,82 +182,65 @@ def _runs(records: _Records, size: int) -> Iterator[tuple[int, int | None, int, 
     yield start, at, first_row, row - first_row
 
 
-def _batches(unit: WorkUnit, layout: Layout, records: Iterator[tuple[bytes, bytes, str]]) -> Iterator[Batch]:
+def _batches(unit: WorkUnit, layout: Layout, records: Iterator[tuple[_Frame, str]]) -> Iterator[Batch]:
     pending = _Pending(unit, layout, unit.row_start)
-    yielded = False
+    yielded, limit = False, min(TARGET_BATCH_BYTES, _BATCH_BYTES)
     try:
-        for whole, data, problem in records:
-            pending.add(whole, data, problem)
-            if pending.is_full:
+        for frame, problem in records:
+            if problem:
+                pending.malformed[len(pending.frames)] = problem
+            pending.frames.append(frame)
+            pending.num_bytes += len(frame[1]) + 16
+            if pending.num_bytes >= limit or len(pending.frames) >= _MAX_BATCH_RECORDS:
                 yield pending.batch()
                 yielded = True
-                pending = _Pending(unit, layout, pending.next_row)
+                pending = _Pending(unit, layout, pending.row + len(pending.frames))
     except SourceError as error:
         if not unit.options.keep_going:
             raise
         # What was read is checked, and what follows is named.
-        yield from (pending.batch(),) if pending.num_records else ()
-        yield Batch((), 0, pending.next_row, counts_rows=False, unreadable=(error,))
+        yield from (pending.batch(),) if pending.frames else ()
+        yield Batch((), 0, pending.row + len(pending.frames), counts_rows=False, unreadable=(error,))
         return
-    if pending.num_records or not yielded:
+    if pending.frames or not yielded:
         yield pending.batch()
 
 
 class _Pending:
-    """The records of the next batch."""
+    """The records of the next batch, which begins with ``row``."""
 
     def __init__(self, unit: WorkUnit, layout: Layout, row: int) -> None:
-        self._layout, self._row = layout, row
-        wanted = unit.options.columns
-        self._columns = ExampleColumns(layout, wanted)
-        self._with_opaque = layout.is_opaque and (wanted is None or OPAQUE in wanted)
-        self._frames: list[bytes] = []
-        self._data: list[bytes] = []
-        self._places: list[int] = []
-        self._malformed: list[MalformedRow] = []
-        self._num_bytes = 0
-
-    @property
-    def num_records(self) -> int:
-        return len(self._frames) + len(self._malformed)
-
-    @property
-    def next_row(self) -> int:
-        return self._row + self.num_records
-
-    @property
-    def is_full(self) -> bool:
-        return self._num_bytes >= TARGET_BATCH_BYTES or self.num_records >= _MAX_BATCH_RECORDS
-
-    def add(self, whole: bytes, data: bytes, problem: str) -> None:
-        self._num_bytes += len(whole)
-        if not problem and not self._layout.is_opaque and not self._columns.add(data):
-            problem = "it is not a tf.train.Example, which the first records of the file are"
-        if problem:
-            self._malformed.append(MalformedRow(self.next_row, repr(data[:24]), problem))
-            return
-        self._places.append(self.next_row)
-        self._frames.append(whole)
-        if self._with_opaque:
-            self._data.append(data)
+        self._layout, self._wanted = layout, unit.options.columns
+        self.row, self.num_bytes = row, 0
+        self.frames: list[_Frame] = []
+        self.malformed: dict[int, str] = {}
 
     def batch(self) -> Batch:
-        columns, faults = self._columns.columns()
-        if self._with_opaque:
-            columns = [Column(OPAQUE, pa.array(self._data, pa.large_binary()))]
-        frames = self._frames
-        rows = None
-        if self._malformed:
-            import numpy as np
-
-            rows = np.array(self._places, np.int64)
+        malformed, frames = self.malformed, self.frames
+        intact = [index for index in range(len(frames)) if index not in malformed] if malformed else range(len(frames))
+        builder = ExampleColumns(self._layout, self._wanted)
+        if not self._layout.is_opaque:
+            parsed = builder.add_all([frames[index][1] for index in intact])
+            if not all(parsed):
+                problem = "it is not a tf.train.Example, which the first records of the file are"
+                malformed |= {index: problem for index, is_parsed in zip(intact, parsed, strict=True) if not is_parsed}
+        columns, faults = builder.columns()
+        places = None
+        if malformed:
+            places = [index for index in range(len(frames)) if index not in malformed]
+            frames = [frames[index] for index in places]
+        if self._layout.is_opaque and (self._wanted is None or OPAQUE in self._wanted):
+            columns = [Column(OPAQUE, pa.array([frame[1] for frame in frames], pa.large_binary()))]
         return Batch(
             tuple(columns),
             len(frames),
-            self._row,
-            rows=rows,
-            malformed=tuple(self._malformed),
+            self.row,
+            rows=None if places is None else np.array(places, np.int64) + self.row,
+            malformed=tuple(
+                MalformedRow(self.row + index, repr(self.frames[index][1][:24]), malformed[index])
+                for index in sorted(malformed)
+            ),
             faults=tuple(faults),
-            raw=RawRecords(lambda: pa.array(frames, pa.large_binary())),
+            raw=RawRecords("tfrecord", lambda: pa.array(map(b"".join, frames), pa.large_binary())),
             is_ragged=True,
         )

@@ -27,18 +27,16 @@ from datacheck.sources.base import (
 from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
 from datacheck.storage.registry import open_file, storage_of
 
-__all__ = ["INDEX_MAGIC", "TOKENS", "MegatronSource", "TokensSource", "index_of", "is_megatron", "is_token_bin"]
-
 #: The field of the ids.
 TOKENS = "tokens"
 INDEX_MAGIC = b"MMIDIDX\0\0"
 #: llm.c: the magic of the header's first word, and the dtype of what follows its 256 words.
 _LLM_C = {20240520: "uint16", 20240801: "uint32"}
 _LLM_C_BYTES = 1024
-#: What is no array of ids, whatever its name: text, gzip, zstd, zip, pickles.
+#: First bytes of files that are not arrays of ids, whatever their names: gzip, zstd, zip, pickles.
 _OTHERS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\x80\x02", b"\x80\x04")
 _NAMES = ("train", "val", "valid", "validation", "test")
-#: So many ids tell whether the dtype is the right one.
+#: The number of ids read to tell whether the dtype is right.
 _PROBE = 1 << 16
 _DTYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float64", 7: "float32", 8: "uint16"}
 
@@ -112,7 +110,9 @@ class TokensSource:
             if detail := _wrong_width(probe):
                 findings.append(Finding("DC015", unit.uri, TOKENS, 1, 1, detail=detail))
         with open_file(unit.uri) as file:
-            for start, number, columns in iter_rows(file, [layout], unit.row_start, unit.num_rows or 0):
+            for start, number, columns in iter_rows(
+                file, [layout], unit.row_start, unit.num_rows or 0, TARGET_UNIT_BYTES
+            ):
                 yield Batch(tuple(columns), number, start, findings=tuple(findings))
                 findings = []
 
@@ -136,9 +136,11 @@ def _layout(uri: str, size: int, options: ReadOptions) -> tuple[ArrayLayout, str
     width = np.dtype(dtype).itemsize
     count, rest = divmod(size - offset, width)
     if rest:
-        problem = f"{size - offset:,} bytes are no multiple of {width}: it was cut off, or its ids are no {dtype}"
+        problem = (
+            f"{size - offset:,} bytes are not a multiple of {width}: the file was cut off, or its ids are not {dtype}"
+        )
     elif offset and (said_count := int.from_bytes(head[8:12], "little")) != count:
-        problem = f"its header says {said_count:,} tokens, {count:,} are there"
+        problem = f"its header says {said_count:,} tokens, but there are {count:,}"
     return ArrayLayout(TOKENS, np.dtype(dtype).newbyteorder("<"), (count,), offset), problem
 
 

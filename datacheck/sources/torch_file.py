@@ -31,8 +31,6 @@ from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
 
-__all__ = ["TorchSource"]
-
 #: Files of torch before 1.6 cannot be mapped: larger ones are refused.
 MAX_LEGACY_BYTES = 512 << 20
 _GLOBAL = re.compile(

@@ -6,6 +6,7 @@ which chunks are there, and each chunk how far it expands, before it is decompre
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import posixpath
@@ -13,16 +14,22 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
-from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.error_translation import (
+    check_bytes,
+    check_members,
+    translate_inspect_errors,
+    translate_read_errors,
+)
 from datacheck.sources.named_arrays import (
     NamedArray,
     missing_values,
@@ -32,10 +39,10 @@ from datacheck.sources.named_arrays import (
     read_masked,
 )
 from datacheck.sources.optional import import_library
+from datacheck.storage.base import DataFile
+from datacheck.storage.ranges import RangeFile
 from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
-
-__all__ = ["ZarrSource"]
 
 Array = np.ndarray[Any, Any]
 
@@ -45,6 +52,8 @@ _INFLATED = {"gzip": 31, "zlib": 15}
 _HARMLESS = frozenset({
     "bytes", "endian", "transpose", "crc32c", "shuffle", "fletcher32", "delta", "fixedscaleoffset", "vlen-utf8",
 })  # fmt: skip
+#: Files that describe groups and arrays, and the most bytes that one of them may have: JSON takes many times as much in memory.
+_METADATA, _MAX_METADATA_BYTES = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"}), 32 << 20
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 #: Warnings are silenced for the whole process, by one thread at a time.
 _OPENING = threading.Lock()
@@ -80,19 +89,33 @@ def _quiet() -> Iterator[None]:
 
 def _arrays(uri: str, options: ReadOptions, wanted: set[str] | None = None) -> list[NamedArray]:
     zarr = import_library(uri, "zarr", "zarr")
+    if storage_of(uri).stat(uri, recent=True).kind != "folder":
+        raise SourceError("DC901", uri, "it is not the folder of a Zarr store", "unpack or copy the store to a folder")
     path = storage_of(uri).local_path(uri)
-    if path is None or not os.path.isdir(path):  # noqa: PTH112 - a storage's path is text
-        raise SourceError("DC901", uri, "it is not the folder of a Zarr store on this machine", "copy the store here")
-    store = zarr.storage.LocalStore(path, read_only=True)
+    if path is None:
+        from datacheck.sources.zarr_store import StorageStore
+
+        store: Any = StorageStore(uri)
+    else:
+        _check_metadata(uri, path)
+        store = zarr.storage.LocalStore(path, read_only=True)
     root = _open(zarr, store, uri)
     if isinstance(root, zarr.Array):
         named = [("array", root)]
     else:
         named = [(name, one) for name, one in root.members(max_depth=None) if isinstance(one, zarr.Array)]
-    if len(named) > options.max_members:
-        problem = f"it has {len(named):,} arrays, more than {options.max_members:,}"
-        raise SourceError("DC904", uri, problem, "if the store is trusted, raise the limit max_members")
+    check_members(uri, len(named), options.max_members, "arrays")
     return [_array(uri, name, one, options) for name, one in sorted(named) if wanted is None or name in wanted]
+
+
+def _check_metadata(uri: str, path: str) -> None:
+    """Raise ``SourceError`` (DC904) for metadata so large that they hardly describe arrays."""
+    for inner, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if name != "c" and not name.isdecimal()]
+        for name in _METADATA.intersection(names):
+            num_bytes = os.path.getsize(os.path.join(inner, name))  # noqa: PTH118, PTH202 - as os.walk gives them
+            what = f"the metadata in {plain(posixpath.relpath(os.path.join(inner, name), path), 80)}"  # noqa: PTH118
+            check_bytes(uri, num_bytes, _MAX_METADATA_BYTES, what)
 
 
 def _open(zarr: Any, store: Any, uri: str) -> Any:
@@ -145,9 +168,16 @@ def _problem(array: Any, chunks: tuple[int, ...], dtype: np.dtype[Any], options:
     num_bytes = math.prod(map(int, array.chunks)) * dtype.itemsize
     if max(num_bytes, math.prod(chunks) * dtype.itemsize) > options.max_bytes_at_once:
         return f"one of its chunks would take {num_bytes:,} bytes, more than {options.max_bytes_at_once:,}"
+    if array.shards is not None:
+        used = [type(codec).__name__ for codec in array.metadata.codecs[0].index_codecs]
+        if used != ["BytesCodec", "Crc32cCodec"]:
+            return f"the indexes of its shards are encoded with {plain(', '.join(used), 80)}, which is not supported"
     unknown = [name for name in _codecs(array) if name not in (*_SIZES_IN_HEAD, *_INFLATED, *_HARMLESS, "zstd")]
     if unknown:
         return f"it is encoded with {plain(unknown[0], 40)}, whose output cannot be bounded before it is made"
+    packed = [name for name in _codecs(array) if name not in _HARMLESS]
+    if len(packed) > 1:
+        return f"it is compressed more than once ({plain(', '.join(packed), 80)}), so that its output cannot be bounded"
     return ""
 
 
@@ -160,18 +190,13 @@ def _codecs(array: Any) -> list[str]:
 
 def _chunk_sizes(folder: str, num_axes: int) -> dict[tuple[int, ...], int]:
     """The bytes of each stored chunk or shard, by its place in the grid."""
-    path = storage_of(folder).local_path(folder) or folder
     found: dict[tuple[int, ...], int] = {}
-    for inner, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if name == "c" or name.isdecimal()]
-        below = os.path.relpath(inner, path)
-        for name in names:
-            key = name if below == "." else f"{below}/{name}"
-            parts = [part for part in key.replace(".", "/").split("/") if part != "c"]
-            if not parts and num_axes == 0:
-                found[()] = os.path.getsize(os.path.join(inner, name))  # noqa: PTH118, PTH202 - as os.walk gives them
-            elif all(part.isdecimal() for part in parts) and len(parts) == max(1, num_axes):
-                found[tuple(map(int, parts)) if num_axes else ()] = os.path.getsize(os.path.join(inner, name))  # noqa: PTH118, PTH202
+    for key, size in storage_of(folder).walk(folder):
+        parts = [part for part in key.replace(".", "/").split("/") if part != "c"]
+        if not parts and num_axes == 0:
+            found[()] = size
+        elif all(part.isdecimal() for part in parts) and len(parts) == max(1, num_axes):
+            found[tuple(map(int, parts)) if num_axes else ()] = size
     return found
 
 
@@ -184,50 +209,104 @@ def _read(array: Any, start: int, count: int) -> Array:
 
 def _read_checked(uri: str, folder: str, array: Any, chunks: tuple[int, ...], start: int, count: int) -> Array:
     """Rows, after the expansion of each of their chunks has been bounded."""
-    codec = (_codecs(array) or ["bytes"])[-1]
-    if array.shards is None and (codec == "zstd" or codec in _SIZES_IN_HEAD or codec in _INFLATED):
-        limit = math.prod(chunks) * np.dtype(array.dtype).itemsize * 2 + 4096
+    codec = next((name for name in _codecs(array) if name not in _HARMLESS), "")
+    if codec or array.shards is not None:
+        limit = math.prod(map(int, array.chunks)) * np.dtype(array.dtype).itemsize * 2 + 4096
         grid = [-(-int(length) // size) for length, size in zip(array.shape, chunks, strict=True)]
+        inner = math.prod(size // int(one) for size, one in zip(chunks, array.chunks, strict=True))
         rows = range(start // chunks[0], -(-(start + count) // chunks[0])) if chunks else ()
         for row in rows:
             for rest in np.ndindex(*grid[1:]):
-                _check_chunk(uri, posixpath.join(folder, array.metadata.encode_chunk_key((row, *rest))), codec, limit)
+                path = posixpath.join(folder, array.metadata.encode_chunk_key((row, *rest)))
+                _check_chunk(uri, path, codec, limit, _shard_index(array, inner))
     return _read(array, start, count)
 
 
-def _check_chunk(uri: str, path: str, codec: str, limit: int) -> None:
-    """Raise ``SourceError`` for a chunk that would expand to more than ``limit`` bytes."""
+def _shard_index(array: Any, num_chunks: int) -> tuple[int, bool] | None:
+    """How many bytes the index of each shard has, and whether it is at the end; None for an array without shards."""
+    if array.shards is None:
+        return None
+    sharding = array.metadata.codecs[0]
+    return 16 * num_chunks + 4, sharding.index_location.value == "end"
+
+
+def _check_chunk(uri: str, path: str, codec: str, limit: int, index: tuple[int, bool] | None) -> None:
+    """Raise ``SourceError`` for a chunk, or one in a shard, that would expand to more than ``limit`` bytes."""
     try:
         with open_file(path) as file:
-            head = file.read_at(0, 20)
-            size = _expanded_size(head, codec)
-            if codec in _INFLATED:
-                size = _inflated_size(file, _INFLATED[codec], limit)
+            parts = [(0, file.seek(0, os.SEEK_END))] if index is None else _parts_of(uri, path, file, *index)
+            for offset, length in parts:
+                source, start = file, offset
+                if codec == "zstd" and isinstance(file, RangeFile):
+                    # Its blocks say one by one how long they are: in a bucket each would be a request.
+                    source, start = DataFile(io.BytesIO(file.read_at(offset, length))), 0
+                size = _expanded_size(source, start, length, codec, limit) if codec else 0
+                if size > limit:
+                    problem = (
+                        f"the chunk {plain(posixpath.relpath(path, uri), 80)} would expand to {size:,} bytes or more"
+                    )
+                    raise SourceError("DC904", uri, f"{problem}, its array declares fewer", "write the store again")
     except FileNotFoundError:
         return
-    if size > limit:
-        problem = f"the chunk {plain(posixpath.relpath(path, uri), 80)} would expand to {size:,} bytes or more"
-        raise SourceError("DC904", uri, f"{problem}, its array declares fewer", "write the store again")
 
 
-def _expanded_size(head: bytes, codec: str) -> int:
+def _parts_of(uri: str, path: str, file: DataFile, index_bytes: int, is_at_end: bool) -> list[tuple[int, int]]:
+    """Where the chunks of a shard begin, and their bytes; the library verifies the checksum of the index."""
+    size = file.seek(0, os.SEEK_END)
+    if size < index_bytes:
+        # The library asks for each of its chunks, which may be millions, and takes an empty shard for one never written.
+        problem = f"the shard {plain(posixpath.relpath(path, uri), 80)} is shorter than the index of its chunks"
+        raise SourceError("DC901", uri, problem, "write the store again")
+    content = file.read_at(size - index_bytes if is_at_end else 0, index_bytes)
+    places = np.frombuffer(content[: len(content) // 16 * 16], "<u8").reshape(-1, 2)
+    return [(int(offset), min(int(length), size - int(offset))) for offset, length in places if offset < size]
+
+
+def _expanded_size(file: DataFile, offset: int, length: int, codec: str, limit: int) -> int:
+    """How far bytes of a file expand, up to a little more than ``limit``."""
     if codec in _SIZES_IN_HEAD:
-        offset, length = _SIZES_IN_HEAD[codec]
-        return int.from_bytes(head[offset : offset + length], "little")
-    if codec != "zstd" or not head.startswith(_ZSTD_MAGIC) or len(head) < 6:
-        return 0
+        start, width = _SIZES_IN_HEAD[codec]
+        return int.from_bytes(file.read_at(offset + start, width), "little")
+    if codec == "zstd" and (size := _declared_size(file, offset, length)) is not None:
+        return size
+    content = file.read_at(offset, length)
+    return _inflated_size(content, _INFLATED[codec], limit) if codec in _INFLATED else _zstd_size(content, limit)
+
+
+def _declared_size(file: DataFile, offset: int, length: int) -> int | None:
+    """The size that the only frame of a zstd chunk declares; None if it declares none, or there may be more frames."""
+    head = file.read_at(offset, min(length, 18))
+    if not head.startswith(_ZSTD_MAGIC) or len(head) < 6:
+        return None
     flags = head[4]
     at = 5 + (0 if flags & 0x20 else 1) + (0, 1, 2, 4)[flags & 3]
     width = (1 if flags & 0x20 else 0, 2, 4, 8)[flags >> 6]
-    return int.from_bytes(head[at : at + width], "little")
+    position, is_last = at + width, False
+    while not is_last and position + 3 <= length:
+        block = int.from_bytes(file.read_at(offset + position, 3), "little")
+        is_last = bool(block & 1)
+        # A block of one repeated byte takes one byte.
+        position += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+    is_only = is_last and position + (4 if flags & 4 else 0) == length
+    # Sizes of two bytes are counted from 256 on.
+    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0) if is_only and width else None
 
 
-def _inflated_size(file: Any, window: int, limit: int) -> int:
-    """The size of what a stream inflates to, up to a little more than ``limit``."""
-    file.seek(0)
+def _zstd_size(content: bytes, limit: int) -> int:
+    size = 0
+    with suppress(OSError), pa.CompressedInputStream(pa.BufferReader(content), "zstd") as stream:
+        while size <= limit and (part := stream.read(1 << 20)):
+            size += len(part)
+    return size
+
+
+def _inflated_size(data: bytes, window: int, limit: int) -> int:
+    """The size of what a stream inflates to, which in gzip may consist of several."""
     inflater, size = zlib.decompressobj(window), 0
-    data = file.read(1 << 16)
-    while data and size <= limit and not inflater.eof:
-        size += len(inflater.decompress(data, 1 << 20))
-        data = inflater.unconsumed_tail or file.read(1 << 16)
+    with suppress(zlib.error):
+        while data and size <= limit:
+            if inflater.eof:
+                inflater = zlib.decompressobj(window)
+            size += len(inflater.decompress(data, 1 << 20))
+            data = inflater.unconsumed_tail or inflater.unused_data
     return size

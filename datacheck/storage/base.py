@@ -7,14 +7,23 @@ Nothing above this package calls ``os.stat``, ``open`` or ``mmap`` on data. Erro
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
-__all__ = ["DataFile", "Entry", "FileInfo", "Fingerprint", "Storage"]
-
 Kind = Literal["file", "folder", "other"]
+
+
+class StoreError(OSError):
+    """An object store gave no answer about a file: it cannot be reached, refuses access, or lacks a library or credentials.
+
+    ``strerror`` says what to do about it.
+    """
+
+
+class FileChangedError(OSError):
+    """A file is no longer the version that was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,8 @@ class Fingerprint:
     """Identifies one version of a file without reading it.
 
     Equal fingerprints mean that the file has not changed since it was opened. ``proof`` also compares what no program can
-    set back, so that it holds from one run to the next. Where fingerprints differ, ``Storage.content_hash`` decides.
+    set back, so that it holds from one run to the next. Where fingerprints differ, ``Storage.content_hash`` decides; where
+    only inodes do, as between two mounts of a file system, ``ctime_ns`` does, and for copies ``sample``.
 
     Attributes:
         size: in bytes.
@@ -31,6 +41,8 @@ class Fingerprint:
         version: the storage's own name of this version of the content: the etag of an object.
         ctime_ns: last change of content or metadata, on a local file system.
         device: of the local file system.
+        sample: the hash of the content (``sha256:...``), of parts of it, or of all of a small file; known where other
+            machines read the file, too.
     """
 
     size: int
@@ -39,6 +51,7 @@ class Fingerprint:
     version: str = ""
     ctime_ns: int = field(default=0, compare=False)
     device: int = field(default=0, compare=False)
+    sample: str = field(default="", compare=False)
 
     @property
     def proof(self) -> tuple[int | str, ...]:
@@ -56,7 +69,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a folder. Links are followed: ``is_folder`` is that of the link's target."""
+    """One entry of a folder. Links are followed: ``is_folder`` says so of the link's target."""
 
     name: str
     is_folder: bool
@@ -76,24 +89,50 @@ class DataFile(io.BufferedReader):
         return None
 
 
+class Lock(Protocol):
+    """An exclusive lock that this process holds until it releases it or ends."""
+
+    def check(self) -> None:
+        """Raise ``OSError`` where the lock may have been lost, because this process could not renew it."""
+        ...
+
+    def release(self) -> None:
+        """Release the lock; nothing happens if it was released."""
+        ...
+
+
+class NoLock:
+    """The lock of something that needs none."""
+
+    def check(self) -> None:
+        """Nothing: no other process can take it."""
+
+    def release(self) -> None:
+        """Nothing: nothing is held."""
+
+
 class Storage(Protocol):
-    """Stores files under URIs. Stateless, so that it can be used from any thread and process.
+    """Stores files under URIs. Can be used from any thread and process.
 
     A local path is its own URI. Names inside a folder are joined with ``/``.
     """
 
     # Reading
 
-    def stat(self, uri: str) -> FileInfo:
-        """What is stored under a name, links followed. Raises ``OSError`` (``FileNotFoundError`` for nothing)."""
+    def stat(self, uri: str, *, recent: bool = False) -> FileInfo:
+        """What is stored under a name, links followed. Raises ``OSError`` (``FileNotFoundError`` for nothing).
+
+        With ``recent``, a storage that pins reads to the version of a file may answer with what it learned in the last
+        seconds: a change is noticed no later than at the next read.
+        """
         ...
 
     def exists(self, uri: str) -> bool:
         """Whether the name is taken, also by a broken link."""
         ...
 
-    def open(self, uri: str) -> DataFile:
-        """A file, opened for reading."""
+    def open(self, uri: str, *, recent: bool = False) -> DataFile:
+        """A file, opened for reading; ``recent`` is that of ``stat``."""
         ...
 
     def local_path(self, uri: str) -> str | None:
@@ -102,6 +141,10 @@ class Storage(Protocol):
 
     def list(self, folder: str) -> Sequence[Entry]:
         """The entries right in a folder, sorted by name."""
+        ...
+
+    def walk(self, folder: str) -> Iterable[tuple[str, int]]:
+        """The files in a folder and its subfolders: the name of each below the folder, and its size in bytes."""
         ...
 
     def folder_key(self, folder: str) -> Hashable:
@@ -124,7 +167,15 @@ class Storage(Protocol):
         """A hash of the content, such as ``sha256:...``."""
         ...
 
+    def written_hash(self, uri: str) -> str:
+        """The ``content_hash`` of a file that ``create`` wrote; without reading it, where it was recorded."""
+        ...
+
     # Writing
+
+    def why_read_only(self, uri: str) -> str:
+        """Why nothing can be written under a name, and what to do instead; empty where it can."""
+        ...
 
     def create(self, uri: str) -> AbstractContextManager[BinaryIO]:
         """Write a file that appears whole under its name, or not at all.
@@ -173,8 +224,10 @@ class Storage(Protocol):
         """Delete what writers that were killed left in a folder; returns how many files."""
         ...
 
-    def lock(self, uri: str) -> Callable[[], None]:
-        """Take an exclusive lock that the system releases when this process dies; returns the function that releases it.
+    def lock(self, uri: str, *, shared: bool = False) -> Lock:
+        """Take an exclusive lock, which is released when this process dies.
+
+        Any number of processes may have a ``shared`` one at once, while no process has the exclusive one.
 
         Raises ``BlockingIOError`` where another process holds it, with that process's ID, if known, as ``filename2``.
         """

@@ -6,21 +6,20 @@ Every change of a file moves its change time (ctime), with two exceptions. One i
 file system's clock has not ticked in between. A file is therefore *settled* only once its change time is more than one
 tick ago; git does the same. The other is a program that writes through a memory map: only the first store into a page
 moves the change time, until the kernel has written that page back, which takes about half a minute. A file that changed in
-the last minutes is therefore not settled while any process has it open for writing.
+the last minutes is therefore not settled while any process has it open for writing. Windows has no change time, so no
+file is settled there: its content is read each time.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import signal
 import time
 
 from datacheck.storage.base import Fingerprint
-
-__all__ = ["hash_file", "is_settled", "ticked_since"]
+from datacheck.storage.os_calls import FCNTL, KEEPS_CHANGE_TIME
 
 #: Clock ticks of file systems in nanoseconds, with room to spare: those with fine clocks, and those that count seconds.
 _FINE_TICK = 100_000_000
@@ -38,7 +37,7 @@ def ticked_since(fingerprint: Fingerprint, now: int | None = None) -> bool:
 
 def is_settled(path: str, fingerprint: Fingerprint) -> bool:
     """Whether every change of the file from now on is sure to show in its fingerprint."""
-    if not ticked_since(fingerprint):
+    if not KEEPS_CHANGE_TIME or not ticked_since(fingerprint):
         return False
     return time.time_ns() - fingerprint.ctime_ns > _WRITTEN_BACK or not _has_writer(path)
 
@@ -46,19 +45,19 @@ def is_settled(path: str, fingerprint: Fingerprint) -> bool:
 def _has_writer(path: str) -> bool:
     """Whether any process has the file open for writing, or mapped so; False where the system cannot say.
 
-    The kernel grants a read lease only if nobody has. A process that opens the file while the lease is held waits until
-    it is released, and this process gets a signal: one that is ignored by default.
+    The kernel grants a read lease only if the file is not open for writing. A process that opens the file while the lease
+    is held waits until it is released, and this process gets a signal: one that is ignored by default.
     """
-    if not hasattr(fcntl, "F_SETLEASE"):
+    if FCNTL is None or not hasattr(FCNTL, "F_SETLEASE"):
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        FCNTL.fcntl(descriptor, FCNTL.F_SETSIG, signal.Signals["SIGURG"])
+        FCNTL.fcntl(descriptor, FCNTL.F_SETLEASE, FCNTL.F_RDLCK)
+        FCNTL.fcntl(descriptor, FCNTL.F_SETLEASE, FCNTL.F_UNLCK)
     except OSError as error:
         return error.errno == errno.EAGAIN
     finally:

@@ -1,32 +1,39 @@
 # A path stays as the user wrote it; pathlib would rewrite it.
-# ruff: noqa: PTH114, PTH115, PTH116
-"""The local file system."""
+# ruff: noqa: PTH112, PTH114, PTH115, PTH116, PTH118
+"""The local file system. What is written is atomic: a reader sees the old file or the new one, never half of one.
+
+A file is written under a temporary name in the target's folder, synced and renamed. Then the folder is synced, so that
+the rename survives a power failure too.
+"""
 
 from __future__ import annotations
 
 import io
 import mmap
 import os
+import secrets
 import shutil
 import stat
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from datacheck.storage import atomic
-from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint
+from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint, Lock
 from datacheck.storage.change_detection import hash_file, is_settled
 from datacheck.storage.lock import lock_file
+from datacheck.storage.os_calls import local_uri, open_folder, read_at, relative_uri
 
-__all__ = ["LocalStorage", "scratch_reader"]
+#: The suffix of files that are being written. No finished file has it.
+_PARTIAL_SUFFIX = ".partial"
+#: Folders in which this process follows no link.
+_without_links: set[str] = set()
 
 
 class LocalFile(DataFile):
     """An open local file."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        return os.pread(self.fileno(), length, offset)
+        return read_at(self.fileno(), length, offset)
 
     def map(self, offset: int, length: int) -> memoryview:
         page = offset - offset % mmap.ALLOCATIONGRANULARITY
@@ -35,15 +42,15 @@ class LocalFile(DataFile):
         return memoryview(window)[offset - page :]
 
 
-def scratch_reader(file: BinaryIO) -> LocalFile:
+def scratch_reader(file: IO[bytes]) -> LocalFile:
     """Read a temporary file by ranges and maps; it stays open when the reader is closed."""
     return LocalFile(io.FileIO(file.fileno(), closefd=False))
 
 
 class LocalStorage:
-    """Files of this machine. Writes are synced and renamed into place; locks are those of ``flock``."""
+    """Files of this machine. Writes are synced and renamed into place; locks use ``flock``, or what Windows has."""
 
-    def stat(self, uri: str) -> FileInfo:
+    def stat(self, uri: str, *, recent: bool = False) -> FileInfo:  # noqa: ARG002 - nothing is kept
         status = os.stat(uri)
         fingerprint = Fingerprint(
             status.st_size, status.st_mtime_ns, status.st_ino, "", status.st_ctime_ns, status.st_dev
@@ -55,7 +62,7 @@ class LocalStorage:
     def exists(self, uri: str) -> bool:
         return os.path.lexists(uri)
 
-    def open(self, uri: str) -> LocalFile:
+    def open(self, uri: str, *, recent: bool = False) -> LocalFile:  # noqa: ARG002
         return LocalFile(io.FileIO(uri))
 
     def local_path(self, uri: str) -> str | None:
@@ -66,15 +73,21 @@ class LocalStorage:
             found = [Entry(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
         return sorted(found, key=lambda entry: entry.name)
 
+    def walk(self, folder: str) -> Iterator[tuple[str, int]]:
+        for inner, _, names in os.walk(folder):
+            below = relative_uri(inner, folder)
+            for name in names:
+                yield name if below == "." else f"{below}/{name}", os.stat(os.path.join(inner, name)).st_size
+
     def folder_key(self, folder: str) -> Hashable:
         status = os.stat(folder or os.curdir)
         return status.st_dev, status.st_ino
 
     def resolve(self, uri: str) -> str:
-        return os.path.realpath(uri)
+        return local_uri(os.path.realpath(uri))
 
     def link_target(self, uri: str) -> str | None:
-        return os.readlink(uri) if os.path.islink(uri) else None
+        return local_uri(os.readlink(uri)) if os.path.islink(uri) else None
 
     def is_settled(self, uri: str, fingerprint: Fingerprint) -> bool:
         return is_settled(uri, fingerprint)
@@ -82,74 +95,156 @@ class LocalStorage:
     def content_hash(self, uri: str) -> str:
         return hash_file(uri)
 
+    def written_hash(self, uri: str) -> str:
+        return hash_file(uri)
+
+    def why_read_only(self, uri: str) -> str:  # noqa: ARG002 - writing says so
+        return ""
+
     @contextmanager
     def create(self, uri: str) -> Iterator[BinaryIO]:
-        path = Path(uri)
-        with suppress(FileNotFoundError):
-            # A name that is too long or forbidden fails now, not after the work is done.
-            path.lstat()
-        partial = atomic.partial_path(path)
-        try:
-            with partial.open("xb") as file:
+        with _entry(uri) as (folder, name):
+            with suppress(FileNotFoundError):
+                # A name that is too long or forbidden fails now, not after the work is done.
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            with _partial(folder, name) as (partial, file):
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
+                _finish(file)
+                os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def put(self, uri: str, content: bytes, *, if_absent: bool = False) -> None:
-        path = Path(uri)
         if not if_absent:
             with self.create(uri) as file:
                 file.write(content)
-        else:
-            partial = atomic.partial_path(path)
-            try:
-                with partial.open("xb") as file:
+        with _entry(uri) as (folder, name):
+            if if_absent:
+                with _partial(folder, name) as (partial, file):
                     file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                # A link, unlike a rename, fails where the name is taken.
-                path.hardlink_to(partial)
-            finally:
-                partial.unlink(missing_ok=True)
-        atomic.sync_directory(path.parent)
+                    _finish(file)
+                    # A link, unlike a rename, fails where the name is taken.
+                    os.link(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.unlink(partial, dir_fd=folder)
+            _sync(folder)
 
     def move_all(self, moves: Iterable[tuple[str, str]]) -> None:
-        folders: dict[Path, None] = {}
-        for staged, final in ((Path(one), Path(other)) for one, other in moves):
-            atomic.make_folder(final.parent)
-            staged.replace(final)
-            folders[final.parent] = None
-            folders[staged.parent] = None
+        folders: dict[str, None] = {}
+        for staged, final in moves:
+            self.make_folder(_folder_of(final))
+            with _entry(staged) as (source, old), _entry(final) as (target, new):
+                os.replace(old, new, src_dir_fd=source, dst_dir_fd=target)
+            folders[_folder_of(final)] = None
+            folders[_folder_of(staged)] = None
         for folder in folders:
-            atomic.sync_directory(folder)
+            self.sync(folder)
 
     def delete(self, uri: str) -> None:
-        Path(uri).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), _entry(uri) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def delete_folder(self, folder: str) -> None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        with suppress(FileNotFoundError), _entry(folder) as (parent, name):
+            shutil.rmtree(name, dir_fd=parent)
 
     def delete_empty_folder(self, folder: str) -> None:
-        with suppress(OSError):
-            Path(folder).rmdir()
+        with suppress(OSError), _entry(folder) as (parent, name):
+            os.rmdir(name, dir_fd=parent)
 
     def make_folder(self, folder: str) -> None:
-        atomic.make_folder(Path(folder))
+        """Create a folder and those above it, durably; nothing happens if it exists."""
+        if os.path.isdir(folder):
+            return
+        if _folder_of(folder) != folder:
+            self.make_folder(_folder_of(folder))
+        with _entry(folder) as (parent, name):
+            try:
+                os.mkdir(name, dir_fd=parent)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+            _sync(parent)
 
     def sync(self, folder: str) -> None:
-        atomic.sync_directory(Path(folder))
+        with open_folder(folder or os.curdir, _root_of(folder)) as descriptor:
+            _sync(descriptor)
 
     def remove_partials(self, folder: str) -> int:
-        return atomic.remove_partials(Path(folder))
+        removed = 0
+        with (
+            open_folder(folder, _root_of(folder)) as descriptor,
+            os.scandir(folder if descriptor is None else descriptor) as all_,
+        ):
+            for entry in all_:
+                is_partial = entry.name.startswith(".") and entry.name.endswith(_PARTIAL_SUFFIX)
+                if is_partial and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        os.unlink(entry.path, dir_fd=descriptor)
+                        removed += 1
+        return removed
 
-    def lock(self, uri: str) -> Callable[[], None]:
-        return lock_file(uri)
+    def lock(self, uri: str, *, shared: bool = False) -> Lock:
+        with _entry(uri) as (folder, name):
+            return lock_file(name, shared=shared, folder=folder)
+
+
+def follow_no_links_in(folder: str) -> None:
+    """From now on, this process writes and deletes nothing in a folder through a link; the folder itself may be one."""
+    _without_links.add(folder.rstrip("/"))
+
+
+def _root_of(uri: str) -> str | None:
+    """The innermost folder above a path, or that folder itself, in which no link is followed."""
+    roots = (root for root in _without_links if uri == root or uri.startswith(f"{root}/"))
+    return max(roots, key=len, default=None)
+
+
+def _folder_of(uri: str) -> str:
+    return os.path.split(uri.rstrip("/"))[0] or (os.curdir if not uri.startswith("/") else "/")
+
+
+@contextmanager
+def _entry(uri: str) -> Iterator[tuple[int | None, str]]:
+    """The descriptor of a path's folder, and its name there: what is done with them is done in that folder and no other.
+
+    Without descriptors, on Windows, the name is the whole path.
+    """
+    folder = _folder_of(uri)
+    with open_folder(folder, _root_of(folder)) as descriptor:
+        name = uri if descriptor is None else os.path.split(uri.rstrip("/"))[1]
+        try:
+            yield descriptor, name
+        except OSError as error:
+            if error.filename == name:
+                error.filename = uri
+            if error.filename2 == name:
+                error.filename2 = uri
+            raise
+
+
+@contextmanager
+def _partial(folder: int | None, name: str) -> Iterator[tuple[str, BinaryIO]]:
+    """A hidden file beside ``name``, unique to this call, so that two processes never share one; removed on a failure."""
+    above, base = os.path.split(name)
+    stem = os.fsencode(base)[:150].decode(errors="ignore")
+    partial = os.path.join(above, f".{stem}.{os.getpid():x}-{secrets.token_hex(4)}{_PARTIAL_SUFFIX}")
+    try:
+        with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, 0o666, dir_fd=folder)) as file:
+            yield partial, file
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial, dir_fd=folder)
+        raise
+
+
+def _finish(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def _sync(folder: int | None) -> None:
+    """Make the entries of a folder durable, renames included. Windows can open no folder, and journals its renames."""
+    if folder is not None:
+        os.fsync(folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Operating system errors, as messages that suggest a fix: those of writing, and those that say nothing about a file."""
+"""Operating system errors as messages that suggest a fix: errors of writing, and errors that are not about one file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from datacheck.errors import OutputError
+from datacheck.storage.base import StoreError
 from datacheck.text import plain
-
-__all__ = ["machine_failure", "output_error", "output_errors", "scratch_errors"]
 
 _KEPT = "finished parts are kept"
 
@@ -25,7 +24,10 @@ _REASONS: dict[int, tuple[str, str]] = {
     ),
     errno.EIO: ("the disk reported an error", f"check the disk and run again: {_KEPT}"),
     errno.EISDIR: ("a folder of that name already exists", "move it away, or choose another output"),
-    errno.ELOOP: ("too many symbolic links", "choose an output that is not a loop of links"),
+    errno.ELOOP: (
+        "too many symbolic links, or one inside an output, where none is followed",
+        "remove the link, or choose another output",
+    ),
     errno.EMFILE: ("too many open files", f"raise the limit ('ulimit -n') and run again: {_KEPT}"),
     errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter output path"),
     errno.ENFILE: ("too many open files in the whole system", f"close some and run again: {_KEPT}"),
@@ -56,6 +58,9 @@ def machine_failure(error: BaseException) -> tuple[str, str] | None:
     """What failed and how to fix it, for an error that says nothing about the file that was read; None for any other."""
     if isinstance(error, MemoryError):
         return "there is not enough memory", "use fewer workers, or split the file into smaller ones, and run again"
+    if isinstance(error, StoreError):
+        what, _, fix = (error.strerror or str(error)).partition("; ")
+        return what, fix or "run again"
     if not isinstance(error, OSError) or error.errno not in _MACHINE:
         return None
     reason, _ = _REASONS.get(error.errno, (error.strerror or str(error), ""))
@@ -77,18 +82,23 @@ def scratch_errors() -> Iterator[None]:
         raise OutputError(f"temporary files cannot be written: {plain(reason)}; {fix}") from error
 
 
-def output_error(error: OSError, path: str | os.PathLike[str]) -> OutputError:
-    """An error that says what could not be written, why, and how to fix it."""
+def output_error(error: OSError, path: str | os.PathLike[str], *, in_parts: bool = True) -> OutputError:
+    """An error that says what could not be written, why, and how to fix it; ``in_parts`` if what was written so far is kept."""
+    if isinstance(error, StoreError):
+        return OutputError(
+            f"{plain(os.fspath(path), limit=300)}: cannot be written: {plain(error.strerror or str(error), 600)}"
+        )
     reason, fix = _REASONS.get(
         error.errno or 0, (plain(error.strerror or str(error)), f"fix that and run again: {_KEPT}")
     )
+    fix = fix if in_parts else fix.removesuffix(f": {_KEPT}")
     return OutputError(f"{plain(os.fspath(path), limit=300)}: cannot be written: {reason}; {fix}")
 
 
 @contextmanager
-def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+def output_errors(path: str | os.PathLike[str], *, in_parts: bool = True) -> Iterator[None]:
     """Turn every ``OSError`` of the block into an ``OutputError`` about ``path``."""
     try:
         yield
     except OSError as error:
-        raise output_error(error, path) from error
+        raise output_error(error, path, in_parts=in_parts) from error

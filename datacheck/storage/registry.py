@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+
 from datacheck.storage.base import DataFile, Storage
 from datacheck.storage.local import LocalStorage
 
-__all__ = ["LOCAL", "open_file", "read_bytes", "register_storage", "storage_of"]
-
 LOCAL = LocalStorage()
 _by_scheme: dict[str, Storage] = {}
+_OBJECTS = "datacheck.storage.object_storage:OBJECTS"
+#: Storages that are imported when a URI of theirs is first used.
+_BUILT_IN = {
+    **dict.fromkeys(("s3", "gs", "az", "https", "http"), _OBJECTS),
+    "hf": "datacheck.storage.hub:HUB",
+}
 
 
 def register_storage(scheme: str, storage: Storage) -> None:
@@ -16,15 +22,25 @@ def register_storage(scheme: str, storage: Storage) -> None:
     _by_scheme[scheme] = storage
 
 
+def known_schemes() -> list[str]:
+    """The schemes of URIs that have a storage."""
+    return list({**_BUILT_IN, **_by_scheme})
+
+
 def storage_of(uri: str) -> Storage:
-    """The storage that holds a URI: that of its scheme, the local file system where no storage has that scheme."""
+    """The storage for the scheme of a URI; the local file system if no storage has that scheme."""
     scheme, separator, _ = uri.partition("://")
-    return _by_scheme.get(scheme, LOCAL) if separator else LOCAL
+    if not separator:
+        return LOCAL
+    if scheme not in _by_scheme and scheme in _BUILT_IN:
+        module, _, name = _BUILT_IN[scheme].partition(":")
+        register_storage(scheme, getattr(importlib.import_module(module), name))
+    return _by_scheme.get(scheme, LOCAL)
 
 
 def open_file(uri: str) -> DataFile:
-    """Open a file for reading, wherever it is stored; raises ``OSError``."""
-    return storage_of(uri).open(uri)
+    """Open an input for reading, wherever it is stored; raises ``OSError``."""
+    return storage_of(uri).open(uri, recent=True)
 
 
 def read_bytes(uri: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datacheck.torch.diagnosis.diagnose_step import diagnose
     from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis, NonFiniteError
-    from datacheck.torch.diagnosis.swallowed import PrecisionWarning
+    from datacheck.torch.diagnosis.precision_loss import PrecisionWarning
     from datacheck.torch.guard.actions import Action, Clip, GuardWarning, Outcome, ReduceLR, Rollback, Skip
     from datacheck.torch.guard.config import GuardConfig
     from datacheck.torch.guard.decision import Decision
@@ -26,36 +26,27 @@ if TYPE_CHECKING:
     from datacheck.torch.loader.report import DatasetReport
     from datacheck.torch.loader.stream import continue_and_report
 
-_HOMES = {
-    "Action": "datacheck.torch.guard.actions",
-    "BadSample": "datacheck.torch.loader.records",
-    "BadSampleError": "datacheck.torch.loader.errors",
-    "BadSampleWarning": "datacheck.torch.loader.errors",
-    "ChainLink": "datacheck.torch.diagnosis.diagnosis",
-    "Clip": "datacheck.torch.guard.actions",
-    "DatasetReport": "datacheck.torch.loader.report",
-    "Decision": "datacheck.torch.guard.decision",
-    "Diagnosis": "datacheck.torch.diagnosis.diagnosis",
-    "Guard": "datacheck.torch.guard.guard",
-    "GuardConfig": "datacheck.torch.guard.config",
-    "GuardWarning": "datacheck.torch.guard.actions",
-    "NonFiniteError": "datacheck.torch.diagnosis.diagnosis",
-    "Outcome": "datacheck.torch.guard.actions",
-    "PrecisionWarning": "datacheck.torch.diagnosis.swallowed",
-    "ReduceLR": "datacheck.torch.guard.actions",
-    "Rollback": "datacheck.torch.guard.actions",
-    "SafeCollate": "datacheck.torch.loader.collate",
-    "SafeDataset": "datacheck.torch.loader.dataset",
-    "SampleOrigin": "datacheck.torch.loader.provenance",
-    "Skip": "datacheck.torch.guard.actions",
-    "TooManyBadSamplesError": "datacheck.torch.loader.errors",
-    "Trip": "datacheck.torch.guard.trip",
-    "batch_origins": "datacheck.torch.loader.provenance",
-    "continue_and_report": "datacheck.torch.loader.stream",
-    "diagnose": "datacheck.torch.diagnosis.diagnose_step",
-    "open_dataset": "datacheck.torch.loader.file_dataset",
-    "safe": "datacheck.torch.safe",
+#: The public names by module.
+_MODULES = {
+    "diagnosis.diagnose_step": ("diagnose",),
+    "diagnosis.diagnosis": ("ChainLink", "Diagnosis", "NonFiniteError"),
+    "diagnosis.precision_loss": ("PrecisionWarning",),
+    "guard.actions": ("Action", "Clip", "GuardWarning", "Outcome", "ReduceLR", "Rollback", "Skip"),
+    "guard.config": ("GuardConfig",),
+    "guard.decision": ("Decision",),
+    "guard.guard": ("Guard",),
+    "guard.trip": ("Trip",),
+    "loader.collate": ("SafeCollate",),
+    "loader.dataset": ("SafeDataset",),
+    "loader.errors": ("BadSampleError", "BadSampleWarning", "TooManyBadSamplesError"),
+    "loader.file_dataset": ("open_dataset",),
+    "loader.provenance": ("SampleOrigin", "batch_origins"),
+    "loader.records": ("BadSample",),
+    "loader.report": ("DatasetReport",),
+    "loader.stream": ("continue_and_report",),
+    "safe": ("safe",),
 }
+_HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Action",

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["safe_eigh", "safe_svd"]
-
 
 def safe_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     """``torch.linalg.eigh`` with a finite gradient where eigenvalues are equal: ``(eigenvalues, eigenvectors)``.

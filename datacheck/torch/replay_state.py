@@ -19,17 +19,6 @@ from torch.nn.parameter import UninitializedBuffer
 
 from datacheck.torch._compat import batch_norm_classes, buffers_of, version_of
 
-__all__ = [
-    "RandomState",
-    "SavedBuffers",
-    "StepBuffers",
-    "StepRandomState",
-    "draws_same_values",
-    "initialized_accelerators",
-    "read_random_state",
-    "write_random_state",
-]
-
 #: Steps for which a buffer or generator is watched before it counts as constant.
 TRIAL_STEPS = 8
 #: Steps between two checks of a random generator that counts as unused.
@@ -60,10 +49,11 @@ def _accelerators(devices: frozenset[torch.device]) -> list[torch.device]:
 
 def read_random_state(devices: frozenset[torch.device], *, with_host: bool = True) -> RandomState:
     """The states of torch's generators on the CPU and on ``devices`` and, ``with_host``, of Python's and NumPy's."""
-    state: RandomState = {"torch": torch.get_rng_state()}
-    for device in _accelerators(devices):
-        module = torch.get_device_module(device)
-        state[str(device)] = module.get_rng_state(*_device_argument(device))
+    state: RandomState = {"torch": _GENERATOR.get_state()}
+    if devices:
+        for device in _accelerators(devices):
+            module = torch.get_device_module(device)
+            state[str(device)] = module.get_rng_state(*_device_argument(device))
     if with_host:
         state["python"] = random.getstate()
         state["numpy"] = _numpy_state()
@@ -115,28 +105,24 @@ class StepRandomState:
         self._host_was_read = False
         self._steps = 0
         self.state: RandomState = {}
-        #: Torch's states when the previous step ended: a loop that draws before it calls the model draws from these.
+        #: Torch's states when the previous step ended: a loop that draws before it calls the model draws from these. Empty
+        #: if they were not kept.
         self.after_last_step: RandomState = read_random_state(devices, with_host=False)
 
     def begin(self) -> None:
         """Keep the states at the start of the step."""
         trial = self._steps % RETRY_STEPS < TRIAL_STEPS
         self._host_was_read = trial or self._host_is_used
-        if not self._host_was_read and not self._devices:
-            self.state = {"torch": _GENERATOR.get_state()}
-        else:
-            self.state = read_random_state(self._devices, with_host=self._host_was_read)
+        self.state = read_random_state(self._devices, with_host=self._host_was_read)
         self._steps += 1
 
     def read(self) -> RandomState:
         """The current states: those at the start of a later part of the step."""
         return read_random_state(self._devices, with_host=self._host_was_read)
 
-    def end(self) -> None:
-        """Keep the states after the step, and learn whether the step drew from Python's or NumPy's generator."""
-        self.after_last_step = (
-            read_random_state(self._devices, with_host=False) if self._devices else {"torch": _GENERATOR.get_state()}
-        )
+    def end(self, *, keep: bool = True) -> None:
+        """Learn whether the step drew from Python's or NumPy's generator; ``keep`` the states after it, too."""
+        self.after_last_step = read_random_state(self._devices, with_host=False) if keep else {}
         if self._host_was_read and not self._host_is_used:
             self._host_is_used = self.state["python"] != random.getstate() or not _same_numpy(
                 self.state["numpy"], _numpy_state()
@@ -219,7 +205,7 @@ class StepBuffers:
     not those by the kernels that update a normalization's running statistics: these are always kept.
     """
 
-    __slots__ = ("_attributes", "_buffers", "_is_stale", "_model", "_steps")
+    __slots__ = ("_attributes", "_before", "_buffers", "_is_stale", "_model", "_steps", "keeps_two")
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -227,6 +213,15 @@ class StepBuffers:
         self._steps = 0
         self._buffers: list[_StepBuffer] = []
         self._attributes: list[tuple[nn.Module, dict[str, Any]]] = []
+        #: Whether the values at the start of the step before are kept, too; and these, of the buffers that have changed.
+        self.keeps_two = False
+        self._before: list[tuple[_StepBuffer, Tensor | None]] = []
+
+    def go_back(self) -> None:
+        """Take the start of the step before for that of this one."""
+        for kept, copy in self._before:
+            kept.copy = copy
+        self._before = []
 
     def invalidate(self) -> None:
         """The model has changed: find its buffers again before the next step."""
@@ -241,6 +236,7 @@ class StepBuffers:
             self._drop_constants()
         self._attributes = _plain_attributes(self._model) if self._steps < TRIAL_STEPS else []
         self._steps += 1
+        self._before = [(kept, kept.copy) for kept in self._buffers] if self.keeps_two else []
         for kept in self._buffers:
             buffer = kept.owner.get(kept.key)
             if buffer is None:
@@ -251,7 +247,8 @@ class StepBuffers:
                 continue
             kept.changes = kept.changes or kept.buffer is not None
             kept.buffer, kept.version = buffer, version
-            if kept.copy is not None and kept.copy.shape == buffer.shape and kept.copy.dtype is buffer.dtype:
+            fits = kept.copy is not None and kept.copy.shape == buffer.shape and kept.copy.dtype is buffer.dtype
+            if fits and kept.copy is not None and not self.keeps_two:
                 kept.copy.copy_(buffer.detach())
             else:
                 kept.copy = buffer.detach().clone()

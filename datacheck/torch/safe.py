@@ -1,6 +1,6 @@
 """Stable versions of the operations that most often produce NaN, with finite values and gradients at the edges.
 
-They follow two rules. *The input is made safe before the operation*, never the output after it, for the gradient of a
+They follow two rules. *The input is made safe before the operation*, never the output after it, since the gradient of a
 branch that is not taken is 0 * inf. *A NaN stays a NaN*: these functions are for values at the edge of a domain, not for
 hiding values that are already lost.
 
@@ -150,24 +150,20 @@ def safe_norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     65,504 in float16.
     """
     x = _floating(x)
-    dims = tuple(range(x.dim())) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    dims = _dims(x, dim)
     if any(x.shape[dim] == 0 for dim in dims):
         # There is no largest of no values; their norm is 0.
         return x.sum(dim=dims, keepdim=keepdim)
     largest = x.detach().abs().amax(dim=dims, keepdim=True)
     scale = torch.where((largest == 0) | torch.isinf(largest), 1.0, largest)
     root = safe_sqrt((x / scale).square().sum(dim=dims, keepdim=True)) * scale
-    return root if keepdim else _squeeze(root, dims)
+    return root if keepdim or not dims else root.squeeze(dims)
 
 
 def safe_normalize(x: Tensor, dim: int = -1) -> Tensor:
     """``x / x.norm(dim=dim, keepdim=True)``; 0 for the zero vector, with a gradient of 0 there."""
     x = _floating(x)
     return safe_div(x, safe_norm(x, dim=dim, keepdim=True))
-
-
-def _squeeze(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return x.squeeze(dims) if dims else x
 
 
 def safe_acos(x: Tensor) -> Tensor:

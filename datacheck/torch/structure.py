@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["is_container", "map_structure", "parts_of", "tensors_in", "walk", "with_parts"]
-
 #: Levels of nesting that are followed.
 MAX_DEPTH = 32
 

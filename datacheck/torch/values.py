@@ -16,25 +16,8 @@ from datacheck.leaves import FLOAT_FORMATS, has_nonfinite
 from datacheck.torch import _compat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = [
-    "as_numpy",
-    "bad_positions",
-    "can_be_nonfinite",
-    "count_bad",
-    "count_nonfinite",
-    "dense_parts",
-    "dtype_name",
-    "element",
-    "flatten_memory",
-    "is_comparable",
-    "is_finite",
-    "nonfinite_mask",
-    "plain_tensor",
-    "values_of",
-    "zero_nonfinite",
-]
 
 #: Up to this many values, looking at each is quicker than a screen.
 SMALL = 4096
@@ -185,10 +168,14 @@ def zero_nonfinite(tensor: torch.Tensor) -> None:
         values.masked_fill_(nonfinite_mask(values), 0)
 
 
+def index_of(position: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index of a flat position; empty where the shape has no dimensions."""
+    return tuple(int(digit) for digit in np.unravel_index(position, tuple(shape))) if shape else ()
+
+
 def element(tensor: torch.Tensor, position: int) -> complex | float:
     """The value at a flat position, as a Python number."""
-    value = tensor.detach()[np.unravel_index(position, tensor.shape)] if tensor.dim() else tensor.detach()
-    number: complex | float = value.item()
+    number: complex | float = tensor.detach()[index_of(position, tensor.shape)].item()
     return number
 
 

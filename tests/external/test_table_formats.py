@@ -72,8 +72,12 @@ def test_a_lance_dataset_has_the_rows_that_its_library_reads(tmp_path: Path) -> 
         assert count(path, version) == (read.num_rows, int(np.isnan(read["x"].to_numpy()).sum()))
     (finding,) = datacheck.scan(tmp_path, workers=2).findings
     assert (finding.code, finding.num_violations, finding.examples[0].row) == ("DC101", 4, 5)
+    (finding,) = datacheck.scan(path, options=ReadOptions(table_version=9)).findings
+    assert "it has no version 9; the newest is 5 (" in finding.message
     next((path / "data").iterdir()).write_bytes(b"LANC")
-    assert "DC901" in {one.code for one in datacheck.scan(path).findings}
+    findings = datacheck.scan(path).findings
+    assert "DC901" in {one.code for one in findings}
+    assert not any(".rs:" in one.message for one in findings)
 
 
 def test_the_scales_of_quantised_blocks_are_where_gguf_has_them(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import datacheck
@@ -65,6 +68,31 @@ def test_chunks_that_are_missing_are_not_nan(version: int, tmp_path: Path) -> No
     ]
 
 
+def test_nan_over_a_fill_value_of_nan_is_a_hole_that_the_schema_may_allow(tmp_path: Path) -> None:
+    array = store(tmp_path / "a.zarr", 3).create_array("x", shape=(100,), chunks=(10,), dtype="f4", fill_value=NAN)
+    array[:] = 1
+    array[20:30] = NAN
+    for schema, severity in ((None, Severity.ERROR), ({"fields": {"x": {"allow_nan": True}}}, Severity.WARNING)):
+        (finding,) = datacheck.scan(tmp_path / "a.zarr", schema).findings
+        assert (finding.code, finding.num_violations, finding.severity) == ("DC009", 1, severity)
+
+
+def test_pickled_objects_are_refused(tmp_path: Path) -> None:
+    store(tmp_path / "a.zarr", 2).create_array("x", data=np.ones(10), chunks=(5,))
+    metadata = json.loads((tmp_path / "a.zarr" / "x" / ".zarray").read_text())
+    metadata |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}]}
+    (tmp_path / "a.zarr" / "x" / ".zarray").write_text(json.dumps(metadata))
+    assert [code for code, *_ in found(tmp_path / "a.zarr")] == ["DC901"]
+
+
+@pytest.mark.parametrize("compressors", ["auto", None])
+def test_an_empty_shard_is_not_one_that_was_never_written(compressors: str | None, tmp_path: Path) -> None:
+    root = store(tmp_path / "a.zarr", 3)
+    root.create_array("x", data=np.ones(100), chunks=(10,), shards=(50,), compressors=compressors)
+    (tmp_path / "a.zarr" / "x" / "c" / "1").write_bytes(b"")
+    assert found(tmp_path / "a.zarr") == [("DC901", "x", 1)]
+
+
 def test_shards_are_read_whole(tmp_path: Path) -> None:
     values = np.arange(1000.0)
     values[777] = NAN
@@ -106,6 +134,120 @@ def test_bombs_are_refused_before_they_expand(tmp_path: Path) -> None:
     assert {one.field: one.code for one in findings} == {
         "declared": "DC005", "zstd": "DC904", "gzip": "DC904", "blosc": "DC904",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("compressor", ["zstd", "gzip", "blosc"])
+def test_chunks_inside_shards_are_bounded_before_they_expand(compressor: str, tmp_path: Path) -> None:
+    codecs = {"zstd": zarr.codecs.ZstdCodec(), "gzip": zarr.codecs.GzipCodec(), "blosc": zarr.codecs.BloscCodec()}
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    made = group.create_array(
+        "x", shape=(4096,), chunks=(1024,), shards=(4096,), dtype="f4", compressors=codecs[compressor]
+    )
+    made[:] = np.arange(4096)
+    assert found(tmp_path / "x.zarr") == []
+    bombs = zarr.open_group(str(tmp_path / "bomb.zarr"), mode="w")
+    size = 64 << 20
+    bombs.create_array("x", shape=(size,), chunks=(size,), dtype="f4", compressors=codecs[compressor], fill_value=1)[
+        :
+    ] = 0
+    bomb = (tmp_path / "bomb.zarr/x/c/0").read_bytes()
+    places = np.full((4, 2), 2**64 - 1, "<u8")
+    places[1] = 0, len(bomb)
+    index = places.tobytes()
+    (tmp_path / "x.zarr/x/c/0").write_bytes(bomb + index + google_crc32c.value(index).to_bytes(4, "little"))
+    ((code, *_),) = found(tmp_path / "x.zarr")
+    assert code == "DC904"
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, 9)
+
+
+def _zstd(data: bytes) -> bytes:
+    """One frame that declares its size."""
+    return pa.compress(data, codec="zstd", asbytes=True)
+
+
+def _zstd_stream(data: bytes) -> bytes:
+    """One frame that declares no size."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+HONEST, EXPANDED = np.arange(1000, dtype="<f4").tobytes(), bytes(32 << 20)
+SKIPPED_FRAME = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+
+
+@pytest.mark.parametrize(
+    ("codec", "chunk", "codes"),
+    [
+        ("gzip", _gzip(HONEST), set()),
+        ("gzip", _gzip(HONEST[:400]) + _gzip(HONEST[400:]), set()),
+        ("gzip", _gzip(HONEST) + _gzip(EXPANDED), {"DC904"}),
+        ("zstd", _zstd(HONEST), set()),
+        ("zstd", _zstd_stream(HONEST), set()),
+        ("zstd", _zstd_stream(EXPANDED), {"DC904"}),
+        ("zstd", _zstd(HONEST) + _zstd(EXPANDED), {"DC904"}),
+        ("zstd", SKIPPED_FRAME + _zstd(EXPANDED), {"DC904"}),
+    ],
+)
+def test_all_that_a_chunk_holds_counts(codec: str, chunk: bytes, codes: set[str], tmp_path: Path) -> None:
+    codecs = {"gzip": zarr.codecs.GzipCodec(), "zstd": zarr.codecs.ZstdCodec()}
+    array = store(tmp_path / "a.zarr", 3).create_array("x", shape=(1000,), dtype="f4", compressors=codecs[codec])
+    array[:] = 1
+    (tmp_path / "a.zarr/x/c/0").write_bytes(chunk)
+    assert {code for code, _, _ in found(tmp_path / "a.zarr")} == codes
+
+
+def test_arrays_that_are_compressed_twice_are_not_read(tmp_path: Path) -> None:
+    twice = [zarr.codecs.ZstdCodec(), zarr.codecs.GzipCodec()]
+    store(tmp_path / "a.zarr", 3).create_array("x", data=np.ones(1000), compressors=twice)
+    assert [code for code, _, _ in found(tmp_path / "a.zarr")] == ["DC005"]
+
+
+def test_a_shard_that_is_shorter_than_its_index_is_not_asked_for_each_chunk(tmp_path: Path) -> None:
+    array = store(tmp_path / "a.zarr", 3).create_array(
+        "x", shape=(1 << 22,), chunks=(1,), shards=(1 << 22,), dtype="f4"
+    )
+    shard = Path(str(tmp_path), "a.zarr", array.path, "c", "0")
+    shard.parent.mkdir()
+    shard.write_bytes(b"x" * 20_000)
+    assert [code for code, _, _ in found(tmp_path / "a.zarr")] == ["DC901"]
+
+
+@VERSIONS
+def test_claims_of_metadata_are_bounded(version: int, tmp_path: Path) -> None:
+    name, shapes = ("zarr.json", "chunk_grid") if version == 3 else (".zarray", "chunks")
+    for shape, chunks in (
+        ([1 << 50], [1 << 20]),
+        ([1 << 40], [1 << 40]),
+        ([1 << 30] * 8, [1] * 8),
+        ([10], [0]),
+        ([-1], [1]),
+    ):
+        store(tmp_path / "a.zarr", version).create_array("x", data=np.ones(3, np.float32))
+        path = tmp_path / "a.zarr" / "x" / name
+        metadata = json.loads(path.read_text())
+        metadata["shape"] = shape
+        metadata[shapes] = {"name": "regular", "configuration": {"chunk_shape": chunks}} if version == 3 else chunks
+        path.write_text(json.dumps(metadata))
+        assert [code in ("DC005", "DC901") for code, _, _ in found(tmp_path / "a.zarr")] == [True]
+
+
+def test_metadata_of_a_node_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = store(tmp_path / "a.zarr", 3).create_group("inner")
+    root.attrs["notes"] = ["x"] * 1000
+    monkeypatch.setattr("datacheck.sources.zarr._MAX_METADATA_BYTES", 1000)
+    (finding,) = datacheck.scan(tmp_path / "a.zarr").findings
+    assert (finding.code, "inner/zarr.json" in finding.message) == ("DC904", True)
+
+
+def test_a_folder_that_leads_back_to_its_store_is_a_finding(tmp_path: Path) -> None:
+    store(tmp_path / "a.zarr", 3)
+    (tmp_path / "a.zarr" / "again").symlink_to(".")
+    assert [code for code, _, _ in found(tmp_path / "a.zarr")] == ["DC901"]
 
 
 def test_values_that_stand_for_missing_ones_are_nulls(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ Every run is a fork of this process, which has imported everything and started n
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import signal
 import sys
+import tarfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def make_arrays(folder: Path) -> Any:
 
 def make_samples(folder: Path) -> Any:
     random_ = np.random.default_rng(0)
-    for number in range(200):
+    for number in range(120):
         path = folder / "images" / ("train" if number % 4 else "val") / f"{number:03}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         x = random_.standard_normal((3, 8, 8)).astype(np.float32)
@@ -68,7 +71,78 @@ def make_samples(folder: Path) -> Any:
     return {split: {"path": f"images/{split}", "rows": "file"} for split in ("train", "val")}
 
 
-MAKERS = {"tables": make_tables, "arrays": make_arrays, "samples": make_samples}
+def make_shards(folder: Path) -> Any:
+    """Shards of MDS, two in a folder; each split gets an index."""
+    from every_format import DIRTY, make_arrays
+
+    for number in range(4):
+        x, block = make_arrays(number, 1500)
+        (folder / "in" / str(number)).mkdir(parents=True)
+        DIRTY["mds"].write(folder / "in" / str(number), np.abs(x), np.nan_to_num(block))
+    return {"train": ["in/0", "in/1", "in/2"], "val": "in/3"}
+
+
+def make_text(folder: Path, suffix: str) -> Any:
+    random_ = np.random.default_rng(0)
+    for number in range(6):
+        rows = [
+            {"id": 1500 * number + row, "x": round(float(value), 6) if row % 31 else None}
+            for row, value in enumerate(random_.standard_normal(1500))
+        ]
+        if suffix == ".csv":
+            lines = ["id,x", *(f"{row['id']},{'' if row['x'] is None else row['x']}" for row in rows), "1,inf", "1,2,3"]
+        else:
+            lines = [*map(json.dumps, rows), "{"]
+        path = folder / "in" / f"{number}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join([*lines, ""]))
+    return {"train": [f"in/{number}{suffix}" for number in range(4)], "val": [f"in/4{suffix}", f"in/5{suffix}"]}
+
+
+def make_archives(folder: Path) -> Any:
+    """Archives of samples, of which some have bad values."""
+    random_ = np.random.default_rng(0)
+    for number in range(6):
+        path = folder / "in" / f"{number}.tar"
+        path.parent.mkdir(exist_ok=True)
+        with tarfile.open(path, "w") as archive:
+            for row in range(150):
+                values = random_.standard_normal(16).astype(np.float32)
+                values[3] = np.inf if row % 13 == 0 else values[3]
+                buffer = io.BytesIO()
+                np.save(buffer, values)
+                for suffix, content in ((".npy", buffer.getvalue()), (".cls", b"1")):
+                    member = tarfile.TarInfo(f"{number}-{row:03}{suffix}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return {"train": [f"in/{number}.tar" for number in range(4)], "val": ["in/4.tar", "in/5.tar"]}
+
+
+def make_images(folder: Path) -> Any:
+    from PIL import Image
+
+    random_ = np.random.default_rng(0)
+    for number in range(80):
+        path = folder / "in" / ("train" if number % 4 else "val") / f"{number % 3}" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random_.integers(0, 255, (24, 24, 3), np.uint8)).save(path)
+        if number % 9 == 0:
+            path.write_bytes(path.read_bytes()[:-40])
+    return {"train": "in/train", "val": "in/val"}
+
+
+MAKERS = {
+    "tables": make_tables,
+    "arrays": make_arrays,
+    "samples": make_samples,
+    "shards": make_shards,
+    "csv": partial(make_text, suffix=".csv"),
+    "jsonl": partial(make_text, suffix=".jsonl"),
+    "tar": make_archives,
+    "images": make_images,
+}
+#: Kinds whose samples have no field called x.
+NAMELESS = ("tar", "images")
 
 
 def forked(work: Work) -> int:
@@ -151,7 +225,7 @@ def parts_done(output: Path) -> dict[int, str]:
 def kill_again_and_again(folder: Path, rounds: int, kind: str, *, overwrite: bool) -> int:
     inputs = MAKERS[kind](folder)
     schema = {"schema": SCHEMA} if kind == "tables" else {}
-    rules = [IMPUTE, ASIDE]
+    rules = [ASIDE] if kind in NAMELESS else [IMPUTE, ASIDE]
     choose = random.Random(os.urandom(8))
 
     def pipeline(name: str, plan: list[dict[str, Any]]) -> Path:

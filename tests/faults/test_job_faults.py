@@ -83,6 +83,42 @@ def test_a_disk_that_fills_up_during_publishing_leaves_no_manifest_and_the_run_r
     assert not (tmp_path / "out" / ".datacheck").exists()
 
 
+#: ``datacheck`` that keeps few hashes in memory.
+SPILLING = """
+from datacheck.hashing.store import HashStore
+HashStore.__init__.__defaults__ = (1000,)
+from datacheck.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "a.parquet", "b.parquet", "--no-drift"),
+        ("schema", "infer", "a.parquet"),
+        ("scan", "a.parquet", "-s", "s.yaml"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_full_temporary_folder_is_named(arguments: tuple[str, ...], small_disk: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        write_table(tmp_path / f"{name}.parquet", {"id": np.arange(200_000), "x": np.arange(200_000) / 7})
+    (tmp_path / "s.yaml").write_text("version: 1\nfields: {id: {unique: true}}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SPILLING, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(small_disk)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"the disk is full, in the temporary folder {small_disk}; free space there" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.glob("datacheck-*"))
+
+
 def test_a_file_size_limit_is_reported(tmp_path: Path) -> None:
     path = write_large(tmp_path)
     done = subprocess.run(

@@ -23,13 +23,13 @@ KILLER = Path(__file__).with_name("kill_a_job.py")
 #: ``datacheck`` that pauses after two units until the file ``hold`` is deleted.
 HELD = """
 import glob, os, time
-from datacheck.jobs import run
-process_unit = run.process_unit
+from datacheck.jobs import process_inputs
+process_group = process_inputs.process_group
 def held(*arguments, **options):
     while os.path.exists("hold") and len(glob.glob("out/.datacheck/units/*.json")) >= 2:
         time.sleep(0.01)
-    return process_unit(*arguments, **options)
-run.process_unit = held
+    return process_group(*arguments, **options)
+process_inputs.process_group = held
 from datacheck.cli import main
 main()
 """
@@ -93,10 +93,19 @@ def assert_resumes_to_the_same_output(folder: Path, parts: set[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tables", "arrays", "samples"])
-@pytest.mark.parametrize("how", ["fresh", "overwrite"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *((kind, how) for kind in ("tables", "arrays", "samples") for how in ("fresh", "overwrite")),
+        ("shards", "overwrite"),
+        ("csv", "fresh"),
+        ("jsonl", "overwrite"),
+        ("tar", "overwrite"),
+        ("images", "fresh"),
+    ],
+)
 def test_a_run_killed_at_any_instant_resumes_to_the_same_bytes(kind: str, how: str, tmp_path: Path) -> None:
-    rounds = {"tables": 4, "arrays": 2, "samples": 2}[kind]
+    rounds = {"tables": 4, "arrays": 2, "samples": 2}.get(kind, 1)
     for attempt in range(4):  # on a fast machine a run may end before the kill comes
         folder = tmp_path / str(attempt)
         folder.mkdir()

@@ -17,11 +17,15 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
 
+import datacheck
+from datacheck.sources.base import ReadOptions
+
 #: Prints the codes found and the peak of the process in MiB.
 _SCAN = """
 import json, sys
 import datacheck
-report = datacheck.scan(sys.argv[1], workers=2)
+paths = sys.argv[1:]
+report = datacheck.scan(paths[0], workers=2) if len(paths) == 1 else datacheck.compare(*paths, workers=2)
 lines = open("/proc/self/status").read().splitlines()
 peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) >> 10
 print(json.dumps([sorted({finding.code for finding in report.findings}), report.num_rows, peak]))
@@ -46,6 +50,30 @@ def _parquet_nested_dictionary(path: Path) -> None:
     words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(3000, "i4")), pa.array([LONG], pa.large_string()))
     array = pa.ListArray.from_arrays(pa.array(np.arange(0, 3001, 3), pa.int32()), words)
     pq.write_table(pa.table({"s": array}), path, compression="zstd", store_schema=False)
+
+
+def _parquet_long_lists(path: Path) -> None:
+    lists = pa.ListArray.from_arrays(pa.array([0, 1 << 25], pa.int32()), pa.array(np.zeros(1 << 25, "f4")))
+    pq.write_table(pa.table({"s": pa.chunked_array([lists] * 8)}), path)
+
+
+def _hdf5_shared_lists(path: Path) -> None:
+    """Rows of variable length that are all one list of 2 MiB in the heap of the file."""
+    import h5py
+
+    kind = h5py.vlen_dtype(np.dtype("f4"))
+    with h5py.File(path, "w") as file:
+        one = file.create_dataset("one", (1,), kind)
+        one[0] = np.zeros(1 << 19, "f4")
+        many = file.create_dataset("many", (600,), kind, chunks=(600,))
+        # Each value is the length of a list and its place in the heap.
+        place = one.id.get_offset()
+        file.flush()
+        with path.open("rb") as raw:
+            raw.seek(place)
+            reference = raw.read(16)
+        many.id.write_direct_chunk((0,), reference * 600)
+        del file["one"]
 
 
 def _arrow_dictionary(path: Path) -> None:
@@ -89,16 +117,75 @@ def _torch_shared_lists(path: Path) -> None:
             archive.writestr(f"a/{name}", content)
 
 
+def _image_of_floats(path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((8000, 8000), "f4")).save(path, compression="tiff_deflate")
+
+
+def _json_of_empty_lists(path: Path) -> None:
+    path.write_text('{"a": 1}\n{"a": [' + "[]," * 20_000_000 + "[]]}\n")
+
+
+def _orc_of_long_texts(path: Path) -> None:
+    orc = pytest.importorskip("pyarrow.orc")
+    orc.write_table(pa.table({"s": [LONG] * 1500}), path, compression="zstd")
+
+
+def _parquet_chunks(path: Path) -> None:
+    """A footer of 5.4 MB with 1,800,000 column chunks that say nothing but where their file begins."""
+    chunks = b"\x19\xfc" + _varint(90_000) + b"\x26\x00\x00" * 90_000
+    schema = b"\x19\x2c" + b"\x48\x01r\x15\x02\x00" + b"\x15\x02\x25\x02\x18\x01a\x00"
+    groups = b"\x19\xfc" + _varint(20) + (chunks + b"\x16\x00\x16\x00\x00") * 20
+    footer = b"\x15\x02" + schema + b"\x16\x00" + groups + b"\x00"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+def _varint(value: int) -> bytes:
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _avro_of_long_texts(path: Path) -> None:
+    fastavro = pytest.importorskip("fastavro")
+    schema = {"type": "record", "name": "r", "fields": [{"name": "s", "type": "string"}]}
+    with path.open("wb") as file:
+        fastavro.writer(file, schema, ({"s": LONG} for _ in range(600)), codec="deflate", sync_interval=1 << 31)
+
+
+def _text_of_many_columns(path: Path) -> None:
+    path.write_text("," * 1_000_000 + "\n")
+
+
+def _run_and_measure(*paths: Path) -> tuple[list[str], int, int]:
+    """The codes that a scan finds, or a comparison of two files, the number of rows, and the peak in MiB."""
+    command = [sys.executable, "-c", _SCAN, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, num_rows, peak = json.loads(done.stdout)
+    return found, num_rows, peak
+
+
 BOMBS: dict[str, tuple[str, Callable[[Path], None], set[str]]] = {
     "parquet, one long string": (".parquet", _parquet_dictionary, set()),
     "parquet, one long string and its type": (".parquet", lambda p: _parquet_dictionary(p, store_schema=True), set()),
     "parquet, long strings in lists": (".parquet", _parquet_nested_dictionary, set()),
+    "parquet, lists of equal values": (".parquet", _parquet_long_lists, {"DC904"}),
+    "hdf5, one list many times": (".h5", _hdf5_shared_lists, set()),
     "arrow dictionary": (".arrow", _arrow_dictionary, set()),
     "arrow dictionary of lists": (".arrow", _arrow_dictionary_of_lists, set()),
     "arrow runs": (".arrow", _arrow_runs, set()),
     "arrow, one compressed batch": (".arrow", _arrow_one_batch, {"DC904"}),
     "arrow, a negative length": (".arrow", _arrow_negative_length, {"DC901"}),
     "safetensors header": (".safetensors", _safetensors_header, {"DC904"}),
+    "tiff of floats": (".tiff", _image_of_floats, {"DC603"}),
+    "json, a line of empty lists": (".jsonl", _json_of_empty_lists, {"DC305"}),
+    "parquet, column chunks": (".parquet", _parquet_chunks, {"DC904"}),
+    "orc of long texts": (".orc", _orc_of_long_texts, {"DC904"}),
+    "avro, one block": (".avro", _avro_of_long_texts, {"DC904"}),
+    "csv of a million columns": (".csv", _text_of_many_columns, {"DC904"}),
     "torch, shared lists": (".pt", _torch_shared_lists, {"DC904"}),
 }
 
@@ -116,11 +203,30 @@ def test_no_file_takes_more_than_a_gibibyte(
 ) -> None:
     path = tmp_path / f"x{suffix}"
     write(path)
-    done = subprocess.run(
-        [sys.executable, "-c", _SCAN, str(path)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found, num_rows, peak = json.loads(done.stdout)
+    found, num_rows, peak = _run_and_measure(path)
     assert set(found) == codes
     assert num_rows > 0 or codes
     assert peak < MAX_PEAK_MIB
+
+
+@pytest.mark.parametrize(("num_rows", "codes"), [(1 << 22, {"DC310"}), (1 << 23, {"DC904"})])
+def test_rows_of_a_few_bytes_are_compared_in_bounded_memory(num_rows: int, codes: set[str], tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    path = tmp_path / "x.arrow"
+    ones = pa.RunEndEncodedArray.from_arrays(pa.array([num_rows], pa.int32()), pa.array([1.0]))
+    batch = pa.RecordBatch.from_arrays([ones] * 5, list("abcde"))
+    with ipc.new_file(path, batch.schema) as writer:
+        writer.write_batch(batch)
+    found, _, peak = _run_and_measure(path, path)
+    assert set(found) == codes
+    assert peak < MAX_PEAK_MIB
+
+
+@pytest.mark.parametrize("suffix", [".orc", ".parquet"])
+def test_equal_values_in_lists_count_before_they_are_decoded(suffix: str, tmp_path: Path) -> None:
+    orc = pytest.importorskip("pyarrow.orc")
+    path, num_values = tmp_path / f"x{suffix}", 1 << 20
+    lists = pa.ListArray.from_arrays(pa.array([0, num_values], pa.int32()), pa.array(np.zeros(num_values, "i1")))
+    (orc if suffix == ".orc" else pq).write_table(pa.table({"s": lists}), path)
+    reports = [datacheck.scan(path, options=ReadOptions(max_expanded_bytes=limit)) for limit in (1 << 23, 1 << 25)]
+    assert [[finding.code for finding in report.findings] for report in reports] == [["DC904"], []]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.hashing.store import HashStore
+from datacheck.publishing.named_file import write_named
 from datacheck.publishing.staging import StagingArea
 from datacheck.sinks import get_sink
 from datacheck.sinks.concatenate import concatenate
@@ -61,6 +63,15 @@ def write_large(fmt: str, path: Path) -> None:
     for start in range(0, batch.num_rows, 50_000):
         writer.write(batch.take(np.arange(start, start + 50_000)))
     writer.close()
+
+
+def test_a_report_that_does_not_fit_on_the_disk_promises_no_parts(tmp_path, monkeypatch):
+    def put(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalStorage, "put", put)
+    with pytest.raises(OutputError, match=r"r\.txt: cannot be written: the disk is full; free space and run again$"):
+        write_named(tmp_path / "r.txt", b"x")
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

@@ -41,7 +41,7 @@ def test_the_work_of_a_lost_process_is_done_again(tmp_path: Path) -> None:
 def test_work_that_ends_its_process_again_is_told_from_its_neighbours() -> None:
     found = map_in_order(die_at_three, range(8), 2, "processes", lost=lambda number: -number)
     assert list(found) == [0, 1, 4, -3, 16, 25, 36, 49]
-    with pytest.raises(WorkerLostError, match="a worker process ended twice at the same work"):
+    with pytest.raises(WorkerLostError, match="a worker process died twice on the same work"):
         list(map_in_order(die_at_three, range(8), 2, "processes"))
 
 
@@ -79,7 +79,7 @@ def test_a_file_that_ends_its_worker_is_a_finding_and_the_others_are_checked(com
         [sys.executable, "main.py", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stderr == ""
-    assert "DC910 was not read, because this machine failed: the worker process that read it ended" in done.stdout
+    assert "DC910 was not read, because this machine failed: the worker process that read it died" in done.stdout
     assert done.stdout.count("DC910") == 1
     assert "in/1.npy" in done.stdout
     if command == "run":

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -116,29 +117,21 @@ def _write_zarr(folder: Path) -> None:
 
 
 def _write_iceberg(folder: Path) -> None:
-    import fastavro
+    """A table with rows deleted by position and by value."""
+    from iceberg_files import LOCATION, write_table
 
-    (folder / "metadata").mkdir(parents=True)
-    (folder / "data").mkdir()
-    pq.write_table(_table(), folder / "data" / "a.parquet")
-    names = ("content", "int"), ("file_path", "string"), ("file_format", "string")
-    file = {"type": "record", "name": "f", "fields": [{"name": name, "type": kind} for name, kind in names]}
-    entry = {
-        "type": "record",
-        "name": "e",
-        "fields": [{"name": "status", "type": "int"}, {"name": "data_file", "type": file}],
+    tables = {
+        "a": _table(),
+        "p": pa.table({"file_path": [f"{LOCATION}/data/a.parquet"], "pos": [4]}),
+        "e": pa.table({"n": [7, 9]}, pa.schema([pa.field("n", pa.int64(), metadata={"PARQUET:field_id": "2"})])),
     }
-    manifest = {"type": "record", "name": "m", "fields": [{"name": "manifest_path", "type": "string"}]}
-    values = {"content": 0, "file_path": "s3://b/t/data/a.parquet", "file_format": "PARQUET"}
-    for name, schema, record in (
-        ("m.avro", entry, {"status": 1, "data_file": values}),
-        ("s.avro", manifest, {"manifest_path": "s3://b/t/metadata/m.avro"}),
-    ):
-        with (folder / "metadata" / name).open("wb") as stream:
-            fastavro.writer(stream, fastavro.parse_schema(schema), [record])
-    snapshot = {"snapshot-id": 1, "manifest-list": "s3://b/t/metadata/s.avro"}
-    metadata = {"format-version": 2, "location": "s3://b/t", "snapshots": [snapshot], "current-snapshot-id": 1}
-    (folder / "metadata" / "v1.metadata.json").write_text(json.dumps(metadata))
+    (folder / "data").mkdir(parents=True)
+    files: list[dict[str, Any]] = []
+    for content, (name, table) in enumerate(tables.items()):
+        pq.write_table(table, folder / "data" / f"{name}.parquet")
+        ids = {"equality_ids": [2]} if name == "e" else {}
+        files.append({"content": content, "file_path": f"data/{name}.parquet", "sequence": content + 1, **ids})
+    write_table(folder, files)
 
 
 def _write_lance(folder: Path) -> None:
@@ -147,14 +140,71 @@ def _write_lance(folder: Path) -> None:
     lance.write_dataset(_table(), str(folder))
 
 
+def _write_save_to_disk(folder: Path) -> None:
+    """As Hugging Face writes it."""
+    folder.mkdir()
+    with (
+        pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, _table().schema) as to,
+    ):
+        to.write_table(_table())
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    features = {name: {"dtype": kind, "_type": "Value"} for name, kind in (("x", "float64"), ("n", "int64"))}
+    splits = {"train": {"name": "train", "num_examples": 50}}
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features, "splits": splits}))
+
+
+def _write_sharded_weights(folder: Path) -> None:
+    folder.mkdir()
+    header = json.dumps({"w": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(40)
+    name = "model-00001-of-00001.safetensors"
+    (folder / name).write_bytes(content)
+    index = {"metadata": {"total_size": 40}, "weight_map": {"w": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _write_labels(folder: Path) -> None:
+    """Images with labels of COCO, YOLO (boxes, polygons, poses) and VOC."""
+    from PIL import Image
+
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number, name in enumerate("ab"):
+        picture = Image.new("RGB", (64, 48))
+        picture.putpixel((number, 0), (255, 0, 0))
+        picture.save(folder / "images" / f"{name}.png")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81.0, "iscrowd": 0}
+    runs = {"size": [48, 64], "counts": [0, 10, 3062]}
+    record = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {**box, "segmentation": [[0, 0, 9, 0, 9, 9]]},
+            {**box, "id": 2, "segmentation": runs, "iscrowd": 1},
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(record))
+    (folder / "data.yaml").write_text("path: .\ntrain: images\nnames: {0: cat}\nkpt_shape: [2, 3]\n")
+    lines = "0 0.5 0.5 1 1", "0 0.1 0.1 0.9 0.1 0.9 0.9", "0 0.5 0.5 0.2 0.2 0.1 0.1 2 0.3 0.3 0"
+    (folder / "labels" / "a.txt").write_text("\n".join(lines))
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>64</xmax><ymax>48</ymax>"
+    head = "<filename>b.png</filename><size><width>64</width><height>48</height><depth>3</depth></size>"
+    voc = f"<object><name>cat</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+    (folder / "images" / "b.xml").write_text(f"<annotation>{head}{voc}</annotation>")
+
+
 _WRITERS: dict[str, Callable[[Path], None]] = {
     "table-delta": _write_delta,
     "table-iceberg": _write_iceberg,
     "checkpoint-dcp": _write_dcp,
+    "checkpoint-sharded": _write_sharded_weights,
+    "table-huggingface": _write_save_to_disk,
     "samples-mds": _write_mds,
     "samples-litdata": _write_litdata,
     "store.zarr": _write_zarr,
     "table.lance": _write_lance,
+    "labels-images": _write_labels,
 }
 #: How the names of these datasets begin.
 FOLDER_KINDS = frozenset(name.partition("-")[0] for name in _WRITERS)

@@ -25,6 +25,7 @@ from folder_formats import FOLDER_KINDS, copy_with, files_of, write_folders
 from mutate import mutate
 from own_files import write_own_files
 from record_files import write_megatron, write_record_files
+from volume_files import write_volumes
 
 HERE = Path(__file__).parent
 FOUND = HERE / "found"
@@ -53,7 +54,10 @@ class Child:
         ready, _, _ = select.select([process.stdout], [], [], MAX_SECONDS)
         answer = process.stdout.readline() if ready else ""
         if answer:
-            problem = json.loads(answer)
+            try:
+                problem = json.loads(answer)
+            except ValueError:
+                problem = f"it prints to standard output: {answer!r}"
             if problem is not None:
                 self.close()
             return None if problem is None else str(problem)
@@ -94,7 +98,7 @@ def write_originals(folder: Path) -> list[Path]:
         except ImportError:
             continue
         paths.append(path)
-    return [*paths, *_write_nested(folder), *write_record_files(folder)]
+    return [*paths, *_write_nested(folder), *write_record_files(folder), *write_volumes(folder)]
 
 
 def _write_nested(folder: Path) -> list[Path]:

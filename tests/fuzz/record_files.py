@@ -21,6 +21,8 @@ def write_record_files(folder: Path) -> list[Path]:
         "nested.jsonl": _nested(),
         "nested.json": json.dumps([json.loads(line) for line in _nested().splitlines()], indent=1).encode(),
         "train.bin": random.integers(0, 50_000, 200).astype("<u2").tobytes(),
+        "val.bin": np.array([20240520, 1, 200, *[0] * 253], "<i4").tobytes() + bytes(range(200)) * 2,
+        "array.npy": _npy(random.standard_normal((20, 3))),
         "shard.tar": _shard({**pictures, **sounds}),
         **pictures,
         **sounds,
@@ -74,20 +76,30 @@ def _sounds(random: np.random.Generator) -> dict[str, bytes]:
         return {}
     values = (random.standard_normal(500) / 10).astype(np.float32)
     found = {}
-    for name, form, subtype in (("a.wav", "WAV", "FLOAT"), ("a.flac", "FLAC", "PCM_16"), ("a.ogg", "OGG", "VORBIS")):
+    for name, form, subtype in (
+        ("a.wav", "WAV", "FLOAT"),
+        ("a.flac", "FLAC", "PCM_16"),
+        ("a.ogg", "OGG", "VORBIS"),
+        ("a.mp3", "MP3", "MPEG_LAYER_III"),
+    ):
         stream = io.BytesIO()
         soundfile.write(stream, values, 8000, format=form, subtype=subtype)
         found[name] = stream.getvalue()
     return found
 
 
+def _npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
 def _shard(others: dict[str, bytes]) -> bytes:
-    array = io.BytesIO()
-    np.save(array, np.arange(6.0))
+    array = _npy(np.arange(6.0))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for key in range(4):
-            members = {"npy": array.getvalue(), "json": b'{"x": [1, null]}', "cls": b"3", "txt": b"text"}
+            members = {"npy": array, "json": b'{"x": [1, null]}', "cls": b"3", "txt": b"text"}
             members |= {name[2:]: content for name, content in others.items() if key == 0}
             for suffix, content in members.items():
                 info = tarfile.TarInfo(f"{'long/' * 30 if key == 1 else ''}{key}.{suffix}")

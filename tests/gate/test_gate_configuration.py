@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from datacheck.codes import CODES
 from datacheck.errors import ConfigurationError
 from datacheck.gate.configuration import Configuration, configure
 from datacheck.gate.environment import unknown_variables
@@ -252,6 +254,15 @@ def test_a_wrong_configuration_exits_with_2_and_no_traceback(write: Write, run: 
 
 
 # The documentation
+
+
+def test_the_page_names_the_codes_that_are_tolerated() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"`(DC\d+)`", text.partition("counts values or rows (")[2].partition(")")[0])
+    listed = {code for code in CODES if code.startswith(tuple(named))}
+    # Of the families that are named whole, some codes are about files.
+    assert {code for code, one in CODES.items() if one.tolerable} == {code for code in listed if CODES[code].tolerable}
+    assert all(CODES[code].tolerable for code in named if code in CODES)
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_the_files_run_and_say_what_was_chosen(folder: Path) -> None:
         "#   DC201 ge in 'x': 30 values",
         "#   - {action: impute, strategy: median, fields: gaps}  # has nulls or NaN",
         "#   - {action: drop_field, fields: constant}  # has one value only",
-        "once 'missing: [-999.99]' stands in its field",
+        "once 'missing: [-999.99]' is in its field",
     ):
         assert comment in pipeline
     assert [check_document(name) for name in ("schema.yaml", "pipeline.yaml", "datacheck.yaml")]
@@ -105,3 +106,63 @@ def test_existing_files_are_kept_and_unreadable_ones_listed(folder: Path, capsys
     assert (folder / "schema.yaml").read_bytes() == before
     assert main(["init", "data", "--overwrite"]) == 1
     assert main(["init", "nowhere", "-o", "other"]) == 2
+
+
+def odd_folders(folder: Path) -> dict[str, Any]:
+    """Folders that are not one table, each by what writes it."""
+
+    def hub() -> None:
+        for split in ("train", "validation"):
+            write_table(folder / f"data/{split}-00000-of-00001.parquet", {"text": ["a", "b"], "label": [0, 1]})
+        (folder / "README.md").write_text("---\nconfigs: []\n---\n")
+
+    def strange_names() -> None:
+        write_table(
+            folder / "o'dd #1.parquet", {"a: b": [1.0, 2.0], "- x": ["y", "n"], "null": [1, 2], "é\n": [True, False]}
+        )
+
+    def pictures() -> None:
+        image = pytest.importorskip("PIL.Image")
+        for kind in ("cat", "dog"):
+            (folder / kind).mkdir()
+            image.fromarray(RANDOM.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / kind / "0.png")
+
+    return {
+        "hub": hub,
+        "names": strange_names,
+        "pictures": pictures,
+        "array": lambda: np.save(folder / "data.npy", RANDOM.normal(size=(10, 4))),
+        "keys": lambda: (folder / "a.csv").write_text("id\n" + "\n".join(map(str, range(100)))),
+        "no rows": lambda: (folder / "a.csv").write_text("a,b\n"),
+        "tokens": lambda: RANDOM.integers(0, 500, 1000).astype(np.uint16).tofile(folder / "train.bin"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["hub", "names", "pictures", "array", "keys", "no rows", "tokens"])
+def test_odd_folders_get_files_that_run(folder: Path, kind: str) -> None:
+    odd_folders(folder)[kind]()
+    assert main(["init", "."]) == 0
+    assert [check_document(name) for name in ("schema.yaml", "pipeline.yaml", "datacheck.yaml")]
+    run()
+    assert datacheck.check().ok
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(None, b""), ("a.parquet", b"PAR1garbage"), ("a.csv", b""), ("notes.md", b"# notes")]
+)
+def test_folders_without_data_get_an_error_and_no_files(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str | None, content: bytes
+) -> None:
+    if name is not None:
+        (folder / name).write_bytes(content)
+    assert main(["init", "."]) == 2
+    assert capsys.readouterr().err.startswith("datacheck: .")
+    assert not list(folder.glob("*.yaml"))
+
+
+def test_the_schema_is_used_for_the_current_folder_with_files_of_other_formats(folder: Path) -> None:
+    write_table(folder / "data" / "a.parquet", {"x": np.arange(100.0)})
+    (folder / "data" / "b.csv").write_text("y\n1\n")
+    assert main(["init", "."]) == 0
+    write_table(folder / "data" / "a.parquet", {"x": np.arange(100.0) - 900})
+    assert {finding.code for finding in datacheck.check().findings} == {"DC201"}

@@ -241,8 +241,31 @@ def test_excluded_files_are_skipped_even_if_named(save: Save, run: Run) -> None:
         save(name, [NAN])
     done = run("scan", "a.npy", "raw/b.npy", "--exclude", "raw/", "--exclude", "x.npy")
     assert "raw/b.npy" not in done.out
-    done = run("scan", "raw/b.npy", "--exclude", "raw/")
-    assert (done.code, done.out.split(" (")[0]) == (0, "no findings in 0 files, 0 rows, 0 bytes")
+    page = run("scan", "a.npy", "raw/b.npy", "--exclude", "raw/", "-f", "html")
+    assert (page.code, page.err, "a.npy" in page.out) == (1, "", True)
+
+
+@pytest.mark.parametrize(
+    ("paths", "excluded", "expected"),
+    [
+        (["raw/b.npy"], ["*.x", "raw/"], "DC913 info: 1 file was not checked: excluded by 'raw/' (raw/b.npy)"),
+        (["raw"], ["!a", "*.npy"], "DC913 info: 2 files were not checked: excluded by '*.npy' (raw)"),
+        (["raw"], ["b.*", "raw/c.npy"], "DC913 info: 2 files were not checked: excluded by 'b.*', 'raw/c.npy' (raw)"),
+    ],
+)
+def test_a_note_says_what_excludes_every_file(
+    paths: list[str], excluded: list[str], expected: str, save: Save, run: Run
+) -> None:
+    for name in ("raw/b.npy", "raw/c.npy"):
+        save(name, [NAN])
+    options = [f"--exclude={pattern}" for pattern in excluded]
+    done = run("scan", *paths, *options)
+    assert (done.code, done.out.splitlines()[0]) == (0, expected)
+    assert " in 0 files, 0 rows, 0 bytes" in done.out
+    (found,) = json.loads(run("scan", *paths, *options, "-f", "json").out)["findings"]
+    assert (found["code"], found["severity"]) == ("DC913", "info")
+    assert run("scan", *paths, *options, "--sample", "50%").out.splitlines()[0] == expected
+    assert "DC913" in run("scan", *paths, *options, "-f", "html").out
 
 
 def test_exclude_patterns_on_the_command_line_are_relative_to_the_current_folder(
@@ -345,8 +368,8 @@ def test_many_findings_are_summed_up_and_a_limit_lists_them(save: Save, run: Run
     for number in range(45):
         save(f"data/{number:02}.npy", [1, NAN])
     lines = run("scan", "data").out.splitlines()
-    assert lines[0].split() == ["found", "field", "violations", "in", "first"]
-    assert lines[1].split()[-6:] == ["45", "45", "files", "data/00.npy,", "row", "1"]
+    assert lines[0].split() == ["found", "field", "violations", "of", "in", "first"]
+    assert lines[1].split()[-6:] == ["90", "45", "files", "data/00.npy,", "row", "1"]
     assert "and 35 more findings; --limit 0 prints all" in lines
     assert len(lines) < 20
     assert len(run("scan", "data", "--limit", "0").out.splitlines()) == 46

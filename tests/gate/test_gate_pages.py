@@ -359,7 +359,8 @@ def test_the_codes_page_is_up_to_date(tmp_path: Path) -> None:
 def test_the_table_links_to_one_section_per_code() -> None:
     page = render_codes()
     headings = re.findall(r"^## (\S+) (\S+)$", page, re.MULTILINE)
-    assert headings == [(code.code, code.name) for code in CODES.values()]
+    # Checks of their own that other tests have registered have no page.
+    assert headings == [(code.code, code.name) for code in CODES.values() if not code.code.startswith("X")]
     anchors = re.findall(r"\]\(#(\S+)\)", page)
     assert anchors == [f"{code.lower()}-{name}" for code, name in headings]
     assert "||" not in re.sub(r"\s", "", page.partition("## ")[0].replace("|\n|", "\n"))

@@ -386,14 +386,14 @@ def test_a_cached_file_whose_key_cannot_be_read_is_reported(
     check(schema=schema)
     save_table(folder, "b.parquet", id=[7], x=[2.0])
     from datacheck.errors import SourceError
-    from datacheck.jobs import scan
+    from datacheck.jobs.units import groups
 
     def fail(unit: Any, rules: Any, **_: Any) -> Any:
         from datacheck.jobs.units.scan import UnitScan
 
         return UnitScan(error=SourceError("DC902", unit.uri, "Input/output error"))
 
-    monkeypatch.setattr(scan, "read_keys", fail)
+    monkeypatch.setattr(groups, "read_keys", fail)
     report = check(schema=schema)
     assert [(finding.code, finding.uri) for finding in report.findings] == [("DC902", "./a.parquet")]
     assert report.num_unchanged == 0

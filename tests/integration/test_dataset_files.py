@@ -85,6 +85,20 @@ def test_a_column_in_few_files_is_the_odd_one(folder: Path) -> None:
     assert (finding.code, finding.detail) == ("DC316", "only in 1: 'b.parquet'")
 
 
+@pytest.mark.parametrize("num_others", [1, 3])
+def test_a_column_whose_case_differs_is_named_with_the_other(num_others: int, folder: Path) -> None:
+    table(folder / "a.parquet", x=[1], Age=[2])
+    for number in range(num_others):
+        table(folder / f"{'bcd'[number]}.parquet", x=[1], age=[2])
+    details = {finding.field: finding.detail for finding in datacheck.scan("data").findings}
+    odd = "only in" if num_others > 1 else "missing in"
+    files = "'a.parquet'" if num_others > 1 else "'b.parquet'"
+    assert details == {
+        "Age": f"{odd} 1: {files}; only its case differs from 'age'",
+        "age": "missing in 1: 'a.parquet'; only its case differs from 'Age'",
+    }
+
+
 def test_different_tables_in_one_folder_are_not_compared(folder: Path) -> None:
     table(folder / "users.parquet", id=[1], name=["a"], age=[3])
     table(folder / "orders.parquet", id=["1"], user=[1], amount=[2.5])
@@ -215,6 +229,14 @@ def test_parts_of_a_saved_dataset_are_compared_with_its_state(folder: Path) -> N
     ]
 
 
+def test_a_saved_dataset_whose_rows_are_chosen_by_a_mapping_is_a_finding(folder: Path) -> None:
+    save_to_disk(folder, 0, 1, 2)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**state, "_indices_data_files": [{"filename": "indices.arrow"}]}))
+    (finding,) = datacheck.scan("data").findings
+    assert (finding.code, "it loads all rows" in finding.detail) == ("DC901", True)
+
+
 def test_a_split_that_is_absent_is_named(folder: Path) -> None:
     (folder / "train").mkdir()
     save_to_disk(folder / "train", 0, total=1)
@@ -299,9 +321,19 @@ def test_a_published_output_has_no_files_that_were_not_checked(folder: Path) -> 
 
 
 def test_a_folder_without_known_files_says_what_it_has(folder: Path) -> None:
-    (folder / "x.mat").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"no file of a known format \(1 file was not checked: 1 .mat\)"):
+    (folder / "x.weird").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"no file of a known format \(1 file was not checked: 1 .weird\)"):
         datacheck.scan("data")
+
+
+@pytest.mark.parametrize("path", ["data", "data/train.lmdb", "data/train.lmdb/data.mdb"])
+def test_an_lmdb_environment_says_what_it_is_and_how_to_convert_it(path: str, folder: Path) -> None:
+    (folder / "train.lmdb").mkdir()
+    for name in ("data.mdb", "lock.mdb"):
+        (folder / "train.lmdb" / name).write_bytes(bytes(16) + b"\xde\xc0\xef\xbe" + bytes(4000))
+    (finding,) = datacheck.scan(path).findings
+    assert (finding.code, "is LMDB" in finding.detail) == ("DC909", True)
+    assert "save them as .npy, .npz or Parquet" in finding.detail
 
 
 def test_a_matlab_file_that_is_named_says_what_it_is_and_what_to_do(folder: Path) -> None:

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_files import run_command, write_pipeline, write_table
+from source_files import shrink_units
 
 import datacheck
 from datacheck import Report
+from datacheck.cli.app import main
 from datacheck.findings import Example, Finding
-from datacheck.profile.distributions import distributions
+from datacheck.profile.distributions import distributions, distributions_of_run
 from datacheck.reports.html.page import MAX_BYTES
 from datacheck.row_spread import RowSpread
 
@@ -88,6 +90,16 @@ def test_a_hostile_name_stays_text(place: str) -> None:
     text.encode()
 
 
+def test_no_control_character_of_a_name_is_in_a_page(tmp_path: Path) -> None:
+    names = ["\x1b[2J\x07", "\u202edesrever", "\u2028line"]
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table(dict.fromkeys(names, [1.0, np.nan, np.inf] * 20)), path)
+    assert main(["scan", str(path), "--format", "html", "-o", str(tmp_path / "page.html")]) == 1
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Distribution of \\x1b[2J\\x07" in text
+    assert not set("\x1b\x07\u202e\u2028") & set(text)
+
+
 def test_the_same_report_gives_the_same_bytes_without_times(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([1.0, np.nan, np.inf]))
     first, second = (datacheck.scan(tmp_path / "x.npy", workers=workers).to_html() for workers in (1, 2))
@@ -99,7 +111,17 @@ def test_it_shows_the_verdict_and_the_numbers_of_the_report() -> None:
     text = " ".join(page.text)
     for shown in ("1 error", "12", "3,456", "10.0 KiB", "DC101", "x.parquet", "7.00"):
         assert shown in text
-    assert "No findings" in " ".join(Page(Report((), 2, 5, 10).to_html()).text)
+    nothing = " ".join(Page(Report((), 2, 5, 10).to_html()).text)
+    assert "No findings" in nothing
+    assert "Nothing was found in 2 files, 5 rows, 10 bytes" in nothing
+
+
+def test_it_says_how_to_print_the_rows_and_where_the_files_are() -> None:
+    found = [finding(f"data/a b/{name}.parquet") for name in ("x", "y")]
+    page = Page(Report((*found, finding("data/a b/x.parquet", "y")), 2, 100, 10).to_html())
+    assert "datacheck rows 'data/a b/x.parquet' --where DC101" in page.text
+    assert " below data/a b/" in page.text
+    assert "y.parquet" in page.text, "without the folder"
 
 
 def test_every_chart_has_a_text_alternative_and_a_table() -> None:
@@ -191,3 +213,55 @@ def test_compare_and_scan_write_pages_too(tmp_path: Path) -> None:
         assert done.returncode in (0, 1), done.stderr
         shown = " ".join(assert_safe((tmp_path / "page.html").read_text(encoding="utf-8")).text)
         assert "How the values are distributed" in shown
+        assert f"datacheck {arguments[0]}" in shown
+
+
+def test_of_large_inputs_a_part_is_read_again_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(6):
+        write_table(Path(f"data/{number}.parquet"), {"x": pa.array([float(number)] * 50 + [np.nan])})
+    one = Path("data/0.parquet").stat().st_size
+    report = datacheck.run(
+        write_pipeline(tmp_path, {"train": "data"}, clean=[{"action": "drop_row", "codes": "DC101"}])
+    )
+    (whole,) = distributions_of_run(report)
+    assert [series.num_values for series in whole.series] == [306, 300]
+    assert "only a part" not in report.to_html([whole])
+
+    monkeypatch.setattr("datacheck.profile.distributions._MAX_BYTES", 2 * one)
+    (part,) = distributions_of_run(report)
+    assert [series.num_values for series in part.series] == [102, 100]
+    assert part == distributions_of_run(report, workers=1)[0]
+    page = Page(report.to_html([part]))
+    assert "only a part was read for this section: 2 of 6 inputs" in "".join(page.text)
+
+
+def test_of_a_large_file_some_units_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shrink_units(monkeypatch, unit_bytes=4096)
+    Path("data").mkdir()
+    np.save("data/x.npy", np.random.default_rng(0).normal(size=20_000))
+    report = datacheck.run(write_pipeline(tmp_path, {"train": "data"}))
+    monkeypatch.setattr("datacheck.profile.distributions._MAX_BYTES", 1 << 14)
+    (part,) = distributions_of_run(report)
+    assert 0 < part.series[0].num_values <= 2048
+    assert sum(part.series[0].shares) == pytest.approx(1, abs=0.02)
+
+
+def test_the_page_of_an_inferred_schema_has_the_draft_and_what_looks_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=2_000)
+    values[7] = np.nan
+    write_table(Path("data/a.parquet"), {"x": values, HOSTILE.replace("\ud800", ""): values})
+    done = run_command("schema", "infer", "data", "-o", "draft.yaml", "--html", "page.html")
+    assert done.returncode == 0, done.stderr
+    text = Path("page.html").read_text(encoding="utf-8")
+    shown = "".join(Page(text).text)
+    assert "Draft of a schema" in shown
+    assert "dtype: float64" in shown
+    assert "Distribution of x" in text
+    assert "script" not in Page(text).elements

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from job_files import contents, kept_table, manifest_of, write_pipeline, write_table
+from source_files import shrink_units
 
 import datacheck
 from datacheck.errors import OutputError
@@ -194,9 +198,9 @@ def test_an_output_that_another_run_just_published_is_reused(job: Path, monkeypa
     shutil.move(job / "out", job / "done")
     acquire = StagingArea.__init__
 
-    def late(self: StagingArea, output: Path) -> None:
+    def late(self: StagingArea, output: Path, *, shared: bool) -> None:
         shutil.move(job / "done", job / "out")
-        acquire(self, output)
+        acquire(self, output, shared=shared)
 
     before = stamps(job / "done")
     monkeypatch.setattr(StagingArea, "__init__", late)
@@ -286,6 +290,37 @@ def test_a_resumed_run_processes_only_the_remaining_units(tmp_path: Path, monkey
     resumed = contents(tmp_path / "out")
     datacheck.run(path, overwrite=True)
     assert contents(tmp_path / "out") == resumed
+
+
+def test_a_resumed_run_knows_of_units_that_were_merged_all_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_units(monkeypatch, 32, 32)
+    monkeypatch.setattr("datacheck.jobs.units.groups.MAX_GROUPS", 4)
+    for number in range(2):
+        table = pa.table({"x": [1.0, np.nan, 3.0, np.nan] * 8})
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "in" / f"{number}.parquet", row_group_size=4)
+    path = write_pipeline(tmp_path, "in", IMPUTE)
+    expected = datacheck.run(path)
+    published = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    record = Publisher.record
+
+    def dies_after_the_first(self: Publisher, name: str, unit: Any) -> None:
+        record(self, name, unit)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "record", dies_after_the_first)
+        with pytest.raises(Killed):
+            datacheck.run(path, workers=1)
+    assert len(stamps(tmp_path / "out/.datacheck/units")) == 1
+    # One of the parts of the units that were merged is gone: all of them are done again.
+    sorted((tmp_path / "out/.datacheck/parts").iterdir())[1].unlink()
+    report = datacheck.run(path)
+    assert replace(report, seconds=0) == replace(expected, seconds=0)
+    assert contents(tmp_path / "out") == published
 
 
 def test_a_run_resumed_from_another_folder_names_its_inputs_consistently(

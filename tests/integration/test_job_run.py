@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_files import contents, kept_table, ledger_of, manifest_of, quarantine_of, write_pipeline, write_table
-from source_files import Format, make_table, parameters, read_table, shrink_units
+from source_files import CLEANED, Format, make_table, parameters, read_table, shrink_units
 
 import datacheck
 from datacheck import RunReport
@@ -524,7 +524,7 @@ def test_a_file_is_in_one_split_only_by_whatever_name(tmp_path: Path) -> None:
         datacheck.run(write_pipeline(tmp_path, {"train": "t.parquet", "val": "link.parquet"}))
 
 
-@pytest.mark.parametrize("format_", parameters())
+@pytest.mark.parametrize("format_", parameters(CLEANED))
 @pytest.mark.parametrize("workers", [1, 4])
 def test_every_format_is_cleaned_in_many_units_with_each_row_where_it_was(
     format_: Format, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from job_files import contents, write_pipeline
 import datacheck
 from datacheck.errors import OutputError
 from datacheck.publishing.links import check_no_link, is_inside
+from datacheck.storage.registry import LOCAL
 
 
 @pytest.fixture
@@ -97,3 +104,86 @@ def test_files_that_a_damaged_manifest_names_elsewhere_are_not_deleted(job: Path
     path.write_text(json.dumps(record))
     datacheck.run(write_pipeline(job, {"a": "in/_raw.npy"}, otherwise="drop_row"), overwrite=True)
     assert (job / "victim" / "f").read_text() == "precious"
+
+
+_ACTS: dict[str, Callable[[str], object]] = {
+    "delete": lambda folder: LOCAL.delete(f"{folder}/f"),
+    "put": lambda folder: LOCAL.put(f"{folder}/f", b"ours"),
+    "put new": lambda folder: LOCAL.put(f"{folder}/new", b"ours", if_absent=True),
+    "move": lambda folder: LOCAL.move_all([(f"{folder}/f", f"{folder}/g")]),
+    "delete folder": lambda folder: LOCAL.delete_folder(f"{folder}/inner"),
+    "delete empty": lambda folder: LOCAL.delete_empty_folder(f"{folder}/empty"),
+    "make folder": lambda folder: LOCAL.make_folder(f"{folder}/made"),
+    "partials": lambda folder: LOCAL.remove_partials(folder),
+    "lock": lambda folder: LOCAL.lock(f"{folder}/lock").release(),
+}
+needs_descriptors = pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="Windows has no descriptors of folders")
+
+
+@pytest.fixture
+def exchanged(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of a stranger's, and one of an output with the same files."""
+    victim, folder = tmp_path / "victim", tmp_path / "out" / "a"
+    for one in (victim, folder):
+        for inner in ("inner", "empty"):
+            (one / inner).mkdir(parents=True)
+        for name in ("f", "inner/f", ".x.partial", "lock"):
+            (one / name).write_text("precious")
+    return victim, folder
+
+
+@needs_descriptors
+@pytest.mark.parametrize("act", _ACTS.values(), ids=_ACTS)
+def test_a_folder_that_became_a_link_since_it_was_looked_at_leads_nowhere(
+    act: Callable[[str], object], exchanged: tuple[Path, Path]
+) -> None:
+    victim, folder = exchanged
+    before = contents(victim), sorted(victim.rglob("*"))
+    check_no_link(str(folder.parent), str(folder))
+    shutil.rmtree(folder)
+    folder.symlink_to(victim)
+    with suppress(OSError):
+        act(str(folder))
+    assert (contents(victim), sorted(victim.rglob("*"))) == before
+
+
+@needs_descriptors
+def test_folders_that_are_exchanged_for_links_lead_nowhere(exchanged: tuple[Path, Path]) -> None:
+    """A thread exchanges a folder for a link and back, while files in it are written, moved and deleted."""
+    victim, folder = exchanged
+    aside = folder.with_name("aside")
+    before = contents(victim), sorted(victim.rglob("*"))
+    is_over, num_exchanged = threading.Event(), 0
+
+    def exchange() -> None:
+        nonlocal num_exchanged
+        while not is_over.is_set():
+            with suppress(OSError):
+                folder.rename(aside)
+                folder.symlink_to(victim)
+                num_exchanged += 1
+            time.sleep(1e-4)
+            with suppress(OSError):
+                folder.unlink()
+            if aside.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what was made there in the meantime
+            with suppress(OSError):
+                aside.rename(folder)
+            time.sleep(1e-4)
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    num_done = 0
+    try:
+        for _ in range(60):
+            for act in _ACTS.values():
+                with suppress(OSError, OutputError):
+                    check_no_link(str(folder.parent), str(folder))
+                    act(str(folder))
+                    num_done += 1
+    finally:
+        is_over.set()
+        thread.join()
+    assert num_done
+    assert num_exchanged
+    assert (contents(victim), sorted(victim.rglob("*"))) == before

@@ -130,14 +130,15 @@ def test_checks_of_values_and_of_the_dataset_have_codes_of_their_own(tmp_path: P
     ]
 
 
-def test_a_row_that_breaks_an_own_check_is_quarantined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", ["{action: drop_row, codes: X101}", "{action: drop_row}"])
+def test_a_rule_drops_a_row_that_breaks_an_own_check(rule: str, tmp_path: Path) -> None:
     pd.DataFrame({"id": [2, 4, 5, 8]}).to_parquet(tmp_path / "a.parquet")
     Path("p.yaml").write_text(
         "version: 1\nschema: {fields: {id: {own_checks: 'my_checks:even'}}}\ninputs: {train: a.parquet}\n"
-        "clean: [{action: drop_row, codes: X101}]\noutput: {path: out}\n"
+        f"clean: [{rule}]\noutput: {{path: out}}\n"
     )
     report = datacheck.run("p.yaml")
-    assert report.ok
+    assert (report.ok, report.totals()["num_dropped"]) == (True, 1)
     assert pd.read_parquet("out/train")["id"].tolist() == [2, 4, 8]
 
 
@@ -170,7 +171,7 @@ def test_a_check_that_cannot_be_used_is_an_error_of_the_schema(name: str, messag
 
 def test_two_checks_with_one_code_are_an_error() -> None:
     Path("a.csv").write_text("x\n1\n")
-    with pytest.raises(SchemaError, match="the code X103 is that of another check"):
+    with pytest.raises(SchemaError, match="the code X103 belongs to another check"):
         datacheck.scan("a.csv", {"fields": {"x": {"own_checks": ["my_checks:Screened", "my_checks:Taken"]}}})
 
 

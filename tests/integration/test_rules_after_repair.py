@@ -96,6 +96,25 @@ def test_clipping_to_bounds_that_are_not_the_schemas_comes_before_rules(folder: 
     assert rule_findings(report) == [(1, 3, [2])]
 
 
+@pytest.mark.parametrize("fields", [{}, {"low": {}, "high": {"ge": 0}}])
+def test_values_that_are_replaced_are_judged_afterwards_whether_or_not_they_break_their_own_rule(
+    fields: dict[str, Any], folder: Path
+) -> None:
+    rules = [{"action": "replace", "fields": "high", "to_replace": [-999], "value": 50}]
+    columns = {"low": [1.0, 9.0, 80.0], "high": [-999.0, 4.0, -999.0]}
+    report = run(folder, columns, rules, {**SCHEMA, "fields": fields})
+    assert kept_table(folder / "out").column("high").to_pylist() == [50.0]
+    assert rule_findings(report) == [(2, 3, [1, 2])]
+
+
+@pytest.mark.parametrize(("low", "findings"), [(80.0, [(2, 30, [1, 2])]), (0.0, [(1, 30, [1])])])
+def test_rows_that_are_judged_only_after_the_repair_are_counted(low: float, findings: list[Any], folder: Path) -> None:
+    schema = {**SCHEMA, "fields": {"low": {}, "high": {"missing": [-999]}}}
+    columns = {"low": [0.0, 9.0, low, *[0.0] * 27], "high": [5.0, 1.0, *[-999.0] * 10, *[20.0] * 18]}
+    report = run(folder, columns, [{**IMPUTE, "codes": "DC110"}], schema)
+    assert rule_findings(report) == findings
+
+
 def test_a_check_of_a_field_is_judged_on_the_repaired_value(folder: Path) -> None:
     schema = {"fields": {"high": {"ge": -100, "checks": {"in_range": {"min_value": 0, "max_value": 60}}}}}
     rules = [{**IMPUTE, "codes": ["DC201"]}]

@@ -14,7 +14,7 @@ import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.repairs import apply
-from datacheck.errors import CleaningError
+from datacheck.errors import CleaningError, SchemaError
 from datacheck.schema.model import Schema
 
 VALUES = [1.0, -999.99, 3.0, None, 8.0, -999.99]
@@ -170,3 +170,33 @@ def test_the_loader_finds_what_a_scan_finds() -> None:
         with pytest.raises(Exception, match=code.strip()):
             safe[index]
     assert safe[len(samples) - 1] is not None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sentinel", "problem"),
+    [
+        ("uint8", -999, "uint8 cannot hold -999"),
+        ("int8", 300, "int8 cannot hold 300"),
+        ("int32", 1e20, "int32 cannot hold 1e\\+20"),
+        ("int16", -0.5, "int16 cannot hold -0.5"),
+        ("float16", 1e20, "float16 cannot hold"),
+        ("string", -999, "put it in quotes"),
+    ],
+)
+def test_a_sentinel_that_the_dtype_cannot_hold_is_an_error_or_a_note(dtype: str, sentinel: Any, problem: str) -> None:
+    with pytest.raises(SchemaError, match=rf"fields.x.missing\[0\]: .*{problem}"):
+        datacheck.load_schema({"fields": {"x": {"dtype": dtype, "missing": [sentinel]}}})
+    datacheck.load_schema({"missing": [sentinel], "fields": {"x": {"dtype": dtype}}})
+    values = ["a", "b"] if dtype == "string" else np.zeros(2, dtype)
+    [note] = datacheck.scan(pa.table({"x": values}), {"fields": {"x": {"missing": [sentinel]}}}).findings
+    assert (note.code, note.severity) == ("DC005", "info")
+    assert f"which {dtype} cannot hold" in note.message
+    assert datacheck.scan(pa.table({"x": values}), {"missing": [sentinel], "fields": {"x": {}}}).findings == ()
+
+
+def test_words_stand_for_numbers_in_text_files(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\nn/a\n")
+    schema = {"fields": {"x": {"dtype": "int64", "nullable": True, "missing": ["n/a"]}}}
+    assert datacheck.scan(tmp_path / "a.csv", schema).findings == ()
+    [note] = datacheck.scan(pa.table({"x": [1, 2]}), schema).findings
+    assert "lists 'n/a', which int64 cannot hold" in note.message

@@ -11,6 +11,8 @@ import pytest
 
 COMMANDS = {
     "scan": ("scan 'b\u00e4d.npy'", 1),
+    "scan-rows": ("scan 'b\u00e4d.npy' --show-rows 1", 1),
+    "rows": ("rows 'b\u00e4d.npy'", 1),
     "explain": ("explain DC101", 0),
     "markdown": ("scan 'b\u00e4d.npy' --format markdown", 1),
 }

@@ -12,7 +12,11 @@ from job_files import run_command, write_table
 
 import datacheck
 from datacheck.findings import Finding, Severity
+from datacheck.hashing.store import HashStore
+from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.thresholds import Thresholds
+from datacheck.profile.data_profile import Segment
+from datacheck.profile.row_hashes import RowNumbers
 
 
 def few_values(seed: int, num_rows: int, **columns: Any) -> dict[str, Any]:
@@ -130,3 +134,31 @@ def test_new_integer_codes_are_new_categories_where_codes_repeat() -> None:
     (finding,) = datacheck.compare(pa.table(train), pa.table(test)).findings
     assert (finding.code, finding.field, finding.num_violations) == ("DC314", "code", 2)
     assert finding.examples[0].row == 3
+
+
+@pytest.mark.parametrize("spilled", [(True, True), (True, False), (False, True)])
+def test_hashes_on_disk_tell_the_same_of_chance_as_in_memory(spilled: tuple[bool, bool]) -> None:
+    random = np.random.default_rng(3)
+    columns = [
+        [random.integers(0, 9, count).astype(np.uint64) << np.uint64(58) for count in (700, 500)] for _ in range(3)
+    ]
+
+    # The third file lacks a row, so its column says nothing.
+    def segment(start: int, name: str, count: int) -> Segment:
+        return Segment(start, name, RowNumbers(np.array([0]), np.array([0]), count), ())
+
+    segments = [segment(start, name, count) for start, name, count in ((0, "a", 200), (200, "b", 250), (450, "c", 50))]
+    short = [*segments[:2], segment(450, "c", 49)]
+    expected = []
+    for is_spilled in ((False, False), spilled):
+        chance = ChanceMatches(np.arange(0, 500, 7), segments)
+        for column, some in zip(columns, (segments, segments, short), strict=True):
+            with HashStore() as train, HashStore() as other:
+                for store, hashes, on_disk in zip((train, other), column, is_spilled, strict=True):
+                    store.add(hashes)
+                    if on_disk:
+                        store.spill()
+                chance.add(train, other, some)
+        expected.append(chance.expected)
+    assert expected[0] == pytest.approx(expected[1], rel=1e-12)
+    assert expected[0] > 0

@@ -136,6 +136,18 @@ def test_rows_are_compared_by_their_common_columns() -> None:
     assert "only one of the datasets has 'label'" in only(report, "DC315").detail
 
 
+@pytest.mark.parametrize("name", ["id", "position"])
+def test_row_numbers_hide_leaks_also_beside_large_random_integers(name: str) -> None:
+    source = random(1)
+    train = {name: np.arange(500), "x": source.standard_normal(500), "seed": source.integers(0, 10**9, 500)}
+    other = {name: np.arange(500, 600), "x": source.standard_normal(100), "seed": source.integers(0, 10**9, 100)}
+    for column in ("x", "seed"):
+        other[column][:40] = train[column][:40]
+    found = only(datacheck.compare(arrow(train), arrow(other), drift=False), "DC310")
+    assert (found.num_violations, found.severity) == (40, Severity.WARNING)
+    assert f"compare with --row-exclude {name}" in found.detail
+
+
 def test_row_numbers_hide_leaks_until_they_are_excluded() -> None:
     people_twice = people(300, 1)
     train, test = arrow({**people_twice, "n": range(300)}), arrow({**people_twice, "n": range(300, 600)})
@@ -432,3 +444,41 @@ def test_comparing_needs_another_dataset(tmp_path: Path) -> None:
     data = write_table(tmp_path / "train.parquet", people(10, 1))
     with pytest.raises(UsageError, match="nothing to compare"):
         datacheck.compare(data)
+
+
+def _save_arrays(folder: Path, **arrays: Any) -> str:
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return str(folder)
+
+
+def _rows(seed: int, shift: float = 0) -> Any:
+    return np.random.default_rng(seed).normal(shift, 1, (200, 3))
+
+
+def test_numbered_files_are_parts_of_one_array(tmp_path: Path) -> None:
+    train = _save_arrays(tmp_path / "train", **{f"{number:03}": _rows(number) for number in range(4)})
+    test = _save_arrays(tmp_path / "test", **{f"{number:03}": _rows(number) for number in (9, 3)})
+    (leak,) = datacheck.compare(train, test).findings
+    assert (leak.code, leak.num_violations, leak.uri) == ("DC310", 200, f"{test}/003.npy")
+    assert leak.examples[0].value == f"row 0 of {train}/003.npy"
+    shifted = _save_arrays(tmp_path / "shifted", part_7=_rows(7, shift=5), part_8=_rows(8, shift=5))
+    assert {(one.code, one.field) for one in datacheck.compare(train, shifted).findings} == {("DC312", None)}
+
+
+def test_arrays_are_named_without_the_split_that_their_file_names(tmp_path: Path) -> None:
+    train = _save_arrays(tmp_path / "a", X_train=_rows(1), y_train=np.arange(200) % 3)
+    test = _save_arrays(tmp_path / "b", X_test=_rows(2), y_test=np.arange(200) % 3 + (np.arange(200) == 17) * 9)
+    found = {(one.code, one.field) for one in datacheck.compare(train, test).findings if one.severity is Severity.ERROR}
+    assert found == {("DC314", "y")}
+    assert not datacheck.compare(train, test, schema={"version": 1, "fields": {"X_train": {}, "y_train": {}}}).ok
+
+
+def test_rows_of_several_arrays_leak_file_by_file(tmp_path: Path) -> None:
+    ids = np.stack([np.arange(200), np.arange(200) % 7], axis=1)
+    train = _save_arrays(tmp_path / "train", x1=_rows(1), x2=ids)
+    other = _save_arrays(tmp_path / "other", x1=np.concatenate([_rows(2), _rows(1)[:50]]), x2=ids + 1000)
+    (leak,) = (one for one in datacheck.compare(train, other, drift=False).findings if one.code == "DC310")
+    assert (leak.num_violations, leak.num_checked, leak.severity) == (50, 250, Severity.ERROR)
+    assert leak.uri == f"{other}/x1.npy"

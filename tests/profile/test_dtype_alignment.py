@@ -161,3 +161,45 @@ def test_matches_are_confirmed_if_hashes_may_collide(key: str, monkeypatch: pyte
         ("DC310", None, 1),
         *([("DC311", "x", 1)] if key else []),
     ]
+
+
+BIG = np.arange(100) * 2 + 2**53 + 1  # no float64 is any of these
+
+
+def leaks(train: pa.Table, other: pa.Table, key: str | None = None) -> list[tuple[str, int, bool, bool]]:
+    findings = datacheck.compare(train, other, drift=False, key=key).findings
+    found = [one for one in findings if one.code in ("DC310", "DC311")]
+    return [(one.code, one.num_violations, one.is_error, "equal only as float" in one.detail) for one in found]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.decimal128(19, 0)])
+def test_a_key_that_matches_only_as_a_float_is_a_warning_that_says_so(kind: pa.DataType) -> None:
+    x, y = np.random.default_rng(0).standard_normal((2, 100))
+    exact = pa.array(BIG.tolist(), kind)
+    # Each float stands for two integers, of which neither may be the one that was meant.
+    rounded = pa.table({"id": BIG.astype(np.float64), "x": y})
+    assert leaks(pa.table({"id": exact, "x": x}), rounded, "id") == [("DC311", 100, False, True)]
+    # Rows that also have the same noise are copies, whose ids went through a float.
+    copies = pa.table({"id": BIG.astype(np.float64), "x": x})
+    assert leaks(pa.table({"id": exact, "x": x}), copies) == [("DC310", 100, True, True)]
+
+
+def test_a_key_that_a_float_holds_exactly_is_an_error() -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 100))
+    for ids, dtype in ((BIG - 1, np.float64), (np.arange(100), np.float64), (np.arange(100) * 2 + 2**24, np.float32)):
+        train, other = (pa.table({"id": ids, "x": noise[0]}), pa.table({"id": ids.astype(dtype), "x": noise[1]}))
+        assert leaks(train, other, "id") == [("DC311", 100, True, False)]
+
+
+def test_a_few_matches_of_many_that_are_exact_are_counted() -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 100))
+    ids = np.where(np.arange(100) < 10, BIG - 1, BIG)
+    found = leaks(pa.table({"id": ids, "x": noise[0]}), pa.table({"id": ids.astype(np.float64), "x": noise[1]}), "id")
+    assert found == [("DC311", 100, True, True)]
+
+
+def test_decimals_are_the_floats_that_their_digits_mean() -> None:
+    cents = [Decimal(number) / 100 for number in range(1000)]
+    train = pa.table({"price": pa.array(cents, pa.decimal128(10, 2)), "row": np.arange(1000)})
+    other = pa.table({"price": np.array([float(str(one)) for one in cents]), "row": np.arange(1000)})
+    assert leaks(train, other) == [("DC310", 1000, True, False)]

@@ -235,7 +235,7 @@ def test_the_header_says_what_is_left_out(tmp_path: Path) -> None:
     assert "Left out: 'u', whose values could not be read: " in header
     assert "More than one column is called 'w' (DC006)" in header
     (tmp_path / "a.csv").write_text("a,b\n1,2\n1\n")
-    assert "Left out: 1 line that is not a valid row" in "\n".join(infer_with_notes(tmp_path).header)
+    assert "Left out: 1 malformed record (DC305)" in "\n".join(infer_with_notes(tmp_path).header)
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,49 @@ def test_a_scan_reports_the_faults_and_nothing_else(
     # Infinities lie beyond the bounds, too.
     assert rows["DC201"] == (finite < -900).sum() + (values == -np.inf).sum()
     assert rows["DC202"] == (finite > 900).sum() + (values == np.inf).sum()
+    assert datacheck.scan(folder, datacheck.infer(folder, permissive=True)).ok
+
+
+#: Columns of 600 clean values, and what may be planted in a few of their rows.
+CLEAN: dict[str, tuple[pa.Array, list[Any]]] = {
+    "float": (pa.array(USUAL[:600]), [np.nan, np.inf, -np.inf, -999.0, 1e20]),
+    "double": (pa.array(USUAL[:600].astype(np.float64)), [np.nan, -9999.0, 1e300]),
+    "integer": (pa.array(RANDOM.integers(0, 100, 600)), [-999, 99_999]),
+    "category": (pa.array(["fridge", "oven", "tap"] * 200), ["fridge ", "OVEN", " tap"]),
+    "text": (pa.array([f"text {number}" for number in range(600)]), ["", "  ", "M\ufffdnchen"]),
+    "vector": (
+        pa.array(list(RANDOM.normal(size=(600, 4))), pa.list_(pa.float64(), 4)),
+        [[0.1, np.nan, 0, 0], [0, np.inf, 1, 0]],
+    ),
+    "list": (pa.array([[0.5 * (row % 7), 1.0] for row in range(600)], pa.list_(pa.float32())), [[0.5, np.nan]]),
+}
+
+
+@given(st.data())
+@settings(max_examples=20)
+def test_every_kind_of_planted_fault_is_what_a_scan_reports(tmp_path_factory: Any, data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(sorted(CLEAN)), min_size=1, max_size=3, unique=True))
+    planted: dict[str, dict[int, Any]] = {
+        name: data.draw(st.dictionaries(st.integers(0, 599), st.sampled_from(CLEAN[name][1]), max_size=3))
+        for name in names
+    }
+    columns = {}
+    for name, faults in planted.items():
+        values = CLEAN[name][0].to_pylist()
+        columns[name] = pa.array([faults.get(row, value) for row, value in enumerate(values)], CLEAN[name][0].type)
+    folder: Path = tmp_path_factory.mktemp("planted")
+    table = pa.table(columns)
+    cut = data.draw(st.integers(1, 599))
+    for number, part in enumerate((table.slice(0, cut), table.slice(cut))):
+        pq.write_table(part, folder / f"{number}.parquet", row_group_size=250)
+    strict = infer_with_notes(folder, with_list=True)
+    report = datacheck.scan(folder, strict.schema)
+    assert [one for one in strict.listed if not one.code.startswith("DC5")] == list(report.findings)
+    rows = {name: set[int]() for name in names}
+    for one in report.findings:
+        first = 0 if one.uri.endswith("0.parquet") else cut
+        rows[str(one.field).removesuffix("[]")] |= {first + int(example.row or 0) for example in one.examples}
+    assert rows == {name: set(faults) for name, faults in planted.items()}
     assert datacheck.scan(folder, datacheck.infer(folder, permissive=True)).ok
 
 

@@ -43,8 +43,9 @@ def check(data: Any) -> None:
     assert remaining == unavoidable
     assert parse_schema(parse_yaml(inference.to_yaml(), "written"), "written") == inference.schema
     strict = infer_with_notes(data, name="x", with_list=True)
-    listed = {finding for finding in strict.listed if not finding.code.startswith("DC5")}
-    reported = set(datacheck.scan(data, strict.schema).findings)
+    # Notes are listed, too, and the columns that some files lack, which are no fault of a field that is not required.
+    listed = {finding for finding in strict.listed if not finding.code.startswith(("DC5", "DC316", "DC317"))}
+    reported = {one for one in datacheck.scan(data, strict.schema).findings if one.code not in ("DC316", "DC317")}
     assert listed == reported if strict.has_faults else strict.schema == inference.schema
 
 

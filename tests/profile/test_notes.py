@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,7 @@ from job_files import run_command, write_table
 import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.findings import Finding
+from datacheck.gate.checking import check
 from datacheck.profile.notes.find import NOTE_OPTIONS
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.numbers import NUM_ENDS
@@ -215,10 +217,96 @@ def test_a_file_in_another_unit_is_noted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("factor", [1000, 0.001])
+def test_a_file_in_another_scale_around_the_same_middle_is_noted(tmp_path: Path, factor: float) -> None:
+    for number in range(5):
+        write_table(tmp_path / f"{number}.parquet", {"a": RANDOM.normal(0, factor if number == 4 else 1, 200)})
+    assert noted(tmp_path)["DC512"].startswith("1 of 5 files differ from the others in 'a': '4.parquet' has 90 %")
+
+
+def test_a_short_last_file_does_not_differ(tmp_path: Path) -> None:
+    for number in range(5):
+        rows = 4 if number == 4 else 1000
+        columns = {"t": number * 1000 + np.arange(float(rows)), "u": RANDOM.uniform(0, 1 if number else 10, rows)}
+        write_table(tmp_path / f"{number}.parquet", columns)
+    assert "DC512" not in noted(tmp_path)
+
+
 def test_files_of_different_months_do_not_differ(tmp_path: Path) -> None:
     for month in range(1, 13):
         write_table(tmp_path / f"{month}.parquet", {"month": np.full(50, month), "x": RANDOM.normal(month, 3, 50)})
     assert "DC512" not in noted(tmp_path)
+
+
+@given(st.lists(st.lists(st.sampled_from([1] * 30 + [0, 7]), min_size=40, max_size=40), min_size=1, max_size=4), CUTS)
+@settings(max_examples=30)
+def test_uneven_steps_are_those_of_numpy_however_the_data_is_split(steps: list[list[int]], cuts: list[int]) -> None:
+    values = np.concatenate([np.cumsum([0, *one]) for one in steps])
+    names = np.repeat([f"s{number}" for number in range(len(steps))], 41)
+    merged = LeafNotes()
+    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(values)}), len(values)]
+    for start, stop in itertools.pairwise(bounds):
+        columns = (Column("who", pa.array(names[start:stop])), Column("t", pa.array(values[start:stop])))
+        found = profile_batches([Batch(columns, stop - start, start)], NOTE_OPTIONS).notes["t", "int64"]
+        found.set_file("a")
+        merged.merge(pickle.loads(pickle.dumps(found)))
+    assert merged.steps is not None
+    uneven = merged.steps.uneven("t")
+    differences = np.diff(values)
+    wrong = np.flatnonzero((names[1:] == names[:-1]) & (differences != 1)) + 1
+    if not len(wrong) or len(wrong) > 0.1 * 40 * len(steps):
+        assert uneven is None
+        return
+    assert uneven is not None
+    assert uneven.num_steps == 40 * len(steps)
+    assert sum(tally.count for tally in uneven.tallies) == len(wrong)
+    gaps, repeats = wrong[differences[wrong - 1] == 7], wrong[differences[wrong - 1] == 0]
+    assert [[one.row for one in tally.examples] for tally in uneven.tallies] == [
+        rows[:5].tolist() for rows in (repeats, gaps) if len(rows)
+    ]
+    assert ("sequence: {by: who, on: t, step: 1}" in uneven.detail) is (len(steps) > 1)
+    if len(gaps):
+        assert f"from {values[gaps[0] - 1]} to {values[gaps[0]]}" in uneven.detail
+
+
+def test_gaps_in_times_are_noted_and_irregular_times_and_labels_are_not(tmp_path: Path) -> None:
+    hours = np.datetime64("2024-03-01T00", "us") + np.arange(200) * np.timedelta64(1, "h")
+    kept = np.delete(hours, range(20, 25))
+    days = np.datetime64("2024-03-01") + np.arange(len(kept))
+    columns = {
+        "time": kept,
+        "workday": days[0] + np.cumsum(np.resize([1, 1, 1, 1, 3], len(kept))),
+        "label": np.sort(RANDOM.choice([0, 1, 2, 5], len(kept))),
+        "event": np.cumsum(RANDOM.integers(1, 9, len(kept))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    [finding] = [one for one in datacheck.find_notes(tmp_path) if one.code == "DC516"]
+    assert [one.row for one in finding.examples] == [20]
+    assert finding.message.startswith(
+        "1 of 194 steps in 'time' are not 1h: 1 gap (6h, from 2024-03-01 19:00:00 to 2024-03-02 01:00:00). As a rule:"
+        " sequence: {on: time, step: 1h}"
+    )
+
+
+def test_a_gap_in_a_series_that_a_unique_key_names_is_noted_by_a_plain_scan(tmp_path: Path) -> None:
+    steps = np.delete(np.arange(120), range(70, 75))
+    table = {
+        "series": np.where(steps < 60, "a", "b"),
+        "step": np.where(steps < 60, steps, steps - 60),
+        "y": steps * 1.0,
+    }
+    pq.write_table(pa.table(table), tmp_path / "panel.parquet")
+
+    def codes(schema: dict[str, Any]) -> list[tuple[str, str | None]]:
+        (tmp_path / "s.yaml").write_text(json.dumps({"version": 1, **schema}))
+        report = check([tmp_path / "panel.parquet"], schema=str(tmp_path / "s.yaml"), cache=False)
+        return [(one.code, one.field) for one in report.findings]
+
+    assert codes({"unique": [["series", "step"]]}) == [("DC516", "step")]
+    assert codes({"unique": ["step"]}) == [("DC301", "step")]
+    rule = {"by": "series", "on": "step", "step": 1}
+    assert codes({"unique": [["series", "step"]], "sequence": rule}) == [("DC320", "step")]
+    assert codes({"unique": [["series", "day"]]}) == [("DC001", "day")]
 
 
 def test_splits_that_overlap_in_time_are_noted(tmp_path: Path) -> None:
@@ -226,7 +314,7 @@ def test_splits_that_overlap_in_time_are_noted(tmp_path: Path) -> None:
     for name, rows in {"train": days[:80], "test": days[70:], "val": days[85:]}.items():
         pq.write_table(pa.table({"day": rows}), tmp_path / f"{name}.parquet")
     assert (
-        "overlap between splits: train ends 1970-03-21T00:00:00, test begins 1970-03-12T00:00:00. As a rule: splits"
+        "overlap between splits: train ends 1970-03-21, test begins 1970-03-12. As a rule: splits"
         in noted(tmp_path)["DC514"]
     )
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from datacheck.batch import Batch, Column
 from datacheck.hashing.store import HashStore, matches
 from datacheck.profile import sample as sample_module
+from datacheck.profile import unit as unit_module
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.sample import Sample
@@ -196,6 +197,13 @@ def test_a_column_is_unique_if_no_two_values_are_equal(column: Any, is_unique: b
         for part in parts or ():
             store.add(part)
         assert (parts is not None and not store.has_repeated()) is is_unique
+
+
+def test_whether_columns_are_unique_is_kept_of_so_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit_module, "_MAX_UNIQUE_BYTES", 8 * 250)
+    columns = tuple(Column(name, pa.array(range(100))) for name in "abc")
+    found = profile_batches([Batch(columns, 100)], ProfileOptions(find_unique=True)).unique
+    assert {name for name, parts in found.items() if parts is not None} == {"a", "b"}
 
 
 @pytest.mark.parametrize(("first", "last"), [(7e-310, 3e-312), (1.0, 3.0), (3.0, 1.0)])

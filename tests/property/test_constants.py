@@ -36,7 +36,9 @@ LONG_NAMES = {
 def broken_rows(values: Any, dtype: str | None, **rules: Any) -> list[int]:
     """The rows of a column that violate a field's rules, or an expression over the column, ``x``."""
     expression = rules.pop("expr", None)
-    field = {"nullable": True, "allow_nan": True, "allow_inf": True, **rules}
+    # Only fields of numbers take constants that are numbers, and may hold NaN.
+    is_number = dtype is not None
+    field = {"nullable": True, **({"allow_nan": True, "allow_inf": True} if is_number else {}), **rules}
     if dtype in FLOAT_FORMATS:
         field["dtype"] = dtype
     schema = Schema(fields={"x": field}, checks=[{"expr": expression}] if expression else [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import pickle
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ from datacheck.batch import Batch, Column
 from datacheck.dataset_rules import groups
 from datacheck.dataset_rules.base import Context, DatasetOutcome, Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
+from datacheck.dataset_rules.groups import group_equal
+from datacheck.jobs.sharding.result_codec import References, decode, encode
 from datacheck.schema.loading import parse_schema
 
 Columns = dict[str, Any]
@@ -46,9 +47,10 @@ def outcomes(schema: dict[str, Any], columns: Columns, draw: Any, num_files: int
         middle = draw(st.integers(start, stop))
         for first, last in ((start, middle), (middle, stop)):
             batch = tuple(Column(name, values[first:last]) for name, values in columns.items())
-            state.update(Batch(batch, last - first, first, row_group=7))
+            lines = line_of(np.arange(first, last))
+            state.update(Batch(batch, last - first, first, row_group=7, lines=lines))
         if is_saved:
-            state = DatasetState.restore(rules, json.loads(json.dumps(state.to_json())), part)
+            (state,) = decode(encode([state], References()), References(rules=rules))
         elif draw(st.booleans()):
             state = pickle.loads(pickle.dumps(state))
         states.append(state)
@@ -57,7 +59,14 @@ def outcomes(schema: dict[str, Any], columns: Columns, draw: Any, num_files: int
         states[left].merge(states.pop(left + 1))
     found = states[0].outcomes(Context(tuple(f"file{number}" for number in range(num_files))))
     states[0].close()
+    shown = [example for one in found for example in one.finding.examples if example.row is not None]
+    assert all(example.line == line_of(example.row) for example in shown)
     return found
+
+
+def line_of(row: Any) -> Any:
+    """The line of a text file on which a row begins: some rows have several lines."""
+    return 2 + row + row // 3
 
 
 def assert_rows(found: Sequence[DatasetOutcome], code: str, expected: list[int], num_shown: int = 5) -> None:
@@ -345,3 +354,21 @@ def test_too_many_texts_are_no_category() -> None:
     texts = pa.array([f"text {number}" for number in range(1 << 15)])
     (finding,) = datacheck.scan(pa.table({"x": texts}), {"fields": {"x": {"no_variants": True}}}).findings
     assert (finding.code, "more than 16,384 different texts" in finding.detail) == ("DC005", True)
+
+
+@pytest.mark.parametrize("num_groups", [1, 7, 1000, 9000])
+@pytest.mark.parametrize("words", [1, 2, 3])
+def test_rows_are_grouped_by_equal_keys_in_order(num_groups: int, words: int) -> None:
+    generator = np.random.default_rng(num_groups)
+    keys = generator.integers(0, 2**64, (num_groups, words), np.uint64)
+    # Groups that differ in their last word only.
+    keys[::5] = keys[0]
+    keys[::5, -1] = np.arange(len(keys[::5]))
+    keys = keys[generator.integers(0, num_groups, 10_000)]
+    grouping = group_equal(keys)
+    _, inverse = np.unique(keys, axis=0, return_inverse=True)
+    found = grouping.group_of_rows()
+    assert len(np.unique(np.stack([found, inverse.reshape(-1)]), axis=1).T) == len(grouping.starts) == inverse.max() + 1
+    before, after = grouping.pairs()
+    assert (before < after).all()
+    assert (found[before] == found[after]).all()

@@ -16,7 +16,7 @@ import pytest
 
 import datacheck
 from datacheck.arrow_layouts import decode, decoded_bytes, take_rows
-from datacheck.batch import walk_arrow
+from datacheck.arrow_leaves import walk_arrow
 
 NUM_ROWS = 4
 

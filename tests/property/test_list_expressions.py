@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import datacheck
 from datacheck.batch import Batch, Column
 from datacheck.checks.expression import ExpressionCheck
 from datacheck.schema import Expression
@@ -323,3 +324,22 @@ def test_every_list_layout_with_null_rows_and_slices(kind: Any) -> None:
 def test_a_list_without_a_type_is_a_list_of_nulls(rule: str, broken: list[int]) -> None:
     batch = Batch.from_arrow(pa.record_batch({"x": pa.array([[], [None], None], pa.list_(pa.null()))}))
     assert broken_rows(rule, batch, [1])[0] == broken
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((3, 0)), pa.array([[]] * 3, pa.list_(pa.float64(), 0))], ids=["array", "list"]
+)
+@pytest.mark.parametrize("function", ["std", "mean", "min"])
+def test_an_empty_axis_has_no_value(data: Any, function: str) -> None:
+    schema = {"checks": [f"{function}(x) > 0"]}
+    assert datacheck.scan({"x": data} if isinstance(data, np.ndarray) else pa.table({"x": data}), schema).findings == ()
+
+
+def test_different_values_of_lists_of_many_lengths() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.permutation([*range(150), *[0, 1, 4, 5] * 9])
+    rows = [random.integers(0, 9, length).tolist() for length in lengths]
+    for dtype in (pa.int64(), pa.float32()):
+        for number in (0, 1, 4, 9):
+            verdicts = [len(set(row)) == number for row in rows]
+            check(f"nunique(x) == {number}", of_lists(dtype, x=rows), [50], verdicts)

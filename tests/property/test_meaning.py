@@ -11,27 +11,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from split_scans import CUTS, split_findings
 
 import datacheck
-from datacheck.batch import Batch, Column
-from datacheck.checks.checker import RuleSet
-from datacheck.findings import Finding, merge_findings
-from datacheck.jobs.units.scan import scan_batches
-from datacheck.schema.model import Schema
-
-CUTS = st.lists(st.integers(0, 30), max_size=3)
+from datacheck.findings import Finding
 
 
 def found(data: Any, field: dict[str, Any], cuts: list[int]) -> dict[tuple[str, str | None], Finding]:
     """The findings on a column whose parts are units of their own, by code and rule."""
-    schema = Schema.model_validate({"fields": {"x": field}})
-    bounds = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    scans = [
-        scan_batches([Batch((Column("x", data[start:stop]),), stop - start, start)], "a", RuleSet(schema))
-        for start, stop in itertools.pairwise(bounds)
-    ]
-    merged = merge_findings([finding for scan in scans for finding in scan.findings])
-    return {(finding.code, finding.rule): finding for finding in merged}
+    return {(finding.code, finding.rule): finding for finding in split_findings(data, field, cuts)}
 
 
 def counts(findings: dict[tuple[str, str | None], Finding]) -> dict[str, int]:
@@ -56,7 +44,7 @@ def test_sentinels_are_counted_alone_and_by_no_other_rule(
     values: list[Any], cuts: list[int], is_list: bool, dtype: Any
 ) -> None:
     array = pa.array([None if value is None else dtype(value) for value in values], pa.from_numpy_dtype(dtype))
-    field = {"missing": [-999.99, 1e20, "n/a"], "ge": -2, "le": 10}
+    field = {"missing": [-999.99, 1e20], "ge": -2, "le": 10}
     data = pa.array([[value] for value in array.to_pylist()], pa.list_(array.type)) if is_list else array
     present = [float(dtype(value)) for value in values if value is not None]
     sentinels = [value for value in present if value in (float(dtype(-999.99)), float(dtype(1e20)))]
@@ -155,6 +143,33 @@ def test_boxes_agree_with_python(rows: list[list[list[float]]], cuts: list[int],
         assert {finding.rule: finding.num_violations for finding in found_in_array} == (expected if boxes else {})
 
 
+@given(
+    rows=st.lists(st.tuples(BOXES, st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=5),
+    form=st.sampled_from(["xyxy", "xywh", "cxcywh"]),
+)
+def test_boxes_lie_within_the_sizes_that_their_row_has(
+    rows: list[tuple[list[list[float]], int, int]], form: str
+) -> None:
+    table = pa.table(
+        {
+            "boxes": pa.array([boxes for boxes, _, _ in rows], pa.list_(pa.list_(pa.float64()))),
+            "width": [width for _, width, _ in rows],
+            "high side": [height for _, _, height in rows],
+        }
+    )
+    schema = {"fields": {"boxes": {"format": form, "within": ["width", "high side"], "allow_nan": True}}}
+    report = datacheck.scan(table, schema)
+    shown = {example.row for one in report.findings if one.code == "DC302" for example in one.examples}
+    assert shown == {
+        index
+        for index, (boxes, width, height) in enumerate(rows)
+        if not all(
+            x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height
+            for x1, y1, x2, y2 in (corners(one, form) for one in boxes)
+        )
+    }
+
+
 MESSAGES = st.lists(
     st.tuples(st.sampled_from(["system", "user", "assistant", "tool", "Bob"]), st.sampled_from(["hi", " ", None])),
     max_size=5,
@@ -202,7 +217,7 @@ def test_chats_agree_with_python(rows: list[list[tuple[str, Any]]], cuts: list[i
         (
             np.array([1.0, -999.0]),
             {"missing": -999},
-            "DC110 1 of 2 values in 'x' stand for a missing one ('-999'):",
+            "DC110 1 of 2 values in 'x' mark a missing value ('-999'):",
         ),
         (
             np.array([[1, 2, 3, 4], [9, 2, 3, 4]]),

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacheck.batch import Column, walk_arrow
+from datacheck.arrow_leaves import walk_arrow
+from datacheck.batch import Column
 
 Place = tuple[str, int, tuple[int, ...]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import sys
 import warnings
@@ -55,6 +56,7 @@ def train(rank: int, folder: Path) -> dict[str, Any]:
 def cap(rank: int, folder: Path) -> dict[str, Any]:
     """Rank 1 alone has bad samples: 4 % of its own, 2 % of all. Both stop, at the same place."""
     safe = SafeDataset(Numbered(100, nan=(1, 3, 5)), max_bad_fraction=0.02)
+    safe.synchronize()
     places = range(rank, 100, 2)
     steps = 0
     told = []
@@ -83,20 +85,57 @@ def disagree(rank: int, folder: Path) -> dict[str, Any]:
 
 
 def unsynchronized(rank: int, folder: Path) -> dict[str, Any]:
-    """Nobody calls set_epoch or synchronize of the dataset; only rank 1 has bad samples, 8 % of its own, 4 % of all."""
-    safe = SafeDataset(Numbered(100, nan=(1, 3, 5, 7)), max_bad_fraction=0.02)
-    sampler: DistributedSampler[Any] = DistributedSampler(safe, shuffle=False)
-    loader = DataLoader(safe, batch_size=5, sampler=sampler, num_workers=rank, collate_fn=SafeCollate())
+    """Nobody calls set_epoch or synchronize; only rank 1 has bad samples, 8 % of its own, 4 % of all. One epoch."""
     num_steps, raised = 0, []
-    try:
-        for epoch in range(3):
-            sampler.set_epoch(epoch)
+    loaders: list[tuple[Any, int]] = [(DataLoader, 0), (DataLoader, 2)]
+    if importlib.util.find_spec("torchdata"):
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        loaders.append((StatefulDataLoader, 0))
+    for make_loader, num_workers in loaders:
+        safe = SafeDataset(Numbered(100, nan=(1, 3, 5, 7)), max_bad_fraction=0.02)
+        sampler: DistributedSampler[Any] = DistributedSampler(safe, shuffle=False)
+        loader = make_loader(safe, batch_size=5, sampler=sampler, num_workers=num_workers, collate_fn=SafeCollate())
+        try:
             for vectors, _ in loader:
                 dist.all_reduce(vectors.sum())
                 num_steps += 1
-    except TooManyBadSamplesError as error:
-        raised.append(str(error))
-    return {"steps": num_steps, "raised": raised}
+        except TooManyBadSamplesError as error:
+            raised.append(str(error))
+    return {"loaders": len(loaders), "steps": num_steps, "raised": raised}
+
+
+def over_and_over(rank: int, folder: Path) -> dict[str, Any]:
+    """Persistent workers, epochs that are broken off by all ranks, and a loader that is asked again after its end."""
+    safe = SafeDataset(Numbered(100, nan=(1, 3, 5, 7)), max_bad_fraction=0.05)
+    sampler: DistributedSampler[Any] = DistributedSampler(safe, shuffle=True)
+    loader = DataLoader(safe, batch_size=5, sampler=sampler, num_workers=1, persistent_workers=True)
+    steps = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        batches = iter(loader)
+        steps.append(0)
+        for vectors, _ in batches:
+            dist.all_reduce(vectors.sum())
+            steps[-1] += 1
+            if epoch == 1 and steps[-1] == 3:
+                break
+        if rank and epoch != 1:
+            steps[-1] += sum(1 for _ in batches)
+    return {"steps": steps, "bad": safe.report().bad_indices}
+
+
+def alone(rank: int, folder: Path) -> dict[str, Any]:
+    """A sampler that nobody knows to be that of all ranks: each rank judges its own samples."""
+    told = []
+    for num_workers in (0, 1):
+        safe = SafeDataset(Numbered(100, nan=(1, 3, 5, 7)), max_bad_fraction=0.02)
+        loader = DataLoader(safe, batch_size=5, sampler=range(rank, 100, 2), num_workers=num_workers)
+        try:
+            told.append(sum(1 for _ in loader))
+        except TooManyBadSamplesError as error:
+            told.append(str(error))
+    return {"told": told}
 
 
 def dispatched(rank: int, folder: Path) -> dict[str, Any]:
@@ -121,6 +160,8 @@ PROGRAMS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "cap": cap,
     "disagree": disagree,
     "unsynchronized": unsynchronized,
+    "over_and_over": over_and_over,
+    "alone": alone,
     "dispatched": dispatched,
 }
 

@@ -182,7 +182,7 @@ def test_a_users_loop_is_replayed_with_the_model_alone(
 def test_a_bundle_is_never_written_over_and_needs_a_step(program: Any, tmp_path: Path) -> None:
     guard, _ = tripped(program)
     path = guard.bundle(tmp_path / "here")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         guard.bundle(path)
     guard.step(program.loss_fn, batch(bad=False))
     with pytest.raises(UsageError, match="no step to write"):

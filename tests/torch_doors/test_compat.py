@@ -17,12 +17,15 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import datacheck.torch  # noqa: E402
-from datacheck.torch import _compat  # noqa: E402
-from datacheck.torch.diagnosis import diagnose  # noqa: E402
+from datacheck.torch import (  # noqa: E402
+    _compat,
+    _private_names,
+    diagnose,
+)
 from datacheck.torch.loader.skipped import SkippedSample  # noqa: E402
 
 ROOM = Path(datacheck.torch.__file__).parent
-NAMES = [name.path for name in _compat.PRIVATE_NAMES]
+NAMES = [name.path for name in _private_names.PRIVATE_NAMES]
 
 
 class _Absent:
@@ -40,7 +43,7 @@ Remove = Callable[[str], None]
 
 @pytest.fixture
 def remove(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remove]:
-    """Takes a name out of torch and lets ``_compat`` look again; both are undone after the test."""
+    """Takes a name out of torch and lets datacheck look again; both are undone after the test."""
 
     def take_out(path: str) -> None:
         owner_path, _, name = path.removeprefix("torch.").rpartition(".")
@@ -53,10 +56,15 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remove]:
             monkeypatch.setattr(owner, name, _Absent(), raising=False)
         else:
             monkeypatch.delattr(owner, name)
-        importlib.reload(_compat)
+        look_again()
 
     yield take_out
     monkeypatch.undo()
+    look_again()
+
+
+def look_again() -> None:
+    importlib.reload(_private_names)
     importlib.reload(_compat)
 
 
@@ -156,6 +164,11 @@ def lacks_foreach_sub() -> None:
     assert [tensor.tolist() for tensor in tensors] == [[2.0, 3.0], [-3.0]]
 
 
+def lacks_flatten() -> None:
+    vector = _compat.flattened([torch.tensor([[3.0, 4.0]]).mT, torch.tensor(2.0)])
+    assert vector.tolist() == [3.0, 4.0, 2.0]
+
+
 def lacks_version() -> None:
     x = torch.ones(2)
     assert _compat.version_of(x) != _compat.version_of(x)
@@ -191,12 +204,14 @@ WITHOUT: dict[str, Callable[[], None]] = {
     "torch.Tensor._post_accumulate_grad_hooks": still_diagnoses,
     "torch.Tensor._is_zerotensor": still_diagnoses,
     "torch.UntypedStorage._cdata": still_diagnoses,
+    "torch.utils.checkpoint._checkpoint_without_reentrant_generator": still_diagnoses,
     "torch.Tensor._values": lacks_stored_sparse,
     "torch.Tensor._indices": lacks_stored_sparse,
     "torch._C._current_graph_task_id": lacks_graph_task,
     "torch._C._functorch.is_functorch_wrapped_tensor": lacks_transform_test,
     "torch._foreach_norm": lacks_foreach_norm,
     "torch._foreach_sub_": lacks_foreach_sub,
+    "torch._utils._flatten_dense_tensors": lacks_flatten,
     "torch.Tensor._version": lacks_version,
     "torch.nn.modules.batchnorm._NormBase": lacks_norm_base,
     "torch.utils._python_dispatch._disable_current_modes": lacks_disabled_modes,
@@ -206,16 +221,16 @@ WITHOUT: dict[str, Callable[[], None]] = {
 
 
 def test_this_torch_has_every_private_name() -> None:
-    assert _compat.missing() == ()
+    assert _private_names.missing() == ()
 
 
 @pytest.mark.parametrize("path", sorted(WITHOUT))
 def test_without_a_private_name_the_feature_degrades_and_says_so(path: str, remove: Remove) -> None:
     remove(path)
-    [absent] = _compat.missing()
+    [absent] = _private_names.missing()
     assert absent.path == path
     with pytest.warns(UserWarning, match=re.escape(f"torch {torch.__version__} has no {path}: {absent.without}")):
-        _compat.warn_missing(absent.features[0])
+        _private_names.warn_missing(absent.features[0])
     WITHOUT[path]()
 
 

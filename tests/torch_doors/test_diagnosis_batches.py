@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from datacheck.torch.diagnosis.batches import num_samples, sample_of, take  # noqa: E402
-from datacheck.torch.diagnosis.sample_search import attribute_samples  # noqa: E402
+from datacheck.torch.diagnosis.sample_attribution import attribute_samples  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

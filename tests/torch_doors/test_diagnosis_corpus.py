@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from corpus import DEFECTS, HARMLESS, TRAINING_DEFECTS, Defect, Harmless, TrainingDefect  # noqa: E402
 
 from datacheck.torch import Diagnosis, Guard, NonFiniteError, diagnose  # noqa: E402
-from datacheck.torch.diagnosis.evidence import family_of  # noqa: E402
+from datacheck.torch.diagnosis.record import family_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -367,3 +367,8 @@ def test_agrees_with_plain_training_about_bad_gradients():
         loss.backward()
         is_bad = not all(bool(torch.isfinite(parameter.grad).all()) for parameter in model.parameters())
         assert (diagnose(loss_fn, model, batch) is not None) == is_bad
+
+
+def test_a_model_in_place_of_the_loss_function_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"expected diagnose\(loss_fn, model, batch\), got the model first"):
+        diagnose(torch.nn.Linear(2, 1), lambda model, batch: model(batch).sum(), torch.ones(1, 2))

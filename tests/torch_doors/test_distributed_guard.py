@@ -37,7 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         for rank in range(2)
     ]
     try:
-        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+        errors = [rank.communicate(timeout=300)[1] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -76,6 +76,17 @@ def test_both_ranks_stop_at_a_step_that_is_bad_on_one(results: Results, kind: st
 
 
 @KINDS
+@pytest.mark.parametrize("name", ["raise with a collective", "raise with a collective in a loop"])
+def test_a_replay_does_not_wait_for_ranks_that_do_not_replay(results: Results, kind: str, name: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: {name}"]["step"] == 3
+        assert rank[f"{kind}: {name}"]["raised"] is not None
+    on_bad_rank = results[1][f"{kind}: {name}"]
+    told = [on_bad_rank["raised"]["explanation"], *(finding["detail"] for finding in on_bad_rank["findings"])]
+    assert any("the collective allreduce" in text for text in told)
+
+
+@KINDS
 def test_a_bad_gradient_is_traced_on_its_rank(results: Results, kind: str) -> None:
     for rank in results:
         assert rank[f"{kind}: raise in backward"]["raised"]["cause"] == "sqrt-gradient-at-zero"
@@ -90,6 +101,16 @@ def test_both_ranks_skip_together(results: Results, kind: str, name: str) -> Non
         trip = rank[f"{kind}: {name}"]["findings"][0]
         assert trip["code"] in ("DC450", "DC451")
         assert "8 parameters" not in trip["detail"], "there are 4, however many ranks have them"
+
+
+@KINDS
+def test_ranks_agree_on_numbers_that_are_read_later(results: Results, kind: str) -> None:
+    for rank in results:
+        assert rank[f"{kind}: deferred"]["weights"] == rank[f"{kind}: fused"]["weights"]
+        assert rank[f"{kind}: deferred skip"]["weights"] == rank[f"{kind}: fused without the bad step"]["weights"]
+        on_loss = rank[f"{kind}: deferred loss"]
+        assert (on_loss["raised"]["step"], on_loss["step"]) == (4, 4 if kind == "ddp" else 3)
+    assert results[0][f"{kind}: deferred loss"]["weights"] == results[1][f"{kind}: deferred loss"]["weights"]
 
 
 @KINDS

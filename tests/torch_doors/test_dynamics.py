@@ -87,6 +87,6 @@ def test_a_verdict_becomes_a_diagnosis():
     losses, norms, ratios, rates = healthy()
     verdict = classify_dynamics(History([*losses, 1.1], [*norms, 1e9], ratios, rates))
     assert verdict is not None
-    diagnosis = verdict.to_diagnosis(phase="backward", step=60)
-    assert (diagnosis.code, diagnosis.phase, diagnosis.step) == ("DC408", "backward", 60)
+    diagnosis = verdict.at_step(60)
+    assert (diagnosis.code, diagnosis.phase, diagnosis.step) == ("DC408", "optimizer", 60)
     assert "clip_grad_norm_" in diagnosis.remedy

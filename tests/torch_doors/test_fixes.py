@@ -56,6 +56,11 @@ def pasted(body: str, found: Diagnosis, names: dict[str, Any]) -> Any:
 EXPRESSIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "log": ("log-of-zero-or-negative", "y = torch.log(x)", {"x": leaf(0.0, 1.0)}),
     "log of a softmax": ("log-of-zero-or-negative", "y = x.softmax(-1).log()", {"x": leaf(0.0, 300.0)}),
+    "log of a product": (
+        "log-of-zero-or-negative",
+        "p = x.softmax(-1)\ny = torch.log(p.prod(-1))",
+        {"x": leaf(*range(60), dtype=torch.float64).detach().float().div(9).requires_grad_()},
+    ),
     "log1p": ("log-of-zero-or-negative", "y = torch.log1p(x)", {"x": leaf(-1.0, 1.0)}),
     "xlogy": ("log-of-zero-or-negative", "y = torch.xlogy(x, p)", {"x": leaf(1.0, 1.0), "p": leaf(0.0, 1.0)}),
     "sqrt": ("domain-error", "y = x.sqrt()", {"x": leaf(-1.0, 2.0)}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,41 @@ def test_a_guard_that_is_forgotten_leaves_nothing_either() -> None:
     assert guard is not None
     guard = None
     gc.collect()
+    # Its finalizer changes nothing, since it may run anywhere: the next call does.
+    torch.ones(1, requires_grad=True).sum().backward()
     assert replaced_functions() == before
+
+
+def test_a_guard_is_collected_while_another_thread_holds_the_lock() -> None:
+    gc.collect()
+    guard: Guard | None = Guard(*make())
+    assert guard is not None
+    with torch_calls._lock:
+        guard = None
+        collecting = threading.Thread(target=gc.collect, daemon=True)
+        collecting.start()
+        collecting.join(10)
+        assert not collecting.is_alive(), "a finalizer waits for a lock"
+    assert torch_calls._present() == []
+    assert not torch_calls._restorers
+
+
+def test_calls_of_other_threads_leave_a_replay_alone() -> None:
+    gc.collect()
+    seen = torch.autograd.backward
+
+    class Calls:
+        is_unscaled = False
+
+        def on_backward(self, tensors: Any, frame: Any) -> str:
+            return "replayed"
+
+    with torch_calls.during_replay(Calls()):  # type: ignore[arg-type]
+        other = threading.Thread(target=lambda: torch.ones(1, requires_grad=True).sum().backward())
+        other.start()
+        other.join()
+        assert torch.autograd.backward(torch.ones(1)) == "replayed"  # type: ignore[func-returns-value]
+    assert torch.autograd.backward is seen
 
 
 def test_a_function_that_someone_else_has_replaced_since_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +216,7 @@ def test_a_step_that_a_scaler_skips_is_judged_whether_or_not_the_guard_was_given
             break
     assert caught.value.diagnosis.cause == "sqrt-gradient-at-zero"
     assert caught.value.diagnosis.step == 31
-    assert ("it is followed" in str(guard.report())) is not gives_scaler
+    assert ("the guard follows it" in str(guard.report())) is not gives_scaler
 
 
 def test_steps_that_were_rolled_back_leave_the_history() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from datacheck.torch import Diagnosis, Guard, NonFiniteError  # noqa: E402
+from datacheck.torch.guard.statements import line_storing  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -370,3 +374,77 @@ def test_an_error_in_a_loop_over_outputs_is_traced_with_the_outputs_of_its_own_s
     (note,) = caught.value.__notes__
     assert "division-by-zero" in note
     assert f"{Path(__file__).name}:{marked_line(loop)}" in note
+
+
+EDITED = """
+import torch
+
+
+def train(model, optimizer, x):
+    optimizer.zero_grad()
+    loss = torch.log(model(x) - 90).mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("when", ["before the first step", "later", "and imported again"])
+def test_code_that_did_not_run_is_not_blamed_where_its_file_was_edited(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Editing the program is what people do while it trains."""
+    # Python takes the bytecode of a file for that of another of the same length in the same second.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path = tmp_path / "edited_program.py"
+    path.write_text(EDITED, encoding="utf-8")
+    program = imported(path)
+    model, optimizer = make()
+    with Guard(model, optimizer, on_trip="skip") as guard:
+        if when == "later":
+            program.train(model, optimizer, torch.full((2, 3), math.inf))
+        path.write_text(EDITED.replace("torch.log(model(x) - 90)", "torch.sqrt(model(x) - 9)"), encoding="utf-8")
+        if when == "and imported again":
+            program = imported(path)
+        program.train(model, optimizer, torch.rand(2, 3))
+    found = guard.last_diagnosis
+    assert found is not None
+    texts = [finding.message for finding in guard.report().findings]
+    assert any("was edited after it was imported" in text for text in texts) == (when == "before the first step")
+    expected = {
+        "later": "log-of-zero-or-negative",
+        "before the first step": "unknown",
+        "and imported again": "domain-error",
+    }
+    assert found.cause == expected[when]
+
+
+def test_the_line_that_stores_a_name_is_found_in_the_blocks_around_it() -> None:
+    source = "try:\n    with a:\n        x = b()\nfinally:\n    y = c()\nif d:\n    z = 1\nelse:\n    z = 2\n"
+    around, branches = ast.parse(source).body
+    assert [line_storing(name, around, {}) for name in "xy"] == [3, 5]
+    assert line_storing("z", branches, {}) == 6
+
+
+def test_an_infinity_of_code_that_cannot_run_again_is_not_called_meant() -> None:
+    model, optimizer = make()
+    left = [torch.zeros(2, 3)]
+    with Guard(model, optimizer, on_trip="skip") as guard:
+        for x in [torch.rand(2, 3)]:
+            scale = left.pop().log()
+            loss = (model(x) * scale).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = guard.last_diagnosis
+    assert found is not None
+    assert (found.cause, found.source) == ("unknown", "scale = left.pop().log()"), str(found)
+    assert "is not verified" in found.explanation

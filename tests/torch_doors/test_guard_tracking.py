@@ -231,3 +231,25 @@ def test_watch_prints_a_line_where_there_is_no_terminal(tmp_path: Path, capsys: 
     assert first.endswith("1 trip, skip 1, ended")
     assert second.startswith("step 4: DC407 input-not-finite (input)")
     assert datacheck(["watch", str(tmp_path)]) == 0, "a run that has ended is shown once"
+
+
+def test_the_page_of_a_report_shows_the_curves_with_their_anomalies() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    batches = [torch.randn(8, 4) for _ in range(12)]
+    batches[8][3, 2] = torch.nan
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with Guard(model, torch.optim.SGD(model.parameters(), lr=0.01), scaler=scaler, on_trip="skip") as guard:
+        for batch in batches:
+            guard.step(lambda model, batch: model(batch).square().mean(), batch)
+        report = guard.report()
+    assert dict(report.curves["loss_scale"]) == dict.fromkeys(range(1, 13), 1024.0)
+    assert [step for step, _ in report.curves["loss"]] == list(range(1, 13))
+    page = report.to_html()
+    assert page == report.to_html()
+    for part in ("Loss by step", "Gradient norm by step", "Learning rate", "nan at step 9", "anomaly at step 9"):
+        assert part in page
+    for part in ("Loss scale by step", "1 step with an anomaly", "Propagation path", "<dt>skip</dt><dd>1</dd>"):
+        assert part in page
+    assert "guard.step(lambda model, batch: model(batch).square().mean(), batch)</code>" in page, "the line of a link"
+    assert "input-not-finite" in page

@@ -246,7 +246,7 @@ def test_a_resumed_run_skips_the_batch_that_stopped_the_one_before(style: str) -
     assert_same(state_of(resumed, its_optimizer), state_of(expected, other))
     found = [finding for finding in guard.report().findings if finding.code == "DC456"]
     assert [finding.uri for finding in found] == ["step 8"]
-    assert "input-not-finite, in step 4 of a run before" in found[0].message
+    assert "input-not-finite, in step 4 of an earlier run" in found[0].message
     assert guard.bad_batches == (bad,)
 
 

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.optim import Optimizer  # noqa: E402
 
+from datacheck.errors import UsageError  # noqa: E402
 from datacheck.torch import Guard  # noqa: E402
 from datacheck.torch.guard.actions import Rollback  # noqa: E402
 from datacheck.torch.guard.wrappers import plain_optimizers  # noqa: E402
@@ -140,3 +141,64 @@ def test_the_optimizers_of_a_container_are_held_together() -> None:
     assert not any(map(torch.equal, model.parameters(), before))
     assert guard.report().num_rows == 2
     guard.remove()
+
+
+class SharpnessAware(Optimizer):
+    """As in implementations of SAM: moves the weights up the gradient, and updates after a second backward pass."""
+
+    def __init__(self, parameters: Any, rho: float = 0.05) -> None:
+        super().__init__(parameters, {"rho": rho})
+        self.base_optimizer = torch.optim.SGD(self.param_groups, lr=0.1, momentum=0.9)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["old"] = parameter.clone()
+            parameter.add_(parameter.grad, alpha=0.05)
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.copy_(self.state[parameter]["old"])
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+def train_twice(model: nn.Module, optimizer: Any, bad: int) -> None:
+    for step in range(4):
+        x = torch.rand(5, 3, generator=torch.Generator().manual_seed(step)) + 3
+        if step == bad:
+            x[1] = -50.0
+        for update in (optimizer.first_step, optimizer.second_step):
+            torch.log(x.sum(1) + model(x).sum(1)).mean().backward()
+            update()
+
+
+def test_both_backward_passes_of_sharpness_aware_minimization_are_checked_before_its_update() -> None:
+    runs = []
+    for guarded, bad in ((False, -1), (True, -1), (True, 2)):
+        model, _ = make()
+        optimizer = SharpnessAware(model.parameters())
+        guard = Guard(model, optimizer, on_trip="skip") if guarded else None
+        train_twice(model, optimizer, bad)
+        runs.append([parameter.detach().clone() for parameter in model.parameters()])
+        if guard is not None:
+            found = guard.last_diagnosis
+            assert (found is None) == (bad < 0)
+            assert found is None or (found.cause, found.step) == ("log-of-zero-or-negative", 3)
+            with pytest.raises(UsageError, match="needs two in each update"):
+                guard.step(lambda model, x: model(x).mean(), torch.rand(2, 3))
+            guard.remove()
+    assert all(map(torch.equal, runs[0], runs[1]))
+    assert all(bool(weight.isfinite().all()) for weight in runs[2])
+
+
+def test_an_optimizer_whose_step_is_never_called_is_reported() -> None:
+    model, (first, _) = make()
+    with Guard(model, first) as guard:
+        for _ in range(2):
+            model(torch.rand(2, 3)).mean().backward()
+    assert [finding.code for finding in guard.report().findings] == ["DC005"]
+    assert "was never stepped" in guard.report().findings[0].message

@@ -210,7 +210,7 @@ def warnings_of(model: nn.Module, batch: torch.Tensor) -> list[str]:
 
 def test_an_infinity_that_a_layer_divides_away_is_warned_of():
     (message,) = warnings_of(RmsNorm(1e-3, torch.half), torch.full((2, 4), 300.0).half())
-    assert "pow overflows float16 to infinity, and rsqrt makes that 0, where float32 gives 0.00333333" in message
+    assert "pow overflows float16 to infinity, and rsqrt turns that into 0, where float32 gives 0.00333333" in message
     assert "test_judgement.py:" in message
 
 

@@ -232,3 +232,40 @@ def test_images_and_recordings_are_tensors_and_a_broken_one_is_a_bad_sample(tmp_
     safe = SafeDataset(dataset, max_bad_fraction=1.0)
     with pytest.warns(BadSampleWarning, match=r"c\.png"):
         assert safe[2]["image"].tolist() == pixels.tolist()
+
+
+def test_lines_that_are_no_rows_are_named_and_shift_no_origin(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n3\n4,5\n6,calm\n7,8\n,9\n")
+    dataset = open_dataset(path)
+    with pytest.warns(BadSampleWarning) as warned:
+        samples = [dataset[index]["a"] for index in range(len(dataset))]
+    assert [None if value is None else value.item() for value in samples] == [1, 4, 6, 7, None]
+    assert [dataset.origin(index).row for index in range(len(dataset))] == [0, 2, 3, 4, 5]
+    texts = [str(one.message) for one in warned]
+    assert any("DC305 1 of 6 records are not valid" in text and "row 1, line 3" in text for text in texts)
+    assert any(
+        "DC007 1 of 5 values in 'b' are not numeric, such as 'calm'" in text and "line 5" in text for text in texts
+    )
+    assert any("DC104 'a' is null in 1 of 5 rows" in text and "row 5" in text for text in texts)
+
+
+def test_shards_that_are_missing_and_files_with_other_fields_are_warnings(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        columns = {"x": np.arange(2.0), "y": np.arange(2)}
+        if number == 1:
+            columns = {"x": np.arange(2, dtype=np.float32)}
+        pq.write_table(pa.table(columns), tmp_path / f"p-0000{number}-of-00004.parquet")
+    with pytest.warns(BadSampleWarning, match=r"DC911 .*1 of 4 parts is missing: 'p-00002-of-00004.parquet'"):
+        dataset = open_dataset(tmp_path)
+    with pytest.warns(
+        BadSampleWarning, match=r"00001-of-00004.parquet has no 'y'; 'x' as float instead of double"
+    ) as warned:
+        assert [len(dataset[index]) for index in range(6)] == [2, 2, 1, 1, 2, 2]
+    assert len(warned) == 1
+
+
+def test_a_folder_that_no_run_wrote_has_no_splits(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0]}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="is no output of 'datacheck run', so it has no split 'train'"):
+        open_dataset(tmp_path, split="train")

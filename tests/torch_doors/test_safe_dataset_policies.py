@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from loader_sets import Batched, FailsFirst, Listed, Numbered, ending, safe_of
 from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
 
+import datacheck
+from datacheck.cleaning.fit.statistics import Statistics
+from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import CleaningError, PipelineError, SchemaError, UsageError
 from datacheck.torch import BadSampleError, BadSampleWarning, SafeCollate, SafeDataset, TooManyBadSamplesError
 from datacheck.torch.loader.index_complement import IndexComplement
@@ -598,3 +601,44 @@ def test_type_checkers_infer_the_sample_type_from_the_dataset() -> None:
     # With Any among them, a type checker infers nothing from the argument.
     told = inspect.signature(SafeDataset.__init__).parameters["dataset"].annotation
     assert told == "Dataset[T] | Indexed[T] | Iterable[T]"
+
+
+def test_a_column_of_a_sample_is_repaired_by_the_rule_that_names_it() -> None:
+    schema = {"fields": {"x": {"columns": {0: {}, 1: {}}}}}
+    rules = [{"action": "impute", "strategy": "constant", "value": 5, "fields": "x[1]"}]
+    bad = torch.tensor([1.0, float("nan")])
+    safe = safe_of(Listed([{"x": bad}, {"x": bad.flip(0)}]), schema=schema, on_bad="repair", cleaning=rules)
+    assert safe[0]["x"].tolist() == [1, 5]
+    with pytest.warns(BadSampleWarning, match=r"are NaN in 'x'"):
+        assert safe[1]["x"].tolist() == [1, 5]
+
+
+@pytest.mark.parametrize("column", [None, 1])
+def test_statistics_of_an_array_file_repair_the_field_that_the_schema_names(column: int | None, tmp_path: Path) -> None:
+    values = np.arange(12.0).reshape(4, 3)
+    values[3, 1] = np.nan
+    np.save(tmp_path / "x.npy", values)
+    path = "x" if column is None else f"x[{column}]"
+    clean = [{"action": "impute", "strategy": "mean", "fields": path}]
+    field = {} if column is None else {"columns": {column: {}}}
+    pipeline = {"inputs": ["x.npy"], "output": {"path": "out"}, "schema": {"fields": {"x": field}}, "clean": clean}
+    (tmp_path / "p.yaml").write_text(json.dumps(pipeline))
+    statistics = datacheck.fit(tmp_path / "p.yaml")
+    mean = np.nanmean(values if column is None else values[:, column])
+    for samples in ([{"x": row} for row in values], list(values)):
+        safe = safe_of(Listed(samples), on_bad="repair", cleaning=tmp_path / "p.yaml", statistics=statistics)
+        mended = safe[3]["x"] if isinstance(samples[0], dict) else safe[3]
+        assert mended.tolist() == [9.0, pytest.approx(mean), 11.0]
+
+
+def test_a_field_without_statistics_is_said_to_lack_them() -> None:
+    plan = parse_plan([{"action": "impute", "strategy": "mean"}], "quarantine", "p.yaml")
+    safe = safe_of(
+        Listed([{"x": float("nan")}, {"x": 1.0}]),
+        on_bad="repair",
+        cleaning=plan,
+        statistics=Statistics(plan.fingerprint),
+        max_bad_fraction=1.0,
+    )
+    with pytest.warns(BadSampleWarning, match="could not be repaired: .*no statistics for 'x'"):
+        assert safe[0] == {"x": 1.0}

@@ -58,11 +58,25 @@ def test_ranks_that_disagree_do_not_compact(results: list[Any]) -> None:
         assert (told["length"], told["bad"]) == (19, [3])
 
 
-def test_ranks_compare_their_numbers_though_nobody_calls_set_epoch(results: list[Any]) -> None:
+def test_ranks_compare_their_numbers_at_the_end_of_the_first_epoch(results: list[Any]) -> None:
     for program in (rank["unsynchronized"] for rank in results):
-        assert program["steps"] == 10  # when the second epoch starts
-        (message,) = program["raised"]
-        assert "4 samples of 100 are bad, more than max_bad_fraction=0.02 allows" in message
+        assert program["steps"] == 10 * program["loaders"]
+        assert len(program["raised"]) == program["loaders"]
+        for message in program["raised"]:
+            assert "4 samples of 100 are bad, more than max_bad_fraction=0.02 allows" in message
+            assert "alone" not in message
+
+
+def test_ranks_stay_in_step_over_epochs_that_end_early_or_twice(results: list[Any]) -> None:
+    for program in (rank["over_and_over"] for rank in results):
+        assert program == {"steps": [10, 3, 10, 10], "bad": [1, 3, 5, 7]}
+
+
+def test_a_rank_whose_epochs_are_not_known_stops_alone_and_names_itself(results: list[Any]) -> None:
+    assert results[0]["alone"]["told"] == [10, 10]
+    for message in results[1]["alone"]["told"]:
+        assert "3 samples of 100 are bad, more than max_bad_fraction=0.02 allows" in message
+        assert "rank 1 stops alone, by its own samples: call synchronize() on all ranks" in message
 
 
 def test_a_rank_that_is_sent_its_batches_says_that_it_does_not_know_their_samples(results: list[Any]) -> None:

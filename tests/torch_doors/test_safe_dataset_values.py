@@ -146,6 +146,12 @@ def test_a_structure_is_clean_where_every_number_in_it_is_finite(sample: Any) ->
     assert (judged(sample) == []) == numpy_is_finite(plain(sample))
 
 
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize("bad", [complex(0, np.nan), complex(0, np.inf)], ids=str)
+def test_a_number_whose_imaginary_part_is_not_finite_is_found_beside_floats(bad: complex) -> None:
+    assert judged([0.0, np.array(bad)]) != []
+
+
 SMALL_ARRAYS = hnp.arrays(st.sampled_from([np.dtype("f4"), np.dtype("f8")]), st.sampled_from([(), (1,), (2,), (2, 2)]))
 
 

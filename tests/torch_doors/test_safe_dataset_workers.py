@@ -170,7 +170,7 @@ def test_a_deleted_folder_is_created_again() -> None:
     event_log.require_attached()
     with event_log.locked():
         event_log.append({"index": 1})
-    assert [record for record, _ in event_log.read_all()] == [{"index": 1}]
+    assert [record for record, _ in event_log.read(again=True)] == [{"index": 1}]
 
 
 MEMORY = """

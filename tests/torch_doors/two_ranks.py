@@ -44,6 +44,21 @@ def root_of_zero(model: nn.Module, batch: Batch) -> torch.Tensor:
     return mean_squares(model, batch) + ((output * float(dist.get_rank() == 0)) ** 2).sum().sqrt()
 
 
+def with_a_collective(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """A loss that all ranks compute together."""
+    loss = mean_squares(model, batch)
+    count = torch.ones(())
+    dist.all_reduce(count)
+    return loss / count
+
+
+def bad_on_one_rank(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """A loss that is NaN on rank 1 in the bad step, and whose gradients are finite everywhere."""
+    is_bad = bool(batch[0].isnan().any())
+    loss = mean_squares(model, (batch[0].nan_to_num(), batch[1]))
+    return loss + (float("nan") if is_bad else 0.0)
+
+
 def make(kind: str) -> nn.Module:
     torch.manual_seed(0)
     model: Any = Net()
@@ -72,10 +87,17 @@ def weights(model: nn.Module) -> list[list[float]]:
 
 
 def train(
-    kind: str, mode: str, *, bad_at: int = -1, leave_out: int = -1, loss_fn: Any = mean_squares, **options: Any
+    kind: str,
+    mode: str,
+    *,
+    bad_at: int = -1,
+    leave_out: int = -1,
+    loss_fn: Any = mean_squares,
+    fused: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     model = make(kind)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, fused=fused)
     guard = None if mode == "plain" else Guard(model, optimizer, **options)
     raised = None
     step = 0
@@ -121,12 +143,23 @@ PROGRAMS: dict[str, Callable[[str], dict[str, Any]]] = {
     "layers": lambda kind: train(kind, "step", watch="layers"),
     "loop": lambda kind: train(kind, "loop"),
     "raise": lambda kind: train(kind, "step", bad_at=3),
+    "raise with a collective": lambda kind: train(kind, "step", bad_at=3, loss_fn=with_a_collective),
+    "raise with a collective in a loop": lambda kind: train(kind, "loop", bad_at=3, loss_fn=with_a_collective),
     "raise in a loop": lambda kind: train(kind, "loop", bad_at=3),
     "raise in backward": lambda kind: train(kind, "step", loss_fn=root_of_zero),
     "skip": lambda kind: train(kind, "step", bad_at=3, on_trip="skip"),
     "skip in a loop": lambda kind: train(kind, "loop", bad_at=3, on_trip="skip"),
     "skip in a loop under a scaler": lambda kind: train(
         kind, "scaled loop", bad_at=3, on_trip="skip", scaler=torch.amp.GradScaler("cpu", init_scale=1.0)
+    ),
+    "fused": lambda kind: train(kind, "plain", fused=True),
+    "fused without the bad step": lambda kind: train(kind, "plain", leave_out=3, fused=True),
+    "deferred": lambda kind: train(kind, "loop", fused=True, defer=True if kind == "ddp" else None),
+    "deferred skip": lambda kind: train(
+        kind, "loop", bad_at=3, on_trip="skip", fused=True, defer=True if kind == "ddp" else None
+    ),
+    "deferred loss": lambda kind: train(
+        kind, "loop", bad_at=3, loss_fn=bad_on_one_rank, fused=True, defer=True if kind == "ddp" else None
     ),
     "clip": lambda kind: train(kind, "step", bad_at=3, on_trip=(Clip(0.1), "raise")),
     "rollback": lambda kind: train(kind, "step", bad_at=3, on_trip=Rollback(every_n_steps=3)),

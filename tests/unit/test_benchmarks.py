@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import datacheck
-from benchmarks import timing
+from benchmarks import formats, timing
 from benchmarks.__main__ import main
 from benchmarks.bench import Bench
 from benchmarks.clean import copy_with_pyarrow
+from benchmarks.cluster_simulation import Setting, simulate
 from benchmarks.inputs import LIMIT, make_schema, plant, random_columns, table_of, write_npy, write_parquet
 from benchmarks.npy import count_bad, torch_is_finite
 from benchmarks.parquet import available_checks
@@ -72,6 +74,20 @@ def test_every_benchmark_runs_at_a_tiny_size_and_leaves_nothing(name: str, tmp_p
     assert all(math.isfinite(claim["measured"]) for claim in section["claims"])
     names = [measured["name"] for measured in section["timings"]]
     assert len(set(names)) == len(names)
+
+
+def test_each_format_is_raced_or_said_to_lack_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_SECONDS", 0.0)
+    cases = [replace(case, needs=("no_such_library",)) if case.name == "ORC" else case for case in formats._CASES]
+    monkeypatch.setattr(formats, "_CASES", cases)
+    section = formats.measure(Bench(tmp_path, 0.0005))
+    assert list(tmp_path.iterdir()) == []
+    raced = {claim.what.partition(":")[0] for claim in section.claims}
+    assert "ORC: not measured, since it is not installed: no_such_library." in section.notes
+    assert {"Delta", "MDS", "LitData"} <= raced
+    assert len(raced) == len(formats._CASES) - sum("not installed" in note for note in section.notes)
+    assert all(claim.target is None and math.isfinite(claim.measured) for claim in section.claims)
+    assert len(section.timings) == 2 * len(section.claims) == 2 * len(raced)
 
 
 def test_an_unknown_benchmark_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,3 +238,13 @@ def test_sizes_follow_the_scale(tmp_path: Path) -> None:
     with bench.room("a") as room:
         (room / "file").write_text("left behind")
     assert not room.exists()
+
+
+def test_simulated_shards_that_are_killed_do_everything_and_little_twice() -> None:
+    setting = Setting(num_units=120, num_shards=12, mtbf=120.0, restart=20.0)
+    found = simulate(setting)
+    assert len(found.done_at) == found.num_needed == 240
+    assert found.num_killed > 0
+    assert found.num_run <= 1.2 * found.num_needed
+    assert found.repeated < 0.4
+    assert simulate(setting).end == found.end, "nothing depends on the threads of this machine"

@@ -128,6 +128,24 @@ def test_the_first_rule_that_applies_decides() -> None:
 
 
 @pytest.mark.parametrize(
+    ("codes", "of_note", "of_error"),
+    [
+        ("DC1", False, True),
+        (["DC1", "DC108"], True, True),
+        ("DC108", True, False),
+        ("DC10", False, True),
+        (None, False, True),
+    ],
+)
+def test_a_rule_takes_the_errors_of_a_prefix_and_the_notes_that_it_names(
+    codes: object, of_note: bool, of_error: bool
+) -> None:
+    plan = parse_plan([{"action": "drop_row"} | ({} if codes is None else {"codes": codes})])
+    (rule,) = plan.rules
+    assert ["DC108" in rule.covered, "DC107" in rule.covered] == [of_note, of_error]
+
+
+@pytest.mark.parametrize(
     ("rules", "requested"),
     [
         ([{"action": "drop_row", "codes": "DC104"}], {"DC104"}),

@@ -199,7 +199,7 @@ def test_further_columns_of_known_rows_are_no_further_rows() -> None:
 
 
 def example() -> Statistics:
-    source = LearnedFrom("data/träin.parquet", Fingerprint(123, 456, 789), 10)
+    source = LearnedFrom("data/träin.parquet", Fingerprint(123, 456), 10)
     learned = (
         Learned(0, None, "mean", False, True, (10,), ((0.1 + 0.2,),)),
         Learned(1, 'a "b"\x1b\ud800', "most_frequent", True, True, (3, 4), (("ä",), (True,))),

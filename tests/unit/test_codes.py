@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from datacheck.codes import CODES, Code, Family, codes_with_prefix, longest_prefix
@@ -12,9 +14,18 @@ every_code = pytest.mark.parametrize("code", CODES.values(), ids=list(CODES))
 @every_code
 def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
     levels = {
-        "value": ("DC1", "DC20", "DC211", "DC212", "DC213", "DC214", "DC215", "DC6"),
+        "value": (
+            "DC1",
+            "DC20",
+            "DC211",
+            "DC212",
+            "DC213",
+            "DC214",
+            "DC215",
+            *(f"DC60{digit}" for digit in range(1, 7)),
+        ),
         "row": ("DC216", "DC217", "DC302", "DC303", "DC305", "DC307"),
-        "file": ("DC0", "DC304", "DC306", "DC9"),
+        "file": ("DC0", "DC304", "DC306", "DC607", "DC9"),
         "dataset": ("DC301", "DC308", "DC31", "DC32", "DC330", "DC331", "DC5"),
         "training": ("DC4",),
     }
@@ -24,7 +35,7 @@ def test_the_level_of_a_code_follows_its_number(code: Code) -> None:
 @every_code
 def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
     number = code.code
-    of_vectors = ("DC216", "DC217")
+    of_vectors = ("DC216", "DC217", "DC607")
     of_values = ("DC003", "DC004", "DC012", "DC1", "DC2", "DC6")
     assert code.counts_values == (number.startswith(of_values) and number not in of_vectors)
     assert code.counts_nulls == (number in ("DC104", "DC105", "DC107", "DC108"))
@@ -64,7 +75,9 @@ def test_the_attributes_of_a_code_follow_its_number(code: Code) -> None:
         "DC331",
         "DC5",
     )
-    assert code.about_inputs == number.startswith((*of_datasets, "DC911", "DC912", "DC913", "DC914"))
+    assert code.about_inputs == number.startswith(
+        (*of_datasets, "DC911", "DC912", "DC913", "DC914", "DC916", "DC917", "DC607")
+    )
     assert code.nameless_field == {"DC303": "the data frame", "DC005": "the data"}.get(number, "the array")
 
 
@@ -86,7 +99,7 @@ def test_a_family_shares_its_first_digit(code: Code) -> None:
 def test_prefixes_select_codes() -> None:
     assert codes_with_prefix("DC101") == {"DC101"}
     assert codes_with_prefix("DC10", "DC201") == {*(f"DC10{digit}" for digit in range(1, 9)), "DC201"}
-    assert codes_with_prefix("DC") == CODES.keys()
+    assert codes_with_prefix("DC") == {code for code in CODES if code.startswith("DC")}
     assert not codes_with_prefix("DC8")
     assert not codes_with_prefix()
 
@@ -94,3 +107,16 @@ def test_prefixes_select_codes() -> None:
 def test_the_longest_prefix_is_the_most_specific() -> None:
     assert longest_prefix("DC101", ("DC1", "DC101", "DC")) == "DC101"
     assert longest_prefix("DC101", ("DC2",)) is None
+
+
+def test_a_whole_code_selects_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for own in ("X10", "X101"):
+        monkeypatch.setitem(CODES, own, dataclasses.replace(CODES["DC101"], code=own))
+    codes_with_prefix.cache_clear()
+    assert [codes_with_prefix(one) & {"X10", "X101"} for one in ("X1", "X10", "X101")] == [
+        {"X10", "X101"},
+        {"X10"},
+        {"X101"},
+    ]
+    assert longest_prefix("X101", ("X10", "X1")) == "X1"
+    codes_with_prefix.cache_clear()

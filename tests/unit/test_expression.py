@@ -101,6 +101,9 @@ def test_names_are_found(text: str, names: list[str]) -> None:
         ("a in [1] < 3", "put 'in' last"),
         ("sqrt(a) > 1", "unknown function 'sqrt'"),
         ("mix(a, b) > 1", "did you mean 'min'?"),
+        ("diff(a) == 1", "sequence: {by: series, on: time, step: 1}"),
+        ("notnull(a)", "not is_null(x)"),
+        ("between(a, 0, 1)", "low <= x <= high"),
         ("min() > 1", "must have 1 to 16 arguments"),
         ("is_null(a, b)", "must have one argument"),
         ("abs(x=a) > 1", "the only one is 'axis'"),
@@ -270,6 +273,18 @@ def test_a_missing_column_is_reported_as_not_checked() -> None:
     outcome = outcome_of("a < b", a=[1, 2])
     assert (outcome.code, outcome.field, outcome.num_violations) == ("DC005", "b", 2)
     assert "the rule 'a < b' needs it" in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("width > 0", "; did you mean 'weidth'?"),
+        ("zzz > 0", "; the fields here are 'x', 'weidth'"),
+        ("array[1] > 0", "; 'array' is an array without a name, and the fields here are 'x', 'weidth'"),
+    ],
+)
+def test_a_missing_column_is_explained_by_the_columns_that_there_are(expression: str, hint: str) -> None:
+    assert outcome_of(expression, x=[1], weidth=[2]).detail.endswith(f"needs it{hint}")
 
 
 def test_a_column_of_nulls_makes_every_row_unknown() -> None:

@@ -15,11 +15,15 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "datacheck"
 #: The level of every room: a module or a package right under ``datacheck``.
 LEVELS = {
     "_version": 0,
+    "arrow_compute": 0,
     "arrow_layouts": 0,
+    "arrow_leaves": 0,
     "batch": 0,
     "codes": 0,
     "errors": 0,
     "findings": 0,
+    "index_counts": 0,
+    "format_table": 0,
     "formats": 1,
     "leaves": 0,
     "row_spread": 0,
@@ -45,6 +49,7 @@ LEVELS = {
     "accelerate": 6,
     "composer": 6,
     "fastai": 6,
+    "sklearn": 6,
     "integrations": 5,
     "cli": 6,
     "__main__": 7,
@@ -67,9 +72,15 @@ SIBLINGS = {
 HIGHEST_FOR_TORCH = 2
 SHARED = {"cleaning", "reports"}
 #: Libraries that cost time or need an extra: imported inside the function that needs them.
-HEAVY = {"datasketches", "pandas", "pandera", "polars", "ray", "safetensors", "scipy", "torch"}
+HEAVY = {
+    "datasketches", "huggingface_hub", "obstore", "pandas", "pandera", "polars", "ray", "safetensors", "scipy", "sklearn",
+    "torch",
+}  # fmt: skip
 #: Rooms whose reason to exist is such a library; nothing else imports them before it is asked to.
 ROOMS_OF_HEAVY = {"torch", "integrations"}
+
+#: The longest function and the longest file that a reader still takes in, in lines.
+MAX_FUNCTION, MAX_FILE = 60, 450
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 #: The public names come from every level, lazily.
@@ -126,6 +137,16 @@ def test_a_file_imports_only_from_its_own_level_or_below(path: Path) -> None:
     assert [other for other in sorted(rooms) if not is_allowed(room, other)] == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text, name = path.read_text(encoding="utf-8"), path.relative_to(PACKAGE).as_posix()
+    lengths = {name: (text.count("\n"), MAX_FILE)}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lengths[f"{name}:{node.name}"] = ((node.end_lineno or 0) - node.lineno + 1, MAX_FUNCTION)
+    assert [place for place, (length, most) in lengths.items() if length > most] == []
+
+
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
@@ -144,7 +165,8 @@ def test_no_files_import_each_other() -> None:
 def test_heavy_libraries_are_imported_only_where_they_are_needed(path: Path) -> None:
     at_once = imports_at_once(ast.parse(path.read_text(encoding="utf-8")))
     libraries = {name.partition(".")[0] for node in at_once for name in imported_names(node)}
-    assert libraries & HEAVY <= ({"torch"} if room_of(path) in ROOMS_OF_HEAVY else set())
+    room = room_of(path)
+    assert libraries & HEAVY <= ({"torch"} if room in ROOMS_OF_HEAVY else {"sklearn"} if room == "sklearn" else set())
 
 
 @pytest.mark.parametrize("statement", ["import datacheck", "import datacheck.cli"])

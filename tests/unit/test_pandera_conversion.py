@@ -16,7 +16,7 @@ from pandera.errors import SchemaErrors
 from pandera.typing import Series
 
 from datacheck.errors import SchemaError
-from datacheck.schema import Field, Schema, dump_schema, load_schema
+from datacheck.schema import Field, Schema, load_schema
 from datacheck.schema.pandera_reading import from_pandera, remainder
 from datacheck.schema.pandera_remainder import left_to_pandera
 
@@ -45,7 +45,7 @@ FIELDS = {
     "checked": Field(dtype="string", checks={"str_length": {"min_value": 1, "max_value": 3}, "str_startswith": "a"}),
     "optional": Field(required=False, coerce=True, dtype="uint64", metadata={"source": "x", "more": {"a": [1]}}),
     "untyped": Field(ge=0, allow_inf=True),
-    "untyped-text": Field(ge="a", le="b"),
+    "untyped-text": Field(ge="a", le="b", str_matches="[ab]"),
 }
 
 
@@ -392,4 +392,33 @@ def test_metadata_that_cannot_be_written_is_left_out() -> None:
     column = pandera.Column(metadata={"kept": 1, "dropped": object(), "nothing": None})
     schema = from_pandera(pandera.DataFrameSchema({"a": column}))
     assert schema.fields["a"].metadata == {"kept": 1, "nothing": None}
-    assert "kept: 1" in dump_schema(schema)
+    assert "kept: 1" in schema.to_yaml()
+
+
+def test_what_pandera_does_not_check_is_listed_and_comes_back() -> None:
+    fields: dict[str, Any] = {
+        "x": {"dtype": "float32", "ge": 0, "mean": {"ge": 1}},
+        "boxes": {"format": "xyxy", "within": ["w", "h"], "columns": {0: {"ge": 0}}},
+        "vector": {"shape": [3], "ge": 1, "nullable": True},
+        "rows[].q": {"gt": 1},
+    }
+    schema = Schema(missing=(-999,), num_rows={"ge": 1}, splits={"apart": "p"}, fields=fields)
+    assert schema.not_in_pandera == (
+        "missing",
+        "splits",
+        "fields.boxes.columns",
+        "fields.boxes.format",
+        "fields.vector.shape",
+        "fields.vector.ge",
+        "fields.'rows[].q'",
+    )
+    assert load_schema(schema.to_pandera()) == schema
+    assert Schema(fields={"x": fields["x"]}, checks=["x < 3"]).not_in_pandera == ()
+
+
+def test_boxes_within_fields_of_the_row_are_a_check_of_pandera() -> None:
+    made = Schema(fields={"b": {"format": "xywh", "within": ["w", 9]}}).to_pandera()
+    frame = pd.DataFrame({"b": [[0.0, 0, 2, 2], [0.0, 0, 4, 2]], "w": [3, 3]})
+    made.validate(frame[:1])
+    with pytest.raises(pandera.errors.SchemaError):
+        made.validate(frame)

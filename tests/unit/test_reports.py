@@ -177,3 +177,19 @@ def test_names_from_data_are_escaped_in_text() -> None:
     for report in (Report((finding,)), run_report(findings=(finding,), accounts=(spoiled,), output=evil)):
         assert not {"\x1b", "\u202e"} & set(str(report))
         assert json.loads(report.to_json(), parse_constant=pytest.fail)["findings"][0]["uri"] == evil
+
+
+def test_findings_are_a_table_of_arrow_and_of_pandas() -> None:
+    hostile = Finding("DC101", "b\udcff.parquet", None, 1, 2, (Example(None, None, (3,), "nan"),))
+    table = Report((NAN, EMPTY, hostile)).to_arrow()
+    assert table["code"].to_pylist() == ["DC101", "DC306", "DC101"]
+    assert table["rows"].to_pylist() == [[17, 90, 91], [], []]
+    assert table["values"].to_pylist() == [["nan"] * 3, [], ["nan"]]
+    assert table["uri"].to_pylist()[2] == "b\\udcff.parquet"
+    assert table["severity"].to_pylist() == ["error", "warning", "error"]
+    frame = Report((NAN, EMPTY, hostile)).to_pandas()
+    assert list(frame.columns) == table.column_names == list(Report().to_pandas().columns)
+    assert frame["num_violations"].tolist() == [3, 1, 1]
+    assert frame["field"].tolist() == ["x", None, None]
+    assert frame.loc[0, "rows"] == [17, 90, 91]
+    assert Report().to_arrow().schema == table.schema

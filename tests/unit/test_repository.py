@@ -66,7 +66,7 @@ def test_torch_comes_only_with_its_extra() -> None:
 def test_the_extra_all_holds_every_other_extra() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
-    heavy = {"lance", "zarr"}
+    heavy = {"lance", "medical", "ray", "sklearn", "zarr"}
     assert Requirement(everything).extras == set(extras) - heavy - {"all"}
 
 
@@ -153,6 +153,9 @@ def test_every_pipeline_loads_and_its_rules_speak_of_fields_of_its_schema(path: 
         ("check", "ruff format --check ."),
         ("check", "tests/unit/test_layers.py"),
         ("check", "hadolint Dockerfile"),
+        ("test-oldest", "python .ci/oldest.py"),
+        ("dist", "python -m build"),
+        ("docs", "python -m mkdocs build --strict"),
     ],
 )
 def test_make_does_what_it_says(target: str, command: str) -> None:
@@ -160,7 +163,7 @@ def test_make_does_what_it_says(target: str, command: str) -> None:
     assert command in plan
 
 
-@pytest.mark.parametrize("target", ["run", "test", "test-core", "check", "bench"])
+@pytest.mark.parametrize("target", ["run", "test", "test-core", "check", "docs", "bench"])
 def test_every_installation_is_held_to_the_constraints(target: str) -> None:
     command = ["make", "--dry-run", "--always-make", target]
     plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -175,6 +178,7 @@ def test_ci_runs_every_target_that_it_should() -> None:
         "test",
         "check",
         "run",
+        "docs",
         "test-core",
         "test-integrations",
     ]
@@ -204,5 +208,12 @@ def test_the_image_installs_its_dependencies_before_it_sees_the_source() -> None
     assert first_install < source
 
 
-def test_the_image_has_no_extra_unless_asked() -> None:
-    assert ("ARG", 'EXTRAS=""') in list(instructions())
+def test_the_image_opens_object_stores_and_has_no_other_extra_unless_asked() -> None:
+    assert ("ARG", 'EXTRAS="cloud"') in list(instructions())
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))], ids=lambda path: path.name
+)
+def test_no_page_has_the_marks_of_a_merge(path: Path) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from datacheck.errors import SchemaError
 from datacheck.schema.json_schema import schema_json, schema_json_text
+from datacheck.schema.loading import load_schema
 from datacheck.schema.yaml_file import load_yaml
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
@@ -45,6 +48,9 @@ def test_the_schemas_of_the_examples_are_valid(path: Path) -> None:
             {"fields": {"a": {"checks": {"notin": [1]}, "dtype": "decimal128(5, 2)"}}, "unique": [["a"], ["b", "c"]]},
             True,
         ),
+        ({"determines": {"text": "label", "a": ["b"]}, "sequence": {"by": "s", "on": "t", "step": 1}}, True),
+        ({"own_checks": "mine:check", "missing": -999, "fields": {"a": {"own_checks": ["x"], "missing": "n/a"}}}, True),
+        ({"sequence": {"onn": "t"}}, False),
         ({"feilds": {}}, False),
         ({"fields": {"a": {"dtpye": "int8"}}}, False),
         ({"fields": {"a": {"dtype": "int7"}}}, False),
@@ -58,3 +64,5 @@ def test_the_schemas_of_the_examples_are_valid(path: Path) -> None:
 def test_it_accepts_and_rejects_the_same_as_the_model(document: dict[str, Any], valid: bool) -> None:
     validator = jsonschema.Draft202012Validator(schema_json())
     assert validator.is_valid(document) is valid
+    with nullcontext() if valid else pytest.raises(SchemaError):
+        load_schema(document)

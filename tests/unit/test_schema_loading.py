@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datacheck.errors import SchemaError, UsageError
-from datacheck.schema import Field, Schema, dump_schema, load_schema, parse_schema, save_schema
+from datacheck.errors import OutputError, SchemaError, UsageError
+from datacheck.schema import Field, Schema, load_schema, parse_schema
 from datacheck.schema.yaml_file import parse_yaml
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
@@ -41,12 +41,12 @@ def test_a_schema_and_a_mapping_are_accepted() -> None:
 def test_the_schemas_of_the_examples_load_and_survive_a_round_trip(path: Path) -> None:
     schema = load_schema(path)
     assert schema.fields
-    assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema
+    assert parse_schema(parse_yaml(schema.to_yaml(), "again"), "again") == schema
 
 
 def test_a_saved_schema_loads(tmp_path: Path) -> None:
     schema = Schema(name="é", fields={"on": Field(dtype="int8"), None: Field(shape=(None, 2))}, unique=["on"])
-    save_schema(schema, tmp_path / "s.yaml")
+    schema.save(tmp_path / "s.yaml")
     assert load_schema(str(tmp_path / "s.yaml")) == schema
 
 
@@ -114,7 +114,7 @@ def test_a_schema_file_with_a_pandera_reference_is_filled_in_from_it(module_fold
     assert schema.unique == (("a", "b"),)
     assert schema.fields["a"] == Field(dtype="float32", ge=0, le=5, nullable=False, allow_nan=True)
     assert schema.fields["b"] == Field(dtype="int64", unique=True)
-    assert parse_schema(parse_yaml(dump_schema(schema), "again"), "again") == schema == load_schema(schema)
+    assert parse_schema(parse_yaml(schema.to_yaml(), "again"), "again") == schema == load_schema(schema)
 
 
 def test_a_schema_file_and_its_pandera_model_must_agree_on_dtypes(module_folder: Path) -> None:
@@ -126,3 +126,21 @@ def test_a_schema_file_and_its_pandera_model_must_agree_on_dtypes(module_folder:
         SchemaError, match=r"s\.yaml: fields\.a\.dtype: the schema says float64, but models:M says float32"
     ):
         load_schema("s.yaml")
+
+
+def test_a_schema_says_in_a_line_what_it_has_and_shows_itself_in_a_notebook() -> None:
+    assert Schema().summary() == "0 fields, 0 checks"
+    assert parse_schema({"sequence": [{"on": "t"}]}, "s").summary() == "1 sequence rule"
+    assert parse_schema({"num_rows": {"ge": 1}, "unique": ["a"]}, "s").summary() == "1 unique key, 1 size"
+    full = {"name": "<b>x", "fields": {"a": {}}, "checks": ["a > 0"], "determines": [{"fields": "a", "determine": "b"}]}
+    schema = parse_schema(full, "s")
+    assert schema.summary() == "1 field, 1 check, 1 rule about keys"
+    assert str(schema) == schema.to_yaml().rstrip()
+    shown = schema._repr_html_()
+    assert "&lt;b&gt;x: 1 field, 1 check" in shown
+    assert "<b>x" not in shown
+
+
+def test_a_schema_that_cannot_be_written_is_an_error_that_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nowhere.s\.yaml: cannot be written: No such file"):
+        Schema().save(tmp_path / "nowhere" / "s.yaml")

@@ -106,7 +106,7 @@ def test_a_missing_file_comes_with_the_nearest_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_an_impossible_path_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(SchemaError, match="cannot be opened"):
+    with pytest.raises(SchemaError, match="is a folder; expected a YAML file"):
         load_yaml(tmp_path)
     with pytest.raises(SchemaError, match="cannot be opened"):
         load_yaml("a\0b")

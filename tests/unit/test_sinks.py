@@ -188,7 +188,7 @@ def test_an_unsupported_column_is_refused_with_a_format_that_supports_it(fmt, co
 def test_the_formats_are_listed():
     # JSON has no NaN and one type of numbers: what it writes is tested on its own.
     # So is what copies files and records that it is given.
-    assert {*FORMATS, "audio", "image", "jsonl", "megatron", "tar", "tfrecord"} <= set(sink_formats())
+    assert {*FORMATS, "audio", "image", "jsonl", "mds", "megatron", "tar", "tfrecord"} <= set(sink_formats())
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -211,6 +211,12 @@ def test_an_unknown_format_suggests_the_nearest():
 def test_an_unknown_option_suggests_the_nearest():
     with pytest.raises(UsageError, match="unknown option 'compresion'; did you mean 'compression'"):
         get_sink("parquet", {"compresion": "zstd"})
+
+
+@pytest.mark.parametrize("form", sink_formats())
+def test_an_unknown_option_of_any_format_is_an_error_that_names_it(form: str) -> None:
+    with pytest.raises(UsageError, match=f"output format {form}: unknown option 'zzz'"):
+        get_sink(form, {"zzz": 1})
 
 
 @pytest.mark.parametrize(

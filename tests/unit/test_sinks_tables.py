@@ -134,13 +134,13 @@ def test_parquet_row_groups_are_bounded_in_rows_and_bytes(tmp_path):
     metadata = pq.ParquetFile(tmp_path / "rows").metadata
     assert metadata.num_rows == 2_100_000
     assert max(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)) <= 1 << 20
-    wide = np.zeros((1024, 1 << 13), np.float32)
+    wide = np.zeros((512, 1 << 13), np.float32)
     writer = get_sink("parquet").open(str(tmp_path / "bytes"), Batch((Column(None, wide[:0]),), 0))
     for _ in range(4):
         writer.write(Batch((Column(None, wide),), len(wide)))
     writer.close()
     metadata = pq.ParquetFile(tmp_path / "bytes").metadata
-    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [2048, 2048]
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [1024, 1024]
 
 
 def test_parquet_columns_of_distinct_numbers_get_no_dictionary(tmp_path):

@@ -13,6 +13,7 @@ import pyarrow.ipc as ipc
 import pytest
 from source_files import inspect, read_batches, shrink_units
 
+import datacheck
 from datacheck.sources import ReadOptions
 
 NUM_ROWS = 90
@@ -123,3 +124,16 @@ def test_wanted_columns_are_read_by_place_where_names_repeat(tmp_path: Path) -> 
         (batch,) = read_batches(inspect(tmp_path / "x.arrow", ReadOptions(columns=columns)))
         assert [column.data.to_pylist() for column in batch.columns] == expected
         assert batch.num_rows == 1
+
+
+@pytest.mark.parametrize("mode", ["sparse", "dense"])
+def test_an_empty_union_inside_lists_is_read(mode: str, tmp_path: Path) -> None:
+    # Arrow ends the process where it is asked how many bytes such an array has.
+    kind = pa.list_(pa.union([pa.field("u", pa.int64())], mode), 0)
+    batch = pa.RecordBatch.from_arrays([pa.nulls(7, kind)], ["x"])
+    path = tmp_path / "x.arrow"
+    with ipc.new_file(path, batch.schema) as writer:
+        writer.write_batch(batch)
+    in_memory = ipc.open_file(pa.BufferReader(path.read_bytes())).get_batch(0)
+    for data in (path, in_memory):
+        assert datacheck.scan(data).num_rows == 7

@@ -182,6 +182,9 @@ def test_files_that_are_missing_cut_or_not_named_are_findings(dcp: Path) -> None
     findings = datacheck.scan(dcp).findings
     assert "'__0_0.distcp'" in next(one for one in findings if one.code == "DC911").message
     assert {one.field for one in findings if one.code == "DC005"} == {"model.w", "model.t", "model.b", "opt.step"}
+    # Also where nothing but the metadata is left.
+    (dcp / "__9_0.distcp").unlink()
+    assert "DC911" in {one.code for one in datacheck.scan(dcp).findings}
 
 
 class Evil:
@@ -282,7 +285,7 @@ def test_a_gguf_file_in_the_other_byte_order_is_read(tmp_path: Path) -> None:
     [
         ({"a": (0, (4, 4), bytes(32))}, "claims 64 bytes"),
         ({"a": (0, (1 << 60, 1 << 60), bytes(32))}, "claims"),
-        ({"a": (99, (4,), bytes(32))}, "unknown number 99"),
+        ({"a": (99, (4,), bytes(32))}, "unknown type number 99"),
         ({"a": (8, (33,), bytes(64))}, "not whole Q8_0 blocks"),
         ({"a": (29, (256,), bytes(64))}, "IQ1_M"),
     ],

@@ -25,6 +25,7 @@ from source_files import (
     shrink_units,
 )
 
+import datacheck
 from datacheck.errors import SourceError, UsageError
 from datacheck.formats import BUILT_IN, known_suffixes
 from datacheck.sources import ReadOptions, format_of, get_source, source_for
@@ -240,5 +241,24 @@ def test_an_unknown_format_is_named_with_the_nearest() -> None:
 
 def test_every_format_of_the_table_is_tried_here() -> None:
     # Files that are no tables of numbers, and folders, have tests of their own.
-    others = {"npy", "txt", "image", "audio", "tar", "tokens", "megatron", "zarr", "mds", "lance"}
+    others = {"npy", "txt", "image", "audio", "tar", "tokens", "megatron", "zarr", "mds", "lance", "exr"}
+    others |= {"nifti", "dicom"}
     assert {SUFFIXES[form.suffix] for form in FORMATS.values()} | others >= set(SUFFIXES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "title"),
+    [
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
+        ("a.orc", b"ORC", "ORC"),
+        ("a.parquet", b"PAR1", "Parquet"),
+        ("a.arrow", b"ARROW1\0\0", "Arrow"),
+        ("a.npz", b"PK\x03\x04", "zip"),
+        ("a.avro", b"Obj\x01", "Avro"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_of_its_format(name: str, head: bytes, title: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(head + bytes(range(1, 200)))
+    [finding] = datacheck.scan(tmp_path / name).findings
+    assert finding.code == "DC901"
+    assert title.lower() in finding.detail.lower()

@@ -14,6 +14,7 @@ from source_files import shrink_units
 import datacheck
 from datacheck import ReadOptions
 from datacheck.findings import Severity
+from datacheck.sources import get_source
 
 h5py = pytest.importorskip("h5py")
 NAN = np.nan
@@ -117,6 +118,10 @@ def test_chunks_that_were_never_written_are_one_finding_and_not_nan(tmp_path: Pa
     ]
     assert "fill value nan there, from rows 0, 600 on" in findings[0].message
     assert findings[1].examples[0].row == 350
+    # NaN that a schema allows is what a writer of all NaN leaves out.
+    for name in ("nan", "n*"):
+        allowed = datacheck.scan(path, {"fields": {name: {"allow_nan": True}}}).findings
+        assert [(one.code, one.severity) for one in allowed if one.field == "nan"] == [("DC009", Severity.WARNING)]
 
 
 def damage(path: Path, name: str, chunk: int) -> None:
@@ -292,3 +297,33 @@ def test_it_is_opened_as_a_dataset(tmp_path: Path) -> None:
     dataset = SafeDataset(open_dataset(write(tmp_path / "a.h5", fill)), max_bad_fraction=1.0)
     with pytest.warns(BadSampleWarning, match="a.h5, row 1"):
         assert [float(sample["y"]) for sample in dataset] in ([1, 1, 3], [1, 3, 3])
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "<i4"])
+@pytest.mark.parametrize("order", ["forwards", "backwards", "interleaved", "behind a user block", "with a hole"])
+def test_chunks_are_read_as_the_library_reads_them(
+    order: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks without filters are mapped where they follow each other in the file."""
+    random = np.random.default_rng(5)
+    values = random.standard_normal((107, 3, 2)).astype(dtype)
+    if values.dtype.kind == "f":
+        values[random.random(values.shape) < 0.05] = np.nan
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", userblock_size=512 if order == "behind a user block" else 0) as file:
+        made = file.create_dataset("x", values.shape, dtype, chunks=(10, 3, 2))
+        other = file.create_dataset("y", (107,), "<f4", chunks=(4,))
+        starts = list(range(0, 107, 10))
+        for start in reversed(starts) if order == "backwards" else starts:
+            if order == "with a hole" and start == 50:
+                values[50:60] = 0
+                continue
+            made[start : start + 10] = values[start : start + 10]
+            if order == "interleaved" and start % 20:
+                other[start : start + 10] = 1
+        other[:] = 1
+    shrink_units(monkeypatch, 400, 200)
+    units = get_source("hdf5").inspect(str(path), ReadOptions(columns=("x",))).units
+    read = [batch for unit in units for batch in get_source("hdf5").read(unit) if batch.columns]
+    np.testing.assert_array_equal(np.concatenate([batch.columns[0].data for batch in read]), values)
+    assert sum(batch.num_rows for batch in read) == 107

@@ -112,6 +112,11 @@ def test_a_bad_line_is_one_finding_and_the_others_are_read(line: str, problem: s
     assert report.num_rows == 3
 
 
+def test_one_reason_is_not_said_of_all_bad_lines(tmp_path: Path) -> None:
+    (finding,) = datacheck.scan(write(tmp_path / "x.jsonl", {"x": 1}, "[1, 2]", "not JSON")).findings
+    assert finding.message.startswith("2 of 3 records are not valid, the first: expected an object, got a list (")
+
+
 def test_a_value_of_another_type_is_named_and_the_others_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", {"x": 1}, {"x": "NaN"}, {"x": [2]}, {"x": NAN}, {"x": True})
     assert found(path) == {("DC012", "x"): (3, [1, 2, 4]), ("DC101", "x"): (1, [3])}
@@ -349,6 +354,13 @@ def test_kept_lines_are_copied_byte_for_byte_and_the_others_accounted_for(
     assert list(report.totals().values()) == [len(filled), len(filled) - len(bad | dropped), len(dropped), len(bad)]
     kept = [f"{line}\n".encode() for row, line in enumerate(filled) if row not in bad | dropped]
     assert read_lines(tmp_path / "out" / "data") == kept or read_lines(tmp_path / "out") == kept
+
+
+@pytest.mark.parametrize(("codes", "num_kept"), [("DC1", 2), (["DC1", "DC108"], 1)])
+def test_a_rule_for_a_prefix_leaves_records_that_lack_a_key(codes: object, num_kept: int, tmp_path: Path) -> None:
+    write(tmp_path / "x.jsonl", '{"x": 1.0, "note": "a"}', '{"x": NaN, "note": "b"}', '{"x": 2.0}')
+    report = datacheck.run(write_pipeline(tmp_path, ["x.jsonl"], [{"action": "quarantine", "codes": codes}]))
+    assert [report.totals()[name] for name in ("num_kept", "num_quarantined")] == [num_kept, 3 - num_kept]
 
 
 def test_a_repaired_line_keeps_what_was_not_repaired(tmp_path: Path) -> None:

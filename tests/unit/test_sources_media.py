@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def damaged_png() -> bytes:
         (b'{"error": "gone"}', "DC901", "its first bytes say jsonl"),
         (bytes(100), "DC601", "it is nothing but zero bytes"),
         (image_bytes("PNG"), "DC602", "its name says jpeg, its bytes are png"),
-        (b"\xff\xd8\xff" + b"x" * 50, "DC601", "image cannot be decoded"),
+        (b"\xff\xd8\xff" + b"x" * 50, "DC601", "image cannot be decoded: it is not an image of a known format ("),
         (audio_bytes(NOISE), "DC601", "image cannot be decoded"),
     ],
 )
@@ -79,6 +80,29 @@ def test_what_is_no_image_is_said_to_be_what_it_is(content: bytes, code: str, de
     (finding,) = datacheck.scan(tmp_path / "a.jpg").findings
     assert finding.code == code
     assert detail in finding.message
+
+
+def test_what_describes_an_image_is_not_missing_where_the_image_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(image_bytes("JPEG")[:-50])
+    report = datacheck.scan(tmp_path, {"fields": {"image.width": {"ge": 10}, "other": {}}})
+    assert sorted((one.code, one.field) for one in report.findings) == [("DC001", "other"), ("DC601", "image")]
+
+
+def test_the_mode_of_a_tiff_of_floats_is_that_of_pillow_whichever_library_reads_it(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(6, dtype=np.float32).reshape(2, 3)).save(tmp_path / "a.tiff")
+    assert not datacheck.scan(tmp_path, {"fields": {"image.mode": {"isin": ["F"]}}}).findings
+
+
+def test_a_tiff_without_some_of_its_strips_is_found(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((64, 48), np.float32)).save(tmp_path / "a.tiff")
+    data = (tmp_path / "a.tiff").read_bytes()
+    height, more = (257).to_bytes(2, "little") + b"\x04\x00\x01\x00\x00\x00", (6400).to_bytes(4, "little")
+    at = data.index(height) + len(height)
+    (tmp_path / "a.tiff").write_bytes(data[:at] + more + data[at + 4 :])
+    (finding,) = datacheck.scan(tmp_path / "a.tiff").findings
+    assert finding.code == "DC601"
+    # Pillow counts pixels; tifffile, where it is installed, strips.
+    assert re.search("only (3,072 of its 307,200 pixels|1 of its 100 strips) are stored", finding.message)
 
 
 def test_a_damaged_png_is_found(tmp_path: Path) -> None:
@@ -108,6 +132,17 @@ def test_a_schema_bounds_what_images_are(tmp_path: Path) -> None:
         ("DC201", "image.height"),
         ("DC205", "image.mode"),
         ("DC603", "image"),
+    ]
+
+
+@pytest.mark.parametrize("rule", [{"shape": [3, "H", "W"]}, {"dtype": "uint8"}])
+def test_a_rule_for_the_pixels_of_an_image_file_is_pointed_to_the_fields_of_its_size(
+    rule: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(image_bytes())
+    details = [one.detail for one in datacheck.scan(tmp_path, {"fields": {"image": rule}}).findings if one.is_error]
+    assert [detail.partition("; ")[2] for detail in details] == [
+        "rules about an image are for 'image.height', 'image.width', 'image.channels', 'image.mode'"
     ]
 
 
@@ -164,6 +199,13 @@ def test_a_wav_file_is_compared_with_the_length_in_its_header(tmp_path: Path) ->
     assert found(tmp_path / "a.wav") == [("DC601", "audio")]
 
 
+def test_no_error_is_printed_where_a_damaged_recording_asks_for_places_beyond_its_end() -> None:
+    from datacheck.sources.audio import _Recording
+
+    recording = _Recording(pa.py_buffer(b"abcdef"))
+    assert [recording.seek(*where) for where in ((99,), (-9,), (2, 1), (99, 1), (-2, 2), (1, 2))] == [6, 0, 2, 6, 4, 6]
+
+
 def test_a_damaged_flac_is_found(tmp_path: Path) -> None:
     whole = audio_bytes(NOISE, kind="FLAC")
     (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
@@ -175,6 +217,34 @@ def test_nan_and_infinities_in_a_recording_of_floats_are_found(tmp_path: Path) -
     values[7], values[9] = np.nan, np.inf
     (tmp_path / "a.wav").write_bytes(audio_bytes(values, "FLOAT"))
     assert found(tmp_path / "a.wav") == [("DC101", "audio.values[]"), ("DC102", "audio.values[]")]
+
+
+def test_the_floats_of_a_recording_are_not_copied() -> None:
+    from datacheck.batch import Batch, Column
+    from datacheck.sources.media import with_media
+
+    data = np.frombuffer(audio_bytes(NOISE, "FLOAT"), np.uint8)
+    columns = (Column("audio", pa.array([data.tobytes(), None], pa.large_binary())),)
+    made = {column.name: column.data for column in with_media(Batch(columns, 2), "audio").columns}
+    values = made["audio.values"].flatten().to_numpy()
+    np.testing.assert_array_equal(values, NOISE)
+    assert np.shares_memory(values, np.frombuffer(made["audio"].buffers()[2], np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE", "odd", "big-endian"])
+def test_floats_that_cannot_be_used_where_they_are(kind: str, tmp_path: Path) -> None:
+    values = NOISE.copy()
+    values[7] = np.nan
+    content = audio_bytes(values, "DOUBLE" if kind == "DOUBLE" else "FLOAT")
+    if kind == "odd":
+        content = content[:12] + b"JUNK\2\0\0\0ab" + content[12:]
+    if kind == "big-endian":
+        stream = io.BytesIO()
+        soundfile.write(stream, values, 8000, subtype="FLOAT", format="WAV", endian="BIG")
+        content = stream.getvalue()
+    (tmp_path / "a.wav").write_bytes(content)
+    (finding,) = datacheck.scan(tmp_path / "a.wav").findings
+    assert (finding.code, finding.num_checked, finding.examples[0].index) == ("DC101", 4000, (7,))
 
 
 @pytest.mark.parametrize(("values", "code"), [(np.zeros(4000), "DC605"), (np.sign(NOISE), "DC606")])

@@ -14,6 +14,7 @@ import pytest
 from source_files import join
 
 import datacheck
+from datacheck.arrow_layouts import no_rows
 from datacheck.batch import Batch
 from datacheck.errors import UsageError
 from datacheck.numerics import nan_mask, posinf_mask
@@ -259,3 +260,27 @@ def test_data_of_no_rows_is_not_called_a_file() -> None:
     (finding,) = datacheck.scan(np.zeros((0, 3))).findings
     assert finding.code == "DC306"
     assert "file" not in finding.message
+
+
+@pytest.mark.parametrize("mode", ["sparse", "dense"])
+def test_runs_inside_other_types_may_have_no_rows(mode: str) -> None:
+    runs = pa.run_end_encoded(pa.int64(), pa.float32())
+    kinds = [
+        runs,
+        pa.struct([("a", runs)]),
+        pa.union([pa.field("u", runs)], mode),
+        pa.dictionary(pa.int8(), runs),
+        pa.uuid(),
+    ]
+    kinds += [
+        pa.list_(runs),
+        pa.list_(runs, 2),
+        pa.large_list(runs),
+        pa.large_list_view(runs),
+        pa.map_(pa.string(), runs),
+    ]
+    batch = no_rows(pa.field(str(index), kind) for index, kind in enumerate(kinds))
+    assert (batch.num_rows, batch.schema.types) == (0, kinds)
+    batch.validate(full=True)
+    # Of the union it is said that it cannot be checked, and of the others nothing.
+    assert {(finding.code, finding.field) for finding in datacheck.scan(batch).findings} == {("DC005", "2")}

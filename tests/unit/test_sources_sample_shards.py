@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import struct
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from source_files import inspect, read_batches
 
 import datacheck
+from datacheck.errors import OutputError
 
 NAN = np.nan
 
@@ -125,6 +129,131 @@ def test_a_missing_index_or_shard_is_a_finding(missing: str, tmp_path: Path) -> 
     assert "DC912" in codes or missing == "index.json"
 
 
+MIXED = {"n": "int", "x": "float32", "free": "ndarray", "t": "str", "j": "json", "d": "str_decimal", "img": "jpeg"}
+
+
+def mixed_rows(num_rows: int = 12) -> list[list[bytes]]:
+    """Samples of several encodings, of which every fourth has a NaN in ``x`` and in ``free``."""
+    rows = []
+    for index in range(num_rows):
+        bad = NAN if index % 4 == 1 else float(index)
+        free = bytes([34, (2 << 2) | 0, 1, 2]) + f4(1, bad)
+        fixed = [struct.pack("<q", index), f4(bad), free, b"t%d" % index]
+        rows.append([*fixed, b'{"a":  [1.50]}', b"1.10", b"\xff\xd8 not decoded"])
+    return rows
+
+
+def published_samples(folder: Path) -> list[bytes]:
+    """The bytes of each sample of a dataset, by its index alone."""
+    samples = []
+    for shard in json.loads((folder / "index.json").read_text())["shards"]:
+        content = (folder / shard["raw_data"]["basename"]).read_bytes()
+        assert len(content) == shard["raw_data"]["bytes"]
+        places = struct.unpack_from(f"<{shard['samples'] + 1}I", content, 4)
+        header = json.loads(content[4 * (shard["samples"] + 2) : places[0]])
+        assert header == {key: value for key, value in shard.items() if key in header}
+        samples += [content[start:stop] for start, stop in itertools.pairwise(places)]
+    return samples
+
+
+def run_mds(path: Path, output: Path, *, workers: int = 1, format: str | None = None, **pipeline: Any) -> Any:  # noqa: A002
+    target = {"path": str(output), **({} if format is None else {"format": format})}
+    clean = [{"action": "report", "codes": "DC601"}, *pipeline.pop("clean", [])]
+    settings = {"version": 1, "otherwise": "drop_row", "inputs": {"train": str(path)}, "output": target, "clean": clean}
+    output.with_suffix(".yaml").write_text(json.dumps({**settings, **pipeline}))
+    return datacheck.run(output.with_suffix(".yaml"), workers=workers)
+
+
+def test_kept_samples_are_copied_and_an_index_names_the_shards(tmp_path: Path) -> None:
+    rows = mixed_rows()
+    folder = write_mds(tmp_path / "m", MIXED, rows)
+    sizes = [MIXED[name] in ("int", "float32") for name in MIXED]
+    kept = [sample(row, sizes) for index, row in enumerate(rows) if index % 4 != 1]
+    report = run_mds(folder, tmp_path / "out", otherwise="quarantine")
+    assert [report.totals()[name] for name in ("num_kept", "num_quarantined")] == [9, 3]
+    assert published_samples(tmp_path / "out" / "train") == kept
+    quarantined = pq.read_table(next((tmp_path / "out" / "quarantine" / "train").iterdir())).to_pydict()
+    assert (quarantined["n"], quarantined["row"]) == ([1, 5, 9], [1, 5, 9])
+    assert np.isnan(quarantined["x"]).all()
+
+
+def test_a_repaired_field_is_encoded_anew_and_the_others_stay(tmp_path: Path) -> None:
+    rows = mixed_rows()
+    folder = write_mds(tmp_path / "m", MIXED, rows)
+    run_mds(
+        folder, tmp_path / "out", clean=[{"action": "nan_to_num", "nan": 7}, {"action": "drop_field", "fields": "d"}]
+    )
+    names = [name for name in MIXED if name != "d"]
+    for row in rows:
+        if np.isnan(np.frombuffer(row[1], "<f4")[0]):
+            row[1:3] = f4(7), row[2][:4] + f4(1, 7)
+        del row[5]
+    expected = [sample(row, [MIXED[name] in ("int", "float32") for name in names]) for row in rows]
+    assert published_samples(tmp_path / "out" / "train") == expected
+
+
+def test_any_number_of_workers_publishes_the_same_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shards = []
+    for number in range(3):
+        write_mds(folder, MIXED, mixed_rows(5 + number), name=f"shard.{number:05}.mds")
+        shards += json.loads((folder / "index.json").read_text())["shards"]
+    (folder / "index.json").write_text(json.dumps({"shards": shards, "version": 2}))
+    contents = []
+    for workers in (1, 3):
+        output = tmp_path / f"out{workers}"
+        run_mds(folder, output, workers=workers)
+        contents.append({path.name: path.read_bytes() for path in (output / "train").iterdir()})
+    assert len(contents[0]) == 4
+    assert contents[0] == contents[1]
+
+
+def test_a_shard_of_which_nothing_is_kept_is_not_published(tmp_path: Path) -> None:
+    folder = write_mds(tmp_path / "m", {"x": "float32"}, [[f4(NAN)]])
+    report = run_mds(folder, tmp_path / "out")
+    assert [report.totals()[name] for name in ("num_kept", "num_dropped")] == [0, 1]
+    assert not (tmp_path / "out" / "train").exists()
+
+
+def test_rows_of_other_formats_become_samples(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "x": pa.array([1.5, 2.5], pa.float32()),
+            "ids": pa.array([[1, 2, 3], [4]], pa.list_(pa.int64())),
+            "pair": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float64(), 2)),
+            "text": ["a", "\u00e9"],
+            "raw": [b"\0", b""],
+            "deep": [{"a": [None]}, {"a": [1]}],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    run_mds(tmp_path / "t.parquet", tmp_path / "out", format="mds", otherwise="report")
+    (shard,) = json.loads((tmp_path / "out" / "train" / "index.json").read_text())["shards"]
+    kinds = dict(zip(shard["column_names"], shard["column_encodings"], strict=True))
+    expected = ["float32", "ndarray:int64", "ndarray:float64:2", "str", "bytes", "json"]
+    assert kinds == dict(zip(table.column_names, expected, strict=True))
+    info = inspect(next((tmp_path / "out" / "train").glob("*.mds")))
+    (batch,) = read_batches(info)
+    read = {
+        column.name: column.data.tolist() if isinstance(column.data, np.ndarray) else column.data.to_pylist()
+        for column in batch.columns
+    }
+    assert read == table.to_pydict()
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        (pa.array([1.5, None]), "MDS cannot hold the null in 'x'; impute it or drop the row, or write parquet"),
+        (pa.array([True]), "column 'x' is bool; MDS has no encoding for it: cast it, or write parquet"),
+    ],
+)
+def test_what_mds_cannot_hold_is_refused(column: pa.Array, problem: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": column}), tmp_path / "t.parquet")
+    with pytest.raises(OutputError, match=problem):
+        run_mds(tmp_path / "t.parquet", tmp_path / "out", format="mds", otherwise="report")
+
+
 def write_litdata(folder: Path, data_format: list[str], rows: list[list[bytes]], **config: Any) -> Path:
     folder.mkdir()
     content = shard_bytes([sample(row, [False] * len(row)) for row in rows])
@@ -152,7 +281,7 @@ def test_chunks_of_litdata_are_read(tmp_path: Path) -> None:
     assert found(folder) == [("DC005", "f5", 1), ("DC101", "f0[]", 3), ("DC102", "f2", 3)]
     assert datacheck.scan(tmp_path).num_rows == 3
     (folder / "chunk-0-0.bin").unlink()
-    assert [code for code, *_ in found(folder)] == ["DC902"]
+    assert [code for code, *_ in found(folder)] == ["DC911"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import uuid
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import datacheck
 from datacheck import ReadOptions
+from datacheck.sources.deleted_rows import read_bitmap
 from datacheck.sources.discover import discover
 
 PROTOCOL = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}
@@ -112,10 +119,17 @@ def test_a_checkpoint_stands_for_the_commits_before_it(delta: Path) -> None:
 @pytest.mark.parametrize(
     ("action", "problem"),
     [
-        (add("../secret.parquet"), "leads out of its folder"),
-        (add("/etc/passwd"), "leads out of its folder"),
-        (add("s3://other/x.parquet"), "leads out of its folder"),
-        (add("day=2/b.parquet", deletionVector={"storageType": "u"}), "deletion vectors"),
+        (add("../secret.parquet"), "outside its folder"),
+        (add("/etc/passwd"), "outside its folder"),
+        (add("s3://other/x.parquet"), "outside its folder"),
+        (add("day=2/b.parquet", deletionVector={"storageType": "u"}), "cannot be read"),
+        (
+            add(
+                "day=2/b.parquet",
+                deletionVector={"storageType": "p", "pathOrInlineDv": "/x", "sizeInBytes": 1, "cardinality": 1},
+            ),
+            "lies outside the table",
+        ),
         (metadata(**{"delta.columnMapping.mode": "name"}), "maps the names of its columns"),
         ({"protocol": {"minReaderVersion": 3, "readerFeatures": ["timeTravel\n"]}}, "timeTravel"),
         ({"protocol": {"minReaderVersion": 4}}, "version 4 of the protocol"),
@@ -132,7 +146,9 @@ def test_what_a_log_asks_for_and_is_not_known_is_refused(delta: Path, action: An
 
 def test_a_missing_commit_or_file_is_a_finding(delta: Path) -> None:
     (delta / "day=2" / "b.parquet").unlink()
-    assert ("DC902", "b.parquet", 1) in scan(delta)[1]
+    (finding,) = [one for one in datacheck.scan(delta).findings if one.uri.endswith("b.parquet")]
+    assert (finding.code, finding.num_violations) == ("DC911", 1)
+    assert "no such file, and the log or index of its dataset names it; fetch or restore it" in finding.detail
     (delta / "_delta_log" / f"{1:020}.json").unlink()
     (finding,) = datacheck.scan(delta).findings
     assert "commit 1 of the log is missing" in finding.detail
@@ -215,8 +231,9 @@ def test_an_iceberg_table_has_the_files_of_its_snapshot_wherever_it_lies_now(ice
     ("files", "problem"),
     [
         ([(1, 0, "s3://elsewhere/x.parquet")], "not below its location"),
-        ([(1, 0, f"{LOCATION}/../../x.parquet")], "leads out of its folder"),
-        ([(1, 1, f"{LOCATION}/data/deletes.parquet")], "deleted by 1 delete file"),
+        ([(1, 0, f"{LOCATION}/../../x.parquet")], "outside its folder"),
+        ([(1, 2, f"{LOCATION}/data/deletes.parquet")], "log cannot be read"),
+        ([(1, 1, f"{LOCATION}/data/gone.parquet")], "log cannot be read"),
         ([], "has no files"),
     ],
 )
@@ -227,7 +244,155 @@ def test_what_a_snapshot_names_and_is_not_followed_is_refused(iceberg: Path, fil
     assert problem in finding.detail
 
 
+def test_rows_that_an_iceberg_table_deletes_by_position_are_not_read(iceberg: Path) -> None:
+    write_rows(iceberg / "data" / "a.parquet", np.nan, 1.0, np.nan, 2.0, np.inf)
+    paths = [f"{LOCATION}/data/{name}.parquet" for name in "aab"]
+    pq.write_table(pa.table({"file_path": paths, "pos": [0, 4, 0]}), iceberg / "data" / "p.parquet")
+    files = [(1, 0, f"{LOCATION}/data/{name}.parquet") for name in "ab"]
+    write_snapshot(iceberg, 3, [*files, (1, 1, f"{LOCATION}/data/p.parquet")])
+    report = datacheck.scan(iceberg)
+    found = [(one.code, Path(one.uri).name, [example.row for example in one.examples]) for one in report.findings]
+    assert found == [("DC101", "a.parquet", [2]), ("DC306", "b.parquet", [])]
+    assert report.num_rows == 3
+
+
 def test_metadata_of_a_later_version_are_refused(iceberg: Path) -> None:
     write_snapshot(iceberg, 3, [(1, 0, f"{LOCATION}/data/b.parquet")], **{"format-version": 4})
     (finding,) = datacheck.scan(iceberg).findings
     assert "version 4 of the Iceberg format" in finding.detail
+
+
+# Rows that are deleted without writing files again
+
+
+def roaring(rows: list[int], kind: str) -> bytes:
+    """A 64-bit Roaring bitmap with its magic number, with containers of one kind, as Delta has it."""
+    by_high: dict[int, list[int]] = {}
+    for row in sorted(set(rows)):
+        by_high.setdefault(row >> 32, []).append(row & 0xFFFF_FFFF)
+    out = struct.pack("<Iq", 1681511377, len(by_high))
+    for high, low in by_high.items():
+        by_key: dict[int, list[int]] = {}
+        for row in low:
+            by_key.setdefault(row >> 16, []).append(row & 0xFFFF)
+        count = len(by_key)
+        heads = b"".join(struct.pack("<HH", key, len(values) - 1) for key, values in by_key.items())
+        bodies = []
+        for values in by_key.values():
+            if kind == "runs":
+                runs = [(value, 0) for value in values]
+                bodies.append(struct.pack("<H", len(runs)) + b"".join(struct.pack("<HH", *run) for run in runs))
+            elif len(values) > 4096:
+                bits = np.zeros(1 << 16, np.uint8)
+                bits[values] = 1
+                bodies.append(np.packbits(bits, bitorder="little").tobytes())
+            else:
+                bodies.append(np.array(values, "<u2").tobytes())
+        if kind == "runs":
+            flags = np.packbits(np.ones(count, np.uint8), bitorder="little").tobytes()
+            out += struct.pack("<I", high) + struct.pack("<I", 12347 | (count - 1) << 16) + flags + heads
+            out += bytes(4 * count) if count >= 4 else b""
+        else:
+            out += struct.pack("<I", high) + struct.pack("<II", 12346, count) + heads + bytes(4 * count)
+        out += b"".join(bodies)
+    return out
+
+
+def z85(data: bytes) -> str:
+    digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    data += bytes(-len(data) % 4)
+    text = ""
+    for start in range(0, len(data), 4):
+        number = int.from_bytes(data[start : start + 4], "big")
+        text += "".join(digits[number // 85**power % 85] for power in range(4, -1, -1))
+    return text
+
+
+def vector(table: Path, rows: list[int], where: str, kind: str = "arrays") -> dict[str, Any]:
+    """The record of a deletion vector, which is written to a file where it is not in the log."""
+    data = roaring(rows, kind)
+    record = {"sizeInBytes": len(data), "cardinality": len(set(rows))}
+    if where == "log":
+        return {"storageType": "i", "pathOrInlineDv": z85(data), **record}
+    name = uuid.UUID(int=1234)
+    (table / "ab").mkdir(exist_ok=True)
+    path = table / "ab" / f"deletion_vector_{name}.bin"
+    before = path.read_bytes() if path.exists() else b"\1"
+    path.write_bytes(before + struct.pack(">I", len(data)) + data + struct.pack(">I", zlib.crc32(data)))
+    return {"storageType": "u", "pathOrInlineDv": f"ab{z85(name.bytes)}", "offset": len(before), **record}
+
+
+@pytest.mark.parametrize("where", ["log", "file"])
+@pytest.mark.parametrize("kind", ["arrays", "runs"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_that_a_deletion_vector_deletes_are_not_read(kind: str, where: str, workers: int, tmp_path: Path) -> None:
+    values = np.where(np.arange(9000) % 3 == 0, np.nan, 1.0)
+    pq.write_table(pa.table({"x": values}), tmp_path / "a.parquet", row_group_size=1000)
+    deleted = [row for row in range(9000) if row % 3 == 0 and row not in (300, 6003)] + [1, 8999]
+    commit(tmp_path, 0, metadata(), add("a.parquet", "1"), {"protocol": {"minReaderVersion": 3}})
+    commit(
+        tmp_path, 1, remove("a.parquet"), add("a.parquet", "1", deletionVector=vector(tmp_path, deleted, where, kind))
+    )
+    report = datacheck.scan(tmp_path, workers=workers)
+    (finding,) = report.findings
+    assert (finding.code, finding.num_violations, [one.row for one in finding.examples]) == ("DC101", 2, [300, 6003])
+    assert report.num_rows == finding.num_checked == 9000 - len(deleted)
+    whole = datacheck.scan(tmp_path, options=ReadOptions(table_version=0))
+    assert (whole.findings[0].num_violations, whole.num_rows) == (3000, 9000)
+
+
+def test_the_vectors_of_several_files_share_a_file(tmp_path: Path) -> None:
+    commit(tmp_path, 0, metadata(), {"protocol": {"minReaderVersion": 3}})
+    expected = []
+    for number, where in enumerate(("file", "log", "file", "", "file"), 1):
+        name, num_rows = f"{number}.parquet", 7 * number
+        pq.write_table(pa.table({"x": [np.nan] * num_rows}), tmp_path / name)
+        deleted = list(range(0, num_rows, number + 1)) if where else []
+        kinds = {"deletionVector": vector(tmp_path, deleted, where, ["arrays", "runs"][number % 2])} if where else {}
+        commit(tmp_path, number, add(name, "1", **kinds))
+        expected.append((name, num_rows - len(deleted)))
+    found = [
+        (Path(one.uri).name, one.num_violations) for one in datacheck.scan(tmp_path).findings if one.code == "DC101"
+    ]
+    assert sorted(found) == expected
+
+
+@given(
+    st.sets(st.integers(0, 1 << 18) | st.integers(1 << 32, (1 << 32) + 99), max_size=300),
+    st.sampled_from(["arrays", "runs"]),
+)
+def test_bitmaps_of_deleted_rows(rows: set[int], kind: str) -> None:
+    assert read_bitmap(roaring(list(rows), kind)).tolist() == sorted(rows)
+
+
+def test_a_dense_bitmap() -> None:
+    assert read_bitmap(roaring(list(range(0, 200_000, 3)), "arrays")).tolist() == list(range(0, 200_000, 3))
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "another number"])
+def test_a_deletion_vector_that_cannot_be_read_is_a_finding(damage: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0, 2.0, np.nan]}), tmp_path / "a.parquet")
+    record = vector(tmp_path, [0, 2], "file")
+    (path,) = (tmp_path / "ab").iterdir()
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-5])
+    elif damage == "changed":
+        path.write_bytes(path.read_bytes()[:30] + b"x" + path.read_bytes()[31:])
+    else:
+        record["cardinality"] = 7
+    commit(tmp_path, 0, metadata(), add("a.parquet", "1", deletionVector=record))
+    report = datacheck.scan(tmp_path)
+    assert [finding.code for finding in report.findings] == ["DC914"]
+    assert "deletion vector" in report.findings[0].message
+
+
+def test_random_bytes_are_no_bitmap() -> None:
+    random = np.random.default_rng(0)
+    for size in range(0, 200, 3):
+        data = roaring(list(range(0, 400, 7)), "runs")
+        spot = int(random.integers(0, len(data)))
+        for damaged in (random.bytes(size), data[:size], data[:spot] + random.bytes(4) + data[spot + 4 :]):
+            with suppress(ValueError, struct.error, IndexError):
+                read_bitmap(damaged)

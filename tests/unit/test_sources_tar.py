@@ -17,6 +17,7 @@ from source_files import inspect, read_batches
 
 import datacheck
 from datacheck.sources import tar as tar_module
+from datacheck.sources.tar_members import checksum_of
 
 pytest.importorskip("msgspec")
 
@@ -148,8 +149,11 @@ def test_members_of_one_key_that_lie_apart_are_found(tmp_path: Path) -> None:
 )
 def test_a_member_that_cannot_be_decoded_is_named(name: str, content: bytes, problem: str, tmp_path: Path) -> None:
     path = save(tmp_path / "a.tar", tar_bytes([*make_members(3), (name, content)]))
-    finding = next(one for one in datacheck.scan(path).findings if one.code == "DC601")
+    (finding,) = [
+        one for one in datacheck.scan(path).findings if one.code in ("DC601", "DC107") or one.field == "json.score"
+    ]
     assert (finding.field, finding.examples[0].row) == (name.partition(".")[2], 3)
+    assert finding.num_checked == (1 if name.endswith(".txt") else 4)
     assert problem in finding.message
 
 
@@ -165,6 +169,31 @@ def test_code_is_not_looked_into_and_links_are_not_followed(tmp_path: Path) -> N
     path = save(tmp_path / "a.tar", stream.getvalue())
     codes = {(one.code, one.field) for one in datacheck.scan(path).findings}
     assert {("DC601", "txt"), ("DC008", "pkl")} <= codes
+
+
+@pytest.mark.parametrize("num_blocks", [0, 2, None])
+def test_sparse_members_are_named_and_those_after_them_are_read(num_blocks: int | None, tmp_path: Path) -> None:
+    """As GNU tar writes them: blocks of a map between the header and the data, or keys in a header of POSIX."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("GNUSparseFile.17/x.npy" if num_blocks is None else "x.npy")
+        info.size = 1000
+        if num_blocks is None:
+            info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.name": "x.npy", "GNU.sparse.realsize": "99999"}
+            archive.addfile(info, io.BytesIO(bytes(1000)))
+        else:
+            header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+            header[156:157], header[482] = b"S", num_blocks > 0
+            header[148:156] = b"%06o\0 " % checksum_of(bytes(header))
+            blocks = [bytes(504) + bytes([number + 1 < num_blocks]) + bytes(7) for number in range(num_blocks)]
+            stream.write(b"".join([bytes(header), *blocks, bytes(1024)]))
+        archive.addfile(tarfile.TarInfo("y.npy"))
+    before = stream.getvalue()
+    path = save(tmp_path / "a.tar", before[: before.rindex(b"y.npy")] + tar_bytes([("y.npy", npy([1.0, np.nan]))]))
+    report = datacheck.scan(path)
+    assert {one.code: one.num_checked for one in report.findings} == {"DC101": 2, "DC601": 2}
+    assert [one.examples[0].member for one in report.findings if one.code == "DC601"] == ["x.npy"]
+    assert "sparse" in next(one.message for one in report.findings if one.code == "DC601")
 
 
 def test_images_in_a_shard_are_looked_into(tmp_path: Path) -> None:
@@ -294,3 +323,22 @@ def test_it_reads_what_webdataset_reads(tmp_path: Path) -> None:
         names = [column.name for column in batch.columns[1:] if column.data[row].is_valid]  # type: ignore[union-attr]
         ours.append((batch.columns[0].data[row].as_py(), sorted(map(str, names))))
     assert ours == theirs
+
+
+def test_a_finding_names_the_sample_and_its_member(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(12):
+            array = io.BytesIO()
+            np.save(array, np.array([np.nan if number in (3, 8) else 0.0, 1.0], np.float32))
+            score = b'{"score": NaN}' if number == 5 else b'{"score": 1.0}'
+            for suffix, content in (("npy", array.getvalue()), ("meta.json", score)):
+                info = tarfile.TarInfo(f"train/n{number:02}.{suffix}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    report = datacheck.scan(path)
+    assert [finding.message for finding in report.findings] == [
+        f"2 of 24 values are NaN in 'npy[]' ({path}, rows 3, 8, members train/n03.npy, train/n08.npy)",
+        f"1 of 12 values are NaN in 'meta.json.score' ({path}, row 5, member train/n05.meta.json)",
+    ]
+    assert datacheck.Report.from_dict(report.to_dict()).findings == report.findings

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from source_files import example, shrink_units, tfrecord_bytes
 
 import datacheck
 from datacheck import ReadOptions
+from datacheck.errors import OutputError
+from datacheck.sources.tf_example import ExampleColumns, example_class, layout_of, sequence_class
+from datacheck.sources.tf_template import read_by_template
 
 pytest.importorskip("google_crc32c")
 pytest.importorskip("google.protobuf")
@@ -123,15 +129,54 @@ def test_features_that_are_missing_or_of_another_type_are_named(tmp_path: Path) 
 
 
 def test_sequences_are_lists_of_lists(tmp_path: Path) -> None:
-    from datacheck.sources.tf_example import sequence_class
-
-    made = sequence_class()()
-    made.context.feature["id"].int64_list.value.append(7)
-    for values in ([1.0], [2.0, NAN]):
-        made.feature_lists.feature_list["frames"].feature.add().float_list.value.extend(values)
-    (tmp_path / "a.tfrecord").write_bytes(tfrecord_bytes([made.SerializeToString()] * 2))
+    (tmp_path / "a.tfrecord").write_bytes(tfrecord_bytes([sequence([1.0], [2.0, NAN])] * 2))
     (finding,) = datacheck.scan(tmp_path / "a.tfrecord").findings
     assert (finding.field, finding.num_violations, finding.examples[0].index) == ("frames[][]", 2, (1, 1))
+
+
+def sequence(*steps: Sequence[float], words: Sequence[bytes] = ()) -> bytes:
+    made = sequence_class()()
+    made.context.feature["id"].int64_list.value.append(7)
+    for step in steps:
+        made.feature_lists.feature_list["frames"].feature.add().float_list.value.extend(step)
+    for word in words:
+        made.feature_lists.feature_list["words"].feature.add().bytes_list.value.append(word)
+    return bytes(made.SerializeToString())
+
+
+def test_steps_are_repaired_where_they_are_and_other_records_are_copied(tmp_path: Path) -> None:
+    words = [b"a", b"b"]
+    records = [sequence([1.0], [2.0, NAN], words=words), sequence(words=words), sequence([3.0], words=words)]
+    (tmp_path / "a.tfrecord").write_bytes(tfrecord_bytes(records))
+    (tmp_path / "p.yaml").write_text(
+        "version: 1\ninputs: {train: a.tfrecord}\noutput: {path: out}\n"
+        "clean: [{codes: DC101, action: impute, strategy: constant, value: 0.5}, {codes: DC108, action: report}]\n"
+    )
+    assert datacheck.run(tmp_path / "p.yaml").ok
+    (written,) = (tmp_path / "out" / "train").glob("*.tfrecord")
+    first, *others = _frames(written.read_bytes())
+    parse = sequence_class().FromString
+    assert parse(first) == parse(sequence([1.0], [2.0, 0.5], words=words))
+    assert others == records[1:]
+
+
+def test_ragged_lists_of_lists_become_steps(tmp_path: Path) -> None:
+    pytest.importorskip("msgspec")
+    pipeline = "version: 1\ninputs: {train: a.jsonl}\noutput: {path: out, format: tfrecord}\nclean: []\n"
+    (tmp_path / "p.yaml").write_text(pipeline)
+    (tmp_path / "a.jsonl").write_text('{"x": [[1, 2], [3]]}\n')
+    assert datacheck.run(tmp_path / "p.yaml").ok
+    (written,) = (tmp_path / "out" / "train").glob("*.tfrecord")
+    steps = sequence_class().FromString(*_frames(written.read_bytes())).feature_lists.feature_list["x"].feature
+    assert [list(step.int64_list.value) for step in steps] == [[1, 2], [3]]
+    for text, problem in (
+        ('{"x": [1, null]}', "cannot hold the nulls in 'x'"),
+        ('{"x": [[[1], []]]}', "cannot hold 'x'"),
+    ):
+        (tmp_path / "a.jsonl").write_text(text)
+        (tmp_path / "p.yaml").write_text(pipeline.replace("[]", "[{codes: DC1, action: report}]"))
+        with pytest.raises(OutputError, match=problem):
+            datacheck.run(tmp_path / "p.yaml", overwrite=True)
 
 
 def test_records_of_another_kind_are_not_looked_into(tmp_path: Path) -> None:
@@ -188,3 +233,50 @@ def test_a_table_is_written_as_examples(tmp_path: Path) -> None:
     assert datacheck.run(tmp_path / "p.yaml").ok
     (written,) = (tmp_path / "out" / "train").glob("*.tfrecord")
     assert _frames(written.read_bytes())[0] == example(x=1.5, n=1, t=b"a", l=[1.0, 2.0])
+
+
+# Records that differ in their values only
+
+
+def example_of(features: dict[str, Any]) -> bytes:
+    made = example_class()()
+    for name, (kind, values) in features.items():
+        getattr(made.features.feature[name], kind).value.extend(values)
+    return made.SerializeToString(deterministic=True)
+
+
+def built(records: list[bytes], *, at_once: bool) -> list[Any]:
+    builder = ExampleColumns(layout_of(records[:4]), None)
+    parsed = builder.add_all(records) if at_once else [builder.add(record) for record in records]
+    columns, faults = builder.columns()
+    described = [(fault.code, fault.field, fault.rows.tolist()) for fault in faults]
+    return [parsed, [(column.name, column.data.type, column.data.to_pylist()) for column in columns], described]
+
+
+@given(data=st.data(), num_records=st.integers(1, 12), is_regular=st.booleans())
+def test_reading_all_at_once_is_reading_one_by_one(data: st.DataObject, num_records: int, is_regular: bool) -> None:
+    lengths = {"floats": data.draw(st.integers(1, 3)), "ids": data.draw(st.integers(1, 3)), "raw": 1}
+    floats = st.floats(width=32, allow_nan=False)
+    records = []
+    for _ in range(num_records):
+        counts = lengths if is_regular else {name: data.draw(st.integers(0, 2)) for name in lengths}
+        ids = st.integers(0, 127) if is_regular else st.integers(-(2**63), 2**63 - 1)
+        raw = st.binary(min_size=3, max_size=3 if is_regular else 5)
+        sizes = {"floats": floats, "ids": ids, "raw": raw}
+        kinds = {"floats": "float_list", "ids": "int64_list", "raw": "bytes_list"}
+        drawn = {
+            name: (kinds[name], data.draw(st.lists(values, min_size=counts[name], max_size=counts[name])))
+            for name, values in sizes.items()
+        }
+        records.append(example_of({name: one for name, one in drawn.items() if one[1]}))
+    if is_regular:
+        assert read_by_template(records) is not None
+    assert built(records, at_once=True) == built(records, at_once=False)
+
+
+@pytest.mark.parametrize("at", range(0, 60, 3))
+def test_a_damaged_record_among_equal_ones_is_seen(at: int) -> None:
+    whole = [example_of({"x": ("float_list", [1.0, 2.0]), "label": ("int64_list", [3])}) for _ in range(5)]
+    at %= len(whole[0])
+    whole[3] = whole[3][:at] + bytes([whole[3][at] ^ 0x90]) + whole[3][at + 1 :]
+    assert built(whole, at_once=True) == built(whole, at_once=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from datacheck.storage import storage_of
 from datacheck.storage.local import LocalStorage
+from datacheck.storage.ranges import RangeFile
 
 LOCAL = LocalStorage()
 
@@ -93,15 +95,15 @@ def test_moved_files_get_the_folders_that_they_need(tmp_path: Path) -> None:
 
 def test_a_lock_is_exclusive_until_it_is_released(tmp_path: Path, run_python: Callable[[str], str]) -> None:
     path = str(tmp_path / "lock")
-    release = LOCAL.lock(path)
+    lock = LOCAL.lock(path)
     program = (
         "from datacheck.storage.local import LocalStorage\n"
         f"try: LocalStorage().lock({path!r})\n"
         "except BlockingIOError as error: print(error.filename2)\n"
     )
     assert run_python(program).strip() == str(os.getpid())
-    release()
-    release()
+    lock.release()
+    lock.release()
     assert run_python(program).strip() == ""
 
 
@@ -114,3 +116,26 @@ def test_a_lock_does_not_follow_a_link(tmp_path: Path) -> None:
 def test_deleting_what_is_gone_does_nothing(tmp_path: Path) -> None:
     LOCAL.delete(str(tmp_path / "gone"))
     LOCAL.delete_folder(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("num_first", [0, 64 << 10])
+def test_the_end_of_a_file_is_asked_for_once(num_first: int) -> None:
+    content = random.Random(0).randbytes(300_001)
+    asked: list[tuple[int, int]] = []
+
+    def fetch(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return content[start:stop]
+
+    file = RangeFile(len(content), content[:num_first], fetch)
+    assert [file.read_at(300_001 - length, length) for length in (8, 3000, 64 << 10)] == [
+        content[-8:],
+        content[-3000:],
+        content[-(64 << 10) :],
+    ]
+    file.seek(-100, 2)
+    assert file.read() == content[-100:]
+    assert asked == [(300_001 - (64 << 10), 300_001)]
+    assert file.read_at(200_000, 200_000) == content[200_000:]
+    file.seek(0)
+    assert file.read() == content

@@ -122,3 +122,53 @@ def test_mistakes_are_one_clear_line(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_page_of_the_run_shows_its_curves_and_diagnoses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "</pre><script>alert(1)</script>"
+    write(
+        tmp_path,
+        *(step(number, float(number), loss=1 / number, grad_norm=2.0, loss_scale=65536.0) for number in range(1, 30)),
+        {"event": "trip", "time": 31.0, "step": 30, "message": f"DC450 the loss is non-finite {hostile}"},
+        {
+            "event": "diagnosis",
+            "time": 31.0,
+            "step": 30,
+            "headline": "DC402 log",
+            "text": f"DC402 log\n  path {hostile}",
+        },
+        {"event": "action", "time": 31.0, "step": 30, "action": "skip"},
+        {"event": "bad_sample", "time": 31.0, "index": 7, "message": "sample 7: DC101 nan"},
+        step(30, 31.0, loss="nan", grad_norm="inf", loss_scale=65536.0, trips=1, bad_samples=1),
+    )
+    page = tmp_path / "page.html"
+    assert main(["watch", str(tmp_path), "--html", str(page)]) == 0
+    assert capsys.readouterr().out == ""
+    text = page.read_text(encoding="utf-8")
+    for part in (
+        "1 anomaly, running",
+        "Loss by step",
+        "Gradient norm",
+        "Loss scale",
+        "nan at step 30",
+        "sample 7: DC101 nan",
+    ):
+        assert part in text
+    assert text.count("anomaly at step 30") == 3
+    assert "path &lt;/pre&gt;" in text
+    assert "<script" not in text
+
+
+def test_the_curves_of_a_long_run_are_thinned_out_but_keep_what_is_non_finite(tmp_path: Path) -> None:
+    values = ["nan" if number == 4321 else 1.0 for number in range(10_000)]
+    write(tmp_path, *(step(number, float(number), loss=value) for number, value in enumerate(values)))
+    curve = RunReader(tmp_path).read().curves["loss"]
+    assert len(curve) <= 2000
+    assert (curve[0][0], curve[-1][0]) == (0, 9999)
+    assert [number for number, value in curve if value != 1.0] == [4321]
+
+
+def test_a_page_without_a_step_says_so(tmp_path: Path) -> None:
+    write(tmp_path, {"event": "start", "time": 1.0, "model": "Net", "num_parameters": 1})
+    assert main(["watch", str(tmp_path), "--html", str(tmp_path / "page.html")]) == 0
+    assert "No anomaly, running" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from datacheck.cleaning.fit.frequencies import DEFAULT_MAX_DISTINCT, Frequencies
 from datacheck.cleaning.fit.quantiles import DEFAULT_MEMORY_BOUND, Quantiles
 from datacheck.cleaning.fit.statistics import Learned, StatisticName
 from datacheck.cleaning.masks import as_features, code_mask, describe_field, find_unusable
-from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
+from datacheck.cleaning.plan import CleaningPlan, Step
 from datacheck.cleaning.rules import Clip, Impute, Scalar
 from datacheck.cleaning.values import dtype_family
 from datacheck.errors import CleaningError
@@ -23,8 +23,6 @@ from datacheck.leaves import FLOAT_FORMATS, BoolArray, Leaf
 from datacheck.numerics import to_float
 from datacheck.schema.model import Field
 from datacheck.text import count
-
-__all__ = ["Accumulator", "MemoryLimits", "statistic_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -45,9 +43,9 @@ class MemoryLimits:
     @classmethod
     def shared(cls, plan: CleaningPlan) -> MemoryLimits:
         """The default, or less if many fields of a validated plan keep values."""
-        steps = (plan.repairs_for(path) for path in plan.paths)
         keepers = sum(
-            any(is_learned(step.rule) and statistic_of(step) in _KEEPERS for step in found) for found in steps
+            any(plan.learns(step.rule, path) and statistic_of(step) in _KEEPERS for step in plan.repairs_for(path))
+            for path in plan.all_paths
         )
         return cls(kept_bytes=min(DEFAULT_MEMORY_BOUND, _KEPT_BYTES_TOGETHER // max(keepers, 1)))
 
@@ -169,6 +167,7 @@ class Accumulator:
             raise CleaningError(
                 f"{self.step.location}: the median of {self.name} is {float(median)!r}, which {self.dtype} cannot hold; "
                 "use most_frequent or a constant"
+                + ("" if self.step.rule.fields else ", or say which 'fields' the rule is for")
             )
         return int(median)
 

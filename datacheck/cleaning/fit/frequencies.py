@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.cleaning.rules import Scalar
 from datacheck.errors import CleaningError
-
-__all__ = ["DEFAULT_MAX_DISTINCT", "Frequencies"]
 
 #: How many distinct values of one field are counted.
 DEFAULT_MAX_DISTINCT = 1 << 20

@@ -1,10 +1,10 @@
 """Learning statistics from the training split: batch by batch, in parts that merge.
 
-A rule's statistic is learned from data that was repaired by the rules before it, so a field with two learned rules takes
-two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`). In each pass: ``learn`` every batch, ``merge`` the
-results of a unit in the order of its batches and those of all units in the order of units, ``finish``, and pass the
-statistics to the learner of the next pass. Sums and counts are exact, so they depend neither on that order nor on how
-the data is split; quantiles do only beyond the memory limit.
+A rule's statistic is learned from data that was repaired by the rules before it, so a field with two learned rules
+takes two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`); the columns of a field are learned side by
+side. In each pass: ``learn`` every batch, ``merge`` the results of a unit in the order of its batches and those of all
+units in the order of units, ``finish``, and pass the statistics to the learner of the next pass. Sums and counts are
+exact, so they depend neither on that order nor on how the data is split; quantiles do only beyond the memory limit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datacheck.cleaning.fit.accumulator import Accumulator, MemoryLimits
 from datacheck.cleaning.fit.statistics import Learned, LearnedFrom, Statistics
 from datacheck.cleaning.leaf_repair import LeafRepair
 from datacheck.cleaning.masks import find_broken_rule, is_container, require_features, resolve_leaf
+from datacheck.cleaning.part_repairs import PartRepairs
 from datacheck.cleaning.plan import CleaningPlan, Step, is_learned
 from datacheck.cleaning.rules import Clip, Impute
 from datacheck.cleaning.values import find_incompatibility
@@ -25,8 +26,6 @@ from datacheck.cleaning.violations import BatchViolations
 from datacheck.errors import CleaningError
 from datacheck.leaves import Leaf, Regular
 from datacheck.schema.model import Field, Schema
-
-__all__ = ["Learner", "PartialStatistics"]
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Learner:
         partial = PartialStatistics(batch.num_rows if batch.counts_rows else 0)
         for column_index, column in enumerate(batch.columns):
             for leaf_index, leaf in enumerate(column.leaves() if self.plan.may_repair(column) else ()):
-                if leaf.values is not None and self.plan.repairs_for(leaf.path):
+                if leaf.values is not None:
                     leaf, governing = resolve_leaf(leaf, self.schema)
                     known = None if violations is None else violations.of_leaf((column_index, leaf_index), leaf)
                     self._learn_leaf(LeafRepair(leaf, governing, known), batch.num_rows, partial)
@@ -102,18 +101,32 @@ class Learner:
         leaf = repair.leaf
         if is_container(leaf):
             return
-        for step in self.plan.repairs_for(leaf.path):
-            if (
-                is_learned(step.rule)
-                and find_incompatibility(step.rule, leaf.dtype) is None
-                and not self._knows(step, leaf)
-            ):
-                self._collect(step, repair.leaf, repair.field, num_rows, partial)
-                return
-            repair.run(step, self.statistics)
+        parts = PartRepairs(self.plan, self.schema, leaf.path)
+        by_index = {step.index: step for step in self.plan.repairs_for(leaf.path)}
+        waiting: set[str | None] = set()  # parts of which a statistic is learned in this pass
+        for index in sorted({*by_index, *parts.indices}):
+            step = by_index.get(index)
+            if step is not None:
+                if waiting:
+                    return
+                if self._is_wanted(step, leaf):
+                    self._collect(step, parts.without_unusable(repair.leaf, step), repair.field, num_rows, partial)
+                    return
+                repair.run(step, self.statistics)
+            for part_step, part, governing in parts.at(index, repair.leaf):
+                if part.path in waiting:
+                    continue
+                if self.plan.learns(part_step.rule, part.path) and self._is_wanted(part_step, part):
+                    self._collect(part_step, part, governing, num_rows, partial)
+                    waiting.add(part.path)
+                else:
+                    parts.run_one(part_step, part, governing, repair, self.statistics)
 
-    def _knows(self, step: Step, leaf: Leaf) -> bool:
-        return self.statistics is not None and self.statistics.find(step.index, leaf.path) is not None
+    def _is_wanted(self, step: Step, leaf: Leaf) -> bool:
+        """Whether the statistic of a step has to be learned."""
+        if not is_learned(step.rule) or find_incompatibility(step.rule, leaf.dtype) is not None:
+            return False
+        return self.statistics is None or self.statistics.find(step.index, leaf.path) is None
 
     def _collect(self, step: Step, leaf: Leaf, governing: Field, num_rows: int, partial: PartialStatistics) -> None:
         key = (step.index, leaf.path)

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DEFAULT_MEMORY_BOUND", "SKETCH_RANK_ERROR", "Quantiles"]
-
 Array = np.ndarray[Any, Any]
 
 #: Bytes of values to keep for one field before a sketch replaces them.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,14 +23,15 @@ from pydantic import Field as ModelField
 
 from datacheck.cleaning.plan import CleaningPlan
 from datacheck.cleaning.rules import Scalar
-from datacheck.errors import CleaningError, PipelineError
+from datacheck.errors import CleaningError, PipelineError, UsageError
 from datacheck.schema.validation import fault, validate
 from datacheck.storage.base import Fingerprint
+from datacheck.storage.documents import read_document
 from datacheck.text import plain
 
-__all__ = ["STATISTICS_VERSION", "Learned", "LearnedFrom", "StatisticName", "Statistics"]
-
 STATISTICS_VERSION = 1
+#: No statistics are larger.
+_MAX_BYTES = 1 << 28
 
 StatisticName = Literal["mean", "median", "most_frequent", "quantiles"]
 
@@ -81,6 +83,16 @@ class Statistics:
         """The statistic of a rule, given by its index, and a leaf."""
         return self._index.get((rule, path))
 
+    def for_array(self, name: str) -> Statistics:
+        """The statistics of the nameless array of a file under a name as well."""
+        named = [
+            replace(entry, field=name + (entry.field or "array").removeprefix("array"))
+            for entry in self.learned
+            if entry.field is None or entry.field.startswith("array[")
+        ]
+        known = {(entry.rule, entry.field) for entry in self.learned}
+        return replace(self, learned=(*self.learned, *(one for one in named if (one.rule, one.field) not in known)))
+
     def check_plan(self, plan: CleaningPlan, place: str = "the statistics") -> None:
         """Raise ``CleaningError`` if the statistics were learned for other rules."""
         if self.plan != plan.fingerprint:
@@ -101,7 +113,6 @@ class Statistics:
                 "uri": source.uri,
                 "size": source.fingerprint.size,
                 "mtime_ns": source.fingerprint.mtime_ns,
-                "inode": source.fingerprint.inode,
                 "num_rows": source.num_rows,
             }
             for source in self.source
@@ -179,7 +190,8 @@ class _SourceRecord(_Strict):
     uri: StrictStr
     size: _Count
     mtime_ns: StrictInt
-    inode: _Count
+    #: No longer written, since each machine may see another.
+    inode: _Count = 0
     num_rows: _Count
 
 
@@ -221,7 +233,24 @@ class _Document(_Strict):
             for entry in self.fields
         )
         source = tuple(
-            LearnedFrom(entry.uri, Fingerprint(entry.size, entry.mtime_ns, entry.inode), entry.num_rows)
-            for entry in self.source
+            LearnedFrom(entry.uri, Fingerprint(entry.size, entry.mtime_ns), entry.num_rows) for entry in self.source
         )
         return Statistics(self.plan, self.num_rows, learned, source, self.datacheck)
+
+
+#: The path of a file that ``datacheck fit`` wrote, or its content.
+StatisticsLike = str | os.PathLike[str] | Statistics
+
+
+def load_statistics(path: StatisticsLike) -> Statistics:
+    """The statistics, from their file if that is given; raises ``UsageError`` and ``CleaningError``."""
+    if isinstance(path, Statistics):
+        return path
+    place = plain(os.fspath(path))
+    try:
+        content = read_document(path, _MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"{place}: {error.strerror}; create it with 'datacheck fit'") from None
+    if content is None:
+        raise CleaningError(f"{place}: larger than {_MAX_BYTES:,} bytes; expected a statistics file")
+    return Statistics.from_json(content, place)

@@ -8,22 +8,56 @@ from __future__ import annotations
 
 import os
 import pickle
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from datacheck.errors import UsageError, WorkerLostError
-from datacheck.jobs.executors.processes import map_in_processes
-
-__all__ = ["ExecutorLike", "default_workers", "map_in_order"]
+from datacheck.jobs.progress import Progress
+from datacheck.jobs.stage import Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor`` (Dask, MPI, Ray and others offer one).
-ExecutorLike = str | Executor
+
+#: How many units an executor that does not say how many workers it has is given at once.
+_ELSEWHERE = 64
+
+
+class UnitExecutor(ABC):
+    """Runs the units of a job elsewhere, and knows which pass of it they belong to."""
+
+    #: Whether this process has only a share in the job (a shard), or has a share or merges the shares of others.
+    is_shard, is_shared = False, False
+
+    @property
+    def exchange(self) -> str | None:
+        """A folder in which workers may leave what is too large for a result; None if there is none."""
+        return None
+
+    def job(self, command: str, settings: Any, folder: str | None = None) -> AbstractContextManager[None]:  # noqa: ARG002
+        """One job of a command: equal settings are the same job. Its results may go to ``folder``."""
+        return nullcontext()
+
+    @abstractmethod
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        workers: int | None,
+        lost: Callable[[T], R] | None,
+        stage: Stage,
+        progress: Progress,
+    ) -> Generator[R, None, None]:
+        """As :func:`map_in_order`, for one pass of a job."""
+
+
+#: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor`` (Dask and MPI offer one), or one of ours.
+ExecutorLike = str | Executor | UnitExecutor
 
 
 def default_workers() -> int:
@@ -46,15 +80,19 @@ def map_in_order(
     threads are waited for, and processes are ended: nothing is running afterwards.
 
     Args:
-        lost: gives the result for an item at which a worker process ended each time that it was tried.
+        lost: gives the result for an item whose worker process died each time it was tried.
     """
-    workers = default_workers() if workers is None else workers
-    if workers < 1:
-        raise UsageError(f"workers: expected 1 or more, got {workers}")
+    if workers is None:
+        # Another library's executor may reach far more processors than this machine has.
+        workers = getattr(executor, "_max_workers", _ELSEWHERE) if isinstance(executor, Executor) else default_workers()
+    if not isinstance(workers, int) or workers < 1:
+        raise UsageError(f"workers: expected 1 or more, got {workers!r}")
     if executor == "threads" and workers == 1:
         yield from map(function, items)
         return
     if executor == "processes":
+        from datacheck.jobs.executors.processes import map_in_processes
+
         _check_picklable(function)
         yield from map_in_processes(function, items, workers, lost)
         return

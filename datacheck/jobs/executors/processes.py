@@ -1,7 +1,8 @@
 """Worker processes: they end with the process that started them, and a lost one costs only what it was working on.
 
 A worker can be lost at any time: the system kills it for its memory, or a library crashes. Everything that was in flight is
-then run again, one item at a time in a process of its own, so that an item that ends its process is told from its neighbours.
+then run again, one item at a time in a separate process, so that an item that kills its process is distinguished from its
+neighbours.
 """
 
 from __future__ import annotations
@@ -9,22 +10,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
-from typing import TypeVar
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
 
 from datacheck.errors import WorkerLostError
 
-__all__ = ["map_in_processes"]
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
+
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Windows has no masks of signals.
+_masks: Any = signal
 #: How often an item is tried in a process of its own.
 _NUM_TRIES = 2
 
@@ -68,7 +76,7 @@ def _run_alone(function: Callable[[T], R], item: T, single: _Pool, lost: Callabl
             continue
     if lost is None:
         raise WorkerLostError(
-            "a worker process ended twice at the same work: it was killed, perhaps for its memory, or a library crashed; "
+            "a worker process died twice on the same work: it was killed, perhaps for its memory use, or a library crashed; "
             "use fewer workers, or executor='threads'"
         )
     return lost(item)
@@ -120,16 +128,24 @@ class _Pool:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Leave Ctrl-C, which a terminal sends to every process, to the main process: children inherit what is blocked here."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Leave Ctrl-C, which a terminal sends to every process, to the main process: children inherit what is blocked here.
+
+    Windows blocks no signals; its workers ignore this one once they run.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = _masks.pthread_sigmask(_masks.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _masks.pthread_sigmask(_masks.SIG_SETMASK, before)
 
 
 def _watch(stop: Connection) -> None:
-    """End this worker as soon as it is told to, or its parent has ended, however it ended."""
+    """End this worker when it is asked to, or when its parent has ended for any reason."""
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -12,20 +12,19 @@ from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.reading import malformed_finding
 from datacheck.checks.structure import check_structure
+from datacheck.cleaning.part_repairs import split_by_part
 from datacheck.cleaning.plan import Action, CleaningPlan, leaf_dtypes
 from datacheck.cleaning.violations import BatchViolations, violations_in_kept_rows
 from datacheck.codes import CODES, DUPLICATE_ROW, MALFORMED_ROW
 from datacheck.findings import Finding
 from datacheck.jobs.units.plan import ResolvedRules, UnitPlan
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
-from datacheck.jobs.units.row_rules import RuleKey, leave_open, settled_rows
-from datacheck.jobs.units.scan import malformed_finding
+from datacheck.jobs.units.row_rules import RuleKey, Settled, leave_open, settled_rules
 from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.sources import get_source
-
-__all__ = ["LabelledBatch", "label_unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class LabelledBatch:
         findings: what was found.
         failed: the number of violations of each code whose rule is ``fail``.
         needs_recheck: whether a violation is to be repaired or left, so that the repaired batch must be checked again.
-        settled: for each rule, the rows that it decided. It decides the others after the repairs.
+        settled: for each rule, what it decided. It decides the others after the repairs.
         repeated: rows that repeat an earlier row's key and are kept. No check of a single batch finds them.
         rules: the rules of its unit.
         checker: what is known of the unit's fields so far.
@@ -55,7 +54,7 @@ class LabelledBatch:
     findings: tuple[Finding, ...]
     failed: Counter[str]
     needs_recheck: bool
-    settled: Mapping[RuleKey, IntArray]
+    settled: Mapping[RuleKey, Settled]
     repeated: IntArray
     rules: ResolvedRules
     checker: Checker
@@ -76,8 +75,9 @@ def label_unit(task: UnitTask, plan: UnitPlan) -> Iterator[LabelledBatch]:
 def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRules, checker: Checker) -> LabelledBatch:
     """Check a batch, given as read and in the dtypes of the schema, and label its rows."""
     plan = rules.plan
+    checked = checker.check_coerced(batch, coerced)
     outcomes = [
-        *checker.check_coerced(batch, coerced),
+        *split_by_part(checked, plan, checker.schema, batch),
         *check_structure(checker.schema, checker.fields, batch.names, task.num_file_rows),
         *_find_duplicates(batch, task),
     ]
@@ -93,12 +93,12 @@ def _label_batch(batch: Batch, coerced: Batch, task: UnitTask, rules: ResolvedRu
         labels,
         kept_rows,
         kept,
-        violations_in_kept_rows(outcomes, labels.kept),
+        violations_in_kept_rows(checked, labels.kept),
         tuple(_findings(outcomes, batch, task)),
         failed,
         any(one.num_violations and one.reported and _stays(one, plan, repair=True) for one in outcomes)
         or any(one is not before for one, before in zip(outcomes, found, strict=True)),
-        settled_rows(outcomes),
+        settled_rules(outcomes),
         _kept_duplicates(outcomes, plan),
         rules,
         checker,

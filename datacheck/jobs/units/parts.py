@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +33,6 @@ from datacheck.sinks.writer import copy_file
 from datacheck.sources.base import check_unchanged
 from datacheck.storage import storage_of
 
-__all__ = ["PartFiles", "WrittenParts"]
-
 
 @dataclass(frozen=True, slots=True)
 class WrittenParts:
@@ -53,22 +53,64 @@ class WrittenParts:
     removed: RemovedSample | None = None
 
 
-class PartFiles:
+class Parts(ABC):
+    """Where the rows of one unit go, kept and removed, and how many they are. A context manager."""
+
+    def __init__(self) -> None:
+        self._num_kept = 0
+        self._ledger: list[tuple[Categorical[str], Categorical[tuple[str, ...]]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:  # noqa: B027 - only files must be closed
+        pass
+
+    @abstractmethod
+    def keep(self, batch: Batch) -> None:
+        """Take kept rows."""
+
+    @abstractmethod
+    def remove(self, original: Batch, labels: RowLabels, plan: CleaningPlan) -> None:
+        """Take the removed rows of a batch, as they were read."""
+
+    @abstractmethod
+    def close(self) -> WrittenParts:
+        """Finish."""
+
+    def _record(self, actions: Categorical[Action], codes: Categorical[tuple[str, ...]]) -> Categorical[str]:
+        """Count removed rows; returns the verdict on each."""
+        verdicts = Categorical(tuple(map(_verdict, actions.values)), actions.indices)
+        self._ledger.append((verdicts, codes))
+        return verdicts
+
+    def _written(
+        self, parts: Mapping[str, int], checksums: Mapping[str, str], arrays: list[str | None]
+    ) -> WrittenParts:
+        by_verdict, by_code = Counter[str](), Counter[str]()
+        for verdicts, codes in self._ledger:
+            for verdict, number in verdicts.counts():
+                by_verdict[verdict] += number
+            for broken, number in codes.counts():
+                by_code.update(dict.fromkeys(broken, number))
+        removed_by_code = dict(sorted(by_code.items()))
+        num_dropped, num_quarantined = by_verdict[DROPPED], by_verdict[QUARANTINED]
+        return WrittenParts(parts, checksums, arrays, self._num_kept, num_dropped, num_quarantined, removed_by_code)
+
+
+class PartFiles(Parts):
     """Writes the files of one unit. A context manager: all of them are finished, or none remains."""
 
     def __init__(self, task: UnitTask, plan: UnitPlan) -> None:
+        super().__init__()
         check_parts_folder(plan.parts)
         self._task, self._plan = task, plan
         self._writers: list[tuple[str, PartWriter]] = []
         self._arrays: list[str | None] = []
         self._quarantine: QuarantineWriter | None = None
-        self._num_kept = 0
-        self._removed: list[tuple[IntArray, pa.Array, Categorical[str], Categorical[tuple[str, ...]]]] = []
+        self._removed: list[tuple[IntArray, pa.Array]] = []
         self._sample: RemovedSample | None = None
         self._closed = False
-
-    def __enter__(self) -> PartFiles:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._closed:
@@ -83,7 +125,9 @@ class PartFiles:
         """Write kept rows. A sample that is not kept has no file."""
         if self._task.is_sample and not batch.num_rows:
             return
-        batch = batch.with_columns(tuple(column for column in batch.columns if not column.derived))
+        # Records can be copied only into files of their own format.
+        raw = batch.raw if batch.raw is not None and batch.raw.format == self._task.format else None
+        batch = replace(batch, columns=tuple(column for column in batch.columns if not column.derived), raw=raw)
         if not self._writers:
             self._open(batch.take(np.empty(0, np.int64)))
         if batch.num_rows:
@@ -153,13 +197,13 @@ class PartFiles:
     def _add_to_ledger(
         self, rows: IntArray, row_group: int | None, actions: Categorical[Action], codes: Categorical[tuple[str, ...]]
     ) -> None:
-        outcomes = tuple(map(_verdict, actions.values))
+        self._record(actions, codes)
         group = (
             pa.nulls(len(rows), pa.int32())
             if row_group is None
             else pa.repeat(pa.scalar(row_group, pa.int32()), len(rows))
         )
-        self._removed.append((rows, group, Categorical(outcomes, actions.indices), codes))
+        self._removed.append((rows, group))
 
     def close(self) -> WrittenParts:
         """Finish every file."""
@@ -168,28 +212,17 @@ class PartFiles:
             return self._close_sample(self._sample)
         if self._quarantine is not None:
             parts[self._quarantine.uri.rpartition("/")[2]] = self._quarantine.close()
-        outcomes = Categorical.concatenate(outcomes for _, _, outcomes, _ in self._removed)
-        codes = Categorical.concatenate(codes for _, _, _, codes in self._removed)
-        if len(outcomes):
+        verdicts = Categorical.concatenate(verdicts for verdicts, _ in self._ledger)
+        if len(verdicts):
             name = f"{self._task.name}.ledger.parquet"
-            rows = np.concatenate([rows for rows, _, _, _ in self._removed])
-            groups = pa.concat_arrays([group for _, group, _, _ in self._removed])
-            parts[name] = write_ledger(f"{self._plan.parts}/{name}", rows, outcomes, codes, groups)
+            rows = np.concatenate([rows for rows, _ in self._removed])
+            groups = pa.concat_arrays([group for _, group in self._removed])
+            codes = Categorical.concatenate(codes for _, codes in self._ledger)
+            parts[name] = write_ledger(f"{self._plan.parts}/{name}", rows, verdicts, codes, groups)
         self._closed = True
         if self._num_kept:
             parts |= self._copy_labels(f"{self._task.name}.label")
-        by_outcome, by_code = Counter(dict(outcomes.counts())), Counter[str]()
-        for broken, number in codes.counts():
-            by_code.update(dict.fromkeys(broken, number))
-        return WrittenParts(
-            parts,
-            self._checksums(parts),
-            self._arrays,
-            self._num_kept,
-            by_outcome[DROPPED],
-            by_outcome[QUARANTINED],
-            dict(sorted(by_code.items())),
-        )
+        return self._written(parts, self._checksums(parts), self._arrays)
 
     def _copy_labels(self, name: str) -> dict[str, int]:
         """Copy the label files of a sample, as parts called ``name`` and a number."""
@@ -212,7 +245,7 @@ class PartFiles:
 
     def _checksums(self, parts: Iterable[str]) -> dict[str, str]:
         storage = storage_of(self._plan.parts)
-        return {name: storage.content_hash(f"{self._plan.parts}/{name}") for name in parts}
+        return {name: storage.written_hash(f"{self._plan.parts}/{name}") for name in parts}
 
 
 def _verdict(action: Action) -> str:

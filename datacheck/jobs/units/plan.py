@@ -14,8 +14,6 @@ from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, PipelineError
 from datacheck.schema.model import Schema
 
-__all__ = ["ResolvedRules", "UnitPlan"]
-
 Fields = Mapping[str | None, str]
 
 

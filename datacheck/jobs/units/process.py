@@ -26,7 +26,7 @@ from datacheck.dataset_rules.dataset_state import DatasetState, rules_of_rows, r
 from datacheck.errors import AccountingError, CleaningError, DatacheckError, SourceError
 from datacheck.findings import merge_findings
 from datacheck.jobs.units.label import LabelledBatch, label_unit
-from datacheck.jobs.units.parts import PartFiles, WrittenParts
+from datacheck.jobs.units.parts import PartFiles, Parts, WrittenParts
 from datacheck.jobs.units.plan import UnitPlan
 from datacheck.jobs.units.result import UnitResult
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
@@ -41,14 +41,12 @@ from datacheck.text import plain
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = ["judge_file", "judge_rows", "lost_file", "lost_unit", "process_unit"]
 
-
-def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
-    """Clean one unit and write its files. Every error comes back in the result."""
+def process_unit(task: UnitTask, plan: UnitPlan, target: Parts | None = None) -> UnitResult:
+    """Clean one unit, and write its files or give its rows to ``target``. Every error comes back in the result."""
     uri = task.unit.uri
     try:
-        with translate_bugs(uri), PartFiles(task, plan) as parts:
+        with translate_bugs(uri), target or PartFiles(task, plan) as parts:
             cleaner = _UnitCleaner(task, plan, parts)
             for labelled in label_unit(task, plan):
                 cleaner.process(labelled)
@@ -62,7 +60,7 @@ def process_unit(task: UnitTask, plan: UnitPlan) -> UnitResult:
 
 
 def lost_unit(task: UnitTask) -> UnitResult:
-    """The result of a unit at which a worker process ended each time that it was tried."""
+    """The result of a unit whose worker process died each time it was tried."""
     return UnitResult(task.name, task.unit.uri, scan=UnitScan(error=lost_error(task.unit.uri)))
 
 
@@ -85,9 +83,9 @@ def judge_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]
 
 
 def lost_file(tasks: Sequence[UnitTask], plan: UnitPlan) -> tuple[Outcome, ...]:
-    """The results of the checks that need all rows of a file at which a worker process ended each time: none could run."""
+    """The results of the checks that need all rows of a file whose worker process died each time: none could run."""
     whole = whole_file_of(plan.schema, tasks[0].unit.options.max_whole_file_bytes)
-    problem = "needs the whole file, and the worker process that read it ended each time; use fewer workers"
+    problem = "needs the whole file, and the worker process that read it died each time; use fewer workers"
     return tuple(outcome for check in (whole.checks if whole else ()) for outcome in check.not_run(problem))
 
 
@@ -96,8 +94,7 @@ def judge_rows(task: UnitTask, plan: UnitPlan) -> DatasetState | None:
 
     None if an error ends the cleaning of the unit, which then reports it.
     """
-    part = Part(task.unit.uri, task.split, keep_rows=True)
-    kept = _KeptRows(DatasetState.start(rules_of_rows(plan.schema), part), plan.schema)
+    kept = _KeptRows(DatasetState.start(rules_of_rows(plan.schema), part_of_rows(task)), plan.schema)
     try:
         cleaner = _UnitCleaner(task, plan, kept)
         for labelled in label_unit(task, plan):
@@ -105,6 +102,11 @@ def judge_rows(task: UnitTask, plan: UnitPlan) -> DatasetState | None:
     except DatacheckError:
         return None
     return kept.dataset
+
+
+def part_of_rows(task: UnitTask) -> Part:
+    """A unit as a part of the dataset whose rows at fault are all wanted."""
+    return Part(task.unit.uri, task.split, keep_rows=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,9 @@ class _UnitCleaner:
     The kept rows go to ``target``: files, or what judges all rows of the file or of the dataset.
     """
 
-    def __init__(self, task: UnitTask, plan: UnitPlan, target: PartFiles | WholeFile | _KeptRows) -> None:
+    def __init__(self, task: UnitTask, plan: UnitPlan, target: Parts | WholeFile | _KeptRows) -> None:
         self._task, self._plan, self._target = task, plan, target
-        rules = rules_of_whole(plan.schema) if isinstance(target, PartFiles) else ()
+        rules = rules_of_whole(plan.schema) if isinstance(target, Parts) else ()
         self._dataset = DatasetState.start(rules, Part(task.unit.uri, task.split)) if rules else None
         #: Known once a row is kept: only then do the rules have to apply to the fields.
         self._cleaning_plan: CleaningPlan | None = None
@@ -153,8 +155,13 @@ class _UnitCleaner:
         if self._cleaning_plan is None and (len(labelled.kept_rows) or not batch.num_rows):
             self._cleaning_plan = rules.require_plan()
         if self._cleaning_plan is not None:
-            self._repair_and_write(labelled, self._cleaning_plan)
-        if isinstance(self._target, PartFiles):
+            try:
+                self._repair_and_write(labelled, self._cleaning_plan)
+            except CleaningError:
+                # Where a rule fails the run, nothing may have been learned for repairs that are never published.
+                if not self._failed:
+                    raise
+        if isinstance(self._target, Parts):
             self._target.remove(batch, labelled.labels, rules.plan)
 
     def _repair_and_write(self, labelled: LabelledBatch, plan: CleaningPlan) -> None:
@@ -185,7 +192,7 @@ class _UnitCleaner:
         judged_rows = checked if keeps_all else checked.take(np.flatnonzero(still_kept))
         if self._dataset is not None:
             self._dataset.update(null_missing(judged_rows, self._plan.schema))
-        if isinstance(self._target, PartFiles):
+        if isinstance(self._target, Parts):
             self._target.keep(repaired if keeps_all else repaired.take(np.flatnonzero(still_kept)))
         else:
             self._target.add(judged_rows)
@@ -200,7 +207,7 @@ class _UnitCleaner:
     def result(self, written: WrittenParts) -> UnitResult:
         """What happened to the unit, whose files are finished."""
         num_placed = written.num_kept + written.num_dropped + written.num_quarantined
-        if self._num_read != num_placed:
+        if self._num_read != num_placed and not self._failed:
             raise AccountingError(
                 f"{plain(self._task.unit.uri)}: {self._num_read:,} rows were read, {written.num_kept:,} kept, "
                 f"{written.num_dropped:,} dropped and {written.num_quarantined:,} quarantined; nothing was published"

@@ -1,26 +1,19 @@
-"""The result of one unit, and its JSON: what a restarted run reads of the units that are already done."""
+"""The result of one unit, and its record: what a restarted run reads of the units that are already done."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from datacheck.checks.structure import FieldFacts
-from datacheck.dataset_rules.base import DatasetRule, Part
-from datacheck.dataset_rules.dataset_state import DatasetState
+from datacheck.dataset_rules.base import DatasetRule
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.findings import Finding
+from datacheck.jobs.sharding.result_codec import References, decode, encode
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.jobs.units.task import UnitTask
 from datacheck.reports.accounts import RepairTotal
-
-__all__ = ["RemovedSample", "UnitResult", "from_json", "read_finished", "to_json"]
-
-_COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
-_FACTS = ("problem", "top_level", "is_array", "is_shared", "unseen")
-_MAPPINGS = ("removed_by_code", "failed", "left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,67 +71,10 @@ class UnitResult:
         return self.error is None and self.failure is None and not self.failed
 
 
-def to_json(record: UnitResult) -> dict[str, Any]:
-    """The result of a unit that was read, as plain JSON values."""
-    scan = record.scan
-    return {
-        "name": record.name,
-        "uri": record.uri,
-        **{name: getattr(record, name) for name in (*_COUNTS, *_MAPPINGS)},
-        # Pairs, because the manifest keeps the order of the parts, and JSON objects have no order.
-        "parts": [list(part) for part in record.parts.items()],
-        "checksums": record.checksums,
-        "arrays": list(record.arrays),
-        "removed": record.removed and [record.removed.verdict, list(record.removed.codes), record.removed.reason],
-        "left_in": [list(pair) for pair in record.left_in],
-        "repairs": [asdict(total) for total in record.repairs],
-        "findings": [finding.to_dict() for finding in scan.findings],
-        "names": list(scan.names),
-        "fields": [
-            [path, facts.dtype, facts.shape and list(facts.shape), *(getattr(facts, name) for name in _FACTS)]
-            for path, facts in scan.fields.items()
-        ],
-        "num_values": [[path, *counts] for path, counts in scan.num_values.items()],
-        **({} if scan.dataset is None else {"dataset": scan.dataset.to_json()}),
-    }
-
-
-def from_json(record: Mapping[str, Any], rules: Sequence[DatasetRule] = (), split: str | None = None) -> UnitResult:
-    """The result that :func:`to_json` wrote; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else.
-
-    ``rules`` are those about the dataset, and ``split`` is the split of the unit.
-    """
-    part = Part(str(record["uri"]), split)
-    dataset = DatasetState.restore(rules, record["dataset"], part) if rules else None
-    fields = {
-        path: FieldFacts(dtype, None if shape is None else tuple(shape), **dict(zip(_FACTS, others, strict=True)))
-        for path, dtype, shape, *others in record["fields"]
-    }
-    scan = UnitScan(
-        record["num_read"],
-        tuple(Finding.from_dict(finding) for finding in record["findings"]),
-        fields,
-        tuple(record["names"]),
-        {path: (slots, present) for path, slots, present in record["num_values"]},
-        dataset=dataset,
-    )
-    read = UnitResult(
-        record["name"], str(record["uri"]), repairs=[RepairTotal(**total) for total in record["repairs"]], scan=scan
-    )
-    read.parts = {part: int(size) for part, size in record["parts"]}
-    read.checksums = dict(record.get("checksums", {}))
-    read.arrays = list(record["arrays"])
-    if record["removed"] is not None:
-        verdict, codes, reason = record["removed"]
-        read.removed = RemovedSample(verdict, tuple(codes), reason)
-    read.left_in = [(str(code), field) for code, field in record["left_in"]]
-    for name in _COUNTS:
-        setattr(read, name, int(record[name]))
-    for name in _MAPPINGS:
-        setattr(read, name, dict(record[name]))
-    if read.num_read != read.num_kept + read.num_dropped + read.num_quarantined:
-        raise ValueError("the counts of rows do not add up")
-    return read
+def to_json(result: UnitResult) -> dict[str, Any]:
+    """The record of a finished unit: its name, its input, the parts that it wrote in order, and the encoded result."""
+    encoded = base64.b64encode(encode([result], References())).decode("ascii")
+    return {"name": result.name, "uri": result.uri, "parts": list(result.parts.items()), "result": encoded}
 
 
 def read_finished(
@@ -151,15 +87,15 @@ def read_finished(
 
     A run from another folder used other paths for the inputs, which its parts contain: those units are cleaned again.
     """
-    uris = {task.name: (task.unit.uri, task.split) for task in tasks}
+    uris = {task.name: task.unit.uri for task in tasks}
     finished = {}
     for saved in recorded.values():
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
+        with suppress(KeyError, TypeError, ValueError):
             for record in saved["units"]:
-                uri, split = uris[record["name"]]
-                read = from_json(record, rules, split)
-                if read.uri != uri:
+                if uris[record["name"]] != record["uri"]:
                     continue
+                content = base64.b64decode(record["result"], validate=True)
+                (read,) = decode(content, References(rules=rules))
                 if all(has_part(part, size, read.checksums.get(part, "")) for part, size in read.parts.items()):
                     finished[read.name] = read
     return finished

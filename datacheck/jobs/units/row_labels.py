@@ -16,8 +16,6 @@ from datacheck.leaves import BoolArray, IntArray
 from datacheck.sinks.categorical import Categorical
 from datacheck.text import plain
 
-__all__ = ["RemovedRows", "RowLabel", "RowLabels", "label_rows"]
-
 #: The infinity beyond each end of a range, by :attr:`Code.side`.
 _INFINITIES: dict[str, str] = {code.side: code.code for code in CODES.values() if code.side and code.allowable}
 

@@ -7,46 +7,58 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, whole_file_of
 from datacheck.checks.coerce import coerce_batch
+from datacheck.checks.reading import error_finding, malformed_finding, to_findings
 from datacheck.checks.sentinels import null_missing
 from datacheck.checks.structure import FieldFacts
-from datacheck.codes import MALFORMED_ROW
 from datacheck.dataset_rules.base import Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
 from datacheck.errors import SourceError
-from datacheck.findings import Example, Finding, merge_findings
+from datacheck.findings import Finding, merge_findings
 from datacheck.hashing.keys import KeyHashes, hash_unique_keys
 from datacheck.jobs.split_names import split_of
+from datacheck.jobs.units.proofs import Proofs, can_prove
+from datacheck.leaves import IntArray
+from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
-from datacheck.sources.error_translation import translate_bugs
+from datacheck.sources.error_translation import translate_bugs, with_bounded_rows
 
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
 
-__all__ = [
-    "UnitScan",
-    "error_finding",
-    "lost_error",
-    "lost_scan",
-    "malformed_finding",
-    "read_keys",
-    "read_unit",
-    "scan_batches",
-    "scan_unit",
-    "scan_whole_file",
-    "start_dataset",
-    "whole_file_of_unit",
-]
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A file with the hashes of one key in a part of a file, by partition: where each begins, in rows, and its checksum.
+
+    ``num_unknown`` further rows have no hash. ``first_rows`` are the first rows of runs of rows, which are in ``row_groups``;
+    -1 for none.
+    """
+
+    key: tuple[str, ...]
+    uri: str
+    starts: npt.NDArray[np.uint32]
+    checksums: npt.NDArray[np.uint32]
+    num_unknown: int
+    first_rows: IntArray
+    row_groups: npt.NDArray[np.int32]
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.starts[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class UnitScan:
-    """The scan of one unit, to be merged with those of the other units of its file, in order.
+    """The scan of one unit; the scans of a file's units are merged in order.
 
     Attributes:
         fields: the facts of each leaf, by path.
@@ -54,8 +66,10 @@ class UnitScan:
         num_values: for each path the number of slots, and of those that hold a value. Findings about values get their
             ``num_checked`` from it once the whole file is merged.
         keys: the hashes of unique keys.
+        key_files: the files that hold them, if they do not travel with the result.
         dataset: what the rules about the dataset know of the unit; None without such rules.
         error: why the input cannot be read.
+        pages: a hash of what was read, of a scan that may be remembered.
     """
 
     num_rows: int = 0
@@ -66,25 +80,27 @@ class UnitScan:
     keys: tuple[KeyHashes, ...] = ()
     error: SourceError | None = None
     dataset: DatasetState | None = None
+    pages: str = ""
+    key_files: tuple[KeyFile, ...] = ()
 
 
 def lost_error(uri: str) -> SourceError:
-    """The error of a file at which a worker process ended each time that it was tried."""
+    """The error of a file whose worker process died each time it was tried."""
     return SourceError(
         "DC910",
         uri,
-        "the worker process that read it ended, three times: it was killed, perhaps for its memory, or a library crashed",
+        "the worker process that read it died three times: it was killed, perhaps for its memory use, or a library crashed",
         "use fewer workers, or split the file; a file that crashes a library may be damaged",
     )
 
 
 def lost_scan(unit: WorkUnit) -> UnitScan:
-    """The scan of a unit at which a worker process ended each time that it was tried."""
+    """The scan of a unit whose worker process died each time it was tried."""
     return UnitScan(error=lost_error(unit.uri))
 
 
 def read_unit(unit: WorkUnit) -> Iterator[Batch]:
-    """The batches of a unit; those of a file that is no table have one array each."""
+    """The batches of a unit; those of a file that is not a table have one array each."""
     batches = get_source(unit.format).read(unit)
     return (replace(batch, is_alone=True) for batch in batches) if unit.members else batches
 
@@ -102,9 +118,25 @@ def scan_unit(unit: WorkUnit, rules: RuleSet, *, is_whole_file: bool = False) ->
     whole = whole_file_of_unit(unit, rules) if is_whole_file else None
     try:
         with translate_bugs(unit.uri):
-            return scan_batches(read_unit(unit), unit.uri, rules, whole)
+            if can_prove(unit, rules):
+                return _scan_unproven(Proofs(unit, rules))
+            batches = read_unit(unit)
+            if unique_keys(rules.schema) or build_dataset_rules(rules.schema):
+                batches = with_bounded_rows(batches, unit)
+            return scan_batches(batches, unit.uri, rules, whole)
     except SourceError as error:
         return UnitScan(error=error)
+
+
+def _scan_unproven(proofs: Proofs) -> UnitScan:
+    """Scan what statistics do not prove of a unit."""
+    scan = scan_batches(proofs.batches(), proofs.unit.uri, proofs.rules)
+    counts = dict(scan.num_values)
+    for path, (slots, present) in proofs.num_values.items():
+        read = counts.get(path, (0, 0))
+        counts[path] = read[0] + slots, read[1] + present
+    findings = (*scan.findings, proofs.finding()) if proofs.num_proven else scan.findings
+    return replace(scan, findings=findings, num_values=counts)
 
 
 def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
@@ -122,7 +154,7 @@ def scan_whole_file(units: Sequence[WorkUnit], rules: RuleSet) -> UnitScan:
                     break
     except SourceError:
         return UnitScan()
-    return UnitScan(findings=tuple(_to_findings(_with_spread(whole), units[0].uri)))
+    return UnitScan(findings=tuple(to_findings(_with_spread(whole), units[0].uri)))
 
 
 def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, split: str | None = None) -> UnitScan:
@@ -135,7 +167,7 @@ def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, spl
     num_rows = 0
     try:
         with translate_bugs(unit.uri):
-            for batch in get_source(unit.format).read(unit):
+            for batch in with_bounded_rows(get_source(unit.format).read(unit), unit):
                 coerced = coerce_batch(batch, schema)
                 keys += hash_unique_keys(coerced, schema)
                 if dataset is not None:
@@ -147,12 +179,17 @@ def read_keys(unit: WorkUnit, schema: Schema, *, with_dataset: bool = False, spl
 
 
 def start_dataset(schema: Schema, uri: str, split: str | None = None) -> DatasetState | None:
-    """The state of a unit for the rules of a schema about the dataset; None if it has none.
+    """The state of a unit for the rules of a schema about the dataset, unique keys included; None if it has none.
 
     ``split`` is the split of its file, where the name of the file does not decide.
     """
     rules = build_dataset_rules(schema)
-    return DatasetState.start(rules, Part(uri, split or split_of(uri))) if rules else None
+    return DatasetState.start(rules, part_of(uri, split)) if rules or unique_keys(schema) else None
+
+
+def part_of(uri: str, split: str | None = None) -> Part:
+    """A file as a part of the dataset; ``split`` is its split, where its name does not decide."""
+    return Part(uri, split or split_of(uri))
 
 
 def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file: WholeFile | None = None) -> UnitScan:
@@ -165,7 +202,7 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
     num_rows = 0
     for batch in batches:
         coerced = coerce_batch(batch, rules.schema)
-        findings += _to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
+        findings += to_findings(checker.check_coerced(batch, coerced), uri, is_sample=batch.is_sample)
         if batch.malformed:
             findings.append(malformed_finding(batch, uri))
         findings += [*map(error_finding, batch.unreadable), *batch.findings]
@@ -180,8 +217,10 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
             whole_file.add(coerced)
         if len(findings) > 1000:
             findings = merge_findings(findings, keep_clean=True)
+        # Else the next one is read into memory that was not used before.
+        del batch, coerced
     if whole_file is not None:
-        findings += _to_findings(_with_spread(whole_file), uri)
+        findings += to_findings(_with_spread(whole_file), uri)
     return UnitScan(
         num_rows,
         tuple(merge_findings(findings, keep_clean=True)),
@@ -195,20 +234,3 @@ def scan_batches(batches: Iterable[Batch], uri: str, rules: RuleSet, whole_file:
 
 def _with_spread(whole_file: WholeFile) -> Iterator[Outcome]:
     return (outcome.with_spread() for outcome in whole_file.outcomes())
-
-
-def _to_findings(outcomes: Iterable[Outcome], uri: str, *, is_sample: bool = False) -> list[Finding]:
-    return [outcome.to_finding(uri, is_sample=is_sample) for outcome in outcomes if outcome.reported]
-
-
-def error_finding(error: SourceError) -> Finding:
-    """The finding for an input, or a part of it, that cannot be read."""
-    detail = f"{error.problem}; {error.remedy}" if error.remedy else error.problem
-    return Finding(error.code, error.uri, None, 1, 1, detail=detail)
-
-
-def malformed_finding(batch: Batch, uri: str) -> Finding:
-    """The finding for the malformed lines of a batch."""
-    lines = batch.malformed
-    examples = tuple(Example(line.row, None, (), line.text[:80], line.line) for line in lines[:5])
-    return Finding(MALFORMED_ROW, uri, None, len(lines), batch.num_rows + len(lines), examples, detail=lines[0].problem)

@@ -21,11 +21,10 @@ from datacheck.checks.structure import FieldFacts, FieldMap
 from datacheck.checks.unseen import kind_of_unseen
 from datacheck.dataset_rules.dataset_state import build_dataset_rules
 from datacheck.errors import DatacheckError, SourceError
-from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, whole_file_of_unit
+from datacheck.jobs.units.proofs import can_prove
+from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, scan_unit, whole_file_of_unit
 from datacheck.sources.base import WorkUnit
 from datacheck.sources.error_translation import translate_bugs
-
-__all__ = ["group_small", "scan_small"]
 
 #: Larger files are read on their own.
 SMALL_FILE_BYTES = 128 << 10
@@ -67,6 +66,9 @@ def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
     for index, unit in enumerate(units):
         uris.append(unit.uri)
         try:
+            if can_prove(unit, rules):
+                found[index] = scan_unit(unit, rules)
+                continue
             with translate_bugs(unit.uri):
                 batches = read_unit(unit)
                 begun = list(islice(batches, 1))
@@ -113,7 +115,7 @@ def _layout(batch: Batch) -> Layout | None:
             return None
         layout.append((column.name, (kind, column.untyped)))
         # Asking Arrow for the bytes of a column is slower than adding an upper limit.
-        num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.data.nbytes
+        num_bytes += _MAX_WIDTH * batch.num_rows if kind in _NUMBERS else column.num_bytes
     return tuple(layout) if num_bytes <= SMALL_BATCH_BYTES else None
 
 

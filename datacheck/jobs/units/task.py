@@ -8,8 +8,6 @@ from datacheck.checks.base import Outcome
 from datacheck.leaves import IntArray
 from datacheck.sources.base import WorkUnit
 
-__all__ = ["UnitTask"]
-
 
 @dataclass(frozen=True, slots=True)
 class UnitTask:

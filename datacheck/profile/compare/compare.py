@@ -13,40 +13,42 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from datacheck.checks.reading import error_finding
 from datacheck.errors import UsageError
 from datacheck.findings import Finding, Severity
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.progress import NullProgress, ProgressLike, following
 from datacheck.jobs.sample_files import require_rows
-from datacheck.jobs.scan import are_paths, text_dtypes
-from datacheck.jobs.units.scan import error_finding
+from datacheck.jobs.scan import are_paths, require_files, text_dtypes
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories
 from datacheck.profile.compare.drift import require_scipy
 from datacheck.profile.compare.dtype_alignment import DtypeAlignment
 from datacheck.profile.compare.leakage import Key, LeakPlan, find_leaks, may_collide, may_leak, plan_leak_search
+from datacheck.profile.compare.rounding import lossy_columns, with_rounded_matches
 from datacheck.profile.compare.row_columns import check_keys, numbering_columns, require_columns
 from datacheck.profile.compare.split_rules import Split, judge_splits
 from datacheck.profile.compare.thresholds import Keys, Thresholds, as_keys
-from datacheck.profile.data_profile import DataProfile
-from datacheck.profile.dataset import FileSet, find_files, nameless_names, profile_files, profile_memory
+from datacheck.profile.data_profile import DataProfile, Segment
+from datacheck.profile.dataset import FileSet, find_inputs, nameless_names, profile_files, profile_memory
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.unit import is_one_number
 from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
-from datacheck.schema.loading import SchemaLike, load_schema
+from datacheck.schema.loading import SchemaLike
 from datacheck.schema.model import Schema
 from datacheck.schema.tolerances import apply_tolerances
 from datacheck.sources.base import ReadOptions
+from datacheck.sources.discover import Inputs
 from datacheck.sources.memory import MEMORY_URI
+from datacheck.storage.documents import load_schema
 from datacheck.text import join_limited, plain, quantity
 
-__all__ = ["compare"]
-
-#: Columns whose values are hashed together, to tell chance from leaks.
+#: Columns whose values are hashed together, to tell chance from leaks: at least so many, and more if their rows are few.
 _COLUMNS_AT_ONCE = 4
+_HASHES_AT_ONCE = 1 << 20
 #: Distinct values to count per field.
 MAX_CATEGORIES = 1000
 
@@ -62,16 +64,15 @@ def compare(
     drift: bool = True,
     workers: int | None = None,
     executor: ExecutorLike = "threads",
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     options: ReadOptions | None = None,
 ) -> Report:
     """Compare a training split with other splits, or with the data that a model meets in use.
 
     Rows and keys that also occur in the training data are leaks (DC310, DC311). Further findings are fields that have
     drifted (DC312), whose rate of nulls, NaN or infinities has changed (DC313) or that have new categories (DC314);
-    fields that are missing (DC001) or have another dtype (DC003); and whatever could not be compared (DC315).
-
-    The distribution of a field that is a key by itself is not compared, because new keys are expected.
+    fields that are missing (DC001) or have another dtype (DC003); and whatever could not be compared (DC315). The
+    distribution of a field that is a key by itself is not compared, because new keys are expected.
 
     Distributions of numbers are compared by samples of up to 8,192 values per field and dataset, which give a
     Kolmogorov-Smirnov statistic to within 0.03; everything else is exact. Rows and keys are compared across dtypes, in the
@@ -86,8 +87,8 @@ def compare(
         thresholds: the differences to tolerate.
         drift: whether to compare distributions and rates, which needs SciPy.
         workers: the number of units to read at a time; by default the number of processors, up to 16.
-        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: receives each finished unit.
+        executor: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor``, or one for shards or Ray.
+        progress: True for a progress bar on stderr, or what receives each finished unit.
         options: how to read files.
 
     Returns:
@@ -104,13 +105,23 @@ def compare(
         require_scipy()
     limits = thresholds or Thresholds()
     loaded = load_schema(schema)
-    keys: Keys = as_keys(key) or limits.key or tuple(key for key in unique_keys(loaded) if key)
-    if not all(isinstance(key, tuple) and key and all(isinstance(name, str) for name in key) for key in keys):
+    keys = _read_keys(key) or limits.key or tuple(filter(None, unique_keys(loaded)))
+    with ExitStack() as stack:
+        execution = Execution(workers, executor, stack.enter_context(following(progress)))
+        comparison = _Comparison(loaded, keys, limits, drift, execution, options)
+        if execution.is_shared:
+            require_files([train, *others])
+        stack.enter_context(execution.job("compare", [train, others, keys, loaded, limits, drift, options]))
+        report = comparison.run(train, others)
+    findings = apply_tolerances(report.findings, loaded.tolerances)
+    return replace(report, findings=tuple(findings), seconds=time.perf_counter() - started)
+
+
+def _read_keys(key: KeyLike) -> Keys:
+    keys: Keys = as_keys(key)
+    if not all(isinstance(names, tuple) and names and all(isinstance(name, str) for name in names) for names in keys):
         raise UsageError(f"key={key!r} names no fields: use key='patient_id', key='a,b', or a list of such keys")
-    comparison = _Comparison(loaded, keys, limits, drift, workers, executor, progress or NullProgress(), options)
-    report = comparison.run(train, others)
-    findings = tuple(apply_tolerances(report.findings, loaded.tolerances))
-    return replace(report, findings=findings, seconds=time.perf_counter() - started)
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +161,7 @@ class _Comparison:
     keys: Keys
     limits: Thresholds
     drift: bool
-    workers: int | None
-    executor: ExecutorLike
-    progress: Progress
+    execution: Execution
     options: ReadOptions | None
 
     def run(self, train_data: Any, others_data: Sequence[Any]) -> Report:
@@ -162,40 +171,48 @@ class _Comparison:
         with ExitStack() as stack:
             train, *others = profiled = self._profile(datasets, self._profile_options(), stack)
             self._require_key_columns(train)
-            findings += map(error_finding, train.profile.errors)
+            findings += self._check_files(train)
             single_keys = frozenset(key[0] for key in self.keys if len(key) == 1)
             key_fields = frozenset(name for key in self.keys for name in key)
             reference = Reference(train.profile, self.schema, self.limits, MAX_CATEGORIES, single_keys, key_fields)
             findings += _check_not_empty(train)
             for other in others:
                 self._locate_new_categories(reference, other)
-                findings += map(error_finding, other.profile.errors)
+                findings += self._check_files(other)
                 findings += _check_not_empty(other)
                 # Two checkpoints of a model may share weights, and training is there to change the others.
                 is_model = train.profile.is_model and other.profile.is_model
                 findings += () if is_model else self._find_leaks(train, other)
                 drift = self.drift and not is_model
                 findings += compare_fields(reference, other.profile, other.dataset.name, drift=drift)
-            execution = Execution(self.workers, self.executor, NullProgress())
+            execution = replace(self.execution, progress=NullProgress())
             findings += judge_splits(train.as_split(), [one.as_split() for one in others], self.schema, execution)
             return Report(
                 tuple(findings),
                 sum(len(one.profile.files) for one in profiled),
                 sum(one.profile.num_rows for one in profiled),
                 sum(one.profile.num_bytes for one in profiled),
+                title="datacheck compare",
             )
+
+    def _check_files(self, data: _Profiled) -> list[Finding]:
+        """What a scan finds on the files of a dataset without looking at the values that could be read."""
+        files = data.dataset.files or FileSet((), ())
+        return [*map(error_finding, data.profile.errors), *files.check(data.profile, self.schema)]
 
     def _open(self, inputs: Sequence[Any]) -> list[_Dataset]:
         """Find the files of each dataset."""
-        files = [find_files(data, self.options, text_dtypes(self.schema)) if are_paths(data) else () for data in inputs]
-        for found in files:
-            require_rows(found, self.schema)
+        dtypes = text_dtypes(self.schema)
+        listed = [find_inputs(data, self.options, dtypes) if are_paths(data) else Inputs(()) for data in inputs]
+        for found in listed:
+            require_rows(found.files, self.schema)
+        names = nameless_names([found.files for found in listed], self.schema.fields)
         datasets: list[_Dataset] = []
         num_in_memory = 0
-        for data, found in zip(inputs, files, strict=True):
-            if found:
+        for data, found, names_of in zip(inputs, listed, names, strict=True):
+            if found.files:
                 paths = [data] if isinstance(data, str | os.PathLike) else data
-                file_set = FileSet(found, nameless_names(found, files[0]))
+                file_set = FileSet(found.files, names_of, found)
                 datasets.append(_Dataset(", ".join(map(os.fspath, paths)), files=file_set))
             else:
                 num_in_memory += 1
@@ -239,9 +256,7 @@ class _Comparison:
             profile_files(
                 [dataset.files for dataset in datasets if dataset.files],
                 options,
-                workers=self.workers,
-                executor=self.executor,
-                progress=self.progress,
+                self.execution,
             )
         )
         profiled = []
@@ -251,7 +266,7 @@ class _Comparison:
         return profiled
 
     def _require_key_columns(self, train: _Profiled) -> None:
-        """Check keys against data in memory; those of files are checked before they are read."""
+        """Check keys against data in memory; keys of files are checked before the files are read."""
         if train.dataset.files is None:
             names = {name for file in train.profile.files for name in file.names if name is not None}
             require_columns(self.keys, names, train.dataset.name)
@@ -293,20 +308,46 @@ class _Comparison:
                 if may_collide(*pair) and any(may_leak(*pair, key) for key in keys):
                     confirmation = self._profile_pair(train, other, replace(options, salt=1), stack)
                 chance = partial(self._expect_by_chance, train, other, plan, plan.columns.names)
-                for finding in find_leaks(*pair, keys, confirmation, chance, self.limits.significance):
-                    has_leaked_rows = has_leaked_rows or finding.code == "DC310"
-                    yield finding
+                found = list(find_leaks(*pair, keys, confirmation, chance, self.limits.significance))
+                has_leaked_rows = has_leaked_rows or any(one.code == "DC310" for one in found)
+                yield from self._tell_rounded(found, train, other, keys, plan) if is_rehashed and found else found
         if not has_leaked_rows:
             yield from self._find_rows_without_numbers(train, other, plan)
 
+    def _tell_rounded(
+        self, found: list[Finding], train: _Profiled, other: _Profiled, keys: tuple[Key, ...], plan: LeakPlan
+    ) -> list[Finding]:
+        """The leaks that were found, with how many are equal only because a float has too few digits."""
+        names = {name for key in keys for name in key} | (plan.columns.names if () in keys else set())
+        rounded = plan.alignment.rounded_in(names)
+        if not rounded:
+            return found
+        alignment = replace(plan.alignment, casts={**plan.alignment.casts, **dict.fromkeys(rounded, "exact")})
+        options = replace(self._hash_options(keys, plan.columns.names, alignment), with_extremes=True)
+        with ExitStack() as stack:
+            pair = self._profile_pair(train, other, options, stack)
+            if not (columns := lossy_columns(pair, rounded)):
+                return found
+            return with_rounded_matches(found, list(find_leaks(*pair, keys)), columns, set(rounded.values()))
+
     def _expect_by_chance(
-        self, train: _Profiled, other: _Profiled, plan: LeakPlan, names: frozenset[str | None], found: IntArray
+        self,
+        train: _Profiled,
+        other: _Profiled,
+        plan: LeakPlan,
+        names: frozenset[str | None],
+        found: IntArray,
+        segments: Sequence[Segment],
     ) -> ChanceMatches:
         """How many rows that consist of columns ``names`` would match by chance; a few columns are read at a time."""
-        chance = ChanceMatches(found)
+        chance = ChanceMatches(found, segments)
         left = sorted(names, key=str)
+        num_rows = max(1, train.profile.num_rows, other.profile.num_rows)
+        at_once = max(_COLUMNS_AT_ONCE, _HASHES_AT_ONCE // num_rows)
         while left and not chance.is_decided:
-            some, left = left[:_COLUMNS_AT_ONCE], left[_COLUMNS_AT_ONCE:]
+            # Of very many rows one column often decides.
+            num_columns = 1 if num_rows > _HASHES_AT_ONCE and len(left) == len(names) else at_once
+            some, left = left[:num_columns], left[num_columns:]
             # The name of a nameless array is None, which no key that a user names can be.
             keys = cast("list[Key]", [(name,) for name in some])
             with ExitStack() as stack:
@@ -315,11 +356,11 @@ class _Comparison:
                     train.only(some), other.only(some), replace(options, keys=tuple(keys)), stack
                 )
                 for key in keys:
-                    chance.add(first.keys[key], second.keys[key])
+                    chance.add(first.keys[key], second.keys[key], second.segments[key])
         return chance
 
     def _find_rows_without_numbers(self, train: _Profiled, other: _Profiled, plan: LeakPlan) -> Iterator[Finding]:
-        """Warn of rows that differ from those of the training data only in the columns that number them."""
+        """Warn of rows that differ from training rows only in the columns that number rows."""
         numbers = numbering_columns(train.profile, other.profile, plan.columns.names)
         rest = plan.columns.names - numbers
         if not numbers or not rest or any(is_one_number(rest, file.fields) for file in other.profile.files):

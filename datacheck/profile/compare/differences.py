@@ -22,8 +22,6 @@ from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.schema.model import Schema
 from datacheck.text import count, join_limited, plain, quantity
 
-__all__ = ["Reference", "compare_fields", "fields_with_new_categories"]
-
 #: How often each text must occur on average for its field to be categorical.
 _MIN_OCCURRENCES = 5
 _NUMBERS = ("integer", "float")

@@ -12,8 +12,6 @@ import numpy as np
 
 from datacheck.errors import UsageError
 
-__all__ = ["CategoryDrift", "NumberDrift", "category_drift", "number_drift", "rate_chance", "require_scipy"]
-
 Array = np.ndarray[Any, Any]
 
 #: Bins of the population stability index: quantiles of the training data.

@@ -13,8 +13,6 @@ from datacheck.profile.data_profile import DataProfile, FileProfile
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind
 from datacheck.text import plain
 
-__all__ = ["DtypeAlignment", "align_dtypes"]
-
 _INTEGERS = {"integer", "bool"}
 _NUMBERS = {*_INTEGERS, "float", "decimal"}
 _TIMES = {"date", "timestamp"}
@@ -28,13 +26,19 @@ class DtypeAlignment:
 
     Attributes:
         casts: the dtype to cast values to before hashing, or "exact" for the hashes of equal values, by path.
+        rounded: of the casts those to a float of paths that hold integers or decimals, too, which it may round.
         slotwise: columns with lists that have a fixed length in some files only.
         disjoint: columns whose dtypes have no values in common, with the names of these dtypes.
     """
 
     casts: Mapping[str | None, str] = field(default_factory=dict)
+    rounded: Mapping[str | None, str] = field(default_factory=dict)
     slotwise: frozenset[str | None] = frozenset()
     disjoint: Mapping[str | None, str] = field(default_factory=dict)
+
+    def rounded_in(self, names: Collection[str | None]) -> dict[str | None, str]:
+        """:attr:`rounded`, for the paths of some columns."""
+        return {path: dtype for path, dtype in self.rounded.items() if _columns_of(path, names)}
 
     def affects(self, names: Collection[str | None]) -> bool:
         """Whether any of these columns is stored differently."""
@@ -48,6 +52,7 @@ def align_dtypes(train: DataProfile, other: DataProfile) -> DtypeAlignment:
         name for file in other.files for name in file.names
     }
     casts: dict[str | None, str] = {}
+    rounded: dict[str | None, str] = {}
     disjoint: dict[str | None, str] = {}
     for path, dtypes in _differing_dtypes([train, other]).items():
         for column in _columns_of(path, names):
@@ -56,8 +61,10 @@ def align_dtypes(train: DataProfile, other: DataProfile) -> DtypeAlignment:
                 disjoint[column] = " and ".join(plain(dtype, 60) for dtype in dtypes)
             elif common:
                 casts[path] = common
+                if common != "exact" and not {_kind(dtype) for dtype in dtypes}.isdisjoint(("integer", "decimal")):
+                    rounded[path] = common
     slotwise = {column for path in _lists_of_two_layouts(files) for column in _columns_of(path, names)}
-    return DtypeAlignment(casts, frozenset(slotwise), disjoint)
+    return DtypeAlignment(casts, rounded, frozenset(slotwise), disjoint)
 
 
 def _differing_dtypes(profiles: Iterable[DataProfile]) -> dict[str | None, list[str]]:

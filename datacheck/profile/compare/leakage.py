@@ -17,8 +17,6 @@ from datacheck.profile.compare.row_columns import RowColumns, common_row_columns
 from datacheck.profile.data_profile import DataProfile, Segment
 from datacheck.text import plain
 
-__all__ = ["Key", "LeakPlan", "find_leaks", "may_collide", "may_leak", "plan_leak_search"]
-
 #: The columns of a key; the empty key is the whole row.
 Key = tuple[str, ...]
 
@@ -72,7 +70,7 @@ def may_leak(train: DataProfile, other: DataProfile, key: Key = ()) -> bool:
 
 
 def may_collide(train: DataProfile, other: DataProfile) -> bool:
-    """Whether there are so many pairs of rows that two different ones may share a hash."""
+    """Whether there are enough pairs of rows for two different ones to share a hash."""
     return train.num_rows * other.num_rows > _MANY_PAIRS
 
 
@@ -81,7 +79,7 @@ def find_leaks(
     other: DataProfile,
     keys: Iterable[Key],
     confirmation: tuple[DataProfile, DataProfile] | None = None,
-    chance: Callable[[IntArray], ChanceMatches] | None = None,
+    chance: Callable[[IntArray, Sequence[Segment]], ChanceMatches] | None = None,
     significance: float = 0.001,
 ) -> Iterator[Finding]:
     """Yield a finding for each file of ``other`` with rows or keys that also occur in the training data.
@@ -92,7 +90,7 @@ def find_leaks(
     for key in keys:
         if key not in train.keys or key not in other.keys:
             if key and other.num_rows and train.num_rows:
-                detail = "one of the datasets lacks a column of this key"
+                detail = "a column of this key is missing in one of the datasets"
                 yield Finding("DC315", other.files[0].uri, ", ".join(key), 1, 1, detail=detail)
             continue
         found = matches(train.keys[key], other.keys[key])
@@ -105,7 +103,7 @@ def find_leaks(
             continue
         pairs = list(found)
         if pairs:
-            expected = chance(np.concatenate([ordinals for ordinals, _ in pairs]))
+            expected = chance(np.concatenate([ordinals for ordinals, _ in pairs]), other.segments[key])
             for finding in _findings_by_file(key, iter(pairs), *segments):
                 yield _with_chance(finding, expected, significance)
 
@@ -114,7 +112,7 @@ def _with_chance(finding: Finding, expected: ChanceMatches, significance: float)
     """The finding with the number of matches that chance explains; a note if it explains all."""
     number = expected.expected
     if expected.explains(significance):
-        detail = f"{finding.detail}; about {number:,.0f} in all are expected by chance, so this may be no leak"
+        detail = f"{finding.detail}; about {number:,.0f} in all are expected by chance, so this may not be a leak"
         return replace(finding, severity=Severity.INFO, detail=detail)
     if number >= 0.5:
         return replace(finding, detail=f"{finding.detail}; chance explains only about {number:,.0f} in all")

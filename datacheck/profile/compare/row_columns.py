@@ -18,8 +18,6 @@ from datacheck.sources.base import InputInfo
 from datacheck.sources.discover import InputFile
 from datacheck.text import join_limited, plain
 
-__all__ = ["RowColumns", "check_keys", "common_row_columns", "comparable_keys", "numbering_columns", "require_columns"]
-
 #: A set of column names, as one file has them.
 _Names = frozenset[str | None]
 #: The file that a note is about, None for the whole dataset, and the note.
@@ -104,13 +102,32 @@ def common_row_columns(
 
 
 def numbering_columns(train: DataProfile, other: DataProfile, names: frozenset[str | None]) -> frozenset[str]:
-    """The columns whose values are all different, so that they may only number the rows: integers, and named like keys."""
-    return frozenset(
+    """The columns whose values are all different, so that they may only number the rows: integers, and named like keys.
+
+    Where they leave no more than one number to compare, only those are taken that are named like keys or count without
+    large gaps: large random integers differ, too, and are what rows have in common.
+    """
+    found = frozenset(
         name
         for name in names
         if name is not None
         and all(_is_unique(profile, name) for profile in (train, other))
         and (looks_like_key(name) or all(dtype_kind(leaf.dtype) == "integer" for leaf in other.of_path(name)))
+    )
+    if names - found and not _is_one_number(other, names - found):
+        return found
+    return frozenset(name for name in found if looks_like_key(name) or _counts(other, name))
+
+
+def _is_one_number(profile: DataProfile, names: frozenset[str | None]) -> bool:
+    return any(is_one_number(names, file.fields) for file in profile.files)
+
+
+def _counts(profile: DataProfile, name: str) -> bool:
+    """Whether the integers of a column are about as many as their range is wide."""
+    return all(
+        isinstance(leaf.low, int) and isinstance(leaf.high, int) and leaf.high - leaf.low < 2 * leaf.num_present
+        for leaf in profile.of_path(name)
     )
 
 

@@ -1,4 +1,4 @@
-"""Rules across splits: those of the schema, and a note where the times of two datasets overlap."""
+"""Rules across splits: the schema's, and a note where the times of two datasets overlap."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.scan import inspect_file
+from datacheck.jobs.stage import Stage
 from datacheck.profile.data_profile import DataProfile
 from datacheck.schema.dataset_models import TimeApart
 from datacheck.schema.keys import outer_names
@@ -27,8 +28,6 @@ from datacheck.sources import get_source
 from datacheck.sources.base import WorkUnit
 from datacheck.sources.discover import InputFile
 from datacheck.sources.memory import batches_of
-
-__all__ = ["Split", "judge_splits"]
 
 TRAIN = "train"
 _TIMES = ("timestamp", "date32", "date64", "datetime64")
@@ -106,7 +105,9 @@ def _states(
         info = inspect_file(replace(file, options=replace(file.options, columns=columns, by_columns=False)))
         # What cannot be read is a finding of the comparison already.
         units += [] if isinstance(info, SourceError) else info.units
-    with closing(execution.map(partial(_read, split=name, rules=rules, schema=schema), units, lambda _: None)) as read:
+    stage = Stage("read splits", rules=rules)
+    read_unit = partial(_read, split=name, rules=rules, schema=schema)
+    with closing(execution.map(read_unit, units, lambda _: None, stage=stage)) as read:
         yield from (found for found in read if found is not None)
 
 

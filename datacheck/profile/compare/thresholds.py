@@ -1,4 +1,4 @@
-"""Thresholds from which on two datasets are reported as different, as written in the configuration."""
+"""Thresholds above which two datasets are reported as different, as written in the configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from datacheck.errors import ConfigurationError
 from datacheck.schema.validation import validate
-
-__all__ = ["Keys", "Thresholds", "as_keys", "read_thresholds"]
 
 Keys = tuple[tuple[str, ...], ...]
 

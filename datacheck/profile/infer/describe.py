@@ -16,8 +16,6 @@ from datacheck.profile.notes.texts import TextNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, integer_range
 from datacheck.text import count, find_variants, plain, quantity
 
-__all__ = ["describe"]
-
 #: Values needed to show their quantiles.
 _MIN_QUANTILES = 20
 #: Rare members of a category to list.
@@ -92,7 +90,7 @@ def _remarks_on_numbers(profile: LeafProfile, notes: NumberNotes, summary: Field
 def _reaches_limits(profile: LeafProfile) -> bool:
     """Whether integers come so close to both ends of their dtype, or to its upper end, that it may be too narrow."""
     bits = profile.dtype.lstrip("uint")
-    if not profile.dtype.startswith(("int", "uint")) or bits not in ("16", "32"):
+    if not profile.dtype.startswith(("int", "uint")) or bits not in ("16", "32") or profile.high is None:
         return False
     first, last = integer_range(profile.dtype)
     near = (last - first) // 100

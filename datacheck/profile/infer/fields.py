@@ -16,8 +16,6 @@ from datacheck.profile.notes.texts import TextNotes
 from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.text import find_variants
 
-__all__ = ["MAX_CODES", "MAX_TEXTS", "FieldSummary", "looks_like_key", "only_profile", "suggest_field"]
-
 #: Distinct texts to list at most, and distinct integers: more integers are probably numbers, not codes.
 MAX_TEXTS, MAX_CODES = 50, 10
 #: How often a value must occur on average for the list to be taken as complete.
@@ -128,7 +126,7 @@ def suggest_field(summary: FieldSummary, *, permissive: bool = True) -> dict[str
 
 
 def _is_rare(number: int, total: int) -> bool:
-    """Whether so few values are of a kind that they look like faults."""
+    """Whether the values of a kind are few enough to look like faults."""
     return 0 < number <= _MAX_FAULTY * total
 
 

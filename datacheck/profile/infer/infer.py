@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.findings import Finding
+from datacheck.findings import Finding, Severity
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.file_differences import compare_files
-from datacheck.jobs.file_verdict import ColumnSummary, FileVerdict
-from datacheck.jobs.progress import NullProgress, Progress
-from datacheck.jobs.scan import are_paths, scan
+from datacheck.jobs.progress import ProgressLike, following
+from datacheck.jobs.scan import are_paths, require_files, scan
 from datacheck.profile.data_profile import DataProfile
-from datacheck.profile.dataset import FileSet, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.dataset import FileSet, kind_of_file, profile_files, profile_memory, stem_of
 from datacheck.profile.infer.describe import describe
 from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, suggest_field
 from datacheck.profile.notes.find import NOTE_OPTIONS, notes_of_profiles
 from datacheck.profile.notes.leaf_notes import LeafNotes
+from datacheck.reports.text import render_finding
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.memory import is_pandas
 from datacheck.text import count, join_limited, plain, quantity
-
-__all__ = ["Inference", "infer", "infer_with_notes"]
 
 _PROLOGUE = "Bounds leave a margin of 10 to 20 % of the observed range on either side. Narrow them where you know more."
 _STRICT = "What looks like a fault in the data is not allowed here; a scan of the same data reports it."
@@ -87,7 +85,7 @@ def infer(
     *,
     workers: int | None = None,
     executor: ExecutorLike = "threads",
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     options: ReadOptions | None = None,
     permissive: bool = False,
 ) -> Schema:
@@ -100,19 +98,25 @@ def infer(
     Args:
         data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
         workers: the number of units to read at a time; by default the number of processors, up to 16.
-        executor: ``"threads"``, ``"processes"``, or a ``concurrent.futures.Executor``.
-        progress: receives each finished unit.
+        executor: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor``, or one for shards or Ray.
+        progress: True for a progress bar on stderr, or what receives each finished unit.
         options: how to read files.
-        permissive: make everything legal that the data has, so that it passes.
+        permissive: allow everything that occurs in the data, so that it passes.
+
+    Warns of what is wrong with the files themselves: shards that are missing, words among numbers, fields that some lack.
 
     Raises:
         SourceError: an input cannot be read. A schema inferred from the others might be too strict for it.
         UsageError: a path matches nothing, or the data is of an unsupported type.
     """
-    execution = Execution(workers, executor, progress or NullProgress())
-    found = infer_with_notes(data, execution=execution, options=options, permissive=permissive)
+    with following(progress) as follower:
+        execution = Execution(workers, executor, follower)
+        found = infer_with_notes(data, execution=execution, options=options, permissive=permissive)
     if found.errors:
         raise found.errors[0]
+    for finding in found.listed:
+        if finding.severity is not Severity.INFO:
+            warnings.warn(f"the schema was inferred from faulty data: {render_finding(finding)}", stacklevel=2)
     return found.schema
 
 
@@ -129,45 +133,45 @@ def infer_with_notes(
     """As :func:`infer`, with notes on each field. ``name`` becomes the name of the schema.
 
     ``files`` are those that ``data`` stands for, if they were found already; their nameless arrays may have names.
-    ``with_list`` also lists what looks wrong. Only if no input can be read, its ``SourceError`` is raised.
+    ``with_list`` also lists what looks wrong with the values, not only with the files. Only if no input can be read, its
+    ``SourceError`` is raised.
     """
     execution = execution or Execution()
+    if execution.is_shared:
+        require_files([data])
+    with execution.job("infer", [data, options, permissive]):
+        return _infer_in_job(data, name, files, execution, options, permissive=permissive, with_list=with_list)
+
+
+def _infer_in_job(
+    data: Any,
+    name: str | None,
+    files: FileSet | None,
+    execution: Execution,
+    options: ReadOptions | None,
+    *,
+    permissive: bool,
+    with_list: bool,
+) -> Inference:
     if files is not None or are_paths(data):
-        files = files or FileSet.of(find_files(data, options))
-        (profile,) = profile_files(
-            [files],
-            _OPTIONS,
-            workers=execution.workers,
-            executor=execution.executor,
-            progress=execution.progress,
-        )
+        files = files or FileSet.find(data, options)
+        (profile,) = profile_files([files], _OPTIONS, execution)
     else:
         profile = profile_memory(data, _OPTIONS)
     with profile:
         if profile.errors and not any(file.fields for file in profile.files):
             raise profile.errors[0]
         found = _infer(profile, name, data, permissive, is_table=files is None or not any(files.names))
+        # The schema cannot say how files differ: it has every field, and allows what some lack.
+        of_files = (files or FileSet((), ())).check(profile, Schema())
         if not with_list:
-            return found
+            return replace(found, listed=tuple(of_files))
         noted = notes_of_profiles([profile])
-        differences = _differences(profile, found.schema)
-    # Without a fault a scan would find nothing but how files differ, which the profile knows.
-    reported = _violations(data, files, found.schema, execution, options) if found.has_faults else differences
-    return replace(found, listed=(*reported, *noted))
-
-
-def _differences(profile: DataProfile, schema: Schema) -> list[Finding]:
-    """How the files of the dataset differ."""
-    verdicts = [
-        FileVerdict(
-            file.uri,
-            num_rows=file.num_rows,
-            columns=tuple(ColumnSummary(path, facts.dtype) for path, facts in file.fields.items()),
-        )
-        for file in profile.files
-        if file.error is None
-    ]
-    return compare_files(verdicts, schema)
+    # Without a fault a scan would find only what is wrong with the files, which the profile knows.
+    reported = list(_violations(data, files, found.schema, execution, options)) if found.has_faults else []
+    known = {(one.code, one.uri, one.field) for one in reported}
+    of_files = [one for one in of_files if (one.code, one.uri, one.field) not in known]
+    return replace(found, listed=(*reported, *of_files, *noted))
 
 
 def _violations(
@@ -182,7 +186,8 @@ def _violations(
         options=options,
     )
     if files is None or not any(files.names):
-        yield from run(data, schema).findings
+        # A merge finds the results of shards by the schema, and only the merge knows the file that names it.
+        yield from run(data, schema.model_copy(update={"name": None})).findings
         return
     by_name: dict[str | None, list[str]] = {}
     for file, name in zip(files.files, files.names, strict=True):
@@ -258,10 +263,9 @@ def _summarize(profile: DataProfile, *, is_table: bool) -> dict[str | None, Fiel
                 summary.is_untyped = summary.is_untyped and not file.has_dtypes
     duplicated = _duplicated_names(profile)
     for path, summary in summaries.items():
-        for key, leaf in profile.leaves.items():
-            if key[0] == path:
-                summary.profiles.append(leaf)
-                summary.notes.append(profile.notes.get(key, LeafNotes()))
+        for key in profile.keys_of.get(path, ()):
+            summary.profiles.append(profile.leaves[key])
+            summary.notes.append(profile.notes.get(key, LeafNotes()))
         summary.is_everywhere = not is_table or len(summary.facts) == num_files
         store = profile.unique.get(path) if path is not None else None
         summary.is_unique = (
@@ -296,11 +300,11 @@ def _header(profile: DataProfile, data: Any, permissive: bool) -> list[str]:
     lines = [f"Inferred by datacheck {__version__} from {size}: {named}", _PROLOGUE]
     lines.append(_PERMISSIVE if permissive else _STRICT)
     stems = {stem_of(file.uri) for file in profile.files if None in file.fields}
-    if len(stems) > 1:
+    if len(set(map(kind_of_file, stems))) > 1:
         lines.append(f"Nameless arrays share one field: {join_limited(sorted(stems))}. Infer from one of them only.")
     malformed = sum(file.num_malformed for file in profile.files)
     if malformed:
-        lines.append(f"Left out: {quantity(malformed, 'line')} that is not a valid row (DC305)")
+        lines.append(f"Left out: {quantity(malformed, 'malformed record')} (DC305)")
     for error in profile.errors[:10]:
         lines.append(f"Left out: {plain(error.uri)}, which could not be read: {plain(error.problem)} ({error.code})")
     if len(profile.errors) > 10:

@@ -16,8 +16,6 @@ from datacheck.schema.dtypes import integer_range
 from datacheck.schema.times import NANOSECONDS
 from datacheck.text import plain
 
-__all__ = ["float_bounds", "format_extreme", "suggest_bounds"]
-
 #: The share of the range to add on either side; rounding adds at most as much again.
 _MARGIN = Fraction(1, 10)
 

@@ -15,10 +15,12 @@ from datacheck.profile.notes.spans import Span
 from datacheck.profile.unit import LeafKey
 from datacheck.text import join_limited, plain, quantity
 
-__all__ = ["judge_files", "overlapping_times"]
-
 #: Files needed to say that one is unlike the others, and the largest share of such files.
 _MIN_FILES, _MAX_SHARE = 3, 0.25
+#: How many times as far values are spread in a file of another scale, and at most in one of the same.
+_SCALE, _ALIKE = 30, 10
+#: How many times as many values such a file may have as the others.
+_SIZE = 3
 _SPLIT = re.compile(r"(?<![a-z])(train|test|val|dev|eval|holdout)(?:ing|id|idation|uation)?(?![a-z])")
 #: The splits in the order of time.
 _ORDER = ("train", "val", "dev", "eval", "test", "holdout")
@@ -58,18 +60,38 @@ def _unlike(key: LeafKey, by_file: Mapping[str, Span]) -> Iterator[Finding]:
         if low > reach and high < following:
             odd[uri] = (low, high)
         reach = max(reach, high)
+    if dtype.startswith("float"):
+        odd = odd or _scaled(by_file)
     if not odd or len(odd) > max(1, int(_MAX_SHARE * len(middles))):
         return
     others = [span for span, uri in middles if uri not in odd]
     low, high = min(low for low, _ in others), max(high for _, high in others)
     first, (odd_low, odd_high) = next(iter(sorted(odd.items())))
-    is_below = odd_high < low
+    is_inside = low <= odd_low and odd_high <= high
+    bound = f"ge: {low:.3g}" if odd_high < low else f"le: {high:.3g}"
+    rule = "" if is_inside else f". As a rule: {bound}"
     listed = join_limited([posixpath.basename(uri) for uri in sorted(odd)], 5)
     detail = (
         f"{listed} {'has' if len(odd) == 1 else 'have'} 90 % of the values in {odd_low:.4g} .. {odd_high:.4g}, the others in"
-        f" {low:.4g} .. {high:.4g}. As a rule: {'ge' if is_below else 'le'}: {(low if is_below else high):.3g}"
+        f" {low:.4g} .. {high:.4g}{rule}"
     )
     yield Finding("DC512", first, path, len(odd), len(middles), detail=detail)
+
+
+def _scaled(by_file: Mapping[str, Span]) -> dict[str, tuple[float, float]]:
+    """Files whose values are spread much further, or much less, than in the others, whose spreads are alike."""
+    spans = [(middle[1] - middle[0], uri, middle) for uri, span in by_file.items() if (middle := span.middle)]
+    spans = sorted(one for one in spans if one[0] > 0)
+    for position in range(1, len(spans)):
+        if spans[position][0] < _SCALE * spans[position - 1][0]:
+            continue
+        narrow, wide = spans[:position], spans[position:]
+        few, most = (narrow, wide) if len(narrow) < len(wide) else (wide, narrow)
+        # A file with more rows has more of a counter.
+        sizes = [[by_file[uri].count for _, uri, _ in part] for part in (narrow, wide)]
+        is_alike = most[-1][0] < _ALIKE * most[0][0] and max(sizes[1]) < _SIZE * min(sizes[0])
+        return {uri: middle for _, uri, middle in few} if is_alike else {}
+    return {}
 
 
 def _overlapping(key: LeafKey, by_file: Mapping[str, Span]) -> Iterator[Finding]:
@@ -98,10 +120,14 @@ def overlapping_times(
     """The note on splits whose first time is not after the last one of the training data; all are given as ticks."""
     late = {name: first for name, (first, last) in others.items() if first <= train[1] and last >= train[0]}
     if late:
-        begins = ", ".join(f"{plain(name, 80)} begins {format_extreme(first, dtype)}" for name, first in late.items())
+        begins = ", ".join(f"{plain(name, 80)} begins {_shown(first, dtype)}" for name, first in late.items())
         rule = f"splits: {{time: {{on: {plain(path or '', 80)}}}}}"
-        detail = f"train ends {format_extreme(train[1], dtype)}, {begins}. As a rule: {rule}"
+        detail = f"train ends {_shown(train[1], dtype)}, {begins}. As a rule: {rule}"
         yield Finding("DC514", uri, path, len(late), len(others), detail=detail)
+
+
+def _shown(ticks: Any, dtype: str) -> str:
+    return format_extreme(ticks, dtype).removesuffix("T00:00:00")
 
 
 def _unequal(files: Sequence[FileProfile]) -> Iterator[Finding]:
@@ -137,5 +163,5 @@ def _lengths(lengths: Mapping[str, int], uri: str) -> Iterator[Finding]:
 
 
 def _are_close(sizes: Iterable[int]) -> bool:
-    """Whether the lengths are so close that they were probably meant to be equal."""
+    """Whether the lengths are so close that they should probably be equal."""
     return 2 * min(sizes) > max(sizes) > 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,18 +11,16 @@ from datacheck.findings import Finding
 from datacheck.formats import format_of_name
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
-from datacheck.jobs.progress import NullProgress, Progress
+from datacheck.jobs.progress import ProgressLike, following
 from datacheck.jobs.scan import are_paths
 from datacheck.profile.data_profile import DataProfile
-from datacheck.profile.dataset import FileSet, find_files, profile_files, profile_memory, stem_of
+from datacheck.profile.dataset import FileSet, find_files, kind_of_file, profile_files, profile_memory
 from datacheck.profile.notes.files import judge_files
 from datacheck.profile.notes.judge import judge_leaf
 from datacheck.profile.options import ProfileOptions
 from datacheck.schema.model import Schema
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import InputFile
-
-__all__ = ["NOTE_OPTIONS", "find_notes", "notes_of_files", "notes_of_profiles"]
 
 #: Distinct texts, integers and booleans to count.
 MAX_DISTINCT = 50
@@ -35,7 +32,7 @@ def find_notes(
     *,
     workers: int | None = None,
     executor: ExecutorLike = "threads",
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
     options: ReadOptions | None = None,
 ) -> tuple[Finding, ...]:
     """Find what looks wrong in data and no rule forbids: sentinels, outliers, constant fields, blank texts and so on.
@@ -51,8 +48,9 @@ def find_notes(
         UsageError: a path matches nothing, or the data is of an unsupported type.
     """
     if are_paths(data):
-        execution = Execution(workers, executor, progress or NullProgress())
-        return notes_of_files(find_files(data, options), Schema(), execution)
+        with following(progress) as follower:
+            execution = Execution(workers, executor, follower)
+            return notes_of_files(find_files(data, options), Schema(), execution)
     with profile_memory(data, NOTE_OPTIONS) as profile:
         return notes_of_profiles([profile])
 
@@ -68,20 +66,18 @@ def notes_of_files(files: Sequence[InputFile], schema: Schema, execution: Execut
     profiles = profile_files(
         list(map(FileSet.of, groups.values())),
         replace(NOTE_OPTIONS, missing_in=schema),
-        workers=execution.workers,
-        executor=execution.executor,
-        progress=execution.progress,
+        execution,
     )
     return notes_of_profiles(profiles)
 
 
 def _group_of(uri: str) -> tuple[str, ...]:
-    """What the files of one dataset share. Arrays without a name are told apart by the names of their files."""
+    """What the files of one dataset share. Arrays without a name are distinguished by the names of their files."""
     record, folder = format_of_name(uri), posixpath.dirname(uri)
     while "=" in posixpath.basename(folder):
         folder = posixpath.dirname(folder)
     is_named = record is not None and record.is_tabular
-    pattern = "" if is_named else re.sub(r"\d+", "#", stem_of(uri))
+    pattern = "" if is_named else kind_of_file(uri)
     return (folder, record.name if record is not None else "", pattern)
 
 

@@ -12,6 +12,7 @@ from datacheck.profile.infer.suggested_bounds import float_bounds, format_extrem
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.numbers import LARGEST, NumberNotes
+from datacheck.profile.notes.steps import StepNotes
 from datacheck.profile.notes.suspects import Suspects, find_suspects
 from datacheck.profile.notes.tally import Tally
 from datacheck.profile.notes.texts import TextNotes
@@ -20,8 +21,6 @@ from datacheck.schema.dtypes import canonical_dtype, dtype_kind, largest_float
 from datacheck.schema.field_parts import NAMELESS
 from datacheck.schema.times import NANOSECONDS
 from datacheck.text import count, describe_variants, find_variants, plain, quantity
-
-__all__ = ["describe_zeros", "format_counts", "judge_leaf"]
 
 #: Values to have seen before a field is called constant, or one of few values.
 _MIN_CONSTANT, _MIN_FEW = 10, 100
@@ -43,6 +42,8 @@ def judge_leaf(profile: LeafProfile, notes: LeafNotes | None, uri: str) -> Itera
         yield from judge.vectors(notes.vectors)
     if notes is not None and notes.texts is not None:
         yield from judge.texts(notes.texts)
+    if notes is not None and notes.steps is not None:
+        yield from judge.steps(notes.steps)
 
 
 def format_counts(counts: Mapping[Any, int], dtype: str) -> str:
@@ -134,7 +135,8 @@ class _Judge:
 
     def _sentinel(self, value: Any, tally: Tally, suspects: Suspects, notes: NumberNotes) -> Finding:
         is_low = value < suspects.low
-        shown, following = self._show(value), self._show(suspects.low if is_low else suspects.high)
+        shown, nearest = self._show(value), suspects.low if is_low else suspects.high
+        following = f"{nearest:.4g}" if isinstance(nearest, float) else self._show(nearest)
         bound = self._bound("low" if is_low else "high", suspects)
         detail = (
             f"{shown}, far {'below' if is_low else 'above'} the others, which {'begin' if is_low else 'end'} at {following};"
@@ -157,7 +159,7 @@ class _Judge:
         yield self._note("DC502", detail, sum(tally.count for tally in tallies), notes.num_finite, tallies)
 
     def _bound(self, side: str, suspects: Suspects) -> str:
-        """The bound that the other values keep, as it stands in a schema."""
+        """The bound that the other values keep, as written in a schema."""
         dtype = canonical_dtype(self._profile.dtype)
         kind = dtype_kind(dtype)
         if kind == "float":
@@ -207,6 +209,12 @@ class _Judge:
             rule = f"bounds for {'it' if len(same) == 1 else 'them'} under {'columns' if axis == last else 'channels'}"
             detail = f"{shown} at {where}. As a rule: {rule}"
             yield self._note("DC504", detail, number, number, rule=f"axis {axis + 1}")
+
+    def steps(self, notes: StepNotes) -> Iterator[Finding]:
+        found = notes.uneven(self._profile.path or NAMELESS)
+        if found is not None:
+            number = sum(tally.count for tally in found.tallies)
+            yield self._note("DC516", found.detail, number, found.num_steps, found.tallies)
 
     def texts(self, notes: TextNotes) -> Iterator[Finding]:
         total = notes.num_texts

@@ -9,13 +9,11 @@ import numpy as np
 
 from datacheck.profile.notes.tally import Places, Tally
 
-__all__ = ["NUM_ENDS", "CommonValues", "Ends", "NumberNotes"]
-
 Array = np.ndarray[Any, Any]
 
 #: Distinct values that are kept at either end.
 NUM_ENDS = 6
-#: Values at which a field is no longer one of few distinct values.
+#: The number of values above which a field no longer counts as one of few distinct values.
 _MAX_DISTINCT = 20
 _PROBE = 4096
 #: The largest finite values of the formats that training casts to.
@@ -38,14 +36,22 @@ class Ends:
         """The values from the end inwards, with their tallies."""
         return iter(sorted(self.tallies.items(), reverse=self.side == "high"))
 
-    def add(self, values: Array, positions: Array | None, places: Places, start: int) -> None:
-        """Add finite values; ``positions`` are theirs from ``start`` on, None if they are consecutive."""
+    def add(self, values: Array, end: Any, positions: Array | None, places: Places, start: int) -> None:
+        """Add finite values, whose extreme on this side is ``end``.
+
+        ``positions`` are theirs from ``start`` on, None if they are consecutive.
+        """
+        if self._is_beyond(end):
+            return
         rest = values
-        find = np.max if self.side == "high" else np.min
-        for _ in range(NUM_ENDS):
+        if len(self.tallies) == NUM_ENDS:
+            innermost = min(self.tallies) if self.side == "high" else max(self.tallies)
+            rest = values[values >= innermost if self.side == "high" else values <= innermost]
+        find = np.maximum.reduce if self.side == "high" else np.minimum.reduce
+        for number in range(NUM_ENDS):
             if not len(rest):
                 return
-            value = find(rest)
+            value = find(rest) if number else end
             if self._is_beyond(value):
                 return
             equal = rest == value
@@ -126,19 +132,28 @@ class NumberNotes:
     common: CommonValues = field(default_factory=CommonValues)
     overflows: dict[str, Tally] = field(default_factory=lambda: {name: Tally() for name in LARGEST})
 
-    def add(self, values: Array, positions: Array | None, places: Places, start: int, *, is_float: bool) -> None:
-        """Add a block of finite values, as for :meth:`Ends.add`."""
-        if not len(values):
-            return
+    def add(
+        self,
+        values: Array,
+        ends: tuple[Any, Any],
+        positions: Array | None,
+        places: Places,
+        start: int,
+        *,
+        is_float: bool,
+    ) -> None:
+        """Add a block of finite values with their :func:`~datacheck.profile.leaf.extremes`, as for :meth:`Ends.add`."""
         self.num_finite += len(values)
-        self.num_zeros += len(values) - int(np.count_nonzero(values))
-        self.low.add(values, positions, places, start)
-        self.high.add(values, positions, places, start)
+        low, high = ends
+        if low <= 0 <= high:
+            self.num_zeros += int(np.count_nonzero(values == 0))
+        self.low.add(values, low, positions, places, start)
+        self.high.add(values, high, positions, places, start)
         self.common.add(values)
         if not is_float:
             return
         self.is_whole = self.is_whole and _all_whole(values[:64]) and _all_whole(values)
-        extreme = max(abs(float(np.min(values))), abs(float(np.max(values))))
+        extreme = max(abs(float(low)), abs(float(high)))
         for name, largest in LARGEST.items():
             if extreme > largest:
                 mask = np.abs(values) > largest

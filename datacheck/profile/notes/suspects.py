@@ -12,8 +12,6 @@ from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.notes.numbers import NUM_ENDS, NumberNotes
 from datacheck.profile.notes.tally import Tally
 
-__all__ = ["Suspects", "find_suspects"]
-
 Array = np.ndarray[Any, Any]
 Side = Literal["low", "high"]
 

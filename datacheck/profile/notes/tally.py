@@ -12,8 +12,6 @@ from datacheck.findings import MAX_EXAMPLES, Example
 from datacheck.leaves import BoolArray, IntArray, Leaf
 from datacheck.profile.coalesce_batches import CoalescedBatch
 
-__all__ = ["Places", "Tally", "places_in"]
-
 #: Examples at flat positions of a leaf, in order.
 Places = Callable[[Sequence[int] | IntArray], list[Example]]
 

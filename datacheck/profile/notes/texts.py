@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from datacheck.arrow_compute import pc
 from datacheck.checks.mixed_text import words_for_nan
 from datacheck.leaves import BoolArray, arrow_bits
 from datacheck.profile.notes.tally import Places, Tally
 from datacheck.sources.text_parsing import count_lookalikes, describe_lookalikes
-
-__all__ = ["TextNotes"]
 
 #: Texts to look at for numbers, in each part of the data.
 _MAX_LOOKED = 1000
@@ -90,7 +88,7 @@ class TextNotes:
 
 
 def _spread(found: Any, encoded: pa.DictionaryArray | None) -> BoolArray:
-    """Which values are of a kind, from which texts are; a null is not."""
+    """A flag per text: whether it is of a kind. A null is not."""
     flags = arrow_bits(pc.fill_null(found, False))
     if encoded is None:
         return flags

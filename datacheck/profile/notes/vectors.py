@@ -12,24 +12,34 @@ from datacheck.numerics import to_float
 from datacheck.profile.coalesce_batches import CoalescedBatch
 from datacheck.profile.notes.tally import Tally, places_in
 
-__all__ = ["Channels", "VectorNotes"]
-
 Array = np.ndarray[Any, Any]
 
-#: Indices of an axis that are told apart at most.
+#: The most indices of an axis that are counted separately.
 _MAX_CHANNELS = 4096
 #: Values that a vector needs for it to be notable that they are all the same.
 _MIN_CONSTANT = 8
-#: Values of vectors that are looked at together.
+#: Rows sampled to see which channels vary, before all are read.
+_FIRST_ROWS = 64
+#: Values of vectors that are processed together.
 _BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
 class Channels:
-    """The least and the greatest value at each index of one axis."""
+    """The least and the greatest value at each index of one axis, of those that are constant so far."""
 
     low: Array
     high: Array
+
+    def add(self, rows: Array, axis: int) -> None:
+        """Add the values of rows whose axis ``axis`` this is; an index that varies is not looked at again."""
+        constant = np.flatnonzero(self.low == self.high)
+        if not len(constant):
+            return
+        others = tuple(other for other in range(rows.ndim) if other != axis)
+        kept = rows if len(constant) == len(self.low) else rows.take(constant, axis)
+        self.low[constant] = np.minimum(self.low[constant], kept.min(axis=others))
+        self.high[constant] = np.maximum(self.high[constant], kept.max(axis=others))
 
     def merge(self, other: Channels) -> None:
         np.minimum(self.low, other.low, out=self.low)
@@ -63,7 +73,7 @@ class VectorNotes:
                 for start in range(0, len(table), step := max(1, _BLOCK // size)):
                     part = to_float(table[start : start + step].reshape(-1), leaf.dtype).reshape(-1, size)
                     places = places_in(leaf, coalesced, depth)
-                    self._count(part.min(axis=1), part.max(axis=1), size, start, size, places)
+                    self._count(*_row_extremes(part), size, start, size, places)
                     self._add_channels(part.reshape(-1, *inner))
         elif isinstance(level, Ragged):
             self.channels = None
@@ -118,11 +128,11 @@ class VectorNotes:
         for axis in {0, len(inner) - 1}:
             if 2 <= inner[axis] <= _MAX_CHANNELS:
                 others = tuple(other for other in range(rows.ndim) if other != axis + 1)
-                found = Channels(rows.min(axis=others), rows.max(axis=others))
-                if axis in self.channels:
-                    self.channels[axis].merge(found)
-                else:
-                    self.channels[axis] = found
+                first = rows[:_FIRST_ROWS]
+                known = self.channels.get(axis)
+                if known is None:
+                    known = self.channels[axis] = Channels(first.min(axis=others), first.max(axis=others))
+                known.add(rows, axis + 1)
 
     def merge(self, other: VectorNotes) -> None:
         self.num_vectors += other.num_vectors
@@ -140,3 +150,13 @@ class VectorNotes:
 
     def tallies(self) -> list[Tally]:
         return [self.zero, self.constant]
+
+
+def _row_extremes(table: Array) -> tuple[Array, Array]:
+    """A least and a greatest value of each row, ``(rows,)``: the exact ones of rows that may be constant."""
+    low, high = table[:, 0].copy(), table[:, -1].copy()
+    rest = np.flatnonzero(low == high)
+    if len(rest):
+        kept = table if len(rest) == len(table) else table[rest]
+        low[rest], high[rest] = kept.min(axis=1), kept.max(axis=1)
+    return low, high

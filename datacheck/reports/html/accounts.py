@@ -11,8 +11,6 @@ from datacheck.reports.html.elements import Html, Section, join, name, table, ta
 from datacheck.reports.html.style import BAR_COLORS
 from datacheck.text import quantity
 
-__all__ = ["account_sections"]
-
 _COUNTS = ("num_read", "num_kept", "num_dropped", "num_quarantined")
 _PARTS = ("kept", "dropped", "quarantined")
 _MAX_INPUTS = 100

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from datacheck.reports.html.elements import Html, tag
-from datacheck.reports.html.style import BAD, SERIES_COLORS
+from datacheck.reports.html.style import BAD, NEUTRAL, SERIES_COLORS
 from datacheck.text import plain
 
-__all__ = ["HeatRow", "heat_map", "histogram", "legend", "paired_bars", "share_bar", "stacked_bar"]
+#: Values by step: None where nothing was measured.
+Curve = Sequence[tuple[int, float | None]]
 
 _WIDTH = 980.0
-_LABEL_WIDTH = 240.0
 _SMALL_WIDTH = 470.0
 _SMALL_HEIGHT = 84.0
 _END_WIDTH = 22.0
-_ROW_HEIGHT = 18.0
-_FONT = "system-ui, sans-serif"
+_FONT = "Inter, system-ui, sans-serif"
 _STEPS = 5
-_MAX_LABEL = 34
+_MAX_LABEL = 32
+#: The ratio of the greatest to the least value above which a scale is logarithmic.
+_LOG_FROM = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +33,33 @@ class HeatRow:
 
 
 def heat_map(title: str, rows: Sequence[HeatRow], axis: tuple[str, str]) -> Html:
-    """Counts by place: darker is more. ``axis`` labels the first and the last column."""
+    """Counts by place, a line for each file: darker is more. ``axis`` labels the first and the last column."""
     num_columns = max(len(row.cells) for row in rows)
-    width = min((_WIDTH - _LABEL_WIDTH) / num_columns, 40.0)
     most = max(count for row in rows for count, _ in row.cells)
-    height = len(rows) * _ROW_HEIGHT + 20
-    parts: list[Html] = [tag("title", title)]
-    for index, row in enumerate(rows):
-        top = index * _ROW_HEIGHT
-        parts.append(_label(_end_of(row.label), _LABEL_WIDTH - 10, top + 13, anchor="end"))
-        parts.append(
-            tag(
-                "rect",
-                x=_LABEL_WIDTH,
-                y=top + 1,
-                width=width * len(row.cells),
-                height=_ROW_HEIGHT - 3,
-                fill="#8891a0",
-                fill_opacity="0.14",
-            )
+    lines = [tag("div", tag("code", _end_of(row.label)), _strip(title, row, num_columns, most)) for row in rows]
+    ends = tag("span", tag("span", axis[0]), tag("span", axis[1]), class_="axis")
+    return tag("div", *lines, tag("div", ends), class_="map")
+
+
+def _strip(title: str, row: HeatRow, num_columns: int, most: int) -> Html:
+    cells = (
+        tag(
+            "rect",
+            tag("title", tooltip),
+            x=column,
+            y=0,
+            width=0.9,
+            height=1,
+            fill=BAD,
+            fill_opacity=_opacity(count, most),
         )
-        parts += [
-            tag(
-                "rect",
-                tag("title", tooltip),
-                x=_LABEL_WIDTH + column * width,
-                y=top + 1,
-                width=max(width - 0.6, 0.8),
-                height=_ROW_HEIGHT - 3,
-                fill=BAD,
-                fill_opacity=_opacity(count, most),
-            )
-            for column, (count, tooltip) in enumerate(row.cells)
-            if count
-        ]
-    base = len(rows) * _ROW_HEIGHT + 14
-    parts.append(_label(axis[0], _LABEL_WIDTH, base))
-    parts.append(_label(axis[1], _LABEL_WIDTH + width * num_columns, base, anchor="end"))
-    return _svg(title, height, *parts)
+        for column, (count, tooltip) in enumerate(row.cells)
+        if count
+    )
+    whole = tag("rect", x=0, y=0, width=len(row.cells), height=1, fill=NEUTRAL, fill_opacity="0.14")
+    total = sum(count for count, _ in row.cells)
+    label = f"{title}, {row.label}: {total:,}"
+    return _svg(label, 1, whole, *cells, width=num_columns, shown=("100%", 13))
 
 
 def _opacity(count: int, most: int) -> str:
@@ -84,12 +74,12 @@ def stacked_bar(title: str, parts: Sequence[tuple[str, int, str]]) -> Html:
     drawn, left = [tag("title", title)], 0.0
     for name, count, color in parts:
         if count:
-            width = max(_WIDTH * count / total, 2.0)
+            width = max(_WIDTH * count / total, 3.0)
             drawn.append(
-                tag("rect", tag("title", f"{name}: {count:,}"), x=left, y=0, width=width, height=16, fill=color)
+                tag("rect", tag("title", f"{name}: {count:,}"), x=left, y=0, width=width, height=14, fill=color)
             )
             left += width
-    return _svg(title, 18, *drawn, width=max(left, _WIDTH))
+    return _svg(title, 14, *drawn, width=max(left, _WIDTH), shown=("100%", 14), class_="bar")
 
 
 def legend(parts: Sequence[tuple[str, str]]) -> Html:
@@ -110,70 +100,116 @@ def _swatch(color: str) -> Html:
 
 
 def histogram(title: str, series: Sequence[tuple[str, Sequence[float], float, float]], axis: tuple[str, str]) -> Html:
-    """Shares by bin: the first of two series as bars, the second as an outline over them.
+    """Shares by bin: the first of several series as bars, the others as outlines over them.
 
-    A series is a name, the share of each bin, and the shares below and above all bins, which stand apart at the ends.
+    A series is a name, the share of each bin, and the shares below and above all bins, which are apart at the ends.
     """
-    num_bins = len(series[0][1])
-    step = (_SMALL_WIDTH - 2 * _END_WIDTH) / num_bins
     highest = max((max(*shares, below, above) for _, shares, below, above in series), default=0.0) or 1.0
     drawn = [tag("title", title)]
     for index, (name, shares, below, above) in enumerate(series):
-        bars = [(0.0, _END_WIDTH - 5, below)]
-        bars += [(_END_WIDTH + number * step, step, share) for number, share in enumerate(shares)]
-        bars.append((_SMALL_WIDTH - _END_WIDTH + 5, _END_WIDTH - 5, above))
-        is_outline = index > 0
-        drawn.append(
-            tag(
-                "path",
-                tag("title", name),
-                d=_bars_path(bars, highest),
-                fill="none" if is_outline else SERIES_COLORS[index],
-                fill_opacity=None if is_outline else "0.55",
-                stroke=SERIES_COLORS[index] if is_outline else None,
-                stroke_width=1.3 if is_outline else None,
-            )
-        )
-    drawn.append(
-        tag("line", x1=0, y1=_SMALL_HEIGHT, x2=_SMALL_WIDTH, y2=_SMALL_HEIGHT, stroke="#8891a0", stroke_width=1)
-    )
-    drawn.append(_label(axis[0], _END_WIDTH, _SMALL_HEIGHT + 14))
-    drawn.append(_label(axis[1], _SMALL_WIDTH - _END_WIDTH, _SMALL_HEIGHT + 14, anchor="end"))
-    return _svg(title, _SMALL_HEIGHT + 18, *drawn, width=_SMALL_WIDTH)
+        color = SERIES_COLORS[index if len(series) > 1 else 1]
+        outline: dict[str, str | float] = {"fill": "none", "stroke": color, "stroke_width": 1.5}
+        style = outline if index else {"fill": color, "fill_opacity": "0.5"}
+        ends = ([below], 0.0, _END_WIDTH - 5), ([above], _SMALL_WIDTH - _END_WIDTH + 5, _END_WIDTH - 5)
+        inner = shares, _END_WIDTH, (_SMALL_WIDTH - 2 * _END_WIDTH) / len(shares)
+        path = "".join(_steps_path(*part, highest) for part in (ends[0], inner, ends[1]))
+        drawn.append(tag("path", tag("title", name), d=path, **style))
+    return _small_chart(title, drawn, axis)
 
 
-def _bars_path(bars: Sequence[tuple[float, float, float]], highest: float) -> str:
-    parts = []
-    for left, width, share in bars:
+def _steps_path(shares: Sequence[float], left: float, width: float, highest: float) -> str:
+    """Bins of a width side by side, as one outline for each run of bins that hold something."""
+    parts, is_drawing = [], False
+    for number, share in enumerate((*shares, 0.0)):
+        top = _SMALL_HEIGHT - (max(share / highest * (_SMALL_HEIGHT - 4), 1.5) if share > 0 else 0.0)
+        if share > 0 and not is_drawing:
+            parts.append(f"M{left + number * width:.1f} {_SMALL_HEIGHT:.0f}")
         if share > 0:
-            height = max(share / highest * (_SMALL_HEIGHT - 4), 2.0)
-            top = _SMALL_HEIGHT - height
-            parts.append(f"M{left:.1f} {_SMALL_HEIGHT:.0f}V{top:.1f}h{width:.1f}V{_SMALL_HEIGHT:.0f}")
-    return "".join(parts) or "M0 0"
+            parts.append(f"V{top:.1f}H{left + (number + 1) * width:.1f}")
+        elif is_drawing:
+            parts.append(f"V{_SMALL_HEIGHT:.0f}")
+        is_drawing = share > 0
+    return "".join(parts)
+
+
+def _small_chart(title: str, drawn: Sequence[Html], ends: tuple[str, str], middle: str = "") -> Html:
+    """What is drawn above an axis with a label at each end."""
+    base, right = _SMALL_HEIGHT + 15, _SMALL_WIDTH - _END_WIDTH
+    axis = tag("line", x1=0, y1=_SMALL_HEIGHT, x2=_SMALL_WIDTH, y2=_SMALL_HEIGHT, stroke=NEUTRAL, stroke_width=1)
+    labels = [_label(ends[0], _END_WIDTH, base), _label(ends[1], right, base, anchor="end")]
+    if middle:
+        labels.append(_label(middle, _SMALL_WIDTH / 2, base, anchor="middle"))
+    return _svg(title, _SMALL_HEIGHT + 20, *drawn, axis, *labels, width=_SMALL_WIDTH)
+
+
+def line_chart(title: str, curve: Curve, marks: Sequence[int]) -> Html:
+    """Values by step; ``marks`` are steps with upright lines. Values of several powers of ten are on a logarithmic scale."""
+    first, last = curve[0][0], max(curve[-1][0], curve[0][0] + 1)
+    finite = [value for _, value in curve if value is not None and math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    is_log = low > 0 and high / low > _LOG_FROM
+    bottom, top = (math.log(low), math.log(high)) if is_log else (low, high)
+
+    def x_of(step: int) -> float:
+        return (step - first) / (last - first) * (_SMALL_WIDTH - 2 * _END_WIDTH) + _END_WIDTH
+
+    def y_of(value: float) -> float:
+        share = ((math.log(value) if is_log else value) - bottom) / (top - bottom) if top > bottom else 0.5
+        return _SMALL_HEIGHT - 2 - share * (_SMALL_HEIGHT - 16)
+
+    drawn = [tag("title", title)]
+    upright: dict[str, str | float] = {
+        "y1": 12,
+        "y2": _SMALL_HEIGHT,
+        "stroke": BAD,
+        "stroke_width": 1,
+        "stroke_opacity": "0.55",
+    }
+    for step in dict.fromkeys(marks):
+        if first <= step <= last:
+            drawn.append(
+                tag("line", tag("title", f"anomaly at step {step:,}"), x1=x_of(step), x2=x_of(step), **upright)
+            )
+    joins = {"stroke_linejoin": "round", "stroke_linecap": "round"}
+    lines, dots = _line_paths(curve, x_of, y_of)
+    for path, width in ((lines, 1.5), (dots, 5)):
+        if path:
+            drawn.append(tag("path", d=path, fill="none", stroke=SERIES_COLORS[1], stroke_width=width, **joins))
+    for step, value in curve:
+        if value is not None and not math.isfinite(value):
+            cross = f"M{x_of(step) - 3:.1f} 3l6 6m0 -6l-6 6"
+            drawn.append(tag("path", tag("title", f"{value} at step {step:,}"), d=cross, stroke=BAD, stroke_width=1.6))
+    middle = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}{', logarithmic' if is_log else ''}"
+    return _small_chart(title, drawn, (f"step {first:,}", f"step {last:,}"), middle if finite else "")
+
+
+def _line_paths(curve: Curve, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> tuple[str, str]:
+    """Lines between neighbours, broken where a value is missing or non-finite, and dots where one stands alone."""
+    runs: list[list[str]] = [[]]
+    for step, value in curve:
+        if value is None or not math.isfinite(value):
+            runs.append([])
+        else:
+            runs[-1].append(f"{x_of(step):.1f} {y_of(value):.1f}")
+    lines = "".join("M" + "L".join(points) for points in runs if len(points) > 1)
+    return lines, "".join(f"M{points[0]}h0" for points in runs if len(points) == 1)
 
 
 def paired_bars(title: str, categories: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> Html:
     """Shares of categories: for each of them a bar for each series."""
-    line = 9.0 * len(series) + 7
+    line = 10.0 * len(series) + 8
+    room = _SMALL_WIDTH - 200
     highest = max((max(shares, default=0.0) for _, shares in series), default=0.0) or 1.0
     drawn = [tag("title", title)]
     for number, category in enumerate(categories):
         top = number * line
-        drawn.append(_label(_end_of(category), 130, top + line / 2 + 3, anchor="end"))
+        drawn.append(_label(_end_of(category, 20), 130, top + line / 2 + 3, anchor="end"))
         for index, (name, shares) in enumerate(series):
             share = shares[number]
-            if share > 0:
-                drawn.append(
-                    tag(
-                        "rect",
-                        tag("title", f"{name}: {100 * share:.2f} %"),
-                        x=138,
-                        y=top + 2 + 9.0 * index,
-                        width=max((_SMALL_WIDTH - 145) * share / highest, 1.0),
-                        height=7.5,
-                        fill=SERIES_COLORS[index],
-                    )
-                )
+            width, y = max(room * share / highest, 1.0) if share > 0 else 0.0, top + 3 + 10.0 * index
+            color = SERIES_COLORS[index if len(series) > 1 else 1]
+            drawn.append(tag("rect", tag("title", name), x=138, y=y, width=width, height=8, fill=color))
+            drawn.append(_label(f"{100 * share:.1f} %", 138 + width + 6, y + 7.5, size="9.5"))
     return _svg(title, max(len(categories), 1) * line + 4, *drawn, width=_SMALL_WIDTH)
 
 
@@ -182,7 +218,7 @@ def share_bar(share: float) -> Html:
     filled = max(60 * min(share, 1.0), 1.5) if share > 0 else 0.0
     return tag(
         "svg",
-        tag("rect", x=0, y=0, width=60, height=8, fill="#8891a0", fill_opacity="0.22"),
+        tag("rect", x=0, y=0, width=60, height=8, fill=NEUTRAL, fill_opacity="0.22"),
         tag("rect", x=0, y=0, width=filled, height=8, fill=BAD),
         width=60,
         height=8,
@@ -191,26 +227,35 @@ def share_bar(share: float) -> Html:
     )
 
 
-def _end_of(label: str) -> str:
+def _end_of(label: str, most: int = _MAX_LABEL) -> str:
     """The end of a path, which tells files of one folder apart."""
     shown = plain(label, 400)
-    return shown if len(shown) <= _MAX_LABEL else f"…{shown[-_MAX_LABEL + 1 :]}"
+    return shown if len(shown) <= most else f"…{shown[-most + 1 :]}"
 
 
-def _label(text: str, x: float, y: float, anchor: str | None = None) -> Html:
-    shown = plain(text, 400)
-    if len(shown) > _MAX_LABEL:
-        shown = f"…{shown[-_MAX_LABEL + 1 :]}"
-    return tag("text", text, x=x, y=y, text_anchor=anchor, font_size="11.5", font_family=_FONT, fill="currentColor")
+def _label(text: str, x: float, y: float, anchor: str | None = None, size: str = "11.5") -> Html:
+    return tag(
+        "text", _end_of(text), x=x, y=y, text_anchor=anchor, font_size=size, font_family=_FONT, fill="currentColor"
+    )
 
 
-def _svg(title: str, height: float, *parts: Html, width: float = _WIDTH) -> Html:
+def _svg(
+    title: str,
+    height: float,
+    *parts: Html,
+    width: float = _WIDTH,
+    shown: tuple[str, int] | None = None,
+    class_: str | None = None,
+) -> Html:
+    """An image with a text alternative; ``shown`` is the width and height to which it is stretched."""
     return tag(
         "svg",
         *parts,
         role="img",
         aria_label=plain(title, 300),
-        width=width,
-        height=height,
+        width=shown[0] if shown else width,
+        height=shown[1] if shown else height,
         viewBox=f"0 0 {width:.0f} {height:.0f}",
+        preserveAspectRatio="none" if shown else None,
+        class_=class_,
     )

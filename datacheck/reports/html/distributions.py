@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from datacheck.reports.distributions import FieldDistribution, Series
 from datacheck.reports.html.charts import histogram, legend, paired_bars
-from datacheck.reports.html.elements import Html, Section, join, name, table, tag
+from datacheck.reports.html.elements import Html, Section, folded, name, table, tag
 from datacheck.reports.html.style import SERIES_COLORS
-
-__all__ = ["distribution_sections"]
 
 
 def distribution_sections(fields: Sequence[FieldDistribution]) -> list[Section]:
@@ -19,8 +17,14 @@ def distribution_sections(fields: Sequence[FieldDistribution]) -> list[Section]:
     names = [one.name for one in fields[0].series]
     title = "How the values are distributed" + (f": {' and '.join(names)}" if len(names) > 1 else "")
     note = "Shares of the finite values, in the same bins for all; the outermost bars hold everything beyond."
+    if len(names) > 1:
+        note += " Fields that differ most come first."
+        fields = sorted(fields, key=_difference, reverse=True)
     if any(field.is_sampled for field in fields):
-        note += " Bars are those of a sample of at least 4,096 values for each field; numbers in tables are exact."
+        note += " Bars are those of a sample of at least 4,096 values for each field"
+        note += "." if fields[0].looked_at else "; numbers in tables are exact."
+    if fields[0].looked_at:
+        note += f" To be quick, only a part was read for this section: {fields[0].looked_at}."
     head = [tag("p", note, class_="soft")]
     if len(names) > 1:
         head.append(legend(list(zip(names, SERIES_COLORS, strict=False))))
@@ -36,26 +40,40 @@ def _figure(field: FieldDistribution) -> Html:
         chart = histogram(title, series, axis)
     else:
         chart = paired_bars(title, field.categories, [(one.name, one.shares) for one in field.series])
-    return tag(
-        "figure", tag("figcaption", name(subject)), chart, tag("details", tag("summary", "numbers"), _numbers(field))
-    )
+    caption = tag("figcaption", name(subject), *_changes(field.series))
+    return tag("figure", caption, chart, folded("numbers", *_numbers(field)))
 
 
-def _numbers(field: FieldDistribution) -> Html:
-    rows = [_row(one) for one in field.series]
-    head = ("", "values", "null", "NaN", "inf", "least", "greatest")
-    counted = table(f"Counts of {field.path or 'the array'}", head, rows, numbers=(1, 2, 3, 4, 5, 6))
-    return join(
-        [
-            counted,
-            table(
-                f"Shares of {field.path or 'the array'}",
-                ("value", *(one.name for one in field.series)),
-                _shares(field),
-                numbers=(1, 2, 3),
-            ),
-        ]
-    )
+def _difference(field: FieldDistribution) -> float:
+    """How far the first and the last dataset are apart: the total variation distance, or the change of a rate of gaps."""
+    first, last = field.series[0], field.series[-1]
+    pairs = [*zip(first.shares, last.shares, strict=True), (first.below, last.below), (first.above, last.above)]
+    rates = zip(_rates(first), _rates(last), strict=True)
+    return max(sum(abs(a - b) for a, b in pairs) / 2, *(abs(a - b) for a, b in rates))
+
+
+def _rates(one: Series) -> list[float]:
+    return [number / max(one.num_values, 1) for number in (one.num_null, one.num_nan, one.num_infinite)]
+
+
+def _changes(series: Sequence[Series]) -> Iterator[Html]:
+    """The gaps in each dataset, where there are any: how many before, how many after."""
+    counts = {
+        "null": [one.num_null for one in series],
+        "NaN": [one.num_nan for one in series],
+        "inf": [one.num_infinite for one in series],
+    }
+    texts = [f"{word} {' → '.join(f'{n:,}' for n in numbers)}" for word, numbers in counts.items() if any(numbers)]
+    if texts:
+        yield tag("span", f" {', '.join(texts)}", class_="soft")
+
+
+def _numbers(field: FieldDistribution) -> Iterator[Html]:
+    subject = field.path or "the array"
+    head = ("dataset", "values", "null", "NaN", "inf", "least", "greatest")
+    yield table(f"Counts of {subject}", head, map(_row, field.series), numbers=range(1, 7))
+    datasets = [one.name for one in field.series]
+    yield table(f"Shares of {subject}", ("value", *datasets), _shares(field), numbers=range(1, len(datasets) + 1))
 
 
 def _row(one: Series) -> tuple[str, ...]:

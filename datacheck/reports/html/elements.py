@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 from datacheck.text import plain
 
-__all__ = ["MAX_NAME", "Html", "Section", "join", "name", "table", "tag", "text_cell"]
-
 #: Longer names are cut.
 MAX_NAME = 160
 
+#: Control characters other than tabs and line ends, and those that change the direction of text.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _EMPTY = frozenset({"br", "line", "meta", "path", "rect", "polyline", "circle"})
 
 
@@ -34,7 +35,7 @@ class Section:
 def tag(kind: str, *children: str | None, **attributes: str | float | None) -> Html:
     """An element. ``class_`` stands for ``class``, and ``_`` in a name for ``-``; None leaves an attribute or child out."""
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(_number(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_escaped(_number(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -45,7 +46,12 @@ def tag(kind: str, *children: str | None, **attributes: str | float | None) -> H
 
 def join(children: Iterable[str]) -> Html:
     """Children side by side, text escaped."""
-    return Html("".join(child if isinstance(child, Html) else html.escape(child, quote=False) for child in children))
+    return Html("".join(child if isinstance(child, Html) else _escaped(child, quote=False) for child in children))
+
+
+def _escaped(text: str, *, quote: bool = True) -> str:
+    """Text that is neither markup nor, where a terminal shows the page, a command or in another order than it is written."""
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], html.escape(text, quote=quote))
 
 
 def _number(value: str | float) -> str:
@@ -57,47 +63,33 @@ def name(text: str) -> Html:
     return tag("code", plain(text, MAX_NAME))
 
 
-def text_cell(text: str, *, is_number: bool = False, is_head: bool = False) -> Html:
-    """A table cell."""
-    if is_head:
-        return tag("th", text, scope="row")
-    return tag("td", text, class_="n" if is_number else None)
-
-
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> Html:
-    """A table with a caption. The first cell of a row is its head; ``numbers`` are the columns aligned to the right."""
-    right = frozenset(numbers)
-    return tag(
-        "div",
+    """A table with a caption. The first cell of a row is its head; ``numbers`` are the columns aligned to the right.
+
+    Columns without a text in any row are left out.
+    """
+    lines = list(rows)
+    shown = [index for index in range(len(head)) if not index or any(line[index] for line in lines)]
+    styles = dict.fromkeys(numbers, "n")
+    titles = (tag("th", head[index], scope="col", class_=styles.get(index)) for index in shown)
+    body = (
         tag(
-            "table",
-            tag("caption", caption),
-            tag(
-                "thead",
-                tag(
-                    "tr",
-                    *(
-                        tag("th", title, scope="col", class_="n" if index in right else None)
-                        for index, title in enumerate(head)
-                    ),
-                ),
-            ),
-            tag(
-                "tbody",
-                *(
-                    tag(
-                        "tr",
-                        *(
-                            text_cell(cell, is_number=index in right, is_head=index == 0)
-                            for index, cell in enumerate(row)
-                        ),
-                    )
-                    for row in rows
-                ),
-            ),
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label=caption,
+            "tr",
+            tag("th", line[0], scope="row"),
+            *(tag("td", line[index], class_=styles.get(index)) for index in shown[1:]),
+        )
+        for line in lines
     )
+    written = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *titles)),
+        tag("tbody", *body),
+        class_="wide" if len(shown) > 5 else None,
+    )
+    return tag("div", written, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def folded(summary: str, *body: Html) -> Html:
+    """What is behind a picture, closed until the reader opens it, and not printed while it is closed."""
+    return tag("details", tag("summary", summary), *body, class_="fold")

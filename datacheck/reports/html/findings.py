@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from datacheck.codes import CODES
+from datacheck.codes.code import Family
 from datacheck.findings import Finding, Severity
 from datacheck.reports.html.charts import HeatRow, heat_map, share_bar
-from datacheck.reports.html.elements import Html, Section, join, name, table, tag
+from datacheck.reports.html.elements import Html, Section, folded, join, name, table, tag
 from datacheck.row_spread import RowSpread
 from datacheck.text import plain, quantity
-
-__all__ = ["explanation_sections", "finding_sections"]
 
 _MAX_GROUPS = 120
 _MAX_MESSAGES = 200
@@ -56,16 +57,26 @@ def finding_sections(findings: Sequence[Finding], checked: Mapping[Identity, int
     if not findings:
         return []
     groups = _groups(findings)
-    sections = [Section("What was found", _summary(groups, checked or {}))]
+    sections = [Section("What was found", *_summary(groups, checked or {}))]
     maps = list(_maps(groups))
     if maps:
         explanation = tag(
             "p",
-            "Each line is a file, from its first row on the left to its last on the right. Darker cells hold more.",
+            "Each line is a file with findings, from its first row on the left to its last on the right. "
+            "Darker cells hold more.",
             class_="soft",
         )
         sections.append(Section("Where it is", explanation, *maps))
     return sections
+
+
+def nothing_found(volume: str) -> Section:
+    """What a page shows that has nothing to show."""
+    text = (
+        f"Nothing was found in {volume}: no value breaks a rule of the schema; without a schema, there is no NaN, no "
+    )
+    text += "infinity, and no null in a number or a boolean."
+    return Section("What was found", tag("p", text, class_="empty"))
 
 
 def explanation_sections(findings: Sequence[Finding]) -> list[Section]:
@@ -88,16 +99,15 @@ def _groups(findings: Iterable[Finding]) -> list[_Group]:
     )
 
 
-def _summary(groups: Sequence[_Group], checked: Mapping[Identity, int]) -> Html:
-    shown = groups[:_MAX_GROUPS]
-    body = table(
+def _summary(groups: Sequence[_Group], checked: Mapping[Identity, int]) -> Iterator[Html]:
+    yield table(
         "One line for each code and field, over all files",
-        ("code", "field or rule", "found", "of", "share", "files", "examples"),
-        (_summary_row(group, checked) for group in shown),
+        ("code", "field or rule", "found", "of", "share", "files", "examples or details"),
+        (_summary_row(group, checked) for group in groups[:_MAX_GROUPS]),
         numbers=(2, 3, 5),
     )
-    hidden = len(groups) - len(shown)
-    return join([body, _more(hidden, "code and field", "codes and fields")]) if hidden else body
+    if len(groups) > _MAX_GROUPS:
+        yield _more(len(groups) - _MAX_GROUPS, "code and field", "codes and fields")
 
 
 def _summary_row(group: _Group, checked: Mapping[Identity, int]) -> tuple[str, ...]:
@@ -105,29 +115,32 @@ def _summary_row(group: _Group, checked: Mapping[Identity, int]) -> tuple[str, .
     total = checked.get(group.identity) or group.num_checked
     share = group.num_violations / total if total else 0.0
     word, style = _CHIPS[group.severity]
-    label = join([tag("code", code), f" {CODES[code].name} ", tag("span", word, class_=f"chip {style}")])
-    is_counted = CODES[code].level in ("value", "row") and total > 1
+    chip = None if group.severity is Severity.ERROR else tag("span", word, class_="chip")
+    is_counted = CODES[code].level in ("value", "row")
+    has_share = is_counted and total > 1
     return (
-        label,
-        name(group.subject) if group.subject else "",
-        f"{group.num_violations:,}",
-        f"{total:,}" if is_counted else "",
-        join([_percent(share), share_bar(share)]) if is_counted else "",
+        tag("span", tag("code", code, class_=style), f" {CODES[code].name} ", chip),
+        _subject(group),
+        f"{group.num_violations:,}" if is_counted else "",
+        f"{total:,}" if has_share else "",
+        tag("span", share_bar(share), _percent(share), class_="share") if has_share else "",
         f"{len({finding.uri for finding in group.findings}):,}",
-        _values(group),
+        _values(group) if is_counted else plain(group.findings[0].message, 240),
     )
 
 
+def _subject(group: _Group) -> Html:
+    _, field, rule = group.identity
+    return join(part for one in (field, rule) if one for part in (name(one), " "))
+
+
 def _percent(share: float) -> str:
-    if 0 < share < 0.0001:
-        return "under 0.01 % "
-    return f"{100 * share:.2f}\u00a0% "
+    return "under 0.01\u00a0%" if 0 < share < 0.0001 else f"{100 * share:.2f}\u00a0%"
 
 
 def _values(group: _Group) -> Html:
     values = dict.fromkeys(one.value for finding in group.findings for one in finding.examples if one.value)
-    shown = [tag("code", plain(value, 60)) for value in list(values)[:_MAX_VALUES]]
-    return join(part for value in shown for part in (value, " "))
+    return join(tag("code", plain(value, 60), class_="value") for value in list(values)[:_MAX_VALUES])
 
 
 def _maps(groups: Sequence[_Group]) -> Iterator[Html]:
@@ -137,13 +150,12 @@ def _maps(groups: Sequence[_Group]) -> Iterator[Html]:
             if finding.spread is not None:
                 by_field.setdefault(group.subject or "the array", []).append(finding)
     for subject, found in list(by_field.items())[:_MAX_MAPS]:
-        yield tag("h3", name(subject))
-        yield _map(subject, found)
+        yield from _map(subject, found)
     if len(by_field) > _MAX_MAPS:
         yield _more(len(by_field) - _MAX_MAPS, "field with a map of its own", "fields with maps of their own")
 
 
-def _map(subject: str, findings: Sequence[Finding]) -> Html:
+def _map(subject: str, findings: Sequence[Finding]) -> Iterator[Html]:
     spreads: dict[str, RowSpread] = {}
     for finding in findings:
         assert finding.spread is not None
@@ -158,8 +170,19 @@ def _map(subject: str, findings: Sequence[Finding]) -> Html:
     num_columns = max(len(row.cells) for row in rows)
     title = f"Violations in {plain(subject)} by file and row"
     last = f"last row of the longest file ({num_columns:,} ranges of {quantity(1 << shift, 'row')})"
-    drawn = heat_map(title, rows, ("first row", last))
-    return join([drawn, _map_table(title, rows)])
+    folder = _common_folder(uris)
+    below = tag("span", f" below {plain(folder, 100)}", class_="soft") if folder else None
+    yield tag("h3", name(subject), below)
+    short = [HeatRow(row.label.removeprefix(folder), row.cells) for row in rows]
+    yield heat_map(title, short, ("first row", last))
+    yield _map_table(title, rows)
+
+
+def _common_folder(uris: Sequence[str]) -> str:
+    """The folder that all files lie in, with its slash."""
+    first, last = uris[0], uris[-1]  # in order: what these two share, all do
+    parts = takewhile(lambda pair: pair[0] == pair[1], zip(first.split("/")[:-1], last.split("/")[:-1], strict=False))
+    return "".join(f"{part}/" for part, _ in parts)
 
 
 def _heat_row(uris: Sequence[str], spreads: Mapping[str, RowSpread]) -> HeatRow:
@@ -185,8 +208,8 @@ def _map_table(title: str, rows: Sequence[HeatRow]) -> Html:
         worst = sorted((cell for cell in row.cells if cell[0]), key=lambda cell: -cell[0])[:3]
         total = sum(count for count, _ in row.cells)
         lines.append((name(row.label), f"{total:,}", "; ".join(tooltip for _, tooltip in worst)))
-    body = table(f"{title}, as numbers", ("file", "violations", "most of them in"), lines, numbers=(1,))
-    return tag("details", tag("summary", "as a table"), body)
+    head = ("file", "violations", "most of them in")
+    return folded("as a table", table(f"{title}, as numbers", head, lines, numbers=(1,)))
 
 
 def _messages(findings: Sequence[Finding]) -> Html:
@@ -205,14 +228,29 @@ def _mark(finding: Finding) -> str:
 
 
 def _explanations(findings: Sequence[Finding]) -> Iterator[Html]:
-    for code in sorted({finding.code for finding in findings}):
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.code, finding)
+    for code, finding in sorted(first.items()):
         known = CODES[code]
         yield tag(
             "details",
             tag("summary", f"{code} {known.name}: {known.finds}"),
             tag("p", known.why),
             tag("pre", tag("code", known.remedy), tabindex="0"),
+            *_command(finding),
         )
+
+
+def _command(finding: Finding) -> Iterator[Html]:
+    """The command that prints the bad rows, where there are rows in a file; a rule needs the schema that has it."""
+    if finding.spread is None or finding.uri.startswith("<"):
+        return
+    words = ["datacheck", "rows", finding.uri, "--where", finding.code]
+    if CODES[finding.code].family is not Family.MISSING:
+        words += ["--schema", "SCHEMA"]
+    yield tag("p", "Show the rows:")
+    yield tag("pre", tag("code", plain(shlex.join(words), 400)), tabindex="0")
 
 
 def _more(number: int, singular: str, plural: str) -> Html:

@@ -8,8 +8,6 @@ from datacheck._version import __version__
 from datacheck.reports.html.elements import Html, Section, tag
 from datacheck.reports.html.style import CSS
 
-__all__ = ["MAX_BYTES", "document", "in_frame"]
-
 #: Browsers open such a page at once, and mail servers let it pass. Sections that would go beyond it are left out.
 MAX_BYTES = 900_000
 _RESERVED_BYTES = 4_000
@@ -18,6 +16,16 @@ _RESERVED_BYTES = 4_000
 def in_frame(page: str) -> Html:
     """A page in a frame, for notebooks: nothing in it can run or reach what is around it."""
     return tag("iframe", srcdoc=page, sandbox="", width="100%", height=520, title="datacheck report", frameborder=0)
+
+
+#: What the icon of a verdict shows in its circle: a tick, an exclamation mark or a cross.
+_ICONS = {"good": "M7 12.5l3.5 3.5L17 9", "warn": "M12 6.5v7M12 16.9v.3", "bad": "M8.5 8.5l7 7m0-7l-7 7"}
+
+
+def _icon(style: str) -> Html:
+    parts = tag("circle", cx=12, cy=12, r=10), tag("path", d=_ICONS[style], stroke_linecap="round")
+    lines = tag("g", *parts, fill="none", stroke="currentColor", stroke_width=2)
+    return tag("svg", lines, width=24, height=24, viewBox="0 0 24 24", aria_hidden="true")
 
 
 def document(
@@ -35,7 +43,7 @@ def document(
     header = tag(
         "header",
         tag("h1", title),
-        tag("p", verdict, class_=f"verdict {style}"),
+        tag("p", _icon(style), tag("span", verdict), class_=f"verdict {style}"),
         tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts"),
     )
     footer = tag(

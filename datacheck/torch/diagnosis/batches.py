@@ -10,11 +10,9 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
-from datacheck.torch.diagnosis.memory import storage_key
+from datacheck.torch._compat import storage_id
 from datacheck.torch.structure import map_structure, walk
 from datacheck.torch.values import dense_parts
-
-__all__ = ["array_leaves", "given_storages", "num_samples", "number_lists", "sample_of", "take"]
 
 Array = torch.Tensor | np.ndarray[Any, Any]
 
@@ -59,7 +57,7 @@ def _as_numbers(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
 def given_storages(batch: object) -> frozenset[int]:
     """The storages of the tensors of a batch."""
     tensors = (leaf for _, leaf in array_leaves(batch) if isinstance(leaf, torch.Tensor))
-    return frozenset(storage_key(part) for tensor in tensors for part in dense_parts(tensor))
+    return frozenset(storage_id(part) for tensor in tensors for part in dense_parts(tensor))
 
 
 def num_samples(batch: object) -> int | None:
@@ -75,6 +73,11 @@ def num_samples(batch: object) -> int | None:
         return None
     (size, votes), *others = sizes.most_common()
     return None if others and others[0][1] == votes else int(size)
+
+
+def samples_in(batch: object) -> list[Any] | tuple[Any, ...] | None:
+    """The samples of a batch that is a list of them; None for any other."""
+    return batch if _is_list_of_samples(batch) else None
 
 
 def sample_of(batch: object, path: str | None) -> int | None:
@@ -119,5 +122,5 @@ def _is_list_of_samples(batch: object) -> TypeGuard[list[Any] | tuple[Any, ...]]
     if isinstance(batch, list) and all(isinstance(sample, tuple) for sample in batch):
         return len({len(sample) for sample in batch}) == 1
     tensors = isinstance(batch, list) and all(isinstance(sample, torch.Tensor) for sample in batch)
-    # A list of tensors with different first dimensions is ragged: one tensor a sample.
+    # A list of tensors with different first dimensions is ragged: one tensor per sample.
     return tensors and len({sample.shape[:1] for sample in batch}) > 1

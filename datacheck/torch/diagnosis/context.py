@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, Step
     from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
-__all__ = ["Context"]
 
 #: The most links in a chain.
 MAX_LINKS = 64

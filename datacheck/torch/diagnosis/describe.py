@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from datacheck.text import count, ordinal_list, plain
-from datacheck.torch.diagnosis.causes.classify import classify
+from datacheck.torch.diagnosis.batch_schema import BatchSchema
+from datacheck.torch.diagnosis.causes.rules import classify
 from datacheck.torch.diagnosis.diagnosis import PHASE_CODES, ChainLink, Diagnosis
 from datacheck.torch.diagnosis.evidence import gather_evidence
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
@@ -16,25 +15,23 @@ from datacheck.torch.diagnosis.fixes.suggest import suggest_fix
 from datacheck.torch.diagnosis.lines import find_line_that_changed, find_line_that_made
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.sample_attribution import (
-    describe_lost_origins,
-    find_violation,
     origins_of,
     samples_of_field,
     samples_of_operation,
     samples_of_values,
 )
-from datacheck.torch.values import bad_positions, element, is_finite
+from datacheck.torch.loader.index_tracking import describe_lost_origins
+from datacheck.torch.values import bad_positions, element, index_of, is_finite
 
 if TYPE_CHECKING:
     import torch
 
     from datacheck.torch.diagnosis.context import Context
-    from datacheck.torch.diagnosis.frames import CodeLocation
+    from datacheck.torch.diagnosis.frames import CodeLocation, SourceLine
     from datacheck.torch.diagnosis.record import Operation
     from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, Step
     from datacheck.torch.diagnosis.tensor_sources import TensorSource
 
-__all__ = ["describe"]
 
 #: The most operations between a field and what was computed from it alone.
 MAX_MAKERS = 16
@@ -114,13 +111,17 @@ def _with_line(context: Context, operation: Operation | None, diagnosis: Diagnos
         return diagnosis
     line, module = context.line_of(operation)
     module = diagnosis.module or module
-    if line is None:
-        return replace(diagnosis, module=module)
     caller = context.forward_of(operation).where.caller
-    if caller is not None:
+    if line is not None and caller is not None:
         called = f"called from {plain(caller.filename)}:{caller.lineno}: {plain(caller.source or '', 110)}"
         diagnosis = replace(diagnosis, explanation=f"{diagnosis.explanation}\n{called}")
-    return replace(diagnosis, module=module, filename=line.filename, lineno=line.lineno, source=line.source)
+    return _at_line(replace(diagnosis, module=module), line)
+
+
+def _at_line(diagnosis: Diagnosis, line: SourceLine | None) -> Diagnosis:
+    if line is None:
+        return diagnosis
+    return replace(diagnosis, filename=line.filename, lineno=line.lineno, source=line.source)
 
 
 def _field_read(context: Context, operation: Operation) -> str | None:
@@ -153,22 +154,20 @@ def _of_input(context: Context, tensor_source: TensorSource, reader: Operation |
     tensor = tensor_source.tensor
     if tensor is None:
         raise LookupError("a field of the batch has values")
-    bad = bad_positions(tensor)
-    samples = samples_of_field(context, tensor_source, bad)
-    index = [int(digit) for digit in np.unravel_index(int(bad[0]), tensor.shape)]
+    num_bad, num_values, counted = _counted(tensor)
+    samples = samples_of_field(context, tensor_source, bad_positions(tensor))
     name = "the batch" if tensor_source.name is None else f"'{plain(tensor_source.name)}'"
     named = f"; {ordinal_list('sample', samples[:8], len(samples) > 8)}" if samples else ""
     diagnosis = Diagnosis(
         code=PHASE_CODES["input"],
         phase="input",
         cause="input-not-finite",
-        explanation=f"{count(len(bad))} of {count(tensor.numel())} values of {name} are non-finite:"
-        f" {element(tensor, int(bad[0]))} at {index}{named}",
+        explanation=counted.format(name=name, were="are non-finite") + named,
         remedy=ADVICE["input-not-finite"],
         op=None if reader is None else reader.name,
         field=tensor_source.name,
         samples=samples,
-        chain=(ChainLink(f"input {name}", "input", num_bad=len(bad), num_values=tensor.numel()), *context.chain(first)),
+        chain=(ChainLink(f"input {name}", "input", num_bad=num_bad, num_values=num_values), *context.chain(first)),
     )
     return _with_line(context, reader, diagnosis)
 
@@ -182,22 +181,18 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
         made = None if tensor is None else find_line_that_made(context, tensor)
         if tensor is not None and made is not None:
             return _of_python(context, made, tensor, reader, first)
-    cause = {"parameter": "parameter-not-finite", "buffer": "buffer-not-finite"}.get(
-        tensor_source.kind, "constant-not-finite"
-    )
-    phase = tensor_source.kind if tensor_source.kind in ("parameter", "buffer") else "forward"
+    kind, own_name = tensor_source.kind, tensor_source.name
+    phase = kind if kind in ("parameter", "buffer") else "forward"
+    cause = f"{'constant' if phase == 'forward' else kind}-not-finite"
     if phase == "forward" and reader is not None:
         phase = "backward" if context.in_gradient else context.phase_of(reader)
-    name = (
-        f"{tensor_source.kind} '{plain(tensor_source.name)}'"
-        if tensor_source.name
-        else "a tensor from outside the step"
-    )
+    is_made_here = not own_name and reader is not None and "lift_fresh" in reader.name
+    name = "the numbers that this line turns into a tensor" if is_made_here else "a tensor from outside the step"
+    name = f"{kind} '{plain(own_name)}'" if own_name else name
     num_bad, num_values, counted = _counted(tensor if initial.tensor is None else initial.tensor)
-    made_in_step = tensor_source.kind == "buffer" and tensor is not None and _was_finite_before(context, tensor)
-    were = (
-        "became non-finite in the step, by no operation of torch" if made_in_step else "were non-finite before the step"
-    )
+    made_in_step = kind == "buffer" and tensor is not None and _was_finite_before(context, tensor)
+    were = "are non-finite" if is_made_here else "were non-finite before the step"
+    were = "became non-finite in the step, by no operation of torch" if made_in_step else were
     diagnosis = Diagnosis(
         code=PHASE_CODES[phase],
         phase=phase,
@@ -205,13 +200,12 @@ def _of_state(context: Context, tensor_source: TensorSource, initial: InitialVal
         explanation=counted.format(name=name, were=were),
         remedy=ADVICE[cause],
         op=None if reader is None else reader.name,
-        module=tensor_source.name.rpartition(".")[0] or None if tensor_source.name else None,
+        module=(own_name or "").rpartition(".")[0] or None,
         chain=(ChainLink(name, phase, num_bad=num_bad, num_values=num_values), *context.chain(first)),
     )
     made = find_line_that_changed(context, tensor) if made_in_step and tensor is not None else None
     if made is not None and made.line is not None:
-        line = made.line
-        return replace(diagnosis, filename=line.filename, lineno=line.lineno, source=line.source)
+        return _at_line(diagnosis, made.line)
     return _with_line(context, reader, diagnosis)
 
 
@@ -228,7 +222,7 @@ def _counted(tensor: torch.Tensor | None) -> tuple[int, int, str]:
     bad = bad_positions(tensor)
     value = ""
     if len(bad):
-        index = [int(digit) for digit in np.unravel_index(int(bad[0]), tensor.shape)] if tensor.dim() else []
+        index = list(index_of(int(bad[0]), tensor.shape))
         value = f": {element(tensor, int(bad[0]))}{f' at {index}' if index else ''}"
     return len(bad), tensor.numel(), f"{count(len(bad))} of {count(tensor.numel())} values of {{name}} {{were}}{value}"
 
@@ -252,31 +246,29 @@ def _of_python(
         samples=samples_of_values(context, tensor),
         chain=(ChainLink("an array", phase, num_bad=num_bad, num_values=num_values), *context.chain(first)),
     )
-    line = made.line
-    if line is None:
-        return diagnosis
-    return replace(diagnosis, filename=line.filename, lineno=line.lineno, source=line.source)
+    return _at_line(diagnosis, made.line)
 
 
 def _with_schema(context: Context, diagnosis: Diagnosis) -> Diagnosis:
     """The diagnosis as a fault in the data, where the samples that caused it violate the schema."""
     if context.schema is None or diagnosis.phase in ("parameter", "buffer", "input"):
         return diagnosis
-    violation = find_violation(context.batch, context.schema, diagnosis.samples)
+    violations = BatchSchema(context.schema, may_wait=True).judge(context.batch, "the batch")
+    suspects = set(diagnosis.samples)
+    violation = next((one for one in violations if (suspects & set(one.samples) if suspects else one.samples)), None)
     if violation is None:
         return diagnosis
-    name = "the batch" if violation.field is None else f"'{plain(violation.field)}'"
-    link = ChainLink(f"input {name}", "input", num_bad=violation.num_violations, num_values=violation.num_checked)
-    samples = diagnosis.samples or violation.rows
+    finding = violation.finding
+    samples = diagnosis.samples or violation.samples
     return replace(
         diagnosis,
         code=PHASE_CODES["input"],
         phase="input",
         cause="input-out-of-schema",
-        explanation=f"{violation.message}\nas a result, {diagnosis.explanation}",
+        explanation=f"{finding.message}\nas a result, {diagnosis.explanation}",
         remedy=f"{ADVICE['input-out-of-schema']}\n{diagnosis.remedy}",
-        field=violation.field,
+        field=finding.field,
         samples=samples,
         origins=origins_of(context.batch, samples),
-        chain=(link, *diagnosis.chain),
+        chain=(violation.link, *diagnosis.chain),
     )

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from datacheck.errors import UsageError
-from datacheck.schema.loading import SchemaLike, load_schema
+from datacheck.schema.loading import SchemaLike
+from datacheck.storage.documents import load_schema
 from datacheck.torch.diagnosis.examine import examine
-from datacheck.torch.diagnosis.swallowed import PrecisionWarning
+from datacheck.torch.diagnosis.precision_loss import PrecisionWarning
+from datacheck.torch.diagnosis.preflight import note_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from datacheck.torch.diagnosis.diagnosis import Diagnosis
-
-__all__ = ["diagnose"]
 
 
 def diagnose(
@@ -33,24 +33,30 @@ def diagnose(
     data.
 
     Returns None if the loss and every gradient are finite; warns (:class:`~datacheck.torch.PrecisionWarning`) where half
-    precision lost values all the same: an infinity that was divided away, an epsilon that is 0. Raises
+    precision lost values silently: an infinity that a division turned into 0, an epsilon that rounds to 0. Raises
     :class:`~datacheck.errors.UsageError` for a loss that is not a scalar. An error of the function itself is passed on,
     unless a non-finite value caused it.
     """
     if not callable(loss_fn):
         raise UsageError(f"expected a function that returns the loss, got {type(loss_fn).__name__}")
+    if isinstance(loss_fn, nn.Module) and callable(model) and not isinstance(model, nn.Module):
+        raise UsageError("expected diagnose(loss_fn, model, batch), got the model first")
     known = None if schema is None else load_schema(schema)
     if model is None and batch is None:
         return examine(loss_fn, note_lost=_warn)
     modules = model if isinstance(model, nn.Module) else None
-    return examine(
-        lambda: loss_fn(model, batch),
-        model=modules,
-        batch=batch,
-        replay_on=lambda part: loss_fn(model, part),
-        schema=known,
-        note_lost=_warn,
-    )
+    try:
+        return examine(
+            lambda: loss_fn(model, batch),
+            model=modules,
+            batch=batch,
+            replay_on=lambda part: loss_fn(model, part),
+            schema=known,
+            note_lost=_warn,
+        )
+    except (IndexError, RuntimeError) as error:
+        note_arguments(error)
+        raise
 
 
 def _warn(place: str, detail: str) -> None:

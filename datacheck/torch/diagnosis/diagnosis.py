@@ -6,18 +6,19 @@ Plain values, so that a report can be read where torch is not installed.
 from __future__ import annotations
 
 import json
+import linecache
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from datacheck.errors import DatacheckError
 from datacheck.findings import Finding
 from datacheck.text import count, ordinal_list, plain
+from datacheck.torch.diagnosis.fixes.advice import ADVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["CAUSES", "PHASES", "PHASE_CODES", "ChainLink", "Diagnosis", "NonFiniteError"]
 
 #: Where a bad value occurred first, in the order of a training step.
 PHASES = ("input", "parameter", "buffer", "forward", "loss", "backward", "optimizer")
@@ -34,32 +35,7 @@ PHASE_CODES: dict[str, str] = {
 }
 
 #: The stable ids of causes.
-CAUSES = (
-    "bad-custom-backward",
-    "buffer-not-finite",
-    "constant-not-finite",
-    "degenerate-decomposition",
-    "division-by-zero",
-    "domain-error",
-    "empty-reduction",
-    "exp-overflow",
-    "exploding-gradient",
-    "float16-overflow",
-    "float16-underflow",
-    "fully-masked-softmax",
-    "input-not-finite",
-    "input-out-of-schema",
-    "learning-rate-too-high",
-    "log-of-zero-or-negative",
-    "masked-branch-gradient",
-    "not-reproducible",
-    "optimizer-epsilon",
-    "overflow",
-    "parameter-not-finite",
-    "sqrt-gradient-at-zero",
-    "unknown",
-    "variance-of-one",
-)
+CAUSES = tuple(sorted({*ADVICE, "not-reproducible", "unknown"}))
 
 #: How many links of a chain are printed: its first and its last ones.
 SHOWN_LINKS = 8
@@ -85,21 +61,24 @@ class ChainLink:
 
     def to_dict(self) -> dict[str, Any]:
         """The link as plain JSON values."""
-        return {name: getattr(self, name) for name in _LINK_FIELDS}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ChainLink:
         """The link that :meth:`to_dict` wrote."""
-        return cls(**{name: record[name] for name in _LINK_FIELDS})
+        return cls(**{one.name: record[one.name] for one in fields(cls)})
+
+    def parts(self) -> list[str]:
+        """Phase, operation, module, place, source line (empty where the file is gone) and number of non-finite values."""
+        source = linecache.getline(self.filename, self.lineno).strip() if self.filename and self.lineno else ""
+        place = "" if self.filename is None else f"{plain(_tail(self.filename), 60)}:{self.lineno}"
+        counted = f"{count(self.num_bad)} of {count(self.num_values)}" if self.num_values else ""
+        return [self.phase, plain(self.op, 60), plain(self.module or "", 60), place, plain(source, 110), counted]
 
     def __str__(self) -> str:
-        place = "" if self.filename is None else f"  {plain(_tail(self.filename), 60)}:{self.lineno}"
-        module = f"  [{plain(self.module, 60)}]" if self.module else ""
-        counted = f"  {count(self.num_bad)} of {count(self.num_values)}" if self.num_values else ""
-        return f"{self.phase:<9} {plain(self.op, 60)}{module}{place}{counted}"
-
-
-_LINK_FIELDS = ("op", "phase", "module", "filename", "lineno", "num_bad", "num_values")
+        phase, op, module, place, _, counted = self.parts()
+        shown = "  ".join(part for part in (op, f"[{module}]" if module else "", place, counted) if part)
+        return f"{phase:<9} {shown}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,46 +181,52 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
-    def _lines(self) -> list[str]:
-        step = "" if self.step is None else f"step {count(self.step)}: "
-        lines = [f"{step}{self.headline}"]
-        if self.source:
-            lines.append(f"    {self.lineno} | {plain(self.source.strip(), 110)}")
-        lines.extend(f"  {plain(line, 400)}" for line in self.explanation.splitlines())
+    def _repr_html_(self) -> str:
+        """The diagnosis in a notebook."""
+        from datacheck.reports.html.elements import tag
+
+        head, *lines = self._lines()
+        return tag("div", tag("b", head), tag("pre", "\n".join(lines)))
+
+    def parts(self) -> dict[str, Any]:
+        """The diagnosis in texts, for a page, with the source line of each link of the path."""
+        check = f"{'verified' if self.remedy_verified else 'not verified'}: {self.remedy_check}"
+        return {
+            "step": self.step,
+            "headline": self.headline,
+            "source": f"{self.lineno} | {plain(self.source.strip(), 110)}" if self.source else "",
+            "notes": list(self._notes()),
+            "path": [link.parts() for link in self.chain],
+            "fix": self.remedy,
+            "check": plain(check, 200) if self.remedy_check else "",
+        }
+
+    def _notes(self) -> Iterator[str]:
+        yield from (plain(line, 400) for line in self.explanation.splitlines())
         if self.field is not None:
-            lines.append(f"  field: {plain(self.field)}")
+            yield f"field: {plain(self.field)}"
         if self.samples:
             shown = self.samples[:SHOWN_SAMPLES]
-            lines.append(f"  batch: {ordinal_list('sample', shown, len(shown) < len(self.samples))}")
-        lines.extend(f"  origin: {_origin(origin)}" for origin in self.origins[:3])
+            yield f"batch: {ordinal_list('sample', shown, len(shown) < len(self.samples))}"
+        yield from (f"origin: {_origin(origin)}" for origin in self.origins[:3])
         if len(self.origins) > 3:
-            lines.append(f"  and {count(len(self.origins) - 3)} more origins")
+            yield f"and {count(len(self.origins) - 3)} more origins"
+
+    def _lines(self) -> list[str]:
+        parts = self.parts()
+        step = "" if self.step is None else f"step {count(self.step)}: "
+        lines = [f"{step}{self.headline}", *([f"    {parts['source']}"] if self.source else [])]
+        lines.extend(f"  {line}" for line in parts["notes"])
         if self.chain:
             lines.append("  propagation path (phase, operation, module, line, non-finite values):")
             lines.extend(f"    {line}" for line in _shown_chain(self.chain))
         if self.remedy:
-            known = f"{'verified' if self.remedy_verified else 'not verified'}: {self.remedy_check}"
-            lines.append(f"  suggested fix ({plain(known, 200)}):" if self.remedy_check else "  suggested fix:")
+            lines.append(f"  suggested fix ({parts['check']}):" if parts["check"] else "  suggested fix:")
             lines.extend(f"    {line}" for line in self.remedy.splitlines()[:12])
         return lines
 
 
-_PLAIN_FIELDS = (
-    "code",
-    "phase",
-    "cause",
-    "explanation",
-    "remedy",
-    "module",
-    "op",
-    "filename",
-    "lineno",
-    "source",
-    "field",
-    "step",
-    "remedy_verified",
-    "remedy_check",
-)
+_PLAIN_FIELDS = tuple(one.name for one in fields(Diagnosis) if one.name not in ("samples", "origins", "chain"))
 
 
 def _strict(value: Any) -> Any:

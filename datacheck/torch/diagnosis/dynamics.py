@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
 
-__all__ = ["Divergence", "History", "classify_dynamics"]
-
 #: An update this large against the weights it changes is destructive whatever the model.
 DESTRUCTIVE_UPDATE = 0.5
 #: How far the loss must have climbed from its lowest point to call it a climb.
@@ -48,23 +46,8 @@ class History:
     learning_rates: Sequence[float | None] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """A cause read from the history: ``learning-rate-too-high``, ``exploding-gradient`` or ``optimizer-epsilon``."""
-
-    cause: str
-    explanation: str
-    remedy: str
-
-    def to_diagnosis(self, phase: str = "optimizer", step: int | None = None) -> Diagnosis:
-        """The cause as a diagnosis (DC408), without an operation."""
-        return Diagnosis(
-            code="DC408", phase=phase, cause=self.cause, explanation=self.explanation, remedy=self.remedy, step=step
-        )
-
-
-def classify_dynamics(history: History) -> Divergence | None:
-    """The cause that the history shows for a step that went wrong; None if it shows none.
+def classify_dynamics(history: History) -> Diagnosis | None:
+    """The diagnosis that the history shows for a step that went wrong, without an operation; None if it shows none.
 
     A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate; a
     large update under an ordinary gradient is the optimizer's denominator; a norm that explodes within one step is the
@@ -72,6 +55,10 @@ def classify_dynamics(history: History) -> Divergence | None:
     """
     ratios = _known(history.update_ratios)
     return _from_epsilon(history, ratios) or _learning_rate(history, ratios) or _explosion(history)
+
+
+def _divergence(cause: str, explanation: str, remedy: str) -> Diagnosis:
+    return Diagnosis(code="DC408", phase="optimizer", cause=cause, explanation=explanation, remedy=remedy)
 
 
 def _known(values: Sequence[float | None]) -> list[float]:
@@ -82,7 +69,7 @@ def _finite(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _from_epsilon(history: History, ratios: list[float]) -> Divergence | None:
+def _from_epsilon(history: History, ratios: list[float]) -> Diagnosis | None:
     norms = _finite(history.gradient_norms)
     if len(ratios) < 3 or len(norms) < 3:
         return None
@@ -94,7 +81,7 @@ def _from_epsilon(history: History, ratios: list[float]) -> Divergence | None:
     jumped = not math.isfinite(last) or last > max(EPSILON_FACTOR * usual, DESTRUCTIVE_UPDATE)
     if not jumped or norms[-1] > 2 * usual_norm:
         return None
-    return Divergence(
+    return _divergence(
         "optimizer-epsilon",
         f"the last update was {last:.3g} of the weights (usually {usual:.3g}) under a gradient norm of {norms[-1]:.3g},"
         f" which is not more than usual ({usual_norm:.3g}): the denominator of the update is near 0",
@@ -107,7 +94,7 @@ def _lower_rate(rate: float | None) -> str:
     return "*= 0.1" if not rate else f"= {min(rate / 10, 0.1):.3g}"
 
 
-def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
+def _learning_rate(history: History, ratios: list[float]) -> Diagnosis | None:
     rate = next((value for value in reversed(_known(history.learning_rates))), None)
     remedy = (
         "for group in optimizer.param_groups:  # from a checkpoint before the climb; and warm up\n"
@@ -121,13 +108,13 @@ def _learning_rate(history: History, ratios: list[float]) -> Divergence | None:
     if climbed is not None and (growing is None or growing > 1.5 or destructive > DESTRUCTIVE_UPDATE / 5):
         lowest, last, num_steps = climbed
         updates = "" if growing is None else f", while updates grew to {destructive:.3g} of the weights"
-        return Divergence(
+        return _divergence(
             "learning-rate-too-high",
             f"the loss climbed from {lowest:.4g} to {last:.4g} over {num_steps} steps{updates}{shown}",
             remedy,
         )
     if destructive > DESTRUCTIVE_UPDATE:
-        return Divergence(
+        return _divergence(
             "learning-rate-too-high",
             f"an update changed the weights by {destructive:.3g} times their own norm{shown}",
             remedy,
@@ -164,17 +151,17 @@ def _growth(values: list[float]) -> float | None:
     return max(values[-3:]) / before if before > 0 else None
 
 
-def _explosion(history: History) -> Divergence | None:
+def _explosion(history: History) -> Diagnosis | None:
     known = _known(history.gradient_norms)
     if len(known) < 2:
         return None
     before, last = _finite(known[:-1]), known[-1]
     if not before or not (last > EXPLOSION_FACTOR * median(before) or math.isinf(last)):
         return None
-    return Divergence(
+    return _divergence(
         "exploding-gradient",
         f"the gradient norm went from {median(before):.4g} (median of {len(before)} steps) to {last:.4g} in one step,"
-        " with no climb of the loss before it",
+        " although the loss had not climbed before",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()\n"
         "# in a recurrence: an orthogonal or small initial weight, a bounded activation, or truncated backpropagation",
     )

@@ -14,7 +14,7 @@ from datacheck.torch.diagnosis.masked_gradient import masking_operation
 from datacheck.torch.diagnosis.memory import broadcast_position
 from datacheck.torch.diagnosis.probe import Positions, Probe, can_run_again, is_pointwise
 from datacheck.torch.diagnosis.underflow import lost_epsilon, lost_value
-from datacheck.torch.values import bad_positions, element
+from datacheck.torch.values import bad_positions, dtype_name, element, index_of
 
 if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.root_cause import Step
     from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
-__all__ = ["OpEvidence", "family_of", "gather_evidence"]
 
 #: The most operations of one node between its incoming gradient and the bad value.
 MAX_LOOKBACK = 24
@@ -42,18 +41,12 @@ class OpEvidence:
     shape: tuple[int, ...]
 
 
-def family_of(name: str) -> str:
-    """``log`` for ``aten.log_.default``: without leading and trailing underscores and ``foreach``."""
-    family = name.split(".")[1] if "." in name else name
-    return family.strip("_").removeprefix("foreach_").strip("_")
-
-
 def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool) -> OpEvidence:
     """The evidence at the step that is the root cause."""
     trace, operation = context.trace, step.operation
     forward = context.forward_of(operation)
     is_derivative = operation.node is not None and operation.where.line is None
-    op = family_of(forward.name) if forward is not operation or not is_derivative else _family_of_node(operation.node)
+    op = forward.family if forward is not operation or not is_derivative else _family_of_node(operation.node)
     shape = step.written.geometry.shape
     new_bad = _new_bad_positions(step, joint or intended)
     by_hand = operation.node is not None and operation.where.line is not None
@@ -62,14 +55,14 @@ def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool
     may_be_lost = epsilon is None and op in EDGE_AT_ZERO and not (joint or intended)
     evidence = Evidence(
         op=op,
-        ran=family_of(operation.name),
+        ran=operation.family,
         value=step.value,
         inputs=_inputs(trace, step),
         scalars=tuple(forward.scalars),
-        index=tuple(int(digit) for digit in np.unravel_index(step.position, shape)) if shape else (),
+        index=index_of(step.position, shape),
         num_bad=len(new_bad),
         num_values=step.written.geometry.num_values,
-        dtype=str(step.written.dtype).removeprefix("torch."),
+        dtype=dtype_name(step.written.dtype),
         in_backward=operation.node is not None and not by_hand,
         in_gradient=context.in_gradient,
         gradient=gradient,
@@ -82,6 +75,7 @@ def gather_evidence(context: Context, step: Step, *, joint: bool, intended: bool
         lost_epsilon=epsilon,
         lost_value=lost_value(context, step) if may_be_lost else None,
         is_custom_backward=operation.is_custom,
+        is_of_torch=operation.name.startswith(("aten.", "prims.")),
         largest_parameter=_largest_parameter(operation, context.tensor_sources),
         times_repeated=_times_repeated(trace, forward),
     )
@@ -101,7 +95,7 @@ def _new_bad_positions(step: Step, was_bad_before: bool) -> Positions:
         return np.array([step.position])
     operation = step.operation
     if not was_bad_before and operation.bad_inputs and can_run_again(operation):
-        probe = Probe(operation, step.written.output, step.written.geometry.shape, step.position, whole=True)
+        probe = Probe(operation, step.written.output)
         new_bad = probe.new_bad_positions()
         if len(new_bad):
             return new_bad
@@ -194,19 +188,15 @@ def _is_finite_in(step: Step, wide: torch.dtype) -> bool | None:
 
 
 def _largest_parameter(operation: Operation, tensor_sources: TensorSources) -> tuple[str, float] | None:
-    found: list[tuple[str, float]] = []
-    for op_input in operation.inputs:
-        tensor_source = tensor_sources.find(op_input.geometry.start) if op_input.writer is None else None
-        if tensor_source is not None and tensor_source.kind == "parameter" and tensor_source.tensor is not None:
-            found.append((tensor_source.name or "", float(tensor_source.tensor.detach().abs().max())))
-    return max(found, key=lambda entry: entry[1], default=None)
+    read = (tensor_sources.find(one.geometry.start) for one in operation.inputs if one.writer is None)
+    parameters = ((one.name or "", one.tensor) for one in read if one.kind == "parameter" and one.tensor is not None)
+    sizes = ((name, float(tensor.detach().abs().max())) for name, tensor in parameters)
+    return max(sizes, key=lambda entry: entry[1], default=None)
 
 
 def _times_repeated(trace: Trace, forward: Operation) -> int:
     """How often the same operation had run on the same line before."""
     if forward.where.line is None:
         return 0
-    same = 0
-    for other in trace.operations[: forward.index]:
-        same += other.func is forward.func and other.where.line == forward.where.line
-    return same
+    before = trace.operations[: forward.index]
+    return sum(other.func is forward.func and other.where.line == forward.where.line for other in before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from datacheck.text import plain
-from datacheck.torch import _compat
+from datacheck.torch import _compat, _private_names
 from datacheck.torch.diagnosis.batches import given_storages
 from datacheck.torch.diagnosis.context import Context
 from datacheck.torch.diagnosis.describe import describe
@@ -19,11 +19,11 @@ from datacheck.torch.diagnosis.lines import find_line_in_method, find_line_that_
 from datacheck.torch.diagnosis.loss_terms import describe_terms
 from datacheck.torch.diagnosis.masked_inf import find_masked_infinity
 from datacheck.torch.diagnosis.origin import INTENDED, Origin
+from datacheck.torch.diagnosis.precision_loss import find_precision_loss
 from datacheck.torch.diagnosis.recorded_replay import Recording, record, reproduces
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES
 from datacheck.torch.diagnosis.restore import Restorer
 from datacheck.torch.diagnosis.root_cause import InitialValue, RootCause, find_root_causes
-from datacheck.torch.diagnosis.swallowed import find_swallowed
 from datacheck.torch.diagnosis.tensor_sources import TensorSources
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from datacheck.schema.model import Schema
-
-__all__ = ["examine"]
 
 
 def examine(
@@ -57,7 +55,7 @@ def examine(
     names = ModuleNames(model)
     restorer = Restorer([] if model is None else [model])
     started = time.monotonic()
-    _compat.warn_missing("diagnosis")
+    _private_names.warn_missing("diagnosis")
     try:
         problem = _compat.recording_problem()
         if problem is not None:
@@ -66,7 +64,7 @@ def examine(
         context = Context(
             recording,
             names,
-            TensorSources([*names.roots, *names.strangers], batch),
+            TensorSources([*names.roots, *names.outside_modules], batch),
             restorer,
             model is not None,
             replay,
@@ -78,7 +76,7 @@ def examine(
         )
         if not recording.bad_outputs:
             if note_lost is not None:
-                for place, detail in find_swallowed(context):
+                for place, detail in find_precision_loss(context):
                     note_lost(place, detail)
             return None
         context.root_causes = [
@@ -109,7 +107,7 @@ def _without_recording(replay: Callable[[], torch.Tensor], scale: float, problem
                 code=PHASE_CODES[phase],
                 phase=phase,
                 cause="unknown",
-                explanation=f"{what} non-finite; the operation that made it so is not known, for {problem}",
+                explanation=f"{what} non-finite; the operation that made it so is unknown, because {problem}",
             )
     return None
 
@@ -132,13 +130,9 @@ def _record(
 def _find_line(context: Context, root_cause: RootCause) -> None:
     """Find the line of a custom backward in which no operation of torch was seen to run."""
     operation = None if root_cause.step is None else root_cause.step.operation
-    if (
-        operation is not None
-        and operation.func is None
-        and operation.node is not None
-        and operation.node.function is not None
-    ):
-        found = find_line_in_method(context, operation.node.function, "backward")
+    node = None if operation is None or operation.func is not None else operation.node
+    if operation is not None and node is not None and node.function is not None:
+        found = find_line_in_method(context, node.function, "backward")
         if found is not None:
             operation.where = replace(operation.where, line=found.line)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from torch import nn
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["CodeLocation", "ModuleNames", "SourceLine", "definition", "kind_of", "locate"]
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _OWN = str(Path(__file__).parents[2]) + os.sep
@@ -47,8 +47,9 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True)
 class CodeLocation:
-    """Where an operation ran: the user's line, the innermost module, and whether any frame was one of the model's.
+    """Where an operation ran: the user's line, the innermost module, and whether any frame was of the model's forward pass.
 
+    What a method like ``training_step`` or ``compute_loss`` computes itself is no part of that.
     ``code`` and ``offset`` are the function of that line and the instruction in it. ``caller`` is the user's line that called
     it, where it is in an installed library.
     """
@@ -79,8 +80,8 @@ class ModuleNames:
         self._names: dict[int, str] = {}
         self._roots: list[nn.Module] = []
         self._fixed = model is not None
-        #: Modules on the stack that are not the model's, such as a loss with weights.
-        self.strangers: list[nn.Module] = []
+        #: Modules on the stack that are not in the model, such as a loss with weights.
+        self.outside_modules: list[nn.Module] = []
         if model is not None:
             self._add(model)
 
@@ -112,11 +113,13 @@ class ModuleNames:
             name = self._names.get(id(module))
             if name is not None:
                 return name or type(module).__name__, True
-        if all(module is not modules[-1] for module in self.strangers):
-            self.strangers.append(modules[-1])
+        if all(module is not modules[-1] for module in self.outside_modules):
+            self.outside_modules.append(modules[-1])
         return None, False
 
 
+#: Methods of a module that compute the loss from what the module computes.
+_COMPUTES_LOSS = re.compile(r"step|loss")
 _kinds: dict[str, str] = {}
 
 
@@ -136,7 +139,7 @@ def kind_of(filename: str) -> str:
 
 
 def _is_method_of(code: CodeType, owner: nn.Module) -> bool:
-    """Whether the code is of a method: a loss function that takes the model first is none."""
+    """Whether the code is of a method: but not a loss function that takes the model first."""
     defined_in = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
     return any(defined_in == kind.__name__ for kind in type(owner).__mro__)
 
@@ -157,6 +160,8 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
     code: CodeType | None = None
     offset = -1
     modules: list[nn.Module] = []
+    called: list[nn.Module] = []
+    is_of_loss = False
     while frame is not None:
         current = frame.f_code
         if current is boundary or (in_engine and current.co_name == _ENGINE):
@@ -175,10 +180,16 @@ def locate(names: ModuleNames, boundary: CodeType, in_engine: bool, frame: Frame
                 library = here
         if current.co_argcount and current.co_filename != __file__:
             owner = frame.f_locals.get(current.co_varnames[0])
-            if isinstance(owner, nn.Module) and _is_method_of(current, owner) and owner not in modules[-1:]:
-                modules.append(owner)
-                if kind == "library" and line is None:
-                    line = library
+            if isinstance(owner, nn.Module) and _is_method_of(current, owner):
+                if current.co_name == "forward" or (frame.f_back and frame.f_back.f_code.co_name == "_call_impl"):
+                    called.append(owner)
+                is_of_loss = is_of_loss or _COMPUTES_LOSS.search(current.co_name) is not None
+                if owner not in modules[-1:]:
+                    modules.append(owner)
+                    if kind == "library" and line is None:
+                        line = library
         frame = frame.f_back
     name, in_model = names.find(modules)
+    if is_of_loss:
+        in_model = names.find(called)[1]
     return CodeLocation(line or library, name, in_model, code, offset, caller)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from datacheck.torch.diagnosis.fixes.source import REPLAYED
 from datacheck.torch.diagnosis.frames import CodeLocation, SourceLine, kind_of, locate
 from datacheck.torch.diagnosis.recorded_replay import reproduces
 from datacheck.torch.values import bad_positions, is_comparable, is_finite
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.frames import ModuleNames
 
-__all__ = ["find_line_in_method", "find_line_that_changed", "find_line_that_made"]
 
 #: Larger arrays are not checked after every line.
 MAX_VALUES = 1 << 22
@@ -81,14 +81,14 @@ class _LineWatch:
         """Called on entry to every function; follows the lines of watched ones."""
         if self.found is not None or not self._is_watched(frame.f_code):
             return None
-        given = {id(value) for value in frame.f_locals.values() if self._holds(value)}
+        given = {id(value) for value in _variables(frame) if self._holds(value)}
         last = before = frame.f_lineno
 
         def step(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal last, before
             if self.found is not None:
                 return None
-            values = [value for value in frame.f_locals.values() if id(value) not in given]
+            values = [value for value in _variables(frame) if id(value) not in given]
             if event == "return":
                 values.append(argument)
             if event in ("line", "return") and any(self._holds(value) for value in values):
@@ -107,6 +107,14 @@ class _LineWatch:
     def _holds(self, value: object) -> bool:
         items = value[:MAX_ITEMS] if isinstance(value, list | tuple) else [value]
         return any(self._is_match(item) for item in items)
+
+
+def _variables(frame: FrameType) -> list[object]:
+    """The variables of a function; code of a loop that runs again keeps those that it assigns as globals."""
+    code, names = frame.f_code, frame.f_globals
+    if code.co_name != REPLAYED:
+        return list(frame.f_locals.values())
+    return [names[name] for name in code.co_names if name in names]
 
 
 def _is_bad(value: object) -> bool:

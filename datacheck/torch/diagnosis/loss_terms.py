@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from datacheck.text import plain
 from datacheck.torch.diagnosis.causes.evidence import show
-from datacheck.torch.diagnosis.evidence import family_of
-from datacheck.torch.diagnosis.fixes.source import Source, position_of
+from datacheck.torch.diagnosis.fixes.source import Source
+from datacheck.torch.diagnosis.program_source import position_of
 from datacheck.torch.values import is_finite
 
 if TYPE_CHECKING:
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.record import Operation, Trace
     from datacheck.torch.diagnosis.root_cause import BadOutput
 
-__all__ = ["describe_terms"]
 
 _SUMS = frozenset({"add", "sub", "rsub"})
 #: Operations that a sum of terms may pass through on its way to the loss.
 _AFTER = frozenset({"mean", "sum", "neg", "mul", "div", "_to_copy", "to_copy", "clone", "alias"})
-#: Terms and operations that are looked at, and characters of a term that are shown.
+#: The most terms and operations examined, and the most characters of a term shown.
 MAX_TERMS = 12
 MAX_PASSED = 8
 SHOWN = 48
@@ -42,7 +41,7 @@ class _Term:
 
 def describe_terms(trace: Trace, loss: BadOutput) -> str:
     """The values of a non-finite loss's terms, the non-finite ones first; empty where it is no sum."""
-    found = trace.writer_of(loss.geometry.key, loss.geometry.address(loss.position), len(trace.operations))
+    found = trace.writer_of(loss.geometry.key, loss.geometry.address(loss.position))
     operation = None if found is None else _sum_behind(trace, found[0])
     if operation is None:
         return ""
@@ -66,7 +65,7 @@ def _sum_behind(trace: Trace, operation: Operation) -> Operation | None:
         if _is_sum(operation):
             return operation
         bad = operation.bad_inputs
-        if family_of(operation.name) not in _AFTER or len(bad) != 1:
+        if operation.family not in _AFTER or len(bad) != 1:
             return None
         writer = operation.inputs[bad[0]].writer
         if writer is None or not trace.operations[writer].is_bad:
@@ -76,7 +75,7 @@ def _sum_behind(trace: Trace, operation: Operation) -> Operation | None:
 
 
 def _is_sum(operation: Operation) -> bool:
-    return family_of(operation.name) in _SUMS and len(operation.inputs) == 2
+    return operation.family in _SUMS and len(operation.inputs) == 2
 
 
 def _terms(trace: Trace, operation: Operation) -> Iterator[_Term]:
@@ -94,7 +93,7 @@ def _names(operation: Operation) -> list[str]:
     """The source of the two operands, where the sum is an operator of the program."""
     code = operation.where.code
     position = None if code is None else position_of(code, operation.where.offset)
-    source = None if code is None else Source.of(code.co_filename)
+    source = None if code is None else Source.of(code)
     node = None if source is None or position is None else source.node_at(position)
     if isinstance(node, ast.BinOp):
         operands: list[ast.expr] = [node.left, node.right]

@@ -16,54 +16,36 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.record import NodeRef, Operation, OpInput, Trace
 
-__all__ = ["masking_operation"]
 
-#: How many writers back the source of a gradient of 0 is looked for.
+#: The most writers to go back in search of the source of a gradient of 0.
 MAX_LOOKBACK = 64
 
 #: Operations whose derivative is 0 where something else was selected, by the name of their node.
 _SELECTORS = {
-    "where": "where",
-    "maskedfill": "masked_fill",
-    "maskedselect": "masked_select",
-    "maskedscatter": "masked_scatter",
-    "mul": "a product with 0",
-    "index": "an index",
-    "indexselect": "an index",
-    "indexput": "an assignment",
-    "indexfill": "index_fill",
-    "indexcopy": "an assignment",
-    "copyslices": "an assignment",
-    "select": "an index",
-    "selectscatter": "an assignment",
-    "slice": "a slice",
-    "slicescatter": "an assignment",
-    "split": "a slice",
-    "unbind": "an index",
-    "gather": "gather",
-    "take": "an index",
-    "scatter": "scatter",
-    "tril": "tril",
-    "triu": "triu",
-    "max": "max",
-    "min": "min",
-    "amax": "max",
-    "amin": "min",
-    "topk": "topk",
-    "sort": "sort",
-    "median": "median",
-    "nllloss": "nll_loss",
-    "nllloss2d": "nll_loss",
-    "clamp": "clamp",
-    "clampmin": "clamp_min",
-    "clampmax": "clamp_max",
-    "relu": "relu",
-    "threshold": "threshold",
-    "hardtanh": "hardtanh",
-    "maximum": "maximum",
-    "minimum": "minimum",
-    "nantonum": "nan_to_num",
+    node: operation
+    for operation, nodes in {
+        "an assignment": ("copyslices", "indexcopy", "indexput", "selectscatter", "slicescatter"),
+        "an index": ("index", "indexselect", "select", "take", "unbind"),
+        "a product with 0": ("mul",),
+        "a slice": ("slice", "split"),
+        "clamp_max": ("clampmax",),
+        "clamp_min": ("clampmin",),
+        "index_fill": ("indexfill",),
+        "masked_fill": ("maskedfill",),
+        "masked_scatter": ("maskedscatter",),
+        "masked_select": ("maskedselect",),
+        "max": ("amax", "max"),
+        "min": ("amin", "min"),
+        "nan_to_num": ("nantonum",),
+        "nll_loss": ("nllloss", "nllloss2d"),
+    }.items()
+    for node in nodes
 }
+_SELECTORS |= {
+    name: name
+    for name in ("clamp", "gather", "hardtanh", "maximum", "median", "minimum", "relu", "scatter", "sort", "threshold")
+}
+_SELECTORS |= {name: name for name in ("topk", "tril", "triu", "where")}
 #: For a factor of 0, a saturated function or an underflow: none of them is a mask.
 CHANCE = "a factor of 0"
 
@@ -94,7 +76,7 @@ def _blocks(operation: Operation, number: int, position: int | None) -> bool:
     saved = operation.inputs[number].saved
     if saved is None or not can_run_again(operation):
         return False
-    probe = Probe(operation, 0, (), 0, whole=True)
+    probe = Probe(operation)
     probe.replace(number, torch.ones_like(saved.tensor))
     output = probe.output({})
     if output is None:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from datacheck.torch.diagnosis.causes.evidence import EDGE_AT_ZERO
-from datacheck.torch.diagnosis.evidence import family_of
 from datacheck.torch.diagnosis.memory import broadcast_position
 from datacheck.torch.diagnosis.origin import Origin
 from datacheck.torch.diagnosis.probe import Probe, can_run_again, is_pointwise
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.record import Operation
     from datacheck.torch.diagnosis.root_cause import RootCause, Step
 
-__all__ = ["find_masked_infinity"]
 
 #: Operations that turn an infinite input into 0.
 _HIDING = frozenset({"div", "reciprocal", "rsqrt", "exp", "exp2", "sigmoid", "pow", "mul", "softmax"})
@@ -45,18 +43,14 @@ def find_masked_infinity(context: Context, root_cause: RootCause) -> RootCause |
         return None
     for index in hiding:
         bad_outputs = list(_infinities(kept.operations[index], trace.operations[index], step))
-        found = (
-            [other for other in find_root_causes(trace, bad_outputs) if _is_fault(context, other)]
-            if bad_outputs
-            else []
-        )
+        found = [other for other in find_root_causes(trace, bad_outputs) if _is_fault(context, other)]
         if found:
             return min(found, key=lambda other: other.order)
     return None
 
 
 def _met_a_zero(context: Context, step: Step) -> bool:
-    family = family_of(context.forward_of(step.operation).name)
+    family = context.forward_of(step.operation).family
     if family in _WEIGHTED or step.operation.node is not None:
         return True
     if family not in EDGE_AT_ZERO:
@@ -70,23 +64,19 @@ def _met_a_zero(context: Context, step: Step) -> bool:
 
 def _may_hide(context: Context, operation: Operation) -> bool:
     """Whether an operation may have made 0 of an infinity that it read, or of one that was given."""
-    if operation.node is not None or family_of(operation.name) not in _HIDING:
+    if operation.node is not None or operation.family not in _HIDING:
         return False
-    for op_input in operation.inputs:
-        if op_input.writer is None:
-            return True
-        for index, number in context.trace.writes.get(op_input.geometry.key, ()):
-            written = context.trace.operations[index].written[number]
-            if index < operation.index and written.geometry.overlaps(op_input.geometry):
-                return True
-    return False
+    return any(
+        op_input.writer is None or any(context.trace.bad_writes_over(op_input.geometry, operation.index))
+        for op_input in operation.inputs
+    )
 
 
 def _infinities(again: Operation, first: Operation, step: Step) -> Iterator[BadOutput]:
     """For each input an infinity without which a 0 of the operation would be none."""
     if not can_run_again(again) or not again.bad_inputs:
         return
-    probe = Probe(again, 0, (), 0, whole=True)
+    probe = Probe(again)
     actual, without = probe.output(probe.bad), probe.output({})
     if actual is None or without is None:
         return

@@ -7,23 +7,15 @@ the element that a reader saw and the element that a writer wrote have the same 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datacheck.torch import _compat
+from datacheck.torch._compat import storage_id
+from datacheck.torch.values import index_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
-
-__all__ = ["Geometry", "broadcast_position", "storage_key"]
-
-
-def storage_key(tensor: torch.Tensor) -> int:
-    """What tells storages apart while they live."""
-    return _compat.storage_id(tensor)
 
 
 def broadcast_position(shape: tuple[int, ...], target: tuple[int, ...], position: int) -> int | None:
@@ -56,7 +48,7 @@ class Geometry:
     def of(cls, tensor: torch.Tensor) -> Geometry:
         size = tensor.dtype.itemsize
         return cls(
-            storage_key(tensor),
+            storage_id(tensor),
             tensor.data_ptr(),
             tuple(tensor.shape),
             tuple(stride * size for stride in tensor.stride()),
@@ -78,8 +70,8 @@ class Geometry:
 
     def address(self, position: int) -> int:
         """The address of the element at a flat position."""
-        index: Sequence[Any] = np.unravel_index(position, self.shape) if self.shape else ()
-        return self.start + sum(int(digit) * stride for digit, stride in zip(index, self.strides, strict=True))
+        index = index_of(position, self.shape)
+        return self.start + sum(digit * stride for digit, stride in zip(index, self.strides, strict=True))
 
     def position(self, address: int) -> int | None:
         """The flat position of the element that holds an address; None where none does."""

@@ -1,6 +1,6 @@
-"""Where a bad value came from, and whether the program meant it: the one place that decides this.
+"""Where a bad value came from, and whether the program intended it: the one place that decides this.
 
-An additive mask of -inf is sound; the softmax over a row that is nothing but -inf is not. So an infinity that was written
+An additive mask of -inf is sound; the softmax over a row of only -inf is not. So an infinity that was written
 on purpose is never the root cause by itself: what turned it into NaN is.
 """
 
@@ -17,7 +17,6 @@ from datacheck.torch.values import values_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["INTENDED", "Origin", "is_mask", "origin_of_initial", "origin_of_write", "refine"]
 
 _LOGS = frozenset({"log", "log_", "log2", "log10", "_foreach_log"})
 
@@ -29,7 +28,7 @@ class Origin(Enum):
     COMPUTED = "computed"
     #: The program wrote it as a number or as a constant tensor: ``masked_fill(~keep, -inf)``.
     LITERAL = "literal"
-    #: It is in a tensor that holds nothing but 0 and -inf (or 1 and -inf).
+    #: It is in a tensor that holds only 0 and -inf (or 1 and -inf).
     MASK = "mask"
     #: It is the logarithm of 0, which is one way to write a mask and as often a mistake.
     LOG_OF_ZERO = "log of zero"

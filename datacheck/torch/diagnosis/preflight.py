@@ -15,16 +15,16 @@ from datacheck.text import count, ordinal_list
 from datacheck.torch.diagnosis.batches import array_leaves
 from datacheck.torch.diagnosis.frames import CodeLocation, ModuleNames, locate
 from datacheck.torch.diagnosis.restore import Restorer, force_eager
-from datacheck.torch.values import as_numpy, count_nonfinite
+from datacheck.torch.values import as_numpy, count_nonfinite, dtype_name
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-__all__ = ["check_run", "check_settings", "check_values"]
 
 #: Learning rates above these change weights by more than themselves: of optimizers that normalise gradients, and others.
 LARGE_NORMALISED_RATE = 1.0
 LARGE_RATE = 100.0
+_DEVICE_ERROR: type[Exception] | tuple[()] = getattr(torch, "AcceleratorError", ())
 #: Findings of one kind that are listed.
 MAX_LISTED = 8
 
@@ -63,14 +63,14 @@ def _check_rate(place: str, group: dict[str, Any]) -> Iterator[Finding]:
     normalises = "betas" in group or "eps" in group
     if not math.isfinite(rate):
         yield _unsound(
-            place, "learning-rate", f"the learning rate is {rate:g}; the first update ruins the weights", Severity.ERROR
+            place,
+            "learning-rate",
+            f"the learning rate is {rate:g}; the first update makes the weights non-finite",
+            Severity.ERROR,
         )
     elif rate > (LARGE_NORMALISED_RATE if normalises else LARGE_RATE):
-        usual = (
-            "each update is about as large as the learning rate"
-            if normalises
-            else "each update is the gradient times it"
-        )
+        size = "about as large as the learning rate" if normalises else "the gradient times it"
+        usual = f"each update is {size}"
         yield _unsound(place, "learning-rate", f"the learning rate is {rate:g}; {usual}")
 
 
@@ -80,8 +80,11 @@ def _check_epsilon(place: str, group: dict[str, Any]) -> Iterator[Finding]:
         return
     for dtype in sorted({p.dtype for p in group["params"] if p.dtype.is_floating_point}, key=str):
         if epsilon == 0 or _rounds_to_zero(epsilon, dtype):
-            shown = str(dtype).removeprefix("torch.")
-            what = "eps is 0" if epsilon == 0 else f"eps={epsilon:g} is 0 in {shown}, the dtype of weights and moments"
+            what = (
+                "eps is 0"
+                if epsilon == 0
+                else f"eps={epsilon:g} is 0 in {dtype_name(dtype)}, the dtype of weights and moments"
+            )
             yield _unsound(place, "epsilon", f"{what}: a gradient of 0 gives 0 / 0")
 
 
@@ -104,11 +107,8 @@ def check_values(model: nn.Module, optimizers: Sequence[Optimizer], batch: Any =
         shown = ", ".join(f"'{name}'" for name in frozen[:MAX_LISTED]) + (", …" if len(frozen) > MAX_LISTED else "")
         detail = f"{count(len(frozen))} of its parameters are frozen (requires_grad=False) and are not trained: {shown}"
         yield _unsound(type(optimizers[0]).__name__, "frozen-parameters", detail, Severity.INFO)
-    for code, kind, tensors in (
-        ("DC404", "parameter", model.named_parameters()),
-        ("DC405", "buffer", model.named_buffers()),
-    ):
-        yield from _check_finite(code, kind, tensors)
+    yield from _check_finite("DC404", "parameter", model.named_parameters())
+    yield from _check_finite("DC405", "buffer", model.named_buffers())
     given = ((path, torch.as_tensor(leaf)) for path, leaf in array_leaves(batch) if _is_numeric(leaf))
     yield from _check_finite("DC407", "field", ((path or "the batch", tensor) for path, tensor in given))
     for name, module in model.named_modules():
@@ -139,9 +139,8 @@ def _check_module_epsilon(name: str, module: nn.Module) -> Iterator[Finding]:
         return
     for attribute, value in vars(module).items():
         if "eps" in attribute.lower() and isinstance(value, float) and _rounds_to_zero(value, torch.float16):
-            detail = (
-                f"{attribute}={value:g} is 0 in float16, and keeps nothing away from 0 where it is added in float16"
-            )
+            lost = f"{attribute}={value:g} is 0 in float16"
+            detail = f"{lost}, and has no effect where it is added in float16"
             yield _unsound(name or type(module).__name__, "epsilon", detail, field=name)
 
 
@@ -161,7 +160,7 @@ def check_run(
     try:
         with force_eager(), torch.enable_grad(), watch:
             loss_fn(model, batch)
-    except Exception as caught:  # what was found before it says why
+    except Exception as caught:  # the findings before it explain it
         error = caught
     finally:
         restorer.restore()
@@ -216,6 +215,24 @@ class _LossArguments(TorchFunctionMode):
         return result
 
 
+def note_arguments(error: BaseException) -> None:
+    """Add to an error of a function of torch what is wrong with the labels or indices that it was called with."""
+    entry = error.__traceback__
+    # An error of a device ends its context: no value on it can be read any more.
+    while entry is not None and not isinstance(error, _DEVICE_ERROR):
+        code, given = entry.tb_frame.f_code, entry.tb_frame.f_locals
+        check = _CHECKS.get(code.co_name)
+        if check is not None and code.co_filename == nn.functional.__file__:
+            first, second = (given.get(name) for name in code.co_varnames[:2])
+            is_tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
+            found = check(first, second, ignore_index=given.get("ignore_index", -100)) if is_tensors else None
+            note = "" if found is None else f"datacheck: {found[1]}"
+            if note and note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            return
+        entry = entry.tb_next
+
+
 def _place(where: CodeLocation) -> str:
     return "the step" if where.line is None else f"{where.line.filename}:{where.line.lineno}"
 
@@ -232,17 +249,15 @@ def _check_targets(scores: Tensor, target: Tensor, *_: Any, ignore_index: int = 
     values = target.detach()
     counted = values[values != ignore_index]
     if not counted.numel():
-        return (
-            "labels",
-            f"all {count(values.numel())} labels are {ignore_index}, which is ignored: the mean is 0 / 0",
-            None,
-        )
+        detail = f"all {count(values.numel())} labels are {ignore_index}, which is ignored: the mean is 0 / 0"
+        return "labels", detail, None
     outside = (counted < 0) | (counted >= num_classes)
     if bool(outside.any()):
         found = sorted({int(value) for value in counted[outside].flatten()[:1000]})[:MAX_LISTED]
-        detail = (
-            f"labels {', '.join(map(str, found))} are outside the {count(num_classes)} classes of the model's output"
-        )
+        shown = ", ".join(map(str, found))
+        first = (values.ne(ignore_index) & ((values < 0) | (values >= num_classes))).nonzero()[0].tolist()
+        at = f"; the first is at {first}" if first else ""
+        detail = f"labels {shown} are outside the {count(num_classes)} classes of the model's output{at}"
         return "labels", detail, Severity.ERROR
     return None
 
@@ -254,11 +269,10 @@ def _check_indices(indices: Tensor, weight: Tensor, *_: Any, **__: Any) -> _Foun
     low, high = int(indices.min()), int(indices.max())
     if low >= 0 and high < weight.shape[0]:
         return None
-    return (
-        "indices",
-        f"indices go from {low} to {high}, and the table has {count(weight.shape[0])} rows",
-        Severity.ERROR,
-    )
+    first = ((indices < 0) | (indices >= weight.shape[0])).nonzero()[0].tolist()
+    at = f"; the first outside it is at {first}" if first else ""
+    detail = f"indices go from {low} to {high}, and the table has {count(weight.shape[0])} rows{at}"
+    return "indices", detail, Severity.ERROR
 
 
 def _check_probabilities(_prediction: Tensor, target: Tensor, *_: Any, **__: Any) -> _Found:
@@ -285,11 +299,8 @@ def _check_alignment(
     if not short or kwargs.get("zero_infinity"):
         return None
     shown = ordinal_list("sample", short[:MAX_LISTED], len(short) > MAX_LISTED)
-    return (
-        "lengths",
-        f"{shown}: fewer frames than labels, so no alignment exists and the loss is infinite",
-        Severity.ERROR,
-    )
+    detail = f"{shown}: fewer frames than labels, so no alignment exists and the loss is infinite"
+    return "lengths", detail, Severity.ERROR
 
 
 _CHECKS: dict[str, Callable[..., _Found]] = {

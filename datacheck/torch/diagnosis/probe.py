@@ -13,10 +13,8 @@ import torch
 
 from datacheck.torch.diagnosis.memory import broadcast_position
 from datacheck.torch.diagnosis.record import InputRef, Operation
-from datacheck.torch.diagnosis.recorder import tensors_in
-from datacheck.torch.values import bad_positions, is_comparable
-
-__all__ = ["FILLERS", "Positions", "Probe", "can_run_again", "is_pointwise"]
+from datacheck.torch.diagnosis.recorder import dense_tensors_in
+from datacheck.torch.values import bad_positions, index_of, is_comparable
 
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -50,11 +48,11 @@ class Probe:
 
     ``position`` is the flat position in the output that is asked about. A pointwise operation is cut down to the values
     at that position, and a multi-tensor one (``_foreach_*``) to one place in its lists; ``bad`` then has the positions
-    of the bad values, by input, in what is left. With ``whole``, nothing is cut.
+    of the bad values, by input, in what is left. Without a ``position``, nothing is cut.
     """
 
     def __init__(
-        self, operation: Operation, output: int, shape: tuple[int, ...], position: int, *, whole: bool = False
+        self, operation: Operation, output: int = 0, shape: tuple[int, ...] = (), position: int | None = None
     ) -> None:
         self._operation = operation
         self._output = output
@@ -62,11 +60,11 @@ class Probe:
         if operation.name.split(".")[1].startswith("_foreach"):
             self._list_index = self._index_in_lists()
         self._tensors = {number: _saved(operation, number) for number in self._inputs_used()}
-        self.position = position
+        self.position = position or 0
         self.is_cut = False
         #: For each input, the flat position in the whole tensor of the one value that is left.
         self.cut: dict[int, int] = {}
-        if not whole and is_pointwise(operation):
+        if position is not None and is_pointwise(operation):
             self._cut(shape, position)
         self.bad: dict[int, Positions] = {}
         self._clean: dict[int, torch.Tensor] = {}
@@ -121,7 +119,7 @@ class Probe:
                 flat[index] = self._filler
         if self._output < 0:
             return given[self._operation.mutated[-1 - self._output]]
-        outputs = list(tensors_in(result))
+        outputs = list(dense_tensors_in(result))
         number = 0 if self._list_index is not None else self._output
         return outputs[number] if number < len(outputs) else None
 
@@ -180,8 +178,7 @@ class Probe:
             index = broadcast_position(tuple(tensor.shape), shape, position)
             if index is None:
                 return
-            digits = np.unravel_index(index, tensor.shape) if tensor.dim() else ()
-            cut[number] = tensor[tuple(slice(int(digit), int(digit) + 1) for digit in digits)]
+            cut[number] = tensor[tuple(slice(digit, digit + 1) for digit in index_of(index, tensor.shape))]
             positions[number] = index
         self._tensors, self.cut = cut, positions
         self.is_cut, self.position = True, 0

@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any
 from datacheck.torch.diagnosis.origin import Origin, refine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from datacheck.torch.diagnosis.frames import CodeLocation
     from datacheck.torch.diagnosis.memory import Geometry
 
-__all__ = ["BadWrite", "NodeRef", "OpInput", "Operation", "SavedTensor", "Trace"]
 
 #: Levels of nested transforms that are searched for the node of one operation.
 MAX_LEVELS = 4
+
+
+def family_of(name: str) -> str:
+    """``log`` for ``aten.log_.default``: without leading and trailing underscores and ``foreach``."""
+    family = name.split(".")[1] if "." in name else name
+    return family.strip("_").removeprefix("foreach_").strip("_")
 
 
 class SavedTensor:
@@ -28,7 +35,7 @@ class SavedTensor:
         self.tensor = tensor
 
     def detach_from(self) -> None:
-        """Copy the values, for the memory is about to change."""
+        """Copy the values, since the memory is about to change."""
         self.tensor = self.tensor.clone()
 
 
@@ -105,6 +112,10 @@ class Operation:
     written: list[BadWrite] = field(default_factory=list)
 
     @property
+    def family(self) -> str:
+        return family_of(self.name)
+
+    @property
     def is_bad(self) -> bool:
         return bool(self.written)
 
@@ -123,11 +134,8 @@ class Operation:
     @property
     def scalars(self) -> list[float]:
         """The numbers among the arguments, in order, without booleans."""
-        found: list[float] = []
-        for value in (*self.args, *self.kwargs.values()):
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found.append(float(value))
-        return found
+        values = (*self.args, *self.kwargs.values())
+        return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +158,10 @@ class Trace:
     kept: list[Any] = field(default_factory=list)
     last_in_model: int | None = None
 
-    def writer_of(self, key: int, address: int, before: int) -> tuple[Operation, BadWrite, int] | None:
-        """The last operation before index ``before`` that wrote a bad value at an address, and the position in its output."""
+    def writer_of(self, key: int, address: int, before: int | None = None) -> tuple[Operation, BadWrite, int] | None:
+        """The last operation (before index ``before``) that wrote a bad value at an address, and the position in its output."""
         for index, number in reversed(self.writes.get(key, ())):
-            if index >= before:
+            if before is not None and index >= before:
                 continue
             operation = self.operations[index]
             written = operation.written[number]
@@ -161,6 +169,13 @@ class Trace:
             if position is not None:
                 return operation, written, position
         return None
+
+    def bad_writes_over(self, geometry: Geometry, before: int) -> Iterator[BadWrite]:
+        """The bad writes before an operation to memory that a tensor may share."""
+        for index, number in self.writes.get(geometry.key, ()):
+            written = self.operations[index].written[number]
+            if index < before and written.geometry.overlaps(geometry):
+                yield written
 
     def reaches_model(self, operation: Operation) -> bool:
         """Whether the output of an operation was later read inside the model."""
@@ -180,17 +195,14 @@ class Trace:
 
     def forward_of(self, node: NodeRef) -> Operation | None:
         """The forward operation whose derivative a node of the graph computes."""
-        candidates = self.by_sequence.get(node.sequence, ())
-        for index in reversed(candidates):
-            if _is_derivative(node, self.operations[index]):
-                return self.operations[index]
-        if candidates:
-            return self.operations[candidates[-1]]
         # Under nested transforms (vmap, grad) an operation has a node on every level, numbered one after the other.
-        for sequence in range(node.sequence + 1, node.sequence + MAX_LEVELS):
-            for index in reversed(self.by_sequence.get(sequence, ())):
-                if _is_derivative(node, self.operations[index]):
-                    return self.operations[index]
+        for sequence in range(node.sequence, node.sequence + MAX_LEVELS):
+            candidates = [self.operations[index] for index in reversed(self.by_sequence.get(sequence, ()))]
+            found = next((operation for operation in candidates if _is_derivative(node, operation)), None)
+            if found is not None:
+                return found
+            if candidates and sequence == node.sequence:
+                return candidates[0]
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,8 @@ from torch import nn
 
 from datacheck.errors import UsageError
 from datacheck.torch import _compat
-from datacheck.torch.diagnosis.memory import Geometry, storage_key
 from datacheck.torch.diagnosis.recorder import MAX_KEPT_BYTES, Recorder
-from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, run_backward
+from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, nodes_of, run_backward
 from datacheck.torch.diagnosis.root_cause import BadOutput
 from datacheck.torch.values import bad_positions, dense_parts, is_finite
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.record import Trace
     from datacheck.torch.diagnosis.restore import Restorer
 
-__all__ = ["Recording", "check_loss", "record", "reproduces"]
 
 #: Bad gradients that are traced: the root cause of the rest is nearly always the same.
 MAX_BAD_OUTPUTS = 8
@@ -100,7 +99,7 @@ def record(
             recording.error = _describe_error(error)
             return recording
         if not is_finite(loss):
-            recording.bad_outputs = [BadOutput(Geometry.of(loss), 0)]
+            recording.bad_outputs = [BadOutput.first_in(loss)]
             return recording
         if not loss.requires_grad and restorer is not None and restorer.has_new_gradients:
             raise UsageError(RAN_BACKWARD)
@@ -114,8 +113,8 @@ def _record_backward(
     recorder: Recorder, recording: Recording, loss: torch.Tensor, scale: float, given: frozenset[int]
 ) -> None:
     leaves = leaves_of(loss)
-    passing = given | recorder.written
-    trained = [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) or storage_key(leaf) not in passing]
+    computed = given | recorder.written
+    trained = [leaf for leaf in leaves if isinstance(leaf, nn.Parameter) or _compat.storage_id(leaf) not in computed]
     recording.leaves = trained or leaves
     handles = [node.register_hook(_CustomWatch(recorder, node)) for node in _custom_nodes(recorder, loss)]
     recorder.in_backward = True
@@ -138,34 +137,23 @@ def _record_backward(
 
 
 def _last_write(trace: Trace, bad_output: BadOutput) -> int:
-    found = trace.writer_of(
-        bad_output.geometry.key, bad_output.geometry.address(bad_output.position), len(trace.operations)
-    )
+    geometry = bad_output.geometry
+    found = trace.writer_of(geometry.key, geometry.address(bad_output.position))
     return -1 if found is None else found[0].index
 
 
 def _bad_outputs_in(gradient: torch.Tensor | None) -> Iterator[BadOutput]:
-    if gradient is None:
-        return
-    for part in dense_parts(gradient):
-        if not is_finite(part):
-            yield BadOutput(Geometry.of(part), int(bad_positions(part)[0]))
+    parts = () if gradient is None else dense_parts(gradient)
+    return (BadOutput.first_in(part) for part in parts if not is_finite(part))
 
 
 def _custom_nodes(recorder: Recorder, loss: torch.Tensor) -> Iterator[Any]:
     """The nodes of custom Functions; gives their sequence numbers to the recorder."""
-    seen: set[Any] = set()
-    todo: list[Any] = [loss.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in nodes_of(loss):
         function = _compat.forward_class(node)
         if function is not None:
             recorder.name_custom(_compat.sequence_number(node), function)
             yield node
-        todo.extend(following for following, _ in node.next_functions)
 
 
 class _CustomWatch:
@@ -184,24 +172,18 @@ class _CustomWatch:
 def _bad_input_of(recorder: Recorder, error: BaseException) -> list[BadOutput]:
     """The bad value that made an operation raise, if any."""
     hinted = _HINTS.search(str(error)) is not None
-    for tensor in recorder.last_inputs:
-        if not is_finite(tensor) and (hinted or bool(torch.isnan(tensor).any())):
-            return [BadOutput(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
+    suspects = [one for one in recorder.last_inputs if not is_finite(one) and (hinted or bool(torch.isnan(one).any()))]
     since, compared = recorder.last_compared
     if isinstance(error, AssertionError | ArithmeticError) and len(recorder.trace.operations) - since <= RECENT:
-        for tensor in compared:
-            if not is_finite(tensor):
-                return [BadOutput(Geometry.of(tensor), int(bad_positions(tensor)[0]))]
-    rounded = recorder.last_rounded
-    if rounded is not None and isinstance(error, IndexError | RuntimeError) and _INDEX.search(str(error)):
-        return [BadOutput(Geometry.of(rounded), int(bad_positions(rounded)[0]))]
-    if not hinted:
-        return []
-    for operation in reversed(recorder.trace.operations):
-        for written in operation.written:
-            if written.saved is not None:
-                return [BadOutput(written.geometry, int(bad_positions(written.saved.tensor)[0]))]
-    return []
+        suspects += compared
+    if recorder.last_rounded is not None and isinstance(error, IndexError | RuntimeError) and _INDEX.search(str(error)):
+        suspects.append(recorder.last_rounded)
+    found = [BadOutput.first_in(tensor) for tensor in suspects if not is_finite(tensor)]
+    if hinted and not found:
+        written = (one for operation in reversed(recorder.trace.operations) for one in operation.written)
+        saved = ((one.geometry, one.saved.tensor) for one in written if one.saved is not None)
+        found = [BadOutput(geometry, int(bad_positions(tensor)[0])) for geometry, tensor in islice(saved, 1)]
+    return found[:1]
 
 
 def reproduces(

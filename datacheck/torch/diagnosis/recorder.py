@@ -16,9 +16,10 @@ import torch
 
 from datacheck.torch import _compat
 from datacheck.torch.diagnosis.frames import CodeLocation, ModuleNames, definition, locate
-from datacheck.torch.diagnosis.memory import Geometry, storage_key
+from datacheck.torch.diagnosis.memory import Geometry
 from datacheck.torch.diagnosis.origin import Origin, origin_of_write
 from datacheck.torch.diagnosis.record import BadWrite, InputRef, NodeRef, Operation, OpInput, SavedTensor, Trace
+from datacheck.torch.structure import tensors_in
 from datacheck.torch.values import bad_positions, count_bad, dense_parts, is_finite
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from datacheck.torch.diagnosis.restore import Restorer
 
-__all__ = ["MAX_KEPT_BYTES", "Recorder", "tensors_in"]
 
 #: Bytes of values that are kept for running operations again. Beyond it, values are traced by tensor only.
 MAX_KEPT_BYTES = 16 << 30
@@ -131,7 +131,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
             if is_finite(tensor):
                 continue
             geometry, position = Geometry.of(tensor), int(bad_positions(tensor)[0])
-            if self.trace.writer_of(geometry.key, geometry.address(position), len(self.trace.operations)) is None:
+            if self.trace.writer_of(geometry.key, geometry.address(position)) is None:
                 where = CodeLocation(line, module, module is not None, _MARK)
                 operation = Operation(
                     len(self.trace.operations), None, f"python.{name}.default", where, (), {}, [], node
@@ -160,10 +160,10 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         before: dict[int, torch.Tensor] = {}
         for number in mutated:
             tensor = inputs[number]
-            for saved in self._holders.pop(storage_key(tensor), ()):
+            for saved in self._holders.pop(_compat.storage_id(tensor), ()):
                 saved.detach_from()
             before[number] = tensor.detach().clone()
-            if self._restorer is not None and storage_key(tensor) not in self._last_writer:
+            if self._restorer is not None and _compat.storage_id(tensor) not in self._last_writer:
                 self._restorer.keep_overwritten(tensor, before[number])
         if self._restorer is not None and isinstance(kwargs.get("generator"), torch.Generator):
             self._restorer.keep_generator(kwargs["generator"])
@@ -183,7 +183,7 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
         for number, tensor in enumerate(inputs):
             operation.inputs.append(self._op_input(tensor, before.get(number), look, keep))
         for tensor in fresh:
-            self._last_writer[storage_key(tensor)] = operation.index
+            self._last_writer[_compat.storage_id(tensor)] = operation.index
         return result
 
     def _remember(self, func: Any, traits: _Traits, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Operation:
@@ -208,10 +208,10 @@ class Recorder(_compat.DispatchMode):  # type: ignore[no-untyped-call]
     ) -> list[torch.Tensor]:
         """Record the non-finite tensors among the outputs, and return all outputs."""
         written: list[torch.Tensor] = []
-        read = {storage_key(tensor) for tensor in inputs}
-        for number, tensor in enumerate(tensors_in(result)):
+        read = {_compat.storage_id(tensor) for tensor in inputs}
+        for number, tensor in enumerate(dense_tensors_in(result)):
             # What shares memory with an input is a view of it, or the mutated argument itself.
-            if storage_key(tensor) in read and not operation.is_constant:
+            if _compat.storage_id(tensor) in read and not operation.is_constant:
                 continue
             written.append(tensor)
             if traits.base not in _UNINITIALISED:
@@ -270,13 +270,9 @@ def _is_own_memory(tensor: Any) -> bool:
     return bool(tensor.untyped_storage().resizable())
 
 
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
+def dense_tensors_in(result: object) -> Iterator[torch.Tensor]:
     """The dense tensors of an operation's result, in order."""
-    if isinstance(value, torch.Tensor):
-        yield from dense_parts(value)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from tensors_in(inner)
+    return (part for tensor in tensors_in(result) for part in dense_parts(tensor))
 
 
 def _replace(value: Any, inputs: list[torch.Tensor]) -> Any:

@@ -9,17 +9,11 @@ import torch
 from torch import nn
 
 from datacheck.torch import _compat
-from datacheck.torch.replay_state import (
-    SavedBuffers,
-    initialized_accelerators,
-    read_random_state,
-    write_random_state,
-)
+from datacheck.torch.replay_state import SavedBuffers, initialized_accelerators, read_random_state, write_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
-__all__ = ["Restorer", "force_eager", "isolated_gradients", "leaves_of", "run_backward"]
 
 #: Bytes of tensors that the program overwrites in place, and that are kept to be put back.
 MAX_OVERWRITTEN_BYTES = 1 << 30
@@ -59,7 +53,7 @@ class Restorer:
             self._generators[id(generator)] = (generator, generator.get_state())
 
     def keep_overwritten(self, tensor: torch.Tensor, before: torch.Tensor) -> None:
-        """Remember what stood in a tensor that was there before the replay, and that an operation has written."""
+        """Remember the values of a tensor from before the replay that an operation has overwritten."""
         self._num_bytes += before.numel() * before.dtype.itemsize
         if self._num_bytes <= MAX_OVERWRITTEN_BYTES:
             self._overwritten.append((tensor.detach(), before))
@@ -97,23 +91,24 @@ def run_backward(loss: torch.Tensor, scale: float) -> None:
         (loss * scale if scale != 1.0 else loss).backward()  # type: ignore[no-untyped-call]
 
 
-def leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
-    """The leaf tensors that a loss has a gradient with respect to, each once."""
-    found: dict[int, torch.Tensor] = {}
-    seen: set[Any] = set()
-    todo = [loss.grad_fn]
+def nodes_of(loss: torch.Tensor) -> Iterator[Any]:
+    """The nodes of the autograd graph of a loss, each once."""
+    seen: set[Any] = {None}
+    todo: list[Any] = [loss.grad_fn]
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            found.setdefault(id(variable), variable)
-        todo.extend(following for following, _ in node.next_functions)
+        if node not in seen:
+            seen.add(node)
+            yield node
+            todo.extend(following for following, _ in node.next_functions)
+
+
+def leaves_of(loss: torch.Tensor) -> list[torch.Tensor]:
+    """The leaf tensors that a loss has a gradient with respect to, each once."""
     if loss.grad_fn is None and loss.requires_grad:
-        found[id(loss)] = loss
-    return list(found.values())
+        return [loss]
+    variables = (node.variable for node in nodes_of(loss) if getattr(node, "variable", None) is not None)
+    return list({id(variable): variable for variable in variables}.values())
 
 
 @contextmanager

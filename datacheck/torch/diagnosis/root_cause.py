@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from datacheck.torch.diagnosis.memory import Geometry, broadcast_position
 from datacheck.torch.diagnosis.origin import INTENDED, Origin
 from datacheck.torch.diagnosis.probe import Positions, Probe, can_run_again, is_pointwise
-from datacheck.torch.values import bad_positions, element
+from datacheck.torch.values import bad_positions, element, index_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from datacheck.torch.diagnosis.record import BadWrite, Operation, Trace
 
-__all__ = ["BadOutput", "InitialValue", "RootCause", "Step", "find_root_causes"]
 
 #: Values that are visited in one walk, and inputs that are followed from one operation.
 MAX_STEPS = 200_000
@@ -51,10 +51,15 @@ class BadOutput:
     input_number: int = -1
     then: Step | None = None
 
+    @classmethod
+    def first_in(cls, tensor: torch.Tensor) -> BadOutput:
+        """The first bad value of a tensor that has one."""
+        return cls(Geometry.of(tensor), int(bad_positions(tensor)[0]))
+
 
 @dataclass(frozen=True, slots=True)
 class InitialValue:
-    """A bad value that was there before the replay, for no operation wrote it. ``reader`` read it first."""
+    """A bad value from before the replay: no operation wrote it. ``reader`` read it first."""
 
     geometry: Geometry
     position: int
@@ -99,11 +104,9 @@ class Step:
 
     def path(self) -> list[Step]:
         """This step and those after it, towards the bad output."""
-        steps: list[Step] = []
-        step: Step | None = self
-        while step is not None:
-            steps.append(step)
-            step = step.then
+        steps = [self]
+        while steps[-1].then is not None:
+            steps.append(steps[-1].then)
         return steps
 
 
@@ -145,7 +148,7 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
     step: Step | None = None
     while todo and len(seen) < MAX_STEPS:
         bad = todo.pop()
-        before = len(trace.operations) if bad.reader is None else bad.reader.index
+        before = None if bad.reader is None else bad.reader.index
         found = trace.writer_of(bad.geometry.key, bad.geometry.address(bad.position), before)
         if found is None:
             initial = InitialValue(bad.geometry, bad.position, bad.reader, bad.input_number)
@@ -156,7 +159,7 @@ def find_root_causes(trace: Trace, bad_outputs: Iterable[BadOutput]) -> list[Roo
         if mark in seen:
             continue
         seen.add(mark)
-        carriers = _find_carriers(operation, written, position)
+        carriers = _CarrierSearch(operation, written, position).run()
         step = Step(operation, written, position, bad.then, carriers.joint)
         source = None if carriers.inputs else _number_read(trace, step)
         if source is not None:
@@ -234,138 +237,109 @@ def _emptied_softmax(step: Step, later: list[Step]) -> Step | None:
 def _converter(path: list[Step]) -> Step | None:
     """The first step that turned intended infinities into NaN; else the first that had no other values.
 
-    The maximum, or the log of the sum of exponentials, of nothing but -inf is rightly -inf: it is the root cause only if
+    The maximum, or the log of the sum of exponentials, of only -inf is rightly -inf: it is the root cause only if
     that -inf itself reaches the loss.
     """
-    for step in path:
-        if _is_nan(step.value):
-            return step
-    return next((step for step in path if step.joint), None)
+    return next((step for step in path if _is_nan(step.value)), next((step for step in path if step.joint), None))
 
 
 def _is_nan(value: complex | float) -> bool:
     return isinstance(value, complex) or math.isnan(value)
 
 
-def _find_carriers(operation: Operation, written: BadWrite, position: int) -> _Carriers:
-    bad = operation.bad_inputs
-    if not bad:
-        return _Carriers([])
-    if not can_run_again(operation):
-        return _Carriers(_guess_carriers(operation, written, position, bad))
-    only = _only_bad_input(operation, written, position, bad)
-    if only is not None:
-        return _Carriers([only])
-    probe = Probe(operation, written.output, written.geometry.shape, position)
-    if probe.is_cut:
-        return _pointwise_carriers(probe)
-    if not probe.bad or probe.creates_bad_value():
-        return _Carriers([])
-    return _probed_carriers(probe, operation, written, position) or _Carriers(
-        _guess_carriers(operation, written, position, bad)
-    )
+class _CarrierSearch:
+    """Finds the inputs that made one output value of an operation bad."""
 
+    def __init__(self, operation: Operation, written: BadWrite, position: int) -> None:
+        self._operation, self._position = operation, position
+        self._bad = operation.bad_inputs
+        self._output, self._shape = written.output, written.geometry.shape
 
-def _probed_carriers(probe: Probe, operation: Operation, written: BadWrite, position: int) -> _Carriers | None:
-    """The inputs that make the output value bad alone; else all of them, if they do so together."""
-    inputs: list[tuple[int, int]] = []
-    joint = False
-    for number, positions in probe.bad.items():
-        if probe.is_bad({number: positions}):
-            found, together = _narrow_down(probe, number, positions, operation, written, position)
-            inputs.append((number, found))
-            joint = joint or together
-    if inputs:
-        return _Carriers(inputs, joint)
-    if probe.is_bad(probe.bad):
-        return _Carriers([(number, int(positions[0])) for number, positions in probe.bad.items()], joint=True)
-    return None
+    def run(self) -> _Carriers:
+        """The inputs that did so alone; else all of them, if they do so together."""
+        if not self._bad:
+            return _Carriers([])
+        if not can_run_again(self._operation):
+            return _Carriers(self._guess())
+        only = self._only_bad_input()
+        if only is not None:
+            return _Carriers([only])
+        probe = Probe(self._operation, self._output, self._shape, self._position)
+        if probe.is_cut:
+            alone = [number for number, positions in probe.bad.items() if probe.is_bad({number: positions})]
+            inputs = [(number, probe.cut[number]) for number in alone or probe.bad]
+            return _Carriers(inputs, joint=not alone and len(probe.bad) > 1)
+        if not probe.bad or probe.creates_bad_value():
+            return _Carriers([])
+        return self._by_probe(probe)
 
+    def _by_probe(self, probe: Probe) -> _Carriers:
+        alone = [number for number, positions in probe.bad.items() if probe.is_bad({number: positions})]
+        narrowed = [(number, *self._narrow_down(probe, number, probe.bad[number])) for number in alone]
+        if narrowed:
+            return _Carriers([(number, found) for number, found, _ in narrowed], any(joint for *_, joint in narrowed))
+        if probe.is_bad(probe.bad):
+            return _Carriers([(number, int(positions[0])) for number, positions in probe.bad.items()], joint=True)
+        return _Carriers(self._guess())
 
-def _only_bad_input(operation: Operation, written: BadWrite, position: int, bad: list[int]) -> tuple[int, int] | None:
-    """The one bad value that a value of a pointwise operation was computed from; None where there is none, or several.
+    def _only_bad_input(self) -> tuple[int, int] | None:
+        """The one bad value that a value of a pointwise operation was computed from; None for none, and for several.
 
-    This settles nearly every step of a long path without running the operation again. An operation with an infinity among
-    its own arguments may have hidden what it read.
-    """
-    if not is_pointwise(operation) or any(not math.isfinite(number) for number in operation.scalars):
-        return None
-    target = written.geometry.shape
-    found: tuple[int, int] | None = None
-    for number in bad:
-        saved = operation.inputs[number].saved
-        at = broadcast_position(operation.inputs[number].geometry.shape, target, position)
-        if saved is None or at is None:
+        This settles nearly every step of a long path without running the operation again. An operation with an infinity
+        among its own arguments may have hidden what it read.
+        """
+        operation = self._operation
+        if not is_pointwise(operation) or any(not math.isfinite(number) for number in operation.scalars):
             return None
-        value = element(saved.tensor, at)
-        if not math.isfinite(abs(value)):
-            if found is not None:
+        found: list[tuple[int, int]] = []
+        for number in self._bad:
+            saved = operation.inputs[number].saved
+            at = broadcast_position(operation.inputs[number].geometry.shape, self._shape, self._position)
+            if saved is None or at is None:
                 return None
-            found = (number, at)
-    return found
+            if not math.isfinite(abs(element(saved.tensor, at))):
+                found.append((number, at))
+        return found[0] if len(found) == 1 else None
 
+    def _guess(self) -> list[tuple[int, int]]:
+        """Without running the operation again: the value at the same position, or the first bad one of each input."""
+        guesses: list[tuple[int, int]] = []
+        for number in self._bad:
+            op_input = self._operation.inputs[number]
+            if op_input.saved is None:
+                guesses.append((number, op_input.first_bad))
+            elif op_input.geometry.shape != self._shape or not is_pointwise(self._operation):
+                guesses.append((number, int(bad_positions(op_input.saved.tensor)[0])))
+            elif not math.isfinite(abs(element(op_input.saved.tensor, self._position))):
+                guesses.append((number, self._position))
+        return guesses
 
-def _pointwise_carriers(probe: Probe) -> _Carriers:
-    alone = [number for number, positions in probe.bad.items() if probe.is_bad({number: positions})]
-    return _Carriers(
-        [(number, probe.cut[number]) for number in alone or probe.bad],
-        joint=not alone and len(probe.bad) > 1,
-    )
+    def _narrow_down(self, probe: Probe, number: int, positions: Positions) -> tuple[int, bool]:
+        """A bad value of an input that makes the output value bad alone; or the first, and that it takes several."""
+        positions = self._nearby(probe, number, positions)
+        while len(positions) > 1:
+            for candidate in positions[:FEW] if len(positions) <= FEW else positions[:1]:
+                if probe.is_bad({number: np.array([candidate])}):
+                    return int(candidate), False
+            half = len(positions) // 2
+            parts = () if len(positions) <= FEW else (positions[:half], positions[half:])
+            part = next((part for part in parts if probe.is_bad({number: part})), None)
+            if part is None:
+                return int(positions[0]), True
+            positions = part
+        return int(positions[0]), False
 
-
-def _guess_carriers(operation: Operation, written: BadWrite, position: int, bad: list[int]) -> list[tuple[int, int]]:
-    """For an operation that cannot be run again: the value at the same position, or the first bad one of each input."""
-    guesses: list[tuple[int, int]] = []
-    for number in bad:
-        op_input = operation.inputs[number]
-        same_shape = op_input.geometry.shape == written.geometry.shape and is_pointwise(operation)
-        if op_input.saved is None:
-            guesses.append((number, op_input.first_bad))
-            continue
-        values = op_input.saved.tensor.reshape(-1)
-        if same_shape and not math.isfinite(abs(values[position].item())):
-            guesses.append((number, position))
-        elif not same_shape:
-            guesses.append((number, int(bad_positions(op_input.saved.tensor)[0])))
-    return guesses
-
-
-def _narrow_down(
-    probe: Probe, number: int, positions: Positions, operation: Operation, written: BadWrite, position: int
-) -> tuple[int, bool]:
-    """A bad value of an input that makes the output value bad alone; or the first, and that it takes several."""
-    positions = _nearby(probe, number, positions, operation, written, position)
-    while len(positions) > 1:
-        for candidate in positions[:FEW] if len(positions) <= FEW else positions[:1]:
-            if probe.is_bad({number: np.array([candidate])}):
-                return int(candidate), False
-        half = len(positions) // 2
-        if len(positions) <= FEW:
-            return int(positions[0]), True
-        for part in (positions[:half], positions[half:]):
-            if probe.is_bad({number: part}):
-                positions = part
-                break
-        else:
-            return int(positions[0]), True
-    return int(positions[0]), False
-
-
-def _nearby(
-    probe: Probe, number: int, positions: Positions, operation: Operation, written: BadWrite, position: int
-) -> Positions:
-    """The bad values that share leading indices with the output value, where these suffice: a good first guess."""
-    shape, target = operation.inputs[number].geometry.shape, written.geometry.shape
-    if len(positions) <= FEW or not shape or not target:
+    def _nearby(self, probe: Probe, number: int, positions: Positions) -> Positions:
+        """The bad values that share leading indices with the output value, where these suffice: a good first guess."""
+        shape, target = self._operation.inputs[number].geometry.shape, self._shape
+        if len(positions) <= FEW or not shape or not target:
+            return positions
+        index = index_of(self._position, target)
+        coordinates = np.stack(np.unravel_index(positions, shape), axis=1)
+        same_sizes = (size == other for size, other in zip(shape, target, strict=False))
+        num_shared = sum(1 for _ in takewhile(bool, same_sizes))
+        for depth in range(num_shared, 0, -1):
+            chosen: Positions = positions[(coordinates[:, :depth] == np.array(index[:depth])).all(axis=1)]
+            if len(chosen) and probe.is_bad({number: chosen}):
+                return chosen
         return positions
-    index = np.unravel_index(position, target)
-    coordinates = np.stack(np.unravel_index(positions, shape), axis=1)
-    num_shared = 0
-    while num_shared < min(len(shape), len(target)) and shape[num_shared] == target[num_shared]:
-        num_shared += 1
-    for depth in range(num_shared, 0, -1):
-        same = (coordinates[:, :depth] == np.array([int(digit) for digit in index[:depth]])).all(axis=1)
-        chosen: Positions = positions[same]
-        if len(chosen) and probe.is_bad({number: chosen}):
-            return chosen
-    return positions

@@ -1,53 +1,40 @@
-"""Which samples caused a fault, where they came from, and whether they violate the schema."""
+"""Which samples caused a fault, and where they came from.
+
+Samples are guessed from positions, and reported only where replays without them agree.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
-from datacheck.batch import Batch, Column
-from datacheck.checks.checker import Checker, RuleSet
-from datacheck.torch.diagnosis.batches import array_leaves, given_storages, num_samples, sample_of, take
-from datacheck.torch.diagnosis.memory import storage_key
+from datacheck.torch._compat import storage_id
+from datacheck.torch.diagnosis.batches import given_storages, num_samples, sample_of, take
 from datacheck.torch.diagnosis.recorded_replay import reproduces
-from datacheck.torch.diagnosis.sample_search import attribute_samples
+from datacheck.torch.loader.provenance import batch_origins
 from datacheck.torch.values import bad_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from datacheck.schema.model import Schema
     from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.evidence import OpEvidence
     from datacheck.torch.diagnosis.probe import Positions
     from datacheck.torch.diagnosis.tensor_sources import TensorSource
 
-__all__ = [
-    "Violation",
-    "describe_lost_origins",
-    "find_violation",
-    "origins_of",
-    "samples_of_field",
-    "samples_of_operation",
-    "samples_of_values",
-]
 
 #: Replays of parts of the batch may take this many times as long as the recorded replay.
 SAMPLE_TIME = 4.0
+#: Replays of a part of the batch for one diagnosis.
+MAX_REPLAYS = 80
+#: Clean samples that are replayed together with a suspected one.
+NUM_CLEAN = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A field of the batch that violates the schema, and in which rows."""
-
-    field: str | None
-    message: str
-    num_violations: int
-    num_checked: int
-    rows: tuple[int, ...]
+#: Whether a batch of these samples alone reproduces the fault; None where it cannot be run.
+ReproducesOn: TypeAlias = Callable[[Sequence[int]], bool | None]
 
 
 def samples_of_operation(context: Context, op_evidence: OpEvidence) -> tuple[int, ...]:
@@ -92,7 +79,7 @@ def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) ->
         return ()
 
     given = given_storages(context.batch)
-    trained = frozenset(id(leaf) for leaf in context.recording.leaves if storage_key(leaf) not in given)
+    trained = frozenset(id(leaf) for leaf in context.recording.leaves if storage_id(leaf) not in given)
 
     def reproduces_on(positions: Sequence[int]) -> bool | None:
         outcome = replayed(positions)
@@ -111,6 +98,75 @@ def _attribute(context: Context, size: int, guesses: Sequence[Sequence[int]]) ->
         return reproduces(lambda: replay_on(part), context.in_gradient, context.scale, trained, context.recording.error)
 
     return attribute_samples(size, reproduces_on, guesses, max(context.seconds * SAMPLE_TIME, 0.5))
+
+
+def attribute_samples(
+    size: int, reproduces_on: ReproducesOn, guesses: Iterable[Sequence[int]], max_seconds: float
+) -> tuple[int, ...]:
+    """The exact positions of the samples that cause the fault; empty where that cannot be determined.
+
+    A set of samples causes it if the others alone are clean, and adding any one of the set to the others reproduces it.
+    ``guesses`` are tried first; then the batch is halved.
+    """
+    if size == 1:
+        return ()
+    search = _Search(size, reproduces_on, time.monotonic() + max_seconds)
+    for guess in guesses:
+        chosen = sorted(set(guess))
+        if chosen and len(chosen) < size and search.confirm(chosen):
+            return tuple(chosen)
+    if search.reproduces(range(size)):
+        found = search.halve(list(range(size)))
+        if found and len(found) < size and search.confirm(found):
+            return tuple(found)
+        if found is not None and len(found) == size:
+            return tuple(found)
+    return ()
+
+
+class _Search:
+    def __init__(self, size: int, reproduces_on: ReproducesOn, deadline: float) -> None:
+        self._size = size
+        self._reproduces_on = reproduces_on
+        self._deadline = deadline
+        self._known: dict[tuple[int, ...], bool | None] = {}
+
+    def reproduces(self, samples: Iterable[int]) -> bool | None:
+        key = tuple(samples)
+        if not key:
+            return False
+        if key not in self._known:
+            if len(self._known) >= MAX_REPLAYS or time.monotonic() > self._deadline:
+                return None
+            self._known[key] = self._reproduces_on(key)
+        return self._known[key]
+
+    def confirm(self, chosen: Sequence[int]) -> bool:
+        """Whether the other samples are clean alone, and any one of the chosen added to them reproduces the fault."""
+        chosen_samples = set(chosen)
+        others = [position for position in range(self._size) if position not in chosen_samples]
+        if self.reproduces(others) is not False:
+            return False
+        # A few clean samples suffice for code that cannot take a batch of one.
+        clean = others[:NUM_CLEAN]
+        return all(self.reproduces(sorted([*clean, position])) is True for position in chosen)
+
+    def halve(self, samples: list[int]) -> list[int] | None:
+        """The samples that reproduce the fault on their own, by halving; None where a part could not be run."""
+        if len(samples) == 1:
+            return samples
+        found: list[int] = []
+        middle = len(samples) // 2
+        for part in (samples[:middle], samples[middle:]):
+            outcome = self.reproduces(part)
+            if outcome is None:
+                return None
+            if outcome:
+                inner = self.halve(part)
+                if inner is None:
+                    return None
+                found.extend(inner)
+        return found
 
 
 def _guesses(size: int, shape: tuple[int, ...], bad: Positions) -> list[list[int]]:
@@ -136,44 +192,7 @@ def origins_of(batch: object, samples: Sequence[int]) -> tuple[dict[str, Any], .
     """The dataset index, file and row of samples, where a loader of ours made the batch."""
     if not samples:
         return ()
-    from datacheck.torch.loader.provenance import batch_origins
-
     origins = batch_origins(batch)
     if origins is None or max(samples) >= len(origins):
         return ()
     return tuple(asdict(origins[sample]) for sample in samples)
-
-
-def describe_lost_origins() -> str:
-    """Why this rank may not know the origins of its samples; empty if there is no such reason."""
-    from datacheck.torch.loader import index_tracking
-
-    return index_tracking.describe_lost_origins()
-
-
-def find_violation(batch: object, schema: Schema, samples: Sequence[int]) -> Violation | None:
-    """The first field of the batch that violates the schema in one of the samples; in any row, if none are given."""
-    for path, leaf in array_leaves(batch):
-        array = _as_array(leaf)
-        if array is None:
-            continue
-        column = Column(path, array)
-        checker = Checker(RuleSet(schema), with_rows=True)
-        for outcome in checker.check(Batch((column,), len(column))):
-            rows = () if outcome.rows is None else tuple(int(row) for row in outcome.rows)
-            shared = tuple(row for row in rows if row in set(samples)) if samples else rows
-            if outcome.num_violations and shared:
-                message = outcome.to_finding("the batch").message
-                return Violation(path, message, outcome.num_violations, outcome.num_checked, shared)
-    return None
-
-
-def _as_array(leaf: torch.Tensor | np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    if leaf.layout is not torch.strided or leaf.is_nested or leaf.is_quantized or leaf.device.type == "meta":
-        return None
-    values = leaf.detach().cpu()
-    # NumPy has neither bfloat16 nor float8; float32 holds their values exactly.
-    narrow = values.dtype.is_floating_point and values.dtype not in (torch.float16, torch.float32, torch.float64)
-    return (values.float() if narrow else values).resolve_conj().resolve_neg().numpy()

@@ -16,7 +16,6 @@ from datacheck.torch.values import bad_positions, dense_parts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["TensorSource", "TensorSources"]
 
 #: Floating-point dtypes of NumPy whose memory torch can share.
 _SHARED = frozenset({"float16", "float32", "float64", "complex64", "complex128"})

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.record import Operation
     from datacheck.torch.diagnosis.root_cause import Step
 
-__all__ = ["lost_epsilon", "lost_value", "writers_of"]
 
 #: How many operations back a number that became 0 is searched.
 MAX_DEPTH = 4
@@ -39,7 +38,7 @@ def lost_value(context: Context, step: Step) -> str | None:
         writer = trace.operations[index]
         if not can_run_again(writer) or writer.bad_inputs:
             continue
-        probe = Probe(writer, 0, (), 0, whole=True)
+        probe = Probe(writer)
         narrow, wide = probe.output({}), probe.output({}, torch.float32)
         if narrow is None or wide is None or narrow.dtype not in _HALF or narrow.shape != wide.shape:
             continue

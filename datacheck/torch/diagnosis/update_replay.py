@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from datacheck.torch.diagnosis.causes.classify import Classification, classify
+from datacheck.torch.diagnosis.causes.rules import Classification, classify
 from datacheck.torch.diagnosis.context import Context
 from datacheck.torch.diagnosis.evidence import gather_evidence
 from datacheck.torch.diagnosis.frames import ModuleNames, SourceLine, kind_of
-from datacheck.torch.diagnosis.memory import Geometry
 from datacheck.torch.diagnosis.recorded_replay import Recording
 from datacheck.torch.diagnosis.recorder import Recorder
 from datacheck.torch.diagnosis.restore import Restorer
@@ -26,16 +25,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-__all__ = ["explain_own_update"]
 
-#: The weights that stand in for those that the update ruined.
+#: Replaces weights that the update made non-finite.
 WEIGHT = 0.5
 
 
 def explain_own_update(optimizer: Optimizer) -> tuple[Classification, SourceLine, str] | None:
-    """What the update does with the present gradients, from fresh state: the cause, the line and the operation.
+    """What the update does with the current gradients, from fresh state: the cause, the line and the operation.
 
-    Only of optimizers that are not torch's, whose lines say nothing to anyone; None where the update is then finite.
+    Only for optimizers that torch does not define, since a line of torch is no help; None where the update is then finite.
     """
     step = inspect.unwrap(type(optimizer).step)
     code = getattr(step, "__code__", None)
@@ -44,15 +42,13 @@ def explain_own_update(optimizer: Optimizer) -> tuple[Classification, SourceLine
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     names = ModuleNames(None)
     recorder = Recorder(names, explain_own_update.__code__)
-    with _stand_in(optimizer, parameters), torch.no_grad():
+    with _finite_state(optimizer, parameters), torch.no_grad():
         try:
             with recorder:
                 step(optimizer)
         except Exception:  # code that needs a closure, or the state that it had
             return None
-        bad = [
-            BadOutput(Geometry.of(p), int(bad_positions(p)[0])) for p in parameters if len(bad_positions(p.detach()))
-        ]
+        bad = [BadOutput.first_in(p) for p in parameters if len(bad_positions(p))]
         causes = [cause.step for cause in find_root_causes(recorder.trace, bad)]
         if not causes or None in causes:
             return None
@@ -72,8 +68,8 @@ def _no_replay() -> Tensor:
 
 
 @contextmanager
-def _stand_in(optimizer: Optimizer, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Finite weights, copies of the gradients and empty state for a while."""
+def _finite_state(optimizer: Optimizer, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Run the block with finite weights and empty state, and restore weights, gradients and state afterwards."""
     kept = [(p, p.detach().clone(), p.grad, p.grad.clone()) for p in parameters if p.grad is not None]
     state = optimizer.state
     optimizer.state = defaultdict(dict)

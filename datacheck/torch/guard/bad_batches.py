@@ -13,8 +13,6 @@ from datacheck.torch.guard.distributed import RankGroup, describe_ranks
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.loader.batch_signature import SearchedLeaf, digest_of_others, leaves_of
 
-__all__ = ["BadBatch", "BadBatches", "digest_of"]
-
 #: Batches that are kept. A run that meets more of them has another problem.
 MAX_BATCHES = 1000
 #: Trips that are not about the batch of their step: the loss scale, and what an update left behind.
@@ -122,7 +120,7 @@ class BadBatches:
 
 def _describe(known: BadBatch) -> str:
     cause = "" if known.cause is None else f", {known.cause}"
-    return f"{known.code}{cause}, in step {known.step} of a run before"
+    return f"{known.code}{cause}, in step {known.step} of an earlier run"
 
 
 def _samples_of(diagnosis: Diagnosis) -> tuple[str, ...]:

@@ -25,8 +25,6 @@ from datacheck.torch.guard.step_state import StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.tree_file import read_tree, write_tree
 
-__all__ = ["Bundle", "read_bundle", "write_bundle"]
-
 FORMAT = "datacheck-bundle"
 VERSION = 1
 
@@ -72,7 +70,7 @@ class Bundle:
 def write_bundle(path: Path, training: Training, state: StepState, history: HistoryBuffer) -> Path:
     """Write the step to a new folder ``path``, all of it or nothing."""
     if path.exists():
-        raise UsageError(f"{plain(str(path))} is there already; a bundle is never written over")
+        raise UsageError(f"{plain(str(path))} already exists; a bundle is never overwritten")
     model = unwrap_model(training.model)
     with training.buffers.replay():
         tensors = dict([*model.named_parameters(), *model.named_buffers()])

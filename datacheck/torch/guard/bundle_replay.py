@@ -23,8 +23,6 @@ from datacheck.torch.guard.step_parts import LossFunction, Part, probe_part
 from datacheck.torch.replay_state import read_random_state, write_random_state
 from datacheck.torch.structure import map_structure
 
-__all__ = ["BundleReplay", "replay_bundle"]
-
 
 @dataclass(frozen=True, slots=True)
 class BundleReplay:

@@ -15,8 +15,6 @@ from datacheck.torch.guard.snapshot import copy_optimizer, restore_optimizer
 from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.step_runner import StepRunner
 
-__all__ = ["ClosureCheck", "requires_closure"]
-
 
 def requires_closure(optimizer: Optimizer) -> bool:
     """Whether ``optimizer.step`` cannot be called without a closure."""

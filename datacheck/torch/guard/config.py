@@ -10,8 +10,6 @@ from typing import Literal, get_args
 from datacheck.errors import UsageError, nearest_name
 from datacheck.schema.loading import SchemaLike
 
-__all__ = ["GuardConfig", "Watch"]
-
 Watch = Literal["step", "layers"]
 
 
@@ -37,6 +35,7 @@ class GuardConfig:
     run_dir: Path | str | None = None
     log_every_n_steps: int = 10
     step_name: str = "datacheck/step"
+    defer: bool | None = None
 
     def __post_init__(self) -> None:
         if self.watch not in get_args(Watch):
@@ -50,6 +49,8 @@ class GuardConfig:
         for name in ("max_grad_norm", "loss_spike", "grad_spike", "min_loss_scale"):
             if getattr(self, name) is not None:
                 _require(name, getattr(self, name), lambda value: value > 0, "a number above 0", (int, float))
+        if self.defer is not None and not isinstance(self.defer, bool):
+            raise UsageError(f"defer={self.defer!r}: expected True, False or None")
         for name in ("synchronize", "skip_bad_batches"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")

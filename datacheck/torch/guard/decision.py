@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Decision"]
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:

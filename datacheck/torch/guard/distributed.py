@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["RankGroup", "describe_ranks", "find_rank_group", "is_sharded", "share_of"]
+from datacheck.torch._compat import DispatchMode
+
+#: The namespaces of operations that all ranks of a group must take part in.
+_COLLECTIVES = frozenset({"c10d", "_c10d_functional", "_c10d_functional_autograd"})
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -20,7 +24,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def share_of(tensor: Tensor, size: int) -> float:
-    """The weight of this rank's sum of squares with which the sum over ``size`` ranks is the global one.
+    """The weight of this rank's sum of squares, so that the sum over ``size`` ranks is the global one.
 
     Sharded values are on one rank each, replicated ones on every rank.
     """
@@ -72,6 +76,30 @@ class RankGroup:
         dist.all_gather(parts, padded, group=self.group)
         texts = [bytes(part[: int(length)].cpu().numpy()) for part, length in zip(parts, lengths, strict=True)]
         return [json.loads(text) for text in texts]
+
+
+class CollectiveInReplayError(RuntimeError):
+    """A replay came to a collective. The other ranks do not replay the step, so it would wait for them forever."""
+
+
+class _NoCollectives(DispatchMode):  # type: ignore[no-untyped-call]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace in _COLLECTIVES:
+            raise CollectiveInReplayError(
+                f"it reached the collective {func.__name__.partition('.')[0].strip('_')}, and the other ranks do not"
+                " replay the step"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_collectives(group: RankGroup | None) -> Iterator[None]:
+    """Run a replay on one of several ranks: a collective raises :class:`CollectiveInReplayError`."""
+    if group is None:
+        yield
+        return
+    with _NoCollectives():  # type: ignore[no-untyped-call]
+        yield
 
 
 def own_rank() -> int:

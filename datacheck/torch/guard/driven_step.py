@@ -17,55 +17,62 @@ from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Source
 
-__all__ = ["DrivenStep"]
-
 
 class DrivenStep:
     """Runs zero_grad, forward, backward, check and update."""
 
-    def __init__(self, runner: StepRunner) -> None:
+    def __init__(self, runner: StepRunner, *, is_driven_twice: bool = False) -> None:
         self._runner = runner
         self._config = runner.config
         self._training = runner.training
+        self._is_on = not runner.is_off
+        self._is_driven_twice = is_driven_twice
         self._closure_optimizer = next((o for o in self._training.optimizers if requires_closure(o)), None)
 
     def run(self, loss_fn: LossFunction, batch: Any, update: bool | None) -> Tensor:
         """Run one micro-batch and, if it is the last one (or ``update`` says so), the update; returns the loss."""
+        if self._is_driven_twice:
+            raise UsageError(
+                "step makes one backward pass, and this optimizer needs two in each update: keep your own loop, and write"
+                " with Guard(model, optimizer): around it"
+            )
         state = self._runner.state
         state.num_micro_batches += 1
         is_last = state.num_micro_batches >= self._config.accumulation_steps if update is None else update
         if state.num_micro_batches == 1:
             for optimizer in self._training.optimizers:
                 optimizer.zero_grad()
-            self._runner.begin()
+            if self._is_on:
+                self._runner.begin()
         is_over = True
         try:
             if self._closure_optimizer is not None:
                 return self._step_with_closure(self._closure_optimizer, loss_fn, batch)
+            if self._is_on:
+                random = self._training.random
+                start = random.state if state.num_micro_batches == 1 else random.read()
+                state.source = Source.GUARD
+                self._runner.add_part(Part(loss_fn, batch, start, weight=1 / self._config.accumulation_steps))
             loss = self._run_part(loss_fn, batch, is_last=is_last)
             is_over = is_last or loss is None
-            if is_last and loss is not None:
+            if loss is None:
+                return torch.full((), float("nan"))
+            if self._is_on:
+                state.losses.append(loss)
+            if is_last:
                 self._finish()
-            return torch.full((), float("nan")) if loss is None else loss
+            return loss
         finally:
             if is_over:
                 state.num_micro_batches = 0
             state.source = Source.LOOP
 
     def _run_part(self, loss_fn: LossFunction, batch: Any, *, is_last: bool) -> Tensor | None:
-        state, training = self._runner.state, self._training
-        state.source = Source.GUARD
-        random = training.random.state if state.num_micro_batches == 1 else training.random.read()
-        if not self._runner.is_off:
-            self._runner.add_part(Part(loss_fn, batch, random))
-        if not is_last and isinstance(training.model, DistributedDataParallel):
-            with training.model.no_sync():
-                loss = self._backward(loss_fn, batch)
-        else:
-            loss = self._backward(loss_fn, batch)
-        if loss is not None and not self._runner.is_off:
-            state.losses.append(loss)
-        return loss
+        model = self._training.model
+        if is_last or not isinstance(model, DistributedDataParallel):
+            return self._backward(loss_fn, batch)
+        with model.no_sync():
+            return self._backward(loss_fn, batch)
 
     def _backward(self, loss_fn: LossFunction, batch: Any) -> Tensor | None:
         """The detached loss, after its backward pass; None where the step is over already."""
@@ -81,7 +88,7 @@ class DrivenStep:
         try:
             loss = loss_fn(self._training.model, batch)
         except Exception as error:
-            if not self._runner.is_off and handle_error(self._runner, error):
+            if self._is_on and handle_error(self._runner, error):
                 return None
             raise
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -94,19 +101,21 @@ class DrivenStep:
     def _finish(self) -> None:
         """Check the gradients and, unless the actions decide otherwise, update."""
         runner, training = self._runner, self._training
-        reading = runner.check_scaled()
-        if reading.trip is not None and not runner.resolve(reading.trip):
-            for optimizer in training.optimizers:
-                mark_stepped(optimizer)
-            return
-        if self._config.max_grad_norm is not None and not reading.is_overflow:
+        is_overflow = False
+        if self._is_on:
+            reading = runner.check_scaled()
+            is_overflow = reading.is_overflow
+            if not runner.decide(reading):
+                for optimizer in training.optimizers:
+                    mark_stepped(optimizer)
+                return
+            runner.monitor.updates.before_update()
+        if self._config.max_grad_norm is not None and not is_overflow:
             self._clip(self._config.max_grad_norm)
         self._update()
-        if reading.is_overflow:
-            runner.after_overflow()
-        else:
-            runner.after_update()
-        runner.close()
+        if self._is_on:
+            runner.after_overflow() if is_overflow else runner.after_update()
+            runner.close()
 
     def _clip(self, max_norm: float) -> None:
         training = self._training
@@ -121,8 +130,6 @@ class DrivenStep:
 
     def _update(self) -> None:
         training = self._training
-        if not self._runner.is_off:
-            self._runner.monitor.updates.before_update()
         try:
             for optimizer in training.optimizers:
                 training.scaler.step(optimizer)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datacheck.findings import Severity
 from datacheck.schema.model import Schema
 from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
-from datacheck.torch.diagnosis.dynamics import Divergence, History, classify_dynamics
+from datacheck.torch.diagnosis.dynamics import History, classify_dynamics
+from datacheck.torch.guard.accumulation import explain_sum
 from datacheck.torch.guard.call_stack import frames_of_error
-from datacheck.torch.guard.distributed import is_sharded
+from datacheck.torch.guard.distributed import CollectiveInReplayError, is_sharded, without_collectives
 from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
@@ -24,13 +26,17 @@ from datacheck.torch.guard.loop_explainer import LoopExplainer
 from datacheck.torch.guard.loop_replay import Autocast, LoopCall
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.guard.step_parts import Part
-from datacheck.torch.guard.step_state import Phase, StepState
+from datacheck.torch.guard.step_state import Phase, Source, StepState
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
+from datacheck.torch.guard.unreplayed import (
+    explain_collapse,
+    explain_no_repeat,
+    explain_spike,
+    explain_unreplayed,
+)
 from datacheck.torch.guard.unsharded import unsharded_copy
 from datacheck.torch.guard.update_fault import explain_update
-
-__all__ = ["Explainer", "explain_stale_gradients", "replay_part"]
 
 #: Causes that are an effect of diverged weights as often as a fault of the operation: the history decides.
 SHARED_WITH_DIVERGENCE = frozenset({"exp-overflow", "float16-overflow", "overflow", "parameter-not-finite", "unknown"})
@@ -56,6 +62,8 @@ class Explainer:
         self._layers = layers
         self._schema = schema
         self._loop = LoopExplainer(training, log, schema)
+        #: What ended the last replay early.
+        self._problem = ""
 
     @contextmanager
     def _replaying(self) -> Iterator[None]:
@@ -73,7 +81,7 @@ class Explainer:
         """The diagnosis of a trip; where ranks train together, that of the first rank that has one."""
         verdict = classify_dynamics(history)
         if trip.is_spike:
-            return _explain_spike(trip, verdict)
+            return explain_spike(trip, verdict)
         training = self._training
         found: Diagnosis | None
         is_exact = False
@@ -117,7 +125,7 @@ class Explainer:
         return self._state.calls[-1].autocast if self._state.calls else ()
 
     def explain_unused_loss(self, call: LoopCall, *, is_error: bool = False) -> Diagnosis | None:
-        """The diagnosis of a loss that was computed, and from which backward did not run; None if it is finite."""
+        """The diagnosis of a loss that was computed but never backpropagated; None if it is finite."""
         model = unwrap_model(self._training.model)
         if is_sharded(model):
             return None
@@ -125,6 +133,25 @@ class Explainer:
             if is_error:
                 return self._loop.explain_error(call, model)
             return self._loop.explain([call], model)[0]
+
+    def note_what_is_lost(self) -> None:
+        """Report what half precision loses in a finite step: infinities that are divided away, epsilons that are 0."""
+        training, state = self._training, self._state
+        model = unwrap_model(training.model)
+        if is_sharded(model):
+            return
+
+        def note(place: str, detail: str) -> None:
+            self._log.add_note(place, detail, Severity.WARNING)
+
+        with self._replaying(), training.buffers.replay(), without_collectives(training.rank_group):
+            if state.calls and not all(part.is_whole for part in state.parts):
+                self._loop.note_what_is_lost(state.calls, model, note)
+                return
+            for part in state.parts:
+                # The user's code, run again: nothing is wrong with the step, so an error here is no finding.
+                with suppress(Exception), training.random.replay_from(part.random):
+                    replay_part(part, model, note_lost=note)
 
     def is_bad_without_scale(self) -> bool:
         """Whether the step has a non-finite loss or gradient without a loss scale too; False if that is unknown."""
@@ -135,7 +162,7 @@ class Explainer:
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
-        with self._replaying(), training.buffers.replay():
+        with self._replaying(), training.buffers.replay(), without_collectives(training.rank_group):
             if state.calls:
                 return self._loop.is_bad(state.calls, model, trained)
             for part in state.parts:
@@ -149,13 +176,14 @@ class Explainer:
     def _replay(self, trip: Trip) -> tuple[Diagnosis | None, bool]:
         """The diagnosis from the replay, and whether all of the step was replayed as it ran."""
         training, state = self._training, self._state
+        self._problem = ""
         model = self._model_to_replay()
         group = training.rank_group
         if model is None or (group is not None and group.rank not in trip.ranks):
             return None, False
         if state.num_dropped_parts:
             self._log.add_note("the replay", f"{state.num_dropped_parts} of the step's parts were not kept")
-        with training.buffers.replay() as lost:
+        with training.buffers.replay() as lost, without_collectives(group):
             if lost:
                 self._log.add_note("the replay", f"the values of {join_limited(lost)} before the step were not kept")
             found, is_exact = None, False
@@ -176,7 +204,8 @@ class Explainer:
                 return _with_micro_batch(found, state.calls.index(call), len(state.calls)), True
             if is_exact:
                 return None, True
-        return self._replay_parts(model, scale), is_whole
+        found = self._replay_parts(model, scale)
+        return found, is_whole and not self._problem
 
     def _model_to_replay(self) -> nn.Module | None:
         model = unwrap_model(self._training.model)
@@ -198,7 +227,9 @@ class Explainer:
             except (
                 Exception
             ) as error:  # the user's code, run out of its context: the trip must be reported all the same
-                self._log.add_note("the replay", f"it raised {type(error).__name__}: {error}")
+                is_refused = isinstance(error, CollectiveInReplayError)
+                self._problem = str(error) if is_refused else f"it raised {type(error).__name__}: {error}"
+                self._log.add_note("the replay", self._problem)
                 continue
             if found is not None:
                 state.bad_part = part
@@ -219,15 +250,42 @@ class Explainer:
                 return replace(theirs, explanation=f"on rank {rank}: {theirs.explanation}")
         return None
 
-    def _explain_finite_replay(self, trip: Trip, verdict: Divergence | None, *, is_exact: bool) -> Diagnosis:
+    def _explain_finite_replay(self, trip: Trip, verdict: Diagnosis | None, *, is_exact: bool) -> Diagnosis:
         """The diagnosis of a trip that the replay does not repeat."""
         if verdict is not None:
-            return verdict.to_diagnosis(step=trip.step)
+            return verdict.at_step(trip.step)
         if trip.code == "DC454":
-            return _explain_collapse(trip)
+            return explain_collapse(trip, is_exact=is_exact)
         if is_exact:
-            return _explain_no_repeat(trip, self._describe_replayed_loss())
-        return _explain_unknown_loss(trip)
+            return self._explain_sum(trip) or explain_no_repeat(trip, self._describe_replayed_loss())
+        return explain_unreplayed(trip, self._problem)
+
+    def _explain_sum(self, trip: Trip) -> Diagnosis | None:
+        """The diagnosis of gradients that overflow when those of several micro-batches are added."""
+        training, state = self._training, self._state
+        is_several = max(len(state.calls), len(state.parts)) > 1 and not state.num_dropped_parts
+        if trip.code != "DC451" or not is_several or training.rank_group is not None:
+            return None
+        model = unwrap_model(training.model)
+        losses = self._loop.losses_of(state.calls, model) if state.calls else self._losses_of_parts(model)
+        with training.buffers.replay():
+            try:
+                return explain_sum(losses, training.parameters, trip.step)
+            except (Exception, SystemExit) as error:  # the user's code, run out of its context
+                self._log.add_note("the sum of the gradients", f"{type(error).__name__}: {error}")
+                return None
+
+    def _losses_of_parts(self, model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+        parts = self._state.parts
+
+        def compute(part: Part) -> Tensor:
+            with self._training.random.replay_from(part.random):
+                return part.loss_fn(model, part.batch) * (1 / len(parts) if is_trainer else part.weight)
+
+        # A trainer does not say how it weighs them: their mean never overflows where none of them does.
+        is_trainer = self._state.source is Source.TRAINER
+        for part in parts:
+            yield partial(compute, part)
 
     def _describe_replayed_loss(self) -> str:
         """The loss of the replay, to compare with that of the run."""
@@ -244,8 +302,14 @@ class Explainer:
             return ""
 
 
-def replay_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema | None = None) -> Diagnosis | None:
-    """Replay one part of a step and diagnose it; None if it is finite.
+def replay_part(
+    part: Part,
+    model: nn.Module,
+    scale: float = 1.0,
+    schema: Schema | None = None,
+    note_lost: Callable[[str, str], None] | None = None,
+) -> Diagnosis | None:
+    """Replay one part of a step and diagnose it; None if it is finite. ``note_lost`` gets what a finite one lost.
 
     The random states and buffers must be those from the start of the part.
     """
@@ -258,11 +322,18 @@ def replay_part(part: Part, model: nn.Module, scale: float = 1.0, schema: Schema
         return replay_on(part.batch)
 
     if part.is_whole:
-        return examine(replay, model=model, batch=part.batch, replay_on=replay_on, scale=scale, schema=schema)
-    args, kwargs = part.batch
+        weighted = scale * part.weight
+        return examine(
+            replay,
+            model=model,
+            batch=part.batch,
+            replay_on=replay_on,
+            scale=weighted,
+            schema=schema,
+            note_lost=note_lost,
+        )
     # The loss is not the run's, so samples cannot be attributed by their share of it.
-    batch = args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
-    return examine(replay, model=model, batch=batch, scale=scale, schema=schema)
+    return examine(replay, model=model, batch=part.inputs, scale=scale, schema=schema, note_lost=note_lost)
 
 
 def _with_micro_batch(found: Diagnosis, position: int, num_parts: int) -> Diagnosis:
@@ -272,7 +343,7 @@ def _with_micro_batch(found: Diagnosis, position: int, num_parts: int) -> Diagno
     return replace(found, explanation=f"in micro-batch {position + 1} of {num_parts}: {found.explanation}")
 
 
-def _with_history(found: Diagnosis, verdict: Divergence | None) -> Diagnosis:
+def _with_history(found: Diagnosis, verdict: Diagnosis | None) -> Diagnosis:
     if verdict is None or (verdict.cause == "exploding-gradient" and found.phase not in ("backward", "optimizer")):
         # A non-finite loss makes the gradient norm non-finite: that is its effect, not a second fault.
         return found
@@ -304,90 +375,7 @@ def _with_scaler(found: Diagnosis, scaler: LossScaler) -> Diagnosis:
         f"optimizer.step() was called {times} without scaler.step(optimizer): unless they are unscaled, gradients are"
         f" {scale:,.0f} times too large"
     )
-    fix = "scaler.step(optimizer)  # in the place of optimizer.step()\nscaler.update()"
+    fix = "scaler.step(optimizer)  # instead of optimizer.step()\nscaler.update()"
     return replace(
         found, explanation=f"{said}. {found.explanation}", remedy=fix, remedy_verified=False, remedy_check=""
     )
-
-
-def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> Diagnosis:
-    """The diagnosis of a sound step that began with the non-finite gradients of the step ``origin``."""
-    explanation = (
-        f"the gradients were already non-finite when the step began: those of step {origin} were not cleared, and whatever"
-        " is added to a NaN is NaN; the step's own loss and gradients are finite"
-    )
-    remedy = "optimizer.zero_grad()  # in every step, also after a skipped one"
-    if known is None:
-        return Diagnosis(
-            code="DC403", phase="backward", cause="unknown", explanation=explanation, remedy=remedy, step=step
-        )
-    full = f"{explanation}\nIn step {origin}: {known.explanation}"
-    return replace(known, explanation=full, remedy=f"{remedy}\n{known.remedy}", step=step)
-
-
-def _explain_spike(trip: Trip, verdict: Divergence | None) -> Diagnosis:
-    if verdict is not None:
-        return verdict.to_diagnosis(step=trip.step)
-    is_loss = trip.code == "DC452"
-    return Diagnosis(
-        code="DC408",
-        phase="loss" if is_loss else "backward",
-        cause="unknown" if is_loss else "exploding-gradient",
-        explanation=f"{'the loss' if is_loss else 'the gradient norm'} jumped to {trip.detail}; every value is finite",
-        remedy="torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()",
-        step=trip.step,
-    )
-
-
-def _explain_collapse(trip: Trip) -> Diagnosis:
-    return Diagnosis(
-        code="DC403",
-        phase="backward",
-        cause="float16-overflow",
-        explanation=(
-            f"the loss scale fell to {trip.detail}; the step replays with finite gradients without a scale, so they "
-            "overflow or underflow float16 only under the scale"
-        ),
-        remedy="with torch.autocast(device, dtype=torch.bfloat16): ...  # needs no GradScaler",
-        step=trip.step,
-    )
-
-
-def _explain_unknown_loss(trip: Trip) -> Diagnosis:
-    is_loss = trip.code == "DC450"
-    return Diagnosis(
-        code="DC401" if is_loss else "DC403",
-        phase="loss" if is_loss else "backward",
-        cause="unknown",
-        explanation=(
-            f"{_describe_run(trip)}; the model is finite when replayed with its inputs, forward and backward, and the guard"
-            " does not know the code that computes the loss from its outputs"
-        ),
-        remedy="guard.step(loss_fn, batch)  # or, for this batch: diagnose(loss_fn, model, batch)",
-        step=trip.step,
-    )
-
-
-def _explain_no_repeat(trip: Trip, replayed_loss: str) -> Diagnosis:
-    return Diagnosis(
-        code="DC409",
-        phase="loss" if trip.code == "DC450" else "backward",
-        cause="not-reproducible",
-        explanation=(
-            f"{_describe_run(trip)}; replayed from the same weights, buffers, random states and batch, the loss and all "
-            f"gradients are finite{replayed_loss}. Possible reasons: nondeterministic code, data that the step changed in "
-            "place, a random generator of its own, or faulty hardware"
-        ),
-        remedy="torch.use_deterministic_algorithms(True)  # and see whether it repeats; otherwise test the memory",
-        step=trip.step,
-    )
-
-
-def _describe_run(trip: Trip) -> str:
-    """What the run itself showed."""
-    shown = f"in the run the loss was non-finite: {trip.detail}"
-    if trip.code == "DC451":
-        shown = f"in the run gradients were non-finite, {trip.detail}"
-    if trip.layers:
-        shown += f"; the first module with a non-finite output was '{trip.layers[0]}'"
-    return shown

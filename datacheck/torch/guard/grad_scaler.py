@@ -11,8 +11,6 @@ from torch.optim import Optimizer
 
 from datacheck.torch._compat import is_unscaled
 
-__all__ = ["INITIAL_SCALE", "GradScaler", "LossScaler", "fused_scale"]
-
 #: ``torch.amp.GradScaler``, or one with the same methods.
 GradScaler = torch.amp.GradScaler
 

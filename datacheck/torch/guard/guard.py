@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,12 +16,12 @@ from torch.optim import Optimizer
 from datacheck.errors import UsageError
 from datacheck.reports.run_file import read_events, run_file_name
 from datacheck.schema.loading import SchemaLike
-from datacheck.torch._compat import warn_missing
+from datacheck.torch._private_names import warn_missing
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History
 from datacheck.torch.guard.actions import OnTrip
 from datacheck.torch.guard.bad_batches import BadBatch
-from datacheck.torch.guard.call_stack import place_of
+from datacheck.torch.guard.call_stack import open_calls, place_of
 from datacheck.torch.guard.config import GuardConfig, Watch
 from datacheck.torch.guard.decision import Decision
 from datacheck.torch.guard.distributed import own_rank
@@ -37,9 +38,7 @@ from datacheck.torch.guard.tracking.loggers import Logger, as_loggers
 from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trainer_step import TrainerStep
 from datacheck.torch.guard.training_state import Stateful
-from datacheck.torch.guard.wrappers import is_flat_sharded, optimizer_groups, plain_model, plain_optimizers
-
-__all__ = ["Guard"]
+from datacheck.torch.guard.wrappers import is_flat_sharded, optimizer_groups, plain_model, plain_optimizers, steps_twice
 
 #: The guard of each optimizer.
 _guards: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Guard]] = weakref.WeakKeyDictionary()
@@ -91,8 +90,9 @@ class Guard:
         max_diagnoses: trips to replay and explain if ``on_trip`` lets training go on: each costs up to 60 steps. A trip
             that raises is always explained.
         history_length: steps that the history keeps.
-        schema: a schema for the batch, in any form that ``datacheck.load_schema`` takes; None for no schema. If the samples
-            behind a trip break it, the diagnosis is a fault in the data.
+        schema: a schema for the samples of the batches, in any form that ``datacheck.load_schema`` takes; None for no schema.
+            A batch that breaks it trips the step, and the diagnosis names the samples; if the step is non-finite too, the
+            diagnosis says which of the samples behind that break it. What lies on an accelerator is not waited for.
         bundle_dir: folder for bundles that replay a trip; None for no bundles.
         synchronize: whether the ranks of ``torch.distributed``, if it is in use, decide together.
         skip_bad_batches: whether batches of steps that tripped in a run before, as ``load_state_dict`` or ``run_dir`` knows
@@ -105,6 +105,10 @@ class Guard:
         step_name: the name of the step among the logged numbers.
         run_dir: folder in which the guard writes ``guard.jsonl``, which ``datacheck watch RUN_DIR`` shows live. None for
             none.
+
+        defer: whether the numbers of a step are read only in the next one, so that the host never waits for the device. A bad
+            update is then left out by the optimizer itself, which must be the only one and fused, and what the guard says and
+            does comes one step later. None: where that is possible, on an accelerator.
 
     Raises :class:`~datacheck.errors.UsageError` for an argument of the wrong type or out of range.
     """
@@ -135,28 +139,11 @@ class Guard:
         log: Any = None,
         log_every_n_steps: int = 10,
         step_name: str = "datacheck/step",
+        defer: bool | None = None,
         run_dir: Path | str | None = None,
     ) -> None:
-        self.config = GuardConfig(
-            watch=watch,
-            every_n_steps=every_n_steps,
-            accumulation_steps=accumulation_steps,
-            max_grad_norm=max_grad_norm,
-            loss_spike=loss_spike,
-            grad_spike=grad_spike,
-            warmup_steps=warmup_steps,
-            max_skips=max_skips,
-            min_loss_scale=min_loss_scale,
-            max_diagnoses=max_diagnoses,
-            history_length=history_length,
-            schema=schema,
-            bundle_dir=bundle_dir,
-            synchronize=synchronize,
-            skip_bad_batches=skip_bad_batches,
-            log_every_n_steps=log_every_n_steps,
-            step_name=step_name,
-            run_dir=run_dir,
-        )
+        given = locals()
+        self.config = GuardConfig(**{setting.name: given[setting.name] for setting in fields(GuardConfig)})
         loggers = as_loggers(log, step_name)
         warn_missing("guard")
         model, optimizers, groups = plain_model(model), plain_optimizers(optimizer), optimizer_groups(optimizer)
@@ -167,7 +154,7 @@ class Guard:
         )
         self._runner.training.group_optimizers(groups)
         self._hooks = LoopHooks(self._runner)
-        self._driven_step = DrivenStep(self._runner)
+        self._driven_step = DrivenStep(self._runner, is_driven_twice=steps_twice(optimizer))
         self._trainer_step = TrainerStep(self._runner)
         self._tracker = self._track(loggers)
         self._on_remove: list[Callable[[], None]] = []
@@ -199,7 +186,7 @@ class Guard:
         self._hooks.attach()
         state = self._runner.state
         state.began_after = place_of(sys._getframe(1))
-        state.outside = frozenset(state.began_after)
+        state.outside = open_calls(sys._getframe(1))
         self._runner.keep_start()
         if self._runner.layers is not None:
             self._runner.layers.attach()
@@ -218,7 +205,7 @@ class Guard:
             _guards[optimizer] = weakref.ref(self)
 
     def _require_attached(self) -> None:
-        if not self._hooks.is_attached and not self._runner.is_off:
+        if not (self._hooks.is_attached or self._runner.is_off):
             raise UsageError("the guard was removed; make a new one, or enter it again: with guard: ...")
 
     def step(self, loss_fn: LossFunction, batch: Any, *, update: bool | None = None) -> Tensor:
@@ -264,8 +251,9 @@ class Guard:
             if guard.check(loss=loss):                # before clipping and before the update
                 optimizer.step()
 
-        Further micro-batches before the update belong to the same step. ``loss_fn(model, batch)`` computes the loss once
-        more if the step must be replayed; without it the guard finds the code of the loss itself, as in any loop. ``step``
+        Further micro-batches before the update belong to the same step. ``loss_fn(model, batch)`` computes the loss
+        again if the step must be replayed; without it the guard finds the code of the loss itself, as in any loop.
+        ``step``
         is the trainer's own number of the step, by which the guard then logs.
         """
         self._require_attached()
@@ -324,7 +312,7 @@ class Guard:
         try:
             if error is None:
                 self._hooks.finish()
-                self._trainer_step.finished()
+                self._runner.check_last_update()
             else:
                 explain_escaped_error(self._runner, error)
         finally:
@@ -356,7 +344,7 @@ class Guard:
 
     def report(self) -> GuardReport:
         """Every trip and every action so far, as findings. ``str(guard.report())`` is readable text."""
-        return self._runner.log.report(self._runner.training.step)
+        return self._runner.log.report(self._runner.training.step, self._runner.monitor.history)
 
     @property
     def history(self) -> History:
@@ -369,9 +357,9 @@ class Guard:
         return self._runner.state.diagnosis
 
     def bundle(self, path: str | Path) -> Path:
-        """Write the present step to a folder, for replay elsewhere: batch, random states, weights, buffers, optimizer state.
+        """Write the current step to a folder, for replay elsewhere: batch, random states, weights, buffers, optimizer state.
 
-        A step that tripped is the present one until the next begins. ``datacheck replay PATH module:build`` replays it.
+        A step that tripped is the current one until the next begins. ``datacheck replay PATH module:build`` replays it.
         Raises :class:`~datacheck.errors.UsageError` if there is no step or the batch cannot be written. Under
         ``fully_shard`` all ranks must call it.
         """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
 from torch.optim import Optimizer
-
-__all__ = ["HeldUpdates"]
 
 
 class HeldUpdates:
@@ -19,9 +18,10 @@ class HeldUpdates:
     def __init__(self) -> None:
         self._gradients: dict[int, Callable[[], None]] = {}
         self._rates: dict[int, Callable[[], None]] = {}
+        self._gates: dict[int, Callable[[], None]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._gradients or self._rates)
+        return bool(self._gradients or self._rates or self._gates)
 
     def is_held(self, optimizer: Optimizer) -> bool:
         return id(optimizer) in self._gradients
@@ -44,10 +44,17 @@ class HeldUpdates:
 
         self._gradients[id(optimizer)] = give_back
 
+    def gate(self, optimizer: Optimizer, flag: Tensor) -> None:
+        """Let a fused optimizer change nothing if ``flag``, on its device, is 1: as it does for a GradScaler."""
+        optimizer.found_inf = flag  # type: ignore[attr-defined]
+
+        def give_back() -> None:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+
+        self._gates[id(optimizer)] = give_back
+
     def scale_rates(self, optimizer: Optimizer, factor: float) -> None:
         """Multiply the learning rates by ``factor`` until ``optimizer.step`` returns."""
-        if factor == 1.0:
-            return
         rates = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
         for group, rate in rates:
             group["lr"] = rate * factor
@@ -60,7 +67,7 @@ class HeldUpdates:
 
     def release(self, optimizer: Optimizer) -> bool:
         """Give back what was taken; returns whether the update was held."""
-        for held in (self._rates, self._gradients):
+        for held in (self._rates, self._gates, self._gradients):
             was_held = id(optimizer) in held
             if was_held:
                 held.pop(id(optimizer))()

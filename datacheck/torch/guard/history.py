@@ -11,23 +11,22 @@ from typing import Any
 
 from datacheck.torch.diagnosis.dynamics import History
 
-__all__ = ["HistoryBuffer", "Spike", "SpikeDetector"]
-
 #: A median absolute deviation is this much of a normal distribution's standard deviation.
 NORMAL_MAD = 0.6745
 
 
 class HistoryBuffer:
-    """The last steps of a run: loss, gradient norm, update-to-weight ratio and learning rate of each.
+    """The last steps of a run: loss, gradient norm, update-to-weight ratio, learning rate and loss scale of each.
 
     A value that was not measured is None; non-finite values are kept as they are.
     """
 
-    __slots__ = ("_steps", "_updates")
+    __slots__ = ("_scales", "_steps", "_updates")
 
     def __init__(self, length: int = 512) -> None:
         self._steps: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
         self._updates: deque[tuple[int, float | None, float | None]] = deque(maxlen=length)
+        self._scales: deque[tuple[int, float | None]] = deque(maxlen=length)
 
     def add_step(self, step: int, loss: float | None, gradient_norm: float | None) -> None:
         """Add the numbers from before the update; a full history drops its oldest step.
@@ -42,6 +41,11 @@ class HistoryBuffer:
         """Add an update: its update-to-weight ratio and its learning rate."""
         self._updates.append((step, ratio, learning_rate))
 
+    def add_scale(self, step: int, scale: float | None) -> None:
+        """Add the loss scale at the end of a step; the first counts."""
+        if not self._scales or self._scales[-1][0] != step:
+            self._scales.append((step, scale))
+
     def numbers_of(self, step: int) -> tuple[float | None, float | None]:
         """The loss and the gradient norm of a step that is among the last; None if they are not known."""
         last = self._steps[-1] if self._steps else None
@@ -54,7 +58,7 @@ class HistoryBuffer:
 
     def forget_after(self, step: int) -> None:
         """Forget the steps after one, since they were undone."""
-        for entries in (self._steps, self._updates):
+        for entries in (self._steps, self._updates, self._scales):
             while entries and entries[-1][0] > step:
                 entries.pop()
 
@@ -66,6 +70,16 @@ class HistoryBuffer:
             update_ratios=[ratio for _, ratio, _ in self._updates],
             learning_rates=[rate for _, _, rate in self._updates],
         )
+
+    def curves(self) -> dict[str, tuple[tuple[int, float | None], ...]]:
+        """Each number by step, for reports."""
+        return {
+            "loss": tuple((step, loss) for step, loss, _ in self._steps),
+            "grad_norm": tuple((step, norm) for step, _, norm in self._steps),
+            "update_ratio": tuple((step, ratio) for step, ratio, _ in self._updates),
+            "learning_rate": tuple((step, rate) for step, _, rate in self._updates),
+            "loss_scale": tuple(self._scales),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The history as plain JSON values; non-finite numbers are written as text."""

@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-__all__ = ["Hook"]
-
 #: Takes any arguments and does nothing. It is pickled by names of the standard library, so that a model that was saved
 #: whole loads where datacheck is not installed.
 _inert: Callable[..., None] = nullcontext().__exit__

@@ -24,7 +24,8 @@ from datacheck.torch.guard.norms import squares, total_norm
 from datacheck.torch.structure import tensors_in
 from datacheck.torch.values import can_be_nonfinite, plain_tensor
 
-__all__ = ["LayerMonitor", "LayerReading"]
+#: Steps of a run that are replayed to find what half precision lost.
+MAX_SEARCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class LayerReading:
 
 
 class LayerMonitor:
-    """Hooks on every module of a model, and what they saw in the present step.
+    """Hooks on every module of a model, and what they saw in the current step.
 
-    Nothing waits for an accelerator: sums stay in one tensor a device until they are asked for. Inside a compiled model
+    Nothing waits for an accelerator: sums stay in one tensor per device until they are asked for. Inside a compiled model
     outputs are watched by the same in-place addition, which the compiler keeps, at a few percent of a step; gradients are
     not watched there.
     """
@@ -58,6 +59,10 @@ class LayerMonitor:
         self._compiled_sums: Tensor | None = None
         self.is_on = False
         self.is_paused = False
+        #: Whether a module gave values of half precision.
+        self.saw_half = False
+        self._num_searches = 0
+        self._known_zeros: set[int] = set()
         #: Modules that cannot be watched.
         self.blind_spots: set[str] = set()
         self._find()
@@ -101,7 +106,7 @@ class LayerMonitor:
         self._clear()
 
     def refresh(self) -> None:
-        """Watch the model's present modules, if they have changed."""
+        """Watch the model's current modules, if they have changed."""
         if [id(module) for module in self._model.modules()] != [id(module) for module in self._modules]:
             self.remove()
             self._find()
@@ -154,6 +159,8 @@ class LayerMonitor:
             self._output_sizes[index] += self._output_sizes[child]
             return
         self._last, self._last_index = weakref.ref(tensor), index
+        if dtype.itemsize == 2:
+            self.saw_half = True
         self._add(self._outputs, index, tensor, 0)
         self._output_sizes[index] += tensor.numel()
         if tensor.requires_grad:
@@ -205,6 +212,19 @@ class LayerMonitor:
         elif not self._order and not is_compiled:
             hint = "create the guard before the first call of a compiled model, and call model(x), not model.forward(x)"
             yield f"no module was called through its hooks; {hint}", None
+
+    def may_have_lost(self, *, is_first: bool) -> bool:
+        """Whether the step in half precision is worth a search for what it lost: the first, and one with new zeros.
+
+        On an accelerator, whether an output is zero is not waited for.
+        """
+        if not self.saw_half or self._num_searches >= MAX_SEARCHES:
+            return False
+        zeros = {index for index, size in enumerate(self._output_sizes) if size and self._outputs[index] == 0.0}
+        is_new = not self._device_sums and not zeros <= self._known_zeros
+        self._known_zeros |= zeros
+        self._num_searches += is_first or is_new
+        return is_first or is_new
 
     def nonfinite_layers(self) -> tuple[str, ...]:
         """The modules with a non-finite output, in order. This waits for an accelerator."""

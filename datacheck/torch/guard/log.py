@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from datacheck.findings import Finding, Severity
 from datacheck.reports.report import Report
 from datacheck.reports.text import MAX_LINES, render_finding
+from datacheck.reports.training_run import DiagnosisText
 from datacheck.text import quantity
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
+from datacheck.torch.guard.history import HistoryBuffer
 from datacheck.torch.guard.tracking.tracker import Tracker
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["GuardLog", "GuardReport"]
+if TYPE_CHECKING:
+    from datacheck.reports.html.elements import Section
+
 
 #: Findings that are kept; further ones are counted.
 MAX_FINDINGS = 1000
@@ -21,9 +30,42 @@ MAX_FINDINGS = 1000
 
 @dataclass(frozen=True, slots=True)
 class GuardReport(Report):
-    """A report of a training run: ``num_rows`` counts its steps, ``diagnoses`` holds the diagnoses in order."""
+    """A report of a training run: ``num_rows`` counts its steps, ``diagnoses`` holds the diagnoses in order,
+    ``curves`` the loss, the gradient norm and other numbers of the last steps, by step.
+    """
 
     diagnoses: tuple[Diagnosis, ...] = ()
+    curves: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
+
+    def _title(self) -> str:
+        return "datacheck guard"
+
+    def _verdict(self) -> tuple[str, str]:
+        number = len({step for step, _ in self._anomalies()})
+        if not number:
+            return Report._verdict(self) if self.findings else ("No anomaly", "good")
+        return f"{quantity(number, 'step')} with an anomaly", "bad"
+
+    def _anomalies(self) -> list[tuple[int, str]]:
+        """Step and message of each anomaly and of what was done about it, as far as findings name their step."""
+        places = ((re.fullmatch(r"step (\d+)", finding.uri), finding) for finding in self.findings)
+        return [(int(place[1]), f"{finding.code} {finding.message}") for place, finding in places if place]
+
+    def _facts(self) -> list[tuple[str, str]]:
+        acts = Counter(finding.rule or "" for finding in self.findings if finding.code == "DC460")
+        losses = [loss for _, loss in self.curves.get("loss", ()) if loss is not None and math.isfinite(loss)]
+        return [
+            ("steps", f"{self.num_rows:,}"),
+            ("diagnoses", f"{len(self.diagnoses):,}"),
+            *((action, f"{number:,}") for action, number in sorted(acts.items())),
+            *([("last finite loss", f"{losses[-1]:.4g}")] if losses else []),
+        ]
+
+    def _html_sections(self) -> list[Section]:
+        from datacheck.reports.html.training import run_sections
+
+        texts = [DiagnosisText.of(diagnosis.parts()) for diagnosis in self.diagnoses]
+        return run_sections(self.curves, self._anomalies(), texts)
 
     def to_text(self, limit: int = MAX_LINES) -> str:  # noqa: ARG002 - there are few
         lines = [render_finding(finding) for finding in self.findings]
@@ -81,7 +123,7 @@ class GuardLog:
         else:
             self._num_left_out[finding.code] = self._num_left_out.get(finding.code, 0) + 1
 
-    def report(self, num_steps: int) -> GuardReport:
+    def report(self, num_steps: int, history: HistoryBuffer | None = None) -> GuardReport:
         findings = list(self._findings)
         for code, number in self._num_left_out.items():
             findings.append(
@@ -90,4 +132,10 @@ class GuardLog:
                 )
             )
         seconds = time.monotonic() - self._started
-        return GuardReport(tuple(findings), num_rows=num_steps, seconds=seconds, diagnoses=tuple(self._diagnoses))
+        return GuardReport(
+            tuple(findings),
+            num_rows=num_steps,
+            seconds=seconds,
+            diagnoses=tuple(self._diagnoses),
+            curves={} if history is None else history.curves(),
+        )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from datacheck.schema.model import Schema
+from datacheck.text import plain
+from datacheck.torch.diagnosis.causes.rules import INTENDED_INFINITY
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_replay import LoopCall, LoopReplay, NotReproducedError, find_replays
 from datacheck.torch.guard.loop_source import Taken
-from datacheck.torch.guard.source_path import names_tested
+from datacheck.torch.guard.source_path import edited_file, names_tested
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.replay_state import RandomState, draws_same_values
-
-__all__ = ["LoopExplainer", "Outcome"]
+from datacheck.torch.structure import tensors_in
+from datacheck.torch.values import count_nonfinite
 
 #: Causes that only say that a value was there: whether it was is to be verified.
 _INITIAL = frozenset({"constant-not-finite", "input-not-finite"})
@@ -40,6 +44,15 @@ class LoopExplainer:
         self._training = training
         self._log = log
         self._schema = schema
+        self._note_lost: Callable[[str, str], None] | None = None
+
+    def note_what_is_lost(self, calls: Sequence[LoopCall], model: nn.Module, note: Callable[[str, str], None]) -> None:
+        """Tell ``note`` the place and kind of what half precision loses in finite calls."""
+        self._note_lost = note
+        try:
+            self.explain(calls, model)
+        finally:
+            self._note_lost = None
 
     def explain(self, calls: Sequence[LoopCall], model: nn.Module, scale: float = 1.0) -> Outcome:
         """The diagnosis of the first call that is bad, and whether all of them were replayed as they ran."""
@@ -69,7 +82,7 @@ class LoopExplainer:
                     found = self._examine(replay_of_call, random, model, 1.0)
                 except (Exception, SystemExit):  # noqa: S112 - the user's code: it may raise the same error, or another one
                     continue
-                if found is not None and found.cause in _INITIAL and replay_of_call.taken:
+                if found is not None and _rests_on(replay_of_call.taken, found):
                     unverified = unverified or _explain_taken(found, replay_of_call.taken)
                 elif found is not None:
                     return found
@@ -93,6 +106,22 @@ class LoopExplainer:
                     break
             self._advance(call, substitutes)
         return False
+
+    def losses_of(self, calls: Sequence[LoopCall], model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+        """Functions that compute the loss of each call again. Raises :class:`NotReproducedError` where nothing does."""
+        substitutes = self._substitutes(model)
+        for call in calls:
+            yield partial(self._loss_of, call, substitutes)
+
+    def _loss_of(self, call: LoopCall, substitutes: Mapping[int, nn.Module]) -> Tensor:
+        for replay_of_call, random in self._attempts(call, substitutes):
+            replay_of_call.begin()
+            try:
+                with self._training.random.replay_from(random):
+                    return replay_of_call.run()
+            except Exception:  # noqa: S112 - the user's code, run out of its context: the next attempt may do
+                continue
+        raise NotReproducedError("no replay of the loop's code did what the run did")
 
     def _substitutes(self, model: nn.Module) -> Mapping[int, nn.Module]:
         whole = self._training.model
@@ -118,14 +147,8 @@ class LoopExplainer:
         """Let the buffers be as they were after a call."""
         if not self._training.buffers.may_change:
             return
-        for replay_of_call, random in self._attempts(call, substitutes):
-            replay_of_call.begin()
-            try:
-                with self._training.random.replay_from(random):
-                    replay_of_call.run()
-            except Exception:  # noqa: S112 - the user's code, run out of its context: the next attempt may do
-                continue
-            return
+        with suppress(NotReproducedError):
+            self._loss_of(call, substitutes)
 
     def _explain_call(
         self, call: LoopCall, substitutes: Mapping[int, nn.Module], model: nn.Module, scale: float
@@ -143,7 +166,7 @@ class LoopExplainer:
                 continue
             if found is None:
                 return Outcome(None, True)
-            if found.cause in _INITIAL and replay_of_call.taken:
+            if _rests_on(replay_of_call.taken, found):
                 unverified = unverified or (found, replay_of_call.taken)
             elif replay_of_call.recomputes_inputs or not call.parts:
                 return Outcome(found, True)
@@ -155,7 +178,15 @@ class LoopExplainer:
             return Outcome(_explain_taken(*unverified), True)
         if was_finite:
             return Outcome(None, True)
-        if problem is not None and not isinstance(problem, NotReproducedError):
+        if self._note_lost is not None:
+            # Nothing is wrong with the step: that it cannot be replayed is no finding.
+            return Outcome(None, False)
+        edited = edited_file(call.frames)
+        if edited is not None:
+            self._log.add_note(
+                "the loop's loss", f"{plain(edited)} was edited after it was imported: it is not replayed"
+            )
+        elif problem is not None and not isinstance(problem, NotReproducedError):
             self._log.add_note("the loop's loss", f"its code raised when replayed: {type(problem).__name__}: {problem}")
         elif problem is not None:
             self._log.add_note("the loop's loss", f"no replay of its code did what the run did: {problem}")
@@ -175,22 +206,35 @@ class LoopExplainer:
                 replay_on=replay_of_call.run_on,
                 scale=scale,
                 schema=self._schema,
+                note_lost=self._note_lost,
             )
+
+
+def _rests_on(taken: Sequence[Taken], found: Diagnosis) -> bool:
+    """Whether a diagnosis takes as given or intended what was computed by code that did not run again."""
+    is_meant = INTENDED_INFINITY in found.explanation and any(map(_is_nonfinite, taken))
+    return is_meant or (bool(taken) and found.cause in _INITIAL)
+
+
+def _is_nonfinite(one: Taken) -> bool:
+    return any(count_nonfinite(tensor)[0] for tensor in tensors_in(one.value))
 
 
 def _explain_taken(found: Diagnosis, taken: Sequence[Taken]) -> Diagnosis:
     """What is known where a value was computed by code that cannot run again."""
     name = (found.field or "").split(".")[0]
-    origin = next((one for one in taken if one.name == name), taken[0])
+    origin = next((one for one in taken if one.name == name), None) or next(filter(_is_nonfinite, taken), taken[0])
     source = linecache.getline(origin.filename, origin.line).strip()
+    begins = "what begins in " if source.endswith(":") else ""
     shown = f": {source}" if source else ""
     return replace(
         found,
         code="DC401",
+        phase="loss",
         cause="unknown",
         explanation=(
-            f"'{origin.name}' was non-finite when the loss was computed; line {origin.line} made it{shown}. That line could"
-            " not be run again, for what it read has changed since, so what made the value non-finite is not verified"
+            f"'{origin.name}' was non-finite when the loss was computed; {begins}line {origin.line} made it{shown}. That could"
+            " not be run again, because what it read has changed since, so what made the value non-finite is not verified"
         ),
         filename=origin.filename,
         lineno=origin.line,

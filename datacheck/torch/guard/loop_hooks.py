@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -14,24 +15,29 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from datacheck.findings import Severity
 from datacheck.torch._compat import current_graph_task_id
 from datacheck.torch.diagnosis.restore import leaves_of
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above, place_of
 from datacheck.torch.guard.closure_check import ClosureCheck
+from datacheck.torch.guard.deferred import is_capturing
 from datacheck.torch.guard.distributed import is_sharded
 from datacheck.torch.guard.grad_scaler import GradScaler, fused_scale
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
-from datacheck.torch.guard.names import NamedParameter, unwrap_model
+from datacheck.torch.guard.names import unwrap_model
+from datacheck.torch.guard.source_path import is_in_loop
 from datacheck.torch.guard.step_parts import Part, detach_all, probe_part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Phase, Source
 from datacheck.torch.guard.torch_calls import add_observer, remove_observer
 
-__all__ = ["LoopHooks"]
-
 #: Places of calls of backward that are remembered.
 MAX_PLACES = 256
+#: Steps that the guard runs itself, and the phases in which what the loop calls belongs to a step.
+_GRAPHS = "CUDA graphs"
+_OWN_SOURCES = frozenset({Source.GUARD, Source.GUARD_CLOSURE})
+_PHASES_OF_LOOP = frozenset({Phase.IDLE, Phase.OBSERVE})
 
 
 class LoopHooks:
@@ -48,11 +54,17 @@ class LoopHooks:
         #: Which optimizers' parameters backward from a place in the program reaches, and where functions call it.
         self._reaches: dict[Place, frozenset[int]] = {}
         self._ends: dict[Any, int] = {}
+        self._last_place: Place = ()
+        #: Functions with the loop of the training: those that called them began before the step, and are of no use.
+        self._loops: set[CodeType] = set()
         #: A scaled loss by its id: the loss, and what scaled it.
         self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
         #: The batches that came last from a DataLoader.
         self._fetched: deque[Any] = deque(maxlen=2)
         self._is_stepped_by_scaler = False
+        # Where a whole step is compiled, what the guard does is no part of it.
+        self._before_compiled = torch.compiler.disable(self._before_update)  # type: ignore[no-untyped-call]
+        self._after_compiled = torch.compiler.disable(self._after_update)  # type: ignore[no-untyped-call]
         #: The last call of the model that was seen before a call of backward.
         self._last_part: Part | None = None
 
@@ -88,17 +100,22 @@ class LoopHooks:
         self._state.close()
 
     def finish(self) -> None:
-        """Judge what the loop computed last, where it ended before backward."""
-        parts = self._state.new_parts
-        if self._state.awaits_update and self._state.source is Source.LOOP and parts:
-            self._runner.judge_unused_loss(self._unused_loss(parts[-1].frames))
+        """Judge what the loop computed last, where it ended before backward, and report that nothing was checked."""
+        runner, state = self._runner, self._state
+        if not state.awaits_update or state.source is not Source.LOOP:
+            return
+        if state.new_parts:
+            runner.judge_unused_loss(self._unused_loss(state.new_parts[-1].frames))
+        elif state.calls and runner.training.step == 1:
+            detail = "the guard's optimizer was never stepped, so no step was checked; what made the updates?"
+            runner.log.add_note("the optimizer", detail, Severity.WARNING)
 
     # Calls of the model.
 
     def _make_forward_hook(self, root: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             # In a backward pass, activation checkpointing calls the model again.
-            if torch.compiler.is_compiling() or current_graph_task_id() != -1:
+            if torch.compiler.is_compiling() or current_graph_task_id() != -1 or is_capturing():
                 return
             layers, state = self._runner.layers, self._state
             if layers is not None:
@@ -113,7 +130,7 @@ class LoopHooks:
         has_gradients = torch.is_grad_enabled()
         if not has_gradients and not module.training:
             return
-        frames = frames_above(sys._getframe(2), state.outside, small=True) if has_gradients else ()
+        frames = frames_above(sys._getframe(2), state.outside, last=self._loops, small=True) if has_gradients else ()
         if state.awaits_update and state.new_parts and has_gradients:
             self._judge_unused_loss(frames)
         if not state.awaits_update:
@@ -158,17 +175,20 @@ class LoopHooks:
     def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
         """Keep a call of backward from a loss of the model."""
         runner, state = self._runner, self._state
-        if state.source in (Source.GUARD, Source.GUARD_CLOSURE) or state.phase not in (Phase.IDLE, Phase.OBSERVE):
+        if state.source in _OWN_SOURCES or state.phase not in _PHASES_OF_LOOP or is_capturing():
             return
-        loss = total_of([self._scaled[id(one)][0] if id(one) in self._scaled else one for one in tensors])
-        reached = self._find_reached(tensors, loss, place_of(frame))
+        scaled = self._scaled
+        loss = total_of([scaled[id(one)][0] if id(one) in scaled else one for one in tensors] if scaled else tensors)
+        place = place_of(frame, state.outside)
+        reached = self._find_reached(tensors, loss, place)
         if not reached:
             return
-        frames = frames_above(frame, state.outside)
+        frames = frames_above(frame, state.outside, last=self._loops)
         if not state.awaits_update:
             runner.begin(late=True)
-        self._adopt_scaler(tensors)
-        self._scaled.clear()
+        if scaled:
+            self._adopt_scaler(tensors)
+            scaled.clear()
         loss = None if loss is None else loss.detach()
         autocast, fetched = autocast_now(self._devices), tuple(self._fetched)
         random, began_after = state.random_after_call, state.began_after
@@ -178,10 +198,23 @@ class LoopHooks:
         state.reached |= reached
         # Its gradients are added to those that were checked.
         state.decisions.clear()
-        self._ends.update((one.code, one.offset) for one in frames)
+        if place != self._last_place:
+            self._last_place = place
+            self._ends.update((one.code, one.offset) for one in frames if one.rest is None)
+            for one in frames:
+                # Read now, so that a file that is edited while training runs is known as it runs.
+                linecache.getlines(one.code.co_filename)
+            self._note_loop(frames)
+
+    def _note_loop(self, frames: tuple[Frame, ...]) -> None:
+        """Find the innermost function that calls the model and, in a loop, backward."""
+        calls = {frame.code for part in self._state.calls[-1].parts for frame in part.frames}
+        loop = next((one for one in frames if one.code in calls and is_in_loop(one)), None)
+        if loop is not None and len(self._loops) < MAX_PLACES:
+            self._loops.add(loop.code)
 
     def after_backward(self) -> None:
-        if self._state.is_open:
+        if self._state.phase is not Phase.IDLE and not is_capturing() and self._state.source not in _OWN_SOURCES:
             self._state.random_after_call = self._runner.training.random.read()
 
     def _find_reached(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> frozenset[int]:
@@ -213,6 +246,8 @@ class LoopHooks:
 
     def after_fetch(self, batch: Any) -> None:
         self._fetched.append(batch)
+        if self._runner.schema is not None:
+            self._runner.schema.add_fetched(batch)
 
     def after_scale(self, scaler: GradScaler, unscaled: Tensor, scaled: Tensor) -> None:
         if len(self._scaled) < MAX_PLACES:
@@ -229,7 +264,7 @@ class LoopHooks:
         is_ours = any(optimizer is own for own in runner.training.optimizers) and runner.training.scaler.is_scaler(
             scaler
         )
-        if not is_ours or self._is_stepped_by_scaler or state.source in (Source.GUARD, Source.GUARD_CLOSURE):
+        if not is_ours or self._is_stepped_by_scaler or state.source in _OWN_SOURCES:
             return
         decided = state.decisions.pop(id(optimizer), None)
         if state.is_open:
@@ -255,15 +290,13 @@ class LoopHooks:
         others = (training.optimizers[index] for index in sorted(reached))
         return (*partners, *(one for one in others if one not in partners and id(one) not in self._state.updated))
 
-    def _parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
-        training = self._runner.training
-        if len(training.optimizers) == 1:
-            return training.parameters
-        indices = {training.optimizers.index(one) for one in optimizers}
-        return [parameter for parameter in training.parameters if parameter.optimizer in indices]
-
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if torch.compiler.is_compiling():
+            return self._before_compiled(optimizer, args, kwargs)
         runner, state = self._runner, self._state
+        if is_capturing():
+            runner.log.add_note(_GRAPHS, "steps that are captured and replayed call no hooks: they are not checked")
+            return None
         self._is_stepped_by_scaler = True
         runner.training.scaler.note_update()
         if runner.held:
@@ -274,7 +307,7 @@ class LoopHooks:
             return None
         if state.source is Source.GUARD:
             # Checked by Guard.step already.
-            runner.reduce_rates(optimizer)
+            runner.prepare_update(optimizer)
             return None
         runner.training.refresh()
         decided = state.decisions.pop(id(optimizer), None)
@@ -288,7 +321,7 @@ class LoopHooks:
             self._check_update(optimizer)
             return None
         self._closure = ClosureCheck(
-            runner, optimizer, closure, self._parameters_of(runner.training.partners_of(optimizer))
+            runner, optimizer, closure, runner.training.parameters_of(runner.training.partners_of(optimizer))
         )
         self._allow_update(optimizer)
         if len(args) > 1:
@@ -300,7 +333,7 @@ class LoopHooks:
         scale, may_overflow = fused_scale(optimizer)
         partners = self._partners_of(optimizer)
         makes_update = runner.check(
-            self._parameters_of(partners),
+            runner.training.parameters_of(partners),
             self._state.losses,
             scale,
             may_overflow=may_overflow,
@@ -319,10 +352,15 @@ class LoopHooks:
 
     def _allow_update(self, optimizer: Optimizer) -> None:
         self._runner.monitor.updates.before_update()
-        self._runner.reduce_rates(optimizer)
+        self._runner.prepare_update(optimizer)
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
+        if torch.compiler.is_compiling():
+            self._after_compiled(optimizer)
+            return
         runner, state = self._runner, self._state
+        if is_capturing():
+            return
         was_held = bool(runner.held) and runner.held.release(optimizer)
         if state.source is Source.GUARD or state.phase is Phase.DIAGNOSE:
             return

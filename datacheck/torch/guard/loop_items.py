@@ -12,9 +12,7 @@ from torch.utils.data import DataLoader
 
 from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.source_path import path_of
-from datacheck.torch.guard.statements import dotted, names_stored, value_of
-
-__all__ = ["Item", "find_items"]
+from datacheck.torch.guard.statements import dotted, names_mutated, names_stored, value_of
 
 #: Items of a list that are tried.
 MAX_ITEMS = 64
@@ -39,6 +37,7 @@ def find_items(frame: Frame, fetched: Sequence[Any]) -> Iterator[Item]:
         return
     known = {**frame.globals, **frame.names}
     stored = {name for statement in path.before for name in names_stored(statement, known)}
+    changed = {name for statement in path.before for name in names_mutated(statement, known)}
     target, source = _target_and_source(loops[-1])
     if not names_stored(target, {}) & stored:
         return
@@ -48,9 +47,10 @@ def find_items(frame: Frame, fetched: Sequence[Any]) -> Iterator[Item]:
     )
     for item in items[:MAX_ITEMS]:
         given = _unpacked(target, item)
-        if given is not None and all(
-            _is_like(value, known.get(name), is_same=name not in stored) for name, value in given.items()
-        ):
+        if given is None or any(value is known.get(name) for name, value in given.items() if name in changed):
+            # An item that the loop has changed in place is no longer what it was.
+            continue
+        if all(_is_like(value, known.get(name), is_same=name not in stored) for name, value in given.items()):
             yield Item(given)
 
 

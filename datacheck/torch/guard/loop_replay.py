@@ -19,17 +19,16 @@ from datacheck.torch._compat import current_graph_task_id, unrecorded
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above
 from datacheck.torch.guard.loop_items import find_items
 from datacheck.torch.guard.loop_source import BEGIN_END, FUNCTION, KEPT, LoopCode, Taken, find_loop_code
+from datacheck.torch.guard.repeatable import stores_outside
 from datacheck.torch.guard.source_path import is_in_loop
 from datacheck.torch.guard.step_parts import Part, are_equal, restore_captured
 from datacheck.torch.guard.torch_calls import during_replay
 from datacheck.torch.replay_state import RandomState, write_random_state
 from datacheck.torch.structure import map_structure, tensors_in
 
-__all__ = ["Autocast", "LoopCall", "LoopReplay", "NotReproducedError", "autocast_now", "find_replays", "total_of"]
-
 #: Functions that are tried from the innermost outwards; a trainer has several helpers around backward.
 MAX_FUNCTIONS = 8
-#: How far a replayed loss may be from that of the run: kernels may add in another order.
+#: How far a replayed loss may be from the original: kernels may add in another order.
 TOLERANCE = 1e-4
 
 #: The autocast state of each device type: whether it is on, and its dtype.
@@ -37,12 +36,12 @@ Autocast = tuple[tuple[str, bool, torch.dtype], ...]
 
 
 class NotReproducedError(UsageError):
-    """A replay did not do what the run did. ``is_finite``: its loss was finite, and that of the run was not."""
+    """A replay did not do what the run did. ``is_finite``: its loss was finite, but the original was not."""
 
     is_finite = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class LoopCall:
     """A call in the user's loop that ends what is to be replayed: of backward, or what raised an error.
 
@@ -66,7 +65,7 @@ class LoopCall:
 
 
 def autocast_now(devices: Sequence[str]) -> Autocast:
-    """The present autocast state."""
+    """The current autocast state."""
     return tuple((device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices)
 
 
@@ -143,11 +142,13 @@ class LoopReplay:
         kept = {name: value for (_, name), value in code.inputs[KEPT].items()}
         self._inputs = {**{name: value for name, value in code.inputs.items() if name != KEPT}, **kept}
         held = {name: self._inputs[name] for name in sorted(self._inputs) if _holds_tensors(self._inputs[name])}
+        # Without any other, what was there before the step is the batch of all steps.
+        held = {name: value for name, value in held.items() if name not in code.constants} or held
         self._held = tuple(held)
         self.batch: Any = next(iter(held.values())) if len(held) == 1 else held
         self._is_at_end = False
         self._found: Tensor | None = None
-        #: Which of the names that are asked for is bad.
+        #: Which of the requested names is bad.
         self._number: int | None = None
         #: Whether the last run computed the model's inputs again as they were, so that another batch can take their place.
         self.recomputes_inputs = False
@@ -176,16 +177,16 @@ class LoopReplay:
     def _verify(self, loss: Tensor, namespace: Mapping[str, Any], roots: _Roots) -> None:
         if roots.parts:
             raise NotReproducedError("the model was not called as often as in the run")
+        for name, value in self._code.results.items():
+            again = namespace.get(name)
+            if isinstance(value, Tensor) and isinstance(again, Tensor) and not are_equal(value, again):
+                raise NotReproducedError(f"'{name}' has another value in the replay")
         known = self._call.loss
         if known is not None and not _is_same(loss, known):
             value = float(loss.detach())
             error = NotReproducedError(f"the loss was {known.item():.6g} and is {value:.6g} in the replay")
             error.is_finite = self._call.is_bad and math.isfinite(value)
             raise error
-        for name, value in self._code.results.items():
-            again = namespace.get(name)
-            if isinstance(value, Tensor) and isinstance(again, Tensor) and not are_equal(value, again):
-                raise NotReproducedError(f"'{name}' has another value in the replay")
 
     def run_on(self, batch: Any) -> Tensor:
         """Compute the loss of another batch."""
@@ -200,7 +201,7 @@ class LoopReplay:
         return {**self._frame.globals, **given, KEPT: kept, BEGIN_END: self._begin_end}
 
     def _begin_end(self, values: tuple[Any, ...] | None = None) -> None:
-        """Called before the last statement; or, where names are asked for, with their values."""
+        """Called before the last statement; or, where names were requested, with their values."""
         self._is_at_end = True
         if values is not None:
             bad = [number for number, value in enumerate(values) if _bad_total(value) is not None]
@@ -232,7 +233,7 @@ class LoopReplay:
         return self._found
 
     def on_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
-        """Take the loss, at the call that is looked for; others do nothing."""
+        """Take the loss at the call in question; others do nothing."""
         if not self._is_at_end or not self._is_the_call(frame):
             return
         loss = total_of(tensors)
@@ -316,7 +317,8 @@ def find_replays(
 ) -> Iterator[LoopReplay]:
     """Ways to replay the loop up to a call, from the innermost function that called the model outwards.
 
-    In each, what is safe to run again is run first, and then the user's own helpers too.
+    In each, what is safe to run again is run first, then the user's own helpers too, and then with the random numbers that
+    the loop drew: it may have set a seed itself.
     """
     starts = call.parts[0].frames if call.parts else ()
     codes = {frame.code for frame in starts}
@@ -325,11 +327,11 @@ def find_replays(
         start = next((one for one in starts if one.code is frame.code), None)
         names = None if last is None else last(frame)
         items = [*find_items(frame, call.fetched), None]
-        for with_helpers in (False, True):
+        for way in ("", "helpers", "draws"):
             for item in items:
-                code = find_loop_code(frame, start, call.began_after, with_helpers=with_helpers, last=names, item=item)
+                code = find_loop_code(frame, start, call.began_after, way=way, last=names, item=item)
                 if code is not None:
                     yield LoopReplay(code, frame, call, substitutes)
-        if is_in_loop(frame):
-            # The functions above began before the step.
+        if is_in_loop(frame) or stores_outside(frame.rest or frame.code, frame.offset):
+            # The functions above began before the step; or they would call this one, and it would change an object again.
             return

@@ -14,22 +14,30 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-from datacheck.torch.guard.call_stack import GRAPH, Frame, Graph, Place, Position, position_of
+from datacheck.torch.diagnosis.fixes.source import REPLAYED
+from datacheck.torch.diagnosis.program_source import Position, position_of
+from datacheck.torch.guard.call_stack import GRAPH, Frame, Graph, Place
 from datacheck.torch.guard.loop_items import Item
-from datacheck.torch.guard.repeatable import holds_hidden_graph, is_data, may_be_repeated, only_computes, only_moves
+from datacheck.torch.guard.repeatable import (
+    draws_numbers,
+    holds_hidden_graph,
+    is_data,
+    may_be_repeated,
+    only_computes,
+    only_moves,
+)
 from datacheck.torch.guard.source_path import SourcePath, contains, last_statement, path_of
 from datacheck.torch.guard.statements import (
     bodies_of,
+    line_storing,
     names_mutated,
     names_read_first,
     names_stored,
     value_of,
 )
 
-__all__ = ["BEGIN_END", "FUNCTION", "KEPT", "LoopCode", "Taken", "find_loop_code"]
-
 #: The function that is compiled, the values that statements left, and what is called before the last statement.
-FUNCTION, KEPT, BEGIN_END = "__datacheck_loop__", "__datacheck_kept__", "__datacheck_begin_end__"
+FUNCTION, KEPT, BEGIN_END = REPLAYED, "__datacheck_kept__", "__datacheck_begin_end__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,14 @@ class LoopCode:
 
     ``inputs`` are the names that it reads from the loop, with their values; ``taken`` those that it does not compute again
     although the loop did, except where the loop only moved them; ``results`` the values that the loop got for names that it
-    computes again.
+    computes again; ``constants`` those that it reads and that were there before the step.
     """
 
     code: CodeType
     inputs: dict[str, Any]
     taken: list[Taken] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
+    constants: frozenset[str] = frozenset()
 
 
 def find_loop_code(
@@ -62,25 +71,25 @@ def find_loop_code(
     start: Frame | None,
     began_after: Place = (),
     *,
-    with_helpers: bool,
+    way: str = "",
     last: Sequence[str] | None = None,
     item: Item | None = None,
 ) -> LoopCode | None:
     """The code of a function from the beginning of a step to the call that it is at in ``end``.
 
     ``start`` is the same function at the first call of the model in the step, where that is known, and ``began_after`` where
-    the program was before the step. ``with_helpers`` also
-    runs functions of the user's again whose values could be taken. With ``last``, the code evaluates these names and stops
-    before the call. ``item`` gives the targets of a loop the values that the loop has changed since. Returns None where the
-    source is missing or a value that is needed is gone.
+    the program was before the step. The ``way`` "helpers" also runs functions of the user's again whose values could be taken;
+    "draws" takes random numbers as they were drawn. With ``last``, the code evaluates these names and stops before the call.
+    ``item`` gives the targets of a loop the values that the loop has changed since. Returns None where the source is missing
+    or a value that is needed is gone.
     """
     path, place = path_of(end), end.position
     first = None if start is None else position_of(start.code, start.offset)
     while path is not None and place is not None:
-        slicer = _Slicer(path, end, start, first, with_helpers=with_helpers, given={} if item is None else item.values)
+        slicer = _Slicer(path, end, start, first, way=way, given={} if item is None else item.values)
         slicer.skip_before(began_after)
         try:
-            # Of values that are made one by one, what each is made from is gone: their loop runs again as a whole.
+            # What each of several values was made from is gone: their loop runs again as a whole.
             final = (
                 []
                 if last is not None
@@ -88,7 +97,7 @@ def find_loop_code(
             )
             needed = frozenset(last) if last is not None else names_read_first(final[0], {})
             if not slicer.choose(needed):
-                path = path.outside(frozenset(slicer.missing))
+                path = path.outside(slicer.missing, slicer.changed)
                 continue
             body = [*slicer.body(), _call(BEGIN_END), *final]
             if last is not None:
@@ -113,7 +122,7 @@ class _Slicer:
         start: Frame | None,
         first: Position | None,
         *,
-        with_helpers: bool,
+        way: str,
         given: Mapping[str, Any],
     ) -> None:
         self._statements = path.before
@@ -125,7 +134,7 @@ class _Slicer:
         self._known = {**end.globals, **end.names}
         self._stores = [names_stored(statement, self._known) for statement in self._statements]
         self._mutated = [names_mutated(statement, self._known) for statement in self._statements]
-        self._with_helpers = with_helpers
+        self._way = way
         self._given = given
         #: The statement in which the model is called first; what stood in a variable then is known.
         self._first_call = None
@@ -144,14 +153,18 @@ class _Slicer:
         self._kept: dict[int, dict[str, Any]] = {}
         self._taken: list[Taken] = []
         self._initial: dict[str, Any] = {}
-        #: Names whose values are gone.
+        #: Names whose values are gone, and those whose objects the statements change in place.
         self.missing: set[str] = set()
+        self.changed: set[str] = set().union(*self._mutated)
 
     def skip_before(self, began_after: Place) -> None:
         """Take what statements left that ran before the step."""
         offset = next((offset for code, offset in began_after if code == id(self._end.code)), None)
         place = None if offset is None else position_of(self._end.code, offset)
-        if place is not None and not self._is_in_loop:
+        end = self._end.position
+        # A place behind the call is one of an earlier run of the function.
+        is_earlier_run = place is not None and end is not None and (place.line, place.column) > (end.line, end.column)
+        if place is not None and not self._is_in_loop and not is_earlier_run:
             ended = [(one.end_lineno or one.lineno) < place.line for one in self._statements]
             self._num_before_step = next(
                 (number for number, has_ended in enumerate(ended) if not has_ended), len(ended)
@@ -178,7 +191,8 @@ class _Slicer:
                 wanted -= stored
                 if index >= self._num_before_step and not only_moves(statement, self._known):
                     self._taken.extend(
-                        Taken(name, self._end.code.co_filename, statement.lineno, value) for name, value in kept.items()
+                        Taken(name, self._end.code.co_filename, line_storing(name, statement, self._known), value)
+                        for name, value in kept.items()
                     )
             else:
                 self.missing = lost
@@ -188,11 +202,32 @@ class _Slicer:
     def _should_run(self, index: int, kept: Mapping[str, Any]) -> bool:
         """Whether to run a statement again although what it left is known."""
         statement = self._statements[index]
-        if index < self._num_before_step or not all(map(is_data, kept.values())):
+        if index < self._num_before_step or not self._can_make_again(index):
             return False
-        if self._with_helpers:
+        if isinstance(statement, ast.FunctionDef):
+            # What it reads is then known, so that other values of a batch can take its place.
+            return not any(isinstance(node, ast.Nonlocal) for node in ast.walk(statement))
+        if not all(map(is_data, kept.values())):
+            return False
+        if self._way == "helpers":
             return may_be_repeated(statement, self._known)
+        if self._way == "draws" and draws_numbers(statement):
+            return False
         return only_computes(statement, self._known)
+
+    def _can_make_again(self, index: int) -> bool:
+        """Whether what a statement reads is known, or can be made again without fetching or changing anything."""
+        for name in names_read_first(self._statements[index], self._known):
+            made = next((number for number in range(index - 1, -1, -1) if name in self._stores[number]), None)
+            if made is None:
+                if self._is_lost(name, index):
+                    return False
+                continue
+            if self._values_left(made, frozenset({name})) is not None:
+                continue
+            if not may_be_repeated(self._statements[made], self._known) or not self._can_make_again(made):
+                return False
+        return True
 
     def _values_left(self, index: int, names: frozenset[str]) -> dict[str, Any] | None:
         """The values that a statement gave to names, where they are all known."""
@@ -206,7 +241,7 @@ class _Slicer:
 
     def _value_after(self, index: int, name: str) -> Any:
         first = self._first_call
-        # In a variable the value is that of the next moment at which the variables are known.
+        # A variable has the value of the next moment at which the variables are known.
         if first is not None and index < first and "." not in name and not self._is_stored(name, index + 1, first):
             later = any(name in mutated for mutated in self._mutated[first:])
             if self._start is not None and name in self._start.names and not later:
@@ -220,12 +255,13 @@ class _Slicer:
         return any(name in stored for stored in self._stores[start:stop])
 
     def _is_lost(self, name: str, index: int) -> bool:
-        """Whether a statement cannot read what it read, for no statement before gives it and it has changed since."""
+        """Whether what a statement read has changed since, and no statement before it restores it."""
         if self._is_stored(name, 0, index) or name in self._given:
             return False
         if any(name in mutated for mutated in self._mutated):
             return True
-        stop = self._first_call if self._start is not None else None
+        # Of variables it is known what they were then, of the attributes of an object only what they are.
+        stop = self._first_call if self._start is not None and "." not in name else None
         return self._is_stored(name, index, len(self._statements) if stop is None else stop)
 
     def _take_initial(self, names: set[str]) -> bool:
@@ -283,7 +319,8 @@ class _Slicer:
         module = ast.fix_missing_locations(ast.Module([definition], []))
         code = compile(module, function.co_filename, "exec")
         kept = {(index, name): value for index, values in self._kept.items() for name, value in values.items()}
-        return LoopCode(code, {**self._initial, KEPT: kept}, self._taken, self._results())
+        before = {name for index, values in self._kept.items() if index < self._num_before_step for name in values}
+        return LoopCode(code, {**self._initial, KEPT: kept}, self._taken, self._results(), frozenset(before))
 
     def _results(self) -> dict[str, Any]:
         """What the loop got for the names that are computed again, as far as it is known."""

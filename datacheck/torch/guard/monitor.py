@@ -10,28 +10,32 @@ from typing import Any
 from torch import Tensor
 
 from datacheck.text import count, quantity
+from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.config import GuardConfig
+from datacheck.torch.guard.deferred import DeferredNumbers
 from datacheck.torch.guard.distributed import describe_ranks
 from datacheck.torch.guard.history import HistoryBuffer, SpikeDetector
 from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import exact_squares
-from datacheck.torch.guard.step_numbers import StepNumbers, read_anywhere, read_on_host
+from datacheck.torch.guard.step_numbers import StepNumbers, UnreadUpdate, read_anywhere, read_on_host
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_check import UpdateCheck
 from datacheck.torch.guard.update_monitor import BadTensor
 from datacheck.torch.values import count_nonfinite
 
-__all__ = ["Monitor", "Reading"]
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The result of a check. ``is_overflow``: gradients overflowed under a loss scale, which the scaler deals with."""
+    """The result of a check. ``is_overflow``: gradients overflowed under a loss scale, which the scaler deals with.
+    ``diagnosis`` is set where the trip needs no replay. ``is_held``: an earlier step forbids the update.
+    """
 
     trip: Trip | None = None
     is_overflow: bool = False
+    is_held: bool = False
+    diagnosis: Diagnosis | None = None
 
 
 _CLEAN = Reading()
@@ -60,6 +64,8 @@ class Monitor:
         self.updates = UpdateCheck(training, config, self.history)
         self._loss_spikes = _spike_detector(config.loss_spike, config)
         self._gradient_spikes: dict[int, SpikeDetector | None] = {}
+        #: Where the numbers of a step are read only in the next one.
+        self.deferred: DeferredNumbers | None = None
         self._watches_spikes = config.loss_spike is not None or config.grad_spike is not None
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,6 +110,10 @@ class Monitor:
         """
         training, updates = self._training, self.updates
         numbers = None
+        if self.deferred is not None:
+            self.deferred.launch(training.step, losses, parameters, updates.unread, training.rank_group)
+            updates.unread = UnreadUpdate()
+            return _CLEAN
         if training.rank_group is None and updates.is_read:
             numbers = read_on_host(losses, parameters, scale, grad_norm)
         if numbers is None:
@@ -121,6 +131,37 @@ class Monitor:
         if not math.isfinite(numbers.squares) or not (loss is None or math.isfinite(loss)):
             return self._confirm(losses, parameters, numbers, may_overflow=may_overflow, optimizer=optimizer)
         return self._check_spikes(loss, math.sqrt(numbers.squares) / (numbers.scale or 1.0), optimizer)
+
+    def read_deferred(self) -> Trip | None:
+        """Read the numbers of the step before, which have long arrived; returns its trip."""
+        late = None if self.deferred is None else self.deferred.read()
+        if late is None:
+            return None
+        if late.unread.ratio is not None and late.ratio is not None:
+            step, _, rate = late.unread.ratio
+            self.history.add_update(step, late.ratio, rate)
+        self.history.add_step(late.step, late.loss, math.sqrt(late.squares) if late.squares >= 0 else late.squares)
+        is_bad_loss = late.loss is not None and not math.isfinite(late.loss)
+        if late.is_gated or is_bad_loss:
+            group = self._training.rank_group
+            done = (
+                "the update was left out on the device"
+                if late.is_gated
+                else "the update was made: its gradients are finite"
+            )
+            known = "unknown" if late.loss is None else f"{late.loss:.6g}"
+            return Trip(
+                code="DC450" if is_bad_loss else "DC451",
+                signals=Signals(late.step, late.loss, late.squares),
+                detail=f"it is {known}; {done}" if is_bad_loss else f"the loss is {known}; {done}",
+                ranks=() if group is None else tuple(range(group.size)),
+                is_gated=late.is_gated,
+                was_made=not late.is_gated,
+            )
+        if not math.isfinite(late.state_squares):
+            self.updates.unread.state = late.unread.state
+            return self.updates.find_trip()
+        return None
 
     def _confirm(
         self,

@@ -11,8 +11,6 @@ from torch.optim import Optimizer
 
 from datacheck.torch._compat import WRAPPER_ATTRIBUTES, without_compile_wrapper
 
-__all__ = ["NamedParameter", "named_parameters", "unwrap_model", "unwrapped_name"]
-
 
 @dataclass(frozen=True, slots=True)
 class NamedParameter:

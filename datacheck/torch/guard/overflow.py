@@ -18,11 +18,9 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import BadTensor
 
-__all__ = ["OverflowMonitor"]
-
-#: Overflows in a row after which a step is replayed without a scale. A scaler's first steps often overflow less often.
+#: Consecutive overflows after which a step is replayed without a scale. A scaler's first steps often overflow less often.
 OVERFLOWS_TO_DOUBT = 3
-#: Steps skipped by the scaler in a loop of which every one is replayed without a scale.
+#: The most steps skipped by the scaler that are each replayed without a scale.
 MAX_REPLAYS = 16
 
 
@@ -102,7 +100,7 @@ class OverflowMonitor:
         return trip, found
 
     def find_collapse(self) -> Trip | None:
-        """The trip of a loss scale that fell below the configured minimum; one overflow is none."""
+        """The trip of a loss scale that fell below the configured minimum; a single overflow is not a collapse."""
         scale = self._training.scaler.current_scale()
         if scale >= self._min_loss_scale:
             return None

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datacheck.torch.guard.actions import Action, Call, Outcome, Raise, Skip, Warn
+from datacheck.torch.guard.actions import Action, Call, Clip, Outcome, Raise, Skip, Warn
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
-
-__all__ = ["ActionPlan", "Policy", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +51,18 @@ class Policy:
         self._before_step = [a.before_step for a in actions if type(a).before_step is not Action.before_step]
         self._after_update = [a.after_update for a in actions if type(a).after_update is not Action.after_update]
 
+    @property
+    def can_follow(self) -> bool:
+        """Whether the actions can act on a step whose bad update was skipped before they run."""
+        return self._has_terminal and not any(isinstance(action, Call | Clip) for action in self._actions)
+
     def state_dict(self) -> dict[str, Any]:
         """What the actions must remember, in their order, and how many trips were diagnosed."""
         states = [{"name": action.name, **action.state_dict()} for action in self._actions]
         return {"num_diagnoses": self._num_diagnoses, "states": states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned. Other actions than those begin anew."""
+        """Go on from what :meth:`state_dict` returned. Other actions start from scratch."""
         self._num_diagnoses = int(state["num_diagnoses"])
         for action, kept in zip(self._actions, state["states"], strict=False):
             if kept["name"] == action.name:

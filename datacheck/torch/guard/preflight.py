@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from datacheck.torch.guard.step_parts import LossFunction
     from datacheck.torch.guard.step_runner import StepRunner
 
-__all__ = ["run_preflight"]
-
 
 def run_preflight(runner: StepRunner, batch: Any, loss_fn: LossFunction | None) -> GuardReport:
     """What would go wrong in the first step. The model, the optimizers and the random state stay as they are."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dis
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
+from datacheck.torch.diagnosis.preflight import note_arguments
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.structure import parts_of
-
-__all__ = ["explain_escaped_error", "handle_error"]
+from datacheck.torch.values import can_be_nonfinite, is_finite
 
 #: Parts of the messages of errors that non-finite values cause. The number is what NaN becomes as an integer.
 _HINTS = (
@@ -26,6 +28,9 @@ _HINTS = (
     "positive",
     "9223372036854775808",
 )
+
+#: Containers and objects with more parts are not looked into.
+MAX_PARTS = 64
 
 
 def handle_error(runner: StepRunner, error: Exception) -> bool:
@@ -57,29 +62,53 @@ def explain_escaped_error(runner: StepRunner, error: BaseException) -> None:
 
 def _trip_of(runner: StepRunner, error: BaseException) -> Trip | None:
     """The trip that an error may be; None where no value is non-finite, or where ranks train together."""
+    note_arguments(error)
     if runner.training.rank_group is not None:
         return None
     hinted = any(hint in str(error).lower() for hint in _HINTS)
-    if not hinted and not any(map(_is_bad, _variables(error))):
+    if not hinted and not any(map(_is_bad, _variables(error))) and not _checks_infinity(error):
         return None
     signals = Signals(runner.training.step, math.nan, None)
     return Trip(code="DC450", signals=signals, detail=f"{type(error).__name__} was raised: {error}")
 
 
-def _variables(error: BaseException) -> Iterator[Tensor]:
-    """The tensors in variables of the functions that an error went through."""
+def _variables(error: BaseException) -> Iterator[Any]:
+    """The variables of the functions that an error went through, and what is in their containers and objects."""
     entry = error.__traceback__
     while entry is not None:
         for value in entry.tb_frame.f_locals.values():
-            if isinstance(value, Tensor):
-                yield value
-            elif isinstance(value, (dict, list, tuple)) and len(value) <= 64:
-                yield from (part for _, part in parts_of(value) or () if isinstance(part, Tensor))
+            yield value
+            if isinstance(value, (dict, list, tuple)) and len(value) <= MAX_PARTS:
+                yield from (part for _, part in parts_of(value) or ())
+            elif not isinstance(value, (Tensor, type)):
+                own = getattr(value, "__dict__", {})
+                yield from own.values() if len(own) <= MAX_PARTS else ()
         entry = entry.tb_next
 
 
-def _is_bad(tensor: Tensor) -> bool:
-    """Whether a tensor holds NaN, or as a scalar is infinite: elsewhere infinities may be masks."""
-    if isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
+def _checks_infinity(error: BaseException) -> bool:
+    """Whether the function that raised an error itself, as a check does, holds an infinite value."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    if entry is None or not isinstance(error, (AssertionError, ArithmeticError, ValueError, RuntimeError)):
         return False
-    return bool(tensor.isnan().any()) or (tensor.numel() == 1 and not bool(tensor.isfinite().all()))
+    # Torch raises its own errors from C++, below a call; a mask may be among the arguments.
+    is_raised = next(
+        (found for found in dis.get_instructions(entry.tb_frame.f_code) if found.offset == entry.tb_lasti), None
+    )
+    if is_raised is None or is_raised.opname != "RAISE_VARARGS":
+        return False
+    values = entry.tb_frame.f_locals.values()
+    return any(isinstance(value, Tensor) and can_be_nonfinite(value) and not is_finite(value) for value in values)
+
+
+def _is_bad(value: Any) -> bool:
+    """Whether a value is a NaN or a tensor with one, or an infinite tensor of one value: elsewhere infinities are masks."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or value.dtype.itemsize == 1:
+        return False
+    if not can_be_nonfinite(value):
+        return False
+    return bool(value.isnan().any()) or (value.numel() == 1 and not bool(value.isfinite().all()))

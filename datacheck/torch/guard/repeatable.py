@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dis
+import random
 from collections.abc import Iterator, Mapping
-from types import FunctionType, MethodType, ModuleType
+from functools import cache
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,6 @@ from torch import nn
 
 from datacheck.torch.guard.call_stack import Graph, holds_graph
 from datacheck.torch.guard.statements import dotted, value_of, walk_scope
-
-__all__ = ["holds_hidden_graph", "is_data", "may_be_repeated", "only_computes", "only_moves"]
 
 #: Libraries whose functions compute without side effects.
 _LIBRARIES = frozenset({"math", "numpy", "torch", "einops", "functools", "itertools", "operator"})
@@ -27,6 +28,12 @@ _MOVES = frozenset({
     "asarray", "tensor", "array", "numpy", "requires_grad_", "chunk", "split", "unfold", "repeat", "stack", "cat",
     "concat",
 })  # fmt: skip
+#: Functions that draw random numbers.
+_RANDOM = frozenset({
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial", "normal",
+    "uniform", "random", "sample", "choice", "choices", "shuffle", "permutation", "permuted", "standard_normal", "poisson",
+})  # fmt: skip
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 #: Names in code that fetches or changes something.
 _FETCHES = frozenset({
     "next", "__next__", "open", "input", "pop", "popleft", "popitem", "get_nowait", "read", "readline", "readlines",
@@ -84,6 +91,11 @@ def _has_tensor_argument(call: ast.Call, values: Mapping[str, Any]) -> bool:
     return False
 
 
+def draws_numbers(statement: ast.stmt) -> bool:
+    """Whether a statement draws random numbers itself."""
+    return any(isinstance(node, ast.Call) and _called(node).rstrip("_") in _RANDOM for node in walk_scope(statement))
+
+
 def only_computes(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
     """Whether a statement does arithmetic and nothing else. One that only gives a value another name does none."""
     if not any(isinstance(node, (ast.Call, ast.BinOp, ast.UnaryOp)) for node in walk_scope(statement)):
@@ -91,7 +103,7 @@ def only_computes(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
     for node in walk_scope(statement):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             return False
-        if isinstance(node, ast.Call) and not _only_computes_call(node, values):
+        if isinstance(node, ast.Call) and (_draws(node, values) or not _only_computes_call(node, values)):
             return False
     return True
 
@@ -128,11 +140,18 @@ def may_be_repeated(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
         if isinstance(node, ast.Call):
             callee = value_of(dotted(node.func) or "", values)
             is_pure_get = _called(node) == "get"
-            if (_called(node) in _FETCHES and not is_pure_get) or _may_fetch(callee):
+            if (_called(node) in _FETCHES and not is_pure_get) or _may_fetch(callee) or _draws(node, values):
                 return False
         if isinstance(node, (ast.Name, ast.Attribute)) and _is_iterator(value_of(dotted(node) or "", values)):
             return False
     return True
+
+
+def _draws(call: ast.Call, values: Mapping[str, Any]) -> bool:
+    """Whether a call draws numbers from a generator of its own, whose state from before is not known."""
+    used = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+    used += [keyword.value for keyword in call.keywords if keyword.arg == "generator"]
+    return any(isinstance(value_of(dotted(node) or "", values), _GENERATORS) for node in used)
 
 
 def _may_fetch(function: Any, depth: int = 3) -> bool:
@@ -159,6 +178,13 @@ def _outer_values(function: FunctionType) -> Iterator[Any]:
         value = function.__globals__.get(name)
         if isinstance(value, FunctionType) or _is_iterator(value):
             yield value
+
+
+@cache
+def stores_outside(code: CodeType, offset: int) -> bool:
+    """Whether a function has changed an object or a global name before it comes to an instruction."""
+    stores = ("STORE_ATTR", "STORE_SUBSCR", "STORE_GLOBAL")
+    return any(one.opname.startswith(stores) for one in dis.get_instructions(code) if one.offset < offset)
 
 
 def _is_iterator(value: Any) -> bool:

@@ -9,8 +9,6 @@ from datacheck.errors import UsageError
 from datacheck.torch.guard.bad_batches import BadBatch
 from datacheck.torch.guard.step_runner import StepRunner
 
-__all__ = ["load_state", "save_state"]
-
 VERSION = 1
 
 

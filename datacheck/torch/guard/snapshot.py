@@ -13,8 +13,6 @@ from torch.optim import Optimizer
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.replay_state import read_random_state, write_random_state
 
-__all__ = ["copy_optimizer", "copy_training", "restore_optimizer", "restore_training"]
-
 
 def _copied(value: Any, *, offload: bool) -> Any:
     """An independent copy; with ``offload``, tensors of an accelerator are copied to host memory."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import CodeType
 
-from datacheck.torch.guard.call_stack import Frame, Position
+from datacheck.torch.diagnosis.program_source import Position, tree_of
+from datacheck.torch.guard.call_stack import Frame
 from datacheck.torch.guard.statements import INNER_SCOPES, bodies_of, names_read, names_stored
-
-__all__ = ["SourcePath", "contains", "is_in_loop", "last_statement", "names_tested", "path_of"]
 
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
 
@@ -28,12 +25,16 @@ class SourcePath:
     at: ast.stmt
     around: list[tuple[ast.stmt, int]]
 
-    def outside(self, missing: frozenset[str]) -> SourcePath | None:
-        """The way to the innermost loop that gives one of these names its values; None where there is no such loop."""
+    def outside(self, missing: set[str], changed: set[str]) -> SourcePath | None:
+        """The way to the innermost loop that gives one of these names its values; None where there is no such loop.
+
+        Nor is there one where the loop has ``changed`` what it gave: what it would give again is not what it was.
+        """
         for number in range(len(self.around) - 1, -1, -1):
             loop, num_before = self.around[number]
-            if isinstance(loop, ast.For) and names_stored(loop.target, {}) & missing:
-                return SourcePath(self.before[:num_before], loop, self.around[:number])
+            given = names_stored(loop.target, {}) & missing if isinstance(loop, ast.For) else set()
+            if given:
+                return None if given & changed else SourcePath(self.before[:num_before], loop, self.around[:number])
         return None
 
 
@@ -41,15 +42,16 @@ def path_of(frame: Frame) -> SourcePath | None:
     """The way to where a function is; None where its source is missing."""
     place = frame.position
     try:
-        scope = _scope_of(_parse(frame.code.co_filename), frame.code)
+        tree = tree_of(frame.code)
+        scope = None if tree is None else _scope_of(tree, frame.code)
         return None if scope is None or place is None else _find_path(scope.body, place)
     except (SyntaxError, ValueError, RecursionError):
         return None
 
 
-@lru_cache(maxsize=8)
-def _parse(filename: str) -> ast.Module:
-    return ast.parse("".join(linecache.getlines(filename)))
+def edited_file(frames: Sequence[Frame]) -> str | None:
+    """The file of one of these functions that was edited after it was imported."""
+    return next((frame.code.co_filename for frame in frames if tree_of(frame.code) is None), None)
 
 
 def _scope_of(tree: ast.Module, function: CodeType) -> _Scope | None:

@@ -12,18 +12,6 @@ from torch import nn
 
 from datacheck.torch.guard.call_stack import Graph
 
-__all__ = [
-    "INNER_SCOPES",
-    "bodies_of",
-    "dotted",
-    "names_mutated",
-    "names_read",
-    "names_read_first",
-    "names_stored",
-    "value_of",
-    "walk_scope",
-]
-
 INNER_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
@@ -65,6 +53,9 @@ def names_read(node: ast.AST) -> frozenset[str]:
 def names_read_first(statement: ast.stmt, values: Mapping[str, Any]) -> frozenset[str]:
     """The names that a statement reads before it assigns them."""
     bodies = list(bodies_of(statement))
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        own = _variables_of(statement)
+        return frozenset(name for name in names_read(statement) if name.split(".")[0] not in own)
     if not bodies or isinstance(statement, INNER_SCOPES):
         return names_read(statement)
     read: set[str] = set()
@@ -81,8 +72,16 @@ def names_read_first(statement: ast.stmt, values: Mapping[str, Any]) -> frozense
     return frozenset(read)
 
 
+def _variables_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """The parameters of a function and the variables that are its own."""
+    inner = {node for statement in function.body for node in walk_scope(statement)}
+    shared = {name for node in inner if isinstance(node, (ast.Global, ast.Nonlocal)) for name in node.names}
+    stored = {node.id for node in inner if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    return ({node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)} | stored) - shared
+
+
 def names_stored(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
-    """The names that a statement assigns, deletes, or changes in place; ``values`` are the present ones."""
+    """The names that a statement assigns, deletes, or changes in place; ``values`` are the current ones."""
     names = set()
     for inner in walk_scope(node):
         if isinstance(inner, (ast.Name, ast.Attribute)) and isinstance(inner.ctx, (ast.Store, ast.Del)):
@@ -92,6 +91,13 @@ def names_stored(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
         elif isinstance(inner, ast.alias):
             names.add((inner.asname or inner.name).split(".")[0])
     return frozenset(names - {""}) | names_mutated(node, values)
+
+
+def line_storing(name: str, statement: ast.stmt, values: Mapping[str, Any]) -> int:
+    """The line of a statement that gives a name its value: in a compound one, of the only simple one that does, or its own."""
+    bodies = [inner for body in bodies_of(statement) for inner in body]
+    storing = [inner for inner in bodies if name in names_stored(inner, values)]
+    return line_storing(name, storing[0], values) if len(storing) == 1 else statement.lineno
 
 
 def names_mutated(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
@@ -130,7 +136,7 @@ def dotted(node: ast.AST) -> str | None:
 
 
 def value_of(name: str, values: Mapping[str, Any]) -> Any:
-    """The present value of ``a.b``, as far as it can be read without running code: None, or a module on the way."""
+    """The current value of ``a.b``, as far as it can be read without running code: None, or a module on the way."""
     first, *rest = name.split(".")
     value = values.get(first)
     for part in rest:

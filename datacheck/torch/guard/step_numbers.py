@@ -12,8 +12,6 @@ from datacheck.torch.guard.distributed import RankGroup
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 
-__all__ = ["StepNumbers", "UnreadUpdate", "read_anywhere", "read_on_host"]
-
 
 @dataclass(slots=True)
 class StepNumbers:

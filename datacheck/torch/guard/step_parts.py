@@ -14,8 +14,6 @@ from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.replay_state import RandomState
 from datacheck.torch.structure import map_structure, tensors_in
 
-__all__ = ["LossFunction", "Part", "are_equal", "detach_all", "probe_part", "restore_captured"]
-
 #: ``loss_fn(model, batch)`` returns the loss.
 LossFunction = Callable[[Any, Any], Tensor]
 
@@ -23,10 +21,10 @@ LossFunction = Callable[[Any, Any], Tensor]
 class Part(NamedTuple):
     """One micro-batch of ``Guard.step``, or one call of the model in the user's own loop.
 
-    ``random`` holds the random states at its start. Where ``is_whole`` is false, ``loss_fn`` is not the user's: it calls
-    the model (or, in a collection of models, its part ``root``) with the captured ``(args, kwargs)`` and reduces the
-    outputs to a loss. ``frames`` are then the functions that ran at that call, and ``module`` the identity of what was
-    called.
+    ``random`` holds the random states at its start, and ``weight`` is what the loss is multiplied by before backward. Where
+    ``is_whole`` is false, ``loss_fn`` is not the user's: it calls the model (or, in a collection of models, its part
+    ``root``) with the captured ``(args, kwargs)`` and reduces the outputs to a loss. ``frames`` are then the functions that
+    ran at that call, and ``module`` the identity of what was called.
     """
 
     loss_fn: LossFunction
@@ -36,6 +34,13 @@ class Part(NamedTuple):
     root: str = ""
     frames: tuple[Frame, ...] = ()
     module: int = 0
+    weight: float = 1.0
+
+    @property
+    def inputs(self) -> Any:
+        """What the model was called with, where the part is a call: its only argument, or all by position and name."""
+        args, kwargs = self.batch
+        return args[0] if len(args) == 1 and not kwargs else {**dict(enumerate(args)), **kwargs}
 
 
 def detach_all(value: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
-from datacheck.schema.loading import load_schema
+from datacheck.storage.documents import load_schema
 from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
 from datacheck.torch.diagnosis.preflight import check_settings
 from datacheck.torch.guard.actions import OnTrip, read_actions
@@ -21,7 +21,8 @@ from datacheck.torch.guard.bad_batches import BadBatches
 from datacheck.torch.guard.bundle import write_bundle
 from datacheck.torch.guard.call_stack import place_of
 from datacheck.torch.guard.config import GuardConfig
-from datacheck.torch.guard.explain import Explainer, explain_stale_gradients
+from datacheck.torch.guard.deferred import DeferredNumbers, can_be_deferred
+from datacheck.torch.guard.explain import Explainer
 from datacheck.torch.guard.grad_scaler import GradScaler, LossScaler
 from datacheck.torch.guard.held_update import HeldUpdates
 from datacheck.torch.guard.layer_monitor import LayerMonitor
@@ -31,17 +32,17 @@ from datacheck.torch.guard.monitor import Monitor, Reading
 from datacheck.torch.guard.names import NamedParameter, unwrap_model
 from datacheck.torch.guard.overflow import OverflowMonitor
 from datacheck.torch.guard.policy import Policy
+from datacheck.torch.guard.schema_check import SchemaCheck
 from datacheck.torch.guard.step_parts import Part
-from datacheck.torch.guard.step_state import Phase, StepState
+from datacheck.torch.guard.step_state import Phase, Source, StepState
 from datacheck.torch.guard.training_state import Stateful, Training
 from datacheck.torch.guard.trip import Signals, Trip
+from datacheck.torch.guard.unreplayed import explain_stale_gradients
 from datacheck.torch.values import count_nonfinite
-
-__all__ = ["StepRunner"]
 
 
 class StepRunner:
-    """Takes steps from one phase to the next. The state of the present step is in ``state`` and nowhere else."""
+    """Takes steps from one phase to the next. The state of the current step is in ``state`` and nowhere else."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class StepRunner:
         self.policy = Policy(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
         schema = None if config.schema is None else load_schema(config.schema)
         self.explainer = Explainer(self.training, self.state, self.log, self.layers, schema)
+        self.schema = None if schema is None else SchemaCheck(schema, self.training, self.state, self.log)
         self._overflows = OverflowMonitor(self.training, self.state, self.monitor, self.explainer, self.log, config)
         self.bad_batches = BadBatches()
         self._known_parameters: Sequence[NamedParameter] = ()
@@ -81,8 +83,6 @@ class StepRunner:
 
     def begin(self, *, late: bool = False) -> None:
         """Begin a step. ``late``: its forward pass went by unnoticed."""
-        if self.is_off:
-            return
         training, state = self.training, self.state
         self.policy.before_step()
         if training.parameters is not self._known_parameters:
@@ -96,6 +96,8 @@ class StepRunner:
             self.keep_start()
         state.is_start_kept = False
         state.began_late = late
+        if self.monitor.deferred is not None and state.parts:
+            state.set_aside()
         state.clear()
         if state.trip is not None:
             self._find_stale_gradients(state.trip)
@@ -103,7 +105,7 @@ class StepRunner:
             state.is_unresolved = False
         elif state.stale_gradients is not None:
             state.stale_gradients = None
-        state.open(training.random.after_last_step)
+        state.open(training.random.after_last_step or training.random.state)
 
     def _find_stale_gradients(self, trip: Trip) -> None:
         """Find out whether gradients of a step that tripped are still there: whatever is added to them stays bad."""
@@ -119,27 +121,44 @@ class StepRunner:
         """Parameters were added or removed, and with them perhaps modules and buffers."""
         is_first, self._known_parameters = not self._known_parameters, self.training.parameters
         if is_first:
+            self._choose_when_to_read()
             return
         self.training.buffers.invalidate()
         if self.layers is not None:
             self.layers.refresh()
 
+    def _choose_when_to_read(self) -> None:
+        """Whether the numbers of a step are read one step later, so that the host does not wait for the device."""
+        config, training = self.config, self.training
+        watches_spikes = config.loss_spike is not None or config.grad_spike is not None
+        is_possible = can_be_deferred(training) and self.policy.can_follow and not watches_spikes
+        if config.defer and not is_possible:
+            raise UsageError(
+                "defer=True needs one optimizer with fused=True, parameters that are not sharded, no active GradScaler, no"
+                " loss_spike or grad_spike, and on_trip of 'raise', 'skip' or 'rollback'"
+            )
+        if is_possible and (config.defer or (config.defer is None and training.devices())):
+            self.monitor.deferred = DeferredNumbers()
+            training.buffers.keeps_two = self.monitor.updates.reads_late = True
+
     def close(self) -> None:
         """End a step. Its batch is freed, unless the step tripped and may yet be written to a bundle."""
-        if self.is_off:
-            return
         if self.layers is not None and self.training.step == 1:
             for detail, severity in self.layers.limitations():
                 self.log.add_note("the layers", detail, severity)
-        self.training.random.end()
-        if self.log.tracker is not None:
-            self.log.tracker.end_step()
-        self.state.close()
-        self.state.began_after = place_of(sys._getframe(1))
-        if self.state.began_late:
+        state = self.state
+        # What Guard.step runs need not be found in the user's code.
+        is_loop = state.source is not Source.GUARD
+        self.training.random.end(keep=is_loop)
+        self._end_step()
+        state.close()
+        state.began_after = place_of(sys._getframe(1), state.outside) if is_loop else ()
+        if state.began_late:
             self.keep_start()
-        if self.state.trip is None:
-            self.state.clear()
+        if self.monitor.deferred is not None:
+            state.set_aside()
+        elif state.trip is None:
+            state.clear()
 
     # Observing.
 
@@ -159,10 +178,27 @@ class StepRunner:
         optimizer: int = 0,
     ) -> bool:
         """Check a step before an optimizer updates; returns whether to make the update."""
+        if not self._resolve_deferred():
+            return False
         reading = self._recall() or self.monitor.check(
             losses, parameters, scale, may_overflow=may_overflow, optimizer=optimizer
         )
-        return reading.trip is None or self.resolve(reading.trip)
+        return self.decide(self._judged(reading))
+
+    def decide(self, reading: Reading) -> bool:
+        """Decide about a step that was checked; returns whether to make the update."""
+        if reading.is_held:
+            return False
+        return reading.trip is None or self.resolve(reading.trip, reading.diagnosis)
+
+    def _judged(self, reading: Reading) -> Reading:
+        """The reading of a step, with what breaks the schema if nothing else is wrong."""
+        if reading.trip is not None or reading.is_overflow:
+            return reading
+        if self.layers is not None and self.layers.may_have_lost(is_first=self.training.step == 1):
+            self.explainer.note_what_is_lost()
+        found = None if self.schema is None else self.schema.find()
+        return reading if found is None else Reading(found[0], diagnosis=found[1])
 
     def check_scaled(self) -> Reading:
         """Check a step of ``Guard.step`` before the update, with what the loss scaler has to say."""
@@ -178,8 +214,8 @@ class StepRunner:
         grad_norm: Tensor | float | None = None,
     ) -> Reading:
         """Check a step before the scaler, if there is one, has had its say about the update of ``optimizer``."""
-        if self.is_off:
-            return Reading()
+        if not self._resolve_deferred():
+            return Reading(is_held=True)
         known = self._recall()
         if known is not None:
             return known
@@ -193,18 +229,46 @@ class StepRunner:
             )
 
         reading = read(may_overflow=scaler.is_active)
-        return read(may_overflow=False) if self._overflows.is_doubtful(reading) else reading
+        reading = read(may_overflow=False) if self._overflows.is_doubtful(reading) else reading
+        return self._judged(reading)
+
+    def _resolve_deferred(self, *, is_last: bool = False) -> bool:
+        """Resolve what the numbers of the step before show; returns whether the current update may be made."""
+        trip = self.monitor.read_deferred()
+        if trip is None:
+            return True
+        if trip.is_late:
+            return self.resolve(trip)
+        if not is_last:
+            self.training.buffers.go_back()
+        num_updates = self.training.num_updates
+        with self.state.as_before():
+            self.resolve(trip)
+        if self.training.num_updates != num_updates:
+            # Rolled back: the gradients of the current step belong to weights that are gone.
+            return False
+        self.training.num_updates -= trip.is_gated
+        return True
+
+    def prepare_update(self, optimizer: Optimizer) -> None:
+        """Let the optimizer leave out an update that the device finds to be bad, and apply a reduced learning rate."""
+        if self.monitor.deferred is not None:
+            flag = self.monitor.deferred.take_flag()
+            if flag is not None:
+                self.held.gate(optimizer, flag)
+        if self.training.lr_factor != 1.0:
+            self.held.scale_rates(optimizer, self.training.lr_factor)
 
     def _recall(self) -> Reading | None:
         """The reading of a step with a batch that was bad in a run before, on any rank."""
         training = self.training
+        if self.state.known_bad is None and training.rank_group is None:
+            return None
         trip = self.bad_batches.trip(training.step, self.state.known_bad, training.rank_group)
         return None if trip is None else Reading(trip)
 
     def after_update(self) -> None:
         """Check what an update left behind, unless it was made in spite of a trip."""
-        if self.is_off:
-            return
         self._overflows.num_in_row = 0
         self.training.num_updates += 1
         late = self.monitor.updates.after_update(check=not self.state.is_unresolved)
@@ -215,13 +279,12 @@ class StepRunner:
 
     def after_overflow(self) -> None:
         """Check the loss scale after a step that overflowed."""
-        if not self.is_off:
-            self._resolve_if_any(self._overflows.find_collapse())
+        self._resolve_if_any(self._overflows.find_collapse())
 
     def adopt_scaler(self, scaler: GradScaler) -> None:
         """Follow a GradScaler that the loop uses and the guard was not given."""
         self.training.scaler = LossScaler(scaler)
-        detail = "the loop uses a GradScaler that the guard was not given: it is followed"
+        detail = "the loop uses a GradScaler that was not passed to the guard; the guard follows it"
         self.log.add_act("scaler", self.training.step, detail)
 
     def judge_skipped_update(self, optimizer: Optimizer, *, is_judged: bool) -> None:
@@ -254,6 +317,7 @@ class StepRunner:
 
     def check_last_update(self) -> None:
         """Check what is still unchecked when training ends."""
+        self._resolve_deferred(is_last=True)
         if self.training.rank_group is None:
             self._resolve_if_any(self.monitor.updates.read_late())
 
@@ -282,16 +346,25 @@ class StepRunner:
         if self.training.went_back_to is not None:
             self.monitor.history.forget_after(self.training.went_back_to)
             self.training.went_back_to = None
-        state.is_unresolved = not trip.is_spike and not verdict.is_resolved
+        state.is_unresolved = not (trip.is_spike or trip.breaks_schema or verdict.is_resolved)
         if verdict.stops:
             if not plan.needs_diagnosis:
                 diagnosis = self._diagnose(trip, diagnosis)
                 self.log.add_diagnosis(diagnosis)
             assert diagnosis is not None
             self._stop(trip, diagnosis)
-        if not verdict.makes_update and self.log.tracker is not None:
-            self.log.tracker.end_step()
+        if not verdict.makes_update:
+            self._end_step()
         return verdict.makes_update
+
+    def _end_step(self) -> None:
+        """Report the numbers of the step, once."""
+        training = self.training
+        if training.scaler.is_active:
+            scale = training.scaler.known_scale(is_on_host=not training.devices())
+            self.monitor.history.add_scale(training.step, scale)
+        if self.log.tracker is not None:
+            self.log.tracker.end_step()
 
     def _note_bad_batches(self, trip: Trip, diagnosis: Diagnosis | None) -> None:
         group, parts = self.training.rank_group, self.state.parts
@@ -314,10 +387,6 @@ class StepRunner:
         self.state.close()
         self.training.buffers.restore()
         raise NonFiniteError(diagnosis, self.try_write_bundle(trip))
-
-    def reduce_rates(self, optimizer: Optimizer) -> None:
-        """Apply a reduced learning rate for the length of one update."""
-        self.held.scale_rates(optimizer, self.training.lr_factor)
 
     def release_updates(self) -> None:
         """Give back what was taken for an update that never returned."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -11,29 +12,27 @@ from torch import Tensor
 
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.bad_batches import BadBatch
-from datacheck.torch.guard.call_stack import Place
+from datacheck.torch.guard.call_stack import OpenCall, Place
 from datacheck.torch.guard.loop_replay import LoopCall
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.replay_state import RandomState
 
-__all__ = ["Phase", "Source", "StepState"]
-
 #: Parts of a step that are kept.
 MAX_PARTS = 16
+#: What is observed in a step and may be read one step later.
+_OBSERVED = ("parts", "calls", "losses", "reached", "num_parts_done", "num_dropped_parts")
 
 
 class Phase(Enum):
     """What happens to a step now.
 
-    A clean step goes from IDLE to OBSERVE and back. A suspicious one is confirmed, and if that makes it a trip, the policy
-    decides, the step is replayed for a diagnosis, and the actions act. The replay comes before the actions, since these
-    change weights, gradients and buffers.
+    A clean step goes from IDLE to OBSERVE and back. After an anomaly the policy decides, the step is replayed for a
+    diagnosis, and the actions act. The replay comes before the actions, since these change weights, gradients and buffers.
     """
 
     IDLE = "idle"
     OBSERVE = "observe"
-    CONFIRM = "confirm"
     DECIDE = "decide"
     DIAGNOSE = "diagnose"
     ACT = "act"
@@ -50,89 +49,62 @@ class Source(Enum):
     TRAINER = "trainer"
 
 
+@dataclass(slots=True, eq=False)
 class StepState:
     """One step, from its first forward pass to its update. Hooks and ``Guard.step`` feed it; :meth:`clear` empties it."""
 
-    __slots__ = (
-        "bad_part",
-        "began_after",
-        "began_late",
-        "calls",
-        "decisions",
-        "diagnosis",
-        "is_closure_held",
-        "is_reported",
-        "is_skipped_by_scaler",
-        "is_start_kept",
-        "is_unresolved",
-        "known_bad",
-        "losses",
-        "num_dropped_parts",
-        "num_micro_batches",
-        "num_parts_done",
-        "outside",
-        "parts",
-        "phase",
-        "random_after_call",
-        "reached",
-        "source",
-        "stale_gradients",
-        "trip",
-        "updated",
-        "whole_part",
-    )
+    phase: Phase = Phase.IDLE
+    source: Source = Source.LOOP
 
-    def __init__(self) -> None:
-        self.phase = Phase.IDLE
-        self.source = Source.LOOP
+    # Observed.
+    parts: list[Part] = field(default_factory=list)
+    num_dropped_parts: int = 0
+    #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
+    calls: list[LoopCall] = field(default_factory=list)
+    num_parts_done: int = 0
+    #: The positions of the optimizers whose parameters these calls reach.
+    reached: frozenset[int] = frozenset()
+    #: Where the program was when the step before ended, or the guard was attached.
+    began_after: Place = ()
+    #: The calls that the program was in when the guard was attached.
+    outside: frozenset[OpenCall] = frozenset()
+    #: The random states after the last call of backward, or after the step before.
+    random_after_call: RandomState = field(default_factory=dict)
+    losses: list[Tensor] = field(default_factory=list)
+    #: Whether ``Guard.begin`` reports the batches of this step.
+    is_reported: bool = False
+    #: The record of a batch of this step that was bad in an earlier run.
+    known_bad: BadBatch | None = None
+    #: The one of the parts that the diagnosis is about; None if that is unknown.
+    bad_part: Part | None = None
+    #: Calls of ``Guard.step`` since the last update.
+    num_micro_batches: int = 0
+    #: Optimizers that have updated, by identity.
+    updated: set[int] = field(default_factory=set)
+    #: Whether the scaler has skipped an update of this step.
+    is_skipped_by_scaler: bool = False
+    #: Whether the start of the next step is kept already: in a loop, only the end of a forward pass may be noticed.
+    is_start_kept: bool = False
+    #: Whether the forward pass went by unnoticed.
+    began_late: bool = False
+    #: What the closure of ``Guard.step`` evaluates.
+    whole_part: tuple[LossFunction, Any] | None = None
+    #: Whether the closure has tripped and the update must not be made.
+    is_closure_held: bool = False
+    #: What was observed in the step before, whose numbers are still on their way to the host.
+    previous: dict[str, Any] | None = None
 
-        # Observed.
-        self.parts: list[Part] = []
-        self.num_dropped_parts = 0
-        #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
-        self.calls: list[LoopCall] = []
-        #: The positions of the optimizers whose parameters these calls reach.
-        self.reached: frozenset[int] = frozenset()
-        self.num_parts_done = 0
-        #: Where the program was when the step before ended, or the guard was attached.
-        self.began_after: Place = ()
-        #: The calls that the program was in when the guard was attached.
-        self.outside: frozenset[tuple[int, int]] = frozenset()
-        #: The random states after the last of them, or after the step before.
-        self.random_after_call: RandomState = {}
-        self.losses: list[Tensor] = []
-        #: Whether ``Guard.begin`` reports the batches of this step.
-        self.is_reported = False
-        #: The record of a batch of this step that was bad in a run before.
-        self.known_bad: BadBatch | None = None
-        #: The one of the parts that the diagnosis is about; None if that is unknown.
-        self.bad_part: Part | None = None
-        #: Calls of ``Guard.step`` since the last update.
-        self.num_micro_batches = 0
-        #: Optimizers that have updated, by identity.
-        self.updated: set[int] = set()
-        #: Whether the scaler has skipped an update of this step.
-        self.is_skipped_by_scaler = False
-        #: Whether the start of the next step is kept already: in a loop, only the end of a forward pass may be noticed.
-        self.is_start_kept = False
-        #: Whether the forward pass went by unnoticed.
-        self.began_late = False
-        #: What the closure of ``Guard.step`` evaluates.
-        self.whole_part: tuple[LossFunction, Any] | None = None
-        #: Whether the closure has tripped and the update must not be made.
-        self.is_closure_held = False
-
-        # Decided.
-        #: The trip of this step.
-        self.trip: Trip | None = None
-        #: Whether the update may be made, by identity of an optimizer that was checked and has not stepped since.
-        self.decisions: dict[int, bool] = {}
-        #: Whether non-finite gradients may have gone into the update, since no action dealt with the trip.
-        self.is_unresolved = False
-        #: The diagnosis of the last trip that was explained, in this step or before.
-        self.diagnosis: Diagnosis | None = None
-        #: The step, with its diagnosis, whose non-finite gradients were still there when this step began.
-        self.stale_gradients: tuple[int, Diagnosis | None] | None = None
+    # Decided.
+    #: The trip of this step.
+    trip: Trip | None = None
+    #: Whether the update may be made, by identity of an optimizer that was checked and has not stepped since.
+    decisions: dict[int, bool] = field(default_factory=dict)
+    #: Whether non-finite gradients may have gone into the update, since no action dealt with the trip.
+    is_unresolved: bool = False
+    #: The diagnosis of the last trip that was explained, in this step or before.
+    diagnosis: Diagnosis | None = None
+    #: The step, with its diagnosis, whose non-finite gradients were still there when this step began.
+    stale_gradients: tuple[int, Diagnosis | None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -167,6 +139,29 @@ class StepState:
         self.known_bad = None
         self.bad_part = None
         self.num_dropped_parts = 0
+
+    def _observed(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _OBSERVED}
+
+    def set_aside(self) -> None:
+        """Forget what was observed only when the numbers of this step have been read, in the next one."""
+        self.previous = self._observed()
+        self.parts, self.calls, self.losses = [], [], []
+        self.clear()
+
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """Run the block with what was observed in the step before."""
+        now = self._observed()
+        self._observe(self.previous or StepState()._observed())
+        try:
+            yield
+        finally:
+            self._observe(now)
+
+    def _observe(self, observed: Mapping[str, Any]) -> None:
+        for name, value in observed.items():
+            setattr(self, name, value)
 
     def add_part(self, part: Part) -> None:
         """Keep a part; of more than ``MAX_PARTS``, the last ones."""

@@ -22,13 +22,11 @@ from torch.optim import Optimizer
 
 from datacheck.torch._compat import current_graph_task_id, loader_iterator_class
 
-__all__ = ["CallObserver", "ReplayedCalls", "add_observer", "during_replay", "remove_observer"]
-
 Scaler = torch.amp.GradScaler
 
 
 class CallObserver(Protocol):
-    """What is told of the calls."""
+    """What an observer is told about the calls."""
 
     def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
         """Backward is called with these tensors, from this frame."""
@@ -69,10 +67,12 @@ class _Replays(threading.local):
 
 
 _replays = _Replays()
-_lock = threading.RLock()
+#: The replays of all threads.
+_num_replays = 0
+_lock = threading.Lock()
 #: Observers are held by the hooks of what they watch, and go with it.
 _observers: list[weakref.ref[CallObserver]] = []
-#: What puts each replaced function back; false where somebody else has replaced it since.
+#: What puts each replaced function back; false where other code has replaced it since.
 _restorers: dict[str, Callable[[], bool]] = {}
 
 
@@ -81,38 +81,43 @@ def add_observer(observer: CallObserver) -> None:
     with _lock:
         if any(known() is observer for known in _observers):
             return
-        _observers.append(weakref.ref(observer, _forget))
+        _observers.append(weakref.ref(observer))
         _install()
 
 
 def remove_observer(observer: CallObserver) -> None:
     """Stop telling it. With the last one, torch is as it was."""
     with _lock:
-        _observers[:] = [known for known in _observers if known() not in (observer, None)]
-        _uninstall_if_unused()
-
-
-def _forget(gone: weakref.ref[CallObserver]) -> None:
-    with _lock:
-        _observers[:] = [known for known in _observers if known is not gone]
+        _observers[:] = [known for known in _observers if known() is not observer]
         _uninstall_if_unused()
 
 
 def _present() -> list[CallObserver]:
-    return [observer for known in _observers if (observer := known()) is not None]
+    """The observers that are still there. The first call after the last one was collected puts torch back as it was.
+
+    A finalizer, which may run while its own thread holds any lock, takes none.
+    """
+    present = [observer for known in _observers if (observer := known()) is not None]
+    if not present and _restorers:
+        with _lock:
+            _uninstall_if_unused()
+    return present
 
 
 @contextmanager
 def during_replay(calls: ReplayedCalls) -> Iterator[None]:
     """Let the calls of this thread go to a replay."""
+    global _num_replays
     before, _replays.current = _replays.current, calls
     with _lock:
+        _num_replays += 1
         _install()
     try:
         yield
     finally:
         _replays.current = before
         with _lock:
+            _num_replays -= 1
             _uninstall_if_unused()
 
 
@@ -126,8 +131,9 @@ def _install() -> None:
 
 
 def _uninstall_if_unused() -> None:
-    if not _observers and _replays.current is None:
-        # What somebody else has replaced since stays, and calls nobody.
+    _observers[:] = [known for known in _observers if known() is not None]
+    if not _observers and not _num_replays:
+        # What other code has replaced since stays, and calls no observer.
         for name, restore in list(_restorers.items()):
             if restore():
                 del _restorers[name]
@@ -155,21 +161,50 @@ def _tensors(value: Any) -> tuple[Tensor, ...]:
     return tuple(part for part in value if isinstance(part, Tensor)) if isinstance(value, (list, tuple)) else ()
 
 
+def _losses(tensors: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:
+    """What backward starts from; of the losses of single samples, their sum by the weights that it is called with."""
+    given = (tensors,) if type(tensors) is Tensor else _tensors(tensors)
+    if all(tensor.dim() != 1 for tensor in given):
+        return given
+    weights = args[0] if args else kwargs.get("grad_tensors")
+    weights = weights if isinstance(weights, (list, tuple)) else (weights,)
+    pairs = zip(given, weights, strict=False)
+    weighted = tuple(
+        torch.where(weight != 0, tensor * weight, 0).sum()
+        if isinstance(weight, Tensor) and tensor.dim() == 1 and tensor.shape == weight.shape
+        else tensor
+        for tensor, weight in pairs
+    )
+    return weighted if len(weighted) == len(given) else given
+
+
 def _make_backward(original: Callable[..., Any]) -> Callable[..., Any]:
     def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return uncompiled(tensors, *args, **kwargs)
         # In a backward pass, reentrant activation checkpointing runs another one.
-        if torch.compiler.is_compiling() or current_graph_task_id() != -1:
+        if current_graph_task_id() != -1:
             return original(tensors, *args, **kwargs)
         if _replays.current is not None:
-            return _replays.current.on_backward(_tensors(tensors), sys._getframe(1))
+            return _replays.current.on_backward(_losses(tensors, args, kwargs), sys._getframe(1))
         observers = _present()
+        if not observers:
+            # Somebody else had replaced this function when the last observer left, and has put it back since.
+            with _lock:
+                _uninstall_if_unused()
+        given = _losses(tensors, args, kwargs)
+        frame = sys._getframe(1)
         for observer in observers:
-            observer.before_backward(_tensors(tensors), sys._getframe(1))
+            observer.before_backward(given, frame)
         result = original(tensors, *args, **kwargs)
         for observer in observers:
             observer.after_backward()
         return result
 
+    # Of a step that is compiled whole, it would be a part and see nothing. Before anything was compiled, this imports a lot.
+    uncompiled = original
+    if "torch._dynamo" in sys.modules:
+        uncompiled = torch.compiler.disable(backward)  # type: ignore[no-untyped-call]
     return backward
 
 

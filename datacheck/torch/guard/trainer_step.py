@@ -10,13 +10,10 @@ from torch.optim import Optimizer
 
 from datacheck.errors import UsageError
 from datacheck.torch.guard.decision import Decision
-from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.step_parts import LossFunction, Part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Phase, Source
 from datacheck.torch.guard.trip import Trip
-
-__all__ = ["TrainerStep"]
 
 
 class TrainerStep:
@@ -28,7 +25,7 @@ class TrainerStep:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the trainer's code runs once more, for a diagnosis: nothing that it reports counts."""
+        """Whether the trainer's code runs again, for a diagnosis: nothing that it reports counts."""
         return self._state.phase is Phase.DIAGNOSE
 
     def begin(self, batch: Any, loss_fn: LossFunction | None) -> None:
@@ -43,6 +40,8 @@ class TrainerStep:
             state.source = Source.TRAINER
             random = runner.training.random
             runner.add_part(Part(loss_fn, batch, random.read() if state.parts else random.state))
+        elif runner.schema is not None:
+            runner.schema.add_fetched(batch)
 
     def check(
         self,
@@ -59,9 +58,9 @@ class TrainerStep:
             runner.begin(late=True)
         chosen = training.optimizers if optimizer is None else (self._find(optimizer),)
         reading = runner.check_unmade_update(
-            self._parameters_of(chosen), state.losses if losses is None else losses, chosen[0], grad_norm
+            training.parameters_of(chosen), state.losses if losses is None else losses, chosen[0], grad_norm
         )
-        makes_update = reading.trip is None or runner.resolve(reading.trip)
+        makes_update = runner.decide(reading)
         for one in chosen:
             state.decisions[id(one)] = makes_update
         return Decision(makes_update, reading.trip, self._diagnosis_of(reading.trip))
@@ -72,17 +71,6 @@ class TrainerStep:
             raise UsageError(f"check: this {type(optimizer).__name__} is not one of the guard's optimizers")
         return found
 
-    def _parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
-        training = self._runner.training
-        if len(optimizers) == len(training.optimizers):
-            return training.parameters
-        wanted = {training.optimizers.index(optimizer) for optimizer in optimizers}
-        return [parameter for parameter in training.parameters if parameter.optimizer in wanted]
-
     def _diagnosis_of(self, trip: Trip | None) -> Any:
         found = self._state.diagnosis
         return found if trip is not None and found is not None and found.step == trip.step else None
-
-    def finished(self) -> None:
-        """Check what is still unchecked when training ends."""
-        self._runner.check_last_update()

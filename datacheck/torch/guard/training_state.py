@@ -16,8 +16,6 @@ from datacheck.torch.guard.names import NamedParameter, named_parameters
 from datacheck.torch.guard.update_monitor import StateMonitor
 from datacheck.torch.replay_state import StepBuffers, StepRandomState
 
-__all__ = ["Stateful", "Training"]
-
 
 class Stateful(Protocol):
     """A scheduler, or anything else whose state can be restored."""
@@ -85,6 +83,13 @@ class Training:
         if not self._groups:
             self.refresh()
         return self._parameters
+
+    def parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
+        """Those of some of the optimizers."""
+        if len(optimizers) == len(self.optimizers):
+            return self.parameters
+        indices = {self.optimizers.index(optimizer) for optimizer in optimizers}
+        return [parameter for parameter in self.parameters if parameter.optimizer in indices]
 
     def refresh(self) -> None:
         """Find the parameters again if a parameter group was added or changed; called once a step."""

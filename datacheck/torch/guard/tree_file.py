@@ -25,8 +25,6 @@ from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain
 from datacheck.torch._compat import sparse_parts
 
-__all__ = ["read_tree", "write_tree"]
-
 TREE_FILE = "tree.json"
 TENSOR_FILE = "tensors.safetensors"
 MAX_DEPTH = 64

@@ -9,7 +9,8 @@ from datacheck.findings import Finding
 from datacheck.torch.guard.history import Spike
 from datacheck.torch.guard.update_monitor import BadTensor
 
-__all__ = ["Signals", "Trip"]
+#: What a guard trips at by itself.
+_CODES = frozenset({"DC450", "DC451", "DC452", "DC453", "DC454", "DC455", "DC456"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,16 @@ class Trip:
     """An anomaly in a step: what a guard found, before it acts.
 
     Attributes:
-        code: DC450 to DC456.
+        code: DC450 to DC456; of a batch that breaks the schema, the code of the rule.
         signals: the numbers of the step.
         detail: what was found, in words.
         bad: the non-finite gradients or, after an update, the non-finite parameters, buffers and optimizer states.
         spike: how far out a finite value was; None if something is non-finite.
         ranks: the ranks that found it themselves, if several train together.
         layers: with ``watch="layers"``, the modules with a non-finite output, in order.
+        is_gated: whether the update was left out on the device, which is known one step later.
+        was_made: whether the update was made although the loss was non-finite, since that was known one step later.
+        finding: what breaks the schema in a batch of a step that is finite; its code is then the trip's.
     """
 
     code: str
@@ -54,6 +58,9 @@ class Trip:
     spike: Spike | None = None
     ranks: tuple[int, ...] = ()
     layers: tuple[str, ...] = field(default=())
+    finding: Finding | None = None
+    is_gated: bool = False
+    was_made: bool = False
 
     @property
     def step(self) -> int:
@@ -63,6 +70,11 @@ class Trip:
     def is_spike(self) -> bool:
         """Whether everything is finite, only unusually large, so that the update does no lasting harm."""
         return self.spike is not None
+
+    @property
+    def breaks_schema(self) -> bool:
+        """Whether the step is finite, and a batch of it breaks the schema."""
+        return self.code not in _CODES
 
     @property
     def is_known(self) -> bool:
@@ -76,6 +88,8 @@ class Trip:
 
     def to_finding(self) -> Finding:
         """The trip as a finding for reports."""
+        if self.finding is not None:
+            return self.finding
         first = self.bad[0] if self.bad else None
         return Finding(
             self.code,

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from datacheck.torch._compat import buffers_of, children_of, parameters_of
 
-__all__ = ["unsharded_copy"]
-
 #: The most bytes of weights to gather for a replay: 4 GiB.
 MAX_BYTES = 4 << 30
 

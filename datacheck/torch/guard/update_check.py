@@ -17,8 +17,6 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Signals, Trip
 from datacheck.torch.guard.update_monitor import UpdateSample
 
-__all__ = ["UpdateCheck"]
-
 #: The first updates are all checked: a bad epsilon or initial value shows there.
 EARLY_UPDATES = 10
 
@@ -33,6 +31,8 @@ class UpdateCheck:
         self._num_updates = 0
         self._sampled: Sequence[NamedParameter] = ()
         self._sample: UpdateSample | None = None
+        #: Whether the next check reads what an update left behind even in host memory.
+        self.reads_late = False
         #: What the next check has yet to read.
         self.unread = UnreadUpdate()
 
@@ -61,7 +61,7 @@ class UpdateCheck:
             return None
         total, norm = training.state.measure()
         self.unread.state = (step, total, norm)
-        if norm is not None or training.rank_group is not None:
+        if self.reads_late or norm is not None or training.rank_group is not None:
             return None
         return self.read_late()
 

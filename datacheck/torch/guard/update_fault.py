@@ -14,13 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datacheck.text import count
 from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis
-from datacheck.torch.diagnosis.dynamics import Divergence
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
 from datacheck.torch.diagnosis.update_replay import explain_own_update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.update_monitor import BadTensor
-
-__all__ = ["explain_update"]
 
 #: A learning rate above this suits no optimizer.
 LARGE_RATE = 10.0
@@ -30,7 +27,7 @@ def explain_update(
     bad: Sequence[BadTensor],
     parameters: Sequence[NamedParameter],
     optimizers: Sequence[Optimizer],
-    verdict: Divergence | None,
+    verdict: Diagnosis | None,
     step: int,
 ) -> Diagnosis:
     """The diagnosis of tensors that became non-finite in an update."""
@@ -48,7 +45,7 @@ def explain_update(
     else:
         found, _, op = own
         cause, remedy = found.cause, ADVICE.get(found.cause, "")
-        reason = f"made again from the same gradients, {found.explanation}, in {op}"
+        reason = f"repeated with the same gradients, {found.explanation}, in {op}"
     name = type(optimizer).__name__
     kind = "parameter" if first.kind == "parameter" else "optimizer state"
     explanation = (
@@ -74,7 +71,7 @@ def explain_update(
 
 
 def _judge(
-    optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: Divergence | None
+    optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: Diagnosis | None
 ) -> tuple[str, str, str]:
     rate, epsilon = _number(group.get("lr")), _number(group.get("eps"))
     if epsilon is not None and float(torch.tensor(epsilon, dtype=_dtype(optimizer, parameter))) == 0.0:
@@ -140,7 +137,7 @@ def _number(value: Any) -> float | None:
 
 
 def _dtype(optimizer: Optimizer, parameter: Tensor) -> torch.dtype:
-    """The dtype of the denominator, which is that of the second moment."""
+    """The dtype of the denominator: the dtype of the second moment."""
     for key in ("exp_avg_sq", "square_avg", "sum"):
         moment = optimizer.state.get(parameter, {}).get(key)
         if isinstance(moment, Tensor) and moment.dtype.is_floating_point:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,11 @@ from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 from datacheck.torch.values import can_be_nonfinite, count_nonfinite, plain_tensor
 
-__all__ = ["BadTensor", "StateMonitor", "UpdateSample"]
-
-#: An update is measured on so many values of so many parameters, in runs of a cache line: 128 KiB of copies at most.
+#: An update is measured on a sample of values of the largest parameters, in runs of a cache line: 128 KiB of copies at most.
 SAMPLED_PARAMETERS = 16
 SAMPLED_VALUES = 1024
 RUN_LENGTH = 16
-#: The weights' own norm, which changes slowly, is measured once in so many updates, and where one moved them by a tenth.
+#: The weights' own norm changes slowly: it is measured once in so many updates, and where one moved them by a tenth.
 WEIGHT_STEPS = 10
 SMALL_MOVE = 0.01
 
@@ -30,16 +28,13 @@ _VDOT = np.vdot
 _NOTHING: dict[str, Any] = {}
 
 
-class BadTensor:
+class BadTensor(NamedTuple):
     """A non-finite tensor: its kind (``gradient``, ``parameter``, ``buffer`` or ``optimizer``), name and counts."""
 
-    __slots__ = ("kind", "name", "num_bad", "num_values")
-
-    def __init__(self, kind: str, name: str, num_bad: int, num_values: int) -> None:
-        self.kind = kind
-        self.name = name
-        self.num_bad = num_bad
-        self.num_values = num_values
+    kind: str
+    name: str
+    num_bad: int
+    num_values: int
 
 
 class StateMonitor:

@@ -8,10 +8,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["is_flat_sharded", "optimizer_groups", "plain_model", "plain_optimizers"]
-
-#: Attributes under which wrappers keep the optimizer that makes the update: of Accelerate, Lightning and Fabric, fastai.
-_INNER = ("optimizer", "_optimizer", "opt")
+#: Attributes under which wrappers keep the optimizer that makes the update: of Accelerate, Lightning and Fabric, fastai,
+#: and of sharpness-aware minimization (SAM).
+_INNER = ("optimizer", "_optimizer", "opt", "base_optimizer", "base")
 #: The same for a list of optimizers, as in torchtitan's containers.
 _INNER_LISTS = ("optimizers",)
 MAX_DEPTH = 8
@@ -20,13 +19,13 @@ MAX_DEPTH = 8
 def plain_optimizers(given: Any) -> list[Any]:
     """Every optimizer of an optimizer, a wrapper, a container, or a collection of these, in order and each once.
 
-    What is none of them is returned as it is.
+    Anything else is returned as it is.
     """
     return list({id(optimizer): optimizer for optimizer in _unwrap(given, 0)}.values())
 
 
 def optimizer_groups(given: Any) -> list[tuple[Any, ...]]:
-    """The same, with those of one container together: they share a loss and step together."""
+    """The same, grouped by container: they share a loss and step together."""
     several = _inner(given)
     if several is not None and len(several) > 1:
         return [tuple(plain_optimizers(several))]
@@ -61,14 +60,22 @@ def _inner(given: Any) -> list[Optimizer] | None:
 
 
 def _is_delegated(outer: Any, inner: Optimizer) -> bool:
-    """Whether a wrapper has no state of its own: one such as Lookahead, which changes weights itself, is not unwrapped."""
-    if not isinstance(outer, Optimizer):
+    """Whether a wrapper has no state of its own: one such as Lookahead, which changes weights itself, is not unwrapped.
+
+    SAM moves the weights there and back between two backward passes: its own ``step`` may never be called.
+    """
+    if not isinstance(outer, Optimizer) or steps_twice(outer):
         return True
     return outer.state is inner.state and outer.param_groups is inner.param_groups
 
 
+def steps_twice(optimizer: Any) -> bool:
+    """Whether an optimizer updates in two steps, with a backward pass before each: SAM and those after it."""
+    return hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step")
+
+
 def is_flat_sharded(module: nn.Module) -> bool:
-    """Whether a module is FSDP's first version, of which torch is not asked, since its import is slow."""
+    """Whether a module is FSDP's first version, found by name, since importing it is slow."""
     return any(
         kind.__name__ == "FullyShardedDataParallel" and kind.__module__.startswith("torch.distributed.fsdp")
         for kind in type(module).__mro__

@@ -9,8 +9,6 @@ from datacheck.torch.guard.guard import Guard
 from datacheck.torch.integrations.clipping import check_before
 from datacheck.torch.integrations.options import check_options
 
-__all__ = ["guard"]
-
 
 def guard(accelerator: Any, model: Any, optimizer: Any, **options: Any) -> Guard:
     """Guard a training loop of Accelerate, after ``accelerator.prepare``::
@@ -19,7 +17,7 @@ def guard(accelerator: Any, model: Any, optimizer: Any, **options: Any) -> Guard
         with datacheck.accelerate.guard(accelerator, model, optimizer, on_trip="skip"):
             ...                                   # the loop, as it is
 
-    The step is checked before ``accelerator.clip_grad_norm_`` and ``clip_grad_value_``, once its micro-batches are all there.
+    The step is checked before ``accelerator.clip_grad_norm_`` and ``clip_grad_value_``, once all its micro-batches have run.
     ``accelerator.save_state`` saves the state of the guard, and ``load_state`` restores it.
 
     Args:
@@ -35,10 +33,7 @@ def guard(accelerator: Any, model: Any, optimizer: Any, **options: Any) -> Guard
         raise UsageError(f"datacheck.accelerate.guard: expected an Accelerator, got {type(accelerator).__name__}")
     schedulers = [getattr(one, "scheduler", one) for one in getattr(accelerator, "_schedulers", ())]
     made = Guard(
-        model,
-        optimizer,
-        scaler=getattr(accelerator, "scaler", None),
-        **{"scheduler": schedulers or None, **options},
+        model, optimizer, scaler=getattr(accelerator, "scaler", None), **{"scheduler": schedulers or None, **options}
     )
 
     def check() -> bool:

@@ -1,4 +1,4 @@
-"""Checking gradients before a trainer clips them: what is clipped by a NaN norm is NaN everywhere."""
+"""Methods of a trainer's objects, with a check of the guard before them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import Any
 
 from datacheck.torch.guard.guard import Guard
 
-__all__ = ["check_before"]
-
 
 def check_before(
     guard: Guard, owner: Any, check: Callable[[], bool], *names: str, if_refused: Mapping[str, Any] | None = None
 ) -> None:
     """Call ``check`` before each call of these methods of one object, until ``guard`` is removed.
 
-    ``if_refused`` are arguments for the method where ``check`` says that the update must not be made.
+    Gradients are checked before a trainer clips them, since clipping by a NaN norm makes everything NaN. ``if_refused``
+    are arguments for the method where ``check`` says that the update must not be made.
     """
+
+    def check_and_call(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs) if check() else method(*args, **{**kwargs, **(if_refused or {})})
+
     for name in names:
-        _wrap(guard, owner, check, name, if_refused or {})
+        guard.on_remove(wrap_method(owner, name, check_and_call))
 
 
-def _wrap(guard: Guard, owner: Any, check: Callable[[], bool], name: str, if_refused: Mapping[str, Any]) -> None:
-    method = getattr(owner, name)
-    own = vars(owner).get(name)
+def wrap_method(owner: Any, name: str, wrapper: Callable[..., Any]) -> Callable[[], None]:
+    """Let a method of one object be ``wrapper(method, *args, **kwargs)``; returns what undoes it."""
+    method, own = getattr(owner, name), vars(owner).get(name)
 
     @wraps(method)
-    def check_and_call(*args: Any, **kwargs: Any) -> Any:
-        return method(*args, **kwargs) if check() else method(*args, **{**kwargs, **if_refused})
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(method, *args, **kwargs)
 
     def put_back() -> None:
         if own is None:
@@ -36,5 +39,5 @@ def _wrap(guard: Guard, owner: Any, check: Callable[[], bool], name: str, if_ref
         else:
             setattr(owner, name, own)
 
-    setattr(owner, name, check_and_call)
-    guard.on_remove(put_back)
+    setattr(owner, name, call)
+    return put_back

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from datacheck.errors import UsageError
-from datacheck.torch.guard.guard import Guard
-from datacheck.torch.guard.log import GuardReport
-from datacheck.torch.integrations.datasets import safe_datasets_in
-from datacheck.torch.integrations.options import check_options, with_defaults
+from datacheck.torch.integrations.callback import GuardHolder
 
 if TYPE_CHECKING:
 
@@ -33,7 +29,7 @@ else:
 __all__ = ["GuardCallback"]
 
 
-class GuardCallback(Callback):
+class GuardCallback(GuardHolder, Callback):
     """Guards the training of a Composer ``Trainer``::
 
         trainer = Trainer(model, train_dataloader, callbacks=[GuardCallback(on_trip="skip")])
@@ -49,41 +45,18 @@ class GuardCallback(Callback):
     """
 
     def __init__(self, **options: Any) -> None:
-        check_options(options)
-        self._options = options
-        self._guard: Guard | None = None
-        self._state: Mapping[str, Any] | None = None
-        self._losses: list[Tensor] = []
-
-    @property
-    def guard(self) -> Guard:
-        """The guard, which exists from when training starts. Raises :class:`~datacheck.errors.UsageError` before."""
-        if self._guard is None:
-            raise UsageError("GuardCallback: there is a guard only once training has started")
-        return self._guard
-
-    def report(self) -> GuardReport:
-        """Every anomaly and every action of this run."""
-        return self.guard.report()
+        self._prepare(options)
 
     def fit_start(self, state: Any, logger: Any) -> None:
-        if self._guard is not None:
-            self._guard.remove()
         scaler = state.scaler if state.scaler is not None and state.scaler.is_enabled() else None
-        options = with_defaults(self._options, step_name="time/batch")
-        self._guard = Guard(
-            state.model, state.optimizers, scaler=scaler, scheduler=list(state.schedulers) or None, **options
-        )
-        if self._state:
-            self._guard.load_state_dict(self._state)
-        self._losses.clear()
+        schedulers = list(state.schedulers)
+        self._start(state.model, state.optimizers, scaler=scaler, scheduler=schedulers, step_name="time/batch")
         state.algorithms[:] = [one for one in state.algorithms if not isinstance(one, _CheckFirst)]
         # After an event, the last algorithm is the first to run.
         state.algorithms.append(_CheckFirst(self))
 
     def epoch_start(self, state: Any, logger: Any) -> None:
-        for dataset in safe_datasets_in(state.train_dataloader):
-            dataset.set_epoch(int(state.timestamp.epoch.value))
+        self._set_epoch(state.train_dataloader, int(state.timestamp.epoch.value))
 
     def before_forward(self, state: Any, logger: Any) -> None:
         self.guard.begin(state.batch, _Replay(state), step=int(state.timestamp.batch.value))
@@ -93,8 +66,7 @@ class GuardCallback(Callback):
 
     def check(self) -> None:
         """Check the step, before an algorithm clips its gradients."""
-        losses, self._losses = self._losses, []
-        self.guard.check(losses or None)
+        self.guard.check(self._take_losses())
 
     def fit_end(self, state: Any, logger: Any) -> None:
         self.guard.finished()
@@ -103,15 +75,9 @@ class GuardCallback(Callback):
         if self._guard is not None:
             self._guard.remove()
 
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._guard is None else self._guard.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._state = state or None
-
 
 class _Replay:
-    """The forward pass and the loss of a Composer model once more, under the trainer's precision."""
+    """The forward pass and the loss of a Composer model again, under the trainer's precision."""
 
     def __init__(self, state: Any) -> None:
         self._state = state

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datacheck.errors import UsageError
-from datacheck.torch.guard.guard import Guard
-from datacheck.torch.guard.log import GuardReport
 from datacheck.torch.guard.wrappers import plain_optimizers
-from datacheck.torch.integrations.datasets import safe_datasets_in
-from datacheck.torch.integrations.options import check_options
+from datacheck.torch.integrations.callback import GuardHolder
 
 if TYPE_CHECKING:
 
@@ -33,7 +29,7 @@ else:
 __all__ = ["GuardCallback"]
 
 
-class GuardCallback(Callback):
+class GuardCallback(GuardHolder, Callback):
     """Guards the training of a fastai ``Learner``::
 
         learn = Learner(dls, model, loss_func=..., cbs=[GuardCallback(on_trip="skip")])
@@ -55,39 +51,19 @@ class GuardCallback(Callback):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        check_options(options, "scheduler")
-        self._options = options
-        self._guard: Guard | None = None
-        self._stand_in: _StandIn | None = None
-        self._losses: list[Tensor] = []
-
-    @property
-    def guard(self) -> Guard:
-        """The guard, which exists from when training starts. Raises :class:`~datacheck.errors.UsageError` before."""
-        if self._guard is None:
-            raise UsageError("GuardCallback: there is a guard only once training has started")
-        return self._guard
-
-    def report(self) -> GuardReport:
-        """Every anomaly and every action of the last ``fit``."""
-        return self.guard.report()
+        self._prepare(options, "scheduler")
+        self._proxy: _ProxyOptimizer | None = None
 
     def before_fit(self) -> None:
         learn = self.learn
-        if self._guard is not None:
-            # The last fit ended by an error, of which fastai tells no callback.
-            self._guard.remove()
         optimizer: Any = learn.opt
-        self._stand_in = None
+        self._proxy = None
         if not all(isinstance(one, Optimizer) for one in plain_optimizers(optimizer)):
-            optimizer = self._stand_in = _StandIn(learn.opt)
-        scaler = getattr(learn, "scaler", None)
-        self._guard = Guard(learn.model, optimizer, scaler=scaler, **self._options)
-        self._losses.clear()
+            optimizer = self._proxy = _ProxyOptimizer(learn.opt)
+        self._start(learn.model, optimizer, scaler=getattr(learn, "scaler", None))
 
     def before_epoch(self) -> None:
-        for dataset in safe_datasets_in(self.learn.dls.train):
-            dataset.set_epoch(int(self.learn.epoch))
+        self._set_epoch(self.learn.dls.train, int(self.learn.epoch))
 
     def before_batch(self) -> None:
         learn = self.learn
@@ -97,27 +73,26 @@ class GuardCallback(Callback):
         self._losses.append(self.learn.loss.detach())
 
     def before_step(self) -> None:
-        losses, self._losses = self._losses, []
-        if self.guard.check(losses or None):
+        if self.guard.check(self._take_losses()):
             return
         recorder = getattr(self.learn, "recorder", None)
         running = getattr(recorder, "smooth_loss", None)
         if running is not None and running.count:
             self.learn.loss = torch.full_like(self.learn.loss, float(running.value))
-        if self._stand_in is not None:
-            self._stand_in.step()
+        if self._proxy is not None:
+            self._proxy.step()
             raise CancelStepException
         # An optimizer of torch is held by the guard, and a scaler sees a step.
 
     def after_step(self) -> None:
-        if self._stand_in is not None and self.guard.awaits_update:
-            self._stand_in.step()
+        if self._proxy is not None and self.guard.awaits_update:
+            self._proxy.step()
 
     def after_fit(self) -> None:
         self.guard.finished()
 
 
-class _StandIn(Optimizer):
+class _ProxyOptimizer(Optimizer):
     """An optimizer of torch that shows the guard the parameters and the state of one of fastai. Its step does nothing."""
 
     def __init__(self, optimizer: Any) -> None:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from datacheck.errors import UsageError
 from datacheck.torch.guard.guard import Guard
-from datacheck.torch.guard.log import GuardReport
+from datacheck.torch.integrations.callback import GuardHolder
 from datacheck.torch.integrations.clipping import check_before
-from datacheck.torch.integrations.datasets import safe_datasets_in
-from datacheck.torch.integrations.options import check_options, with_defaults
+from datacheck.torch.integrations.options import check_options
 from datacheck.torch.integrations.replay import attributes_kept, replaced
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ else:
 __all__ = ["GuardCallback", "guard"]
 
 
-class GuardCallback(Callback):
+class GuardCallback(GuardHolder, Callback):
     """Guards the training of a Lightning ``Trainer``::
 
         trainer = Trainer(callbacks=[GuardCallback(on_trip="skip")])
@@ -51,44 +49,24 @@ class GuardCallback(Callback):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        check_options(options)
-        self._options = options
-        self._guard: Guard | None = None
-        self._state: dict[str, Any] | None = None
-        #: The losses since the last update, as the training step returned them.
-        self._losses: list[Tensor] = []
+        self._prepare(options)
         self._metrics: list[tuple[Any, dict[str, Any]]] = []
-        self._report: GuardReport | None = None
-
-    @property
-    def guard(self) -> Guard:
-        """The guard, which exists while the trainer trains. Raises :class:`~datacheck.errors.UsageError` before."""
-        if self._guard is None:
-            raise UsageError("GuardCallback: there is a guard only once training has started")
-        return self._guard
-
-    def report(self) -> GuardReport:
-        """Every anomaly and every action of this run."""
-        return self.guard.report()
 
     # What Lightning calls, in this order.
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
-        self._guard = Guard(
+        self._start(
             trainer.strategy.model,
             trainer.optimizers,
             scaler=getattr(trainer.precision_plugin, "scaler", None),
-            scheduler=schedulers or None,
-            **with_defaults(self._options, log=trainer.loggers, step_name="trainer/global_step"),
+            scheduler=schedulers,
+            log=trainer.loggers,
+            step_name="trainer/global_step",
         )
-        if self._state is not None:
-            self._guard.load_state_dict(self._state)
-        self._losses.clear()
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        for dataset in safe_datasets_in(trainer.train_dataloader):
-            dataset.set_epoch(trainer.current_epoch)
+        self._set_epoch(trainer.train_dataloader, trainer.current_epoch)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self._metrics = _metrics_of(trainer)
@@ -108,9 +86,8 @@ class GuardCallback(Callback):
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         if self.guard.is_replaying:
             return
-        losses, self._losses = self._losses, []
         several = len(trainer.optimizers) > 1
-        decision = self.guard.check(losses or None, optimizer=_plain(optimizer) if several else None)
+        decision = self.guard.check(self._take_losses(), optimizer=_plain(optimizer) if several else None)
         if not decision:
             _restore_metrics(trainer, self._metrics)
 
@@ -121,15 +98,9 @@ class GuardCallback(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.guard.finished()
 
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._guard is None else self._guard.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._state = state_dict or None
-
 
 class _Replay:
-    """``training_step`` once more, under the trainer's precision, without logging."""
+    """``training_step`` again, under the trainer's precision, without logging."""
 
     def __init__(self, trainer: Any, batch_idx: int) -> None:
         self._trainer = trainer

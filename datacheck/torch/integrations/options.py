@@ -12,16 +12,14 @@ from datacheck.torch.guard.actions import read_actions
 from datacheck.torch.guard.config import GuardConfig
 from datacheck.torch.guard.guard import Guard
 
-__all__ = ["check_options", "with_defaults"]
-
 #: What a trainer knows better than its user could say.
 _KNOWN_BY_TRAINER = {
     "accumulation_steps": "the trainer accumulates",
     "max_grad_norm": "the trainer clips",
-    "model": "it is the trainer's",
-    "optimizer": "it is the trainer's",
-    "scaler": "it is the trainer's",
-    "scheduler": "it is the trainer's",
+    "model": "the trainer has it",
+    "optimizer": "the trainer has it",
+    "scaler": "the trainer has it",
+    "scheduler": "the trainer has it",
 }
 
 
@@ -39,8 +37,3 @@ def check_options(options: Mapping[str, Any], *allowed: str) -> None:
     names = {field.name for field in fields(GuardConfig)}
     config = GuardConfig(**{name: value for name, value in options.items() if name in names})
     read_actions(options.get("on_trip", "raise"), config.max_skips)
-
-
-def with_defaults(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
-    """The options, and what the trainer adds to them where the user said nothing."""
-    return {**defaults, **options}

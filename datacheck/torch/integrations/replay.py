@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["attributes_kept", "replaced"]
-
 #: What torch keeps about a module, and restores itself.
 _OF_TORCH = frozenset(vars(nn.Module()))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from datacheck.errors import UsageError
 from datacheck.torch.guard.guard import Guard
 from datacheck.torch.guard.log import GuardReport
-from datacheck.torch.integrations.clipping import check_before
-from datacheck.torch.integrations.options import check_options, with_defaults
+from datacheck.torch.integrations.clipping import check_before, wrap_method
+from datacheck.torch.integrations.options import check_options
 from datacheck.torch.integrations.replay import attributes_kept, replaced
 from datacheck.torch.loader.collate import SafeCollate
 from datacheck.torch.loader.dataset import SafeDataset
@@ -35,7 +34,7 @@ else:
 
 __all__ = ["TrainerGuard", "guard"]
 
-#: Collectives of Accelerate with which trl gathers its metrics. A replay runs on one rank, and its metrics are thrown away.
+#: Collectives of Accelerate with which trl gathers its metrics. A replay runs on one rank, and its metrics are discarded.
 _COLLECTIVES = ("gather", "gather_for_metrics", "reduce", "pad_across_processes")
 
 
@@ -52,8 +51,8 @@ def guard(trainer: Any, *, safe_dataset: bool | Mapping[str, Any] = False, **opt
     Args:
         trainer: the trainer, before ``train``.
         safe_dataset: whether to wrap its training dataset in :class:`~datacheck.torch.SafeDataset` and its collator in
-            :class:`~datacheck.torch.SafeCollate`; or the options of that ``SafeDataset``. For trl, which accepts nothing but
-            a ``datasets.Dataset`` itself.
+            :class:`~datacheck.torch.SafeCollate`; or the options of that ``SafeDataset``. For trl, which accepts only a
+            ``datasets.Dataset`` itself.
         **options: those of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizer, scaler, scheduler,
             accumulation and clipping.
 
@@ -99,8 +98,8 @@ class TrainerGuard:
         self._memory = _Memory(self)
         for callback in (self._steps, self._memory):
             trainer.add_callback(callback)
-        self._methods = {"train": self._train, "compute_loss": self._compute_loss, "training_step": self._training_step}
-        self._originals = {name: _wrap(trainer, name, wrapper) for name, wrapper in self._methods.items()}
+        methods = {"train": self._train, "compute_loss": self._compute_loss, "training_step": self._training_step}
+        self._put_back = [wrap_method(trainer, name, wrapper) for name, wrapper in methods.items()]
 
     def report(self) -> GuardReport:
         """Every anomaly and every action. Raises :class:`~datacheck.errors.UsageError` before training has started."""
@@ -111,8 +110,8 @@ class TrainerGuard:
     def remove(self) -> None:
         """Remove the guard from the trainer."""
         self.end(None)
-        for name in self._methods:
-            vars(self._trainer).pop(name, None)
+        for put_back in self._put_back:
+            put_back()
         for callback in (self._steps, self._memory):
             self._trainer.remove_callback(callback)
 
@@ -135,7 +134,7 @@ class TrainerGuard:
             trainer.optimizer,
             scaler=getattr(trainer.accelerator, "scaler", None),
             scheduler=trainer.lr_scheduler,
-            **with_defaults(self._options, step_name="train/global_step"),
+            **{"step_name": "train/global_step", **self._options},
         )
         self.guard = made
         if saved:
@@ -173,7 +172,7 @@ class TrainerGuard:
 
 
 class _Replay:
-    """``compute_loss`` once more, on this rank alone, without entries in the trainer's metrics."""
+    """``compute_loss`` again, on this rank only, without entries in the trainer's metrics."""
 
     def __init__(self, trainer: Any, compute_loss: Callable[..., Any], args: Any, kwargs: Any) -> None:
         self._trainer = trainer
@@ -184,32 +183,21 @@ class _Replay:
     def __call__(self, model: nn.Module, inputs: Any) -> Tensor:
         trainer = self._trainer
         inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
-        with _alone(trainer.accelerator), attributes_kept([trainer]), trainer.compute_loss_context_manager():
+        with _on_one_rank(trainer.accelerator), attributes_kept([trainer]), trainer.compute_loss_context_manager():
             result = self._compute_loss(model, inputs, *self._args, **self._kwargs)
         return result[0] if isinstance(result, tuple) else result  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _alone(accelerator: Any) -> Iterator[None]:
+def _on_one_rank(accelerator: Any) -> Iterator[None]:
     with ExitStack() as stack:
         if accelerator.num_processes > 1:
-            stack.enter_context(replaced(accelerator, **dict.fromkeys(_COLLECTIVES, _itself)))
+            stack.enter_context(replaced(accelerator, **dict.fromkeys(_COLLECTIVES, _identity)))
         yield
 
 
-def _itself(value: Any, *_args: Any, **_kwargs: Any) -> Any:
+def _identity(value: Any, *_args: Any, **_kwargs: Any) -> Any:
     return value
-
-
-def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> Any:
-    original = getattr(owner, name)
-
-    @wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(original, *args, **kwargs)
-
-    setattr(owner, name, call)
-    return original
 
 
 def _drop_nonfinite(metrics: Any) -> None:

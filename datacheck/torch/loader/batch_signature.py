@@ -1,13 +1,14 @@
 """Recognize a batch by all that is in it: a digest of the values of each tensor and array, and of everything else.
 
 A batch is another one as soon as one value differs. A copy in a narrower dtype has other bytes, so the values, up to
-``NUM_SAMPLED`` of a tensor, are digested once more in each dtype that a batch may be cast to.
+``NUM_SAMPLED`` of a tensor, are digested again in each dtype that a batch may be cast to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ import torch
 
 from datacheck.leaves import IntArray
 from datacheck.torch.structure import walk
-
-__all__ = ["BatchSignature", "LeafSignature", "SearchedLeaf", "is_found_in", "leaves_of", "signature_of"]
+from datacheck.torch.values import dtype_name
 
 Array = np.ndarray[Any, Any]
 
@@ -96,24 +96,18 @@ class SearchedLeaf:
 
     def __init__(self, leaf: Any) -> None:
         self.shape = tuple(leaf.shape)
-        self.dtype = str(leaf.dtype).removeprefix("torch.")
+        self.dtype = dtype_name(leaf.dtype)
         self._leaf = leaf
-        self._digest: int | None = None
-        self._is_read = False
-        self._sampled: torch.Tensor | None = None
 
-    @property
+    @cached_property
     def digest(self) -> int | None:
         """The digest of the values; None for tensors that cannot be read, such as sparse ones."""
-        if not self._is_read:
-            self._is_read = True
-            octets = _octets(self._leaf)
-            self._digest = None if octets is None else _digest(octets)
-        return self._digest
+        octets = _octets(self._leaf)
+        return None if octets is None else _digest(octets)
 
     def casts(self) -> tuple[int, ...]:
         """The digests of the values in each dtype that the batch may be cast to."""
-        values = self._sample()
+        values = self._values
         return () if values is None else tuple(_digest_as(values, dtype) for dtype in _CASTS)
 
     def matches(self, signature: LeafSignature | None) -> bool:
@@ -122,7 +116,7 @@ class SearchedLeaf:
             return False
         if signature.dtype == self.dtype:
             return signature.digest == self.digest
-        values = self._sample() if signature.casts else None
+        values = self._values if signature.casts else None
         if values is None:
             return False
         dtype = values.dtype if values.is_floating_point() else torch.float64
@@ -141,10 +135,9 @@ class SearchedLeaf:
         parts = np.split(values.to(torch.float64).numpy()[order], starts)
         return all(len(np.unique(part)) >= LEAST_DISTINCT for part in parts)
 
-    def _sample(self) -> torch.Tensor | None:
-        if self._sampled is None:
-            self._sampled = _sample(self._leaf)
-        return self._sampled
+    @cached_property
+    def _values(self) -> torch.Tensor | None:
+        return _sample(self._leaf)
 
 
 def is_found_in(leaves: Iterable[SearchedLeaf], signatures: Sequence[LeafSignature | None]) -> bool:

@@ -15,8 +15,6 @@ import torch
 from datacheck.torch.loader.path_screens import PathScreens, TypedScreen
 from datacheck.torch.loader.screens import NumberScreen, Screen, always
 
-__all__ = ["columns_are_clean"]
-
 #: Larger arrays are screened alone: joining them would cost more than it saves.
 LARGE = 4096
 #: Fewer samples are screened one by one.

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from datacheck.errors import UsageError
-from datacheck.schema.loading import SchemaLike, load_schema
-from datacheck.torch.loader.arguments import check_cleaning, check_dataset, check_pool, is_stream
-from datacheck.torch.loader.batched import has_batched_path
-from datacheck.torch.loader.config import OnBad, SafeConfig, parse_policies
+from datacheck.schema.loading import SchemaLike
+from datacheck.storage.documents import load_schema
+from datacheck.torch.loader.config import (
+    OnBad,
+    SafeConfig,
+    check_cleaning,
+    check_dataset,
+    check_pool,
+    is_stream,
+    parse_policies,
+)
 from datacheck.torch.loader.index_complement import IndexComplement
-from datacheck.torch.loader.indexed import IndexedSamples
+from datacheck.torch.loader.indexed import IndexedSamples, has_batched_path
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.repair import build_repairer, schema_reference
 from datacheck.torch.loader.report import DatasetReport
@@ -23,9 +30,9 @@ from datacheck.torch.loader.stream import SafeIterator
 from datacheck.torch.loader.tracker import BadSampleTracker
 
 if TYPE_CHECKING:
-    from datacheck.torch.loader.repair import CleaningLike, StatisticsLike
+    from datacheck.cleaning.fit.statistics import StatisticsLike
+    from datacheck.torch.loader.repair import CleaningLike
 
-__all__ = ["SafeDataset", "SafeIterableDataset"]
 
 T = TypeVar("T")
 S = TypeVar("S", covariant=True)
@@ -169,15 +176,17 @@ class SafeDataset(IndexedSamples[T]):
         inner = getattr(self.dataset, "set_epoch", None)
         if callable(inner):
             inner(epoch)
-        self.synchronize()
+        self._tracker.synchronize()
 
     def synchronize(self) -> None:
         """Collect what workers found, share it among ranks, save it, and compare it to ``max_bad_fraction``.
 
-        Under ``torch.distributed``, this is where too many bad samples raise: on every rank at once, by the sum of the
-        counts. A ``DistributedSampler`` of this dataset calls it when it starts an epoch, and so does :meth:`set_epoch`. Call
-        it yourself at the same point on all ranks, for it waits for them: with other samplers, and in a run of one epoch.
+        Under ``torch.distributed`` it raises on every rank at once, by the sum of the counts. A ``DataLoader`` with a
+        ``DistributedSampler`` of this dataset calls it when an epoch starts and ends, and :meth:`set_epoch` does. With other
+        samplers, call it yourself at the same points on all ranks, since it waits for them: once before the first epoch, and
+        at regular intervals. Where neither happens, a rank that has too many bad samples of its own raises alone.
         """
+        self._tracker.recorder.event_log.is_compared = True
         self._tracker.synchronize()
 
     def report(self) -> DatasetReport:

@@ -7,7 +7,6 @@ process. A new process reuses the files of one that ended, so there are never mo
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import os
@@ -21,15 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import OutputError
+from datacheck.storage.os_calls import lock_descriptor, lock_folder, open_descriptor, unlock_descriptor
 from datacheck.text import plain
 
-__all__ = ["COUNTERS", "LOADING", "NUM_LOADING", "SUFFIX", "EventLog", "event_logs_here", "read_log"]
-
 #: The counters, in their order on the page.
-COUNTERS = ("seen", "replaced", "skipped", "repaired", "retried", "unstable", "passing", "raised")
+COUNTERS = ("seen", "replaced", "skipped", "repaired", "retried", "unstable", "passing", "raised", "tolerated")
 
 _PAGE = 128
-_EPOCH, _VERSION = 0, 1
 #: What a process is loading: its first index plus 1 (0: nothing), and the number of samples.
 LOADING, NUM_LOADING = len(COUNTERS), len(COUNTERS) + 1
 #: Sorts before the logs of processes.
@@ -47,11 +44,31 @@ def event_logs_here() -> dict[str, EventLog]:
     return {str(folder): log for folder, log in sorted(_made_here.items())}
 
 
+class _Shared:
+    """A number on the control page: workers see it change."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __get__(self, log: EventLog, _: type | None = None) -> int:
+        return int(log.control[self._place])
+
+    def __set__(self, log: EventLog, value: int) -> None:
+        log.control[self._place] = value
+
+
 class EventLog:
     """The folder of one :class:`SafeDataset`, and this process's files in it. Pickled as a path.
 
     A temporary folder, or one ``beside`` a file, which survives if all processes are killed.
     """
+
+    #: The epoch that the main process set.
+    epoch = _Shared(0)
+    #: Increases with every record of any process.
+    version = _Shared(1)
+    #: Whether the ranks are known to compare their numbers, so that none of them need judge its own.
+    is_compared = _Shared(2)
 
     def __init__(self, beside: Path | None = None) -> None:
         try:
@@ -83,15 +100,13 @@ class EventLog:
 
     def _reset(self) -> None:
         self._pid = 0
-        self._offsets: dict[str, int] = {}
-        self.thread_lock = threading.RLock()
         self._folder_fd: _Descriptor | None = None
         self._control: memoryview | None = None
         self._start_part()
 
     def _start_part(self) -> None:
         """Forget locks and descriptors, which a fork must not share; the folder and the control page it can."""
-        self._offsets = {}
+        self._offsets: dict[str, int] = {}
         self.thread_lock = threading.RLock()
         self._control_fd: _Descriptor | None = None
         self._log_fd: _Descriptor | None = None
@@ -107,9 +122,8 @@ class EventLog:
             if self._folder_fd is None:
                 with suppress(FileExistsError):
                     self.folder.mkdir(parents=True)
-                self._folder_fd = _Descriptor(os.open(self.folder, os.O_RDONLY))
-                # Cleaners of temporary folders leave locked ones alone.
-                fcntl.flock(self._folder_fd.number, fcntl.LOCK_SH)
+                folder = lock_folder(self.folder)
+                self._folder_fd = None if folder is None else _Descriptor(folder)
             if self._control is None:
                 self._control = _map_page(self._open_page("control"))
             self._claim_slot()
@@ -120,10 +134,10 @@ class EventLog:
         """A file of the folder, which is created again if something deleted it."""
         path = self.folder / name
         try:
-            return _Descriptor(os.open(path, flags | os.O_CREAT, 0o600))
+            return _Descriptor(open_descriptor(path, flags | os.O_CREAT))
         except FileNotFoundError:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return _Descriptor(os.open(path, flags | os.O_CREAT, 0o600))
+            return _Descriptor(open_descriptor(path, flags | os.O_CREAT))
 
     def _open_page(self, name: str) -> _Descriptor:
         """A file of counters."""
@@ -167,20 +181,6 @@ class EventLog:
         assert self._control is not None
         return self._control
 
-    @property
-    def epoch(self) -> int:
-        """The epoch that the main process set; persistent workers see it change."""
-        return int(self.control[_EPOCH])
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.control[_EPOCH] = epoch
-
-    @property
-    def version(self) -> int:
-        """A number that increases with every record of any process."""
-        return int(self.control[_VERSION])
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock out all other processes and threads."""
@@ -188,11 +188,11 @@ class EventLog:
         with self.thread_lock:
             if self._control_fd is None:
                 self._control_fd = self._open_page("control")
-            fcntl.flock(self._control_fd.number, fcntl.LOCK_EX)
+            lock_descriptor(self._control_fd.number, waits=True)
             try:
                 yield
             finally:
-                fcntl.flock(self._control_fd.number, fcntl.LOCK_UN)
+                unlock_descriptor(self._control_fd.number)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append a record to this process's log, which counts as read. Requires :meth:`locked`."""
@@ -205,7 +205,7 @@ class EventLog:
         if written != len(line) + 1:
             raise OutputError(f"{plain(str(self.folder))}: cannot record a bad sample: the disk is full")
         self._offsets[self._log_name] = os.lseek(self._log_fd.number, 0, os.SEEK_CUR)
-        self.control[_VERSION] += 1
+        self.version += 1
 
     def write_known(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Share samples that were known to be bad before this run."""
@@ -213,21 +213,16 @@ class EventLog:
             lines = b"".join(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records)
             with (self.folder / _KNOWN).open("ab") as file:
                 file.write(lines)
-            self.control[_VERSION] += 1
+            self.version += 1
 
-    def read_new(self) -> Iterator[tuple[dict[str, Any], bool]]:
-        """The records that this process has not read yet, and whether each is of this run."""
+    def read(self, *, again: bool = False) -> Iterator[tuple[dict[str, Any], bool]]:
+        """The records that this process has not read yet (all of them ``again``), and whether each is of this run."""
         self.require_attached()
         for name in self._names(".jsonl"):
-            lines, self._offsets[name] = read_log(self.folder / name, self._offsets.get(name, 0))
+            lines, end = read_log(self.folder / name, 0 if again else self._offsets.get(name, 0))
+            if not again:
+                self._offsets[name] = end
             for record in lines:
-                yield record, name != _KNOWN
-
-    def read_all(self) -> Iterator[tuple[dict[str, Any], bool]]:
-        """All records, and whether each is of this run."""
-        self.require_attached()
-        for name in self._names(".jsonl"):
-            for record in read_log(self.folder / name, 0)[0]:
                 yield record, name != _KNOWN
 
     def _names(self, suffix: str) -> list[str]:
@@ -288,10 +283,16 @@ def _map_page(descriptor: _Descriptor) -> memoryview:
 def _try_lock(descriptor: _Descriptor) -> bool:
     """Lock a file for this process; False if another living process holds the lock."""
     try:
-        fcntl.flock(descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(descriptor.number)
     except BlockingIOError:
         return False
     return True
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether every process that used an event log has ended: each holds the lock of its counters. Raises ``OSError``."""
+    slots = (open_descriptor(path, os.O_RDWR) for path in sorted(folder.glob("slot-*.counts")))
+    return all(_try_lock(_Descriptor(slot)) for slot in slots)
 
 
 def _take_loading(counts: memoryview) -> tuple[int, int] | None:

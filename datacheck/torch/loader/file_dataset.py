@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,18 +18,22 @@ from torch.utils.data import Dataset, Subset
 
 from datacheck.batch import Batch, Column
 from datacheck.checks.missing import is_of_numbers
+from datacheck.checks.reading import reading_findings
 from datacheck.errors import UsageError
-from datacheck.findings import MAX_EXAMPLES
+from datacheck.findings import MAX_EXAMPLES, Finding, Severity, merge_findings
+from datacheck.formats import get_format
 from datacheck.leaves import FLOAT_FORMATS, Regular
+from datacheck.reports.text import render_finding
+from datacheck.schema.model import Schema
 from datacheck.sources import get_source
 from datacheck.sources.base import ReadOptions, RowsAre
+from datacheck.sources.discover import discover
+from datacheck.sources.indexes import check_indexes
 from datacheck.sources.media import decoder_of
 from datacheck.text import ordinal_list, plain
 from datacheck.torch.loader.errors import warn_at_caller
 from datacheck.torch.loader.provenance import SampleOrigin
 from datacheck.torch.loader.published import Part, parts_of_files, parts_of_output, parts_of_table
-
-__all__ = ["FileDataset", "numbers_of", "open_dataset"]
 
 Array = np.ndarray[Any, Any]
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -64,18 +69,37 @@ def open_dataset(
 
     Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``.
 
-    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. A
-    warning names each field of numbers with nulls: ``default_collate`` fails on them, and for a ``SafeDataset`` such
-    samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and ``SourceError``.
+    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. Warnings
+    name shards that an index or a name promises and that are absent (DC911), malformed lines, text among numbers, files
+    whose fields differ from those of the first, and numeric fields with nulls: ``default_collate`` fails on nulls, and for a
+    ``SafeDataset`` such samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and
+    ``SourceError``.
     """
     options = ReadOptions(columns=None if columns is None else tuple(columns), rows=rows)
     if isinstance(path, Mapping):
         parts = parts_of_table({field: os.fspath(file) for field, file in path.items()}, ReadOptions())
     elif isinstance(path, str | os.PathLike):
-        parts = parts_of_output(os.fspath(path), split, options) or parts_of_files([path], options)
+        published = parts_of_output(os.fspath(path), split, options)
+        if published is None and split is not None:
+            raise UsageError(f"{plain(os.fspath(path))}: is no output of 'datacheck run', so it has no split {split!r}")
+        parts = published or _open_files([path], options)
     else:
-        parts = parts_of_files(list(path), options)
+        parts = _open_files(list(path), options)
     return FileDataset(parts, None if columns is None else tuple(columns))
+
+
+def _open_files(paths: Sequence[PathLike], options: ReadOptions) -> list[Part]:
+    """The parts of files that no run published. Warns of shards that are missing or promised by no index."""
+    inputs = discover(paths, options)
+    parts = parts_of_files(inputs)
+    _warn_of(check_indexes(inputs))
+    return parts
+
+
+def _warn_of(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.severity is not Severity.INFO:
+            warn_at_caller(render_finding(finding))
 
 
 class FileDataset(Dataset[Any]):
@@ -87,7 +111,9 @@ class FileDataset(Dataset[Any]):
         self._starts = list(itertools.accumulate((part.num_rows for part in self.parts), initial=0))
         self._loaded: dict[int, _LoadedPart] = {}
         self._numbers: set[str] = set()
-        self._fields_with_nulls: set[str] = set()
+        self._dtypes: dict[str | None, str] | None = None
+        #: Files, differences and fields that were warned of.
+        self._reported: set[tuple[str, str]] = set()
 
     def is_number(self, path: str | None) -> bool:
         """Whether a field holds numbers or booleans in the files that were loaded."""
@@ -129,14 +155,35 @@ class FileDataset(Dataset[Any]):
             if self.parts[number].info.units[0].options.rows != "file":
                 self._loaded[number] = loaded
             self._numbers |= loaded.numbers
+            self._warn_of_faults(self.parts[number], loaded)
             for field, rows in loaded.nulls.items():
                 self._warn_of_nulls(self.parts[number], field, rows)
         return loaded
 
-    def _warn_of_nulls(self, part: Part, field: str, rows: Sequence[int]) -> None:
-        if field in self._fields_with_nulls:
+    def _warn_of_faults(self, part: Part, loaded: _LoadedPart) -> None:
+        """Warn once of what could not be read of a file, and of fields that are not those of the first file."""
+        if not self._is_first("file", part.info.uri):
             return
-        self._fields_with_nulls.add(field)
+        _warn_of(merge_findings(loaded.findings))
+        if not loaded.dtypes:
+            return
+        self._dtypes = self._dtypes or loaded.dtypes
+        others = "; ".join(islice(_differences(self._dtypes, loaded.dtypes), 3))
+        if others and self._is_first("difference", others):
+            warn_at_caller(
+                f"{plain(part.info.uri)} has {plain(others, 300)}, unlike {plain(self.parts[0].info.uri)}: a batch of"
+                " samples of both cannot be collated, or changes their dtypes; 'datacheck scan' compares all files"
+            )
+
+    def _is_first(self, kind: str, name: str) -> bool:
+        """Whether nothing was reported of this name before."""
+        known = len(self._reported)
+        self._reported.add((kind, name))
+        return len(self._reported) > known
+
+    def _warn_of_nulls(self, part: Part, field: str, rows: Sequence[int]) -> None:
+        if not self._is_first("field", field):
+            return
         where = f"{plain(part.info.uri)}, {ordinal_list('row', rows[:MAX_EXAMPLES], len(rows) > MAX_EXAMPLES)}"
         warn_at_caller(
             f"DC104 '{plain(field)}' is null in {len(rows):,} of {part.num_rows:,} rows ({where}): samples hold None there,"
@@ -160,12 +207,14 @@ class _LoadedPart:
             self._readers = [
                 {name: partial(_decoded, read, decode) for name, read in some.items()} for some in self._readers
             ]
+        self.dtypes = {column.name: _dtype_of(column, part) for column in batches[0].columns} if batches else {}
+        self.findings = [finding for batch in batches for finding in reading_findings(batch, part.info.uri, Schema())]
         self.numbers: set[str] = set()
         self.nulls: dict[str, list[int]] = {}
-        for start, batch, readers in zip(self._starts, batches, self._readers, strict=False):
-            self._find_nulls(batch, start, readers)
+        for batch, readers in zip(batches, self._readers, strict=True):
+            self._find_nulls(batch, readers)
 
-    def _find_nulls(self, batch: Batch, start: int, names: Container[str | None]) -> None:
+    def _find_nulls(self, batch: Batch, names: Container[str | None]) -> None:
         """Note the columns of numbers, and the rows with nulls in them."""
         for column in batch.columns:
             if column.name is None or column.name not in names or isinstance(column.data, np.ndarray):
@@ -175,7 +224,7 @@ class _LoadedPart:
                     continue
                 self.numbers.add(column.name)
                 if leaf.validity is not None:
-                    rows = leaf.rows(np.flatnonzero(~leaf.validity)) + start
+                    rows = batch.file_rows(leaf.rows(np.flatnonzero(~leaf.validity)))
                     self.nulls.setdefault(column.name, []).extend(rows.tolist())
 
     def sample(self, row: int) -> Any:
@@ -184,6 +233,21 @@ class _LoadedPart:
         if None in readers:
             return readers[None](position)
         return {name: read(position) for name, read in readers.items()}
+
+
+def _dtype_of(column: Column, part: Part) -> str:
+    """The dtype of a column; empty in a format without dtypes, where each file gives its own."""
+    if not get_format(part.info.format).has_dtypes:
+        return ""
+    kind = column.data.dtype if isinstance(column.data, np.ndarray) else column.data.type
+    return column.dtype or str(kind)
+
+
+def _differences(known: Mapping[str | None, str], here: Mapping[str | None, str]) -> Iterator[str]:
+    yield from (f"no {name!r}" for name in known if name not in here)
+    yield from (f"an extra {name!r}" for name in here if name not in known)
+    changed = [name for name in known if here.get(name, known[name]) != known[name]]
+    yield from (f"{name!r} as {here[name]} instead of {known[name]}" for name in changed)
 
 
 def numbers_of(dataset: Any) -> Callable[[str | None], bool] | None:

@@ -13,8 +13,6 @@ from torch.utils.data import ConcatDataset, Subset
 
 from datacheck.torch.values import as_numpy
 
-__all__ = ["fingerprint_of"]
-
 #: Entries of a list, or values of an array, that are hashed.
 NUM_PROBES = 4096
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from datacheck.leaves import IntArray
 
-__all__ = ["IndexComplement"]
-
 
 class IndexComplement(Sequence[int]):
     """The numbers below ``num_samples`` that are not in ``bad`` (sorted), in order."""

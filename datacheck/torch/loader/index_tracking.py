@@ -18,8 +18,6 @@ import torch.distributed as dist
 
 from datacheck.torch.loader.provenance import SampleRef, num_batches
 
-__all__ = ["claim_tracked", "describe_lost_origins", "is_tracking", "start_tracking", "track_sample"]
-
 #: Samples that are kept in a thread that never collates. Their tensors and arrays are not kept alive.
 MAX_TRACKED = 1 << 13
 MAX_DEPTH = 8

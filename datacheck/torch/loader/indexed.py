@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import torch.distributed as dist
-from torch.utils.data import Dataset, DistributedSampler, get_worker_info
+from torch.utils.data import Dataset, Subset
 
-from datacheck.torch.loader.batched import load_batch
 from datacheck.torch.loader.index_tracking import is_tracking, track_sample
+from datacheck.torch.loader.ranks import compare_at_the_end, is_epoch_of_all_ranks
 from datacheck.torch.loader.replacement import candidates
 from datacheck.torch.loader.retrying_checker import CheckedSample
 from datacheck.torch.loader.skipped import SkippedSample
 from datacheck.torch.loader.tracker import BadSampleTracker
-
-__all__ = ["IndexedSamples"]
 
 T = TypeVar("T")
 
@@ -36,7 +32,8 @@ class IndexedSamples(Dataset[T]):
         # Samplers ask for the length when an epoch starts. That is when the main process can write the quarantine, and open
         # what its forked workers then inherit.
         self._tracker.recorder.begin()
-        if _is_epoch_of_all_ranks():
+        if is_epoch_of_all_ranks():
+            compare_at_the_end(self._tracker.recorder.event_log, self._tracker.synchronize)
             self._tracker.synchronize()
         else:
             self._tracker.write_quarantine(at_most_every=1.0)
@@ -59,9 +56,7 @@ class IndexedSamples(Dataset[T]):
                 return self._resolve(key, checked)
         finally:
             tracker.recorder.end()
-        if is_tracking():
-            track_sample(sample, (tracker.token, key, None))
-        return sample  # type: ignore[no-any-return]
+        return self._serve(sample, key) if is_tracking() else sample
 
     def __getitems__(self, indices: Sequence[Any]) -> list[T]:
         """The samples of a batch, loaded in one call if the dataset can."""
@@ -72,7 +67,7 @@ class IndexedSamples(Dataset[T]):
             return self._batch_with_bad(keys) if self._is_batched else [self[key] for key in keys]
         tracker.recorder.start(keys[0], len(keys))
         try:
-            samples = load_batch(self.dataset, keys, tracker.config.transform)
+            samples = _load_batch(self.dataset, keys, tracker.config.transform)
         finally:
             tracker.recorder.end()
         if samples is None:
@@ -84,10 +79,7 @@ class IndexedSamples(Dataset[T]):
             is_clean = False
         if not is_clean:
             return [self._check_loaded(key, sample) for key, sample in zip(keys, samples, strict=True)]
-        if is_tracking():
-            for key, sample in zip(keys, samples, strict=True):
-                track_sample(sample, (tracker.token, key, None))
-        return samples
+        return list(map(self._serve, samples, keys)) if is_tracking() else samples
 
     def _batch_with_bad(self, keys: list[int]) -> list[T]:
         """A batch with samples that are known to be bad; the others are still loaded in one call."""
@@ -144,9 +136,13 @@ class IndexedSamples(Dataset[T]):
         tracker.warn_unchecked()
         if served is None:
             return self._serve_bad(key, checked)
+        return self._serve(served.sample, key)
+
+    def _serve(self, sample: Any, key: int, replaces: int | None = None) -> T:
+        """Serve the sample of an index; :class:`SafeCollate` then knows which one it is."""
         if is_tracking():
-            track_sample(served.sample, (tracker.token, key, None))
-        return served.sample  # type: ignore[no-any-return]
+            track_sample(sample, (self._tracker.token, key, replaces))
+        return sample  # type: ignore[no-any-return]
 
     def _serve_bad(self, key: int, checked: CheckedSample | None) -> T:
         """Apply the policy to a bad sample; ``checked`` is None if it was known before."""
@@ -159,10 +155,7 @@ class IndexedSamples(Dataset[T]):
             tracker.check_cap()
         if policy == "skip":
             tracker.recorder.count("skipped")
-            skipped: Any = SkippedSample(key)
-            if is_tracking():
-                track_sample(skipped, (tracker.token, key, None))
-            return skipped  # type: ignore[no-any-return]
+            return self._serve(SkippedSample(key), key)
         return self._replacement(key, error)
 
     def _replacement(self, key: int, error: Exception | None) -> T:
@@ -177,9 +170,7 @@ class IndexedSamples(Dataset[T]):
             served = self._check_and_resolve(candidate)
             if served is not None:
                 tracker.recorder.count("replaced")
-                if is_tracking():
-                    track_sample(served.sample, (tracker.token, candidate, key))
-                return served.sample  # type: ignore[no-any-return]
+                return self._serve(served.sample, candidate, key)
         raise tracker.bad_sample_error(
             key, error, f"; none of {config.max_attempts} samples tried as a replacement is good"
         )
@@ -206,11 +197,22 @@ class IndexedSamples(Dataset[T]):
         return served
 
 
-def _is_epoch_of_all_ranks() -> bool:
-    """Whether the caller's caller is a ``DistributedSampler`` of all ranks that starts an epoch, which each of them does."""
-    if not dist.is_available() or not dist.is_initialized() or get_worker_info() is not None:
-        return False
-    frame = sys._getframe(2)
-    sampler: Any = frame.f_locals.get("self")
-    is_start = frame.f_code.co_name == "__iter__" and isinstance(sampler, DistributedSampler)
-    return is_start and bool(1 < sampler.num_replicas == dist.get_world_size())
+def has_batched_path(dataset: Any) -> bool:
+    """Whether a dataset loads whole batches. ``Subset`` always has the method; the dataset inside it decides."""
+    if isinstance(dataset, Subset) and type(dataset).__getitems__ is Subset.__getitems__:
+        return has_batched_path(dataset.dataset)
+    return callable(getattr(dataset, "__getitems__", None))
+
+
+def _load_batch(dataset: Any, keys: list[int], transform: Callable[[Any], Any] | None) -> list[Any] | None:
+    """The samples of ``keys``; None if they must be loaded one by one.
+
+    One bad row makes the whole call fail, and not every dataset returns a list with one sample per key.
+    """
+    try:
+        samples = dataset.__getitems__(keys)
+        if not isinstance(samples, list | tuple) or len(samples) != len(keys):
+            return None
+        return list(samples) if transform is None else list(map(transform, samples))
+    except Exception:  # loading one by one shows which one raised
+        return None

@@ -17,8 +17,6 @@ import torch
 
 from datacheck.schema.model import Schema
 
-__all__ = ["ListPaths", "as_arrow_list", "is_plain"]
-
 
 @dataclass(frozen=True, slots=True)
 class ListPaths:

@@ -11,9 +11,8 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Subset
 
 from datacheck.storage import storage_of
+from datacheck.storage.os_calls import local_uri
 from datacheck.torch.loader.provenance import SampleOrigin
-
-__all__ = ["origin_of", "origin_of_streamed"]
 
 #: Attributes with the list of files of a dataset, torchvision's first.
 _FILE_LISTS = ("samples", "imgs", "files", "paths", "filenames")
@@ -51,10 +50,13 @@ def _find(dataset: Any, index: int) -> SampleOrigin | None:
 
 def _is_file_path(path: str) -> bool:
     """Whether a string names a file, or a missing one in a folder that exists: ``samples`` may also be a list of texts."""
+    if "://" in path:
+        # No request is made for a name.
+        return not any(map(str.isspace, path))
     try:
         if storage_of(path).exists(path):
             return True
-        folder = path.rpartition(os.sep)[0]
+        folder = local_uri(path).rpartition("/")[0]
         return bool(folder) and storage_of(path).stat(folder).kind == "folder"
     except (OSError, ValueError):
         return False

@@ -29,8 +29,6 @@ from datacheck.torch.loader.walker import SampleLeaf, parts_of, walk_sample
 from datacheck.torch.structure import is_container
 from datacheck.torch.values import dtype_name
 
-__all__ = ["PathScreens", "TypedScreen", "as_declared", "shape_fits"]
-
 #: Paths, shapes and single values to remember, so that samples with ever new keys do not fill the memory.
 MAX_KNOWN = 4096
 
@@ -40,51 +38,28 @@ _PYTHON_NUMBERS = {bool: "bool", int: "int64", float: "float64"}
 class PathScreens:
     """The screens for one path, by the type of the value.
 
+    ``lists`` become Arrow lists, and ``null_screen`` tests a None in a field that the schema does not mention.
     ``is_uniform`` means that there is no schema, so that one object serves all paths.
     """
-
-    __slots__ = (
-        "_children",
-        "_field",
-        "_lists",
-        "_null_screen",
-        "_required",
-        "_rule_set",
-        "is_uniform",
-        "path",
-        "reported",
-        "screens",
-    )
 
     def __init__(
         self,
         rule_set: RuleSet,
-        path: str | None,
         lists: ListPaths,
-        *,
-        is_uniform: bool,
-        reported: set[type] | None = None,
         null_screen: Screen = always,
+        path: str | None = None,
+        reported: set[type] | None = None,
     ) -> None:
+        schema = rule_set.schema
         self.path = path
-        self._lists = lists
+        self.is_uniform = not schema.fields and not schema.strict and not schema.missing
+        self.screens: dict[type, Screen] = {}
         #: The types that cannot be checked and were reported; one set for all paths.
         self.reported: set[type] = set() if reported is None else reported
-        self.screens: dict[type, Screen] = {}
-        #: The screen of a None in a field that the schema does not mention.
-        self._null_screen = null_screen
-        self._rule_set = rule_set
-        self.is_uniform = is_uniform
+        self._rule_set, self._lists, self._null_screen = rule_set, lists, null_screen
         self._children: dict[Any, PathScreens] = {}
-        self._field = rule_set.schema.field_for(path)
+        self._field = schema.field_for(path)
         self._required = _required_names(rule_set, path)
-
-    @classmethod
-    def root(cls, rule_set: RuleSet, lists: ListPaths, null_screen: Screen = always) -> PathScreens:
-        """The screens for the whole sample; ``lists`` become Arrow lists."""
-        schema = rule_set.schema
-        is_uniform = not schema.fields and not schema.strict
-        return cls(rule_set, None, lists, is_uniform=is_uniform, null_screen=null_screen)
 
     def screen(self, value: Any) -> bool:
         """Whether a value at this path is certainly clean."""
@@ -118,14 +93,7 @@ class PathScreens:
         node = self._children.get(name)
         if node is None:
             path = f"{self.path}.{name}" if self.path is not None else str(name)
-            node = PathScreens(
-                self._rule_set,
-                path,
-                self._lists,
-                is_uniform=False,
-                reported=self.reported,
-                null_screen=self._null_screen,
-            )
+            node = PathScreens(self._rule_set, self._lists, self._null_screen, path, self.reported)
             if len(self._children) < MAX_KNOWN:
                 self._children[name] = node
         return node
@@ -188,7 +156,8 @@ class PathScreens:
             first = type(values[0])
             if first is float and self.is_uniform:
                 try:
-                    return math.isfinite(sum(values))
+                    total = sum(values)
+                    return isinstance(total, float) and math.isfinite(total)  # an array may be complex
                 except (TypeError, ValueError, OverflowError):
                     return False
             if self.is_uniform:
@@ -204,7 +173,7 @@ class PathScreens:
         schema, field = self._rule_set.schema, self._field
         if field is None:
             is_extra = schema.strict and self.path is not None and "." not in self.path
-            return never if is_extra else finite
+            return never if is_extra or schema.missing else finite
         if field.coerce or schema.coerce:
             return never
         if kind is type(None):

@@ -27,15 +27,6 @@ from datacheck.torch.loader.batch_signature import (
 if TYPE_CHECKING:
     from weakref import ReferenceType
 
-__all__ = [
-    "SampleOrigin",
-    "SampleRef",
-    "batch_origins",
-    "num_batches",
-    "register_origins",
-    "remember_batch",
-    "remember_leaf",
-]
 
 #: Batches that are remembered: more than a loader prefetches, which is workers x ``prefetch_factor``.
 MAX_BATCHES = 512

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import json
-import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,17 +17,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datacheck.errors import UsageError, nearest_name
-from datacheck.formats import format_of_name
+from datacheck.formats import format_of_name, is_one_array
 from datacheck.leaves import IntArray
-from datacheck.sources import expand_inputs, get_source, source_for
+from datacheck.sources import get_source, source_for
 from datacheck.sources.aligned import inspect_aligned
 from datacheck.sources.base import InputInfo, ReadOptions
+from datacheck.sources.detect import inspect_input
+from datacheck.sources.discover import Inputs
 from datacheck.storage import open_file, read_bytes, storage_of
 from datacheck.text import join_limited, plain
 from datacheck.torch.loader.index_complement import IndexComplement
 from datacheck.torch.loader.provenance import SampleOrigin
-
-__all__ = ["Part", "parts_of_files", "parts_of_output", "parts_of_table"]
 
 MANIFEST_NAME = "manifest.json"
 _MANIFEST_VERSION = 1
@@ -69,28 +70,32 @@ def _row_group(uri: str, row: int) -> int | None:
     return None if ends is None else bisect.bisect_right(ends, row)
 
 
-def parts_of_files(paths: Sequence[str | os.PathLike[str]], options: ReadOptions) -> list[Part]:
+def parts_of_files(inputs: Inputs) -> list[Part]:
     """Files that no run published; raises ``UsageError`` and ``SourceError``."""
-    found = []
-    for file in expand_inputs(paths, options):
-        info = source_for(file.uri, file.format).inspect(file.uri, file.options)
-        found.append(Part(info, _num_rows(info), file.uri))
-    return found
+    return [_whole_part(inspect_input(file), file.uri) for file in inputs.files]
 
 
 def parts_of_table(files: Mapping[str, str], options: ReadOptions) -> list[Part]:
     """Arrays by field that are aligned row by row."""
     info = inspect_aligned(files, options)
-    return [Part(info, _num_rows(info), info.uri)]
+    return [_whole_part(info, info.uri)]
 
 
-def _num_rows(info: InputInfo) -> int:
+def _whole_part(info: InputInfo, uri: str) -> Part:
+    """All rows of a file but its malformed lines, which have row numbers, too."""
     if not info.aligned:
         raise UsageError(f"{plain(info.uri)}: its arrays do not make up one table: {info.problem}")
     if info.num_rows is not None:
-        return info.num_rows
-    source = get_source(info.format)
-    return sum(batch.num_rows for unit in info.units for batch in source.read(unit) if batch.counts_rows)
+        return Part(info, info.num_rows, uri)
+    num_rows, malformed = 0, []
+    for unit in info.units:
+        for batch in get_source(info.format).read(unit):
+            num_rows += batch.num_rows if batch.counts_rows else 0
+            malformed += [line.row for line in batch.malformed]
+    if not malformed:
+        return Part(info, num_rows, uri)
+    removed = np.array(malformed, np.int64)
+    return Part(info, num_rows, uri, kept=IndexComplement(num_rows + len(removed), removed))
 
 
 def parts_of_output(path: str, split: str | None, options: ReadOptions) -> list[Part] | None:
@@ -161,24 +166,28 @@ def _parts_of_account(
     uri = account["uri"]
     if account.get("rows") == "file":
         options = replace(options, rows="file")
-    if account["files"] and rows and all(_is_one_array(part["path"]) for part in rows):
-        files = {
-            posixpath.splitext(posixpath.basename(part["path"]))[0]: _inside(folder, part["path"]) for part in rows
-        }
-        yield _part(inspect_aligned(files, options), rows[0], uri, removed)
+    if account["files"] and rows and all(is_one_array(part["path"]) for part in rows):
+        for _, aligned in itertools.groupby(rows, lambda part: part.get("rows")):
+            same = list(aligned)
+            files = {_field_of(part["path"]): _inside(folder, part["path"]) for part in same}
+            yield _part(inspect_aligned(files, options), same[0], uri, removed)
         return
     for part in rows:
         file = _inside(folder, part["path"])
         yield _part(source_for(file).inspect(file, options), part, uri, removed)
 
 
-def _is_one_array(path: str) -> bool:
-    record = format_of_name(path)
-    return record is not None and record.is_one_array
+def _field_of(path: str) -> str:
+    """The field whose array is in a file of the output, written by a run or a requeue."""
+    return re.sub(r"\.requeued-\d+$", "", posixpath.splitext(posixpath.basename(path))[0])
 
 
 def _part(info: InputInfo, record: Mapping[str, Any], uri: str, removed: IntArray) -> Part:
     start, count = int(record["row_start"]), int(record["num_read"])
+    if record.get("rows") is not None:
+        # Rows that were quarantined, fixed and added back, which the file lists.
+        others = np.delete(np.arange(count, dtype=np.int64), np.asarray(record["rows"], np.int64) - start)
+        return Part(info, int(record["num_rows"]), uri, start, IndexComplement(count, others))
     within = removed[(removed >= start) & (removed < start + count)] - start
     part = Part(info, int(record["num_rows"]), uri, start, IndexComplement(count, within))
     if count - len(within) != part.num_rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
 import os
@@ -14,11 +13,12 @@ from typing import Any
 
 from datacheck._version import __version__
 from datacheck.errors import OutputError, UsageError
+from datacheck.storage.documents import is_uri, read_document
+from datacheck.storage.os_calls import lock_descriptor, open_descriptor, unlock_descriptor
+from datacheck.storage.registry import LOCAL
 from datacheck.text import plain
-from datacheck.torch.loader.event_log import SUFFIX, EventLog, read_log
+from datacheck.torch.loader.event_log import SUFFIX, EventLog, has_ended, read_log
 from datacheck.torch.loader.records import BadSample, SampleVerdict
-
-__all__ = ["Quarantine"]
 
 VERSION = 1
 #: The file in an event log that identifies its dataset.
@@ -34,8 +34,10 @@ class Quarantine:
     and readers never see half of one.
     """
 
-    def __init__(self, path: Path, fingerprint: str, name: str, num_samples: int | None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, fingerprint: str, name: str, num_samples: int | None) -> None:
+        self.path = Path(path)
+        self._name = plain(str(path))
+        self._source = path
         self._identity = {"fingerprint": fingerprint, "name": name, "num_samples": num_samples}
 
     def read(self) -> list[BadSample]:
@@ -44,12 +46,19 @@ class Quarantine:
         Raises ``UsageError`` for the file of another dataset and for anything that is not a quarantine file.
         """
         try:
-            if self.path.stat().st_size > MAX_BYTES:
-                raise UsageError(f"{self._name}: larger than {MAX_BYTES:,} bytes, so it is not a quarantine file")
-            record = json.loads(self.path.read_bytes())
+            content = read_document(self._source, MAX_BYTES)
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise UsageError(f"{self._name}: cannot be read as a quarantine file: {plain(str(error), 600)}") from None
+        if content is None:
+            raise UsageError(f"{self._name}: larger than {MAX_BYTES:,} bytes, so it is not a quarantine file")
+        return self._parse(content)
+
+    def _parse(self, content: bytes) -> list[BadSample]:
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{self._name}: cannot be read as a quarantine file: {plain(str(error))}") from None
         self._check(record)
         try:
@@ -58,8 +67,9 @@ class Quarantine:
             raise UsageError(f"{self._name}: not a quarantine file ({plain(repr(error))}); delete it") from None
 
     @property
-    def _name(self) -> str:
-        return plain(str(self.path))
+    def beside(self) -> Path | None:
+        """The file beside which the log of a run lies."""
+        return self.path
 
     def _check(self, record: Any) -> None:
         if not isinstance(record, dict) or not isinstance(record.get("dataset"), dict):
@@ -101,43 +111,36 @@ class Quarantine:
         """
         folder = owner_file.parent
         try:
-            lock = os.open(folder, os.O_RDONLY)
-        except OSError:
-            return []
-        try:
             if json.loads(owner_file.read_bytes()).get("fingerprint") != self._identity["fingerprint"]:
                 return []
             records = [record for log in sorted(folder.glob("*.jsonl")) for record in read_log(log, 0)[0]]
             found = [BadSample.from_dict(record) for record in records if record.get("verdict") == SampleVerdict.BAD]
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if has_ended(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return []  # another tool's, or being deleted right now
-        finally:
-            os.close(lock)
         return found
 
-    def add(self, samples: Iterable[BadSample], *, waits: bool = True) -> int:
-        """Add bad samples; returns how many the file has then. Unless it ``waits``, raises ``BlockingIOError`` if it had to."""
-        with self._locked(waits=waits):
+    def add(self, samples: Iterable[BadSample]) -> int:
+        """Add bad samples; returns how many the file has then."""
+        with self._locked():
             return self._merge(samples)
 
     def _merge(self, samples: Iterable[BadSample]) -> int:
-        merged = {sample.index: sample for sample in self.read()}
-        for sample in samples:
-            if sample.verdict is SampleVerdict.BAD:
-                merged.setdefault(sample.index, sample)
-        self._write([merged[index] for index in sorted(merged)])
+        merged = _merged(self.read(), samples)
+        self._write(merged)
         return len(merged)
 
-    def _write(self, samples: Sequence[BadSample]) -> None:
+    def _text(self, samples: Sequence[BadSample]) -> str:
         lines = ",\n".join(f"    {json.dumps(sample.to_dict(), allow_nan=False)}" for sample in samples)
         head = json.dumps(self._identity, allow_nan=False)
-        text = (
+        return (
             f'{{\n  "version": {VERSION},\n  "datacheck": {json.dumps(__version__)},\n  "dataset": {head},\n'
             f'  "samples": [{f"{chr(10)}{lines}{chr(10)}  " if lines else ""}]\n}}\n'
         )
+
+    def _write(self, samples: Sequence[BadSample]) -> None:
+        text = self._text(samples)
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
@@ -145,30 +148,80 @@ class Quarantine:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            LOCAL.sync(str(self.path.parent))
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise OutputError(f"{self._name}: cannot be written: {error}") from error
 
     @contextmanager
-    def _locked(self, *, waits: bool = True) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         try:
-            lock = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = open_descriptor(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise OutputError(
                 f"{self._name}: cannot be written: {error}; choose a file in a folder that exists"
             ) from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(lock, waits=True)
             yield
         finally:
             # A worker that was forked meanwhile has the descriptor too and would keep the lock.
-            fcntl.flock(lock, fcntl.LOCK_UN)
+            with suppress(OSError):
+                unlock_descriptor(lock)
             os.close(lock)
+
+
+class RemoteQuarantine(Quarantine):
+    """A quarantine file in an object store: each addition replaces the version that it has read, or is made again.
+
+    The log of a run lies in a temporary folder, so what a killed run had not added yet is found again, and not read.
+    """
+
+    def __init__(self, uri: str, fingerprint: str, name: str, num_samples: int | None) -> None:
+        super().__init__(uri, fingerprint, name, num_samples)
+        self.uri = uri
+
+    @property
+    def beside(self) -> Path | None:
+        return None
+
+    def load(self) -> list[BadSample]:
+        return self.read()
+
+    def mark_owner(self, event_log: EventLog) -> None:
+        """Nothing: no other run looks for the log."""
+
+    def add(self, samples: Iterable[BadSample]) -> int:
+        from datacheck.storage.object_storage import update_object
+
+        listed, number = list(samples), 0
+
+        def change(content: bytes | None) -> bytes:
+            nonlocal number
+            merged = _merged([] if content is None else self._parse(content), listed)
+            number = len(merged)
+            return self._text(merged).encode()
+
+        try:
+            update_object(self.uri, change)
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot be written: {plain(error.strerror or str(error), 600)}") from error
+        return number
+
+
+def open_quarantine(path: str | os.PathLike[str], fingerprint: str, name: str, num_samples: int | None) -> Quarantine:
+    """The quarantine file of a dataset, local or in an object store."""
+    if is_uri(path):
+        return RemoteQuarantine(os.fspath(path), fingerprint, name, num_samples)
+    return Quarantine(Path(path), fingerprint, name, num_samples)
+
+
+def _merged(known: Iterable[BadSample], samples: Iterable[BadSample]) -> list[BadSample]:
+    merged = {sample.index: sample for sample in known}
+    for sample in samples:
+        if sample.verdict is SampleVerdict.BAD:
+            merged.setdefault(sample.index, sample)
+    return [merged[index] for index in sorted(merged)]
 
 
 def _describe(head: dict[str, Any]) -> str:

@@ -1,17 +1,24 @@
-"""Share bad samples and counts among the ranks of a training run, so that they decide alike."""
+"""Share bad samples and counts among the ranks of a training run, so that they decide alike, and find where epochs end."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+import sys
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler, get_worker_info
+
 from datacheck.torch.guard.distributed import RankGroup
+from datacheck.torch.loader.event_log import EventLog
 from datacheck.torch.loader.recorder import Recorder
 from datacheck.torch.loader.records import BadSample
 
-__all__ = ["Ranks", "Shared"]
+#: Frames between a sampler and the iterator of its loader: batch samplers, and what wraps them.
+_MAX_FRAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +70,51 @@ class Ranks:
 def _without_traceback(sample: BadSample) -> BadSample:
     """The sample without its traceback, which stays on its own rank."""
     return sample if sample.error is None else replace(sample, error=replace(sample.error, traceback=""))
+
+
+def is_epoch_of_all_ranks() -> bool:
+    """Whether the caller's caller is a ``DistributedSampler`` of all ranks that starts an epoch, which each of them does."""
+    if not dist.is_available() or not dist.is_initialized() or get_worker_info() is not None:
+        return False
+    frame = sys._getframe(2)
+    sampler: Any = frame.f_locals.get("self")
+    is_start = frame.f_code.co_name == "__iter__" and isinstance(sampler, DistributedSampler)
+    return is_start and bool(1 < sampler.num_replicas == dist.get_world_size())
+
+
+def compare_at_the_end(event_log: EventLog, synchronize: Callable[[], None]) -> None:
+    """Let the loader that is starting an epoch call ``synchronize`` when it has given its last batch.
+
+    Each rank gets as many batches from a ``DistributedSampler``, so all of them arrive there. A loader has no hook for its
+    end, so the method of its iterator that raises ``StopIteration`` is replaced.
+    """
+    frame = sys._getframe(2)
+    for _ in range(_MAX_FRAMES):
+        batches = frame.f_locals.get("self")
+        if hasattr(batches, "_next_data") and hasattr(batches, "_next_index"):
+            event_log.is_compared = True
+            _replace_end(batches, synchronize)
+            return
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+
+
+def _replace_end(batches: Any, synchronize: Callable[[], None]) -> None:
+    # Weak, since an iterator that refers to itself would keep its workers until the next garbage collection.
+    iterator = weakref.ref(batches)
+    is_over = False
+
+    def next_data() -> Any:
+        nonlocal is_over
+        living: Any = iterator()
+        try:
+            return type(living)._next_data(living)
+        except StopIteration as error:
+            end = error
+        if not is_over:  # a second call would wait for ranks that do not answer
+            is_over = True
+            synchronize()
+        raise end
+
+    batches._next_data = next_data

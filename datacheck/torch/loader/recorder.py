@@ -13,8 +13,6 @@ from datacheck.text import quantity
 from datacheck.torch.loader.event_log import COUNTERS, LOADING, NUM_LOADING, EventLog
 from datacheck.torch.loader.records import BadSample, SampleVerdict
 
-__all__ = ["Recorder", "describe_excess", "is_excess"]
-
 #: Samples to see before their bad fraction means anything.
 LEAST_SEEN = 1000
 #: Samples of a stream to record; since streams can be endless, later ones are only counted.
@@ -34,6 +32,9 @@ class Recorder:
     Attributes:
         bad: the indices of bad samples that this process knows; see :meth:`catch_up`.
         repaired: the indices of samples that were repaired.
+        unchecked: the reason for each path whose values cannot be checked.
+        num_new: how many samples were found bad in this run.
+        reasons: the number of these samples by code and field.
     """
 
     def __init__(self, *, is_stream: bool, beside: Path | None = None) -> None:
@@ -53,11 +54,11 @@ class Recorder:
         self._version = -1
         self.bad: set[int] = set()
         self.repaired: set[int] = set()
-        self._unchecked: dict[str, str] = {}
+        self.unchecked: dict[str, str] = {}
         self._known_keys: set[Any] = set()
-        self._num_new = 0
+        self.num_new = 0
         self._has_lost = False
-        self._reasons: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
 
     def begin(self) -> set[int]:
         """The indices of known bad samples, up to date. Called before each sample; takes a fraction of a microsecond."""
@@ -104,7 +105,7 @@ class Recorder:
         """The samples that killed processes were loading: index, number of samples in the call, and epoch."""
         self.begin()
         self.record_killed()
-        records = [record for record, _ in self.event_log.read_all() if "killed" in record]
+        records = [record for record, _ in self.event_log.read(again=True) if "killed" in record]
         return {record["killed"]: (record["number"], record["epoch"]) for record in records}
 
     def catch_up(self) -> None:
@@ -113,7 +114,7 @@ class Recorder:
             version = self._control[1]
             if version == self._version:
                 return
-            for record, is_new in self.event_log.read_new():
+            for record, is_new in self.event_log.read():
                 self._apply(record, is_new)
             self._version = version
 
@@ -127,7 +128,7 @@ class Recorder:
         if "verdict" in record:
             self._apply_sample(record, is_new)
         elif "unchecked" in record:
-            self._unchecked.setdefault(record["unchecked"], record["problem"])
+            self.unchecked.setdefault(record["unchecked"], record["problem"])
 
     def _apply_sample(self, record: dict[str, Any], is_new: bool) -> None:
         key = self._key(record)
@@ -142,8 +143,8 @@ class Recorder:
             if not self.is_stream:
                 self.bad.add(record["index"])
             if is_new:
-                self._num_new += 1
-                self._reasons.update({_reason(finding) for finding in record["findings"]})
+                self.num_new += 1
+                self.reasons.update({_reason(finding) for finding in record["findings"]})
 
     def _key(self, record: dict[str, Any]) -> Any:
         if not self.is_stream:
@@ -174,15 +175,10 @@ class Recorder:
         self.begin()
         with self.event_log.locked():
             self.catch_up()
-            if path in self._unchecked:
+            if path in self.unchecked:
                 return False
             self._append({"unchecked": path, "problem": problem})
         return True
-
-    @property
-    def unchecked(self) -> dict[str, str]:
-        """The reason for each path whose values cannot be checked."""
-        return self._unchecked
 
     def add_known(self, samples: Iterable[BadSample]) -> None:
         """Share samples that earlier runs, or other ranks, found."""
@@ -197,7 +193,7 @@ class Recorder:
         """The recorded samples, once per verdict, in the order of the log files."""
         self.begin()
         keys = set()
-        for record, is_new in self.event_log.read_all():
+        for record, is_new in self.event_log.read(again=True):
             key = self._key(record) if "verdict" in record else None
             if key is not None and key not in keys and (is_new or not new_only):
                 keys.add(key)
@@ -207,16 +203,6 @@ class Recorder:
         """The counters, summed over all processes."""
         self.begin()
         return self.event_log.totals()
-
-    @property
-    def num_new(self) -> int:
-        """How many samples were found bad in this run."""
-        return self._num_new
-
-    @property
-    def reasons(self) -> Counter[str]:
-        """The number of samples found bad in this run, by code and field."""
-        return self._reasons
 
 
 def is_excess(num_new: int, num_bad: int, num_seen: int, num_samples: int | None, fraction: float) -> bool:

@@ -16,8 +16,6 @@ from datacheck.storage import storage_of
 from datacheck.text import plain
 from datacheck.torch.loader.provenance import SampleOrigin
 
-__all__ = ["BadSample", "SampleError", "SampleVerdict", "describe_error", "error_finding", "unreadable"]
-
 #: The length of a kept traceback: its end, where the error is.
 MAX_TRACEBACK = 4000
 #: No dataset has more samples.
@@ -32,7 +30,7 @@ class SampleVerdict(StrEnum):
         TRANSIENT: an error of the file system or the network outlasted its retries; says nothing about the sample.
         UNSTABLE: failed once and was clean the second time.
         REPAIRED: served with its bad values replaced.
-        KILLED: was being loaded when its process was killed, which it may or may not have caused.
+        KILLED: was being loaded when its process was killed, perhaps because of it.
     """
 
     BAD = "bad"

@@ -1,11 +1,9 @@
-"""Draw the sample that repositions a bad one: the same for any number of workers and ranks."""
+"""Draw the sample that replaces a bad one: the same for any number of workers and ranks."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-
-__all__ = ["candidates"]
 
 
 def candidates(seed: int, epoch: int, index: int, pool: int | Sequence[int], attempts: int) -> Iterator[int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from datacheck.findings import Finding, Severity, merge_findings
+from datacheck.findings import Example, Finding, Severity, merge_findings
 from datacheck.reports.report import Report
 from datacheck.text import plain, quantity
 from datacheck.torch.loader.records import BadSample, SampleVerdict
@@ -15,10 +15,11 @@ from datacheck.torch.loader.records import BadSample, SampleVerdict
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DatasetReport"]
 
 #: Samples, and findings, that the text lists.
 MAX_LINES = 20
+#: The counts that the text names, beside that of samples seen.
+_SHOWN_COUNTS = ("replaced", "skipped", "repaired", "tolerated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class DatasetReport(Report):
         num_samples: the length of the dataset, or None.
         num_rows: the number of samples seen.
         counts: samples ``seen``, ``replaced``, ``skipped``, ``repaired``, ``retried``, ``unstable`` (bad once and clean the
-            second time), lost to transient errors (``passing``), and ``raised``.
+            second time), lost to transient errors (``passing``), ``raised``, and ``tolerated`` (all that was found in them is
+            within the tolerances of the schema).
         note: what this process cannot know; empty if nothing.
     """
 
@@ -86,6 +88,13 @@ class DatasetReport(Report):
         """The indices of the bad samples."""
         return tuple(sample.index for sample in self.samples if sample.verdict is SampleVerdict.BAD)
 
+    def _title(self) -> str:
+        return f"datacheck loader {plain(self.name)}".rstrip()
+
+    def _facts(self) -> list[tuple[str, str]]:
+        length = "a stream" if self.num_samples is None else f"{self.num_samples:,}"
+        return [("samples", length), *((name, f"{number:,}") for name, number in self.counts.items() if number)]
+
     def to_dict(self) -> dict[str, Any]:
         return {
             **Report.to_dict(self),
@@ -113,9 +122,13 @@ class DatasetReport(Report):
         """One row per finding and sample; missing numbers are ``NA``."""
         import pandas as pd
 
-        rows = [_row(sample, finding) for sample in self.samples for finding in sample.findings]
+        rows = [
+            [value(sample, finding) for _, value in _COLUMNS.values()]
+            for sample in self.samples
+            for finding in sample.findings
+        ]
         frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-        return frame.astype({name: dtype for name, dtype in _COLUMNS.items() if dtype})
+        return frame.astype({name: dtype for name, (dtype, _) in _COLUMNS.items() if dtype})
 
     def to_text(self, limit: int = MAX_LINES) -> str:  # noqa: ARG002 - there are few
         return "\n".join(self._lines())
@@ -125,9 +138,7 @@ class DatasetReport(Report):
         verdicts = Counter(sample.verdict for sample in self.samples)
         words = [f"{verdicts[verdict]:,} {verdict.value}" for verdict in SampleVerdict if verdicts[verdict]]
         head = f"{plain(self.name)}, {length}, {self.counts.get('seen', 0):,} seen: {', '.join(words) or 'nothing bad'}"
-        done = [
-            f"{self.counts[name]:,} {name}" for name in ("replaced", "skipped", "repaired") if self.counts.get(name)
-        ]
+        done = [f"{self.counts[name]:,} {name}" for name in _SHOWN_COUNTS if self.counts.get(name)]
         lines = [f"{head} ({', '.join(done)})" if done else head]
         num_samples = Counter(finding.key for sample in self.samples for finding in sample.findings)
         for finding in self.findings[:MAX_LINES]:
@@ -151,46 +162,27 @@ class DatasetReport(Report):
         return f"{sample.message} [{', '.join(notes)}]" if notes else sample.message
 
 
-_COLUMNS = {
-    "index": "int64",
-    "verdict": "str",
-    "code": "str",
-    "name": "str",
-    "field": None,
-    "num_violations": "int64",
-    "num_checked": "int64",
-    "position": None,
-    "value": None,
-    "uri": None,
-    "row_group": "Int64",
-    "row": "Int64",
-    "error": None,
-    "message": "str",
-    "traceback": None,
-    "epoch": "int64",
-    "worker": "Int64",
+def _first(finding: Finding) -> Example:
+    return finding.examples[0] if finding.examples else Example(None)
+
+
+#: The columns of the table: dtype, and the value for a sample and one of its findings.
+_COLUMNS: dict[str, tuple[str | None, Callable[[BadSample, Finding], Any]]] = {
+    "index": ("int64", lambda sample, _: sample.index),
+    "verdict": ("str", lambda sample, _: sample.verdict.value),
+    "code": ("str", lambda _, finding: finding.code),
+    "name": ("str", lambda _, finding: finding.name),
+    "field": (None, lambda _, finding: finding.field),
+    "num_violations": ("int64", lambda _, finding: finding.num_violations),
+    "num_checked": ("int64", lambda _, finding: finding.num_checked),
+    "position": (None, lambda _, finding: str(list(_first(finding).index)) if _first(finding).index else None),
+    "value": (None, lambda _, finding: _first(finding).value or None),
+    "uri": (None, lambda sample, _: sample.origin and sample.origin.uri),
+    "row_group": ("Int64", lambda sample, _: sample.origin and sample.origin.row_group),
+    "row": ("Int64", lambda sample, _: sample.origin and sample.origin.row),
+    "error": (None, lambda sample, _: sample.error and sample.error.kind),
+    "message": ("str", lambda _, finding: finding.message),
+    "traceback": (None, lambda sample, _: sample.error and sample.error.traceback),
+    "epoch": ("int64", lambda sample, _: sample.epoch),
+    "worker": ("Int64", lambda sample, _: sample.worker),
 }
-
-
-def _row(sample: BadSample, finding: Finding) -> dict[str, Any]:
-    first = finding.examples[0] if finding.examples else None
-    origin, error = sample.origin, sample.error
-    return {
-        "index": sample.index,
-        "verdict": sample.verdict.value,
-        "code": finding.code,
-        "name": finding.name,
-        "field": finding.field,
-        "num_violations": finding.num_violations,
-        "num_checked": finding.num_checked,
-        "position": None if first is None or not first.index else str(list(first.index)),
-        "value": None if first is None or not first.value else first.value,
-        "uri": None if origin is None else origin.uri,
-        "row_group": None if origin is None else origin.row_group,
-        "row": None if origin is None else origin.row,
-        "error": None if error is None else error.kind,
-        "message": finding.message,
-        "traceback": None if error is None else error.traceback,
-        "epoch": sample.epoch,
-        "worker": sample.worker,
-    }

@@ -7,26 +7,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["Retries", "is_transient"]
-
 T = TypeVar("T")
 
-_TRANSIENT_ERRNO = frozenset(
-    getattr(errno, name)
-    for name in (
+_TRANSIENT_NAMES = (
+    *(
         "EAGAIN",
         "EBUSY",
-        "ECONNABORTED",
-        "ECONNREFUSED",
-        "ECONNRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
         "EINTR",
         "EIO",
         "EMFILE",
-        "ENETDOWN",
-        "ENETRESET",
-        "ENETUNREACH",
         "ENFILE",
         "ENOBUFS",
         "ENOLCK",
@@ -34,10 +23,11 @@ _TRANSIENT_ERRNO = frozenset(
         "EPIPE",
         "EREMOTEIO",
         "ESTALE",
-        "ETIMEDOUT",
-    )
-    if hasattr(errno, name)
+    ),
+    *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH"),
+    *("ENETDOWN", "ENETRESET", "ENETUNREACH", "ETIMEDOUT"),
 )
+_TRANSIENT_ERRNO = frozenset(getattr(errno, name) for name in _TRANSIENT_NAMES if hasattr(errno, name))
 #: Errors of clients for remote storage, by top-level module: some are not an OSError, others have no errno.
 _TRANSIENT_CLASSES = {
     "aiohttp": ("ClientConnectionError", "ClientPayloadError", "ServerTimeoutError"),

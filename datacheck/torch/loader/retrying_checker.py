@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datacheck.errors import OutputError
 from datacheck.findings import Finding
 from datacheck.torch.loader.errors import TooManyBadSamplesError
 from datacheck.torch.loader.provenance import SampleOrigin
-from datacheck.torch.loader.records import BadSample, SampleVerdict, describe_error, error_finding
+from datacheck.torch.loader.records import SampleVerdict, error_finding
 from datacheck.torch.loader.retry import Retries
 from datacheck.torch.loader.sample_check import SampleCheck
-
-__all__ = ["CheckedSample", "RetryingChecker", "describe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class CheckedSample:
 class RetryingChecker:
     """Loads and checks samples.
 
-    ``locate(index, sample)`` returns the origin of a sample or None; ``on_retry`` is called before each retry.
+    ``locate(index, sample)`` returns the origin of a sample or None; ``count`` counts samples ``retried`` and ``tolerated``.
     """
 
     def __init__(
@@ -44,15 +43,15 @@ class RetryingChecker:
         retries: Retries,
         name: str,
         locate: Callable[[int, Any], SampleOrigin | None],
-        on_retry: Callable[[], None],
+        count: Callable[[str], None],
     ) -> None:
         self.sample_check, self.retries, self.name = sample_check, retries, name
-        self._locate, self._on_retry = locate, on_retry
+        self._locate, self._count = locate, count
 
     def check(self, index: int, load: Callable[[], Any], raw: Any = None) -> CheckedSample:
         """Load and check a sample; retries transient errors."""
         try:
-            sample = self.retries.call(load, self._on_retry)
+            sample = self.retries.call(load, partial(self._count, "retried"))
             return (
                 CheckedSample(sample) if self.sample_check.is_clean(sample) else self.check_sample(index, sample, raw)
             )
@@ -65,7 +64,10 @@ class RetryingChecker:
         ``raw`` is the sample of a stream before ``transform``, which may hold its origin.
         """
         origin = self._locate(index, sample if raw is None else raw)
-        findings = self.sample_check.find_violations(sample, *self.location(index, origin))
+        found = self.sample_check.find_violations(sample, *self.location(index, origin))
+        findings = self.sample_check.beyond_tolerances(found)
+        if found and not findings:
+            self._count("tolerated")
         return CheckedSample(sample, None, findings, origin)
 
     def check_error(self, index: int, error: Exception, raw: Any = None) -> CheckedSample:
@@ -101,9 +103,3 @@ class RetryingChecker:
         if second.is_clean:
             return SampleVerdict.UNSTABLE, CheckedSample(second.sample, first.error, first.findings, first.origin)
         return (SampleVerdict.TRANSIENT if second.is_transient else SampleVerdict.BAD), second
-
-
-def describe(index: int, verdict: SampleVerdict, checked: CheckedSample, epoch: int, worker: int | None) -> BadSample:
-    """The record of a bad sample."""
-    error = None if checked.error is None else describe_error(checked.error)
-    return BadSample(index, verdict, checked.findings, checked.origin, error, epoch, worker)

@@ -23,13 +23,13 @@ from datacheck.findings import Example, Finding
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.schema.keys import key_field, unique_keys
 from datacheck.schema.model import Field, Schema
+from datacheck.schema.tolerances import is_tolerated_in_sample
 from datacheck.torch.loader.columns import columns_are_clean
 from datacheck.torch.loader.lists import ListPaths
 from datacheck.torch.loader.path_screens import PathScreens, as_declared
+from datacheck.torch.loader.row_screen import RowScreen
 from datacheck.torch.loader.screens import always, never
 from datacheck.torch.loader.walker import SampleLeaf, walk_sample
-
-__all__ = ["NEEDS_SCAN", "SampleCheck"]
 
 #: Why a unique key cannot be checked in one sample.
 UNIQUE = "uniqueness concerns the whole dataset; call check(), or run 'datacheck scan' on its files"
@@ -62,10 +62,11 @@ class SampleCheck:
             self.unchecked.setdefault(", ".join(path or "" for path in rule.columns), OF_DATASET)
         self.lists = ListPaths.of(schema)
         self._rule_set = RuleSet(schema)
-        self._root = PathScreens.root(self._rule_set, self.lists, always if is_number is None else never)
+        self._root = PathScreens(self._rule_set, self.lists, always if is_number is None else never)
         self._has_structure = bool(schema.fields) or schema.strict
         self.unchecked |= _checks_of_files(schema)
         self._row_checks: dict[tuple[str, ...], list[RowCheck]] | None = {} if has_row_checks(schema) else None
+        self._row_screen = None if self._row_checks is None else RowScreen.of(schema)
 
     def __reduce__(self) -> tuple[type[SampleCheck], tuple[Any, ...]]:
         return SampleCheck, (self.schema, self._is_number)
@@ -73,13 +74,21 @@ class SampleCheck:
     def is_clean(self, sample: Any) -> bool:
         """Whether a sample is certainly clean. If not, it needs the exact check."""
         try:
-            return self._row_checks is None and not self.unchecked and self._root.screen(sample)
+            return (
+                not self.unchecked
+                and self._root.screen(sample)
+                and (self._row_screen is None or self._row_screen(sample))
+            )
         except RecursionError:  # it contains itself; the exact check limits the depth
             return False
 
     def are_clean(self, samples: Sequence[Any]) -> bool:
         """Whether all samples are certainly clean; many small ones are screened together."""
-        return self._row_checks is None and not self.unchecked and columns_are_clean(self._root, samples)
+        return (
+            not self.unchecked
+            and columns_are_clean(self._root, samples)
+            and (self._row_screen is None or all(map(self._row_screen, samples)))
+        )
 
     def ignore_keys(self) -> None:
         """Do not report unique keys and rules about the dataset as unchecked, since a scan checks them."""
@@ -109,9 +118,15 @@ class SampleCheck:
             outcome.to_finding(uri)
             for outcome in outcomes
             # A note does not make a sample bad.
-            if outcome.num_violations and outcome.reported and CODES[outcome.code].severity != "info"
+            if outcome.num_violations
+            and outcome.reported
+            and (outcome.severity or CODES[outcome.code].severity) != "info"
         ]
         return tuple(findings if row is not None else map(_without_rows, findings))
+
+    def beyond_tolerances(self, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """The findings that the tolerances of the schema do not allow: a limit holds in each sample."""
+        return tuple(one for one in findings if not is_tolerated_in_sample(one, self.schema.tolerances))
 
     def _check_leaf(self, one: SampleLeaf, place: Batch) -> Iterator[Outcome]:
         field = self.schema.field_for(one.path)
@@ -190,7 +205,7 @@ class SampleCheck:
 
 
 def _checks_of_files(schema: Schema) -> dict[str, str]:
-    """The pandera checks that need all rows, by field; and why a sample alone says nothing of them."""
+    """The pandera checks that need all rows, by field; and why a single sample cannot show them."""
     if not has_row_checks(schema):
         return {}
     problem = "needs all rows at once; run 'datacheck scan' on the files"

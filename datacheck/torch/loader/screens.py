@@ -26,53 +26,17 @@ from datacheck.leaves import FLOAT_FORMATS, has_nonfinite
 from datacheck.numerics import SCREEN_WIDTH, Bounds, is_finite, to_float
 from datacheck.torch.values import as_numpy, dtype_name
 
-__all__ = [
-    "HARMLESS",
-    "NumberScreen",
-    "Screen",
-    "always",
-    "finite_screen",
-    "is_image",
-    "never",
-    "range_screen",
-    "screen_array_values",
-    "screen_kind",
-]
-
 Screen = Callable[[Any], bool]
 Array = np.ndarray[Any, Any]
 
 #: Up to this many values, Python's ``sum`` is faster than a NumPy call.
 SMALL = 48
 
+_PLAIN = (bool, int, str, bytes, bytearray, type(None), type, type(Ellipsis), range, slice)
+_TIMES = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, np.datetime64, np.timedelta64)
+_OBJECTS = (enum.Enum, pathlib.PurePath, uuid.UUID, torch.dtype, torch.device, torch.Size)
 #: Types without floating-point values.
-HARMLESS: tuple[type, ...] = (
-    bool,
-    int,
-    str,
-    bytes,
-    bytearray,
-    type(None),
-    type,
-    type(Ellipsis),
-    range,
-    slice,
-    enum.Enum,
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
-    datetime.tzinfo,
-    pathlib.PurePath,
-    uuid.UUID,
-    np.integer,
-    np.bool_,
-    np.character,
-    np.datetime64,
-    np.timedelta64,
-    torch.dtype,
-    torch.device,
-    torch.Size,
-)
+HARMLESS: tuple[type, ...] = (*_PLAIN, *_TIMES, *_OBJECTS, np.integer, np.bool_, np.character)
 
 
 def always(_: Any) -> bool:
@@ -118,17 +82,17 @@ _SUMMED = frozenset({torch.float32, torch.float64})
 
 
 def screen_tensor(tensor: torch.Tensor) -> bool:
+    # Each call of torch costs, most of all right after a JPEG was decoded, so common tensors take the fewest.
     dtype = tensor.dtype
-    if not (dtype.is_floating_point or dtype.is_complex):
-        return not tensor.is_quantized
+    is_float = dtype.is_floating_point
     try:
-        if tensor.dim() == 0 and dtype.is_floating_point:
-            return math.isfinite(tensor.item())
-        if tensor.numel() <= SMALL and tensor.dim() == 1 and dtype.is_floating_point:
-            return math.isfinite(sum(tensor.tolist()))
+        if is_float and tensor.numel() <= SMALL and tensor.dim() <= 1:
+            return math.isfinite(sum(tensor.tolist()) if tensor.dim() else tensor.item())
         if dtype in _SUMMED:
             # torch sums in any layout, at memory speed and without a copy.
             return math.isfinite((tensor.detach() if tensor.requires_grad else tensor).sum().item())
+        if not (is_float or dtype.is_complex):
+            return not tensor.is_quantized
         array = as_numpy(tensor)
     except (RuntimeError, TypeError, NotImplementedError):
         return False  # sparse, nested, or on the meta device

@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 from datacheck.errors import UsageError
 from datacheck.torch import _compat
 
-__all__ = ["SkippedSample"]
-
 
 @dataclass(frozen=True, slots=True)
 class SkippedSample:

@@ -18,8 +18,6 @@ from datacheck.torch.loader.replacement import candidates
 from datacheck.torch.loader.retrying_checker import CheckedSample
 from datacheck.torch.loader.tracker import BadSampleTracker
 
-__all__ = ["SafeIterator", "continue_and_report"]
-
 #: Good samples that are kept to replace bad ones.
 NUM_RECENT = 8
 #: Checkpoints of the wrapped dataset that are kept, and samples to read again at most to refill the recent ones.
@@ -59,7 +57,7 @@ class SafeIterator(Iterator[Any]):
         self._recent: deque[Any] = deque(maxlen=NUM_RECENT)
         #: Positions of bad samples that came before the first good one, which replaces all of them.
         self._awaiting: list[int] = []
-        #: Samples to serve once more, each with the position it replaces.
+        #: Samples to serve again, each with the position it replaces.
         self._pending: deque[tuple[Any, int]] = deque()
         self._num_good = 0
         self._checkpoints: deque[_Checkpoint] = deque(maxlen=MAX_CHECKPOINTS)

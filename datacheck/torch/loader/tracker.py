@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
-import time
 import uuid
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
-from datacheck.errors import OutputError, UsageError
+from datacheck.errors import UsageError
 from datacheck.findings import Example, Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
-from datacheck.torch import _compat
+from datacheck.torch import _private_names
 from datacheck.torch.loader.config import SafeConfig
-from datacheck.torch.loader.errors import BadSampleError, TooManyBadSamplesError, warn_at_caller
+from datacheck.torch.loader.errors import (
+    BadSampleError,
+    TooManyBadSamplesError,
+    place_of_caller,
+    set_sender,
+    warn_at_caller,
+)
 from datacheck.torch.loader.file_dataset import numbers_of
 from datacheck.torch.loader.fingerprint import fingerprint_of
 from datacheck.torch.loader.index_tracking import describe_lost_origins
 from datacheck.torch.loader.origins import origin_of, origin_of_streamed
 from datacheck.torch.loader.provenance import SampleOrigin, register_origins
-from datacheck.torch.loader.quarantine import Quarantine
+from datacheck.torch.loader.quarantine import Quarantine, open_quarantine
+from datacheck.torch.loader.quarantine_writer import WRITE_INTERVAL, QuarantineWriter, write_others
 from datacheck.torch.loader.ranks import Ranks
 from datacheck.torch.loader.recorder import Recorder, describe_excess, is_excess
-from datacheck.torch.loader.records import BadSample, SampleVerdict, unreadable
+from datacheck.torch.loader.records import BadSample, SampleVerdict, describe_error, unreadable
 from datacheck.torch.loader.repair import Repairer
 from datacheck.torch.loader.report import DatasetReport
 from datacheck.torch.loader.retry import Retries
-from datacheck.torch.loader.retrying_checker import CheckedSample, RetryingChecker, describe
+from datacheck.torch.loader.retrying_checker import CheckedSample, RetryingChecker
 from datacheck.torch.loader.sample_check import NEEDS_SCAN, SampleCheck
 
-__all__ = ["BadSampleTracker"]
-
-#: Seconds between two writes of the quarantine file during an epoch.
-WRITE_INTERVAL = 5.0
-
-
-#: The trackers of this process that have a quarantine file.
-_with_quarantine: weakref.WeakSet[BadSampleTracker] = weakref.WeakSet()
+#: What a process does not send with a tracker.
+_OF_THIS_PROCESS = ("checker", "ranks", "_state_samples", "_writer")
 
 
 class BadSampleTracker:
@@ -64,13 +59,13 @@ class BadSampleTracker:
         fingerprint: str | None,
         name: str | None,
     ) -> None:
-        _compat.warn_missing("loader")
+        _private_names.warn_missing("loader")
         self.dataset, self.config, self.schema, self.repairer = dataset, config, schema, repairer
         self.is_stream = is_stream
         self.name = name or type(dataset).__name__
         self.token = uuid.uuid4().hex
         self.quarantine: Quarantine | None = None
-        self._is_distributed = False
+        self._rank: int | None = None
         #: Whether unique keys were checked over the whole dataset.
         self.are_keys_known = False
         #: What :meth:`SafeDataset.check` found in the dataset as a whole.
@@ -84,17 +79,15 @@ class BadSampleTracker:
         if is_stream:
             raise UsageError("quarantine requires a map-style dataset: samples of an iterable one have no index")
         known_as = fingerprint_of(dataset) if fingerprint is None else fingerprint
-        self.quarantine = Quarantine(Path(quarantine), known_as, self.name, self.num_samples())
-        for other in list(_with_quarantine):  # it may not have written yet what it found
-            if other.quarantine is not None and other.quarantine.path == self.quarantine.path:
-                other.write_quarantine()
+        self.quarantine = open_quarantine(quarantine, known_as, self.name, self.num_samples())
+        write_others(self.quarantine.path)
         known = self.quarantine.load()
-        _save_waiting()
-        self.recorder = Recorder(is_stream=False, beside=self.quarantine.path)
+        self.recorder = Recorder(is_stream=False, beside=self.quarantine.beside)
         self.quarantine.mark_owner(self.recorder.event_log)
         self._start()
         self.recorder.add_known(known)
-        self._num_written = len(known)
+        assert self._writer is not None
+        self._writer.num_written = len(known)
 
     def _start(self) -> None:
         config = self.config
@@ -103,38 +96,22 @@ class BadSampleTracker:
             Retries(config.retries, config.backoff, config.retry_on),
             self.name,
             self.origin,
-            lambda: self.recorder.count("retried"),
+            lambda name: self.recorder.count(name),
         )
         if self.are_keys_known:
             self.checker.sample_check.ignore_keys()
         self.ranks = Ranks()
-        self._written_at = 0.0
-        self._num_written = 0
-        self._has_warned = self._has_failed = False
+        self._has_warned = False
         self._state_samples: tuple[int, list[dict[str, Any]]] | None = None
         register_origins(self.token, self)
-        if self.quarantine is not None:
-            self.owner = os.getpid()
-            _with_quarantine.add(self)
-            weakref.finalize(self, _save_when_collected, self.recorder, self.quarantine, self.owner).atexit = False
-            # After the finalizer, so that this runs before those that delete the event logs.
-            _save_at_exit()
+        self._writer = None if self.quarantine is None else QuarantineWriter(self.quarantine, self.recorder)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        for name in (
-            "checker",
-            "ranks",
-            "_written_at",
-            "_num_written",
-            "_has_warned",
-            "_has_failed",
-            "_state_samples",
-        ):
-            state.pop(name, None)
-        return {**state, "_is_distributed": self.is_distributed()}
+        state = {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
+        return {**state, "_rank": self.rank(), "_sent_from": place_of_caller()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        set_sender(state.pop("_sent_from"))
         self.__dict__.update(state)
         self._start()
 
@@ -151,11 +128,11 @@ class BadSampleTracker:
             return origin_of_streamed(sample, index)
         return origin_of(self.dataset, index)
 
-    def is_distributed(self) -> bool:
-        """Whether there are several ranks. A worker inherits the answer from the process that started it."""
+    def rank(self) -> int | None:
+        """The rank, or None where there is only one. A worker inherits it from the process that started it."""
         if dist.is_available() and dist.is_initialized():
-            return dist.get_world_size() > 1
-        return self._is_distributed
+            return dist.get_rank() if dist.get_world_size() > 1 else None
+        return self._rank
 
     def resolve(
         self, index: int, first: CheckedSample, load: Callable[[], Any], *, raw: Any = None, within_cap: bool = True
@@ -216,7 +193,9 @@ class BadSampleTracker:
         if self.recorder.is_known(verdict, index):
             return
         worker = get_worker_info()
-        sample = describe(index, verdict, checked, self.recorder.event_log.epoch, None if worker is None else worker.id)
+        error = None if checked.error is None else describe_error(checked.error)
+        epoch, number = self.recorder.event_log.epoch, None if worker is None else worker.id
+        sample = BadSample(index, verdict, checked.findings, checked.origin, error, epoch, number)
         is_first = self.recorder.record(sample)
         if is_first and self.config.policy != "raise":
             warn_at_caller(f"{self._prefix}{sample.message}; {_CONSEQUENCES[self.config.policy]}")
@@ -239,9 +218,10 @@ class BadSampleTracker:
         return f"{plain(self.name)}: "
 
     def check_cap(self) -> None:
-        """Raise ``TooManyBadSamplesError`` if too many samples are bad. Of several ranks, only :meth:`synchronize` may.
+        """Raise ``TooManyBadSamplesError`` if too many samples are bad.
 
-        A rank that raised alone would leave the others waiting for it.
+        Of several ranks, one that raised alone would leave the others waiting for it until its process ends. So it does that
+        only where they are not known to compare their numbers later.
         """
         if self.config.policy == "raise":
             return
@@ -251,21 +231,29 @@ class BadSampleTracker:
         if not is_excess(*found, 0, self.num_samples(), self.config.max_bad_fraction):
             return
         numbers = (*found, recorder.totals()["seen"])
-        if not self.is_distributed():
+        rank = self.rank()
+        if rank is None:
             self.raise_excess(*numbers)
-        elif not self._has_warned and is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
+        elif not is_excess(*numbers, self.num_samples(), self.config.max_bad_fraction):
+            return
+        elif not recorder.event_log.is_compared:
+            self.raise_excess(
+                *numbers,
+                advice=f"; rank {rank} stops alone, by its own samples: call synchronize() on all ranks, before the first "
+                "epoch and at regular intervals, to stop all of them together",
+            )
+        elif not self._has_warned:
             self._has_warned = True
             warn_at_caller(
-                f"{self._prefix}this rank has more bad samples than max_bad_fraction allows; all ranks compare their numbers "
-                "when a DistributedSampler starts the next epoch; to stop them earlier, or without one, call synchronize() "
-                "on all of them"
+                f"{self._prefix}rank {rank} has more bad samples than max_bad_fraction allows; all ranks compare their "
+                "numbers at the end of the epoch, and where synchronize() is called"
             )
 
-    def raise_excess(self, num_new: int, num_bad: int, num_seen: int) -> None:
+    def raise_excess(self, num_new: int, num_bad: int, num_seen: int, *, advice: str = "") -> None:
         """Raise ``TooManyBadSamplesError`` if these numbers exceed ``max_bad_fraction``."""
         numbers = (num_new, num_bad, num_seen, self.num_samples(), self.config.max_bad_fraction)
         if is_excess(*numbers):
-            raise TooManyBadSamplesError(self._prefix + describe_excess(*numbers, self.recorder.reasons))
+            raise TooManyBadSamplesError(self._prefix + describe_excess(*numbers, self.recorder.reasons) + advice)
 
     def bad_sample_error(self, index: int, error: Exception | None, why: str = "") -> BadSampleError:
         """The error to raise for a bad sample."""
@@ -278,7 +266,7 @@ class BadSampleTracker:
     def synchronize(self) -> None:
         """Share what is known with all ranks, save it, and check the total against ``max_bad_fraction``."""
         self.recorder.begin()
-        if self.is_distributed():
+        if self.rank() is not None:
             shared = self.ranks.share(self.recorder)
             self.write_quarantine()
             self.raise_excess(shared.num_new, shared.num_bad, shared.num_seen)
@@ -287,17 +275,9 @@ class BadSampleTracker:
         self.check_cap()
 
     def write_quarantine(self, at_most_every: float = 0.0) -> None:
-        """Add new bad samples to the quarantine file. Does nothing in a worker."""
-        if self.quarantine is None or get_worker_info() is not None:
-            return
-        self.recorder.begin()
-        if len(self.recorder.bad) == self._num_written or time.monotonic() - self._written_at < at_most_every:
-            return
-        self._written_at = time.monotonic()
-        if _try_add(self.quarantine, self.recorder.samples(), warns=not self._has_failed):
-            self._num_written = len(self.recorder.bad)
-        _save_waiting()
-        self._has_failed = self._num_written != len(self.recorder.bad)
+        """Add new bad samples to the quarantine file, if there is one. Does nothing in a worker."""
+        if self._writer is not None:
+            self._writer.write(at_most_every)
 
     def report(self) -> DatasetReport:
         """The report over all processes."""
@@ -347,7 +327,7 @@ class BadSampleTracker:
 
     def check_agreement(self, indices: Sequence[int]) -> None:
         """Raise ``UsageError`` if ranks know different bad samples, since their lengths would differ."""
-        if not self.is_distributed():
+        if self.rank() is None:
             return
         counts = self.ranks.compare(indices)
         if counts is not None:
@@ -361,63 +341,3 @@ _CONSEQUENCES = {
     "replace": "another sample replaces it; report() lists all bad samples",
     "skip": "it is skipped; report() lists all bad samples",
 }
-
-
-#: What datasets found that were collected while the quarantine file was locked, and who created them.
-_waiting: deque[tuple[Recorder, Quarantine, int]] = deque()
-
-
-def _save_when_collected(recorder: Recorder, quarantine: Quarantine, owner: int) -> None:
-    """Save the bad samples of a dataset that is gone, or let them wait.
-
-    A dataset can be collected at any instant: while this very thread holds the lock of the file, for which a finalizer
-    never waits, or at the bottom of somebody's deep recursion, where there is no stack left to write a file.
-    """
-    _waiting.append((recorder, quarantine, owner))
-    _save_waiting(waits=False)
-
-
-def _save_waiting(*, waits: bool = True) -> None:
-    """Save what collected datasets found. What cannot be saved now is kept for later; ``waits`` for a locked file."""
-    for _ in range(len(_waiting)):
-        try:
-            one = _waiting.popleft()
-        except IndexError:  # another thread was faster
-            return
-        try:
-            _save(*one, waits=waits)
-        except (BlockingIOError, RecursionError, MemoryError):
-            _waiting.append(one)
-
-
-def _save(recorder: Recorder, quarantine: Quarantine, owner: int, *, waits: bool = True) -> None:
-    """Save the bad samples of a dataset, in the process that created it."""
-    if os.getpid() != owner or get_worker_info() is not None:
-        return
-    found = [sample for sample in recorder.samples() if sample.verdict is SampleVerdict.BAD]
-    if found and not _try_add(quarantine, found, warns=True, waits=waits):
-        recorder.event_log.keep()
-
-
-@functools.cache
-def _save_at_exit() -> None:
-    """Save, when this process exits, what its datasets found."""
-    atexit.register(_save_all)
-
-
-def _save_all() -> None:
-    _save_waiting()
-    for tracker in list(_with_quarantine):
-        if tracker.quarantine is not None:
-            _save(tracker.recorder, tracker.quarantine, tracker.owner)
-
-
-def _try_add(quarantine: Quarantine, samples: Iterable[BadSample], *, warns: bool, waits: bool = True) -> bool:
-    """Add samples to the quarantine file. False if that fails, which must not stop a training run."""
-    try:
-        quarantine.add(samples, waits=waits)
-    except (OutputError, UsageError) as error:
-        if warns:
-            warn_at_caller(f"{error}; until this is fixed, the bad samples are known to this run only")
-        return False
-    return True

@@ -21,8 +21,6 @@ from datacheck.torch.loader.lists import ListPaths, as_arrow_list
 from datacheck.torch.loader.screens import HARMLESS, is_image
 from datacheck.torch.values import as_numpy, dtype_name
 
-__all__ = ["SampleLeaf", "parts_of", "walk_sample"]
-
 #: Levels of nesting to follow, which also ends a sample that contains itself.
 MAX_DEPTH = 32
 
@@ -58,16 +56,11 @@ class SampleLeaf:
 
 def parts_of(value: Any) -> Iterable[tuple[str, Any]] | None:
     """The parts of a container by name; None for anything else, and for a list of numbers, which is one leaf."""
-    if isinstance(value, list) and _is_numbers(value):
+    if isinstance(value, list) and _shape_of(value):
         return None
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         return ((str(index), part) for index, part in enumerate(value.reshape(-1).tolist()))
     return structure.parts_of(value, objects=True)
-
-
-def _is_numbers(values: list[Any]) -> bool:
-    """Whether a list is an array of numbers."""
-    return _shape_of(values) is not None
 
 
 def _shape_of(values: list[Any]) -> tuple[int, ...] | None:
@@ -93,7 +86,7 @@ def _walk(path: str | None, value: Any, depth: int, lists: ListPaths) -> Iterato
         yield SampleLeaf(path, value, problem=f"nested more than {MAX_DEPTH} levels deep")
         return
     if path is not None and lists.hold(path, value):
-        is_array = isinstance(value, list) and path not in lists.entered and _is_numbers(value)
+        is_array = isinstance(value, list) and path not in lists.entered and _shape_of(value)
         yield _walk_value(path, value) if is_array else _of_list(path, value, lists)
         return
     if isinstance(value, torch.Tensor):
@@ -114,7 +107,7 @@ def _of_list(path: str, value: Any, lists: ListPaths) -> SampleLeaf:
     try:
         column = Column(path, as_arrow_list(value, is_map=path in lists.maps))
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        return SampleLeaf(path, value, problem=f"its entries do not have one type: {error}")
+        return SampleLeaf(path, value, problem=f"its entries have different types: {error}")
     return SampleLeaf(path, value, column, is_typed=False)
 
 

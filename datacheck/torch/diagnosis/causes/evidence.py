@@ -7,11 +7,6 @@ from dataclasses import dataclass
 
 from datacheck.text import count
 
-__all__ = ["DIVISIONS", "EDGE_AT_ZERO", "EXTREMES", "LOGS", "ROOTS", "Cause", "Evidence", "is_nan", "received", "show"]
-
-#: A cause identifier and its explanation; None where a rule does not apply.
-Cause = tuple[str, str] | None
-
 LOGS = frozenset({"log", "log2", "log10", "log1p", "xlogy", "xlog1py", "special_xlog1py", "special_entr"})
 DIVISIONS = frozenset(
     {"div", "reciprocal", "rsqrt", "remainder", "fmod", "floor_divide", "true_divide", "addcdiv", "divide"}
@@ -47,6 +42,7 @@ class Evidence:
         lost_epsilon: an epsilon that was to keep the input away from 0, and that its dtype rounds to 0.
         lost_value: the operation whose result underflowed to 0.
         is_custom_backward: whether it happened in the backward of a custom autograd Function.
+        is_of_torch: whether torch defines the operation; what those of others do is not known.
         largest_parameter: the name and the largest magnitude of the parameters that were read.
         times_repeated: how often the same line had run before.
     """
@@ -72,6 +68,7 @@ class Evidence:
     lost_epsilon: float | None = None
     lost_value: str | None = None
     is_custom_backward: bool = False
+    is_of_torch: bool = True
     largest_parameter: tuple[str, float] | None = None
     times_repeated: int = 0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ADVICE"]
-
 ADVICE: dict[str, str] = {
     "bad-custom-backward": (
         "# check the backward against finite differences, at the edges of its domain too:\n"
@@ -11,8 +9,8 @@ ADVICE: dict[str, str] = {
     ),
     "buffer-not-finite": "# compute the buffer again from finite data, or load a checkpoint in which it is finite",
     "constant-not-finite": (
-        "# made before the step? inside guard.step(loss_fn, batch) or diagnose, the line that makes it is found;\n"
-        "# a fill value must take no part in the loss: select before computing with it, for 0 * inf is NaN"
+        "# if it is made before the step, make it inside guard.step(loss_fn, batch) or diagnose, to learn the line;\n"
+        "# a fill value must not reach the loss: select before computing with it, since 0 * inf is NaN"
     ),
     "degenerate-decomposition": (
         "# keep the matrix away from singular, or do not differentiate through its vectors:\n"

@@ -15,18 +15,9 @@ from torch import nn
 
 from datacheck.torch.diagnosis.fixes.source import Expression, Namespace
 
-__all__ = ["Match", "is_simple", "match", "operands", "repeats_work", "rewrite", "value_of"]
-
 #: The source that each variable of a pattern stands for; None where the program left the argument out.
 Bindings = dict[str, ast.expr | None]
-_OPERATORS = {
-    ast.Add: "add",
-    ast.Div: "div",
-    ast.MatMult: "matmul",
-    ast.Mult: "mul",
-    ast.Pow: "pow",
-    ast.Sub: "sub",
-}
+_OPERATORS = {ast.Add: "add", ast.Div: "div", ast.MatMult: "matmul", ast.Mult: "mul", ast.Pow: "pow", ast.Sub: "sub"}
 _COMMUTATIVE = frozenset({"add", "mul"})
 _SYNONYMS = {
     "arccos": "acos",
@@ -44,7 +35,7 @@ _SYNONYMS = {
     "bmm": "matmul",
     "mm": "matmul",
 }
-#: How many names are looked through.
+#: The most names that are followed.
 MAX_DEPTH = 4
 #: Names for values that a rewriting needs twice.
 _ALIASES = ("inner", *(f"inner_{number}" for number in range(2, 99)))
@@ -59,6 +50,7 @@ _ARGUMENTS = {
     "mean": ("x", "dim", "keepdim"),
     "nll_loss": ("x", "target", "weight", "size_average", "ignore_index"),
     "norm": ("x", "p", "dim", "keepdim"),
+    "prod": ("x", "dim", "keepdim"),
     "softmax": ("x", "dim"),
     "std": ("x", "dim"),
     "sum": ("x", "dim", "keepdim"),
@@ -180,14 +172,14 @@ def match(pattern: str, expression: Expression) -> Match | None:
     """How an expression matches a pattern; None where it does not.
 
     Patterns are Python: names are variables, ``log(x)`` is ``torch.log(x)`` and ``x.log()``, and operators are functions
-    too. A local name is looked through to the value that was assigned to it. ``module`` is bound to a called module, and
+    too. A local name is followed to the value that was assigned to it. ``module`` is bound to a called module, and
     ``...`` among the arguments stands for whatever else there is.
     """
     return _match(_parse(pattern), expression.node, expression, Match(), 0)
 
 
 def _parse(code: str) -> ast.expr:
-    """A pattern or replacement; its nodes have no positions, so that they are told from the program's."""
+    """A pattern or replacement; its nodes have no positions, so that they are distinguished from the program's."""
     tree = ast.parse(code, mode="eval").body
     for node in ast.walk(tree):
         for name in ("lineno", "end_lineno", "col_offset", "end_col_offset"):

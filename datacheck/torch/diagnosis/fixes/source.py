@@ -9,24 +9,14 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-__all__ = ["Expression", "Namespace", "Source", "position_of"]
+from datacheck.torch.diagnosis.program_source import Position, tree_of
 
-#: The start and end of a node: line, end line, column, end column.
-Position = tuple[int, int, int, int]
+#: The function that a replay of a loop is compiled to, from source that was compared then.
+REPLAYED = "__datacheck_loop__"
 #: The variables of the program at the expression.
 Namespace = Mapping[str, Any]
 #: How many lines after the one at fault may have to be rewritten in its place.
 MAX_LINES = 12
-
-
-def position_of(code: CodeType, offset: int) -> Position | None:
-    """The position in the source of the instruction at an offset; None where Python does not keep columns."""
-    for number, (line, end_line, column, end_column) in enumerate(code.co_positions()):
-        if number == offset // 2:
-            if line is None or end_line is None or column is None or end_column is None:
-                return None
-            return line, end_line, column, end_column
-    return None
 
 
 class Source:
@@ -40,10 +30,12 @@ class Source:
         self._found: dict[Position, ast.AST | None] = {}
 
     @classmethod
-    def of(cls, filename: str) -> Source | None:
-        """The source of a file; None where it cannot be read or parsed."""
+    def of(cls, code: CodeType) -> Source | None:
+        """The source of code; None where it cannot be read or parsed, or was edited since."""
         try:
-            source = cls(filename)
+            if not code.co_qualname.startswith(REPLAYED) and tree_of(code) is None:
+                return None
+            source = cls(code.co_filename)
         except (SyntaxError, ValueError, RecursionError):
             return None
         return source if source.lines else None
@@ -81,6 +73,10 @@ class Source:
             return node
         return next(parent for parent in self.parents(node) if isinstance(parent, ast.stmt))
 
+    def scope(self, node: ast.AST) -> ast.AST | None:
+        """The function that a node is in."""
+        return next((p for p in self.parents(node) if isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef)), None)
+
     def needs_parentheses(self, node: ast.AST, replacement: ast.expr) -> bool:
         """Whether a replacement with operators stands where a call or a part of an operation was."""
         if not isinstance(replacement, ast.BinOp | ast.UnaryOp) or self._is_in_parentheses(node):
@@ -96,7 +92,7 @@ class Source:
 
     def definition(self, name: ast.Name) -> ast.expr | None:
         """The value last assigned to a local name before it is read, where nothing that it reads has changed since."""
-        scope = next((p for p in self.parents(name) if isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef)), None)
+        scope = self.scope(name)
         if scope is None:
             return None
         before = [node for node in ast.walk(scope) if isinstance(node, ast.stmt) and node.lineno < name.lineno]
@@ -169,9 +165,7 @@ class Expression:
 
     def later(self) -> Iterator[Expression]:
         """The calls and operators in the statements after this one, in the same function."""
-        scope = next(
-            (p for p in self.source.parents(self.node) if isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef)), None
-        )
+        scope = self.source.scope(self.node)
         if scope is not None and isinstance(self.node, ast.expr):
             end = self.source.statement(self.node).end_lineno or 0
             for node in ast.walk(scope):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
     from datacheck.torch.diagnosis.record import Operation
 
-__all__ = ["Fix", "suggest_fix"]
 
 #: Trials of one diagnosis, and how long they may take, against the recorded replay.
 MAX_TRIALS = 24
@@ -65,7 +64,7 @@ def suggest_fix(context: Context, cause: str, operations: Sequence[Operation], d
     if sites:
         try:
             fix = _Search(context, cause, sites, dtype).run()
-        except Exception:  # source code has more forms than were thought of, and the diagnosis must not be lost for one
+        except Exception:  # a failed search must not lose the diagnosis
             fix = None
         if fix is not None:
             return fix
@@ -153,7 +152,7 @@ class _Search:
                 f"the step is finite with it, but {count(trial.num_dead)} of the {count(trial.num_repaired)} repaired values"
                 " get no gradient"
             )
-        if not trial.has_gradient and not is_flat and not trial.num_repaired:
+        if not trial.has_gradient and not is_flat:
             return "the step is finite with it, but every gradient is 0"
         return None
 

@@ -20,21 +20,21 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from datacheck.torch import safe
-from datacheck.torch._compat import is_transformed
+from datacheck.torch._compat import is_transformed, without_checkpointing
 from datacheck.torch.diagnosis.fixes.patterns import is_simple, operands, value_of
-from datacheck.torch.diagnosis.fixes.source import Expression, Source, position_of
+from datacheck.torch.diagnosis.fixes.source import Expression, Source
 from datacheck.torch.diagnosis.frames import kind_of
+from datacheck.torch.diagnosis.program_source import position_of
 from datacheck.torch.diagnosis.recorded_replay import check_loss
-from datacheck.torch.diagnosis.recorder import tensors_in
+from datacheck.torch.diagnosis.recorder import dense_tensors_in
 from datacheck.torch.diagnosis.restore import force_eager, isolated_gradients, leaves_of, run_backward
 from datacheck.torch.values import is_comparable, is_finite, nonfinite_mask, plain_tensor
 
 if TYPE_CHECKING:
     from datacheck.torch.diagnosis.context import Context
 
-__all__ = ["Patch", "Site", "Trial", "run_trial"]
 
-#: How far a value may be from what it was, relative to itself and to the largest of its tensor.
+#: How far a value may be from the original, relative to itself and to the largest of its tensor.
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
 DEFAULT_TOLERANCE = 1e-4
 
@@ -104,7 +104,7 @@ def run_trial(context: Context, sites: Sequence[Site], patches: Sequence[Patch] 
     context.restorer.restore()
     hook = nn.modules.module.register_module_forward_hook(watch.after_module)
     try:
-        with force_eager(), torch.enable_grad():
+        with force_eager(), without_checkpointing(), torch.enable_grad():
             with watch:
                 loss = check_loss(context.replay())
             trial.loss = float(loss.detach())
@@ -160,7 +160,7 @@ class _Watch(TorchFunctionMode):
         node = None if frame is None else self._node_of(frame)
         name = getattr(func, "__name__", "")
         if id(node) in self._patches and _is_in_place(name):
-            # What is replaced must not have happened.
+            # An in-place operation must not change what the replacement reads.
             args = (args[0].clone(), *args[1:])
         result: Any
         try:
@@ -245,7 +245,7 @@ class _Watch(TorchFunctionMode):
     def _compare(self, old: Any, new: Any, patch: Patch, trained: list[Tensor]) -> None:
         if isinstance(old, _Raised):
             return
-        before, after = list(tensors_in(old)), list(tensors_in(new))
+        before, after = list(dense_tensors_in(old)), list(dense_tensors_in(new))
         if len(before) != len(after):
             self.trial.changed = "it returns something else"
             return
@@ -270,8 +270,9 @@ def count_nonzero(tensor: Tensor) -> int:
 def _files(sites: Sequence[Site], patches: Sequence[Patch]) -> Iterator[tuple[str, Source]]:
     for patch in patches:
         yield patch.expression.source.filename, patch.expression.source
-    for filename in {site.code.co_filename for site in sites} - {p.expression.source.filename for p in patches}:
-        source = Source.of(filename)
+    codes = {site.code.co_filename: site.code for site in sites}
+    for filename in codes.keys() - {p.expression.source.filename for p in patches}:
+        source = Source.of(codes[filename])
         if source is not None:
             yield filename, source
 

@@ -11,8 +11,6 @@ from datacheck.errors import UsageError
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Action", "Outcome"]
-
 
 class Outcome(Enum):
     """What an action decides about the update of the step that tripped."""
@@ -58,7 +56,7 @@ class Action(ABC):
 
     def applies_to(self, trip: Trip) -> bool:
         """Whether it can respond to this trip."""
-        return self.handles_late or not trip.is_late
+        return self.handles_late or not (trip.is_late or trip.was_made)
 
     @abstractmethod
     def act(self, trip: Trip, training: Training, /) -> tuple[Outcome, str]:

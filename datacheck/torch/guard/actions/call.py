@@ -10,8 +10,6 @@ from datacheck.torch.guard.actions.base import Action, Outcome
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["ANSWERS", "Call"]
-
 #: Answers besides None, from the mildest to the strictest.
 ANSWERS = ("make", "skip", "raise")
 

@@ -14,8 +14,6 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 from datacheck.torch.values import count_nonfinite, plain_tensor, zero_nonfinite
 
-__all__ = ["Clip"]
-
 
 class Clip(Action):
     """Set non-finite gradient values to 0, clip the rest to ``max_norm`` (default 1.0) or ``max_value``, and update.

@@ -7,8 +7,6 @@ from datacheck.torch.guard.actions.base import Action, Outcome
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["ReduceLR"]
-
 
 class ReduceLR(Action):
     """Multiply every learning rate by ``factor``, and let it recover over ``recovery_steps`` good updates.

@@ -16,8 +16,6 @@ from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.tree_file import read_tree, write_tree
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Rollback"]
-
 
 class _Image(NamedTuple):
     """A snapshot: the step and the number of updates after which it was taken, and the state or its folder."""

@@ -11,8 +11,6 @@ from datacheck.torch.guard.actions.base import Action, Outcome
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Skip"]
-
 
 class Skip(Action):
     """Skip the update: weights and optimizer state stay, buffers go back to the start of the step.

@@ -6,8 +6,6 @@ from datacheck.torch.guard.actions.base import Action, Outcome
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Raise"]
-
 
 class Raise(Action):
     """Raise :class:`~datacheck.torch.NonFiniteError` with the diagnosis, before anything is harmed.

@@ -8,8 +8,6 @@ from datacheck.torch.guard.actions.base import Action, Outcome
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["GuardWarning", "Warn"]
-
 
 class GuardWarning(UserWarning):
     """A guard found an anomaly in a step."""

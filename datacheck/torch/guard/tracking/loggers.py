@@ -9,8 +9,6 @@ from typing import Any, Protocol
 
 from datacheck.errors import UsageError
 
-__all__ = ["Logger", "as_loggers"]
-
 TEXT_NAME = "datacheck/diagnosis"
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from datacheck.torch.loader.event_log import event_logs_here
 from datacheck.torch.loader.records import BadSample
 
-__all__ = ["ServedSamples"]
-
 #: Bad samples that are named. The report of the dataset names all.
 MAX_SAMPLES = 1000
 
@@ -37,7 +35,7 @@ class ServedSamples:
             return
         self._num_read = bad
         for folder, log in event_logs_here().items():
-            for record, is_new in log.read_all():
+            for record, is_new in log.read(again=True):
                 index = record.get("index")
                 if not is_new or not isinstance(index, int) or (folder, index) in self._known:
                     continue

@@ -18,9 +18,7 @@ from datacheck.torch.guard.tracking.samples import ServedSamples
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.guard.trip import Trip
 
-__all__ = ["Tracker"]
-
-#: Steps are written to the file of the run once in so many seconds: a day of training is then some megabytes.
+#: The least seconds between two steps written to the file of the run: a day of training is then some megabytes.
 SECONDS_BETWEEN_LINES = 1.0
 _COUNTED_ACTIONS = {"skip": "skipped_steps", "clip": "clipped_steps", "rollback": "rollbacks"}
 
@@ -51,7 +49,7 @@ class Tracker:
         self._counts = dict.fromkeys(
             ("nonfinite_loss", "nonfinite_grad_values", "trips", *_COUNTED_ACTIONS.values()), 0
         )
-        #: The trainer's own number of the present step; None to use the guard's.
+        #: The trainer's own number of the current step; None to use the guard's.
         self.global_step: int | None = None
         self._has_tripped = False
         self._has_begun = False
@@ -89,7 +87,7 @@ class Tracker:
     def add_diagnosis(self, diagnosis: Diagnosis) -> None:
         if not self.is_on:
             return
-        self._write("diagnosis", step=diagnosis.step, headline=diagnosis.headline, text=str(diagnosis))
+        self._write("diagnosis", text=str(diagnosis), **diagnosis.parts())
         for logger in list(self._loggers):
             self._try(logger, lambda one: one.log_text(diagnosis.headline, str(diagnosis), self._step))
 

@@ -1,0 +1,386 @@
+"""``--shard i/n`` and ``merge``: one job in several processes, on any machines that see one folder, without any engine.
+
+Every process runs the same job and makes the same passes over the same items. A shard does its own share of each pass and
+writes the results to the folder; where the next pass needs all of them, it reads those of the others there. What nobody
+has done after a while, it does itself: so a shard that is killed, late or never started holds up nobody, and no two
+processes need to run at the same time. A merge makes the same passes again, and finds every result in the folder.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from datacheck._version import __version__
+from datacheck.errors import DatacheckError, OutputError, ShardFinished, UsageError
+from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order
+from datacheck.jobs.progress import Progress
+from datacheck.jobs.sharding.result_codec import References
+from datacheck.jobs.sharding.result_store import ResultStore, ShardState, chunks_of, digest
+from datacheck.jobs.stage import Stage, name_of_item
+from datacheck.publishing.sealed_json import DamagedError
+from datacheck.storage import storage_of
+from datacheck.text import plain, quantity
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Seconds without a new result after which a shard does what others should have done.
+PATIENCE = 120.0
+_LONGEST_PAUSE = 5.0
+#: Chunks that are read at a time.
+_NUM_READERS = 16
+#: Claims to look into at once.
+_MAX_BEGUN = 32
+_MAX_SHOWN, _MAX_SHARDS_SHOWN = 5, 50
+
+
+class SharedWork(UnitExecutor):
+    """A process that shares a job with others by a folder of results; None for a folder in the job's output."""
+
+    is_shared = True
+
+    def __init__(self, results: str | None) -> None:
+        self.results = results
+        self._store: ResultStore | None = None
+        self._passes: Counter[str] = Counter()
+
+    @contextmanager
+    def job(self, command: str, settings: Any, folder: str | None = None) -> Iterator[None]:
+        """One job of a command with these settings; results go to ``folder`` unless one was given."""
+        results = self.results or folder
+        if results is None:
+            raise UsageError(f"{command}: name the folder that the shards share for their results, with --results")
+        before = self._store, self._passes
+        self._store = ResultStore(results, f"{command}-{digest([__version__, settings])}")
+        self._passes = Counter()
+        try:
+            yield
+        finally:
+            self._store, self._passes = before
+
+    @property
+    def store(self) -> ResultStore:
+        assert self._store is not None, "a job begins with its settings"
+        return self._store
+
+    @property
+    def exchange(self) -> str | None:
+        return f"{self.store.folder}/{self.store.job}/exchange"
+
+    def _begin_pass(self, stage: Stage, items: Sequence[Any]) -> str:
+        """The name of the next pass."""
+        self._passes[stage.name] += 1
+        name = re.sub(r"\W+", "-", stage.name)
+        return f"{name}-{self._passes[stage.name]}-{digest(items)}"
+
+    def _read(self, name: str, chunk: int, items: Sequence[Any], stage: Stage) -> list[Any] | None:
+        """The results of a chunk; None if they are damaged or no longer hold."""
+        try:
+            results = self.store.read(name, chunk, References.of(stage))
+        except (OSError, DamagedError):
+            return None
+        is_whole = len(results) == len(items)
+        return results if is_whole and (stage.is_valid is None or all(map(stage.is_valid, results))) else None
+
+    def _read_ahead(
+        self, read: Callable[[int], list[Any] | None], num_chunks: int
+    ) -> Generator[list[Any] | None, None, None]:
+        """The results of each chunk, several of which are read at once where each is a request."""
+        is_local = storage_of(self.store.folder).local_path(self.store.folder) is not None
+        return map_in_order(read, range(num_chunks), 1 if is_local else _NUM_READERS)
+
+
+Run = Callable[[Iterable[Any]], Iterator[Any]]
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass of a job: its items in chunks, the chunks that are known to be done, and since when nothing new was."""
+
+    name: str
+    stage: Stage
+    items: Sequence[Any]
+    chunks: Sequence[range]
+    found: set[int] = field(default_factory=set)
+    quiet_since: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, name: str, stage: Stage, items: Sequence[Any]) -> _Pass:
+        return cls(name, stage, items, chunks_of(len(items)))
+
+    def items_of(self, chunk: int) -> list[Any]:
+        return [self.items[index] for index in self.chunks[chunk]]
+
+
+class Shard(SharedWork):
+    """The share ``index`` (from 1) of ``count`` of a job, as an executor. The job ends with :class:`ShardFinished`.
+
+    Args:
+        results: the folder of results that all shards share. ``run`` and ``clean`` have one in their output.
+        executor: what runs the units of this shard.
+        patience: seconds without a new result after which the work of other shards is done here.
+    """
+
+    is_shard = True
+
+    def __init__(
+        self,
+        index: int,
+        count: int,
+        results: str | None = None,
+        *,
+        executor: ExecutorLike = "threads",
+        patience: float = PATIENCE,
+    ) -> None:
+        if not 1 <= index <= count:
+            raise UsageError(f"shard: expected 1/{count} to {count}/{count}, got {index}/{count}")
+        super().__init__(results)
+        self.index, self.count = index, count
+        #: The units that were done here, and those that an earlier start of this shard had done.
+        self._executor, self._patience = executor, patience
+        self.num_done, self.num_known = 0, 0
+
+    @classmethod
+    def parse(cls, text: str, results: str | None = None, executor: ExecutorLike = "threads") -> Shard:
+        """A shard from ``3/8``."""
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if found is None or int(found[2]) < 1:
+            raise UsageError(f"--shard: expected INDEX/COUNT, such as 3/8, got {plain(text, 40)!r}")
+        return cls(int(found[1]), int(found[2]), results, executor=executor)
+
+    @property
+    def name(self) -> str:
+        return f"shard {self.index}/{self.count}"
+
+    def __str__(self) -> str:
+        known = f", {self.num_known:,} of them before" if self.num_known else ""
+        return f"{self.name}: {quantity(self.num_done + self.num_known, 'unit')} done{known}"
+
+    @contextmanager
+    def job(self, command: str, settings: Any, folder: str | None = None) -> Iterator[None]:
+        with super().job(command, settings, folder):
+            self.store.announce(ShardState(self.index, self.count, is_finished=False))
+            try:
+                yield
+            except ShardFinished:
+                self.store.announce(ShardState(self.index, self.count, is_finished=True))
+                raise
+            self.store.announce(ShardState(self.index, self.count, is_finished=True))
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        *,
+        workers: int | None,
+        lost: Callable[[T], R] | None,
+        stage: Stage,
+        progress: Progress,
+    ) -> Generator[R, None, None]:
+        own_pass = _Pass.of(self._begin_pass(stage, every := list(items)), stage, every)
+
+        def run(todo: Iterable[T]) -> Iterator[R]:
+            return map_in_order(function, todo, workers, self._executor, lost=lost)
+
+        own = range(self.index - 1, len(own_pass.chunks), self.count)
+        found = self.store.finished(own_pass.name)
+        done = {chunk for chunk in own if chunk in found and self._holds(own_pass, chunk)}
+        self.num_known += sum(len(own_pass.chunks[chunk]) for chunk in done)
+        for chunk in own:
+            if chunk in found and chunk not in done:
+                self.store.forget(own_pass.name, chunk)
+        self._work(own_pass, [chunk for chunk in own if chunk not in done], progress, run)
+        own_pass.found = self.store.finished(own_pass.name)
+        if stage.is_last:
+            self._do_until(own_pass, own, progress, run)
+            while todo := self._help(own_pass):
+                self._work(own_pass, todo, progress, run)
+            raise ShardFinished(str(self))
+        with closing(self._read_ahead(partial(self._read_chunk, own_pass), len(own_pass.chunks))) as read:
+            for chunk, results in enumerate(read):
+                while results is None:
+                    self._do_until(own_pass, [chunk], progress, run)
+                    results = self._read_chunk(own_pass, chunk)
+                yield from results
+
+    def _read_chunk(self, own_pass: _Pass, chunk: int) -> list[Any] | None:
+        """The results of a chunk; None if they are not there, or not whole."""
+        if chunk not in own_pass.found:
+            return None
+        results = self._read(own_pass.name, chunk, own_pass.items_of(chunk), own_pass.stage)
+        if results is None:
+            self.store.forget(own_pass.name, chunk)
+            own_pass.found.discard(chunk)
+        return results
+
+    def _holds(self, own_pass: _Pass, chunk: int) -> bool:
+        """Whether results of an earlier start of this shard stand: what could not be read is tried again."""
+        results = self._read(own_pass.name, chunk, own_pass.items_of(chunk), own_pass.stage)
+        return results is not None and not any(_has_error(result) for result in results)
+
+    def _work(
+        self,
+        own_pass: _Pass,
+        todo: Sequence[int],
+        progress: Progress,
+        run: Run,
+        *,
+        force: bool = False,
+    ) -> None:
+        """Do chunks that no other shard has done or is doing, each written when it is done."""
+        if not todo:
+            return
+        stage = own_pass.stage
+        progress.start(f"{stage.name} ({self.name})", sum(len(own_pass.chunks[chunk]) for chunk in todo), 0)
+        begun: deque[int] = deque()
+
+        def items() -> Iterator[Any]:
+            for chunk in todo:
+                if not self.store.has(own_pass.name, chunk) and (force or self._claim(own_pass, chunk)):
+                    begun.append(chunk)
+                    yield from own_pass.items_of(chunk)
+
+        failure: DatacheckError | None = None
+        found: list[Any] = []
+        for result in run(items()):
+            found.append(result)
+            progress.advance(1, 0, 0)
+            failure = failure or _first(result, "failure")
+            if len(found) == len(own_pass.chunks[begun[0]]):
+                self.store.write(own_pass.name, begun.popleft(), found, References.of(stage))
+                self.num_done += len(found)
+                found = []
+        if failure is not None:
+            raise failure
+
+    def _claim(self, own_pass: _Pass, chunk: int) -> bool:
+        """Whether a chunk is ours, as are the chunks of shards that have stopped."""
+        owner = self.store.claim(own_pass.name, chunk, (self.index, self.count))
+        return owner in (None, (self.index, self.count)) or owner not in self._at_work()
+
+    def _do_until(self, own_pass: _Pass, wanted: Sequence[int], progress: Progress, run: Run) -> None:
+        """Wait for chunks, and do meanwhile what others have not come to; in the end whatever no other shard seems to do."""
+        pause = 0.1
+        while True:
+            found, claimed = self.store.progress(own_pass.name)
+            if found - own_pass.found:
+                own_pass.found, own_pass.quiet_since = found | own_pass.found, time.monotonic()
+            if own_pass.found.issuperset(wanted):
+                return
+            missing = [chunk for chunk in range(len(own_pass.chunks)) if chunk not in own_pass.found]
+            is_alone = not self._at_work()
+            if time.monotonic() - own_pass.quiet_since > self._patience or is_alone:
+                # Each shard begins elsewhere, so that several that have run out of patience do not all do the same.
+                todo = [missing[(self.index - 1) * len(missing) // self.count]]
+                self._work(own_pass, missing if is_alone else todo, progress, run, force=True)
+            elif todo := self._help(own_pass, claimed):
+                self._work(own_pass, todo, progress, run)
+            else:
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE, 2 * pause)
+                continue
+            own_pass.found |= self.store.finished(own_pass.name)
+
+    def _help(self, own_pass: _Pass, claimed: set[int] | None = None) -> list[int]:
+        """A chunk that a shard at work has not come to yet: from the end, since each does its own in order."""
+        if claimed is None:
+            own_pass.found, claimed = self.store.progress(own_pass.name)
+        taken = own_pass.found | claimed
+        last: dict[int, int] = {}
+        if len(taken) < len(own_pass.chunks):
+            at_work = {index for index, count in self._at_work() if count == self.count}
+            for chunk in range(len(own_pass.chunks)):
+                if chunk not in taken and chunk % self.count + 1 in at_work:
+                    last[chunk % self.count + 1] = chunk
+        free = [last[index] for index in sorted(last)]
+        if free:
+            return [free[(self.index - 1) * len(free) // self.count]]
+        # What this shard had begun before it was killed is waited for by all.
+        begun = sorted(claimed - own_pass.found)[:_MAX_BEGUN]
+        return [chunk for chunk in begun if self.store.owner(own_pass.name, chunk) == (self.index, self.count)]
+
+    def _at_work(self) -> set[tuple[int, int]]:
+        """The other shards that have started and not finished, as far as one can tell."""
+        mine = self.index, self.count
+        found = {(one.index, one.count) for one in self.store.shards() if not one.is_finished}
+        return found - {mine}
+
+
+def _has_error(result: Any) -> bool:
+    return isinstance(result, DatacheckError) or any(_first(result, name) is not None for name in ("error", "failure"))
+
+
+def _first(result: Any, name: str) -> Any:
+    """An attribute of a result; of the results of a group, that of the first, which has what was found in all."""
+    return getattr(result[0] if isinstance(result, list) and result else result, name, None)
+
+
+class Merge(SharedWork):
+    """Merges what shards have done, as an executor that does nothing itself. ``results`` is as for :class:`Shard`."""
+
+    def __init__(self, results: str | None = None) -> None:
+        super().__init__(results)
+
+    def map(
+        self,
+        function: Callable[[T], R],  # noqa: ARG002 - every result is there
+        items: Iterable[T],
+        *,
+        workers: int | None,  # noqa: ARG002
+        lost: Callable[[T], R] | None,  # noqa: ARG002
+        stage: Stage,
+        progress: Progress,  # noqa: ARG002
+    ) -> Generator[R, None, None]:
+        every = list(items)
+        name = self._begin_pass(stage, every)
+        chunks = chunks_of(len(every))
+        found = self.store.finished(name)
+        if missing := [chunk for chunk in range(len(chunks)) if chunk not in found]:
+            raise self._incomplete(stage, missing, every, "without a result")
+
+        def read(chunk: int) -> list[R] | None:
+            return self._read(name, chunk, [every[index] for index in chunks[chunk]], stage)
+
+        with closing(self._read_ahead(read, len(chunks))) as ahead:
+            for chunk, results in enumerate(ahead):
+                if results is None:
+                    self.store.forget(name, chunk)
+                    raise self._incomplete(stage, [chunk], every, "with a damaged result")
+                yield from results
+
+    def _incomplete(self, stage: Stage, missing: Sequence[int], items: Sequence[Any], problem: str) -> OutputError:
+        """What is missing, and which shards to run."""
+        chunks = chunks_of(len(items))
+        shards = self.store.shards()
+        place = plain(self.store.folder)
+        if not shards:
+            others = self.store.other_jobs()
+            reason = "holds results of other settings, files or versions only" if others else "holds no results"
+            return OutputError(f"{place}: {reason}; run the shards first: the same command with --shard 1/N to N/N")
+        # The division with the most started shards, if there are several.
+        count = max(Counter(one.count for one in shards).items(), key=lambda item: item[::-1])[0]
+        wanted = sorted({chunk % count + 1 for chunk in missing})
+        started = {one.index: one.is_finished for one in shards if one.count == count}
+        states = [f"{index}/{count} ({_state_of(started.get(index))})" for index in wanted]
+        units = [items[index] for chunk in missing for index in chunks[chunk]]
+        names = [plain(name_of_item(unit), 200) for unit in units[:_MAX_SHOWN]]
+        return OutputError(
+            f"{place}: {quantity(len(units), 'unit')} of {len(items):,} to {stage.name} {problem}:"
+            f" {_list(names, len(units))}; run the same command with --shard"
+            f" {_list(states[:_MAX_SHARDS_SHOWN], len(states))}, then merge again"
+        )
+
+
+def _list(shown: Sequence[str], total: int) -> str:
+    return ", ".join(shown) + (f" and {total - len(shown):,} more" if total > len(shown) else "")
+
+
+def _state_of(is_finished: bool | None) -> str:
+    return "never started" if is_finished is None else "finished" if is_finished else "started, not finished"

@@ -1,0 +1,251 @@
+"""Whether neighbouring rows of a field are one step apart, as in a series, and where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datacheck.arrow_compute import pc
+from datacheck.arrow_layouts import decode, is_encoded, take_rows
+from datacheck.batch import Batch
+from datacheck.dataset_rules.positions import Scale, describe_difference
+from datacheck.leaves import BoolArray, IntArray
+from datacheck.profile.notes.tally import Places, Tally
+from datacheck.text import plain, quantity
+
+#: The difference that stands for all below 0: another series begins.
+_BACK = -1
+#: Different differences, and fields that may name the series.
+_MAX_DIFFERENT, _MAX_NAMES = 64, 8
+#: Rows whose differences tell whether the rest is worth looking at, and the share of the commonest one.
+_PROBE, _MIN_PROMISING = 4096, 0.5
+#: A series has so many equal steps, in so large a share; so large a share of all neighbours may begin another series.
+_MIN_EQUAL, _MIN_SHARE, _MAX_BACK = 20, 0.9, 0.1
+#: The share of integers that are one step apart: sorted class ids are not.
+_MIN_DENSE = 0.5
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Neighbours of one difference: where the later rows are, the value of the first of them, and the series it is in."""
+
+    tally: Tally = field(default_factory=Tally)
+    value: int = 0
+    label: str = ""
+
+    def merge(self, other: _Seen) -> None:
+        if not self.tally.count:
+            self.value, self.label = other.value, other.label
+        self.tally.merge(other.tally)
+
+
+@dataclass(slots=True)
+class _Row:
+    """The first or the last row with a value: the value, what the other fields have there, and where it is."""
+
+    value: int
+    names: dict[str, Any]
+    place: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class UnevenSteps:
+    """What is wrong with a series: the number of neighbours in it, and the tallies of the wrong ones."""
+
+    detail: str
+    num_steps: int
+    tallies: list[Tally]
+
+
+@dataclass(slots=True)
+class StepNotes:
+    """The differences between neighbouring rows of a field of integers or times, in ticks. Mergeable.
+
+    ``seen`` has them by difference, ``within`` by difference and field those between which the field does not change; both
+    are empty once there are too many different ones for a series.
+    """
+
+    scale: Scale
+    seen: dict[int, _Seen] = field(default_factory=dict)
+    within: dict[tuple[int, str], _Seen] = field(default_factory=dict)
+    first: _Row | None = None
+    last: _Row | None = None
+    is_irregular: bool = False
+
+    def add(self, values: IntArray, rows: IntArray, batch: Batch, path: str, places: Places) -> None:
+        """Add the present values of the next rows of a batch, and which rows these are."""
+        if self.is_irregular or not len(values):
+            return
+        if not _is_promising(values, is_start=self.first is None):
+            self._give_up()
+            return
+        fields = dict(_names(batch, path, rows))
+        ends = [
+            _Row(
+                int(values[at]), {name: data[at].as_py() for name, data in fields.items()}, Tally(1, places([rows[at]]))
+            )
+            for at in (0, -1)
+        ]
+        self._follow(ends[0])
+        self.first, self.last = self.first or ends[0], ends[1]
+        steps = np.maximum(np.diff(values), _BACK)
+        # Most are as the first one, and sorting all of them would take longer than all else.
+        different = np.unique(np.append(steps[steps != steps[:1]], steps[:1]))
+        if len(different) > _MAX_DIFFERENT:
+            self._give_up()
+            return
+        changes = {name: _changes(data) for name, data in fields.items()}
+
+        def seen(mask: BoolArray, field: pa.Array | None = None) -> _Seen:
+            found = np.flatnonzero(mask) + 1
+            label = "" if field is None else str(field[int(found[0])].as_py())
+            return _Seen(Tally(len(found), places(rows[found[:5]])), int(values[found[0]]), label)
+
+        for step in different.tolist():
+            is_step = steps == step
+            self.seen.setdefault(step, _Seen()).merge(seen(is_step))
+            for name, changed in changes.items():
+                if (is_step & ~changed).any():
+                    self.within.setdefault((step, name), _Seen()).merge(seen(is_step & ~changed, fields[name]))
+        self._limit()
+
+    def _follow(self, row: _Row) -> None:
+        """Compare the row after the last one with it. Files are series of their own."""
+        if self.last is None or self.last.place.uri != row.place.uri:
+            return
+        step = max(row.value - self.last.value, _BACK)
+        place = row.place
+        self.seen.setdefault(step, _Seen()).merge(_Seen(Tally(1, list(place.examples), place.uri), row.value))
+        for name, value in row.names.items():
+            if self.last.names.get(name, row) == value:
+                seen = _Seen(Tally(1, list(place.examples), place.uri), row.value, str(value))
+                self.within.setdefault((step, name), _Seen()).merge(seen)
+
+    def merge(self, other: StepNotes) -> None:
+        """Merge the notes on the next part of the data, which must not be used afterwards."""
+        if self.is_irregular or other.is_irregular or other.scale != self.scale:
+            self._give_up()
+            return
+        if other.first is not None:
+            self._follow(other.first)
+            self.first, self.last = self.first or other.first, other.last
+        for step, seen in other.seen.items():
+            self.seen.setdefault(step, _Seen()).merge(seen)
+        for key, seen in other.within.items():
+            self.within.setdefault(key, _Seen()).merge(seen)
+        self._limit()
+
+    def _limit(self) -> None:
+        if len(self.seen) > _MAX_DIFFERENT:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.is_irregular = True
+        self.seen, self.within, self.first, self.last = {}, {}, None, None
+
+    def tallies(self) -> list[Tally]:
+        ends = [row.place for row in (self.first, self.last) if row is not None]
+        return [*ends, *(seen.tally for seen in (*self.seen.values(), *self.within.values()))]
+
+    def uneven(self, path: str) -> UnevenSteps | None:
+        """What is wrong with the steps, if they are nearly all equal."""
+        counts = {step: seen.tally.count for step, seen in self.seen.items()}
+        rises = {step: number for step, number in counts.items() if step > 0}
+        if not rises:
+            return None
+        step, total = max(rises, key=lambda one: (rises[one], -one)), sum(counts.values())
+        is_dense = bool(self.scale.unit) or rises[step] >= _MIN_DENSE * total
+        if rises[step] < _MIN_EQUAL or counts.get(_BACK, 0) > _MAX_BACK * total or not is_dense:
+            return None
+        by = self._by(step)
+        wrong = {
+            other: seen
+            for other in counts
+            if other not in (step, _BACK)
+            and (seen := self.seen[other] if by is None else self.within.get((other, by), _Seen())).tally.count
+        }
+        if 0 in wrong and wrong[0].tally.count > _MAX_BACK * total:
+            # Several rows have each time.
+            del wrong[0]
+        num_wrong = sum(seen.tally.count for seen in wrong.values())
+        if not wrong or rises[step] < _MIN_SHARE * (rises[step] + num_wrong):
+            return None
+        tallies = [wrong[other].tally for other in sorted(wrong)]
+        return UnevenSteps(self._describe(path, step, by, wrong), rises[step] + num_wrong, tallies)
+
+    def _by(self, step: int) -> str | None:
+        """The first field that names the series: it changes wherever the values go back, and between no equal steps."""
+        if _BACK not in self.seen:
+            return None
+        number = self.seen[step].tally.count
+        names = [name for other, name in self.within if other == step]
+        return next(
+            (
+                name
+                for name in names
+                if self.within[step, name].tally.count == number and (_BACK, name) not in self.within
+            ),
+            None,
+        )
+
+    def _describe(self, path: str, step: int, by: str | None, wrong: Mapping[int, _Seen]) -> str:
+        def shown(difference: int) -> str:
+            return describe_difference(self.scale, 0, difference)
+
+        gaps = {other: seen for other, seen in wrong.items() if other > step}
+        parts = []
+        if gaps:
+            longest = max(gaps)
+            seen, number = gaps[longest], sum(one.tally.count for one in gaps.values())
+            ends = f"from {self.scale.format(seen.value - longest)} to {self.scale.format(seen.value)}"
+            series = f" in {plain(by, 60)} '{plain(seen.label, 60)}'" if by else ""
+            which = "" if number == 1 else "the longest "
+            parts.append(f"{quantity(number, 'gap')} ({which}{shown(longest)}, {ends}{series})")
+        if 0 in wrong:
+            parts.append(quantity(wrong[0].tally.count, "repeat"))
+        shorter = sum(seen.tally.count for other, seen in wrong.items() if 0 < other < step)
+        if shorter:
+            parts.append(quantity(shorter, "shorter step"))
+        listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+        keys = [f"by: {plain(by, 80)}"] if by else ["by: (the field that names the series)"] * (_BACK in self.seen)
+        rule = ", ".join((*keys, f"on: {plain(path, 80)}", f"step: {shown(step)}"))
+        return f"are not {shown(step)}: {listed}. As a rule: sequence: {{{rule}}}"
+
+
+def _is_promising(values: IntArray, *, is_start: bool) -> bool:
+    """Whether the values may be a series: their differences fit, and one is common among the first of those above 0."""
+    if int(values.max()) - int(values.min()) >= 2**63:
+        return False
+    if not is_start or len(values) < _MIN_EQUAL:
+        return True
+    steps = np.diff(values[:_PROBE])
+    rises = steps[steps > 0]
+    if not len(rises):
+        return bool((steps == 0).all())
+    commonest = int(np.unique(rises, return_counts=True)[1].max())
+    return commonest >= _MIN_PROMISING * len(rises) and 2 * int(np.count_nonzero(steps < 0)) <= len(steps)
+
+
+def _names(batch: Batch, path: str, rows: IntArray) -> Iterator[tuple[str, pa.Array]]:
+    """The fields that may name the series of each row."""
+    number = 0
+    for column in batch.columns:
+        data = column.data
+        if column.name is None or column.name == path or not isinstance(data, pa.Array) or number == _MAX_NAMES:
+            continue
+        flat = decode(data) if is_encoded(data.type) else data
+        kind = flat.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
+            number += 1
+            yield column.name, flat if len(rows) == len(flat) else take_rows(flat, rows)
+
+
+def _changes(data: pa.Array) -> BoolArray:
+    """Whether each value but the first differs from the one before it."""
+    differs = pc.not_equal(data.slice(1), data.slice(0, len(data) - 1)).fill_null(False)
+    found: BoolArray = differs.to_numpy(zero_copy_only=False)
+    return found
