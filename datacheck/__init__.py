@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datacheck.profile.notes.find import find_notes
     from datacheck.reports.report import Report
     from datacheck.reports.run_report import RunReport
-    from datacheck.schema import Field, Schema, load_schema
+    from datacheck.schema import Field, Schema
     from datacheck.sources.base import ReadOptions
 
 

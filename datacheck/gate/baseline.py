@@ -165,16 +165,11 @@ def load_baseline(path: str | os.PathLike[str], *, must_exist: bool = True) -> B
     place = plain(os.fspath(path))
     # Names of local files are relative to the folder of the baseline, or to the current one if that is elsewhere.
     root = os.path.realpath("." if is_uri(path) else Path(path).parent)
+    missing = "create it with 'datacheck baseline write'" if must_exist else None
     try:
-        content = read_document(path, _MAX_BYTES)
+        content = read_document(path, "a baseline", _MAX_BYTES, missing=missing, error=ConfigurationError)
     except FileNotFoundError:
-        if not must_exist:
-            return Baseline(root)
-        raise ConfigurationError(place, "no such file; create it with 'datacheck baseline write'") from None
-    except OSError as error:
-        raise ConfigurationError(place, f"cannot be opened: {error.strerror}; check the path") from None
-    if content is None:
-        raise ConfigurationError(place, f"is larger than {count(_MAX_BYTES)} bytes; expected a baseline")
+        return Baseline(root)
     try:
         record = json.loads(content)
         version = record["version"]

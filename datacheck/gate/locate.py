@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import ConfigurationError
-from datacheck.schema.yaml_file import MAX_FILE_BYTES
 from datacheck.storage.documents import folder_of, load_yaml, read_document
 from datacheck.storage.os_calls import relative_uri
 from datacheck.text import plain
@@ -56,12 +55,7 @@ def load_file(path: Path | str) -> ConfigurationFile | None:
     place = plain(_display_path(path) if isinstance(path, Path) else path)
     if not str(path).endswith(".toml"):
         return ConfigurationFile(path, place, load_yaml(path, ConfigurationError))
-    try:
-        content = read_document(path, MAX_FILE_BYTES)
-    except OSError as error:
-        raise ConfigurationError(place, f"cannot be opened: {error.strerror}; check the path") from None
-    if content is None:
-        raise ConfigurationError(place, f"is larger than {MAX_FILE_BYTES:,} bytes; expected a configuration file")
+    content = read_document(path, "a configuration file", error=ConfigurationError)
     if b"datacheck" not in content:
         return None
     table = _parse_table(content, place)

@@ -17,7 +17,7 @@ from datacheck.findings import Finding
 from datacheck.reports.gate_report import Fixed
 from datacheck.reports.report import Report
 from datacheck.reports.text import MAX_LINES, append_detail, finding_lines, num_by_severity
-from datacheck.storage import open_file
+from datacheck.storage.documents import read_document
 from datacheck.text import count, plain, quantity
 
 if TYPE_CHECKING:
@@ -142,19 +142,7 @@ def _below_shared(uris: Iterable[str]) -> dict[str, str]:
 def read_findings(path: str) -> list[Finding]:
     """The findings of a report in a file; raises ``UsageError`` for a file that is not a report."""
     place = plain(path)
-    try:
-        with open_file(path) as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        hint = (
-            _HINT if isinstance(error, FileNotFoundError | IsADirectoryError) else "check the path and its permissions"
-        )
-        problem = "no such file" if isinstance(error, FileNotFoundError) else plain(error.strerror or str(error))
-        if isinstance(error, IsADirectoryError):
-            problem = "is a folder, not a report"
-        raise UsageError(f"{place}: {problem}; {hint}") from None
-    if len(content) > _MAX_BYTES:
-        raise UsageError(f"{place}: larger than {_MAX_BYTES:,} bytes; expected a report of datacheck")
+    content = read_document(path, "a report of datacheck", _MAX_BYTES, missing=_HINT)
     try:
         records = _records(content.decode())
         return [Finding.from_dict(record) for record in map(_with_code, records)]

@@ -1,4 +1,4 @@
-"""Loads schemas from YAML files, Python references and pandera objects."""
+"""Builds schemas from mappings, Python references and pandera objects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 from datacheck.errors import SchemaError, UsageError
 from datacheck.schema.model import Schema
 from datacheck.schema.references import REFERENCE, import_reference
-from datacheck.schema.yaml_file import load_yaml, validate
-from datacheck.text import plain
+from datacheck.schema.validation import validate
 
 _FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\w.]*)")
 
@@ -19,23 +18,11 @@ _FILE_REFERENCE = re.compile(r"((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_][\
 SchemaLike = str | os.PathLike[str] | Schema | Mapping[str, Any] | type | None
 
 
-def load_schema(reference: SchemaLike = None) -> Schema:
-    """Load a schema.
-
-    A string is the path of a YAML file, or ``package.module:Model`` if it has that form and no such file exists. Only
-    then is anything imported, with the current folder on the import path as for ``python -m``. None is the default
-    schema: no NaN and no infinity. Raises ``SchemaError``.
-    """
+def schema_from_object(reference: object = None) -> Schema:
+    """The schema that an object is, or stands for. None is the default schema: no NaN and no infinity."""
     if reference is None:
         return Schema()
-    if isinstance(reference, Schema):
-        return _with_pandera(reference, "schema")
-    if isinstance(reference, str | os.PathLike):
-        path = os.fspath(reference)
-        return _from_path(os.fsdecode(path))
-    if isinstance(reference, Mapping):
-        return parse_schema(reference, "schema")
-    return _from_object(reference, "schema")
+    return parse_schema(reference, "schema") if isinstance(reference, Mapping) else _from_object(reference, "schema")
 
 
 def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
@@ -43,21 +30,12 @@ def parse_schema(mapping: Mapping[Any, Any], place: str) -> Schema:
     return _with_pandera(validate(Schema, mapping, place, SchemaError), place)
 
 
-def _from_path(path: str) -> Schema:
-    if not os.path.exists(path):  # noqa: PTH110 (a path with a NUL is no error here)
-        if match := _FILE_REFERENCE.fullmatch(path):
-            module = match[1].replace("/", ".")
-            raise SchemaError(path, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
-        if REFERENCE.fullmatch(path):
-            return _from_object(import_reference(path), path)
-    mapping = load_yaml(path)
-    if {"inputs", "output"} <= mapping.keys():
-        raise SchemaError(
-            plain(path), "is a pipeline, not a schema; give the schema that it names, or use 'datacheck run'"
-        )
-    schema = parse_schema(mapping, plain(path))
-    # Only there it makes a difference: a schema is the same wherever its file is.
-    return schema.keep_folder(os.path.dirname(path)) if schema.references else schema  # noqa: PTH120 - may be a URI
+def schema_from_python(name: str) -> Schema | None:
+    """The schema that ``package.module:Model`` names; None for anything else. Raises ``SchemaError``."""
+    if match := _FILE_REFERENCE.fullmatch(name):
+        module = match[1].replace("/", ".")
+        raise SchemaError(name, f"is a Python file; give the module instead, as in '{module}:{match[2]}'")
+    return _from_object(import_reference(name), name) if REFERENCE.fullmatch(name) else None
 
 
 def _from_object(found: object, place: str) -> Schema:

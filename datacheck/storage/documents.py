@@ -1,15 +1,17 @@
-"""Text files of people wherever they are stored: schemas, pipelines, configuration."""
+"""Files that people and datacheck itself wrote, wherever they are stored: schemas, pipelines, configuration, baselines.
+
+One function opens them all, so that each is bounded and says the same of a file that cannot be read.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
+from collections.abc import Callable
 from typing import Any
 
-from datacheck.errors import ConfigurationError, SchemaError
-from datacheck.schema import loading, yaml_file
-from datacheck.schema.loading import SchemaLike, parse_schema
+from datacheck.errors import ConfigurationError, SchemaError, UsageError, nearest_name
+from datacheck.schema.loading import SchemaLike, parse_schema, schema_from_object, schema_from_python
 from datacheck.schema.model import Schema
 from datacheck.schema.yaml_file import MAX_FILE_BYTES, parse_yaml
 from datacheck.storage.object_uri import hide_secrets
@@ -23,32 +25,63 @@ def is_uri(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
-def read_document(path: str | os.PathLike[str], limit: int) -> bytes | None:
-    """The content of a file; None if it has more bytes than ``limit``. Raises ``OSError``."""
-    uri = hide_secrets(os.fspath(path))
-    storage = storage_of(uri)
+def _usage_error(place: str, problem: str) -> Exception:
+    return UsageError(f"{place}: {problem}")
+
+
+def read_document(
+    path: str | os.PathLike[str],
+    kind: str,
+    limit: int = MAX_FILE_BYTES,
+    *,
+    missing: str | None = "",
+    error: Callable[[str, str], Exception] = _usage_error,
+) -> bytes:
+    """The content of a file. Raises ``error`` of its name and the problem, also where it has more than ``limit`` bytes.
+
+    ``kind`` says what is expected: ``a YAML file``. ``missing`` is what to do where there is no such file: by default the
+    nearest name is offered, and None lets ``FileNotFoundError`` pass.
+    """
+    uri = hide_secrets(os.fsdecode(os.fspath(path)))
+    storage, place = storage_of(uri), plain(uri)
+    if not uri:
+        raise error("''", "expected the name of a file, got an empty string")
     if is_uri(uri) and storage is LOCAL:
         schemes = ", ".join(f"{scheme}://" for scheme in known_schemes())
-        raise OSError(errno.EINVAL, f"unknown scheme; files are read from this machine and from {schemes}", uri)
-    with storage.open(uri) as file:
-        content = file.read(limit + 1)
-    return None if len(content) > limit else content
+        raise error(place, f"unknown scheme; files are read from this machine and from {schemes}")
+    try:
+        with storage.open(uri) as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        if missing is None:
+            raise
+        raise error(place, f"no such file{f'; {missing}' if missing else _nearest_file(uri)}") from None
+    except (OSError, ValueError) as problem:
+        if storage is LOCAL and os.path.isdir(uri):  # noqa: PTH112 - of a name that is too long, is_dir raises
+            raise error(place, f"is a folder; expected {kind}") from None
+        reason = plain(getattr(problem, "strerror", None) or str(problem), 600)
+        raise error(place, f"cannot be opened: {reason}; check the path and its permissions") from None
+    if len(content) > limit:
+        raise error(place, f"is larger than {count(limit)} bytes; expected {kind}")
+    return content
+
+
+def _nearest_file(uri: str) -> str:
+    if is_uri(uri):
+        return "; check the URI"
+    folder, name = folder_of(uri), posixpath.basename(local_uri(uri))
+    try:
+        names = sorted(entry.name for entry in LOCAL.list(folder) if not entry.is_folder)
+    except OSError:
+        return f"; the folder '{plain(folder)}' does not exist either"
+    hint = nearest_name(name, names)
+    return plain(hint) if hint else f"; the folder '{plain(folder)}' has no file with a similar name"
 
 
 def load_yaml(path: str | os.PathLike[str], error_type: type[ConfigurationError] = SchemaError) -> dict[Any, Any]:
     """The mapping in a YAML file; raises ``error_type`` with the file, and the line if there is one."""
-    if not is_uri(path):
-        return yaml_file.load_yaml(path, error_type)
-    place = plain(os.fspath(path))
-    try:
-        content = read_document(path, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        raise error_type(place, "no such file; check the URI") from None
-    except OSError as error:
-        raise error_type(place, f"cannot be opened: {plain(error.strerror or str(error), 600)}") from None
-    if content is None:
-        raise error_type(place, f"is larger than {count(MAX_FILE_BYTES)} bytes; is it a configuration file?")
-    return parse_yaml(content, place, error_type)
+    content = read_document(path, "a YAML file", error=error_type)
+    return parse_yaml(content, plain(os.fspath(path)), error_type)
 
 
 def load_schema(reference: SchemaLike = None) -> Schema:
@@ -58,9 +91,20 @@ def load_schema(reference: SchemaLike = None) -> Schema:
     Only then is anything imported, with the current folder on the import path as for ``python -m``. None is the default
     schema: no NaN and no infinity. Raises ``SchemaError``.
     """
-    if not isinstance(reference, str | os.PathLike) or not is_uri(path := os.fsdecode(os.fspath(reference))):
-        return loading.load_schema(reference)
-    schema = parse_schema(load_yaml(path), plain(path))
+    if not isinstance(reference, str | os.PathLike):
+        return schema_from_object(reference)
+    path = os.fsdecode(os.fspath(reference))
+    if not is_uri(path) and not os.path.exists(path):  # noqa: PTH110 - a path with a NUL is no error here
+        found = schema_from_python(path)
+        if found is not None:
+            return found
+    mapping = load_yaml(path)
+    if {"inputs", "output"} <= mapping.keys():
+        raise SchemaError(
+            plain(path), "is a pipeline, not a schema; give the schema that it names, or use 'datacheck run'"
+        )
+    schema = parse_schema(mapping, plain(path))
+    # Only there it makes a difference: a schema is the same wherever its file is.
     return schema.keep_folder(folder_of(path)) if schema.references else schema
 
 

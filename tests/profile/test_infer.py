@@ -18,8 +18,9 @@ import datacheck
 from datacheck.errors import SourceError, UsageError
 from datacheck.profile.infer.infer import infer_with_notes
 from datacheck.profile.infer.suggested_bounds import float_bounds, suggest_bounds
-from datacheck.schema import load_schema, parse_schema
+from datacheck.schema import parse_schema
 from datacheck.schema.yaml_file import parse_yaml
+from datacheck.storage.documents import load_schema
 
 RANDOM = np.random.default_rng(0)
 

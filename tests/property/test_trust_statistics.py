@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import datacheck
-from datacheck.schema.loading import load_schema
 from datacheck.sources import parquet_footer
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.parquet_footer import _Compact
+from datacheck.storage.documents import load_schema
 
 TRUST = ReadOptions(trust_statistics=True)
 TYPES = [pa.int8(), pa.uint8(), pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.bool_()]

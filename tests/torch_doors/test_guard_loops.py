@@ -13,6 +13,7 @@ from torch import nn  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
 from datacheck.torch.guard.layer_monitor import LayerMonitor  # noqa: E402
+from datacheck.torch.guard.step_state import StepState  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -201,7 +202,7 @@ def test_layers_name_the_first_nonfinite_module() -> None:
     model = nn.Sequential(nn.Linear(2, 2), Late(), nn.Linear(2, 2))
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
-    watch = LayerMonitor(model)
+    watch = LayerMonitor(model, StepState())
     watch.attach()
     watch.begin()
     model(torch.ones(1, 2)).sum().backward()
@@ -230,9 +231,8 @@ def test_recomputation_is_not_counted_twice() -> None:
     layer = nn.Linear(2, 2)
     readings = []
     for reentrant in (None, False, True):
-        watch = LayerMonitor(layer)
+        watch = LayerMonitor(layer, StepState(has_gradients=True))
         watch.attach()
-        watch.is_on = True
         watch.begin()
         x = torch.ones(1, 2, requires_grad=True)
         output = layer(x) if reentrant is None else checkpoint(layer, x, use_reentrant=reentrant)

@@ -19,6 +19,7 @@ from torch import nn  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
 from datacheck.torch.guard.layer_monitor import LayerMonitor  # noqa: E402
 from datacheck.torch.guard.norms import squares, total_norm  # noqa: E402
+from datacheck.torch.guard.step_state import StepState  # noqa: E402
 from datacheck.torch.values import count_nonfinite, zero_nonfinite  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -161,7 +162,7 @@ def test_a_bad_gradient_of_a_device_stops_the_update() -> None:
 
 def test_layers_on_a_device_are_summed_there_and_read_on_demand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    watch = LayerMonitor(model)
+    watch = LayerMonitor(model, StepState())
     watch._order[1] = None
     for _ in range(2):
         watch._add(watch._outputs, 1, move(torch.full((4,), 3.0)), 0)

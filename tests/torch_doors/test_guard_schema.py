@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, default_collate  # noqa: E402
 
-from datacheck.schema.loading import load_schema  # noqa: E402
+from datacheck.storage.documents import load_schema  # noqa: E402
 from datacheck.torch import Guard, NonFiniteError, SafeCollate, SafeDataset  # noqa: E402
 from datacheck.torch.diagnosis.batch_schema import BatchSchema  # noqa: E402
 from datacheck.torch.loader.sample_check import SampleCheck  # noqa: E402

@@ -16,7 +16,7 @@ import torch
 from loader_data import REPOSITORY, example
 from torch.utils.data import DataLoader, Dataset
 
-from datacheck.schema.loading import load_schema
+from datacheck.storage.documents import load_schema
 from datacheck.torch import BadSampleWarning, SafeCollate, SafeDataset, batch_origins, open_dataset
 
 __all__ = ["example"]

@@ -20,7 +20,7 @@ from loader_sets import Listed, numpy_is_finite, safe_of
 from torch.nn.utils.rnn import pack_sequence
 
 import datacheck
-from datacheck.schema.loading import load_schema
+from datacheck.storage.documents import load_schema
 from datacheck.torch import BadSampleError, BadSampleWarning
 from datacheck.torch.loader.sample_check import SampleCheck
 

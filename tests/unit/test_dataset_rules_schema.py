@@ -12,8 +12,9 @@ import pytest
 import datacheck
 from datacheck.errors import SchemaError
 from datacheck.schema.diff import diff_schemas
-from datacheck.schema.loading import load_schema, parse_schema
+from datacheck.schema.loading import parse_schema
 from datacheck.schema.yaml_file import parse_yaml
+from datacheck.storage.documents import load_schema
 
 EVERYTHING = """
 num_rows: {ge: 5}

@@ -20,8 +20,9 @@ from datacheck.errors import SchemaError
 from datacheck.findings import MAX_EXAMPLES
 from datacheck.schema.diff import diff_schemas
 from datacheck.schema.field_paths import find_field
-from datacheck.schema.loading import load_schema, parse_schema
+from datacheck.schema.loading import parse_schema
 from datacheck.schema.yaml_file import parse_yaml
+from datacheck.storage.documents import load_schema
 
 BOXES = {"0": {"ge": 0, "lt": 80}, "1": {"ge": 0, "le": 1}}
 

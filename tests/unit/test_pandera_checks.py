@@ -20,7 +20,8 @@ from datacheck.cleaning.plan import parse_plan
 from datacheck.errors import SchemaError
 from datacheck.findings import Finding, Severity, merge_findings
 from datacheck.jobs.units.row_labels import RowLabels, label_rows
-from datacheck.schema import Field, Schema, load_schema
+from datacheck.schema import Field, Schema
+from datacheck.storage.documents import load_schema
 
 NAN, INF = float("nan"), float("inf")
 CHECK = pandera.Check

@@ -16,9 +16,10 @@ from pandera.errors import SchemaErrors
 from pandera.typing import Series
 
 from datacheck.errors import SchemaError
-from datacheck.schema import Field, Schema, load_schema
+from datacheck.schema import Field, Schema
 from datacheck.schema.pandera_reading import from_pandera, remainder
 from datacheck.schema.pandera_remainder import left_to_pandera
+from datacheck.storage.documents import load_schema
 
 NAN, INF = float("nan"), float("inf")
 

@@ -19,9 +19,8 @@ from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.rules import DropField
 from datacheck.codes import CODES, Code
 from datacheck.jobs.pipeline import load_pipeline
-from datacheck.schema import load_schema
 from datacheck.schema.model import Schema
-from datacheck.schema.yaml_file import load_yaml
+from datacheck.storage.documents import load_schema, load_yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -12,8 +12,7 @@ import pytest
 
 from datacheck.errors import SchemaError
 from datacheck.schema.json_schema import schema_json, schema_json_text
-from datacheck.schema.loading import load_schema
-from datacheck.schema.yaml_file import load_yaml
+from datacheck.storage.documents import load_schema, load_yaml
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from datacheck.errors import OutputError, SchemaError, UsageError
-from datacheck.schema import Field, Schema, load_schema, parse_schema
+from datacheck.schema import Field, Schema, parse_schema
 from datacheck.schema.yaml_file import parse_yaml
+from datacheck.storage.documents import load_schema
 
 SCHEMAS = Path(__file__).parent.parent.parent / "schemas"
 

@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from datacheck.errors import PipelineError, SchemaError
-from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, load_yaml, parse_yaml, validate
+from datacheck.schema.validation import validate
+from datacheck.schema.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_yaml
+from datacheck.storage.documents import load_yaml
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("run format.yaml", "format.yaml: output: unknown output format 'parqet'; did you mean 'parquet'?"),
         ("rows data --where nann", "unknown code 'nann'; did you mean 'nan'?"),
         ("diff a.json b.json", "a.json: no such file; write one with 'datacheck scan --format json -o FILE'"),
-        ("diff data data", "data: is a folder, not a report"),
+        ("diff data data", "data: is a folder; expected a report of datacheck"),
         ("scan data --shema s.yaml", "unknown option '--shema'; did you mean '--schema'?"),
         ("--verison", "unknown option '--verison'; did you mean '--version'?"),
         ("-v", "unknown option '-v'; did you mean '-V'?"),

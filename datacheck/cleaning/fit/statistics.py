@@ -23,7 +23,7 @@ from pydantic import Field as ModelField
 
 from datacheck.cleaning.plan import CleaningPlan
 from datacheck.cleaning.rules import Scalar
-from datacheck.errors import CleaningError, PipelineError, UsageError
+from datacheck.errors import CleaningError, PipelineError
 from datacheck.schema.validation import fault, validate
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.documents import read_document
@@ -247,10 +247,5 @@ def load_statistics(path: StatisticsLike) -> Statistics:
     if isinstance(path, Statistics):
         return path
     place = plain(os.fspath(path))
-    try:
-        content = read_document(path, _MAX_BYTES)
-    except OSError as error:
-        raise UsageError(f"{place}: {error.strerror}; create it with 'datacheck fit'") from None
-    if content is None:
-        raise CleaningError(f"{place}: larger than {_MAX_BYTES:,} bytes; expected a statistics file")
+    content = read_document(path, "a statistics file", _MAX_BYTES, missing="create it with 'datacheck fit'")
     return Statistics.from_json(content, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,6 @@ from datacheck.torch.guard.accumulation import explain_sum
 from datacheck.torch.guard.call_stack import frames_of_error
 from datacheck.torch.guard.distributed import CollectiveInReplayError, is_sharded, without_collectives
 from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
-from datacheck.torch.guard.layer_monitor import LayerMonitor
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_explainer import LoopExplainer
 from datacheck.torch.guard.loop_replay import Autocast, LoopCall
@@ -53,39 +52,25 @@ class Explainer:
         training: Training,
         state: StepState,
         log: GuardLog,
-        layers: LayerMonitor | None = None,
         schema: Schema | None = None,
     ) -> None:
         self._training = training
         self._state = state
         self._log = log
-        self._layers = layers
         self._schema = schema
         self._loop = LoopExplainer(training, log, schema)
         #: What ended the last replay early.
         self._problem = ""
-
-    @contextmanager
-    def _replaying(self) -> Iterator[None]:
-        """A replay calls the model, and is not a step of the run."""
-        with self._state.during(Phase.DIAGNOSE):
-            if self._layers is not None:
-                self._layers.is_paused = True
-            try:
-                yield
-            finally:
-                if self._layers is not None:
-                    self._layers.is_paused = False
 
     def explain(self, trip: Trip, history: History) -> Diagnosis:
         """The diagnosis of a trip; where ranks train together, that of the first rank that has one."""
         verdict = classify_dynamics(history)
         if trip.is_spike:
             return explain_spike(trip, verdict)
-        training = self._training
+        training, state = self._training, self._state
         found: Diagnosis | None
         is_exact = False
-        with self._replaying():
+        with state.during(Phase.DIAGNOSE):
             if trip.is_late:
                 found = explain_update(trip.bad, training.parameters, training.optimizers, verdict, trip.step)
             else:
@@ -100,7 +85,7 @@ class Explainer:
 
     def explain_replay(self, trip: Trip) -> Diagnosis | None:
         """The diagnosis from the replay alone; None if the replay is finite."""
-        with self._replaying():
+        with self._state.during(Phase.DIAGNOSE):
             found, _ = self._replay(trip)
         return None if found is None else found.at_step(trip.step)
 
@@ -129,7 +114,7 @@ class Explainer:
         model = unwrap_model(self._training.model)
         if is_sharded(model):
             return None
-        with self._replaying(), self._training.buffers.replay():
+        with self._state.during(Phase.DIAGNOSE), self._training.buffers.replay():
             if is_error:
                 return self._loop.explain_error(call, model)
             return self._loop.explain([call], model)[0]
@@ -144,7 +129,7 @@ class Explainer:
         def note(place: str, detail: str) -> None:
             self._log.add_note(place, detail, Severity.WARNING)
 
-        with self._replaying(), training.buffers.replay(), without_collectives(training.rank_group):
+        with state.during(Phase.DIAGNOSE), training.buffers.replay(), without_collectives(training.rank_group):
             if state.calls and not all(part.is_whole for part in state.parts):
                 self._loop.note_what_is_lost(state.calls, model, note)
                 return
@@ -162,7 +147,7 @@ class Explainer:
         if is_sharded(model):
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
-        with self._replaying(), training.buffers.replay(), without_collectives(training.rank_group):
+        with state.during(Phase.DIAGNOSE), training.buffers.replay(), without_collectives(training.rank_group):
             if state.calls:
                 return self._loop.is_bad(state.calls, model, trained)
             for part in state.parts:

@@ -24,9 +24,7 @@ class LossScaler:
     def __init__(self, scaler: GradScaler | None) -> None:
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self._last_scale: float | None = None
-        #: Whether its ``step`` is running, and how many updates were made outside of it, with gradients still scaled unless
-        #: the loop unscaled them itself.
-        self.is_stepping = False
+        #: Updates made outside of its ``step``, with gradients still scaled unless the loop unscaled them itself.
         self.num_plain_updates = 0
 
     @property
@@ -69,9 +67,9 @@ class LossScaler:
             return None
         return self._scaler.get_scale() if is_on_host else self._last_scale
 
-    def note_update(self) -> None:
+    def note_plain_update(self) -> None:
         """Count an update that is made without the scaler."""
-        self.num_plain_updates += self._scaler is not None and not self.is_stepping
+        self.num_plain_updates += self._scaler is not None
 
     def unscale(self, optimizer: Optimizer) -> None:
         if self._scaler is not None:

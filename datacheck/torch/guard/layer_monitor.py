@@ -21,6 +21,7 @@ from datacheck.text import join_limited
 from datacheck.torch._compat import current_graph_task_id
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.norms import squares, total_norm
+from datacheck.torch.guard.step_state import Phase, StepState
 from datacheck.torch.structure import tensors_in
 from datacheck.torch.values import can_be_nonfinite, plain_tensor
 
@@ -50,15 +51,14 @@ class LayerMonitor:
     not watched there.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, state: StepState) -> None:
         self._model = model
+        self._state = state
         self.names: list[str] = []
         self._modules: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []
         self._device_sums: dict[torch.device, Tensor] = {}
         self._compiled_sums: Tensor | None = None
-        self.is_on = False
-        self.is_paused = False
         #: Whether a module gave values of half precision.
         self.saw_half = False
         self._num_searches = 0
@@ -118,7 +118,7 @@ class LayerMonitor:
         self._handles.clear()
 
     def _make_hook(self, index: int) -> Callable[[nn.Module, Any, Any], None]:
-        compiling = torch.compiler.is_compiling
+        compiling, state = torch.compiler.is_compiling, self._state
         compiled_sums = self._compiled_sums
         gradient_hook = Hook(self._make_gradient_hook(index))
 
@@ -128,7 +128,7 @@ class LayerMonitor:
                     value = output.detach()
                     compiled_sums[index].add_(torch.linalg.vector_norm(value, dtype=_wide(value)).to(torch.float32))
                 return
-            if self.is_paused or not (self.is_on or torch.is_grad_enabled()):
+            if state.phase is Phase.DIAGNOSE or not (state.has_gradients or torch.is_grad_enabled()):
                 return
             # In a backward pass, activation checkpointing recomputes. The outputs were seen before, but the gradients may
             # pass here and nowhere else.

@@ -27,7 +27,7 @@ from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
 from datacheck.torch.guard.names import unwrap_model
 from datacheck.torch.guard.source_path import is_in_loop
-from datacheck.torch.guard.step_parts import Part, detach_all, probe_part
+from datacheck.torch.guard.step_parts import detach_all, probe_part
 from datacheck.torch.guard.step_runner import StepRunner
 from datacheck.torch.guard.step_state import Phase, Source
 from datacheck.torch.guard.torch_calls import add_observer, remove_observer
@@ -61,12 +61,9 @@ class LoopHooks:
         self._scaled: dict[int, tuple[Tensor, GradScaler]] = {}
         #: The batches that came last from a DataLoader.
         self._fetched: deque[Any] = deque(maxlen=2)
-        self._is_stepped_by_scaler = False
         # Where a whole step is compiled, what the guard does is no part of it.
         self._before_compiled = torch.compiler.disable(self._before_update)  # type: ignore[no-untyped-call]
         self._after_compiled = torch.compiler.disable(self._after_update)  # type: ignore[no-untyped-call]
-        #: The last call of the model that was seen before a call of backward.
-        self._last_part: Part | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -117,9 +114,8 @@ class LoopHooks:
             # In a backward pass, activation checkpointing calls the model again.
             if torch.compiler.is_compiling() or current_graph_task_id() != -1 or is_capturing():
                 return
-            layers, state = self._runner.layers, self._state
-            if layers is not None:
-                layers.is_on = torch.is_grad_enabled()
+            state = self._state
+            state.has_gradients = torch.is_grad_enabled()
             if state.source is Source.LOOP and state.phase is not Phase.DIAGNOSE:
                 self._before_forward(root, module, args, kwargs)
 
@@ -219,11 +215,12 @@ class LoopHooks:
 
     def _find_reached(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> frozenset[int]:
         """The optimizers whose parameters backward reaches; found out once for each place in the program."""
-        known, parts = self._reaches.get(place), self._state.new_parts
-        is_called = bool(parts) and parts[-1] is not self._last_part
+        state = self._state
+        known, parts = self._reaches.get(place), state.new_parts
+        is_called = bool(parts) and parts[-1] is not state.last_part
         if known is not None and not (known or is_called):
             return known
-        self._last_part = parts[-1] if parts else None
+        state.last_part = parts[-1] if parts else None
         # A place may be a helper that several models share: where it matters, it is found out again.
         if known is None or (loss is not None and loss.is_cpu and not math.isfinite(loss.item())):
             if len(self._reaches) >= MAX_PLACES:
@@ -254,17 +251,16 @@ class LoopHooks:
             self._scaled[id(scaled)] = unscaled, scaler
 
     def before_scaler_step(self, _scaler: GradScaler, _optimizer: Optimizer) -> None:
-        self._is_stepped_by_scaler = False
-        self._runner.training.scaler.is_stepping = True
+        self._state.is_scaler_stepping, self._state.has_stepped = True, False
 
     def after_scaler_step(self, scaler: GradScaler, optimizer: Optimizer) -> None:
         """Judge a step whose update the scaler has left out."""
         runner, state = self._runner, self._state
-        runner.training.scaler.is_stepping = False
+        state.is_scaler_stepping = False
         is_ours = any(optimizer is own for own in runner.training.optimizers) and runner.training.scaler.is_scaler(
             scaler
         )
-        if not is_ours or self._is_stepped_by_scaler or state.source in _OWN_SOURCES:
+        if not is_ours or state.has_stepped or state.source in _OWN_SOURCES:
             return
         decided = state.decisions.pop(id(optimizer), None)
         if state.is_open:
@@ -297,8 +293,9 @@ class LoopHooks:
         if is_capturing():
             runner.log.add_note(_GRAPHS, "steps that are captured and replayed call no hooks: they are not checked")
             return None
-        self._is_stepped_by_scaler = True
-        runner.training.scaler.note_update()
+        state.has_stepped = True
+        if not state.is_scaler_stepping:
+            runner.training.scaler.note_plain_update()
         if runner.held:
             runner.held.release(optimizer)
         if state.phase is Phase.DIAGNOSE:

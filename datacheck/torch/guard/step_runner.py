@@ -61,11 +61,11 @@ class StepRunner:
         self.state = StepState()
         self.log = GuardLog()
         self.held = HeldUpdates()
-        self.layers = LayerMonitor(unwrap_model(model)) if config.watch == "layers" else None
+        self.layers = LayerMonitor(unwrap_model(model), self.state) if config.watch == "layers" else None
         self.monitor = Monitor(self.training, config, self.layers)
         self.policy = Policy(read_actions(on_trip, config.max_skips), self.training, self.log, config.max_diagnoses)
         schema = None if config.schema is None else load_schema(config.schema)
-        self.explainer = Explainer(self.training, self.state, self.log, self.layers, schema)
+        self.explainer = Explainer(self.training, self.state, self.log, schema)
         self.schema = None if schema is None else SchemaCheck(schema, self.training, self.state, self.log)
         self._overflows = OverflowMonitor(self.training, self.state, self.monitor, self.explainer, self.log, config)
         self.bad_batches = BadBatches()

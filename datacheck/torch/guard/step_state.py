@@ -62,6 +62,8 @@ class StepState:
     #: Calls of backward in the user's loop, and how many of the parts came before the last of them.
     calls: list[LoopCall] = field(default_factory=list)
     num_parts_done: int = 0
+    #: The last of the parts when backward was last called, from whatever it started.
+    last_part: Part | None = None
     #: The positions of the optimizers whose parameters these calls reach.
     reached: frozenset[int] = frozenset()
     #: Where the program was when the step before ended, or the guard was attached.
@@ -81,8 +83,13 @@ class StepState:
     num_micro_batches: int = 0
     #: Optimizers that have updated, by identity.
     updated: set[int] = field(default_factory=set)
-    #: Whether the scaler has skipped an update of this step.
+    #: Whether the ``step`` of a scaler is running, whether the optimizer has stepped since it began, and whether the scaler
+    #: has skipped an update of this step.
+    is_scaler_stepping: bool = False
+    has_stepped: bool = False
     is_skipped_by_scaler: bool = False
+    #: Whether the model was last called with gradients: its modules are then watched where it turns them off, too.
+    has_gradients: bool = False
     #: Whether the start of the next step is kept already: in a loop, only the end of a forward pass may be noticed.
     is_start_kept: bool = False
     #: Whether the forward pass went by unnoticed.
@@ -135,6 +142,7 @@ class StepState:
         self.calls.clear()
         self.reached = frozenset()
         self.num_parts_done = 0
+        self.last_part = None
         self.losses.clear()
         self.known_bad = None
         self.bad_part = None

@@ -46,14 +46,9 @@ class Quarantine:
         Raises ``UsageError`` for the file of another dataset and for anything that is not a quarantine file.
         """
         try:
-            content = read_document(self._source, MAX_BYTES)
+            return self._parse(read_document(self._source, "a quarantine file", MAX_BYTES, missing=None))
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise UsageError(f"{self._name}: cannot be read as a quarantine file: {plain(str(error), 600)}") from None
-        if content is None:
-            raise UsageError(f"{self._name}: larger than {MAX_BYTES:,} bytes, so it is not a quarantine file")
-        return self._parse(content)
 
     def _parse(self, content: bytes) -> list[BadSample]:
         try:
