@@ -23,7 +23,9 @@ def requeue(
     fixed: Annotated[
         list[str],
         argument(
-            "FIXED", "Tables of quarantined rows with new values: Parquet, Arrow or CSV; an array is a column of lists."
+            "FIXED",
+            "Tables of quarantined rows with new values (Parquet, Arrow or CSV; an array is a column of lists), or fixed files"
+            " that are one sample each, such as images.",
         ),
     ],
     *,
@@ -38,9 +40,12 @@ def requeue(
     and cleaned as in the run. Those that pass are added to the output, the others stay in quarantine as they were; every row
     stays accounted for. An interrupted command can be repeated.
 
+    Files that are one sample each keep their names; tar shards of fixed samples, the keys.
+
     Exit codes: 0 all rows were taken back, 1 some are still bad, 2 could not run.
 
     Example: datacheck requeue pipelines/flights.yaml fixed.parquet
+    Example: datacheck requeue pipelines/images.yaml fixed/
     """
     import json
 

@@ -12,7 +12,7 @@ from datacheck.jobs.execution import Execution
 from datacheck.jobs.inputs import Input, path_from_pipeline
 from datacheck.jobs.pipeline import Pipeline
 from datacheck.jobs.stage import Stage
-from datacheck.publishing.identity import InputState, RunIdentity
+from datacheck.publishing.identity import LABEL_FIELD, InputState, RunIdentity
 from datacheck.storage import Fingerprint, storage_of
 
 #: They decide what can be read, and what could not be read is tried again.
@@ -34,6 +34,12 @@ def identify(
     execution = replace(execution, executor="threads") if isinstance(execution.executor, str) else execution
     states = execution.map(_state, files, lambda file: file.state, stage=Stage("identify"))
     return RunIdentity(settings_of(pipeline, statistics), tuple(states))
+
+
+def states_of(item: Input, pipeline: Pipeline) -> list[InputState]:
+    """The states of the files of an input as they are now."""
+    states = [(uri, InputState(item.split, name, path_from_pipeline(uri, pipeline))) for name, uri in _files(item)]
+    return [_state(_File(uri, state, None, None)) for uri, state in states]
 
 
 def with_contents(inputs: Sequence[Input], identity: RunIdentity) -> list[Input]:
@@ -62,7 +68,8 @@ def settings_of(pipeline: Pipeline, statistics: str) -> dict[str, Any]:
 
 
 def _files(item: Input) -> list[tuple[str | None, str]]:
-    return [(None, item.uri)] if item.files is None else list(item.files.items())
+    own = [(None, item.uri)] if item.files is None else list(item.files.items())
+    return [*own, *((LABEL_FIELD, uri) for uri, _ in item.labels)]
 
 
 @dataclass(frozen=True, slots=True)

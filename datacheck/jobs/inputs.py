@@ -85,7 +85,7 @@ def find_inputs(pipeline: Pipeline, execution: Execution) -> list[Input]:
         require_rows(listed, pipeline.schema)
         inspect = partial(inspect_file, travels=execution.travels)
         infos = execution.map(inspect, listed, lambda file: lost_error(file.uri), stage=Stage("inspect"))
-        inputs = [_input(split, file, info) for file, info in zip(listed, infos, strict=True)]
+        inputs = [input_of(split, file, info) for file, info in zip(listed, infos, strict=True)]
         found += _with_labels(_with_sample_names(inputs, paths))
     seen: dict[str, str] = {}
     for item in found:
@@ -161,7 +161,8 @@ def _one_file(path: str) -> str:
     return files[0].uri
 
 
-def _input(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
+def input_of(split: str, file: InputFile, info: InputInfo | SourceError) -> Input:
+    """A file as an input of a split; it has an error if its arrays do not form a table."""
     if isinstance(info, SourceError):
         return Input(split, file.uri, error=info)
     if not info.aligned:

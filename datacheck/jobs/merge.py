@@ -26,7 +26,8 @@ from datacheck.jobs.units.result import RemovedSample, UnitResult
 from datacheck.jobs.units.task import UnitTask
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.leaves import IntArray
-from datacheck.publishing.publisher import Publisher, WrittenUnit
+from datacheck.publishing.publisher import Publisher
+from datacheck.publishing.written_unit import WrittenUnit
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.run_report import RunReport
 from datacheck.row_spread import RowSpread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datacheck.checks.checker import load_libraries
+from datacheck.checks.coerce import coerce_batch
 from datacheck.cleaning.fit.statistics import Statistics
 from datacheck.cleaning.plan import leaf_dtypes
 from datacheck.codes import DUPLICATE_ROW
@@ -24,8 +26,9 @@ from datacheck.jobs.progress import ProgressLike, following
 from datacheck.jobs.requeue_amendment import Amendment, removed_rows
 from datacheck.jobs.requeue_rows import FixedRows, read_fixed, read_quarantined
 from datacheck.jobs.requeue_rules import StagedRows, judge_with, published_inputs
+from datacheck.jobs.requeue_samples import FixedSample, Given, sort_given
 from datacheck.jobs.run import PipelineLike, loaded_pipeline
-from datacheck.jobs.units.plan import UnitPlan
+from datacheck.jobs.units.plan import Fields, UnitPlan
 from datacheck.jobs.units.process import process_unit
 from datacheck.jobs.units.result import UnitResult
 from datacheck.publishing.amend import finish_amendment, is_planned
@@ -44,6 +47,7 @@ from datacheck.reports.run_report import RunReport
 from datacheck.reports.text import errors_text, finding_lines
 from datacheck.schema.keys import unique_keys
 from datacheck.sources.base import InputInfo, WorkUnit
+from datacheck.sources.detect import get_source
 from datacheck.storage import read_bytes, storage_of
 from datacheck.storage.base import Fingerprint
 from datacheck.text import plain, quantity
@@ -56,8 +60,9 @@ _SETTINGS = ("schema", "rules", "otherwise", "format", "options")
 class RequeueReport:
     """What became of rows that were fixed.
 
-    ``num_given = num_kept + num_dropped + num_quarantined``; ``findings`` are what was found in them. ``run`` is the report on
-    the output as it is now, in which read = kept + dropped + quarantined.
+    ``num_given = num_kept + num_dropped + num_quarantined``, of which ``num_samples`` are files that are one sample each;
+    ``findings`` are what was found in them. ``run`` is the report on the output as it is now, in which read = kept + dropped +
+    quarantined.
     """
 
     num_given: int
@@ -66,6 +71,7 @@ class RequeueReport:
     num_quarantined: int
     findings: tuple[Finding, ...]
     run: RunReport
+    num_samples: int = 0
     seconds: float = 0.0
 
     @property
@@ -78,6 +84,7 @@ class RequeueReport:
         return {
             "ok": self.ok,
             "num_given": self.num_given,
+            "num_samples": self.num_samples,
             "num_kept": self.num_kept,
             "num_dropped": self.num_dropped,
             "num_quarantined": self.num_quarantined,
@@ -89,7 +96,7 @@ class RequeueReport:
         lines = list(finding_lines(self.findings))
         left = f", {self.num_quarantined:,} still in quarantine" if self.num_quarantined else ""
         dropped = f", {self.num_dropped:,} dropped by a rule" if self.num_dropped else ""
-        given = quantity(self.num_given, "fixed row")
+        given = quantity(self.num_given, "fixed file" if self.num_samples == self.num_given else "fixed row")
         counts = self.run.totals()
         placed = " + ".join(f"{counts[f'num_{name}']:,} {name}" for name in ("kept", "dropped", "quarantined"))
         lines.append(f"{given}: {self.num_kept:,} taken back{dropped}{left} ({self.seconds:.2f} s)")
@@ -110,7 +117,8 @@ def requeue(
         pipeline: the pipeline whose output it is.
         fixed: paths of tables (Parquet, Arrow or CSV), or a frame or table in memory, of quarantined rows with new
             values; an array is a column of lists. Their columns ``file`` and ``row`` say which rows they are; rows that are
-            left out stay in quarantine.
+            left out stay in quarantine. Or paths of fixed files that are one sample each, or of folders of them: they have the
+            names that they had, or are the fixed inputs themselves. Or tar shards of fixed samples, which have their keys.
         workers: the number of files to read at a time.
         progress: True for a progress bar on stderr, or what is called as work is done.
 
@@ -123,7 +131,7 @@ def requeue(
     loaded = loaded_pipeline(pipeline)
     load_libraries(loaded.schema)
     finish_amendment(loaded.output)
-    manifest = _manifest_of(loaded)
+    manifest, _ = _manifest_of(loaded, fixed)
     with following(progress) as follower:
         execution = Execution(workers, progress=follower)
         clear_leftovers(loaded.output, manifest["fingerprint"])
@@ -131,7 +139,7 @@ def requeue(
         with StagingArea(loaded.output) as staging:
             try:
                 # Another process may have changed the output before the lock was ours.
-                report = _requeue(loaded, _manifest_of(loaded), fixed, execution, staging)
+                report = _requeue(loaded, *_manifest_of(loaded, fixed), execution, staging)
             except BaseException:
                 if not is_planned(staging) and staging.storage.exists(staging.folder):
                     staging.clear()
@@ -139,8 +147,8 @@ def requeue(
     return replace(report, seconds=time.perf_counter() - started)
 
 
-def _manifest_of(pipeline: Pipeline) -> dict[str, Any]:
-    """The manifest of the output, if it is this pipeline's and whole."""
+def _manifest_of(pipeline: Pipeline, fixed: Any) -> tuple[dict[str, Any], Given]:
+    """The manifest of the output, if it is this pipeline's and whole, and what is given for it."""
     output = pipeline.output
     manifest = read_manifest(output)
     if manifest is None:
@@ -153,12 +161,13 @@ def _manifest_of(pipeline: Pipeline) -> dict[str, Any]:
             f"{plain(output)}: was written with other settings ({', '.join(other)}) than {pipeline.file} has; rows are taken"
             " back by the rules that put them in quarantine"
         )
-    if damage := damage_of(output, manifest):
+    report_of(manifest, output)
+    given = sort_given(fixed, pipeline, manifest)
+    if damage := damage_of(output, manifest, given.replaced):
         raise OutputError(
             f"{damage}: files of an output must stay as they are; restore it, and save fixed rows to a separate file"
         )
-    report_of(manifest, output)
-    return manifest
+    return manifest, given
 
 
 def _check_no_other_run(output: str) -> None:
@@ -171,12 +180,13 @@ def _check_no_other_run(output: str) -> None:
 def _requeue(
     pipeline: Pipeline,
     manifest: dict[str, Any],
-    fixed: Any,
+    fixed: Given,
     execution: Execution,
     staging: StagingArea,
 ) -> RequeueReport:
     quarantined = read_quarantined(pipeline.output, manifest)
-    given = read_fixed(fixed, quarantined, pipeline, manifest)
+    tables = [] if fixed.tables is None else read_fixed(fixed.tables, quarantined, pipeline, manifest)
+    given: list[FixedRows | FixedSample] = [*tables, *fixed.samples]
     number = int(manifest.get("requeues", 0)) + 1
     results = list(_process(pipeline, manifest, given, execution, staging))
     failed = Counter[str]()
@@ -193,8 +203,9 @@ def _requeue(
     staged = {rows.account: _staged(staging, rows, result) for rows, result in zip(given, results, strict=True)}
     judgement = judge_with(pipeline, manifest, staged)
     changed = Amendment(staging, manifest, number)
-    for rows, result in zip(given, results, strict=True):
+    for rows, result in zip(tables, results, strict=False):
         changed.add(rows, result, quarantined[rows.account])
+    changed.add_samples(fixed.samples, results[len(tables) :])
     judgement.apply(changed.manifest)
     changed.publish()
     findings += judgement.findings
@@ -202,10 +213,11 @@ def _requeue(
     num_kept, num_dropped, num_left = (
         sum(getattr(result, name) for result in results) for name in ("num_kept", "num_dropped", "num_quarantined")
     )
-    return RequeueReport(sum(len(rows.rows) for rows in given), num_kept, num_dropped, num_left, findings, run)
+    num_given = sum(len(rows.rows) for rows in given)
+    return RequeueReport(num_given, num_kept, num_dropped, num_left, findings, run, len(fixed.samples))
 
 
-def _staged(staging: StagingArea, rows: FixedRows, result: UnitResult) -> StagedRows:
+def _staged(staging: StagingArea, rows: FixedRows | FixedSample, result: UnitResult) -> StagedRows:
     removed = removed_rows(staging, result)
     kept = np.array([row not in removed for row in rows.rows.tolist()], np.bool_)
     parts = [f"{staging.parts}/{part}" for part in result.parts if kind_of(part) == ROWS]
@@ -215,7 +227,7 @@ def _staged(staging: StagingArea, rows: FixedRows, result: UnitResult) -> Staged
 def _process(
     pipeline: Pipeline,
     manifest: Mapping[str, Any],
-    given: Sequence[FixedRows],
+    given: Sequence[FixedRows | FixedSample],
     execution: Execution,
     staging: StagingArea,
 ) -> Iterator[UnitResult]:
@@ -225,17 +237,19 @@ def _process(
         uri = f"{pipeline.output}/{STATISTICS_NAME}"
         statistics = Statistics.from_json(read_bytes(uri), plain(uri))
     inputs = [_input(rows, manifest["inputs"][rows.account]) for rows in given]
+    of_samples = _fields_of_samples(inputs, pipeline, manifest)
     published = []
     if unique_keys(pipeline.schema):
         published = [item for account in manifest["inputs"] for item, _ in published_inputs(pipeline, account)]
     duplicates = find_duplicates([*published, *inputs], pipeline.schema, execution)
     execution.progress.start("requeue", len(inputs), 0)
     for rows, item in zip(given, inputs, strict=True):
-        fields = leaf_dtypes(rows.batch)
+        fields = of_samples if isinstance(rows, FixedSample) else leaf_dtypes(rows.batch)
         plan = UnitPlan(
             pipeline.schema, pipeline.plan, fields, statistics, staging.parts, dict(pipeline.format_options)
         )
-        (task,) = tasks_of(item, rows.format, duplicates)
+        format_ = item.format(pipeline.format) if isinstance(rows, FixedSample) else rows.format
+        (task,) = tasks_of(item, format_, duplicates)
         result = process_unit(task, plan)
         execution.progress.advance(1, result.num_read, 0)
         repeated = duplicates.get(item.uri, ())
@@ -244,7 +258,23 @@ def _process(
         yield result
 
 
-def _input(rows: FixedRows, account: Mapping[str, Any]) -> Input:
+def _fields_of_samples(inputs: Sequence[Input], pipeline: Pipeline, manifest: Mapping[str, Any]) -> Fields:
+    """The fields of samples that are given or published. A rule may name a field that some of them lack."""
+    given = [item for item in inputs if item.sample_name]
+    accounts = [account for account in manifest["inputs"] if given and account["rows"] == "file"]
+    published = (item for account in accounts for item, _ in published_inputs(pipeline, account))
+    fields: dict[str | None, str] = {}
+    for item in [*itertools.islice(published, 1), *given]:
+        assert item.info is not None
+        unit = item.info.units[0]
+        for batch in itertools.islice(get_source(unit.format).read(unit), 1):
+            fields |= leaf_dtypes(coerce_batch(batch, pipeline.schema))
+    return fields
+
+
+def _input(rows: FixedRows | FixedSample, account: Mapping[str, Any]) -> Input:
+    if isinstance(rows, FixedSample):
+        return rows.item
     uri = str(account["uri"])
     # Its rows are some of those of the input, which a number of rows would bound.
     unit = WorkUnit(uri, "memory", 0, Fingerprint(0), data=rows.batch)

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from datacheck.arrow_compute import pc
 from datacheck.arrow_layouts import is_text
-from datacheck.batch import RAW_NAME, Batch
+from datacheck.batch import RAW_NAME, Batch, Column
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.formats import format_of_name, get_format
 from datacheck.jobs.pipeline import Pipeline
-from datacheck.jobs.scan import are_paths, text_dtypes
+from datacheck.jobs.requeue_shards import batch_of_shard, keys_of_samples, table_of_shard
+from datacheck.jobs.scan import text_dtypes
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_names import QUARANTINE, ROWS, stem_of
 from datacheck.sinks.columns import arrow_batch, arrow_schema
@@ -25,7 +26,7 @@ from datacheck.sinks.concatenate import supports_concatenation
 from datacheck.sinks.quarantine import NUMPY_KEY, restored_array
 from datacheck.sources.base import ReadOptions, WorkUnit
 from datacheck.sources.detect import get_source, source_for
-from datacheck.sources.discover import expand_inputs
+from datacheck.sources.discover import InputFile
 from datacheck.sources.json_lines import read_records
 from datacheck.sources.memory import batches_of
 from datacheck.storage import storage_of
@@ -34,11 +35,11 @@ from datacheck.text import join_limited, plain
 
 #: The columns that a quarantine has after those of the data.
 _NUM_EXTRA = 5
-_IS_SAMPLE = "is one sample ('rows: file'); fix the file in the inputs, and run the pipeline again"
+_IS_SAMPLE = "is one sample ('rows: file'): give its fixed file, not a row of a table"
 #: Formats that an output can have more files of.
 _FORMATS = ("arrow", "csv", "parquet")
-#: The format whose quarantine has the records as they are in the file.
-_RAW_FORMAT = "jsonl"
+#: The formats whose quarantine has the records as they are in the file.
+_LINES, _SHARDS = "jsonl", ("tar", "tfrecord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def read_quarantined(output: str, manifest: Mapping[str, Any]) -> list[Quarantin
 def read_fixed(
     fixed: Any, quarantined: Sequence[QuarantinedRows], pipeline: Pipeline, manifest: Mapping[str, Any]
 ) -> list[FixedRows]:
-    """The fixed rows in files or in memory, by input and in the order of its rows, in the types of the output.
+    """The fixed rows in files (``InputFile``) or in memory, by input and in the order of its rows, in the types of the output.
 
     Raises ``UsageError`` for rows that are not in the quarantine, or given twice, and for tables that lack a column.
     """
@@ -88,8 +89,7 @@ def read_fixed(
     uris = [str(account["uri"]) for account in accounts]
     places = [_rows_of(one) for one in quarantined]
     by_input: dict[int, list[tuple[pa.Table, str]]] = {}
-    are_samples = any(account.get("rows") == "file" for account in accounts)
-    for uri, table in _tables_of(fixed, are_samples=are_samples):
+    for uri, table in _tables_of(fixed, quarantined):
         file_column, row_column = _identity_columns(table, uri)
         names, rows = table[file_column].to_pylist(), table[row_column].to_pylist()
         chosen: dict[int, list[int]] = {}
@@ -121,14 +121,17 @@ def _rows_of(quarantined: QuarantinedRows) -> set[int]:
     return {row for _, table, column in quarantined.tables for row in table[column].to_pylist()}
 
 
-def _tables_of(fixed: Any, *, are_samples: bool) -> Iterator[tuple[str, pa.Table]]:
+def _tables_of(fixed: Any, quarantined: Sequence[QuarantinedRows]) -> Iterator[tuple[str, pa.Table]]:
     """The tables in files, each with its path, or the one in memory."""
-    if are_paths(fixed):
-        for file in expand_inputs(fixed):
+    if isinstance(fixed, list) and all(isinstance(file, InputFile) for file in fixed):
+        samples: dict[str, list[tuple[str, int]]] = {}
+        for file in fixed:
             record = get_format(file.format) if file.format else format_of_name(file.uri)
-            if are_samples and record is not None and not record.is_tabular:
-                raise UsageError(f"{plain(file.uri)} {_IS_SAMPLE}")
-            yield file.uri, _read(file.uri, file.format)
+            if record is not None and record.name == "tar":
+                samples = samples or keys_of_samples(one for some in quarantined for one in some.tables)
+                yield file.uri, table_of_shard(file, samples)
+            else:
+                yield file.uri, _read(file.uri, file.format)
         return
     uri, batches = batches_of(fixed)
     yield uri, _as_table(list(batches))
@@ -189,25 +192,43 @@ def _fixed_rows(
     uri = str(account["uri"])
     _, template, _ = quarantined.tables[0]
     published = [part["path"] for part in account["outputs"] if part["kind"] == ROWS and not part.get("rows")]
-    record = format_of_name(published[0] if published else uri)
-    own_format = "" if record is None else record.output_name
+    own_format = _output_format(published[0] if published else uri)
     format_ = pipeline.format or own_format
     names = template.column_names[:-_NUM_EXTRA]
-    is_raw = own_format == _RAW_FORMAT and names == [RAW_NAME]
-    if format_ != _RAW_FORMAT if is_raw else format_ not in _FORMATS and not supports_concatenation(format_):
+    # Records may be published as the rows of a table.
+    kind = (_output_format(uri) or own_format) if names == [RAW_NAME] else ""
+    if format_ not in _FORMATS and not supports_concatenation(format_) and not (format_ == kind in (_LINES, *_SHARDS)):
         raise UsageError(
             f"{plain(uri)}: rows of {format_ or 'this format'} cannot be added to its output; put the fixed rows into a"
             " separate file, add it to the inputs, and run the pipeline again"
         )
     rows, whole = _in_order(tables, names, template, types, uri)
-    if is_raw:
+    if kind in _SHARDS:
+        batch = replace(batch_of_shard(whole[RAW_NAME], kind, pipeline, uri), rows=rows)
+    elif kind == _LINES:
         batch = _batch_of_records(whole[RAW_NAME], template[RAW_NAME], rows, pipeline, uri)
     else:
         whole = _with_missing(whole, rows, quarantined)
         batch = replace(_batch_of_table(whole, template.schema), rows=rows)
+    if kind in (_LINES, *_SHARDS) and format_ != kind:
+        batch = batch.with_columns(tuple(_as_published(column, types) for column in batch.columns))
     first = next(part["path"] for part in account["outputs"] if part["kind"] == QUARANTINE)
     stems = [stem_of(path) for path in published or [first]]
     return FixedRows(index, rows, batch, format_, tuple(stems))
+
+
+def _output_format(uri: str) -> str:
+    """The format of cleaned files of a file; empty if its name does not say it."""
+    record = format_of_name(uri)
+    return "" if record is None else record.output_name
+
+
+def _as_published(column: Column, types: Mapping[str, pa.DataType]) -> Column:
+    """A column of records in the type that the table has: it was found in all records of a file, and these are some."""
+    kind = types.get(column.name or "")
+    if kind is None or isinstance(column.data, np.ndarray) or column.unconvertible is not None:
+        return column
+    return replace(column, data=_cast(pa.chunked_array([column.data]), kind, column.name or "").combine_chunks())
 
 
 def _kinds_of_arrays(schema: pa.Schema) -> dict[str, Any]:
@@ -293,7 +314,7 @@ def _batch_of_records(
         lines.append(line + b"\n")
     are_objects = any(line.startswith(b"{") for line in [*lines, *filter(None, quarantined.to_pylist())])
     options = replace(ReadOptions(), dtypes=text_dtypes(pipeline.schema))
-    unit = WorkUnit(uri, _RAW_FORMAT, 0, Fingerprint(0), options=options)
+    unit = WorkUnit(uri, _LINES, 0, Fingerprint(0), options=options)
     batch, *others = read_records(unit, b"".join(lines), are_objects=are_objects)
     if others:
         raise UsageError(

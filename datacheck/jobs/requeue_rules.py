@@ -185,7 +185,9 @@ def _batches(pipeline: Pipeline, account: Mapping[str, Any], staged: StagedRows 
         rows = np.array(part["rows"], np.int64) if part.get("rows") else np.setdiff1d(read, removed)
         pieces.append((item.info, rows))
     if staged is not None and len(staged.rows):
-        options = replace(read_options(ReadOptions(), pipeline.schema), by_columns=False, keep_going=False)
+        options = replace(
+            read_options(ReadOptions(), pipeline.schema), by_columns=False, keep_going=False, rows=account.get("rows")
+        )
         pieces.append((_inspect(staged.uris, staged.names, options), staged.rows))
     batches = (batch for info, rows in pieces for batch in _with_rows(info, rows))
     coerced = (coerce_batch(batch, pipeline.schema) for batch in batches)

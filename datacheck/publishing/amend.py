@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from datacheck.errors import OutputError
@@ -86,4 +87,6 @@ def _carry_out(staging: StagingArea, plan: Mapping[str, Any]) -> None:
     with output_errors(output):
         for name in plan["obsolete"]:
             storage.delete(f"{output}/{name}")
+            for folder in list(PurePosixPath(name).parents)[:-1]:
+                storage.delete_empty_folder(f"{output}/{folder}")
     staging.clear()

@@ -13,11 +13,15 @@ from datacheck.findings import typed
 from datacheck.text import plain
 
 _MAX_SHOWN = 5
+#: In place of the field, for the label file of a sample.
+LABEL_FIELD = ""
 
 
 @dataclass(frozen=True, slots=True)
 class InputState:
     """One file of an input. ``content`` is a hash, or the storage's own version; None for a file that cannot be read.
+
+    ``field`` is that of an aligned array, and ``LABEL_FIELD`` for a label file, which follows its sample; otherwise None.
 
     ``mtime_ns`` says whether the content has to be looked at again. It does not tell one run from another.
     """

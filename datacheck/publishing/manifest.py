@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from datacheck.errors import OutputError
@@ -79,10 +79,15 @@ def identity_of(manifest: Mapping[str, Any]) -> RunIdentity | None:
         return None
 
 
-def damage_of(output: str, manifest: Mapping[str, Any]) -> str:
-    """The first missing or truncated file of an output, as a message; empty if every file has its recorded size."""
+def damage_of(output: str, manifest: Mapping[str, Any], ignored: Container[str] = ()) -> str:
+    """The first missing or truncated file of an output, as a message; empty if every file has its recorded size.
+
+    Files in ``ignored``, named as in the manifest, are not looked at.
+    """
     for account in manifest["inputs"]:
         for part in account["outputs"]:
+            if part["path"] in ignored:
+                continue
             uri = f"{output}/{part['path']}"
             try:
                 size = storage_of(uri).stat(uri).fingerprint.size

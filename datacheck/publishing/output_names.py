@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 
 ROWS, QUARANTINE, LEDGER, LABEL, INDEX = "rows", "quarantine", "ledger", "label", "index"
@@ -55,8 +55,8 @@ def requeued_name(folder: str, stem: str, suffix: str, number: int, taken: Conta
 class OutputNames:
     """Assigns names relative to the output folder, each once; the same inputs in the same order get the same names."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
 
     def of_part(self, split: str, part: str) -> str:
         """The name of a part that stays a separate file: rows go to their split's folder, the rest to their kind's."""

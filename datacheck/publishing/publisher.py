@@ -22,16 +22,15 @@ from datacheck.publishing.links import check_no_link, is_inside
 from datacheck.publishing.manifest import MANIFEST_NAME, STATISTICS_NAME, files_of
 from datacheck.publishing.output_names import (
     INDEX_NAME,
-    LABEL,
     LEDGER,
     QUARANTINE,
     ROWS,
     OutputNames,
     kind_of,
-    label_index,
 )
 from datacheck.publishing.sealed_json import DamagedError, read_json, sealed, unsealed
 from datacheck.publishing.staging import StagingArea
+from datacheck.publishing.written_unit import WrittenUnit, name_sample, output_entry
 from datacheck.sinks.concatenate import concatenate, supports_concatenation
 from datacheck.storage.os_errors import output_error, output_errors
 from datacheck.text import plain
@@ -65,28 +64,6 @@ def read_state(staging_folder: str) -> UnfinishedRun:
             f"{plain(uri)}: the state of an unfinished run is damaged ({plain(str(error))}); remove the folder"
             f" {plain(staging_folder)} and run again with --overwrite"
         ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenUnit:
-    """A finished unit of an input: its staged parts, and how many rows they hold.
-
-    ``parts`` maps each part's name to its size in bytes. ``arrays`` names the array in each part of rows; None for an
-    unnamed array, and for a part that holds every field. ``row_start`` is the unit's first row in the input.
-    """
-
-    row_start: int
-    num_read: int
-    num_kept: int
-    num_dropped: int
-    num_quarantined: int
-    parts: Mapping[str, int]
-    arrays: Sequence[str | None]
-
-    def num_rows(self, kind: str) -> int:
-        """How many rows a part of this kind holds."""
-        counts = {ROWS: self.num_kept, QUARANTINE: self.num_quarantined}
-        return counts.get(kind, self.num_dropped + self.num_quarantined)
 
 
 class Publisher:
@@ -258,7 +235,7 @@ class Publisher:
                             continue  # Readers of indexes expect rows in every file.
                         self._indexed.setdefault((split, format_), []).append(part)
                     final = self._moves[part] = self._names.of_part(split, part)
-                    outputs.append(_output(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
+                    outputs.append(output_entry(final, kind, unit.num_rows(kind), unit.row_start, unit.num_read, size))
         if rows:
             arrays = next(unit.arrays for unit in units if unit.arrays)
             for array, parts in zip(arrays, zip(*rows, strict=True), strict=True):
@@ -271,24 +248,16 @@ class Publisher:
 
         ``labels`` are the names of its label files.
         """
-        outputs: list[dict[str, Any]] = []
-        arrays = iter(unit.arrays if len(unit.arrays) > 1 else [None] * len(unit.parts))
-        for part, size in unit.parts.items():
-            kind, label = kind_of(part), label_index(part)
-            if label is not None:
-                final = self._moves[part] = self._names.of_label(split, labels[label], part)
-                outputs.append(_output(final, LABEL, 0, 0, unit.num_read, size))
-                continue
-            final = self._moves[part] = self._names.of_sample(split, name, part, next(arrays))
-            outputs.append(_output(final, kind, unit.num_rows(kind), 0, unit.num_read, size))
-        return outputs
+        outputs = name_sample(self._names, split, name, unit, labels)
+        self._moves.update((part, entry["path"]) for part, entry in outputs)
+        return [entry for _, entry in outputs]
 
     def plan_ledger(self, split: str, write: Callable[[str], int], num_removed: int, num_read: int) -> dict[str, Any]:
         """Write the one ledger of a split's samples with ``write``, and return its entry in the manifest."""
         part = f"{split}.samples.{LEDGER}.parquet"
         size = write(self.staging.part_uri(part))
         final = self._moves[part] = self._names.of_part(split, part)
-        return _output(final, LEDGER, num_removed, 0, num_read, size)
+        return output_entry(final, LEDGER, num_removed, 0, num_read, size)
 
     def plan_indexes(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Write the index of each split whose files need one; yields the split and the index's entry in the manifest."""
@@ -300,7 +269,7 @@ class Publisher:
             name = f"{split}.{INDEX_NAME}"
             size = load(get_format(format_).indexer)(self.staging.part_uri(name), shards)
             final = self._moves[name] = self._names.of_part(split, name)
-            yield split, _output(final, kind_of(name), 0, 0, 0, size)
+            yield split, output_entry(final, kind_of(name), 0, 0, 0, size)
 
     def _concatenate(
         self, final: str, parts: Sequence[str], units: Sequence[WrittenUnit], format_: str
@@ -314,7 +283,7 @@ class Publisher:
             size = concatenate(format_, [f"{self.parts}/{name}" for name in parts], f"{self.parts}/{part}")
         self._moves[part] = final
         num_rows = sum(unit.num_kept for unit in units)
-        return _output(final, ROWS, num_rows, 0, sum(unit.num_read for unit in units), size)
+        return output_entry(final, ROWS, num_rows, 0, sum(unit.num_read for unit in units), size)
 
     def publish(self, manifest: bytes, statistics: str | None) -> None:
         """Move every part to its final name, then write the manifest, then remove the staging area."""
@@ -403,15 +372,3 @@ class Publisher:
             for entry in self._storage.list(self.parts):
                 self._storage.delete(f"{self.parts}/{entry.name}")
             self._storage.delete(self._statistics)
-
-
-def _output(path: str, kind: str, num_rows: int, row_start: int, num_read: int, num_bytes: int) -> dict[str, Any]:
-    """A file's entry in the manifest."""
-    return {
-        "path": path,
-        "kind": kind,
-        "num_rows": num_rows,
-        "row_start": row_start,
-        "num_read": num_read,
-        "num_bytes": num_bytes,
-    }

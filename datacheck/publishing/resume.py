@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,10 @@ def find_output(output: str, identity: RunIdentity, *, overwrite: bool) -> Publi
         differences = ["of an earlier version of datacheck"] if earlier is None else identity.differences(earlier)
         if differences:
             problem = f"holds the output of another run ({'; '.join(differences)})"
-            raise OutputError(f"{plain(output)}: {problem}; overwrite it with --overwrite, or choose another output")
+            remedy = "overwrite it with --overwrite, or choose another output"
+            if earlier is not None and earlier.settings == identity.settings and _has_quarantined_samples(manifest):
+                remedy += "; for quarantined files that were fixed in their place: 'datacheck requeue'"
+            raise OutputError(f"{plain(output)}: {problem}; {remedy}")
     try:
         damage = damage_of(output, manifest)
     except (KeyError, TypeError, ValueError) as error:
@@ -57,6 +61,10 @@ def find_output(output: str, identity: RunIdentity, *, overwrite: bool) -> Publi
     if damage:
         raise OutputError(f"{damage}; rewrite the whole output with --overwrite")
     return PublishedOutput(manifest, report_of(manifest, output))
+
+
+def _has_quarantined_samples(manifest: Mapping[str, Any]) -> bool:
+    return any(one.get("rows") == "file" and one.get("num_quarantined") for one in manifest["inputs"])
 
 
 def clear_leftovers(output: str, fingerprint: str) -> None:

@@ -96,6 +96,16 @@ def split_name(name: str) -> tuple[str, str] | None:
     return (f"{folder}{slash}{stem}", suffix.lower()) if stem and dot else None
 
 
+def key_of(sample: bytes) -> str | None:
+    """The key of a sample that was taken out of a shard with its headers; None if it has none."""
+    for member in read_members(io.BytesIO(sample), MAX_MEMBER_BYTES):
+        if isinstance(member, TarProblem):
+            return None
+        if (named := split_name(member.name)) is not None:
+            return named[0]
+    return None
+
+
 def _groups(unit: WorkUnit) -> Iterator[tuple[list[_Sample], list[SourceError]]]:
     """Samples, enough for a batch each, with what is wrong with the archive up to there."""
     samples: list[_Sample] = []

@@ -263,18 +263,3 @@ def test_arrays_may_be_requeued_into_tables(tmp_path: Path, monkeypatch: pytest.
     (taken,) = map(pq.read_table, requeued(tmp_path / "out"))
     assert taken["y"].to_pylist() == [2, 5, 7]
     assert json.loads(json.dumps(taken["x"].to_pylist()[0])) == [1.0] * 6
-
-
-def test_files_that_are_one_sample_each_are_refused_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("samples").mkdir()
-    for number in range(3):
-        np.save(f"samples/{number}.npy", np.array([number, np.nan if number == 1 else 0]))
-    pipeline = write_pipeline(tmp_path, {"train": {"path": "samples", "rows": "file"}})
-    datacheck.run(pipeline)
-    rows = pd.DataFrame({"array": [[1.0, 0.0]], "file": ["samples/1.npy"], "row": [0]})
-    for fixed in ("out/quarantine/train/1.npy", rows):
-        with pytest.raises(UsageError, match=r"1\.npy is one sample \('rows: file'\); fix the file in the inputs"):
-            datacheck.requeue(pipeline, fixed)
