@@ -200,7 +200,7 @@ def _flat_leaf(path: str, array: pa.Array, levels: tuple[Level, ...]) -> Leaf:
 
 
 def _view(array: pa.Array, storage: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """The numbers of a flat array as they are in its buffer; those of nulls are arbitrary."""
+    """The numbers of a flat array as they are in its buffer; nulls have arbitrary ones."""
     data = array.buffers()[1]
     if data is None or len(array) == 0:
         return np.zeros(len(array), storage)

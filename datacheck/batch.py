@@ -61,7 +61,7 @@ class Column:
         return self.data.nbytes if isinstance(self.data, np.ndarray) else num_bytes_of(self.data)
 
     def leaves(self, *, distinct: bool = False) -> Iterator[Leaf]:
-        """The column's leaves. With ``distinct``, those of dictionaries and runs hold each value once (``Leaf.codes``)."""
+        """The column's leaves. With ``distinct``, leaves of dictionaries and runs hold each value once (``Leaf.codes``)."""
         if self.problem:
             return iter([Leaf(self.name, None, self.dtype or "unknown", problem=self.problem)])
         if isinstance(self.data, np.ndarray):
@@ -154,7 +154,7 @@ class RawRecords:
         return self._made
 
     def take(self, rows: IntArray) -> RawRecords:
-        """Those of only these rows, in that order."""
+        """The raw records of these rows only, in that order."""
         return RawRecords(self.format, lambda: take_rows(self.array, rows), self.layout)
 
 

@@ -1,10 +1,10 @@
 """Exact sums of floating-point values, at memory speed.
 
 The method is the pre-rounded summation of Demmel and Nguyen (2015, "Parallel Reproducible Summation"), repeated until
-nothing is left: adding and subtracting a large power of two rounds every value of a block to a multiple of a unit so
-large that the sum of the rounded values has no rounding error; what the rounding took away is exact, too, and goes
-through the same again with a smaller unit. Sums of multiples of a unit are kept as integers. So a sum is exact, and
-the same in whatever order and in however many parts it is taken.
+nothing is left: adding and subtracting a large power of two rounds every value of a block to a multiple of a unit.
+The unit is so large that the sum of the rounded values has no rounding error. What the rounding took away is exact,
+too, and goes through the same again with a smaller unit. Sums of multiples of a unit are kept as integers. So a sum is
+exact, and the same in whatever order and in however many parts it is taken.
 """
 
 from __future__ import annotations

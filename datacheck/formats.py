@@ -1,4 +1,4 @@
-"""Finds the format of a file, by its name or its first bytes: built-in ones, and those of other packages.
+"""Finds the format of a file, by its name or its first bytes: built-in ones, and formats of other packages.
 
 To add a format, add a record to ``format_table.py``, or let another package register one under the entry points
 ``datacheck.sources``::
@@ -99,7 +99,7 @@ def _first_of_suffix(name: str, formats: Iterable[Format]) -> Format | None:
 
 
 def is_one_array(uri: str) -> bool:
-    """Whether the name of a file is that of a format with a single array, such as ``.npy``."""
+    """Whether the name of a file says a format with a single array, such as ``.npy``."""
     record = format_of_name(uri)
     return record is not None and record.is_one_array
 

@@ -19,13 +19,13 @@ _MAX_COLUMNS = 8
 
 @dataclass(frozen=True, slots=True)
 class IndexCounts:
-    """The columns whose every value in some rows breaks a rule: ``size`` is that of the axis, ``counts`` by index."""
+    """The columns whose every value in some rows breaks a rule: ``size`` is the length of the axis, ``counts`` by index."""
 
     size: int
     counts: Mapping[int, int]
 
     def merge(self, other: IndexCounts | None) -> IndexCounts | None:
-        """Those of two parts of an array; None if no column is in both."""
+        """The counts of two parts of an array together; None if no column is in both."""
         if other is None or self.size != other.size:
             return None
         counts = {index: number + other.counts[index] for index, number in self.counts.items() if index in other.counts}
@@ -64,7 +64,7 @@ class WholeColumns:
         self._next = start + len(mask)
 
     def counts(self, num_values: int) -> IndexCounts | None:
-        """Those of an array with that number of values; None if there are none, many, or only such columns."""
+        """The counts for an array with that number of values; None if there are none, many, or only such columns."""
         is_whole = self._left and self._next == num_values >= 2 * self._size
         if not self._left or not is_whole or len(self._left) > min(_MAX_COLUMNS, self._size - 1):
             return None

@@ -207,7 +207,7 @@ def walk_array(path: str | None, array: np.ndarray[Any, Any], dtype: str | None 
 
 @lru_cache(maxsize=256)
 def _name_of(dtype: np.dtype[Any]) -> str:
-    """NumPy's name for a dtype, except that of long doubles, which depends on the machine."""
+    """NumPy's name for a dtype, except for long doubles, whose name depends on the machine."""
     if dtype.type is np.longdouble and dtype.itemsize > 8:
         return "longdouble"
     if dtype.type is np.clongdouble and dtype.itemsize > 16:
@@ -248,7 +248,7 @@ def arrow_validity(values: pa.Array) -> BoolArray | None:
 
 
 def arrow_bits(values: pa.BooleanArray) -> BoolArray:
-    """The bits of a boolean Arrow array; those of nulls are arbitrary.
+    """The bits of a boolean Arrow array; the bits of nulls are arbitrary.
 
     ``to_numpy`` would do, but makes pyarrow import pandas: 0.3 s, in whichever thread comes first.
     """

@@ -17,9 +17,9 @@ _MAX_SHIFT = 62
 class RowSpread:
     """Counts of violations by ranges of rows.
 
-    ``counts[i]`` counts the rows from ``i << shift`` to ``(i + 1) << shift``. The shift is the least with which the last
-    row with a violation is in one of 64 ranges, so that merged parts are the spread of the whole, in whatever order they
-    are merged.
+    ``counts[i]`` counts the rows from ``i << shift`` to ``(i + 1) << shift``. The shift is the least with which the
+    last row with a violation is in one of 64 ranges. So merged parts are the spread of the whole, in whatever order
+    they are merged.
     """
 
     shift: int

@@ -151,7 +151,7 @@ def _names(columns: Any) -> list[str]:
 
 
 def _input_names(cleaner: Cleaner, input_features: Any) -> list[str]:
-    """The names of the features, as scikit-learn decides them: given, or those of the frame, or ``x0``, ``x1``."""
+    """The names of the features, as scikit-learn decides them: given, or the frame's, or ``x0``, ``x1``."""
     return list(map(str, OneToOneFeatureMixin.get_feature_names_out(cleaner, input_features)))
 
 

@@ -1,4 +1,4 @@
-"""The guard in the Trainer of Transformers, and in those of trl.
+"""The guard in the Trainer of Transformers, and in the trainers of trl.
 
 >>> import datacheck
 >>> datacheck.transformers.guard(trainer, on_trip="skip")  # doctest: +SKIP

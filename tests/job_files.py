@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -22,6 +23,7 @@ __all__ = [
     "manifest_of",
     "quarantine_of",
     "run_command",
+    "write_faulty_job",
     "write_pipeline",
     "write_table",
 ]
@@ -40,6 +42,18 @@ def write_table(path: Path, columns: Mapping[str, Any], row_group_size: int | No
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(dict(columns)), path, row_group_size=row_group_size)
     return path
+
+
+def write_faulty_job(folder: Path, num_files: int) -> Path:
+    """A job for a cluster: it fits statistics, finds NaN and keys of several files, and one file is broken."""
+    rng = np.random.default_rng(0)
+    for number in range(num_files):
+        x, y = rng.normal(size=(2, 2000))
+        x[::50], y[7::90] = np.nan, np.nan
+        write_table(folder / f"data/{number}.parquet", {"id": np.arange(2000) + 1990 * number, "x": x, "y": y})
+    (folder / "data/broken.parquet").write_bytes(b"PAR1")
+    clean = [{"action": "impute", "strategy": how, "fields": name} for how, name in (("mean", "x"), ("median", "y"))]
+    return write_pipeline(folder, "data", clean, schema={"unique": [["id"]]}, name="job")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -65,7 +65,7 @@ class Outcome:
         return (self.severity or CODES[self.code].severity) == Severity.ERROR
 
     def with_spread(self, batch: Batch | None = None) -> Outcome:
-        """The outcome with the spread of its rows, which are those of the file if no batch is given."""
+        """The outcome with the spread of its rows; without a batch, they are rows of the file."""
         if self.spread is not None or self.rows is None or not len(self.rows):
             return self
         return replace(self, spread=RowSpread.of(self.rows if batch is None else batch.file_rows(self.rows)))

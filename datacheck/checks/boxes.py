@@ -102,7 +102,7 @@ def _not_four(leaf: Leaf, _: slice) -> BoolArray:
 
 
 def _coordinates(leaf: Leaf) -> tuple[IntArray | None, IntArray]:
-    """The flat positions of boxes: where each starts, if its coordinates follow each other, or those of all four."""
+    """The flat positions of boxes: where each starts, if its coordinates follow each other, or the positions of all four."""
     nothing = np.empty((0, _SIZE), np.int64)
     level = leaf.levels[0] if leaf.levels else None
     if isinstance(level, Ragged):

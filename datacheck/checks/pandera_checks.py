@@ -112,7 +112,7 @@ class PanderaFieldCheck:
         return Outcome("DC207", leaf.path, len(positions), len(failed), found, examples, self.rule)
 
     def _check_for(self, dtype: str) -> Any:
-        """The check with its constants as values of a dtype; those of a user's own check stay as they are."""
+        """The check with its constants as values of a dtype; constants of a user's own check stay as they are."""
         from pandera.api.checks import Check
 
         if dtype not in self._checks:

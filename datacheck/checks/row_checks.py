@@ -39,7 +39,7 @@ def build_file_checks(schema: Schema) -> list[FileCheck]:
 
 
 def _pandera_checks(schema: Schema, names: Sequence[str] | None, *, whole_file: bool) -> list[FileCheck]:
-    """The pandera checks of a schema; those of fields only where ``names`` may have the field."""
+    """The pandera checks of a schema; checks of fields only where ``names`` may have the field."""
     fields = [(path, name) for path, field in schema.fields.items() for name in field.checks if name not in SET_CHECKS]
     if not fields and schema.pandera is None and schema.pandera_object is None:
         return []

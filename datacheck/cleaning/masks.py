@@ -137,7 +137,7 @@ def require_features(leaf: Leaf, place: str) -> int:
     width = num_features(leaf)
     if width is None:
         raise CleaningError(
-            f"{place}: per_feature needs rows of one shape, and those of {describe_field(leaf.path)} differ"
+            f"{place}: per_feature needs rows of one shape, and rows of {describe_field(leaf.path)} differ"
         )
     return width
 

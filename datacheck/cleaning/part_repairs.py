@@ -101,7 +101,7 @@ class PartRepairs:
         return isinstance(rule, Impute) and (is_by_column or not rule.per_feature)
 
     def _statistics_of(self, step: Step, part: Leaf, statistics: Statistics | None) -> Statistics | None:
-        """Statistics in which that of the whole field, or of the column in it, is the part's."""
+        """Statistics in which the statistic of the whole field, or of the column in it, is the part's."""
         whole = None if statistics is None else statistics.find(step.index, self._path)
         split = None if part.path is None else split_part_path(part.path)
         if whole is None or split is None or self._plan.learns(step.rule, part.path):

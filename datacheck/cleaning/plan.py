@@ -83,7 +83,7 @@ class CleaningPlan:
         return [*self.paths, *(part for parts in self.parts.values() for part in parts)]
 
     def decide(self, path: str | None, code: str) -> Action:
-        """The action for a violation of ``code`` in a field or leaf: that of the first rule that applies."""
+        """The action for a violation of ``code`` in a field or leaf: the action of the first rule that applies."""
         rule = self._first_rule(path, code)
         if rule is None:
             return Action(self.otherwise) if CODES[code].is_error else Action.REPORT

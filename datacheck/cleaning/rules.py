@@ -228,7 +228,7 @@ class Impute(_Rule):
 
 
 class Clip(_Rule):
-    """Clip values to bounds: ``ge`` and ``le``, learned ``quantiles``, or those of the schema (the default).
+    """Clip values to bounds: ``ge`` and ``le``, learned ``quantiles``, or the schema's (the default).
 
     Without ``codes``, finite values are clipped at both ends. With them, only the named ones: finite values below
     (DC201, DC203) or above (DC202, DC204), +inf (DC102), -inf (DC103). NaN and null never change. For an exclusive bound
@@ -236,7 +236,7 @@ class Clip(_Rule):
 
     Attributes:
         ge, le: the least and the greatest value.
-        bounds: those of the schema.
+        bounds: the schema's.
         quantiles: two quantiles to learn bounds from, such as ``[0.01, 0.99]``.
         per_feature: whether to learn bounds for each index of the last axis.
     """

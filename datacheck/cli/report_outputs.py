@@ -89,7 +89,7 @@ def write_reports(
 ) -> None:
     """Write files first, each one atomically, then print. Raises ``OutputError``.
 
-    ``distributions`` finds those of the fields, for a page that shows them. ``limit`` is the number of findings from which
+    ``distributions`` finds what a page shows of the fields. ``limit`` is the number of findings from which
     text sums up.
     """
     from datacheck.publishing.named_file import write_named

@@ -102,7 +102,7 @@ def end_of_shard(executor: ExecutorLike) -> None:
 
 def merging(command: Callable[..., int]) -> Callable[..., int]:
     """The command as one of ``datacheck merge``: without the options about who does the work."""
-    # Names of this file are not those of the command's, in which its annotations are read.
+    # Annotations are read with the names of the command's file, not of this one.
     signature = inspect.signature(command, eval_str=True)
     parameters = [part for part in signature.parameters.values() if part.name not in _OF_WORKERS]
 

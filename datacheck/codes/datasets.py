@@ -14,13 +14,13 @@ CODES = (
         name="out-of-order",
         tolerable=True,
         message="{violations} of {checked} rows are out of order in {field}: {detail}",
-        finds="A row whose value is out of order after that of the row before it in its group.",
+        finds="A row whose value is out of order after the row before it in its group.",
         why="""Windows, lags and differences are taken over neighbouring rows. Rows out of order mix the future into the
             past, and nothing raises.""",
         example="""The schema has `sequence: {by: series, on: time}`, and a file was appended before an earlier one:
 
                 DC319 1 of 239 rows are out of order in 'time': expected increasing, found 0 after 59 in series 's2' (panel.parquet, row group 1, row 60)""",
-        remedy="""Sort the rows by the fields of `by`, then by that of `on`. Files are read in the order of their names.
+        remedy="""Sort the rows by the fields of `by`, then by the field of `on`. Files are read in the order of their names.
             `order: decreasing` accepts the opposite order, `strictly_increasing` no equal values.""",
     ),
     _code(
@@ -44,13 +44,13 @@ CODES = (
         code="DC321",
         name="scattered-group",
         tolerable=True,
-        message="{violations} rows continue a group of {field} that has been interrupted: {detail}",
+        message="rows that continue an interrupted group of {field}: {violations}; {detail}",
         finds="A row that continues a group after rows of other groups, where the schema has `contiguous: true`.",
         why="""Loaders that read a group until its key changes take each piece for a group of its own: sequences are cut
             in two, and pieces of one patient or episode end in different batches.""",
         example="""Two exports were concatenated, and the schema has `sequence: {by: episode, contiguous: true}`:
 
-                DC321 1 rows continue a group of 'episode' that has been interrupted: other rows lie between those of episode '7' (episodes.parquet, row group 3, row 30412)""",
+                DC321 rows that continue an interrupted group of 'episode': 1; other rows lie between those of episode '7' (episodes.parquet, row group 3, row 30412)""",
         remedy="Sort the rows by the fields of `by`, with a stable sort that keeps the order inside each group.",
     ),
     _code(

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 
 def _codes() -> list[Code]:
-    """The codes of datacheck, without those of the user's checks."""
+    """The codes of datacheck, without the user's checks."""
     return [code for code in CODES.values() if code.family is not Family.OWN]
 
 

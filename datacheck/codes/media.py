@@ -102,7 +102,7 @@ CODES = (
         about_inputs=True,
         message="has {violations} wrong of {checked} labels: {detail}",
         finds="""Label files of images (COCO JSON, Pascal VOC, YOLO) with boxes beyond their image or without area,
-            non-finite coordinates, image sizes that are not those of the images, categories or images that the file does not list, and missing images.""",
+            non-finite coordinates, image sizes that differ from the images, categories or images that the file does not list, and missing images.""",
         why="""A box beyond its image or without area makes the loss NaN, or teaches the model a place where nothing is.
             A missing image ends the epoch.""",
         example="""Images were resized, and their boxes were not:

@@ -161,7 +161,7 @@ CODES = (
         code="DC512",
         name="file-unlike-others",
         message="{violations} of {checked} files differ from the others in {field}: {detail}",
-        finds="""A file whose values of a field do not overlap with those of any other file, while those of the others
+        finds="""A file whose values of a field do not overlap with any other file, while the values of the others
             overlap; or whose values are spread 30 times as far as in the others, or less than a 30th.""",
         why="One source used another unit or another scale, and the model learns the file instead of the quantity.",
         example="""One model writes degrees Celsius, the others kelvin:

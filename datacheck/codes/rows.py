@@ -58,7 +58,7 @@ CODES = (
 
                 DC303 9 of 20,000 rows fail known_route in 'dest' (train.parquet, row group 0, rows 5, 77, 78, 90, 112, …)""",
         remedy="""Correct the data or the pandera schema. A check that is not `element_wise` sees all rows of a file,
-            and never those of another one: put what must be unique in the whole dataset into `unique`. Rows can be
+            and never rows of another file: put what must be unique in the whole dataset into `unique`. Rows can be
             quarantined:
 
                 - {action: quarantine, codes: DC303}""",

@@ -41,7 +41,7 @@ class DistinctRule:
 
     @property
     def only(self) -> tuple[Any, ...] | None:
-        """The values that must be exactly those of the field (pandera's ``unique_values_eq``)."""
+        """The values that must be exactly the field's (pandera's ``unique_values_eq``)."""
         given = self.source.field.checks.get("unique_values_eq")
         arguments = None if given is None else arguments_of("unique_values_eq", given)
         return None if arguments is None else tuple(arguments["values"])
@@ -62,7 +62,7 @@ class DistinctRule:
 
 
 class DistinctState(RuleState):
-    """The first different values of a field, and those of its required values that have not occurred.
+    """The first different values of a field, and its required values that have not occurred.
 
     Attributes:
         found: the first different values, as many as the rule can ask for.

@@ -101,7 +101,7 @@ class FirstValues:
                 return
 
     def merge(self, other: FirstValues, first_file: int) -> None:
-        """Add those of the next part of the dataset, whose files are counted from ``first_file``."""
+        """Add the values of the next part of the dataset, whose files are counted from ``first_file``."""
         if other.table is None or self.is_full:
             return
         files = pa.array(other.table.column("file").to_numpy() + np.int32(first_file))
@@ -168,7 +168,7 @@ def _first_places(encoded: pa.DictionaryArray) -> IntArray:
 
 
 def _with_text(table: pa.Table) -> pa.Table:
-    """The values as JSON, so that those of different types can be told apart: 1 and 1.0 are equal."""
+    """The values as JSON, so that values of different types can be told apart: 1 and 1.0 are equal."""
     plain = [plain_value(value) for value in table.column("value")]
     whole = [int(one) if isinstance(one, float) and one.is_integer() else one for one in plain]
     return table.set_column(0, "value", pa.array([json.dumps(one) for one in whole], pa.string()))

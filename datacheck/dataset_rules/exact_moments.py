@@ -1,6 +1,6 @@
 """The exact sum of values and of their squares, at a few passes over the processor's cache.
 
-Each block of values is cut into parts of so few bits that their sum needs no more than the 53 bits of a double, and so has
+Each block of values is cut into parts of so few bits that their sum needs at most the 53 bits of a double. So it has
 no rounding error, in whatever order the processor adds. Halves of a float32 are so short that their products add up in
 doubles, too. A product of other parts has more bits. But the sum of products is known in two ways: as doubles, up to an
 error far below 2**63 units, and as integers that wrap around, exactly up to a multiple of 2**64 units. Together they are

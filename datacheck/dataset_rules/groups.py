@@ -202,7 +202,7 @@ def key_columns_of(batch: Batch, paths: Sequence[str]) -> KeyColumns | None:
 
 def hash_key(columns: Sequence[Column]) -> Hashes:
     """The hash of each row's key, ``(rows, 2)``, by the positions of the columns in it: their names may differ."""
-    # The hash of a key is the sum of those of its columns.
+    # The hash of a key is the sum of its columns' hashes.
     found = (_hash_runs(replace(column, name=str(index))) for index, column in enumerate(columns))
     return functools.reduce(np.add, found)
 
@@ -298,7 +298,7 @@ class KeyedTables:
         return self._folder is not None
 
     def partitions(self) -> Iterator[pa.Table | None]:
-        """Move everything to disk, and yield what each partition holds: those of other tables have the same keys."""
+        """Move everything to disk, and yield what each partition holds: other tables' partitions have the same keys."""
         with scratch_errors():
             self._spill()
             if self._folder is None:

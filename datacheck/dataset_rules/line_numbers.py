@@ -38,7 +38,7 @@ class LineNumbers:
         del known[_MAX_CHANGES + 1 :]
 
     def merge(self, other: LineNumbers) -> None:
-        """Add those of the next part of the dataset."""
+        """Add the line numbers of the next part of the dataset."""
         for uri, changes in other.by_file.items():
             self._extend(uri, changes)
 

@@ -1,4 +1,4 @@
-"""The keys that a foreign key refers to: those of another file, or the files of a folder."""
+"""The keys that a foreign key refers to: the keys of another file, or the files of a folder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from datacheck.sources import get_source, source_for
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.discover import expand_inputs
 from datacheck.storage import storage_of
+from datacheck.storage.documents import join_path
 from datacheck.text import plain
 
 _SCHEMA = pa.schema([("h0", pa.uint64()), ("h1", pa.uint64())])
@@ -43,9 +44,9 @@ class ReferenceKeys:
         found = cls()
         try:
             if rule.folder is not None:
-                found._read_folder(_resolve(rule.folder, folder))
+                found._read_folder(join_path(folder, rule.folder))
             else:
-                found._read_files(_resolve(rule.file or "", folder), rule.keys or rule.fields, dtypes)
+                found._read_files(join_path(folder, rule.file or ""), rule.keys or rule.fields, dtypes)
         except BaseException:
             found._keys.close()
             raise
@@ -95,8 +96,3 @@ class ReferenceKeys:
 
 def _distinct(table: pa.Table) -> pa.Table:
     return table.take(pa.array(group_equal(hashes_of(table)).firsts)).combine_chunks()
-
-
-def _resolve(path: str, folder: str) -> str:
-    """A path from the folder of the schema."""
-    return path if "://" in path else posixpath.join(folder, path)

@@ -181,7 +181,7 @@ class SequenceState(RuleState):
         self.groups.add(pa.table(columns, schema=GROUPS))
 
     def _compare_rows(self, batch: Batch, key: KeyColumns, values: Any, runs: Runs, rows: IntArray) -> None:
-        """Check neighbouring rows of a batch; ``runs`` are those of the ``rows`` with a value."""
+        """Check neighbouring rows of a batch; ``runs`` are the runs among ``rows``, which have a value."""
         values = values if len(rows) == batch.num_rows else values[rows]
         earlier, later = runs.pairs_across()
         for check in self._checks():

@@ -1,6 +1,6 @@
 """DC323: mean, standard deviation, quantiles and shares of a field over the dataset, all exact.
 
-Sums are exact, so a mean is that of all values in any order. A quantile is never computed: whether the median is at most 40
+Sums are exact, so a mean depends on no order. A quantile is never computed: whether the median is at most 40
 is a question of how many values are.
 """
 

@@ -24,9 +24,9 @@ _Moment = tuple[int, str, str, int, int | None]
 
 @dataclass(frozen=True, slots=True)
 class TimeApartRule:
-    """The times of other splits begin after those of the training split, and after a gap.
+    """The times of other splits begin after the training split has ended, and after a gap.
 
-    With ``in_any_order`` they may also end before those of the training split begin.
+    With ``in_any_order`` they may also end before the training split begins.
     """
 
     rule: TimeApart

@@ -67,7 +67,7 @@ def scan(
             that no floating-point or complex value is NaN or infinite, and that no number and no boolean is null.
         configuration: True for what the command ``datacheck scan`` does, with the nearest configuration file: schemas by path,
             ignored codes, cache, baseline. The path of such a file, or a loaded configuration. ``data`` is then paths, by
-            default those of the configuration. By default no configuration is read.
+            default the configuration's. By default no configuration is read.
         workers: the number of units processed at a time; one per available processor, up to 16, by default.
         executor: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor``, or one for shards or Ray.
         progress: True for a progress bar on stderr, or what is called as units finish.

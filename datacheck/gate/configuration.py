@@ -32,7 +32,7 @@ _MERGED = ("severity", "reading")
 class Configuration:
     """The settings in effect. Their paths are absolute or relative to the current folder.
 
-    The patterns of ``schemas`` are relative to ``root``, those of ``exclude`` to ``exclude_root``. ``origins`` maps each
+    The patterns of ``schemas`` are relative to ``root``, the patterns of ``exclude`` to ``exclude_root``. ``origins`` maps each
     key, or an entry such as ``severity.DC104``, to where it was set. A setting without an origin is a default.
     """
 
@@ -110,7 +110,7 @@ class _Layer:
         return self.place if isinstance(self.place, str) else self.place(key)
 
     def validate(self) -> dict[str, Any]:
-        """The settings by key. Those of a file are validated together, so that every mistake is reported."""
+        """The settings by key. Settings of one file are validated together, so that every mistake is reported."""
         if isinstance(self.place, str):
             parts = [validate(Settings, self.content, self.place, ConfigurationError)]
         else:

@@ -29,7 +29,7 @@ class PathPatterns:
             self._spec = GitIgnoreSpec.from_lines(_strip_prefix(pattern, prefixes) for pattern in patterns)
 
     def match(self, path: str) -> bool:
-        """Whether a path matches. It is absolute or relative to the current folder; that of a folder ends with ``/``."""
+        """Whether a path matches. It is absolute or relative to the current folder; a folder's path ends with ``/``."""
         if self._spec is None:
             return False
         return self._spec.match_file(relative_to(path, self._root) + ("/" if path.endswith("/") else ""))

@@ -20,7 +20,7 @@ from datacheck.text import join_limited
 
 #: Kinds of layouts that are compared with each other; folders of more have nothing in common.
 _MAX_KINDS = 100
-#: Numbers and identifiers in names, but not those of a dtype (``fp16``).
+#: Numbers and identifiers in names, except in dtypes (``fp16``).
 _NUMBERS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|(?<!fp)(?<!bf)(?<!int)(?<!float)\d+")
 _KINDS = (
     (re.compile(r"u?int\d+|float\d+|decimal.*"), "numbers"),

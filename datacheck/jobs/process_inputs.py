@@ -100,7 +100,7 @@ def _all_results(
     processed: Iterator[Sequence[UnitResult]],
     publisher: Publisher | None,
 ) -> Iterator[UnitResult]:
-    """The results in the order of the units. Those of units that were just processed are saved, samples several at a time.
+    """The results in the order of the units. Results of units that were just processed are saved, samples several at a time.
 
     Without a ``publisher`` nothing is saved.
     """

@@ -276,7 +276,7 @@ def _input(rows: FixedRows | FixedSample, account: Mapping[str, Any]) -> Input:
     if isinstance(rows, FixedSample):
         return rows.item
     uri = str(account["uri"])
-    # Its rows are some of those of the input, which a number of rows would bound.
+    # It has only some of the input's rows, which a number of rows would bound.
     unit = WorkUnit(uri, "memory", 0, Fingerprint(0), data=rows.batch)
     info = InputInfo(uri, "memory", 0, rows.batch.num_rows, (unit,))
     return Input(str(account["split"]), uri, info=info, identity=uri)

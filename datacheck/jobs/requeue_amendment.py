@@ -245,7 +245,7 @@ class Amendment:
         self._moves[staged] = record["path"]
 
     def _name(self, folder: str, stem: str, suffix: str) -> str:
-        """The name of a new file. Those of files that are replaced are not used again."""
+        """The name of a new file. The names of replaced files are not used again."""
         name = requeued_name(folder, stem, suffix, self._number, self._taken)
         self._taken.add(name)
         return name

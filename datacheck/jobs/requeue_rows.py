@@ -33,7 +33,7 @@ from datacheck.storage import storage_of
 from datacheck.storage.base import Fingerprint
 from datacheck.text import join_limited, plain
 
-#: The columns that a quarantine has after those of the data.
+#: The columns that a quarantine has after the data's columns.
 _NUM_EXTRA = 5
 _IS_SAMPLE = "is one sample ('rows: file'): give its fixed file, not a row of a table"
 #: Formats that an output can have more files of.
@@ -53,7 +53,7 @@ class QuarantinedRows:
 class FixedRows:
     """The fixed rows of one input: the index of its account, the rows of the input, and the data as one batch of them.
 
-    ``format`` is that of the output, ``stems`` are the names of the published files without their suffixes.
+    ``format`` is the output's, ``stems`` are the names of the published files without their suffixes.
     """
 
     account: int
@@ -161,7 +161,7 @@ def _identity_columns(table: pa.Table, uri: str) -> tuple[str, str]:
         if all(name in table.column_names for name in names):
             return names
     raise UsageError(
-        f"{plain(uri)}: has no columns 'file' and 'row', which say where each row belongs; keep those of the quarantine"
+        f"{plain(uri)}: has no columns 'file' and 'row', which say where each row belongs; keep the quarantine's columns"
     )
 
 

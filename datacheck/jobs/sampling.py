@@ -60,7 +60,7 @@ class Sample:
     _unjudged: list[str] = field(default_factory=list)
 
     def choose(self, units: Sequence[tuple[str, int]]) -> frozenset[tuple[str, int]]:
-        """Those of ``(uri, number)`` whose hashes are the smallest: at least one, spread over all files."""
+        """The pairs ``(uri, number)`` with the smallest hashes: at least one, spread over all files."""
         ranked = sorted(units, key=lambda unit: rank_of(*unit))
         chosen = frozenset(ranked[: math.ceil(round(self.share * len(units), 9))])
         self.num_units += len(units)

@@ -246,7 +246,7 @@ class _InspectedFile:
 
 
 def _with_options(files: Sequence[InputFile], schema: Schema) -> Iterator[InputFile]:
-    """The files with the options for reading them; those of files that are read alike are worked out once."""
+    """The files with the options for reading them, worked out once for files that are read alike."""
     known: dict[tuple[int, str | None], ReadOptions] = {}
     for file in files:
         name = array_name(file.uri, schema)
@@ -259,7 +259,7 @@ def _with_options(files: Sequence[InputFile], schema: Schema) -> Iterator[InputF
 def _inspect_files(
     files: Sequence[InputFile], rules: RuleSet, execution: Execution, sample: Sample | None, *, by_row_groups: bool
 ) -> list[_InspectedFile]:
-    """Inspect all files. Those of one unit are scanned at once, while they are open, unless they are one dataset."""
+    """Inspect all files. Files of one unit are scanned at once, while they are open, unless they are one dataset."""
     files = list(_with_options(files, rules.schema))
     sizes = [file_size(file.uri) for file in files]
     if sample is not None:
@@ -334,7 +334,7 @@ def _is_folder(file: InputFile) -> bool:
 def _inspect_group(
     files: Sequence[InputFile], rules: RuleSet | None, *, travels: bool, by_row_groups: bool
 ) -> list[_InspectedFile]:
-    """Inspect files and, given ``rules``, scan those of one unit, small ones together."""
+    """Inspect files and, given ``rules``, scan files of one unit, small ones together."""
     infos: list[InputInfo | SourceError] = []
 
     def units() -> Iterator[WorkUnit]:

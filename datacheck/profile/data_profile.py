@@ -33,7 +33,7 @@ class Segment:
 class FileProfile:
     """The format, fields and number of rows of one file.
 
-    ``findings`` are those of reading it. ``num_values`` has for each path the number of slots, and of those with a value.
+    ``findings`` come from reading it. ``num_values`` has for each path the number of slots, and of slots with a value.
     """
 
     uri: str
@@ -57,7 +57,7 @@ class FileProfile:
         return record is None or record.has_dtypes
 
     def verdict(self) -> FileVerdict:
-        """What reading the file found, and its columns, to be compared with those of other files."""
+        """What reading the file found, and its columns, to be compared with other files."""
         found = [with_count(one, self.num_rows, self.num_values) for one in merge_findings(self.findings)]
         columns = () if self.error is not None else columns_of(self.fields, self.num_values)
         return FileVerdict(self.uri, tuple(found), self.num_rows, self.num_bytes, columns)

@@ -49,13 +49,13 @@ def distributions(
     """The distribution of each field that holds numbers or few different values, of at most 60 fields.
 
     Args:
-        datasets: paths by name of a dataset. The bins of numbers are those of all of them.
+        datasets: paths by name of a dataset. All of them share the bins of numbers.
         options: how to read files.
         workers: the number of units to read at a time.
         executor: see :func:`datacheck.scan`.
         progress: receives each finished unit.
 
-    Counts are exact. Shares of numbers are those of a sample of up to 8,192 values for each field and dataset.
+    Counts are exact. Shares of numbers come from a sample of up to 8,192 values for each field and dataset.
     """
     sets = [FileSet.of(find_files(paths, options)) for paths in datasets.values()]
     return _profiled(list(datasets), sets, Execution(workers, executor, progress or NullProgress()))
@@ -70,7 +70,7 @@ def distributions_of_run(
 ) -> list[FieldDistribution]:
     """The distribution of each field before and after the cleaning of a run; nothing if it published nothing.
 
-    The bins of numbers are those of the output, so that what the run removed lies outside of them.
+    The bins of numbers are the output's, so that what the run removed lies outside of them.
     Of inputs beyond 256 MiB some are read, and of a file beyond that some of its units: always the same.
     """
     before: list[tuple[str, str | None]] = []

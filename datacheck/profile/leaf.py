@@ -92,7 +92,7 @@ class LeafProfile:
     ) -> None:
         """Add a leaf. ``encoded`` is its text by dictionary; ``start`` tells this part of the data from others.
 
-        ``seed`` is that of other samples of the same rows; 0 if there are none. ``ends`` are its :func:`block_extremes`, where
+        ``seed`` is 0, or the seed of other samples of the same rows. ``ends`` are its :func:`block_extremes`, where
         they are known.
         """
         self.num_slots += len(leaf)

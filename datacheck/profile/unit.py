@@ -52,7 +52,7 @@ class UnitProfile:
     """The profile of one unit.
 
     ``unique`` holds the hashes of each column that may be a key; None for a column with repeated values. ``is_quick``
-    says that the row hashes leave out some values. ``findings`` are those of reading, such as words among numbers.
+    says that the row hashes leave out some values. ``findings`` come from reading, such as words among numbers.
     """
 
     num_rows: int = 0

@@ -56,7 +56,7 @@ class Vocabulary:
         if validity is not None:
             values = values[validity]
         if high - low < _SPAN:
-            # Differences of unsigned integers do not wrap, and those of int64 are small.
+            # Differences of unsigned integers do not wrap, and differences of int64 are small.
             near = values - values.dtype.type(low) if values.dtype.kind == "u" else values.astype(np.int64) - low
             counts = np.bincount(near.astype(np.int64, copy=False))
             offsets = np.flatnonzero(counts)

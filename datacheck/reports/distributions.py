@@ -34,8 +34,8 @@ class Series:
 class FieldDistribution:
     """A field in one or more datasets, in the same bins.
 
-    ``edges`` are those of the bins of numbers; ``categories`` are the most frequent values of a field with few. One of the
-    two is empty. ``is_sampled`` says that shares are those of a sample, and ``looked_at`` which part of the data was read,
+    ``edges`` are the edges of the bins of numbers; ``categories`` are the most frequent values of a field with few. One of the
+    two is empty. ``is_sampled`` says that shares come from a sample, and ``looked_at`` which part of the data was read,
     where it was not all. ``ends`` are the ends of the bins as text, where the edges are ticks of a clock or lie between
     integers.
     """

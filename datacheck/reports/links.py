@@ -18,7 +18,7 @@ _END = re.compile(r", |\)")
 
 
 def link_files(text: str, uris: Iterable[str]) -> str:
-    """The text, in which the names of these files link to them: local ones that exist, and those of web servers."""
+    """The text, in which the names of these files link to them: local ones that exist, and files of web servers."""
     targets = {plain(uri): target for uri in dict.fromkeys(uris) if (target := _target(uri)) is not None}
     shown = {plain(name, 60): target for name, target in targets.items()} | targets
     return "\n".join(_linked(line, shown) for line in text.split("\n")) if shown else text

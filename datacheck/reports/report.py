@@ -24,7 +24,7 @@ class Report:
 
     ``num_rows`` counts the rows read. ``num_bytes`` is the size of the inputs on disk, or in memory for data that was
     already there. ``seconds`` is wall time. ``sample`` says which part of the data was checked, if a sample
-    was asked for; rows, files and bytes are those of the sample.
+    was asked for; rows, files and bytes are the sample's.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -81,7 +81,7 @@ class Report:
     def to_html(self, distributions: Sequence[FieldDistribution] = ()) -> str:
         """The report as one HTML page of at most 900 kB, without scripts. The same report gives the same bytes.
 
-        ``distributions`` are those of fields, to be shown too.
+        ``distributions`` are the distributions of fields, to be shown too.
         """
         from datacheck.reports.html.distributions import distribution_sections
         from datacheck.reports.html.page import document

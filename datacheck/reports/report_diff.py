@@ -93,7 +93,7 @@ class ReportDiff(Report):
 def diff_reports(before: str | os.PathLike[str], after: str | os.PathLike[str]) -> ReportDiff:
     """Compare two reports that were written as JSON, JSON Lines, or as the manifest of a run.
 
-    Where no file has the same path in both, paths are compared below the folder that all of a report share, so that the
+    Where no file has the same path in both, paths are compared below the folder that all of a report share. So the
     reports on two versions of a dataset can be compared. Raises ``UsageError`` for a file that is not a report.
     """
     old, new = (read_findings(os.fspath(path)) for path in (before, after))

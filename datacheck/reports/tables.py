@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def findings_table(findings: Sequence[Finding]) -> pa.Table:
-    """One row a finding; ``rows``, ``lines`` and ``values`` are those of its examples, at most 5."""
+    """One row a finding; ``rows``, ``lines`` and ``values`` come from its examples, at most 5."""
     import pyarrow as pa
 
     numbers, texts = pa.list_(pa.int64()), pa.list_(pa.string())

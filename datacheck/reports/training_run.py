@@ -68,7 +68,7 @@ class TrainingRun:
     Attributes:
         step, global_step: of the last line; None before the first.
         numbers: the last line's numbers, by name.
-        losses, norms: those of the last lines, None where unknown.
+        losses, norms: from the last lines, None where unknown.
         trips: step and message of the last trips.
         diagnoses: the last ones, by step.
         curves: every number of the whole run by step, thinned out where there are many; non-finite values are kept.
@@ -205,7 +205,7 @@ class RunReader:
         for path in sorted(self.folder.glob("guard*.jsonl")):
             events, self._offsets[path] = read_events(path, self._offsets.get(path, 0))
             if path.name != "guard.jsonl":
-                # Each rank writes its own trips; the numbers are those of all ranks, in the first one's file.
+                # Each rank writes its own trips; the numbers of all ranks are in the first one's file.
                 events = [event for event in events if event["event"] in ("bad_batch", "bad_sample")]
             self.run.add(events)
         return self.run

@@ -1,7 +1,7 @@
 """Evaluates expressions over columns: as whole vectors first, then exactly for the rows that a vector cannot represent.
 
 Arithmetic is int64 between integers and float64 otherwise. Rows where an integer would overflow, lose digits in a
-comparison with a float, or be divided by zero are evaluated again, one by one, with Python's integers, so that nothing
+comparison with a float, or be divided by zero are evaluated again, one by one, with Python's integers. So nothing
 wraps around silently. ``/`` and ``**`` are float64, and ``x / 0`` is an infinity or NaN (IEEE 754); ``x // 0`` and
 ``x % 0`` of integers are NaN. A decimal is the nearest float64. The difference of two times is in seconds, and so is a
 duration. A constant compared with a field of a narrower format is rounded to it.

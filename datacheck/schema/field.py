@@ -72,7 +72,7 @@ class Field(SchemaPart):
         ignore_index: the value that a loss ignores, such as -100. It need not be in the vocabulary, and not all values of a
             row may be it.
         format: ``xyxy``, ``xywh`` or ``cxcywh`` for boxes, ``chat`` for lists of messages with ``role`` and ``content``.
-        within: the width and the height that boxes must lie within; ``[1, 1]`` for normalised ones. A name is that of a field
+        within: the width and the height that boxes must lie within; ``[1, 1]`` for normalised ones. A name refers to a field
             of the row that has the size, or, alone, of the image.
     """
 

@@ -1,6 +1,6 @@
 """The columns and channels of a field: rules for one index of an axis, beside those for all values.
 
-``columns`` are the indices of the last axis, ``channels`` those of the first axis of one row's value. Their keys are all
+``columns`` are indices of the last axis, ``channels`` indices of the first axis of one row's value. Their keys are all
 numbers, or names in the order of the axis. The values at an index have a path of their own: ``windows[3]``,
 ``boxes[x1]``; ``array[3]`` for the nameless array of an ``.npy``.
 """

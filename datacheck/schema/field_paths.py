@@ -1,7 +1,7 @@
 """Finds the field of a schema for a path: by name, by pattern, or as a column of another field.
 
 In a name, ``*`` stands for any characters, and ``[]`` for the index of a list as well: ``layer.*`` has the weights of all
-layers, ``[].edge_index`` that of each sample of a list, and ``boxes[].x`` the ``x`` of each box. A name without a pattern
+layers, ``[].edge_index`` one in each sample of a list, and ``boxes[].x`` the ``x`` of each box. A name without a pattern
 comes first, then the patterns in their order.
 """
 
@@ -40,7 +40,7 @@ def matching_paths(name: str, paths: Iterable[str | None]) -> list[str]:
 
 
 def dtypes_of(paths: Iterable[str], dtypes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The dtype of each path, given those of fields, whose names may be patterns."""
+    """The dtype of each path, from the dtypes of fields, whose names may be patterns."""
     known: dict[str | None, str] = dict(dtypes)
     found = ((path, known.get(path) or _by_name(known, path)) for path in paths)
     return tuple((path, dtype) for path, dtype in found if dtype is not None)

@@ -261,7 +261,7 @@ class Schema(SchemaPart):
 
     @property
     def row_rules(self) -> tuple[Expression, ...]:
-        """The expressions that must hold in every row: those of ``checks``, and what fields say of other fields."""
+        """The expressions that must hold in every row: ``checks``, and what fields say of other fields."""
         return (*self.checks, *(Expression(**rule) for rule in rules_of_images(self.fields)))
 
     def field_for(self, path: str | None) -> Field | None:
@@ -278,6 +278,6 @@ class Schema(SchemaPart):
     def missing_for(self, path: str | None) -> tuple[bool | int | float | str, ...]:
         """The values that mark a missing one in a leaf."""
         field = self.field_for(path)
-        # The values of one column were looked at with those of its field.
+        # The values of one column were looked at with its field.
         is_part = path is not None and path not in self.fields and split_part_path(path) is not None
         return (*(() if is_part else self.missing), *(field.missing if field is not None else ()))

@@ -1,4 +1,4 @@
-"""Converts dtypes and values to and from those of pandera and pandas."""
+"""Converts dtypes and values to and from pandera and pandas."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class UncertainError(Exception):
 def compile_screen(expression: ParsedExpression, dtypes: Sequence[str | None]) -> Code:
     """A function of the values of a row, by name, that is true only if the row does not break the rule.
 
-    ``dtypes`` are those of the names that are narrower floats than float64. Raises :class:`UncertainError`, here or when
+    ``dtypes`` has the dtype of each name that is a narrower float than float64. Raises :class:`UncertainError`, here or when
     called, and NumPy's errors for values that do not fit.
     """
     code = fold(rounded_tree(expression, tuple(dtypes)), _Compiler())

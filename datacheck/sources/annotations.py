@@ -280,7 +280,7 @@ def _parsed(text: str | None) -> float | None:
 
 
 def _parse_xml(content: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The texts of an annotation by path, and those of each object in it. A document type is refused: it may hold entities."""
+    """The texts of an annotation and of each object in it, by path. A document type is refused: it may hold entities."""
     top: dict[str, str] = {}
     objects: list[dict[str, str]] = []
     path: list[str] = []
@@ -392,7 +392,7 @@ def _yolo_problems(row: Sequence[float], described: _Yolo) -> Iterator[str]:
 
 
 def _coordinates(values: Sequence[float], keypoints: tuple[int, int] | None) -> list[float]:
-    """The numbers of a line that are coordinates: those of a box, a polygon, or a pose without how visible each point is."""
+    """The numbers of a line that are coordinates: of a box, a polygon, or a pose without how visible each point is."""
     points = values[4:]
     if keypoints is None:
         is_pose = bool(points) and len(points) % 3 == 0 and set(points[2::3]) <= {0.0, 1.0, 2.0}

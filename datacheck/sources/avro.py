@@ -121,7 +121,7 @@ class _Container:
         fastavro = import_library(uri, "fastavro", "tables")
         file.seek(0)
         if file.read(4) != _MAGIC:
-            raise SourceError("DC901", uri, "its first bytes are not those of avro", REWRITE_FILE)
+            raise SourceError("DC901", uri, "its name says avro, its first bytes do not", REWRITE_FILE)
         metadata = _read_metadata(file)
         codec = metadata.get("avro.codec", b"null").decode()
         if codec not in _DECOMPRESS:

@@ -56,7 +56,7 @@ class ReadOptions:
     ``max_whole_file_bytes`` bounds the decoded columns that a check of all rows at once may hold in memory.
     ``table_version`` pins the version of a Delta table or a Lance dataset, or the snapshot of an Iceberg table; None reads the
     newest. ``rows`` is for files of arrays: with ``"file"`` each file is one sample, and its arrays are the fields of one
-    row; with ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
+    row. With ``"first-axis"``, which is the default, the entries along the first axis of an array are its rows.
 
     ``deleted`` are the rows of a data file that its table has deleted.
     ``said_sizes`` are the label files that say the size of an image, each with its width and height.
@@ -147,7 +147,7 @@ def _is_one_character(text: object) -> bool:
 class WorkUnit:
     """The part of an input that one worker handles: rows ``row_start`` to ``row_start + num_rows`` of a file.
 
-    ``num_rows`` is None if unknown before reading. ``row_groups`` are those of a Parquet file; for an Arrow file, the
+    ``num_rows`` is None if unknown before reading. ``row_groups`` are a Parquet file's; for an Arrow file, the
     record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
     that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
     ``byte_start`` is where the unit begins in a file of records, blocks or lines, and ``byte_stop`` where it ends, if it does

@@ -66,7 +66,7 @@ class CsvSource:
 
 
 class TxtSource(CsvSource):
-    """Reads text files of numbers, such as those of ``np.savetxt`` and YOLO labels: separated by blanks, without a header."""
+    """Reads text files of numbers, as ``np.savetxt`` and YOLO write them: separated by blanks, without a header."""
 
     format: ClassVar[str] = "txt"
 

@@ -1,4 +1,4 @@
-"""The types of a text file's columns: the narrowest that fit every value, not only those of the first block."""
+"""The types of a text file's columns: the narrowest that fit every value, not only the first block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ColumnTypes:
     """The type of each column of a text file, given the values so far.
 
     ``wanted`` gives the types of some columns. In a column of such a type, and in one of mostly numbers, the cells of other
-    words do not convert; any other column with a value that does not fit is text.
+    words do not convert. Any other column with a value that does not fit is text.
     """
 
     def __init__(self, names: Sequence[str], wanted: Iterable[tuple[str, str]], notation: Notation) -> None:

@@ -57,7 +57,7 @@ class DeletedRows:
         with open_file(self.uri) as file:
             content = file.read_at(self.offset, self.size + 8)
         if len(content) != self.size + 8 or int.from_bytes(content[:4], "big") != self.size:
-            raise ValueError("it is cut off, or its size is not that of the log")
+            raise ValueError("it is cut off, or its size differs from the log's")
         data = content[4 : 4 + self.size]
         if zlib.crc32(data) != int.from_bytes(content[4 + self.size :], "big"):
             raise ValueError("its checksum is wrong")

@@ -86,12 +86,12 @@ def _confirm(uri: str, named: Format, head: bytes) -> None:
         raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes say {other.name}", "rename it")
     if is_required:
         unread = next((one for one in UNREAD if one.magic and head.startswith(one.magic)), None)
-        instead, fix = "", REWRITE_FILE
+        instead, fix = "do not", REWRITE_FILE
         if other is not None:
-            instead, fix = f"; they are those of {other.name}", "rename it"
+            instead, fix = f"say {other.name}", "rename it"
         elif unread is not None:
-            instead, fix = f"; they are those of {unread.name}", unread.remedy
-        raise SourceError("DC901", uri, f"its first bytes are not those of {named.name}{instead}", fix)
+            instead, fix = f"say {unread.name}", unread.remedy
+        raise SourceError("DC901", uri, f"its name says {named.name}, its first bytes {instead}", fix)
 
 
 def _recognize(uri: str, head: bytes) -> Format | None:
@@ -116,5 +116,5 @@ def _unknown(uri: str, head: bytes) -> SourceError:
     if name.lower().endswith(_PACKED):
         problem = f"{name!r} is compressed or an archive; unpack it first"
     else:
-        problem = f"neither the name {name!r} nor its first bytes are those of a known format"
+        problem = f"neither the name {name!r} nor its first bytes belong to a known format"
     return SourceError("DC909", uri, problem, f"known suffixes: {join_fitting(known_suffixes())}")

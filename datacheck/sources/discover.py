@@ -33,7 +33,7 @@ _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 class InputFile:
     """One file to read, under the name that the user wrote or below the folder that the user wrote, and how to read it.
 
-    ``format`` is that of a file whose name does not say it, because an index does; empty if name and content say it.
+    ``format`` is the format of a file whose name does not say it, because an index does; empty if name and content say it.
     """
 
     uri: str
@@ -123,7 +123,7 @@ class _Search:
     datasets: dict[str, Format] = field(default_factory=dict)
 
     def wanted(self, storage: Storage, root: str, uris: Iterable[str]) -> list[str]:
-        """Those of the files and datasets below ``root`` that are inputs; the others are noted as skipped."""
+        """The files and datasets below ``root`` that are inputs; the others are noted as skipped."""
         wanted: list[str] = []
         uris = list(uris)
         images = Images.of(uris) if any(uri.endswith(".txt") for uri in uris) else None

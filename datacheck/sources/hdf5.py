@@ -303,7 +303,7 @@ def _in_pieces(dataset: Any, start: int, count: int, size_of: Callable[[Any], in
 
 
 def _read_text(dataset: Any, start: int, count: int) -> pa.Array:
-    """Text as Arrow strings; whether it is valid is checked like that of other files."""
+    """Text as Arrow strings; whether it is valid is checked as in other files."""
     values = _in_pieces(dataset, start, count, lambda one: len(one) if isinstance(one, bytes | str) else 0)
     texts = pa.array([_as_bytes(value) for value in values.reshape(-1)], pa.large_binary()).view(pa.large_string())
     inner = math.prod(values.shape[1:])

@@ -32,7 +32,7 @@ _FIELD_ID = b"PARQUET:field_id"
 class ListedFile:
     """A file that a manifest lists: where it is, its record, and what decides which deletes are for which data.
 
-    ``partition`` is that of its rows, with the number of the specification; None for deletes that are for all partitions.
+    ``partition`` is its rows' partition, with the number of the specification; None for deletes that are for all partitions.
     """
 
     path: str
@@ -84,7 +84,7 @@ def _matching_rows(uri: str, path: str, keys: Sequence[pa.Table], options: ReadO
 
 
 def _matches(uri: str, columns: Sequence[pa.Array], keys: pa.Table) -> IntArray:
-    """The rows whose values in all columns are those of one row of ``keys``."""
+    """The rows whose values in all columns are equal to one row of ``keys``."""
     own, others = [], []
     for column, key in zip(columns, keys.columns, strict=True):
         schemas = [pa.schema([pa.field("x", one.type)]) for one in (column, key)]

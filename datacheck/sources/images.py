@@ -68,7 +68,7 @@ def examine_image(data: Any) -> Examined:
 def _float_pages(data: Any) -> list[Any]:
     """The pages of floats of a TIFF, if the library for it is installed; none of any other image.
 
-    Pillow reads the first page only, and of floats those of 32 bits.
+    Pillow reads the first page only, and of floats only 32-bit ones.
     """
     if bytes(data[:4]) not in (b"II*\0", b"MM\0*"):
         return []

@@ -42,7 +42,7 @@ class _Index:
     Attributes:
         uri: of the index file.
         parts: the names of the parts, from the folder of the index; for each the names in it, if the index tells.
-        belongs: whether a name in the folder is that of a part.
+        belongs: whether a name in the folder names a part.
     """
 
     uri: str
@@ -77,7 +77,7 @@ def check_indexes(inputs: Inputs) -> list[Finding]:
 
 
 def _folders(inputs: Inputs) -> Iterator[tuple[str, Sequence[Entry]]]:
-    """The searched folders, and those of files that were named themselves and may be parts."""
+    """The searched folders, and the folders of named files that may be parts."""
     yield from inputs.folders.items()
     seen = set(inputs.folders)
     for file in inputs.files:

@@ -55,7 +55,7 @@ _MISSING = _Missing()
 
 
 class JsonColumns:
-    """Turns records into columns. ``dtypes`` are those of the schema, by path: numbers are read as these.
+    """Turns records into columns. ``dtypes`` are the schema's, by path: numbers are read as these.
 
     Attributes:
         absent: for each path, where the array that was made last has neither a value nor a null.

@@ -114,7 +114,7 @@ class JsonSource(JsonLinesSource):
 
 
 def read_records(unit: WorkUnit, lines: bytes, *, are_objects: bool) -> list[Batch]:
-    """The batches of some lines in memory, as those of a file whose records ``are_objects`` or other values."""
+    """The batches of some lines in memory, as of a file whose records ``are_objects`` or other values."""
     reader = _Reader(unit, are_objects=are_objects)
     return list(reader.batches(read_lines([lines], unit.first_line, MAX_LINE_BYTES)))
 

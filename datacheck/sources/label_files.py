@@ -52,7 +52,7 @@ class Images:
 
 
 def find_labels(uri: str, name: str) -> tuple[tuple[str, str], ...]:
-    """The label files of a sample, each with its path in the output; ``name`` is that of the sample.
+    """The label files of a sample, each with its path in the output; ``name`` is the sample's.
 
     They lie beside it, or in ``labels`` (``annotations``) where it lies in ``images``.
     """

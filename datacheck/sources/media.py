@@ -194,7 +194,7 @@ _AUDIO = ("wav", "flac", "ogg", "mp3")
 
 
 def wrong_suffix(path: str, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """A fault if the suffix of a name is that of another format."""
+    """A fault if the suffix of a name says another format."""
     suffix = re.search(r"\.[a-z0-9]+$", path.lower())
     said, is_format = _SUFFIXES.get(suffix[0] if suffix else ""), facts.get("format")
     if said is not None and is_format is not None and said != is_format:

@@ -73,7 +73,7 @@ def _wrong_sizes(unit: WorkUnit, content: Any) -> Iterator[Finding]:
 
 
 def _with_name(batch: Batch, uri: str) -> Batch:
-    """The batch with a fault if the file's name is that of another format."""
+    """The batch with a fault if the file's name says another format."""
     from datacheck.batch import Fault
 
     # Not the values of an image of floats, which would become Python objects.

@@ -1,7 +1,7 @@
 """Arrays with names that are read by ranges of rows: of a checkpoint, an HDF5 file, a Zarr store.
 
-A format describes its arrays; how they are split into units, read in bounded memory, and what is said of chunks that are
-damaged or were never written, is the same for all.
+A format describes its arrays. Splitting them into units, reading in bounded memory, and what is said of damaged or
+missing chunks is the same for all.
 """
 
 from __future__ import annotations

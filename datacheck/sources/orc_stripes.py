@@ -162,7 +162,7 @@ class _Size:
             self.add_column(child, num_rows, in_list=in_list or kind in (_LIST, _MAP))
 
     def _add_texts(self, column: int, num_rows: int, in_list: bool) -> None:
-        """Arrow copies the texts of each row; those of a dictionary are in the ORC library once."""
+        """Arrow copies the texts of each row; the ORC library holds the texts of a dictionary once."""
         encoding, num_entries = self._encoding(column)
         if encoding not in _DICTIONARY:
             total = longest = 0

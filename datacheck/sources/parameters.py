@@ -16,7 +16,7 @@ _NAME = re.compile(
 
 
 def are_parameters(names: Iterable[str | None]) -> bool:
-    """Whether the arrays of a file are those of a model: one of them is named as only a weight is."""
+    """Whether the arrays of a file are a model's: one of them is named as only a weight is."""
     return any(name is not None and _NAME.fullmatch(name) is not None for name in names)
 
 

@@ -1,8 +1,8 @@
 """The metadata of the column chunks of a Parquet file, read from its footer: a struct in Thrift's compact protocol.
 
-pyarrow says how many values a chunk has, too, but ends the process where that part of a footer is encrypted or damaged, and it
-does not show ``nan_count``, the ninth field of ``Statistics`` in the Parquet format. It also decodes a footer without a bound:
-a byte of it can take 250 bytes of memory.
+pyarrow says how many values a chunk has, too, but ends the process where that part of a footer is encrypted or
+damaged. It does not show ``nan_count``, the ninth field of ``Statistics`` in the Parquet format. It also decodes a
+footer without a bound: a byte of it can take 250 bytes of memory.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _UNKNOWN = ChunkMetadata()
 def check_footer(uri: str, size: int | None, options: ReadOptions) -> None:
     """Raise ``SourceError`` (DC904) for a footer that would take too much memory once decoded.
 
-    ``size`` is that of the file in bytes, where it is known.
+    ``size`` is the file's in bytes, where it is known.
     """
     limit = options.max_bytes_at_once
     footer = _footer(uri, size, limit)

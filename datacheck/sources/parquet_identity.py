@@ -1,4 +1,4 @@
-"""What proves that row groups of a Parquet file are those of another version of it.
+"""What proves that row groups of a Parquet file are the same as in another version of it.
 
 Two things together: all that the footer says of how to read them is the same (the row groups' own metadata with the places of
 their pages, the schema, the writer), and so is the SHA-256 of every byte of their pages. Checksums of pages, statistics, sizes
@@ -26,7 +26,7 @@ PIECE_BYTES = 8 << 20
 _WRONG_LENGTHS = re.compile(r"parquet-mr version 1\.[0-2]\.")
 #: What a value of a list may take when it is decoded.
 _BYTES_OF_LIST_VALUE = 16
-#: Pages may lie between those of other row groups, but not so that hashing reads far more than these.
+#: Pages may lie between pages of other row groups, but not so that hashing reads far more than these.
 _MAX_SPREAD = 2
 _BLOCK_BYTES = 1 << 20
 
@@ -73,7 +73,7 @@ def identify_row_groups(unit: WorkUnit) -> str | None:
         return None
     if not metadata or _WRONG_LENGTHS.match(file.metadata.created_by or "") or not _is_ordinary(unit, metadata):
         return None
-    # The metadata of the whole schema may count all rows, as that of pandas does; nothing in it says how to read them.
+    # The metadata of the whole schema may count all rows, as pandas' metadata does; nothing in it says how to read them.
     schema = file.schema_arrow.remove_metadata().serialize().to_pybytes()
     said = (
         unit.row_start,

@@ -144,7 +144,7 @@ def _storage(dtype: str) -> np.dtype[Any]:
 
 
 def _widened(values: Array, dtype: str) -> Array:
-    """Values in a dtype that can hold those of other arrays: float32 for bfloat16, else float64."""
+    """Values in a dtype that can hold the values of other arrays: float32 for bfloat16, else float64."""
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return values.astype(np.float64)

@@ -192,7 +192,7 @@ def _wrong_hash(unit: WorkUnit, shard: _Shard) -> Finding | None:
 
 
 class _Samples:
-    """The samples of a shard, as batches of columns; those of one batch are in memory."""
+    """The samples of a shard, as batches of columns; one batch is in memory."""
 
     def __init__(self, unit: WorkUnit, shard: _Shard, file: BinaryIO) -> None:
         self._unit, self._shard, self._file = unit, shard, file

@@ -163,7 +163,7 @@ def _octal(field: bytes) -> int | None:
 
 def checksum_of(header: bytes) -> int:
     """The checksum that a header must have."""
-    # Adler-32 begins with the sum of the bytes plus 1, modulo 65,521, which that of 256 bytes does not reach.
+    # Adler-32 begins with the sum of the bytes plus 1, modulo 65,521, which the sum of 256 bytes does not reach.
     total = sum((zlib.adler32(part) & 0xFFFF) - 1 for part in (header[:256], header[256:]))
     return total - sum(header[_CHECKSUM]) + 8 * ord(" ")
 

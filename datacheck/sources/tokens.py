@@ -145,7 +145,7 @@ def _layout(uri: str, size: int, options: ReadOptions) -> tuple[ArrayLayout, str
 
 
 def _wrong_width(ids: np.ndarray[Any, Any]) -> str:
-    """Whether ids look like those of another width: every second one is 0, or nearly all are beyond any vocabulary."""
+    """Whether ids look like ids of another width: every second one is 0, or nearly all are beyond any vocabulary."""
     if len(ids) < 64 or ids.dtype.kind not in "iu":
         return ""
     odd, even = ids[1::2], ids[0 : len(ids) - len(ids) % 2 : 2]

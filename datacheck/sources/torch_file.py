@@ -56,7 +56,7 @@ class TorchSource:
         if found and found[0].name is None:
             if found[0].member().problem:
                 return _plan_nameless(uri, self.format, fingerprint, found[0], options)
-            # A single array is read whatever columns are requested, like that of an .npy.
+            # A single array is read whatever columns are requested, as in an .npy.
             options = replace(options, columns=None)
         return plan_members(uri, self.format, fingerprint, [one.member() for one in found], options)
 

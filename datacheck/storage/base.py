@@ -132,7 +132,7 @@ class Storage(Protocol):
         ...
 
     def open(self, uri: str, *, recent: bool = False) -> DataFile:
-        """A file, opened for reading; ``recent`` is that of ``stat``."""
+        """A file, opened for reading; ``recent`` is as for ``stat``."""
         ...
 
     def local_path(self, uri: str) -> str | None:

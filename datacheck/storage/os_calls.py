@@ -60,7 +60,7 @@ def open_descriptor(
 
 @contextmanager
 def open_folder(folder: str, root: str | None = None) -> Iterator[int | None]:
-    """A descriptor of a folder, which stays that of this folder whatever takes its name; None on Windows, which has none.
+    """A descriptor of a folder, which stays with this folder whatever takes its name; None on Windows, which has none.
 
     Between ``root``, a folder above it as ``folder`` begins, and the folder no link is followed. Raises ``OSError``.
     """

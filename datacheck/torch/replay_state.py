@@ -218,7 +218,7 @@ class StepBuffers:
         self._before: list[tuple[_StepBuffer, Tensor | None]] = []
 
     def go_back(self) -> None:
-        """Take the start of the step before for that of this one."""
+        """Use the start of the step before as the start of this one."""
         for kept, copy in self._before:
             kept.copy = copy
         self._before = []

@@ -168,6 +168,17 @@ def zero_nonfinite(tensor: torch.Tensor) -> None:
         values.masked_fill_(nonfinite_mask(values), 0)
 
 
+def as_number(value: object) -> float | None:
+    """An option of an optimizer, a number or a tensor of one, as a number; None for anything else."""
+    is_number = isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+    return float(value) if is_number else None  # type: ignore[arg-type]
+
+
+def rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
+    """Whether a number that is not 0 is 0 in a dtype."""
+    return value != 0 and float(torch.tensor(value, dtype=dtype)) == 0.0
+
+
 def index_of(position: int, shape: Sequence[int]) -> tuple[int, ...]:
     """The index of a flat position; empty where the shape has no dimensions."""
     return tuple(int(digit) for digit in np.unravel_index(position, tuple(shape))) if shape else ()

@@ -23,7 +23,7 @@ os.environ |= {
     "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
 }
 ray = pytest.importorskip("ray")
-from job_files import contents, write_pipeline, write_table  # noqa: E402
+from job_files import contents, write_faulty_job  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 import datacheck  # noqa: E402
@@ -39,10 +39,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 #: Enough for results, which are small.
 STORE = 80 << 20
-CLEAN = [
-    {"action": "impute", "strategy": "mean", "fields": "x"},
-    {"action": "impute", "strategy": "median", "fields": "y"},
-]
 
 
 def start_cluster(num_nodes: int, head_cpus: int = 1) -> Cluster:
@@ -69,13 +65,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for number in range(6):
-        x, y = rng.normal(size=(2, 2000))
-        x[::50], y[7::90] = np.nan, np.nan
-        write_table(tmp_path / f"data/{number}.parquet", {"id": np.arange(2000) + 1990 * number, "x": x, "y": y})
-    (tmp_path / "data/broken.parquet").write_bytes(b"PAR1")
-    return write_pipeline(tmp_path, "data", CLEAN, schema={"unique": [["id"]]}, name="job").relative_to(tmp_path)
+    return write_faulty_job(tmp_path, 6).relative_to(tmp_path)
 
 
 def outputs(pipeline: Path, name: str, *executors: Any) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import write_dicom
 
 import datacheck
 
@@ -33,27 +34,6 @@ def nifti(path: Path, values: np.ndarray, slope: float | None = None, affine: np
     return path
 
 
-def dicom(path: Path, pixels: np.ndarray, slope: str | None = None) -> Path:
-    from pydicom.dataset import Dataset, FileMetaDataset
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    made = Dataset()
-    made.file_meta = meta
-    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    made.Rows, made.Columns = pixels.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated = made.BitsStored = 16
-    made.HighBit, made.PixelRepresentation = 15, 0
-    made.PixelData = pixels.astype("<u2").tobytes()
-    if slope is not None:
-        made.RescaleSlope, made.RescaleIntercept = slope, "0"
-    made.save_as(path, enforce_file_format=True)
-    return path
-
-
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("seed", range(3))
 def test_voxels_equal_numpy(suffix: str, seed: int, tmp_path: Path) -> None:
@@ -68,9 +48,9 @@ def test_voxels_equal_numpy(suffix: str, seed: int, tmp_path: Path) -> None:
 def test_what_the_scaling_of_a_header_overflows_is_found(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", np.arange(8, dtype=np.int16).reshape(2, 2, 2), slope=1e38)
     assert found(path) == [("DC102", "values", 4, [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)])]
-    scaled = dicom(tmp_path / "a.dcm", np.arange(6).reshape(2, 3), slope="1e308")
+    scaled = write_dicom(tmp_path / "a.dcm", np.arange(6).reshape(2, 3), slope="1e308")
     assert found(scaled) == [("DC102", "pixels", 4, [(0, 2), (1, 0), (1, 1), (1, 2)])]
-    assert found(dicom(tmp_path / "b.dcm", np.arange(6).reshape(2, 3))) == []
+    assert found(write_dicom(tmp_path / "b.dcm", np.arange(6).reshape(2, 3))) == []
 
 
 def test_an_affine_that_is_nan_is_found(tmp_path: Path) -> None:
@@ -108,7 +88,7 @@ def test_files_that_are_cut_off_are_findings(suffix: str, cut: int, tmp_path: Pa
             str(path)
         )
     elif suffix == ".dcm":
-        dicom(path, np.ones((40, 40)))
+        write_dicom(path, np.ones((40, 40)))
     else:
         nifti(path, np.random.default_rng(0).random((4, 4, 4)).astype(np.float32))
     content = path.read_bytes()
@@ -124,7 +104,7 @@ def test_a_header_that_claims_more_than_memory_is_refused(tmp_path: Path) -> Non
     struct.pack_into("<3h", content, 42, 30000, 30000, 30000)
     path.write_bytes(content)
     assert [code for code, *_ in found(path)] == ["DC901"]
-    large = dicom(tmp_path / "a.dcm", np.zeros((2, 2)))
+    large = write_dicom(tmp_path / "a.dcm", np.zeros((2, 2)))
     data = pydicom.dcmread(large)
     data.Rows = data.Columns = 60000
     data.save_as(large, enforce_file_format=True)

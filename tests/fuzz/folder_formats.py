@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,18 +12,14 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from volume_files import write_installed
 
 __all__ = ["FOLDER_KINDS", "copy_with", "files_of", "write_folders"]
 
 
 def write_folders(folder: Path) -> list[Path]:
     """One small dataset of every format that is a folder, where its writer is installed."""
-    written = []
-    for name, write in _WRITERS.items():
-        with suppress(ImportError):
-            write(folder / name)
-            written.append(folder / name)
-    return written
+    return write_installed(folder, _WRITERS)
 
 
 def copy_with(original: Path, target: Path, changed: Path, content: bytes) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["write_volumes"]
+__all__ = ["write_installed", "write_volumes"]
 
 
-def write_volumes(folder: Path) -> list[Path]:
-    """One small file of each format whose library is installed."""
+def write_installed(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> list[Path]:
+    """What each writer writes, by its name, of those whose library is installed."""
     paths = []
-    for name, write in _WRITERS.items():
+    for name, write in writers.items():
         with suppress(ImportError):
             write(folder / name)
             paths.append(folder / name)
     return paths
+
+
+def write_volumes(folder: Path) -> list[Path]:
+    """One small file of each format whose library is installed."""
+    return write_installed(folder, _WRITERS)
 
 
 def _values(*shape: int) -> np.ndarray:
@@ -37,25 +42,9 @@ def _write_nifti(path: Path) -> None:
 
 
 def _write_dicom(path: Path) -> None:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+    from dicom_files import write_dicom
 
-    is_packed = path.name.startswith("rle")
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
-    made = Dataset()
-    made.file_meta = meta
-    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    made.Rows, made.Columns, made.NumberOfFrames = 6, 8, 2
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated = made.BitsStored = 16
-    made.HighBit, made.PixelRepresentation = 15, 0
-    made.RescaleSlope, made.RescaleIntercept = "0.5", "-1"
-    made.PixelData = np.arange(96, dtype="<u2").tobytes()
-    if is_packed:
-        made.compress(RLELossless, generate_instance_uid=False)
-    made.save_as(path, enforce_file_format=True)
+    write_dicom(path, np.arange(96).reshape(2, 6, 8), "0.5", "-1", is_packed=path.name.startswith("rle"))
 
 
 def _write_exr(path: Path) -> None:

@@ -218,7 +218,7 @@ def test_stale_gradients_of_a_skipped_step_are_told_from_new_ones() -> None:
     assert found.step == 5
     assert found.cause == "input-not-finite"
     assert found.explanation.startswith(
-        "the gradients were already non-finite when the step began: those of step 3 were not cleared"
+        "the gradients were already non-finite when the step began: step 3 left them, and they were not cleared"
     )
     assert found.remedy.startswith("optimizer.zero_grad()")
 

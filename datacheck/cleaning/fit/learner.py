@@ -1,6 +1,6 @@
 """Learning statistics from the training split: batch by batch, in parts that merge.
 
-A rule's statistic is learned from data that was repaired by the rules before it, so a field with two learned rules
+A rule's statistic is learned from data that was repaired by the rules before it. So a field with two learned rules
 takes two passes (:meth:`~datacheck.cleaning.plan.CleaningPlan.num_rounds`); the columns of a field are learned side by
 side. In each pass: ``learn`` every batch, ``merge`` the results of a unit in the order of its batches and those of all
 units in the order of units, ``finish``, and pass the statistics to the learner of the next pass. Sums and counts are
@@ -41,7 +41,7 @@ class Learner:
     """One pass of learning. All workers of a pass need the same options, and a plan validated for the same fields.
 
     Attributes:
-        statistics: those of the passes before.
+        statistics: from the passes before.
         limits: how much memory a field may take.
         num_rows: the number of rows to learn from, if known. A field whose values exceed the limits is then sketched
             from the start.

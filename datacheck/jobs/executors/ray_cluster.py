@@ -352,7 +352,7 @@ def _run_units(
     import ray
 
     with suppress(OSError):
-        # Relative paths are those of the driver.
+        # Relative paths start in the driver's folder.
         os.chdir(directory)
     function, objects = work
     content = encode([function(item) for item in items], References(objects))

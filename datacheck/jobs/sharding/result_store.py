@@ -6,9 +6,9 @@
     <folder>/<job>/scan-1-1f3a.../000017     the results of one chunk of the first pass that is called scan
     <folder>/<job>/scan-1-1f3a.../000018.claim    which shard has begun a chunk
 
-There is no lock: two shards that do the same chunk write the same content, and claims only keep that rare. The name of a job
-is made from its settings, its version and its files, that of a pass also from its items, so that results of anything else
-are never taken for these.
+There is no lock: two shards that do the same chunk write the same content, and claims only keep that rare. The name
+of a job is made from its settings, its version and its files, and the name of a pass also from its items. So results
+of anything else are never taken for these.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _plain_fields(value: Any) -> list[Any]:
 
 @lru_cache(maxsize=64)
 def _plain_options(options: ReadOptions) -> list[Any]:
-    """Those of reading: a million units share a few."""
+    """The options for reading: a million units share a few."""
     return _plain_fields(options)
 
 
@@ -204,7 +204,7 @@ class ResultStore:
             storage.delete(f"{folder}/{name}.{_STARTED if state.is_finished else _FINISHED}")
 
     def shards(self) -> list[ShardState]:
-        """The shards that have started, also those of an earlier division: one listing, however many there are."""
+        """The shards that have started, also of an earlier division: one listing, however many there are."""
         names = (_STATE.fullmatch(name) for name in self._names(f"{self._root}/{_SHARDS}"))
         return [ShardState(int(one[1]), int(one[2]), one[3] == _FINISHED) for one in names if one is not None]
 

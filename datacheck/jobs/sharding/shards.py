@@ -1,7 +1,7 @@
 """``--shard i/n`` and ``merge``: one job in several processes, on any machines that see one folder, without any engine.
 
 Every process runs the same job and makes the same passes over the same items. A shard does its own share of each pass and
-writes the results to the folder; where the next pass needs all of them, it reads those of the others there. What nobody
+writes the results to the folder; where the next pass needs all of them, it reads the other shards' results there. What nobody
 has done after a while, it does itself: so a shard that is killed, late or never started holds up nobody, and no two
 processes need to run at the same time. A merge makes the same passes again, and finds every result in the folder.
 """
@@ -318,7 +318,7 @@ def _has_error(result: Any) -> bool:
 
 
 def _first(result: Any, name: str) -> Any:
-    """An attribute of a result; of the results of a group, that of the first, which has what was found in all."""
+    """An attribute of a result; of a group of results, the attribute of the first, which has what was found in all."""
     return getattr(result[0] if isinstance(result, list) and result else result, name, None)
 
 

@@ -85,7 +85,7 @@ class Proofs:
         return Finding("DC917", self.unit.uri, None, self.num_proven, self.num_chunks)
 
     def _proven(self, known: dict[str, ChunkStatistics]) -> dict[str, ChunkStatistics]:
-        """Those of the columns whose statistics prove that they break no rule."""
+        """The columns whose statistics prove that they break no rule."""
         if not known:
             return {}
         witnesses = Batch.from_arrow(pa.record_batch([one.witness() for one in known.values()], names=list(known)))

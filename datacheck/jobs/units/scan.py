@@ -100,7 +100,7 @@ def lost_scan(unit: WorkUnit) -> UnitScan:
 
 
 def read_unit(unit: WorkUnit) -> Iterator[Batch]:
-    """The batches of a unit; those of a file that is not a table have one array each."""
+    """The batches of a unit; of a file that is not a table, each batch has one array."""
     batches = get_source(unit.format).read(unit)
     return (replace(batch, is_alone=True) for batch in batches) if unit.members else batches
 

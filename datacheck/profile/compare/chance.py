@@ -41,7 +41,7 @@ class ChanceMatches:
         self._num_train = dict.fromkeys(self._spans, math.inf)
 
     def add(self, train: HashStore, other: HashStore, segments: Sequence[Segment]) -> None:
-        """Add the hashes of a column in both datasets; ``segments`` says where those of the other one are."""
+        """Add the hashes of a column in both datasets; ``segments`` says where the other one's are."""
         places = _Places(self._spans, _spans_by_file(segments))
         for (left, _), (right, ordinals) in common_parts(train, other):
             values, counts = np.unique(left, return_counts=True)

@@ -70,8 +70,8 @@ def compare(
     """Compare a training split with other splits, or with the data that a model meets in use.
 
     Rows and keys that also occur in the training data are leaks (DC310, DC311). Further findings are fields that have
-    drifted (DC312), whose rate of nulls, NaN or infinities has changed (DC313) or that have new categories (DC314);
-    fields that are missing (DC001) or have another dtype (DC003); and whatever could not be compared (DC315). The
+    drifted (DC312), whose rate of nulls, NaN or infinities has changed (DC313) or that have new categories (DC314).
+    Fields may also be missing (DC001), have another dtype (DC003), or not be comparable (DC315). The
     distribution of a field that is a key by itself is not compared, because new keys are expected.
 
     Distributions of numbers are compared by samples of up to 8,192 values per field and dataset, which give a

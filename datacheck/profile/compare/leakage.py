@@ -20,7 +20,7 @@ from datacheck.text import plain
 #: The columns of a key; the empty key is the whole row.
 Key = tuple[str, ...]
 
-#: Ordinals in one dataset, and those of the same hashes in the training data.
+#: Ordinals in one dataset, and the ordinals of the same hashes in the training data.
 _Matches = Iterator[tuple[IntArray, IntArray]]
 
 #: Pairs of rows that a finding's detail names.

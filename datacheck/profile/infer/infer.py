@@ -38,7 +38,7 @@ _OPTIONS = replace(NOTE_OPTIONS, max_distinct=MAX_TEXTS, find_unique=True)
 class Inference:
     """An inferred schema, with a note on each field and header lines on the dataset.
 
-    ``errors`` are those of the inputs that could not be read to their end; the schema is inferred from the rest.
+    ``errors`` are about inputs that could not be read to their end; the schema is inferred from the rest.
     ``has_faults`` says that the schema does not allow some values, which look like faults. ``listed`` is what a scan with
     the schema reports of them, and the notes on the data.
     """
@@ -91,9 +91,9 @@ def infer(
 ) -> Schema:
     """Infer a schema that the dataset passes, except for what looks like a fault in it.
 
-    It gives each field a dtype and a shape, says whether it has nulls, NaN or infinities, sets bounds with a margin, lists
-    the values of small vocabularies, and marks keys as unique. A few NaN or infinities among other values, sentinels,
-    outliers, rare variants of a text and a few blank texts are not made legal: a scan with the schema reports them.
+    It gives each field a dtype and a shape, and says whether it has nulls, NaN or infinities. It sets bounds with a
+    margin, lists the values of small vocabularies, and marks keys as unique. A few NaN or infinities among other values,
+    sentinels, outliers, rare variants of a text and a few blank texts are not made legal: a scan with the schema reports them.
 
     Args:
         data: a path, folder or glob, or several; or data in memory, as for :func:`datacheck.scan`.
@@ -232,7 +232,7 @@ def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool, 
 
 
 def _suggest(summary: FieldSummary, values: FieldSummary | None, *, permissive: bool) -> dict[str, Any]:
-    """The constraints of a field, and those of its ``values``, if it is a list that shares its field with them."""
+    """The constraints of a field and of its ``values``, if it is a list that shares its field with them."""
     own = suggest_field(summary, permissive=permissive)
     return own if values is None else {**suggest_field(values, permissive=permissive), **own}
 

@@ -44,7 +44,7 @@ def judge_files(profiles: Sequence[DataProfile]) -> Iterator[Finding]:
 
 
 def _unlike(key: LeafKey, by_file: Mapping[str, Span]) -> Iterator[Finding]:
-    """Files whose values lie apart from those of every other file, where the others overlap."""
+    """Files whose values lie apart from the values of every other file, where the others overlap."""
     path, dtype = key
     if dtype.startswith(("timestamp", "date")):
         # Files of different times are the rule.

@@ -56,7 +56,7 @@ def find_notes(
 
 
 def notes_of_files(files: Sequence[InputFile], schema: Schema, execution: Execution) -> tuple[Finding, ...]:
-    """The notes on files, those of one folder, format and kind of name together.
+    """The notes on files; files of one folder, format and kind of name together.
 
     What ``schema`` lists as missing is left out.
     """

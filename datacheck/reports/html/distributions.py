@@ -21,7 +21,7 @@ def distribution_sections(fields: Sequence[FieldDistribution]) -> list[Section]:
         note += " Fields that differ most come first."
         fields = sorted(fields, key=_difference, reverse=True)
     if any(field.is_sampled for field in fields):
-        note += " Bars are those of a sample of at least 4,096 values for each field"
+        note += " Bars come from a sample of at least 4,096 values for each field"
         note += "." if fields[0].looked_at else "; numbers in tables are exact."
     if fields[0].looked_at:
         note += f" To be quick, only a part was read for this section: {fields[0].looked_at}."

@@ -45,7 +45,7 @@ class Violation:
 
 
 class BatchSchema:
-    """Judges batches by a schema whose fields are those of the samples, named as ``SafeDataset`` names them.
+    """Judges batches by a schema whose fields are the samples', named as ``SafeDataset`` names them.
 
     A batch is a structure of tensors, arrays or lists whose first dimension is the number of samples, or a list of samples. If
     they do not agree on a number, each is judged alone. ``may_wait`` also reads tensors of an accelerator.

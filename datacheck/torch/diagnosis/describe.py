@@ -95,7 +95,7 @@ def _of_step(context: Context, root_cause: RootCause) -> Diagnosis:
 
 
 def _operations_at_fault(context: Context, root_cause: RootCause, step: Step) -> list[Operation]:
-    """The operation of a root cause and those of the others; none where one of these is a bad input or parameter."""
+    """The operations of a root cause and of the others; none where one of these is a bad input or parameter."""
     steps = [step]
     if root_cause in context.root_causes:
         others = [other.step for other in context.root_causes if other is not root_cause]

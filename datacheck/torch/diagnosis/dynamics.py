@@ -33,7 +33,7 @@ EPSILON_FACTOR = 100.0
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The last steps, oldest first; the last entries are those of the step that failed.
+    """The last steps, oldest first; the last entries belong to the step that failed.
 
     A value that is unknown is None; a non-finite one is kept as it is. Lists may differ in
     length: they are aligned at their ends, except that ``update_ratios`` (the norm of an update over that of the
@@ -49,9 +49,9 @@ class History:
 def classify_dynamics(history: History) -> Diagnosis | None:
     """The diagnosis that the history shows for a step that went wrong, without an operation; None if it shows none.
 
-    A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate; a
-    large update under an ordinary gradient is the optimizer's denominator; a norm that explodes within one step is the
-    recurrence.
+    A loss that climbed over steps with growing updates, or one update as large as the weights, is the learning rate.
+    A large update under an ordinary gradient is the optimizer's denominator. A norm that explodes within one step is
+    the recurrence.
     """
     ratios = _known(history.update_ratios)
     return _from_epsilon(history, ratios) or _learning_rate(history, ratios) or _explosion(history)

@@ -46,7 +46,7 @@ def examine(
 ) -> Diagnosis | None:
     """Replay a step under the recorder and diagnose its loss or gradients; None if all are finite.
 
-    ``replay`` runs the forward pass and returns the loss. Random states and buffers must be those of the step; both are left
+    ``replay`` runs the forward pass and returns the loss. Random states and buffers must be the step's; both are left
     as they were found, and so are gradients, and tensors that the program overwrites. ``replay_on(batch)`` does the same for
     another batch, so that samples can be named. ``scale`` multiplies the loss before the backward pass, as a GradScaler does.
     With ``schema``, samples that caused the fault and violate the schema make it a fault in the data. ``note_lost`` receives

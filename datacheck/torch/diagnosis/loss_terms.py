@@ -79,7 +79,7 @@ def _is_sum(operation: Operation) -> bool:
 
 
 def _terms(trace: Trace, operation: Operation) -> Iterator[_Term]:
-    """The terms of a sum, in order; those of a sum that is a term itself instead of it."""
+    """The terms of a sum, in order; a sum that is a term itself is replaced by its terms."""
     names = _names(operation)
     for number, op_input in enumerate(operation.inputs):
         writer = None if op_input.writer is None else trace.operations[op_input.writer]

@@ -1,7 +1,7 @@
 """Tensors as memory: which element lives at which address.
 
-Addresses make provenance simple: a view, a transpose or an expanded tensor reads the bytes that an operation wrote, so
-the element that a reader saw and the element that a writer wrote have the same address, whatever the shapes.
+Addresses make provenance simple: a view, a transpose or an expanded tensor reads the bytes that an operation wrote.
+So what a reader saw and what a writer wrote have the same address, whatever the shapes.
 """
 
 from __future__ import annotations

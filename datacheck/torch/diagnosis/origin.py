@@ -47,7 +47,7 @@ def is_mask(tensor: torch.Tensor) -> bool:
 
 
 def origin_of_write(family: str, literals: Sequence[float], constant: torch.Tensor | None) -> Origin:
-    """The origin of the bad values that an operation wrote; :func:`refine` gives that of one of them.
+    """The origin of the bad values that an operation wrote; :func:`refine` gives the origin of one of them.
 
     ``family`` is the operation's name without namespace and overload, ``literals`` are the non-finite numbers among its
     arguments, and ``constant`` is the tensor that it wrote, where it only turns a constant of the program into a tensor.
@@ -77,7 +77,7 @@ def refine(origin: Origin, value: complex | float, literals: Sequence[float]) ->
 def origin_of_initial(kind: str, tensor: torch.Tensor | None) -> Origin:
     """The origin of a value that was there before the step.
 
-    ``kind`` is that of a :class:`TensorSource`; ``tensor`` holds the value, None where it was not kept. Nothing is known
+    ``kind`` is the kind of a :class:`TensorSource`; ``tensor`` holds the value, None where it was not kept. Nothing is known
     of how a constant was made, so that it counts as written on purpose until a line of Python is found that made it.
     """
     if kind == "parameter":

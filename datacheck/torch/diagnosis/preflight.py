@@ -15,7 +15,7 @@ from datacheck.text import count, ordinal_list
 from datacheck.torch.diagnosis.batches import array_leaves
 from datacheck.torch.diagnosis.frames import CodeLocation, ModuleNames, locate
 from datacheck.torch.diagnosis.restore import Restorer, force_eager
-from datacheck.torch.values import as_numpy, count_nonfinite, dtype_name
+from datacheck.torch.values import as_number, as_numpy, count_nonfinite, dtype_name, rounds_to_zero
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -57,7 +57,7 @@ def check_settings(optimizers: Sequence[Optimizer], scaler: Any = None) -> Itera
 
 
 def _check_rate(place: str, group: dict[str, Any]) -> Iterator[Finding]:
-    rate = _number(group.get("lr"))
+    rate = as_number(group.get("lr"))
     if rate is None:
         return
     normalises = "betas" in group or "eps" in group
@@ -75,22 +75,17 @@ def _check_rate(place: str, group: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _check_epsilon(place: str, group: dict[str, Any]) -> Iterator[Finding]:
-    epsilon = _number(group.get("eps"))
+    epsilon = as_number(group.get("eps"))
     if epsilon is None:
         return
     for dtype in sorted({p.dtype for p in group["params"] if p.dtype.is_floating_point}, key=str):
-        if epsilon == 0 or _rounds_to_zero(epsilon, dtype):
+        if epsilon == 0 or rounds_to_zero(epsilon, dtype):
             what = (
                 "eps is 0"
                 if epsilon == 0
                 else f"eps={epsilon:g} is 0 in {dtype_name(dtype)}, the dtype of weights and moments"
             )
             yield _unsound(place, "epsilon", f"{what}: a gradient of 0 gives 0 / 0")
-
-
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
-    return float(value) if is_number else None
 
 
 def check_values(model: nn.Module, optimizers: Sequence[Optimizer], batch: Any = None) -> Iterator[Finding]:
@@ -138,14 +133,10 @@ def _check_module_epsilon(name: str, module: nn.Module) -> Iterator[Finding]:
     if all(parameter.dtype is not torch.float16 for parameter in module.parameters(recurse=False)):
         return
     for attribute, value in vars(module).items():
-        if "eps" in attribute.lower() and isinstance(value, float) and _rounds_to_zero(value, torch.float16):
+        if "eps" in attribute.lower() and isinstance(value, float) and rounds_to_zero(value, torch.float16):
             lost = f"{attribute}={value:g} is 0 in float16"
             detail = f"{lost}, and has no effect where it is added in float16"
             yield _unsound(name or type(module).__name__, "epsilon", detail, field=name)
-
-
-def _rounds_to_zero(value: float, dtype: torch.dtype) -> bool:
-    return value != 0 and float(torch.tensor(value, dtype=dtype)) == 0.0
 
 
 def check_run(

@@ -19,7 +19,7 @@ from datacheck.torch.values import bad_positions, index_of, is_comparable
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Replacements for non-finite values. An operation is at fault only if it fails on both: 0.5 is outside the domain of
-#: acosh, 1.5 outside that of acos.
+#: acosh, 1.5 outside the domain of acos.
 FILLERS = (0.5, 1.5)
 
 #: Libraries whose operations have no effect but their result. A collective must never be run again by one rank.
@@ -47,7 +47,7 @@ class Probe:
     """One operation, ready to be run again for one of its outputs.
 
     ``position`` is the flat position in the output that is asked about. A pointwise operation is cut down to the values
-    at that position, and a multi-tensor one (``_foreach_*``) to one place in its lists; ``bad`` then has the positions
+    at that position, and a multi-tensor one (``_foreach_*``) to one place in its lists. ``bad`` then has the positions
     of the bad values, by input, in what is left. Without a ``position``, nothing is cut.
     """
 

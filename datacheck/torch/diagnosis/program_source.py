@@ -66,7 +66,7 @@ def _may_have_changed(filename: str) -> bool:
 
 def _holds(tree: ast.Module, code: CodeType) -> bool:
     """Whether code was compiled from this source."""
-    # Code that was compiled by code, as that of a cell or of ``exec``, may have the future statements of its compiler.
+    # Code that was compiled by code, as for a cell or by ``exec``, may have the future statements of its compiler.
     found = [compile(tree, code.co_filename, "exec", code.co_flags & _FUTURE, dont_inherit=True)]
     for one in found:
         found.extend(constant for constant in one.co_consts if isinstance(constant, CodeType))

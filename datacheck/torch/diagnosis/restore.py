@@ -24,8 +24,9 @@ _PLAIN = (int, float, str, type(None), torch.Tensor)
 class Restorer:
     """The state that a replay may change, as it was when this was created.
 
-    That is the state of random number generators (torch's, NumPy's and Python's global ones, and any that operations of
-    the replay are given), modules' buffers, plain attributes and gradients, and tensors that the recorder sees overwritten.
+    That is the state of random number generators (torch's, NumPy's and Python's global ones, and any that operations
+    of the replay are given). It is also modules' buffers, plain attributes and gradients, and tensors that the
+    recorder sees overwritten.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:

@@ -61,8 +61,7 @@ class TensorSources:
         for part in dense_parts(tensor.detach()):
             if part.numel() and part.device.type != "meta":
                 geometry = Geometry.of(part)
-                last = geometry.address(geometry.num_values - 1) + geometry.itemsize
-                self._sources.append((geometry.start, last, TensorSource(kind, name, geometry, part)))
+                self._sources.append((geometry.start, geometry.stop, TensorSource(kind, name, geometry, part)))
 
     def find(self, address: int) -> TensorSource:
         """The source of an address; a constant of the program where it belongs to nothing else."""

@@ -10,13 +10,13 @@ from torch import Tensor
 from datacheck.text import quantity
 from datacheck.torch.diagnosis.diagnosis import ChainLink, Diagnosis
 from datacheck.torch.guard.names import NamedParameter
-from datacheck.torch.values import count_nonfinite
+from datacheck.torch.values import count_nonfinite, dtype_name
 
 
 def explain_sum(
     losses: Iterable[Callable[[], Tensor]], parameters: Sequence[NamedParameter], step: int
 ) -> Diagnosis | None:
-    """The diagnosis of gradients that overflow only when those of the micro-batches are added; None if they do not.
+    """The diagnosis of gradients that overflow only as the sum over the micro-batches; None if they do not.
 
     ``losses`` compute the loss of each micro-batch again, as backward was called with it.
     """
@@ -46,14 +46,13 @@ def explain_sum(
 
 def _describe(name: str, total: Tensor, counts: tuple[int, int], number: int, step: int) -> Diagnosis:
     num_bad, num_values = counts
-    dtype = str(total.dtype).removeprefix("torch.")
     return Diagnosis(
         code="DC403",
         phase="backward",
         cause="float16-overflow" if total.dtype is torch.float16 else "overflow",
         explanation=(
             f"the gradients of each micro-batch are finite, and their sum over the first {quantity(number, 'micro-batch')}"
-            f" overflows {dtype} in {num_bad:,} of {num_values:,} values of '{name}'"
+            f" overflows {dtype_name(total.dtype)} in {num_bad:,} of {num_values:,} values of '{name}'"
         ),
         remedy="(loss / accumulation_steps).backward()  # the mean of the micro-batches instead of their sum",
         module=name.rpartition(".")[0] or None,

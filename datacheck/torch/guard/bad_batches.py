@@ -72,7 +72,7 @@ def digest_of(batch: object) -> str | None:
 
 
 class BadBatches:
-    """The bad batches of this run, and those of runs before that are to be skipped."""
+    """The bad batches of this run, and of earlier runs the ones to skip."""
 
     def __init__(self) -> None:
         self.found: list[BadBatch] = []
@@ -105,7 +105,7 @@ class BadBatches:
     def add(self, trip: Trip, diagnosis: Diagnosis | None, batches: Sequence[object]) -> list[BadBatch]:
         """Write down the batches of a step that tripped, unless they are not to blame; returns what is new.
 
-        ``diagnosis`` may be that of a step before, if this one had none.
+        ``diagnosis`` may belong to an earlier step, if this one had none.
         """
         if trip.code in _NOT_OF_THE_BATCH or (diagnosis is not None and diagnosis.cause in _NOT_BY_THE_BATCH):
             return []

@@ -102,9 +102,14 @@ def without_collectives(group: RankGroup | None) -> Iterator[None]:
         yield
 
 
+def is_distributed() -> bool:
+    """Whether this process is one of a process group."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def own_rank() -> int:
     """The rank of this process among all; 0 for a single process."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if is_distributed() else 0
 
 
 def describe_ranks(ranks: Sequence[int]) -> str:
@@ -114,7 +119,7 @@ def describe_ranks(ranks: Sequence[int]) -> str:
 
 def find_rank_group(model: nn.Module) -> RankGroup | None:
     """The ranks that train this model together; None for a single process."""
-    if not dist.is_available() or not dist.is_initialized():
+    if not is_distributed():
         return None
     group = model.process_group if isinstance(model, DistributedDataParallel) else None
     return RankGroup(group) if dist.get_world_size(group) > 1 else None

@@ -63,7 +63,7 @@ class Explainer:
         self._problem = ""
 
     def explain(self, trip: Trip, history: History) -> Diagnosis:
-        """The diagnosis of a trip; where ranks train together, that of the first rank that has one."""
+        """The diagnosis of a trip; where ranks train together, the diagnosis of the first rank that has one."""
         verdict = classify_dynamics(history)
         if trip.is_spike:
             return explain_spike(trip, verdict)
@@ -106,13 +106,13 @@ class Explainer:
         return self.explain_replay(trip) if found is None else found.at_step(trip.step)
 
     def _autocast_of_calls(self) -> Autocast:
-        """The autocast state of the loop, which an error has left: that of its last call of backward."""
+        """The autocast state of the loop, which an error has left: the state at its last call of backward."""
         return self._state.calls[-1].autocast if self._state.calls else ()
 
     def explain_unused_loss(self, call: LoopCall, *, is_error: bool = False) -> Diagnosis | None:
         """The diagnosis of a loss that was computed but never backpropagated; None if it is finite."""
-        model = unwrap_model(self._training.model)
-        if is_sharded(model):
+        model = self._whole_model()
+        if model is None:
             return None
         with self._state.during(Phase.DIAGNOSE), self._training.buffers.replay():
             if is_error:
@@ -121,9 +121,8 @@ class Explainer:
 
     def note_what_is_lost(self) -> None:
         """Report what half precision loses in a finite step: infinities that are divided away, epsilons that are 0."""
-        training, state = self._training, self._state
-        model = unwrap_model(training.model)
-        if is_sharded(model):
+        training, state, model = self._training, self._state, self._whole_model()
+        if model is None:
             return
 
         def note(place: str, detail: str) -> None:
@@ -142,9 +141,8 @@ class Explainer:
         """Whether the step has a non-finite loss or gradient without a loss scale too; False if that is unknown."""
         from datacheck.torch.diagnosis.recorded_replay import reproduces
 
-        training, state = self._training, self._state
-        model = unwrap_model(training.model)
-        if is_sharded(model):
+        training, state, model = self._training, self._state, self._whole_model()
+        if model is None:
             return False
         trained = frozenset(id(parameter.tensor) for parameter in training.parameters)
         with state.during(Phase.DIAGNOSE), training.buffers.replay(), without_collectives(training.rank_group):
@@ -192,12 +190,17 @@ class Explainer:
         found = self._replay_parts(model, scale)
         return found, is_whole and not self._problem
 
-    def _model_to_replay(self) -> nn.Module | None:
+    def _whole_model(self) -> nn.Module | None:
+        """The model without wrappers; None if it is sharded, so that this rank has a part of it only."""
         model = unwrap_model(self._training.model)
-        if not is_sharded(model):
+        return None if is_sharded(model) else model
+
+    def _model_to_replay(self) -> nn.Module | None:
+        model = self._whole_model()
+        if model is not None:
             return model
         # Gathers the weights: a collective that all ranks take part in.
-        copy = unsharded_copy(model)
+        copy = unsharded_copy(unwrap_model(self._training.model))
         if copy is None:
             self._log.add_note("the replay", "the model is sharded and too large to be gathered on one rank")
         return copy
@@ -246,7 +249,7 @@ class Explainer:
         return explain_unreplayed(trip, self._problem)
 
     def _explain_sum(self, trip: Trip) -> Diagnosis | None:
-        """The diagnosis of gradients that overflow when those of several micro-batches are added."""
+        """The diagnosis of gradients that overflow only as the sum over several micro-batches."""
         training, state = self._training, self._state
         is_several = max(len(state.calls), len(state.parts)) > 1 and not state.num_dropped_parts
         if trip.code != "DC451" or not is_several or training.rank_group is not None:
@@ -273,12 +276,11 @@ class Explainer:
             yield partial(compute, part)
 
     def _describe_replayed_loss(self) -> str:
-        """The loss of the replay, to compare with that of the run."""
-        training, parts = self._training, self._state.parts
-        if len(parts) != 1 or not parts[0].is_whole or is_sharded(training.model):
+        """The loss of the replay, to compare with the run's."""
+        training, parts, model = self._training, self._state.parts, self._whole_model()
+        if len(parts) != 1 or not parts[0].is_whole or model is None:
             return ""
         part = parts[0]
-        model = unwrap_model(training.model)
         try:
             with training.buffers.replay(), training.random.replay_from(part.random), torch.no_grad():
                 return f" (the loss is {float(part.loss_fn(model, part.batch)):.6g})"

@@ -272,7 +272,7 @@ class Guard:
         If the update must not be made, the next ``optimizer.step()`` changes nothing, so a trainer may call it all the same.
 
         Args:
-            loss: the loss, unscaled, or those of the micro-batches; None if the guard saw them already.
+            loss: the loss, unscaled, or the losses of the micro-batches; None if the guard saw them already.
             grad_norm: the total norm before clipping, over all ranks, where it was computed anyway: the gradients are then
                 read only if it is non-finite.
             optimizer: the one that is about to update, if there are several and they take turns; None for all.

@@ -23,7 +23,7 @@ _HALF_DTYPES = frozenset({torch.float16, torch.bfloat16})
 _VDOT = np.vdot
 #: NumPy's codes of float32 and float64.
 _DOT_CODES = "fd"
-#: Above ``MANY`` tensors, those of up to ``MAX_SMALL`` values are summed together, ``MAX_TOGETHER`` values (a cache) at a time.
+#: Of more than ``MANY`` tensors, small ones (``MAX_SMALL`` values) are summed together, ``MAX_TOGETHER`` at a time.
 MANY, MAX_SMALL, MAX_TOGETHER = 8, 8192, 32768
 #: Tensor classes without behavior of their own.
 _PLAIN_TYPES = frozenset({Tensor, nn.Parameter, nn.Buffer})

@@ -17,7 +17,7 @@ from datacheck.torch.guard.norms import squares, sum_squares, total_norm
 class StepNumbers:
     """One step's numbers on the host, reduced over ranks.
 
-    ``squares`` is the sum of squares of the gradients, still multiplied by ``scale``; ``state_squares`` that of what the
+    ``squares`` is the sum of squares of the gradients, still multiplied by ``scale``; ``state_squares`` the sum of what the
     update before left behind.
     """
 

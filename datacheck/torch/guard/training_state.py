@@ -85,7 +85,7 @@ class Training:
         return self._parameters
 
     def parameters_of(self, optimizers: Sequence[Optimizer]) -> list[NamedParameter]:
-        """Those of some of the optimizers."""
+        """The parameters of some of the optimizers."""
         if len(optimizers) == len(self.optimizers):
             return self.parameters
         indices = {self.optimizers.index(optimizer) for optimizer in optimizers}

@@ -24,6 +24,7 @@ from torch import Tensor
 from datacheck.errors import SourceError, UsageError
 from datacheck.text import plain
 from datacheck.torch._compat import sparse_parts
+from datacheck.torch.values import dtype_name
 
 TREE_FILE = "tree.json"
 TENSOR_FILE = "tensors.safetensors"
@@ -35,7 +36,7 @@ _NATIVE = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8}
     | {torch.int8, torch.int16, torch.int32, torch.int64}
 )
-_DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+_DTYPES = {dtype_name(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
 
 def write_tree(tree: Any, directory: Path) -> None:
@@ -87,7 +88,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], depth: int) -> An
     if isinstance(value, (bytes, bytearray)):
         return {"is": "bytes", "value": bytes(value).hex()}
     if isinstance(value, torch.dtype):
-        return {"is": "dtype", "value": str(value).removeprefix("torch.")}
+        return {"is": "dtype", "value": dtype_name(value)}
     if isinstance(value, torch.device):
         return {"is": "device", "value": str(value)}
     if isinstance(value, Tensor):
@@ -136,7 +137,7 @@ def _encode_tensor(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> dic
     if tensor.layout is not torch.strided:
         raise UsageError(f"{plain(path)}: a tensor with layout {tensor.layout} cannot be written to a bundle")
     tensor = tensor.cpu().resolve_conj().resolve_neg().contiguous()
-    record["shape"], record["dtype"] = list(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    record["shape"], record["dtype"] = list(tensor.shape), dtype_name(tensor.dtype)
     if tensor.dtype not in _NATIVE:
         tensor = tensor.reshape(-1).view(torch.uint8)
     record["name"] = name = f"{len(tensors)}:{path}"

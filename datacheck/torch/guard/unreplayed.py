@@ -11,8 +11,8 @@ from datacheck.torch.guard.trip import Trip
 def explain_stale_gradients(origin: int, known: Diagnosis | None, step: int) -> Diagnosis:
     """The diagnosis of a sound step that began with the non-finite gradients of the step ``origin``."""
     explanation = (
-        f"the gradients were already non-finite when the step began: those of step {origin} were not cleared, and whatever"
-        " is added to a NaN is NaN; the step's own loss and gradients are finite"
+        f"the gradients were already non-finite when the step began: step {origin} left them, and they were not cleared, and"
+        " whatever is added to a NaN is NaN; the step's own loss and gradients are finite"
     )
     remedy = "optimizer.zero_grad()  # in every step, also after a skipped one"
     if known is None:

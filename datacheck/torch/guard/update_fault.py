@@ -18,6 +18,7 @@ from datacheck.torch.diagnosis.fixes.advice import ADVICE
 from datacheck.torch.diagnosis.update_replay import explain_own_update
 from datacheck.torch.guard.names import NamedParameter
 from datacheck.torch.guard.update_monitor import BadTensor
+from datacheck.torch.values import as_number, dtype_name, rounds_to_zero
 
 #: A learning rate above this suits no optimizer.
 LARGE_RATE = 10.0
@@ -73,9 +74,10 @@ def explain_update(
 def _judge(
     optimizer: Optimizer, group: dict[str, Any], parameter: Tensor, verdict: Diagnosis | None
 ) -> tuple[str, str, str]:
-    rate, epsilon = _number(group.get("lr")), _number(group.get("eps"))
-    if epsilon is not None and float(torch.tensor(epsilon, dtype=_dtype(optimizer, parameter))) == 0.0:
-        dtype = str(_dtype(optimizer, parameter)).removeprefix("torch.")
+    rate, epsilon = as_number(group.get("lr")), as_number(group.get("eps"))
+    moments = _dtype(optimizer, parameter)
+    if epsilon is not None and (epsilon == 0 or rounds_to_zero(epsilon, moments)):
+        dtype = dtype_name(moments)
         what = "eps is 0" if epsilon == 0 else f"eps={epsilon:g} is 0 in {dtype}"
         return (
             "optimizer-epsilon",
@@ -119,7 +121,7 @@ def _made_by(optimizer: Optimizer, rate: float) -> str:
 
 def _lower_rate(optimizer: Optimizer, group: dict[str, Any]) -> str:
     """The learning rate before a schedule changed it, else the optimizer's own default where that is usable."""
-    usable = (_number(group.get("initial_lr")), _number(optimizer.defaults.get("lr")))
+    usable = (as_number(group.get("initial_lr")), as_number(optimizer.defaults.get("lr")))
     rate = next((rate for rate in usable if rate is not None and rate <= LARGE_RATE), 1e-3)
     start = "  # and start the schedule at a step where it is finite" if "initial_lr" in group else ""
     return f"for group in optimizer.param_groups:\n    group['lr'] = {rate:g}{start}"
@@ -128,12 +130,6 @@ def _lower_rate(optimizer: Optimizer, group: dict[str, Any]) -> str:
 def _epsilon_of(dtype: str) -> str:
     """An epsilon that does not round to 0 in the dtype."""
     return "1e-4" if dtype == "float16" else "1e-8"
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1):
-        return float(value)
-    return None
 
 
 def _dtype(optimizer: Optimizer, parameter: Tensor) -> torch.dtype:

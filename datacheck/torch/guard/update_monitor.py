@@ -131,9 +131,9 @@ def _state_tensors(parameter: str, key: str, value: Any) -> Iterator[tuple[str, 
 class UpdateSample:
     """The norm of an update over the norm of the weights, on a fixed sample of the weights.
 
-    A copy of all weights would double their memory; the sample is spread evenly over the largest parameters, in runs of
-    neighbours, since single values of a large parameter would each cost a cache miss. The sample after one update is the
-    one before the next, so each update is read once.
+    A copy of all weights would double their memory. The sample is spread evenly over the largest parameters. It consists
+    of runs of neighbours, since single values of a large parameter would each cost a cache miss. The sample after one
+    update is the one before the next, so each update is read once.
     """
 
     def __init__(self, parameters: Sequence[NamedParameter]) -> None:

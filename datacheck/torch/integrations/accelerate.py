@@ -24,7 +24,7 @@ def guard(accelerator: Any, model: Any, optimizer: Any, **options: Any) -> Guard
         accelerator: knows the scaler, and the schedulers that were prepared before this.
         model: the module that ``accelerator.prepare`` returned.
         optimizer: the optimizer that it returned, or several.
-        **options: those of :class:`~datacheck.torch.Guard`, except scaler, accumulation and clipping.
+        **options: the options of :class:`~datacheck.torch.Guard`, except scaler, accumulation and clipping.
 
     Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.
     """

@@ -38,7 +38,7 @@ class GuardCallback(GuardHolder, Callback):
     the guard is part of the checkpoints.
 
     Args:
-        **options: those of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizers, scaler, schedulers,
+        **options: options of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizers, scaler, schedulers,
             accumulation and clipping.
 
     Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.

@@ -38,8 +38,8 @@ class GuardCallback(GuardHolder, Callback):
     skipped step is left out of the running mean that fastai shows.
 
     Args:
-        **options: those of :class:`~datacheck.torch.Guard`, except what the learner knows. ``"reduce_lr"`` needs an optimizer
-            of torch, as ``OptimWrapper`` has one: those of fastai keep their learning rates elsewhere.
+        **options: options of :class:`~datacheck.torch.Guard`, except what the learner knows. ``"reduce_lr"`` needs an optimizer
+            of torch, as ``OptimWrapper`` has one: fastai's own keep their learning rates elsewhere.
 
     Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take.
     """

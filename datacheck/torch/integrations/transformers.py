@@ -1,4 +1,4 @@
-"""The Trainer of Transformers, and those of trl, which build on it: ``guard(trainer, on_trip="skip")``."""
+"""The Trainer of Transformers, and the trainers of trl, which build on it: ``guard(trainer, on_trip="skip")``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def guard(trainer: Any, *, safe_dataset: bool | Mapping[str, Any] = False, **opt
         safe_dataset: whether to wrap its training dataset in :class:`~datacheck.torch.SafeDataset` and its collator in
             :class:`~datacheck.torch.SafeCollate`; or the options of that ``SafeDataset``. For trl, which accepts only a
             ``datasets.Dataset`` itself.
-        **options: those of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizer, scaler, scheduler,
+        **options: the options of :class:`~datacheck.torch.Guard`, except what the trainer knows: optimizer, scaler, scheduler,
             accumulation and clipping.
 
     Raises :class:`~datacheck.errors.UsageError` for options that a guard does not take, and if the trainer has one already.

@@ -28,10 +28,8 @@ def columns_are_clean(node: PathScreens, values: Sequence[Any]) -> bool:
         return all(map(node.screen, values))
     first = values[0]
     kind = type(first)
-    if kind is dict:
-        return _dicts_are_clean(node, values, first)
-    if kind is tuple:
-        return _tuples_are_clean(node, values, first)
+    if kind is dict or kind is tuple:
+        return _containers_are_clean(node, values, list(first) if kind is dict else range(len(first)))
     screen = node.screens.get(kind) or node.learn(first)
     if screen is always:
         return True
@@ -53,23 +51,15 @@ def columns_are_clean(node: PathScreens, values: Sequence[Any]) -> bool:
     return screen(joined)
 
 
-def _dicts_are_clean(node: PathScreens, values: Sequence[dict[Any, Any]], first: dict[Any, Any]) -> bool:
-    if any(len(value) != len(first) for value in values):
+def _containers_are_clean(node: PathScreens, values: Sequence[Any], names: Sequence[Any]) -> bool:
+    """The same of dicts and tuples of the same parts, part by part; of others, sample by sample."""
+    if any(len(value) != len(names) for value in values):
         return all(map(node.screen, values))
     try:
-        columns = [(name, [value[name] for value in values]) for name in first]
+        columns = [(name, [value[name] for value in values]) for name in names]
     except KeyError:
         return all(map(node.screen, values))
-    return node.has_required(first) and all(columns_are_clean(node.child(name), column) for name, column in columns)
-
-
-def _tuples_are_clean(node: PathScreens, values: Sequence[tuple[Any, ...]], first: tuple[Any, ...]) -> bool:
-    if any(len(value) != len(first) for value in values):
-        return all(map(node.screen, values))
-    columns = zip(*values, strict=True)
-    return node.has_required(map(str, range(len(first)))) and all(
-        columns_are_clean(node.child(str(position)), column) for position, column in enumerate(columns)
-    )
+    return node.has_required(names) and all(columns_are_clean(node.child(name), column) for name, column in columns)
 
 
 def _join_tensors(values: Sequence[torch.Tensor], first: torch.Tensor, screen: Screen) -> torch.Tensor | None:

@@ -49,7 +49,7 @@ _sent_from: tuple[str, int] | None = None
 
 
 def find_caller() -> tuple[FrameType, int]:
-    """The frame of the user's code that is running, and how many lie above that of the function that called this one."""
+    """The frame of the user's code that is running, and how many frames lie above the function that called this one."""
     level, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INNER:
         level, frame = level + 1, frame.f_back

@@ -226,7 +226,7 @@ class EventLog:
                 yield record, name != _KNOWN
 
     def _names(self, suffix: str) -> list[str]:
-        """The files of all processes, that of earlier runs first."""
+        """The files of all processes, the file of earlier runs first."""
         try:
             return sorted(name for name in os.listdir(self.folder) if name.endswith(suffix))  # noqa: PTH208
         except FileNotFoundError:

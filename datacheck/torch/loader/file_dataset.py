@@ -71,7 +71,7 @@ def open_dataset(
 
     Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. Warnings
     name shards that an index or a name promises and that are absent (DC911), malformed lines, text among numbers, files
-    whose fields differ from those of the first, and numeric fields with nulls: ``default_collate`` fails on nulls, and for a
+    whose fields differ from the first file, and numeric fields with nulls: ``default_collate`` fails on nulls, and for a
     ``SafeDataset`` such samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and
     ``SourceError``.
     """
@@ -161,7 +161,7 @@ class FileDataset(Dataset[Any]):
         return loaded
 
     def _warn_of_faults(self, part: Part, loaded: _LoadedPart) -> None:
-        """Warn once of what could not be read of a file, and of fields that are not those of the first file."""
+        """Warn once of what could not be read of a file, and of fields that differ from the first file."""
         if not self._is_first("file", part.info.uri):
             return
         _warn_of(merge_findings(loaded.findings))

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch.distributed as dist
-
+from datacheck.torch.guard.distributed import own_rank
 from datacheck.torch.loader.provenance import SampleRef, num_batches
 
 #: Samples that are kept in a thread that never collates. Their tensors and arrays are not kept alive.
@@ -120,15 +119,9 @@ def _weak(value: Any) -> Any:
 
 def describe_lost_origins() -> str:
     """What a report says on a rank that may be sent batches by another one, which alone knows their samples; else empty."""
-    if (
-        num_batches()
-        or not is_tracking()
-        or not dist.is_available()
-        or not dist.is_initialized()
-        or not dist.get_rank()
-    ):
+    if num_batches() or not is_tracking() or not own_rank():
         return ""
     return (
-        f"rank {dist.get_rank()} collated no batch itself. If rank 0 sends it batches (Accelerate's dispatch_batches=True), "
+        f"rank {own_rank()} collated no batch itself. If rank 0 sends it batches (Accelerate's dispatch_batches=True), "
         "only rank 0 knows their samples and origins; with dispatch_batches=False each rank does"
     )

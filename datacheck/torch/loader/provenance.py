@@ -1,7 +1,7 @@
 """Know which samples are in a batch that looks exactly as its ``collate_fn`` made it.
 
 Nothing is added to the batch, since the model would see it. Instead this process remembers the last batches: weak references
-to their tensors, and a digest of everything in them. A tensor of a batch is known by itself; a copy in pinned memory, on
+to their tensors, and a digest of everything in them. A tensor of a batch is known by itself. A copy in pinned memory, on
 another device or in a narrower dtype is recognized by the digests of all tensors, never of some.
 """
 
@@ -40,7 +40,7 @@ class SampleOrigin:
         index: of the sample in the dataset that :class:`SafeDataset` wraps; of an iterable dataset, the position in the
             stream of its worker.
         uri, row_group, row: the file, row group and row, where the dataset knows them; for data that ``datacheck run``
-            cleaned, those of the *original* file.
+            cleaned, of the *original* file.
         replaces: the requested index, where this sample replaces a bad one.
     """
 

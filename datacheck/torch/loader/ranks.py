@@ -12,7 +12,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.utils.data import DistributedSampler, get_worker_info
 
-from datacheck.torch.guard.distributed import RankGroup
+from datacheck.torch.guard.distributed import RankGroup, is_distributed
 from datacheck.torch.loader.event_log import EventLog
 from datacheck.torch.loader.recorder import Recorder
 from datacheck.torch.loader.records import BadSample
@@ -74,7 +74,7 @@ def _without_traceback(sample: BadSample) -> BadSample:
 
 def is_epoch_of_all_ranks() -> bool:
     """Whether the caller's caller is a ``DistributedSampler`` of all ranks that starts an epoch, which each of them does."""
-    if not dist.is_available() or not dist.is_initialized() or get_worker_info() is not None:
+    if not is_distributed() or get_worker_info() is not None:
         return False
     frame = sys._getframe(2)
     sampler: Any = frame.f_locals.get("self")

@@ -208,7 +208,7 @@ class Recorder:
 def is_excess(num_new: int, num_bad: int, num_seen: int, num_samples: int | None, fraction: float) -> bool:
     """Whether more than ``fraction`` of a dataset is bad.
 
-    All known bad samples are compared to the whole dataset. Those of this run are also compared to the samples seen, once
+    All known bad samples are compared to the whole dataset. Bad samples of this run are also compared to the samples seen, once
     these are enough to be meaningful.
     """
     looked_at = max(num_seen, LEAST_SEEN)

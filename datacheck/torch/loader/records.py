@@ -53,7 +53,7 @@ class SampleError:
 class BadSample:
     """One sample that was not served as the dataset returned it.
 
-    The rows in ``findings`` are those of the origin, or else the index. ``epoch`` and ``worker`` met it first.
+    The rows in ``findings`` are the origin's, or else the index. ``epoch`` and ``worker`` met it first.
     """
 
     index: int

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Samples, and findings, that the text lists.
 MAX_LINES = 20
-#: The counts that the text names, beside that of samples seen.
+#: The counts that the text names, beside the samples seen.
 _SHOWN_COUNTS = ("replaced", "skipped", "repaired", "tolerated")
 
 

@@ -81,7 +81,7 @@ class RetryingChecker:
         return CheckedSample(None, error, (finding,), origin, self.retries.is_transient(error))
 
     def location(self, index: int, origin: SampleOrigin | None) -> tuple[str, int | None, int | None]:
-        """The URI, row and row group for findings: those of the file, or else the dataset's name and the index."""
+        """The URI, row and row group for findings: the file's, or else the dataset's name and the index."""
         if origin is None or origin.uri is None:
             return self.name, index, None
         return origin.uri, origin.row, origin.row_group

@@ -36,7 +36,7 @@ UNIQUE = "uniqueness concerns the whole dataset; call check(), or run 'datacheck
 OF_DATASET = "its rules are about the whole dataset; call check(), or run 'datacheck scan' on its files"
 NEEDS_SCAN = (UNIQUE, OF_DATASET)
 
-#: The dtype of nulls and empty lists; like that of a container, it violates no field.
+#: The dtype of nulls and empty lists; like a container's, it violates no field.
 _NOTHING = "list<null>"
 
 

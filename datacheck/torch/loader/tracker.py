@@ -16,6 +16,7 @@ from datacheck.findings import Example, Finding
 from datacheck.schema.model import Schema
 from datacheck.text import plain
 from datacheck.torch import _private_names
+from datacheck.torch.guard.distributed import is_distributed
 from datacheck.torch.loader.config import SafeConfig
 from datacheck.torch.loader.errors import (
     BadSampleError,
@@ -130,7 +131,7 @@ class BadSampleTracker:
 
     def rank(self) -> int | None:
         """The rank, or None where there is only one. A worker inherits it from the process that started it."""
-        if dist.is_available() and dist.is_initialized():
+        if is_distributed():
             return dist.get_rank() if dist.get_world_size() > 1 else None
         return self._rank
 

@@ -1,6 +1,6 @@
 """Walk a sample: yield everything in it that holds values, by path, as columns for the checks.
 
-Each leaf is one row, that of its sample: positions in a tensor are indices inside the row's value.
+Each leaf is one row, its sample: positions in a tensor are indices inside the row's value.
 """
 
 from __future__ import annotations

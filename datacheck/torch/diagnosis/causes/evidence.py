@@ -22,7 +22,7 @@ class Evidence:
     """What is known of the value that went bad first.
 
     Attributes:
-        op: the operation's family (``log``); in the backward pass that of the forward operation.
+        op: the operation's family (``log``); in the backward pass the family of the forward operation.
         ran: the family of the operation that produced the value; differs from ``op`` in the backward pass.
         value: the output value.
         inputs: the input values that it was computed from, without gradients; empty where it was not a single value each.
@@ -42,7 +42,7 @@ class Evidence:
         lost_epsilon: an epsilon that was to keep the input away from 0, and that its dtype rounds to 0.
         lost_value: the operation whose result underflowed to 0.
         is_custom_backward: whether it happened in the backward of a custom autograd Function.
-        is_of_torch: whether torch defines the operation; what those of others do is not known.
+        is_of_torch: whether torch defines the operation; what other operations do is not known.
         largest_parameter: the name and the largest magnitude of the parameters that were read.
         times_repeated: how often the same line had run before.
     """

@@ -12,7 +12,7 @@ class Rule:
     ``is_flat`` says that a gradient of 0 at the repaired values is right: nothing is kept there, or they are a minimum;
     ``spares_nan`` says so of those that were NaN: 0 / 0 is the mean of nothing. ``is_wider`` says that the result has
     another dtype. ``causes`` restricts it to some causes; empty for all. ``eps`` in the replacement is a number that
-    neither rounds to 0 in the dtype nor has an infinite reciprocal, and ``dtype`` that of the result.
+    neither rounds to 0 in the dtype nor has an infinite reciprocal, and ``dtype`` the dtype of the result.
     """
 
     pattern: str

@@ -70,7 +70,7 @@ class Trial:
     """What a run with patches showed. ``expressions`` are those found at the sites that were asked for.
 
     ``changed`` says how a replacement changed what was finite; ``num_repaired`` counts the values that were non-finite and
-    now receive a gradient, ``num_dead`` those of them that pass none on.
+    now receive a gradient, ``num_dead`` the ones that pass none on.
     """
 
     loss: float = math.nan
