@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections.abc import Iterator
@@ -215,6 +216,29 @@ def test_bad_samples_of_a_safe_dataset_are_counted_and_named(tmp_path: Path) -> 
     (sample,) = [event for event in events_in(tmp_path) if event["event"] == "bad_sample"]
     assert sample["index"] == 5
     assert "DC101" in sample["message"]
+
+
+@pytest.mark.filterwarnings("ignore::datacheck.torch.BadSampleWarning")
+def test_samples_of_before_the_guard_are_not_its_own(tmp_path: Path) -> None:
+    def safe(row: int) -> SafeDataset:
+        x = torch.ones(64, 3)
+        x[row, 0] = torch.nan
+        return SafeDataset(TensorDataset(x), max_bad_fraction=0.5)
+
+    earlier, other = safe(1), safe(2)
+    assert all(len([dataset[row] for row in range(64)]) == 64 for dataset in (earlier, other))
+    model = nn.Linear(3, 2)
+    guard = Guard(model, torch.optim.SGD(model.parameters(), lr=0.1), run_dir=tmp_path)
+    del other
+    gc.collect()  # its counts go with it, and are not taken from those of the others
+    dataset = safe(5)
+    for (batch,) in DataLoader(dataset, batch_size=8):
+        guard.step(loss_fn, batch)
+    guard.finished()
+    (sample,) = [event for event in events_in(tmp_path) if event["event"] == "bad_sample"]
+    assert sample["index"] == 5
+    assert events_in(tmp_path)[-1]["bad_samples"] == 1
+    del earlier
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
