@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -15,29 +14,9 @@ from datacheck.batch import Batch
 from datacheck.errors import OutputError
 from datacheck.leaves import arrow_validity
 from datacheck.sinks.columns import arrow_batch, arrow_schema
-from datacheck.sinks.options import check_compression, check_metadata
+from datacheck.sinks.options import TableSink
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
-
-_COMPRESSIONS = ("lz4", "none", "zstd")
-
-
-@dataclass(frozen=True, slots=True)
-class ArrowSink:
-    """Writes Arrow IPC files: ``compression`` is none (the default, so that readers can map the file), lz4 or zstd."""
-
-    format: ClassVar[str] = "arrow"
-    suffix: ClassVar[str] = ".arrow"
-
-    compression: str = "none"
-    metadata: Mapping[str | bytes, str | bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_compression("arrow", self.compression, _COMPRESSIONS)
-        check_metadata("arrow", self.metadata)
-
-    def open(self, uri: str, template: Batch) -> ArrowWriter:
-        return ArrowWriter(uri, template, self.compression, dict(self.metadata) or None)
 
 
 class ArrowWriter(FileWriter):
@@ -98,6 +77,16 @@ class ArrowWriter(FileWriter):
 
     def _finish(self) -> None:
         self._writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowSink(TableSink):
+    """Writes Arrow IPC files: ``compression`` is none (the default, so that readers can map the file), lz4 or zstd."""
+
+    format: ClassVar[str] = "arrow"
+    suffix: ClassVar[str] = ".arrow"
+    compressions: ClassVar[tuple[str, ...]] = ("lz4", "none", "zstd")
+    writer = ArrowWriter
 
 
 def with_zeros_under_nulls(array: pa.Array) -> pa.Array:

@@ -166,10 +166,5 @@ def _has_numpy_dtype(kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_timestamp(kind):
         return kind.tz is None
-    return bool(
-        types.is_boolean(kind)
-        or types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_date32(kind)
-        or types.is_duration(kind)
-    )
+    tests = (types.is_boolean, types.is_integer, types.is_floating, types.is_date32, types.is_duration)
+    return any(is_type(kind) for is_type in tests)

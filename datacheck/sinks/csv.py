@@ -74,6 +74,13 @@ class CsvWriter(FileWriter):
         self._writer.close()
 
 
+#: The types that a cell can hold.
+_TEXT_TYPES = tuple(
+    getattr(pa.types, f"is_{name}")
+    for name in "string large_string boolean integer floating decimal date time timestamp duration null".split()  # noqa: SIM905
+)
+
+
 def _text_type(column: Column, kind: pa.DataType) -> pa.DataType:
     """The type that a column is written as; raises ``OutputError`` if a cell cannot hold its values."""
     types = pa.types
@@ -91,19 +98,7 @@ def _text_type(column: Column, kind: pa.DataType) -> pa.DataType:
         return _text_type(column, kind.value_type)
     if kind == pa.string_view():
         return pa.large_string()
-    if not (
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_boolean(kind)
-        or types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_date(kind)
-        or types.is_time(kind)
-        or types.is_timestamp(kind)
-        or types.is_duration(kind)
-        or types.is_null(kind)
-    ):
+    if not any(is_type(kind) for is_type in _TEXT_TYPES):
         raise cannot_hold(column, kind, "csv cannot hold it; parquet and arrow can")
     return kind
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -16,39 +15,16 @@ from datacheck.arrow_layouts import num_bytes_of
 from datacheck.batch import Batch, Column
 from datacheck.errors import OutputError
 from datacheck.sinks.columns import arrow_batch, arrow_schema, cannot_hold
-from datacheck.sinks.options import check_compression, check_metadata
+from datacheck.sinks.options import TableSink
 from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain
 
 ROW_GROUP_ROWS = 1 << 20
 ROW_GROUP_BYTES = 32 << 20
-_COMPRESSIONS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
 #: How many values are sampled to decide about dictionary encoding, and the share of distinct values that rules it out.
 _SAMPLE = 8192
 _DISTINCT_SHARE = 0.9
 _HOLDER = "parquet cannot hold it, arrow can"
-
-
-@dataclass(frozen=True, slots=True)
-class ParquetSink:
-    """Writes Parquet: ``compression`` is snappy (the default), zstd, lz4, gzip, brotli or none.
-
-    Columns of nearly all distinct numbers are not dictionary-encoded: building and discarding a dictionary would take
-    longer than all the rest. ``metadata`` is the key-value metadata of the schema.
-    """
-
-    format: ClassVar[str] = "parquet"
-    suffix: ClassVar[str] = ".parquet"
-
-    compression: str = "snappy"
-    metadata: Mapping[str | bytes, str | bytes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_compression("parquet", self.compression, _COMPRESSIONS)
-        check_metadata("parquet", self.metadata)
-
-    def open(self, uri: str, template: Batch) -> ParquetWriter:
-        return ParquetWriter(uri, template, self.compression, dict(self.metadata) or None)
 
 
 class ParquetWriter(FileWriter):
@@ -105,6 +81,21 @@ class ParquetWriter(FileWriter):
         if self._writer is not None:
             # Otherwise its finalizer would write a footer to the removed file.
             self._writer.is_open = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSink(TableSink):
+    """Writes Parquet: ``compression`` is snappy (the default), zstd, lz4, gzip, brotli or none.
+
+    Columns of nearly all distinct numbers are not dictionary-encoded: building and discarding a dictionary would take
+    longer than all the rest.
+    """
+
+    format: ClassVar[str] = "parquet"
+    suffix: ClassVar[str] = ".parquet"
+    compressions: ClassVar[tuple[str, ...]] = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
+    writer = ParquetWriter
+    compression: str = "snappy"
 
 
 def _num_bytes(batch: pa.RecordBatch) -> int:

@@ -26,10 +26,12 @@ from datacheck.batch import Batch, Column, MalformedRow
 from datacheck.codes import MALFORMED_ROW
 from datacheck.errors import AccountingError, OutputError, UsageError
 from datacheck.leaves import FLOAT_FORMATS
-from datacheck.sinks.arrow import ArrowSink, ArrowWriter
+from datacheck.sinks.arrow import ArrowSink
 from datacheck.sinks.categorical import Categorical
 from datacheck.sinks.columns import LOGICAL_DTYPE_KEY, arrow_array, arrow_schema, column_name, tensor_array
-from datacheck.sinks.parquet import ParquetSink, ParquetWriter, leaf_paths
+from datacheck.sinks.options import TableSink
+from datacheck.sinks.parquet import ParquetSink, leaf_paths
+from datacheck.sinks.writer import FileWriter
 from datacheck.text import plain, valid_text
 
 #: Schema metadata: JSON with the dtype and row shape of each NumPy array, and whether it has no name.
@@ -59,14 +61,14 @@ class QuarantineWriter:
             column_name(column): _numpy_kind(column) for column in named.columns if isinstance(column.data, np.ndarray)
         }
         metadata: dict[str | bytes, str | bytes] = {NUMPY_KEY: json.dumps(kinds).encode()} if kinds else {}
-        self._sink: ParquetSink | ArrowSink = ParquetSink(metadata=metadata)
+        self._sink: TableSink = ParquetSink(metadata=metadata)
         try:
             leaf_paths(arrow_schema(self._template), self._template.columns)
         except OutputError:
             self._sink = ArrowSink(metadata=metadata)
         self.uri = uri_base + self._sink.suffix
         self._names = _extra_names({column_name(column) for column in self._template.columns})
-        self._writer: ParquetWriter | ArrowWriter | None = None
+        self._writer: FileWriter | None = None
 
     def write(self, batch: Batch, codes: Sequence[tuple[str, ...]], reasons: Sequence[str]) -> None:
         """Append rows as they were read, each with its codes and reason; raises ``OutputError``.
