@@ -39,16 +39,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A repair of one leaf: the rule, its index in the plan, and the codes that it handles there."""
+    """A repair of one leaf: the rule, its index in the plan, the codes that it handles there, and the file of the plan."""
 
     index: int
     rule: Repair
     codes: frozenset[str]
+    file: str = ""
 
     @property
     def location(self) -> str:
-        """The rule as error messages name it: ``clean[2] (impute)``."""
-        return f"clean[{self.index}] ({self.rule.action})"
+        """The rule as error messages name it: ``pipelines/flights.yaml: clean[2] (impute)``."""
+        rule = f"clean[{self.index}] ({self.rule.action})"
+        return f"{self.file}: {rule}" if self.file else rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class CleaningPlan:
                     continue
                 codes = rule.covered - left_alone
                 if codes:
-                    steps.append(Step(index, rule, codes))
+                    steps.append(Step(index, rule, codes, self.file))
             elif rule.action == "report":
                 left_alone |= rule.covered
         return tuple(steps)

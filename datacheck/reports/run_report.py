@@ -248,4 +248,7 @@ def _outcome(report: RunReport) -> str:
     if not any(account.is_cleaned for account in report.accounts):
         return f"no input could be read; nothing was published ({report.seconds:.2f} s)"
     outcome = "published to" if report.is_new else "nothing to do: the output of these inputs is already in"
+    kept = [part for account in report.accounts for part in account.outputs if part["kind"] == "rows"]
+    num_rows = sum(account.num_kept for account in report.accounts)
+    volume = format_volume(len(kept), num_rows, sum(part["num_bytes"] for part in kept))
     return f"{outcome} {plain(report.output)}: {volume} ({report.seconds:.2f} s)"

@@ -186,7 +186,8 @@ def _expand(path: str, search: _Search) -> list[str]:
             f"{plain(path)}: unknown scheme{nearest_name(scheme[0], [f'{one}://' for one in known_schemes()])};"
             f" files are read from this machine and from {', '.join(f'{one}://' for one in known_schemes())}"
         )
-    if glob.has_magic(path):
+    # The question mark of a URL begins its query.
+    if glob.has_magic(path.partition("?")[0] if path.startswith(("http://", "https://")) else path):
         return _expand_glob(storage, path, scheme[0] if scheme else "/" if path.startswith("/") else "", search)
     if path == "-":
         raise UsageError("-: standard input cannot be read; save it to a file, and pass the name of the file")

@@ -245,6 +245,8 @@ def _translated(error: Exception, place: ObjectUri, key: str) -> OSError:
     first = redacted(text.partition("\n\nDebug source")[0].strip().partition("\n")[0])
     # The whole answer of a server is no message.
     first = first.partition(": <")[0][:300]
+    # A URL with a query has no path of its own there.
+    first = first.replace(" for path : ", ": ")
     if name == "AlreadyExistsError":
         return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), uri)
     if name == "PreconditionError":

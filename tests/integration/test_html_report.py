@@ -116,6 +116,15 @@ def test_it_shows_the_verdict_and_the_numbers_of_the_report() -> None:
     assert "Nothing was found in 2 files, 5 rows, 10 bytes" in nothing
 
 
+def test_rows_that_a_rule_about_the_dataset_finds_are_counted_in_the_summary(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"k": [1, 2, 2, 2]})
+    page = Page(datacheck.scan(path, {"unique": [["k"]]}).to_html())
+    text = " ".join(page.text)
+    assert "DC301" in text
+    assert "50.00\u00a0%" in text, "2 of 4 rows"
+    assert "row group 0, rows 2, 3)" in text
+
+
 def test_it_says_how_to_print_the_rows_and_where_the_files_are() -> None:
     found = [finding(f"data/a b/{name}.parquet") for name in ("x", "y")]
     page = Page(Report((*found, finding("data/a b/x.parquet", "y")), 2, 100, 10).to_html())
@@ -202,6 +211,11 @@ def test_a_notebook_shows_the_page_in_a_frame_that_runs_nothing() -> None:
     assert shown.startswith("<iframe srcdoc=")
     assert ' sandbox=""' in shown
     assert shown.count("<") == 2, "all of the page is in the attribute"
+    heights = [
+        int(re.findall(r'height="(\d+)" title', Report(some, 1, 1, 1)._repr_html_())[0])
+        for some in ((), (finding(),) * 90)
+    ]
+    assert 300 < heights[0] < heights[1] < 700, "longer pages have more room"
 
 
 def test_compare_and_scan_write_pages_too(tmp_path: Path) -> None:

@@ -450,7 +450,7 @@ def test_a_file_that_lacks_an_optional_field_of_a_rule_is_cleaned_without_it(tmp
 
 @pytest.mark.parametrize("values", [[np.nan, np.nan], [None, None]])
 def test_a_field_with_nothing_to_learn_from_is_an_error_that_leaves_nothing(values: list[Any], tmp_path: Path) -> None:
-    with pytest.raises(CleaningError, match="nothing to learn a mean from"):
+    with pytest.raises(CleaningError, match=r"pipeline\.yaml: clean\[0\] \(impute\): nothing to learn a mean from"):
         one_column(
             tmp_path, pa.array(values, pa.float64(), from_pandas=False), [{"action": "impute", "strategy": "mean"}]
         )

@@ -151,7 +151,13 @@ def test_what_gives_access_is_redacted(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("/gone.npy", "no such file"), ("/", "name each file"), ("/*.npy", "name each file")]
+    ("path", "message"),
+    [
+        ("/gone.npy", "no such file"),
+        ("/gone.npy?sig=abc", r"/gone\.npy\?sig=REDACTED: no such file"),
+        ("/", "name each file"),
+        ("/*.npy", "name each file"),
+    ],
 )
 def test_what_a_web_server_does_not_have_is_said(path: str, message: str, web: Web) -> None:
     with pytest.raises(UsageError, match=message):

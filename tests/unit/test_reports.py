@@ -89,7 +89,7 @@ def test_a_run_shows_where_the_rows_of_each_split_went() -> None:
     }
     assert "values repaired by impute: x 6" in lines
     assert "values repaired by clip: the array 3" in lines
-    assert lines[-1] == "published to out: 3 files, 1,015 rows, 1.0 MiB (1.00 s)"
+    assert lines[-1] == "published to out: 3 files, 1,012 rows, 3 bytes (1.00 s)"
 
 
 def test_a_run_sums_findings_by_field_and_lists_broken_files() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from datacheck.reports.accounts import InputAccount, RepairTotal
 from datacheck.reports.html.charts import legend, stacked_bar
-from datacheck.reports.html.elements import Html, Section, join, name, table, tag
+from datacheck.reports.html.elements import Html, Section, folded, name, table, tag
 from datacheck.reports.html.style import BAR_COLORS
 from datacheck.text import quantity
 
@@ -64,5 +64,4 @@ def _inputs(accounts: Sequence[InputAccount]) -> Html:
     more = (
         tag("p", f"and {quantity(hidden, 'more input')}; all are in manifest.json", class_="soft") if hidden else None
     )
-    summary = tag("summary", f"by input ({len(accounts):,})")
-    return tag("details", summary, join(part for part in (body, more) if part is not None))
+    return folded(f"by input ({len(accounts):,})", *(part for part in (body, more) if part is not None))

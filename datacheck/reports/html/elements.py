@@ -63,10 +63,17 @@ def name(text: str) -> Html:
     return tag("code", plain(text, MAX_NAME))
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> Html:
+def table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Iterable[int] = (),
+    *,
+    is_wide: bool = False,
+) -> Html:
     """A table with a caption. The first cell of a row is its head; ``numbers`` are the columns aligned to the right.
 
-    Columns without a text in any row are left out.
+    Columns without a text in any row are left out. A wide one is as wide as the page, as are those with many columns.
     """
     lines = list(rows)
     shown = [index for index in range(len(head)) if not index or any(line[index] for line in lines)]
@@ -85,7 +92,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], numb
         tag("caption", caption),
         tag("thead", tag("tr", *titles)),
         tag("tbody", *body),
-        class_="wide" if len(shown) > 5 else None,
+        class_="wide" if is_wide or len(shown) > 5 else None,
     )
     return tag("div", written, class_="scroll", tabindex="0", role="region", aria_label=caption)
 

@@ -21,6 +21,8 @@ _FIRST_MESSAGES = 12
 _MAX_MAPS = 12
 _MAX_MAP_ROWS = 40
 _MAX_VALUES = 4
+#: Of a message in the summary: most end before that.
+_MAX_SUMMARY = 400
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 _CHIPS = {Severity.ERROR: ("error", "bad"), Severity.WARNING: ("warning", "warn"), Severity.INFO: ("note", "soft")}
 
@@ -105,6 +107,7 @@ def _summary(groups: Sequence[_Group], checked: Mapping[Identity, int]) -> Itera
         ("code", "field or rule", "found", "of", "share", "files", "examples or details"),
         (_summary_row(group, checked) for group in groups[:_MAX_GROUPS]),
         numbers=(2, 3, 5),
+        is_wide=True,
     )
     if len(groups) > _MAX_GROUPS:
         yield _more(len(groups) - _MAX_GROUPS, "code and field", "codes and fields")
@@ -116,7 +119,9 @@ def _summary_row(group: _Group, checked: Mapping[Identity, int]) -> tuple[str, .
     share = group.num_violations / total if total else 0.0
     word, style = _CHIPS[group.severity]
     chip = None if group.severity is Severity.ERROR else tag("span", word, class_="chip")
-    is_counted = CODES[code].level in ("value", "row")
+    has_rows = any(one.row is not None for finding in group.findings for one in finding.examples)
+    is_of_values = CODES[code].level in ("value", "row")
+    is_counted = is_of_values or (has_rows and total > 1)
     has_share = is_counted and total > 1
     return (
         tag("span", tag("code", code, class_=style), f" {CODES[code].name} ", chip),
@@ -125,7 +130,7 @@ def _summary_row(group: _Group, checked: Mapping[Identity, int]) -> tuple[str, .
         f"{total:,}" if has_share else "",
         tag("span", share_bar(share), _percent(share), class_="share") if has_share else "",
         f"{len({finding.uri for finding in group.findings}):,}",
-        _values(group) if is_counted else plain(group.findings[0].message, 240),
+        (is_of_values and _values(group)) or plain(group.findings[0].message, _MAX_SUMMARY),
     )
 
 

@@ -11,11 +11,26 @@ from datacheck.reports.html.style import CSS
 #: Browsers open such a page at once, and mail servers let it pass. Sections that would go beyond it are left out.
 MAX_BYTES = 900_000
 _RESERVED_BYTES = 4_000
+#: Of a frame in a notebook, in pixels: less than what the style sheet takes for low.
+_FRAME_HEIGHT = 640
 
 
 def in_frame(page: str) -> Html:
-    """A page in a frame, for notebooks: nothing in it can run or reach what is around it."""
-    return tag("iframe", srcdoc=page, sandbox="", width="100%", height=520, title="datacheck report", frameborder=0)
+    """A page in a frame, for notebooks: nothing in it can run or reach what is around it.
+
+    The frame is higher for a longer page, and the reader can pull it longer. Below ``_FRAME_HEIGHT`` the page is compact.
+    """
+    height = min(_FRAME_HEIGHT, 400 + 24 * page.count("<tr>"))
+    return tag(
+        "iframe",
+        srcdoc=page,
+        sandbox="",
+        width="100%",
+        height=height,
+        title="datacheck report",
+        frameborder=0,
+        style="resize:vertical",
+    )
 
 
 #: What the icon of a verdict shows in its circle: a tick, an exclamation mark or a cross.

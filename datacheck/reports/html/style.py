@@ -52,7 +52,8 @@ caption{text-align:left;color:var(--soft);font-size:.8rem;padding:0 0 .3rem}
 th,td{text-align:left;padding:.42rem 1.4rem .42rem 0;border-bottom:1px solid var(--line);vertical-align:baseline}
 tr>:last-child{padding-right:.2rem}
 thead th{font-size:.78rem;color:var(--soft);font-weight:600;white-space:nowrap}
-tbody th{font-weight:500;min-width:6rem}tbody th+td{min-width:5rem}
+td{overflow-wrap:anywhere}
+tbody th{font-weight:500;min-width:6rem}tbody th+td{min-width:5rem}.wide tbody th+td{min-width:9rem}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .share{display:flex;gap:.6rem;align-items:center;white-space:nowrap;font-variant-numeric:tabular-nums}
 .share svg{flex:none;margin:0;border-radius:2px}
@@ -78,8 +79,11 @@ footer{color:var(--soft);font-size:.82rem;padding-top:3rem;padding-bottom:2.5rem
 @media (max-width:46rem){main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.5rem}
 .verdict{font-size:1.55rem}.verdict svg{width:1.55rem;height:1.55rem}
 dl.facts{display:grid;grid-template-columns:1fr 1fr;gap:.8rem 1rem}dl.facts div{padding:0;border:0}
-th,td{padding-right:.8rem}table{font-size:.82rem}
+th,td{padding-right:.8rem}table{font-size:.82rem}.wide{min-width:36rem}.share svg{display:none}
 .map div{grid-template-columns:1fr;gap:0;margin-top:.3rem}.map code{text-align:left}.map .axis{grid-column:1}}
+@media (max-height:42rem){header{padding-top:1rem}h2{margin-top:1.5rem;padding-top:.8rem}
+.verdict{font-size:1.5rem;margin:.2rem 0 .8rem}.verdict svg{width:1.5rem;height:1.5rem}
+dl.facts dd{font-size:1.1rem}footer{padding-top:1.5rem;padding-bottom:1rem}}
 @media print{html{font-size:11px}body{background:none}main,header,footer{max-width:none;padding:0}
 h2,h3,caption,summary,p:has(+pre){break-after:avoid}summary{list-style:none;color:inherit}summary::-webkit-details-marker{display:none}
 tr,svg,.map,li,pre:not(.draft){break-inside:avoid}.scroll{overflow:visible}.wide{min-width:0}pre.draft{max-height:none}
