@@ -56,12 +56,30 @@ def option(
     min_value: int | None = None,
 ) -> Any:
     """Declare an option with the help ``text``. ``default`` describes the default value, or True shows the value itself."""
-    return typer.Option(*names, help=text, metavar=metavar, show_default=default, min=min_value, rich_help_panel=group)
+    return typer.Option(
+        *names,
+        help=text,
+        metavar=metavar,
+        show_default=default,
+        min=min_value,
+        rich_help_panel=group,
+        autocompletion=_complete_code if metavar == "CODE" else None,
+    )
 
 
 def argument(metavar: str, text: str, *, default: str | bool = False) -> Any:
     """Declare an argument with the help ``text``. ``default`` describes the default value."""
-    return typer.Argument(help=text, metavar=metavar, show_default=default)
+    complete = _complete_code if metavar == "CODE" else None
+    return typer.Argument(help=text, metavar=metavar, show_default=default, autocompletion=complete)
+
+
+def _complete_code(incomplete: str) -> list[tuple[str, str]]:
+    """The codes that begin as what is typed, by number or by name, with the other for shells that show it."""
+    from datacheck.codes import CODES
+
+    numbers = [(code.code, code.name) for code in CODES.values() if code.code.startswith(incomplete.upper())]
+    names = [(code.name, code.code) for code in CODES.values() if incomplete and code.name.startswith(incomplete)]
+    return numbers or names
 
 
 class HelpCommand(TyperCommand):

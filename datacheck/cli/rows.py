@@ -46,7 +46,10 @@ def rows(
     where: Annotated[
         list[str] | None,
         option(
-            CHECKS, "Only rows with this code, such as DC101 or nan. Repeat it for several.", "--where", metavar="CODE"
+            CHECKS,
+            "Only rows with this code, such as DC101, nan or all of DC1. Repeat it for several.",
+            "--where",
+            metavar="CODE",
         ),
     ] = None,
     field: Annotated[

@@ -14,7 +14,7 @@ from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, load_libraries
 from datacheck.checks.coerce import coerce_batch
 from datacheck.checks.rules import format_value
-from datacheck.codes import CODES, OWN_CODE, nearest_code
+from datacheck.codes import CODES, OWN_CODE, codes_with_prefix, nearest_code
 from datacheck.errors import UsageError
 from datacheck.leaves import IntArray
 from datacheck.schema.loading import SchemaLike
@@ -61,7 +61,7 @@ def find_bad_rows(
     Args:
         paths: files, folders or globs.
         schema: as for :func:`datacheck.scan`, or a function from a file to it.
-        codes: only rows that break one of these.
+        codes: only rows that break one of these; a prefix such as ``DC1`` stands for its codes about rows.
         fields: only violations in these fields, or of the rules of these names.
         options: how to read files.
 
@@ -70,8 +70,7 @@ def find_bad_rows(
         SourceError: a file cannot be read.
         SchemaError: the schema is wrong.
     """
-    for code in codes:
-        _check_code(code)
+    codes = [one for code in codes for one in _selected(code)]
     for file in expand_inputs(paths, options):
         loaded = load_schema(schema(file.uri) if callable(schema) else schema)
         load_libraries(loaded)
@@ -87,14 +86,19 @@ def find_bad_rows(
         raise UsageError(f"no schema of these files names a check with the code {unknown[0]}")
 
 
-def _check_code(code: str) -> None:
+def _selected(code: str) -> list[str]:
+    """The codes that one of them, or a prefix, stands for; raises ``UsageError`` for what is about no rows."""
     if OWN_CODE.fullmatch(code):
         # It is known once a schema names its check.
-        return
-    if code not in CODES:
+        return [code]
+    found = sorted(codes_with_prefix(code)) if code else []
+    if not found:
         raise UsageError(f"unknown code {code!r}{nearest_code(code)}")
-    if CODES[code].level not in ("value", "row"):
-        raise UsageError(f"{code} ({CODES[code].name}) is not about single rows; 'datacheck scan' says where it is")
+    of_rows = [one for one in found if CODES[one].level in ("value", "row")]
+    if not of_rows:
+        what = f"{code} ({CODES[code].name}) is" if code in CODES else f"the codes {code} are"
+        raise UsageError(f"{what} not about single rows; 'datacheck scan' says where it is")
+    return of_rows
 
 
 def _by_row(

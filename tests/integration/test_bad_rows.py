@@ -53,7 +53,13 @@ def test_only_as_much_is_read_as_is_asked_for(data: tuple[Path, np.ndarray]) -> 
     assert next(found).row == 0
 
 
-@pytest.mark.parametrize("code", ["DC999", "DC301", "DC004"])
+def test_a_prefix_stands_for_its_codes_about_rows(data: tuple[Path, np.ndarray]) -> None:
+    path, values = data
+    found = [one.row for one in find_bad_rows([path], codes=["DC1"])]
+    assert found == sorted({0, *np.flatnonzero(np.isnan(values)).tolist()})
+
+
+@pytest.mark.parametrize("code", ["DC999", "DC301", "DC004", "DC0"])
 def test_a_code_that_is_not_about_rows_is_an_error(code: str, data: tuple[Path, np.ndarray]) -> None:
     with pytest.raises(UsageError, match=code):
         list(find_bad_rows([data[0]], codes=[code]))

@@ -88,3 +88,19 @@ def test_every_option_is_explained_and_in_a_group(path: tuple[str, ...]) -> None
             assert parameter.rich_help_panel in (INPUT, TEXT_TABLES, CHECKS, OUTPUT, PERFORMANCE), parameter.name
         if parameter.param_type_name == "argument" or not parameter.is_flag:
             assert parameter.metavar, parameter.name
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("explain DC10", "DC101"), ("explain na", "nan"), ("rows data --where DC20", "DC201"), ("scan --for", "--format")],
+)
+def test_a_shell_completes_codes_and_options(
+    typed: str, completed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_DATACHECK_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"datacheck {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    with pytest.raises(SystemExit) as ended:
+        build()(prog_name="datacheck")
+    assert ended.value.code == 0
+    assert completed in capsys.readouterr().out.split()
