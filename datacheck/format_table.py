@@ -57,6 +57,7 @@ class Format:
         has_dtypes: whether files say which dtype a column has.
         is_cacheable: whether everything that is checked lies in the one file, so that its verdict can be remembered.
         is_slow_to_check: whether checking a file takes much longer than hashing it.
+        may_crash: whether the library that reads it can end the process on a damaged file, so that jobs read it in another.
         provider: the package that registered it, with its version; empty for built-in formats.
     """
 
@@ -81,6 +82,7 @@ class Format:
     has_dtypes: bool = True
     is_cacheable: bool = True
     is_slow_to_check: bool = False
+    may_crash: bool = False
     provider: str = ""
 
     @property
@@ -225,6 +227,7 @@ BUILT_IN: dict[str, Format] = {
             concatenator="datacheck.sinks.hdf5:HDF5",
             is_arrays=True,
             is_slow_to_check=True,
+            may_crash=True,
         ),
         Format(
             name="zarr",
@@ -261,6 +264,7 @@ BUILT_IN: dict[str, Format] = {
             written_as="parquet",
             is_tabular=True,
             is_cacheable=False,
+            may_crash=True,
         ),
         Format(
             name="gguf",

@@ -165,7 +165,7 @@ CODES = (
         about_inputs=True,
         message="{detail}",
         finds="""Files of a folder that are of no format that datacheck reads, or whose names are hidden, COCO label files
-            of more than 256 MiB, and files to check of which all are excluded.""",
+            with a value of more than 64 MiB, and files to check of which all are excluded.""",
         why="""A folder means the files in it. What was not checked is counted, so that a clean report means what
             it says.""",
         example="""A folder also has files of other formats:

@@ -255,7 +255,7 @@ def _notes(
     by_schema: Mapping[str | None, list[InputFile]], schemas: Mapping[str | None, Schema], execution: Execution
 ) -> Iterable[Finding]:
     """What looks wrong and no rule forbids, from a pass of its own over the files of each schema."""
-    from datacheck.jobs.scan import text_dtypes
+    from datacheck.jobs.reading_for_schema import text_dtypes
     from datacheck.profile.notes.find import notes_of_files
 
     for reference, group in by_schema.items():

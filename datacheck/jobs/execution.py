@@ -40,6 +40,11 @@ class Execution:
         return not isinstance(self.executor, str)
 
     @property
+    def local(self) -> str:
+        """The executor of this machine for items whose worker was lost."""
+        return "threads" if self.executor == "threads" else "processes"
+
+    @property
     def is_shard(self) -> bool:
         """Whether this process has only a share in the job."""
         return isinstance(self.executor, UnitExecutor) and self.executor.is_shard

@@ -18,6 +18,7 @@ from datacheck.cleaning.plan import Action, CleaningPlan, leaf_dtypes
 from datacheck.cleaning.validate_plan import validate_plan
 from datacheck.errors import CleaningError, DatacheckError, SourceError
 from datacheck.jobs.execution import Execution
+from datacheck.jobs.executors.isolated import Isolated
 from datacheck.jobs.inputs import Input, tasks_of
 from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.groups import group_units
@@ -28,6 +29,7 @@ from datacheck.jobs.units.task import UnitTask
 from datacheck.leaves import IntArray
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
+from datacheck.sources.base import WorkUnit
 from datacheck.sources.error_translation import translate_bugs
 from datacheck.storage.base import Fingerprint
 
@@ -43,24 +45,28 @@ def find_fields(inputs: Sequence[Input], plan: CleaningPlan, schema: Schema) -> 
     Raises ``PipelineError`` and ``CleaningError`` before any work is done.
     """
     for item in inputs:
-        first = _first_batch(item, schema)
-        if first is None or item.info is None or not _can_keep_rows(first, item.info.num_rows, plan, schema):
+        if item.info is None:
             continue
-        fields = leaf_dtypes(first)
-        validate_plan(plan, fields, schema)
-        return fields
+        find = partial(_fields_of, num_rows=item.info.num_rows, plan=plan, schema=schema)
+        fields = Isolated(find, lambda _: None)(item.info.units[0])
+        if fields is not None:
+            validate_plan(plan, fields, schema)
+            return fields
     return {}
 
 
-def _first_batch(item: Input, schema: Schema) -> Batch | None:
-    if item.info is None:
-        return None
-    unit = item.info.units[0]
+def _fields_of(
+    unit: WorkUnit, num_rows: int | None, plan: CleaningPlan, schema: Schema
+) -> dict[str | None, str] | None:
+    """The fields of a file by its first unit; None where no row of it can be kept."""
     try:
         first = next(get_source(unit.format).read(unit), None)
     except SourceError:
         return None
-    return None if first is None else coerce_batch(first, schema)
+    if first is None:
+        return None
+    batch = coerce_batch(first, schema)
+    return leaf_dtypes(batch) if _can_keep_rows(batch, num_rows, plan, schema) else None
 
 
 def _can_keep_rows(batch: Batch, num_rows: int | None, plan: CleaningPlan, schema: Schema) -> bool:

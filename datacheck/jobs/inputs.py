@@ -17,8 +17,9 @@ from datacheck.formats import get_format
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.key_exchange import find_repeated_keys, has_key_files, with_keys_in_files
 from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.reading_for_schema import read_options
 from datacheck.jobs.sample_files import require_rows
-from datacheck.jobs.scan import inspect_file, read_options
+from datacheck.jobs.scan import inspect_file
 from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.groups import group_units, read_keys_of_group
 from datacheck.jobs.units.scan import lost_error, lost_scan

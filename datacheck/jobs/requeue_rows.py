@@ -17,8 +17,8 @@ from datacheck.batch import RAW_NAME, Batch, Column
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.formats import format_of_name, get_format
 from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.reading_for_schema import text_dtypes
 from datacheck.jobs.requeue_shards import batch_of_shard, keys_of_samples, table_of_shard
-from datacheck.jobs.scan import text_dtypes
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_names import QUARANTINE, ROWS, stem_of
 from datacheck.sinks.columns import arrow_batch, arrow_schema

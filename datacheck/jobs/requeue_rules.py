@@ -29,8 +29,8 @@ from datacheck.findings import Finding
 from datacheck.formats import format_of_name
 from datacheck.jobs.inputs import Input
 from datacheck.jobs.pipeline import Pipeline
+from datacheck.jobs.reading_for_schema import read_options
 from datacheck.jobs.requeue_amendment import ledger_of
-from datacheck.jobs.scan import read_options
 from datacheck.leaves import IntArray
 from datacheck.publishing.output_names import LEDGER, ROWS, stem_of
 from datacheck.reports.text import errors_text

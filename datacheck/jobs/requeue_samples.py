@@ -16,7 +16,8 @@ from datacheck.formats import format_of_name, get_format
 from datacheck.jobs.identify import states_of
 from datacheck.jobs.inputs import Input, input_of, path_from_pipeline
 from datacheck.jobs.pipeline import Pipeline
-from datacheck.jobs.scan import are_paths, inspect_file, read_options
+from datacheck.jobs.reading_for_schema import read_options
+from datacheck.jobs.scan import are_paths, inspect_file
 from datacheck.leaves import IntArray
 from datacheck.publishing.identity import LABEL_FIELD, InputState
 from datacheck.publishing.manifest import identity_of

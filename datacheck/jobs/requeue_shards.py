@@ -12,7 +12,7 @@ import pyarrow as pa
 from datacheck.batch import RAW_NAME, Batch, Column, RawRecords
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.jobs.pipeline import Pipeline
-from datacheck.jobs.scan import read_options
+from datacheck.jobs.reading_for_schema import read_options
 from datacheck.sinks import get_sink
 from datacheck.sources.base import ReadOptions
 from datacheck.sources.detect import get_source, source_for

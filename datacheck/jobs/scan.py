@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
@@ -11,12 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
 
-from datacheck.checks.checker import RuleSet, has_row_checks, load_libraries, whole_file_of
+from datacheck.checks.checker import RuleSet, load_libraries, whole_file_of
 from datacheck.checks.reading import error_finding
-from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files, reads_single_columns
+from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files
 from datacheck.errors import SourceError, UsageError
 from datacheck.findings import Finding
-from datacheck.formats import format_of_name
 from datacheck.jobs.across_files import AcrossFiles
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
@@ -25,6 +23,7 @@ from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.file_verdict import FileVerdict
 from datacheck.jobs.key_exchange import has_key_files, with_keys_in_files
 from datacheck.jobs.progress import Progress, ProgressLike, following
+from datacheck.jobs.reading_for_schema import array_name, read_options
 from datacheck.jobs.row_lines import lines_of_files, with_lines
 from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.sampling import SMALL_FILE_BYTES, Sample, parse_share, unit_bytes
@@ -43,7 +42,7 @@ from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.loading import SchemaLike
-from datacheck.schema.model import Field, Schema
+from datacheck.schema.model import Schema
 from datacheck.schema.tolerances import apply_tolerances
 from datacheck.sources.annotations import with_labels
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
@@ -53,9 +52,6 @@ from datacheck.sources.error_translation import translate_bugs
 from datacheck.sources.indexes import check_folders
 from datacheck.storage import storage_of
 from datacheck.storage.documents import load_schema
-
-#: How a date or time in ISO format begins.
-_TIME = re.compile(r"\d{4}-\d\d")
 
 
 def scan(
@@ -108,44 +104,6 @@ def require_files(datasets: Iterable[Any]) -> None:
             raise UsageError(
                 f"shards read files, got {type(data).__name__}; write it to a file, or scan it in one process"
             )
-
-
-def read_options(options: ReadOptions, schema: Schema) -> ReadOptions:
-    """The options for reading a file that is checked against ``schema`` and nothing else."""
-    dtypes = text_dtypes(schema)
-    by_columns = not has_row_checks(schema) and all(len(key) == 1 for key in unique_keys(schema))
-    by_columns = by_columns and reads_single_columns(build_dataset_rules(schema))
-    words = tuple(value for value in schema.missing if isinstance(value, str) and value not in options.csv_null_values)
-    return replace(
-        options,
-        by_columns=by_columns,
-        keep_going=True,
-        dtypes=options.dtypes or dtypes,
-        look_into=True,
-        nan_fields=tuple(path for path, field in schema.fields.items() if path is not None and field.allow_nan),
-        csv_null_values=(*options.csv_null_values, *words),
-    )
-
-
-def array_name(uri: str, schema: Schema) -> str | None:
-    """The field that a file of one array holds: that with the name of the file, if the schema has several fields."""
-    record = format_of_name(uri)
-    if record is None or not record.is_one_array or None in schema.fields or len(schema.fields) < 2:
-        return None
-    stem = uri.rpartition("/")[2].partition(".")[0]
-    return stem if stem in schema.fields else None
-
-
-def text_dtypes(schema: Schema) -> tuple[tuple[str, str], ...]:
-    """The dtypes of a schema's fields, for formats without dtypes. A field with constraints on text is text."""
-    dtypes = ((path, field.dtype or ("string" if _is_text(field) else None)) for path, field in schema.fields.items())
-    return tuple((path, dtype) for path, dtype in dtypes if path is not None and dtype is not None)
-
-
-def _is_text(field: Field) -> bool:
-    """Whether only text can satisfy the constraints of a field without a dtype."""
-    members = [member for member in field.isin or () if isinstance(member, str) and not _TIME.match(member)]
-    return bool(members) or field.str_matches is not None or any(name.startswith("str_") for name in field.checks)
 
 
 def inspect_file(file: InputFile, *, travels: bool = False, by_row_groups: bool = False) -> InputInfo | SourceError:
@@ -278,7 +236,7 @@ def _inspect_files(
         """Inspect the files of a group one by one, to name the one that ends its process."""
         if len(group) == 1:
             return [_InspectedFile(group[0].uri, lost_error(group[0].uri))]
-        alone = map_in_order(inspect, [[file] for file in group], execution.workers, "processes", lost=inspect_lost)
+        alone = map_in_order(inspect, [[file] for file in group], execution.workers, execution.local, lost=inspect_lost)
         return [one for some in alone for one in some]
 
     stage = Stage("inspect")
@@ -297,7 +255,7 @@ def _inspect_sample(
 
     def inspect(some: Sequence[InputFile]) -> dict[str, InputInfo | SourceError]:
         one = partial(inspect_file, travels=execution.travels)
-        infos = execution.map(one, some, _lost, stage=Stage("inspect"))
+        infos = execution.map(one, some, lost_inspection, stage=Stage("inspect"))
         return dict(zip([file.uri for file in some], infos, strict=True))
 
     are_small = [size <= SMALL_FILE_BYTES and not _is_folder(file) for file, size in zip(files, sizes, strict=True)]
@@ -323,7 +281,8 @@ def _inspect_sample(
     return inspected
 
 
-def _lost(file: InputFile) -> SourceError:
+def lost_inspection(file: InputFile) -> SourceError:
+    """The error of a file whose process died each time that its header was read."""
     return lost_error(file.uri)
 
 
@@ -362,6 +321,7 @@ class _Work:
     """What is left to do with a file, or with a unit of it."""
 
     uri: str
+    format: str
     scan: Callable[[], UnitScan]
 
     def run(self) -> UnitScan:
@@ -392,9 +352,10 @@ def _remaining_work(
                 work = partial(read_keys_of_group, keys, rules.schema, with_dataset=True)
             elif unit_cache is not None:
                 work = unit_cache.work(units[0], rules, keys[0] if is_across_files else None)
-            yield _Work(one.uri, work or partial(scan_group, units, rules, is_whole_file=is_whole_file))
+            work = work or partial(scan_group, units, rules, is_whole_file=is_whole_file)
+            yield _Work(one.uri, one.info.format, work)
         if one.uri not in only_keys and _is_read_again(one.info, rules):
-            yield _Work(one.uri, partial(scan_whole_file, one.info.units, rules))
+            yield _Work(one.uri, one.info.format, partial(scan_whole_file, one.info.units, rules))
 
 
 def _is_read_again(info: InputInfo, rules: RuleSet) -> bool:

@@ -39,11 +39,14 @@ def examine_audio(data: Any) -> Examined:
         num_samples = num_clipped = 0
         peak = 0.0
         while len(block := file.read(_BLOCK_FRAMES, dtype="float32")):
-            levels = np.abs(block[np.isfinite(block)])
-            is_in_place = is_in_place and block.tobytes() == stored[num_samples * 4 : (num_samples + block.size) * 4]
+            is_in_place = is_in_place and _is_stored_as(block, stored[num_samples * 4 : (num_samples + block.size) * 4])
             num_samples += block.size
-            num_clipped += int(np.count_nonzero(levels >= _FULL_SCALE))
-            peak = max(peak, float(levels.max(initial=0.0)))
+            level = max(float(block.max()), -float(block.min()))
+            if not level < _FULL_SCALE:
+                levels = np.abs(block[np.isfinite(block)])
+                num_clipped += int(np.count_nonzero(levels >= _FULL_SCALE))
+                level = float(levels.max(initial=0.0))
+            peak = max(peak, level)
         values = None
         if num_samples and is_in_place:
             values = np.require(np.frombuffer(stored, "<f4", num_samples), np.float32, "A")
@@ -78,6 +81,10 @@ class _Recording(pa.BufferReader):  # type: ignore[misc] # pyarrow has no types
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
         start = (0, self.tell(), self.size())[whence]
         return int(super().seek(min(max(start + position, 0), self.size())))
+
+
+def _is_stored_as(block: np.ndarray[Any, Any], stored: memoryview) -> bool:
+    return len(stored) == block.nbytes and np.array_equal(block.reshape(-1).view("<u4"), np.frombuffer(stored, "<u4"))
 
 
 def _samples_of_wav(data: Any) -> tuple[str | None, memoryview]:

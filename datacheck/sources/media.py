@@ -180,7 +180,7 @@ def _examine(view: memoryview, kind: str, examine: Callable[[Any], Examined]) ->
     except Exception as error:  # libraries raise anything on damaged bytes
         text = plain(str(error).partition("\n")[0], 120)
         return Examined(faults=[("DC601", f"{kind} cannot be decoded: {text or type(error).__name__}")])
-    examined.facts["hash"] = hashlib.blake2b(view, digest_size=16).hexdigest()
+    examined.facts["hash"] = hashlib.sha256(view).hexdigest()[:32]
     return examined
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 from collections.abc import Callable, Iterator
@@ -27,11 +28,12 @@ from datacheck.sources.error_translation import check_bytes, translate_inspect_e
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import ByteStream, is_packed, open_packed
 from datacheck.sources.tf_example import ExampleColumns, Layout, layout_of
+from datacheck.storage.base import Fingerprint
 
 #: The column of records that are no ``tf.train.Example``.
 OPAQUE = "record"
-#: How many records tell which features have one value each.
-_NUM_FIRST = 256
+#: How many records tell which features have one value each: fewer where they are large.
+_NUM_FIRST, _LEAST_FIRST, _FIRST_BYTES = 256, 32, 8 << 20
 _MAX_BATCH_RECORDS = 8192
 #: Records of this size, and what is made of them, go to memory that the batch before has used; larger ones to new pages.
 _BATCH_BYTES = 1 << 20
@@ -90,15 +92,22 @@ class TfrecordSource:
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
-        with _open(unit.uri, unit.options) as records:
-            first: list[bytes] = []
-            # A file that is damaged near its beginning is read all the same, and says then what is wrong.
-            with suppress(SourceError):
-                for (_, data, _), problem in itertools.islice(records.read(), _NUM_FIRST):
-                    first += () if problem else (data,)
-        layout = layout_of(first)
+        layout = _layout(unit.uri, unit.fingerprint, unit.options)
         with _open(unit.uri, unit.options, unit.byte_start) as records:
             yield from _batches(unit, layout, records.read(unit.byte_stop))
+
+
+@functools.lru_cache(maxsize=64)  # asked for each unit of a file
+def _layout(uri: str, _fingerprint: Fingerprint, options: ReadOptions) -> Layout:
+    """The layout of a file by its first records."""
+    first: list[bytes] = []
+    # A file that is damaged near its beginning is read all the same, and says then what is wrong.
+    with _open(uri, options) as records, suppress(SourceError):
+        for (_, data, _), problem in itertools.islice(records.read(), _NUM_FIRST):
+            first += () if problem else (data,)
+            if records.at > _FIRST_BYTES and len(first) >= _LEAST_FIRST:
+                break
+    return layout_of(first)
 
 
 #: A record with its length and the checksum of that, and its own checksum.

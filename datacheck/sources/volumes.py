@@ -5,7 +5,7 @@ Values are checked as training sees them: after the scaling that a header asks f
 
 from __future__ import annotations
 
-import io
+import functools
 import math
 import sys
 import threading
@@ -15,15 +15,16 @@ from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of
+from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUnit, fingerprint_of
 from datacheck.sources.error_translation import check_bytes, translate_inspect_errors, translate_read_errors
 from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
 from datacheck.sources.optional import import_library
-from datacheck.sources.packed import open_packed
-from datacheck.storage.registry import storage_of
+from datacheck.sources.packed import is_packed, open_packed
+from datacheck.storage.registry import open_file, storage_of
 from datacheck.text import plain
 
 Array = np.ndarray[Any, Any]
@@ -72,17 +73,21 @@ def _array(
     return NamedArray(name, shape, np.dtype(dtype), read)
 
 
-def _content(uri: str, options: ReadOptions) -> io.BytesIO:
-    """A file, decompressed if its name says so, in memory."""
+def _content(uri: str, options: ReadOptions) -> pa.BufferReader:
+    """A file, mapped or, if its name says that it is compressed, decompressed in memory."""
     limit = options.max_bytes_at_once
+    if not is_packed(uri):
+        with open_file(uri) as file:
+            size = storage_of(uri).stat(uri, recent=True).fingerprint.size
+            check_bytes(uri, size, limit)
+            return pa.BufferReader(pa.py_buffer(file.map(0, size) or file.read_at(0, size)))
     with open_packed(uri, options) as stream:
-        content = io.BytesIO()
+        content = pa.BufferOutputStream()
         # A read of the limit would make a buffer of its size.
         while content.tell() <= limit and (more := stream.read(min(_STEP_BYTES, limit + 1 - content.tell()))):
             content.write(more)
     check_bytes(uri, content.tell(), limit)
-    content.seek(0)
-    return content
+    return pa.BufferReader(content.getvalue())
 
 
 class NiftiSource(_VolumeSource):
@@ -93,13 +98,14 @@ class NiftiSource(_VolumeSource):
     def _arrays(self, uri: str, options: ReadOptions) -> list[NamedArray]:
         nibabel = import_library(uri, "nibabel", "medical")
         stream = _content(uri, options)
-        head = stream.getbuffer()[:4].tobytes()
+        head = stream.read(4)
+        stream.seek(0)
         kind = (
             nibabel.Nifti2Image
             if 540 in (int.from_bytes(head, order) for order in ("little", "big"))
             else nibabel.Nifti1Image
         )
-        image = kind.from_bytes(stream.getvalue())
+        image = kind.from_stream(stream)
         stored = image.dataobj
         shape = tuple(map(int, stored.shape))
         is_scaled = stored.slope != 1 or stored.inter != 0
@@ -114,7 +120,7 @@ class NiftiSource(_VolumeSource):
                 )
             ]
         dtype = np.result_type(stored.dtype, np.float32) if is_scaled else stored.dtype.newbyteorder("=")
-        there, said = len(stream.getbuffer()) - int(stored.offset), math.prod(shape) * stored.dtype.itemsize
+        there, said = stream.size() - int(stored.offset), math.prod(shape) * stored.dtype.itemsize
         if said > there:
             problem = f"its header says {said:,} bytes of voxels, but there are {max(there, 0):,}"
             raise SourceError("DC901", uri, problem, "it is truncated: fetch it again")
@@ -140,7 +146,9 @@ class DicomSource(_VolumeSource):
     def _arrays(self, uri: str, options: ReadOptions) -> list[NamedArray]:
         pydicom = import_library(uri, "pydicom", "medical")
         stream = _content(uri, options)
-        if _DEFLATED in stream.getbuffer()[:_META_BYTES].tobytes():
+        head = stream.read(_META_BYTES)
+        stream.seek(0)
+        if _DEFLATED in head:
             raise SourceError(
                 "DC901",
                 uri,
@@ -156,17 +164,27 @@ class DicomSource(_VolumeSource):
         shape = (int(dataset.Rows), int(dataset.Columns))
         shape = (*((frames,) if frames > 1 else ()), *shape, *((samples,) if samples > 1 else ()))
         check_bytes(uri, math.prod(shape) * 8, options.max_bytes_at_once, "its pixels")
-        try:
-            pixels = dataset.pixel_array
-        except (RuntimeError, NotImplementedError) as error:  # of a transfer syntax whose decoder is not installed
-            problem = f"its pixels cannot be decoded ({plain(str(error).partition(chr(10))[0], 160)})"
-            raise SourceError(
-                "DC901", uri, problem, "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-            ) from error
-        if is_scaled:
-            with np.errstate(all="ignore"):
-                pixels = pixels * np.float64(1 if slope is None else slope) + np.float64(intercept or 0)
-        return [_array(uri, options, "pixels", pixels.shape, pixels.dtype, lambda: pixels)]
+        scale = np.float64(1 if slope is None else slope), np.float64(intercept or 0)
+        load = functools.cache(partial(_pixels, uri, dataset, shape, scale if is_scaled else None))
+        return [_array(uri, options, "pixels", shape, np.float64, load)]
+
+
+def _pixels(uri: str, dataset: Any, shape: tuple[int, ...], scale: tuple[Any, Any] | None) -> Array:
+    """The decoded pixels of a DICOM file, after scaling."""
+    try:
+        pixels: Array = dataset.pixel_array
+    except (RuntimeError, NotImplementedError) as error:  # of a transfer syntax whose decoder is not installed
+        problem = f"its pixels cannot be decoded ({plain(str(error).partition(chr(10))[0], 160)})"
+        raise SourceError(
+            "DC901", uri, problem, "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        ) from error
+    if pixels.shape != shape:
+        problem = f"its header says pixels of shape {shape}, and it has {pixels.shape}"
+        raise SourceError("DC901", uri, problem, REWRITE_FILE)
+    if scale is None:
+        return pixels
+    with np.errstate(all="ignore"):
+        return np.asarray(pixels * scale[0] + scale[1])
 
 
 @contextmanager
@@ -177,7 +195,7 @@ def _to_stderr() -> Iterator[None]:
 
 
 class ExrSource(_VolumeSource):
-    """Reads ``.exr``: each channel by its name."""
+    """Reads ``.exr``: each channel by its name, after that of its part where there are several."""
 
     format: ClassVar[str] = "exr"
 
@@ -186,17 +204,40 @@ class ExrSource(_VolumeSource):
         path = storage_of(uri).local_path(uri)
         if path is None:
             raise SourceError("DC901", uri, "OpenEXR reads files of this machine only", "copy it here")
-        with _to_stderr():
-            header = library.File(path, separate_channels=True, header_only=True).header()
-        low, high = header["dataWindow"]
-        shape = (int(high[1]) - int(low[1]) + 1, int(high[0]) - int(low[0]) + 1)
-        num_channels = max(1, len(header.get("channels", ())))
-        if min(shape) < 1:
-            raise SourceError("DC901", uri, "its data window is empty", "write it again")
-        check_bytes(uri, math.prod(shape) * num_channels * 4, options.max_bytes_at_once, "its pixels")
-        with _to_stderr():
-            channels = library.File(path, separate_channels=True).channels()
-        return [
-            _array(uri, options, str(name), one.pixels.shape, one.pixels.dtype, partial(np.asarray, one.pixels))
-            for name, one in sorted(channels.items())
-        ]
+
+        def read(*, header_only: bool) -> Any:
+            with _to_stderr():
+                return library.File(path, separate_channels=True, header_only=header_only).parts
+
+        parts = read(header_only=True)
+        shapes = {
+            (number, str(channel.name)): _exr_shape(uri, part.header["dataWindow"], channel)
+            for number, part in enumerate(parts)
+            for channel in part.header.get("channels", ())
+        }
+        check_bytes(uri, sum(map(math.prod, shapes.values())) * 4, options.max_bytes_at_once, "its pixels")
+        load = functools.cache(partial(read, header_only=False))
+        arrays = []
+        for (number, channel), shape in sorted(shapes.items()):
+            name = channel if len(parts) == 1 else f"{parts[number].name()}/{channel}"
+            if "deep" in str(parts[number].type()):
+                problem = "it is deep: a pixel has any number of values"
+                arrays.append(NamedArray(name, shape, np.dtype(np.float32), np.zeros, problem=problem))
+                continue
+            pixels = partial(_pixels_of, load, number, channel)
+            arrays.append(_array(uri, options, name, shape, np.float32, pixels))
+        return arrays
+
+
+def _exr_shape(uri: str, window: Any, channel: Any) -> tuple[int, int]:
+    """The pixels of a channel in a window, of which it may have only every second or fourth."""
+    shape = []
+    for low, high, step in zip(*window, (channel.xSampling, channel.ySampling), strict=True):
+        shape.append(int(high) // int(step) - -(-int(low) // int(step)) + 1)
+    if min(shape) < 1:
+        raise SourceError("DC901", uri, "its data window is empty", "write it again")
+    return shape[1], shape[0]
+
+
+def _pixels_of(load: Callable[[], Any], part: int, channel: str) -> Any:
+    return load()[part].channels[channel].pixels

@@ -27,6 +27,12 @@ def known_schemes() -> list[str]:
     return list({**_BUILT_IN, **_by_scheme})
 
 
+def is_built_in(uri: str) -> bool:
+    """Whether every process of datacheck finds the storage of a URI, and not only one that registered it."""
+    scheme, separator, _ = uri.partition("://")
+    return not separator or scheme not in _by_scheme or scheme in _BUILT_IN
+
+
 def storage_of(uri: str) -> Storage:
     """The storage for the scheme of a URI; the local file system if no storage has that scheme."""
     scheme, separator, _ = uri.partition("://")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,53 @@ def test_files_that_are_cut_off_are_findings(suffix: str, cut: int, tmp_path: Pa
     codes = [code for code, *_ in found(path)]
     assert codes
     assert set(codes) <= {"DC901", "DC904", "DC906", "DC907", "DC909"}
+
+
+def test_every_part_of_an_image_of_several_is_read(tmp_path: Path) -> None:
+    values = np.ones((5, 6), np.float32)
+    broken = values.copy()
+    broken[2, 3] = np.nan
+    header = {"type": openexr.scanlineimage, "compression": openexr.ZIP_COMPRESSION}
+    parts = [openexr.Part(dict(header), {"Z": one}, name) for name, one in (("left", values), ("right", broken))]
+    openexr.File(parts).write(str(tmp_path / "a.exr"))
+    assert found(tmp_path / "a.exr") == [("DC101", "right/Z", 1, [(2, 3)])]
+
+
+#: Scans files within a limit of 8 MiB, and prints for each its codes and by how many MiB the peak grew.
+_WITHIN = """
+import json, sys
+import datacheck
+from datacheck import ReadOptions
+def peak_mib():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) >> 10
+for path in sys.argv[1:]:
+    before = peak_mib()
+    report = datacheck.scan(path, workers=1, options=ReadOptions(max_expanded_bytes=8 << 20))
+    print(json.dumps([[one.code for one in report.findings], peak_mib() - before]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak of a process from /proc")
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".dcm", ".exr"])
+def test_a_file_of_ten_times_the_limit_is_refused_without_being_held(suffix: str, tmp_path: Path) -> None:
+    paths = []
+    for name, side in (("small", 500), ("large", 6500)):
+        values = np.zeros((side, side))
+        if suffix == ".dcm":
+            path = write_dicom(tmp_path / f"{name}{suffix}", values)
+        elif suffix == ".exr":
+            path = tmp_path / f"{name}{suffix}"
+            header = {"type": openexr.scanlineimage, "compression": openexr.ZIP_COMPRESSION}
+            openexr.File(header, {"Z": values.astype(np.float16)}).write(str(path))
+        else:
+            path = nifti(tmp_path / f"{name}{suffix}", values.astype(np.int16)[..., None])
+        paths.append(str(path))
+    done = subprocess.run([sys.executable, "-c", _WITHIN, *paths], capture_output=True, text=True, check=True)
+    (codes, _), (refused, growth) = map(json.loads, done.stdout.splitlines())
+    assert codes == []
+    assert refused == ["DC904"]
+    assert growth < 24
 
 
 def test_a_header_that_claims_more_than_memory_is_refused(tmp_path: Path) -> None:

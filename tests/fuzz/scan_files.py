@@ -23,10 +23,12 @@ MAX_ADDRESS_SPACE = 12 << 30
 MAX_PEAK_KIB = 1 << 20
 
 
-def peak_kib() -> int:
-    """The most memory that this process had resident. (``ru_maxrss`` begins at the peak of the process that started it.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+def peak_kib(process: str = "self") -> int:
+    """The most memory that a process or a child of it had resident. (``ru_maxrss`` begins at the peak of the parent.)"""
+    status = Path("/proc", process, "status").read_text()
+    own = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+    tasks = Path("/proc", process, "task").glob("*/children")
+    return max([own, *(peak_kib(child) for task in tasks for child in task.read_text().split())])
 
 
 def problem_of(job: str | list[str]) -> str | None:

@@ -131,22 +131,48 @@ def test_other_json_is_left_alone(text: str, folder: Path) -> None:
     assert problems(folder) == []
 
 
-def test_coco_that_is_too_large_is_said_not_to_be_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datacheck.sources.annotations._MAX_JSON_BYTES", 1 << 20)
-    coco(folder, {**GOOD, "bbox": [60, 0, 10, 10]}, info="x" * (1 << 20))
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+def test_coco_is_read_one_element_at_a_time(block_bytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datacheck.sources.json_stream._BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("datacheck.sources.json_stream.MAX_VALUE_CHARS", 300)
+    beyond = [{**GOOD, "id": number, "bbox": [60, 0, 10, 10]} for number in range(10)]
+    coco(folder, *beyond, info=["\u00e9\u4e2d"] * 100, licenses=[])
+    (finding,) = datacheck.scan(folder).findings
+    assert (finding.code, Path(finding.uri).name, finding.num_violations) == ("DC607", "instances.json", 10)
+    assert finding.detail == "its box reaches beyond its image: annotation '0', '1', '2' and 7 more"
+
+
+def test_annotations_may_come_before_the_images_of_coco(folder: Path) -> None:
+    coco(folder, {**GOOD, "bbox": [60, 0, 10, 10]})
+    record = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").write_text(json.dumps(dict(reversed(record.items())), indent=1))
+    assert [problem for problem, *_ in problems(folder)] == ["its box reaches beyond its image"]
+
+
+def test_coco_with_a_value_that_is_too_large_is_said_not_to_be_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.json_stream.MAX_VALUE_CHARS", 1 << 20)
+    coco(folder, {**GOOD, "bbox": [60, 0, 10, 10]}, info={"x": "x" * (4 << 20)})
     (finding,) = datacheck.scan(folder).findings
     assert (finding.code, Path(finding.uri).name) == ("DC913", "instances.json")
-    size = (folder / "instances.json").stat().st_size
-    assert finding.detail.startswith(
-        f"the labels were not checked: a JSON file of {size:,} bytes, above 1 MiB; check a copy"
-    )
+    assert finding.detail.startswith("the labels were not checked: one value in it has more than 64 MiB; check a copy")
 
 
-def test_coco_that_is_cut_off(folder: Path) -> None:
-    (folder / "instances.json").write_text('{"images": [{"id": 1, ')
-    assert [problem for problem, *_ in problems(folder)] == [
-        "it is not valid JSON (Expecting property name enclosed in double quotes"
-    ]
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"images": [{"id": 1, ', "Expecting property name enclosed in double quotes at character 22"),
+        ('{"images": [1 2]}', "expected ',' or ']' at character 14"),
+        ('{"images": [1]', "expected ',' or '}' where it ends"),
+        ('{"images": [],}', "expected a name in double quotes at character 14"),
+        ('{"images": []} x', "there is text after its end at character 15"),
+        ('{"images": [1e', "expected ',' or ']' at character 13"),
+    ],
+)
+def test_coco_that_is_not_valid_json(text: str, problem: str, folder: Path) -> None:
+    (folder / "instances.json").write_text(text)
+    assert [problem for problem, *_ in problems(folder)] == [f"it is not valid JSON ({problem})"]
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,16 @@ def map_in_order(
     threads are waited for, and processes are ended: nothing is running afterwards.
 
     Args:
-        lost: gives the result for an item whose worker process died each time it was tried.
+        lost: gives the result for an item whose worker process died each time it was tried. Given it, even ``"threads"`` do
+            items with files that can crash a library in child processes.
     """
     if workers is None:
         # Another library's executor may reach far more processors than this machine has.
         workers = getattr(executor, "_max_workers", _ELSEWHERE) if isinstance(executor, Executor) else default_workers()
     if not isinstance(workers, int) or workers < 1:
         raise UsageError(f"workers: expected 1 or more, got {workers!r}")
+    if executor == "threads" and lost is not None:
+        function = _isolated(function, lost)
     if executor == "threads" and workers == 1:
         yield from map(function, items)
         return
@@ -111,6 +114,12 @@ def map_in_order(
             for future in pending:
                 future.cancel()
             wait(pending)
+
+
+def _isolated(function: Callable[[T], R], lost: Callable[[T], R]) -> Callable[[T], R]:
+    from datacheck.jobs.executors.isolated import Isolated
+
+    return Isolated(function, lost)
 
 
 def _check_picklable(function: Callable[..., object]) -> None:

@@ -103,7 +103,7 @@ class _Pool:
         self._stop: Connection | None = None
 
     def submit(self, function: Callable[[T], R], item: T) -> Future[R]:
-        with _without_interrupts():
+        with without_interrupts():
             if self._pool is not None:
                 try:
                     return self._pool.submit(function, item)
@@ -115,7 +115,7 @@ class _Pool:
 
     def stop(self, *, at_once: bool) -> None:
         """End the processes, ``at_once`` without waiting for their work: the next run removes what they were writing."""
-        with _without_interrupts():
+        with without_interrupts():
             pool, stop, self._pool, self._stop = self._pool, self._stop, None, None
             if pool is None or stop is None:
                 return
@@ -127,7 +127,7 @@ class _Pool:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Leave Ctrl-C, which a terminal sends to every process, to the main process: children inherit what is blocked here.
 
     Windows blocks no signals; its workers ignore this one once they run.

@@ -89,8 +89,8 @@ def lost_error(uri: str) -> SourceError:
     return SourceError(
         "DC910",
         uri,
-        "the worker process that read it died three times: it was killed, perhaps for its memory use, or a library crashed",
-        "use fewer workers, or split the file; a file that crashes a library may be damaged",
+        "the worker process that read it died each time: a library crashed, or it was killed, perhaps for its memory use",
+        "a file that crashes a library is usually damaged: fetch or write it again; if memory is short, use fewer workers",
     )
 
 

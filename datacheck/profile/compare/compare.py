@@ -19,8 +19,9 @@ from datacheck.findings import Finding, Severity
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike
 from datacheck.jobs.progress import NullProgress, ProgressLike, following
+from datacheck.jobs.reading_for_schema import text_dtypes
 from datacheck.jobs.sample_files import require_rows
-from datacheck.jobs.scan import are_paths, require_files, text_dtypes
+from datacheck.jobs.scan import are_paths, require_files
 from datacheck.leaves import FLOAT_FORMATS, IntArray
 from datacheck.profile.compare.chance import ChanceMatches
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories

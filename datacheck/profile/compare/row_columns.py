@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from datacheck.errors import SourceError, UsageError, nearest_name
 from datacheck.findings import Finding
-from datacheck.jobs.scan import inspect_file
+from datacheck.jobs.executors.isolated import Isolated
+from datacheck.jobs.scan import inspect_file, lost_inspection
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.infer.fields import looks_like_key
 from datacheck.profile.unit import is_one_number
 from datacheck.schema.dtypes import dtype_kind
 from datacheck.sources import get_source
-from datacheck.sources.base import InputInfo
+from datacheck.sources.base import WorkUnit
 from datacheck.sources.discover import InputFile
 from datacheck.text import join_limited, plain
 
@@ -47,11 +48,12 @@ def check_keys(keys: Sequence[Sequence[str]], files: Sequence[InputFile]) -> Non
     if not wanted:
         return
     for file in files:
-        info = inspect_file(file)
+        info = Isolated(inspect_file, lost_inspection)(file)
         if isinstance(info, SourceError):
             continue
-        if wanted - _read_names(info, tuple(wanted)):
-            require_columns(keys, _read_names(info, None), file.uri)
+        unit = info.units[0]
+        if wanted - _read_names(unit, tuple(wanted)):
+            require_columns(keys, _read_names(unit, None), file.uri)
         return
 
 
@@ -63,14 +65,18 @@ def require_columns(keys: Sequence[Sequence[str]], known: set[str], uri: str) ->
             raise UsageError(f"key column '{plain(name)}' is not in {plain(uri)}{hint}")
 
 
-def _read_names(info: InputInfo, columns: tuple[str, ...] | None) -> set[str]:
+def _read_names(unit: WorkUnit, columns: tuple[str, ...] | None) -> set[str]:
     """The columns of a file, restricted to ``columns`` if given."""
-    options = replace(info.units[0].options, columns=columns, by_columns=False)
+    chosen = replace(unit, options=replace(unit.options, columns=columns, by_columns=False))
+    return Isolated(_names_of, lambda _: set(columns or ()))(chosen)
+
+
+def _names_of(unit: WorkUnit) -> set[str]:
     try:
-        batches = get_source(info.format).read(replace(info.units[0], options=options))
+        batches = get_source(unit.format).read(unit)
         return {name for batch in itertools.islice(batches, 1) for name in batch.names if name is not None}
     except SourceError:
-        return set(columns or ())
+        return set(unit.options.columns or ())
 
 
 def common_row_columns(

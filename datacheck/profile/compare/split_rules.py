@@ -18,7 +18,8 @@ from datacheck.dataset_rules.time_apart import TimeApartRule
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, Severity
 from datacheck.jobs.execution import Execution
-from datacheck.jobs.scan import inspect_file
+from datacheck.jobs.executors.isolated import Isolated
+from datacheck.jobs.scan import inspect_file, lost_inspection
 from datacheck.jobs.stage import Stage
 from datacheck.profile.data_profile import DataProfile
 from datacheck.schema.dataset_models import TimeApart
@@ -102,7 +103,9 @@ def _states(
     )
     units: list[WorkUnit] = []
     for file in split.files:
-        info = inspect_file(replace(file, options=replace(file.options, columns=columns, by_columns=False)))
+        info = Isolated(inspect_file, lost_inspection)(
+            replace(file, options=replace(file.options, columns=columns, by_columns=False))
+        )
         # What cannot be read is a finding of the comparison already.
         units += [] if isinstance(info, SourceError) else info.units
     stage = Stage("read splits", rules=rules)

@@ -1,0 +1,305 @@
+"""Work on files that can crash a library, done in a child process: a crash costs that file, and not the caller's process.
+
+A child is an interpreter that imports datacheck and nothing of the caller's script, so that a script needs no
+``if __name__ == "__main__":``. It does one item at a time, stays a while for the next one, and ends with its parent. What
+cannot be sent to it, such as a function of that script, is done in this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Generic, TypeVar, cast
+
+from datacheck.errors import DatacheckError
+from datacheck.formats import find_format, format_of_name
+from datacheck.jobs.executors.processes import without_interrupts
+from datacheck.sources.detect import format_of
+from datacheck.storage.os_calls import run_in_forks
+from datacheck.storage.registry import is_built_in
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_NUM_TRIES = 2
+_READY = b"ready\n"
+#: A child that has nothing to do ends after this long; it is given nothing more some seconds before.
+_IDLE_SECONDS, _USABLE_SECONDS = 20.0, 15.0
+#: Starting one takes about a second: for this long, the next one to be free is waited for.
+_PATIENCE_SECONDS = 1.0
+
+
+class Isolated(Generic[T, R]):
+    """A function that is called in a child process for items with a file that can crash a library.
+
+    ``lost`` gives the result for an item whose process ended each time.
+    """
+
+    def __init__(self, function: Callable[[T], R], lost: Callable[[T], R]) -> None:
+        self._function, self._lost = function, lost
+        self._content: bytes | None = None
+
+    def __call__(self, item: T) -> R:
+        if not may_crash(item) or _has_registered_checks():
+            return self._function(item)
+        try:
+            if self._content is None:
+                self._content = _pickle(self._function)
+            content = _pickle(item)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return self._function(item)
+        for _ in range(_NUM_TRIES):
+            with suppress(_LostError):
+                how, result = _children.call(self._content, content)
+                if how == "raised":
+                    raise result
+                return result if how == "returned" else self._function(item)
+        return self._lost(item)
+
+
+def may_crash(item: object) -> bool:
+    """Whether an item of work has a file whose library may end the process."""
+    item = getattr(item, "unit", item)
+    if isinstance(item, list | tuple):
+        return any(map(may_crash, item))
+    uri, name = getattr(item, "uri", None), getattr(item, "format", None)
+    if not isinstance(uri, str) or not isinstance(name, str) or not is_built_in(uri):
+        return False
+    try:
+        record = find_format(name) if name else format_of_name(uri) or format_of(uri)
+    except DatacheckError:
+        return False
+    return record is not None and record.may_crash
+
+
+def _has_registered_checks() -> bool:
+    """Whether the user registered checks with pandera, which only this process has."""
+    pandera = sys.modules.get("pandera.api.checks")
+    return pandera is not None and bool(pandera.Check.REGISTERED_CUSTOM_CHECKS)
+
+
+def _pickle(value: object) -> bytes:
+    content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    if b"__main__" in content:
+        raise pickle.PicklingError("it is defined in the caller's script")
+    return content
+
+
+class _LostError(Exception):
+    """A child ended before it answered."""
+
+
+class _Child:
+    """A child process that calls one function at a time."""
+
+    def __init__(self) -> None:
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
+        with without_interrupts():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        # Unbuffered, the pipe is a raw stream.
+        self._answers = io.BufferedReader(cast(io.RawIOBase, self._process.stdout))
+        self._function: bytes | None = None
+        self.last_used = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Wait until it can be used; whether it can."""
+        return self._answers.readline() == _READY
+
+    def call(self, function: bytes, item: bytes) -> tuple[str, Any]:
+        """How the call of a pickled function ended, and with what; raises ``_LostError`` if the process ended."""
+        assert self._process.stdin is not None
+        # It still has the function of its last call.
+        sent = None if function is self._function else function
+        request = memoryview(pickle.dumps((sent, item, _Surroundings.now()), pickle.HIGHEST_PROTOCOL))
+        try:
+            while request:
+                request = request[self._process.stdin.write(request) :]
+            answer: tuple[str, Any] = pickle.load(self._answers)  # noqa: S301 - it comes from our own process
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self.end()
+            raise _LostError from None
+        except BaseException:
+            self.end()
+            raise
+        self._function, self.last_used = function, time.monotonic()
+        return answer
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._answers):
+            with suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+    def disown(self) -> None:
+        """Leave the process to another process, the parent of this one."""
+        self._process.returncode = 0
+
+
+class _Children:
+    """The child processes that were started and have nothing to do."""
+
+    def __init__(self) -> None:
+        self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
+        self._lock = threading.Lock()
+        self._num_busy = 0
+        # A program that was frozen starts itself, not an interpreter.
+        self._is_possible = bool(sys.executable) and not getattr(sys, "frozen", False)
+
+    def call(self, function: bytes, item: bytes) -> tuple[str, Any]:
+        """How a call in one of them ended, and with what; ``"unsent"`` where there is none. Raises ``_LostError``."""
+        child = self._take()
+        if child is None:
+            return "unsent", None
+        try:
+            answer = child.call(function, item)
+            self._idle.put(child)
+            return answer
+        finally:
+            with self._lock:
+                self._num_busy -= 1
+
+    def _take(self) -> _Child | None:
+        while True:
+            try:
+                child = self._idle.get(timeout=_PATIENCE_SECONDS if self._num_busy else 1e-3)
+            except queue.Empty:
+                return self._start()
+            if time.monotonic() - child.last_used < _USABLE_SECONDS:
+                with self._lock:
+                    self._num_busy += 1
+                return child
+            child.end()
+
+    def _start(self) -> _Child | None:
+        if not self._is_possible:
+            return None
+        with self._lock:
+            self._num_busy += 1
+        with suppress(OSError):
+            child = _Child()
+            if child.is_ready():
+                return child
+            child.end()
+        with self._lock:
+            self._num_busy -= 1
+        self._is_possible = False
+        return None
+
+    def end(self) -> None:
+        """End all."""
+        with suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().end()
+
+    def disown(self) -> None:
+        """Leave all to the process that this one was forked from."""
+        for child in self._idle.queue:
+            child.disown()
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a child must have as its parent has it now, since paths are relative, and keys of stores in the environment."""
+
+    folder: str
+    environment: dict[str, str]
+    path: list[str]
+
+    @classmethod
+    def now(cls) -> _Surroundings:
+        try:
+            folder = os.getcwd()  # noqa: PTH109 - it stays text
+        except OSError:
+            folder = ""
+        return cls(folder, dict(os.environ), list(sys.path))
+
+    def apply(self) -> None:
+        if self.folder:
+            os.chdir(self.folder)
+        if self.environment != dict(os.environ):
+            os.environ.clear()
+            os.environ.update(self.environment)
+        sys.path[:] = self.path
+
+
+def serve() -> None:
+    """Call the functions that the parent sends, until it ends or sends nothing for a while."""
+    requests: queue.SimpleQueue[tuple[bytes | None, bytes, _Surroundings]] = queue.SimpleQueue()
+    answers = _take_output()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
+    answers.write(_READY)
+    answers.flush()
+    function: bytes | None = None
+    while True:
+        try:
+            sent, item, surroundings = requests.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            os._exit(0)
+        function = sent or function
+        assert function is not None
+        answers.write(_answer(function, item, surroundings))
+        answers.flush()
+
+
+def _take_output() -> IO[bytes]:
+    """Standard output, for answers alone, and what libraries print about damaged files nowhere; Python may still warn."""
+    answers, errors = os.fdopen(os.dup(1), "wb"), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.stderr = os.fdopen(errors, "w", buffering=1, errors="backslashreplace")
+    return answers
+
+
+def _receive(stream: IO[bytes], requests: queue.SimpleQueue[Any]) -> None:
+    """Receive requests, and end this process with its parent, whatever it is doing."""
+    try:
+        while True:
+            requests.put(pickle.load(stream))  # noqa: S301 - it comes from our own process
+    finally:
+        os._exit(1)
+
+
+def _answer(function: bytes, item: bytes, surroundings: _Surroundings) -> bytes:
+    try:
+        surroundings.apply()
+        call, argument = map(pickle.loads, (function, item))
+    except Exception:  # of a module that only the parent can import: it does the work itself
+        return pickle.dumps(("unsent", None))
+    try:
+        answer = "returned", call(argument)
+    except Exception as error:  # it is the parent's to handle
+        answer = "raised", error
+    try:
+        return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+    except Exception:  # of a result that cannot travel
+        return pickle.dumps(("unsent", None))
+
+
+_children = _Children()
+
+
+def _forget() -> None:
+    global _children, _disowned
+    _children.disown()
+    # Kept, or else it would be said of each that it is still running.
+    _disowned, _children = _children, _Children()
+
+
+_disowned: _Children | None = None
+run_in_forks(_forget)
+atexit.register(lambda: _children.end())
