@@ -172,15 +172,15 @@ class MalformedRow:
 class Batch:
     """Columns of ``num_rows`` rows.
 
-    Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` if rows are not consecutive; all are in ``row_group`` if the
-    format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
-    ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``. ``unreadable`` are errors in
-    parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read. ``findings`` are what
-    else a source found about the file while it read these rows, and ``faults`` what it found in the rows themselves. ``raw``
-    are the rows as they lie in the file, in formats whose output copies what it keeps; ``dropped`` are the columns of the file
-    that the batch no longer has. ``is_ragged`` says that its columns are the keys of these rows: others may have more.
-    ``keys`` are the names of the samples in an archive, one a row.
-    ``is_alone`` says that its array is one of several that do not form a table, so that no rule across fields applies to it.
+    Row ``i`` is row ``row_start + i`` of its file, or ``rows[i]`` if rows are not consecutive; all are in ``row_group``
+    if the format has row groups. ``counts_rows`` is False for more columns of rows that an earlier batch has counted.
+    ``malformed`` are invalid lines since the previous batch, which are not in ``num_rows``. ``unreadable`` are errors
+    in parts of the file that were skipped, only if ``ReadOptions.keep_going`` asked for what can be read. ``findings``
+    are what else a source found about the file while it read these rows, and ``faults`` what it found in the rows
+    themselves. ``raw`` are the rows as they lie in the file, in formats whose output copies what it keeps. ``dropped``
+    are the columns of the file that the batch no longer has. ``is_ragged`` says that its columns are the keys of these
+    rows: others may have more. ``keys`` are the names of the samples in an archive, one a row. ``is_alone`` says that
+    its array is one of several that do not form a table, so that no rule across fields applies to it.
     """
 
     columns: tuple[Column, ...]

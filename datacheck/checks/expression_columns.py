@@ -55,8 +55,8 @@ def _indexed(name: str, schema: Schema) -> ast.Subscript | None:
 def find_column(batch: Batch, name: str, schema: Schema) -> Data | None:
     """The column of a name, or the part of a column that a path such as ``struct.a`` or ``boxes[].x`` leads to.
 
-    The nameless array of an ``.npy`` is called ``array``, or what the only field of the schema is called; a number, or the
-    name of one of its columns, is that index of its last axis. None if there is no such column.
+    The nameless array of an ``.npy`` is called ``array``, or what the only field of the schema is called. A number, or
+    the name of one of its columns, is that index of its last axis. None if there is no such column.
     """
     columns = {column.name: column for column in reversed(batch.columns)}
     if name in columns:

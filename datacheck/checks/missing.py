@@ -1,7 +1,7 @@
 """DC104 and DC105: nulls. A null is not a NaN, and a NaN is not a null.
 
 A field that the schema names is ``nullable`` or not. In any other field, a null in a number or a boolean is an error,
-since every reader that training uses makes it NaN; other nulls are counted in a note.
+since every reader that training uses makes it NaN. Other nulls are counted in a note.
 """
 
 from __future__ import annotations

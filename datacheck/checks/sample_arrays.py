@@ -1,6 +1,6 @@
 """Rules across the arrays of a file that are not the columns of a table: one sample's arrays, or each sample's in a list.
 
-A dictionary of tensors of different lengths is one sample, and a list of dictionaries is as many; the arrays in it are
+A dictionary of tensors of different lengths is one sample, and a list of dictionaries is as many. The arrays in it are
 values, as in a sample of a dataset. In a list, the field ``x`` of each sample is called ``x`` or ``[].x``.
 """
 

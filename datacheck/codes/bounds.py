@@ -71,7 +71,7 @@ CODES = (
         side="upper",
         message="{violations} of {checked} values in {field} are not {detail}",
         finds="A value at or above the exclusive upper bound `lt`.",
-        why="""Class labels and positions start at 0, so the number of classes itself is already too large: an embedding
+        why="""Class labels and positions start at 0, so the number of classes itself is already too large. An embedding
             or a cross-entropy indexes out of range, which on a GPU is an assertion that ends the process.""",
         example="""Ten classes are labelled 1 to 10 instead of 0 to 9, and the schema has `lt: 10`:
 
@@ -146,8 +146,7 @@ CODES = (
         shows_values=True,
         message="{violations} of {checked} values in {field} are larger than any weight (1e30)",
         finds="""Finite values of more than 1e30 in a weight of a model, a statistic of a layer or the state of an
-            optimizer: in GGUF and DCP checkpoints, and in `.safetensors` and `.pt` files whose names are those of
-            weights.""",
+            optimizer. Looked for in GGUF and DCP checkpoints, and in `.safetensors` and `.pt` files with names of weights.""",
         why="""Memory that was allocated and never written looks like this, and so does a shard with damaged bytes. The
             first product with such a weight is infinite. Bounds in a schema replace the check.""",
         example="""A buffer was saved before it was filled:

@@ -46,7 +46,7 @@ CODES = (
         tolerable=True,
         message="rows that continue an interrupted group of {field}: {violations}; {detail}",
         finds="A row that continues a group after rows of other groups, where the schema has `contiguous: true`.",
-        why="""Loaders that read a group until its key changes take each piece for a group of its own: sequences are cut
+        why="""Loaders that read a group until its key changes take each piece for a group of its own. Sequences are cut
             in two, and pieces of one patient or episode end in different batches.""",
         example="""Two exports were concatenated, and the schema has `sequence: {by: episode, contiguous: true}`:
 
@@ -181,7 +181,7 @@ CODES = (
         message="the times of {field} overlap: {detail}",
         finds="A split whose first time is before the last one of the training split, or too close after it.",
         why="""Neighbouring days are alike. A model that was trained on the days before and after the one that it is
-            tested on has seen the answer: a random split of time series is a leak.""",
+            tested on has seen the answer. A random split of time series is a leak.""",
         example="""Days were split at random, and the schema has `splits: {time: {on: day}}`:
 
                 DC330 the times of 'day' overlap: test begins at 2024-01-03, the training data ends at 2024-10-26 (row 240 of train.parquet) (test.parquet, row group 0, row 0)""",

@@ -96,9 +96,10 @@ CODES = (
         name="unsound-setup",
         severity="warning",
         message="{detail}",
-        finds="""Before the first step: a learning rate that is infinite or absurd, an epsilon that is 0 in the dtype, a
-            GradScaler without float16, frozen parameters in the optimizer, labels or indices out of range, labels that
-            are all ignored, targets too long for CTC, and what half precision loses although the step is finite.""",
+        finds="""Settings, before the first step: a learning rate that is infinite or far too large, an epsilon that is 0 in the
+            dtype, a GradScaler without float16, frozen parameters in the optimizer. In the first batch: labels or
+            indices out of range, labels that are all ignored, targets too long for CTC. Also what half precision loses
+            although the step is finite.""",
         why="Such a run fails in its first update, or trains nothing and says nothing.",
         example="""`guard.preflight(batch, loss_fn)` of a learning rate that was meant to be 3e-4:
 

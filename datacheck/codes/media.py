@@ -16,8 +16,8 @@ CODES = (
         message="{violations} of {checked} values of {field} cannot be decoded: {detail}",
         finds="""An image or a recording that cannot be decoded to its end: truncated, damaged, empty, or something else
             under its name, such as the HTML page of an error.""",
-        why="""A loader raises when the sample comes up, or goes on with half of it: many scripts set
-            `LOAD_TRUNCATED_IMAGES`, which fills the rest with grey, and readers of WAV files take what is there.""",
+        why="""A loader raises when the sample comes up, or goes on with half of it. Many scripts set
+            `LOAD_TRUNCATED_IMAGES`, which fills the rest with grey; readers of WAV files take what is there.""",
         example="""A download was interrupted:
 
                 DC601 1 of 1 values of 'image' cannot be decoded: image cannot be decoded: image file is truncated (17 bytes not processed) (train/cat/0017.jpg)""",
@@ -101,8 +101,9 @@ CODES = (
         level="file",
         about_inputs=True,
         message="has {violations} wrong of {checked} labels: {detail}",
-        finds="""Label files of images (COCO JSON, Pascal VOC, YOLO) with boxes beyond their image or without area,
-            non-finite coordinates, image sizes that differ from the images, categories or images that the file does not list, and missing images.""",
+        finds="""Label files of images (COCO JSON, Pascal VOC, YOLO) with boxes beyond their image or without area, or
+            with non-finite coordinates. Also sizes that differ from the images, categories or images that the file does
+            not list, and missing images.""",
         why="""A box beyond its image or without area makes the loss NaN, or teaches the model a place where nothing is.
             A missing image ends the epoch.""",
         example="""Images were resized, and their boxes were not:

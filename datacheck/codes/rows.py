@@ -84,8 +84,8 @@ CODES = (
         level="row",
         tolerable=True,
         message="{violations} of {checked} records are not valid{first}: {detail}",
-        finds="""A line of a CSV file with more or fewer cells than the header, a line of JSON Lines that is not JSON, a
-            record of TFRecord without its checksum, or a sample of MDS whose sizes do not fit.""",
+        finds="""A line of a CSV file with more or fewer cells than the header, or of JSON Lines that is not JSON. Also a
+            record of TFRecord without its checksum, and a sample of MDS whose sizes do not fit.""",
         why="""A delimiter inside unquoted text shifts every value after it one column to the right: plausible numbers
             in the wrong fields.""",
         example="""Names with a comma were written without quotes:
@@ -134,7 +134,7 @@ CODES = (
         about_inputs=True,
         message="{rule} is not one size: {detail}",
         finds="""A named dimension of the schema with different sizes in a file or in the dataset, where `dimensions`
-            requires one size, or in arrays of one file that are not the columns of a table.""",
+            requires one size. Also one with different sizes in arrays of one file that are not the columns of a table.""",
         why="""A model has one input size. A batch of vectors of 768 and of 1,024 numbers cannot be stacked, and the
             file that has the others is found in the middle of an epoch.""",
         example="""The schema has `embedding: {shape: [D]}` and `dimensions: {D: dataset}`, and one file was written by

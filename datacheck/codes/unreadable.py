@@ -122,8 +122,8 @@ CODES = (
         code="DC910",
         name="machine-failure",
         message="was not read, because this machine failed: {detail}",
-        finds="""A file that was not read to its end for a reason outside of it: a full temporary folder, too
-            little memory, too many open files, a disk or network error, or a worker process that died each time.""",
+        finds="""A file that was not read to its end for a reason outside of it. Such reasons are a full temporary
+            folder, too little memory, too many open files, a disk or network error, or a worker that died each time.""",
         why="""The file may be intact, but its rows were not checked. Writing it again would change nothing; the next
             run may read it.""",
         example="""The temporary folder, in which compressed arrays are unpacked, was full:
@@ -164,8 +164,8 @@ CODES = (
         severity="info",
         about_inputs=True,
         message="{detail}",
-        finds="""Files of a folder that are of no format that datacheck reads, or whose names are hidden, COCO label files
-            with a value of more than 64 MiB, and files to check of which all are excluded.""",
+        finds="""Files of a folder that are of no format that datacheck reads, or whose names are hidden, and COCO label
+            files with a value of more than 64 MiB. Also files to check of which all are excluded.""",
         why="""A folder means the files in it. What was not checked is counted, so that a clean report means what
             it says.""",
         example="""A folder also has files of other formats:
@@ -180,9 +180,9 @@ CODES = (
         name="table-folder",
         about_inputs=True,
         message="is a table whose log says which files belong to it: {detail}",
-        finds="""A Delta or Iceberg table whose log cannot be followed: a part of it is missing, it needs a feature that
-            datacheck does not support (rows that are deleted by values of floats, mapped columns), or it names files outside of the
-            table. As a warning: a file of such a table that was named itself.""",
+        finds="""A Delta or Iceberg table whose log cannot be followed. A part of it is missing, it names files outside of the
+            table, or it needs a feature that datacheck does not support (rows deleted by values of floats, mapped
+            columns). As a warning: a file of such a table that was named itself.""",
         why="""Such a folder also holds files that the table no longer has: deleted rows and older versions. Reading
             every file in it reads rows that are not part of the table.""",
         example="""Rows were deleted by the values of a column of floats:

@@ -1,7 +1,7 @@
 """Hashes that are equal exactly for equal values, whatever dtype stores them.
 
 Every value becomes a word of 64 bits and a tag, and two values are equal if both are. A number that is whole and fits
-64 bits is the same as an integer, a float and a decimal; an instant is the same in every unit, and is no number.
+64 bits is the same as an integer, a float and a decimal. An instant is the same in every unit, and is no number.
 """
 
 from __future__ import annotations

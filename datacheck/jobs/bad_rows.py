@@ -28,8 +28,8 @@ from datacheck.storage.documents import load_schema
 class BadRow:
     """A row of a file with a violation.
 
-    ``found`` has the codes it breaks, each with its field or rule; ``values`` the value of each column as text, of arrays
-    their dtype and shape; ``line`` is the line of a text file, from 1.
+    ``found`` has the codes it breaks, each with its field or rule. ``values`` has the value of each column as text, of
+    arrays their dtype and shape. ``line`` is the line of a text file, from 1.
     """
 
     uri: str

@@ -69,8 +69,8 @@ class Expression(SchemaPart):
 class Schema(SchemaPart):
     """What the data must be.
 
-    Fields that are not in the schema are checked as without a schema (no NaN, no infinity, no null in a number or a
-    boolean), and are findings themselves if the schema is ``strict``.
+    Fields that are not in the schema are checked as without a schema: no NaN, no infinity, no null in a number or a
+    boolean. They are findings themselves if the schema is ``strict``.
     """
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {"columns": "'fields'", "features": "'fields'", "expressions": "'checks'"}

@@ -147,12 +147,12 @@ def _is_one_character(text: object) -> bool:
 class WorkUnit:
     """The part of an input that one worker handles: rows ``row_start`` to ``row_start + num_rows`` of a file.
 
-    ``num_rows`` is None if unknown before reading. ``row_groups`` are a Parquet file's; for an Arrow file, the
-    record batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
+    ``num_rows`` is None if unknown before reading. ``row_groups`` are a Parquet file's; for an Arrow file, the record
+    batch at which reading begins, whose first row is in ``row_group_starts``. ``members`` names arrays of an archive
     that do not form a table: each is read on its own, in turn. Empty means all arrays, as columns of one table.
-    ``byte_start`` is where the unit begins in a file of records, blocks or lines, and ``byte_stop`` where it ends, if it does
-    before the end of the file; ``first_line`` is the number of its first line. ``data`` is what is in memory already, of the
-    format ``memory``.
+    ``byte_start`` is where the unit begins in a file of records, blocks or lines. ``byte_stop`` is where it ends, if it
+    does before the end of the file, and ``first_line`` is the number of its first line. ``data`` is what is in memory
+    already, of the format ``memory``.
     """
 
     uri: str

@@ -1,8 +1,9 @@
 """What proves that row groups of a Parquet file are the same as in another version of it.
 
-Two things together: all that the footer says of how to read them is the same (the row groups' own metadata with the places of
-their pages, the schema, the writer), and so is the SHA-256 of every byte of their pages. Checksums of pages, statistics, sizes
-and times prove nothing. Row groups at another place in the file count as other ones, for findings name their rows.
+Two things together. All that the footer says of how to read them is the same: the row groups' own metadata with the
+places of their pages, the schema, the writer. The SHA-256 of every byte of their pages is the same too. Checksums of
+pages, statistics, sizes and times prove nothing. Row groups at another place in the file count as other ones, for
+findings name their rows.
 """
 
 from __future__ import annotations

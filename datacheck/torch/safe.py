@@ -125,7 +125,7 @@ def safe_div(a: Tensor | float, b: Tensor, fill: float = 0.0) -> Tensor:
 def safe_pow(x: Tensor, exponent: Tensor | float, eps: float | None = None) -> Tensor:
     """``max(x, eps) ** exponent``, with a gradient of 0 with respect to ``x`` below ``eps``.
 
-    ``eps`` as in :func:`safe_log`. For bases that are never meant to be negative, and exponents of any kind; give an
+    ``eps`` as in :func:`safe_log`. For bases that are never meant to be negative, and exponents of any kind. Give an
     ``eps`` such as 1e-6 where the exponent is negative, so that the power is finite.
     """
     x = _floating(x)

@@ -1,10 +1,10 @@
 """Quantiles: exact while the values fit a bound in memory, from a mergeable sketch beyond it.
 
 The sketch is the t-digest of Apache DataSketches, the only one of its quantile sketches that makes no random choices:
-the same values in the same order give the same bytes, in every process. It is fed with a block of values at a time,
-sorted, and not with the values but with their *ranks among all numbers* (a float's bits as an integer that rises with
-it). Averages of ranks cannot overflow, and values of wildly different size, which make a t-digest of the values
-themselves lose its place, are as even as any.
+the same values in the same order give the same bytes, in every process. It gets a sorted block at a time, of *ranks
+among all numbers* instead of values: a float's bits as an integer that rises with it. Averages of ranks cannot
+overflow. Values of very different size, for which a t-digest of the values themselves is inexact, have ranks as even as
+any.
 
 Exactly kept values turn into a sketch when their number of bytes passes the bound. Which parts are merged in which
 order decides the outcome, and nothing else does: the order is that of batches in a unit and of units in the inputs.

@@ -1,8 +1,8 @@
 """Worker processes: they end with the process that started them, and a lost one costs only what it was working on.
 
-A worker can be lost at any time: the system kills it for its memory, or a library crashes. Everything that was in flight is
-then run again, one item at a time in a separate process, so that an item that kills its process is distinguished from its
-neighbours.
+A worker can be lost at any time: the system kills it for its memory, or a library crashes. Everything that was in
+flight is then run again, one item at a time in a separate process. So an item that kills its process is told from the
+others.
 """
 
 from __future__ import annotations

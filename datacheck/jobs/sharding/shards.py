@@ -1,9 +1,10 @@
 """``--shard i/n`` and ``merge``: one job in several processes, on any machines that see one folder, without any engine.
 
-Every process runs the same job and makes the same passes over the same items. A shard does its own share of each pass and
-writes the results to the folder; where the next pass needs all of them, it reads the other shards' results there. What nobody
-has done after a while, it does itself: so a shard that is killed, late or never started holds up nobody, and no two
-processes need to run at the same time. A merge makes the same passes again, and finds every result in the folder.
+Every process runs the same job and makes the same passes over the same items. A shard does its own share of each pass
+and writes the results to the folder. Where the next pass needs all of them, it reads the other shards' results there.
+What nobody has done after a while, it does itself. So no shard waits for one that is killed, late or never started, and
+no two processes need to run at the same time. A merge makes the same passes again, and finds every result in the
+folder.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class UnevenSteps:
 class StepNotes:
     """The differences between neighbouring rows of a field of integers or times, in ticks. Mergeable.
 
-    ``seen`` has them by difference, ``within`` by difference and field those between which the field does not change; both
-    are empty once there are too many different ones for a series.
+    ``seen`` has them by difference, ``within`` by difference and field those between which the field does not change.
+    Both are empty once there are too many different ones for a series.
     """
 
     scale: Scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,7 +77,7 @@ def _strip(side: Side, ends: dict[Side, list[tuple[Any, Tally]]], sample: Array,
     if len(ends[side]) < 2:
         return False
     (value, tally), (following, _) = ends[side][:2]
-    rest = sample[~np.isin(sample, [float(value), *_as_floats(suspects.sentinels)])]
+    rest = sample[~np.isin(sample, [float(value), *map(float, suspects.sentinels)])]
     if len(rest) < _MIN_VALUES // 2:
         return False
     least, greatest = (float(bound) for bound in np.quantile(rest, (0.01, 0.99)))
@@ -98,7 +97,3 @@ def _strip(side: Side, ends: dict[Side, list[tuple[Any, Tally]]], sample: Array,
     del ends[side][0]
     setattr(suspects, side, following)
     return True
-
-
-def _as_floats(values: Sequence[Any] | dict[Any, Tally]) -> list[float]:
-    return [float(value) for value in values]

@@ -50,7 +50,7 @@ def origin_of_write(family: str, literals: Sequence[float], constant: torch.Tens
     """The origin of the bad values that an operation wrote; :func:`refine` gives the origin of one of them.
 
     ``family`` is the operation's name without namespace and overload, ``literals`` are the non-finite numbers among its
-    arguments, and ``constant`` is the tensor that it wrote, where it only turns a constant of the program into a tensor.
+    arguments. ``constant`` is the tensor that it wrote, where it only turns a constant of the program into a tensor.
     """
     if constant is not None:
         return Origin.MASK if is_mask(constant) else Origin.LITERAL

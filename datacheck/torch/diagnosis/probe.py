@@ -1,6 +1,6 @@
 """Runs one operation again with some of its bad values taken out, to find what made its output bad.
 
-This needs no table of operations. An input made an output value bad if the value is bad when this input alone is; the
+This needs no table of operations. An input made an output value bad if the value is bad when this input alone is. The
 operation itself did if the value is bad although every input is finite.
 """
 

@@ -41,8 +41,8 @@ _WRITTEN = re.compile(r"nan|inf", re.IGNORECASE)
 class BadOutput:
     """A bad value that the walk starts from: an element of the loss or of a gradient.
 
-    Where a bad value did its damage unseen (an infinity that a division turned into 0), ``reader`` is the operation that
-    read it as its input ``input_number``, and ``then`` the step that followed.
+    Where the result of a bad value was finite (an infinity that a division turned into 0), ``reader`` is the operation
+    that read it as its input ``input_number``, and ``then`` the step that followed.
     """
 
     geometry: Geometry

@@ -91,7 +91,7 @@ class Guard:
             that raises is always explained.
         history_length: steps that the history keeps.
         schema: a schema for the samples of the batches, in any form that ``datacheck.load_schema`` takes; None for no schema.
-            A batch that breaks it trips the step, and the diagnosis names the samples; if the step is non-finite too, the
+            A batch that breaks it trips the step, and the diagnosis names the samples. If the step is non-finite too, the
             diagnosis says which of the samples behind that break it. What lies on an accelerator is not waited for.
         bundle_dir: folder for bundles that replay a trip; None for no bundles.
         synchronize: whether the ranks of ``torch.distributed``, if it is in use, decide together.

@@ -20,7 +20,7 @@ def attributes_kept(objects: Iterable[object]) -> Iterator[None]:
         (value, _copied(value))
         for one in objects
         for name, value in list(vars(one).items())
-        if name not in _OF_TORCH and _is_collection(value)
+        if name not in _OF_TORCH and isinstance(value, list | dict | set | deque)
     ]
     try:
         yield
@@ -42,10 +42,6 @@ def replaced(owner: object, **attributes: Any) -> Iterator[None]:
         for name in attributes:
             own.pop(name, None)
         own.update(before)
-
-
-def _is_collection(value: object) -> bool:
-    return isinstance(value, list | dict | set | deque)
 
 
 def _copied(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Recognize a batch by all that is in it: a digest of the values of each tensor and array, and of everything else.
 
-A batch is another one as soon as one value differs. A copy in a narrower dtype has other bytes, so the values, up to
-``NUM_SAMPLED`` of a tensor, are digested again in each dtype that a batch may be cast to.
+A batch is another one as soon as one value differs. A copy in a narrower dtype has other bytes. So the values are
+digested again in each dtype that a batch may be cast to, up to ``NUM_SAMPLED`` of a tensor.
 """
 
 from __future__ import annotations

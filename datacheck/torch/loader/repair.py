@@ -121,10 +121,7 @@ class Repairer:
         if sample_check.is_clean(result):
             return result
         left = sample_check.beyond_tolerances(sample_check.find_violations(result, "", 0))
-        return result if all(self._decide(finding) is Action.REPORT for finding in left) else None
-
-    def _decide(self, finding: Finding) -> Any:
-        return self._named.decide(finding.field, finding.code)
+        return result if all(self._named.decide(one.field, one.code) is Action.REPORT for one in left) else None
 
     def _may_keep(self, finding: Finding) -> bool:
         """Whether the sample may be kept; where rules are about single columns, that is known after the repair."""

@@ -54,8 +54,8 @@ class Site:
 class Patch:
     """A replacement for an expression.
 
-    ``is_wider`` says that its result may have another dtype, ``spares_nan`` that what was NaN needs no gradient, and
-    ``is_identity`` that it is the same function, whose values are right where the original's are not.
+    ``is_wider`` says that its result may have another dtype, ``spares_nan`` that what was NaN needs no gradient.
+    ``is_identity`` says that it is the same function, whose values are right where the original's are not.
     """
 
     expression: Expression
