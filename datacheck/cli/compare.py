@@ -11,7 +11,15 @@ from datacheck.cli.config_options import with_configuration
 from datacheck.cli.help import CHECKS, argument, option
 from datacheck.cli.options import Formats, Limit, OutputFiles, Quiet, Summary
 from datacheck.cli.report_outputs import limit_of_text, pair_outputs, write_reports
-from datacheck.cli.sharing import Results, ShardChoice, end_of_shard, executor_for
+from datacheck.cli.sharing import (
+    Address,
+    ExecutorChoice,
+    ExecutorName,
+    Results,
+    ShardChoice,
+    end_of_shard,
+    executor_for,
+)
 from datacheck.cli.terminal import exit_code_of, progress_on_terminal
 
 if TYPE_CHECKING:
@@ -75,6 +83,8 @@ def compare(
     limit: Limit = None,
     quiet: Quiet = False,
     summary: Summary = False,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
     shard: ShardChoice = None,
     results: Results = None,
 ) -> int:
@@ -103,12 +113,12 @@ def compare(
         "distance": distance,
         "rate": rate,
     }
-    executor = executor_for(shard, results)
+    chosen = executor_for(shard, results, executor, address)
     with progress_on_terminal() as progress:
         report = compare_configured(
-            train, others, configuration, given=given, drift=drift, executor=executor, progress=progress
+            train, others, configuration, given=given, drift=drift, executor=chosen, progress=progress
         )
-    end_of_shard(executor)
+    end_of_shard(chosen)
     datasets = {path: [path] for path in (train, *others)}
     write_reports(report, outputs, settings.color, partial(distributions_configured, datasets, configuration), most)
     return exit_code_of(report)

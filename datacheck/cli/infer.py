@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.exit_codes import CLEAN, FINDINGS
 from datacheck.cli.help import CHECKS, OUTPUT, argument, option
-from datacheck.cli.sharing import Results, ShardChoice, end_of_shard, executor_for
+from datacheck.cli.sharing import (
+    Address,
+    ExecutorChoice,
+    ExecutorName,
+    Results,
+    ShardChoice,
+    end_of_shard,
+    executor_for,
+)
 from datacheck.cli.terminal import flushed_stdout, progress_on_terminal
 
 if TYPE_CHECKING:
@@ -67,6 +75,8 @@ def infer(
         bool, option(CHECKS, "Allow everything that occurs in the data, so that it passes.", "--permissive")
     ] = False,
     html: Page = None,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
     shard: ShardChoice = None,
     results: Results = None,
 ) -> int:
@@ -92,17 +102,17 @@ def infer(
     if output and not overwrite:
         _require_new(output)
     name = PurePosixPath(output).name.partition(".")[0] if output else None
-    executor = executor_for(shard, results)
+    chosen = executor_for(shard, results, executor, address)
     with progress_on_terminal() as progress:
         found = infer_with_notes(
             paths,
             name=name or None,
-            execution=Execution(configuration.settings.workers, executor, progress),
+            execution=Execution(configuration.settings.workers, chosen, progress),
             options=configuration.settings.read_options,
             permissive=permissive,
             with_list=True,
         )
-    end_of_shard(executor)
+    end_of_shard(chosen)
     with flushed_stdout():
         _write_schema(output, found)
         print_list(found.listed, sys.stderr if output is None else sys.stdout)

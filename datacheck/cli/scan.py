@@ -12,7 +12,15 @@ import typer
 from datacheck.cli.config_options import with_configuration
 from datacheck.cli.options import Formats, Limit, OutputFiles, Paths, Quiet, Sample, ShowRows, Summary
 from datacheck.cli.report_outputs import ReportOutput, limit_of_text, pair_outputs, write_reports
-from datacheck.cli.sharing import Results, ShardChoice, end_of_shard, executor_for
+from datacheck.cli.sharing import (
+    Address,
+    ExecutorChoice,
+    ExecutorName,
+    Results,
+    ShardChoice,
+    end_of_shard,
+    executor_for,
+)
 from datacheck.cli.terminal import exit_code_of, flushed_stdout, progress_on_terminal
 from datacheck.errors import SourceError
 
@@ -36,6 +44,8 @@ def scan(
     summary: Summary = False,
     show_rows: ShowRows = 0,
     sample: Sample = None,
+    executor: ExecutorChoice = ExecutorName.threads,
+    address: Address = None,
     shard: ShardChoice = None,
     results: Results = None,
 ) -> int:
@@ -54,10 +64,10 @@ def scan(
 
     from datacheck.gate.checking import check
 
-    executor = executor_for(shard, results)
+    chosen = executor_for(shard, results, executor, address)
     with progress_on_terminal() as progress:
-        report = check(paths, configuration=configuration, executor=executor, progress=progress, sample=sample)
-    end_of_shard(executor)
+        report = check(paths, configuration=configuration, executor=chosen, progress=progress, sample=sample)
+    end_of_shard(chosen)
 
     def distributions() -> list[FieldDistribution]:
         from datacheck.gate.comparing import distributions_configured

@@ -54,7 +54,12 @@ ShardChoice = Annotated[
 ]
 Results = Annotated[
     str | None,
-    option(OUTPUT, "Folder for the results of the shards; all shards must reach it.", "--results", metavar="FOLDER"),
+    option(
+        OUTPUT,
+        "Folder for the results of the shards, or of the nodes of a Ray cluster; all must reach it.",
+        "--results",
+        metavar="FOLDER",
+    ),
 ]
 
 #: The options that a merge, which does no work, lacks.

@@ -171,12 +171,12 @@ def common_parts(first: HashStore, second: HashStore) -> Iterator[tuple[Part, Pa
 
 
 def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield the ordinals in ``second`` of hashes of one word that occur in ``first``, and their first ordinals there.
+    """Yield the ordinals in ``second`` of hashes that occur in ``first``, and their first ordinals there.
 
     They come in parts, each in order, because all of them together may not fit in memory.
     """
     for (left, left_ordinals), (right, right_ordinals) in common_parts(first, second):
-        found, origins = _match(left, right)
+        found, origins = match_hashes(left, right)
         if len(found):
             yield (
                 found if right_ordinals is None else right_ordinals[found],
@@ -184,9 +184,12 @@ def matches(first: HashStore, second: HashStore) -> Iterator[tuple[IntArray, Int
             )
 
 
-def _match(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
+def match_hashes(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
     """The positions in ``right`` of hashes that occur in ``left``, in order, and the first position of each there."""
-    left_places, right_places = _candidates(left, right)
+    left_places, right_places = _candidates(_first_words(left), _first_words(right))
+    if left.ndim == 2 and right.ndim == 2:
+        found_right, found_left = _match_words(left[left_places], right[right_places])
+        return right_places[found_right], left_places[found_left]
     known, firsts = _distinct(left, left_places)
     found: list[tuple[IntArray, IntArray]] = []
     for start in range(0, len(right_places) if len(known) else 0, _SORTED_BLOCK):
@@ -197,6 +200,19 @@ def _match(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
         found.append((places[is_known], firsts[positions[is_known]]))
     nothing = np.empty(0, np.int64)
     return np.concatenate([nothing, *(one for one, _ in found)]), np.concatenate([nothing, *(one for _, one in found)])
+
+
+def _match_words(left: Hashes, right: Hashes) -> tuple[IntArray, IntArray]:
+    """As :func:`match_hashes`, for a few hashes of several words."""
+    keys = np.concatenate([left, right])
+    # A stable sort: of equal hashes the first of the left ones comes first.
+    order = np.lexsort(keys.T)
+    is_first = np.append(np.ones(min(1, len(keys)), np.bool_), ~_equals_previous(keys[order]))
+    firsts = order[np.flatnonzero(is_first)[np.cumsum(is_first) - 1]]
+    is_found = (order >= len(left)) & (firsts < len(left))
+    found, origins = order[is_found] - len(left), firsts[is_found]
+    in_order = np.argsort(found)
+    return found[in_order], origins[in_order]
 
 
 def _distinct(hashes: Hashes, places: IntArray) -> tuple[Hashes, IntArray]:
@@ -233,6 +249,14 @@ def _may_occur(hashes: Hashes, others: Hashes, shift: int) -> IntArray:
         for start in range(0, len(hashes), _BLOCK)
     ]
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def count_in(values: Hashes, counts: IntArray, wanted: Hashes) -> IntArray:
+    """How often each wanted hash occurs, where ``values``, which are sorted, occur ``counts`` times."""
+    if not len(values):
+        return np.zeros(len(wanted), np.int64)
+    found = places_in_sorted(values, wanted)
+    return np.where(values[found] == wanted, counts[found], 0)
 
 
 def places_in_sorted(ordered: Hashes, wanted: Hashes) -> IntArray:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order
+from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order, merge_spans
 from datacheck.jobs.progress import NullProgress, Progress
 from datacheck.jobs.stage import Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,23 @@ class Execution:
                 function, items, workers=self.workers, lost=lost, stage=stage, progress=self.progress
             )
         return map_in_order(function, items, self.workers, self.executor, lost=lost)
+
+    def map_merged(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        spans: Sequence[range],
+        merge: Callable[[range, Iterator[R]], M],
+        lost: Callable[[T], R] | None = None,
+        *,
+        stage: Stage,
+    ) -> Generator[M, None, None]:
+        """As :meth:`map`, of results that are merged: what ``merge``, in this process, makes of those of each span.
+
+        ``spans`` follow each other. Of processes that share a job one merges each, and the others read what it made.
+        """
+        if isinstance(self.executor, UnitExecutor):
+            return self.executor.map_merged(
+                function, items, spans, merge, workers=self.workers, lost=lost, stage=stage, progress=self.progress
+            )
+        return merge_spans(map_in_order(function, items, self.workers, self.executor, lost=lost), spans, merge)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 from datacheck._version import __version__
 from datacheck.batch import Batch
@@ -20,6 +20,7 @@ from datacheck.errors import CleaningError, DatacheckError, SourceError
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.isolated import Isolated
 from datacheck.jobs.inputs import Input, tasks_of
+from datacheck.jobs.progress import Progress
 from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.groups import group_units
 from datacheck.jobs.units.label import label_unit
@@ -35,6 +36,8 @@ from datacheck.storage.base import Fingerprint
 
 #: The groups of units that are learned from together, and the results of all of them: every shard reads those of all.
 _MAX_GROUPS, _MAX_RESULTS = 1024, 8192
+#: Results that are merged into one, if there are more.
+_TOGETHER = 64
 
 Duplicates = Mapping[str, Sequence[tuple[str | None, IntArray]]]
 
@@ -91,6 +94,15 @@ class UnitStatistics:
         parts = () if error or failure else tuple(part for part in (self.partial, other.partial) if part is not None)
         learned = learner.merge(parts) if parts else None
         return UnitStatistics(learned, self.num_rows + other.num_rows, error, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedFiles:
+    """What some files contribute, and how many rows of each. Errors come back as data."""
+
+    partial: PartialStatistics | None = None
+    sources: tuple[LearnedFrom, ...] = ()
+    failure: DatacheckError | None = None
 
 
 def learn(
@@ -150,40 +162,82 @@ def _learn_round(
     """One pass over the inputs: the merged statistics, and which inputs they come from.
 
     A tree whose shape the inputs alone decide, so that the outcome does not depend on who learns what: batches are merged in
-    groups of units, these in files, very many files with their neighbours, and these into one. Of each level one is in memory,
-    and the one that is added to it.
+    groups of units, these in files, files with their neighbours, and these into one. Of each level one is in memory, and the
+    one that is added to it.
     """
     readable = [item for item in inputs if item.info is not None]
     groups = group_units([tasks_of(item, "parquet", duplicates) for item in readable], _MAX_GROUPS)
     num_units = sum(len(group) for of_file in groups for group in of_file)
     execution.progress.start("learn", num_units, sum(item.info.num_bytes for item in readable if item.info))
-    learned: PartialStatistics | None = None
-    sources: list[LearnedFrom] = []
-    learned_groups = execution.map(
+    work = _neighbours(groups)
+    files = iter(zip(readable, groups, strict=True))
+    by_span = {span: list(islice(files, num_files)) for span, num_files in _spans(work, groups)}
+
+    def merge(span: range, lists: Iterator[list[UnitStatistics]]) -> LearnedFiles:
+        results = chain.from_iterable(lists)
+        return _merge_files(by_span[span], results, learner, execution.progress, skip_unreadable=skip_unreadable)
+
+    learned_files = execution.map_merged(
         partial(_learn_groups, plan=plan, learner=learner),
-        _neighbours(groups),
+        work,
+        list(by_span),
+        merge,
         lambda some: [UnitStatistics(error=lost_error(group[0].unit.uri)) for group in some],
         stage=stage,
     )
-    with closing(learned_groups) as lists:
-        results = chain.from_iterable(lists)
-        for item, of_file in zip(readable, groups, strict=True):
-            assert item.info is not None
-            file = UnitStatistics()
-            for group in of_file:
-                file = file.merge(next(results), learner)
-                execution.progress.advance(len(group), 0, 0)
-            execution.progress.advance(0, file.num_rows, item.info.num_bytes)
-            if file.failure is not None:
-                raise file.failure
-            if file.error is not None:
-                if skip_unreadable:
-                    continue
-                raise file.error
+    learned: PartialStatistics | None = None
+    sources: list[LearnedFrom] = []
+    with closing(learned_files) as merged:
+        for some in merged:
+            if some.failure is not None:
+                raise some.failure
+            learned = learner.merge(part for part in (learned, some.partial) if part is not None)
+            sources += some.sources
+    return learned, tuple(sources)
+
+
+def _merge_files(
+    files: Sequence[tuple[Input, Sequence[Sequence[UnitTask]]]],
+    results: Iterator[UnitStatistics],
+    learner: Learner,
+    progress: Progress,
+    *,
+    skip_unreadable: bool,
+) -> LearnedFiles:
+    """What files contribute, from what their groups of units do; up to the first that stops the job."""
+    learned: PartialStatistics | None = None
+    sources: list[LearnedFrom] = []
+    for item, of_file in files:
+        assert item.info is not None
+        file = UnitStatistics()
+        for group in of_file:
+            file = file.merge(next(results), learner)
+            progress.advance(len(group), 0, 0)
+        progress.advance(0, file.num_rows, item.info.num_bytes)
+        failure = file.failure or (None if skip_unreadable else file.error)
+        if failure is not None:
+            return LearnedFiles(failure=failure)
+        if file.error is None:
             learned = learner.merge(part for part in (learned, file.partial) if part is not None)
             state = item.info.units[0].fingerprint
             sources.append(LearnedFrom(item.uri, Fingerprint(state.size, state.mtime_ns), file.num_rows))
-    return learned, tuple(sources)
+    return LearnedFiles(learned, tuple(sources))
+
+
+def _spans(
+    work: Sequence[Sequence[Sequence[UnitTask]]], groups: Iterable[Sequence[Sequence[UnitTask]]]
+) -> Iterator[tuple[range, int]]:
+    """Ranges of the work that are merged together, which are about files as a whole, and how many files each is about."""
+    sizes = iter(map(len, groups))
+    start = num_groups = num_files = 0
+    for position, some in enumerate(work, 1):
+        num_groups += len(some)
+        while num_groups > 0:
+            num_groups -= next(sizes)
+            num_files += 1
+        if position == len(work) or (num_groups == 0 and position - start >= _TOGETHER):
+            yield range(start, position), num_files
+            start, num_files = position, 0
 
 
 def _neighbours(groups: Iterable[Sequence[Sequence[UnitTask]]]) -> list[list[Sequence[UnitTask]]]:

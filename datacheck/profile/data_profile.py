@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from datacheck.checks.structure import FieldFacts
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, merge_findings
 from datacheck.formats import find_format
 from datacheck.hashing.store import HashStore
+from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_verdict import FileVerdict, columns_of, with_count
-from datacheck.profile.coalesce_batches import RowGroupStarts
+from datacheck.profile.exchanged_keys import ExchangedColumn, ExchangedColumns, ExchangedKeys
 from datacheck.profile.leaf import LeafProfile
 from datacheck.profile.new_values import NewValues
 from datacheck.profile.notes.leaf_notes import LeafNotes
 from datacheck.profile.notes.spans import Span
-from datacheck.profile.row_hashes import RowHashes, RowNumbers
+from datacheck.profile.row_keys import LocalKeys
 from datacheck.profile.unit import LeafKey, UnitProfile
 
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """The rows of one unit within the dataset: the ordinal of the first one, and where they are."""
-
-    start: int
-    uri: str
-    rows: RowNumbers
-    groups: RowGroupStarts
+#: The hashes of rows, or of a key, of a dataset: those of all datasets of a comparison are of one kind.
+RowKeys = LocalKeys | ExchangedKeys
 
 
 @dataclass(slots=True)
@@ -69,19 +64,21 @@ class DataProfile:
 
     ``keys_of`` has for each path its keys in ``leaves``, one per dtype.
     ``unique`` holds the hashes of each column whose values may all be different. ``keys`` holds those of each key, with
-    the empty key for whole rows, and ``segments`` says where each of their ordinals is. ``is_quick`` says that the row
-    hashes leave out some values.
+    the empty key for whole rows. ``is_quick`` says that the row hashes leave out some values. With ``execution``, units leave
+    hashes in files.
     """
+
+    execution: Execution | None = None
 
     files: list[FileProfile] = field(default_factory=list)
     leaves: dict[LeafKey, LeafProfile] = field(default_factory=dict)
     keys_of: dict[str | None, list[LeafKey]] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
-    unique: dict[str, HashStore] = field(default_factory=dict)
-    keys: dict[tuple[str, ...], HashStore] = field(default_factory=dict)
-    segments: dict[tuple[str, ...], list[Segment]] = field(default_factory=dict)
+    unique: dict[str, HashStore | ExchangedColumn] = field(default_factory=dict)
+    keys: dict[tuple[str, ...], RowKeys] = field(default_factory=dict)
     is_quick: bool = False
     _not_unique: set[str] = field(default_factory=set, repr=False)
+    _columns: ExchangedColumns | None = field(default=None, repr=False)
 
     def __enter__(self) -> DataProfile:
         return self
@@ -144,10 +141,12 @@ class DataProfile:
         self._add_unique(unit)
         self.is_quick = self.is_quick or unit.is_quick
         if file.aligned:
-            if unit.rows is not None:
-                self._add_rows((), file.uri, unit.rows)
-            for names, hashed in unit.keys.items():
-                self._add_rows(names, file.uri, hashed)
+            for names, some in unit.hashed.items():
+                cast("LocalKeys", self.keys.setdefault(names, LocalKeys())).add(file.uri, some)
+            for one in unit.row_files:
+                assert self.execution is not None
+                keys = self.keys.setdefault(one.key, ExchangedKeys(self.execution))
+                cast("ExchangedKeys", keys).add(file.uri, one)
 
     def _add_unique(self, unit: UnitProfile) -> None:
         for name, parts in unit.unique.items():
@@ -156,11 +155,13 @@ class DataProfile:
                 if name in self.unique:
                     self.unique.pop(name).close()
             elif name not in self._not_unique:
-                store = self.unique.setdefault(name, HashStore())
+                store = cast("HashStore", self.unique.setdefault(name, HashStore()))
                 for part in parts:
                     store.add(part)
-
-    def _add_rows(self, key: tuple[str, ...], uri: str, hashed: RowHashes) -> None:
-        store = self.keys.setdefault(key, HashStore())
-        self.segments.setdefault(key, []).append(Segment(store.num_rows, uri, hashed.rows, hashed.groups))
-        store.add(hashed.hashes)
+        for one in unit.unique_files:
+            (name,) = one.key
+            if name not in self._not_unique:
+                assert self.execution is not None
+                self._columns = self._columns or ExchangedColumns(self.execution)
+                self.unique[name] = self._columns.column(name)
+                self._columns.files[name].append(one)

@@ -18,15 +18,17 @@ from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.sampling import rank_of, unit_bytes
 from datacheck.jobs.scan import file_size, inspect_file
+from datacheck.jobs.sharding.result_store import digest
 from datacheck.jobs.stage import Stage
 from datacheck.jobs.units.scan import lost_error
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.profile.data_profile import DataProfile, FileProfile
+from datacheck.profile.exchanged_keys import folder_of, has_hashes, leave_hashes
 from datacheck.profile.options import ProfileOptions
 from datacheck.profile.unit import UnitProfile, profile_batches, profile_unit
 from datacheck.schema.model import Schema
 from datacheck.sources.annotations import with_labels
-from datacheck.sources.base import InputInfo, ReadOptions
+from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit
 from datacheck.sources.discover import InputFile, Inputs, discover
 from datacheck.sources.indexes import check_folders
 
@@ -95,21 +97,30 @@ class FileSet:
 
 
 def profile_files(
-    sets: Sequence[FileSet], options: ProfileOptions, execution: Execution, *, max_bytes: int | None = None
+    sets: Sequence[FileSet],
+    options: ProfileOptions,
+    execution: Execution,
+    *,
+    max_bytes: int | None = None,
+    in_files: bool = True,
 ) -> list[DataProfile]:
     """Profile several datasets; their files are read in one pass, in order.
 
-    With ``max_bytes``, only some units are read of a file that is larger.
+    With ``max_bytes``, only some units are read of a file that is larger. Where there is a folder for them, hashes are left
+    there ``in_files``.
     """
     tasks = list(itertools.chain.from_iterable(zip(one.files, one.names, strict=True) for one in sets))
     progress = execution.progress
     progress.start("profile", len(tasks), sum(file_size(file.uri) for file, _ in tasks))
     inspected: list[_Inspected] = []
+    profile = _Profile(options)
+    if in_files and (folder := folder_of(execution)) is not None:
+        profile = _Profile(options, f"{folder}/{digest([options])}")
     inspected_files = execution.map(
-        partial(_inspect, options=options, travels=execution.travels),
+        partial(_inspect, profile=profile, travels=execution.travels),
         tasks,
         lambda task: _Inspected(lost_error(task[0].uri)),
-        stage=Stage("profile files"),
+        stage=Stage("profile files", is_valid=_has_hashes),
     )
     for found in inspected_files:
         found = found if max_bytes is None else found.restrict(max_bytes)
@@ -123,24 +134,36 @@ def profile_files(
         for unit in found.info.units
     ]
     unit_profiles = execution.map(
-        partial(profile_unit, options=options),
+        profile,
         units,
         lambda task: UnitProfile(error=lost_error(task[0].uri)),
-        stage=Stage("profile units"),
+        stage=Stage("profile units", is_valid=has_hashes),
     )
     files = iter(inspected)
     profiles: list[DataProfile] = []
     try:
         for one in sets:
-            profiles.append(DataProfile())
+            profiles.append(DataProfile(execution))
             for file in one.files:
                 for unit_profile, num_bytes in _add_file(profiles[-1], file.uri, next(files), unit_profiles):
                     progress.advance(1, unit_profile.num_rows, num_bytes)
     except BaseException:
-        for profile in profiles:
-            profile.close()
+        for made in profiles:
+            made.close()
         raise
     return profiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """Profiles units; hashes are left in a folder, if there is one."""
+
+    options: ProfileOptions
+    folder: str | None = None
+
+    def __call__(self, task: tuple[WorkUnit, str | None]) -> UnitProfile:
+        found = profile_unit(task, self.options)
+        return found if self.folder is None else leave_hashes(found, f"{self.folder}/{digest([task])}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +184,17 @@ class _Inspected:
         return _Inspected(replace(info, units=units, num_bytes=sum(unit_bytes(unit, info) for unit in units)))
 
 
-def _inspect(task: tuple[InputFile, str | None], options: ProfileOptions, *, travels: bool) -> _Inspected:
+def _has_hashes(found: _Inspected) -> bool:
+    return found.profile is None or has_hashes(found.profile)
+
+
+def _inspect(task: tuple[InputFile, str | None], profile: _Profile, *, travels: bool) -> _Inspected:
     """Read the header of a file, and profile it right away if it is one unit, as most files of large datasets are."""
     file, name = task
     info = inspect_file(file, travels=travels)
     if isinstance(info, SourceError) or len(info.units) != 1:
         return _Inspected(info)
-    return _Inspected(info, profile_unit((info.units[0], name), options))
+    return _Inspected(info, profile((info.units[0], name)))
 
 
 def _add_file(

@@ -25,7 +25,7 @@ class ProfileOptions:
         keys: the columns of each key to hash.
         quick_rows: hash long rows by a few of their values. Equal rows still have equal hashes.
         slotwise: see :func:`~datacheck.hashing.rows.add_leaf`.
-        salt: see :func:`~datacheck.hashing.rows.add_leaf`.
+        num_words: words of 64 bits in the hash of a row or key; a second one confirms matches of very many rows.
         known: vocabularies by path; other values are collected as new.
         stored_as: floating-point formats that unsigned integers store, by path.
         casts: dtypes to cast to before hashing, or "exact" to hash equal values alike, by path.
@@ -45,7 +45,7 @@ class ProfileOptions:
     keys: tuple[tuple[str, ...], ...] = ()
     quick_rows: bool = False
     slotwise: bool = False
-    salt: int = 0
+    num_words: int = 1
     known: Mapping[str | None, frozenset[Any]] = field(default_factory=dict)
     stored_as: Mapping[str, str] = field(default_factory=dict)
     casts: Mapping[str | None, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from datacheck.errors import SourceError
 from datacheck.findings import MAX_EXAMPLES, Finding
 from datacheck.hashing.cast import cast
 from datacheck.hashing.exact import exact_slots
+from datacheck.hashing.key_files import KeyFile
 from datacheck.hashing.numbers import Hashes
 from datacheck.hashing.rows import add_leaf, hash_slots
 from datacheck.leaves import FLOAT_FORMATS, Leaf
@@ -53,6 +54,8 @@ class UnitProfile:
 
     ``unique`` holds the hashes of each column that may be a key; None for a column with repeated values. ``is_quick``
     says that the row hashes leave out some values. ``findings`` come from reading, such as words among numbers.
+    Hashes that do not travel with the profile are in files: of rows (with the empty key) and keys in ``row_files``, of columns
+    in ``unique_files``.
     """
 
     num_rows: int = 0
@@ -64,10 +67,17 @@ class UnitProfile:
     rows: RowHashes | None = None
     is_quick: bool = False
     keys: dict[tuple[str, ...], RowHashes] = field(default_factory=dict)
+    row_files: tuple[KeyFile, ...] = ()
+    unique_files: tuple[KeyFile, ...] = ()
     new_values: dict[str | None, NewValues] = field(default_factory=dict)
     notes: dict[LeafKey, LeafNotes] = field(default_factory=dict)
     error: SourceError | None = None
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def hashed(self) -> dict[tuple[str, ...], RowHashes]:
+        """The hashes of rows, with the empty key, and of keys."""
+        return self.keys if self.rows is None else {(): self.rows, **self.keys}
 
 
 def profile_unit(task: tuple[WorkUnit, str | None], options: ProfileOptions) -> UnitProfile:
@@ -128,8 +138,8 @@ class _UnitProfiler:
         self._options = options
         self._num_rows = num_rows
         self._result = UnitProfile()
-        self._rows = RowHashTable(num_rows)
-        self._keys = {key: RowHashTable(num_rows) for key in options.keys}
+        self._rows = RowHashTable(num_rows, options.num_words)
+        self._keys = {key: RowHashTable(num_rows, options.num_words) for key in options.keys}
         self._seed = 0
         self._unique_bytes = 0
 
@@ -142,7 +152,7 @@ class _UnitProfiler:
         result.num_malformed += len(batch.malformed)
         result.findings += reading_findings(batch, self._uri, options.missing_in or _NO_RULES)
         rows = self._rows.rows_of(coalesced) if options.hash_rows else None
-        key_hashes: dict[str | None, list[Hashes]] = {}
+        key_hashes: dict[str | None, list[list[Hashes]]] = {}
         for key, table in self._keys.items():
             hashes = table.rows_of(coalesced)
             for name in dict.fromkeys(key):
@@ -176,7 +186,13 @@ class _UnitProfiler:
             fields[leaf.path] = known.followed_by(facts) if known else facts
 
     def _add_leaf(
-        self, leaf: Leaf, coalesced: CoalescedBatch, rows: Hashes | None, keys: Sequence[Hashes], *, is_column: bool
+        self,
+        leaf: Leaf,
+        coalesced: CoalescedBatch,
+        rows: Sequence[Hashes] | None,
+        keys: Sequence[Sequence[Hashes]],
+        *,
+        is_column: bool,
     ) -> None:
         """Add a leaf to its profile and to the hashes of its rows and keys."""
         stored = self._options.stored_as.get(leaf.path or "")
@@ -236,25 +252,26 @@ class _UnitProfiler:
         self,
         leaf: Leaf,
         encoded: pa.DictionaryArray | None,
-        rows: Hashes | None,
-        keys: Sequence[Hashes],
+        rows: Sequence[Hashes] | None,
+        keys: Sequence[Sequence[Hashes]],
         *,
         has_nan: bool,
     ) -> None:
         """Add the leaf to the hashes of its rows and of keys."""
         options = self._options
-        slots = None if encoded is None else hash_slots(leaf, encoded, options.salt)
         # In floating-point formats stored as integers, equal values may have different bits.
         dtype = options.casts.get(leaf.path) or ("float32" if leaf.dtype in FLOAT_FORMATS else None)
-        if dtype == "exact":
-            leaf, slots = exact_slots(leaf, options.salt)
-        elif dtype is not None:
+        if dtype is not None and dtype != "exact":
             leaf, has_nan = cast(leaf, dtype), True
-        add = partial(add_leaf, leaf, slots=slots, slotwise=options.slotwise, has_nan=has_nan, salt=options.salt)
-        if rows is not None and not add(into=rows, quick=options.quick_rows):
-            self._result.is_quick = True
-        for hashes in keys:
-            add(into=hashes)
+        for salt in range(options.num_words):
+            hashed, slots = leaf, None if encoded is None else hash_slots(leaf, encoded, salt)
+            if dtype == "exact":
+                hashed, slots = exact_slots(leaf, salt)
+            add = partial(add_leaf, hashed, slots=slots, slotwise=options.slotwise, has_nan=has_nan, salt=salt)
+            if rows is not None and not add(into=rows[salt], quick=options.quick_rows):
+                self._result.is_quick = True
+            for key in keys:
+                add(into=key[salt])
 
     def _add_new_values(
         self, leaf: Leaf, coalesced: CoalescedBatch, counts: Mapping[Any, int], before: Mapping[Any, int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -35,8 +34,8 @@ TARGET_BATCH_BYTES = 16 << 20
 
 #: What the rows of an array file are: the file itself, which is one sample, or the entries along each array's first axis.
 RowsAre = Literal["file", "first-axis"]
-#: A sample of a file's content: so many parts of so many bytes. A smaller file is its own sample.
-_SAMPLED_PARTS, _SAMPLED_BYTES = 64, 64 << 10
+#: Files up to this size are known by their content where several machines read them.
+_SMALL_BYTES = 4 << 20
 #: The default limits of ``ReadOptions.max_expanded_bytes``.
 MAX_BYTES_AT_ONCE, MAX_BYTES_IN_STEPS = 1 << 30, 64 << 30
 
@@ -192,13 +191,13 @@ class InputInfo:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def for_other_machines(self) -> InputInfo:
-        """With samples of the content, by which machines know files whose inodes they see otherwise."""
-        return self._with_states(_sampled)
+        """For machines that may see the files with other inodes; they know small ones by their content."""
+        return self._with_states(_for_others)
 
     def with_contents(self, contents: Mapping[str, str]) -> InputInfo:
-        """With hashes of all of the content, by URI, in place of samples."""
+        """With hashes of the content, by URI."""
         return self._with_states(
-            lambda uri, state: replace(state, sample=contents[uri]) if state.sample and uri in contents else state
+            lambda uri, state: replace(state, content=contents[uri]) if state.travels and uri in contents else state
         )
 
     def _with_states(self, change: Callable[[str, Fingerprint], Fingerprint]) -> InputInfo:
@@ -243,7 +242,13 @@ def check_unchanged(uri: str, fingerprint: Fingerprint) -> None:
         raise SourceError("DC908", uri, f"it disappeared while it was read ({error.problem})", "run again") from None
     if now != fingerprint and not _is_seen_elsewhere(uri, now, fingerprint):
         problem = f"{fingerprint.size:,} bytes at the start, {now.size:,} bytes now, or a newer modification time"
-        raise SourceError("DC908", uri, problem, "run again when no other process writes to it")
+        remedy = "run again when no other process writes to it"
+        if fingerprint.travels and _differ_in_inode(now, fingerprint):
+            problem = "this file of the same name, size and modification time is not the one that was inspected"
+            if not fingerprint.content:
+                problem += ": a copy, or what has replaced it, whose content was not compared"
+            remedy = "let all machines read one copy, on a file system that they share or in an object store"
+        raise SourceError("DC908", uri, problem, remedy)
 
 
 def plan_in_order(unit: WorkUnit, parts: Iterable[tuple[int, Mapping[str, Any]]]) -> InputInfo:
@@ -261,16 +266,25 @@ def plan_in_order(unit: WorkUnit, parts: Iterable[tuple[int, Mapping[str, Any]]]
 
 def _is_seen_elsewhere(uri: str, now: Fingerprint, before: Fingerprint) -> bool:
     """Whether a file was inspected through another mount, where it has another inode, or is a copy of that file."""
-    if not before.sample or replace(now, inode=before.inode) != before:
+    if not before.travels or not _differ_in_inode(now, before):
         return False
     if KEEPS_CHANGE_TIME and now.ctime_ns == before.ctime_ns:
         # One file of a server: no program can set back the time of its last change.
         return True
-    return before.sample == (_content_of(uri, now) if ":" in before.sample else _sample_of(uri, now))
+    # Nothing less than all of the content proves that a copy has the same values.
+    return bool(before.content) and before.content == _content_of(uri, now)
 
 
-def _sampled(uri: str, fingerprint: Fingerprint) -> Fingerprint:
-    return fingerprint if fingerprint.version else replace(fingerprint, sample=_sample_of(uri, fingerprint))
+def _differ_in_inode(now: Fingerprint, before: Fingerprint) -> bool:
+    """Whether fingerprints differ in the inode and nothing else."""
+    return replace(now, inode=before.inode) == before
+
+
+def _for_others(uri: str, fingerprint: Fingerprint) -> Fingerprint:
+    if fingerprint.version:
+        return fingerprint
+    is_small = fingerprint.size <= _SMALL_BYTES
+    return replace(fingerprint, travels=True, content=_content_of(uri, fingerprint) if is_small else "")
 
 
 @lru_cache(maxsize=4096)
@@ -280,20 +294,6 @@ def _content_of(uri: str, fingerprint: Fingerprint) -> str:  # noqa: ARG001 - it
         return storage_of(uri).content_hash(uri)
     except OSError:
         return ""
-
-
-@lru_cache(maxsize=4096)
-def _sample_of(uri: str, fingerprint: Fingerprint) -> str:
-    """A hash of parts of a file that are spread evenly, its beginning and end among them; empty if it cannot be read."""
-    size, count = fingerprint.size, min(_SAMPLED_PARTS, -(-fingerprint.size // _SAMPLED_BYTES))
-    last, digest = max(0, size - _SAMPLED_BYTES), hashlib.sha256()
-    try:
-        with storage_of(uri).open(uri, recent=True) as file:
-            for part in range(count):
-                digest.update(file.read_at(last * part // max(1, count - 1), _SAMPLED_BYTES))
-    except OSError:
-        return ""
-    return digest.hexdigest()
 
 
 def split_rows(

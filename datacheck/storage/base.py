@@ -32,7 +32,7 @@ class Fingerprint:
 
     Equal fingerprints mean that the file has not changed since it was opened. ``proof`` also compares what no program can
     set back, so that it holds from one run to the next. Where fingerprints differ, ``Storage.content_hash`` decides; where
-    only inodes do, as between two mounts of a file system, ``ctime_ns`` does, and for copies ``sample``.
+    only inodes do, as between two mounts of a file system, ``ctime_ns`` does, and for copies ``content``.
 
     Attributes:
         size: in bytes.
@@ -41,8 +41,8 @@ class Fingerprint:
         version: the storage's own name of this version of the content: the etag of an object.
         ctime_ns: last change of content or metadata, on a local file system.
         device: of the local file system.
-        sample: the hash of the content (``sha256:...``), of parts of it, or of all of a small file; known where other
-            machines read the file, too.
+        content: ``Storage.content_hash``, where it is known.
+        travels: whether other machines read the file, too, and may see it with another inode.
     """
 
     size: int
@@ -51,7 +51,8 @@ class Fingerprint:
     version: str = ""
     ctime_ns: int = field(default=0, compare=False)
     device: int = field(default=0, compare=False)
-    sample: str = field(default="", compare=False)
+    content: str = field(default="", compare=False)
+    travels: bool = field(default=False, compare=False)
 
     @property
     def proof(self) -> tuple[int | str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,31 @@ def test_the_command_runs_on_a_cluster(cluster: Cluster, pipeline: Path, capfd: 
     assert "published to out" in capfd.readouterr().out
     assert main(["run", str(pipeline), "--address", "auto"]) == 2
     assert main(["run", str(pipeline), "--executor", "ray", "--shard", "1/2"]) == 2
+
+
+def test_commands_that_publish_nothing_run_on_a_cluster(
+    cluster: Cluster, pipeline: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where hashes go to a folder, in which nothing is left."""
+
+    def printed(command: list[str], *options: str) -> Any:
+        code = main([*command, *options])
+        return code, re.sub(r"[\d.]+ m?s\b|\(.*/s\)", "", capfd.readouterr().out)
+
+    Path("data/broken.parquet").unlink()
+    Path("other").mkdir()
+    Path("data/5.parquet").rename("other/5.parquet")
+    on_ray = ["--executor", "ray", "--address", cluster.address]
+    for command in (
+        ["scan", "data", "--no-cache", "--schema", "own.yaml"],
+        ["schema", "infer", "data"],
+        ["compare", "data", "other", "--key", "id", "--no-drift"],
+    ):
+        Path("own.yaml").write_text("fields: {}\nunique: [[id]]\n")
+        expected = printed(command)
+        assert printed(command, *on_ray) == expected
+        assert printed(command, *on_ray, "--results", "exchange") == expected
+        assert [path for path in Path("exchange").rglob("*") if path.is_file()] == []
 
 
 def run(function: Any, items: Any, executor: RayExecutor | None = None, **options: Any) -> list[Any]:

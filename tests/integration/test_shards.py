@@ -147,12 +147,19 @@ def timeless(report: Any) -> Any:
     return replace(report, seconds=0)
 
 
-@pytest.mark.parametrize(("count", "at_once"), [(3, True), (8, False)])
-def test_shards_publish_the_bytes_of_one_process(pipeline: Path, example: Example, count: int, at_once: bool) -> None:
+@pytest.mark.parametrize(("count", "at_once", "many"), [(3, True, 32), (8, False, 32), (3, True, 1)])
+def test_shards_publish_the_bytes_of_one_process(
+    pipeline: Path, example: Example, count: int, at_once: bool, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = example.report
+    if many == 1:
+        # Results are put together by one shard for all.
+        monkeypatch.setattr("datacheck.jobs.sharding.shards._MANY_SHARDS", 1)
+        monkeypatch.setattr("datacheck.jobs.sharding.shards._TOGETHER", 2)
     call = partial(datacheck.run, pipeline)
     run_shards(call, count, at_once=at_once)
     assert not (pipeline.parent / "out" / "manifest.json").exists()
+    assert any((pipeline.parent / "out/.datacheck/results").glob("run-*/merge-inspect-*")) is (many == 1)
     assert timeless(merged(call)) == timeless(whole)
     assert published(pipeline.parent / "out") == example.published
     assert {one.code for one in whole.findings} >= {"DC101", "DC104", "DC301", "DC327", "DC901"}
@@ -322,8 +329,38 @@ def test_other_content_behind_another_mount_is_a_finding(pipeline: Path) -> None
     assert {one.code for one in merged(call, "shared").findings} == {"DC908"}
 
 
+@pytest.mark.parametrize("small_bytes", [0, 4 << 20])
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_scan_takes_a_copy_for_the_same_file_only_if_all_of_its_content_is(
+    small_bytes: int, is_changed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datacheck.sources.base._SMALL_BYTES", small_bytes)
+    monkeypatch.setattr("datacheck.sources.parquet.TARGET_UNIT_BYTES", 1)
+    values = np.arange(400_000.0)
+    path = Path("a.parquet")
+    write = partial(pq.write_table, where=path, row_group_size=100_000, use_dictionary=False, compression="none")
+    write(pa.table({"x": values}))
+    status = path.stat()
+    call = partial(datacheck.scan, str(path))
+    finish(call, executor=Shard(1, 2, "shared"))
+    path.rename("moved")
+    values[212_484] = -1 if is_changed else values[212_484]
+    write(pa.table({"x": values}))
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for scanned in Path("shared").glob("*/scan-*/*"):
+        scanned.unlink()
+    run_shards(call, 2, "shared")
+    found = merged(call, "shared").findings
+    assert [one.code for one in found] == ([] if small_bytes and not is_changed else ["DC908"])
+    if not small_bytes:
+        assert "a copy, or what has replaced it, whose content was not compared" in found[0].message
+        assert "let all machines read one copy" in found[0].message
+
+
 def test_a_run_notices_one_changed_value_in_the_middle_of_a_large_copy(tmp_path: Path) -> None:
-    """Of a file that is larger than its samples."""
+    """Of a file that no other command would compare."""
     path, values = tmp_path / "in/a.npy", np.arange(1e6)
     path.parent.mkdir()
     np.save(path, values)
@@ -376,6 +413,12 @@ def test_sketches_are_the_same_whoever_learns_them(pipeline: Path, most: int, mo
     assert any(not one.exact for one in sketched.learned)
     run_shards(partial(datacheck.fit, pipeline), 3, "shared")
     assert merged(partial(datacheck.fit, pipeline), "shared").to_json() == sketched.to_json()
+    with monkeypatch.context() as patch:
+        # What is merged in two levels, or by a shard for all, is the same.
+        patch.setattr("datacheck.jobs.sharding.shards._TOGETHER", 1)
+        run_shards(partial(datacheck.fit, pipeline), 3, "others")
+        assert merged(partial(datacheck.fit, pipeline), "others").to_json() == sketched.to_json()
+        assert len(list(Path("others").glob("fit-*/merge-learn-*"))) == 2
     assert datacheck.fit(pipeline, workers=3).to_json() == sketched.to_json()
     (learned, *_) = Path("shared").glob("fit-*/learn-1-*")
     # With one group a file, two of the three files have one result.
@@ -389,7 +432,7 @@ def test_keys_are_compared_in_parts(pipeline: Path, rows_at_once: int, monkeypat
     loaded = load_pipeline(pipeline)
     expected = find_duplicates(find_inputs(loaded, Execution()), loaded.schema, Execution())
     assert sum(len(rows) for of_file in expected.values() for _, rows in of_file) > 2
-    monkeypatch.setattr("datacheck.jobs.key_exchange._ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("datacheck.hashing.key_files._ROWS_AT_ONCE", rows_at_once)
     execution = Execution(executor=Shard(1, 1, "shared"))
     with execution.job("run", None):
         inputs = find_inputs(loaded, execution)

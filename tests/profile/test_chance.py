@@ -13,10 +13,10 @@ from job_files import run_command, write_table
 import datacheck
 from datacheck.findings import Finding, Severity
 from datacheck.hashing.store import HashStore
-from datacheck.profile.compare.chance import ChanceMatches
+from datacheck.profile.compare.chance import LocalChance
 from datacheck.profile.compare.thresholds import Thresholds
-from datacheck.profile.data_profile import Segment
 from datacheck.profile.row_hashes import RowNumbers
+from datacheck.profile.row_keys import LocalKeys, LocalMatches, Segment
 
 
 def few_values(seed: int, num_rows: int, **columns: Any) -> dict[str, Any]:
@@ -151,14 +151,16 @@ def test_hashes_on_disk_tell_the_same_of_chance_as_in_memory(spilled: tuple[bool
     short = [*segments[:2], segment(450, "c", 49)]
     expected = []
     for is_spilled in ((False, False), spilled):
-        chance = ChanceMatches(np.arange(0, 500, 7), segments)
+        with HashStore() as rows:
+            rows.num_rows = 500
+            chance = LocalChance(LocalMatches([], [np.arange(0, 500, 7)], LocalKeys(rows, segments)))
         for column, some in zip(columns, (segments, segments, short), strict=True):
             with HashStore() as train, HashStore() as other:
                 for store, hashes, on_disk in zip((train, other), column, is_spilled, strict=True):
                     store.add(hashes)
                     if on_disk:
                         store.spill()
-                chance.add(train, other, some)
+                chance.add([(LocalKeys(train), LocalKeys(other, some))])
         expected.append(chance.expected)
     assert expected[0] == pytest.approx(expected[1], rel=1e-12)
     assert expected[0] > 0

@@ -10,9 +10,10 @@ import os
 import pickle
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
+from itertools import islice
 from typing import Any, TypeVar
 
 from datacheck.errors import UsageError, WorkerLostError
@@ -21,6 +22,7 @@ from datacheck.jobs.stage import Stage
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M")
 
 
 #: How many units an executor that does not say how many workers it has is given at once.
@@ -54,6 +56,31 @@ class UnitExecutor(ABC):
         progress: Progress,
     ) -> Generator[R, None, None]:
         """As :func:`map_in_order`, for one pass of a job."""
+
+    def map_merged(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        spans: Sequence[range],
+        merge: Callable[[range, Iterator[R]], M],
+        *,
+        workers: int | None,
+        lost: Callable[[T], R] | None,
+        stage: Stage,
+        progress: Progress,
+    ) -> Generator[M, None, None]:
+        """As :meth:`map`, of results that are merged: what ``merge`` makes of each of ``spans``, which follow each other."""
+        results = self.map(function, items, workers=workers, lost=lost, stage=stage, progress=progress)
+        return merge_spans(results, spans, merge)
+
+
+def merge_spans(
+    results: Generator[R, None, None], spans: Sequence[range], merge: Callable[[range, Iterator[R]], M]
+) -> Generator[M, None, None]:
+    """What ``merge`` makes of the results of each span, in order; only those of one are taken at a time."""
+    with closing(results):
+        for span in spans:
+            yield merge(span, islice(results, len(span)))
 
 
 #: ``"threads"``, ``"processes"``, a ``concurrent.futures.Executor`` (Dask and MPI offer one), or one of ours.

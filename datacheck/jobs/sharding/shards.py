@@ -14,13 +14,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, NoReturn, TypeVar
 
 from datacheck._version import __version__
 from datacheck.errors import DatacheckError, OutputError, ShardFinished, UsageError
-from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order
+from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order, merge_spans
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.sharding.result_codec import References
 from datacheck.jobs.sharding.result_store import ResultStore, ShardState, chunks_of, digest
@@ -31,6 +32,7 @@ from datacheck.text import plain, quantity
 
 T = TypeVar("T")
 R = TypeVar("R")
+M = TypeVar("M")
 
 #: Seconds without a new result after which a shard does what others should have done.
 PATIENCE = 120.0
@@ -39,6 +41,8 @@ _LONGEST_PAUSE = 5.0
 _NUM_READERS = 16
 #: Claims to look into at once.
 _MAX_BEGUN = 32
+#: Chunks whose results are merged into one where there are more, for so many shards also those that are only put together.
+_TOGETHER, _MANY_SHARDS = 64, 32
 _MAX_SHOWN, _MAX_SHARDS_SHOWN = 5, 50
 
 
@@ -91,14 +95,21 @@ class SharedWork(UnitExecutor):
         return results if is_whole and (stage.is_valid is None or all(map(stage.is_valid, results))) else None
 
     def _read_ahead(
-        self, read: Callable[[int], list[Any] | None], num_chunks: int
+        self, read: Callable[[int], list[Any] | None], chunks: range
     ) -> Generator[list[Any] | None, None, None]:
         """The results of each chunk, several of which are read at once where each is a request."""
         is_local = storage_of(self.store.folder).local_path(self.store.folder) is not None
-        return map_in_order(read, range(num_chunks), 1 if is_local else _NUM_READERS)
+        return map_in_order(read, chunks, 1 if is_local else _NUM_READERS)
 
 
 Run = Callable[[Iterable[Any]], Iterator[Any]]
+
+
+def merged_stage(stage: Stage) -> Stage:
+    """The pass that merges what was found in another one."""
+    is_valid = stage.is_valid
+    are_valid = None if is_valid is None else lambda found: not isinstance(found, list) or all(map(is_valid, found))
+    return replace(stage, name=f"merge {stage.name}", is_valid=are_valid)
 
 
 @dataclass(slots=True)
@@ -111,6 +122,8 @@ class _Pass:
     chunks: Sequence[range]
     found: set[int] = field(default_factory=set)
     quiet_since: float = field(default_factory=time.monotonic)
+    #: Whether its items are units, and not what was found in some.
+    of_units: bool = True
 
     @classmethod
     def of(cls, name: str, stage: Stage, items: Sequence[Any]) -> _Pass:
@@ -185,27 +198,109 @@ class Shard(SharedWork):
         stage: Stage,
         progress: Progress,
     ) -> Generator[R, None, None]:
-        own_pass = _Pass.of(self._begin_pass(stage, every := list(items)), stage, every)
+        own_pass = self._begin(stage, list(items))
+        run = self._runner(function, workers, lost)
+        self._share(own_pass, progress, run)
+        if stage.is_last:
+            self._finish(own_pass, progress, run)
+        if self.count >= _MANY_SHARDS and len(own_pass.chunks) > _TOGETHER:
+            # Each of very many shards would ask for each of very many results.
+            chunks = own_pass.chunks[::_TOGETHER]
+            stops = [chunk.start for chunk in chunks[1:]] + [len(own_pass.items)]
+            spans = [range(chunk.start, stop) for chunk, stop in zip(chunks, stops, strict=True)]
+            for some in self._merged(own_pass, spans, lambda _, results: list(results), progress, run):
+                yield from some
+            return
+        yield from self._results(own_pass, range(len(own_pass.chunks)), progress, run)
 
+    def map_merged(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        spans: Sequence[range],
+        merge: Callable[[range, Iterator[R]], M],
+        *,
+        workers: int | None,
+        lost: Callable[[T], R] | None,
+        stage: Stage,
+        progress: Progress,
+    ) -> Generator[M, None, None]:
+        if len(chunks_of(len(items))) <= _TOGETHER:
+            results = self.map(function, items, workers=workers, lost=lost, stage=stage, progress=progress)
+            yield from merge_spans(results, spans, merge)
+            return
+        own_pass = self._begin(stage, items)
+        run = self._runner(function, workers, lost)
+        self._share(own_pass, progress, run)
+        yield from self._merged(own_pass, spans, merge, progress, run)
+
+    def _begin(self, stage: Stage, items: Sequence[Any]) -> _Pass:
+        return _Pass.of(self._begin_pass(stage, items), stage, items)
+
+    def _runner(self, function: Callable[[T], R], workers: int | None, lost: Callable[[T], R] | None) -> Run:
         def run(todo: Iterable[T]) -> Iterator[R]:
             return map_in_order(function, todo, workers, self._executor, lost=lost)
 
-        own = range(self.index - 1, len(own_pass.chunks), self.count)
+        return run
+
+    def _own(self, own_pass: _Pass) -> range:
+        return range(self.index - 1, len(own_pass.chunks), self.count)
+
+    def _share(self, own_pass: _Pass, progress: Progress, run: Run) -> None:
+        """Do the share of this shard in a pass, but for what it had done before."""
+        own = self._own(own_pass)
         found = self.store.finished(own_pass.name)
         done = {chunk for chunk in own if chunk in found and self._holds(own_pass, chunk)}
-        self.num_known += sum(len(own_pass.chunks[chunk]) for chunk in done)
+        if own_pass.of_units:
+            self.num_known += sum(len(own_pass.chunks[chunk]) for chunk in done)
         for chunk in own:
             if chunk in found and chunk not in done:
                 self.store.forget(own_pass.name, chunk)
         self._work(own_pass, [chunk for chunk in own if chunk not in done], progress, run)
         own_pass.found = self.store.finished(own_pass.name)
+
+    def _finish(self, own_pass: _Pass, progress: Progress, run: Run) -> NoReturn:
+        """Help the others until there is nothing left to begin, and end the job of this shard."""
+        self._do_until(own_pass, self._own(own_pass), progress, run)
+        while todo := self._help(own_pass):
+            self._work(own_pass, todo, progress, run)
+        raise ShardFinished(str(self))
+
+    def _merged(
+        self,
+        own_pass: _Pass,
+        spans: Sequence[range],
+        merge: Callable[[range, Iterator[Any]], M],
+        progress: Progress,
+        run: Run,
+    ) -> Generator[M, None, None]:
+        """A pass over what another one has found: each span is merged by one shard, and the others read what that made."""
+        # A shard that has begun to merge does not wait: others would think that it is lost.
+        self._do_until(own_pass, range(len(own_pass.chunks)), progress, run)
+
+        def run_merge(todo: Iterable[tuple[str, range]]) -> Iterator[M]:
+            for _, span in todo:
+                yield merge(span, self._results_of(own_pass, span, progress, run))
+
+        stage = merged_stage(own_pass.stage)
+        merged_pass = self._begin(stage, [(own_pass.name, span) for span in spans])
+        merged_pass.of_units = False
+        self._share(merged_pass, progress, run_merge)
         if stage.is_last:
-            self._do_until(own_pass, own, progress, run)
-            while todo := self._help(own_pass):
-                self._work(own_pass, todo, progress, run)
-            raise ShardFinished(str(self))
-        with closing(self._read_ahead(partial(self._read_chunk, own_pass), len(own_pass.chunks))) as read:
-            for chunk, results in enumerate(read):
+            self._finish(merged_pass, progress, run_merge)
+        yield from self._results(merged_pass, range(len(merged_pass.chunks)), progress, run_merge)
+
+    def _results_of(self, own_pass: _Pass, span: range, progress: Progress, run: Run) -> Iterator[Any]:
+        """The results of some items."""
+        size = len(own_pass.chunks[0])
+        chunks = range(span.start // size, -(-span.stop // size))
+        results = self._results(own_pass, chunks, progress, run)
+        return islice(results, span.start - chunks.start * size, span.stop - chunks.start * size)
+
+    def _results(self, own_pass: _Pass, chunks: range, progress: Progress, run: Run) -> Generator[Any, None, None]:
+        """The results of some chunks, in order; what is not there yet is waited for, and in the end done here."""
+        with closing(self._read_ahead(partial(self._read_chunk, own_pass), chunks)) as read:
+            for chunk, results in zip(chunks, read, strict=True):
                 while results is None:
                     self._do_until(own_pass, [chunk], progress, run)
                     results = self._read_chunk(own_pass, chunk)
@@ -256,7 +351,7 @@ class Shard(SharedWork):
             failure = failure or _first(result, "failure")
             if len(found) == len(own_pass.chunks[begun[0]]):
                 self.store.write(own_pass.name, begun.popleft(), found, References.of(stage))
-                self.num_done += len(found)
+                self.num_done += len(found) if own_pass.of_units else 0
                 found = []
         if failure is not None:
             raise failure
@@ -329,6 +424,29 @@ class Merge(SharedWork):
     def __init__(self, results: str | None = None) -> None:
         super().__init__(results)
 
+    def map_merged(
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        spans: Sequence[range],
+        merge: Callable[[range, Iterator[R]], M],
+        *,
+        workers: int | None,
+        lost: Callable[[T], R] | None,
+        stage: Stage,
+        progress: Progress,
+    ) -> Generator[M, None, None]:
+        passes = self._passes.copy()
+        name, merged = self._begin_pass(stage, items), merged_stage(stage)
+        pairs = [(name, span) for span in spans]
+        merged_name = self._begin_pass(merged, pairs)
+        if len(self.store.finished(merged_name)) == len(chunks_of(len(pairs))):
+            return self._read_all(merged_name, merged, pairs)
+        self._passes = passes
+        return super().map_merged(
+            function, items, spans, merge, workers=workers, lost=lost, stage=stage, progress=progress
+        )
+
     def map(
         self,
         function: Callable[[T], R],  # noqa: ARG002 - every result is there
@@ -346,14 +464,20 @@ class Merge(SharedWork):
         if missing := [chunk for chunk in range(len(chunks)) if chunk not in found]:
             raise self._incomplete(stage, missing, every, "without a result")
 
-        def read(chunk: int) -> list[R] | None:
-            return self._read(name, chunk, [every[index] for index in chunks[chunk]], stage)
+        yield from self._read_all(name, stage, every)
 
-        with closing(self._read_ahead(read, len(chunks))) as ahead:
+    def _read_all(self, name: str, stage: Stage, items: Sequence[Any]) -> Generator[Any, None, None]:
+        """The results of all items of a pass."""
+        chunks = chunks_of(len(items))
+
+        def read(chunk: int) -> list[Any] | None:
+            return self._read(name, chunk, [items[index] for index in chunks[chunk]], stage)
+
+        with closing(self._read_ahead(read, range(len(chunks)))) as ahead:
             for chunk, results in enumerate(ahead):
                 if results is None:
                     self.store.forget(name, chunk)
-                    raise self._incomplete(stage, [chunk], every, "with a damaged result")
+                    raise self._incomplete(stage, [chunk], items, "with a damaged result")
                 yield from results
 
     def _incomplete(self, stage: Stage, missing: Sequence[int], items: Sequence[Any], problem: str) -> OutputError:

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from datacheck.batch import Batch
 from datacheck.checks.base import Outcome
 from datacheck.checks.checker import Checker, RuleSet, whole_file_of
@@ -21,10 +18,10 @@ from datacheck.dataset_rules.base import Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules
 from datacheck.errors import SourceError
 from datacheck.findings import Finding, merge_findings
+from datacheck.hashing.key_files import KeyFile
 from datacheck.hashing.keys import KeyHashes, hash_unique_keys
 from datacheck.jobs.split_names import split_of
 from datacheck.jobs.units.proofs import Proofs, can_prove
-from datacheck.leaves import IntArray
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
 from datacheck.sources import get_source
@@ -33,27 +30,6 @@ from datacheck.sources.error_translation import translate_bugs, with_bounded_row
 
 if TYPE_CHECKING:
     from datacheck.checks.whole_file import WholeFile
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFile:
-    """A file with the hashes of one key in a part of a file, by partition: where each begins, in rows, and its checksum.
-
-    ``num_unknown`` further rows have no hash. ``first_rows`` are the first rows of runs of rows, which are in ``row_groups``;
-    -1 for none.
-    """
-
-    key: tuple[str, ...]
-    uri: str
-    starts: npt.NDArray[np.uint32]
-    checksums: npt.NDArray[np.uint32]
-    num_unknown: int
-    first_rows: IntArray
-    row_groups: npt.NDArray[np.int32]
-
-    @property
-    def num_rows(self) -> int:
-        return int(self.starts[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
-from datacheck.hashing.store import HashStore, common_parts, places_in_sorted
+from datacheck.hashing.store import common_parts, count_in
 from datacheck.leaves import BoolArray, IntArray
-from datacheck.profile.data_profile import Segment
+from datacheck.profile.row_keys import LocalKeys, LocalMatches
+
+FloatArray = npt.NDArray[np.float64]
 
 #: Fewer expected matches for each one found leave no doubt, whatever further columns say.
 _NEGLIGIBLE = 1e-4
@@ -18,72 +22,88 @@ _NEGLIGIBLE = 1e-4
 _BLOCK = 1 << 18
 
 
-class ChanceMatches:
-    """Adds up, column by column, how probably each row of a dataset would also occur in the training data.
+class Chance(ABC):
+    """How many rows are expected to match by chance, of which ``num_found`` do match.
 
     The probability of a value is its frequency in the training data. For a row that was found there, the found row is left
     out: values that occur nowhere else say that the match is no chance. A column that only some files have says nothing of
     the rows of the others.
-
-    Args:
-        found: the ordinals of the rows that were found in the training data.
-        segments: where the rows of the dataset are, in order.
     """
 
-    def __init__(self, found: IntArray, segments: Sequence[Segment]) -> None:
-        self._spans = _spans_by_file(segments)
-        num_rows = sum(count for _, count in self._spans.values())
-        self._num_found = len(found)
-        self._is_found = np.zeros(num_rows, np.bool_)
-        self._is_found[found] = True
-        self._log_chances = np.zeros(num_rows)
-        #: For each file, how many rows of the training data have its columns, at most.
-        self._num_train = dict.fromkeys(self._spans, math.inf)
-
-    def add(self, train: HashStore, other: HashStore, segments: Sequence[Segment]) -> None:
-        """Add the hashes of a column in both datasets; ``segments`` says where the other one's are."""
-        places = _Places(self._spans, _spans_by_file(segments))
-        for (left, _), (right, ordinals) in common_parts(train, other):
-            values, counts = np.unique(left, return_counts=True)
-            for start in range(0, len(right), _BLOCK):
-                wanted = right[start : start + _BLOCK]
-                numbers = (
-                    np.arange(start, start + len(wanted)) if ordinals is None else ordinals[start : start + _BLOCK]
-                )
-                rows, is_compared = places.rows(numbers)
-                wanted = wanted[is_compared]
-                occurrences = np.zeros(len(wanted), np.int64)
-                if len(values):
-                    found = places_in_sorted(values, wanted)
-                    occurrences = np.where(values[found] == wanted, counts[found], 0)
-                with np.errstate(divide="ignore"):
-                    logs = np.log(np.maximum(occurrences - self._is_found[rows], 0) / max(1, train.num_rows))
-                self._log_chances[rows] += logs
-        for uri in places.uris:
-            self._num_train[uri] = min(self._num_train.get(uri, 0), train.num_rows)
+    def __init__(self, num_found: int) -> None:
+        self.num_found = num_found
 
     @property
+    @abstractmethod
     def expected(self) -> float:
         """The expected number of matches."""
-        total = 0.0
-        for uri, (first, count) in self._spans.items():
-            for start in range(first, first + count, _BLOCK):
-                logs = self._log_chances[start : min(start + _BLOCK, first + count)]
-                # log1p(-1) is -inf for a row whose every value is the only one of its column, or that no column is known of.
-                with np.errstate(divide="ignore"):
-                    missing = self._num_train[uri] * np.log1p(-np.exp(logs))
-                total -= float(np.expm1(missing).sum())
-        return total
 
     @property
     def is_decided(self) -> bool:
         """Whether too few matches are expected for further columns to change the verdict."""
-        return self.expected < _NEGLIGIBLE * self._num_found
+        return self.expected < _NEGLIGIBLE * self.num_found
 
     def explains(self, significance: float) -> bool:
         """Whether chance alone gives as many matches with a probability of at least ``significance``."""
         expected = self.expected
-        return self._num_found <= expected + NormalDist().inv_cdf(1 - significance) * math.sqrt(expected)
+        return self.num_found <= expected + NormalDist().inv_cdf(1 - significance) * math.sqrt(expected)
+
+
+def log_chances(occurrences: IntArray, num_train: int) -> FloatArray:
+    """The logarithms of the frequencies of values that occur so often among ``num_train`` rows."""
+    with np.errstate(divide="ignore"):
+        logs: FloatArray = np.log(np.maximum(occurrences, 0) / max(1, num_train))
+    return logs
+
+
+def expected_matches(logs: FloatArray, num_train: float) -> float:
+    """How many rows are expected to be among ``num_train``, each of which is equal to one with a chance of that logarithm."""
+    total = 0.0
+    for start in range(0, len(logs), _BLOCK):
+        # log1p(-1) is -inf for a row whose every value is the only one of its column, or that no column is known of.
+        with np.errstate(divide="ignore"):
+            missing = num_train * np.log1p(-np.exp(logs[start : start + _BLOCK]))
+        total -= float(np.expm1(missing).sum())
+    return total
+
+
+class LocalChance(Chance):
+    """Adds up, column by column, how probably each row of a dataset would also occur in the training data."""
+
+    def __init__(self, found: LocalMatches) -> None:
+        self._spans = _spans_of(found.of)
+        ordinals = np.concatenate([np.empty(0, np.int64), *found.ordinals])
+        super().__init__(len(ordinals))
+        num_rows = found.of.num_rows
+        self._is_found = np.zeros(num_rows, np.bool_)
+        self._is_found[ordinals] = True
+        self._log_chances = np.zeros(num_rows)
+        #: For each file, how many rows of the training data have its columns, at most.
+        self._num_train = dict.fromkeys(self._spans, math.inf)
+
+    def add(self, columns: Sequence[tuple[LocalKeys, LocalKeys]]) -> None:
+        """Add columns: the hashes of each in the training data and in the other dataset."""
+        for train, other in columns:
+            places = _Places(self._spans, _spans_of(other))
+            for (left, _), (right, ordinals) in common_parts(train.store, other.store):
+                values, counts = np.unique(left, return_counts=True)
+                for start in range(0, len(right), _BLOCK):
+                    wanted = right[start : start + _BLOCK]
+                    numbers = (
+                        np.arange(start, start + len(wanted)) if ordinals is None else ordinals[start : start + _BLOCK]
+                    )
+                    rows, is_compared = places.rows(numbers)
+                    occurrences = count_in(values, counts, wanted[is_compared])
+                    self._log_chances[rows] += log_chances(occurrences - self._is_found[rows], train.num_rows)
+            for uri in places.uris:
+                self._num_train[uri] = min(self._num_train.get(uri, 0), train.num_rows)
+
+    @property
+    def expected(self) -> float:
+        return sum(
+            expected_matches(self._log_chances[first : first + count], self._num_train[uri])
+            for uri, (first, count) in self._spans.items()
+        )
 
 
 class _Places:
@@ -103,10 +123,6 @@ class _Places:
         return (ordinals + self._shifts[files])[is_compared], is_compared
 
 
-def _spans_by_file(segments: Sequence[Segment]) -> dict[str, tuple[int, int]]:
+def _spans_of(keys: LocalKeys) -> dict[str, tuple[int, int]]:
     """For each file, the ordinal of its first row and how many rows it has."""
-    spans: dict[str, tuple[int, int]] = {}
-    for segment in segments:
-        start, count = spans.get(segment.uri, (segment.start, 0))
-        spans[segment.uri] = start, count + len(segment.rows)
-    return spans
+    return {uri: (start, count) for uri, start, count in keys.spans()}

@@ -22,19 +22,30 @@ from datacheck.jobs.progress import NullProgress, ProgressLike, following
 from datacheck.jobs.reading_for_schema import text_dtypes
 from datacheck.jobs.sample_files import require_rows
 from datacheck.jobs.scan import are_paths, require_files
-from datacheck.leaves import FLOAT_FORMATS, IntArray
-from datacheck.profile.compare.chance import ChanceMatches
+from datacheck.leaves import FLOAT_FORMATS
+from datacheck.profile.compare.chance import Chance, LocalChance
 from datacheck.profile.compare.differences import Reference, compare_fields, fields_with_new_categories
 from datacheck.profile.compare.drift import require_scipy
 from datacheck.profile.compare.dtype_alignment import DtypeAlignment
-from datacheck.profile.compare.leakage import Key, LeakPlan, find_leaks, may_collide, may_leak, plan_leak_search
+from datacheck.profile.compare.exchanged_chance import ExchangedChance
+from datacheck.profile.compare.leakage import (
+    Key,
+    LeakPlan,
+    RowMatches,
+    find_leaks,
+    may_collide,
+    may_leak,
+    plan_leak_search,
+)
 from datacheck.profile.compare.rounding import lossy_columns, with_rounded_matches
 from datacheck.profile.compare.row_columns import check_keys, numbering_columns, require_columns
 from datacheck.profile.compare.split_rules import Split, judge_splits
 from datacheck.profile.compare.thresholds import Keys, Thresholds, as_keys
-from datacheck.profile.data_profile import DataProfile, Segment
+from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, find_inputs, nameless_names, profile_files, profile_memory
+from datacheck.profile.exchanged_keys import hashes_in_files
 from datacheck.profile.options import ProfileOptions
+from datacheck.profile.row_keys import LocalMatches
 from datacheck.profile.unit import is_one_number
 from datacheck.reports.report import Report
 from datacheck.schema.keys import unique_keys
@@ -113,6 +124,7 @@ def compare(
         if execution.is_shared:
             require_files([train, *others])
         stack.enter_context(execution.job("compare", [train, others, keys, loaded, limits, drift, options]))
+        stack.enter_context(hashes_in_files(execution))
         report = comparison.run(train, others)
     findings = apply_tolerances(report.findings, loaded.tolerances)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - started)
@@ -258,6 +270,7 @@ class _Comparison:
                 [dataset.files for dataset in datasets if dataset.files],
                 options,
                 self.execution,
+                in_files=all(dataset.files for dataset in datasets),
             )
         )
         profiled = []
@@ -305,11 +318,10 @@ class _Comparison:
                 options = self._hash_options(keys, columns, plan.alignment)
                 if is_rehashed:
                     pair = self._profile_pair(train, other, options, stack)
-                confirmation = None
                 if may_collide(*pair) and any(may_leak(*pair, key) for key in keys):
-                    confirmation = self._profile_pair(train, other, replace(options, salt=1), stack)
+                    pair = self._profile_pair(train, other, replace(options, num_words=2), stack)
                 chance = partial(self._expect_by_chance, train, other, plan, plan.columns.names)
-                found = list(find_leaks(*pair, keys, confirmation, chance, self.limits.significance))
+                found = list(find_leaks(*pair, keys, chance, self.limits.significance))
                 has_leaked_rows = has_leaked_rows or any(one.code == "DC310" for one in found)
                 yield from self._tell_rounded(found, train, other, keys, plan) if is_rehashed and found else found
         if not has_leaked_rows:
@@ -337,11 +349,10 @@ class _Comparison:
         other: _Profiled,
         plan: LeakPlan,
         names: frozenset[str | None],
-        found: IntArray,
-        segments: Sequence[Segment],
-    ) -> ChanceMatches:
+        found: RowMatches,
+    ) -> Chance:
         """How many rows that consist of columns ``names`` would match by chance; a few columns are read at a time."""
-        chance = ChanceMatches(found, segments)
+        chance = LocalChance(found) if isinstance(found, LocalMatches) else ExchangedChance(found)
         left = sorted(names, key=str)
         num_rows = max(1, train.profile.num_rows, other.profile.num_rows)
         at_once = max(_COLUMNS_AT_ONCE, _HASHES_AT_ONCE // num_rows)
@@ -356,8 +367,7 @@ class _Comparison:
                 first, second = self._profile_pair(
                     train.only(some), other.only(some), replace(options, keys=tuple(keys)), stack
                 )
-                for key in keys:
-                    chance.add(first.keys[key], second.keys[key], second.segments[key])
+                chance.add([(cast("Any", first.keys[key]), cast("Any", second.keys[key])) for key in keys])
         return chance
 
     def _find_rows_without_numbers(self, train: _Profiled, other: _Profiled, plan: LeakPlan) -> Iterator[Finding]:
@@ -371,7 +381,7 @@ class _Comparison:
             options = self._hash_options(((),), rest, plan.alignment)
             pair = self._profile_pair(train, other, options, stack)
             chance = partial(self._expect_by_chance, train, other, plan, rest)
-            for finding in find_leaks(*pair, ((),), None, chance, self.limits.significance):
+            for finding in find_leaks(*pair, ((),), chance, self.limits.significance):
                 if finding.severity is Severity.ERROR:
                     named = join_limited(sorted(numbers))
                     detail = f"the rows differ only in {named}, where no value repeats; compare with {options_to_add}"

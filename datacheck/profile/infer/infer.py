@@ -17,6 +17,7 @@ from datacheck.jobs.progress import ProgressLike, following
 from datacheck.jobs.scan import are_paths, require_files, scan
 from datacheck.profile.data_profile import DataProfile
 from datacheck.profile.dataset import FileSet, kind_of_file, profile_files, profile_memory, stem_of
+from datacheck.profile.exchanged_keys import hashes_in_files
 from datacheck.profile.infer.describe import describe
 from datacheck.profile.infer.fields import MAX_TEXTS, FieldSummary, suggest_field
 from datacheck.profile.notes.find import NOTE_OPTIONS, notes_of_profiles
@@ -139,7 +140,7 @@ def infer_with_notes(
     execution = execution or Execution()
     if execution.is_shared:
         require_files([data])
-    with execution.job("infer", [data, options, permissive]):
+    with execution.job("infer", [data, options, permissive]), hashes_in_files(execution):
         return _infer_in_job(data, name, files, execution, options, permissive=permissive, with_list=with_list)
 
 
