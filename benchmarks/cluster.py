@@ -15,7 +15,8 @@ from benchmarks.jobs import MEAN, write_pipeline
 from benchmarks.results import Section, time_ratio
 from benchmarks.timing import Contender, race
 from datacheck.errors import ShardFinished
-from datacheck.jobs.sharding.shards import Merge, Shard
+from datacheck.jobs.sharding.merge import Merge
+from datacheck.jobs.sharding.shards import Shard
 
 __all__ = ["measure"]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from datacheck.errors import ShardFinished
 from datacheck.jobs.execution import Execution
-from datacheck.jobs.sharding import shards
+from datacheck.jobs.sharding import shards, shared_work
 from datacheck.jobs.sharding.result_codec import References
 from datacheck.jobs.sharding.result_store import ShardState, chunks_of
 from datacheck.jobs.stage import Stage
@@ -172,7 +172,7 @@ class _MemoryStore:
 @contextmanager
 def _in(world: _World) -> Iterator[None]:
     _MemoryStore.passes, _MemoryStore.claims, _MemoryStore.states, _MemoryStore.num_listed = {}, {}, {}, 0
-    with mock.patch.object(shards, "time", world), mock.patch.object(shards, "ResultStore", _MemoryStore):
+    with mock.patch.object(shards, "time", world), mock.patch.object(shared_work, "ResultStore", _MemoryStore):
         yield
 
 

@@ -28,7 +28,8 @@ import datacheck
 from benchmarks.inputs import random_columns, table_of, write_parquet
 from benchmarks.jobs import MEAN, write_pipeline
 from datacheck.errors import ShardFinished
-from datacheck.jobs.sharding.shards import Merge, Shard
+from datacheck.jobs.sharding.merge import Merge
+from datacheck.jobs.sharding.shards import Shard
 
 __all__ = ["count_requests", "main"]
 

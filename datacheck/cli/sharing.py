@@ -85,7 +85,8 @@ def executor_for(
     if is_shared:
         if executor is ExecutorName.ray:
             raise UsageError("--executor ray divides the work itself; leave out --shard")
-        from datacheck.jobs.sharding.shards import Merge, Shard
+        from datacheck.jobs.sharding.merge import Merge
+        from datacheck.jobs.sharding.shards import Shard
 
         return Merge(results) if shard is None else Shard.parse(shard, results, executor.value)
     if executor is ExecutorName.ray:

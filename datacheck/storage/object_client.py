@@ -200,7 +200,7 @@ class ObjectClient:
     def _store(self, seconds: int = 0) -> ObjectStore:
         """The store for short requests, or for one that may take a number of seconds."""
         # Few stores, since each has connections of its own.
-        seconds = 0 if not seconds else next((limit for limit in (30, 120, 600) if seconds <= limit), 3600)
+        seconds = 0 if not seconds else next((limit for limit in (22, 120, 600) if seconds <= limit), 3600)
         with self._lock:
             if seconds not in self._stores:
                 client: dict[str, Any] = {"connect_timeout": f"{_CONNECT_SECONDS}s", "timeout": "3600s"}

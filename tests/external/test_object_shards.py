@@ -16,7 +16,8 @@ from s3_server import Bucket
 import datacheck
 from datacheck.errors import OutputError, ShardFinished
 from datacheck.jobs.progress import NullProgress
-from datacheck.jobs.sharding.shards import Merge, Shard
+from datacheck.jobs.sharding.merge import Merge
+from datacheck.jobs.sharding.shards import Shard
 from datacheck.storage.object_client import ObjectClient
 
 NUM_FILES = 3

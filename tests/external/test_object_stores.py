@@ -24,6 +24,7 @@ from source_files import Format, make_table, parameters
 import datacheck
 from datacheck.cli.app import main
 from datacheck.errors import OutputError, UsageError
+from datacheck.jobs.sharding.shards import Shard
 from datacheck.storage import storage_of
 from datacheck.storage.object_client import ObjectClient
 
@@ -205,14 +206,18 @@ def test_a_run_publishes_the_same_bytes_as_to_a_folder(fmt: str, tmp_path: Path,
         datacheck.run(pipeline)
 
 
-def test_an_endpoint_that_never_answers_is_an_error_soon(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("executor", ["threads", Shard(1, 2, "s3://silent/results")], ids=["reads", "writes"])
+def test_an_endpoint_that_never_answers_is_an_error_soon(
+    executor: Any, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", np.arange(3.0))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        with pytest.raises(UsageError, match="S3 did not answer"):
-            datacheck.scan("s3://silent/a.npy")
+        with pytest.raises(UsageError if executor == "threads" else OutputError, match="S3 did not answer"):
+            datacheck.scan("s3://silent/a.npy" if executor == "threads" else tmp_path / "a.npy", executor=executor)
     assert time.monotonic() - started < 30
 
 

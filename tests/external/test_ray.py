@@ -33,7 +33,8 @@ from datacheck.errors import WorkerLostError  # noqa: E402
 from datacheck.jobs.execution import Execution  # noqa: E402
 from datacheck.jobs.executors import ray_cluster  # noqa: E402
 from datacheck.jobs.executors.ray_cluster import RayExecutor  # noqa: E402
-from datacheck.jobs.sharding.shards import Merge, Shard  # noqa: E402
+from datacheck.jobs.sharding.merge import Merge  # noqa: E402
+from datacheck.jobs.sharding.shards import Shard  # noqa: E402
 from datacheck.jobs.stage import Stage  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")

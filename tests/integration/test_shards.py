@@ -26,7 +26,8 @@ from datacheck.jobs.execution import Execution
 from datacheck.jobs.inputs import find_duplicates, find_inputs
 from datacheck.jobs.pipeline import load_pipeline
 from datacheck.jobs.progress import NullProgress
-from datacheck.jobs.sharding.shards import Merge, Shard
+from datacheck.jobs.sharding.merge import Merge
+from datacheck.jobs.sharding.shards import Shard
 
 every_format = pytest.mark.parametrize("form", parameters())
 SCHEMA = {

@@ -13,7 +13,8 @@ from job_files import write_table
 
 import datacheck
 from datacheck.errors import WorkerLostError
-from datacheck.jobs.sharding.shards import Merge, Shard
+from datacheck.jobs.sharding.merge import Merge
+from datacheck.jobs.sharding.shards import Shard
 
 
 def columns(seed: int, num_rows: int) -> dict[str, Any]:

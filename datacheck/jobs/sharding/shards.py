@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
-from datacheck._version import __version__
-from datacheck.errors import DatacheckError, OutputError, ShardFinished, UsageError
-from datacheck.jobs.executors.local import ExecutorLike, UnitExecutor, map_in_order, merge_spans
+from datacheck.errors import DatacheckError, ShardFinished, UsageError
+from datacheck.jobs.executors.local import ExecutorLike, map_in_order, merge_spans
 from datacheck.jobs.progress import Progress
 from datacheck.jobs.sharding.result_codec import References
-from datacheck.jobs.sharding.result_store import ResultStore, ShardState, chunks_of, digest
-from datacheck.jobs.stage import Stage, name_of_item
-from datacheck.publishing.sealed_json import DamagedError
-from datacheck.storage import storage_of
+from datacheck.jobs.sharding.result_store import ShardState, chunks_of
+from datacheck.jobs.sharding.shared_work import SharedWork, merged_stage
+from datacheck.jobs.stage import Stage
 from datacheck.text import plain, quantity
 
 T = TypeVar("T")
@@ -37,79 +35,13 @@ M = TypeVar("M")
 #: Seconds without a new result after which a shard does what others should have done.
 PATIENCE = 120.0
 _LONGEST_PAUSE = 5.0
-#: Chunks that are read at a time.
-_NUM_READERS = 16
 #: Claims to look into at once.
 _MAX_BEGUN = 32
 #: Chunks whose results are merged into one where there are more, for so many shards also those that are only put together.
 _TOGETHER, _MANY_SHARDS = 64, 32
-_MAX_SHOWN, _MAX_SHARDS_SHOWN = 5, 50
-
-
-class SharedWork(UnitExecutor):
-    """A process that shares a job with others by a folder of results; None for a folder in the job's output."""
-
-    is_shared = True
-
-    def __init__(self, results: str | None) -> None:
-        self.results = results
-        self._store: ResultStore | None = None
-        self._passes: Counter[str] = Counter()
-
-    @contextmanager
-    def job(self, command: str, settings: Any, folder: str | None = None) -> Iterator[None]:
-        """One job of a command with these settings; results go to ``folder`` unless one was given."""
-        results = self.results or folder
-        if results is None:
-            raise UsageError(f"{command}: name the folder that the shards share for their results, with --results")
-        before = self._store, self._passes
-        self._store = ResultStore(results, f"{command}-{digest([__version__, settings])}")
-        self._passes = Counter()
-        try:
-            yield
-        finally:
-            self._store, self._passes = before
-
-    @property
-    def store(self) -> ResultStore:
-        assert self._store is not None, "a job begins with its settings"
-        return self._store
-
-    @property
-    def exchange(self) -> str | None:
-        return f"{self.store.folder}/{self.store.job}/exchange"
-
-    def _begin_pass(self, stage: Stage, items: Sequence[Any]) -> str:
-        """The name of the next pass."""
-        self._passes[stage.name] += 1
-        name = re.sub(r"\W+", "-", stage.name)
-        return f"{name}-{self._passes[stage.name]}-{digest(items)}"
-
-    def _read(self, name: str, chunk: int, items: Sequence[Any], stage: Stage) -> list[Any] | None:
-        """The results of a chunk; None if they are damaged or no longer hold."""
-        try:
-            results = self.store.read(name, chunk, References.of(stage))
-        except (OSError, DamagedError):
-            return None
-        is_whole = len(results) == len(items)
-        return results if is_whole and (stage.is_valid is None or all(map(stage.is_valid, results))) else None
-
-    def _read_ahead(
-        self, read: Callable[[int], list[Any] | None], chunks: range
-    ) -> Generator[list[Any] | None, None, None]:
-        """The results of each chunk, several of which are read at once where each is a request."""
-        is_local = storage_of(self.store.folder).local_path(self.store.folder) is not None
-        return map_in_order(read, chunks, 1 if is_local else _NUM_READERS)
 
 
 Run = Callable[[Iterable[Any]], Iterator[Any]]
-
-
-def merged_stage(stage: Stage) -> Stage:
-    """The pass that merges what was found in another one."""
-    is_valid = stage.is_valid
-    are_valid = None if is_valid is None else lambda found: not isinstance(found, list) or all(map(is_valid, found))
-    return replace(stage, name=f"merge {stage.name}", is_valid=are_valid)
 
 
 @dataclass(slots=True)
@@ -416,96 +348,3 @@ def _has_error(result: Any) -> bool:
 def _first(result: Any, name: str) -> Any:
     """An attribute of a result; of a group of results, the attribute of the first, which has what was found in all."""
     return getattr(result[0] if isinstance(result, list) and result else result, name, None)
-
-
-class Merge(SharedWork):
-    """Merges what shards have done, as an executor that does nothing itself. ``results`` is as for :class:`Shard`."""
-
-    def __init__(self, results: str | None = None) -> None:
-        super().__init__(results)
-
-    def map_merged(
-        self,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        spans: Sequence[range],
-        merge: Callable[[range, Iterator[R]], M],
-        *,
-        workers: int | None,
-        lost: Callable[[T], R] | None,
-        stage: Stage,
-        progress: Progress,
-    ) -> Generator[M, None, None]:
-        passes = self._passes.copy()
-        name, merged = self._begin_pass(stage, items), merged_stage(stage)
-        pairs = [(name, span) for span in spans]
-        merged_name = self._begin_pass(merged, pairs)
-        if len(self.store.finished(merged_name)) == len(chunks_of(len(pairs))):
-            return self._read_all(merged_name, merged, pairs)
-        self._passes = passes
-        return super().map_merged(
-            function, items, spans, merge, workers=workers, lost=lost, stage=stage, progress=progress
-        )
-
-    def map(
-        self,
-        function: Callable[[T], R],  # noqa: ARG002 - every result is there
-        items: Iterable[T],
-        *,
-        workers: int | None,  # noqa: ARG002
-        lost: Callable[[T], R] | None,  # noqa: ARG002
-        stage: Stage,
-        progress: Progress,  # noqa: ARG002
-    ) -> Generator[R, None, None]:
-        every = list(items)
-        name = self._begin_pass(stage, every)
-        chunks = chunks_of(len(every))
-        found = self.store.finished(name)
-        if missing := [chunk for chunk in range(len(chunks)) if chunk not in found]:
-            raise self._incomplete(stage, missing, every, "without a result")
-
-        yield from self._read_all(name, stage, every)
-
-    def _read_all(self, name: str, stage: Stage, items: Sequence[Any]) -> Generator[Any, None, None]:
-        """The results of all items of a pass."""
-        chunks = chunks_of(len(items))
-
-        def read(chunk: int) -> list[Any] | None:
-            return self._read(name, chunk, [items[index] for index in chunks[chunk]], stage)
-
-        with closing(self._read_ahead(read, range(len(chunks)))) as ahead:
-            for chunk, results in enumerate(ahead):
-                if results is None:
-                    self.store.forget(name, chunk)
-                    raise self._incomplete(stage, [chunk], items, "with a damaged result")
-                yield from results
-
-    def _incomplete(self, stage: Stage, missing: Sequence[int], items: Sequence[Any], problem: str) -> OutputError:
-        """What is missing, and which shards to run."""
-        chunks = chunks_of(len(items))
-        shards = self.store.shards()
-        place = plain(self.store.folder)
-        if not shards:
-            others = self.store.other_jobs()
-            reason = "holds results of other settings, files or versions only" if others else "holds no results"
-            return OutputError(f"{place}: {reason}; run the shards first: the same command with --shard 1/N to N/N")
-        # The division with the most started shards, if there are several.
-        count = max(Counter(one.count for one in shards).items(), key=lambda item: item[::-1])[0]
-        wanted = sorted({chunk % count + 1 for chunk in missing})
-        started = {one.index: one.is_finished for one in shards if one.count == count}
-        states = [f"{index}/{count} ({_state_of(started.get(index))})" for index in wanted]
-        units = [items[index] for chunk in missing for index in chunks[chunk]]
-        names = [plain(name_of_item(unit), 200) for unit in units[:_MAX_SHOWN]]
-        return OutputError(
-            f"{place}: {quantity(len(units), 'unit')} of {len(items):,} to {stage.name} {problem}:"
-            f" {_list(names, len(units))}; run the same command with --shard"
-            f" {_list(states[:_MAX_SHARDS_SHOWN], len(states))}, then merge again"
-        )
-
-
-def _list(shown: Sequence[str], total: int) -> str:
-    return ", ".join(shown) + (f" and {total - len(shown):,} more" if total > len(shown) else "")
-
-
-def _state_of(is_finished: bool | None) -> str:
-    return "never started" if is_finished is None else "finished" if is_finished else "started, not finished"
