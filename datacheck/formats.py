@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -79,17 +78,24 @@ def get_format(name: str) -> Format:
 
 def format_of_name(uri: str) -> Format | None:
     """The format that the suffix of a file's name stands for; None where it occurs for none."""
+    return _built_in_of_name(uri) or _first_of_suffix(_bare_name(uri), plugin_formats().values())
+
+
+@functools.lru_cache(maxsize=4096)  # called several times a file
+def _built_in_of_name(uri: str) -> Format | None:
+    return _built_in_of_suffix(".".join(("", *_bare_name(uri).rsplit(".", _MAX_DOTS)[1:])))
+
+
+def _bare_name(uri: str) -> str:
+    """The name of a file in lower case, without the query of a URL and the number of a part."""
     if "?" in uri and uri.startswith(("http://", "https://")):
         uri = uri.partition("?")[0]
-    name = os.path.basename(uri).lower()  # noqa: PTH119 - called several times a file
-    if "-of-" in name:
-        # Beam and TensorFlow number the parts of a file after its suffix.
-        name = _PART.sub("", name)
-    suffix = ".".join(("", *name.rsplit(".", _MAX_DOTS)[1:]))
-    return _built_in_of_suffix(suffix) or _first_of_suffix(name, plugin_formats().values())
+    name = uri[uri.rfind("/") + 1 :].lower()
+    # Beam and TensorFlow number the parts of a file after its suffix.
+    return _PART.sub("", name) if "-of-" in name else name
 
 
-@functools.lru_cache(maxsize=256)  # called several times a file
+@functools.lru_cache(maxsize=256)
 def _built_in_of_suffix(suffix: str) -> Format | None:
     return _first_of_suffix(suffix, BUILT_IN.values())
 

@@ -95,7 +95,8 @@ def configure(
     root = file.folder if file is not None and isinstance(file.folder, Path) else here
     exclude_root = folders.get("exclude", root)
     exclude_root = exclude_root if isinstance(exclude_root, Path) else root
-    return Configuration(Settings.model_validate(merged), root, origins, exclude_root)
+    settings = Settings.model_validate(merged) if merged else Settings.model_construct()
+    return Configuration(settings, root, origins, exclude_root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,9 @@ class Settings(BaseModel):
         reading: how files are read: the delimiter, the decimal mark and so on of text tables, and limits.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=False, hide_input_in_errors=True, defer_build=True
+    )
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
         "cache_dir": "'cache-dir'",
@@ -130,8 +132,8 @@ class Settings(BaseModel):
     color: Color = "auto"
     workers: Annotated[int, Field(ge=1)] | None = None
     rows: RowsAre | None = None
-    compare: Thresholds = Thresholds()
-    reading: Reading = Reading()
+    compare: Thresholds = Thresholds.model_construct()
+    reading: Reading = Reading.model_construct()
 
     @property
     def read_options(self) -> ReadOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -47,10 +46,10 @@ def _secret(folder: Path) -> bytes | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
-            partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+            partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                os.write(descriptor, secrets.token_bytes(_SECRET_BYTES))
+                os.write(descriptor, os.urandom(_SECRET_BYTES))
                 # A link fails where another process was faster: all use the same secret.
                 path.hardlink_to(partial)
             finally:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from datacheck.dataset_rules.base import Part
 from datacheck.dataset_rules.dataset_state import DatasetState, build_dataset_rules, context_of
 from datacheck.findings import Finding
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.file_results import Duplicates
-from datacheck.jobs.key_exchange import find_repeated_keys
 from datacheck.jobs.units.scan import UnitScan
 from datacheck.schema.keys import unique_keys
 from datacheck.schema.model import Schema
+
+if TYPE_CHECKING:
+    from datacheck.jobs.key_exchange import ExchangedDuplicates
 
 
 class AcrossFiles:
@@ -21,9 +24,7 @@ class AcrossFiles:
     def __init__(self, schema: Schema, execution: Execution | None = None) -> None:
         #: Whether duplicate keys are looked for in a pass of its own, after that over the units.
         self.has_pass = execution is not None and execution.exchange is not None and bool(unique_keys(schema))
-        self._duplicates = (
-            find_repeated_keys(execution, is_last=True) if execution is not None and self.has_pass else Duplicates()
-        )
+        self._duplicates = _in_pass(execution) if execution is not None and self.has_pass else Duplicates()
         self._schema, self._rules = schema, build_dataset_rules(schema)
         self._state: DatasetState | None = None
 
@@ -51,3 +52,9 @@ class AcrossFiles:
         outcomes = state.outcomes(context_of(self._schema, uris))
         duplicates = [state.lines.located(rows.to_finding()) for rows in self._duplicates.rows()]
         return [*duplicates, *(outcome.finding for outcome in outcomes)]
+
+
+def _in_pass(execution: Execution) -> Duplicates | ExchangedDuplicates:
+    from datacheck.jobs.key_exchange import find_repeated_keys
+
+    return find_repeated_keys(execution, is_last=True)

@@ -33,7 +33,7 @@ class Reading(BaseModel):
         max_whole_file_bytes: how many bytes of decoded columns a check of all rows at once may hold in memory.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     csv_delimiter: str | None = None
     csv_decimal: str = _DEFAULTS.csv_decimal

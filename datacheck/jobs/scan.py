@@ -15,13 +15,13 @@ from datacheck.checks.reading import error_finding
 from datacheck.dataset_rules.dataset_state import build_dataset_rules, columns_across_files
 from datacheck.errors import SourceError, UsageError
 from datacheck.findings import Finding
+from datacheck.formats import format_of_name
 from datacheck.jobs.across_files import AcrossFiles
 from datacheck.jobs.execution import Execution
 from datacheck.jobs.executors.local import ExecutorLike, map_in_order
 from datacheck.jobs.file_differences import compare_files
 from datacheck.jobs.file_results import FileScan
 from datacheck.jobs.file_verdict import FileVerdict
-from datacheck.jobs.key_exchange import has_key_files, with_keys_in_files
 from datacheck.jobs.progress import Progress, ProgressLike, following
 from datacheck.jobs.reading_for_schema import array_name, read_options
 from datacheck.jobs.row_lines import lines_of_files, with_lines
@@ -36,7 +36,7 @@ from datacheck.jobs.units.scan import (
     scan_whole_file,
     whole_file_of_unit,
 )
-from datacheck.jobs.units.small_files import group_small, scan_small
+from datacheck.jobs.units.small_files import group_small, hold_small, scan_small
 from datacheck.jobs.units.unit_cache import UnitCache
 from datacheck.jobs.unseen_fields import unseen_fields
 from datacheck.reports.report import Report
@@ -52,6 +52,7 @@ from datacheck.sources.error_translation import translate_bugs
 from datacheck.sources.indexes import check_folders
 from datacheck.storage import storage_of
 from datacheck.storage.documents import load_schema
+from datacheck.storage.registry import release_memory
 
 
 def scan(
@@ -163,15 +164,24 @@ def scan_each(
         None if unit_cache is None else sys.maxsize,
     )
     left = list(_remaining_work(inspected, grouped, rules, only_keys, unit_cache))
-    stage = Stage("scan", rules=build_dataset_rules(schema), is_last=not across.has_pass, is_valid=has_key_files)
-    run = with_keys_in_files(_Work.run, execution) if across.has_pass else _Work.run
+    stage = Stage("scan", rules=build_dataset_rules(schema), is_last=not across.has_pass)
+    run: Callable[[_Work], UnitScan] = _Work.run
+    if across.has_pass:
+        from datacheck.jobs.key_exchange import has_key_files, with_keys_in_files
+
+        stage, run = replace(stage, is_valid=has_key_files), with_keys_in_files(run, execution)
     results = execution.map(run, left, lambda work: UnitScan(error=lost_error(work.uri)), stage=stage)
     if not left:
         # A shard is done with this pass, although no result of it is asked for.
         next(results, None)
+    before: tuple[_InspectedFile, FileVerdict] | None = None
     for one, groups in zip(inspected, grouped, strict=True):
         if isinstance(one.info, SourceError):
             yield FileVerdict(one.uri, (error_finding(one.info),), 0, file_size(one.uri))
+            continue
+        if before is not None and one.uri not in only_keys and _is_alike(one, before[0]):
+            known = before[1]
+            yield FileVerdict(one.uri, known.findings, known.num_rows, one.info.num_bytes, known.columns)
             continue
         merged = FileScan(one.uri, schema, is_partial=one.info.is_partial)
         for units in groups or [one.info.units]:
@@ -191,6 +201,7 @@ def scan_each(
             verdict = merged.verdict(one.info.num_bytes)
             if verdict.findings:
                 verdict = replace(verdict, findings=tuple(with_lines(verdict.findings, {one.uri: one.info.units})))
+            before = None if verdict.findings else (one, verdict)
             yield verdict
 
 
@@ -201,6 +212,11 @@ class _InspectedFile:
     uri: str
     info: InputInfo | SourceError
     scan: UnitScan | None = None
+
+
+def _is_alike(one: _InspectedFile, other: _InspectedFile) -> bool:
+    """Whether two files were scanned together, without findings, and have the same verdict."""
+    return one.scan is not None and one.scan is other.scan and format_of_name(one.uri) is format_of_name(other.uri)
 
 
 def _with_options(files: Sequence[InputFile], schema: Schema) -> Iterator[InputFile]:
@@ -299,12 +315,17 @@ def _inspect_group(
     def units() -> Iterator[WorkUnit]:
         # Inspect and read each file in turn: a file that was just inspected is still open.
         for file in files:
+            if rules is not None:
+                hold_small(file.uri)
             info = inspect_file(file, travels=travels, by_row_groups=by_row_groups)
             infos.append(info)
             if _is_one_unit(info):
                 yield info.units[0]
 
-    scans: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
+    try:
+        scans: Sequence[UnitScan | None] = scan_small(units(), rules) if rules is not None else [None for _ in units()]
+    finally:
+        release_memory()
     results = iter(scans)
     return [
         _InspectedFile(file.uri, info, next(results) if _is_one_unit(info) else None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from datacheck.errors import UsageError, nearest_name
-from datacheck.reports.distributions import FieldDistribution
 from datacheck.reports.report import Report
 from datacheck.reports.text import MAX_LINES
+
+if TYPE_CHECKING:
+    from datacheck.reports.distributions import FieldDistribution
 
 #: Format -> ``module:function`` from a report to text.
 FORMATS: dict[str, str] = {

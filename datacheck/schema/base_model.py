@@ -13,7 +13,9 @@ from datacheck.schema.validation import describe_errors
 class SchemaPart(BaseModel):
     """The base of all parts of a schema: no unknown keys, immutable, errors raised as ``SchemaError``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=True, hide_input_in_errors=True, defer_build=True
+    )
 
     if not TYPE_CHECKING:
 

@@ -21,7 +21,7 @@ SchemaLike = str | os.PathLike[str] | Schema | Mapping[str, Any] | type | None
 def schema_from_object(reference: object = None) -> Schema:
     """The schema that an object is, or stands for. None is the default schema: no NaN and no infinity."""
     if reference is None:
-        return Schema()
+        return Schema.model_construct()
     return parse_schema(reference, "schema") if isinstance(reference, Mapping) else _from_object(reference, "schema")
 
 

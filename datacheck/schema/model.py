@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import os
 from collections.abc import Mapping
@@ -168,9 +167,11 @@ class Schema(SchemaPart):
 
     def _repr_html_(self) -> str:
         """The schema in a notebook: what it has, and its YAML."""
-        title = html.escape(f"{self.name or 'schema'}: {self.summary()}")
+        from html import escape
+
+        title = escape(f"{self.name or 'schema'}: {self.summary()}")
         lines = "\n".join(plain(line, 400) for line in self.to_yaml().splitlines())
-        draft = f"<pre style='max-height:520px;overflow:auto'>{html.escape(lines)}</pre>"
+        draft = f"<pre style='max-height:520px;overflow:auto'>{escape(lines)}</pre>"
         return f"<details open><summary><b>{title}</b></summary>{draft}</details>"
 
     def keep_folder(self, folder: str) -> Schema:

@@ -104,6 +104,14 @@ def parse_npy_header(read: Callable[[int], bytes], uri: str, name: str | None = 
     return ArrayLayout(name, dtype, shape, 8 + width + length, fortran), 8 + width + length
 
 
+def has_npy_header(head: bytes) -> bool:
+    """Whether the first bytes of a file hold a whole ``.npy`` header."""
+    if not head.startswith(_NPY_MAGIC) or len(head) < 12:
+        return False
+    width = 2 if head[6] == 1 else 4
+    return 8 + width + int.from_bytes(head[8 : 8 + width], "little") <= len(head)
+
+
 @lru_cache(maxsize=64)  # the arrays of a dataset have few different headers
 def _parse_description(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """The shape, whether the order is Fortran's, and the dtype; raises ``ValueError`` with what is wrong."""
@@ -151,7 +159,7 @@ def rows_of(file: DataFile, layout: ArrayLayout, start: int, count: int) -> Arra
         return np.zeros(shape, layout.dtype)
     if layout.is_copied:
         return _gather(file, layout, start, count)
-    mapped = _map_rows(file, layout, start, count) if num_bytes >= MAP_FROM_BYTES else None
+    mapped = _map_rows(file, layout, start, count) if num_bytes >= MAP_FROM_BYTES or file.is_in_memory else None
     if mapped is not None:
         return mapped
     return np.ndarray(shape, layout.dtype, _read_range(file, layout.offset + start * layout.row_bytes, num_bytes))

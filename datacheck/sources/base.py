@@ -304,4 +304,6 @@ def split_rows(
     Each range but the last has a ``multiple`` of rows.
     """
     step = max(1, int(target_bytes / max(row_bytes, 1e-9)) // multiple) * multiple
-    return [(start, min(step, num_rows - start)) for start in range(0, num_rows, step)] or [(0, 0)]
+    if num_rows <= step:
+        return [(0, num_rows)]
+    return [(start, min(step, num_rows - start)) for start in range(0, num_rows, step)]

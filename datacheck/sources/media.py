@@ -64,7 +64,7 @@ def with_media(batch: Batch, kind: str | None = None) -> Batch:
     columns: list[Column] = []
     faults = list(batch.faults)
     for column in batch.columns:
-        found = kind or _kind_by_name(column) or _kind_of(column)
+        found = (kind or _kind_by_name(column) or _kind_of(column)) if _may_hold_bytes(column) else None
         examine = None if found is None else _examiner(found)
         if examine is None or found is None:
             columns.append(column)
@@ -100,6 +100,11 @@ def _examiner(kind: str) -> Callable[[Any], Examined] | None:
     except ImportError:
         return None
     return examine
+
+
+def _may_hold_bytes(column: Column) -> bool:
+    """Whether a column is not one of numbers, which most are."""
+    return not isinstance(column.data, np.ndarray) and not pa.types.is_primitive(column.data.type)
 
 
 def _bytes_of(column: Column) -> tuple[pa.Array, pa.Array | None] | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
 from datacheck.batch import Batch
 from datacheck.errors import SourceError
-from datacheck.sources.arrays import ArrayLayout, check_layout, iter_rows, parse_npy_header
+from datacheck.sources.arrays import ArrayLayout, check_layout, has_npy_header, iter_rows, parse_npy_header
 from datacheck.sources.base import InputInfo, ReadOptions, WorkUnit, fingerprint_of, split_rows
 from datacheck.sources.error_translation import translate_inspect_errors, translate_read_errors
+from datacheck.sources.probe import head_of
 from datacheck.storage.base import Fingerprint
 from datacheck.storage.registry import open_file
 
@@ -49,8 +51,11 @@ class NpySource:
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # noqa: ARG001 - a changed file is parsed again
+def _layout(uri: str, fingerprint: Fingerprint) -> ArrayLayout:  # a changed file is parsed again
     """Where the array is. The header is parsed once for the inspection and all units of a file."""
+    head = head_of(uri, fingerprint)
+    if has_npy_header(head):
+        return parse_npy_header(io.BytesIO(head).read, uri)[0]
     with open_file(uri) as file:
         return parse_npy_header(file.read, uri)[0]
 

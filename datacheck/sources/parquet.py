@@ -38,7 +38,7 @@ from datacheck.sources.error_translation import (
 )
 from datacheck.sources.parquet_footer import ChunkMetadata, check_footer, read_chunks
 from datacheck.storage.base import DataFile, Fingerprint
-from datacheck.storage.registry import open_file, storage_of
+from datacheck.storage.registry import held_in_memory, open_file, storage_of
 from datacheck.text import plain
 
 #: Decoded bytes of the columns that a scan reads together: few enough to be in the cache when they are checked.
@@ -77,8 +77,8 @@ class ParquetSource:
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         unit = WorkUnit(uri, self.format, 0, fingerprint, 0, 0, options=options)
         parts = [(sum(counts[one] for one in groups), {"row_groups": tuple(groups)}) for groups in _grouped(sizes)]
-        num_deleted = 0 if options.deleted is None else options.deleted.cardinality
-        return replace(plan_in_order(unit, parts), num_rows=sum(counts) - num_deleted)
+        plan = plan_in_order(unit, parts)
+        return plan if options.deleted is None else replace(plan, num_rows=sum(counts) - options.deleted.cardinality)
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
@@ -111,10 +111,54 @@ _last_opened = _LastOpened()
 _last_footer: tuple[tuple[str, Fingerprint], Any] | None = None
 
 
-def _path_or_file(uri: str) -> str | DataFile:
-    """The local path, which pyarrow reads without going through Python, or else the open file."""
+def _path_or_file(uri: str) -> str | pa.BufferReader | DataFile:
+    """A file in memory, or the local path, both of which pyarrow reads without going through Python, or else the open file."""
+    if (content := held_in_memory(uri)) is not None:
+        return pa.BufferReader(content)
     path = storage_of(uri).local_path(uri)
     return open_file(uri) if path is None else path
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What follows from the schema of a file alone.
+
+    ``widths`` are the bytes of one value of each column, None if values differ in size. ``nested`` are the names of columns
+    with values inside values or with a dictionary, ``of_bytes`` of those that hold text or bytes.
+    """
+
+    schema: pa.Schema
+    names: list[str]
+    is_addressable: bool
+    widths: list[int | None]
+    holds_lists: bool
+    nested: frozenset[str]
+    of_bytes: frozenset[str]
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> _Layout:
+        nested = (one.name for one in schema if one.type.num_fields or pa.types.is_dictionary(one.type))
+        return cls(
+            schema,
+            schema.names,
+            is_addressable(schema),
+            [_row_bytes(one.type) for one in schema],
+            any(_holds_lists(one.type) for one in schema),
+            frozenset(nested),
+            frozenset(one.name for one in schema if _holds_bytes(one.type)),
+        )
+
+
+#: That of the schema that any thread read last: most files of a dataset have the same.
+_last_layout: _Layout | None = None
+
+
+def _layout_of(schema: pa.Schema) -> _Layout:
+    global _last_layout
+    known = _last_layout
+    if known is None or not known.schema.equals(schema):
+        known = _last_layout = _Layout.of(schema)
+    return known
 
 
 def open_parquet(uri: str, fingerprint: Fingerprint, options: ReadOptions) -> pq.ParquetFile:
@@ -154,21 +198,22 @@ def _open_again(uri: str, options: ReadOptions, **arguments: Any) -> pq.ParquetF
 def _read(unit: WorkUnit) -> Iterator[Batch]:
     file = open_parquet(unit.uri, unit.fingerprint, unit.options)
     schema, metadata = file.schema_arrow, file.metadata
-    names = schema.names if unit.options.columns is None else [n for n in schema.names if n in unit.options.columns]
+    layout = _layout_of(schema)
+    names = layout.names if unit.options.columns is None else [n for n in layout.names if n in unit.options.columns]
     if not unit.row_groups:
         yield Batch.from_arrow(_no_rows(schema, names))
         return
-    by_columns = unit.options.by_columns and is_addressable(schema)
-    lists = _chunks_of_lists(unit, schema)
+    by_columns = unit.options.by_columns and layout.is_addressable
+    lists = read_chunks(unit.uri, unit.fingerprint, unit.options.max_bytes_at_once) if layout.holds_lists else []
     row_start = unit.row_start
     for group in unit.row_groups:
         row_group = metadata.row_group(group)
         check_group(unit, group, row_group.total_byte_size)
-        sizes = _column_bytes(row_group, schema)
+        sizes = _column_bytes(row_group, layout)
         if lists:
             sizes |= _list_bytes(unit, group, schema, lists, names)
         for columns in _column_groups(sizes, names) if by_columns else [names]:
-            reader = GroupReader(file, unit, group, row_start, by_columns=by_columns)
+            reader = GroupReader(file, schema, layout, unit, group, row_start, by_columns=by_columns)
             yield from reader.read(columns, sizes, counts_rows=not by_columns or columns[0] == names[0])
         row_start += row_group.num_rows
 
@@ -177,13 +222,6 @@ def check_group(unit: WorkUnit, group: int, num_bytes: int) -> None:
     """Raise ``SourceError`` (DC904) for a large row group that hardly takes a byte of the file: its pages may be huge."""
     if num_bytes > unit.options.max_bytes_at_once:
         check_expansion(unit.uri, num_bytes, unit.fingerprint.size, group, unit.options)
-
-
-def _chunks_of_lists(unit: WorkUnit, schema: pa.Schema) -> list[Sequence[ChunkMetadata]]:
-    """The column chunks of each row group, of a file with lists: only they may hold more values than rows."""
-    if not any(_holds_lists(field.type) for field in schema):
-        return []
-    return read_chunks(unit.uri, unit.fingerprint, unit.options.max_bytes_at_once)
 
 
 def _list_bytes(
@@ -226,17 +264,17 @@ def is_addressable(schema: pa.Schema) -> bool:
     return bool(names) and len(set(names)) == len(names) and not any("." in name for name in names)
 
 
-def _column_bytes(row_group: Any, schema: pa.Schema) -> dict[str, int]:
+def _column_bytes(row_group: Any, layout: _Layout) -> dict[str, int]:
     """Decoded bytes of each top-level column of a row group, estimated from its size and the types.
 
     The footer has sizes by column, but pyarrow crashes the process if that part of it is encrypted or damaged.
     """
-    sizes = dict.fromkeys(schema.names, 0)
-    widths = [_row_bytes(field.type) for field in schema]
-    share = row_group.total_byte_size / max(1, widths.count(None))
-    for name, width in zip(schema.names, widths, strict=True):
+    sizes = dict.fromkeys(layout.names, 0)
+    num_rows, num_bytes = row_group.num_rows, row_group.total_byte_size
+    share = num_bytes / max(1, layout.widths.count(None))
+    for name, width in zip(layout.names, layout.widths, strict=True):
         # A dictionary-encoded column decodes to more than its share of the size.
-        sizes[name] += int(max(share, row_group.num_rows)) if width is None else width * row_group.num_rows
+        sizes[name] += int(max(share, num_rows)) if width is None else width * num_rows
     return sizes
 
 
@@ -270,6 +308,8 @@ class GroupReader:
     """Reads columns of one row group. What cannot be read is named by row group and column."""
 
     file: pq.ParquetFile
+    schema: pa.Schema
+    layout: _Layout
     unit: WorkUnit
     group: int
     row_start: int
@@ -317,10 +357,9 @@ class GroupReader:
 
     def _record_batches(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
         """Record batches in bounded memory, whose offsets and indices are in range."""
-        fields = [field for field in self.file.schema_arrow if field.name in columns]
-        is_nested = any(field.type.num_fields or pa.types.is_dictionary(field.type) for field in fields)
-        if self._may_expand(fields):
-            batches = self._through_dictionaries(columns, fields, sizes)
+        is_nested = not self.layout.nested.isdisjoint(columns)
+        if self._may_expand(columns):
+            batches = self._through_dictionaries(columns, sizes)
         else:
             batches = self._decoded(columns, sizes)
         for batch in batches:
@@ -328,30 +367,29 @@ class GroupReader:
                 validate(batch)
             yield batch
 
-    def _may_expand(self, fields: list[pa.Field]) -> bool:
+    def _may_expand(self, columns: list[str]) -> bool:
         """Whether a few stored bytes of a column can expand to very many: text or bytes that a dictionary repeats."""
-        if not any(_holds_bytes(field.type) for field in fields):
+        if self.layout.of_bytes.isdisjoint(columns):
             return False
         row_group = self.file.metadata.row_group(self.group)
         return bool(row_group.num_rows * row_group.total_byte_size > MAX_REPEATED_BYTES)
 
-    def _through_dictionaries(
-        self, columns: list[str], fields: list[pa.Field], sizes: Mapping[str, int]
-    ) -> Iterator[pa.RecordBatch]:
+    def _through_dictionaries(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
         """Read text and bytes as dictionaries, which show how large they are decoded before that happens."""
-        names = {field.name for field in fields if _holds_bytes(field.type)}
+        fields = [field for field in self.schema if field.name in columns]
+        names = self.layout.of_bytes.intersection(columns)
         paths = [self.file.schema.column(index).path for index in range(len(self.file.schema))]
         chosen = [path for path in paths if path in names or path.split(".", 1)[0] in names]
         options, metadata = self.unit.options, self.file.metadata
         with _open_again(self.unit.uri, options, metadata=metadata, read_dictionary=chosen) as file:
-            wanted = sorted(names) if is_addressable(self.file.schema_arrow) else None
+            wanted = sorted(names) if self.layout.is_addressable else None
             probe = next(file.iter_batches(1, [self.group], columns=wanted, use_threads=False), None)
             num_rows = metadata.row_group(self.group).num_rows
             largest = sum(map(longest_repeated, probe.columns)) if probe is not None else 0
             if largest * num_rows <= MAX_REPEATED_BYTES:
                 yield from self._decoded(columns, sizes)
                 return
-            wanted = None if len(columns) == len(self.file.schema_arrow.names) else columns
+            wanted = None if len(columns) == len(self.layout.names) else columns
             rows = _rows_at_once(sum(sizes[name] for name in columns), num_rows, TARGET_BATCH_BYTES)
             for batch in file.iter_batches(rows, [self.group], columns=wanted, use_threads=False):
                 for part in split_decoded(Batch.from_arrow(batch), DECODED_BATCH_BYTES):
@@ -368,14 +406,14 @@ class GroupReader:
     def _decoded(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
         """Columns of the row group: all at once if that takes little memory, else streamed."""
         file, group = self.file, self.group
-        schema, num_rows = file.schema_arrow, file.metadata.row_group(group).num_rows
-        wanted = None if len(columns) == len(schema.names) else columns
+        num_rows = file.metadata.row_group(group).num_rows
+        wanted = None if len(columns) == len(self.layout.names) else columns
         total = sum(sizes[name] for name in dict.fromkeys(columns))
         of_rows = SCANNED_ROW_BATCH_BYTES if self.unit.options.keep_going else ROW_BATCH_BYTES
         if total <= (STREAM_ABOVE_BYTES if self.by_columns else of_rows):
             table = file.read_row_group(group, columns=wanted, use_threads=False)
             # Each column is one chunk, unless a string column is too long for that; batches then follow the common chunks.
-            yield from table.to_batches() or [_no_rows(schema, columns)]
+            yield from table.to_batches() or [_no_rows(self.schema, columns)]
             return
         rows = _rows_at_once(total, num_rows, TARGET_BATCH_BYTES if self.by_columns else of_rows)
         buffer_bytes = min(MAX_BUFFER_BYTES, max(MIN_BUFFER_BYTES, STREAM_BUFFER_BYTES // max(1, len(columns))))

@@ -40,7 +40,7 @@ def read_head(uri: str) -> bytes:
             raise SourceError("DC902", uri, "expected a file, got a folder", "name the files in it, or the folder")
         if info.kind == "other":
             raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")
-        head = _head(uri, info.fingerprint)
+        head = head_of(uri, info.fingerprint)
     except FileNotFoundError:
         raise _missing(uri) from None
     except StoreError as error:
@@ -56,7 +56,8 @@ def read_head(uri: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)  # the format is found first, and the file is inspected next
-def _head(uri: str, fingerprint: Fingerprint) -> bytes:  # noqa: ARG001 - a changed file is read again
+def head_of(uri: str, fingerprint: Fingerprint) -> bytes:  # noqa: ARG001 - a changed file is read again
+    """The first bytes of a file with a fingerprint; raises ``OSError``."""
     with storage_of(uri).open(uri, recent=True) as file:
         return file.read_at(0, HEAD_BYTES)
 

@@ -80,6 +80,9 @@ class Entry:
 class DataFile(io.BufferedReader):
     """An open file: a seekable binary stream that can also be read by ranges and, in some storages, mapped."""
 
+    #: Whether a map costs nothing, since the file is in memory.
+    is_in_memory = False
+
     def read_at(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``; fewer at the end of the file."""
         self.seek(offset)

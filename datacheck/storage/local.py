@@ -11,9 +11,9 @@ from __future__ import annotations
 import io
 import mmap
 import os
-import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO
@@ -21,7 +21,7 @@ from typing import IO, BinaryIO
 from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint, Lock
 from datacheck.storage.change_detection import hash_file, is_settled
 from datacheck.storage.lock import lock_file
-from datacheck.storage.os_calls import local_uri, open_folder, read_at, relative_uri
+from datacheck.storage.os_calls import local_uri, open_descriptor, open_folder, read_at, relative_uri
 
 #: The suffix of files that are being written. No finished file has it.
 _PARTIAL_SUFFIX = ".partial"
@@ -42,6 +42,30 @@ class LocalFile(DataFile):
         return memoryview(window)[offset - page :]
 
 
+class FileInMemory(DataFile):
+    """A small file whose content was read at once."""
+
+    is_in_memory = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        self.content = content
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.content[offset : offset + length]
+
+    def map(self, offset: int, length: int) -> memoryview:
+        return memoryview(self.content)[offset : offset + length]
+
+
+class _Held(threading.local):
+    """The small file that this thread holds in memory."""
+
+    uri: str | None = None
+    info: FileInfo
+    content: bytes = b""
+
+
 def scratch_reader(file: IO[bytes]) -> LocalFile:
     """Read a temporary file by ranges and maps; it stays open when the reader is closed."""
     return LocalFile(io.FileIO(file.fileno(), closefd=False))
@@ -50,23 +74,54 @@ def scratch_reader(file: IO[bytes]) -> LocalFile:
 class LocalStorage:
     """Files of this machine. Writes are synced and renamed into place; locks use ``flock``, or what Windows has."""
 
-    def stat(self, uri: str, *, recent: bool = False) -> FileInfo:  # noqa: ARG002 - nothing is kept
-        status = os.stat(uri)
-        fingerprint = Fingerprint(
-            status.st_size, status.st_mtime_ns, status.st_ino, "", status.st_ctime_ns, status.st_dev
-        )
-        if stat.S_ISREG(status.st_mode):
-            return FileInfo("file", fingerprint)
-        return FileInfo("folder" if stat.S_ISDIR(status.st_mode) else "other", fingerprint)
+    def __init__(self) -> None:
+        self._held = _Held()
+
+    def stat(self, uri: str, *, recent: bool = False) -> FileInfo:
+        if recent and self._held.uri == uri:
+            return self._held.info
+        return _info_of(os.stat(uri))
 
     def exists(self, uri: str) -> bool:
         return os.path.lexists(uri)
 
-    def open(self, uri: str, *, recent: bool = False) -> LocalFile:  # noqa: ARG002
+    def open(self, uri: str, *, recent: bool = False) -> DataFile:
+        if recent and self._held.uri == uri:
+            return FileInMemory(self._held.content)
         return LocalFile(io.FileIO(uri))
 
     def local_path(self, uri: str) -> str | None:
+        if self._held.uri == uri:
+            # Whoever opens the path may see another version of the file.
+            self.release()
         return uri
+
+    def hold(self, uri: str, max_bytes: int) -> None:
+        """Read a file of up to ``max_bytes`` at once, and answer this thread from memory until it holds or releases another.
+
+        What is not a regular file, is larger, changes or cannot be read is not held: reading it says why.
+        """
+        self.release()
+        with suppress(OSError, ValueError):
+            before = os.stat(uri)
+            if not stat.S_ISREG(before.st_mode) or not 0 < before.st_size <= max_bytes:
+                return
+            descriptor = open_descriptor(uri, os.O_RDONLY)
+            try:
+                content = read_at(descriptor, before.st_size + 1, 0)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            if len(content) == before.st_size and _identity_of(after) == _identity_of(before):
+                self._held.uri, self._held.info, self._held.content = uri, _info_of(before), content
+
+    def held(self, uri: str) -> bytes | None:
+        """The content of the file that this thread holds; None for any other."""
+        return self._held.content if self._held.uri == uri else None
+
+    def release(self) -> None:
+        """Hold no file any longer."""
+        self._held.uri, self._held.content = None, b""
 
     def list(self, folder: str) -> list[Entry]:
         with os.scandir(folder or os.curdir) as entries:
@@ -186,6 +241,17 @@ class LocalStorage:
             return lock_file(name, shared=shared, folder=folder)
 
 
+def _identity_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns, status.st_dev
+
+
+def _info_of(status: os.stat_result) -> FileInfo:
+    fingerprint = Fingerprint(status.st_size, status.st_mtime_ns, status.st_ino, "", status.st_ctime_ns, status.st_dev)
+    if stat.S_ISREG(status.st_mode):
+        return FileInfo("file", fingerprint)
+    return FileInfo("folder" if stat.S_ISDIR(status.st_mode) else "other", fingerprint)
+
+
 def follow_no_links_in(folder: str) -> None:
     """From now on, this process writes and deletes nothing in a folder through a link; the folder itself may be one."""
     _without_links.add(folder.rstrip("/"))
@@ -225,7 +291,7 @@ def _partial(folder: int | None, name: str) -> Iterator[tuple[str, BinaryIO]]:
     """A hidden file beside ``name``, unique to this call, so that two processes never share one; removed on a failure."""
     above, base = os.path.split(name)
     stem = os.fsencode(base)[:150].decode(errors="ignore")
-    partial = os.path.join(above, f".{stem}.{os.getpid():x}-{secrets.token_hex(4)}{_PARTIAL_SUFFIX}")
+    partial = os.path.join(above, f".{stem}.{os.getpid():x}-{os.urandom(4).hex()}{_PARTIAL_SUFFIX}")
     try:
         with open(partial, "xb", opener=lambda path, flags: os.open(path, flags, 0o666, dir_fd=folder)) as file:
             yield partial, file

@@ -53,3 +53,19 @@ def read_bytes(uri: str) -> bytes:
     """The whole content of a small file; raises ``OSError``."""
     with open_file(uri) as file:
         return file.read()
+
+
+def hold_in_memory(uri: str, max_bytes: int) -> None:
+    """Read a small local file at once; until :func:`release_memory`, or the next file, this thread reads it from memory."""
+    if storage_of(uri) is LOCAL:
+        LOCAL.hold(uri, max_bytes)
+
+
+def release_memory() -> None:
+    """Hold no file in memory any longer."""
+    LOCAL.release()
+
+
+def held_in_memory(uri: str) -> bytes | None:
+    """The content of the file that this thread holds; None for any other."""
+    return LOCAL.held(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,37 @@ def test_only_an_empty_folder_is_deleted(tmp_path: Path) -> None:
     for name in ("empty", "full", "missing"):
         LOCAL.delete_empty_folder(str(tmp_path / name))
     assert names(tmp_path) == ["full"]
+
+
+def test_a_small_file_that_is_held_is_read_from_memory_until_its_path_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"0123456789")
+    uri = str(path)
+    LOCAL.hold(uri, 10)
+    before = LOCAL.stat(uri)
+    path.write_bytes(b"changed")
+    assert LOCAL.stat(uri, recent=True) == before != LOCAL.stat(uri)
+    with LOCAL.open(uri, recent=True) as file, LOCAL.open(uri) as now:
+        assert (file.read(3), file.read_at(8, 5), bytes(file.map(2, 3) or b"")) == (b"012", b"89", b"234")
+        assert now.read() == b"changed"
+    # What opens the path itself reads the new version, and must be told that there is one.
+    assert LOCAL.local_path(uri) == uri
+    assert LOCAL.held(uri) is None
+    assert LOCAL.stat(uri, recent=True) != before
+
+
+def test_only_regular_files_up_to_a_size_are_held_and_only_one_by_the_thread_that_asked(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"12")
+    other.write_bytes(b"123")
+    for path in (other, tmp_path, tmp_path / "missing", tmp_path / "\0"):
+        LOCAL.hold(str(path), 2)
+        assert LOCAL.held(str(path)) is None
+    LOCAL.hold(str(one), 2)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(LOCAL.held, str(one)).result() is None
+    assert LOCAL.held(str(one)) == b"12"
+    LOCAL.hold(str(other), 3)
+    assert (LOCAL.held(str(one)), LOCAL.held(str(other))) == (None, b"123")
+    LOCAL.release()
+    assert LOCAL.held(str(other)) is None

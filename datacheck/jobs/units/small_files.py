@@ -25,6 +25,7 @@ from datacheck.jobs.units.proofs import can_prove
 from datacheck.jobs.units.scan import UnitScan, read_unit, scan_batches, scan_unit, whole_file_of_unit
 from datacheck.sources.base import WorkUnit
 from datacheck.sources.error_translation import translate_bugs
+from datacheck.storage.registry import hold_in_memory
 
 #: Larger files are read on their own.
 SMALL_FILE_BYTES = 128 << 10
@@ -55,6 +56,11 @@ def group_small(sizes: Sequence[int]) -> Iterator[slice]:
             start = stop + 1
     if start < len(sizes):
         yield slice(start, len(sizes))
+
+
+def hold_small(uri: str) -> None:
+    """Read a small file at once, so that inspecting and reading it in this thread take it from memory."""
+    hold_in_memory(uri, SMALL_FILE_BYTES)
 
 
 def scan_small(units: Iterable[WorkUnit], rules: RuleSet) -> list[UnitScan]:
@@ -143,11 +149,27 @@ def _scan_together(batches: Sequence[Batch], uris: Sequence[str], rules: RuleSet
         dirty = set(range(len(batches)))
     else:
         dirty = {int(row) for some in rows for row in np.unique(np.searchsorted(starts, some, side="right") - 1)}
+    clean: dict[tuple[Any, ...], UnitScan] = {}
     for index, batch in enumerate(batches):
         if index in dirty:
             yield scan_batches([batch], uris[index], rules)
-        else:
-            yield _clean_scan(batch, checker.fields)
+            continue
+        own = (batch.num_rows, *(_own_facts(column, batch.num_rows) for column in batch.columns))
+        if own not in clean:
+            clean[own] = _clean_scan(batch, checker.fields)
+        yield clean[own]
+
+
+def _own_facts(column: Column, num_rows: int) -> tuple[bool, str] | None:
+    """What files that are checked together may differ in: whether a column is all null, and what no check sees in it."""
+    data = column.data
+    if isinstance(data, np.ndarray):
+        return None
+    return data.null_count == num_rows, "" if data.type.id in _NUMBERS else _unseen(column)
+
+
+def _unseen(column: Column) -> str:
+    return kind_of_unseen(next(column.leaves()), is_array=False)
 
 
 def _joined(columns: Sequence[Column]) -> Column:
@@ -166,7 +188,7 @@ def _clean_scan(batch: Batch, joined: FieldMap) -> UnitScan:
             fields[column.name] = _of_file(facts, batch.num_rows)
             continue
         if column.data.type.id not in _NUMBERS:
-            unseen = kind_of_unseen(next(column.leaves()), is_array=False)
+            unseen = _unseen(column)
             fields[column.name] = replace(facts, unseen=unseen) if unseen != facts.unseen else facts
         if column.data.null_count == batch.num_rows:
             empty[column.name] = (batch.num_rows, 0)

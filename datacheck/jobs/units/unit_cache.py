@@ -83,8 +83,10 @@ class UnitCache:
 
     def add(self, unit: WorkUnit, scan: UnitScan) -> None:
         """Take what is to be remembered of a unit, until it is known whether its file is still the same."""
+        if not scan.pages or scan.error:
+            return
         known = self._known.get(unit)
-        if not scan.pages or scan.error or (known is not None and known.pages == scan.pages):
+        if known is not None and known.pages == scan.pages:
             return
         if all(CODES[finding.code].cacheable for finding in scan.findings):
             alone = replace(scan, keys=(), dataset=None, pages="")

@@ -56,7 +56,9 @@ class Thresholds(BaseModel):
         row_exclude: columns to leave out of whole rows, such as a row number.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True, defer_build=True
+    )
 
     SYNONYMS: ClassVar[Mapping[str, str]] = {
         "keys": "'key'",
