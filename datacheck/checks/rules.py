@@ -302,8 +302,11 @@ class _Violations:
 
 def _last_true(mask: BoolArray) -> int:
     """The last index that is True; there is one."""
-    length = len(mask) if not mask[-1024:].any() else min(1024, len(mask))
-    return len(mask) - 1 - int(np.argmax(mask[-length:][::-1]))
+    for length in (min(1024, len(mask)), len(mask)):
+        back = int(mask[-length:][::-1].argmax())
+        if mask[-1 - back]:
+            break
+    return len(mask) - 1 - back
 
 
 def _any_in_rows(mask: BoolArray, width: int) -> BoolArray:

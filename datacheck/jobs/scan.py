@@ -164,13 +164,7 @@ def scan_each(
         None if unit_cache is None else sys.maxsize,
     )
     left = list(_remaining_work(inspected, grouped, rules, only_keys, unit_cache))
-    stage = Stage("scan", rules=build_dataset_rules(schema), is_last=not across.has_pass)
-    run: Callable[[_Work], UnitScan] = _Work.run
-    if across.has_pass:
-        from datacheck.jobs.key_exchange import has_key_files, with_keys_in_files
-
-        stage, run = replace(stage, is_valid=has_key_files), with_keys_in_files(run, execution)
-    results = execution.map(run, left, lambda work: UnitScan(error=lost_error(work.uri)), stage=stage)
+    results = _run_work(left, schema, across, execution)
     if not left:
         # A shard is done with this pass, although no result of it is asked for.
         next(results, None)
@@ -377,6 +371,19 @@ def _remaining_work(
             yield _Work(one.uri, one.info.format, work)
         if one.uri not in only_keys and _is_read_again(one.info, rules):
             yield _Work(one.uri, one.info.format, partial(scan_whole_file, one.info.units, rules))
+
+
+def _run_work(
+    work: Sequence[_Work], schema: Schema, across: AcrossFiles, execution: Execution
+) -> Generator[UnitScan, None, None]:
+    """The results of what is left to do, in order; with a pass for duplicate keys to come, their hashes are left in files."""
+    stage = Stage("scan", rules=build_dataset_rules(schema), is_last=not across.has_pass)
+    run: Callable[[_Work], UnitScan] = _Work.run
+    if across.has_pass:
+        from datacheck.jobs.key_exchange import has_key_files, with_keys_in_files
+
+        stage, run = replace(stage, is_valid=has_key_files), with_keys_in_files(run, execution)
+    return execution.map(run, work, lambda one: UnitScan(error=lost_error(one.uri)), stage=stage)
 
 
 def _is_read_again(info: InputInfo, rules: RuleSet) -> bool:
