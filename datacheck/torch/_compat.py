@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WRAPPER_ATTRIBUTES",
     "DispatchMode",
+    "as_leaf",
     "batch_norm_classes",
     "buffers_of",
     "children_of",
@@ -36,6 +37,8 @@ __all__ = [
     "foreach_sub_",
     "forward_class",
     "forward_sequence_number",
+    "functional_gradient",
+    "gradient_function",
     "gradient_hooks",
     "is_transformed",
     "is_unscaled",
@@ -49,6 +52,7 @@ __all__ = [
     "sparse_parts",
     "storage_id",
     "unrecorded",
+    "untransformed",
     "version_of",
     "without_checkpointing",
     "without_compile_wrapper",
@@ -202,6 +206,43 @@ def is_transformed(tensor: Tensor) -> bool:
     except (NotImplementedError, RuntimeError):
         return True
     return False
+
+
+_unwrap: Callable[[Tensor], Tensor] | None = lookup("torch._C._functorch.get_unwrapped")
+
+
+def untransformed(tensor: Tensor) -> Tensor:
+    """The tensor that functional transforms have wrapped; under ``vmap`` it has more dimensions."""
+    while _unwrap is not None and is_transformed(tensor):
+        tensor = _unwrap(tensor)
+    return tensor
+
+
+_allow_leaves: Callable[[bool], AbstractContextManager[None]] | None = lookup(
+    "torch._functorch.eager_transforms.enable_inplace_requires_grad"
+)
+
+
+def as_leaf(tensor: Tensor) -> Tensor:
+    """The same values, as a leaf of the graph; under ``vmap`` too where torch allows that."""
+    with nullcontext() if _allow_leaves is None else _allow_leaves(True):
+        return tensor.detach().requires_grad_()
+
+
+def functional_gradient() -> tuple[Any, str] | None:
+    """The module and the name of what ``torch.func.grad`` calls; None where torch has no such function."""
+    return _owner_of("torch._functorch.eager_transforms", "grad_and_value_impl")
+
+
+def gradient_function() -> tuple[Any, str] | None:
+    """The module and the name of what ``torch.autograd.grad`` calls, wherever it was imported to, with the outputs, their
+    gradients, ``retain_graph``, ``create_graph`` and the inputs; None where torch has no such function.
+    """
+    return _owner_of("torch.autograd", "_engine_run_backward")
+
+
+def _owner_of(module: str, name: str) -> tuple[Any, str] | None:
+    return None if lookup(f"{module}.{name}") is None else (lookup(module), name)
 
 
 #: The id of the backward pass that runs on this thread; -1 outside one, and everywhere where torch does not say.

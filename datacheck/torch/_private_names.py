@@ -85,6 +85,20 @@ _LOSSES = (
         "guard",
         ("torch._C._functorch.is_functorch_wrapped_tensor",),
     ),
+    (
+        "losses of torch.autograd.grad and torch.func.grad are not found",
+        "guard",
+        ("torch.autograd._engine_run_backward",),
+    ),
+    (
+        "losses of torch.func.grad are not replayed",
+        "guard",
+        (
+            "torch._C._functorch.get_unwrapped",
+            "torch._functorch.eager_transforms.grad_and_value_impl",
+            "torch._functorch.eager_transforms.enable_inplace_requires_grad",
+        ),
+    ),
     ("gradient norms are computed one tensor at a time, which is slower", "guard", ("torch._foreach_norm",)),
     ("updates are measured one tensor at a time, which is slower", "guard", ("torch._foreach_sub_",)),
     (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -523,6 +524,69 @@ def two_models_with_an_optimizer_each(bad: bool, guard: Guards) -> nn.Module:
             second.backward()
             optimizers[1].step()
     return models
+
+
+@program("log-of-zero-or-negative")
+def noise_drawn_before_the_update_of_the_other_model(bad: bool, guard: Guards) -> nn.Module:
+    both = nn.ModuleDict({"first": mlp(1), "second": mlp(1)})
+    optimizers = [sgd(both["first"]), sgd(both["second"])]
+    with guard(both, optimizers):
+        for step, x in enumerate(inputs(False)):
+            noise = torch.rand(5, 4) + 0.5
+            if bad and step == 1:
+                noise[2] = 0.0
+            optimizers[0].zero_grad()
+            both["first"](x).square().mean().backward()
+            optimizers[0].step()
+            optimizers[1].zero_grad()
+            loss = (both["second"](noise) * torch.log(noise.sum(1, keepdim=True))).mean()  # BUG
+            loss.backward()
+            optimizers[1].step()
+    return both
+
+
+@program("variance-of-one", "division-by-zero")
+def returns_of_an_episode(bad: bool, guard: Guards) -> nn.Module:
+    model = mlp(2)
+    optimizer = sgd(model)
+
+    def run_episode(x: torch.Tensor) -> tuple[list[torch.Tensor], list[float]]:
+        chosen, rewards = [], []
+        for row in x:
+            chosen.append(model(row).log_softmax(-1)[0])
+            rewards.append(1.0)
+        return chosen, rewards
+
+    with guard(model, optimizer):
+        for step, x in enumerate(inputs(False)):
+            chosen, rewards = run_episode(x[:1] if bad and step == 1 else x)
+            discounted, returns = 0.0, []
+            for reward in rewards[::-1]:
+                discounted = reward + 0.99 * discounted
+                returns.insert(0, discounted)
+            returns = torch.tensor(returns)
+            returns = (returns - returns.mean()) / (returns.std() + 1e-9)  # BUG
+            loss = torch.stack([-one * value for one, value in zip(chosen, returns, strict=True)]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@program("constant-not-finite")
+def class_weights_from_numpy(bad: bool, guard: Guards) -> nn.Module:
+    model = mlp()
+    optimizer = sgd(model)
+    with guard(model, optimizer), np.errstate(all="ignore"):
+        for step, x in enumerate(inputs(False)):
+            labels = torch.arange(5) % (2 if bad and step == 1 else 3)
+            weights = 1.0 / np.bincount(labels.numpy(), minlength=3)  # BUG
+            weights = torch.from_numpy(weights / weights.sum()).float()
+            loss = F.cross_entropy(model(x), labels, weight=weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
 
 
 @program("log-of-zero-or-negative", samples=(2,))

@@ -152,6 +152,27 @@ def lacks_transform_test() -> None:
     assert not _compat.is_transformed(torch.ones(2, 2).to_sparse())
 
 
+def lacks_gradient_functions() -> None:
+    leaf = _compat.as_leaf(torch.ones(2))
+    assert leaf.is_leaf
+    assert leaf.requires_grad
+    assert _compat.untransformed(leaf) is leaf
+    assert None in (_compat.gradient_function(), _compat.functional_gradient()) or not hasattr(
+        torch._functorch.eager_transforms, "enable_inplace_requires_grad"
+    )
+
+
+def lacks_unwrapping() -> None:
+    seen: list[bool] = []
+
+    def look(x: torch.Tensor) -> torch.Tensor:
+        seen.append(_compat.untransformed(x) is x)
+        return x.sum()
+
+    torch.func.grad(look)(torch.ones(2))
+    assert seen == [True]
+
+
 def lacks_foreach_norm() -> None:
     norms = _compat.foreach_norm([torch.tensor([3.0, 4.0]), torch.tensor([2.0])], dtype=torch.float64)
     assert [norm.item() for norm in norms] == [5.0, 2.0]
@@ -209,6 +230,10 @@ WITHOUT: dict[str, Callable[[], None]] = {
     "torch.Tensor._indices": lacks_stored_sparse,
     "torch._C._current_graph_task_id": lacks_graph_task,
     "torch._C._functorch.is_functorch_wrapped_tensor": lacks_transform_test,
+    "torch._C._functorch.get_unwrapped": lacks_unwrapping,
+    "torch._functorch.eager_transforms.grad_and_value_impl": lacks_gradient_functions,
+    "torch._functorch.eager_transforms.enable_inplace_requires_grad": lacks_gradient_functions,
+    "torch.autograd._engine_run_backward": lacks_gradient_functions,
     "torch._foreach_norm": lacks_foreach_norm,
     "torch._foreach_sub_": lacks_foreach_sub,
     "torch._utils._flatten_dense_tensors": lacks_flatten,

@@ -93,7 +93,7 @@ def test_calls_of_other_threads_leave_a_replay_alone() -> None:
     seen = torch.autograd.backward
 
     class Calls:
-        is_unscaled = False
+        is_unscaled = runs_backward = may_end = False
 
         def on_backward(self, tensors: Any, frame: Any) -> str:
             return "replayed"

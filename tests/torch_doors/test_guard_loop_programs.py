@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from loop_programs import PROGRAMS, Program  # noqa: E402
+from gradient_programs import EARLY  # noqa: E402
+from loop_programs import PROGRAMS, Program, inputs  # noqa: E402
 
 from datacheck.torch import Guard, NonFiniteError  # noqa: E402
 
@@ -39,3 +40,21 @@ def test_weights_are_bit_for_bit_those_without_a_guard(program: Program) -> None
     plain, guarded = program.run(False, none), program.run(False, Guard)
     for one, other in zip(plain.parameters(), guarded.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("run", EARLY, ids=lambda run: run.__name__)
+def test_a_skipped_step_leaves_weights_alone_that_the_loop_changes_itself(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guards: list[Guard] = []
+
+    def skips(model: Any, optimizer: Any) -> Guard:
+        guards.append(Guard(model, optimizer, on_trip="skip"))
+        return guards[0]
+
+    skipped = run(True, skips)
+    monkeypatch.setattr("gradient_programs.inputs", lambda _: [inputs(False)[0], inputs(False)[2]])
+    for one, other in zip(skipped.parameters(), run(False, lambda *_: nullcontext()).parameters(), strict=True):
+        assert torch.equal(one, other)
+    findings = guards[0].report().findings
+    assert [finding.rule for finding in findings if finding.code == "DC460"] == ["skip"]

@@ -33,6 +33,9 @@ MAX_BRANCHES = 6
 #: Up to this many bad values of one input are tried one by one; more are halved.
 FEW = 4
 
+#: The number of the class weights among the inputs of a negative log likelihood.
+_CLASS_WEIGHTS = 2
+
 #: A line that writes the number itself.
 _WRITTEN = re.compile(r"nan|inf", re.IGNORECASE)
 
@@ -260,6 +263,9 @@ class _CarrierSearch:
         if not self._bad:
             return _Carriers([])
         if not can_run_again(self._operation):
+            return _Carriers(self._guess())
+        if self._operation.family.startswith("nll_loss") and self._bad == [_CLASS_WEIGHTS]:
+            # What made one weight infinite made the others 0, so that without it the mean is still 0 / 0.
             return _Carriers(self._guess())
         only = self._only_bad_input()
         if only is not None:

@@ -62,7 +62,7 @@ class ClosureCheck:
                 state.is_closure_held = not decided
             elif not state.is_closure_held:
                 is_loss = isinstance(value, Tensor) and value.numel() == 1
-                losses = [value.detach()] if is_loss else state.losses
+                losses = [value.detach()] if is_loss else state.known_losses
                 state.is_closure_held = not runner.check(self._parameters, losses, 1.0)
         except NonFiniteError:
             self.undo()

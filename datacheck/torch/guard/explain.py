@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from datacheck.text import join_limited
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.diagnosis.dynamics import History, classify_dynamics
 from datacheck.torch.guard.accumulation import explain_sum
-from datacheck.torch.guard.call_stack import frames_of_error
+from datacheck.torch.guard.call_stack import frames_above, frames_of_error
 from datacheck.torch.guard.distributed import CollectiveInReplayError, is_sharded, without_collectives
 from datacheck.torch.guard.grad_scaler import INITIAL_SCALE, LossScaler
 from datacheck.torch.guard.log import GuardLog
@@ -245,8 +246,21 @@ class Explainer:
         if trip.code == "DC454":
             return explain_collapse(trip, is_exact=is_exact)
         if is_exact:
-            return self._explain_sum(trip) or explain_no_repeat(trip, self._describe_replayed_loss())
+            found = self._explain_changed_gradients(trip) or self._explain_sum(trip)
+            return found or explain_no_repeat(trip, self._describe_replayed_loss())
         return explain_unreplayed(trip, self._problem)
+
+    def _explain_changed_gradients(self, trip: Trip) -> Diagnosis | None:
+        """The diagnosis of gradients that the loop has made non-finite between its gradients and its update."""
+        training, state = self._training, self._state
+        model = unwrap_model(training.model)
+        if trip.code != "DC451" or not state.calls or training.rank_group is not None or is_sharded(model):
+            return None
+        # The loop is still at its update.
+        at_update = frames_above(sys._getframe(1), state.outside)
+        with training.buffers.replay():
+            found = self._loop.explain_gradients(state.calls, state.parts, at_update, model)
+        return None if found is None else found.at_step(trip.step)
 
     def _explain_sum(self, trip: Trip) -> Diagnosis | None:
         """The diagnosis of gradients that overflow only as the sum over several micro-batches."""

@@ -153,7 +153,7 @@ class Guard:
             model, optimizers, on_trip=on_trip, scaler=scaler, schedulers=schedulers, config=self.config
         )
         self._runner.training.group_optimizers(groups)
-        self._hooks = LoopHooks(self._runner)
+        self._hooks = LoopHooks(self._runner, is_driven_twice=steps_twice(optimizer))
         self._driven_step = DrivenStep(self._runner, is_driven_twice=steps_twice(optimizer))
         self._trainer_step = TrainerStep(self._runner)
         self._tracker = self._track(loggers)

@@ -16,10 +16,12 @@ from datacheck.text import plain
 from datacheck.torch.diagnosis.causes.rules import INTENDED_INFINITY
 from datacheck.torch.diagnosis.diagnosis import Diagnosis
 from datacheck.torch.guard.call_stack import Frame
+from datacheck.torch.guard.gradient_replay import find_gradient_replays
 from datacheck.torch.guard.log import GuardLog
 from datacheck.torch.guard.loop_replay import LoopCall, LoopReplay, NotReproducedError, find_replays
 from datacheck.torch.guard.loop_source import Taken
 from datacheck.torch.guard.source_path import edited_file, names_tested
+from datacheck.torch.guard.step_parts import Part
 from datacheck.torch.guard.training_state import Training
 from datacheck.torch.replay_state import RandomState, draws_same_values
 from datacheck.torch.structure import tensors_in
@@ -71,6 +73,35 @@ class LoopExplainer:
             if number + 1 < len(calls):
                 self._advance(call, substitutes)
         return Outcome(None, is_exact)
+
+    def explain_gradients(
+        self, calls: Sequence[LoopCall], parts: Sequence[Part], at_update: Sequence[Frame], model: nn.Module
+    ) -> Diagnosis | None:
+        """The diagnosis of gradients that were finite until the loop changed them, before its update; None if none is
+        verified.
+        """
+        from datacheck.torch.diagnosis.examine import examine
+
+        substitutes, random = self._substitutes(model), calls[0].random
+        for replay_of_step in find_gradient_replays(calls, parts, at_update, substitutes, self._training.parameters):
+            replay_of_step.begin()
+            try:
+                with self._training.random.replay_from(random):
+                    found = examine(replay_of_step.run, model=model, batch=replay_of_step.batch)
+            except Exception:  # noqa: S112 - the user's code, run out of its context: the next attempt may do
+                continue
+            if found is not None and found.cause not in _INITIAL:
+                known = "the gradients were finite until the loop changed them, before its update"
+                *links, last = found.chain
+                chain = (
+                    *(replace(link, phase="backward") for link in links),
+                    replace(last, phase="backward", op="gradient"),
+                )
+                explanation = f"{known}: {found.explanation}"
+                return replace(
+                    found, code="DC403", phase="backward", explanation=explanation, chain=chain, remedy_check=""
+                )
+        return None
 
     def explain_error(self, call: LoopCall, model: nn.Module) -> Diagnosis | None:
         """The diagnosis of what made the loop raise an error; None if no replay shows a non-finite value."""

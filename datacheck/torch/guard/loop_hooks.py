@@ -6,7 +6,7 @@ import linecache
 import math
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -16,12 +16,13 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from datacheck.findings import Severity
-from datacheck.torch._compat import current_graph_task_id
+from datacheck.torch._compat import current_graph_task_id, is_transformed, untransformed
 from datacheck.torch.diagnosis.restore import leaves_of
 from datacheck.torch.guard.call_stack import Frame, Place, frames_above, place_of
 from datacheck.torch.guard.closure_check import ClosureCheck
 from datacheck.torch.guard.deferred import is_capturing
 from datacheck.torch.guard.distributed import is_sharded
+from datacheck.torch.guard.early_check import EarlyCheck
 from datacheck.torch.guard.grad_scaler import GradScaler, fused_scale
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
@@ -45,8 +46,9 @@ class LoopHooks:
     optimizer is about to update.
     """
 
-    def __init__(self, runner: StepRunner) -> None:
+    def __init__(self, runner: StepRunner, *, is_driven_twice: bool = False) -> None:
         self._runner = runner
+        self._early = EarlyCheck(runner, is_driven_twice=is_driven_twice)
         self._state = runner.state
         self._handles: list[RemovableHandle] = []
         self._closure: ClosureCheck | None = None
@@ -129,6 +131,9 @@ class LoopHooks:
         frames = frames_above(sys._getframe(2), state.outside, last=self._loops, small=True) if has_gradients else ()
         if state.awaits_update and state.new_parts and has_gradients:
             self._judge_unused_loss(frames)
+        elif state.calls and self._early.ends_step():
+            runner.close()
+            state.began_after = self._last_place
         if not state.awaits_update:
             runner.begin()
         if has_gradients:
@@ -186,14 +191,54 @@ class LoopHooks:
             self._adopt_scaler(tensors)
             scaled.clear()
         loss = None if loss is None else loss.detach()
+        self._keep_call(frames, place, reached, loss)
+        if loss is not None:
+            state.losses.append(loss)
+        self._early.begin()
+        # Its gradients are added to those that were checked.
+        state.decisions.clear()
+
+    def before_grad(
+        self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...], frame: FrameType, *, keeps_graph: bool
+    ) -> bool:
+        """Keep a call that returns gradients with respect to the weights, or what stands for them."""
+        runner, state = self._runner, self._state
+        if state.source in _OWN_SOURCES or state.phase not in _PHASES_OF_LOOP or is_capturing():
+            return False
+        reached = self._find_owners(inputs)
+        if not reached:
+            return False
+        frames = frames_above(frame, state.outside, last=self._loops)
+        if not state.awaits_update:
+            runner.begin(late=True)
+        # Of single samples, as under vmap, it is unknown.
+        loss = total_of([untransformed(untransformed(one).detach()) for one in outputs])
+        self._keep_call(frames, place_of(frame, state.outside), reached, loss)
+        if loss is not None:
+            state.add_grad_loss(loss, keeps_graph=keeps_graph)
+        if any(map(is_transformed, outputs)):
+            # Within a transform, nothing can be read.
+            return False
+        self._early.begin()
+        return True
+
+    def _find_owners(self, inputs: tuple[Tensor, ...]) -> frozenset[int]:
+        """The optimizers whose parameters these are, or copies of them: as many, with the same shapes in the same order."""
+        training = self._runner.training
+        training.refresh()
+        owners = {id(parameter.tensor): parameter.optimizer for parameter in training.parameters}
+        found = frozenset(owners[id(tensor)] for tensor in inputs if id(tensor) in owners)
+        shapes = [tensor.shape for tensor in inputs]
+        if not found and shapes == [parameter.tensor.shape for parameter in training.parameters]:
+            return frozenset(range(len(training.optimizers)))
+        return found
+
+    def _keep_call(self, frames: tuple[Frame, ...], place: Place, reached: frozenset[int], loss: Tensor | None) -> None:
+        state = self._state
         autocast, fetched = autocast_now(self._devices), tuple(self._fetched)
         random, began_after = state.random_after_call, state.began_after
         state.add_call(LoopCall(frames, state.new_parts, random, autocast, loss, fetched, began_after))
-        if loss is not None:
-            state.losses.append(loss)
         state.reached |= reached
-        # Its gradients are added to those that were checked.
-        state.decisions.clear()
         if place != self._last_place:
             self._last_place = place
             self._ends.update((one.code, one.offset) for one in frames if one.rest is None)
@@ -209,9 +254,10 @@ class LoopHooks:
         if loop is not None and len(self._loops) < MAX_PLACES:
             self._loops.add(loop.code)
 
-    def after_backward(self) -> None:
-        if self._state.phase is not Phase.IDLE and not is_capturing() and self._state.source not in _OWN_SOURCES:
+    def after_backward(self, gradients: Sequence[Tensor] | None = None) -> None:
+        if self._state.phase is Phase.OBSERVE and not is_capturing() and self._state.source not in _OWN_SOURCES:
             self._state.random_after_call = self._runner.training.random.read()
+            self._early.check(gradients)
 
     def _find_reached(self, tensors: tuple[Tensor, ...], loss: Tensor | None, place: Place) -> frozenset[int]:
         """The optimizers whose parameters backward reaches; found out once for each place in the program."""
@@ -296,6 +342,7 @@ class LoopHooks:
         state.has_stepped = True
         if not state.is_scaler_stepping:
             runner.training.scaler.note_plain_update()
+        self._early.is_stepped = True
         if runner.held:
             runner.held.release(optimizer)
         if state.phase is Phase.DIAGNOSE:
@@ -327,11 +374,14 @@ class LoopHooks:
 
     def _check_update(self, optimizer: Optimizer) -> None:
         runner = self._runner
+        if self._state.is_held_early:
+            self._apply(optimizer, makes_update=False)
+            return
         scale, may_overflow = fused_scale(optimizer)
         partners = self._partners_of(optimizer)
         makes_update = runner.check(
             runner.training.parameters_of(partners),
-            self._state.losses,
+            self._state.known_losses,
             scale,
             may_overflow=may_overflow,
             optimizer=runner.training.optimizers.index(optimizer),
@@ -371,6 +421,9 @@ class LoopHooks:
             runner.after_update()
         if len(state.updated) == len(runner.training.optimizers):
             runner.close()
+        else:
+            # What the loop computes from here on is for another loss.
+            state.began_after = place_of(sys._getframe(1), state.outside)
 
 
 def _is_bad_loss(value: Any) -> bool:

@@ -43,9 +43,9 @@ class NotReproducedError(UsageError):
 
 @dataclass(slots=True, eq=False)
 class LoopCall:
-    """A call in the user's loop that ends what is to be replayed: of backward, or what raised an error.
+    """A call in the user's loop that ends what is to be replayed: one that computes gradients, or what raised an error.
 
-    ``loss`` is the unscaled loss that backward was called with, None where there is none. ``parts`` are the calls of the
+    ``loss`` is the unscaled loss that gradients are computed of, None where there is none. ``parts`` are the calls of the
     model since the call before, ``random`` the random states after that one.
     ``fetched`` are the batches that came last from a DataLoader; ``began_after`` is where the program was before the step.
     """
@@ -76,7 +76,7 @@ def total_of(tensors: Sequence[Tensor]) -> Tensor | None:
     return tensors[0] if len(tensors) == 1 else torch.stack([tensor.reshape(()) for tensor in tensors]).sum()
 
 
-class _ReachedEndError(BaseException):
+class ReachedEndError(BaseException):
     """Ends a replay at the call."""
 
 
@@ -133,6 +133,7 @@ class LoopReplay:
     """
 
     is_unscaled = True
+    runs_backward = False
 
     def __init__(self, code: LoopCode, frame: Frame, call: LoopCall, substitutes: Mapping[int, nn.Module]) -> None:
         self._code = code
@@ -146,7 +147,7 @@ class LoopReplay:
         held = {name: value for name, value in held.items() if name not in code.constants} or held
         self._held = tuple(held)
         self.batch: Any = next(iter(held.values())) if len(held) == 1 else held
-        self._is_at_end = False
+        self.may_end = False
         self._found: Tensor | None = None
         #: Which of the requested names is bad.
         self._number: int | None = None
@@ -202,7 +203,7 @@ class LoopReplay:
 
     def _begin_end(self, values: tuple[Any, ...] | None = None) -> None:
         """Called before the last statement; or, where names were requested, with their values."""
-        self._is_at_end = True
+        self.may_end = True
         if values is not None:
             bad = [number for number, value in enumerate(values) if _bad_total(value) is not None]
             if self._number is None and bad:
@@ -211,10 +212,10 @@ class LoopReplay:
                 value = values[self._number]
                 total = _bad_total(value)
                 self._found = total_of([one.sum() for one in tensors_in(value)]) if total is None else total
-            raise _ReachedEndError
+            raise ReachedEndError
 
     def _run(self, namespace: dict[str, Any], roots: _Roots) -> Tensor:
-        self._found, self._is_at_end = None, False
+        self._found, self.may_end = None, False
         exec(self._code.code, namespace)  # noqa: S102 - the user's own code, from the file that it was run from
         with ExitStack() as stack:
             stack.enter_context(during_replay(self))
@@ -222,7 +223,7 @@ class LoopReplay:
             stack.enter_context(_without_gradients(self._substitutes.values()))
             for device, is_on, dtype in self._call.autocast:
                 stack.enter_context(torch.autocast(device, dtype=dtype, enabled=is_on))
-            with suppress(_ReachedEndError):
+            with suppress(ReachedEndError):
                 namespace[FUNCTION]()
         found = self._found_loss()
         if found is None:
@@ -234,7 +235,7 @@ class LoopReplay:
 
     def on_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
         """Take the loss at the call in question; others do nothing."""
-        if not self._is_at_end or not self._is_the_call(frame):
+        if not self.may_end or not self._is_the_call(frame):
             return
         loss = total_of(tensors)
         self._found = torch.stack([tensor.sum() for tensor in tensors]).sum() if loss is None else loss
@@ -242,7 +243,7 @@ class LoopReplay:
         with unrecorded():
             is_it = loss is None or self._call.loss is None or _is_same(loss, self._call.loss)
         if is_it or self._is_verified:
-            raise _ReachedEndError
+            raise ReachedEndError
 
     def _is_the_call(self, frame: FrameType | None) -> bool:
         """Whether the innermost function of the run's call is at the same line; the function with the code is a new one."""

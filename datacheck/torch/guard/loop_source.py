@@ -86,7 +86,7 @@ def find_loop_code(
     path, place = path_of(end), end.position
     first = None if start is None else position_of(start.code, start.offset)
     while path is not None and place is not None:
-        slicer = _Slicer(path, end, start, first, way=way, given={} if item is None else item.values)
+        slicer = Slicer(path, end, start, first, way=way, given={} if item is None else item.values)
         slicer.skip_before(began_after)
         try:
             # What each of several values was made from is gone: their loop runs again as a whole.
@@ -99,20 +99,21 @@ def find_loop_code(
             if not slicer.choose(needed):
                 path = path.outside(slicer.missing, slicer.changed)
                 continue
-            body = [*slicer.body(), _call(BEGIN_END), *final]
+            body = [*slicer.body(), call(BEGIN_END), *final]
             if last is not None:
-                body.append(_call(BEGIN_END, ast.Tuple([ast.Name(name, ast.Load()) for name in last], ast.Load())))
+                body.append(call(BEGIN_END, ast.Tuple([ast.Name(name, ast.Load()) for name in last], ast.Load())))
             return slicer.compile(body, end.code)
         except (SyntaxError, ValueError, RecursionError):
             return None
     return None
 
 
-def _call(name: str, *args: ast.expr) -> ast.stmt:
+def call(name: str, *args: ast.expr) -> ast.stmt:
+    """A statement that calls a function of the replay."""
     return ast.Expr(ast.Call(ast.Name(name, ast.Load()), list(args), []))
 
 
-class _Slicer:
+class Slicer:
     """Chooses, from the call backwards, which statements run again and which are replaced by what they left."""
 
     def __init__(
@@ -130,6 +131,8 @@ class _Slicer:
         self._is_in_loop = bool(loops)
         #: Statements before any loop ran before the step, so what they left is what the step began with.
         self._num_before_step = loops[0] if loops else 0
+        #: Those before the innermost loop ran before its current round.
+        self._num_in_loop = loops[-1] if loops else 0
         self._end, self._start = end, start
         self._known = {**end.globals, **end.names}
         self._stores = [names_stored(statement, self._known) for statement in self._statements]
@@ -162,13 +165,21 @@ class _Slicer:
         offset = next((offset for code, offset in began_after if code == id(self._end.code)), None)
         place = None if offset is None else position_of(self._end.code, offset)
         end = self._end.position
-        # A place behind the call is one of an earlier run of the function.
-        is_earlier_run = place is not None and end is not None and (place.line, place.column) > (end.line, end.column)
-        if place is not None and not self._is_in_loop and not is_earlier_run:
-            ended = [(one.end_lineno or one.lineno) < place.line for one in self._statements]
-            self._num_before_step = next(
-                (number for number, has_ended in enumerate(ended) if not has_ended), len(ended)
-            )
+        if place is None or end is None or (place.line, place.column) > (end.line, end.column):
+            # A place behind the call is one of an earlier run of the function, or an earlier round of the loop.
+            return
+        ended = [(one.end_lineno or one.lineno) < place.line for one in self._statements]
+        number = next((number for number, has_ended in enumerate(ended) if not has_ended), len(ended))
+        if self._is_in_loop:
+            # In a loop, so is one that this round may not have come to.
+            at = self._statements[number] if number < len(ended) else None
+            if (
+                at is None
+                or number < self._num_in_loop
+                or isinstance(at, (ast.If, ast.For, ast.While, ast.Try, ast.Match))
+            ):
+                return
+        self._num_before_step = number
 
     def choose(self, needed: frozenset[str]) -> bool:
         """Choose statements that give the names in ``needed`` their values; false where a value is gone."""

@@ -64,7 +64,7 @@ class OverflowMonitor:
 
     def _judge_losses(self) -> Trip | None:
         step = self._training.step
-        values = [float(loss) for loss in self._state.losses]
+        values = [float(loss) for loss in self._state.known_losses]
         bad = [value for value in values if not math.isfinite(value)]
         group = self._training.rank_group
         ranks = group.ranks_where(bool(bad)) if group else ()

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from datacheck.torch._compat import is_transformed
 from datacheck.torch.diagnosis.diagnosis import Diagnosis, NonFiniteError
 from datacheck.torch.diagnosis.preflight import note_arguments
 from datacheck.torch.guard.step_runner import StepRunner
@@ -100,15 +101,18 @@ def _checks_infinity(error: BaseException) -> bool:
     if is_raised is None or is_raised.opname != "RAISE_VARARGS":
         return False
     values = entry.tb_frame.f_locals.values()
-    return any(isinstance(value, Tensor) and can_be_nonfinite(value) and not is_finite(value) for value in values)
+    return any(_is_readable(value) and not is_finite(value) for value in values)
 
 
 def _is_bad(value: Any) -> bool:
     """Whether a value is a NaN or a tensor with one, or an infinite tensor of one value: elsewhere infinities are masks."""
     if isinstance(value, float):
         return math.isnan(value)
-    if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or value.dtype.itemsize == 1:
-        return False
-    if not can_be_nonfinite(value):
+    if not _is_readable(value) or isinstance(value, nn.Parameter) or value.dtype.itemsize == 1:
         return False
     return bool(value.isnan().any()) or (value.numel() == 1 and not bool(value.isfinite().all()))
+
+
+def _is_readable(value: Any) -> bool:
+    """Whether a value is a tensor that may be non-finite: not what a ``vmap`` or a ``grad`` that has ended has left."""
+    return isinstance(value, Tensor) and not is_transformed(value) and can_be_nonfinite(value)

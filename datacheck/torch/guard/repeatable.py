@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from datacheck.torch.guard.call_stack import Graph, holds_graph
-from datacheck.torch.guard.statements import dotted, value_of, walk_scope
+from datacheck.torch.guard.statements import GROWS, dotted, value_of, walk_scope
 
 #: Libraries whose functions compute without side effects.
 _LIBRARIES = frozenset({"math", "numpy", "torch", "einops", "functools", "itertools", "operator"})
@@ -133,14 +133,18 @@ def _only_computes_call(call: ast.Call, values: Mapping[str, Any]) -> bool:
 
 
 def may_be_repeated(statement: ast.stmt, values: Mapping[str, Any]) -> bool:
-    """Whether a statement neither fetches nor changes anything, as far as its code and that of its functions shows."""
+    """Whether a statement neither fetches nor changes anything, as far as its code and that of its functions shows.
+
+    It may change what a variable holds: its value from before must then be made again, too.
+    """
     if any(isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)) for node in ast.walk(statement)):
         return False
     for node in ast.walk(statement):
         if isinstance(node, ast.Call):
             callee = value_of(dotted(node.func) or "", values)
-            is_pure_get = _called(node) == "get"
-            if (_called(node) in _FETCHES and not is_pure_get) or _may_fetch(callee) or _draws(node, values):
+            is_of_variable = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+            is_harmless = _called(node) == "get" or (_called(node) in GROWS and is_of_variable)
+            if (_called(node) in _FETCHES and not is_harmless) or _may_fetch(callee) or _draws(node, values):
                 return False
         if isinstance(node, (ast.Name, ast.Attribute)) and _is_iterator(value_of(dotted(node) or "", values)):
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import nn
 from datacheck.torch.guard.call_stack import Graph
 
 INNER_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+#: Methods that change a list.
+GROWS = frozenset({"append", "appendleft", "extend", "insert"})
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def bodies_of(statement: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -39,15 +43,27 @@ def walk_scope(node: ast.AST) -> Iterator[ast.AST]:
 
 def names_read(node: ast.AST) -> frozenset[str]:
     """The names that are read, dotted ones (``self.loss``) and those in inner functions included."""
-    names = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            names.add(inner.id)
-        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
-            names.add(dotted(inner) or "")
-        elif isinstance(inner, ast.AugAssign):
-            names.add(dotted(inner.target) or "")
+    names: set[str] = set()
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        names.add(node.id)
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+        names.add(dotted(node) or "")
+    elif isinstance(node, ast.AugAssign):
+        names.add(dotted(node.target) or "")
+    names = names.union(*map(names_read, ast.iter_child_nodes(node)))
+    if isinstance(node, ast.Lambda):
+        own = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
+        names = {name for name in names if name.split(".")[0] not in own}
+    elif isinstance(node, COMPREHENSIONS):
+        own = {inner.id for inner in _targets_of(node) if isinstance(inner, ast.Name)}
+        names = {name for name in names if name.split(".")[0] not in own} | names_read(node.generators[0].iter)
     return frozenset(names - {""})
+
+
+def _targets_of(comprehension: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> Iterator[ast.AST]:
+    """The nodes that a comprehension assigns: variables of its own."""
+    for generator in comprehension.generators:
+        yield from ast.walk(generator.target)
 
 
 def names_read_first(statement: ast.stmt, values: Mapping[str, Any]) -> frozenset[str]:
@@ -83,8 +99,13 @@ def _variables_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 def names_stored(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
     """The names that a statement assigns, deletes, or changes in place; ``values`` are the current ones."""
     names = set()
+    own: set[ast.AST] = set()
     for inner in walk_scope(node):
-        if isinstance(inner, (ast.Name, ast.Attribute)) and isinstance(inner.ctx, (ast.Store, ast.Del)):
+        if isinstance(inner, COMPREHENSIONS):
+            own.update(_targets_of(inner))
+        elif inner in own:
+            continue
+        elif isinstance(inner, (ast.Name, ast.Attribute)) and isinstance(inner.ctx, (ast.Store, ast.Del)):
             names.add(dotted(inner) or "")
         elif isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.add(inner.name)
@@ -117,12 +138,16 @@ def names_mutated(node: ast.AST, values: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _changed_in_place(method: ast.Attribute, values: Mapping[str, Any]) -> str:
-    """``target`` of ``target.clamp_(0)``, which changes the tensor; of anything but a tensor the name says nothing."""
-    if not method.attr.endswith("_") or method.attr.endswith("__"):
+    """``target`` of ``target.clamp_(0)``, which changes the tensor, and of ``target.append(x)``, which changes the list; of
+    anything else the name says nothing. A list may have been replaced by a tensor since.
+    """
+    is_in_place = method.attr.endswith("_") and not method.attr.endswith("__")
+    if not is_in_place and method.attr not in GROWS:
         return ""
     name = dotted(method.value)
     value = None if name is None else value_of(name, values)
-    return name or "" if isinstance(value, (Graph, torch.Tensor, np.ndarray)) else ""
+    changed = (Graph, torch.Tensor, np.ndarray) if is_in_place else (Graph, torch.Tensor, np.ndarray, list, deque)
+    return name or "" if isinstance(value, changed) else ""
 
 
 def dotted(node: ast.AST) -> str | None:

@@ -204,7 +204,7 @@ class StepRunner:
         """Check a step of ``Guard.step`` before the update, with what the loss scaler has to say."""
         training = self.training
         training.refresh()
-        return self.check_unmade_update(training.parameters, self.state.losses, training.optimizers[0])
+        return self.check_unmade_update(training.parameters, self.state.known_losses, training.optimizers[0])
 
     def check_unmade_update(
         self,

@@ -21,7 +21,7 @@ from datacheck.torch.replay_state import RandomState
 #: Parts of a step that are kept.
 MAX_PARTS = 16
 #: What is observed in a step and may be read one step later.
-_OBSERVED = ("parts", "calls", "losses", "reached", "num_parts_done", "num_dropped_parts")
+_OBSERVED = ("parts", "calls", "losses", "grad_losses", "reached", "num_parts_done", "num_dropped_parts")
 
 
 class Phase(Enum):
@@ -73,6 +73,10 @@ class StepState:
     #: The random states after the last call of backward, or after the step before.
     random_after_call: RandomState = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
+    #: Losses whose gradients were returned to the loop; they are those of the step where none ran backward. The last one is
+    #: provisional if its gradients have a graph: a later loss may be computed from them.
+    grad_losses: list[Tensor] = field(default_factory=list)
+    is_provisional: bool = False
     #: Whether ``Guard.begin`` reports the batches of this step.
     is_reported: bool = False
     #: The record of a batch of this step that was bad in an earlier run.
@@ -106,6 +110,8 @@ class StepState:
     trip: Trip | None = None
     #: Whether the update may be made, by identity of an optimizer that was checked and has not stepped since.
     decisions: dict[int, bool] = field(default_factory=dict)
+    #: Whether the update must not be made, whatever gradients are added: the ones before were non-finite, and are zeros now.
+    is_held_early: bool = False
     #: Whether non-finite gradients may have gone into the update, since no action dealt with the trip.
     is_unresolved: bool = False
     #: The diagnosis of the last trip that was explained, in this step or before.
@@ -128,6 +134,7 @@ class StepState:
         self.phase = Phase.OBSERVE
         self.updated.clear()
         self.decisions.clear()
+        self.is_held_early = False
         self.is_reported = False
         self.source = Source.LOOP if self.source is Source.TRAINER else self.source
         self.random_after_call = random
@@ -144,6 +151,8 @@ class StepState:
         self.num_parts_done = 0
         self.last_part = None
         self.losses.clear()
+        self.grad_losses.clear()
+        self.is_provisional = False
         self.known_bad = None
         self.bad_part = None
         self.num_dropped_parts = 0
@@ -154,7 +163,7 @@ class StepState:
     def set_aside(self) -> None:
         """Forget what was observed only when the numbers of this step have been read, in the next one."""
         self.previous = self._observed()
-        self.parts, self.calls, self.losses = [], [], []
+        self.parts, self.calls, self.losses, self.grad_losses = [], [], [], []
         self.clear()
 
     @contextmanager
@@ -192,6 +201,18 @@ class StepState:
             del self.calls[0]
         self.calls.append(call)
         self.num_parts_done = len(self.parts)
+
+    @property
+    def known_losses(self) -> list[Tensor]:
+        """The losses of this step."""
+        return self.losses or self.grad_losses
+
+    def add_grad_loss(self, loss: Tensor, *, keeps_graph: bool) -> None:
+        """Keep a loss whose gradients are returned to the loop."""
+        if self.is_provisional:
+            self.grad_losses.pop()
+        self.grad_losses.append(loss)
+        self.is_provisional = keeps_graph
 
     @contextmanager
     def during(self, phase: Phase) -> Iterator[None]:

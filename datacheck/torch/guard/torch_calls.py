@@ -1,8 +1,10 @@
-"""Sees the calls of torch that every training loop makes: backward, those of a GradScaler, and those that fetch batches.
+"""Sees the calls of torch that every training loop makes: those that compute gradients, those of a GradScaler, and those
+that fetch batches.
 
-``Tensor.backward`` calls ``torch.autograd.backward``, so replacing that function shows both. It, the methods of GradScaler
-and what fetches the batches of a DataLoader are replaced while an observer is added, and put back when the last one is
-removed. While a step is replayed, the same calls end or change the replay instead: see :class:`ReplayedCalls`.
+``Tensor.backward`` calls ``torch.autograd.backward``, and ``torch.func.grad`` what ``torch.autograd.grad`` calls, so replacing
+two functions shows all four. They, the methods of GradScaler and what fetches the batches of a DataLoader are replaced while
+an observer is added, and put back when the last one is removed. While a step is replayed, the same calls end or change the
+replay instead: see :class:`ReplayedCalls`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
@@ -20,7 +22,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from datacheck.torch._compat import current_graph_task_id, loader_iterator_class
+from datacheck.torch._compat import (
+    as_leaf,
+    current_graph_task_id,
+    functional_gradient,
+    gradient_function,
+    loader_iterator_class,
+    untransformed,
+)
+from datacheck.torch.structure import map_structure
 
 Scaler = torch.amp.GradScaler
 
@@ -31,8 +41,16 @@ class CallObserver(Protocol):
     def before_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
         """Backward is called with these tensors, from this frame."""
 
-    def after_backward(self) -> None:
-        """It has returned."""
+    def before_grad(
+        self, outputs: tuple[Tensor, ...], inputs: tuple[Tensor, ...], frame: FrameType, *, keeps_graph: bool
+    ) -> bool:
+        """Gradients of these outputs with respect to ``inputs`` are computed and returned, for this frame.
+
+        ``keeps_graph``: another loss may be computed from them. Returns whether to call :meth:`after_backward` with them.
+        """
+
+    def after_backward(self, gradients: Sequence[Tensor] | None = None) -> None:
+        """It has returned, or has returned ``gradients`` of the weights."""
 
     def after_fetch(self, batch: Any) -> None:
         """A DataLoader has given a batch."""
@@ -55,9 +73,13 @@ class ReplayedCalls(Protocol):
 
     #: Whether scaling a loss leaves it as it is.
     is_unscaled: bool
+    #: Whether backward runs: else :meth:`on_backward` takes its place.
+    runs_backward: bool
+    #: Whether the next call may be the one that ends the replay.
+    may_end: bool
 
     def on_backward(self, tensors: tuple[Tensor, ...], frame: FrameType) -> None:
-        """In the place of backward."""
+        """In the place of backward, and before gradients are computed and returned."""
 
 
 class _Replays(threading.local):
@@ -109,9 +131,12 @@ def during_replay(calls: ReplayedCalls) -> Iterator[None]:
     """Let the calls of this thread go to a replay."""
     global _num_replays
     before, _replays.current = _replays.current, calls
+    functional = functional_gradient()
     with _lock:
         _num_replays += 1
         _install()
+        if functional is not None:
+            _replace(*functional, _make_functional_grad)
     try:
         yield
     finally:
@@ -123,6 +148,9 @@ def during_replay(calls: ReplayedCalls) -> Iterator[None]:
 
 def _install() -> None:
     _replace(torch.autograd, "backward", _make_backward)
+    computes = gradient_function()
+    if computes is not None:
+        _replace(*computes, _make_grad)
     _replace(loader_iterator_class(), "__next__", _make_fetch)
     _replace(Scaler, "scale", _make_scale)
     _replace(Scaler, "unscale_", _make_left_out_in_replays)
@@ -185,8 +213,11 @@ def _make_backward(original: Callable[..., Any]) -> Callable[..., Any]:
         # In a backward pass, reentrant activation checkpointing runs another one.
         if current_graph_task_id() != -1:
             return original(tensors, *args, **kwargs)
-        if _replays.current is not None:
-            return _replays.current.on_backward(_losses(tensors, args, kwargs), sys._getframe(1))
+        replay = _replays.current
+        if replay is not None and replay.runs_backward:
+            return original(tensors, *args, **kwargs)
+        if replay is not None:
+            return replay.on_backward(_losses(tensors, args, kwargs), sys._getframe(1))
         observers = _present()
         if not observers:
             # Somebody else had replaced this function when the last observer left, and has put it back since.
@@ -206,6 +237,48 @@ def _make_backward(original: Callable[..., Any]) -> Callable[..., Any]:
     if "torch._dynamo" in sys.modules:
         uncompiled = torch.compiler.disable(backward)  # type: ignore[no-untyped-call]
     return backward
+
+
+def _make_grad(original: Callable[..., Any]) -> Callable[..., Any]:
+    def grad(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Called for backward, too, and by what runs in a backward pass.
+        is_other = kwargs.get("accumulate_grad", True) or len(args) < 4 or current_graph_task_id() != -1
+        if is_other or torch.compiler.is_compiling():
+            return original(outputs, *args, **kwargs)
+        given, frame = _tensors(outputs), sys._getframe(1)
+        if _replays.current is not None:
+            _replays.current.on_backward(given, frame)
+            return original(outputs, *args, **kwargs)
+        observers = _present()
+        inputs, keeps_graph = _tensors(args[3]), bool(args[2])
+        concerned = [one for one in observers if one.before_grad(given, inputs, frame, keeps_graph=keeps_graph)]
+        result = original(outputs, *args, **kwargs)
+        for observer in concerned:
+            observer.after_backward(_tensors(result))
+        return result
+
+    return grad
+
+
+def _make_functional_grad(original: Callable[..., Any]) -> Callable[..., Any]:
+    """For ``torch.func.grad``: in a replay, the loss is computed without the transform, of which nothing would be left."""
+
+    def grad(function: Any, argnums: Any, has_aux: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        replay = _replays.current
+        if replay is not None and replay.may_end:
+            chosen = {number % len(args) for number in (argnums if isinstance(argnums, tuple) else (argnums,))}
+            with torch.enable_grad():
+                given = [_as_leaves(arg) if number in chosen else arg for number, arg in enumerate(args)]
+                loss = function(*given, **kwargs)
+            loss = loss[0] if has_aux else loss
+            replay.on_backward((untransformed(loss),), sys._getframe(1))
+        return original(function, argnums, has_aux, args, kwargs)
+
+    return grad
+
+
+def _as_leaves(value: Any) -> Any:
+    return map_structure(value, lambda leaf: as_leaf(leaf) if isinstance(leaf, Tensor) else leaf)
 
 
 def _make_fetch(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -58,7 +58,7 @@ class TrainerStep:
             runner.begin(late=True)
         chosen = training.optimizers if optimizer is None else (self._find(optimizer),)
         reading = runner.check_unmade_update(
-            training.parameters_of(chosen), state.losses if losses is None else losses, chosen[0], grad_norm
+            training.parameters_of(chosen), state.known_losses if losses is None else losses, chosen[0], grad_norm
         )
         makes_update = runner.decide(reading)
         for one in chosen:

@@ -82,7 +82,7 @@ def explain_no_repeat(trip: Trip, replayed_loss: str) -> Diagnosis:
         explanation=(
             f"{_describe_run(trip)}; replayed from the same weights, buffers, random states and batch, the loss and all "
             f"gradients are finite{replayed_loss}. Possible reasons: nondeterministic code, data that the step changed in "
-            "place, a random generator of its own, or faulty hardware"
+            "place, a random generator of its own, code that changes gradients before the update, or faulty hardware"
         ),
         remedy="torch.use_deterministic_algorithms(True)  # and see whether it repeats; otherwise test the memory",
         step=trip.step,
