@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any
 
-from datacheck.codes import CODES
+from datacheck.codes import CODES, Family
 from datacheck.index_counts import IndexCounts
 from datacheck.row_spread import RowSpread
 from datacheck.text import count, ordinal_list, plain, quantity
@@ -22,6 +22,8 @@ _MAX_WORDS = 3
 
 #: The number of values in a message.
 MAX_SHOWN = 3
+#: The number of problems with parts of a file that one finding has, and what is between them.
+_MAX_PROBLEMS, _ALSO = 20, "; also: "
 #: Values that a message shows without quotes.
 _PLAIN = re.compile(r"null|True|False|[-+]?(nan|inf|[0-9.]+(e[-+]?[0-9]+)?)|[-+0-9.e]*(nan|inf)?[-+0-9.e]*j")
 
@@ -142,7 +144,8 @@ class Finding:
             "violations": count(self.num_violations),
             "checked": count(self.num_checked),
             "field": field,
-            "detail": plain(self.detail, 400),
+            # It may name many parts of the file.
+            "detail": plain(self.detail, 4000 if code.family is Family.UNREADABLE else 400),
             "first": ", the first" if self.num_violations > 1 else "",
             "rule": plain(self.rule or "", 120),
         }
@@ -246,6 +249,14 @@ class Finding:
         )
 
 
+def _merged_detail(known: Finding, other: Finding) -> str:
+    """What is said of both parts. Each part of a file that cannot be read has its own problem, of which the first are kept."""
+    if CODES[known.code].family is not Family.UNREADABLE or not known.detail or not other.detail:
+        return known.detail or other.detail
+    problems = dict.fromkeys([*known.detail.split(_ALSO), *other.detail.split(_ALSO)])
+    return _ALSO.join([*problems][:_MAX_PROBLEMS])
+
+
 def _more_severe(known: Finding, other: Finding) -> Severity | None:
     """The severity of two merged findings of one rule, which may warn about some rows and fail on others."""
     if not known.num_violations or (other.num_violations and other.is_error):
@@ -292,7 +303,7 @@ def merge_findings(findings: Iterable[Finding], *, keep_clean: bool = False) -> 
             num_violations=known.num_violations + finding.num_violations,
             num_checked=known.num_checked + finding.num_checked,
             examples=(known.examples + finding.examples)[:MAX_EXAMPLES],
-            detail=known.detail or finding.detail,
+            detail=_merged_detail(known, finding),
             severity=_more_severe(known, finding),
             num_rows=_sum_of_rows(known, finding),
             spread=_merged_spread(known, finding),

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from datacheck.cli.exit_codes import CLEAN, FINDINGS
+from datacheck.cli.exit_codes import CLEAN, COULD_NOT_RUN, FINDINGS
 from datacheck.errors import OutputError
 from datacheck.jobs.progress import NullProgress, Progress, ProgressBar
 from datacheck.reports.report import Report
+from datacheck.storage.truncated_files import ending_on_truncation
+from datacheck.text import plain
 
 
 def print_report(report: Report, format: str) -> None:  # noqa: A002 - the option's name
@@ -50,10 +52,8 @@ def exit_code_of(report: Report) -> int:
 
 @contextmanager
 def progress_on_terminal() -> Iterator[Progress]:
-    """A progress bar if stderr is a terminal. A file that is cut short meanwhile is named."""
-    from datacheck.cli.bus_error import name_truncated_files
-
-    with name_truncated_files():
+    """A progress bar if stderr is a terminal. A file that is truncated outside of the work on one input is named."""
+    with ending_on_truncation(_end_on_truncation):
         if not sys.stderr.isatty():
             yield NullProgress()
             return
@@ -62,3 +62,9 @@ def progress_on_terminal() -> Iterator[Progress]:
             yield bar
         finally:
             bar.close()
+
+
+def _end_on_truncation(path: str) -> None:
+    problem = "another program truncated it while it was being read; run again once nothing writes to it, or copy it"
+    os.write(2, f"datacheck: {plain(path)}: {problem}\n".encode(errors="backslashreplace"))
+    os._exit(COULD_NOT_RUN)

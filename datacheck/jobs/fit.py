@@ -267,7 +267,7 @@ def _learn_groups(groups: Sequence[Sequence[UnitTask]], plan: UnitPlan, learner:
 
 def _learn_group(group: Sequence[UnitTask], plan: UnitPlan) -> UnitStatistics:
     try:
-        with translate_bugs(group[0].unit.uri):
+        with translate_bugs(*(uri for task in group for uri in task.unit.uris)):
             return _learn_batches(group, plan)
     except SourceError as error:
         return UnitStatistics(error=error)

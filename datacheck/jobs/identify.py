@@ -18,6 +18,9 @@ from datacheck.storage import Fingerprint, storage_of
 #: They decide what can be read, and what could not be read is tried again.
 _LIMITS = ("max_expanded_bytes", "max_expansion_ratio", "max_members", "verify_checksums", "keep_going")
 
+#: Larger files that cannot be read are told apart by their size.
+_MAX_HASHED_UNREADABLE = 1 << 30
+
 
 def identify(
     pipeline: Pipeline, inputs: Sequence[Input], statistics: str, earlier: RunIdentity | None, execution: Execution
@@ -92,6 +95,9 @@ def _state(file: _File) -> InputState:
             return replace(state, content=now.version)
         if before is not None and before.content and (before.size, before.mtime_ns) == (now.size, now.mtime_ns):
             return before
+        if file.fingerprint is None and now.size > _MAX_HASHED_UNREADABLE:
+            # It may be as large as a sparse file claims, and nobody would wait for that.
+            return state
         return replace(state, content=storage.content_hash(uri))
     except OSError:
         return state

@@ -34,7 +34,7 @@ from datacheck.sources.error_translation import (
     translate_inspect_errors,
     translate_read_errors,
 )
-from datacheck.storage.registry import open_file, storage_of
+from datacheck.storage.registry import library_path, open_file
 
 _MAGIC = b"ARROW1"
 #: Smaller record batches are concatenated, so that the checks' fixed costs are paid once.
@@ -106,7 +106,7 @@ def _is_stream(uri: str) -> bool:
 
 def _open_file(uri: str) -> pa.NativeFile:
     """The file, mapped where it has a local path."""
-    path = storage_of(uri).local_path(uri)
+    path = library_path(uri)
     return pa.PythonFile(open_file(uri), "r") if path is None else pa.memory_map(path)
 
 

@@ -170,6 +170,11 @@ class WorkUnit:
     options: ReadOptions = field(default_factory=ReadOptions)
     data: Any = field(default=None, compare=False, repr=False)
 
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The files that are read."""
+        return tuple(uri for _, uri, _ in self.arrays) or (self.uri,)
+
 
 @dataclass(frozen=True, slots=True)
 class InputInfo:

@@ -24,6 +24,7 @@ from datacheck.sources.probe import read_head
 from datacheck.storage.base import FileChangedError
 from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
+from datacheck.storage.truncated_files import surviving_truncation
 from datacheck.text import plain
 
 #: Null in the folder names of a hive layout.
@@ -57,7 +58,11 @@ def translate_inspect_errors(
         if options.rows == "file":
             _check_is_arrays(uri, self.format)
         try:
-            return inspect(self, uri, options)
+            with surviving_truncation(uri) as truncated:
+                info = inspect(self, uri, options)
+            if truncated:
+                raise truncated_error(uri)
+            return info
         except DatacheckError:
             raise
         except Exception as error:
@@ -122,11 +127,40 @@ def to_source_error(uri: str, error: Exception, format_: str = "") -> SourceErro
 
 
 @contextmanager
-def translate_bugs(uri: str) -> Iterator[None]:
-    """Around all work on one input: an exception that datacheck did not foresee becomes a ``SourceError`` (DC915)."""
+def translate_bugs(*uris: str) -> Iterator[None]:
+    """Around all work on one input: an exception that datacheck did not foresee becomes a ``SourceError`` (DC915).
+
+    So does (DC908) what was worked out of a file that was truncated while it was mapped. An input may have several files.
+    """
+    with surviving_truncation(*uris) as truncated:
+        try:
+            with _translated(uris):
+                yield
+        except DatacheckError as error:
+            if truncated:
+                raise truncated_error(min(truncated)) from error
+            raise
+        if truncated:
+            raise truncated_error(min(truncated))
+
+
+def truncated_error(uri: str) -> SourceError:
+    """The error of a file that was truncated while it was mapped."""
+    problem = "another program truncated it while it was being read"
+    return SourceError("DC908", uri, problem, "run again once nothing writes to it, or copy it")
+
+
+@contextmanager
+def _translated(uris: tuple[str, ...]) -> Iterator[None]:
+    uri = uris[0]
     try:
         yield
-    except (DatacheckError, OSError):
+    except DatacheckError:
+        raise
+    except OSError as error:
+        if error.filename in uris:
+            # It is gone, or became something else: between two calls anything can happen to a file.
+            raise to_source_error(error.filename, error) from error
         raise
     except MemoryError as error:
         raise to_source_error(uri, error) from error

@@ -10,7 +10,8 @@ import math
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,8 +37,8 @@ from datacheck.sources.named_arrays import (
     read_masked,
 )
 from datacheck.sources.optional import import_library
-from datacheck.storage.base import DataFile
-from datacheck.storage.registry import open_file, storage_of
+from datacheck.storage.base import DataFile, Fingerprint
+from datacheck.storage.registry import library_path, open_file, storage_of
 from datacheck.text import join_limited, plain
 
 Array = np.ndarray[Any, Any]
@@ -59,33 +60,60 @@ class Hdf5Source:
     @translate_inspect_errors
     def inspect(self, uri: str, options: ReadOptions) -> InputInfo:
         fingerprint = fingerprint_of(uri)
-        with _Hdf5File(uri, fingerprint.size, options) as file:
+        with _Hdf5File(uri, fingerprint, options) as file:
             return plan_arrays(uri, self.format, fingerprint, file.arrays, options, fingerprint.size)
 
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         # The first unit also says what lies in other files, for which it must look at all datasets.
-        wanted = set(unit.members) if unit.members and unit.index else None
-        with _Hdf5File(unit.uri, unit.fingerprint.size, unit.options, wanted) as file:
+        wanted = (unit.members or _known(unit.uri, unit.fingerprint).names) if unit.index else ()
+        with _Hdf5File(unit.uri, unit.fingerprint, unit.options, wanted) as file:
             if unit.index == 0 and file.elsewhere:
                 yield Batch((), 0, counts_rows=False, findings=tuple(file.elsewhere))
             yield from read_arrays(unit, file.arrays)
 
 
-class _Hdf5File:
-    """An open file: its datasets as arrays, and findings on what lies in other files."""
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """The chunks of a dataset: ranges of rows without a stored one, how many there are, how many of them are not stored.
 
-    def __init__(self, uri: str, size: int, options: ReadOptions, wanted: set[str] | None = None) -> None:
+    ``places`` is where each is in the file, by its number, if it holds whole rows as they are in memory; else it is empty.
+    """
+
+    unwritten: tuple[tuple[int, int], ...] = ()
+    total: int = 0
+    num_unwritten: int = 0
+    places: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is found out once of a file, for all its units: the names of its datasets, and their chunks by name."""
+
+    names: tuple[str, ...] = ()
+    chunks: dict[str, _Chunks] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=4)
+def _known(uri: str, fingerprint: Fingerprint) -> _Known:  # noqa: ARG001 - of this version of this file
+    return _Known()
+
+
+class _Hdf5File:
+    """An open file: its datasets as arrays, those ``wanted`` or all, and findings on what lies in other files."""
+
+    def __init__(self, uri: str, fingerprint: Fingerprint, options: ReadOptions, wanted: tuple[str, ...] = ()) -> None:
         self._h5py = import_library(uri, "h5py", "hdf5")
         with suppress(ImportError):
             # Registers its filters where it is installed.
             import hdf5plugin  # noqa: F401
-        self._uri, self._size, self._options = uri, size, options
+        self._uri, self._size, self._options = uri, fingerprint.size, options
+        self._known = _known(uri, fingerprint)
         self.arrays: list[NamedArray] = []
         self.elsewhere: list[Finding] = []
         self._raw: DataFile = open_file(uri)
         try:
-            path = storage_of(uri).local_path(uri)
+            path = library_path(uri)
             self._file = self._h5py.File(path or self._raw, "r", **({"locking": False} if path else {}))
             self._walk(wanted)
         except BaseException:
@@ -99,22 +127,36 @@ class _Hdf5File:
         self._file.close()
         self._raw.close()
 
-    def _walk(self, wanted: set[str] | None) -> None:
-        """Visit every object once; links of a kind that may lead elsewhere are not followed."""
+    def _walk(self, wanted: tuple[str, ...]) -> None:
+        """Look at the datasets; without ``wanted`` visit every object once. No link that may lead elsewhere is followed."""
+        found = [(name, self._dataset(name)) for name in wanted] or self._visit_all()
+        for name, dataset in found:
+            with suppress(_NoValuesError):
+                self.arrays.append(self._array(name, dataset))
+        if not wanted:
+            self._file.visititems_links(self._visit_link)
+
+    def _visit_all(self) -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = []
 
         def visit(name: str, item: Any) -> bool | None:
-            if isinstance(item, self._h5py.Dataset) and (wanted is None or name in wanted):
+            if isinstance(item, self._h5py.Dataset):
                 found.append((name, item))
             return True if len(found) > self._options.max_members else None
 
         self._file.visititems(visit)
         check_members(self._uri, len(found), self._options.max_members, "datasets")
-        for name, dataset in found:
-            with suppress(_NoValuesError):
-                self.arrays.append(self._array(name, dataset))
-        if wanted is None:
-            self._file.visititems_links(self._visit_link)
+        self._known.names = tuple(name for name, _ in found)
+        return found
+
+    def _dataset(self, name: str) -> Any:
+        """A dataset by the name under which it was visited, which consists of hard links."""
+        item = self._file
+        for part in name.split("/"):
+            if not isinstance(item.get(part, getlink=True), self._h5py.HardLink):
+                raise ValueError(f"{plain(repr(name), 80)} is no longer in this file itself")
+            item = item[part]
+        return item
 
     def _visit_link(self, name: str, link: Any) -> None:
         if isinstance(link, self._h5py.ExternalLink):
@@ -154,21 +196,21 @@ class _Hdf5File:
             if kind is None:
                 problem = f"cannot check values of the kind {plain(str(dtype))}"
                 return NamedArray(name, shape, dtype, array.read, problem=problem)
-        read = kind or self._reader(dataset, dtype, shape)
+        if (chunks := self._known.chunks.get(name)) is None:
+            chunks = self._known.chunks[name] = _chunks_of(dataset, shape, self._file.userblock_size)
+        read = kind or self._reader(dataset, dtype, shape, chunks.places)
         if not dtype.hasobject and (missing := missing_values(dataset.attrs, dtype)):
             read = partial(read_masked, read, missing)
-        chunks = dataset.chunks
-        unwritten, num_chunks, num_unwritten = _unwritten(dataset, shape, chunks)
         found = NamedArray(
             name,
             shape,
             dtype,
             read,
-            chunk_rows=int(chunks[0]) if chunks else 1,
-            unwritten=unwritten,
-            num_chunks=num_chunks,
-            num_unwritten=num_unwritten,
-            fill=_fill_value(dataset) if num_unwritten else None,
+            chunk_rows=int(dataset.chunks[0]) if dataset.chunks else 1,
+            unwritten=chunks.unwritten,
+            num_chunks=chunks.total,
+            num_unwritten=chunks.num_unwritten,
+            fill=_fill_value(dataset) if chunks.num_unwritten else None,
             stored_bytes=dataset.id.get_storage_size(),
         ).checked(self._options)
         if self._options.rows != "file":
@@ -196,13 +238,13 @@ class _Hdf5File:
                 return f"one of its chunks would take {num_bytes:,} bytes, more than {limit:,}"
         return ""
 
-    def _reader(self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    def _reader(self, dataset: Any, dtype: np.dtype[Any], shape: tuple[int, ...], places: dict[int, int]) -> Any:
         """Values that lie in the file as in memory are mapped; all others go through the library."""
         offset = dataset.id.get_offset() if dataset.chunks is None else None
         layout = ArrayLayout(None, dtype, shape, offset or 0)
         if offset and shape and dtype.kind in "iufc" and offset + layout.num_bytes <= self._size:
             return partial(rows_of, self._raw, layout)
-        if dtype.kind in "iufc" and (places := _places_of_chunks(dataset, shape, self._file.userblock_size)):
+        if dtype.kind in "iufc" and places:
             return partial(_read_chunks, self._raw, self._size, dataset, places)
         return partial(_read_plain, dataset)
 
@@ -232,28 +274,24 @@ def _fill_value(dataset: Any) -> Any:
         return None
 
 
-def _unwritten(
-    dataset: Any, shape: tuple[int, ...], chunks: tuple[int, ...] | None
-) -> tuple[tuple[tuple[int, int], ...], int, int]:
-    """Ranges of rows without a stored chunk, the number of chunks, and how many of them are not stored."""
+def _chunks_of(dataset: Any, shape: tuple[int, ...], user_bytes: int) -> _Chunks:
     if not math.prod(shape):
-        return (), 0, 0
+        return _Chunks()
+    chunks: tuple[int, ...] | None = dataset.chunks
     if chunks is None:
         is_stored = dataset.id.get_storage_size() > 0
-        rows = shape[0] if shape else 1
-        return ((), 1, 0) if is_stored else (((0, rows),), 1, 1)
+        return _Chunks(total=1) if is_stored else _Chunks(((0, shape[0] if shape else 1),), 1, 1)
     per_axis = [-(-length // size) for length, size in zip(shape, chunks, strict=True)]
     total, stored = math.prod(per_axis), dataset.id.get_num_chunks()
-    if stored >= total:
-        return (), total, 0
-    present: set[int] = set()
+    is_plain = chunks[1:] == shape[1:] and not user_bytes and not dataset.id.get_create_plist().get_nfilters()
+    if stored >= total and not is_plain:
+        return _Chunks(total=total)
+    places: dict[int, int] = {}
     # Asking for one chunk by its number takes as long as all chunks before it.
-    dataset.id.chunk_iter(lambda info: present.add(info.chunk_offset[0] // chunks[0]))
-    missing = ranges_without(sorted(present), per_axis[0])
-    rows_of_chunks = tuple(
-        (first * chunks[0], min(stop * chunks[0], shape[0]) - first * chunks[0]) for first, stop in missing
-    )
-    return rows_of_chunks, total, total - stored
+    dataset.id.chunk_iter(lambda info: places.__setitem__(info.chunk_offset[0] // chunks[0], info.byte_offset))
+    missing = ranges_without(sorted(places), per_axis[0]) if stored < total else []
+    rows = tuple((first * chunks[0], min(stop * chunks[0], shape[0]) - first * chunks[0]) for first, stop in missing)
+    return _Chunks(rows, total, max(0, total - stored), places if is_plain else {})
 
 
 # Values
@@ -261,16 +299,6 @@ def _unwritten(
 
 def _read_plain(dataset: Any, start: int, count: int) -> Any:
     return dataset[start : start + count] if dataset.shape else np.asarray(dataset[()])
-
-
-def _places_of_chunks(dataset: Any, shape: tuple[int, ...], user_bytes: int) -> dict[int, int]:
-    """Where each chunk is in the file, by its number, if it holds whole rows as they are in memory; else nothing."""
-    chunks = dataset.chunks
-    if not chunks or chunks[1:] != shape[1:] or user_bytes or dataset.id.get_create_plist().get_nfilters():
-        return {}
-    places: dict[int, int] = {}
-    dataset.id.chunk_iter(lambda info: places.__setitem__(info.chunk_offset[0] // chunks[0], info.byte_offset))
-    return places
 
 
 def _read_chunks(raw: DataFile, size: int, dataset: Any, places: dict[int, int], start: int, count: int) -> Any:

@@ -12,6 +12,8 @@ from datacheck.text import join_limited, quantity
 
 #: The path of a field of a sample in a list.
 _OF_SAMPLE = re.compile(r"\d+\.")
+#: The most members that are named with what is wrong with them.
+_MAX_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,9 @@ def plan_members(
 
 
 def _why_no_table(members: Sequence[Member]) -> str:
-    for member in members:
-        if member.problem:
-            return member.problem
+    if problems := list(dict.fromkeys(member.problem for member in members if member.problem)):
+        hidden = len(problems) - _MAX_PROBLEMS
+        return "; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {hidden:,} more" if hidden > 0 else "")
     if members and all(_OF_SAMPLE.match(member.name) for member in members):
         return "it is a list of samples"
     if len({member.num_rows for member in members}) <= 1 and not any(member.is_scalar for member in members):

@@ -40,6 +40,8 @@ Array = np.ndarray[Any, Any]
 
 #: The most compressed arrays that are decompressed side by side.
 MAX_SIDE_BY_SIDE = 1024
+#: The most unreadable members that one error names.
+_MAX_NAMED = 20
 
 
 class NpzSource:
@@ -65,13 +67,16 @@ class NpzSource:
             entries = check_zip(unit.uri, archive, unit.fingerprint.size, unit.options)
             if unit.members:
                 by_name = {_name(entry): entry for entry in entries}
+                errors: list[SourceError] = []
                 for name in unit.members:
                     try:
                         yield from _read_alone(unit, archive, file, by_name[name])
                     except SourceError as error:
-                        if not unit.options.keep_going:
-                            raise
-                        yield Batch((), 0, counts_rows=False, unreadable=(error,))
+                        errors.append(error)
+                if errors:
+                    if not unit.options.keep_going:
+                        raise _one_error(errors)
+                    yield Batch((), 0, counts_rows=False, unreadable=tuple(errors))
             else:
                 wanted = unit.options.columns
                 chosen = [entry for entry in entries if wanted is None or _name(entry) in wanted]
@@ -88,6 +93,15 @@ class _LocatedArray:
     @property
     def is_stored(self) -> bool:
         return self.entry.compress_type == zipfile.ZIP_STORED
+
+
+def _one_error(errors: list[SourceError]) -> SourceError:
+    """The errors of several members as one, which names the members; of very many the first."""
+    first, hidden = errors[0], len(errors) - _MAX_NAMED
+    if len(errors) == 1:
+        return first
+    problems = "; ".join(dict.fromkeys(error.problem for error in errors[:_MAX_NAMED]))
+    return SourceError(first.code, first.uri, problems + (f"; and {hidden:,} more" if hidden > 0 else ""), first.remedy)
 
 
 def _name(entry: zipfile.ZipInfo) -> str:

@@ -33,7 +33,8 @@ _BYTES_OF_LONG = 9
 _DATA, _LENGTH = 1, 2
 _DIRECT, _DICTIONARY = {0: 1, 2: 2}, {1: 1, 3: 2}
 _NONE, _ZLIB, _SNAPPY, _LZO, _LZ4, _ZSTD = range(6)
-#: The header of an LZ4 frame of blocks of up to 4 MiB without checksums.
+#: The header of an LZ4 frame of blocks of the largest size, without checksums.
+_MAX_LZ4_BLOCK_BYTES = 4 << 20
 _LZ4_FRAME = b"\x04\x22\x4d\x18\x60\x70\x73"
 #: The blocks that writers use are far smaller, and a chunk is never longer compressed.
 _MAX_BLOCK_BYTES, _DEFAULT_BLOCK_BYTES = 8 << 20, 256 << 10
@@ -245,6 +246,11 @@ def _decompress_chunk(chunk: bytes, compression: int, most: int) -> bytes:
             if size > most:
                 raise ValueError(f"a chunk claims {size:,} bytes")
             return bytes(pa.Codec("snappy").decompress(chunk, size, asbytes=True))
+        if compression == _LZ4 and most > _MAX_LZ4_BLOCK_BYTES:
+            size = _lz4_size(chunk)
+            if size > most:
+                raise ValueError(f"a chunk holds {size:,} bytes, of which there are {most:,} at most")
+            return bytes(pa.Codec("lz4_raw").decompress(chunk, size, asbytes=True))
         if compression == _LZ4:
             chunk = _LZ4_FRAME + len(chunk).to_bytes(4, "little") + chunk + bytes(4)
         elif compression != _ZSTD:
@@ -254,6 +260,31 @@ def _decompress_chunk(chunk: bytes, compression: int, most: int) -> bytes:
             return bytes(stream.read(most))
     except (zlib.error, OSError) as error:
         raise ValueError(f"a compressed chunk is damaged ({error})") from error
+
+
+def _lz4_size(block: bytes) -> int:
+    """What a block of LZ4 decompresses to, which it does not say: it consists of literals, and of copies of bytes before."""
+    size, at = 0, 0
+
+    def length(first: int, at: int) -> tuple[int, int]:
+        """A length that goes on in further bytes if it is 15, and on after each of 255."""
+        more = 255 if first == 15 else 0
+        while more == 255:
+            more, at = block[at], at + 1
+            first += more
+        return first, at
+
+    try:
+        while at < len(block):
+            token, at = block[at], at + 1
+            literals, at = length(token >> 4, at)
+            size, at = size + literals, at + literals
+            if at < len(block):
+                copied, at = length(token & 15, at + 2)
+                size += copied + 4
+    except IndexError:
+        raise ValueError("a compressed chunk is cut off") from None
+    return size
 
 
 def _stripe(value: memoryview) -> Stripe:

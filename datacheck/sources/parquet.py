@@ -38,7 +38,7 @@ from datacheck.sources.error_translation import (
 )
 from datacheck.sources.parquet_footer import ChunkMetadata, check_footer, read_chunks
 from datacheck.storage.base import DataFile, Fingerprint
-from datacheck.storage.registry import held_in_memory, open_file, storage_of
+from datacheck.storage.registry import held_in_memory, library_path, open_file
 from datacheck.text import plain
 
 #: Decoded bytes of the columns that a scan reads together: few enough to be in the cache when they are checked.
@@ -115,7 +115,7 @@ def _path_or_file(uri: str) -> str | pa.BufferReader | DataFile:
     """A file in memory, or the local path, both of which pyarrow reads without going through Python, or else the open file."""
     if (content := held_in_memory(uri)) is not None:
         return pa.BufferReader(content)
-    path = storage_of(uri).local_path(uri)
+    path = library_path(uri)
     return open_file(uri) if path is None else path
 
 

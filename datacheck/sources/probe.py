@@ -10,6 +10,7 @@ from datacheck.errors import SourceError
 from datacheck.formats import unread_format_of_name
 from datacheck.sources.dataset_folders import dataset_folder
 from datacheck.storage.base import Fingerprint, StoreError
+from datacheck.storage.os_calls import NOT_REGULAR
 from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
 from datacheck.text import plain
@@ -39,7 +40,7 @@ def read_head(uri: str) -> bytes:
                 raise SourceError("DC909", uri, problem, unread.remedy)
             raise SourceError("DC902", uri, "expected a file, got a folder", "name the files in it, or the folder")
         if info.kind == "other":
-            raise SourceError("DC902", uri, "it is a pipe or a device", "write it to a file first")
+            raise SourceError("DC902", uri, NOT_REGULAR, "write it to a file first")
         head = head_of(uri, info.fingerprint)
     except FileNotFoundError:
         raise _missing(uri) from None

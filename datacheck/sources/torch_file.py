@@ -28,7 +28,7 @@ from datacheck.sources.members import plan_members
 from datacheck.sources.parameters import are_parameters, as_parameters
 from datacheck.sources.structure import FoundArray, batches_of_array, batches_of_table, find_arrays
 from datacheck.storage.base import Fingerprint
-from datacheck.storage.registry import open_file, storage_of
+from datacheck.storage.registry import library_path, open_file
 from datacheck.text import plain
 
 #: Files of torch before 1.6 cannot be mapped: larger ones are refused.
@@ -105,7 +105,7 @@ def _load(uri: str, options: ReadOptions) -> list[FoundArray]:
 
 def _load_safely(torch: Any, uri: str, is_zip: bool) -> Any:
     """The unpickled structure; its tensors are mapped where the file has a local path, else read into memory."""
-    path = storage_of(uri).local_path(uri)
+    path = library_path(uri)
     if path is not None:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     with open_file(uri) as file:

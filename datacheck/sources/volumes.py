@@ -24,7 +24,7 @@ from datacheck.sources.error_translation import check_bytes, translate_inspect_e
 from datacheck.sources.named_arrays import NamedArray, plan_arrays, read_arrays
 from datacheck.sources.optional import import_library
 from datacheck.sources.packed import is_packed, open_packed
-from datacheck.storage.registry import open_file, storage_of
+from datacheck.storage.registry import library_path, open_file, storage_of
 from datacheck.text import plain
 
 Array = np.ndarray[Any, Any]
@@ -201,7 +201,7 @@ class ExrSource(_VolumeSource):
 
     def _arrays(self, uri: str, options: ReadOptions) -> list[NamedArray]:
         library = import_library(uri, "OpenEXR", "medical")
-        path = storage_of(uri).local_path(uri)
+        path = library_path(uri)
         if path is None:
             raise SourceError("DC901", uri, "OpenEXR reads files of this machine only", "copy it here")
 

@@ -1,5 +1,3 @@
-# A path stays as the user wrote it; pathlib would rewrite it.
-# ruff: noqa: PTH123
 """When the fingerprint of a local file proves that it has not changed.
 
 Every change of a file moves its change time (ctime), with two exceptions. One is a change so soon after another that the
@@ -19,7 +17,7 @@ import signal
 import time
 
 from datacheck.storage.base import Fingerprint
-from datacheck.storage.os_calls import FCNTL, KEEPS_CHANGE_TIME
+from datacheck.storage.os_calls import FCNTL, KEEPS_CHANGE_TIME, open_regular
 
 #: Clock ticks of file systems in nanoseconds, with room to spare: those with fine clocks, and those that count seconds.
 _FINE_TICK = 100_000_000
@@ -67,5 +65,11 @@ def _has_writer(path: str) -> bool:
 
 def hash_file(path: str) -> str:
     """The SHA-256 of a file's content, as ``sha256:...``; raises ``OSError``."""
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    digest, part = hashlib.sha256(), memoryview(bytearray(1 << 18))
+    with open(path, "rb", opener=open_regular) as file:
+        # A file of the kernel may have no end, and says that it has no bytes.
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (size := file.readinto(part[: min(left, len(part))])):
+            digest.update(part[:size])
+            left -= size
+    return f"sha256:{digest.hexdigest()}"

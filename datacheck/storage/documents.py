@@ -50,7 +50,8 @@ def read_document(
         schemes = ", ".join(f"{scheme}://" for scheme in known_schemes())
         raise error(place, f"unknown scheme; files are read from this machine and from {schemes}")
     try:
-        with storage.open(uri) as file:
+        # It was named by the user, and may be a pipe: ``<(command)`` in a shell.
+        with open(uri, "rb") if storage is LOCAL else storage.open(uri) as file:  # noqa: PTH123
             content = file.read(limit + 1)
     except FileNotFoundError:
         if missing is None:

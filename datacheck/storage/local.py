@@ -21,7 +21,7 @@ from typing import IO, BinaryIO
 from datacheck.storage.base import DataFile, Entry, FileInfo, Fingerprint, Lock
 from datacheck.storage.change_detection import hash_file, is_settled
 from datacheck.storage.lock import lock_file
-from datacheck.storage.os_calls import local_uri, open_descriptor, open_folder, read_at, relative_uri
+from datacheck.storage.os_calls import local_uri, open_folder, open_regular, read_at, relative_uri
 
 #: The suffix of files that are being written. No finished file has it.
 _PARTIAL_SUFFIX = ".partial"
@@ -88,7 +88,7 @@ class LocalStorage:
     def open(self, uri: str, *, recent: bool = False) -> DataFile:
         if recent and self._held.uri == uri:
             return FileInMemory(self._held.content)
-        return LocalFile(io.FileIO(uri))
+        return LocalFile(io.FileIO(uri, opener=open_regular))
 
     def local_path(self, uri: str) -> str | None:
         if self._held.uri == uri:
@@ -106,7 +106,7 @@ class LocalStorage:
             before = os.stat(uri)
             if not stat.S_ISREG(before.st_mode) or not 0 < before.st_size <= max_bytes:
                 return
-            descriptor = open_descriptor(uri, os.O_RDONLY)
+            descriptor = open_regular(uri, os.O_RDONLY)
             try:
                 content = read_at(descriptor, before.st_size + 1, 0)
                 after = os.fstat(descriptor)

@@ -31,6 +31,8 @@ _msvcrt = None if FCNTL else _module("msvcrt")
 KEEPS_CHANGE_TIME = os.name != "nt"
 #: Whether a file can be removed that some process has open.
 REMOVES_OPEN_FILES = FCNTL is not None
+#: What is said of what has the name of a file and is none.
+NOT_REGULAR = "it is a pipe or a device"
 #: Windows keeps everybody from reading what is locked, so the one byte that is locked is one that no file has.
 _LOCKED_BYTE = 1 << 40
 _WAIT_SECONDS = 0.01
@@ -56,6 +58,16 @@ def open_descriptor(
         if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
     return os.open(path, flags, mode, dir_fd=folder)
+
+
+def open_regular(path: str | os.PathLike[str], flags: int) -> int:
+    """An ``opener`` that raises ``OSError`` for what may be waited for without end, or has no end; ``open`` refuses folders."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, NOT_REGULAR, os.fspath(path))
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 
 from datacheck.storage.base import DataFile, Storage
 from datacheck.storage.local import LocalStorage
+from datacheck.storage.os_calls import NOT_REGULAR
 
 LOCAL = LocalStorage()
 _by_scheme: dict[str, Storage] = {}
@@ -47,6 +49,18 @@ def storage_of(uri: str) -> Storage:
 def open_file(uri: str) -> DataFile:
     """Open an input for reading, wherever it is stored; raises ``OSError``."""
     return storage_of(uri).open(uri, recent=True)
+
+
+def library_path(uri: str) -> str | None:
+    """The path of an input, for C libraries that open and map files themselves; None where it has none.
+
+    Raises ``OSError`` for what they might wait for without end.
+    """
+    storage = storage_of(uri)
+    path = storage.local_path(uri)
+    if path is not None and storage.stat(uri).kind == "other":
+        raise OSError(errno.EINVAL, NOT_REGULAR, uri)
+    return path
 
 
 def read_bytes(uri: str) -> bytes:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import datacheck
-from datacheck.sources.orc_stripes import read_tail, takes_more
+from datacheck.sources.orc_stripes import _decompress_chunk, _lz4_size, read_tail, takes_more
 from datacheck.storage.registry import open_file
 from tests.faults.test_memory_bombs import MAX_PEAK_MIB, _run_and_measure
 
@@ -226,3 +226,25 @@ def test_the_bound_of_ordinary_files_is_near_what_they_hold(compression: str, ve
                     for size, extra in zip(sizes, (0, 1000), strict=True)
                 ]
             assert bounds == [True, False], (name, dictionary)
+
+
+@pytest.mark.parametrize("size", [(4 << 20) - 1, 4 << 20, (4 << 20) + 1, 7 << 20])
+def test_chunks_of_lz4_above_four_mebibytes_are_decompressed(size: int) -> None:
+    content = np.random.default_rng(0).bytes(size // 2) + bytes(size - size // 2)
+    chunk = bytes(pa.Codec("lz4_raw").compress(content))
+    assert _decompress_chunk(chunk, 4, 7 << 20) == content
+    if size > 4 << 20:
+        with pytest.raises(ValueError, match="of which there are 4,194,305 at most"):
+            _decompress_chunk(chunk + bytes(pa.Codec("lz4_raw").compress(content)), 4, (4 << 20) + 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 17, 300, 5000, 70_000])
+@pytest.mark.parametrize("kind", ["equal", "random", "words"])
+def test_the_size_of_a_block_of_lz4_is_that_of_its_content(size: int, kind: str) -> None:
+    random = np.random.default_rng(size)
+    content = {"equal": bytes(size), "random": random.bytes(size), "words": (b"some words and more " * size)[:size]}[
+        kind
+    ]
+    assert _lz4_size(bytes(pa.Codec("lz4_raw").compress(content))) == size
+    with pytest.raises(ValueError, match="cut off"):
+        _lz4_size(b"\xf0" + b"\xff" * 9)

@@ -1,7 +1,8 @@
-"""A file that another program cuts short while it is mapped ends the command with its name, not with a bare signal."""
+"""A file that another program cuts short while it is mapped is a finding with its name, not a bare signal."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,37 +10,47 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from job_files import write_pipeline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the file is looked up in /proc")
 
-#: A scan during which the file is cut short, after it was mapped and before its values are looked at.
-SCAN = """
+#: A command during which one file is cut short, after it was mapped and before its values are looked at.
+COMMAND = """
 import os, sys
 from datacheck.cli.app import main
-from datacheck.jobs.units import scan, small_files
-original = scan.read_unit
-def read_unit(unit):
-    for batch in original(unit):
-        os.truncate(unit.uri, 4096)
-        yield batch
-scan.read_unit = small_files.read_unit = read_unit
-sys.exit(main(["scan", *sys.argv[1:]]))
+from datacheck.storage.local import LocalFile
+original = LocalFile.map
+def map_and_truncate(self, offset, length):
+    view = original(self, offset, length)
+    if "large" in self.name:
+        os.truncate(self.name, 100)
+    return view
+LocalFile.map = map_and_truncate
+sys.exit(main(sys.argv[1:]))
 """
 
 READ = """
 import os, sys, threading, mmap
-from datacheck.cli.bus_error import name_truncated_files
+from datacheck.cli.terminal import progress_on_terminal
+from datacheck.storage.truncated_files import surviving_truncation
+with open(sys.argv[1], "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 0)
+    os.truncate(sys.argv[1], 5000)
+if sys.argv[2] == "after":
+    with progress_on_terminal(), surviving_truncation(sys.argv[1]):
+        pass
+    memory[8192]
+with surviving_truncation("other", sys.argv[1]) as truncated:
+    assert memory[4096] == 1 and not truncated
+    reader = threading.Thread(target=lambda: print(memory[8192], memory[-1], memory[4096]))
+    reader.start()
+    reader.join()
+    assert truncated == {sys.argv[1]}
 with open(sys.argv[1], "r+b") as file:
     memory = mmap.mmap(file.fileno(), 0)
     os.truncate(sys.argv[1], 0)
-if sys.argv[2] == "after":
-    with name_truncated_files():
-        pass
-    memory[4096]
-with name_truncated_files():
-    reader = threading.Thread(target=lambda: memory[4096])
-    reader.start()
-    reader.join()
+with progress_on_terminal():
+    memory[0]
 """
 
 
@@ -47,20 +58,39 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_scan_names_the_file(workers: str, tmp_path: Path) -> None:
-    path = tmp_path / "large\n.npy"
-    np.save(path, np.zeros(1 << 18))
-    done = run(SCAN, str(path), "--workers", workers)
-    assert done.returncode == 2, done.stderr
-    assert "large\\012.npy: another program truncated it while it was being read; run again" in done.stderr
-    assert done.stdout == ""
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(np.zeros(1 << 18), id="view"),
+        pytest.param(np.zeros(12_000), id="together"),
+        pytest.param(np.zeros((300, 4), order="F"), id="copy"),
+    ],
+)
+def test_a_scan_names_the_file_and_checks_the_others(values: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "large\n.npy", values)
+    np.save(tmp_path / "other.npy", np.array([1.0, np.nan]))
+    done = run(COMMAND, "scan", str(tmp_path), "--no-cache", "--format", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {(Path(one["uri"]).name, one["code"]) for one in json.loads(done.stdout)["findings"]}
+    assert found == {("large\n.npy", "DC908"), ("other.npy", "DC101")}
+
+
+def test_a_run_publishes_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "large.npy", np.zeros((1 << 17, 2)))
+    np.save(tmp_path / "in" / "other.npy", np.ones((4, 2)))
+    done = run(COMMAND, "run", str(write_pipeline(tmp_path, str(tmp_path / "in"))))
+    assert done.returncode == 1, done.stderr
+    assert "DC908" in done.stdout
+    outputs = sorted((tmp_path / "out").rglob("*.npy"))
+    assert [np.load(path).tolist() for path in outputs] == [np.ones((4, 2)).tolist()]
 
 
 def test_a_thread_is_no_hiding_place_and_the_handler_is_gone_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
-    path.write_bytes(bytes(1 << 16))
+    path.write_bytes(b"\1" * (1 << 16))
     done = run(READ, str(path), "within")
-    assert (done.returncode, done.stderr.count("x.bin: another program truncated it while it was")) == (2, 1)
+    assert (done.returncode, done.stdout) == (2, "0 0 1\n"), done.stderr
+    assert done.stderr.count("x.bin: another program truncated it while it was") == 1
     path.write_bytes(bytes(1 << 16))
     assert run(READ, str(path), "after").returncode == -signal.SIGBUS

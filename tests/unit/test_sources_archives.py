@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from source_files import inspect, join, read_batches, read_table, shrink_units
 
+import datacheck
 from datacheck.errors import SourceError
 from datacheck.numerics import nan_mask
 from datacheck.sources import ReadOptions, get_source
@@ -253,3 +255,22 @@ def test_a_member_that_is_no_array_is_not_passed_in_silence(tmp_path: Path) -> N
     info = inspect(path)
     with pytest.raises(SourceError, match=r"'readme.txt' is not an .npy array"):
         read_batches(info)
+
+
+def test_every_unreadable_member_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, cut in (("good", 0), ("short", 3), ("shorter", 9)):
+            stream = io.BytesIO()
+            np.save(stream, np.arange(5.0))
+            archive.writestr(f"{name}.npy", stream.getvalue()[: len(stream.getvalue()) - cut])
+        archive.writestr("note.txt", b"x")
+        for number in range(30):
+            archive.writestr(f"more{number}.txt", b"x")
+    (found,) = datacheck.scan(path).findings
+    compared = [one.message for one in datacheck.compare(path, path).findings if one.code == "DC901"]
+    for text in (found.message, *compared):
+        assert all(name in text for name in ("'short'", "'shorter'", "'note.txt'", "'more0.txt'"))
+    with pytest.raises(SourceError, match=r"'short'.*'shorter'.*'note.txt'.*'more16.txt'.*and 13 more"):
+        datacheck.infer(path)
+    assert (found.num_violations, len(compared)) == (33, 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from source_files import shrink_units
+from source_files import inspect, join, read_batches, shrink_units
 
 import datacheck
 from datacheck import ReadOptions
@@ -328,3 +329,28 @@ def test_chunks_are_read_as_the_library_reads_them(
     read = [batch for unit in units for batch in get_source("hdf5").read(unit) if batch.columns]
     np.testing.assert_array_equal(np.concatenate([batch.columns[0].data for batch in read]), values)
     assert sum(batch.num_rows for batch in read) == 107
+
+
+def test_a_file_is_walked_once_for_all_its_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink_units(monkeypatch)
+    path = tmp_path / "x.h5"
+    table = {name: np.arange(3000.0) for name in ("x", "group/y", "group/inner/z")}
+    with h5py.File(path, "w") as file:
+        for name, values in table.items():
+            file.create_dataset(name, data=values, chunks=(100,))
+    walks = Counter[str]()
+    visititems = h5py.Group.visititems
+    monkeypatch.setattr(h5py.Group, "visititems", lambda *args: (walks.update(["walk"]), visititems(*args))[1])
+    for short in (None, np.arange(7.0)):
+        if short is not None:
+            with h5py.File(path, "a") as file:
+                file["short"] = table["short"] = short
+        walks.clear()
+        info = inspect(path)
+        assert len(info.units) > 10
+        read = join(read_batches(info))
+        assert {name: values.tolist() for name, values in read.items()} == {
+            name: values.tolist() for name, values in table.items()
+        }
+        # The first unit also says what lies in other files.
+        assert walks["walk"] == 2

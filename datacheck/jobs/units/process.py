@@ -46,7 +46,7 @@ def process_unit(task: UnitTask, plan: UnitPlan, target: Parts | None = None) ->
     """Clean one unit, and write its files or give its rows to ``target``. Every error comes back in the result."""
     uri = task.unit.uri
     try:
-        with translate_bugs(uri), target or PartFiles(task, plan) as parts:
+        with translate_bugs(*task.unit.uris), target or PartFiles(task, plan) as parts:
             cleaner = _UnitCleaner(task, plan, parts)
             for labelled in label_unit(task, plan):
                 cleaner.process(labelled)
