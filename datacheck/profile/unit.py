@@ -160,10 +160,9 @@ class _UnitProfiler:
         for column in batch.columns:
             row_hashes = rows if options.is_in_rows(column.name) else None
             for leaf in column.leaves(distinct=True):
-                is_column = leaf.path == column.name
                 self._add_facts(leaf, column)
                 if len(leaf) or leaf.values is None:
-                    self._add_leaf(leaf, coalesced, row_hashes, key_hashes.get(column.name, ()), is_column=is_column)
+                    self._add_leaf(leaf, column, coalesced, row_hashes, key_hashes.get(column.name, ()))
                 if column.words is not None and column.unconvertible is not None:
                     cells = column.words.take(pa.array(np.flatnonzero(column.unconvertible)[:1000]))
                     result.leaves[leaf.path, leaf.dtype].add_words(cells.unique().to_pylist())
@@ -188,13 +187,13 @@ class _UnitProfiler:
     def _add_leaf(
         self,
         leaf: Leaf,
+        column: Column,
         coalesced: CoalescedBatch,
         rows: Sequence[Hashes] | None,
         keys: Sequence[Sequence[Hashes]],
-        *,
-        is_column: bool,
     ) -> None:
-        """Add a leaf to its profile and to the hashes of its rows and keys."""
+        """Add a leaf of a column to its profile and to the hashes of its rows and keys."""
+        is_column = leaf.path == column.name
         stored = self._options.stored_as.get(leaf.path or "")
         if stored is not None and leaf.dtype == FLOAT_FORMATS[stored].name:
             leaf = replace(leaf, dtype=stored)
@@ -217,9 +216,8 @@ class _UnitProfiler:
         ends = block_extremes(leaf) if self._options.with_notes else None
         profile.add(leaf, encoded, coalesced.batch.row_start, self._seed, ends=ends)
         if self._options.with_notes:
-            is_untyped = any(column.untyped and column.name == leaf.path for column in coalesced.batch.columns)
             notes = self._result.notes.setdefault((leaf.path, leaf.dtype), LeafNotes())
-            notes.add(leaf, encoded, coalesced, ends=ends, is_untyped=is_untyped)
+            notes.add(leaf, encoded, coalesced, ends=ends, is_untyped=is_column and column.untyped)
         if profile.sample is not None and not self._seed:
             self._seed = profile.sample.seed
         # NaN in the slots of nulls is not counted, and does not affect a hash either.

@@ -47,6 +47,8 @@ _PIECE_BYTES = 8 << 20
 #: What values of different sizes may take together in a batch.
 _MAX_VARIABLE_BYTES = 64 << 20
 
+_MAX_DEPTH = 256
+
 #: Datasets that NetCDF makes for dimensions without values of their own.
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 _ELSEWHERE = "is in another file, which is never opened from here"
@@ -66,7 +68,7 @@ class Hdf5Source:
     @translate_read_errors
     def read(self, unit: WorkUnit) -> Iterator[Batch]:
         # The first unit also says what lies in other files, for which it must look at all datasets.
-        wanted = (unit.members or _known(unit.uri, unit.fingerprint).names) if unit.index else ()
+        wanted = (unit.members or tuple(_known(unit.uri, unit.fingerprint).paths)) if unit.index else ()
         with _Hdf5File(unit.uri, unit.fingerprint, unit.options, wanted) as file:
             if unit.index == 0 and file.elsewhere:
                 yield Batch((), 0, counts_rows=False, findings=tuple(file.elsewhere))
@@ -88,9 +90,9 @@ class _Chunks:
 
 @dataclass(slots=True)
 class _Known:
-    """What is found out once of a file, for all its units: the names of its datasets, and their chunks by name."""
+    """What is found out once of a file, for all its units: the paths of its datasets, and their chunks, by name."""
 
-    names: tuple[str, ...] = ()
+    paths: dict[str, bytes] = field(default_factory=dict)
     chunks: dict[str, _Chunks] = field(default_factory=dict)
 
 
@@ -111,6 +113,7 @@ class _Hdf5File:
         self._known = _known(uri, fingerprint)
         self.arrays: list[NamedArray] = []
         self.elsewhere: list[Finding] = []
+        self._opened: dict[bytes, Any] = {}
         self._raw: DataFile = open_file(uri)
         try:
             path = library_path(uri)
@@ -128,42 +131,63 @@ class _Hdf5File:
         self._raw.close()
 
     def _walk(self, wanted: tuple[str, ...]) -> None:
-        """Look at the datasets; without ``wanted`` visit every object once. No link that may lead elsewhere is followed."""
-        found = [(name, self._dataset(name)) for name in wanted] or self._visit_all()
+        """Look at the datasets, without ``wanted`` at all. No link that may lead elsewhere is followed."""
+        # Another process may have planned the units.
+        found = [] if wanted and self._known.paths else self._visit_all()
+        if wanted:
+            found = [(name, self._open(self._known.paths[name])) for name in wanted]
         for name, dataset in found:
             with suppress(_NoValuesError):
-                self.arrays.append(self._array(name, dataset))
-        if not wanted:
-            self._file.visititems_links(self._visit_link)
+                self.arrays.append(self._array(name, self._h5py.Dataset(dataset)))
 
     def _visit_all(self) -> list[tuple[str, Any]]:
-        found: list[tuple[str, Any]] = []
+        """Every dataset once, in the order of the names, with the first of its paths.
 
-        def visit(name: str, item: Any) -> bool | None:
-            if isinstance(item, self._h5py.Dataset):
+        What h5py has for this looks each path up from the root, step by step: in deep groups that takes hours.
+        """
+        h5o, found = self._h5py.h5o, list[tuple[str, Any]]()
+        seen = {h5o.get_info(self._file.id).addr}
+        left = [(self._file.id, name, b"") for name in _link_names(self._file.id)]
+        while left:
+            group, link, above = left.pop()
+            path = above + link
+            item = self._follow(group, link, path)
+            if item is None or (address := h5o.get_info(item).addr) in seen:
+                continue
+            seen.add(address)
+            if isinstance(item, self._h5py.h5d.DatasetID):
+                name = path.decode(errors="backslashreplace")
                 found.append((name, item))
-            return True if len(found) > self._options.max_members else None
-
-        self._file.visititems(visit)
-        check_members(self._uri, len(found), self._options.max_members, "datasets")
-        self._known.names = tuple(name for name, _ in found)
+                self._known.paths[name] = path
+                check_members(self._uri, len(found), self._options.max_members, "datasets")
+            elif isinstance(item, self._h5py.h5g.GroupID):
+                if path.count(b"/") == _MAX_DEPTH:
+                    raise ValueError(f"its groups are nested more than {_MAX_DEPTH} deep")
+                left += [(item, inner, path + b"/") for inner in _link_names(item)]
         return found
 
-    def _dataset(self, name: str) -> Any:
-        """A dataset by the name under which it was visited, which consists of hard links."""
-        item = self._file
-        for part in name.split("/"):
-            if not isinstance(item.get(part, getlink=True), self._h5py.HardLink):
-                raise ValueError(f"{plain(repr(name), 80)} is no longer in this file itself")
-            item = item[part]
-        return item
+    def _follow(self, group: Any, link: bytes, path: bytes) -> Any:
+        """What a hard link of a group leads to; None for other links, of which those into other files are findings."""
+        h5l, kind = self._h5py.h5l, group.links.get_info(link).type
+        if b"/" in link or link == b".":
+            raise ValueError(f"a link has the name {plain(repr(link), 40)}, which would lead elsewhere")
+        if kind == h5l.TYPE_HARD:
+            return self._h5py.h5o.open(group, link)
+        if kind == h5l.TYPE_EXTERNAL:
+            file, inner = (one.decode(errors="backslashreplace") for one in group.links.get_val(link))
+            detail = f"it links to {plain(repr(inner), 80)} in {plain(repr(file), 80)}: its data {_ELSEWHERE}"
+            self.elsewhere.append(self._not_looked_into(path.decode(errors="backslashreplace"), detail, [file]))
+        elif kind != h5l.TYPE_SOFT:
+            raise ValueError(f"{plain(repr(path), 80)} is a link of a kind that its writer defined")
+        return None
 
-    def _visit_link(self, name: str, link: Any) -> None:
-        if isinstance(link, self._h5py.ExternalLink):
-            detail = (
-                f"it links to {plain(repr(link.path), 80)} in {plain(repr(link.filename), 80)}: its data {_ELSEWHERE}"
-            )
-            self.elsewhere.append(self._not_looked_into(name, detail, [str(link.filename)]))
+    def _open(self, path: bytes) -> Any:
+        """The object at a path on which it was visited, which consists of hard links."""
+        if path not in self._opened:
+            above, _, link = path.rpartition(b"/")
+            group = self._open(above) if above else self._file.id
+            self._opened[path] = self._follow(group, link, path)
+        return self._opened[path]
 
     def _not_looked_into(self, name: str, detail: str, files: list[str]) -> Finding:
         """A note on data that are in files beside this one, which can be scanned; an error if they are not there."""
@@ -256,6 +280,13 @@ class _Hdf5File:
         if isinstance(inner, np.dtype) and inner.kind in "biuf" and len(dataset.shape) == 1:
             return partial(_read_lists, dataset, inner.newbyteorder("="))
         return None
+
+
+def _link_names(group: Any) -> list[bytes]:
+    """The names of the links in a group, the last first."""
+    names: list[bytes] = []
+    group.links.iterate(names.append)
+    return names[::-1]
 
 
 class _NoValuesError(Exception):

@@ -95,9 +95,10 @@ def _arrays(uri: str, options: ReadOptions, wanted: set[str] | None = None) -> l
     if path is None:
         from datacheck.sources.zarr_store import StorageStore
 
-        store: Any = StorageStore(uri)
+        store: Any = StorageStore(uri, lambda key, size: _check_metadata(uri, key, size))
     else:
-        _check_metadata(uri, path)
+        for key, size in _local_metadata(path):
+            _check_metadata(uri, key, size)
         store = zarr.storage.LocalStore(path, read_only=True)
     root = _open(zarr, store, uri)
     if isinstance(root, zarr.Array):
@@ -108,23 +109,32 @@ def _arrays(uri: str, options: ReadOptions, wanted: set[str] | None = None) -> l
     return [_array(uri, name, one, options) for name, one in sorted(named) if wanted is None or name in wanted]
 
 
-def _check_metadata(uri: str, path: str) -> None:
-    """Raise ``SourceError`` (DC904) for metadata so large that they hardly describe arrays."""
+def _local_metadata(path: str) -> Iterator[tuple[str, int]]:
+    """The files that describe groups and arrays, below a folder, with their sizes."""
     for inner, folders, names in os.walk(path):
         folders[:] = [name for name in folders if name != "c" and not name.isdecimal()]
         for name in _METADATA.intersection(names):
-            num_bytes = os.path.getsize(os.path.join(inner, name))  # noqa: PTH118, PTH202 - as os.walk gives them
-            what = f"the metadata in {plain(posixpath.relpath(os.path.join(inner, name), path), 80)}"  # noqa: PTH118
-            check_bytes(uri, num_bytes, _MAX_METADATA_BYTES, what)
+            file = os.path.join(inner, name)  # noqa: PTH118 - as os.walk gives them
+            yield posixpath.relpath(file, path), os.path.getsize(file)  # noqa: PTH202
+
+
+def _check_metadata(uri: str, key: str, num_bytes: int) -> None:
+    """Raise ``SourceError`` (DC904) for metadata so large that they hardly describe arrays."""
+    if posixpath.basename(key) in _METADATA:
+        check_bytes(uri, num_bytes, _MAX_METADATA_BYTES, f"the metadata in {plain(key, 80)}")
 
 
 def _open(zarr: Any, store: Any, uri: str) -> Any:
     """The root of a store. Consolidated metadata are not used: they do not have what was added later."""
     try:
         return zarr.open_group(store, mode="r", use_consolidated=False)
+    except SourceError:
+        raise
     except Exception as error:  # which exception says that the root is an array depends on the version
         try:
             return zarr.open_array(store, mode="r")
+        except SourceError:
+            raise
         except Exception:
             problem = plain(str(error).partition("\n")[0], 200)
             raise SourceError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NoReturn
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -13,11 +13,12 @@ from datacheck.storage.registry import open_file, storage_of
 
 
 class StorageStore(Store):  # type: ignore[misc]
-    """The store at a URI, read-only."""
+    """The store at a URI, read-only. ``check`` raises for a file, by its key and size, that is too large to be read whole."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, check: Callable[[str, int], None] = lambda _key, _size: None) -> None:
         super().__init__(read_only=True)
         self.uri = uri.rstrip("/")
+        self._check = check
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StorageStore) and other.uri == self.uri
@@ -32,7 +33,7 @@ class StorageStore(Store):  # type: ignore[misc]
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         try:
-            content = await asyncio.to_thread(_read, self._uri_of(key), byte_range)
+            content = await asyncio.to_thread(self._read, key, byte_range)
         except FileNotFoundError:
             return None
         return (prototype or default_buffer_prototype()).buffer.from_bytes(content)
@@ -76,15 +77,15 @@ class StorageStore(Store):  # type: ignore[misc]
     async def delete(self, key: str) -> NoReturn:
         raise NotImplementedError
 
-
-def _read(uri: str, part: Any) -> bytes:
-    with open_file(uri) as file:
-        size = file.seek(0, 2)
-        if part is None:
-            return file.read_at(0, size)
-        if isinstance(part, RangeByteRequest):
-            return file.read_at(part.start, part.end - part.start)
-        if isinstance(part, OffsetByteRequest):
-            return file.read_at(part.offset, max(0, size - part.offset))
-        assert isinstance(part, SuffixByteRequest)
-        return file.read_at(max(0, size - part.suffix), min(size, part.suffix))
+    def _read(self, key: str, part: Any) -> bytes:
+        with open_file(self._uri_of(key)) as file:
+            size = file.seek(0, 2)
+            if part is None:
+                self._check(key, size)
+                return file.read_at(0, size)
+            if isinstance(part, RangeByteRequest):
+                return file.read_at(part.start, part.end - part.start)
+            if isinstance(part, OffsetByteRequest):
+                return file.read_at(part.offset, max(0, size - part.offset))
+            assert isinstance(part, SuffixByteRequest)
+            return file.read_at(max(0, size - part.suffix), min(size, part.suffix))

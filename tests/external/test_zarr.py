@@ -12,6 +12,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pytest
+from memory_storage import MemoryStorage
 
 import datacheck
 from datacheck import ReadOptions
@@ -236,12 +237,18 @@ def test_claims_of_metadata_are_bounded(version: int, tmp_path: Path) -> None:
         assert [code in ("DC005", "DC901") for code, _, _ in found(tmp_path / "a.zarr")] == [True]
 
 
-def test_metadata_of_a_node_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = store(tmp_path / "a.zarr", 3).create_group("inner")
+@VERSIONS
+def test_metadata_of_a_node_are_bounded_in_every_storage(
+    version: int, tmp_path: Path, memory: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = store(tmp_path / "a.zarr", version).create_group("inner")
     root.attrs["notes"] = ["x"] * 1000
+    memory.upload(tmp_path, "memory://data")
     monkeypatch.setattr("datacheck.sources.zarr._MAX_METADATA_BYTES", 1000)
-    (finding,) = datacheck.scan(tmp_path / "a.zarr").findings
-    assert (finding.code, "inner/zarr.json" in finding.message) == ("DC904", True)
+    name = "inner/zarr.json" if version == 3 else "inner/.zattrs"
+    for path in (str(tmp_path / "a.zarr"), "memory://data/a.zarr"):
+        (finding,) = datacheck.scan(path).findings
+        assert (finding.code, name in finding.message) == ("DC904", True)
 
 
 def test_a_folder_that_leads_back_to_its_store_is_a_finding(tmp_path: Path) -> None:

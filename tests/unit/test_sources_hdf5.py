@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import datacheck
 from datacheck import ReadOptions
 from datacheck.findings import Severity
 from datacheck.sources import get_source
+from datacheck.sources.base import fingerprint_of
+from datacheck.sources.hdf5 import _Hdf5File, _known
 
 h5py = pytest.importorskip("h5py")
 NAN = np.nan
@@ -242,7 +245,7 @@ def test_values_that_stand_for_missing_ones_are_nulls(tmp_path: Path) -> None:
 def test_files_of_older_formats_are_called_by_their_name(tmp_path: Path) -> None:
     (tmp_path / "a.nc").write_bytes(b"CDF\x01" + bytes(100))
     (finding,) = datacheck.scan(tmp_path / "a.nc").findings
-    assert "those of NetCDF 3; convert it to NetCDF 4" in finding.message
+    assert "NetCDF 3; convert it to NetCDF 4" in finding.message
 
 
 def test_a_file_that_a_writer_has_locked_is_read(tmp_path: Path) -> None:
@@ -339,8 +342,8 @@ def test_a_file_is_walked_once_for_all_its_units(tmp_path: Path, monkeypatch: py
         for name, values in table.items():
             file.create_dataset(name, data=values, chunks=(100,))
     walks = Counter[str]()
-    visititems = h5py.Group.visititems
-    monkeypatch.setattr(h5py.Group, "visititems", lambda *args: (walks.update(["walk"]), visititems(*args))[1])
+    visit_all = _Hdf5File._visit_all
+    monkeypatch.setattr(_Hdf5File, "_visit_all", lambda file: (walks.update(["walk"]), visit_all(file))[1])
     for short in (None, np.arange(7.0)):
         if short is not None:
             with h5py.File(path, "a") as file:
@@ -354,3 +357,52 @@ def test_a_file_is_walked_once_for_all_its_units(tmp_path: Path, monkeypatch: py
         }
         # The first unit also says what lies in other files.
         assert walks["walk"] == 2
+        _known.cache_clear()
+        again = sum(batch.num_rows for batch in get_source("hdf5").read(info.units[-1]))  # as in another process
+        assert (again, walks["walk"]) == (info.units[-1].num_rows, 3)
+
+
+def test_objects_are_visited_as_h5py_visits_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    for number in range(20):
+        path = tmp_path / f"{number}.h5"
+        with h5py.File(path, "w", libver=["earliest", "latest"][number % 2]) as file:
+            groups = [file]
+            for step in range(30):
+                group, name = (
+                    groups[random.integers(len(groups))],
+                    "abcdefgh"[random.integers(8)] * int(random.integers(1, 3)),
+                )
+                if name in group:
+                    continue
+                what = random.integers(5)
+                if what == 0:
+                    groups.append(group.create_group(name))
+                elif what == 1:
+                    group[name] = groups[random.integers(len(groups))]
+                elif what == 2:
+                    group[name] = h5py.SoftLink("/a")
+                else:
+                    group[name] = np.full(step + 1, float(step))
+        with h5py.File(path, "r") as file:
+            expected: list[str] = []
+            file.visititems(lambda name, item, to=expected: to.append(name) if isinstance(item, h5py.Dataset) else None)
+        with _Hdf5File(str(path), fingerprint_of(str(path)), ReadOptions()) as opened:
+            assert [one.name for one in opened.arrays] == expected
+
+
+def test_deep_groups_take_no_longer_than_flat_ones_and_have_a_limit(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file
+        for _ in range(250):
+            group = group.create_group("g")
+            group["x"] = np.array([1.0, NAN])
+    path = str(tmp_path / "x.h5")
+    started = time.process_time()
+    with _Hdf5File(path, fingerprint_of(path), ReadOptions()) as opened:
+        assert len(opened.arrays) == 250
+    assert time.process_time() - started < 5
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file[f"{'g/' * 250}{'g/' * 20}x"] = np.ones(2)
+    (finding,) = datacheck.scan(tmp_path / "x.h5").findings
+    assert (finding.code, "nested more than 256 deep" in finding.message) == ("DC901", True)

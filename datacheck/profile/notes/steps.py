@@ -234,8 +234,10 @@ def _names(batch: Batch, path: str, rows: IntArray) -> Iterator[tuple[str, pa.Ar
     """The fields that may name the series of each row."""
     number = 0
     for column in batch.columns:
+        if number == _MAX_NAMES:
+            return
         data = column.data
-        if column.name is None or column.name == path or not isinstance(data, pa.Array) or number == _MAX_NAMES:
+        if column.name is None or column.name == path or not isinstance(data, pa.Array):
             continue
         flat = decode(data) if is_encoded(data.type) else data
         kind = flat.type
