@@ -35,9 +35,11 @@ from datacheck.text import join_limited, plain
 
 Array = np.ndarray[Any, Any]
 
+_PATHS = {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"}
 #: Modules and names that the files of torch have, by module; everything else is refused.
 _NAMES = {
-    "pathlib": {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"},
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,  # in Python 3.13
     "collections": {"OrderedDict"},
     "torch": {"Size", "device"},
     "torch.serialization": {"_get_layout"},

@@ -170,8 +170,10 @@ def _check_storages(uri: str, found: list[FoundArray], records: set[int]) -> Non
 def _unpickling_error(uri: str, text: str) -> SourceError:
     match = _GLOBAL.search(text)
     if match is None:
-        lines = [line for line in text.splitlines() if "WeightsUnpickler error" in line] or text.splitlines() or [""]
-        return SourceError("DC901", uri, f"it cannot be unpickled ({plain(lines[0], 160)})", REWRITE_FILE)
+        # The cause comes after advice to users of torch.load.
+        lines = [line.strip() for line in text.rpartition("WeightsUnpickler error:")[2].splitlines()]
+        cause = next(filter(None, lines), "")
+        return SourceError("DC901", uri, f"it cannot be unpickled ({plain(cause, 160)})", REWRITE_FILE)
     name = plain(next(group for group in match.groups() if group))
     remedy = "save only tensors, or dicts and lists of tensors: datacheck never runs code from a file"
     return SourceError("DC903", uri, f"loading it needs {name!r}, which can run code", remedy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,17 @@ def test_files_that_are_missing_cut_or_not_named_are_findings(dcp: Path) -> None
     # Also where nothing but the metadata is left.
     (dcp / "__9_0.distcp").unlink()
     assert "DC911" in {one.code for one in datacheck.scan(dcp).findings}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_metadata_of_every_python_are_read(module: str, dcp: Path) -> None:
+    # Without frames, whose lengths would change with the name.
+    plain = pickle.dumps(pickle.loads((dcp / ".metadata").read_bytes()), protocol=2)
+    renamed, number = re.subn(rb"cpathlib(\._local)?\n", f"c{module}\n".encode(), plain)
+    assert number
+    (dcp / ".metadata").write_bytes(renamed)
+    assert [one.code for one in datacheck.scan(dcp).findings] == ["DC101", "DC102"]
 
 
 class Evil:

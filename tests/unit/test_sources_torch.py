@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import sys
 import warnings
 from pathlib import Path
@@ -227,6 +228,14 @@ def test_what_is_needed_and_not_allowed_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"loading it needs 'numpy\..*_reconstruct', which can run code") as caught:
         inspect(path)
     assert caught.value.code == "DC903"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_that_no_torch_wrote_is_refused_with_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(pickle.dumps({"x": 1.0}))
+    with pytest.raises(SourceError, match=r"cannot be unpickled \(Unsupported operand") as caught:
+        inspect(tmp_path / "x.pt")
+    assert "file an issue" not in str(caught.value)
 
 
 def test_no_torch_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
