@@ -6,9 +6,11 @@ overrides are escaped.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 #: What a password or a signature in a URL is replaced by.
 HIDDEN = "REDACTED"
@@ -104,6 +106,15 @@ def describe_variants(variants: Mapping[str, str], counts: Mapping[str, int], li
         for text, usual in list(variants.items())[:limit]
     ]
     return ", ".join(listed) + (", …" if len(variants) > limit else "")
+
+
+def finite_json(value: Any) -> Any:
+    """A value for strict JSON, which has no NaN: non-finite numbers as text, keys as text, tuples as lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): finite_json(item) for key, item in value.items()}
+    return [finite_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def valid_text(text: str) -> str:

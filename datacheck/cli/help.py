@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -86,16 +88,8 @@ class HelpCommand(TyperCommand):
     """A command that lists its options by ``rich_help_panel``, in plain text."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        try:
+        with _explained(self, ctx):
             return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
-            raise
-        except Exception as error:
-            if hasattr(error, "possibilities"):  # an unknown option: the class is not public
-                name = str(vars(error)["option_name"])
-                vars(error).update(message=_unknown_option(name, self, ctx), possibilities=None)
-            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _ORDER}
@@ -111,6 +105,20 @@ class HelpCommand(TyperCommand):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+
+@contextmanager
+def _explained(command: Any, ctx: Any) -> Iterator[None]:
+    try:
+        yield
+    except typer.BadParameter as error:
+        error.message = error.message.removeprefix("Value error, ")
+        raise
+    except Exception as error:
+        if hasattr(error, "possibilities"):  # an unknown option: the class is not public
+            name = str(vars(error)["option_name"])
+            vars(error).update(message=_unknown_option(name, command, ctx), possibilities=None)
+        raise
 
 
 def _unknown_option(name: str, command: Any, ctx: Any) -> str:
@@ -131,13 +139,8 @@ class HelpGroup(TyperGroup):
     """A group that lists its commands by ``rich_help_panel``, with examples, and knows what others call them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        try:
+        with _explained(self, ctx):
             return super().parse_args(ctx, args)
-        except Exception as error:
-            if hasattr(error, "possibilities"):
-                name = str(vars(error)["option_name"])
-                vars(error).update(message=_unknown_option(name, self, ctx), possibilities=None)
-            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

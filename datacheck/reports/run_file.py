@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacheck.errors import SourceError, UsageError
-from datacheck.text import plain
+from datacheck.text import finite_json, plain
 
 #: The longest line that is read: a diagnosis and its propagation path take some kilobytes.
 MAX_LINE = 1 << 20
@@ -37,7 +36,7 @@ class RunFile:
         """Append one event."""
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        record = {"event": event, "time": round(time.time(), 3), **{name: _plain(v) for name, v in fields.items()}}
+        record = {"event": event, "time": round(time.time(), 3), **finite_json(fields)}
         os.write(self._descriptor, json.dumps(record, allow_nan=False, default=str).encode() + b"\n")
 
     def close(self) -> None:
@@ -45,15 +44,6 @@ class RunFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: non-finite numbers are written as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Mapping[str, Any]], int]:

@@ -175,6 +175,12 @@ class WorkUnit:
         """The files that are read."""
         return tuple(uri for _, uri, _ in self.arrays) or (self.uri,)
 
+    def range_of(self, num_rows: int) -> tuple[int, int]:
+        """The first row and the number of rows of one of the ``members``, which has ``num_rows``."""
+        if len(self.members) > 1 or self.num_rows is None:
+            return 0, num_rows
+        return self.row_start, self.num_rows
+
 
 @dataclass(frozen=True, slots=True)
 class InputInfo:

@@ -202,8 +202,7 @@ def _numbers(values: Sequence[Any], valid: BoolArray | None, dtype: str | None, 
         try:
             return _in_arrow(np.array(filled, np.float64), valid, dtype if dtype in _FLOATS else "float64")
         except OverflowError:  # an integer beyond float64 among them
-            floats = [float(value) if abs(value) < 1 << 1023 else np.inf * (1 if value > 0 else -1) for value in filled]
-            return _in_arrow(np.array(floats, np.float64), valid, "float64")
+            return _in_floats(filled, valid)
     try:
         integers = np.array(filled, np.int64)
     except OverflowError:
@@ -225,6 +224,12 @@ def _in_arrow(values: np.ndarray[Any, Any], valid: BoolArray | None, dtype: str)
     return pa.Array.from_buffers(_ARROW[dtype](), len(narrow), [_bitmap(valid), pa.py_buffer(narrow)])
 
 
+def _in_floats(values: Sequence[float], valid: BoolArray | None) -> pa.Array:
+    """Numbers of which some are beyond float64: those are infinite."""
+    floats = [float(value) if abs(value) < 1 << 1023 else np.inf * (1 if value > 0 else -1) for value in values]
+    return _in_arrow(np.array(floats, np.float64), valid, "float64")
+
+
 _ARROW = {name: getattr(pa, name) for name in (*_FLOATS, *_INTEGERS)}
 
 
@@ -236,8 +241,7 @@ def _large_integers(values: Sequence[int], valid: BoolArray | None) -> pa.Array:
     if low > -(10**76) and high < 10**76:
         whole = [None if valid is not None and not valid[index] else value for index, value in enumerate(values)]
         return pa.array(whole, pa.decimal256(76, 0))
-    floats = [float(value) if abs(value) < 1 << 1023 else np.inf * (1 if value > 0 else -1) for value in values]
-    return _in_arrow(np.array(floats, np.float64), valid, "float64")
+    return _in_floats(values, valid)
 
 
 def _strings(values: Sequence[Any], _valid: BoolArray | None) -> pa.Array:

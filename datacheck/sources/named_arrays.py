@@ -136,8 +136,7 @@ def read_arrays(unit: WorkUnit, arrays: Sequence[NamedArray]) -> Iterator[Batch]
         if one.problem:
             yield Batch((Column(name, np.empty(0, np.uint8), one.logical or str(one.dtype), one.problem),), 0)
             continue
-        is_whole = len(unit.members) > 1 or unit.num_rows is None
-        start, count = (0, one.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+        start, count = unit.range_of(one.num_rows)
         yield from _Reader(unit, [one]).batches(start, count)
 
 

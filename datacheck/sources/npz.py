@@ -139,8 +139,7 @@ def _locate_array(
 def _read_alone(unit: WorkUnit, archive: zipfile.ZipFile, file: DataFile, entry: zipfile.ZipInfo) -> Iterator[Batch]:
     """One array, whole or (where it is the only one of the unit) the unit's rows of it."""
     located = _locate_array(unit.uri, archive, file, entry, unit.options)
-    is_whole = len(unit.members) > 1 or unit.num_rows is None
-    start, count = (0, located.layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+    start, count = unit.range_of(located.layout.num_rows)
     yield from _batches(unit, archive, file, [located], start, count)
 
 

@@ -83,8 +83,7 @@ def _read_alone(unit: WorkUnit, file: DataFile, layout: ArrayLayout) -> Iterator
     if layout.problem:
         yield Batch((Column(layout.name, np.empty(0, np.uint8), layout.logical, layout.problem),), 0)
         return
-    is_whole = len(unit.members) > 1 or unit.num_rows is None
-    start, count = (0, layout.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+    start, count = unit.range_of(layout.num_rows)
     for first, number, columns in iter_rows(file, [layout], start, count):
         yield Batch(tuple(columns), number, first)
 

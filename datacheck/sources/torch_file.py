@@ -77,8 +77,7 @@ class TorchSource:
         by_name = {one.name or "": one for one in found}
         for name in unit.members:
             one = by_name[name]
-            is_whole = len(unit.members) > 1 or unit.num_rows is None
-            start, count = (0, one.num_rows) if is_whole else (unit.row_start, unit.num_rows or 0)
+            start, count = unit.range_of(one.num_rows)
             yield from batches_of_array(one, start, count)
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import linecache
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from datacheck.errors import DatacheckError
 from datacheck.findings import Finding
-from datacheck.text import count, ordinal_list, plain
+from datacheck.text import count, finite_json, ordinal_list, plain
 from datacheck.torch.diagnosis.fixes.advice import ADVICE
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class Diagnosis:
 
     def to_json(self, indent: int | None = 2) -> str:
         """The diagnosis as JSON; control characters in names come out as escapes, and numbers that JSON lacks as text."""
-        return json.dumps(_strict(self.to_dict()), indent=indent, default=str, allow_nan=False)
+        return json.dumps(finite_json(self.to_dict()), indent=indent, default=str, allow_nan=False)
 
     def to_finding(self, uri: str | None = None) -> Finding:
         """The diagnosis as a finding, for the reports that jobs, loader and guard share."""
@@ -227,14 +226,6 @@ class Diagnosis:
 
 
 _PLAIN_FIELDS = tuple(one.name for one in fields(Diagnosis) if one.name not in ("samples", "origins", "chain"))
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _strict(inner) for key, inner in value.items()}
-    return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _tail(filename: str) -> str:
