@@ -7,7 +7,7 @@ hashes nor anything that grows with the rows is ever in one process.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -32,10 +32,11 @@ _NO_GROUP = -1
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A file with the hashes of one key in a part of a file, by partition: where each begins, in rows, and its checksum.
+    """The hashes of one key in a part of a dataset's file, by partition: where each begins, in rows, and its checksum.
 
     Each hash has ``num_words`` of 64 bits. ``num_unknown`` further rows have no hash. ``first_rows`` are the first rows of
-    runs of rows, which are in ``row_groups``; -1 for none. ``last_row`` is the last of all rows.
+    runs of rows, which are in ``row_groups``; -1 for none. ``last_row`` is the last of all rows, and
+    ``offset`` where the first partition begins in the file, which has all hashes of a unit.
     """
 
     key: tuple[str, ...]
@@ -47,19 +48,11 @@ class KeyFile:
     row_groups: npt.NDArray[np.int32]
     num_words: int = 2
     last_row: int = -1
+    offset: int = 0
 
     @property
     def num_rows(self) -> int:
         return int(self.starts[-1])
-
-    @property
-    def exists(self) -> bool:
-        """Whether the file is still there."""
-        try:
-            size = storage_of(self.uri).stat(self.uri).fingerprint.size
-        except OSError:
-            return False
-        return size == self.num_rows * record_of(self.num_words).itemsize
 
     def groups_of(self, rows: IntArray) -> list[int | None]:
         """The row group of each row."""
@@ -72,37 +65,64 @@ def record_of(num_words: int) -> np.dtype[Any]:
     return np.dtype([("hash", "<u8", (num_words,)), ("row", "<i8")])
 
 
-def write_key_file(
-    key: tuple[str, ...],
-    uri: str,
-    hashes: Hashes,
-    rows: IntArray,
-    runs: Sequence[tuple[int, int | None]],
-    num_unknown: int = 0,
-) -> KeyFile:
-    """Write the hashes of rows, ``(rows,)`` or ``(rows, words)``; ``runs`` are the first rows of row groups, with these."""
-    hashes = hashes[:, np.newaxis] if hashes.ndim == 1 else hashes
+def are_there(files: Sequence[KeyFile]) -> bool:
+    """Whether all of these, some of which share a file, are still there."""
+    ends = {file.uri: file.offset + file.num_rows * record_of(file.num_words).itemsize for file in files}
+    try:
+        return all(storage_of(uri).stat(uri).fingerprint.size == end for uri, end in ends.items())
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """The hashes of rows, ``(rows,)`` or ``(rows, words)``; ``runs`` are the first rows of row groups, with these."""
+
+    key: tuple[str, ...]
+    hashes: Hashes
+    rows: IntArray
+    runs: Sequence[tuple[int, int | None]]
+    num_unknown: int = 0
+
+
+def write_key_files(uri: str, keyed: Iterable[Keyed]) -> tuple[KeyFile, ...]:
+    """Write the hashes of a unit to one file."""
+    files: list[KeyFile] = []
+    contents: list[memoryview] = []
+    for one in keyed:
+        file, content = _arrange(one, uri, sum(map(len, contents)))
+        files.append(file)
+        contents.append(content)
+    if files:
+        put(uri, b"".join(contents))
+    return tuple(files)
+
+
+def _arrange(keyed: Keyed, uri: str, offset: int) -> tuple[KeyFile, memoryview]:
+    """The hashes in order of their partitions, as they will be in a file from ``offset`` on."""
+    hashes = keyed.hashes[:, np.newaxis] if keyed.hashes.ndim == 1 else keyed.hashes
     record = record_of(hashes.shape[1])
-    records = np.empty(len(rows), record)
-    records["hash"], records["row"] = hashes, rows
+    records = np.empty(len(keyed.rows), record)
+    records["hash"], records["row"] = hashes, keyed.rows
     partitions = (records["hash"][:, 0] >> np.uint64(64 - _BITS)).astype(np.uint8)
     order = np.argsort(partitions, kind="stable")
     starts = np.searchsorted(partitions[order], np.arange(_NUM_PARTITIONS + 1))
     content = memoryview(records[order].tobytes())
     size = record.itemsize
     parts = [content[first * size : stop * size] for first, stop in pairwise(starts.tolist())]
-    put(uri, bytes(content))
-    return KeyFile(
-        key,
+    file = KeyFile(
+        keyed.key,
         uri,
         starts.astype(np.uint32),
         np.array([zlib.crc32(part) for part in parts], np.uint32),
-        num_unknown,
-        np.array([first for first, _ in runs], np.int64),
-        np.array([_NO_GROUP if group is None else group for _, group in runs], np.int32),
+        keyed.num_unknown,
+        np.array([first for first, _ in keyed.runs], np.int64),
+        np.array([_NO_GROUP if group is None else group for _, group in keyed.runs], np.int32),
         hashes.shape[1],
-        int(rows.max()) if len(rows) else -1,
+        int(keyed.rows.max()) if len(keyed.rows) else -1,
+        offset,
     )
+    return file, content
 
 
 def put(uri: str, content: bytes) -> None:
@@ -179,7 +199,7 @@ def _read(file: KeyFile, wanted: Range) -> Any:
     record = record_of(file.num_words)
     size = record.itemsize
     start, end = int(file.starts[wanted.first]) * size, int(file.starts[wanted.stop]) * size
-    content = memoryview(read_at(file.uri, start, end - start))
+    content = memoryview(read_at(file.uri, file.offset + start, end - start))
     for partition in range(wanted.first, wanted.stop):
         low, high = (int(file.starts[one]) * size - start for one in (partition, partition + 1))
         if zlib.crc32(content[low:high]) != file.checksums[partition]:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from datacheck.hashing.key_files import KeyFile, Range, ranges_of, read_range, write_key_file
+from datacheck.hashing.key_files import Keyed, KeyFile, Range, are_there, ranges_of, read_range, write_key_files
 from datacheck.hashing.keys import KeyHashes
 from datacheck.hashing.store import repeated_positions
 from datacheck.jobs.execution import Execution
@@ -50,22 +50,21 @@ class _KeysInFiles(Generic[T]):
         found = self.scan(item)
         if not found.keys:
             return found
-        files = tuple(_write(found.keys, f"{self.folder}/{digest([item])}"))
+        files = write_key_files(f"{self.folder}/{digest([item])}", _by_key(found.keys))
         return replace(found, keys=(), key_files=files)
 
 
 def has_key_files(unit: UnitScan) -> bool:
     """Whether the files with the keys of a unit are still there."""
-    return all(one.exists for one in unit.key_files)
+    return are_there(unit.key_files)
 
 
-def _write(batches: Sequence[KeyHashes], stem: str) -> Iterator[KeyFile]:
-    """Write the hashes of each key to a file of its own."""
-    for number, key in enumerate(dict.fromkeys(one.key for one in batches)):
+def _by_key(batches: Sequence[KeyHashes]) -> Iterator[Keyed]:
+    """The hashes of each key."""
+    for key in dict.fromkeys(one.key for one in batches):
         of_key = [one for one in batches if one.key == key]
-        yield write_key_file(
+        yield Keyed(
             key,
-            f"{stem}-{number}",
             np.concatenate([one.hashes for one in of_key]),
             np.concatenate([one.rows for one in of_key]),
             [(int(one.rows[0]), one.row_group) for one in of_key if len(one.rows)],

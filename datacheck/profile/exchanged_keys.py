@@ -10,7 +10,16 @@ from functools import partial
 import numpy as np
 
 from datacheck.findings import MAX_EXAMPLES
-from datacheck.hashing.key_files import KeyFile, Range, ranges_of, read_range, write_counts, write_key_file
+from datacheck.hashing.key_files import (
+    Keyed,
+    KeyFile,
+    Range,
+    are_there,
+    ranges_of,
+    read_range,
+    write_counts,
+    write_key_files,
+)
 from datacheck.hashing.numbers import Hashes
 from datacheck.hashing.store import match_hashes, repeated_positions
 from datacheck.jobs.execution import Execution
@@ -38,28 +47,29 @@ def hashes_in_files(execution: Execution) -> Iterator[None]:
             storage_of(folder).delete_folder(folder)
 
 
-def leave_hashes(profile: UnitProfile, stem: str) -> UnitProfile:
-    """The profile of a unit, whose hashes are in files."""
-    row_files = tuple(
-        _write_rows(key, f"{stem}-{number}", one) for number, (key, one) in enumerate(profile.hashed.items())
-    )
+def leave_hashes(profile: UnitProfile, uri: str) -> UnitProfile:
+    """The profile of a unit, whose hashes are in a file."""
     unique = {name: np.concatenate(parts) for name, parts in profile.unique.items() if parts is not None}
-    unique_files = tuple(
-        write_key_file((name,), f"{stem}-u{number}", hashes, np.arange(len(hashes)), [])
-        for number, (name, hashes) in enumerate(unique.items())
+    files = write_key_files(
+        uri,
+        [
+            *(Keyed(key, one.hashes, one.rows.all(), _groups(one)) for key, one in profile.hashed.items()),
+            *(Keyed((name,), hashes, np.arange(len(hashes)), []) for name, hashes in unique.items()),
+        ],
     )
+    num_keys = len(profile.hashed)
     left: dict[str, list[Hashes] | None] = {name: parts for name, parts in profile.unique.items() if parts is None}
-    return replace(profile, rows=None, keys={}, unique=left, row_files=row_files, unique_files=unique_files)
+    return replace(profile, rows=None, keys={}, unique=left, row_files=files[:num_keys], unique_files=files[num_keys:])
 
 
-def _write_rows(key: tuple[str, ...], uri: str, hashed: RowHashes) -> KeyFile:
-    groups = [(hashed.rows[start], group) for start, group in hashed.groups if start < len(hashed.rows)]
-    return write_key_file(key, uri, hashed.hashes, hashed.rows.all(), groups)
+def _groups(hashed: RowHashes) -> list[tuple[int, int | None]]:
+    """The first row of each row group."""
+    return [(hashed.rows[start], group) for start, group in hashed.groups if start < len(hashed.rows)]
 
 
 def has_hashes(profile: UnitProfile) -> bool:
     """Whether the files with the hashes of a unit are still there."""
-    return all(one.exists for one in (*profile.row_files, *profile.unique_files))
+    return are_there([*profile.row_files, *profile.unique_files])
 
 
 @dataclass(slots=True)
@@ -116,7 +126,7 @@ class ExchangedKeys:
 
 
 def _name(*keys: ExchangedKeys) -> str:
-    return digest([[file.uri for file in one.files] for one in keys])
+    return digest([[(file.uri, file.offset) for file in one.files] for one in keys])
 
 
 def _match(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -334,3 +335,36 @@ def test_only_a_resumable_command_says_that_it_is(
     code, out, err = outcome(capsys, name, "pipeline.yaml" if goes_on else "dirty.npy")
     assert (code, out) == (130, "")
     assert ("continue from here" in err) == goes_on
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["scan", "dirty.npy", "--no-cache"],
+        ["schema", "infer", "dirty.npy"],
+        ["compare", "clean.npy", "dirty.npy", "--no-drift"],
+    ],
+    ids=["scan", "infer", "compare"],
+)
+def test_who_does_the_work_is_an_option_of_every_job(
+    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out(*options: str) -> tuple[int, str]:
+        code, printed, _ = outcome(capsys, *arguments, *options)
+        return code, re.sub(r"\(.*/s\)", "", printed)
+
+    asked = []
+
+    def map_here(function: Any, items: Any, workers: int, lost: Any) -> Any:
+        asked.append(function)
+        return map(function, items)
+
+    monkeypatch.setattr("datacheck.jobs.executors.processes.map_in_processes", map_here)
+    expected = out()
+    assert asked == []
+    assert out("--executor", "processes") == expected
+    assert asked
+    code, _, error = outcome(capsys, *arguments, "--address", "auto")
+    assert (code, "give --executor ray, too" in error) == (2, True)
+    code, _, error = outcome(capsys, *arguments, "--shard", "1/2", "--executor", "ray")
+    assert (code, "leave out --shard" in error) == (2, True)

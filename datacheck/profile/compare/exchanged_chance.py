@@ -51,7 +51,9 @@ class ExchangedChance(Chance):
     def add(self, columns: Sequence[tuple[ExchangedKeys, ExchangedKeys]]) -> None:
         """Add columns: the hashes of each in the training data and in the other dataset."""
         execution = self._found.of.execution
-        name = digest([self._logs, *([file.uri for file in one.files] for pair in columns for one in pair)])
+        name = digest(
+            [self._logs, *([(file.uri, file.offset) for file in one.files] for pair in columns for one in pair)]
+        )
         folder = f"{self._found.folder}-chance/{name}"
         ranges = [ranges_of([*train.files, *other.files]) for train, other in columns]
         wanted = [(column, *one) for column, some in enumerate(ranges) for one in enumerate(some)]
