@@ -115,8 +115,7 @@ def compare(
         raise UsageError("there is nothing to compare the training data with: name another dataset")
     if drift:
         require_scipy()
-    limits = thresholds or Thresholds()
-    loaded = load_schema(schema)
+    limits, loaded = thresholds or Thresholds(), load_schema(schema)
     keys = _read_keys(key) or limits.key or tuple(filter(None, unique_keys(loaded)))
     with ExitStack() as stack:
         execution = Execution(workers, executor, stack.enter_context(following(progress)))
@@ -124,7 +123,6 @@ def compare(
         if execution.is_shared:
             require_files([train, *others])
         stack.enter_context(execution.job("compare", [train, others, keys, loaded, limits, drift, options]))
-        stack.enter_context(hashes_in_files(execution))
         report = comparison.run(train, others)
     findings = apply_tolerances(report.findings, loaded.tolerances)
     return replace(report, findings=tuple(findings), seconds=time.perf_counter() - started)
@@ -182,6 +180,7 @@ class _Comparison:
         check_keys(self.keys, datasets[0].files.files if datasets[0].files else ())
         findings: list[Finding] = []
         with ExitStack() as stack:
+            stack.enter_context(hashes_in_files(self.execution))
             train, *others = profiled = self._profile(datasets, self._profile_options(), stack)
             self._require_key_columns(train)
             findings += self._check_files(train)
