@@ -142,8 +142,17 @@ class RunReport(Report):
         if not any(account.is_cleaned for account in self.accounts):
             return "No input could be read; nothing was published", "bad"
         if not self.ok:
-            return f"Published, and violations are left: {num_by_severity(self.for_ci().findings)}", "bad"
+            return f"Published, and {' and '.join(self._problems())}", "bad"
         return "Clean output published", "good"
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with the output: inputs that are not in it, and what is left in the others."""
+        unread = {account.uri for account in self.accounts if not account.is_cleaned}
+        if unread:
+            yield f"{quantity(len(unread), 'input')} could not be read"
+        left = [one for one in self.for_ci().findings if one.is_error and one.uri not in unread]
+        if left:
+            yield f"violations are left: {num_by_severity(left)}"
 
     def _facts(self) -> list[tuple[str, str]]:
         counts = self.totals()

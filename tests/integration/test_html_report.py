@@ -116,6 +116,27 @@ def test_it_shows_the_verdict_and_the_numbers_of_the_report() -> None:
     assert "Nothing was found in 2 files, 5 rows, 10 bytes" in nothing
 
 
+@pytest.mark.parametrize(
+    ("rules", "inputs", "verdict"),
+    [
+        ([], ["a.csv", "b.parquet"], "Published, and 1 input could not be read"),
+        ([{"action": "report", "codes": "DC101"}], ["a.csv"], "Published, and violations are left: 1 error"),
+        (
+            [{"action": "report", "codes": "DC101"}],
+            ["a.csv", "b.parquet"],
+            "Published, and 1 input could not be read and violations are left: 1 error",
+        ),
+    ],
+)
+def test_a_run_says_what_is_wrong_with_its_output(
+    rules: list[dict[str, str]], inputs: list[str], verdict: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\nnan\n")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 cut off")
+    pipeline = write_pipeline(tmp_path, {"train": inputs}, rules)
+    assert Page(datacheck.run(pipeline).to_html()).text[0].endswith(verdict)
+
+
 def test_rows_that_a_rule_about_the_dataset_finds_are_counted_in_the_summary(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", {"k": [1, 2, 2, 2]})
     page = Page(datacheck.scan(path, {"unique": [["k"]]}).to_html())

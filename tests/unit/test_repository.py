@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import datacheck
 from datacheck.cleaning.plan import parse_plan
 from datacheck.cleaning.rules import DropField
-from datacheck.codes import CODES, Code
+from datacheck.codes import CODES, OWN_CODE, Code
 from datacheck.jobs.pipeline import load_pipeline
 from datacheck.schema.model import Schema
 from datacheck.storage.documents import load_schema, load_yaml
@@ -120,9 +120,11 @@ def test_the_remedy_of_a_code_can_be_copied(code: Code, tmp_path: Path) -> None:
 
 
 def test_codes_are_in_order_and_their_names_differ() -> None:
-    assert list(CODES) == sorted(CODES)
-    assert len({code.name for code in CODES.values()}) == len(CODES)
-    assert all(re.fullmatch(r"DC[0-69]\d\d", number) for number in CODES)
+    # Other tests in this process may have loaded schemas with checks of their own.
+    built_in = {number: code for number, code in CODES.items() if not OWN_CODE.fullmatch(number)}
+    assert list(built_in) == sorted(built_in)
+    assert len({code.name for code in built_in.values()}) == len(built_in)
+    assert all(re.fullmatch(r"DC[0-69]\d\d", number) for number in built_in)
 
 
 # Schemas and pipelines

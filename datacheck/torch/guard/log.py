@@ -57,7 +57,7 @@ class GuardReport(Report):
         return [
             ("steps", f"{self.num_rows:,}"),
             ("diagnoses", f"{len(self.diagnoses):,}"),
-            *((action, f"{number:,}") for action, number in sorted(acts.items())),
+            *((f"action: {action}", f"{number:,}") for action, number in sorted(acts.items())),
             *([("last finite loss", f"{losses[-1]:.4g}")] if losses else []),
         ]
 
