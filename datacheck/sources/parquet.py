@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datacheck.arrow_layouts import decoded_bytes, is_text, longest_repeated, no_rows, validate
+from datacheck.arrow_layouts import decoded_bytes, is_text, longest_repeated, no_rows, take_rows, validate
 from datacheck.batch import Batch, split_decoded
 from datacheck.errors import SourceError
 from datacheck.sources.base import (
@@ -399,8 +400,13 @@ class GroupReader:
                         if part.num_rows == 1:
                             check_bytes(self.unit.uri, decoded_bytes(array), options.max_bytes_at_once, what)
                     if not self.by_columns:
-                        # Whole rows are written again, in the types that they had.
-                        arrays = [array.cast(field.type) for array, field in zip(arrays, fields, strict=True)]
+                        # Whole rows are written again, in the types that they had. A cast decodes the values of all rows
+                        # that a list shares its values with, so that these rows are copied first.
+                        rows_of_part = np.arange(part.num_rows)
+                        arrays = [
+                            take_rows(array, rows_of_part).cast(field.type)
+                            for array, field in zip(arrays, fields, strict=True)
+                        ]
                     yield pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
     def _decoded(self, columns: list[str], sizes: Mapping[str, int]) -> Iterator[pa.RecordBatch]:

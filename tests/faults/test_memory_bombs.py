@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import datacheck
+from datacheck.sources import get_source
 from datacheck.sources.base import ReadOptions
 
 #: Prints the codes found and the peak of the process in MiB.
@@ -232,3 +233,20 @@ def test_equal_values_in_lists_count_before_they_are_decoded(suffix: str, tmp_pa
     (orc if suffix == ".orc" else pq).write_table(pa.table({"s": lists}), path)
     reports = [datacheck.scan(path, options=ReadOptions(max_expanded_bytes=limit)) for limit in (1 << 23, 1 << 25)]
     assert [[finding.code for finding in report.findings] for report in reports] == [["DC904"], []]
+
+
+def test_rows_of_lists_with_long_texts_are_written_again_without_decoding_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.sources.parquet.MAX_REPEATED_BYTES", 1 << 20)
+    monkeypatch.setattr("datacheck.sources.parquet.DECODED_BATCH_BYTES", 2 << 20)
+    words = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(300, "i4")), pa.array(["x" * (1 << 16)], pa.large_string())
+    )
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(0, 301, 3), pa.int32()), words)
+    pq.write_table(pa.table({"s": lists}), tmp_path / "x.parquet", compression="zstd", store_schema=False)
+    source = get_source("parquet")
+    (unit,) = source.inspect(str(tmp_path / "x.parquet"), ReadOptions()).units
+    arrays = [batch.columns[0].data for batch in source.read(unit)]
+    assert pa.chunked_array(arrays).to_pylist() == [["x" * (1 << 16)] * 3] * 100
+    assert max(array.get_total_buffer_size() for array in arrays) < 4 << 20
