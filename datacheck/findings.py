@@ -88,11 +88,10 @@ class Finding:
     """One code in one field of one file.
 
     ``num_violations`` of ``num_checked`` values break the rule: values for a rule on values, rows for a rule on rows.
-    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``num_rows`` is the number of
-    rows with violations, None if it is unknown; ``spread`` says how they are spread over the file, and ``by_index`` which
-    columns of an array they fill. ``rule`` distinguishes
-    custom rules under one code (a named expression, a pandera check); ``detail`` says what was expected, or what went
-    wrong.
+    NaN, infinities and bounds are counted over the values that are present, nulls over all. ``num_rows`` is the number
+    of rows with violations, None if it is unknown. ``spread`` says how they are spread over the file, and ``by_index``
+    which columns of an array they fill. ``rule`` distinguishes custom rules under one code (a named expression, a
+    pandera check). ``detail`` says what was expected, or what went wrong.
     """
 
     code: str

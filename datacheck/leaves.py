@@ -88,9 +88,9 @@ class Leaf:
 
     ``path`` names it (``struct.a``, ``lists[]``, ``encoder.3.mlp``; None for the array of an ``.npy``).
 
-    ``values`` is a one-dimensional NumPy array for numbers and booleans, in memory order; a flat Arrow array for text,
-    bytes, times, decimals, and for containers (a list or struct column, whose own nulls count); None if the values cannot be
-    checked, and ``problem`` then says why.
+    ``values`` is a one-dimensional NumPy array for numbers and booleans, in memory order. For text, bytes, times,
+    decimals, and for containers (a list or struct column, whose own nulls count), it is a flat Arrow array. It is None
+    if the values cannot be checked, and ``problem`` then says why.
 
     ``dtype`` is the logical dtype: NumPy's name for numbers, ``bfloat16`` or ``float8_*`` for those formats (the values
     are then the unsigned integers that store them), Arrow's name for the rest.

@@ -34,8 +34,9 @@ def evaluate(
     """Where the rule is true, and where it is known (no null involved), each of shape ``(num_rows,)``.
 
     A rule that is true or false for each value of a list is true where it is true for all of them. Where a list has no
-    value at an index, or two lists have different lengths, what is computed from them is unknown; a rule that is unknown
-    for that reason is false. Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of the columns.
+    value at an index, or two lists have different lengths, what is computed from them is unknown. A rule that is
+    unknown for that reason is false. Raises :class:`ExpressionTypeError` if the expression does not fit the dtypes of
+    the columns.
     """
     tree = rounded_tree(expression, tuple(columns[name].narrow for name in expression.names))
     vectors = VectorAlgebra(columns, num_rows)

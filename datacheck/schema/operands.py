@@ -37,10 +37,9 @@ class Operand:
     """Values of one kind, as a vector or, for a constant, as one value.
 
     ``kind`` is ``number`` (integers or floats of up to 64 bits, or Python objects), ``bool``, ``text`` (an Arrow array,
-    or a ``str``), ``bytes`` (an Arrow array), one of :data:`TIMES` (nanoseconds as int64), ``null`` (no values), or a
-    description of a column that only ``is_null`` and ``len`` accept. ``valid`` is None if nothing is null. ``axes``, if
-    rows have lists, say how the values, which are those of all rows, belong to rows; everything else is then by flat
-    position.
+    or a ``str``) or ``bytes`` (an Arrow array). It may also be one of :data:`TIMES` (nanoseconds as int64), ``null``
+    (no values), or a description of a column that only ``is_null`` and ``len`` accept. ``valid`` is None if nothing is
+    null. ``axes``, if rows have lists, say which row each value is in. Everything else is then by flat position.
 
     ``inexact`` marks values that the representation cannot hold; ``exact`` gives the value at such a position as a
     Python integer or a Decimal. ``narrow`` is the dtype of a column of floats that is narrower than float64.

@@ -1,8 +1,8 @@
 """Survives files that another program cuts short while they are mapped into memory.
 
-Reading a mapped page beyond the new end raises SIGBUS, which would end the process without a message. The handler maps zeros
-over the missing pages of an input that is being read, so that the work goes on and ends with a finding, for its result is worth
-nothing; the other inputs are not affected. Nothing is watched while all goes well: only the handler looks up which file lies at
+Reading a mapped page beyond the new end raises SIGBUS, which would end the process without a message. The handler maps
+zeros over the missing pages of an input that is being read, so that the work goes on. Its result is discarded for a
+finding, and other inputs are not affected. Nothing is checked beforehand: only the handler looks up which file lies at
 the address.
 """
 

@@ -117,8 +117,8 @@ class Step:
 class RootCause:
     """A step whose operation made the value bad, or an initial value that was bad before.
 
-    ``joint`` says that the operation turned intended infinities into NaN (a softmax over a row that is all -inf);
-    ``intended`` that the bad value began as an infinity that was written on purpose, at the step ``first``.
+    ``joint`` says that the operation turned intended infinities into NaN (a softmax over a row that is all -inf).
+    ``intended`` says that the bad value began as an infinity that was written on purpose, at the step ``first``.
     """
 
     step: Step | None

@@ -223,10 +223,11 @@ class Guard:
     def preflight(self, batch: Any = None, loss_fn: LossFunction | None = None) -> GuardReport:
         """Check what can be known before the first step; changes nothing, and costs training nothing.
 
-        Always: learning rates and epsilons, the GradScaler, frozen parameters in the optimizer, non-finite parameters and
-        buffers. With a ``batch``: its non-finite values. With ``loss_fn(model, batch)`` too, the step is run once: labels and
-        indices out of range, labels that are all ignored, targets too long for CTC, a non-finite loss or gradient with its
-        diagnosis, and what half precision loses although the step is finite.
+        Always: learning rates and epsilons, the GradScaler, frozen parameters in the optimizer, non-finite parameters
+        and buffers. With a ``batch``: its non-finite values. With ``loss_fn(model, batch)`` too, the step is run once.
+        That finds labels and indices out of range, labels that are all ignored, targets too long for CTC, and a
+        non-finite loss or gradient with its diagnosis. It also finds what half precision loses although the step is
+        finite.
 
         Returns the findings (``DC457`` for settings and labels); ``report.ok`` says whether there are no errors. An error
         of the loss function itself is passed on. Learning rates, epsilons and the GradScaler are also checked by themselves

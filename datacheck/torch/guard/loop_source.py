@@ -54,9 +54,9 @@ class Taken:
 class LoopCode:
     """Code that does again what the loop did.
 
-    ``inputs`` are the names that it reads from the loop, with their values; ``taken`` those that it does not compute again
-    although the loop did, except where the loop only moved them; ``results`` the values that the loop got for names that it
-    computes again; ``constants`` those that it reads and that were there before the step.
+    ``inputs`` are the names that it reads from the loop, with their values. ``taken`` are the ones that it does not
+    compute again although the loop did, except where the loop only moved them. ``results`` are the loop's values of the
+    names that it computes again. ``constants`` are the names that it reads and that were there before the step.
     """
 
     code: CodeType

@@ -39,9 +39,9 @@ class SafeCollate:
             ...
         batch_origins(batch)                  # the index, file and row of each sample, also on the GPU
 
-    It also leaves out samples that ``SafeDataset(..., on_bad="skip")`` skipped; the batch is then smaller. A function around
-    it, such as the collator with which the Trainer of Transformers removes columns, may leave out fields of samples and of
-    the batch; what it changes is not recognized.
+    It also leaves out samples that ``SafeDataset(..., on_bad="skip")`` skipped; the batch is then smaller. A function
+    around it, such as the collator with which the Trainer of Transformers removes columns, may leave out fields of
+    samples and of the batch. What it changes is not recognized.
 
     Args:
         collate_fn: makes a batch from a list of samples. Default: ``torch.utils.data.default_collate``.

@@ -69,11 +69,11 @@ def open_dataset(
 
     Images are tensors of their pixels, ``(height, width, channels)``, and recordings of their samples, ``(frames, channels)``.
 
-    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped. Warnings
-    name shards that an index or a name promises and that are absent (DC911), malformed lines, text among numbers, files
-    whose fields differ from the first file, and numeric fields with nulls: ``default_collate`` fails on nulls, and for a
-    ``SafeDataset`` such samples are bad (DC104) unless its schema says ``nullable``. Raises ``UsageError`` and
-    ``SourceError``.
+    Parquet and CSV files are decoded on first use and stay in memory; ``.npy`` and Arrow files are memory-mapped.
+    Warnings name shards that are absent although an index or a name says that they exist (DC911), malformed lines, text
+    among numbers, and files whose fields differ from the first file. They also name numeric fields with nulls.
+    ``default_collate`` fails on nulls, and for a ``SafeDataset`` such samples are bad (DC104) unless its schema says
+    ``nullable``. Raises ``UsageError`` and ``SourceError``.
     """
     options = ReadOptions(columns=None if columns is None else tuple(columns), rows=rows)
     if isinstance(path, Mapping):
