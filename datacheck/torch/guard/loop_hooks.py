@@ -26,7 +26,7 @@ from datacheck.torch.guard.early_check import EarlyCheck
 from datacheck.torch.guard.grad_scaler import GradScaler, fused_scale
 from datacheck.torch.guard.hooks import Hook
 from datacheck.torch.guard.loop_replay import LoopCall, autocast_now, total_of
-from datacheck.torch.guard.names import unwrap_model
+from datacheck.torch.guard.names import NamedParameter, unwrap_model
 from datacheck.torch.guard.source_path import is_in_loop
 from datacheck.torch.guard.step_parts import detach_all, probe_part
 from datacheck.torch.guard.step_runner import StepRunner
@@ -57,6 +57,8 @@ class LoopHooks:
         self._reaches: dict[Place, frozenset[int]] = {}
         self._ends: dict[Any, int] = {}
         self._last_place: Place = ()
+        #: The parameters, and the positions of their optimizers by identity.
+        self._owners: tuple[Sequence[NamedParameter], dict[int, int]] | None = None
         #: Functions with the loop of the training: those that called them began before the step, and are of no use.
         self._loops: set[CodeType] = set()
         #: A scaled loss by its id: the loss, and what scaled it.
@@ -224,14 +226,17 @@ class LoopHooks:
 
     def _find_owners(self, inputs: tuple[Tensor, ...]) -> frozenset[int]:
         """The optimizers whose parameters these are, or copies of them: as many, with the same shapes in the same order."""
-        training = self._runner.training
-        training.refresh()
-        owners = {id(parameter.tensor): parameter.optimizer for parameter in training.parameters}
+        parameters = self._runner.training.parameters
+        if self._owners is None or self._owners[0] is not parameters:
+            # Gradients may be taken many times in a step, with respect to anything.
+            self._owners = parameters, {id(parameter.tensor): parameter.optimizer for parameter in parameters}
+        owners = self._owners[1]
         found = frozenset(owners[id(tensor)] for tensor in inputs if id(tensor) in owners)
-        shapes = [tensor.shape for tensor in inputs]
-        if not found and shapes == [parameter.tensor.shape for parameter in training.parameters]:
-            return frozenset(range(len(training.optimizers)))
-        return found
+        if found or len(inputs) != len(parameters):
+            return found
+        pairs = zip(inputs, parameters, strict=True)
+        are_copies = all(one.shape == parameter.tensor.shape for one, parameter in pairs)
+        return frozenset(range(len(self._runner.training.optimizers))) if are_copies else found
 
     def _keep_call(self, frames: tuple[Frame, ...], place: Place, reached: frozenset[int], loss: Tensor | None) -> None:
         state = self._state
