@@ -143,6 +143,8 @@ def _write_schema(output: str | None, found: Inference) -> None:
     else:
         write_named(output, found.to_yaml().encode())
         print(f"{plain(output)}: {quantity(len(found.schema.fields), 'field')}")
+        if found.frequent:
+            print(found.frequent)
 
 
 def _write_page(path: str, found: Inference, inputs: list[str], configuration: Configuration) -> None:

@@ -61,6 +61,8 @@ def init(
         for name, text in project.files.items():
             write_named(targets[name], text.encode())
         print(f"{plain(targets[SCHEMA])}: {quantity(project.num_fields, 'field')}")
+        if project.frequent:
+            print(project.frequent)
         print(f"{plain(targets[PIPELINE])}: run it with 'datacheck run {plain(targets[PIPELINE])}'")
         print(f"{plain(targets[YAML])}: 'datacheck scan' uses it")
         print_list(project.listed, sys.stdout)

@@ -36,10 +36,14 @@ _MAX_LISTED = 100
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The text of each file of a project by name, what looks wrong in the data, and which inputs could not be read."""
+    """The text of each file of a project by name, what looks wrong in the data, and which inputs could not be read.
+
+    ``frequent`` says which fields of the schema allow NaN or infinities because many are there.
+    """
 
     files: Mapping[str, str]
     num_fields: int
+    frequent: str
     listed: tuple[Finding, ...]
     errors: tuple[SourceError, ...]
 
@@ -76,7 +80,7 @@ def draft_project(
     )
     draft = _Draft(folder, output, found, record, splits, arrays, others)
     texts = {SCHEMA: found.to_yaml(), PIPELINE: draft.pipeline(), YAML: draft.configuration()}
-    return Project(texts, len(found.schema.fields), found.listed, found.errors)
+    return Project(texts, len(found.schema.fields), found.frequent, found.listed, found.errors)
 
 
 def _size(file: InputFile) -> int:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from job_files import contents, manifest_of, quarantine_of, write_pipeline
+from memory_storage import MemoryStorage
 
 import datacheck
 from datacheck.errors import OutputError, UsageError
@@ -188,6 +189,23 @@ def test_a_killed_command_is_finished_or_has_changed_nothing(
     listed = {part["path"] for account in manifest_of(Path("out"))["inputs"] for part in account["outputs"]}
     assert set(contents(Path("out"))) - {"manifest.json"} == listed
     assert Path("out/train/cat/1.png").read_bytes() == picture(7)
+
+
+@pytest.mark.parametrize("given", ["fixed/cat/1.png", "memory://b/in/cat/1.png", "memory://b/out/quarantine/train"])
+def test_images_of_a_bucket_are_taken_back(given: str, images: Path, memory: MemoryStorage) -> None:
+    memory.upload(Path("images"), "memory://b/in")
+    pipeline = write_pipeline(images.parent, {"train": "memory://b/in"}, output={"path": "memory://b/out"})
+    datacheck.run(pipeline)
+    if given.startswith("memory"):
+        memory.files[given if given.endswith(".png") else f"{given}/cat/1.png"] = picture(7)
+    else:
+        fixed_copy()
+    assert datacheck.requeue(pipeline, given).run.totals()["num_kept"] == 6
+    assert memory.files["memory://b/out/train/cat/1.png"] == picture(7)
+    assert not [uri for uri in memory.files if "/quarantine/" in uri or "/.datacheck/" in uri]
+    before = dict(memory.files)
+    assert datacheck.run(pipeline).totals()["num_kept"] == 6
+    assert memory.files == before
 
 
 def test_arrays_of_one_sample_each_are_cleaned_as_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,3 +165,15 @@ def test_how_files_differ_is_listed(tmp_path: Path) -> None:
         write_table(tmp_path / f"{number}.parquet", {"x": column})
     (finding,) = infer_with_notes(tmp_path, with_list=True).listed
     assert finding.message.startswith("'x' has different dtypes in 3 files: int32 in 1: '0.parquet'")
+
+
+def test_values_that_are_allowed_because_they_are_frequent_are_named(tmp_path: Path) -> None:
+    x = [np.inf if row % 5 == 0 else float(row) for row in range(100)]
+    write_table(tmp_path / "data" / "a.parquet", {"x": x, "y": [1.0, np.nan] + [2.0] * 98})
+    sentence = "NaN or infinities are allowed where more than 5 % are, in 'x': remove allow_nan and allow_inf"
+    for command in (("schema", "infer", "data", "-o", "s.yaml"), ("init", "data", "-o", "project")):
+        assert sentence in run_command(*command, cwd=tmp_path).stdout
+    for file in ("s.yaml", "project/schema.yaml"):
+        assert f"# {sentence}" in (tmp_path / file).read_text()
+    done = run_command("schema", "infer", "data", "-o", "p.yaml", "--permissive", cwd=tmp_path)
+    assert "more than 5 %" not in done.stdout + (tmp_path / "p.yaml").read_text()

@@ -41,7 +41,8 @@ class Inference:
 
     ``errors`` are about inputs that could not be read to their end; the schema is inferred from the rest.
     ``has_faults`` says that the schema does not allow some values, which look like faults. ``listed`` is what a scan with
-    the schema reports of them, and the notes on the data.
+    the schema reports of them, and the notes on the data. ``frequent`` says which fields allow NaN or infinities because
+    many are there.
     """
 
     schema: Schema
@@ -50,6 +51,7 @@ class Inference:
     errors: tuple[SourceError, ...] = ()
     listed: tuple[Finding, ...] = ()
     has_faults: bool = False
+    frequent: str = ""
 
     def to_yaml(self) -> str:
         """Write the schema as YAML that reads back as the same schema, with notes as comments if they fit.
@@ -70,7 +72,7 @@ class Inference:
     def _render(self, *, with_notes: bool) -> str:
         record = self.schema.model_dump(mode="json", exclude_defaults=True, exclude={"fields"})
         fields = self.schema.fields
-        lines = [f"# {line}" for line in self.header]
+        lines = [f"# {line}" for line in (*self.header, *([self.frequent] if self.frequent else []))]
         lines += [dump_yaml({"version": self.schema.version, **record}).rstrip("\n"), "fields:"]
         for name, field in fields.items():
             constraints = field.model_dump(mode="json", exclude_defaults=True)
@@ -229,7 +231,19 @@ def _infer(profile: DataProfile, name: str | None, data: Any, permissive: bool, 
         notes[path] = "; ".join(map(describe, [summary, *([] if values is None else [values])]))
     schema = Schema.model_validate({"name": name, "fields": fields})
     header = tuple(_header(profile, data, permissive))
-    return Inference(schema, notes, header, tuple(profile.errors), has_faults=has_faults)
+    frequent = "" if permissive else _frequent_faults(schema)
+    return Inference(schema, notes, header, tuple(profile.errors), has_faults=has_faults, frequent=frequent)
+
+
+def _frequent_faults(schema: Schema) -> str:
+    """The fields of an inferred schema that allow NaN or infinities because many are there, in a sentence; or nothing."""
+    allowed = [path or "the array" for path, field in schema.fields.items() if field.allow_nan or field.allow_inf]
+    if not allowed:
+        return ""
+    return (
+        f"NaN or infinities are allowed where more than 5 % are, in {join_limited(allowed)}: remove allow_nan and allow_inf if"
+        " they are faults."
+    )
 
 
 def _suggest(summary: FieldSummary, values: FieldSummary | None, *, permissive: bool) -> dict[str, Any]:
