@@ -21,6 +21,7 @@ from datacheck.sources.base import REWRITE_FILE, InputInfo, ReadOptions, WorkUni
 from datacheck.sources.dtypes import arrow_type
 from datacheck.sources.media import with_media
 from datacheck.sources.probe import read_head
+from datacheck.sources.steps import count_step
 from datacheck.storage.base import FileChangedError
 from datacheck.storage.os_errors import machine_failure
 from datacheck.storage.registry import storage_of
@@ -79,6 +80,7 @@ def translate_read_errors(read: Callable[[S, WorkUnit], Iterator[Batch]]) -> Cal
         try:
             for batch in read(self, unit):
                 check_unchanged(unit.uri, unit.fingerprint)
+                count_step()
                 if unit.options.rows == "file":
                     batch = batch.with_columns(tuple(replace(column, is_sample=True) for column in batch.columns))
                 if unit.options.look_into and not get_format(self.format).is_sample:

@@ -37,6 +37,7 @@ from datacheck.sources.named_arrays import (
     read_masked,
 )
 from datacheck.sources.optional import import_library
+from datacheck.sources.steps import count_step
 from datacheck.storage.base import DataFile, Fingerprint
 from datacheck.storage.registry import library_path, open_file, storage_of
 from datacheck.text import join_limited, plain
@@ -137,6 +138,7 @@ class _Hdf5File:
         if wanted:
             found = [(name, self._open(self._known.paths[name])) for name in wanted]
         for name, dataset in found:
+            count_step()
             with suppress(_NoValuesError):
                 self.arrays.append(self._array(name, self._h5py.Dataset(dataset)))
 
@@ -149,6 +151,7 @@ class _Hdf5File:
         seen = {h5o.get_info(self._file.id).addr}
         left = [(self._file.id, name, b"") for name in _link_names(self._file.id)]
         while left:
+            count_step()
             group, link, above = left.pop()
             path = above + link
             item = self._follow(group, link, path)

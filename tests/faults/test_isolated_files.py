@@ -16,6 +16,7 @@ from job_files import contents, write_pipeline
 
 from datacheck.jobs.executors.isolated import Isolated, may_crash
 from datacheck.sources.discover import InputFile
+from datacheck.sources.steps import count_step
 
 h5py = pytest.importorskip("h5py")
 
@@ -100,7 +101,7 @@ print(datacheck.run("pipeline.yaml", workers=1))
     printed = run_script(folder, script)
     assert printed.count("DC910") == 4
     assert printed.count("in/bad.h5") >= 4
-    assert printed.count("the worker process that read it died each time") == 4
+    assert printed.count("the process that read it died each time") == 4
     assert "in/a.h5" in printed
     assert "in/c.h5" in printed
     assert sorted(contents(folder / "out" / "data")) == ["a.hdf5", "c.hdf5"]
@@ -121,6 +122,27 @@ def test_a_child_is_used_again_and_replaced_when_it_ends() -> None:
     assert call(Work(2)) == first
     assert call(Work(3)) == -3
     assert call(Work(5)) not in (os.getpid(), first, -5)
+
+
+def hang(item: Work) -> int:
+    if item.number == 1:
+        with Path(item.uri).open("a") as file:
+            file.write("begun ")
+        time.sleep(60)
+    for _ in range(8):
+        count_step()
+        time.sleep(0.5)
+    return item.number
+
+
+def test_a_child_that_hangs_is_ended_once_and_one_that_reads_on_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datacheck.jobs.executors.isolated._HUNG_SECONDS", 3.0)
+    call = Isolated(hang, lambda item: -item.number)
+    assert call(Work(1, str(tmp_path / "a.h5"))) == -1
+    assert (tmp_path / "a.h5").read_text() == "begun "
+    assert call(Work(2)) == 2
 
 
 def test_an_exception_is_raised_here() -> None:

@@ -79,7 +79,7 @@ def test_a_file_that_ends_its_worker_is_a_finding_and_the_others_are_checked(com
         [sys.executable, "main.py", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stderr == ""
-    assert "DC910 was not read, because this machine failed: the worker process that read it died" in done.stdout
+    assert "DC910 was not read, because this machine failed: the process that read it died" in done.stdout
     assert done.stdout.count("DC910") == 1
     assert "in/1.npy" in done.stdout
     if command == "run":

@@ -2,7 +2,7 @@
 
 A child is an interpreter that imports datacheck and nothing of the caller's script, so that a script needs no
 ``if __name__ == "__main__":``. It does one item at a time, stays a while for the next one, and ends with its parent. What
-cannot be sent to it, such as a function of that script, is done in this process.
+cannot be sent to it, such as a function of that script, is done in this process. One that reads nothing for minutes is ended.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from datacheck.errors import DatacheckError
 from datacheck.formats import find_format, format_of_name
 from datacheck.jobs.executors.processes import without_interrupts
 from datacheck.sources.detect import format_of
+from datacheck.sources.steps import num_steps
 from datacheck.storage.os_calls import run_in_forks
 from datacheck.storage.registry import is_built_in
 
@@ -35,6 +36,8 @@ _NUM_TRIES = 2
 _READY = b"ready\n"
 #: A child that has nothing to do ends after this long; it is given nothing more some seconds before.
 _IDLE_SECONDS, _USABLE_SECONDS = 20.0, 15.0
+#: One that reads nothing for this long hangs in its library. It says now and then that it is at work.
+_HUNG_SECONDS, _REPORTS = 300.0, 10
 #: Starting one takes about a second: for this long, the next one to be free is waited for.
 _PATIENCE_SECONDS = 1.0
 
@@ -59,11 +62,15 @@ class Isolated(Generic[T, R]):
         except (pickle.PicklingError, AttributeError, TypeError):
             return self._function(item)
         for _ in range(_NUM_TRIES):
-            with suppress(_LostError):
+            try:
                 how, result = _children.call(self._content, content)
-                if how == "raised":
-                    raise result
-                return result if how == "returned" else self._function(item)
+            except _HungError:
+                break
+            except _LostError:
+                continue
+            if how == "raised":
+                raise result
+            return result if how == "returned" else self._function(item)
         return self._lost(item)
 
 
@@ -99,6 +106,10 @@ class _LostError(Exception):
     """A child ended before it answered."""
 
 
+class _HungError(_LostError):
+    """A child did nothing for too long, and was ended."""
+
+
 class _Child:
     """A child process that calls one function at a time."""
 
@@ -122,18 +133,37 @@ class _Child:
         assert self._process.stdin is not None
         # It still has the function of its last call.
         sent = None if function is self._function else function
-        request = memoryview(pickle.dumps((sent, item, _Surroundings.now()), pickle.HIGHEST_PROTOCOL))
+        request = memoryview(pickle.dumps((sent, item, _Surroundings.now(), _HUNG_SECONDS / _REPORTS)))
+        hung = threading.Event()
         try:
             while request:
                 request = request[self._process.stdin.write(request) :]
-            answer: tuple[str, Any] = pickle.load(self._answers)  # noqa: S301 - it comes from our own process
+            answer = self._next_answer(hung)
+            while answer[0] == "at work":
+                answer = self._next_answer(hung)
         except (OSError, EOFError, pickle.UnpicklingError):
             self.end()
-            raise _LostError from None
+            raise (_HungError if hung.is_set() else _LostError) from None
         except BaseException:
             self.end()
             raise
         self._function, self.last_used = function, time.monotonic()
+        return answer
+
+    def _next_answer(self, hung: threading.Event) -> tuple[str, Any]:
+        """What it says next; raises ``EOFError`` where it ended, or says nothing and is ended."""
+
+        def kill() -> None:
+            hung.set()
+            self._process.kill()
+
+        timer = threading.Timer(_HUNG_SECONDS, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            answer: tuple[str, Any] = pickle.load(self._answers)  # noqa: S301 - it comes from our own process
+        finally:
+            timer.cancel()
         return answer
 
     def end(self) -> None:
@@ -238,21 +268,41 @@ class _Surroundings:
 
 def serve() -> None:
     """Call the functions that the parent sends, until it ends or sends nothing for a while."""
-    requests: queue.SimpleQueue[tuple[bytes | None, bytes, _Surroundings]] = queue.SimpleQueue()
-    answers = _take_output()
+    requests: queue.SimpleQueue[tuple[bytes | None, bytes, _Surroundings, float]] = queue.SimpleQueue()
+    answers = _Answers(_take_output())
     threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
+    threading.Thread(target=answers.report, daemon=True).start()
     answers.write(_READY)
-    answers.flush()
     function: bytes | None = None
     while True:
         try:
-            sent, item, surroundings = requests.get(timeout=_IDLE_SECONDS)
+            sent, item, surroundings, answers.seconds = requests.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
             os._exit(0)
         function = sent or function
         assert function is not None
         answers.write(_answer(function, item, surroundings))
-        answers.flush()
+
+
+class _Answers:
+    """What a child says: its answers and, every few ``seconds`` in which something was read, that it is at work."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._lock = stream, threading.Lock()
+        self.seconds = 1.0
+
+    def write(self, answer: bytes) -> None:
+        with self._lock:
+            self._stream.write(answer)
+            self._stream.flush()
+
+    def report(self) -> None:
+        before = num_steps()
+        while True:
+            time.sleep(self.seconds)
+            if (now := num_steps()) != before:
+                before = now
+                self.write(pickle.dumps(("at work", None)))
 
 
 def _take_output() -> IO[bytes]:

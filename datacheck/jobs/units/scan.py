@@ -65,7 +65,7 @@ def lost_error(uri: str) -> SourceError:
     return SourceError(
         "DC910",
         uri,
-        "the worker process that read it died each time: a library crashed, or it was killed, perhaps for its memory use",
+        "the process that read it died each time: a library crashed or hung, or it was killed, perhaps for its memory use",
         "a file that crashes a library is usually damaged: fetch or write it again; if memory is short, use fewer workers",
     )
 
