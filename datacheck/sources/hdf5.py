@@ -52,6 +52,7 @@ _MAX_DEPTH = 256
 
 #: Datasets that NetCDF makes for dimensions without values of their own.
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
+_NETCDF_FILLS = {"f4": 9.969209968386869e36, "f8": 9.969209968386869e36, "i2": -32767, "i4": -2147483647}
 _ELSEWHERE = "is in another file, which is never opened from here"
 
 
@@ -226,7 +227,7 @@ class _Hdf5File:
         if (chunks := self._known.chunks.get(name)) is None:
             chunks = self._known.chunks[name] = _chunks_of(dataset, shape, self._file.userblock_size)
         read = kind or self._reader(dataset, dtype, shape, chunks.places)
-        if not dtype.hasobject and (missing := missing_values(dataset.attrs, dtype)):
+        if not dtype.hasobject and (missing := missing_values(dataset.attrs, dtype) or _netcdf_fill(dataset, dtype)):
             read = partial(read_masked, read, missing)
         found = NamedArray(
             name,
@@ -299,6 +300,13 @@ class _NoValuesError(Exception):
 def _is_dimension_only(dataset: Any) -> bool:
     name = dataset.attrs.get("NAME") if "CLASS" in dataset.attrs else None
     return isinstance(name, bytes) and name.startswith(_NO_VARIABLE)
+
+
+def _netcdf_fill(dataset: Any, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """The fill value that NetCDF gives variables without ``_FillValue``, and that its readers take for a missing value."""
+    default = _NETCDF_FILLS.get(dtype.str[1:])
+    fill = None if default is None else _fill_value(dataset)
+    return (fill,) if default is not None and fill == dtype.type(default) else ()
 
 
 def _fill_value(dataset: Any) -> Any:

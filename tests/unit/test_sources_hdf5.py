@@ -406,3 +406,15 @@ def test_deep_groups_take_no_longer_than_flat_ones_and_have_a_limit(tmp_path: Pa
         file[f"{'g/' * 250}{'g/' * 20}x"] = np.ones(2)
     (finding,) = datacheck.scan(tmp_path / "x.h5").findings
     assert (finding.code, "nested more than 256 deep" in finding.message) == ("DC901", True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("f4", 9.969209968386869e36), ("f8", 9.969209968386869e36), ("i4", -2147483647)]
+)
+def test_what_netcdf_fills_a_variable_with_is_null(dtype: str, fill: float, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        values = file.create_dataset("x", (6,), dtype, fillvalue=fill)
+        values[:4] = 1
+        file["y"] = np.full(6, fill, dtype)
+    found = [(one.code, one.field, one.num_violations) for one in datacheck.scan(tmp_path / "a.nc").findings]
+    assert found == [("DC104", "x", 2)]
