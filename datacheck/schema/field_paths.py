@@ -8,7 +8,7 @@ comes first, then the patterns in their order.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
@@ -31,11 +31,11 @@ def pattern_of(name: str) -> re.Pattern[str] | None:
     return re.compile(text, re.DOTALL)
 
 
-def matching_paths(name: str, paths: Iterable[str | None]) -> list[str]:
+def matching_paths(name: str, paths: Collection[str | None]) -> list[str]:
     """The paths that a field's name stands for."""
     pattern = pattern_of(name)
     if pattern is None:
-        return [path for path in paths if path == name]
+        return [name] if name in paths else []
     return [path for path in paths if path is not None and (path == name or pattern.fullmatch(path))]
 
 
@@ -63,11 +63,11 @@ def find_field(fields: Mapping[str | None, FieldType], path: str) -> FieldType |
 
 
 def _by_name(fields: Mapping[str | None, FieldType], path: str) -> FieldType | None:
-    patterns = _patterns(tuple(fields))
     while True:
         if path in fields:
             return fields[path]
-        for name, pattern in patterns:
+        # Only here are all names looked at, which would take as long for each of very many fields.
+        for name, pattern in _patterns(tuple(fields)):
             if pattern.fullmatch(path):
                 return fields[name]
         if not path.endswith("[]"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,12 @@ def test_the_rules_hold_for_samples() -> None:
             dataset[index]
         codes.append(error.value.codes)
     assert codes == [("DC307",), ("DC202",), ("DC302",), ("DC201",), ("DC302",), ("DC302",)]
+
+
+def test_a_field_is_found_by_its_name_without_a_look_at_the_others() -> None:
+    class Unlisted(dict[str | None, int]):
+        def __iter__(self) -> Iterator[str | None]:
+            raise AssertionError("all names were looked at")
+
+    assert find_field(Unlisted({"a": 1, "b.*": 2, "c[]": 3}), "a") == 1
+    assert find_field(Unlisted({"a": 1, "b.*": 2, "c[]": 3}), "c[]") == 3
